@@ -1,0 +1,57 @@
+"""r2b_zoo: 1-bit neural networks that people actually use.
+
+Importing the package selects Keras 2 and nothing more; TensorFlow loads when the first name is used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from r2b_zoo.keras_version import select_keras_2
+
+select_keras_2()
+
+__version__ = "0.1.0"
+
+# public name → the module it lives in
+_HOMES = {
+    "RealToBinaryNet": "r2b_zoo.models",
+    "StrongBaselineNet": "r2b_zoo.models",
+    "ResNet18": "r2b_zoo.models",
+    "BiRealNet18": "r2b_zoo.models",
+    "XNORNet18": "r2b_zoo.models",
+    "BNN18": "r2b_zoo.models",
+    "card": "r2b_zoo.models",
+    "create": "r2b_zoo.models",
+    "intermediates": "r2b_zoo.models",
+    "list_models": "r2b_zoo.models",
+    "decode_predictions": "r2b_zoo.data.imagenet_classes",
+    "preprocess_input": "r2b_zoo.data.preprocessing",
+}
+
+__all__ = ["__version__", *_HOMES]
+
+if TYPE_CHECKING:
+    from r2b_zoo.data.imagenet_classes import decode_predictions
+    from r2b_zoo.data.preprocessing import preprocess_input
+    from r2b_zoo.models import (
+        BNN18,
+        BiRealNet18,
+        RealToBinaryNet,
+        ResNet18,
+        StrongBaselineNet,
+        XNORNet18,
+        card,
+        create,
+        intermediates,
+        list_models,
+    )
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'r2b_zoo' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

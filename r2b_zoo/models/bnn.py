@@ -1,0 +1,33 @@
+"""BNN: the first networks with both weights and activations at ±1.
+
+Courbariaux, Hubara, Soudry, El-Yaniv, Bengio: "Binarized Neural Networks", NeurIPS 2016.
+"""
+
+import tensorflow as tf
+
+from r2b_zoo.models import topology
+from r2b_zoo.models.topology import Quantization
+
+
+def _block(quantization: Quantization, x: tf.Tensor, filters: int, strides: int, name: str) -> tf.Tensor:
+    """Twice sign → 3×3 convolution → batch norm (algorithm 1), then + shortcut."""
+    skip = topology.shortcut(x, filters, strides, name)
+    x = quantization.conv(x, filters, strides, f"{name}a_conv")
+    x = topology.batch_norm(x, f"{name}a_batch_norm")
+    x = quantization.conv(x, filters, 1, f"{name}b_conv")
+    x = topology.batch_norm(x, f"{name}b_batch_norm")
+    return tf.keras.layers.Add(name=name)([x, skip])
+
+
+BNN18 = topology.network(
+    "BNN18",
+    _block,
+    stem_activation=topology.relu,
+    sign="ste_sign",
+    kernel="ste_sign",
+    doc="""BNN in the ResNet-18 topology, Courbariaux et al., NeurIPS 2016: 42.2 % ImageNet top-1.
+
+    Half a block is sign → 3×3 binary convolution → batch norm, without any scale of the weights. The sign's gradient
+    is that of clip(x, -1, 1). As in every network of the zoo, the stem and the classifier stay real.
+    """,
+)

@@ -1,0 +1,34 @@
+"""ResNet-18, the real-valued network the others are measured against, and the first teacher.
+
+He, Zhang, Ren, Sun: "Deep Residual Learning for Image Recognition", CVPR 2016.
+"""
+
+import tensorflow as tf
+
+from r2b_zoo.models import topology
+from r2b_zoo.models.topology import Quantization
+
+
+def _block(_: Quantization, x: tf.Tensor, filters: int, strides: int, name: str) -> tf.Tensor:
+    """conv → batch norm → ReLU → conv → batch norm → + shortcut → ReLU (figure 2 of He et al.)."""
+    skip = topology.shortcut(x, filters, strides, name)
+    x = topology.real_conv(x, filters, 3, strides, f"{name}a_conv")
+    x = topology.relu(topology.batch_norm(x, f"{name}a_batch_norm"), f"{name}a_relu")
+    x = topology.real_conv(x, filters, 3, 1, f"{name}b_conv")
+    x = topology.batch_norm(x, f"{name}b_batch_norm")
+    x = tf.keras.layers.Add(name=f"{name}_add")([x, skip])
+    return topology.relu(x, name)
+
+
+ResNet18 = topology.network(
+    "ResNet18",
+    _block,
+    stem_activation=topology.relu,
+    precisions=("real",),
+    doc="""The real-valued ResNet-18 of He et al., CVPR 2016.
+
+    Where the shape changes, its shortcuts are those of the zoo's binary networks (average pool, then 1×1 convolution,
+    instead of a strided 1×1 convolution), so that a difference in accuracy is a difference of the blocks. Parameters
+    and MACs are the same either way. Its only precision is "real", with ReLU.
+    """,
+)

@@ -1,0 +1,270 @@
+"""The ResNet-18 all networks of the zoo share: stem, stages, shortcuts, head.
+
+A file per paper supplies the block; everything else is here, so that two networks differ only in what their papers
+say they differ in (He et al., CVPR 2016, table 1; Martínez et al., ICLR 2020, figure 1).
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Optional, Union
+
+import larq as lq
+import tensorflow as tf
+
+from r2b_zoo import weights as weights_module
+from r2b_zoo.layers import GlobalAverage
+
+PRECISIONS = ("binary", "binary_activations", "real")
+STEMS = ("imagenet", "cifar")
+
+# One row per stage: (width multiple, stride of the first convolution), two blocks each.
+STAGES = ((1, 1), (2, 2), (4, 2), (8, 2))
+BLOCKS_PER_STAGE = 2
+BLOCK_NAMES = tuple(f"block{i}" for i in range(1, len(STAGES) * BLOCKS_PER_STAGE + 1))
+
+DEFAULT_INPUT_SHAPE = (224, 224, 3)
+KERNEL_INITIALIZER = "glorot_normal"
+BATCH_NORM_MOMENTUM = 0.99
+
+PathLike = Union[str, "os.PathLike[str]"]
+Network = Callable[..., tf.keras.Model]
+Activation = Callable[[tf.Tensor, str], tf.Tensor]
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """What a convolution does to its input and kernel at one precision.
+
+    ``sign`` and ``kernel`` are Larq quantisers (names or objects) of the paper at hand.
+    """
+
+    precision: str
+    sign: Any
+    kernel: Any
+
+    @property
+    def input_quantizer(self) -> Any:
+        """The paper's sign, or tanh where the network is real: both saturate at ±1 (Martínez et al., section 4.2)."""
+        return tf.keras.activations.tanh if self.precision == "real" else self.sign
+
+    @property
+    def kernel_quantizer(self) -> Any:
+        return self.kernel if self.precision == "binary" else None
+
+    @property
+    def kernel_constraint(self) -> Any:
+        """Latent weights outside ±1 get no gradient through the clipped sign, so they are kept inside."""
+        return "weight_clip" if self.precision == "binary" else None
+
+    def conv(self, x: tf.Tensor, filters: int, strides: int, name: str) -> tf.Tensor:
+        """A 3×3 convolution without bias; zero padding, as every paper of the zoo has it."""
+        return lq.layers.QuantConv2D(
+            filters,
+            kernel_size=3,
+            strides=strides,
+            padding="same",
+            input_quantizer=self.input_quantizer,
+            kernel_quantizer=self.kernel_quantizer,
+            kernel_constraint=self.kernel_constraint,
+            kernel_initializer=KERNEL_INITIALIZER,
+            use_bias=False,
+            name=name,
+        )(x)
+
+
+Block = Callable[[Quantization, tf.Tensor, int, int, str], tf.Tensor]
+"""``block(quantization, x, filters, strides, name)`` returns its output, made by a layer called ``name``."""
+
+
+def batch_norm(x: tf.Tensor, name: str) -> tf.Tensor:
+    return tf.keras.layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, name=name)(x)
+
+
+def prelu(x: tf.Tensor, name: str) -> tf.Tensor:
+    """PReLU with one slope per channel (He et al., ICCV 2015)."""
+    return tf.keras.layers.PReLU(shared_axes=[1, 2], name=name)(x)
+
+
+def relu(x: tf.Tensor, name: str) -> tf.Tensor:
+    return tf.keras.layers.ReLU(name=name)(x)
+
+
+def real_conv(x: tf.Tensor, filters: int, kernel_size: int, strides: int, name: str) -> tf.Tensor:
+    return tf.keras.layers.Conv2D(
+        filters,
+        kernel_size,
+        strides=strides,
+        padding="same",
+        kernel_initializer=KERNEL_INITIALIZER,
+        use_bias=False,
+        name=name,
+    )(x)
+
+
+def shortcut(x: tf.Tensor, filters: int, strides: int, name: str) -> tf.Tensor:
+    """The identity; where the shape changes: 2×2 average pool, real 1×1 convolution, batch norm."""
+    if strides == 1 and x.shape[-1] == filters:
+        return x
+    if strides > 1:
+        x = tf.keras.layers.AveragePooling2D(strides, padding="same", name=f"{name}_shortcut_pool")(x)
+    x = real_conv(x, filters, 1, 1, f"{name}_shortcut_conv")
+    return batch_norm(x, f"{name}_shortcut_batch_norm")
+
+
+def _stem(x: tf.Tensor, width: int, stem: str, activation: Activation) -> tf.Tensor:
+    if stem == "imagenet":
+        x = real_conv(x, width, 7, 2, "stem_conv")
+    else:
+        x = real_conv(x, width, 3, 1, "stem_conv")
+    x = activation(batch_norm(x, "stem_batch_norm"), "stem_activation")
+    if stem == "imagenet":
+        x = tf.keras.layers.MaxPooling2D(3, strides=2, padding="same", name="stem_pool")(x)
+    return x
+
+
+def _head(x: tf.Tensor, num_classes: int) -> tf.Tensor:
+    x = GlobalAverage(name="global_pool")(x)
+    x = tf.keras.layers.Dense(num_classes, name="logits")(x)
+    # float32 whatever the policy: half precision is too coarse for probabilities.
+    return tf.keras.layers.Softmax(name="probabilities", dtype="float32")(x)
+
+
+_ARGUMENTS = """
+    Args:
+        input_shape: (height, width, channels) of the image, (224, 224, 3) unless told. Height and width may be None.
+        input_tensor: a Keras tensor to build on instead.
+        weights: None (random), the path of a weights file, or "imagenet" where such weights are published.
+        include_top: whether global pooling and the classifier are part of the network.
+        num_classes: outputs of the classifier.
+        precision: "binary"; "binary_activations" (real weights); "real" (tanh where the binary network has sign).
+        width: channels of the first stage; the others have 2, 4 and 8 times as many. 64 is the papers'.
+        stem: "imagenet" (7×7 stride 2, then max pool) or "cifar" (3×3 stride 1).
+
+    Returns:
+        A model from normalised images (N, height, width, channels) to probabilities (N, num_classes); without top, to
+        the features of the last block, (N, height / 32, width / 32, 8 · width) with the imagenet stem.
+
+    Raises:
+        ValueError: an argument is not one of the allowed values, or the weights do not fit.
+"""
+
+
+def network(
+    name: str,
+    block: Block,
+    *,
+    doc: str,
+    stem_activation: Activation,
+    sign: Any = None,
+    kernel: Any = None,
+    precisions: Sequence[str] = PRECISIONS,
+) -> Network:
+    """Makes the public constructor of a network, with the signature all networks share.
+
+    Args:
+        name: name of the constructor and of the models it makes.
+        block: the paper's block.
+        doc: what is special about the network; the arguments are described here, once.
+        stem_activation: activation after the first convolution.
+        sign: the paper's quantiser of activations.
+        kernel: the paper's quantiser of weights.
+        precisions: those the network exists in; the first is the default.
+    """
+
+    def constructor(
+        *,
+        input_shape: Optional[Sequence[Optional[int]]] = None,
+        input_tensor: Optional[tf.Tensor] = None,
+        weights: Optional[PathLike] = None,
+        include_top: bool = True,
+        num_classes: int = 1000,
+        precision: str = precisions[0],
+        width: int = 64,
+        stem: str = "imagenet",
+    ) -> tf.keras.Model:
+        _require_one_of(f"precision of {name}", precision, precisions)
+        _require_one_of("stem", stem, STEMS)
+        _require_positive("width", width)
+        _require_positive("num_classes", num_classes)
+        image = _image_input(input_shape, input_tensor)
+        weights_path = weights_module.locate(
+            name,
+            weights,
+            include_top=include_top,
+            num_classes=num_classes,
+            precision=precision,
+            width=width,
+            stem=stem,
+            channels=image.shape[-1],
+        )
+
+        quantization = Quantization(precision, sign, kernel)
+        x = _stem(image, width, stem, stem_activation)
+        names = iter(BLOCK_NAMES)
+        for multiple, strides in STAGES:
+            for i in range(BLOCKS_PER_STAGE):
+                x = block(quantization, x, width * multiple, strides if i == 0 else 1, next(names))
+        if include_top:
+            x = _head(x, num_classes)
+        inputs = image if input_tensor is None else tf.keras.utils.get_source_inputs(input_tensor)
+        model = tf.keras.Model(inputs, x, name=name)
+        if weights_path is not None:
+            weights_module.load(model, weights_path)
+        return model
+
+    constructor.__name__ = constructor.__qualname__ = name
+    constructor.__doc__ = doc.rstrip() + "\n" + _ARGUMENTS
+    return constructor
+
+
+def intermediates(model: tf.keras.Model) -> dict[str, tf.Tensor]:
+    """The symbolic outputs of the eight blocks by name, ``block1`` to ``block8``, and ``logits`` where there is a top.
+
+    Attention matching compares the blocks of teacher and student; features come from them too.
+    """
+    names = [*BLOCK_NAMES, *(["logits"] if model.layers[-1].name == "probabilities" else [])]
+    return {name: model.get_layer(name).output for name in names}
+
+
+def _require_one_of(argument: str, value: Any, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{argument} must be one of {', '.join(map(repr, allowed))}; received {value!r}.")
+
+
+def _require_positive(argument: str, value: Any) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{argument} must be a positive integer; received {value!r}.")
+
+
+def _image_input(
+    input_shape: Optional[Sequence[Optional[int]]],
+    input_tensor: Optional[tf.Tensor],
+) -> tf.Tensor:
+    if input_tensor is not None:
+        if not tf.keras.backend.is_keras_tensor(input_tensor):
+            raise ValueError(
+                f"input_tensor must be a Keras tensor, as tf.keras.Input(...) returns; received {type(input_tensor)}."
+            )
+        shape = tuple(input_tensor.shape[1:])
+        if input_shape is not None and tuple(input_shape) != shape:
+            raise ValueError(f"input_shape {tuple(input_shape)} disagrees with the shape {shape} of input_tensor.")
+        _check_input_shape(shape)
+        return input_tensor
+    shape = DEFAULT_INPUT_SHAPE if input_shape is None else tuple(input_shape)
+    _check_input_shape(shape)
+    return tf.keras.Input(shape=shape, name="image")
+
+
+def _check_input_shape(shape: Sequence[Any]) -> None:
+    rule = "input_shape must be (height, width, channels), channels last, with positive integers"
+    if len(shape) != 3:
+        raise ValueError(f"{rule}; received {tuple(shape)}, which has {len(shape)} numbers instead of 3.")
+    height, width, channels = shape
+    for size in (height, width):
+        if size is not None and (not isinstance(size, int) or size < 1):
+            raise ValueError(f"{rule} (None for a height or width that varies); received {tuple(shape)}.")
+    if not isinstance(channels, int) or channels < 1:
+        raise ValueError(f"{rule}; received {tuple(shape)}.")
+    if channels > 4 and isinstance(height, int) and height <= 4:
+        raise ValueError(f"{rule}; received {tuple(shape)}, which looks like channels first.")

@@ -1,0 +1,242 @@
+"""Published weights: where they are, how they are checked, how they are loaded.
+
+A file is validated as a whole before any variable changes, so a network is never half loaded.
+"""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Optional, Union
+
+if TYPE_CHECKING:
+    import h5py
+    import numpy as np
+    import tensorflow as tf
+
+CACHE_ENVIRONMENT_VARIABLE = "R2B_ZOO_CACHE"
+IMAGENET = "imagenet"
+DOWNLOAD_RETRIES = 3
+
+PathLike = Union[str, "os.PathLike[str]"]
+
+
+@dataclass(frozen=True)
+class PublishedWeights:
+    """A file of weights at a fixed address with a fixed hash."""
+
+    url: str
+    sha256: str
+
+    @property
+    def file_name(self) -> str:
+        return self.url.rsplit("/", 1)[1]
+
+
+# Apache-2.0, published by the Larq authors: 65.01 % top-1, 85.72 % top-5 on ImageNet.
+_R2B_RELEASE = "https://github.com/larq/zoo/releases/download/r2b-v0.1.0/"
+PUBLISHED = {
+    # (network, include_top)
+    ("RealToBinaryNet", True): PublishedWeights(
+        f"{_R2B_RELEASE}r2b_weights.h5", "e8fd16ca1ab9810ac3835f24f5c62758a57bc32a615f73aaa50d382d2b9617e1"
+    ),
+    ("RealToBinaryNet", False): PublishedWeights(
+        f"{_R2B_RELEASE}r2b_weights_notop.h5", "4ec47abf1a4da5c65f4908076257e8d5c812673891089a88c9d9e84e949d1dab"
+    ),
+}
+# What the published files were trained with; anything else is another network.
+_PUBLISHED_ARGUMENTS = {"num_classes": 1000, "precision": "binary", "width": 64, "stem": "imagenet", "channels": 3}
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept: ``$R2B_ZOO_CACHE``, or the user's cache folder."""
+    override = os.environ.get(CACHE_ENVIRONMENT_VARIABLE)
+    if override:
+        return Path(override).expanduser()
+    import pooch
+
+    return Path(pooch.os_cache("r2b_zoo"))
+
+
+def locate(network: str, weights: Optional[PathLike], **arguments: Union[int, str, bool]) -> Optional[Path]:
+    """The file that ``weights=`` of a network's constructor means; downloads it where it is a published one.
+
+    Args:
+        network: name of the constructor.
+        weights: None, ``"imagenet"`` or a path.
+        **arguments: the constructor's other arguments, and ``channels`` of its input.
+
+    Raises:
+        ValueError: no such weights are published, or they are of a network with other arguments.
+        FileNotFoundError: a path that does not exist.
+        WeightsDownloadError: the file could not be had from the network.
+    """
+    if weights is None:
+        return None
+    if weights != IMAGENET:
+        path = Path(weights).expanduser()
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"weights must be None, 'imagenet' or the path of a weights file; there is no file {str(weights)!r}."
+            )
+        return path
+    include_top = bool(arguments["include_top"])
+    published = PUBLISHED.get((network, include_top))
+    if published is None:
+        names = ", ".join(sorted({name for name, _ in PUBLISHED}))
+        raise ValueError(
+            f"There are no published ImageNet weights for {network}, only for {names}: "
+            "pass weights=None to train it, or the path of a weights file."
+        )
+    for argument, required in _PUBLISHED_ARGUMENTS.items():
+        if argument == "num_classes" and not include_top:
+            continue
+        if arguments[argument] != required:
+            hint = " To train your own classes on these features, pass include_top=False." * (argument == "num_classes")
+            raise ValueError(
+                f"weights='imagenet' needs {argument}={required!r}, received {argument}={arguments[argument]!r}.{hint}"
+            )
+    return fetch(published)
+
+
+class WeightsDownloadError(RuntimeError):
+    """A published file is neither in the cache nor to be had from the network."""
+
+
+def fetch(published: PublishedWeights) -> Path:
+    """The local copy of a published file, downloaded, hash-checked and moved into the cache as a whole.
+
+    Raises:
+        WeightsDownloadError: no network, or what came has another hash; says where to put the file by hand.
+        ValueError: a file of that name in the cache has another hash (truncated or altered).
+    """
+    import pooch
+    from requests.exceptions import RequestException
+
+    folder = cache_folder()
+    target = folder / published.file_name
+    if target.is_file():
+        found = pooch.file_hash(str(target))
+        if found != published.sha256:
+            raise ValueError(
+                f"{target} is truncated or altered: its SHA-256 is {found}, expected {published.sha256}. "
+                "Delete it to download it again."
+            )
+        return target
+    downloader = pooch.HTTPDownloader(progressbar=True, timeout=30)
+    files = pooch.create(
+        path=folder,
+        base_url=published.url.rsplit("/", 1)[0] + "/",
+        registry={published.file_name: f"sha256:{published.sha256}"},
+        retry_if_failed=DOWNLOAD_RETRIES,
+    )
+    try:
+        return Path(files.fetch(published.file_name, downloader=downloader))
+    except (RequestException, OSError, ValueError) as error:
+        raise WeightsDownloadError(
+            f"Could not download {published.url} ({type(error).__name__}). "
+            f"Fetch it by hand and put it at {target}, or move the cache with {CACHE_ENVIRONMENT_VARIABLE}."
+        ) from error
+
+
+# Layer names of Larq Zoo's Real-to-Binary files, without their model prefix, and ours. Its blocks count from 2,
+# because its stem is block 1.
+_LARQ_ZOO_LAYER = re.compile(r"(?:.*_)?block_(?P<block>\d+)(?P<half>[ab]?)_(?P<layer>\w+)$")
+_LARQ_ZOO_STEM = {"conv2d": "stem_conv", "batch_norm": "stem_batch_norm", "prelu": "stem_activation"}
+_LARQ_ZOO_HALF_BLOCK = {
+    "batch_norm": "batch_norm",
+    "conv2d": "conv",
+    "prelu": "prelu",
+    "shortcut_conv2d": "shortcut_conv",
+    "shortcut_batch_norm": "shortcut_batch_norm",
+    # Two dense layers there, in this order; one gate with both kernels here.
+    "scaling_dense_reduce": "gate",
+    "scaling_dense_expand": "gate",
+}
+
+
+def _our_layer_name(larq_zoo_name: str) -> Optional[str]:
+    match = _LARQ_ZOO_LAYER.match(larq_zoo_name)
+    if match is None:
+        return None
+    block, half, layer = int(match["block"]), match["half"], match["layer"]
+    if block == 1:
+        return _LARQ_ZOO_STEM.get(layer)
+    if layer == "logits":
+        return "logits"
+    ours = _LARQ_ZOO_HALF_BLOCK.get(layer)
+    return None if ours is None else f"block{block - 1}{half}_{ours}"
+
+
+def read(path: PathLike) -> dict[str, list["np.ndarray"]]:
+    """The arrays of an HDF5 weights file by layer, in the layer names of this zoo.
+
+    Reads what ``model.save_weights("name.h5")`` and ``model.save("name.h5")`` write, for networks of this zoo and for
+    Larq Zoo's ``RealToBinaryNet``.
+
+    Raises:
+        ValueError: the file is truncated, altered, or no such file.
+    """
+    import h5py
+    import numpy as np
+
+    wanted = "a weights file must be an HDF5 file as model.save_weights('name.h5') writes it"
+    layers: dict[str, list[np.ndarray]] = {}
+    try:
+        with h5py.File(path, "r") as file:
+            group = file["model_weights"] if "model_weights" in file else file
+            if "layer_names" not in group.attrs:
+                raise ValueError(f"{path} holds no Keras layers: {wanted}.")
+            for name in _strings(group, "layer_names"):
+                arrays = [np.asarray(group[name][weight]) for weight in _strings(group[name], "weight_names")]
+                if arrays:
+                    layers.setdefault(_our_layer_name(name) or name, []).extend(arrays)
+    except (OSError, KeyError) as error:
+        raise ValueError(f"{path} cannot be read (truncated, altered or another format?): {wanted}.") from error
+    return layers
+
+
+def load(model: "tf.keras.Model", path: PathLike) -> None:
+    """Sets every variable of a network from a file, or changes nothing.
+
+    A file with a classifier fits a network without top; the classifier is then left out.
+
+    Raises:
+        ValueError: the file cannot be read, or is of another architecture: names the first layer that differs.
+    """
+    arrays = read(path)
+    expected = {layer.name: [tuple(w.shape) for w in layer.weights] for layer in model.layers if layer.weights}
+    found = {name: [array.shape for array in values] for name, values in arrays.items()}
+    if "logits" not in expected:
+        found.pop("logits", None)
+    for name in [*expected, *(name for name in found if name not in expected)]:
+        if expected.get(name) != found.get(name):
+            raise ValueError(
+                f"The weights in {path} are of another architecture than {model.name}: layer {name!r} "
+                f"{_describe(expected.get(name))} in the network and {_describe(found.get(name))} in the file."
+            )
+    for name in expected:
+        model.get_layer(name).set_weights(arrays[name])
+
+
+def save(model: "tf.keras.Model", path: PathLike) -> None:
+    """Writes a network's weights as HDF5; an interrupted write leaves no file and no half of one.
+
+    Raises:
+        OSError: the folder cannot be written or the disk is full.
+    """
+    path = Path(path)
+    partial = path.with_name(f".{path.stem}.partial.h5")
+    try:
+        model.save_weights(partial, save_format="h5")
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _strings(group: "h5py.Group", attribute: str) -> list[str]:
+    return [value.decode() if isinstance(value, bytes) else value for value in group.attrs[attribute]]
+
+
+def _describe(shapes: Optional[list[tuple[int, ...]]]) -> str:
+    return "is missing" if shapes is None else f"has shapes {shapes}"
