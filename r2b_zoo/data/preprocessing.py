@@ -1,0 +1,171 @@
+"""From an image of any size to the tensor a network was trained on.
+
+Every normalisation constant of the project lives here or in the data set that measured it.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Union
+
+import numpy as np
+import tensorflow as tf
+
+PathLike = Union[str, "os.PathLike[str]"]
+
+# Weights of red, green and blue in grey (ITU-R BT.601), for networks with one input channel.
+_LUMA = (0.299, 0.587, 0.114)
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Centre crop, resize, normalise: from uint8 (H, W, 1, 3 or 4) to float32 (height, width, channels).
+
+    Attributes:
+        height: rows of the result.
+        width: columns of the result.
+        channels: 3 (RGB) or 1 (grey).
+        crop_fraction: side of the centre square that is kept, as a share of the image's shorter side.
+        mean: per channel, in 0–255.
+        std: per channel, in 0–255; the result is (image - mean) / std.
+    """
+
+    height: int
+    width: int
+    channels: int
+    crop_fraction: float
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if self.channels not in (1, 3):
+            raise ValueError(f"Preprocessing makes images of 1 or 3 channels; received channels={self.channels}.")
+        for name in ("mean", "std"):
+            if len(getattr(self, name)) != self.channels:
+                raise ValueError(
+                    f"{name} needs one number per channel ({self.channels}); received {getattr(self, name)}."
+                )
+        if not 0 < self.crop_fraction <= 1:
+            raise ValueError(f"crop_fraction must be in (0, 1]; received {self.crop_fraction}.")
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        return self.height, self.width, self.channels
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> "Preprocessing":
+        """The inverse of ``to_dict``."""
+        return cls(**{**fields, "mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def with_size(self, height: int, width: int) -> "Preprocessing":
+        return replace(self, height=height, width=width)
+
+    def tensor(self, image: tf.Tensor) -> tf.Tensor:
+        """The TensorFlow form, for data pipelines; the number of channels must be known."""
+        image = self.resize(self.centre_crop(_with_channels(image, self.channels)))
+        return self.normalise(image)
+
+    def centre_crop(self, image: tf.Tensor) -> tf.Tensor:
+        """The centre square of ``crop_fraction`` of the shorter side, rounded down; an odd margin is cut at the top."""
+        shape = tf.shape(image)
+        height, width = shape[0], shape[1]
+        shorter = tf.cast(tf.minimum(height, width), tf.float32)
+        side = tf.maximum(tf.cast(self.crop_fraction * shorter, tf.int32), 1)
+        return tf.image.crop_to_bounding_box(image, (height - side + 1) // 2, (width - side + 1) // 2, side, side)
+
+    def resize(self, image: tf.Tensor) -> tf.Tensor:
+        """Bicubic as TensorFlow 1 had it (corner-aligned samples, a = -0.75): what the published weights have seen."""
+        resized = tf.raw_ops.ResizeBicubic(images=image[tf.newaxis], size=[self.height, self.width])[0]
+        return tf.ensure_shape(resized, self.input_shape)
+
+    def normalise(self, image: tf.Tensor) -> tf.Tensor:
+        return (tf.cast(image, tf.float32) - tf.constant(self.mean)) / tf.constant(self.std)
+
+    def __call__(self, image: Any) -> np.ndarray:
+        """One image of any size, uint8 (or float in 0–255), (H, W), (H, W, 1), (H, W, 3) or (H, W, 4).
+
+        Grey is repeated over the channels and an alpha channel is dropped.
+
+        Returns:
+            float32 (height, width, channels).
+
+        Raises:
+            ValueError: not one image, no pixels, or values outside 0–255.
+        """
+        array = np.asarray(image)
+        if array.ndim == 2:
+            array = array[..., np.newaxis]
+        rule = "An image must be one array of shape (height, width), or (height, width, 1, 3 or 4)"
+        if array.ndim != 3 or array.shape[2] not in (1, 3, 4):
+            hint = " Preprocess the images of a batch one by one." if array.ndim == 4 else ""
+            raise ValueError(f"{rule}; received shape {np.shape(image)}.{hint}")
+        if 0 in array.shape:
+            raise ValueError(f"{rule} with at least one pixel; received shape {array.shape}.")
+        if array.dtype != np.uint8:
+            if array.dtype.kind not in "iuf" or not (array.min() >= 0 and array.max() <= 255):
+                raise ValueError(
+                    f"An image must hold uint8 values, or numbers in 0–255; received {array.dtype} "
+                    f"with values other than that."
+                )
+            array = array.astype(np.float32)
+        return self.tensor(tf.constant(array)).numpy()
+
+
+# What Larq Zoo's published weights were trained with: crop 224/256 of the shorter side, ImageNet statistics.
+IMAGENET = Preprocessing(
+    height=224,
+    width=224,
+    channels=3,
+    crop_fraction=224 / 256,
+    mean=(0.485 * 255, 0.456 * 255, 0.406 * 255),
+    std=(0.229 * 255, 0.224 * 255, 0.225 * 255),
+)
+
+
+def preprocess_input(image: Any) -> np.ndarray:
+    """Prepares one image for networks trained on ImageNet, ``weights="imagenet"`` among them.
+
+    Centre crop of 87.5 % of the shorter side, bicubic resize to 224×224, ImageNet mean and deviation.
+
+    Args:
+        image: uint8 (H, W, 3) of any size; grey (H, W) or (H, W, 1) and RGBA (H, W, 4) too.
+
+    Returns:
+        float32 (224, 224, 3).
+
+    Raises:
+        ValueError: not one image, or values outside 0–255.
+    """
+    return IMAGENET(image)
+
+
+def read_image(path: PathLike) -> np.ndarray:
+    """An image file as uint8 (H, W, 3), turned as its EXIF data says.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is not an image, or is truncated.
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"There is no image {str(path)!r}.") from None
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read as an image: {error}.") from error
+
+
+def _with_channels(image: tf.Tensor, channels: int) -> tf.Tensor:
+    found = image.shape[-1]
+    if found == 4:
+        image, found = image[..., :3], 3
+    if found == channels:
+        return image
+    if channels == 3:
+        return tf.repeat(image, 3, axis=-1)
+    return tf.reduce_sum(tf.cast(image, tf.float32) * tf.constant(_LUMA), axis=-1, keepdims=True)
