@@ -1,0 +1,223 @@
+"""Every custom layer through one harness, and each against NumPy."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from r2b_zoo import layers
+from r2b_zoo.layers import ChannelGate, GlobalAverage, LearnedScale
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def gate(x, y, reduce_kernel, expand_kernel):
+    hidden = np.maximum(x.mean(axis=(1, 2)) @ reduce_kernel, 0)
+    return y * sigmoid(hidden @ expand_kernel)[:, None, None, :]
+
+
+def scale(x, height, width, channel):
+    return x * np.einsum("i,j,c->ijc", height.ravel(), width.ravel(), channel)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A layer, the shapes it is called on (without the batch), and the same function in NumPy."""
+
+    make: Callable[..., tf.keras.layers.Layer]
+    shapes: tuple[tuple[int, ...], ...]
+    formula: Callable[..., np.ndarray]
+    weights: int
+
+
+CASES = {
+    "ChannelGate": Case(lambda **k: ChannelGate(reduction=2, **k), ((5, 6, 8), (3, 2, 5)), gate, weights=8 * 4 + 4 * 5),
+    "GlobalAverage": Case(GlobalAverage, ((5, 6, 8),), lambda x: x.mean(axis=(1, 2)), weights=0),
+    "LearnedScale": Case(LearnedScale, ((5, 6, 8),), scale, weights=5 + 6 + 8),
+}
+EACH = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+EACH_WITH_WEIGHTS = pytest.mark.parametrize("case", [CASES[name] for name in ("ChannelGate", "LearnedScale")])
+
+
+def tensors(case, rng, dtype="float32"):
+    return [rng.normal(size=(3, *shape)).astype(dtype) for shape in case.shapes]
+
+
+def call(layer, inputs):
+    return layer(inputs if len(inputs) > 1 else inputs[0])
+
+
+def built(case, rng, **arguments):
+    """The layer with random weights."""
+    layer = case.make(**arguments)
+    call(layer, tensors(case, rng, layer.dtype))
+    layer.set_weights([rng.normal(size=weight.shape) for weight in layer.weights])
+    return layer
+
+
+def model_of(case, rng):
+    inputs = [tf.keras.Input(shape) for shape in case.shapes]
+    model = tf.keras.Model(inputs, call(case.make(name="the_layer"), inputs))
+    model.set_weights([rng.normal(size=weight.shape) for weight in model.weights])
+    return model
+
+
+# --- the harness ------------------------------------------------------------------------------------------------------
+
+
+def test_every_layer_has_a_case():
+    own = {
+        name
+        for name, value in vars(layers).items()
+        if inspect.isclass(value) and issubclass(value, tf.keras.layers.Layer) and value.__module__ == layers.__name__
+    }
+    assert own == set(CASES)
+
+
+@EACH
+def test_weight_count(case, rng):
+    layer = built(case, rng)
+    assert layer.count_params() == case.weights
+    assert len(layer.trainable_weights) == len(layer.weights)
+
+
+@EACH
+def test_eager_equals_graph(case, rng):
+    layer, inputs = built(case, rng), tensors(case, rng)
+    np.testing.assert_allclose(call(layer, inputs), tf.function(lambda: call(layer, inputs))(), rtol=1e-6, atol=1e-6)
+
+
+@EACH
+def test_shape_inference_agrees_with_the_result(case, rng):
+    layer, inputs = built(case, rng), tensors(case, rng)
+    shapes = [tf.TensorShape(x.shape) for x in inputs]
+    assert tuple(layer.compute_output_shape(shapes if len(shapes) > 1 else shapes[0])) == call(layer, inputs).shape
+
+
+@EACH
+def test_the_config_holds_exactly_the_init_arguments(case):
+    layer = case.make(name="own")
+    arguments = set(inspect.signature(type(layer).__init__).parameters) - {"self", "kwargs", "args"}
+    if "__init__" not in vars(type(layer)):
+        arguments = set()
+    assert set(layer.get_config()) == arguments | set(tf.keras.layers.Layer().get_config())
+    for argument in arguments:
+        assert layer.get_config()[argument] == getattr(layer, argument)
+    assert type(layer).from_config(layer.get_config()).get_config() == layer.get_config()
+
+
+@EACH_WITH_WEIGHTS
+def test_a_training_step_changes_the_weights(case, rng):
+    model, inputs = model_of(case, rng), tensors(case, rng)
+    before = model.get_weights()
+    model.compile(tf.keras.optimizers.SGD(0.1), "mse")
+    model.train_on_batch(inputs, np.zeros(model.compute_output_shape([x.shape for x in inputs])))
+    for old, new in zip(before, model.get_weights(), strict=True):
+        assert not np.array_equal(old, new)
+
+
+@EACH
+@pytest.mark.parametrize("suffix", [".h5", ".keras", ""], ids=["h5", "keras", "SavedModel"])
+def test_saved_and_loaded_it_is_the_same_function(case, rng, tmp_path, suffix):
+    model, inputs = model_of(case, rng), tensors(case, rng)
+    path = str(tmp_path / f"model{suffix}")
+    model.save(path)
+    loaded = tf.keras.models.load_model(path)
+    assert type(loaded.get_layer("the_layer")) is type(model.get_layer("the_layer"))
+    assert loaded.get_layer("the_layer").get_config() == model.get_layer("the_layer").get_config()
+    np.testing.assert_array_equal(loaded(inputs), model(inputs))
+
+
+# --- against NumPy ----------------------------------------------------------------------------------------------------
+
+
+@EACH
+def test_forward(case, rng):
+    layer, inputs = built(case, rng), tensors(case, rng)
+    expected = case.formula(*inputs, *(weight.numpy() for weight in layer.weights))
+    np.testing.assert_allclose(call(layer, inputs), expected, rtol=1e-5, atol=1e-6)
+
+
+@EACH
+def test_gradients_are_those_of_the_formula(case, rng):
+    """Of Σ r ⊙ output for a random r, against central differences of the NumPy formula in float64."""
+    layer = built(case, rng, dtype="float64")
+    inputs = [tf.Variable(x) for x in tensors(case, rng, "float64")]
+    variables = [*inputs, *layer.weights]
+    with tf.GradientTape() as tape:
+        output = call(layer, [tf.convert_to_tensor(x) for x in inputs])
+        direction = rng.normal(size=output.shape)
+        loss = tf.reduce_sum(output * direction)
+    values = [variable.numpy() for variable in variables]
+    step = 1e-6
+    for gradient, value in zip(tape.gradient(loss, variables), values, strict=True):
+        expected = np.empty_like(value)
+        for index in np.ndindex(*value.shape):
+            centre, ends = value[index], []
+            for sign in (1, -1):
+                value[index] = centre + sign * step
+                ends.append(np.sum(case.formula(*values) * direction))
+            value[index] = centre
+            expected[index] = (ends[0] - ends[1]) / (2 * step)
+        np.testing.assert_allclose(gradient, expected, rtol=1e-6, atol=1e-7)
+
+
+def test_a_closed_gate_halves_and_passes_no_gradient_to_its_reduction():
+    """Where no hidden unit is active, G = sigmoid(0) = 1/2, and ReLU's gradient at 0 and below is 0."""
+    layer = ChannelGate(reduction=2)
+    x, y = tf.zeros((1, 2, 2, 4)), tf.ones((1, 2, 2, 3))
+    with tf.GradientTape() as tape:
+        output = layer([x, y])
+    np.testing.assert_array_equal(output, np.full((1, 2, 2, 3), 0.5))
+    np.testing.assert_array_equal(tape.gradient(output, layer.reduce_kernel), np.zeros((4, 2)))
+
+
+def test_a_fresh_scale_changes_nothing(rng):
+    x = rng.normal(size=(2, 3, 4, 5)).astype("float32")
+    np.testing.assert_array_equal(LearnedScale()(x), x)
+
+
+# --- sizes that vary --------------------------------------------------------------------------------------------------
+
+
+def test_the_gate_takes_images_of_any_size(rng):
+    inputs = [tf.keras.Input((None, None, 8)), tf.keras.Input((None, None, 5))]
+    model = tf.keras.Model(inputs, ChannelGate(2)(inputs))
+    for height, width in ((1, 1), (5, 3), (8, 13)):
+        x = rng.normal(size=(2, height, width, 8)).astype("float32")
+        y = rng.normal(size=(2, height, width, 5)).astype("float32")
+        expected = gate(x, y, *(weight.numpy() for weight in model.weights))
+        np.testing.assert_allclose(model([x, y]), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_global_average_takes_images_of_any_size(rng):
+    image = tf.keras.Input((None, None, 4))
+    model = tf.keras.Model(image, GlobalAverage()(image))
+    assert model.output_shape == (None, 4)
+    x = rng.normal(size=(2, 3, 7, 4)).astype("float32")
+    np.testing.assert_allclose(model(x), x.mean(axis=(1, 2)), rtol=1e-5, atol=1e-6)
+
+
+# --- errors -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reduction", [0, -8])
+def test_a_reduction_below_one(reduction):
+    with pytest.raises(ValueError, match=rf"reduction must be at least 1, received {reduction}"):
+        ChannelGate(reduction)
+
+
+def test_a_reduction_that_leaves_no_channel():
+    with pytest.raises(ValueError, match=r"reduces 4 channels by 8, which leaves none: use a wider network or a small"):
+        ChannelGate(8)([tf.zeros((1, 2, 2, 4)), tf.zeros((1, 2, 2, 4))])
+
+
+@pytest.mark.parametrize("shape", [(None, 4, 3), (4, None, 3)])
+def test_a_scale_needs_a_fixed_size(shape):
+    with pytest.raises(ValueError, match=r"needs a fixed input size; received .*None.*Pass input_shape=\(height, wid"):
+        LearnedScale()(tf.keras.Input(shape))
