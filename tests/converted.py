@@ -1,0 +1,22 @@
+"""Networks of the zoo with random weights and what they are converted to, once per session."""
+
+from functools import cache
+
+import numpy as np
+import tensorflow as tf
+
+import r2b_zoo
+from r2b_zoo.conversion import Conversion, convert
+from tests.networks import randomize
+from tests.small import SMALL
+
+
+def images(count: int = 48) -> np.ndarray:
+    return np.random.default_rng(3).normal(size=(count, 32, 32, 3)).astype(np.float32)
+
+
+@cache
+def converted(name: str, precision: str) -> tuple[tf.keras.Model, Conversion]:
+    # Not tests.small.small_network: another test may set the weights of that one.
+    model = randomize(r2b_zoo.create(name, precision=precision, **SMALL))
+    return model, convert(model, strict=precision == "binary")

@@ -1,0 +1,401 @@
+"""Conversion: what is binary is proven, what is not is named, and the bytes add up."""
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import larq as lq
+import larq_compute_engine
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import r2b_zoo
+from r2b_zoo.conversion import Conversion, ConversionError, convert
+from r2b_zoo.data.preprocessing import IMAGENET
+from r2b_zoo.layer_report import REST, LayerReport, layer_table, pack_signs
+from r2b_zoo.tflite_engine import run_tflite
+from tests.converted import converted
+from tests.networks import randomize
+from tests.small import DEPLOYED, NETWORKS, SMALL
+
+SIGN = "ste_sign"
+BINARY: dict[str, Any] = {"input_quantizer": SIGN, "kernel_quantizer": SIGN, "kernel_constraint": "weight_clip"}
+BINARY_CONVOLUTIONS = 16
+
+layers = lq.layers
+FOLDED_SCALE = pytest.mark.xfail(
+    raises=ConversionError, strict=True, reason="the converter folds all of LearnedScale into the convolution"
+)
+
+
+def sequential(shape: tuple[int, ...], *stack: tf.keras.layers.Layer, name: str = "net") -> tf.keras.Model:
+    model = tf.keras.Sequential([tf.keras.Input(shape), *stack], name=name)
+    return randomize(model)
+
+
+def rows(conversion: Conversion) -> dict[str, LayerReport]:
+    return {row.name: row for row in conversion.layers}
+
+
+def assert_same_outputs(model: tf.keras.Model, tflite: bytes) -> None:
+    batch = np.random.default_rng(1).normal(size=(4, *model.input_shape[1:])).astype(np.float32)
+    np.testing.assert_allclose(run_tflite(tflite, batch), model(batch, training=False), rtol=1e-4, atol=1e-3)
+
+
+# --- the zoo
+
+
+@pytest.mark.parametrize(
+    ("name", "precision"),
+    [pytest.param(*n, marks=FOLDED_SCALE if n[0] == "StrongBaselineNet" else ()) for n in DEPLOYED],
+)
+def test_every_network_converts_and_every_layer_is_in_the_table(name: str, precision: str) -> None:
+    model, conversion = converted(name, precision)
+    assert len(conversion.binary) == (BINARY_CONVOLUTIONS if precision == "binary" else 0)
+    assert conversion.not_binary == ()
+    assert [row.name for row in conversion.layers] == [layer.name for layer in model.layers if layer.weights] + [REST]
+    assert sum(row.bytes for row in conversion.layers) == conversion.total_bytes == len(conversion.tflite)
+    assert all(row.bytes > 0 for row in conversion.binary)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "precision"), [n for n in NETWORKS if n not in DEPLOYED])
+def test_every_precision_converts(name: str, precision: str) -> None:
+    model, conversion = converted(name, precision)
+    assert conversion.binary == ()
+    assert len(conversion.not_binary) == (BINARY_CONVOLUTIONS if precision == "binary_activations" else 0)
+    assert {row.reason for row in conversion.not_binary} <= {"no kernel quantiser: the kernel is real"}
+    assert sum(row.bytes for row in conversion.layers) == conversion.total_bytes
+    if precision == "binary_activations":
+        with pytest.raises(ConversionError, match="16 quantised layers"):
+            convert(model, strict=True)
+
+
+def test_full_size_real_to_binary_net() -> None:
+    model = randomize(r2b_zoo.RealToBinaryNet())
+    conversion = convert(model, strict=True)
+    assert len(conversion.binary) == BINARY_CONVOLUTIONS
+    binary_bytes = sum(row.bytes for row in conversion.binary)
+    bits = sum(layer.kernel.shape.num_elements() for layer in model.layers if isinstance(layer, layers.QuantConv2D))
+    # One bit per weight, and for each number of channels one shared factor 1 and one shared offset 0.
+    assert bits / 8 <= binary_bytes <= bits / 8 + 2 * 4 * (64 + 128 + 256 + 512)
+    assert rows(conversion)["stem_conv"].bytes == 7 * 7 * 3 * 64 * 4
+    assert rows(conversion)["block1a_gate"].bytes >= 2 * 64 * 8 * 4
+    assert rows(conversion)["logits"].bytes == (512 + 1) * 1000 * 4
+    assert sum(row.bytes for row in conversion.layers) == conversion.total_bytes
+    assert rows(conversion)[REST].bytes < 0.02 * conversion.total_bytes
+
+
+# --- what silently becomes float, or does not
+
+
+@pytest.mark.parametrize(
+    ("shape", "layer", "reason"),
+    [
+        ((64,), lambda: layers.QuantDense(32, name="q", **BINARY), "use a 1×1 convolution"),
+        (
+            (8, 8, 32),
+            lambda: layers.QuantDepthwiseConv2D(3, name="q", input_quantizer=SIGN, depthwise_quantizer="ste_sign"),
+            "QuantDepthwiseConv2D has no binary kernel",
+        ),
+        (
+            (8, 8, 32),
+            lambda: layers.QuantSeparableConv2D(
+                8,
+                3,
+                name="q",
+                input_quantizer=SIGN,
+                depthwise_quantizer="ste_sign",
+                pointwise_quantizer="ste_sign",
+            ),
+            "QuantSeparableConv2D has no binary kernel",
+        ),
+        (
+            (8, 8, 32),
+            lambda: layers.QuantConv2DTranspose(32, 3, name="q", **BINARY),
+            "QuantConv2DTranspose has no binary kernel",
+        ),
+        ((8, 32), lambda: layers.QuantConv1D(32, 3, name="q", **BINARY), "QuantConv1D has no binary kernel"),
+        (
+            (8, 8, 32),
+            lambda: layers.QuantConv2D(32, 3, name="q", groups=2, **BINARY),
+            "groups of 16 channels: LCE needs a multiple of 32",
+        ),
+        (
+            (8, 8, 32),
+            lambda: layers.QuantConv2D(32, 3, name="q", kernel_quantizer=SIGN),
+            "no input quantiser: real activations",
+        ),
+        (
+            (8, 8, 32),
+            lambda: layers.QuantConv2D(32, 3, name="q", input_quantizer=SIGN),
+            "the kernel is real",
+        ),
+        (
+            (8, 8, 32),
+            lambda: layers.QuantConv2D(32, 3, name="q", padding="same", pad_values=2.0, **BINARY),
+            "padding with 2.0: LCE pads with 0 or 1",
+        ),
+        (
+            (8, 8, 32),
+            lambda: layers.QuantConv2D(32, 3, name="q", **{**BINARY, "input_quantizer": "dorefa_quantizer"}),
+            "the input quantiser .* gives other values than -1 and \\+1",
+        ),
+        (
+            (8, 8, 32),
+            lambda: layers.QuantConv2D(32, 3, name="q", **{**BINARY, "kernel_quantizer": "ste_tern"}),
+            "the kernel quantiser .* gives other values than a scale and its negative",
+        ),
+    ],
+)
+def test_a_quantised_layer_that_becomes_float_is_named(
+    shape: tuple[int, ...], layer: Callable[[], tf.keras.layers.Layer], reason: str
+) -> None:
+    model = sequential(shape, layer())
+    conversion = convert(model)
+    (row,) = conversion.not_binary
+    assert (row.name, row.kind) == ("q", "float")
+    kernel_bytes = 4 * sum(int(np.prod(weight.shape)) for weight in model.weights)
+    assert row.bytes >= kernel_bytes, "its real constants belong to it"
+    with pytest.raises(ConversionError, match=f"'q' \\(.*{reason}"):
+        convert(model, strict=True)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"padding": "same"},
+        {"padding": "same", "pad_values": 1.0},
+        {"padding": "valid", "strides": 2},
+        {"padding": "same", "dilation_rate": 2},
+        {"kernel_quantizer": "magnitude_aware_sign"},
+        {"groups": 2},
+        {"use_bias": False},
+    ],
+)
+@pytest.mark.parametrize(("channels", "filters"), [(64, 48), (31, 33)])
+def test_a_binary_convolution_is_proven_binary(channels: int, filters: int, arguments: dict[str, Any]) -> None:
+    if arguments.get("groups"):
+        channels = filters = 64
+    model = sequential(
+        (8, 8, channels),
+        layers.QuantConv2D(filters, 3, name="q", **{**BINARY, **arguments}),
+        tf.keras.layers.BatchNormalization(name="bn"),
+    )
+    conversion = convert(model, strict=True)
+    assert rows(conversion)["q"].reason == "LceBconv2d with this layer's bits"
+    assert_same_outputs(model, conversion.tflite)
+
+
+def test_strict_names_every_layer_and_only_those() -> None:
+    model = sequential(
+        (8, 8, 32),
+        layers.QuantConv2D(32, 3, name="good", **BINARY),
+        layers.QuantConv2DTranspose(32, 3, name="bad1", **BINARY),
+        tf.keras.layers.Flatten(),
+        layers.QuantDense(8, name="bad2", **BINARY),
+    )
+    with pytest.raises(ConversionError, match=r"2 quantised layers of net .*'bad1'.*'bad2'") as caught:
+        convert(model, strict=True)
+    assert "good" not in str(caught.value)
+    assert [row.kind for row in convert(model).layers] == ["binary", "float", "float", "graph"]
+
+
+def test_one_binary_convolution_proves_one_layer() -> None:
+    twin = {"kernel_quantizer": SIGN, "padding": "same", "use_bias": False}
+    model = sequential(
+        (8, 8, 32),
+        layers.QuantConv2D(32, 3, name="real_input", **twin),
+        layers.QuantConv2D(32, 3, name="binary_input", input_quantizer=SIGN, **twin),
+    )
+    model.get_layer("binary_input").set_weights(model.get_layer("real_input").get_weights())
+    conversion = convert(model)
+    assert [row.name for row in conversion.binary] == ["binary_input"]
+    assert [row.name for row in conversion.not_binary] == ["real_input"]
+
+
+def test_a_sign_in_a_layer_of_its_own_counts() -> None:
+    model = sequential(
+        (8, 8, 32), lq.quantizers.SteSign(name="sign"), layers.QuantConv2D(32, 3, name="q", kernel_quantizer=SIGN)
+    )
+    assert [row.name for row in convert(model, strict=True).binary] == ["q"]
+
+
+def test_two_layers_with_the_same_bits_are_both_binary() -> None:
+    model = sequential((8, 8, 32), *(layers.QuantConv2D(32, 3, name=name, **BINARY) for name in ("a", "b")))
+    model.get_layer("b").set_weights(model.get_layer("a").get_weights())
+    assert [row.name for row in convert(model, strict=True).binary] == ["a", "b"]
+
+
+def test_nested_models_and_names_longer_than_a_tensor_name() -> None:
+    inner = tf.keras.Sequential(
+        [
+            tf.keras.Input((8, 8, 32)),
+            layers.QuantConv2D(32, 3, padding="same", name="conv", **BINARY),
+            tf.keras.layers.Conv2D(32, 3, padding="same", name="real"),
+        ],
+        name="inner",
+    )
+    image = tf.keras.Input((8, 8, 32))
+    outputs = tf.keras.layers.Conv2D(7, 1, name="head")(inner(image))
+    model = randomize(tf.keras.Model(image, outputs, name="a_name_that_leaves_no_room_for_any_other_in_fifty_letters"))
+    conversion = convert(model, strict=True)
+    assert [row.name for row in conversion.layers] == ["inner/conv", "inner/real", "head", REST]
+    found = rows(conversion)
+    assert found["inner/conv"].bytes == (9 * 32 * 32) // 8 + 2 * 32 * 4
+    assert found["inner/real"].bytes == (9 * 32 + 1) * 32 * 4
+    assert found["head"].bytes == (32 + 1) * 7 * 4
+    assert sum(row.bytes for row in conversion.layers) == conversion.total_bytes
+    assert_same_outputs(model, conversion.tflite)
+
+
+@tf.keras.utils.register_keras_serializable("tests")
+class Composite(tf.keras.layers.Layer):
+    """A layer that holds layers, and a variable of its own."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.binary = layers.QuantConv2D(32, 3, name="binary", **BINARY)
+        self.dense = layers.QuantDense(32, name="dense", **BINARY)
+
+    def build(self, input_shape: Any) -> None:
+        self.scale = self.add_weight(name="scale", shape=(32,), initializer="ones")
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        return self.dense(self.binary(inputs)) * self.scale
+
+
+def test_layers_inside_a_layer_are_found() -> None:
+    conversion = convert(sequential((8, 8, 32), Composite(name="block")))
+    assert [row.name for row in conversion.binary] == ["block/binary"]
+    assert [row.name for row in conversion.not_binary] == ["block/dense"]
+    assert "block" in rows(conversion)
+
+
+def test_int8_layers_are_called_int8() -> None:
+    model = sequential(
+        (8, 8, 32), tf.keras.layers.Conv2D(32, 3, name="conv"), tf.keras.layers.BatchNormalization(name="bn")
+    )
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    table = {row.name: row for row in layer_table(model, converter.convert())}
+    assert (table["conv"].kind, table["conv"].reason) == ("int8", "8-bit weights")
+    assert 9 * 32 * 32 <= table["conv"].bytes <= 9 * 32 * 32 + 2 * 32 * 4
+    assert table["bn"].kind == "float"
+
+
+def test_bits_are_packed_as_lce_packs_them() -> None:
+    kernel = np.ones((1, 1, 34, 2), np.float32)
+    kernel[0, 0, 0, 0] = kernel[0, 0, 33, 1] = -1.0
+    words = np.frombuffer(pack_signs(kernel), "<i4")
+    assert words.tolist() == [1, 0, 0, 2]
+
+
+# --- refused, with the way out
+
+
+@tf.keras.utils.register_keras_serializable("tests")
+class RowScale(tf.keras.layers.Layer):
+    def build(self, input_shape: Any) -> None:
+        self.scale = self.add_weight(name="scale", shape=(input_shape[1], 1, 1), initializer="ones")
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        return inputs * self.scale
+
+
+def test_a_factor_that_no_engine_could_run_is_refused() -> None:
+    model = sequential((8, 8, 32), layers.QuantConv2D(32, 3, padding="same", name="q", **BINARY), RowScale())
+    with pytest.raises(ConversionError, match=r"factor of shape \(8, .*put a tf.reshape between"):
+        convert(model)
+
+
+def two_outputs() -> tf.keras.Model:
+    image = tf.keras.Input((4,))
+    return tf.keras.Model(image, [image + 1.0, image * 2.0], name="two")
+
+
+def half_precision() -> tf.keras.Model:
+    return tf.keras.Sequential([tf.keras.Input((4,)), tf.keras.layers.Dense(2, dtype="mixed_float16")], name="half")
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (lambda: "model.h5", "takes a Keras 2 model .*received <class 'str'>"),
+        (lambda: tf.keras.Sequential([tf.keras.layers.Dense(2)], name="open"), "open has no known input shape"),
+        (two_outputs, "one input and one output; two has 1 and 2"),
+        (half_precision, "half computes in float16"),
+        (
+            lambda: r2b_zoo.BNN18(**{**SMALL, "input_shape": (None, None, 3)}),
+            r"the input of BNN18 has shape \(None, None, None, 3\): build the network with input_shape=",
+        ),
+    ],
+)
+def test_models_that_cannot_be_converted(model: Callable[[], Any], message: str) -> None:
+    with pytest.raises(ConversionError, match=message):
+        convert(model())
+
+
+def test_preprocessing_of_another_size_is_refused() -> None:
+    model = sequential((8, 8, 3), tf.keras.layers.Conv2D(2, 8))
+    with pytest.raises(ValueError, match=r"makes images of shape \(224, 224, 3\), but net takes \(8, 8, 3\)"):
+        convert(model, preprocessing=IMAGENET)
+
+
+def test_an_operator_tflite_does_not_have_is_refused() -> None:
+    model = sequential((4, 4), tf.keras.layers.Lambda(tf.linalg.cholesky))
+    with pytest.raises(ConversionError, match=r"net converts to a file that no engine can run: .* Cholesky:"):
+        convert(model)
+
+
+def test_the_converters_own_messages_are_in_the_error(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fails(_: str) -> bytes:
+        os.write(2, b"error: from C++\n")
+        raise RuntimeError("short")
+
+    monkeypatch.setattr(larq_compute_engine, "convert_saved_model", fails)
+    with pytest.raises(ConversionError, match=r"refuses net: short\nIts last messages:\n(.|\n)*error: from C\+\+"):
+        convert(sequential((4,), tf.keras.layers.Dense(2)))
+    os.write(2, b"still here")
+    assert capfd.readouterr() == ("", "still here")
+
+
+# --- the user's side
+
+
+def test_conversion_prints_nothing_and_shows_a_table(capfd: pytest.CaptureFixture[str]) -> None:
+    conversion = convert(sequential((8, 8, 32), layers.QuantConv2D(32, 3, name="q", **BINARY)))
+    assert capfd.readouterr() == ("", "")
+    lines = conversion.summary().splitlines()
+    assert lines[0].split() == ["layer", "kind", "bytes", "why"]
+    assert lines[1].startswith("q ")
+    assert f"{conversion.total_bytes:,}" in lines[-1]
+
+
+def test_save_writes_the_file(tmp_path: Path) -> None:
+    conversion = Conversion(b"0123", ())
+    path = tmp_path / "model.tflite"
+    path.write_bytes(b"an older and longer one")
+    conversion.save(path)
+    assert path.read_bytes() == b"0123"
+    assert os.listdir(tmp_path) == ["model.tflite"]
+
+
+def test_save_leaves_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match=r"cannot be written to .*model.tflite: No space left"):
+        Conversion(b"0123", ()).save(tmp_path / "model.tflite")
+    assert os.listdir(tmp_path) == []
+
+
+def test_save_into_a_missing_folder(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"cannot be written to .*: No such file"):
+        Conversion(b"0123", ()).save(tmp_path / "missing" / "model.tflite")

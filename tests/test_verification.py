@@ -1,0 +1,158 @@
+"""Verification: equal where it must be, and it can fail."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from r2b_zoo import verification
+from r2b_zoo.conversion import ConversionError
+from r2b_zoo.tflite_engine import run_tflite
+from r2b_zoo.verification import Verification, verify
+from tests.converted import converted, images
+from tests.networks import randomize
+from tests.small import DEPLOYED
+
+CLASSES = 4
+FOLDED_SCALE = pytest.mark.xfail(
+    raises=ConversionError, strict=True, reason="the converter folds all of LearnedScale into the convolution"
+)
+
+
+def constant_model(probabilities: np.ndarray) -> tf.keras.Model:
+    """Gives row i of ``probabilities`` for an image filled with i."""
+    image = tf.keras.Input((2, 2, 1))
+    rows = tf.keras.layers.Lambda(lambda x: tf.gather(tf.constant(probabilities), tf.cast(x[:, 0, 0, 0], tf.int32)))
+    return tf.keras.Model(image, rows(image))
+
+
+def numbered(count: int) -> np.ndarray:
+    return np.broadcast_to(np.arange(count, dtype=np.float32)[:, None, None, None], (count, 2, 2, 1)).copy()
+
+
+@pytest.fixture
+def compare(monkeypatch: pytest.MonkeyPatch):
+    """compare(expected, found): verifies a model that gives the one against a file that gives the other."""
+
+    def compare(expected: np.ndarray, found: np.ndarray) -> Verification:
+        class Engine:
+            def __init__(self, tflite: bytes, num_threads: int) -> None:
+                pass
+
+            def predict(self, batch: np.ndarray) -> np.ndarray:
+                return found[batch[:, 0, 0, 0].astype(int)].astype(np.float32)
+
+        monkeypatch.setattr(verification, "TFLiteEngine", Engine)
+        return verify(constant_model(expected.astype(np.float32)), b"", numbered(len(expected)))
+
+    return compare
+
+
+@pytest.mark.parametrize(
+    ("name", "precision"),
+    [pytest.param(*n, marks=FOLDED_SCALE if n[0] == "StrongBaselineNet" else ()) for n in DEPLOYED],
+)
+def test_file_and_model_agree(name: str, precision: str) -> None:
+    model, conversion = converted(name, precision)
+    probabilities = model(images(), training=False).numpy()
+    assert probabilities.std() > 0.03, "a network that always gives the same answer proves nothing"
+    differences = np.abs(run_tflite(conversion.tflite, images()) - probabilities).max(axis=1)
+    # A sign that the last bit of a float operator decides spreads through a random network, but is rare; whatever is
+    # wrong in a conversion shows on every image.
+    assert np.mean(differences < 1e-4) >= 0.9
+    result = verify(model, conversion.tflite, images())
+    assert (result.images, result.largest_difference) == (len(images()), pytest.approx(differences.max(), abs=1e-4))
+
+
+def test_a_real_network_passes() -> None:
+    model, conversion = converted("ResNet18", "real")
+    result = verify(model, conversion.tflite, images())
+    assert result.passed
+    assert result.disagreements == 0
+    assert result.largest_difference < 1e-4
+    assert "are equal on 48 images" in result.summary()
+
+
+def test_other_weights_do_not_pass() -> None:
+    model, conversion = converted("RealToBinaryNet", "binary")
+    weights = model.get_weights()
+    try:
+        randomize(model, seed=1)
+        result = verify(model, conversion.tflite, images())
+    finally:
+        model.set_weights(weights)
+    assert not result.passed
+    assert result.disagreements > len(images()) // 2
+    assert "DIFFERENT" in result.summary()
+
+
+def test_the_numbers_are_exact(compare) -> None:
+    expected = np.full((40, CLASSES), 0.25)
+    expected[:, 0] = 0.5
+    found = expected.copy()
+    found[3] = [0.25, 0.25, 0.75, 0.25]
+    result = compare(expected, found)
+    assert result == Verification(40, 1, (0.25 + 0.5) / (40 * CLASSES), 0.5)
+    assert result.agreement == 39 / 40
+    assert "differs on 1 (97.50 % agree, at least 99.5 % needed)" in result.summary()
+    assert "mean 4.69e-03 (at most 1e-03 allowed), largest 5.00e-01" in result.summary()
+
+
+@pytest.mark.parametrize(("wrong", "passes"), [(0, True), (1, True), (2, False)])
+def test_one_disagreement_in_200_is_the_limit(compare, wrong: int, passes: bool) -> None:
+    expected = np.tile([0.25, 0.2499, 0.25, 0.25], (200, 1))
+    expected[:, 0] += 1e-4
+    found = expected.copy()
+    found[:wrong, 1] += 4e-4
+    result = compare(expected, found)
+    assert result.disagreements == wrong
+    assert result.passed is passes
+
+
+@pytest.mark.parametrize(("difference", "passes"), [(0.0009, True), (0.0011, False)])
+def test_the_mean_difference_has_a_limit(compare, difference: float, passes: bool) -> None:
+    expected = np.tile([0.7, 0.1, 0.1, 0.1], (8, 1))
+    assert compare(expected, expected + difference).passed is passes
+
+
+def test_nan_does_not_pass(compare) -> None:
+    expected = np.tile([0.7, 0.1, 0.1, 0.1], (8, 1))
+    found = expected.copy()
+    found[5, 0] = np.nan
+    result = compare(expected, found)
+    assert not result.passed
+    assert np.isnan(result.largest_difference)
+
+
+def test_batches_give_the_same_result_as_one_array() -> None:
+    model, conversion = converted("ResNet18", "real")
+    whole = verify(model, conversion.tflite, images(40))
+    parts = verify(model, conversion.tflite, (images(40)[i : i + 7] for i in range(0, 40, 7)))
+    assert (whole.images, whole.disagreements) == (parts.images, parts.disagreements)
+    assert whole.mean_difference == pytest.approx(parts.mean_difference, abs=1e-6)
+
+
+@pytest.mark.parametrize("nothing", [np.zeros((0, 32, 32, 3), np.float32), []])
+def test_no_images(nothing) -> None:
+    model, conversion = converted("ResNet18", "real")
+    with pytest.raises(ValueError, match="needs at least one image; received none"):
+        verify(model, conversion.tflite, nothing)
+
+
+def test_images_of_another_shape() -> None:
+    model, conversion = converted("ResNet18", "real")
+    with pytest.raises(ValueError, match=r"shape \(N, 32, 32, 3\) that the model takes; received \(2, 28, 28, 1\)"):
+        verify(model, conversion.tflite, np.zeros((2, 28, 28, 1), np.float32))
+
+
+def test_a_file_of_another_model() -> None:
+    _, conversion = converted("ResNet18", "real")
+    image = tf.keras.Input((32, 32, 3))
+    other = tf.keras.Model(image, tf.keras.layers.Dense(7)(tf.keras.layers.Flatten()(image)))
+    with pytest.raises(ValueError, match=r"the Keras model gives \(2, 7\) and the file \(2, 10\)"):
+        verify(other, conversion.tflite, images(2))
+
+
+def test_the_engine_explains_what_it_refuses(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ValueError, match=r"Larq Compute Engine's interpreter cannot run this file.*Invalid model"):
+        run_tflite(b"not a model at all", images(1))
+    assert capfd.readouterr() == ("", "")
