@@ -10,24 +10,39 @@ import tensorflow as tf
 PACKAGE = "r2b_zoo"
 
 
-def global_average(x: tf.Tensor) -> tf.Tensor:
+def global_average(x: tf.Tensor, *, fixed_size: bool) -> tf.Tensor:
     """Mean over height and width, (N, H, W, C) → (N, C).
 
-    One average pool where the size is known: LCE's and TFLite's fastest form, and the order of summation that the
-    published weights were made with, which keeps every sign after it the same.
+    One average pool where the network was built for a fixed size: LCE's and TFLite's fastest form. The two sum in
+    different orders, and one rounding can turn a sign further on, so the choice is the network's and not the call's:
+    eager calls know every size. It is Larq Zoo's choice too, so that equal weights give equal signs.
     """
     _, height, width, channels = x.shape
-    if None in (height, width):
-        return tf.reduce_mean(x, axis=[1, 2])
-    return tf.reshape(tf.nn.avg_pool2d(x, [height, width], 1, "VALID"), [-1, channels])
+    if fixed_size and None not in (height, width):
+        return tf.reshape(tf.nn.avg_pool2d(x, [height, width], 1, "VALID"), [-1, channels])
+    return tf.reduce_mean(x, axis=[1, 2])
+
+
+def _has_fixed_size(shape: Any) -> bool:
+    return None not in tuple(shape)[1:3]
+
+
+@tf.keras.utils.register_keras_serializable(PACKAGE)
+def tanh(x: tf.Tensor) -> tf.Tensor:
+    """tanh, not to be fused: TensorFlow fuses convolution, batch norm and tanh into an operator it does not have."""
+    return tf.tanh(tf.ensure_shape(x, x.shape))
 
 
 @tf.keras.utils.register_keras_serializable(PACKAGE)
 class GlobalAverage(tf.keras.layers.Layer):
     """``global_average`` as a layer."""
 
+    def build(self, input_shape: Any) -> None:
+        self._fixed_size = _has_fixed_size(input_shape)
+        super().build(input_shape)
+
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        return global_average(inputs)
+        return global_average(inputs, fixed_size=self._fixed_size)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape[0], input_shape[3]
@@ -68,13 +83,15 @@ class ChannelGate(tf.keras.layers.Layer):
             )
         self.reduce_kernel = self.add_weight("reduce_kernel", (in_channels, hidden), initializer="he_normal")
         self.expand_kernel = self.add_weight("expand_kernel", (hidden, out_channels), initializer="he_normal")
+        self._fixed_size = _has_fixed_size(input_shape[0])
         super().build(input_shape)
 
     def call(self, inputs: Any) -> tf.Tensor:
         activations, convolved = inputs
-        hidden = tf.nn.relu(tf.matmul(global_average(activations), self.reduce_kernel))
+        average = global_average(activations, fixed_size=self._fixed_size)
+        hidden = tf.nn.relu(tf.matmul(average, self.reduce_kernel))
         factors = tf.sigmoid(tf.matmul(hidden, self.expand_kernel))
-        return convolved * factors[:, tf.newaxis, tf.newaxis, :]
+        return convolved * tf.reshape(factors, [-1, 1, 1, factors.shape[-1]])
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape[1]
@@ -111,9 +128,13 @@ class LearnedScale(tf.keras.layers.Layer):
         super().build(input_shape)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        # The channel factor first and by itself: a converter folds it into the binary convolution, and what is left
-        # is one H×W plane instead of a full H×W×C tensor of constants in the file.
-        return (inputs * self.channel_scale) * (self.height_scale * self.width_scale)
+        _, height, width, channels = inputs.shape
+        # LCE's converter folds a factor that follows a binary convolution into it, which is right for the channels
+        # and makes a file that nothing can run for the positions. The reshapes keep those two apart, and leave one
+        # H×W plane of constants in the file instead of a full H×W×C tensor.
+        plane = tf.reshape(self.height_scale * self.width_scale, [height * width, 1])
+        scaled = tf.reshape(inputs * self.channel_scale, [-1, height * width, channels]) * plane
+        return tf.reshape(scaled, [-1, height, width, channels])
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape

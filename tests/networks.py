@@ -7,11 +7,21 @@ import tensorflow as tf
 def randomize(model: tf.keras.Model, seed: int = 0) -> tf.keras.Model:
     """Sets every weight and batch-norm statistic to random values that keep activations of order one.
 
-    Fresh networks have γ = 1, β = 0, slopes 0 and scales 1, which hides mistakes in whatever reads these.
+    Fresh networks have γ = 1, β = 0, slopes 0 and scales 1, which hides mistakes in whatever reads these. The logits
+    are shifted and scaled to differ by about 2 between images: sums over signs are large, and saturated probabilities
+    would hide every difference before them.
     """
     rng = np.random.default_rng(seed)
     for layer in model.layers:
         layer.set_weights([_random(rng, weight.name.split("/")[-1], weight.shape) for weight in layer.weights])
+    if isinstance(model.layers[-1], tf.keras.layers.Softmax):
+        logits = model.layers[-2]
+        shape = [size or 32 for size in model.input_shape[1:]]
+        noise = rng.normal(size=(8, *shape)).astype("float32")
+        kernel, bias = logits.get_weights()
+        raw = tf.keras.Model(model.input, logits.output)(noise).numpy()
+        scale = 2 / raw.std(axis=0).mean()
+        logits.set_weights([scale * kernel, bias - scale * (raw - bias).mean(axis=0)])
     return model
 
 

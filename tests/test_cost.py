@@ -1,16 +1,14 @@
 """Costs against numbers counted by hand."""
 
-from typing import Any
-
 import larq as lq
 import pytest
 import tensorflow as tf
 
 import r2b_zoo
-import r2b_zoo.cost
-from r2b_zoo.cost import Rule, compare, cost, gate_overhead
+import r2b_zoo.costs
+from r2b_zoo.costs import Rule, compare, cost, gate_overhead
 from r2b_zoo.layers import ChannelGate, GlobalAverage, LearnedScale
-from tests.small import NETWORKS, SMALL, small_network
+from tests.small import NETWORKS, small_network
 
 layers = tf.keras.layers
 BINARY = {"input_quantizer": "ste_sign", "kernel_quantizer": "ste_sign", "kernel_constraint": "weight_clip"}
@@ -18,8 +16,8 @@ BINARY = {"input_quantizer": "ste_sign", "kernel_quantizer": "ste_sign", "kernel
 
 @pytest.fixture(scope="module")
 def imagenet():
-    """The costs of all six networks as the papers have them: 224×224, width 64, 1,000 classes."""
-    return {name: cost(r2b_zoo.create(name)) for name in r2b_zoo.list_models()}
+    """The costs of the two networks the paper compares, as it has them: 224×224, width 64, 1,000 classes."""
+    return {name: cost(r2b_zoo.create(name)) for name in ("RealToBinaryNet", "StrongBaselineNet")}
 
 
 def count(layer, *shapes):
@@ -97,21 +95,18 @@ def test_gate_overhead_of_networks_that_differ_elsewhere(imagenet):
         gate_overhead(imagenet["RealToBinaryNet"], small)
 
 
-def test_all_networks_have_the_same_convolutions(imagenet):
+def test_all_networks_have_the_same_convolutions():
     """One topology: they differ in gates, scales and element-wise work, never in convolutions."""
-    macs = {
-        name: sum(layer.binary_macs + layer.float_macs for layer in net.layers if layer.kind != "gate")
-        for name, net in imagenet.items()
-    }
-    assert set(macs.values()) == {1_676_279_808 + 138_087_936 - 294_400}
-    assert imagenet["ResNet18"].binary_macs == 0
+    costs = [cost(small_network(name, precision)) for name, precision in NETWORKS]
+    macs = {sum(layer.binary_macs + layer.float_macs for layer in net.layers if layer.kind != "gate") for net in costs}
+    assert len(macs) == 1
 
 
 def test_totals_are_the_sums_of_the_layers(imagenet):
     for net in imagenet.values():
         for number in ("parameters", "bytes", "binary_macs", "float_macs", "flops", "elementwise"):
             total = getattr(net, number)
-            assert total == sum(getattr(layer, number) for layer in net.layers) > 0 or number == "binary_macs"
+            assert total == sum(getattr(layer, number) for layer in net.layers) > 0
             assert total == sum(row[number] for row in net.by_kind())
         assert sum(net.share(kind) for kind in net.kinds) == pytest.approx(1)
         assert "not counted" not in net.kinds
@@ -133,11 +128,6 @@ def test_compare_puts_networks_side_by_side():
     assert rows[0]["gate_share"] > rows[1]["gate_share"] == 0
     assert rows[0]["bytes"] < rows[1]["bytes"] / 4
     assert rows[0]["input_shapes"] == ((32, 32, 3),)
-
-
-def test_the_package_name_is_callable_however_it_was_imported():
-    package: Any = r2b_zoo
-    assert package.cost(tf.keras.Sequential([layers.Dense(2, input_shape=(3,))])).float_macs == 6
 
 
 # --- single layers, counted by hand -----------------------------------------------------------------------------------
@@ -289,8 +279,9 @@ def test_uses_of_a_layer_outside_the_network_do_not_count():
 
 
 def test_unknown_input_size():
-    varying = r2b_zoo.RealToBinaryNet(**{**SMALL, "input_shape": (None, None, 3)})
-    with pytest.raises(ValueError, match=r"input of RealToBinaryNet has the shape \(None, None, 3\).*input_shape="):
+    image = tf.keras.Input((None, None, 3))
+    varying = tf.keras.Model(image, layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3)(image)), name="varying")
+    with pytest.raises(ValueError, match=r"input of varying has the shape \(None, None, 3\).*input_shape="):
         cost(varying)
     with pytest.raises(ValueError, match=r"known input size.*received .*Sequential.*input_shape="):
         cost(tf.keras.Sequential([layers.Conv2D(4, 3)]))
@@ -313,7 +304,7 @@ def test_an_unknown_type_with_weights_is_refused_until_it_has_a_rule(monkeypatch
 
     with pytest.raises(ValueError, match=r"no rule for layers of type Outer, and 'mine' has 20 weights.*RULES"):
         count(Outer(name="mine"), (4,))
-    monkeypatch.setitem(r2b_zoo.cost.RULES, Outer, Rule("mine", lambda *_: 0, lambda layer, _: 4 * 5))
+    monkeypatch.setitem(r2b_zoo.costs.RULES, Outer, Rule("mine", lambda *_: 0, lambda layer, _: 4 * 5))
     counted = count(Outer(), (4,))
     assert (counted.kind, counted.float_macs, counted.bytes) == ("mine", 20, 80)
 

@@ -203,6 +203,16 @@ def test_global_average_takes_images_of_any_size(rng):
     np.testing.assert_allclose(model(x), x.mean(axis=(1, 2)), rtol=1e-5, atol=1e-6)
 
 
+def test_the_order_of_summation_is_the_networks_not_the_calls(rng):
+    """A network for any size averages the same way in a graph, where sizes are unknown, and eagerly, where none is."""
+    image = tf.keras.Input((None, None, 16))
+    model = tf.keras.Model(image, GlobalAverage()(image))
+    x = rng.normal(size=(8, 56, 56, 16)).astype("float32")
+    graph = tf.function(model, input_signature=[tf.TensorSpec((None, None, None, 16))])
+    np.testing.assert_array_equal(model(x), graph(x))
+    np.testing.assert_array_equal(model(x), tf.reduce_mean(x, axis=[1, 2]))
+
+
 # --- errors -----------------------------------------------------------------------------------------------------------
 
 

@@ -13,7 +13,7 @@ import larq as lq
 import tensorflow as tf
 
 from r2b_zoo import weights as weights_module
-from r2b_zoo.layers import GlobalAverage
+from r2b_zoo.layers import GlobalAverage, tanh
 
 PRECISIONS = ("binary", "binary_activations", "real")
 STEMS = ("imagenet", "cifar")
@@ -46,7 +46,7 @@ class Quantization:
     @property
     def input_quantizer(self) -> Any:
         """The paper's sign, or tanh where the network is real: both saturate at ±1 (Martínez et al., section 4.2)."""
-        return tf.keras.activations.tanh if self.precision == "real" else self.sign
+        return tanh if self.precision == "real" else self.sign
 
     @property
     def kernel_quantizer(self) -> Any:
@@ -113,10 +113,8 @@ def shortcut(x: tf.Tensor, filters: int, strides: int, name: str) -> tf.Tensor:
 
 
 def _stem(x: tf.Tensor, width: int, stem: str, activation: Activation) -> tf.Tensor:
-    if stem == "imagenet":
-        x = real_conv(x, width, 7, 2, "stem_conv")
-    else:
-        x = real_conv(x, width, 3, 1, "stem_conv")
+    kernel_size, strides = (7, 2) if stem == "imagenet" else (3, 1)
+    x = real_conv(x, width, kernel_size, strides, "stem_conv")
     x = activation(batch_norm(x, "stem_batch_norm"), "stem_activation")
     if stem == "imagenet":
         x = tf.keras.layers.MaxPooling2D(3, strides=2, padding="same", name="stem_pool")(x)
@@ -242,7 +240,7 @@ def _image_input(
     input_tensor: Optional[tf.Tensor],
 ) -> tf.Tensor:
     if input_tensor is not None:
-        if not tf.keras.backend.is_keras_tensor(input_tensor):
+        if not _is_keras_tensor(input_tensor):
             raise ValueError(
                 f"input_tensor must be a Keras tensor, as tf.keras.Input(...) returns; received {type(input_tensor)}."
             )
@@ -254,6 +252,13 @@ def _image_input(
     shape = DEFAULT_INPUT_SHAPE if input_shape is None else tuple(input_shape)
     _check_input_shape(shape)
     return tf.keras.Input(shape=shape, name="image")
+
+
+def _is_keras_tensor(value: Any) -> bool:
+    try:
+        return tf.keras.backend.is_keras_tensor(value)
+    except ValueError:  # Keras' answer where it is no tensor at all, an array for example
+        return False
 
 
 def _check_input_shape(shape: Sequence[Any]) -> None:

@@ -32,8 +32,6 @@ Counted per image, from the shapes a network was built with:
 
 import math
 import re
-import sys
-import types
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Optional
@@ -121,6 +119,16 @@ class Cost:
     def share(self, kind: str) -> float:
         """Share of the FLOPs that layers of this kind have, 0–1."""
         return self.of(kind).flops / self.flops if self.flops else 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data: the totals, and a row per layer."""
+        return {
+            "name": self.name,
+            "input_shapes": self.input_shapes,
+            **_row(self),
+            "by_kind": self.by_kind(),
+            "layer_costs": [{**asdict(layer), "flops": layer.flops} for layer in self.layers],
+        }
 
     def by_kind(self) -> list[dict[str, Any]]:
         """One row of plain data per kind of layer."""
@@ -427,13 +435,3 @@ def _is_binary(layer: tf.keras.layers.Layer) -> bool:
 def _bytes(weight: tf.Variable) -> int:
     count = math.prod(weight.shape)
     return math.ceil(count / 8) if _is_one_bit(weight) else BYTES_PER_REAL_WEIGHT * count
-
-
-class _CallableModule(types.ModuleType):
-    """Makes ``r2b_zoo.cost(model)`` work after ``import r2b_zoo.cost`` too, which binds the name to this module."""
-
-    def __call__(self, model: tf.keras.Model) -> Cost:
-        return cost(model)
-
-
-sys.modules[__name__].__class__ = _CallableModule

@@ -1,0 +1,90 @@
+"""Our RealToBinaryNet is the same function as Larq Zoo's, and prepares images the same way."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import r2b_zoo
+from tests.networks import randomize
+
+larq_zoo = pytest.importorskip("larq_zoo", reason="larq-zoo is not installed (pip install r2b-zoo[test])")
+
+TOLERANCE = 1e-5
+# Include_top, and the input shape both are built for. For varying sizes both average in another order of summation, and
+# one rounding can turn a sign further on: the shape has to be the same on both sides.
+PAIRS = {
+    "top": (True, (224, 224, 3)),
+    "no_top": (False, (224, 224, 3)),
+    "no_top_any_size": (False, (None, None, 3)),  # Larq Zoo's default without top
+}
+
+
+@pytest.fixture(scope="module", params=list(PAIRS.values()), ids=list(PAIRS))
+def pair(request, tmp_path_factory):
+    """Larq Zoo's network with random weights and batch-norm statistics, and ours from the file it saves."""
+    include_top, input_shape = request.param
+    arguments = {"include_top": include_top, "input_shape": input_shape}
+    theirs = larq_zoo.literature.RealToBinaryNet(weights=None, **arguments)
+    path = tmp_path_factory.mktemp("larq_zoo") / "weights.h5"
+    randomize(theirs, seed=3).save_weights(path)
+    return theirs, r2b_zoo.RealToBinaryNet(weights=path, **arguments)
+
+
+def assert_same(pair, images):
+    """Within the tolerance; features are sums over signs, of order 100, so theirs is relative to their spread."""
+    theirs, ours = (model(images).numpy() for model in pair)
+    assert theirs.shape == ours.shape
+    probabilities = theirs.ndim == 2
+    spread = 1 if probabilities else theirs.std()
+    assert np.abs(theirs - ours).max() <= TOLERANCE * spread
+    assert np.ptp(theirs, axis=0).max() > 0.1 * spread, "all images give the same answer, so agreement says nothing"
+    if probabilities:
+        assert np.array_equal(theirs.argmax(axis=1), ours.argmax(axis=1))
+
+
+def test_same_function_on_photographs(pair, photographs):
+    assert_same(pair, np.stack([r2b_zoo.preprocess_input(image) for image in photographs[:4]]))
+
+
+def test_same_function_on_random_images(pair, rng):
+    assert_same(pair, rng.normal(size=(2, 224, 224, 3)).astype("float32"))
+
+
+def test_same_weights(pair):
+    """Every weight of theirs is one of ours, none is made up."""
+    theirs, ours = ([weight.numpy() for weight in model.weights] for model in pair)
+    assert sum(weight.size for weight in theirs) == sum(weight.size for weight in ours)
+    assert sorted(float(weight.sum()) for weight in theirs) == sorted(float(weight.sum()) for weight in ours)
+
+
+# --- preprocessing ----------------------------------------------------------------------------------------------------
+
+SIZES = [(224, 224), (256, 256), (300, 451), (333, 500), (97, 64), (225, 31), (8, 1023)]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_same_preprocessing_of_any_size(size, rng):
+    image = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(r2b_zoo.preprocess_input(image), larq_zoo.preprocess_input(image))
+
+
+def test_same_preprocessing_of_photographs(photographs):
+    for image in photographs:
+        np.testing.assert_array_equal(r2b_zoo.preprocess_input(image), larq_zoo.preprocess_input(image))
+
+
+def test_grey_is_repeated_and_alpha_dropped(rng):
+    rgba = rng.integers(0, 256, (120, 90, 4), dtype=np.uint8)
+    colour = larq_zoo.preprocess_input(rgba[..., :3])
+    np.testing.assert_array_equal(r2b_zoo.preprocess_input(rgba), colour)
+    grey = larq_zoo.preprocess_input(np.repeat(rgba[..., :1], 3, axis=-1))
+    np.testing.assert_array_equal(r2b_zoo.preprocess_input(rgba[..., 0]), grey)
+    np.testing.assert_array_equal(r2b_zoo.preprocess_input(rgba[..., :1]), grey)
+
+
+def test_same_preprocessing_inside_a_pipeline(rng):
+    from r2b_zoo.data.preprocessing import IMAGENET
+
+    image = rng.integers(0, 256, (120, 90, 3), dtype=np.uint8)
+    data = tf.data.Dataset.from_tensors(image).map(IMAGENET.tensor)
+    np.testing.assert_allclose(next(iter(data)), larq_zoo.preprocess_input(image), atol=1e-6)
