@@ -24,6 +24,11 @@ _HOMES = {
     "create": "r2b_zoo.models",
     "intermediates": "r2b_zoo.models",
     "list_models": "r2b_zoo.models",
+    "convert": "r2b_zoo.conversion",
+    "Classifier": "r2b_zoo.classifier",
+    "load": "r2b_zoo.classifier",
+    "cost": "r2b_zoo.costs",
+    "verify": "r2b_zoo.verification",
     "decode_predictions": "r2b_zoo.data.imagenet_classes",
     "preprocess_input": "r2b_zoo.data.preprocessing",
 }
@@ -31,6 +36,9 @@ _HOMES = {
 __all__ = ["__version__", *_HOMES]
 
 if TYPE_CHECKING:
+    from r2b_zoo.classifier import Classifier, load
+    from r2b_zoo.conversion import convert
+    from r2b_zoo.costs import cost
     from r2b_zoo.data.imagenet_classes import decode_predictions
     from r2b_zoo.data.preprocessing import preprocess_input
     from r2b_zoo.models import (
@@ -45,6 +53,7 @@ if TYPE_CHECKING:
         intermediates,
         list_models,
     )
+    from r2b_zoo.verification import verify
 
 
 def __getattr__(name: str) -> Any:

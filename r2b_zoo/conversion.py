@@ -14,7 +14,7 @@ from typing import Optional, Union
 import larq_compute_engine as lce
 import tensorflow as tf
 
-from r2b_zoo import __version__, metadata
+from r2b_zoo import __version__, files, metadata
 from r2b_zoo.captured_output import captured_output
 from r2b_zoo.data.preprocessing import Preprocessing
 from r2b_zoo.layer_report import LayerReport, layer_table, why_unrunnable
@@ -66,16 +66,11 @@ class Conversion:
         Raises:
             OSError: the folder cannot be written or the disk is full.
         """
-        path = Path(path)
-        partial = path.with_name(f".{path.name}.partial")
         try:
-            partial.write_bytes(self.tflite)
-            os.replace(partial, path)
+            files.write_bytes(Path(path), self.tflite)
         except OSError as error:
             reason = error.strerror or str(error)
             raise OSError(error.errno, f"The model cannot be written to {path}: {reason}") from error
-        finally:
-            partial.unlink(missing_ok=True)
 
 
 def convert(

@@ -5,9 +5,12 @@ A file is validated as a whole before any variable changes, so a network is neve
 
 import os
 import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Optional, Union
+from typing import TYPE_CHECKING, Any, Optional, Union
+
+from r2b_zoo import files
 
 if TYPE_CHECKING:
     import h5py
@@ -107,7 +110,8 @@ def fetch(published: PublishedWeights) -> Path:
     """The local copy of a published file, downloaded, hash-checked and moved into the cache as a whole.
 
     Raises:
-        WeightsDownloadError: no network, or what came has another hash; says where to put the file by hand.
+        WeightsDownloadError: no network, or what came has another hash; says where to put the file by hand. Or the
+            cache cannot be written.
         ValueError: a file of that name in the cache has another hash (truncated or altered).
     """
     import pooch
@@ -123,6 +127,13 @@ def fetch(published: PublishedWeights) -> Path:
                 "Delete it to download it again."
             )
         return target
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WeightsDownloadError(
+            f"Weights are kept in {folder}, which cannot be written ({type(error).__name__}): "
+            f"set {CACHE_ENVIRONMENT_VARIABLE} to another folder."
+        ) from error
     downloader = pooch.HTTPDownloader(progressbar=True, timeout=30)
     files = pooch.create(
         path=folder,
@@ -184,7 +195,7 @@ def read(path: PathLike) -> dict[str, list["np.ndarray"]]:
     layers: dict[str, list[np.ndarray]] = {}
     try:
         with h5py.File(path, "r") as file:
-            group = file["model_weights"] if "model_weights" in file else file
+            group = file.get("model_weights", file)
             if "layer_names" not in group.attrs:
                 raise ValueError(f"{path} holds no Keras layers: {wanted}.")
             for name in _strings(group, "layer_names"):
@@ -204,6 +215,7 @@ def load(model: "tf.keras.Model", path: PathLike) -> None:
     Raises:
         ValueError: the file cannot be read, or is of another architecture: names the first layer that differs.
     """
+    _check_recorded(model, path)
     arrays = read(path)
     expected = {layer.name: [tuple(w.shape) for w in layer.weights] for layer in model.layers if layer.weights}
     found = {name: [array.shape for array in values] for name, values in arrays.items()}
@@ -222,16 +234,83 @@ def load(model: "tf.keras.Model", path: PathLike) -> None:
 def save(model: "tf.keras.Model", path: PathLike) -> None:
     """Writes a network's weights as HDF5; an interrupted write leaves no file and no half of one.
 
+    The file records the network and its precision, which shapes alone do not tell.
+
     Raises:
         OSError: the folder cannot be written or the disk is full.
     """
-    path = Path(path)
-    partial = path.with_name(f".{path.stem}.partial.h5")
-    try:
+    import h5py
+
+    with files.replacing(Path(path)) as partial:
         model.save_weights(partial, save_format="h5")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+        with h5py.File(partial, "r+") as file:
+            file.attrs[_RECORDED_NETWORK] = model.name
+            file.attrs[_RECORDED_PRECISION] = _precision(model)
+
+
+def architecture(path: PathLike) -> dict[str, Any]:
+    """What a weights file tells about its network.
+
+    Returns:
+        ``num_classes``, ``width``, ``stem``, ``include_top`` and ``precision`` as its constructor takes them, the
+        ``channels`` of its input, and ``network``, which is None where neither a record nor the layers tell.
+
+    Raises:
+        ValueError: the file cannot be read, or is of no network of the zoo.
+    """
+    arrays = read(path)
+    if "stem_conv" not in arrays:
+        raise ValueError(f"{path} holds no weights of a network of this zoo: it has no layer 'stem_conv'.")
+    kernel_size, _, channels, width = arrays["stem_conv"][0].shape
+    network, precision = _recorded(path)
+    for ending, name in (("_gate", "RealToBinaryNet"), ("_scale", "StrongBaselineNet")):
+        if any(layer.endswith(ending) for layer in arrays):
+            network = name
+    include_top = "logits" in arrays
+    return {
+        "network": network,
+        "precision": precision or "binary",
+        "width": width,
+        "stem": "imagenet" if kernel_size == 7 else "cifar",
+        "channels": channels,
+        "include_top": include_top,
+        "num_classes": arrays["logits"][1].shape[0] if include_top else 1000,
+    }
+
+
+_RECORDED_NETWORK = "r2b_zoo_network"
+_RECORDED_PRECISION = "r2b_zoo_precision"
+
+
+def _recorded(path: PathLike) -> tuple[Optional[str], Optional[str]]:
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            return file.attrs.get(_RECORDED_NETWORK), file.attrs.get(_RECORDED_PRECISION)
+    except OSError:
+        return None, None  # read() says what is wrong with the file
+
+
+def _check_recorded(model: "tf.keras.Model", path: PathLike) -> None:
+    network, precision = _recorded(path)
+    if network is not None and network != model.name:
+        raise ValueError(f"The weights in {path} are of another architecture: of {network}, not of {model.name}.")
+    if precision is not None and precision != _precision(model):
+        warnings.warn(
+            f"The weights in {path} were trained with precision={precision!r}; {model.name} has "
+            f"precision={_precision(model)!r}, so they are only a start for training.",
+            stacklevel=3,
+        )
+
+
+def _precision(model: "tf.keras.Model") -> str:
+    """The precision a network was built with, read off its first quantised convolution."""
+    convolution = model.get_layer("block1a_conv")
+    if getattr(convolution, "kernel_quantizer", None) is not None:
+        return "binary"
+    quantizer = getattr(convolution, "input_quantizer", None)
+    return "real" if quantizer is None or getattr(quantizer, "__name__", "") == "tanh" else "binary_activations"
 
 
 def _strings(group: "h5py.Group", attribute: str) -> list[str]:

@@ -26,9 +26,6 @@ BINARY: dict[str, Any] = {"input_quantizer": SIGN, "kernel_quantizer": SIGN, "ke
 BINARY_CONVOLUTIONS = 16
 
 layers = lq.layers
-FOLDED_SCALE = pytest.mark.xfail(
-    raises=ConversionError, strict=True, reason="the converter folds all of LearnedScale into the convolution"
-)
 
 
 def sequential(shape: tuple[int, ...], *stack: tf.keras.layers.Layer, name: str = "net") -> tf.keras.Model:
@@ -50,7 +47,7 @@ def assert_same_outputs(model: tf.keras.Model, tflite: bytes) -> None:
 
 @pytest.mark.parametrize(
     ("name", "precision"),
-    [pytest.param(*n, marks=FOLDED_SCALE if n[0] == "StrongBaselineNet" else ()) for n in DEPLOYED],
+    DEPLOYED,
 )
 def test_every_network_converts_and_every_layer_is_in_the_table(name: str, precision: str) -> None:
     model, conversion = converted(name, precision)

@@ -5,7 +5,6 @@ import pytest
 import tensorflow as tf
 
 from r2b_zoo import verification
-from r2b_zoo.conversion import ConversionError
 from r2b_zoo.tflite_engine import run_tflite
 from r2b_zoo.verification import Verification, verify
 from tests.converted import converted, images
@@ -13,9 +12,6 @@ from tests.networks import randomize
 from tests.small import DEPLOYED
 
 CLASSES = 4
-FOLDED_SCALE = pytest.mark.xfail(
-    raises=ConversionError, strict=True, reason="the converter folds all of LearnedScale into the convolution"
-)
 
 
 def constant_model(probabilities: np.ndarray) -> tf.keras.Model:
@@ -49,7 +45,7 @@ def compare(monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.parametrize(
     ("name", "precision"),
-    [pytest.param(*n, marks=FOLDED_SCALE if n[0] == "StrongBaselineNet" else ()) for n in DEPLOYED],
+    DEPLOYED,
 )
 def test_file_and_model_agree(name: str, precision: str) -> None:
     model, conversion = converted(name, precision)

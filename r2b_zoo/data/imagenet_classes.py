@@ -30,8 +30,7 @@ def decode_predictions(predictions: np.ndarray, top: int = 5) -> list[list[tuple
     classes = imagenet_classes()
     if predictions.ndim != 2 or predictions.shape[1] != len(classes):
         raise ValueError(
-            f"decode_predictions needs ImageNet predictions of shape (N, {len(classes)}); "
-            f"received {predictions.shape}."
+            f"decode_predictions needs ImageNet predictions of shape (N, {len(classes)}); received {predictions.shape}."
         )
     if not 1 <= top <= len(classes):
         raise ValueError(f"top must be in 1–{len(classes)}; received {top}.")

@@ -3,15 +3,12 @@
 Every normalisation constant of the project lives here or in the data set that measured it.
 """
 
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Union
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
-
-PathLike = Union[str, "os.PathLike[str]"]
 
 # Weights of red, green and blue in grey (ITU-R BT.601), for networks with one input channel.
 _LUMA = (0.299, 0.587, 0.114)
@@ -140,24 +137,6 @@ def preprocess_input(image: Any) -> np.ndarray:
         ValueError: not one image, or values outside 0–255.
     """
     return IMAGENET(image)
-
-
-def read_image(path: PathLike) -> np.ndarray:
-    """An image file as uint8 (H, W, 3), turned as its EXIF data says.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is not an image, or is truncated.
-    """
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as image:
-            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-    except FileNotFoundError:
-        raise FileNotFoundError(f"There is no image {str(path)!r}.") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read as an image: {error}.") from error
 
 
 def _with_channels(image: tf.Tensor, channels: int) -> tf.Tensor:

@@ -1,9 +1,10 @@
 """The networks, one file per paper."""
 
+from r2b_zoo.cards import Card
 from r2b_zoo.models.bireal import BiRealNet18
 from r2b_zoo.models.bnn import BNN18
 from r2b_zoo.models.real_to_binary import RealToBinaryNet, StrongBaselineNet
-from r2b_zoo.models.registry import Card, card, create, list_models
+from r2b_zoo.models.registry import card, create, list_models
 from r2b_zoo.models.resnet18 import ResNet18
 from r2b_zoo.models.topology import BLOCK_NAMES, PRECISIONS, STEMS, intermediates
 from r2b_zoo.models.xnor import XNORNet18

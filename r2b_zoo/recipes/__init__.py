@@ -1,0 +1,26 @@
+"""The recipes: one file per experiment, the stages as data."""
+
+from typing import Any
+
+from r2b_zoo.recipes.digits import Digits
+from r2b_zoo.recipes.recipe import STAGE_NAMES, Plan, Recipe, StagePlan, configured
+
+RECIPES: dict[str, type[Recipe]] = {"digits": Digits}
+DEFAULT_RECIPE = "digits"
+
+__all__ = ["DEFAULT_RECIPE", "RECIPES", "STAGE_NAMES", "Plan", "Recipe", "StagePlan", "list_recipes", "plan"]
+
+
+def list_recipes() -> list[str]:
+    return list(RECIPES)
+
+
+def plan(name: str = DEFAULT_RECIPE, **overrides: Any) -> Plan:
+    """A recipe by name with some fields overridden, ready to run; dotted names through ``**{"binary.epochs": 3}``.
+
+    Raises:
+        ValueError: the recipe or a field is unknown (lists the known ones), or a value is not allowed.
+    """
+    if name not in RECIPES:
+        raise ValueError(f"There is no recipe {name!r}; the recipes are {', '.join(RECIPES)}.")
+    return configured(RECIPES[name](), name, overrides)

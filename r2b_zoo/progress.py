@@ -1,0 +1,71 @@
+"""What training looks like in a terminal."""
+
+from typing import Any, Optional
+
+import tensorflow as tf
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from r2b_zoo.recipes import StagePlan
+
+
+class StageProgress(tf.keras.callbacks.Callback):
+    """A progress bar over the steps of one stage; one line when it is done.
+
+    Where the output is no terminal, only the line.
+    """
+
+    def __init__(self, stage: StagePlan, console: Console) -> None:
+        super().__init__()
+        self._stage = stage
+        self._console = console
+        self._progress: Optional[Progress] = None
+        self._task: Optional[TaskID] = None
+        self._epoch = 0
+
+    def on_train_begin(self, logs: Optional[dict[str, Any]] = None) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description:<19}"),
+            BarColumn(),
+            TextColumn("epoch {task.fields[epoch]}/" + str(self._stage.epochs)),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[metrics]}"),
+            console=self._console,
+            transient=True,
+            disable=not self._console.is_terminal,
+        )
+        steps = (self.params.get("steps") or 0) * self._stage.epochs or None
+        self._task = self._progress.add_task(self._stage.name, total=steps, epoch=1, metrics="")
+        self._progress.start()
+
+    def on_epoch_begin(self, epoch: int, logs: Optional[dict[str, Any]] = None) -> None:
+        self._epoch = epoch
+        self._update(epoch=epoch + 1)
+
+    def on_train_batch_end(self, batch: int, logs: Optional[dict[str, Any]] = None) -> None:
+        self._update(advance=1)
+
+    def on_epoch_end(self, epoch: int, logs: Optional[dict[str, Any]] = None) -> None:
+        logs = logs or {}
+        self._update(metrics=f"loss {logs.get('loss', 0):.3f}  test {100 * logs.get('val_accuracy', 0):.1f} %")
+
+    def close(self) -> None:
+        """Takes the bar away, also where training stopped with an error."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+    def on_train_end(self, logs: Optional[dict[str, Any]] = None) -> None:
+        self.close()
+        accuracy = 100 * (logs or {}).get("val_accuracy", 0)
+        self._console.print(
+            f"[green]✓[/] {self._stage.name:<19}{self._stage.network} ({self._stage.precision}), "
+            f"{self._stage.epochs} epochs: test top-1 {accuracy:.1f} %",
+            highlight=False,
+        )
+
+    def _update(self, **fields: Any) -> None:
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, **fields)

@@ -1,0 +1,56 @@
+"""``key=value`` words of the command line."""
+
+import ast
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+_WORDS = {"true": True, "false": False, "none": None}
+
+
+def parse(words: Iterable[str]) -> dict[str, Any]:
+    """``["binary.epochs=3", "gate=false"]`` → ``{"binary.epochs": 3, "gate": False}``.
+
+    Raises:
+        ValueError: a word is not of the form key=value, or a key comes twice.
+    """
+    values: dict[str, Any] = {}
+    for word in words:
+        key, equals, text = word.partition("=")
+        if not equals or not key:
+            raise ValueError(f"Fields are set as key=value, for example binary.epochs=3; received {word!r}.")
+        if key in values:
+            raise ValueError(f"Field {key!r} is set twice.")
+        values[key] = _value(text)
+    return values
+
+
+def check_keys(recipe: str, overrides: Mapping[str, Any], fields: Sequence[str], stages: Mapping[str, Any]) -> None:
+    """Raises ValueError for the first key that is no field, with the names that come near and all others.
+
+    Args:
+        recipe: name, for the message.
+        overrides: the keys to check.
+        fields: names of the recipe's own fields.
+        stages: names of each stage's fields.
+    """
+    known = [*fields, *(f"{stage}.{field}" for stage, names in stages.items() for field in names)]
+    for key in overrides:
+        if key in known:
+            continue
+        near = difflib.get_close_matches(key, known, n=3)
+        hint = f" Did you mean {' or '.join(near)}?" if near else ""
+        stage_fields = ", ".join(dict.fromkeys(field for names in stages.values() for field in names))
+        raise ValueError(
+            f"Recipe {recipe} has no field {key!r}.{hint} Its fields are {', '.join(fields)}; "
+            f"and of each stage ({', '.join(stages)}), as STAGE.FIELD: {stage_fields}."
+        )
+
+
+def _value(text: str) -> Any:
+    if text.lower() in _WORDS:
+        return _WORDS[text.lower()]
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text

@@ -1,0 +1,147 @@
+"""The folder of a run: what is where, and what may go on in it.
+
+    config.json                  every field of the recipe, and the versions it ran with
+    stages/<stage>/weights.h5    the trained weights of every stage
+    stages/<stage>/log.csv       losses, accuracies and learning rate of every epoch
+    stages/<stage>/tensorboard/  the same for TensorBoard
+    stages/<stage>/result.json   what the stage reached
+    model.tflite                 the converted network of the last stage
+    attention.npz                attention maps of teacher and student on a few test images
+    results.json                 the table, conversion, verification and timing
+    report.html                  all of it to look at
+
+A stage is trained in ``stages/.<stage>.partial`` and gets its name when it is complete.
+"""
+
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from r2b_zoo import files, recipes
+from r2b_zoo.recipes import Plan
+
+DEFAULT_ROOT = Path("runs")
+_VERSIONED = ("r2b-zoo", "tensorflow", "tf_keras", "larq", "larq-compute-engine", "numpy")
+
+
+class RunFolderError(RuntimeError):
+    """The folder of a run cannot be used: it belongs to another run, or cannot be written."""
+
+
+class RunFolder:
+    """Paths and records of one run.
+
+    Args:
+        path: the folder; made by ``open`` when it is not there.
+    """
+
+    def __init__(self, path: "str | os.PathLike[str]") -> None:
+        self.path = Path(path)
+
+    config_path = property(lambda self: self.path / "config.json")
+    results_path = property(lambda self: self.path / "results.json")
+    tflite_path = property(lambda self: self.path / "model.tflite")
+    attention_path = property(lambda self: self.path / "attention.npz")
+    report_path = property(lambda self: self.path / "report.html")
+
+    def stage(self, name: str) -> Path:
+        return self.path / "stages" / name
+
+    def weights(self, name: str) -> Path:
+        return self.stage(name) / "weights.h5"
+
+    def is_finished(self, name: str) -> bool:
+        return self.stage(name).is_dir()
+
+    def open(self, plan: Plan) -> None:
+        """Starts a run here, or goes on with one of the same configuration.
+
+        Raises:
+            RunFolderError: the folder holds a run with other fields (names them) or something else, or cannot be
+                written.
+        """
+        config = {"recipe": plan.recipe, **plan.config}
+        with self.writing():
+            if self.config_path.is_file():
+                self._require_same(config, self.config()["fields"])
+                return
+            if self.path.exists() and any(self.path.iterdir()):
+                raise RunFolderError(
+                    f"{self.path} is not empty and holds no run (no config.json): choose another folder with --output."
+                )
+            self.path.mkdir(parents=True, exist_ok=True)
+            files.write_text(self.config_path, json.dumps({"fields": config, "versions": _versions()}, indent=2))
+
+    def _require_same(self, config: dict[str, Any], existing: dict[str, Any]) -> None:
+        for key in [*config, *existing]:
+            if config.get(key) != existing.get(key):
+                raise RunFolderError(
+                    f"{self.path} holds a run with {key}={existing.get(key)!r}, and this one has {config.get(key)!r}: "
+                    "choose another folder with --output, or delete that one."
+                )
+
+    def config(self) -> dict[str, Any]:
+        """The configuration and versions as written by ``open``.
+
+        Raises:
+            RunFolderError: the folder holds no run, or its config.json is damaged.
+        """
+        return self._json(self.config_path)
+
+    def plan(self) -> Plan:
+        """The plan of the run in this folder. Raises as ``config``."""
+        fields = dict(self.config()["fields"])
+        return recipes.plan(fields.pop("recipe"), **fields)
+
+    def stage_result(self, name: str) -> dict[str, Any]:
+        return self._json(self.stage(name) / "result.json")
+
+    def results(self) -> dict[str, Any]:
+        """What ``results.json`` holds. Raises RunFolderError where the run has not come that far."""
+        return self._json(self.results_path)
+
+    def write_results(self, results: dict[str, Any]) -> None:
+        with self.writing():
+            files.write_text(self.results_path, json.dumps(results, indent=2))
+
+    def _json(self, path: Path) -> dict[str, Any]:
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise RunFolderError(f"{self.path} holds no (finished) run: there is no {path.name} in it.") from None
+        except ValueError as error:
+            raise RunFolderError(f"{path} is damaged ({error}): delete the folder and run again.") from None
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Turns a disk that is full or may not be written into one sentence."""
+        try:
+            yield
+        except OSError as error:
+            raise RunFolderError(
+                f"The run folder {self.path} cannot be written ({error.strerror or error}): free some space there or "
+                "choose another folder with --output. Finished stages are kept, and the same command goes on from them."
+            ) from error
+
+    @contextmanager
+    def new_stage(self, name: str) -> Iterator[Path]:
+        """Yields an empty folder for a stage in training; it gets its name if the block ends well, else it goes."""
+        partial = self.stage(f".{name}.partial")
+        with self.writing():
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            try:
+                yield partial
+                os.replace(partial, self.stage(name))
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
+
+
+def _versions() -> dict[str, str]:
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in _VERSIONED}

@@ -1,0 +1,79 @@
+"""Learning-rate schedules by name."""
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from r2b_zoo.layers import PACKAGE
+
+SCHEDULES = ("constant", "cosine", "steps")
+
+
+@tf.keras.utils.register_keras_serializable(PACKAGE)
+class WarmUp(tf.keras.optimizers.schedules.LearningRateSchedule):
+    """A linear rise from 0 over the first steps, then another schedule counted from there.
+
+    rate(t) = peak · t / steps for t < steps, then after(t − steps).
+
+    Args:
+        peak: learning rate at the end of the rise.
+        steps: length of the rise, in optimizer steps; 0 for none.
+        after: the schedule that follows, a function of its own step.
+    """
+
+    def __init__(self, peak: float, steps: int, after: tf.keras.optimizers.schedules.LearningRateSchedule) -> None:
+        self.peak = peak
+        self.steps = steps
+        self.after = after
+
+    def __call__(self, step: tf.Tensor) -> tf.Tensor:
+        step = tf.cast(step, tf.float32)
+        rising = self.peak * step / max(self.steps, 1)
+        return tf.where(step < self.steps, rising, self.after(tf.maximum(step - self.steps, 0.0)))
+
+    def get_config(self) -> dict[str, object]:
+        return {"peak": self.peak, "steps": self.steps, "after": self.after}
+
+
+def learning_rate_schedule(
+    name: str,
+    *,
+    learning_rate: float,
+    steps_per_epoch: int,
+    epochs: int,
+    warmup_epochs: float,
+    decay: float,
+    decay_epochs: Sequence[float],
+) -> tf.keras.optimizers.schedules.LearningRateSchedule:
+    """The schedule of a stage.
+
+    Args:
+        name: ``"constant"``; ``"cosine"``, half a cosine to 0 at the last step; ``"steps"``, times ``decay`` at each of
+            ``decay_epochs``.
+        learning_rate: the highest rate, reached after the warm-up.
+        steps_per_epoch: optimizer steps per epoch.
+        epochs: of the whole stage, warm-up included.
+        warmup_epochs: length of the linear rise from 0; may be a fraction.
+        decay: factor of each step.
+        decay_epochs: when the steps are, counted from the start of the stage.
+
+    Raises:
+        ValueError: the name is unknown, or the warm-up is longer than the stage.
+    """
+    schedules = tf.keras.optimizers.schedules
+    if name not in SCHEDULES:
+        raise ValueError(f"schedule must be one of {', '.join(map(repr, SCHEDULES))}; received {name!r}.")
+    warmup = round(warmup_epochs * steps_per_epoch)
+    remaining = epochs * steps_per_epoch - warmup
+    if remaining < 1:
+        raise ValueError(f"warmup_epochs must be less than epochs ({epochs}); received {warmup_epochs}.")
+    if name == "cosine":
+        after = schedules.CosineDecay(learning_rate, remaining)
+    elif name == "steps":
+        boundaries = [round(epoch * steps_per_epoch) - warmup for epoch in decay_epochs]
+        values = [learning_rate * decay**i for i in range(len(boundaries) + 1)]
+        # PiecewiseConstantDecay changes after its boundary; ours change with the first step of the epoch.
+        after = schedules.PiecewiseConstantDecay([float(boundary) - 0.5 for boundary in boundaries], values)
+    else:
+        after = schedules.PiecewiseConstantDecay([0.0], [learning_rate, learning_rate])
+    return WarmUp(learning_rate, warmup, after)
