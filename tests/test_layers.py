@@ -177,6 +177,15 @@ def test_a_closed_gate_halves_and_passes_no_gradient_to_its_reduction():
     np.testing.assert_array_equal(tape.gradient(output, layer.reduce_kernel), np.zeros((4, 2)))
 
 
+def test_tanh_and_its_gradient(rng):
+    x = tf.constant([0.0, -30.0, 30.0, *rng.normal(size=20)], tf.float64)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = layers.tanh(x)
+    np.testing.assert_allclose(y, np.tanh(x), rtol=1e-12)
+    np.testing.assert_allclose(tape.gradient(y, x), 1 - np.tanh(x) ** 2, atol=1e-12)
+
+
 def test_a_fresh_scale_changes_nothing(rng):
     x = rng.normal(size=(2, 3, 4, 5)).astype("float32")
     np.testing.assert_array_equal(LearnedScale()(x), x)

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 import r2b_zoo
 from r2b_zoo import weights
-from r2b_zoo.layers import ChannelGate, LearnedScale
+from r2b_zoo.layers import ChannelGate, LearnedScale, tanh
 from r2b_zoo.models import BLOCK_NAMES, topology
 from tests.networks import randomize
 from tests.small import DEPLOYED, NETWORKS, SMALL, small_network
@@ -136,7 +136,7 @@ def test_a_precision_is_what_it_says(name, precision):
         return
     for conv in convs:
         if precision == "real":
-            assert conv.input_quantizer is tf.keras.activations.tanh
+            assert conv.input_quantizer is tanh
         else:
             assert conv.input_quantizer.precision == 1
         assert (getattr(conv.kernel_quantizer, "precision", None) == 1) == (precision == "binary")
