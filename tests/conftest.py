@@ -11,6 +11,8 @@ import numpy as np  # isort: skip
 import pytest  # isort: skip
 import tensorflow as tf  # isort: skip
 
+from r2b_zoo.run_folder import RunFolder  # isort: skip
+
 TEST_DATA = Path(os.environ.get("R2B_ZOO_TEST_DATA") or Path(__file__).parents[2] / "shared" / "tfds")
 
 
@@ -34,3 +36,13 @@ def photographs() -> list[np.ndarray]:
 
     data = tfds.load("imagenet2012", split="validation", data_dir=str(TEST_DATA), download=False)
     return [example["image"] for example in tfds.as_numpy(data)]
+
+
+@pytest.fixture(scope="session")
+def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """A finished run of every stage of the digits recipe, two steps each. Read only: copy what you change."""
+    from r2b_zoo import pipeline, recipes
+
+    folder = RunFolder(tmp_path_factory.mktemp("runs") / "smoke")
+    pipeline.run(recipes.plan("digits", smoke=True, width=8), folder)
+    return folder

@@ -1,0 +1,225 @@
+"""Pictures of the report: curves as inline SVG, maps and photographs as PNG data addresses.
+
+Figures are made with matplotlib's object interface and no global state. An SVG takes its colours and its font from the
+page (``COLOURS`` maps each to a CSS variable), so that one picture serves the light, the dark and the printed page.
+"""
+
+import base64
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+import numpy as np
+from markupsafe import Markup, escape
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator
+from PIL import Image
+
+# What matplotlib draws with → what the page's style sheet calls it. The values only have to differ.
+COLOURS = {"#000001": "var(--ink)", "#000002": "var(--faint)", "#000003": "var(--train)", "#000004": "var(--test)"}
+_INK, _FAINT, _TRAIN, _TEST = COLOURS
+
+# Of the lines, by name of the curve; they differ in more than colour.
+STYLES: dict[str, dict[str, Any]] = {
+    "train": {
+        "color": _TRAIN,
+        "linewidth": 1.3,
+        "linestyle": (0, (3, 1.5)),
+        "marker": "s",
+        "markersize": 6,
+        "markerfacecolor": "none",
+    },
+    "test": {"color": _TEST, "linewidth": 1.8, "marker": "o", "markersize": 4},
+    "value": {"color": _INK, "linewidth": 1.3, "marker": "o", "markersize": 4},
+}
+
+# Size of a panel in CSS pixels at which its text is 10 pixels high.
+PANEL_SIZE = (270, 140)
+_PLOT = {"left": 0.145, "right": 0.84, "bottom": 0.17, "top": 0.95}
+_FONT_SIZE = 10
+# A range this wide is drawn on a logarithmic scale.
+_LOG_RANGE = 30
+
+MAP_COLOURS = "magma"
+LARGEST_THUMBNAIL = 128
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One line of a panel: a value at the end of every epoch, the first is epoch 1.
+
+    Attributes:
+        name: a key of ``STYLES``.
+        values: not finite where there is none.
+    """
+
+    name: str
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Axes:
+    """What panels that are compared have in common.
+
+    Attributes:
+        epochs: the longest stage.
+        low: smallest value.
+        high: largest value.
+        log: whether the vertical scale is logarithmic.
+        percent: whether values are shares.
+    """
+
+    epochs: int
+    low: float
+    high: float
+    log: bool = False
+    percent: bool = False
+
+    @classmethod
+    def around(cls, curves: Sequence[Curve], *, may_be_log: bool, percent: bool) -> "Axes":
+        """Axes on which these curves can be seen whole; of shares, from where they are after the first epochs."""
+        epochs = max(len(curve.values) for curve in curves)
+        values = np.array([value for curve in curves for value in curve.values], np.float64)
+        values = values[np.isfinite(values)]
+        if percent or not len(values):
+            return cls(epochs, _first_percent(curves), 1.0, percent=percent)
+        low, high = float(values.min()), float(values.max())
+        log = may_be_log and low > 0 and high / low > _LOG_RANGE
+        return cls(epochs, low if log else min(low, 0.0), high if high > low or high > 0 else 1.0, log=log)
+
+
+def _first_percent(curves: Sequence[Curve]) -> float:
+    """Where an axis of shares starts: at a whole ten percent, below every curve after its first third; or at 0.
+
+    Learning starts near chance and ends in the last few percent, which an axis from 0 would squeeze into a line.
+    """
+    later = [value for curve in curves for value in curve.values[len(curve.values) // 3 :] if np.isfinite(value)]
+    low = np.floor(10 * min(later, default=0.0)) / 10
+    return float(low) if low >= 0.5 else 0.0
+
+
+def panel(curves: Sequence[Curve], axes: Axes, *, name: str, description: str) -> Markup:
+    """A small plot of training and test curves as an inline SVG.
+
+    Args:
+        curves: the lines; the end of that of test images is labelled with its value.
+        axes: shared with the panels beside it.
+        name: unique in the page; the SVG's identifiers start with it.
+        description: what a reader hears who cannot see it.
+    """
+    figure = Figure(figsize=(PANEL_SIZE[0] / 72, PANEL_SIZE[1] / 72))
+    plot = figure.add_axes(
+        (_PLOT["left"], _PLOT["bottom"], _PLOT["right"] - _PLOT["left"], _PLOT["top"] - _PLOT["bottom"])
+    )
+    for curve in curves:
+        style = STYLES[curve.name]
+        # A stage of one epoch is a point, which no line shows.
+        marker = style["marker"] if len(curve.values) <= 3 else ""
+        epochs = np.arange(1, len(curve.values) + 1)
+        plot.plot(epochs, curve.values, clip_on=axes.low > 0 and axes.percent, **{**style, "marker": marker})
+        if curve.name == "test" and len(curve.values):
+            plot.annotate(
+                _number(curve.values[-1], axes.percent),
+                (len(curve.values), curve.values[-1]),
+                xytext=(6, 0),
+                textcoords="offset points",
+                verticalalignment="center",
+                color=style["color"],
+                fontsize=_FONT_SIZE,
+                fontweight="bold",
+                annotation_clip=False,
+            )
+    _style(plot, axes)
+    return _inline_svg(figure, name, description)
+
+
+def _style(plot: matplotlib.axes.Axes, axes: Axes) -> None:
+    few = axes.epochs <= 3
+    plot.set_xlim(0.5 if few else 1, axes.epochs + 0.5 if few else axes.epochs)
+    plot.set_facecolor("none")
+    if axes.log:
+        plot.set_yscale("log")
+        plot.set_ylim(axes.low * 0.8, axes.high * 1.25)
+        plot.yaxis.set_major_locator(LogLocator(numticks=5))
+        plot.yaxis.set_minor_locator(LogLocator(subs=()))
+    else:
+        margin = 0.0 if axes.percent else 0.06 * (axes.high - axes.low)
+        plot.set_ylim(axes.low, axes.high + margin)
+        plot.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
+    plot.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value, axes.percent)))
+    plot.xaxis.set_major_locator(
+        FixedLocator(range(1, axes.epochs + 1)) if few else MaxNLocator(4, integer=True, steps=[1, 2, 5, 10])
+    )
+    plot.grid(axis="y", color=_FAINT, linewidth=0.6)
+    plot.set_axisbelow(True)
+    plot.tick_params(length=0, pad=4, labelsize=_FONT_SIZE, labelcolor=_INK)
+    for side, spine in plot.spines.items():
+        spine.set_visible(side == "bottom")
+        spine.set_color(_FAINT)
+
+
+def _tick(value: float, percent: bool) -> str:
+    return f"{100 * value:.0f} %" if percent else f"{value:.3g}"
+
+
+def _number(value: float, percent: bool) -> str:
+    if percent:
+        return f"{100 * value:.1f} %"
+    return f"{value:.0f}" if value >= 100 else f"{value:#.2g}".rstrip(".")
+
+
+def _inline_svg(figure: Figure, name: str, description: str) -> Markup:
+    buffer = io.StringIO()
+    # Text stays text: smaller, selectable, and in the page's font. The salt makes the same run give the same page.
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "font.family": "sans-serif"}):
+        figure.savefig(
+            buffer, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        )
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :]
+    _, end = re.search(r"<svg[^>]*>", svg).span()  # type: ignore[union-attr]
+    body = re.sub(r"<metadata>.*?</metadata>", "", svg[end:], flags=re.DOTALL)
+    # Identifiers would collide with those of the other panels in the page.
+    body = re.sub(r'\b(id="|href="#|url\(#)', rf"\g<1>{name}-", body)
+    body = re.sub(r"font: ([^;\"]*?)([\d.]+px) [^;\"]*", r"font: \1\2 var(--font)", body)
+    body = re.sub(r">\s+<", "><", body)
+    for drawn, variable in COLOURS.items():
+        body = body.replace(drawn, variable)
+    head = f'<svg role="img" aria-label="{escape(description)}" viewBox="0 0 {PANEL_SIZE[0]} {PANEL_SIZE[1]}">'
+    return Markup(head + body.strip())
+
+
+def map_png(values: np.ndarray, largest: float) -> str:
+    """An attention map (H, W) as a PNG data address, one pixel per value, from 0 (dark) to ``largest`` (bright)."""
+    shares = np.clip(values / largest, 0, 1) if largest > 0 else np.zeros_like(values)
+    return _png(matplotlib.colormaps[MAP_COLOURS](shares, bytes=True)[..., :3])
+
+
+def map_gradient(steps: int = 9) -> str:
+    """The colours of ``map_png`` as a CSS gradient, from 0 on the left."""
+    colours = (matplotlib.colors.to_hex(matplotlib.colormaps[MAP_COLOURS](i / (steps - 1))) for i in range(steps))
+    return f"linear-gradient(to right, {', '.join(colours)})"
+
+
+def photo_png(image: np.ndarray) -> str:
+    """A uint8 image (H, W, 1 or 3) as a PNG data address; a large one becomes a thumbnail."""
+    picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+    picture.thumbnail((LARGEST_THUMBNAIL, LARGEST_THUMBNAIL))
+    return _png(np.asarray(picture))
+
+
+def confusion_png(shares: np.ndarray) -> str:
+    """A confusion matrix of shares (classes, classes) as a PNG data address, one pixel per cell.
+
+    The square root makes single mistakes visible beside a full diagonal.
+    """
+    return _png(matplotlib.colormaps["cividis"](np.sqrt(shares), bytes=True)[..., :3])
+
+
+def _png(pixels: np.ndarray) -> str:
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, format="PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
