@@ -135,6 +135,8 @@ def _from_weights(
     arguments.pop("network", None)
     if name is None:
         raise ValueError(f"{path} does not say which network it is of: name it with --network.")
+    if not arguments["include_top"]:
+        raise ValueError(f"{path} has no classifier: it holds the weights of a network without top.")
     if precision is not None:
         arguments["precision"] = precision
     size = input_size or 224

@@ -92,7 +92,11 @@ class RunFolder:
         Raises:
             RunFolderError: the folder holds no run, or its config.json is damaged.
         """
-        return self._json(self.config_path)
+        config = self._json(self.config_path)
+        fields = config.get("fields")
+        if not isinstance(fields, dict) or "recipe" not in fields:
+            raise self._damaged(self.config_path, "no fields of a recipe in it")
+        return config
 
     def plan(self) -> Plan:
         """The plan of the run in this folder. Raises as ``config``."""
@@ -112,11 +116,17 @@ class RunFolder:
 
     def _json(self, path: Path) -> dict[str, Any]:
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
+            record = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise RunFolderError(f"{self.path} holds no (finished) run: there is no {path.name} in it.") from None
         except ValueError as error:
-            raise RunFolderError(f"{path} is damaged ({error}): delete the folder and run again.") from None
+            raise self._damaged(path, error) from None
+        if not isinstance(record, dict):
+            raise self._damaged(path, "not a JSON object")
+        return record
+
+    def _damaged(self, path: Path, why: object) -> RunFolderError:
+        return RunFolderError(f"{path} is damaged ({why}): delete {self.path} and run again.")
 
     @contextmanager
     def writing(self) -> Iterator[None]:

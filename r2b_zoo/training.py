@@ -10,6 +10,7 @@ import tensorflow as tf
 from r2b_zoo import data, models, weights
 from r2b_zoo.data.dataset import Dataset
 from r2b_zoo.distillation import LossWeights, StopOnNaN, TeacherStudent
+from r2b_zoo.models.topology import PRECISIONS, STEMS
 from r2b_zoo.recipes import Plan, StagePlan
 from r2b_zoo.run_folder import RunFolder
 from r2b_zoo.schedules import learning_rate_schedule
@@ -79,7 +80,8 @@ def train(plan: Plan, folder: RunFolder, callbacks: CallbackFactory = lambda sta
 
     Args:
         plan: what to train.
-        folder: where; opened here, so that a folder of another run is refused before anything is done.
+        folder: where; opened here, so that a folder of another run is refused before anything is done, and after the
+            plan is checked, so that a mistake in the last stage does not show after the others are trained.
         callbacks: further Keras callbacks for each stage.
 
     Returns:
@@ -90,9 +92,13 @@ def train(plan: Plan, folder: RunFolder, callbacks: CallbackFactory = lambda sta
         TrainingDiverged: a loss became NaN.
         ValueError: the plan and the data do not fit.
     """
+    networks = Networks(plan, folder)
+    if plan.stem not in STEMS:
+        raise ValueError(f"stem must be one of {', '.join(STEMS)}; received {plan.stem!r}.")
+    for stage in plan.stages:
+        _check(stage, networks.dataset)
     folder.open(plan)
     tf.config.experimental.enable_op_determinism()
-    networks = Networks(plan, folder)
     for index, stage in enumerate(plan.stages):
         if not folder.is_finished(stage.name):
             # A stage's own seed: what came before it, or was skipped as finished, makes no difference.
@@ -121,6 +127,22 @@ def copy_weights(source: tf.keras.Model, target: tf.keras.Model) -> list[str]:
     return kept
 
 
+def _check(stage: StagePlan, dataset: Dataset) -> None:
+    """Raises ValueError, naming the stage, for what cannot be trained."""
+    try:
+        models.card(stage.network)
+        if stage.precision not in PRECISIONS:
+            raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}; received {stage.precision!r}.")
+        dataset.check_batches(stage.batch_size, stage.augmentation)
+        _schedule(stage, _steps_per_epoch(stage, dataset))
+    except ValueError as error:
+        raise ValueError(f"Stage {stage.name}: {error}") from None
+
+
+def _steps_per_epoch(stage: StagePlan, dataset: Dataset) -> int:
+    return min(len(dataset.train) // stage.batch_size, stage.max_steps_per_epoch or len(dataset.train))
+
+
 def _train_stage(stage: StagePlan, networks: Networks, callbacks: Sequence[tf.keras.callbacks.Callback]) -> None:
     # First of all, so that its random weights depend on the seed alone.
     student = networks.build(stage.name)
@@ -134,11 +156,8 @@ def _train_stage(stage: StagePlan, networks: Networks, callbacks: Sequence[tf.ke
     kept = [] if stage.initial_weights is None else copy_weights(networks[stage.initial_weights], student)
 
     dataset = networks.dataset
-    batches = dataset.training_batches(stage.batch_size, stage.augmentation, networks.plan.seed)
-    steps_per_epoch = len(dataset.train) // stage.batch_size
-    if stage.max_steps_per_epoch is not None:
-        steps_per_epoch = min(steps_per_epoch, stage.max_steps_per_epoch)
-        batches = batches.take(steps_per_epoch)
+    steps_per_epoch = _steps_per_epoch(stage, dataset)
+    batches = dataset.training_batches(stage.batch_size, stage.augmentation, networks.plan.seed).take(steps_per_epoch)
     model = TeacherStudent(student, loss_weights, networks[teacher] if teacher else None)
     model.compile(optimizer=_optimizer(stage, student, steps_per_epoch))
 
@@ -174,18 +193,7 @@ def _train_stage(stage: StagePlan, networks: Networks, callbacks: Sequence[tf.ke
 
 
 def _optimizer(stage: StagePlan, student: tf.keras.Model, steps_per_epoch: int) -> tf.keras.optimizers.Optimizer:
-    optimizer = tf.keras.optimizers.Adam(
-        learning_rate_schedule(
-            stage.schedule,
-            learning_rate=stage.learning_rate,
-            steps_per_epoch=steps_per_epoch,
-            epochs=stage.epochs,
-            warmup_epochs=stage.warmup_epochs,
-            decay=stage.decay,
-            decay_epochs=stage.decay_epochs,
-        ),
-        weight_decay=stage.weight_decay or None,
-    )
+    optimizer = tf.keras.optimizers.Adam(_schedule(stage, steps_per_epoch), weight_decay=stage.weight_decay or None)
     if stage.weight_decay:
         kernels = [w for w in student.trainable_variables if "kernel" in w.name]
         others = {id(w) for w in student.trainable_variables} - {id(w) for w in kernels}
@@ -193,6 +201,18 @@ def _optimizer(stage: StagePlan, student: tf.keras.Model, steps_per_epoch: int) 
     # Variables that exist before fit need no second trace of the training step, which takes longer than an epoch here.
     optimizer.build(student.trainable_variables)
     return optimizer
+
+
+def _schedule(stage: StagePlan, steps_per_epoch: int) -> tf.keras.optimizers.schedules.LearningRateSchedule:
+    return learning_rate_schedule(
+        stage.schedule,
+        learning_rate=stage.learning_rate,
+        steps_per_epoch=steps_per_epoch,
+        epochs=stage.epochs,
+        warmup_epochs=stage.warmup_epochs,
+        decay=stage.decay,
+        decay_epochs=stage.decay_epochs,
+    )
 
 
 class LogLearningRate(tf.keras.callbacks.Callback):

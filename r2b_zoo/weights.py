@@ -232,20 +232,28 @@ def load(model: "tf.keras.Model", path: PathLike) -> None:
 
 
 def save(model: "tf.keras.Model", path: PathLike) -> None:
-    """Writes a network's weights as HDF5; an interrupted write leaves no file and no half of one.
+    """Writes a network's weights as ``model.save_weights("name.h5")`` does; a failed write leaves no half of a file.
 
-    The file records the network and its precision, which shapes alone do not tell.
+    The file records the network and its precision too, which shapes alone do not tell.
 
     Raises:
         OSError: the folder cannot be written or the disk is full.
     """
     import h5py
 
-    with files.replacing(Path(path)) as partial:
-        model.save_weights(partial, save_format="h5")
-        with h5py.File(partial, "r+") as file:
-            file.attrs[_RECORDED_NETWORK] = model.name
-            file.attrs[_RECORDED_PRECISION] = _precision(model)
+    # In memory first: where the disk is full, HDF5 itself goes on failing until the process crashes.
+    with h5py.File("weights", "w", driver="core", backing_store=False) as file:
+        file.attrs["layer_names"] = [layer.name for layer in model.layers]
+        for layer in model.layers:
+            group = file.create_group(layer.name)
+            group.attrs["weight_names"] = [weight.name for weight in layer.weights]
+            for weight in layer.weights:
+                group[weight.name] = weight.numpy()
+        file.attrs[_RECORDED_NETWORK] = model.name
+        file.attrs[_RECORDED_PRECISION] = _precision(model)
+        file.flush()
+        content = file.id.get_file_image()
+    files.write_bytes(Path(path), content)
 
 
 def architecture(path: PathLike) -> dict[str, Any]:

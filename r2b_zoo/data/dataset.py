@@ -62,11 +62,7 @@ class Dataset:
         Raises:
             ValueError: the batch is larger than the data, or the augmentation unknown.
         """
-        if batch_size > len(self.train):
-            raise ValueError(
-                f"batch_size must be at most the number of training images, {len(self.train)} in {self.name}; "
-                f"received {batch_size}."
-            )
+        self.check_batches(batch_size, augment)
         change = augmentation(augment)
         images = tf.constant(self.train_inputs)
         labels = tf.constant(self.train.labels, tf.int32)
@@ -81,6 +77,15 @@ class Dataset:
         batches = order.batch(batch_size, drop_remainder=True)
         counter = tf.data.Dataset.counter()
         return tf.data.Dataset.zip((counter, batches)).map(batch).prefetch(tf.data.AUTOTUNE)
+
+    def check_batches(self, batch_size: int, augment: str) -> None:
+        """Raises as ``training_batches``, and does nothing else."""
+        if not 1 <= batch_size <= len(self.train):
+            raise ValueError(
+                f"batch_size must be at least 1 and at most the number of training images, {len(self.train)} in "
+                f"{self.name}; received {batch_size}."
+            )
+        augmentation(augment)
 
     def test_batches(self, batch_size: int) -> tf.data.Dataset:
         """The test split in its own order, without augmentation."""

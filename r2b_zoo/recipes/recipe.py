@@ -4,6 +4,7 @@ A recipe is a zookeeper component, so every field can be set from outside by its
 (``r2b train recipe=digits binary.epochs=3``). ``Recipe.plan()`` turns it into plain records for the training loop.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Optional
@@ -17,6 +18,7 @@ STAGE_NAMES = ("teacher", "real", "binary_activations", "binary")
 REAL_TO_BINARY_NET = "RealToBinaryNet"
 STRONG_BASELINE_NET = "StrongBaselineNet"
 SMOKE_STEPS = 2
+LOSS_WEIGHTS = ("classification_weight", "attention_matching_weight", "output_matching_weight")
 
 
 @component
@@ -107,11 +109,19 @@ class StagePlan:
         for field in ("epochs", "batch_size"):
             if getattr(self, field) < 1:
                 raise ValueError(f"{self.name}.{field} must be at least 1; received {getattr(self, field)}.")
-        for field, rule in (("learning_rate", "above 0"), ("temperature", "above 0")):
-            if getattr(self, field) <= 0:
-                raise ValueError(f"{self.name}.{field} must be {rule}; received {getattr(self, field)}.")
-        if self.weight_decay < 0:
-            raise ValueError(f"{self.name}.weight_decay must be 0 or more; received {self.weight_decay}.")
+        for field in ("learning_rate", "temperature", "decay"):
+            if not 0 < getattr(self, field) < math.inf:
+                raise ValueError(f"{self.name}.{field} must be a number above 0; received {getattr(self, field)}.")
+        for field in ("weight_decay", "warmup_epochs", *LOSS_WEIGHTS):
+            if not 0 <= getattr(self, field) < math.inf:
+                raise ValueError(f"{self.name}.{field} must be a number from 0; received {getattr(self, field)}.")
+        if not any(getattr(self, field) for field in LOSS_WEIGHTS):
+            raise ValueError(f"{self.name} has no loss left: one of {', '.join(LOSS_WEIGHTS)} must be above 0.")
+        if self.taught_by is None and (self.attention_matching_weight or self.output_matching_weight):
+            raise ValueError(
+                f"{self.name} has no teacher to match: {self.name}.taught_by must name an earlier stage, or "
+                "attention_matching_weight and output_matching_weight be 0."
+            )
 
 
 @dataclass(frozen=True)
@@ -149,6 +159,10 @@ def configured(recipe: Recipe, name: str, overrides: dict[str, Any]) -> Plan:
         stages = _stages(recipe)
     except TypeError as error:
         raise ValueError(f"Recipe {name}: {error}") from None
+    if recipe.width < 1:
+        raise ValueError(f"width must be at least 1; received {recipe.width}.")
+    if not 0 <= recipe.seed < 2**31:
+        raise ValueError(f"seed must be in 0–{2**31 - 1}; received {recipe.seed}.")
     return Plan(
         recipe=name,
         dataset=recipe.dataset,
