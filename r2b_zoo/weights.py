@@ -215,7 +215,6 @@ def load(model: "tf.keras.Model", path: PathLike) -> None:
     Raises:
         ValueError: the file cannot be read, or is of another architecture: names the first layer that differs.
     """
-    _check_recorded(model, path)
     arrays = read(path)
     expected = {layer.name: [tuple(w.shape) for w in layer.weights] for layer in model.layers if layer.weights}
     found = {name: [array.shape for array in values] for name, values in arrays.items()}
@@ -227,6 +226,7 @@ def load(model: "tf.keras.Model", path: PathLike) -> None:
                 f"The weights in {path} are of another architecture than {model.name}: layer {name!r} "
                 f"{_describe(expected.get(name))} in the network and {_describe(found.get(name))} in the file."
             )
+    _check_recorded(model, path)
     for name in expected:
         model.get_layer(name).set_weights(arrays[name])
 

@@ -71,6 +71,7 @@ StrongBaselineNet = topology.network(
     stem_activation=topology.prelu,
     sign=SIGN,
     kernel=SIGN,
+    fixed_size=True,
     doc="""The strong baseline of Martínez et al., ICLR 2020, section 4.1: 60.9 % ImageNet top-1 in the paper (table 3).
 
     As RealToBinaryNet with a learned static scale in the gate's place, which needs a fixed input size.

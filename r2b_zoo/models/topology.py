@@ -4,6 +4,7 @@ A file per paper supplies the block; everything else is here, so that two networ
 say they differ in (He et al., CVPR 2016, table 1; Martínez et al., ICLR 2020, figure 1).
 """
 
+import numbers
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ BLOCKS_PER_STAGE = 2
 BLOCK_NAMES = tuple(f"block{i}" for i in range(1, len(STAGES) * BLOCKS_PER_STAGE + 1))
 
 DEFAULT_INPUT_SHAPE = (224, 224, 3)
+ANY_SIZE = (None, None, 3)
 KERNEL_INITIALIZER = "glorot_normal"
 BATCH_NORM_MOMENTUM = 0.99
 
@@ -130,7 +132,8 @@ def _head(x: tf.Tensor, num_classes: int) -> tf.Tensor:
 
 _ARGUMENTS = """
     Args:
-        input_shape: (height, width, channels) of the image, (224, 224, 3) unless told. Height and width may be None.
+        input_shape: (height, width, channels) of the image. Height and width may be None. Unless told: (224, 224, 3),
+            and without top (None, None, 3) for a network that takes any size.
         input_tensor: a Keras tensor to build on instead.
         weights: None (random), the path of a weights file, or "imagenet" where such weights are published.
         include_top: whether global pooling and the classifier are part of the network.
@@ -157,6 +160,7 @@ def network(
     sign: Any = None,
     kernel: Any = None,
     precisions: Sequence[str] = PRECISIONS,
+    fixed_size: bool = False,
 ) -> Network:
     """Makes the public constructor of a network, with the signature all networks share.
 
@@ -168,6 +172,7 @@ def network(
         sign: the paper's quantiser of activations.
         kernel: the paper's quantiser of weights.
         precisions: those the network exists in; the first is the default.
+        fixed_size: whether the network has weights for every row and column, and so cannot leave them open.
     """
 
     def constructor(
@@ -185,7 +190,9 @@ def network(
         _require_one_of("stem", stem, STEMS)
         _require_positive("width", width)
         _require_positive("num_classes", num_classes)
-        image = _image_input(input_shape, input_tensor)
+        # As in keras.applications: features may be of images of any size.
+        default_shape = DEFAULT_INPUT_SHAPE if include_top or fixed_size else ANY_SIZE
+        image = _image_input(input_shape, input_tensor, default_shape)
         weights_path = weights_module.locate(
             name,
             weights,
@@ -231,13 +238,14 @@ def _require_one_of(argument: str, value: Any, allowed: Sequence[str]) -> None:
 
 
 def _require_positive(argument: str, value: Any) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or int(value) < 1:
         raise ValueError(f"{argument} must be a positive integer; received {value!r}.")
 
 
 def _image_input(
     input_shape: Optional[Sequence[Optional[int]]],
     input_tensor: Optional[tf.Tensor],
+    default_shape: Sequence[Optional[int]],
 ) -> tf.Tensor:
     if input_tensor is not None:
         if not _is_keras_tensor(input_tensor):
@@ -249,7 +257,7 @@ def _image_input(
             raise ValueError(f"input_shape {tuple(input_shape)} disagrees with the shape {shape} of input_tensor.")
         _check_input_shape(shape)
         return input_tensor
-    shape = DEFAULT_INPUT_SHAPE if input_shape is None else tuple(input_shape)
+    shape = tuple(default_shape if input_shape is None else input_shape)
     _check_input_shape(shape)
     return tf.keras.Input(shape=shape, name="image")
 
@@ -267,9 +275,9 @@ def _check_input_shape(shape: Sequence[Any]) -> None:
         raise ValueError(f"{rule}; received {tuple(shape)}, which has {len(shape)} numbers instead of 3.")
     height, width, channels = shape
     for size in (height, width):
-        if size is not None and (not isinstance(size, int) or size < 1):
+        if size is not None and (not isinstance(size, numbers.Integral) or int(size) < 1):
             raise ValueError(f"{rule} (None for a height or width that varies); received {tuple(shape)}.")
-    if not isinstance(channels, int) or channels < 1:
+    if not isinstance(channels, numbers.Integral) or int(channels) < 1:
         raise ValueError(f"{rule}; received {tuple(shape)}.")
     if channels > 4 and isinstance(height, int) and height <= 4:
         raise ValueError(f"{rule}; received {tuple(shape)}, which looks like channels first.")

@@ -1,0 +1,45 @@
+# Everything a clone needs is set up by the first target that needs it, in .venv, and set up again when it changed.
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+# The first of these that is there and supported; override with make PYTHON=...
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.10 python3 python; do \
+	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' 2>/dev/null \
+	&& echo $$p && break; done)
+
+.PHONY: help demo test test-slow lint format clean
+
+help:
+	@echo "make demo       train a binary network on handwritten digits, convert, verify and time it (a few minutes)"
+	@echo "make test       lint, formats, types and the tests"
+	@echo "make test-slow  the tests that take more than half a minute each"
+	@echo "make format     put the code in shape"
+	@echo "make clean      remove the environment and what the commands wrote"
+
+$(INSTALLED): pyproject.toml setup.py constraints.txt
+	@test -n "$(PYTHON)" || { echo "r2b_zoo needs Python 3.10, 3.11 or 3.12: install one, or name it with make PYTHON=..."; exit 1; }
+	@echo "Setting up $(VENV) with $(PYTHON); TensorFlow is a large download, this happens once."
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
+	@touch $@
+
+demo: $(INSTALLED)
+	$(BIN)/r2b demo
+
+test: lint
+	$(BIN)/pytest -m "not slow"
+
+test-slow: $(INSTALLED)
+	$(BIN)/pytest -m slow
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist runs *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
