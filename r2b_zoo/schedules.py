@@ -1,6 +1,7 @@
 """Learning-rate schedules by name."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -32,7 +33,12 @@ class WarmUp(tf.keras.optimizers.schedules.LearningRateSchedule):
         return tf.where(step < self.steps, rising, self.after(tf.maximum(step - self.steps, 0.0)))
 
     def get_config(self) -> dict[str, object]:
-        return {"peak": self.peak, "steps": self.steps, "after": self.after}
+        after = tf.keras.optimizers.schedules.serialize(self.after)
+        return {"peak": self.peak, "steps": self.steps, "after": after}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "WarmUp":
+        return cls(**{**config, "after": tf.keras.optimizers.schedules.deserialize(config["after"])})
 
 
 def learning_rate_schedule(
