@@ -153,7 +153,9 @@ def configured(recipe: Recipe, name: str, overrides: dict[str, Any]) -> Plan:
     """
     own_fields = [field for field in _fields(recipe) if field not in STAGE_NAMES]
     check_keys(name, overrides, own_fields, {stage: _fields(Stage) for stage in STAGE_NAMES})
-    configure(recipe, dict(overrides), name=name)
+    # The augmentation of that name, which the command line cannot tell from None.
+    overrides = {k: "none" if v is None and k.endswith("augmentation") else v for k, v in overrides.items()}
+    configure(recipe, overrides, name=name)
     try:
         config = dict(iter(recipe))  # type: ignore[call-overload]  # zookeeper makes components iterable
         stages = _stages(recipe)

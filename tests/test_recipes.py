@@ -1,0 +1,250 @@
+"""Recipes: what overrides and switches change, and what is refused before anything is trained."""
+
+import json
+from dataclasses import asdict
+
+import pytest
+
+from r2b_zoo import recipes
+from r2b_zoo.recipes import STAGE_NAMES
+from r2b_zoo.recipes.overrides import parse
+
+
+def plan(*words):
+    return recipes.plan("digits", **parse(words))
+
+
+def differences(changed, plain):
+    """The fields of stages that differ, as {"stage.field": (new, old)}; the stages must be the same."""
+    assert [stage.name for stage in changed.stages] == [stage.name for stage in plain.stages]
+    found = {}
+    for new, old in zip(changed.stages, plain.stages, strict=True):
+        before = asdict(old)
+        for field, value in asdict(new).items():
+            if value != before[field]:
+                found[f"{new.name}.{field}"] = (value, before[field])
+    return found
+
+
+# --- overrides --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("word", "key", "value"),
+    [
+        ("binary.epochs=3", "binary.epochs", 3),
+        ("teacher.learning_rate=2e-3", "teacher.learning_rate", 2e-3),
+        ("gate=false", "gate", False),
+        ("gate=True", "gate", True),
+        ("real.initial_weights=none", "real.initial_weights", None),
+        ("real.taught_by=teacher", "real.taught_by", "teacher"),
+        ("binary.decay_epochs=[1, 2.5]", "binary.decay_epochs", [1, 2.5]),
+        ("augmentation='none'", "augmentation", "none"),
+        ("stem=", "stem", ""),
+        ("stem=a=b", "stem", "a=b"),
+    ],
+)
+def test_words_become_values(word, key, value):
+    parsed = parse([word])
+    assert parsed == {key: value}
+    assert type(parsed[key]) is type(value)
+
+
+@pytest.mark.parametrize("word", ["gate", "=3", "--gate"])
+def test_a_word_that_sets_nothing(word):
+    with pytest.raises(ValueError, match=rf"set as key=value, for example binary\.epochs=3; received '{word}'"):
+        parse([word])
+
+
+def test_a_field_that_is_set_twice():
+    with pytest.raises(ValueError, match=r"Field 'seed' is set twice"):
+        parse(["seed=1", "gate=false", "seed=2"])
+
+
+def test_an_override_changes_one_field():
+    assert differences(plan("binary.epochs=3"), plan()) == {"binary.epochs": (3, 40)}
+    assert differences(plan("real.weight_decay=1e-4"), plan()) == {"real.weight_decay": (1e-4, 0.0)}
+    assert plan("seed=5").seed == 5
+    assert plan("width=24").width == 24
+
+
+def test_a_field_of_the_recipe_is_every_stages_unless_one_has_its_own():
+    changed = plan("batch_size=32", "binary.batch_size=16", "real.augmentation=none")
+    assert [stage.batch_size for stage in changed.stages] == [32, 32, 32, 16]
+    assert [stage.augmentation for stage in changed.stages] == ["affine", "none", "affine", "affine"]
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+
+def test_unknown_recipe():
+    with pytest.raises(ValueError, match=r"There is no recipe 'imagnet'; the recipes are digits"):
+        recipes.plan("imagnet")
+
+
+@pytest.mark.parametrize(
+    ("field", "suggestion"),
+    [("binary.epoch", "binary.epochs"), ("binry.epochs", "binary.epochs"), ("attention_maching", "attention_matching")],
+)
+def test_an_unknown_field_suggests_near_ones_and_names_all(field, suggestion):
+    with pytest.raises(
+        ValueError, match=rf"Recipe digits has no field '{field}'\. Did you mean .*{suggestion}"
+    ) as error:
+        recipes.plan("digits", **{field: 3})
+    for known in ("dataset", "progressive", "smoke", "teacher, real, binary_activations, binary", "weight_decay"):
+        assert known in str(error.value)
+
+
+def test_a_field_that_is_like_none():
+    with pytest.raises(ValueError, match=r"Recipe digits has no field 'xyzzy'\. Its fields are dataset, width"):
+        recipes.plan("digits", xyzzy=1)
+
+
+def test_a_stage_is_no_field():
+    with pytest.raises(ValueError, match=r"Recipe digits has no field 'binary'"):
+        recipes.plan("digits", binary=3)
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("binary.epochs=many", r"Field 'epochs' of component 'digits\.binary' .*not satisfied by value 'many'"),
+        ("binary.epochs=3.5", r"Field 'epochs' of component 'digits\.binary' .*not satisfied by value 3\.5"),
+        ("gate=maybe", r"Field 'gate' of component 'digits' .*not satisfied by value 'maybe'"),
+        ("teacher.decay_epochs=4", r"Field 'decay_epochs' .*not satisfied by value 4"),
+        ("binary.batch_size=big", r"Field 'batch_size' .*not satisfied by value 'big'"),
+        ("width=none", r"Field 'width' .*not satisfied by value None"),
+    ],
+)
+def test_a_value_of_the_wrong_type(word, message):
+    with pytest.raises(ValueError, match=f"Recipe digits: {message}"):
+        plan(word)
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("binary.epochs=0", r"binary\.epochs must be at least 1; received 0"),
+        ("real.batch_size=0", r"real\.batch_size must be at least 1; received 0"),
+        ("teacher.learning_rate=0.0", r"teacher\.learning_rate must be a number above 0; received 0\.0"),
+        ("teacher.learning_rate=1e999", r"teacher\.learning_rate must be a number above 0; received inf"),
+        ("real.temperature=-1.0", r"real\.temperature must be a number above 0; received -1\.0"),
+        ("real.decay=0.0", r"real\.decay must be a number above 0; received 0\.0"),
+        ("binary.weight_decay=-0.1", r"binary\.weight_decay must be a number from 0; received -0\.1"),
+        ("binary.warmup_epochs=-1.0", r"binary\.warmup_epochs must be a number from 0; received -1\.0"),
+        ("binary.output_matching_weight=-1.0", r"binary\.output_matching_weight must be a number from 0; received -1"),
+        ("teacher.classification_weight=0.0", r"teacher has no loss left: one of classification_weight, attention_"),
+        ("teacher.attention_matching_weight=1.0", r"teacher has no teacher to match: teacher\.taught_by must name"),
+        ("real.taught_by=none", r"real has no teacher to match: real\.taught_by must name an earlier stage"),
+        ("real.taught_by=binary", r"real\.taught_by must be None or an earlier stage \(teacher\); received 'binary'"),
+        ("teacher.initial_weights=real", r"teacher\.initial_weights must be None or an earlier stage \(none\)"),
+        ("width=0", r"width must be at least 1; received 0"),
+        ("seed=-1", r"seed must be in 0–2147483647; received -1"),
+        ("seed=2147483648", r"seed must be in 0–2147483647; received 2147483648"),
+    ],
+)
+def test_a_value_out_of_range(word, message):
+    with pytest.raises(ValueError, match=message):
+        plan(word)
+
+
+def test_matching_weights_that_are_switched_off_need_no_teacher():
+    switched = plan("real.taught_by=none", "attention_matching=false", "output_matching=false")
+    assert switched.stages[1].taught_by is None
+
+
+# --- switches ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_schedule_of_the_paper():
+    plain = plan()
+    assert [stage.name for stage in plain.stages] == list(STAGE_NAMES)
+    assert [stage.precision for stage in plain.stages] == ["real", "real", "binary_activations", "binary"]
+    assert [stage.taught_by for stage in plain.stages] == [None, "teacher", "real", "binary_activations"]
+    assert [stage.initial_weights for stage in plain.stages] == [None, None, "real", "binary_activations"]
+    assert plain.stages[0].network == "ResNet18"
+    assert {stage.network for stage in plain.stages[1:]} == {"RealToBinaryNet"}
+    assert all(stage.attention_matching_weight > 0 and stage.output_matching_weight > 0 for stage in plain.stages[1:])
+    assert plain.switched_off == ()
+
+
+def test_without_gate_the_strong_baseline_is_trained():
+    changed = differences(plan("gate=false"), plan())
+    assert changed == {f"{name}.network": ("StrongBaselineNet", "RealToBinaryNet") for name in STAGE_NAMES[1:]}
+    assert plan("gate=false").switched_off == ("the gate (the learned scale of the strong baseline takes its place)",)
+
+
+@pytest.mark.parametrize("loss", ["attention_matching", "output_matching"])
+def test_without_a_loss_its_weight_is_zero_everywhere(loss):
+    plain = plan()
+    changed = differences(plan(f"{loss}=false"), plain)
+    weights = {stage.name: getattr(stage, f"{loss}_weight") for stage in plain.stages}
+    assert changed == {f"{name}.{loss}_weight": (0.0, weights[name]) for name in STAGE_NAMES[1:]}
+    assert plan(f"{loss}=false").switched_off == (loss.replace("_", " "),)
+
+
+def test_without_progressive_stages_the_teacher_teaches_the_binary_network_from_random_weights():
+    plain, direct = plan(), plan("progressive=false")
+    assert [stage.name for stage in direct.stages] == ["teacher", "binary"]
+    assert direct.stages[0] == plain.stages[0]
+    expected = {**asdict(plain.stages[-1]), "taught_by": "teacher", "initial_weights": None}
+    assert asdict(direct.stages[1]) == expected
+    assert direct.switched_off == ("the progressive stages (the real teacher teaches the binary network directly)",)
+
+
+def test_all_switches_together():
+    bare = plan("gate=false", "attention_matching=false", "output_matching=false", "progressive=false")
+    assert len(bare.switched_off) == 4
+    binary = bare.stages[-1]
+    assert (binary.network, binary.attention_matching_weight, binary.output_matching_weight) == (
+        "StrongBaselineNet",
+        0.0,
+        0.0,
+    )
+
+
+def test_smoke_is_short_and_otherwise_the_same():
+    changed = differences(plan("smoke=true"), plan())
+    assert {key.split(".")[1] for key in changed} == {"epochs", "warmup_epochs", "max_steps_per_epoch"}
+    assert {(stage.epochs, stage.max_steps_per_epoch) for stage in plan("smoke=true").stages} == {(1, 2)}
+    assert {stage.max_steps_per_epoch for stage in plan().stages} == {None}
+
+
+# --- configuration ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (),
+        ("gate=false", "seed=3"),
+        ("progressive=false", "binary.epochs=2"),
+        ("binary.decay_epochs=[1, 2]", "binary.schedule=steps", "real.batch_size=32"),
+        ("real.augmentation='none'", "smoke=true", "binary.learning_rate=1"),
+    ],
+    ids=" ".join,
+)
+def test_the_configuration_gives_the_same_plan_again(words):
+    first = plan(*words)
+    again = recipes.plan(first.recipe, **json.loads(json.dumps(first.config)))
+    assert again == first
+
+
+def test_the_configuration_holds_every_field():
+    config = plan("binary.epochs=3").config
+    assert config["binary.epochs"] == 3
+    assert config["gate"] is True
+    fields = set(asdict(plan().stages[0])) - {"name", "max_steps_per_epoch", "batch_size", "augmentation"}
+    for stage in STAGE_NAMES:
+        assert {f"{stage}.{field}" for field in fields} <= set(config)
+
+
+def test_a_plan_keeps_nothing_of_the_one_before():
+    plan("binary.epochs=3", "gate=false")
+    assert plan() == recipes.plan()
+    assert plan().stages[-1].epochs == 40
+
+
+def test_the_recipes_are_listed_and_the_default_is_among_them():
+    assert recipes.list_recipes() == ["digits"]
+    assert recipes.DEFAULT_RECIPE in recipes.list_recipes()
