@@ -23,7 +23,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set small enough for memory, with a fixed training and test split."""
+    """A data set of images of one size, small enough for memory, with a fixed training and test split."""
 
     name: str
     description: str
@@ -43,12 +43,12 @@ class Dataset:
     @cached_property
     def train_inputs(self) -> np.ndarray:
         """The training split as a network sees it: float32 (N, height, width, channels)."""
-        return np.stack([self.preprocessing(image) for image in self.train.images])
+        return self.preprocessing.batch(tf.constant(self.train.images)).numpy()
 
     @cached_property
     def test_inputs(self) -> np.ndarray:
         """The test split as a network sees it."""
-        return np.stack([self.preprocessing(image) for image in self.test.images])
+        return self.preprocessing.batch(tf.constant(self.test.images)).numpy()
 
     def training_batches(self, batch_size: int, augment: str, seed: int) -> tf.data.Dataset:
         """Shuffled, augmented batches (images, labels), one pass; a new order at each pass, the same for a seed.

@@ -61,25 +61,29 @@ class Preprocessing:
         return replace(self, height=height, width=width)
 
     def tensor(self, image: tf.Tensor) -> tf.Tensor:
-        """The TensorFlow form, for data pipelines; the number of channels must be known."""
-        image = self.resize(self.centre_crop(_with_channels(image, self.channels)))
-        return self.normalise(image)
+        """The TensorFlow form for one image (H, W, C), for data pipelines; the number of channels must be known."""
+        return self.batch(image[tf.newaxis])[0]
 
-    def centre_crop(self, image: tf.Tensor) -> tf.Tensor:
+    def batch(self, images: tf.Tensor) -> tf.Tensor:
+        """The same for images of one size, (N, H, W, C) → (N, height, width, channels)."""
+        return self.normalise(self.resize(self.centre_crop(_with_channels(images, self.channels))))
+
+    def centre_crop(self, images: tf.Tensor) -> tf.Tensor:
         """The centre square of ``crop_fraction`` of the shorter side, rounded down; an odd margin is cut at the top."""
-        shape = tf.shape(image)
-        height, width = shape[0], shape[1]
+        shape = tf.shape(images)
+        height, width = shape[1], shape[2]
         shorter = tf.cast(tf.minimum(height, width), tf.float32)
         side = tf.maximum(tf.cast(self.crop_fraction * shorter, tf.int32), 1)
-        return tf.image.crop_to_bounding_box(image, (height - side + 1) // 2, (width - side + 1) // 2, side, side)
+        top, left = (height - side + 1) // 2, (width - side + 1) // 2
+        return images[:, top : top + side, left : left + side]
 
-    def resize(self, image: tf.Tensor) -> tf.Tensor:
+    def resize(self, images: tf.Tensor) -> tf.Tensor:
         """Bicubic as TensorFlow 1 had it (corner-aligned samples, a = -0.75): what the published weights have seen."""
-        resized = tf.raw_ops.ResizeBicubic(images=image[tf.newaxis], size=[self.height, self.width])[0]
-        return tf.ensure_shape(resized, self.input_shape)
+        resized = tf.raw_ops.ResizeBicubic(images=images, size=[self.height, self.width])
+        return tf.ensure_shape(resized, (None, *self.input_shape))
 
-    def normalise(self, image: tf.Tensor) -> tf.Tensor:
-        return (tf.cast(image, tf.float32) - tf.constant(self.mean)) / tf.constant(self.std)
+    def normalise(self, images: tf.Tensor) -> tf.Tensor:
+        return (tf.cast(images, tf.float32) - tf.constant(self.mean)) / tf.constant(self.std)
 
     def __call__(self, image: Any) -> np.ndarray:
         """One image of any size, uint8 (or float in 0–255), (H, W), (H, W, 1), (H, W, 3) or (H, W, 4).
@@ -139,12 +143,12 @@ def preprocess_input(image: Any) -> np.ndarray:
     return IMAGENET(image)
 
 
-def _with_channels(image: tf.Tensor, channels: int) -> tf.Tensor:
-    found = image.shape[-1]
+def _with_channels(images: tf.Tensor, channels: int) -> tf.Tensor:
+    found = images.shape[-1]
     if found == 4:
-        image, found = image[..., :3], 3
+        images, found = images[..., :3], 3
     if found == channels:
-        return image
+        return images
     if channels == 3:
-        return tf.repeat(image, 3, axis=-1)
-    return tf.reduce_sum(tf.cast(image, tf.float32) * tf.constant(_LUMA), axis=-1, keepdims=True)
+        return tf.repeat(images, 3, axis=-1)
+    return tf.reduce_sum(tf.cast(images, tf.float32) * tf.constant(_LUMA), axis=-1, keepdims=True)

@@ -279,5 +279,5 @@ def _check_input_shape(shape: Sequence[Any]) -> None:
             raise ValueError(f"{rule} (None for a height or width that varies); received {tuple(shape)}.")
     if not isinstance(channels, numbers.Integral) or int(channels) < 1:
         raise ValueError(f"{rule}; received {tuple(shape)}.")
-    if channels > 4 and isinstance(height, int) and height <= 4:
+    if int(channels) > 4 and isinstance(height, numbers.Integral) and int(height) <= 4:
         raise ValueError(f"{rule}; received {tuple(shape)}, which looks like channels first.")
