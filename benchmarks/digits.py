@@ -27,11 +27,8 @@ def main(seeds: tuple[int, ...], output: Path, fields: tuple[str, ...]) -> None:
     for seed in seeds:
         plan = recipes.plan("digits", seed=seed, **overrides)
         results.append(pipeline.run(plan, RunFolder(output / f"{name}-seed-{seed}"), announce=click.echo))
-    columns: dict[str, list[float]] = {row["name"]: [] for row in results[0]["stages"]} | {
-        "file": [],
-        "agreement": [],
-        "seconds": [],
-    }
+    stages = [row["name"] for row in results[0]["stages"]]
+    columns: dict[str, list[float]] = {name: [] for name in (*stages, "file", "agreement", "seconds")}
     for result in results:
         for row in result["stages"]:
             columns[row["name"]].append(100 * row["test_accuracy"])

@@ -30,6 +30,7 @@ _HOMES = {
     "cost": "r2b_zoo.costs",
     "verify": "r2b_zoo.verification",
     "decode_predictions": "r2b_zoo.data.imagenet_classes",
+    "IMAGENET": "r2b_zoo.data.preprocessing",
     "preprocess_input": "r2b_zoo.data.preprocessing",
 }
 
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from r2b_zoo.conversion import convert
     from r2b_zoo.costs import cost
     from r2b_zoo.data.imagenet_classes import decode_predictions
-    from r2b_zoo.data.preprocessing import preprocess_input
+    from r2b_zoo.data.preprocessing import IMAGENET, preprocess_input
     from r2b_zoo.models import (
         BNN18,
         BiRealNet18,
