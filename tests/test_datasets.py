@@ -80,6 +80,8 @@ def test_inputs_are_normalised_with_the_training_splits_statistics(digits):
     assert digits.train_inputs.std() == pytest.approx(1, abs=1e-4)
     expected = (digits.test.images - digits.train.images.mean()) / digits.train.images.std()
     np.testing.assert_allclose(digits.test_inputs, expected, atol=1e-3)
+    one_by_one = [digits.preprocessing(image) for image in digits.test.images[:20]]
+    np.testing.assert_allclose(digits.test_inputs[:20], one_by_one, atol=1e-6)
 
 
 def test_unknown_data_set():
