@@ -41,10 +41,8 @@ def main(seeds: tuple[int, ...], output: Path, fields: tuple[str, ...]) -> None:
     if len(seeds) > 1:
         spread = (f"{statistics.mean(v):.2f} ± {statistics.stdev(v):.2f}" for v in columns.values())
         click.echo(f"| mean ± deviation | {' | '.join(spread)} |")
-    machine = results[0]["machine"]
-    click.echo(
-        f"\nPercent of {results[0]['dataset']['test_images']} test images; {machine['processor']}, {machine['cores']} cores."
-    )
+    images, machine = results[0]["dataset"]["test_images"], results[0]["machine"]
+    click.echo(f"\nPercent of {images} test images; {machine['processor']}, {machine['cores']} cores.")
 
 
 if __name__ == "__main__":

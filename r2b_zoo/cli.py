@@ -134,34 +134,32 @@ def train(fields: tuple[str, ...], output: Optional[Path], smoke: bool, show: bo
 
 
 def _run(plan: "Plan", output: Path) -> None:
-    from rich.console import Console
-
     from r2b_zoo import pipeline
     from r2b_zoo.progress import StageProgress
     from r2b_zoo.report import write_report
     from r2b_zoo.run_folder import RunFolder
-    from r2b_zoo.tables import results_table
+    from r2b_zoo.tables import console, results_table
 
-    console = Console()
+    out = console()
     folder = RunFolder(output)
-    console.print(f"Recipe {plan.recipe} in {output}: {', '.join(stage.name for stage in plan.stages)}")
+    out.print(f"Recipe {plan.recipe} in {output}: {', '.join(stage.name for stage in plan.stages)}")
     for words in plan.switched_off:
-        console.print(f"Off: {words}")
+        out.print(f"Off: {words}")
     bars: list[StageProgress] = []
 
     def progress(stage: Any) -> list[Any]:
-        bars.append(StageProgress(stage, console))
+        bars.append(StageProgress(stage, out))
         return [bars[-1]]
 
     try:
-        results = pipeline.run(plan, folder, progress, lambda line: console.print(f"[green]•[/] {line}"))
+        results = pipeline.run(plan, folder, progress, lambda line: out.print(f"[green]•[/] {line}"))
     finally:
         for bar in bars:
             bar.close()
     with folder.writing():
         report = write_report(folder)
-    console.print(results_table(results))
-    console.print(f"File:   {folder.tflite_path}\nReport: {report}", soft_wrap=True)
+    out.print(results_table(results))
+    out.print(f"File:   {folder.tflite_path}\nReport: {report}", soft_wrap=True)
     if not results["verification"]["passed"]:
         raise ValueError("The converted file and the Keras model differ by more than is allowed, see above.")
 
@@ -213,10 +211,8 @@ def predict(image: Path, model: str, top: int, **options: Any) -> None:
 @_reference_options
 def evaluate(model: str, data: Optional[str], as_json: bool, **options: Any) -> None:
     """Accuracy of MODEL (a run folder, a weights file or a .tflite) on a test split, as a whole and per class."""
-    from rich.console import Console
-
     from r2b_zoo import classifier, evaluation
-    from r2b_zoo.tables import evaluation_table
+    from r2b_zoo.tables import console, evaluation_table
 
     loaded = classifier.load(model, **options)
     dataset = classifier.dataset_for(loaded, data)
@@ -233,7 +229,7 @@ def evaluate(model: str, data: Optional[str], as_json: bool, **options: Any) -> 
             )
         )
         return
-    Console().print(evaluation_table(loaded.name, dataset, result))
+    console().print(evaluation_table(loaded.name, dataset, result))
 
 
 @r2b.command(
@@ -301,10 +297,8 @@ def verify(model: str, file: Optional[Path], images: Optional[Path], number: Opt
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def cost(networks: tuple[str, ...], input_size: int, layers: bool, as_json: bool, **arguments: Any) -> None:
     """Parameters, bytes and operations of the networks (all six unless named), side by side."""
-    from rich.console import Console
-
     from r2b_zoo import costs, models
-    from r2b_zoo.tables import cost_tables
+    from r2b_zoo.tables import console, cost_tables
 
     names = networks or models.list_models()
     counted = [costs.cost(models.create(name, input_shape=(input_size, input_size, 3), **arguments)) for name in names]
@@ -312,25 +306,23 @@ def cost(networks: tuple[str, ...], input_size: int, layers: bool, as_json: bool
         click.echo(json.dumps([one.as_dict() for one in counted]))
         return
     for table in cost_tables(counted, layers):
-        Console(width=None if sys.stdout.isatty() else 150).print(table, "")
+        console().print(table, "")
 
 
 @r2b.command("list", tensorflow=False, example="r2b list\nr2b list RealToBinaryNet")
 @click.argument("network", required=False)
 def list_(network: Optional[str]) -> None:
     """The networks of the zoo, the recipes and the data sets; the card of NETWORK where it is named."""
-    from rich.console import Console
-
     from r2b_zoo import data, recipes
     from r2b_zoo.cards import CARDS
-    from r2b_zoo.tables import card_table, network_table
+    from r2b_zoo.tables import card_table, console, network_table
 
-    console = Console(width=None if sys.stdout.isatty() else 150)
+    out = console()
     if network:
         if network not in CARDS:
             raise ValueError(f"There is no network {network!r}; the networks are {', '.join(CARDS)}.")
-        console.print(card_table(CARDS[network]))
+        out.print(card_table(CARDS[network]))
         return
-    console.print(network_table(list(CARDS.values())), "")
-    console.print(f"Recipes: {', '.join(recipes.list_recipes())}")
-    console.print(f"Data sets: {', '.join(data.list_datasets())}")
+    out.print(network_table(list(CARDS.values())), "")
+    out.print(f"Recipes: {', '.join(recipes.list_recipes())}")
+    out.print(f"Data sets: {', '.join(data.list_datasets())}")

@@ -19,8 +19,9 @@ def select_keras_2() -> None:
     if "tensorflow" in sys.modules:
         import tensorflow as tf
 
-        version = tf.keras.__version__
-        if not version.startswith("2."):
+        # tf.keras is tf_keras or keras, whichever TensorFlow chose when it was imported.
+        if not tf.keras.Model.__module__.startswith("tf_keras."):
+            version = getattr(tf.keras, "__version__", "3")
             raise ImportError(
                 f"r2b_zoo needs Keras 2, but TensorFlow was imported before it and already uses Keras {version}: "
                 f"import r2b_zoo before tensorflow, or set {ENVIRONMENT_VARIABLE}=1 before Python starts."

@@ -104,7 +104,7 @@ def layer_table(model: tf.keras.Model, tflite: bytes) -> tuple[LayerReport, ...]
     for leaf in leaves:
         kind: Kind = "int8" if schema.TensorType.INT8 in types[leaf] else "float"
         if leaf in binary:
-            kind, reason = "binary", "LceBconv2d with this layer's bits"
+            kind, reason = "binary", "LceBconv2d with this layer's bits" + _caveat(leaf.layer)
         elif leaf.quantizers:
             reason = _why_not_binary(leaf)
         elif kind == "int8":
@@ -114,6 +114,16 @@ def layer_table(model: tf.keras.Model, tflite: bytes) -> tuple[LayerReport, ...]
         rows.append(LayerReport(leaf.path, kind, reason, sizes[leaf], quantized=bool(leaf.quantizers)))
     rest = len(tflite) - sum(sizes.values())
     return (*rows, LayerReport(REST, "graph", "operators, shapes, names, labels, preprocessing", rest))
+
+
+def _caveat(layer: tf.keras.layers.Layer) -> str:
+    """LCE 0.16's optimised kernels correct for zero padding at each border by itself, so not where borders overlap."""
+    overlapping = any(size < kernel for size, kernel in zip(layer.input_shape[1:3], layer.kernel_size, strict=True))
+    if layer.padding == "same" and layer.pad_values == 0 and overlapping:
+        return (
+            "; its input is smaller than its kernel, which LCE's optimised kernels get wrong (its reference is right)"
+        )
+    return ""
 
 
 def why_unrunnable(tflite: bytes) -> Optional[str]:

@@ -1,8 +1,10 @@
 """The tables the commands print."""
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -12,6 +14,12 @@ if TYPE_CHECKING:
     from r2b_zoo.evaluation import Evaluation
 
 LEFT, RIGHT = "left", "right"
+_WIDTH_OF_A_FILE = 150
+
+
+def console() -> Console:
+    """Where tables go: as wide as the terminal, and wide enough for every table where there is none."""
+    return Console(width=None if sys.stdout.isatty() else _WIDTH_OF_A_FILE)
 
 
 def results_table(results: Mapping[str, Any]) -> Table:
@@ -94,6 +102,7 @@ def cost_tables(costs: Sequence["Cost"], layers: bool) -> Iterator[Table]:
     overview.caption = (
         f"FLOPs = float MACs + binary MACs / {BINARY_MACS_PER_FLOP}, as Martínez et al. count them. element-wise: "
         "float operations outside MACs (batch norm, PReLU, pools, gate, adds), which those FLOPs leave out."
+        + _gates_in_words(costs)
     )
     overview.caption_justify = "left"
     yield overview
@@ -137,15 +146,32 @@ def card_table(card: "Card") -> Table:
     return table
 
 
+def _gates_in_words(costs: Sequence["Cost"]) -> str:
+    """What the gates cost more than the scales, where both networks are among these."""
+    from r2b_zoo.costs import gate_overhead
+
+    by_name = {cost.name: cost for cost in costs}
+    if not {"RealToBinaryNet", "StrongBaselineNet"} <= set(by_name):
+        return ""
+    overhead = gate_overhead(by_name["RealToBinaryNet"], by_name["StrongBaselineNet"])
+    return (
+        f"\nThe gates of RealToBinaryNet have {overhead.macs:,} MACs, {_percent(overhead.share_of_macs, 2)} of "
+        f"StrongBaselineNet's FLOPs; with their element-wise operations, less those of the scales, it is "
+        f"{_percent(overhead.share, 2)}."
+    )
+
+
 def _numbers(cost: Any) -> list[str]:
     fields = ("parameters", "bytes", "binary_macs", "float_macs", "flops", "elementwise")
     return [f"{getattr(cost, field):,.0f}" for field in fields]
 
 
 def _table(title: str, columns: Sequence[tuple[str, str]]) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
     for heading, justify in columns:
-        table.add_column(heading, justify="right" if justify == RIGHT else "left", no_wrap=justify == RIGHT)
+        table.add_column(
+            heading, justify="right" if justify == RIGHT else "left", no_wrap=justify == RIGHT, overflow="fold"
+        )
     return table
 
 
