@@ -71,7 +71,7 @@ def main() -> None:
         error.show()
         status = error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        click.echo("\nStopped. Finished stages of a run are kept; the same command goes on from them.", err=True)
+        click.echo("Stopped. Finished stages of a run are kept; the same command goes on from them.", err=True)
         status = 130
     except Exception as error:
         if debug:

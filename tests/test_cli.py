@@ -1,0 +1,441 @@
+"""The ``r2b`` command: what it prints, how it ends, and what it says when something is wrong."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import click
+import h5py
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+import r2b_zoo
+from r2b_zoo import cli, pipeline, weights
+from r2b_zoo.data.preprocessing import IMAGENET
+from tests.networks import randomize
+from tests.small import SMALL, small_network
+
+COMMANDS = ["cost", "demo", "evaluate", "export", "list", "predict", "train", "verify"]
+NOISE = ["cuda", "onednn", "absl", "computation_placer", "cpu_feature_guard", "tensorflow/", "Warning", "WARNING"]
+
+
+class Ended:
+    """What ``r2b`` with these words wrote, and its exit status."""
+
+    def __init__(self, status, out, err):
+        self.status, self.out, self.err = status, out, err
+
+    @property
+    def words(self):
+        """The output without its line breaks, which depend on the terminal's width."""
+        return " ".join(self.out.split())
+
+
+@pytest.fixture
+def r2b(monkeypatch, capfd):
+    """Runs the entry point in this process."""
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", os.environ.get("TF_CPP_MIN_LOG_LEVEL", "3"))
+    monkeypatch.setenv("GRPC_VERBOSITY", "ERROR")
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["r2b", *map(str, words)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return Ended(ended.value.code, *capfd.readouterr())
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def photograph(tmp_path_factory):
+    """A real photograph where the sample of ImageNet is there, else an image of many colours."""
+    from tests.conftest import TEST_DATA
+
+    path = tmp_path_factory.mktemp("photographs") / "photograph.png"
+    pixels = np.random.default_rng(5).integers(0, 256, (50, 70, 3), dtype=np.uint8)
+    if (TEST_DATA / "imagenet2012").is_dir():
+        import tensorflow_datasets as tfds
+
+        data = tfds.load("imagenet2012", split="validation", data_dir=str(TEST_DATA), download=False)
+        pixels = next(iter(tfds.as_numpy(data)))["image"]
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def imagenet_network():
+    """A network for ImageNet's classes, narrow and random."""
+    return randomize(r2b_zoo.RealToBinaryNet(**{**SMALL, "num_classes": 1000}))
+
+
+@pytest.fixture(scope="module")
+def imagenet_weights(imagenet_network, tmp_path_factory):
+    """Its weights file, without a record, as Keras writes it."""
+    path = tmp_path_factory.mktemp("weights") / "imagenet.h5"
+    imagenet_network.save_weights(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def exported(imagenet_weights):
+    """The same network as ``r2b export`` converts it, and what the command printed."""
+    path = imagenet_weights.with_suffix(".tflite")
+    done = CliRunner().invoke(cli.r2b, ["export", str(imagenet_weights), str(path), "--input-size", "32"])
+    assert done.exit_code == 0, done.output
+    return path, done.output
+
+
+# --- help -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_help_names_every_command():
+    done = CliRunner().invoke(cli.r2b, ["--help"])
+    assert done.exit_code == 0
+    assert sorted(cli.r2b.commands) == COMMANDS
+    for command in COMMANDS:
+        assert f"\n  {command} " in done.output
+    assert "Start with `r2b demo`" in done.output
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_help_ends_with_an_example_that_the_command_understands(command):
+    done = CliRunner().invoke(cli.r2b, [command, "--help"])
+    assert done.exit_code == 0
+    examples = [line.split("#")[0].split() for line in done.output.split("Example:\n")[1].splitlines() if line.strip()]
+    assert examples
+    for r2b_word, name, *arguments in examples:
+        assert (r2b_word, name) == ("r2b", command)
+        cli.r2b.commands[command].make_context(command, arguments)  # raises for an unknown option
+
+
+def test_the_version(r2b):
+    ended = r2b("--version")
+    assert (ended.status, ended.out) == (0, f"r2b, version {r2b_zoo.__version__}\n")
+
+
+# --- list and cost ----------------------------------------------------------------------------------------------------
+
+
+def test_list_names_networks_recipes_and_data_sets(r2b):
+    ended = r2b("list")
+    assert ended.status == 0
+    for name in r2b_zoo.list_models():
+        assert name in ended.out
+    assert "Recipes: digits" in ended.out
+    assert "Data sets: digits" in ended.out
+
+
+def test_the_card_of_a_network(r2b):
+    ended = r2b("list", "RealToBinaryNet")
+    assert ended.status == 0
+    assert "11,995,624" in ended.out
+    assert "65.01 % / 85.72 %" in ended.out
+    assert "Apache-2.0" in ended.out
+
+
+def test_cost_of_the_papers_network(r2b):
+    ended = r2b("cost", "RealToBinaryNet", "StrongBaselineNet", "--json")
+    assert ended.status == 0
+    gated, scaled = json.loads(ended.out)
+    assert gated["parameters"] == 11_995_624
+    assert gated["binary_macs"] == 1_676_279_808
+    assert gated["float_macs"] == 138_087_936
+    # The gates: a dense layer C → C/8 and one C/8 → C' in each half block.
+    gates = [(c, c) for c in (64, 128, 256, 512) for _ in range(3)] + [(64, 64), (64, 128), (128, 256), (256, 512)]
+    assert gated["flops"] - scaled["flops"] == sum(c * c // 8 + c // 8 * out for c, out in gates)
+
+
+def test_the_table_of_costs(r2b):
+    words = ["--input-size", 32, "--stem", "cifar", "--num-classes", 10, "--width", 16]
+    ended = r2b("cost", *words)
+    assert ended.status == 0
+    assert "Cost of one image, 32×32×3" in ended.words
+    for name in r2b_zoo.list_models():
+        assert name in ended.out
+    assert "block8b_conv" not in ended.out
+    layers = r2b("cost", "BNN18", "--layers", *words)
+    assert "block8b_conv" in layers.out
+
+
+# --- train and demo ---------------------------------------------------------------------------------------------------
+
+
+def test_train_shows_the_fields_and_trains_nothing(r2b, tmp_path):
+    ended = r2b("train", "recipe=digits", "binary.epochs=3", "--show", "--output", tmp_path / "run")
+    assert ended.status == 0
+    fields = dict(line.split("=", 1) for line in ended.out.splitlines())
+    assert fields["binary.epochs"] == "3"
+    assert fields["gate"] == "True"
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def finished(smoke_run, tmp_path, monkeypatch):
+    """A copy of a finished run, and a pipeline that returns its results without training; takes the plan it got."""
+    from r2b_zoo.run_folder import RunFolder
+
+    folder = RunFolder(tmp_path / "run")
+    shutil.copytree(smoke_run.path, folder.path)
+    results, plans = folder.results(), []
+
+    def run(plan, opened, callbacks, announce):
+        assert opened.path == folder.path
+        plans.append(plan)
+        announce("Converting binary")
+        return results
+
+    monkeypatch.setattr(pipeline, "run", run)
+    return folder, results, plans
+
+
+def test_demo_prints_a_table_and_says_where_the_report_is(r2b, finished):
+    folder, results, plans = finished
+    ended = r2b("demo", "--seed", 4, "--output", folder.path)
+    assert ended.status == 0, ended.err
+    assert plans[0].seed == 4
+    for row in results["stages"]:
+        assert f"{row['tflite_bytes']:,}" in ended.out
+        assert f"{100 * row['test_accuracy']:.1f} %" in ended.out
+    for heading in ("stage", "precision", "test top-1", "bytes", "ms"):
+        assert heading in ended.words
+    assert f"Report: {folder.report_path}" in ended.out
+    assert folder.report_path.is_file()
+    assert "Traceback" not in ended.err
+
+
+@pytest.mark.parametrize(
+    ("switch", "words"),
+    [
+        ("gate=false", "Off: the gate (the learned scale"),
+        ("attention_matching=false", "Off: attention matching"),
+        ("output_matching=false", "Off: output matching"),
+        ("progressive=false", "Off: the progressive stages"),
+    ],
+)
+def test_one_word_switches_an_idea_off(r2b, finished, switch, words):
+    folder, _, plans = finished
+    ended = r2b("train", "recipe=digits", switch, "--smoke", "--output", folder.path)
+    assert ended.status == 0, ended.err
+    assert words in ended.words
+    assert len(plans[0].switched_off) == 1
+    assert plans[0].config["smoke"] is True
+
+
+def test_a_file_that_differs_fails_the_run_after_its_report(r2b, finished):
+    folder, results, _ = finished
+    results["verification"]["passed"] = False
+    ended = r2b("train", "--smoke", "--output", folder.path)
+    assert ended.status == 1
+    assert "DIFFERENT" in ended.out
+    assert ended.err.strip() == (
+        "Error: The converted file and the Keras model differ by more than is allowed, see above."
+    )
+    assert folder.report_path.is_file()
+
+
+def test_an_interrupted_run_says_how_to_go_on(r2b, tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "run", interrupted)
+    ended = r2b("demo", "--output", tmp_path / "run")
+    assert ended.status == 130
+    assert ended.err == "\nStopped. Finished stages of a run are kept; the same command goes on from them.\n"
+
+
+# --- predict, evaluate, export, verify --------------------------------------------------------------------------------
+
+
+def test_predict_prints_the_five_best_labels(r2b, photograph, imagenet_network, imagenet_weights):
+    ended = r2b("predict", photograph, "--model", imagenet_weights, "--input-size", 32)
+    assert ended.status == 0, ended.err
+    found = [line.split(" %  ") for line in ended.out.splitlines()]
+    inputs = IMAGENET.with_size(32, 32)(np.asarray(Image.open(photograph).convert("RGB")))
+    (expected,) = r2b_zoo.decode_predictions(imagenet_network(inputs[np.newaxis], training=False).numpy())
+    assert [label for _, label in found] == [label for _, label, _ in expected]
+    for (percent, _), (_, _, probability) in zip(found, expected, strict=True):
+        assert float(percent) == pytest.approx(100 * probability, abs=0.011)
+    assert len(found) == 5
+
+
+def test_predict_with_a_runs_file(r2b, photograph, smoke_run):
+    ended = r2b("predict", photograph, "--weights", smoke_run.tflite_path, "--top", 3)
+    assert ended.status == 0, ended.err
+    labels = [line.split()[-1] for line in ended.out.splitlines()]
+    assert len(labels) == 3
+    assert set(labels) <= set("0123456789")
+
+
+def test_evaluate_a_run(r2b, smoke_run):
+    ended = r2b("evaluate", smoke_run.path, "--json")
+    assert ended.status == 0, ended.err
+    found = json.loads(ended.out)
+    assert found["images"] == 355
+    assert found["top1"] == pytest.approx(smoke_run.stage_result("binary")["test_accuracy"], abs=1.5 / 355)
+    assert found["top1"] <= found["top5"] <= 1
+    assert np.sum(found["confusion"]) == 355
+    table = r2b("evaluate", smoke_run.tflite_path, "--data", "digits")
+    assert f"top-1 {100 * smoke_run.results()['tflite']['accuracy']:.1f} %" in table.words
+    assert "of 355 test images" in table.words
+
+
+def test_export_prints_what_became_of_each_layer(exported):
+    path, output = exported
+    assert path.stat().st_size > 100_000
+    assert output.count(" binary ") >= 16
+    assert f"Written to {path}" in output
+    assert r2b_zoo.load(path).labels[0] == "tench"
+
+
+def test_export_refuses_layers_that_stay_float_unless_told(r2b, tmp_path):
+    weights.save(small_network("BiRealNet18", "binary_activations"), tmp_path / "weights.h5")
+    (tmp_path / "labels.txt").write_text("\n".join(f"thing {i}" for i in range(10)) + "\n", encoding="utf-8")
+    words = ["export", tmp_path / "weights.h5", tmp_path / "model.tflite", "--input-size", 32]
+    refused = r2b(*words)
+    assert refused.status == 1
+    assert "block1a_conv" in refused.err
+    assert "Traceback" not in refused.err
+    assert not (tmp_path / "model.tflite").exists()
+    allowed = r2b(*words, "--no-strict", "--labels", tmp_path / "labels.txt")
+    assert allowed.status == 0, allowed.err
+    assert r2b_zoo.load(tmp_path / "model.tflite").labels == tuple(f"thing {i}" for i in range(10))
+
+
+def test_verify_ends_with_0_for_the_same_network_and_1_for_another(
+    r2b, imagenet_weights, exported, photograph, tmp_path
+):
+    words = ["verify", imagenet_weights, exported[0], "--images", photograph.parent, "--input-size", 32]
+    equal = r2b(*words)
+    assert equal.status == 0, equal.err
+    assert "equal on 1 images" in equal.out
+    shutil.copy(imagenet_weights, tmp_path / "other.h5")
+    with h5py.File(tmp_path / "other.h5", "r+") as file:
+        for values in file["logits"]["logits"].values():
+            values[...] = -values[...]
+    different = r2b("verify", tmp_path / "other.h5", *words[2:])
+    assert different.status == 1
+    assert "DIFFERENT on 1 images" in different.out
+    assert different.err == ""
+
+
+def test_verify_a_run_on_some_of_its_test_images(r2b, smoke_run):
+    ended = r2b("verify", smoke_run.path, "-n", 64)
+    assert ended.status == 0, ended.out + ended.err
+    assert "equal on 64 images" in ended.out
+
+
+# --- one clear sentence -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["list", "Resnet"], "There is no network 'Resnet'; the networks are RealToBinaryNet, StrongBaselineNet, "),
+        (["cost", "Resnet"], "There is no network 'Resnet'; the networks are RealToBinaryNet, StrongBaselineNet, "),
+        (["cost", "BNN18", "--stem", "tiny"], "stem must be one of 'imagenet', 'cifar'; received 'tiny'."),
+        (["train", "recipe=mnist"], "There is no recipe 'mnist'; the recipes are digits."),
+        (["train", "binary.epoch=3"], "Recipe digits has no field 'binary.epoch'. Did you mean binary.epochs"),
+        (["train", "binary.epochs=many"], "Recipe digits: Field 'epochs' of component 'digits.binary' is"),
+        (["train", "gate"], "Fields are set as key=value, for example binary.epochs=3; received 'gate'."),
+        (
+            ["train", "dataset=mnist", "--output", "{tmp}/run"],
+            "There is no data set 'mnist'; the data sets are digits.",
+        ),
+        (["predict", "{tmp}/none.jpg"], "There is no image '{tmp}/none.jpg'."),
+        (["predict", "{tmp}/text.jpg"], "{tmp}/text.jpg cannot be read as an image: cannot identify image file"),
+        (
+            ["predict", "{image}", "--model", "{tmp}/none.h5"],
+            "There is no '{tmp}/none.h5': give 'imagenet', the folder",
+        ),
+        (["predict", "{image}", "--model", "{tmp}/text.jpg"], "{tmp}/text.jpg cannot be read (truncated, altered or"),
+        (["evaluate", "{tmp}"], "{tmp} holds no (finished) run: there is no config.json in it."),
+        (["evaluate", "{run}", "--data", "mnist"], "There is no data set 'mnist'; the data sets are digits."),
+        (
+            ["evaluate", "{run}", "--stage", "student"],
+            "The run in {run} has no stage 'student'; its stages are teacher,",
+        ),
+        (["export", "{run}/model.tflite", "{tmp}/x.tflite"], "{run}/model.tflite is converted already; export takes a"),
+        (["verify", "{run}/model.tflite"], "{run}/model.tflite is a converted file; verify compares a run folder or a"),
+        (
+            ["verify", "{run}", "--images", "{tmp}/below"],
+            "There are no images (.jpg, .jpeg, .png, .bmp, .webp, .gif) in",
+        ),
+        (
+            ["train", "--smoke", "--output", "{tmp}/text.jpg"],
+            "The run folder {tmp}/text.jpg cannot be written (Not a dir",
+        ),
+        (["train", "--smoke", "--output", "{tmp}"], "{tmp} is not empty and holds no run (no config.json): choose"),
+    ],
+    ids=lambda value: " ".join(value[:2]) if isinstance(value, list) else "",
+)
+def test_one_clear_sentence(r2b, tmp_path, photograph, smoke_run, words, sentence):
+    (tmp_path / "text.jpg").write_text("no image")
+    (tmp_path / "below").mkdir()
+    places = {"tmp": tmp_path, "image": photograph, "run": smoke_run.path}
+    ended = r2b(*(word.format(**places) for word in words))
+    assert ended.status == 1
+    assert ended.err.startswith("Error: " + sentence.format(**places))
+    assert "Traceback" not in ended.err
+    assert "unexpected" not in ended.err
+    assert ended.err.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["below", "text.jpg"]
+
+
+def test_an_option_that_is_not_known(r2b):
+    ended = r2b("cost", "--resolution", 32)
+    assert ended.status == 2
+    assert "No such option" in ended.err
+    assert "Traceback" not in ended.err
+
+
+def test_an_error_that_is_not_ours_says_so(r2b, monkeypatch):
+    monkeypatch.setattr("r2b_zoo.recipes.plan", lambda *_, **__: [][0])
+    ended = r2b("demo")
+    assert ended.status == 1
+    assert ended.err == "Error: IndexError: list index out of range (unexpected; --debug shows where)\n"
+
+
+@pytest.mark.parametrize("words", [["--debug", "list", "Resnet"], ["list", "Resnet", "--debug"]])
+def test_debug_shows_the_traceback(monkeypatch, words):
+    monkeypatch.setattr(sys, "argv", ["r2b", *words])
+    with pytest.raises(ValueError, match=r"There is no network 'Resnet'") as raised:
+        cli.main()
+    assert raised.traceback[-1].path.name == "cli.py"
+
+
+def test_a_command_is_a_click_command_with_an_example():
+    assert all(isinstance(command, click.Command) and command.example for command in cli.r2b.commands.values())
+
+
+# --- in a process of its own ------------------------------------------------------------------------------------------
+
+
+def process(*words):
+    environment = {key: value for key, value in os.environ.items() if key != "TF_CPP_MIN_LOG_LEVEL"}
+    command = [sys.executable, "-c", "from r2b_zoo.cli import main; main()", *map(str, words)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_tensorflows_noise_does_not_reach_the_user(photograph, imagenet_weights):
+    done = process("predict", photograph, "--model", imagenet_weights, "--input-size", 32)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 5
+    assert [word for word in NOISE if word.lower() in done.stderr.lower()] == []
+
+
+def test_an_error_in_a_process_is_one_sentence_and_with_debug_a_traceback(tmp_path):
+    done = process("evaluate", tmp_path / "none")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"Error: There is no '{tmp_path / 'none'}': give 'imagenet', the folder of a run")
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+    debug = process("list", "Resnet", "--debug")
+    assert debug.returncode == 1
+    assert debug.stderr.startswith("Traceback (most recent call last)")
+    assert "ValueError: There is no network 'Resnet'" in debug.stderr
