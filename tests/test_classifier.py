@@ -1,5 +1,7 @@
 """Everything that classifies images: runs, weights files and converted files."""
 
+from typing import Any
+
 import h5py
 import numpy as np
 import pytest
@@ -16,6 +18,11 @@ from tests.small import SMALL, small_network
 SIZE = 32
 
 
+def load(*arguments, **options) -> Any:
+    """Any, because what is None in one kind of classifier is there in another, as the tests say."""
+    return r2b_zoo.load(*arguments, **options)
+
+
 @pytest.fixture
 def photograph(rng):
     """Not a real one, but as large and as colourful."""
@@ -26,7 +33,7 @@ def photograph(rng):
 
 
 def test_a_run_is_its_last_stage(smoke_run):
-    loaded = r2b_zoo.load(smoke_run.path)
+    loaded = load(smoke_run.path)
     assert loaded.name.endswith("smoke, stage binary")
     assert loaded.labels == tuple("0123456789")
     assert loaded.model.name == "RealToBinaryNet"
@@ -37,16 +44,16 @@ def test_a_run_is_its_last_stage(smoke_run):
 
 
 def test_a_stage_of_a_run(smoke_run):
-    loaded = r2b_zoo.load(str(smoke_run.path), stage="teacher")
+    loaded = load(str(smoke_run.path), stage="teacher")
     assert loaded.model.name == "ResNet18"
     saved = weights.read(smoke_run.weights("teacher"))
     np.testing.assert_array_equal(loaded.model.get_layer("logits").get_weights()[0], saved["logits"][0])
     with pytest.raises(ValueError, match=r"has no stage 'student'; its stages are teacher, real, "):
-        r2b_zoo.load(smoke_run.path, stage="student")
+        load(smoke_run.path, stage="student")
 
 
 def test_the_file_of_a_run_says_everything_itself(smoke_run):
-    run, file = r2b_zoo.load(smoke_run.path), r2b_zoo.load(smoke_run.tflite_path)
+    run, file = load(smoke_run.path), load(smoke_run.tflite_path)
     assert file.model is None
     assert file.labels == run.labels
     assert file.preprocessing == run.preprocessing
@@ -59,10 +66,10 @@ def test_the_file_of_a_run_says_everything_itself(smoke_run):
 
 def test_weights_of_a_stage(smoke_run):
     path = smoke_run.weights("binary_activations")
-    loaded = r2b_zoo.load(path, input_size=8)
+    loaded = load(path, input_size=8)
     assert loaded.model.input_shape == (None, 8, 8, 1)
     assert loaded.labels is None
-    run = r2b_zoo.load(smoke_run.path, stage="binary_activations")
+    run = load(smoke_run.path, stage="binary_activations")
     inputs = run.dataset.test_inputs[:20]
     np.testing.assert_array_equal(loaded.probabilities(inputs), run.probabilities(inputs))
     with pytest.raises(ValueError, match=r"weights\.h5 does not say how an image is prepared for it: convert it with"):
@@ -74,7 +81,7 @@ def test_weights_of_a_stage(smoke_run):
 
 def test_weights_of_another_network_are_recognised(tmp_path):
     weights.save(small_network("BiRealNet18", "binary"), tmp_path / "weights.h5")
-    loaded = r2b_zoo.load(tmp_path / "weights.h5", input_size=SIZE)
+    loaded = load(tmp_path / "weights.h5", input_size=SIZE)
     assert loaded.model.name == "BiRealNet18"
     assert loaded.model.input_shape == (None, SIZE, SIZE, 3)
     assert loaded.model.output_shape == (None, 10)
@@ -83,11 +90,11 @@ def test_weights_of_another_network_are_recognised(tmp_path):
 def test_weights_without_a_record_need_the_networks_name(tmp_path, photograph):
     small_network("BiRealNet18", "binary").save_weights(tmp_path / "weights.h5")  # as Keras writes it
     with pytest.raises(ValueError, match=r"weights\.h5 does not say which network it is of: name it with --network"):
-        r2b_zoo.load(tmp_path / "weights.h5", input_size=SIZE)
-    loaded = r2b_zoo.load(tmp_path / "weights.h5", network="BiRealNet18", input_size=SIZE)
+        load(tmp_path / "weights.h5", input_size=SIZE)
+    loaded = load(tmp_path / "weights.h5", network="BiRealNet18", input_size=SIZE)
     assert loaded.model.name == "BiRealNet18"
     with pytest.raises(ValueError, match=r"are of another architecture than BNN18: layer "):
-        r2b_zoo.load(tmp_path / "weights.h5", network="BNN18", input_size=SIZE)
+        load(tmp_path / "weights.h5", network="BNN18", input_size=SIZE)
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +107,7 @@ def imagenet_file(tmp_path_factory):
 
 
 def test_weights_for_imagenets_classes(imagenet_file, photograph):
-    loaded = r2b_zoo.load(imagenet_file, input_size=SIZE)
+    loaded = load(imagenet_file, input_size=SIZE)
     assert loaded.preprocessing == IMAGENET.with_size(SIZE, SIZE)
     assert loaded.labels[0] == "tench"
     found = loaded.predict(photograph)
@@ -114,7 +121,7 @@ def test_weights_without_classifier(tmp_path):
     network = r2b_zoo.RealToBinaryNet(input_shape=(SIZE, SIZE, 3), width=16, stem="cifar", include_top=False)
     weights.save(network, tmp_path / "features.h5")
     with pytest.raises(ValueError, match=r"features\.h5 has no classifier: it holds the weights of a network without"):
-        r2b_zoo.load(tmp_path / "features.h5", input_size=SIZE)
+        load(tmp_path / "features.h5", input_size=SIZE)
 
 
 def test_published_weights_are_imagenets(monkeypatch):
@@ -126,7 +133,7 @@ def test_published_weights_are_imagenets(monkeypatch):
         return network
 
     monkeypatch.setattr(classifier.models, "create", create)
-    loaded = r2b_zoo.load("imagenet")
+    loaded = load("imagenet")
     assert asked == [("RealToBinaryNet", {"weights": "imagenet"})]
     assert loaded.preprocessing == IMAGENET
     assert len(loaded.labels) == len(imagenet_classes())
@@ -168,21 +175,21 @@ def test_predictions_that_cannot_be_made(photograph):
 
 def test_a_path_with_nothing_there(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"There is no '.*none\.h5': give 'imagenet', the folder of a run, a "):
-        r2b_zoo.load(tmp_path / "none.h5")
+        load(tmp_path / "none.h5")
 
 
 def test_a_folder_without_a_run(tmp_path):
     with pytest.raises(RunFolderError, match=r"holds no \(finished\) run: there is no config\.json in it"):
-        r2b_zoo.load(tmp_path)
+        load(tmp_path)
 
 
 def test_files_that_are_damaged(tmp_path, smoke_run):
     (tmp_path / "half.tflite").write_bytes(smoke_run.tflite_path.read_bytes()[:1000])
     with pytest.raises(ValueError, match=r"The \.tflite is truncated or altered: "):
-        r2b_zoo.load(tmp_path / "half.tflite")
+        load(tmp_path / "half.tflite")
     (tmp_path / "text.h5").write_text("no weights")
     with pytest.raises(ValueError, match=r"text\.h5 cannot be read \(truncated, altered or another format\?\)"):
-        r2b_zoo.load(tmp_path / "text.h5")
+        load(tmp_path / "text.h5")
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file.attrs["layer_names"] = ["dense"]
         file.create_group("dense").attrs["weight_names"] = ["kernel"]
@@ -190,14 +197,14 @@ def test_files_that_are_damaged(tmp_path, smoke_run):
     with pytest.raises(
         ValueError, match=r"other\.h5 holds no weights of a network of this zoo: it has no layer 'stem_c"
     ):
-        r2b_zoo.load(tmp_path / "other.h5")
+        load(tmp_path / "other.h5")
 
 
 # --- data to compare on -----------------------------------------------------------------------------------------------
 
 
 def test_the_data_set_of_a_run_or_the_one_that_is_named(smoke_run):
-    run, file = r2b_zoo.load(smoke_run.path), r2b_zoo.load(smoke_run.tflite_path)
+    run, file = load(smoke_run.path), load(smoke_run.tflite_path)
     assert classifier.dataset_for(run, None) is run.dataset
     assert classifier.dataset_for(file, "digits").name == "digits"
     with pytest.raises(
@@ -218,7 +225,7 @@ def test_a_data_set_of_other_classes():
 def test_images_come_from_the_test_split_or_a_folder(smoke_run, tmp_path, photograph):
     from PIL import Image
 
-    run = r2b_zoo.load(smoke_run.path)
+    run = load(smoke_run.path)
     np.testing.assert_allclose(classifier.images_for(run, None, 12), run.dataset.test_inputs[:12], atol=1e-6)
     assert len(classifier.images_for(run, None, None)) == 355
     (tmp_path / "below").mkdir()
@@ -231,7 +238,7 @@ def test_images_come_from_the_test_split_or_a_folder(smoke_run, tmp_path, photog
 
 
 def test_images_that_cannot_be_had(smoke_run, tmp_path):
-    run = r2b_zoo.load(smoke_run.path)
+    run = load(smoke_run.path)
     with pytest.raises(ValueError, match=r"There are no images \(\.jpg, .*\) in "):
         classifier.images_for(run, tmp_path, None)
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and then nothing")
@@ -247,7 +254,7 @@ def test_the_converted_file_of_a_run(smoke_run, tmp_path):
 
 def test_a_file_without_description_still_gives_probabilities(tmp_path, rng):
     converted("BiRealNet18", "binary")[1].save(tmp_path / "bare.tflite")
-    loaded = r2b_zoo.load(tmp_path / "bare.tflite")
+    loaded = load(tmp_path / "bare.tflite")
     assert loaded.labels is None
     inputs = rng.normal(size=(4, SIZE, SIZE, 3)).astype(np.float32)
     np.testing.assert_allclose(loaded.probabilities(inputs).sum(axis=1), 1, rtol=1e-5)

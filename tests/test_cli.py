@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 
-import click
 import h5py
 import numpy as np
 import pytest
@@ -290,7 +289,9 @@ def test_export_prints_what_became_of_each_layer(exported):
     assert path.stat().st_size > 100_000
     assert output.count(" binary ") >= 16
     assert f"Written to {path}" in output
-    assert r2b_zoo.load(path).labels[0] == "tench"
+    labels = r2b_zoo.load(path).labels
+    assert labels is not None
+    assert labels[0] == "tench"
 
 
 def test_export_refuses_layers_that_stay_float_unless_told(r2b, tmp_path):
@@ -406,11 +407,7 @@ def test_debug_shows_the_traceback(monkeypatch, words):
     monkeypatch.setattr(sys, "argv", ["r2b", *words])
     with pytest.raises(ValueError, match=r"There is no network 'Resnet'") as raised:
         cli.main()
-    assert raised.traceback[-1].path.name == "cli.py"
-
-
-def test_a_command_is_a_click_command_with_an_example():
-    assert all(isinstance(command, click.Command) and command.example for command in cli.r2b.commands.values())
+    assert str(raised.traceback[-1].path).endswith("cli.py")
 
 
 # --- in a process of its own ------------------------------------------------------------------------------------------
