@@ -237,7 +237,11 @@ def evaluate(model: str, data: Optional[str], as_json: bool, **options: Any) -> 
 )
 @click.argument("model")
 @click.argument("output", type=click.Path(path_type=Path))
-@click.option("--labels", type=click.Path(path_type=Path), help="Text file with the name of a class per line.")
+@click.option(
+    "--labels",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Text file with the name of a class per line.",
+)
 @click.option("--strict/--no-strict", default=True, show_default=True, help="Refuse quantised layers that stay float.")
 @_reference_options
 def export(model: str, output: Path, labels: Optional[Path], strict: bool, **options: Any) -> None:
@@ -264,8 +268,12 @@ def export(model: str, output: Path, labels: Optional[Path], strict: bool, **opt
     "r2b verify r2b_weights.h5 r2b.tflite --images photos/"
 )
 @click.argument("model")
-@click.argument("file", required=False, type=click.Path(path_type=Path))
-@click.option("--images", type=click.Path(path_type=Path), help="Folder of images.  [default: the run's test images]")
+@click.argument("file", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--images",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of images.  [default: the run's test images]",
+)
 @click.option("--number", "-n", type=click.IntRange(1), help="How many images at most.  [default: all]")
 @_reference_options
 def verify(model: str, file: Optional[Path], images: Optional[Path], number: Optional[int], **options: Any) -> None:
