@@ -46,3 +46,10 @@ def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     folder = RunFolder(tmp_path_factory.mktemp("runs") / "smoke")
     pipeline.run(recipes.plan("digits", smoke=True, width=8), folder)
     return folder
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Groups for ``--dist loadgroup``: what shares the smoke run goes to one process, and else what shares a file."""
+    for item in items:
+        shared = "smoke_run" if "smoke_run" in getattr(item, "fixturenames", ()) else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(shared))
