@@ -164,6 +164,12 @@ def _run(plan: "Plan", output: Path) -> None:
         raise ValueError("The converted file and the Keras model differ by more than is allowed, see above.")
 
 
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {str(path)!r}.")
+    return path
+
+
 def _reference_options(command: Any) -> Any:
     """Options that say what a weights file is, for the commands that take any kind of model."""
     for option in (
@@ -239,7 +245,7 @@ def evaluate(model: str, data: Optional[str], as_json: bool, **options: Any) -> 
 @click.argument("output", type=click.Path(path_type=Path))
 @click.option(
     "--labels",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=click.Path(path_type=Path),
     help="Text file with the name of a class per line.",
 )
 @click.option("--strict/--no-strict", default=True, show_default=True, help="Refuse quantised layers that stay float.")
@@ -255,7 +261,7 @@ def export(model: str, output: Path, labels: Optional[Path], strict: bool, **opt
     loaded = classifier.load(model, **options)
     if loaded.model is None:
         raise ValueError(f"{model} is converted already; export takes a run folder or a weights file.")
-    names = labels.read_text(encoding="utf-8").splitlines() if labels else loaded.labels
+    names = _existing(labels).read_text(encoding="utf-8").splitlines() if labels else loaded.labels
     conversion = convert(loaded.model, labels=names, preprocessing=loaded.preprocessing, strict=strict)
     conversion.save(output)
     click.echo(conversion.summary())
@@ -268,10 +274,10 @@ def export(model: str, output: Path, labels: Optional[Path], strict: bool, **opt
     "r2b verify r2b_weights.h5 r2b.tflite --images photos/"
 )
 @click.argument("model")
-@click.argument("file", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("file", required=False, type=click.Path(path_type=Path))
 @click.option(
     "--images",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=click.Path(path_type=Path),
     help="Folder of images.  [default: the run's test images]",
 )
 @click.option("--number", "-n", type=click.IntRange(1), help="How many images at most.  [default: all]")
@@ -286,7 +292,7 @@ def verify(model: str, file: Optional[Path], images: Optional[Path], number: Opt
     loaded = classifier.load(model, **options)
     if loaded.model is None:
         raise ValueError(f"{model} is a converted file; verify compares a run folder or a weights file with one.")
-    path = file or classifier.converted_file(model)
+    path = _existing(file) if file else classifier.converted_file(model)
     result = verification.verify(loaded.model, path.read_bytes(), classifier.images_for(loaded, images, number))
     click.echo(result.summary())
     if not result.passed:
