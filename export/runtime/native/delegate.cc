@@ -33,8 +33,11 @@ namespace {
 
 struct KernelState;
 
+// Kept alive by the delegate and by every kernel: at the end of a Python program the garbage collector may destroy the
+// delegate before the interpreter that uses it.
 struct DelegateState {
   tfl::Delegate delegate{};
+  std::shared_ptr<DelegateState> self;  // the delegate's own share
   const Kernels* kernels = nullptr;
   int threads = 0;        // 0: as many as the interpreter recommends
   bool claim_float = true;
@@ -45,7 +48,7 @@ struct DelegateState {
 };
 
 struct KernelState {
-  DelegateState* owner;
+  std::shared_ptr<DelegateState> owner;
   std::string error;      // found in KernelInit, reported in KernelPrepare
   std::unique_ptr<Plan> plan;
   std::unique_ptr<ThreadPool> pool;
@@ -54,7 +57,7 @@ struct KernelState {
 
 void* KernelInit(tfl::Context* context, const char* buffer, size_t) {
   const auto* params = reinterpret_cast<const tfl::DelegateParams*>(buffer);
-  auto* owner = static_cast<DelegateState*>(params->delegate->data);
+  const std::shared_ptr<DelegateState> owner = static_cast<DelegateState*>(params->delegate->data)->self;
   auto* state = new KernelState{owner, "", nullptr, nullptr, {}};
   Graph graph;
   std::vector<int> local(context->tensors_size, -1);
@@ -137,7 +140,14 @@ tfl::Status KernelPrepare(tfl::Context* context, tfl::Node* node) {
     tfl::Tensor* tensor = &context->tensors[state->tensors[t]];
     const std::vector<int>& dims = plan.dims(t);
     const bool same = tensor->dims && tensor->dims->size == int(dims.size()) && std::equal(dims.begin(), dims.end(), tensor->dims->data);
-    if (!same && context->ResizeTensorExplicit(context, tensor, int(dims.size()), dims.data()) != tfl::kOk) return tfl::kError;
+    if (same) continue;
+    // The interpreter takes the array over and releases it with free(). (ResizeTensorExplicit, which copies, is a null
+    // pointer on desktops.)
+    auto* shape = static_cast<tfl::IntArray*>(std::malloc(sizeof(int) * (1 + dims.size())));
+    if (!shape) return Report(context, "out of memory");
+    shape->size = int(dims.size());
+    std::copy(dims.begin(), dims.end(), shape->data);
+    if (context->ResizeTensor(context, tensor, shape) != tfl::kOk) return tfl::kError;
   }
   return tfl::kOk;
 }
@@ -227,21 +237,21 @@ bool ParseOptions(DelegateState* state, char** keys, char** values, size_t count
 }  // namespace r2b
 
 R2B_EXPORT tfl::Delegate* tflite_plugin_create_delegate(char** keys, char** values, size_t count, void (*report_error)(const char*)) {
-  auto* state = new r2b::DelegateState;
+  auto state = std::make_shared<r2b::DelegateState>();
   std::string error;
-  if (!r2b::ParseOptions(state, keys, values, count, &error)) {
+  if (!r2b::ParseOptions(state.get(), keys, values, count, &error)) {
     if (report_error) report_error(("r2b-runtime: " + error).c_str());
-    delete state;
     return nullptr;
   }
-  state->delegate.data = state;
+  state->self = state;
+  state->delegate.data = state.get();
   state->delegate.Prepare = r2b::DelegatePrepare;
   state->delegate.flags = tfl::kAllowDynamicTensors;
   return &state->delegate;
 }
 
 R2B_EXPORT void tflite_plugin_destroy_delegate(tfl::Delegate* delegate) {
-  if (delegate) delete static_cast<r2b::DelegateState*>(delegate->data);
+  if (delegate) static_cast<r2b::DelegateState*>(delegate->data)->self.reset();
 }
 
 R2B_EXPORT const char* r2b_runtime_version() { return R2B_VERSION; }

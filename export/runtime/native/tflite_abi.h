@@ -7,7 +7,7 @@
 //  * `Registration` is the exception: it is passed BY VALUE to ReplaceNodeSubsetsWithDelegateKernels. We declare the
 //    newest layout (through `inplace_operator`) and zero it; an older interpreter reads a prefix of it.
 //  * `IntArray` is `int size` followed by the values. We only read the interpreter's and pass our own as `const`.
-//  * Output shapes go through ResizeTensorExplicit, which copies them, so no memory crosses an allocator boundary.
+//  * An IntArray handed to ResizeTensor is malloc()ed here and freed by the interpreter: both use the C library's heap.
 // Members that are never used keep their place under a neutral name.
 #pragma once
 
@@ -113,13 +113,7 @@ struct Context {
   int recommended_num_threads;
   void* (*GetExternalContext)(Context*, int type);
   void (*SetExternalContext)(Context*, int type, void*);
-  bool allow_fp32_relax_to_fp16;
-  void* profiler;
-  void* (*AllocatePersistentBuffer)(Context*, size_t);
-  Status (*AllocateBufferForEval)(Context*, size_t, void**);
-  Status (*RequestScratchBufferInArena)(Context*, size_t, int*);
-  void* (*GetScratchBuffer)(Context*, int);
-  Status (*ResizeTensorExplicit)(Context*, Tensor*, int rank, const int* shape);
+  // More follows; nothing of it is used.
 };
 
 struct Delegate {

@@ -76,7 +76,9 @@ void Expand(const uint8_t* in, ptrdiff_t bytes, uint8_t* out) {
 // P pixels x B blocks of 32 channels; count[b][p] receives the popcounts.
 template <int P, int B>
 R2B_INLINE void Count(const BconvRow& row, const uint8_t* expanded, int x, int block, uint16_t (&count)[B][P][kBlock]) {
+  R2B_UNROLL
   for (int b = 0; b < B; ++b)
+    R2B_UNROLL
     for (int p = 0; p < P; ++p)
       for (int i = 0; i < kBlock; i += 16)
         _mm256_store_si256(reinterpret_cast<__m256i*>(&count[b][p][i]), _mm256_setzero_si256());
@@ -88,20 +90,27 @@ R2B_INLINE void Count(const BconvRow& row, const uint8_t* expanded, int x, int b
     for (int done = 0; done < chunks; done += kFlush) {
       const int n = chunks - done < kFlush ? chunks - done : kFlush;
       __m256i sum[B][P];
+      R2B_UNROLL
       for (int b = 0; b < B; ++b)
+        R2B_UNROLL
         for (int p = 0; p < P; ++p) sum[b][p] = _mm256_setzero_si256();
       for (int i = 0; i < n; ++i, w += kBlock) {
         __m256i weight[B];
+        R2B_UNROLL
         for (int b = 0; b < B; ++b)
           weight[b] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w + b * row.block_bytes));
+        R2B_UNROLL
         for (int p = 0; p < P; ++p) {
           const __m256i table = _mm256_broadcastsi128_si256(
               _mm_load_si128(reinterpret_cast<const __m128i*>(&kTables.count[0][0] + in[i + p * pixel])));
+          R2B_UNROLL
           for (int b = 0; b < B; ++b) sum[b][p] = _mm256_add_epi8(sum[b][p], _mm256_shuffle_epi8(table, weight[b]));
         }
       }
       in += n;
+      R2B_UNROLL
       for (int b = 0; b < B; ++b)
+        R2B_UNROLL
         for (int p = 0; p < P; ++p)
           for (int half = 0; half < 2; ++half) {
             __m256i* total = reinterpret_cast<__m256i*>(&count[b][p][16 * half]);
@@ -115,7 +124,9 @@ R2B_INLINE void Count(const BconvRow& row, const uint8_t* expanded, int x, int b
 template <int P>
 R2B_INLINE void Finish(const uint16_t (*count)[kBlock], const BconvRow& row, const Epilogue& epilogue, int x, int block) {
   V::F v[P][T::kRegs];
+  R2B_UNROLL
   for (int p = 0; p < P; ++p)
+    R2B_UNROLL
     for (int r = 0; r < T::kRegs; ++r) {
       const __m256i n = _mm256_cvtepu16_epi32(_mm_load_si128(reinterpret_cast<const __m128i*>(&count[p][r * 8])));
       v[p][r] = _mm256_cvtepi32_ps(_mm256_add_epi32(n, n));
@@ -129,6 +140,7 @@ template <int P, int B>
 __attribute__((noinline)) void BconvTile(const BconvRow& row, const Epilogue& epilogue, const uint8_t* expanded, int x, int block) {
   alignas(32) uint16_t count[B][P][kBlock];
   Count<P, B>(row, expanded, x, block, count);
+  R2B_UNROLL
   for (int b = 0; b < B; ++b) {
     int p = 0;
     for (; p + 2 <= P; p += 2) Finish<2>(&count[b][p], row, epilogue, x + p, block + b);

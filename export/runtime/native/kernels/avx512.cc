@@ -35,25 +35,31 @@ using T = Tile<V>;
 template <int P>
 __attribute__((noinline)) void BconvTile(const BconvRow& row, const Epilogue& epilogue, int x, int block) {
   __m512i count[P][2];
+  R2B_UNROLL
   for (int p = 0; p < P; ++p) count[p][0] = count[p][1] = _mm512_setzero_si512();
   const uint8_t* w = static_cast<const uint8_t*>(row.weights) + block * row.block_bytes;
   const ptrdiff_t pixel = row.input.pixel;
   const uint8_t* origin = row.input.origin + x * pixel;
   for (int s = 0; s < row.input.segments; ++s) {
     const uint8_t* base[(P + 2) / 3];
+    R2B_UNROLL
     for (int b = 0; b < (P + 2) / 3; ++b) base[b] = origin + row.input.segment[s] + 3 * b * pixel;
     for (int i = 0; i < row.input.length; ++i, w += 4 * kBlock) {
       const __m512i w0 = _mm512_loadu_si512(w), w1 = _mm512_loadu_si512(w + 64);
+      R2B_UNROLL
       for (int p = 0; p < P; ++p) {
         const __m512i value = _mm512_set1_epi32(*reinterpret_cast<const int*>(base[p / 3] + (p % 3) * pixel));
         count[p][0] = _mm512_add_epi32(count[p][0], _mm512_popcnt_epi32(_mm512_xor_si512(value, w0)));
         count[p][1] = _mm512_add_epi32(count[p][1], _mm512_popcnt_epi32(_mm512_xor_si512(value, w1)));
       }
+      R2B_UNROLL
       for (int b = 0; b < (P + 2) / 3; ++b) base[b] += 4;
     }
   }
   __m512 v[P][2];
+  R2B_UNROLL
   for (int p = 0; p < P; ++p)
+    R2B_UNROLL
     for (int r = 0; r < 2; ++r) v[p][r] = _mm512_cvtepi32_ps(_mm512_add_epi32(count[p][r], count[p][r]));
   const int c = block * kBlock;
   T::Affine<P>(v, row, x, c);

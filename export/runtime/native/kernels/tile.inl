@@ -8,30 +8,24 @@
 // and vectors are padded) but neither loaded from nor stored to memory that belongs to a neighbour.
 
 #define R2B_INLINE inline __attribute__((always_inline))
+// Tiles stay in registers only if every loop over them is unrolled. R2B_TILE does `statement` for every register [p][r].
+#if defined(__clang__)
+#define R2B_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define R2B_UNROLL _Pragma("GCC unroll 32")
+#endif
+#define R2B_TILE(statement) R2B_UNROLL for (int p = 0; p < P; ++p) R2B_UNROLL for (int r = 0; r < kRegs; ++r) statement
 
 template <class V>
 struct Tile {
   static constexpr int kRegs = kBlock / V::kWidth;
   using F = typename V::F;
 
-  static R2B_INLINE F LoadPart(const float* p, int valid) {
-    float lanes[V::kWidth] = {};
-    for (int i = 0; i < V::kWidth && i < valid; ++i) lanes[i] = p[i];
-    return V::Load(lanes);
-  }
-  static R2B_INLINE void StorePart(float* p, F v, int valid) {
-    float lanes[V::kWidth];
-    V::Store(lanes, v);
-    for (int i = 0; i < V::kWidth && i < valid; ++i) p[i] = lanes[i];
-  }
-  template <bool kPartial>
-  static R2B_INLINE F LoadLanes(const float* p, int valid) {
-    return kPartial ? LoadPart(p, valid) : V::Load(p);
-  }
+  static R2B_INLINE F Operand(const uint8_t* in, int r) { return V::Load(reinterpret_cast<const float*>(in) + r * V::kWidth); }
 
   // Groups need not hold whole words, so a block's bits may begin inside one. Blocks come in ascending order: the one
   // that begins a word assigns it, later ones add to it.
-  static R2B_INLINE void StoreWord(uint32_t* words, int channel, uint32_t bits, int valid) {
+  static void StoreWord(uint32_t* words, int channel, uint32_t bits, int valid) {
     const int word = channel / 32, shift = channel % 32;
     if (valid < 32) bits &= (uint32_t(1) << valid) - 1;
     if (shift == 0) {
@@ -51,97 +45,123 @@ struct Tile {
     }
   }
 
-  // Runs the stages over P pixels from `x`, channels from `c`, of which `valid` exist.
-  template <int P, bool kPartial>
-  static R2B_INLINE void Stages(F (&v)[P][kRegs], const Epilogue& epilogue, int x, int c, int valid) {
+  // Runs the stages over P pixels from `x` and whole blocks of channels from `c`.
+  template <int P>
+  static R2B_INLINE void Stages(F (&v)[P][kRegs], const Epilogue& epilogue, int x, int c) {
     for (int s = 0; s < epilogue.count; ++s) {
       const Stage& stage = epilogue.stages[s];
-      const uint8_t* in = stage.in + x * stage.pixel + c * ptrdiff_t(sizeof(float));
+      const ptrdiff_t at = x * stage.pixel;
+      const uint8_t* in = stage.in + at + c * ptrdiff_t(sizeof(float));
       switch (stage.kind) {
         case Stage::kMul:
-          for (int p = 0; p < P; ++p)
-            for (int r = 0; r < kRegs; ++r)
-              v[p][r] = V::Mul(v[p][r], Operand<kPartial>(in + p * stage.pixel, r, valid));
+          R2B_TILE(v[p][r] = V::Mul(v[p][r], Operand(in + p * stage.pixel, r)));
           break;
         case Stage::kAdd:
-          for (int p = 0; p < P; ++p)
-            for (int r = 0; r < kRegs; ++r)
-              v[p][r] = V::Add(v[p][r], Operand<kPartial>(in + p * stage.pixel, r, valid));
+          R2B_TILE(v[p][r] = V::Add(v[p][r], Operand(in + p * stage.pixel, r)));
           break;
         case Stage::kPrelu:
-          for (int p = 0; p < P; ++p)
-            for (int r = 0; r < kRegs; ++r)
-              v[p][r] = V::Prelu(v[p][r], Operand<kPartial>(in + p * stage.pixel, r, valid));
+          R2B_TILE(v[p][r] = V::Prelu(v[p][r], Operand(in + p * stage.pixel, r)));
           break;
-        case Stage::kClamp:
-          for (int p = 0; p < P; ++p)
-            for (int r = 0; r < kRegs; ++r)
-              v[p][r] = V::Min(V::Max(v[p][r], V::Set1(stage.lo)), V::Set1(stage.hi));
+        case Stage::kClamp: {
+          const F lo = V::Set1(stage.lo), hi = V::Set1(stage.hi);
+          R2B_TILE(v[p][r] = V::Min(V::Max(v[p][r], lo), hi));
           break;
+        }
         case Stage::kStoreFloat:
-          for (int p = 0; p < P; ++p)
-            for (int r = 0; r < kRegs; ++r) {
-              float* out = reinterpret_cast<float*>(stage.out + (x + p) * stage.pixel) + c + r * V::kWidth;
-              if (kPartial) StorePart(out, v[p][r], valid - r * V::kWidth);
-              else V::Store(out, v[p][r]);
-            }
+          R2B_TILE(V::Store(reinterpret_cast<float*>(stage.out + at + p * stage.pixel) + c + r * V::kWidth, v[p][r]));
           break;
-        case Stage::kStoreBits:
+        case Stage::kStoreBits: {
+          uint32_t bits[P] = {};
+          R2B_TILE(bits[p] |= V::NegativeMask(v[p][r]) << (r * V::kWidth));
           for (int p = 0; p < P; ++p) {
-            uint32_t bits = 0;
-            for (int r = 0; r < kRegs; ++r) bits |= V::NegativeMask(v[p][r]) << (r * V::kWidth);
-            StoreWord(reinterpret_cast<uint32_t*>(stage.out + (x + p) * stage.pixel), c, bits, valid);
+            uint32_t* words = reinterpret_cast<uint32_t*>(stage.out + at + p * stage.pixel);
+            if (c % 32 == 0) words[c / 32] = bits[p];
+            else StoreWord(words, c, bits[p], kBlock);
           }
           break;
-        case Stage::kStoreInt8:
-          for (int p = 0; p < P; ++p) {
-            float lanes[kBlock];
-            for (int r = 0; r < kRegs; ++r) V::Store(lanes + r * V::kWidth, v[p][r]);
-            StoreInt8(reinterpret_cast<int8_t*>(stage.out + (x + p) * stage.pixel) + c, lanes, valid);
-          }
+        }
+        case Stage::kStoreInt8: {
+          float lanes[P][kBlock];
+          R2B_TILE(V::Store(&lanes[p][r * V::kWidth], v[p][r]));
+          for (int p = 0; p < P; ++p) StoreInt8(reinterpret_cast<int8_t*>(stage.out + at + p * stage.pixel) + c, lanes[p], kBlock);
           break;
-        case Stage::kSum:
-          for (int r = 0; r < kRegs; ++r) {
-            F sum = v[0][r];
-            for (int p = 1; p < P; ++p) sum = V::Add(sum, v[p][r]);
-            float* out = reinterpret_cast<float*>(stage.out) + c + r * V::kWidth;
-            if (kPartial) StorePart(out, V::Add(sum, LoadPart(out, valid - r * V::kWidth)), valid - r * V::kWidth);
-            else V::Store(out, V::Add(sum, V::Load(out)));
-          }
+        }
+        case Stage::kSum: {
+          F sum[kRegs];
+          float* out = reinterpret_cast<float*>(stage.out) + c;
+          R2B_TILE(sum[r] = p ? V::Add(sum[r], v[p][r]) : v[p][r]);
+          R2B_UNROLL
+          for (int r = 0; r < kRegs; ++r) V::Store(out + r * V::kWidth, V::Add(sum[r], V::Load(out + r * V::kWidth)));
           break;
+        }
       }
     }
   }
 
-  template <bool kPartial>
-  static R2B_INLINE F Operand(const uint8_t* in, int r, int valid) {
-    return LoadLanes<kPartial>(reinterpret_cast<const float*>(in) + r * V::kWidth, valid - r * V::kWidth);
+  // The same for a block of which only `valid` channels exist, one lane at a time: neither loads nor stores may touch a
+  // neighbour's memory. It is the last block of a channel count that is no multiple of 32, so it need not be fast.
+  static __attribute__((noinline)) void PartialStages(float (*v)[kBlock], int pixels, const Epilogue& epilogue, int x, int c, int valid) {
+    for (int s = 0; s < epilogue.count; ++s)
+      for (int p = 0; p < pixels; ++p) {
+        const Stage& stage = epilogue.stages[s];
+        const ptrdiff_t at = (x + p) * stage.pixel;
+        const float* in = reinterpret_cast<const float*>(stage.in + at) + c;
+        float* out = reinterpret_cast<float*>(stage.out + (stage.kind == Stage::kSum ? 0 : at)) + c;
+        uint32_t bits = 0;
+        for (int i = 0; i < valid; ++i) {
+          float& value = v[p][i];
+          switch (stage.kind) {
+            case Stage::kMul: value *= in[i]; break;
+            case Stage::kAdd: value += in[i]; break;
+            case Stage::kPrelu: value = value < 0 ? value * in[i] : value; break;
+            case Stage::kClamp:
+              value = value > stage.lo ? value : stage.lo;
+              value = value < stage.hi ? value : stage.hi;
+              break;
+            case Stage::kStoreFloat: out[i] = value; break;
+            case Stage::kSum: out[i] += value; break;
+            case Stage::kStoreBits: bits |= uint32_t(value < 0) << i; break;
+            case Stage::kStoreInt8: StoreInt8(reinterpret_cast<int8_t*>(stage.out + at) + c + i, &value, 1); break;
+          }
+        }
+        if (stage.kind == Stage::kStoreBits) StoreWord(reinterpret_cast<uint32_t*>(stage.out + at), c, bits, valid);
+      }
   }
 
   template <int P>
   static R2B_INLINE void RunEpilogue(F (&v)[P][kRegs], const Epilogue& epilogue, int x, int c, int valid) {
-    if (valid >= kBlock) Stages<P, false>(v, epilogue, x, c, kBlock);
-    else Stages<P, true>(v, epilogue, x, c, valid);
+    if (valid >= kBlock) return Stages<P>(v, epilogue, x, c);
+    float lanes[P][kBlock];
+    R2B_TILE(V::Store(&lanes[p][r * V::kWidth], v[p][r]));
+    PartialStages(lanes, P, epilogue, x, c, valid);
   }
 
   // From popcounts (already as floats, times two) to the convolution's output. `c` counts from row.channel0.
   template <int P>
   static R2B_INLINE void Affine(F (&v)[P][kRegs], const BconvRow& row, int x, int c) {
     if (row.before)
+      R2B_UNROLL
       for (int p = 0; p < P; ++p)
         if (const float* before = row.before[x + p])
+          R2B_UNROLL
           for (int r = 0; r < kRegs; ++r) v[p][r] = V::Add(v[p][r], V::Load(before + row.correction0 + c + r * V::kWidth));
     if (row.clamp)
+      R2B_UNROLL
       for (int p = 0; p < P; ++p)
+        R2B_UNROLL
         for (int r = 0; r < kRegs; ++r)
           v[p][r] = V::Min(V::Max(v[p][r], V::Set1(row.lo)), V::Set1(row.hi));
+    R2B_UNROLL
     for (int r = 0; r < kRegs; ++r) {
       const F multiplier = V::Load(row.multiplier + c + r * V::kWidth), bias = V::Load(row.bias + c + r * V::kWidth);
+      R2B_UNROLL
       for (int p = 0; p < P; ++p) v[p][r] = V::Add(V::Mul(v[p][r], multiplier), bias);
     }
     if (row.after)
+      R2B_UNROLL
       for (int p = 0; p < P; ++p)
         if (const float* after = row.after[x + p])
+          R2B_UNROLL
           for (int r = 0; r < kRegs; ++r) v[p][r] = V::Add(v[p][r], V::Load(after + row.correction0 + c + r * V::kWidth));
   }
 
@@ -149,8 +169,7 @@ struct Tile {
   template <int P>
   static __attribute__((noinline)) void FconvTile(const FconvRow& row, const Epilogue& epilogue, int x, int block) {
     F v[P][kRegs];
-    for (int p = 0; p < P; ++p)
-      for (int r = 0; r < kRegs; ++r) v[p][r] = V::Zero();
+    R2B_TILE(v[p][r] = V::Zero());
     const uint8_t* origin = row.input.origin + x * row.input.pixel;
     const ptrdiff_t pixel = row.input.pixel;
     const float* w = reinterpret_cast<const float*>(reinterpret_cast<const uint8_t*>(row.weights) + block * row.block_bytes);
@@ -158,14 +177,19 @@ struct Tile {
       // Three pixels share a base register: x86 addresses base, base + pixel and base + 2 * pixel alike, and P
       // pointers would not fit the integer registers.
       const uint8_t* base[(P + 2) / 3];
+      R2B_UNROLL
       for (int b = 0; b < (P + 2) / 3; ++b) base[b] = origin + row.input.segment[s] + 3 * b * pixel;
       for (int i = 0; i < row.input.length; ++i, w += kBlock) {
         F weight[kRegs];
+        R2B_UNROLL
         for (int r = 0; r < kRegs; ++r) weight[r] = V::Load(w + r * V::kWidth);
+        R2B_UNROLL
         for (int p = 0; p < P; ++p) {
           const F value = V::Set1(*reinterpret_cast<const float*>(base[p / 3] + (p % 3) * pixel));
+          R2B_UNROLL
           for (int r = 0; r < kRegs; ++r) v[p][r] = V::Fma(value, weight[r], v[p][r]);
         }
+        R2B_UNROLL
         for (int b = 0; b < (P + 2) / 3; ++b) base[b] += sizeof(float);
       }
     }
@@ -183,61 +207,75 @@ struct Tile {
   }
 
   // ---- windows ----
-  template <int P, bool kPartial>
+  template <int P>
   static R2B_INLINE void PoolTile(const PoolRow& row, const Epilogue& epilogue, int x, int c) {
-    const int valid = row.channels - c;
     F v[P][kRegs];
     for (int p = 0; p < P; ++p) {
       const int begin = row.begin[x + p], end = row.end[x + p];
       const uint8_t* line = row.origin + c * ptrdiff_t(sizeof(float)) + begin * row.pixel;
-      for (int r = 0; r < kRegs; ++r) v[p][r] = row.maximum ? Operand<kPartial>(line, r, valid) : V::Zero();
+      F value[kRegs];
+      R2B_UNROLL
+      for (int r = 0; r < kRegs; ++r) value[r] = row.maximum ? Operand(line, r) : V::Zero();
       for (int j = 0; j < row.rows; ++j, line += row.row) {
         const uint8_t* at = line;
         for (int i = begin; i < end; ++i, at += row.pixel)
-          for (int r = 0; r < kRegs; ++r) {
-            const F value = Operand<kPartial>(at, r, valid);
-            v[p][r] = row.maximum ? V::Max(v[p][r], value) : V::Add(v[p][r], value);
-          }
+          R2B_UNROLL
+          for (int r = 0; r < kRegs; ++r)
+            value[r] = row.maximum ? V::Max(value[r], Operand(at, r)) : V::Add(value[r], Operand(at, r));
       }
-      if (!row.maximum) {
-        const F area = V::Set1(float(row.rows * (end - begin)));
-        for (int r = 0; r < kRegs; ++r) v[p][r] = V::Div(v[p][r], area);
-      }
+      const F area = V::Set1(float(row.rows * (end - begin)));
+      R2B_UNROLL
+      for (int r = 0; r < kRegs; ++r) v[p][r] = row.maximum ? value[r] : V::Div(value[r], area);
     }
-    Stages<P, kPartial>(v, epilogue, x, c, kPartial ? valid : kBlock);
+    Stages<P>(v, epilogue, x, c);
+  }
+  static __attribute__((noinline)) void PartialPool(const PoolRow& row, const Epilogue& epilogue, int c) {
+    for (int x = 0; x < row.width; ++x) {
+      float v[1][kBlock];
+      const int begin = row.begin[x], end = row.end[x], valid = row.channels - c;
+      for (int lane = 0; lane < valid; ++lane) {
+        const uint8_t* line = row.origin + (c + lane) * ptrdiff_t(sizeof(float)) + begin * row.pixel;
+        float value = row.maximum ? *reinterpret_cast<const float*>(line) : 0.0f;
+        for (int j = 0; j < row.rows; ++j, line += row.row)
+          for (int i = 0; i < end - begin; ++i) {
+            const float next = *reinterpret_cast<const float*>(line + i * row.pixel);
+            value = row.maximum ? (next > value ? next : value) : value + next;
+          }
+        v[0][lane] = row.maximum ? value : value / float(row.rows * (end - begin));
+      }
+      PartialStages(v, 1, epilogue, x, c, valid);
+    }
   }
   static void Pool(const PoolRow& row, const Epilogue& epilogue) {
-    for (int c = 0; c < row.channels; c += kBlock) {
+    int c = 0;
+    for (; c + kBlock <= row.channels; c += kBlock) {
       int x = 0;
-      if (row.channels - c >= kBlock) {
-        for (; x + V::kPlainPixels <= row.width; x += V::kPlainPixels) PoolTile<V::kPlainPixels, false>(row, epilogue, x, c);
-        for (; x < row.width; ++x) PoolTile<1, false>(row, epilogue, x, c);
-      } else {
-        for (; x < row.width; ++x) PoolTile<1, true>(row, epilogue, x, c);
-      }
+      for (; x + V::kPlainPixels <= row.width; x += V::kPlainPixels) PoolTile<V::kPlainPixels>(row, epilogue, x, c);
+      for (; x < row.width; ++x) PoolTile<1>(row, epilogue, x, c);
     }
+    if (c < row.channels) PartialPool(row, epilogue, c);
   }
 
   // ---- plain loads: an epilogue on a tensor that already exists ----
-  template <int P, bool kPartial>
+  template <int P>
   static R2B_INLINE void LoadTile(const LoadRow& row, const Epilogue& epilogue, int x, int c) {
-    const int valid = row.channels - c;
     F v[P][kRegs];
-    for (int p = 0; p < P; ++p)
-      for (int r = 0; r < kRegs; ++r)
-        v[p][r] = Operand<kPartial>(row.origin + (x + p) * row.pixel + c * ptrdiff_t(sizeof(float)), r, valid);
-    Stages<P, kPartial>(v, epilogue, x, c, kPartial ? valid : kBlock);
+    R2B_TILE(v[p][r] = Operand(row.origin + (x + p) * row.pixel + c * ptrdiff_t(sizeof(float)), r));
+    Stages<P>(v, epilogue, x, c);
   }
   static void Plain(const LoadRow& row, const Epilogue& epilogue) {
-    for (int c = 0; c < row.channels; c += kBlock) {
+    int c = 0;
+    for (; c + kBlock <= row.channels; c += kBlock) {
       int x = 0;
-      if (row.channels - c >= kBlock) {
-        for (; x + V::kPlainPixels <= row.width; x += V::kPlainPixels) LoadTile<V::kPlainPixels, false>(row, epilogue, x, c);
-        for (; x < row.width; ++x) LoadTile<1, false>(row, epilogue, x, c);
-      } else {
-        for (; x < row.width; ++x) LoadTile<1, true>(row, epilogue, x, c);
-      }
+      for (; x + V::kPlainPixels <= row.width; x += V::kPlainPixels) LoadTile<V::kPlainPixels>(row, epilogue, x, c);
+      for (; x < row.width; ++x) LoadTile<1>(row, epilogue, x, c);
     }
+    if (c < row.channels)
+      for (int x = 0; x < row.width; ++x) {
+        float v[1][kBlock];
+        for (int i = 0; i < row.channels - c; ++i) v[0][i] = reinterpret_cast<const float*>(row.origin + x * row.pixel)[c + i];
+        PartialStages(v, 1, epilogue, x, c, row.channels - c);
+      }
   }
 
   // ---- dense ----
