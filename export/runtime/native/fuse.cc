@@ -58,19 +58,27 @@ class Fuser {
     return false;
   }
 
-  // Adds the stages by which `op` continues value `t`, of shape `shape`. False, and nothing done, where it cannot.
-  bool Continue(Step* step, int index, int op_index, int t, const Shape& shape) {
+  // Adds the stages by which `op` continues value `t`. False, and nothing done, where it cannot.
+  //
+  // A RESHAPE that leaves the channels alone moves nothing: registers keep the pixels of step->out, in the same order,
+  // while operands are given in the shape that the graph sees.
+  bool Continue(Step* step, int index, int op_index, int t) {
     const Op& op = graph_.ops[op_index];
-    if (group_[op_index] >= 0 || T(op.out).type != DType::kFloat || !(AsImage(T(op.out).dims) == shape)) return false;
+    const Shape shape = AsImage(T(t).dims), result = AsImage(T(op.out).dims);
+    if (group_[op_index] >= 0 || T(op.out).type != DType::kFloat || result.c != shape.c) return false;
     StagePlan stage{};
-    if (op.kind == OpKind::kClamp) {
+    if (op.kind == OpKind::kReshape) {
+      if (Constant(t)) return false;
+    } else if (!(result == shape)) {
+      return false;
+    } else if (op.kind == OpKind::kClamp) {
       if (Constant(t)) return false;
     } else if (op.kind == OpKind::kMul || op.kind == OpKind::kAdd || op.kind == OpKind::kPrelu) {
       const bool first = op.in[0] == t;
       const int other = op.in[first ? 1 : 0];
       if (other == t || (!first && (op.kind == OpKind::kPrelu || op.subtract))) return false;
       stage.kind = op.kind == OpKind::kMul ? Stage::kMul : op.kind == OpKind::kAdd ? Stage::kAdd : Stage::kPrelu;
-      if (!Operand(op, other, shape, &stage)) return false;
+      if (!Operand(op, other, shape, step->out, &stage)) return false;
       if (!Constant(other) && DependsOn(other, index)) return false;
       step->stages.push_back(stage);
     } else {
@@ -88,20 +96,31 @@ class Fuser {
     return true;
   }
 
-  bool Operand(const Op& op, int t, const Shape& shape, StagePlan* stage) {
+  // How tensor `t` is applied to a value of shape `shape` in the graph that has the pixels of `pixels` in registers.
+  bool Operand(const Op& op, int t, const Shape& shape, const Shape& pixels, StagePlan* stage) {
     const Tensor& tensor = T(t);
-    const Shape s = AsImage(tensor.dims);
-    if (tensor.type != DType::kFloat) return false;
-    if ((s.n != 1 && s.n != shape.n) || (s.h != 1 && s.h != shape.h) || (s.w != 1 && s.w != shape.w)) return false;
+    Shape s = AsImage(tensor.dims);
+    if (tensor.type != DType::kFloat || (s.c != 1 && s.c != shape.c)) return false;
     const bool plain = s.h == 1 && s.w == 1;
-    if (!plain && (s.h != shape.h || s.w != shape.w)) return false;
-    if (tensor.constant && plain && s.n == 1 && (s.c == 1 || s.c == shape.c)) {
+    if (plain && s.n == 1 && tensor.constant) {
       const float* values = static_cast<const float*>(tensor.constant);
       stage->constant = std::make_shared<std::vector<float>>(shape.c);
       for (int c = 0; c < shape.c; ++c) (*stage->constant)[c] = (op.subtract ? -1 : 1) * values[s.c == 1 ? 0 : c];
       return true;
     }
-    if (s.c != shape.c || op.subtract) return false;
+    if (op.subtract) return false;
+    if (!(shape == pixels) && !plain) {
+      // One image, its pixels in a row.
+      if (s.n != 1 || s.h != 1 || s.w != shape.w || shape.w != pixels.h * pixels.w) return false;
+      s.h = pixels.h;
+      s.w = pixels.w;
+    }
+    if ((s.n != 1 && s.n != pixels.n) || (!plain && (s.h != pixels.h || s.w != pixels.w))) return false;
+    if (plain && s.n > 1 && !(shape == pixels)) return false;
+    if (s.c != shape.c) {
+      if (plain || stage->kind != Stage::kMul) return false;
+      stage->kind = Stage::kMulPixel;
+    }
     stage->tensor = t;
     stage->per_pixel = !plain;
     stage->per_image = s.n > 1;
@@ -115,8 +134,8 @@ class Fuser {
 
   // The value of tensor `t` is in registers: do everything with it that needs no detour through memory.
   void Extend(int index, int t) {
-    Shape shape = AsImage(T(t).dims);
     for (;;) {
+      const Shape shape = AsImage(T(t).dims);
       Step* step = &steps_[index];
       std::vector<StagePlan> side;
       std::vector<std::pair<int, int>> finish;  // (operator, sums)
@@ -127,7 +146,7 @@ class Fuser {
           side.push_back(Store(Stage::kStoreBits, op.out));
           step->ops.push_back(c);
           group_[c] = index;
-        } else if (GlobalAverage(op, shape, op.clamp) && T(t).dims.size() == 4) {
+        } else if (GlobalAverage(op, shape, op.clamp) && T(t).dims.size() == 4 && shape == step->out) {
           if (step->sums < 0) {
             step->sums = sums_++;
             StagePlan sum{};
@@ -156,7 +175,7 @@ class Fuser {
       const size_t mark = step->stages.size();
       int next = -1;
       for (int c : consumers_[t])
-        if (next < 0 && T(t).type == DType::kFloat && Continue(step, index, c, t, shape)) next = c;
+        if (next < 0 && T(t).type == DType::kFloat && Continue(step, index, c, t)) next = c;
       bool needed = output_[t];
       for (int c : consumers_[t]) needed |= group_[c] != index && !(group_[c] >= 0 && steps_[group_[c]].kind == Step::kFinishSum && steps_[group_[c]].sums == step->sums);
       // Stores and side effects see the value before the continuation changes it. The store comes first.
@@ -258,7 +277,7 @@ class Fuser {
       if (T(op.in[i]).dims.size() == 1 && Constant(op.in[i]) && T(op.in[5 - i]).dims.size() == 1 && Constant(op.in[5 - i])) continue;
       StagePlan stage{};
       stage.kind = i == 2 ? Stage::kMul : Stage::kAdd;
-      Operand(op, op.in[i], step->out, &stage);
+      Operand(op, op.in[i], step->out, step->out, &stage);
       step->stages.push_back(stage);
     }
   }
@@ -284,13 +303,13 @@ class Fuser {
       step->ops.push_back(first);
       group_[first] = index;
       for (int c : consumers_[t])  // continue with what else can be done while the value is at hand
-        if (group_[c] < 0 && Continue(step, index, c, t, step->out)) {
+        if (group_[c] < 0 && Continue(step, index, c, t)) {
           Extend(index, graph_.ops[c].out);
           return;
         }
       return;
     }
-    Continue(step, index, first, t, step->out);
+    Continue(step, index, first, t);
     Extend(index, op.out);
   }
 
@@ -301,10 +320,11 @@ class Fuser {
       if (Constant(t) || T(t).type != DType::kFloat || !(AsImage(T(t).dims) == shape)) continue;
       // Try on a scratch step whether the operator continues this operand.
       Step trial{};
+      trial.out = shape;
       const int index = int(steps_.size());
       group_[op_index] = -1;
       steps_.push_back(trial);
-      const bool works = Continue(&steps_.back(), index, op_index, t, shape);
+      const bool works = Continue(&steps_.back(), index, op_index, t);
       steps_.pop_back();
       group_[op_index] = index;
       if (!works) continue;

@@ -244,15 +244,18 @@ void Plan::PrepareCorrections(Step* step, const Op& op) {
 
 // Gives inputs of padded convolutions their border: on the tensor itself where its producer and all its readers can
 // work with strides, else on a copy made by a step of its own.
-bool Plan::InsertPads() {
+void Plan::InsertPads() {
   storage_.assign(graph_.tensors.size(), Storage{});
   std::vector<bool> fixed(graph_.tensors.size(), true);
   for (const Step& step : steps_)
-    for (int t : Writes(step))
-      if (!step.stages.empty() || step.kind == Step::kBmaxPool) fixed[t] = false;
+    for (int t : Writes(step)) {
+      const Shape shape = AsImage(graph_.tensors[t].dims);
+      const bool image = shape.n == step.out.n && shape.h == step.out.h && shape.w == step.out.w;
+      if (image && (!step.stages.empty() || step.kind == Step::kBmaxPool)) fixed[t] = false;
+    }
   for (const Step& step : steps_)
     for (int t : Reads(step, graph_))
-      if (!ReadsStrided(step.kind) || (t == step.input ? false : step.kind == Step::kBinary)) fixed[t] = true;
+      if (!ReadsStrided(step.kind)) fixed[t] = true;
   for (int t : graph_.inputs) fixed[t] = true;
   for (int t : graph_.outputs) fixed[t] = true;
   for (size_t t = 0; t < graph_.tensors.size(); ++t)
@@ -301,7 +304,6 @@ bool Plan::InsertPads() {
     all.push_back(std::move(step));
   }
   steps_ = std::move(all);
-  return true;
 }
 
 // Greedy placement of lifetimes, largest tensor first.
@@ -315,8 +317,7 @@ void Plan::AllocateArena() {
     }
     for (int t : Reads(steps_[s], graph_)) last[t] = std::max(last[t], s);
   }
-  auto bordered = [&](int t) { const Storage& s = storage_[t]; return s.top || s.left || s.bottom || s.right; };
-  auto movable = [&](int t) { return first[t] >= 0 && !storage_[t].external && !graph_.tensors[t].constant && !bordered(t); };
+  auto movable = [&](int t) { return first[t] >= 0 && !storage_[t].external && !graph_.tensors[t].constant && !storage_[t].bordered(); };
   // y = f(x) + shortcut: y may take the shortcut's place, pixel by pixel, if nobody reads the shortcut later.
   for (int s = 0; s < int(steps_.size()); ++s) {
     const Step& step = steps_[s];
@@ -366,7 +367,7 @@ void Plan::AllocateArena() {
   for (int t = 0; t < count; ++t) {
     Storage& s = storage_[t];
     if (graph_.tensors[t].constant || s.external) continue;
-    if (bordered(t)) {
+    if (s.bordered()) {
       halos_.emplace_back(s.bytes + kAlign + kSlack, uint8_t(0));
       s.base = Aligned(halos_.back()) + s.top * s.row + s.left * s.pixel;
     } else if (first[t] >= 0) {

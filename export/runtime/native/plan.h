@@ -73,10 +73,10 @@ struct Storage {
   uint8_t* base = nullptr;  // first element of the first image
   ptrdiff_t pixel = 0, row = 0, image = 0;
   bool external = false;    // bound by the caller for each run
-  bool stored = false;
   int top = 0, left = 0, bottom = 0, right = 0;
   int alias = -1;           // lives in this tensor's memory
   size_t offset = 0, bytes = 0;
+  bool bordered() const { return top || left || bottom || right; }
 };
 
 class Plan {
@@ -97,11 +97,10 @@ class Plan {
   std::string Describe(const Step& step) const;
 
  private:
-  bool Layout(std::string* error);
   void PrepareStep(Step* step);
   void PrepareCorrections(Step* step, const Op& op);
   void PackWeights(Step* step, const Op& op);
-  bool InsertPads();
+  void InsertPads();
   void AllocateArena();
   void RunStep(Step& step, int thread, int threads);
   void RunRows(const Step& step, int thread, int threads);

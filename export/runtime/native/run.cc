@@ -115,8 +115,10 @@ int Plan::ResolveStages(const Step& step, int image, int y, Stage* stages) const
       stage.in = reinterpret_cast<const uint8_t*>(plan.constant->data());
     } else if (plan.tensor >= 0) {
       const Storage& s = storage_[plan.tensor];
-      uint8_t* row = s.base + (plan.per_image ? image * s.image : 0) + (plan.per_pixel ? y * s.row : 0);
-      stage.in = stage.out = row;
+      // Without a border, images are contiguous whatever shape the graph gives them.
+      const ptrdiff_t row = s.bordered() || !plan.per_pixel ? s.row : step.out.w * s.pixel;
+      const ptrdiff_t next = s.bordered() || !plan.per_pixel ? s.image : step.out.h * row;
+      stage.in = stage.out = s.base + (plan.per_image ? image * next : 0) + (plan.per_pixel ? y * row : 0);
       stage.pixel = plan.per_pixel ? s.pixel : 0;
     }
   }

@@ -24,6 +24,7 @@ constexpr int kBlock = 32;
 struct Stage {
   enum Kind : uint8_t {
     kMul,        // v *= operand
+    kMulPixel,   // v *= operand, one number for all channels of a pixel
     kAdd,        // v += operand
     kPrelu,      // v = v < 0 ? v * operand : v
     kClamp,      // v = min(max(v, lo), hi)

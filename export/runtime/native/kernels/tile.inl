@@ -56,6 +56,9 @@ struct Tile {
         case Stage::kMul:
           R2B_TILE(v[p][r] = V::Mul(v[p][r], Operand(in + p * stage.pixel, r)));
           break;
+        case Stage::kMulPixel:
+          R2B_TILE(v[p][r] = V::Mul(v[p][r], V::Set1(*reinterpret_cast<const float*>(stage.in + at + p * stage.pixel))));
+          break;
         case Stage::kAdd:
           R2B_TILE(v[p][r] = V::Add(v[p][r], Operand(in + p * stage.pixel, r)));
           break;
@@ -112,6 +115,7 @@ struct Tile {
           float& value = v[p][i];
           switch (stage.kind) {
             case Stage::kMul: value *= in[i]; break;
+            case Stage::kMulPixel: value *= *reinterpret_cast<const float*>(stage.in + at); break;
             case Stage::kAdd: value += in[i]; break;
             case Stage::kPrelu: value = value < 0 ? value * in[i] : value; break;
             case Stage::kClamp:
