@@ -27,9 +27,11 @@ bool IsStore(Stage::Kind kind) {
 // All tensors that a step reads from memory.
 std::vector<int> Reads(const Step& step, const Graph& graph) {
   std::vector<int> reads;
-  if (step.kind != Step::kFinishSum) reads.push_back(step.input);
-  for (const StagePlan& stage : step.stages)
-    if (stage.tensor >= 0 && !IsStore(stage.kind)) reads.push_back(stage.tensor);
+  const Step& root = step.feeder.empty() ? step : step.feeder[0];
+  if (step.kind != Step::kFinishSum) reads.push_back(root.input);
+  for (const Step* part : {&step, &root})
+    for (const StagePlan& stage : part->stages)
+      if (stage.tensor >= 0 && !IsStore(stage.kind)) reads.push_back(stage.tensor);
   if (step.kind == Step::kBinary)
     for (int t : graph.ops[step.ops[0]].in) reads.push_back(t);
   return reads;
@@ -56,6 +58,7 @@ bool Plan::Prepare(int threads, std::string* error) {
   if (!Fuse(graph_, &steps_, &sums, error)) return false;
   sums_.assign(sums, Sums{});
   for (Step& step : steps_) PrepareStep(&step);
+  FeedWindows();
   InsertPads();
 
   storage_.resize(graph_.tensors.size());
@@ -76,31 +79,14 @@ bool Plan::Prepare(int threads, std::string* error) {
   AllocateArena();
 
   scratch_.assign(threads, {});
-  size_t scratch = 0;
+  rings_.assign(threads, {});
+  size_t scratch = 0, ring = 0;
   for (Step& step : steps_) {
-    if (step.kind == Step::kBconv || step.kind == Step::kFconv) {
-      const Op& op = graph_.ops[step.ops[0]];
-      const Storage& in = storage_[step.input];
-      const bool per_row = op.dilation_w == 1 && step.groups == 1;
-      const int unit = AsImage(graph_.tensors[step.input].dims).c / step.groups;
-      step.segments.clear();
-      for (int y = 0; y < op.kernel_h; ++y)
-        for (int x = 0; x < (per_row ? 1 : op.kernel_w); ++x)
-          step.segments.push_back(y * op.dilation_h * in.row + x * op.dilation_w * in.pixel);
-      step.run_length = unit * (per_row ? op.kernel_w : 1);
-      if (step.kind == Step::kBconv) {
-        const RunList runs{nullptr, op.stride_w * in.pixel, step.segments.data(), int(step.segments.size()), step.run_length};
-        scratch = std::max(scratch, step.kernels->bconv_scratch(step.out.w, runs));
-      }
-      // Rows alone share the work unevenly where they are few; then channels are shared out as well.
-      const int rows = step.out.n * step.out.h, blocks = (step.out.c + kBlock - 1) / kBlock;
-      step.splits = 1;
-      if (step.groups == 1)
-        for (int s = 1; s <= blocks; ++s) {
-          const double uneven = double((rows * s + threads - 1) / threads) * threads / (double(rows) * s);
-          step.splits = s;
-          if (uneven <= 1.04) break;
-        }
+    if (step.kind == Step::kBconv || step.kind == Step::kFconv) scratch = std::max(scratch, PrepareRuns(&step, threads));
+    if (!step.feeder.empty()) {
+      const Step& conv = step.feeder[0];
+      PrepareRuns(&step.feeder[0], 1);
+      ring = std::max(ring, size_t(graph_.ops[step.ops[0]].kernel_h) * conv.out.w * conv.out.c * sizeof(float));
     }
     if (step.sums >= 0 && step.kind != Step::kFinishSum) {
       Sums& s = sums_[step.sums];
@@ -111,7 +97,33 @@ bool Plan::Prepare(int threads, std::string* error) {
     }
   }
   for (auto& buffer : scratch_) buffer.assign(scratch + kSlack, 0);
+  for (auto& buffer : rings_) buffer.assign(ring + kSlack, 0);
   return true;
+}
+
+// How a convolution's rows are read and shared out; returns the scratch memory it needs.
+size_t Plan::PrepareRuns(Step* step, int threads) {
+  const Op& op = graph_.ops[step->ops[0]];
+  const Storage& in = storage_[step->input];
+  const bool per_row = op.dilation_w == 1 && step->groups == 1;
+  const int unit = AsImage(graph_.tensors[step->input].dims).c / step->groups;
+  step->segments.clear();
+  for (int y = 0; y < op.kernel_h; ++y)
+    for (int x = 0; x < (per_row ? 1 : op.kernel_w); ++x)
+      step->segments.push_back(y * op.dilation_h * in.row + x * op.dilation_w * in.pixel);
+  step->run_length = unit * (per_row ? op.kernel_w : 1);
+  // Rows alone share the work unevenly where they are few; then channels are shared out as well.
+  const int rows = step->out.n * step->out.h, blocks = (step->out.c + kBlock - 1) / kBlock;
+  step->splits = 1;
+  if (step->groups == 1)
+    for (int s = 1; s <= blocks; ++s) {
+      const double uneven = double((rows * s + threads - 1) / threads) * threads / (double(rows) * s);
+      step->splits = s;
+      if (uneven <= 1.04) break;
+    }
+  if (step->kind != Step::kBconv) return 0;
+  const RunList runs{nullptr, op.stride_w * in.pixel, step->segments.data(), int(step->segments.size()), step->run_length};
+  return step->kernels->bconv_scratch(step->out.w, runs);
 }
 
 void Plan::PrepareStep(Step* step) {
@@ -242,6 +254,29 @@ void Plan::PrepareCorrections(Step* step, const Op& op) {
       step->correction_tables.push_back(cy || columns[x] ? &step->corrections[(cy * xs.size() + columns[x]) * vector] : nullptr);
 }
 
+// Moves convolutions into the windows that alone read them.
+void Plan::FeedWindows() {
+  for (size_t s = 0; s < steps_.size(); ++s) {
+    Step& pool = steps_[s];
+    if (pool.kind != Step::kPool || graph_.ops[pool.ops[0]].kind == OpKind::kMean || !pool.feeder.empty()) continue;
+    int readers = 0;
+    for (const Step& step : steps_)
+      for (int t : Reads(step, graph_)) readers += t == pool.input;
+    for (int t : graph_.outputs) readers += t == pool.input;
+    if (readers != 1) continue;
+    for (size_t c = 0; c < s; ++c) {
+      Step& conv = steps_[c];
+      // The one thing the convolution leaves behind must be its last: the tensor that the window reads.
+      if (conv.kind != Step::kFconv || conv.sums >= 0 || Writes(conv) != std::vector<int>{pool.input}) continue;
+      if (conv.stages.back().kind != Stage::kStoreFloat || !(AsImage(graph_.tensors[pool.input].dims) == conv.out)) continue;
+      pool.feeder = {std::move(conv)};
+      steps_.erase(steps_.begin() + ptrdiff_t(c));
+      --s;
+      break;
+    }
+  }
+}
+
 // Gives inputs of padded convolutions their border: on the tensor itself where its producer and all its readers can
 // work with strides, else on a copy made by a step of its own.
 void Plan::InsertPads() {
@@ -263,7 +298,8 @@ void Plan::InsertPads() {
 
   std::vector<Step> all;
   std::vector<std::pair<int, int>> copies;  // (tensor, its copy)
-  for (Step& step : steps_) {
+  for (Step& whole : steps_) {
+    Step& step = whole.feeder.empty() ? whole : whole.feeder[0];
     if (step.kind == Step::kBconv || step.kind == Step::kFconv) {
       const Op& op = graph_.ops[step.ops[0]];
       const Shape in = AsImage(graph_.tensors[step.input].dims);
@@ -301,7 +337,7 @@ void Plan::InsertPads() {
         s.right = std::max(s.right, right);
       }
     }
-    all.push_back(std::move(step));
+    all.push_back(std::move(whole));
   }
   steps_ = std::move(all);
 }

@@ -7,6 +7,9 @@
 // bconv step: popcounts -> x gate -> PReLU -> + shortcut -> store -> batch norm -> sum and sign bits.
 // An operator is absorbed only if its other operand does not wait, through any step, for the step that would absorb it.
 //
+// A window (max pooling) that alone reads a convolution takes it in as its feeder: the convolution's rows are computed when the
+// window needs them and live in a ring of a few rows, which stays in the cache where the whole tensor would not.
+//
 // Memory. Tensors inside a step never exist. The others share one arena by lifetime; a sum may overwrite its
 // shortcut. Inputs of padded convolutions get a border ("halo") of zero bits or zeros around each image, so that
 // convolutions never test for edges; since nothing may overwrite the border such tensors do not share memory.
@@ -63,6 +66,7 @@ struct Step {
   std::vector<const float*> correction_tables;
   bool correct_before = false;
   std::vector<int> window_begin, window_end;     // kPool: clipped columns
+  std::vector<Step> feeder;                      // kPool: the convolution (one, or none) that computes its input
   int splits = 1;                                // channel shares, for threads
   double seconds = 0;                            // accumulated when profiling
   int64_t runs = 0;
@@ -98,12 +102,16 @@ class Plan {
 
  private:
   void PrepareStep(Step* step);
+  size_t PrepareRuns(Step* step, int threads);
   void PrepareCorrections(Step* step, const Op& op);
   void PackWeights(Step* step, const Op& op);
+  void FeedWindows();
   void InsertPads();
   void AllocateArena();
   void RunStep(Step& step, int thread, int threads);
   void RunRows(const Step& step, int thread, int threads);
+  void RunConvRow(const Step& step, int image, int y, int c0, int c1, const Epilogue& epilogue, int thread);
+  void RunPoolRow(const Step& step, int image, int y, const Epilogue& epilogue, int thread, int* computed);
   int ResolveStages(const Step& step, int image, int y, Stage* stages) const;
 
   Graph graph_;
@@ -116,6 +124,7 @@ class Plan {
   std::vector<uint8_t> arena_;
   std::vector<std::vector<uint8_t>> halos_;
   std::vector<std::vector<uint8_t>> scratch_;  // per thread
+  std::vector<std::vector<uint8_t>> rings_;    // per thread: rows between a window and its feeder
   size_t graph_tensors_ = 0;                   // tensors beyond are copies made by InsertPads
   struct PackedWeights { const void* filter; int chunk_bits; int groups; std::shared_ptr<std::vector<uint8_t>> bytes; ptrdiff_t block_bytes; };
   std::vector<PackedWeights> packed_;          // survives Prepare()

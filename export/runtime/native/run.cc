@@ -125,13 +125,76 @@ int Plan::ResolveStages(const Step& step, int image, int y, Stage* stages) const
   return count;
 }
 
-void Plan::RunRows(const Step& step, int thread, int threads) {
-  const Op* op = step.ops.empty() ? nullptr : &graph_.ops[step.ops[0]];
+void Plan::RunConvRow(const Step& step, int image, int y, int c0, int c1, const Epilogue& epilogue, int thread) {
+  const Op& op = graph_.ops[step.ops[0]];
   const Storage& in = storage_[step.input];
-  const Shape in_shape = AsImage(graph_.tensors[step.input].dims);
+  const RunList runs{in.base + image * in.image + (y * op.stride_h - step.extent_h.before) * in.row - step.extent_w.before * in.pixel,
+                     op.stride_w * in.pixel, step.segments.data(), int(step.segments.size()), step.run_length};
+  if (step.kind == Step::kFconv) {
+    const uint8_t* weights = step.packed->data() + c0 / kBlock * step.block_bytes;
+    kernels_->fconv({runs, reinterpret_cast<const float*>(weights), step.block_bytes, step.out.w, c0, c1 - c0}, epilogue);
+    return;
+  }
+  const int in_group = step.out.c / step.groups, padded = (in_group + kBlock - 1) / kBlock * kBlock;
+  const float* const* corrections =
+      step.correction_tables.empty() ? nullptr : step.correction_tables.data() + size_t(step.correction_rows[y]) * step.out.w;
+  for (int g = 0; g < step.groups; ++g) {
+    BconvRow row{};
+    row.input = runs;
+    row.input.origin += g * (in.pixel / step.groups);
+    const int slot = step.groups == 1 ? c0 : g * padded;  // where the group's channels begin in padded vectors
+    row.weights = step.packed->data() + slot / kBlock * step.block_bytes;
+    row.block_bytes = step.block_bytes;
+    row.width = step.out.w;
+    row.channel0 = step.groups == 1 ? c0 : g * in_group;
+    row.channels = step.groups == 1 ? c1 - c0 : in_group;
+    row.multiplier = step.multiplier.data() + slot;
+    row.bias = step.bias.data() + slot;
+    row.clamp = step.clamp;
+    row.lo = step.lo;
+    row.hi = step.hi;
+    (step.correct_before ? row.before : row.after) = corrections;
+    row.correction0 = slot;
+    row.scratch = scratch_[thread].data();
+    step.kernels->bconv(row, epilogue);
+  }
+}
+
+// `computed`: how many rows of the feeder the thread has computed for this image; the last few are in its ring.
+void Plan::RunPoolRow(const Step& step, int image, int y, const Epilogue& epilogue, int thread, int* computed) {
+  const Op& op = graph_.ops[step.ops[0]];
+  const Storage& in = storage_[step.input];
+  const Shape shape = AsImage(graph_.tensors[step.input].dims);
+  const bool whole = op.kind == OpKind::kMean;
+  const int top = y * op.stride_h - step.extent_h.before;
+  const int y0 = std::max(top, 0), y1 = whole ? shape.h : std::min(top + op.kernel_h, shape.h);
+  const uint8_t* few[16];
+  std::vector<const uint8_t*> many(y1 - y0 > 16 ? size_t(y1 - y0) : 0);
+  const uint8_t** lines = many.empty() ? few : many.data();
+  if (step.feeder.empty()) {
+    for (int i = y0; i < y1; ++i) lines[i - y0] = in.base + image * in.image + i * in.row;
+  } else {
+    const Step& conv = step.feeder[0];
+    const ptrdiff_t row_bytes = ptrdiff_t(conv.out.w) * in.pixel;
+    uint8_t* ring = rings_[thread].data();
+    for (int i = std::max(*computed, y0); i < y1; ++i) {
+      Stage stages[kMaxStages];
+      const int count = ResolveStages(conv, image, i, stages);
+      stages[count - 1].out = ring + i % op.kernel_h * row_bytes;  // FeedWindows saw that the last stage is the store
+      stages[count - 1].pixel = in.pixel;
+      RunConvRow(conv, image, i, 0, conv.out.c, {stages, count}, thread);
+    }
+    *computed = std::max(*computed, y1);
+    for (int i = y0; i < y1; ++i) lines[i - y0] = ring + i % op.kernel_h * row_bytes;
+  }
+  kernels_->pool({lines, y1 - y0, in.pixel, step.window_begin.data(), step.window_end.data(), step.out.w, step.out.c, op.kind == OpKind::kMaxPool}, epilogue);
+}
+
+void Plan::RunRows(const Step& step, int thread, int threads) {
   const int rows = step.out.n * step.out.h, blocks = (step.out.c + kBlock - 1) / kBlock;
   Stage stages[kMaxStages];
   const Share share = ShareOf(rows * step.splits, thread, threads);
+  int computed = 0;
   for (int item = share.begin; item < share.end; ++item) {
     const int image = item % rows / step.out.h, y = item % rows % step.out.h, split = item / rows;
     const int c0 = blocks * split / step.splits * kBlock;
@@ -142,56 +205,14 @@ void Plan::RunRows(const Step& step, int thread, int threads) {
       float* row = sums.values.data() + (int64_t(image) * sums.rows + y) * sums.channels;
       std::fill(row + c0, row + c1, 0.0f);
     }
-    const uint8_t* image_base = in.base + image * in.image;
-    switch (step.kind) {
-      case Step::kBconv: case Step::kFconv: {
-        RunList runs{image_base + (y * op->stride_h - step.extent_h.before) * in.row - step.extent_w.before * in.pixel,
-                     op->stride_w * in.pixel, step.segments.data(), int(step.segments.size()), step.run_length};
-        if (step.kind == Step::kFconv) {
-          FconvRow row{runs, reinterpret_cast<const float*>(step.packed->data() + c0 / kBlock * step.block_bytes), step.block_bytes,
-                       step.out.w, c0, c1 - c0};
-          kernels_->fconv(row, epilogue);
-          break;
-        }
-        const int in_group = step.out.c / step.groups, padded = (in_group + kBlock - 1) / kBlock * kBlock;
-        const float* const* corrections =
-            step.correction_tables.empty() ? nullptr : step.correction_tables.data() + size_t(step.correction_rows[y]) * step.out.w;
-        for (int g = 0; g < step.groups; ++g) {
-          BconvRow row{};
-          row.input = runs;
-          row.input.origin += g * (in.pixel / step.groups);
-          const int first = step.groups == 1 ? c0 : g * in_group;
-          const int slot = step.groups == 1 ? c0 : g * padded;
-          row.weights = step.packed->data() + slot / kBlock * step.block_bytes;
-          row.block_bytes = step.block_bytes;
-          row.width = step.out.w;
-          row.channel0 = first;
-          row.channels = step.groups == 1 ? c1 - c0 : in_group;
-          row.multiplier = step.multiplier.data() + slot;
-          row.bias = step.bias.data() + slot;
-          row.clamp = step.clamp;
-          row.lo = step.lo;
-          row.hi = step.hi;
-          (step.correct_before ? row.before : row.after) = corrections;
-          row.correction0 = slot;
-          row.scratch = scratch_[thread].data();
-          step.kernels->bconv(row, epilogue);
-        }
-        break;
-      }
-      case Step::kPool: {
-        const bool whole = op->kind == OpKind::kMean;
-        const int top = y * op->stride_h - step.extent_h.before;
-        const int y0 = std::max(top, 0), y1 = whole ? in_shape.h : std::min(top + op->kernel_h, in_shape.h);
-        const PoolRow row{image_base + y0 * in.row, in.row, in.pixel, y1 - y0, step.window_begin.data(), step.window_end.data(),
-                          step.out.w, step.out.c, op->kind == OpKind::kMaxPool};
-        kernels_->pool(row, epilogue);
-        break;
-      }
-      default: {
-        const LoadRow row{image_base + y * in.row, in.pixel, step.out.w, step.out.c};
-        kernels_->load(row, epilogue);
-      }
+    if (step.kind == Step::kPool) {
+      if (y == 0) computed = 0;
+      RunPoolRow(step, image, y, epilogue, thread, &computed);
+    } else if (step.kind == Step::kLoad) {
+      const Storage& in = storage_[step.input];
+      kernels_->load({in.base + image * in.image + y * in.row, in.pixel, step.out.w, step.out.c}, epilogue);
+    } else {
+      RunConvRow(step, image, y, c0, c1, epilogue, thread);
     }
   }
 }
@@ -296,6 +317,8 @@ std::string Plan::Describe(const Step& step) const {
                                       "pad", "dequantize", "quantize", "binary"};
   std::string text = kinds[step.kind];
   text += " " + std::to_string(step.out.n) + "x" + std::to_string(step.out.h) + "x" + std::to_string(step.out.w) + "x" + std::to_string(step.out.c) + ":";
+  for (const Step& conv : step.feeder)
+    for (int op : conv.ops) text += std::string(" ") + OpName(graph_.ops[op].kind);
   for (int op : step.ops) text += std::string(" ") + OpName(graph_.ops[op].kind);
   return text;
 }

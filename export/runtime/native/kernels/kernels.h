@@ -82,9 +82,9 @@ struct FconvRow {
 
 // Reduces a window. Pixels outside the image were clipped off by the caller.
 struct PoolRow {
-  const uint8_t* origin;       // of input pixel 0 of the first input row in the window
-  ptrdiff_t row, pixel;        // bytes
-  int rows;                    // input rows in the window
+  const uint8_t* const* lines;  // input pixel 0 of each input row in the window
+  int rows;                    // how many
+  ptrdiff_t pixel;             // bytes between input pixels
   const int* begin;            // per output pixel: first input pixel, and one past the last
   const int* end;
   int width, channels;

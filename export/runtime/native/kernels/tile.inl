@@ -216,12 +216,12 @@ struct Tile {
     F v[P][kRegs];
     for (int p = 0; p < P; ++p) {
       const int begin = row.begin[x + p], end = row.end[x + p];
-      const uint8_t* line = row.origin + c * ptrdiff_t(sizeof(float)) + begin * row.pixel;
+      const ptrdiff_t first = c * ptrdiff_t(sizeof(float)) + begin * row.pixel;
       F value[kRegs];
       R2B_UNROLL
-      for (int r = 0; r < kRegs; ++r) value[r] = row.maximum ? Operand(line, r) : V::Zero();
-      for (int j = 0; j < row.rows; ++j, line += row.row) {
-        const uint8_t* at = line;
+      for (int r = 0; r < kRegs; ++r) value[r] = row.maximum ? Operand(row.lines[0] + first, r) : V::Zero();
+      for (int j = 0; j < row.rows; ++j) {
+        const uint8_t* at = row.lines[j] + first;
         for (int i = begin; i < end; ++i, at += row.pixel)
           R2B_UNROLL
           for (int r = 0; r < kRegs; ++r)
@@ -238,11 +238,11 @@ struct Tile {
       float v[1][kBlock];
       const int begin = row.begin[x], end = row.end[x], valid = row.channels - c;
       for (int lane = 0; lane < valid; ++lane) {
-        const uint8_t* line = row.origin + (c + lane) * ptrdiff_t(sizeof(float)) + begin * row.pixel;
-        float value = row.maximum ? *reinterpret_cast<const float*>(line) : 0.0f;
-        for (int j = 0; j < row.rows; ++j, line += row.row)
+        const ptrdiff_t first = (c + lane) * ptrdiff_t(sizeof(float)) + begin * row.pixel;
+        float value = row.maximum ? *reinterpret_cast<const float*>(row.lines[0] + first) : 0.0f;
+        for (int j = 0; j < row.rows; ++j)
           for (int i = 0; i < end - begin; ++i) {
-            const float next = *reinterpret_cast<const float*>(line + i * row.pixel);
+            const float next = *reinterpret_cast<const float*>(row.lines[j] + first + i * row.pixel);
             value = row.maximum ? (next > value ? next : value) : value + next;
           }
         v[0][lane] = row.maximum ? value : value / float(row.rows * (end - begin));
