@@ -80,6 +80,9 @@ class Fuser {
       stage.kind = op.kind == OpKind::kMul ? Stage::kMul : op.kind == OpKind::kAdd ? Stage::kAdd : Stage::kPrelu;
       if (!Operand(op, other, shape, step->out, &stage)) return false;
       if (!Constant(other) && DependsOn(other, index)) return false;
+      if (stage.kind == Stage::kPrelu && stage.constant &&
+          std::all_of(stage.constant->begin(), stage.constant->end(), [](float slope) { return slope <= 1; }))
+        stage.kind = Stage::kPreluMax;
       step->stages.push_back(stage);
     } else {
       return false;

@@ -27,6 +27,7 @@ struct Stage {
     kMulPixel,   // v *= operand, one number for all channels of a pixel
     kAdd,        // v += operand
     kPrelu,      // v = v < 0 ? v * operand : v
+    kPreluMax,   // the same for operands that are at most 1: v = max(v, v * operand)
     kClamp,      // v = min(max(v, lo), hi)
     kStoreFloat,
     kStoreBits,  // sign bits, one word for 32 channels

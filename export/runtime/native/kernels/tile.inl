@@ -65,6 +65,9 @@ struct Tile {
         case Stage::kPrelu:
           R2B_TILE(v[p][r] = V::Prelu(v[p][r], Operand(in + p * stage.pixel, r)));
           break;
+        case Stage::kPreluMax:
+          R2B_TILE(v[p][r] = V::Max(v[p][r], V::Mul(v[p][r], Operand(in + p * stage.pixel, r))));
+          break;
         case Stage::kClamp: {
           const F lo = V::Set1(stage.lo), hi = V::Set1(stage.hi);
           R2B_TILE(v[p][r] = V::Min(V::Max(v[p][r], lo), hi));
@@ -117,7 +120,7 @@ struct Tile {
             case Stage::kMul: value *= in[i]; break;
             case Stage::kMulPixel: value *= *reinterpret_cast<const float*>(stage.in + at); break;
             case Stage::kAdd: value += in[i]; break;
-            case Stage::kPrelu: value = value < 0 ? value * in[i] : value; break;
+            case Stage::kPrelu: case Stage::kPreluMax: value = value < 0 ? value * in[i] : value; break;
             case Stage::kClamp:
               value = value > stage.lo ? value : stage.lo;
               value = value < stage.hi ? value : stage.hi;
@@ -211,25 +214,38 @@ struct Tile {
   }
 
   // ---- windows ----
+  // kRows x kColumns is the window's size where it is whole and of a common size, 0 where it must be asked for.
+  template <bool kMaximum, int kRows, int kColumns>
+  static R2B_INLINE void Window(const PoolRow& row, ptrdiff_t first, int columns, F (&value)[kRegs]) {
+    R2B_UNROLL
+    for (int r = 0; r < kRegs; ++r) value[r] = kMaximum ? Operand(row.lines[0] + first, r) : V::Zero();
+    R2B_UNROLL
+    for (int j = 0; j < (kRows ? kRows : row.rows); ++j) {
+      const uint8_t* at = row.lines[j] + first;
+      R2B_UNROLL
+      for (int i = 0; i < (kColumns ? kColumns : columns); ++i, at += row.pixel)
+        R2B_UNROLL
+        for (int r = 0; r < kRegs; ++r)
+          value[r] = kMaximum ? V::Max(value[r], Operand(at, r)) : V::Add(value[r], Operand(at, r));
+    }
+  }
   template <int P>
   static R2B_INLINE void PoolTile(const PoolRow& row, const Epilogue& epilogue, int x, int c) {
     F v[P][kRegs];
+    R2B_UNROLL
     for (int p = 0; p < P; ++p) {
-      const int begin = row.begin[x + p], end = row.end[x + p];
+      const int begin = row.begin[x + p], columns = row.end[x + p] - begin;
       const ptrdiff_t first = c * ptrdiff_t(sizeof(float)) + begin * row.pixel;
-      F value[kRegs];
-      R2B_UNROLL
-      for (int r = 0; r < kRegs; ++r) value[r] = row.maximum ? Operand(row.lines[0] + first, r) : V::Zero();
-      for (int j = 0; j < row.rows; ++j) {
-        const uint8_t* at = row.lines[j] + first;
-        for (int i = begin; i < end; ++i, at += row.pixel)
-          R2B_UNROLL
-          for (int r = 0; r < kRegs; ++r)
-            value[r] = row.maximum ? V::Max(value[r], Operand(at, r)) : V::Add(value[r], Operand(at, r));
+      if (row.maximum) {
+        if (row.rows == 3 && columns == 3) Window<true, 3, 3>(row, first, columns, v[p]);
+        else Window<true, 0, 0>(row, first, columns, v[p]);
+        continue;
       }
-      const F area = V::Set1(float(row.rows * (end - begin)));
+      if (row.rows == 2 && columns == 2) Window<false, 2, 2>(row, first, columns, v[p]);
+      else Window<false, 0, 0>(row, first, columns, v[p]);
+      const F area = V::Set1(float(row.rows * columns));
       R2B_UNROLL
-      for (int r = 0; r < kRegs; ++r) v[p][r] = row.maximum ? value[r] : V::Div(value[r], area);
+      for (int r = 0; r < kRegs; ++r) v[p][r] = V::Div(v[p][r], area);
     }
     Stages<P>(v, epilogue, x, c);
   }
