@@ -97,8 +97,9 @@ def version():
 
 def objects(command, sources, directory, flags=()):
     """Compiles each of {source: its flags} and returns the object files."""
-    # GCC 12 warns about its own AVX-512 header when it inlines.
-    quiet = ["-Wno-maybe-uninitialized", "-Wno-uninitialized"]
+    # GCC 12 warns about its own AVX-512 header when it inlines; Clang does not know one of the switches.
+    gcc = pathlib.Path(command[0]).name.endswith("g++") and "clang" not in command[0]
+    quiet = ["-Wno-maybe-uninitialized", "-Wno-uninitialized"] if gcc else []
 
     def one(item):
         name, own = item

@@ -107,7 +107,8 @@ int Plan::ResolveStages(const Step& step, int image, int y, Stage* stages) const
     stage.lo = plan.lo;
     stage.hi = plan.hi;
     stage.pixel = 0;
-    stage.in = stage.out = nullptr;
+    // Kernels form addresses before they look at the kind; those of a stage without operands lead nowhere, but not from null.
+    stage.in = stage.out = reinterpret_cast<uint8_t*>(&stage);
     if (plan.kind == Stage::kSum) {
       const Sums& sums = sums_[step.sums];
       stage.out = const_cast<uint8_t*>(reinterpret_cast<const uint8_t*>(sums.values.data() + (int64_t(image) * sums.rows + y) * sums.channels));

@@ -3,13 +3,14 @@
 
 namespace r2b {
 namespace {
+#define R2B_UNROLL
 #include "tile.inl"
 
 struct V {
   static constexpr int kWidth = 8;
   struct F { float lane[kWidth]; };
-  static constexpr int kFconvPixels = 2;
-  static constexpr int kPlainPixels = 2;
+  static constexpr int kFconvPixels = 1;
+  static constexpr int kPlainPixels = 1;
 #define R2B_LANES(expression) F r; for (int i = 0; i < kWidth; ++i) r.lane[i] = expression; return r
   static R2B_INLINE F Load(const float* p) { R2B_LANES(p[i]); }
   static R2B_INLINE void Store(float* p, F v) { for (int i = 0; i < kWidth; ++i) p[i] = v.lane[i]; }

@@ -9,7 +9,9 @@
 
 #define R2B_INLINE inline __attribute__((always_inline))
 // Tiles stay in registers only if every loop over them is unrolled. R2B_TILE does `statement` for every register [p][r].
-#if defined(__clang__)
+#if defined(R2B_UNROLL)
+// The including file has no registers to keep them in.
+#elif defined(__clang__)
 #define R2B_UNROLL _Pragma("clang loop unroll(full)")
 #else
 #define R2B_UNROLL _Pragma("GCC unroll 32")
@@ -214,19 +216,24 @@ struct Tile {
   }
 
   // ---- windows ----
-  // kRows x kColumns is the window's size where it is whole and of a common size, 0 where it must be asked for.
-  template <bool kMaximum, int kRows, int kColumns>
+  template <bool kMaximum>
+  static R2B_INLINE void Take(const uint8_t* at, F (&value)[kRegs]) {
+    R2B_UNROLL
+    for (int r = 0; r < kRegs; ++r) value[r] = kMaximum ? V::Max(value[r], Operand(at, r)) : V::Add(value[r], Operand(at, r));
+  }
+  // kSize x kSize is the window where it is whole and of a common size; 0: what the row says.
+  template <bool kMaximum, int kSize>
   static R2B_INLINE void Window(const PoolRow& row, ptrdiff_t first, int columns, F (&value)[kRegs]) {
     R2B_UNROLL
     for (int r = 0; r < kRegs; ++r) value[r] = kMaximum ? Operand(row.lines[0] + first, r) : V::Zero();
-    R2B_UNROLL
-    for (int j = 0; j < (kRows ? kRows : row.rows); ++j) {
-      const uint8_t* at = row.lines[j] + first;
+    if constexpr (kSize > 0) {
       R2B_UNROLL
-      for (int i = 0; i < (kColumns ? kColumns : columns); ++i, at += row.pixel)
+      for (int j = 0; j < kSize; ++j)
         R2B_UNROLL
-        for (int r = 0; r < kRegs; ++r)
-          value[r] = kMaximum ? V::Max(value[r], Operand(at, r)) : V::Add(value[r], Operand(at, r));
+        for (int i = 0; i < kSize; ++i) Take<kMaximum>(row.lines[j] + first + i * row.pixel, value);
+    } else {
+      for (int j = 0; j < row.rows; ++j)
+        for (int i = 0; i < columns; ++i) Take<kMaximum>(row.lines[j] + first + i * row.pixel, value);
     }
   }
   template <int P>
@@ -237,12 +244,12 @@ struct Tile {
       const int begin = row.begin[x + p], columns = row.end[x + p] - begin;
       const ptrdiff_t first = c * ptrdiff_t(sizeof(float)) + begin * row.pixel;
       if (row.maximum) {
-        if (row.rows == 3 && columns == 3) Window<true, 3, 3>(row, first, columns, v[p]);
-        else Window<true, 0, 0>(row, first, columns, v[p]);
+        if (row.rows == 3 && columns == 3) Window<true, 3>(row, first, columns, v[p]);
+        else Window<true, 0>(row, first, columns, v[p]);
         continue;
       }
-      if (row.rows == 2 && columns == 2) Window<false, 2, 2>(row, first, columns, v[p]);
-      else Window<false, 0, 0>(row, first, columns, v[p]);
+      if (row.rows == 2 && columns == 2) Window<false, 2>(row, first, columns, v[p]);
+      else Window<false, 0>(row, first, columns, v[p]);
       const F area = V::Set1(float(row.rows * columns));
       R2B_UNROLL
       for (int r = 0; r < kRegs; ++r) v[p][r] = V::Div(v[p][r], area);
