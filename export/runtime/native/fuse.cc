@@ -221,13 +221,6 @@ class Fuser {
         break;
       case OpKind::kConv:
         step.kind = Step::kFconv;
-        if (op.in.size() > 2 && op.in[2] >= 0) {
-          StagePlan bias{};
-          bias.kind = Stage::kAdd;
-          const float* values = static_cast<const float*>(T(op.in[2]).constant);
-          bias.constant = std::make_shared<std::vector<float>>(values, values + step.out.c);
-          step.stages.push_back(bias);
-        }
         Clamp(op, &step);
         break;
       case OpKind::kMaxPool: case OpKind::kAvgPool: case OpKind::kMean:

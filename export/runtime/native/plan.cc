@@ -144,7 +144,13 @@ void Plan::PrepareStep(Step* step) {
     }
   } else {
     PackWeights(step, op);
-    if (op.kind == OpKind::kBconv) PrepareCorrections(step, op);
+    if (op.kind == OpKind::kBconv) {
+      PrepareCorrections(step, op);
+    } else {
+      step->bias.assign(size_t(step->out.c + kBlock - 1) / kBlock * kBlock, 0);
+      if (op.in.size() > 2 && op.in[2] >= 0)
+        std::memcpy(step->bias.data(), graph_.tensors[op.in[2]].constant, size_t(step->out.c) * sizeof(float));
+    }
   }
 }
 

@@ -133,7 +133,7 @@ void Plan::RunConvRow(const Step& step, int image, int y, int c0, int c1, const 
                      op.stride_w * in.pixel, step.segments.data(), int(step.segments.size()), step.run_length};
   if (step.kind == Step::kFconv) {
     const uint8_t* weights = step.packed->data() + c0 / kBlock * step.block_bytes;
-    kernels_->fconv({runs, reinterpret_cast<const float*>(weights), step.block_bytes, step.out.w, c0, c1 - c0}, epilogue);
+    kernels_->fconv({runs, reinterpret_cast<const float*>(weights), step.block_bytes, step.bias.data() + c0, step.out.w, c0, c1 - c0}, epilogue);
     return;
   }
   const int in_group = step.out.c / step.groups, padded = (in_group + kBlock - 1) / kBlock * kBlock;

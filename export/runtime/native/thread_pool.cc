@@ -48,18 +48,28 @@ void ThreadPool::Run(const std::function<void(int)>& body) {
   Barrier();
 }
 
+// The last to arrive stores the phase, then looks for sleepers; a sleeper counts itself, then looks at the phase. Both
+// in sequentially consistent order, so at least one sees the other and no wake-up is lost.
 void ThreadPool::Barrier() {
   if (size_ == 1) return;
-  const unsigned phase = phase_.load(std::memory_order_relaxed);
-  if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == size_) {
-    arrived_.store(0, std::memory_order_relaxed);
-    phase_.store(phase + 1, std::memory_order_release);
+  const unsigned phase = phase_.load();
+  if (arrived_.fetch_add(1) + 1 == size_) {
+    arrived_.store(0);
+    phase_.store(phase + 1);
+    if (sleepers_.load() > 0) {
+      std::lock_guard<std::mutex> lock(barrier_mutex_);
+      barrier_passed_.notify_all();
+    }
     return;
   }
-  for (int spin = 0; phase_.load(std::memory_order_acquire) == phase; ++spin) {
-    if (spin < kSpins) Pause();
-    else std::this_thread::yield();
+  for (int spin = 0; spin < kSpins; ++spin) {
+    if (phase_.load(std::memory_order_acquire) != phase) return;
+    Pause();
   }
+  std::unique_lock<std::mutex> lock(barrier_mutex_);
+  ++sleepers_;
+  barrier_passed_.wait(lock, [&] { return phase_.load() != phase; });
+  --sleepers_;
 }
 
 void ThreadPool::Work(int index) {

@@ -3,7 +3,8 @@
 // Steps are short (tens of microseconds), so handing each of them to a queue would cost more than it saves. Instead
 // Run() wakes the workers once per inference; every thread executes the same list of steps, takes its share of each
 // from (index, count), and meets the others at Barrier(). Barriers spin briefly, since the slowest thread is normally
-// microseconds behind, then yield, so that an oversubscribed machine still makes progress. Between inferences the workers sleep.
+// microseconds behind; whoever waits longer waits for a thread that the machine has taken off its core, and sleeps.
+// Between inferences the workers sleep.
 //
 // One inference runs at a time per pool; the owner (a delegate kernel) is only ever invoked by one thread at a time.
 #pragma once
@@ -42,6 +43,9 @@ class ThreadPool {
   bool stop_ = false;
   std::atomic<int> arrived_{0};
   std::atomic<unsigned> phase_{0};
+  std::mutex barrier_mutex_;
+  std::condition_variable barrier_passed_;
+  std::atomic<int> sleepers_{0};
 };
 
 }  // namespace r2b

@@ -10,8 +10,9 @@
 // than code written out for one network, and intermediate results of a block never leave the registers.
 //
 // Every multiplication and addition of the epilogue is rounded on its own (no fused multiply-add), as TensorFlow
-// Lite's kernels do, because the sign of the result decides bits downstream. Only dot products of float
-// convolutions use fused operations.
+// Lite's kernels do, because the sign of the result decides bits downstream. Float convolutions start from the bias and
+// add one fused product after the other, in the order of the filter's memory: so do XNNPACK and the interpreter's own
+// kernels, and so the results are the same to the last bit.
 #pragma once
 
 #include <cstddef>
@@ -78,6 +79,7 @@ struct FconvRow {
   RunList input;
   const float* weights;        // packed by PackFloats
   ptrdiff_t block_bytes;
+  const float* bias;           // from channel0, padded to whole blocks
   int width, channel0, channels;
 };
 

@@ -178,7 +178,7 @@ struct Tile {
   template <int P>
   static __attribute__((noinline)) void FconvTile(const FconvRow& row, const Epilogue& epilogue, int x, int block) {
     F v[P][kRegs];
-    R2B_TILE(v[p][r] = V::Zero());
+    R2B_TILE(v[p][r] = V::Load(row.bias + block * kBlock + r * V::kWidth));
     const uint8_t* origin = row.input.origin + x * row.input.pixel;
     const ptrdiff_t pixel = row.input.pixel;
     const float* w = reinterpret_cast<const float*>(reinterpret_cast<const uint8_t*>(row.weights) + block * row.block_bytes);
