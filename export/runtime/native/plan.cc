@@ -91,7 +91,9 @@ bool Plan::Prepare(int threads, std::string* error) {
     if (step.sums >= 0 && step.kind != Step::kFinishSum) {
       Sums& s = sums_[step.sums];
       s.images = step.out.n;
-      s.rows = step.out.h;
+      // One running sum, pixel after pixel, where a thread sees all rows of its channels.
+      const bool in_order = threads == 1 || (step.splits > 1 && step.splits % threads == 0);
+      s.rows = in_order ? 1 : step.out.h;
       s.channels = step.out.c;
       s.values.assign(size_t(s.images) * s.rows * s.channels + kSlack, 0);
     }
@@ -115,7 +117,9 @@ size_t Plan::PrepareRuns(Step* step, int threads) {
   // Rows alone share the work unevenly where they are few; then channels are shared out as well.
   const int rows = step->out.n * step->out.h, blocks = (step->out.c + kBlock - 1) / kBlock;
   step->splits = 1;
-  if (step->groups == 1)
+  if (step->sums >= 0 && step->groups == 1 && blocks % threads == 0) {
+    step->splits = threads;  // sums over an image want all rows of a channel in one thread
+  } else if (step->groups == 1)
     for (int s = 1; s <= blocks; ++s) {
       const double uneven = double((rows * s + threads - 1) / threads) * threads / (double(rows) * s);
       step->splits = s;

@@ -16,8 +16,8 @@
 // The plan owns all of it: an interpreter allocates nothing for tensors inside a delegated partition.
 //
 // Threads. All threads run all steps, each its share of the output rows (or of the channels, where rows are few), with a
-// barrier between steps. Sums over an image are kept per row and added in row order, so results do not depend on the
-// number of threads.
+// barrier between steps. Sums over an image run pixel after pixel if the channels divide among the threads; else they are kept per
+// row and added in row order, which may change their last bit but does not depend on timing.
 #pragma once
 
 #include <memory>

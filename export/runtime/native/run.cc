@@ -111,7 +111,8 @@ int Plan::ResolveStages(const Step& step, int image, int y, Stage* stages) const
     stage.in = stage.out = reinterpret_cast<uint8_t*>(&stage);
     if (plan.kind == Stage::kSum) {
       const Sums& sums = sums_[step.sums];
-      stage.out = const_cast<uint8_t*>(reinterpret_cast<const uint8_t*>(sums.values.data() + (int64_t(image) * sums.rows + y) * sums.channels));
+      const int64_t row = int64_t(image) * sums.rows + (sums.rows > 1 ? y : 0);
+      stage.out = const_cast<uint8_t*>(reinterpret_cast<const uint8_t*>(sums.values.data() + row * sums.channels));
     } else if (plan.constant) {
       stage.in = reinterpret_cast<const uint8_t*>(plan.constant->data());
     } else if (plan.tensor >= 0) {
@@ -203,8 +204,9 @@ void Plan::RunRows(const Step& step, int thread, int threads) {
     const Epilogue epilogue{stages, ResolveStages(step, image, y, stages)};
     if (step.sums >= 0) {
       Sums& sums = sums_[step.sums];
-      float* row = sums.values.data() + (int64_t(image) * sums.rows + y) * sums.channels;
-      std::fill(row + c0, row + c1, 0.0f);
+      const bool per_row = sums.rows > 1;
+      float* row = sums.values.data() + (int64_t(image) * sums.rows + (per_row ? y : 0)) * sums.channels;
+      if (per_row || y == 0) std::fill(row + c0, row + c1, 0.0f);
     }
     if (step.kind == Step::kPool) {
       if (y == 0) computed = 0;
@@ -283,7 +285,7 @@ void Plan::RunStep(Step& step, int thread, int threads) {
       break;
     }
     case Step::kLogistic:
-      for (int64_t i = 0; i < count; ++i) z[i] = 1.0f / (1.0f + std::exp(-x[i]));
+      kernels_->logistic(x, count, z);
       break;
     case Step::kSoftmax: RunSoftmax(x, int(count / input.dims.back()), input.dims.back(), op->beta, z); break;
     case Step::kCopy: std::memmove(z, x, size_t(count) * ByteSize(input.type)); break;

@@ -11,8 +11,9 @@
 //
 // Every multiplication and addition of the epilogue is rounded on its own (no fused multiply-add), as TensorFlow
 // Lite's kernels do, because the sign of the result decides bits downstream. Float convolutions start from the bias and
-// add one fused product after the other, in the order of the filter's memory: so do XNNPACK and the interpreter's own
-// kernels, and so the results are the same to the last bit.
+// add one fused product after the other, in the order of the filter's memory; averages add pixel after pixel; dense layers
+// add in four lanes; the logistic function is a given approximation. So do the kernels in LCE's interpreter on x86, and
+// so whole networks agree with it to the last bit, where sums in another order would flip a few signs in every image.
 #pragma once
 
 #include <cstddef>
@@ -33,7 +34,7 @@ struct Stage {
     kStoreFloat,
     kStoreBits,  // sign bits, one word for 32 channels
     kStoreInt8,  // round half away from zero, saturate
-    kSum,        // out[c] += v, over all pixels of the row
+    kSum,        // out[c] += v, one pixel after the other
   };
   Kind kind;
   float lo = 0, hi = 0;
@@ -111,6 +112,7 @@ struct Kernels {
   void (*load)(const LoadRow&, const Epilogue&);
   // y[o] = sum_i x[i] * w[o][i] for o in [begin, end)
   void (*dense)(const float* x, const float* w, int inputs, int begin, int end, float* y);
+  void (*logistic)(const float* x, int64_t count, float* y);
 };
 
 // Null where not built for this target. Whether the CPU can run it is for dispatch.cc to find out.

@@ -121,7 +121,7 @@ size_t BconvScratch(int, const RunList&) { return 0; }
 }  // namespace
 
 const Kernels* NeonKernels() {
-  static const Kernels kernels = {"neon", 16, 65535, BconvScratch, Bconv, T::Fconv, T::Pool, T::Plain, T::Dense};
+  static const Kernels kernels = {"neon", 16, 65535, BconvScratch, Bconv, T::Fconv, T::Pool, T::Plain, T::Dense, T::Logistic};
   return &kernels;
 }
 }  // namespace r2b

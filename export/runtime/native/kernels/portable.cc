@@ -64,7 +64,7 @@ size_t BconvScratch(int, const RunList&) { return 0; }
 }  // namespace
 
 const Kernels* PortableKernels() {
-  static const Kernels kernels = {"portable", 32, 1 << 22, BconvScratch, Bconv, T::Fconv, T::Pool, T::Plain, T::Dense};
+  static const Kernels kernels = {"portable", 32, 1 << 22, BconvScratch, Bconv, T::Fconv, T::Pool, T::Plain, T::Dense, T::Logistic};
   return &kernels;
 }
 }  // namespace r2b

@@ -97,9 +97,11 @@ struct Tile {
         case Stage::kSum: {
           F sum[kRegs];
           float* out = reinterpret_cast<float*>(stage.out) + c;
-          R2B_TILE(sum[r] = p ? V::Add(sum[r], v[p][r]) : v[p][r]);
           R2B_UNROLL
-          for (int r = 0; r < kRegs; ++r) V::Store(out + r * V::kWidth, V::Add(sum[r], V::Load(out + r * V::kWidth)));
+          for (int r = 0; r < kRegs; ++r) sum[r] = V::Load(out + r * V::kWidth);
+          R2B_TILE(sum[r] = V::Add(sum[r], v[p][r]));
+          R2B_UNROLL
+          for (int r = 0; r < kRegs; ++r) V::Store(out + r * V::kWidth, sum[r]);
           break;
         }
       }
@@ -306,21 +308,69 @@ struct Tile {
   }
 
   // ---- dense ----
-  static void Dense(const float* x, const float* w, int inputs, int begin, int end, float* y) {
-    for (int o = begin; o < end; ++o) {
-      const float* row = w + ptrdiff_t(o) * inputs;
-      F sum[2] = {V::Zero(), V::Zero()};
-      int i = 0;
-      for (; i + 2 * V::kWidth <= inputs; i += 2 * V::kWidth) {
-        sum[0] = V::Fma(V::Load(x + i), V::Load(row + i), sum[0]);
-        sum[1] = V::Fma(V::Load(x + i + V::kWidth), V::Load(row + i + V::kWidth), sum[1]);
+  // Four lanes, products and sums rounded apart, lanes added in pairs: TensorFlow Lite's order. Several outputs at a time
+  // hide the latency of their additions.
+  typedef float Lanes __attribute__((vector_size(16)));
+  template <int kOutputs>
+  static R2B_INLINE void DenseOutputs(const float* x, const float* w, int inputs, float* y) {
+    Lanes sum[kOutputs] = {};
+    int i = 0;
+    for (; i + 4 <= inputs; i += 4) {
+      Lanes value;
+      __builtin_memcpy(&value, x + i, sizeof value);
+      for (int o = 0; o < kOutputs; ++o) {
+        Lanes weight;
+        __builtin_memcpy(&weight, w + ptrdiff_t(o) * inputs + i, sizeof weight);
+        sum[o] += value * weight;
       }
-      float lanes[V::kWidth];
-      V::Store(lanes, V::Add(sum[0], sum[1]));
-      float total = 0;
-      for (int lane = 0; lane < V::kWidth; ++lane) total += lanes[lane];
-      for (; i < inputs; ++i) total += x[i] * row[i];
+    }
+    for (int o = 0; o < kOutputs; ++o) {
+      float total = (sum[o][0] + sum[o][1]) + (sum[o][2] + sum[o][3]);
+      for (int j = i; j < inputs; ++j) total += x[j] * w[ptrdiff_t(o) * inputs + j];
       y[o] = total;
+    }
+  }
+  static void Dense(const float* x, const float* w, int inputs, int begin, int end, float* y) {
+    int o = begin;
+    for (; o + 8 <= end; o += 8) DenseOutputs<8>(x, w + ptrdiff_t(o) * inputs, inputs, y + o);
+    for (; o < end; ++o) DenseOutputs<1>(x, w + ptrdiff_t(o) * inputs, inputs, y + o);
+  }
+
+  // ---- logistic ----
+  // 1 / (1 + exp(-x)) through e = exp(-|x|) as e / (1 + e), or 1 minus that for x >= 0. With m = round(32 * z / ln 2), z = -|x|:
+  // exp(z) = 2^(m >> 5) * 2^((m & 31) / 32) * exp(t), where t = z - m * ln 2 / 32 is small enough for a parabola. Adding and
+  // subtracting 1.5 * 2^18, whose last bit is worth 1/32, rounds. (XNNPACK's method and constants on AVX-512.)
+  struct PowersOfTwo {
+    float table[32];
+    PowersOfTwo() { for (int k = 0; k < 32; ++k) table[k] = float(__builtin_exp2(k / 32.0)); }
+  };
+  static void Logistic(const float* x, int64_t count, float* y) {
+    static const PowersOfTwo powers;
+    const float round = 393216.0f;
+    for (int64_t i = 0; i < count; i += V::kWidth) {
+      const int lanes = count - i < V::kWidth ? int(count - i) : V::kWidth;
+      float z[V::kWidth] = {}, m[V::kWidth], fraction[V::kWidth], whole[V::kWidth], e[V::kWidth];
+      for (int l = 0; l < lanes; ++l) z[l] = x[i + l] < 0 ? x[i + l] : -x[i + l];
+      const F rounded = V::Fma(V::Load(z), V::Set1(0x1.715476p0f), V::Set1(round));
+      V::Store(m, rounded);
+      for (int l = 0; l < V::kWidth; ++l) {
+        int32_t bits, base;
+        __builtin_memcpy(&bits, &m[l], 4);
+        __builtin_memcpy(&base, &round, 4);
+        const int32_t steps = z[l] > -100 ? bits - base : -100 * 47;  // below, exp() is 0 in all that follows
+        fraction[l] = powers.table[steps & 31];
+        const uint32_t exponent = (steps >> 5) > -127 ? uint32_t(127 + (steps >> 5)) << 23 : 0;
+        __builtin_memcpy(&whole[l], &exponent, 4);
+      }
+      const F n = V::Add(rounded, V::Set1(-round));
+      F t = V::Fma(n, V::Set1(-0x1.62e43p-1f), V::Load(z));
+      t = V::Fma(n, V::Set1(0x1.05c61p-29f), t);
+      const F p = V::Fma(t, V::Set1(0.5f), V::Set1(0x1.0000f6p0f)), f = V::Load(fraction);
+      V::Store(e, V::Mul(V::Fma(V::Mul(t, f), p, f), V::Load(whole)));
+      for (int l = 0; l < lanes; ++l) {
+        const float s = e[l] / (e[l] + 1.0f);
+        y[i + l] = x[i + l] >= 0 ? 1.0f - s : s;
+      }
     }
   }
 };

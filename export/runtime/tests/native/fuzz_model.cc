@@ -149,7 +149,7 @@ struct MiniInterpreter {
           // Graphs are in order: nothing is read before it is written, nor written twice or over a constant.
           if (k && (produced[size_t(t)] || tensors[size_t(t)].allocation_type == tfl::kMmapRo)) return false;
           for (size_t e = 0; k && e < i; ++e)
-            for (int in : lists[2 * e].storage) if (in == t && &in != lists[2 * e].storage.data()) return false;
+            for (size_t j = 1; j < lists[2 * e].storage.size(); ++j) if (lists[2 * e].storage[j] == t) return false;
           if (k)
             for (size_t e = 1; e < lists[2 * i].storage.size(); ++e) if (lists[2 * i].storage[e] == t) return false;
           lists[2 * i + size_t(k)].Push(t);
