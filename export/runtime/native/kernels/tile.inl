@@ -318,12 +318,14 @@ struct Tile {
     for (; i + 4 <= inputs; i += 4) {
       Lanes value;
       __builtin_memcpy(&value, x + i, sizeof value);
+      R2B_UNROLL
       for (int o = 0; o < kOutputs; ++o) {
         Lanes weight;
         __builtin_memcpy(&weight, w + ptrdiff_t(o) * inputs + i, sizeof weight);
         sum[o] += value * weight;
       }
     }
+    R2B_UNROLL
     for (int o = 0; o < kOutputs; ++o) {
       float total = (sum[o][0] + sum[o][1]) + (sum[o][2] + sum[o][3]);
       for (int j = i; j < inputs; ++j) total += x[j] * w[ptrdiff_t(o) * inputs + j];
