@@ -31,6 +31,11 @@ def _library():
     return library
 
 
+def version():
+    """Version of the compiled delegate."""
+    return _library().r2b_runtime_version().decode()
+
+
 def available_kernels():
     """Names of the kernels that this CPU runs, best first."""
     return _library().r2b_runtime_kernels().decode().split(",")
