@@ -1,5 +1,7 @@
 """Setuptools' build backend; where the machine has no C++ compiler, it asks for one from PyPI (ziglang)."""
 
+import os
+
 from setuptools import build_meta as _setuptools
 from setuptools.build_meta import *  # noqa: F401,F403
 
@@ -7,7 +9,7 @@ import build_native
 
 
 def _compiler():
-    return [] if build_native.machine_compiler() else ["ziglang"]
+    return [] if build_native.machine_compiler() and not os.environ.get("R2B_RUNTIME_TARGET") else ["ziglang"]
 
 
 def get_requires_for_build_wheel(config_settings=None):

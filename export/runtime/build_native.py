@@ -79,9 +79,13 @@ def machine_compiler():
     return None
 
 
-def compiler(target):
-    """The command that compiles for `target`: the machine's compiler at home, else zig."""
-    if target == host() and machine_compiler():
+def compiler(target, distributable=False):
+    """The command that compiles for `target`: the machine's compiler at home, else zig.
+
+    With `distributable`, zig everywhere: the machine's compiler links against the machine's C library, which may be
+    newer than that of the next machine.
+    """
+    if not distributable and target == host() and machine_compiler():
         return machine_compiler()
     if importlib.util.find_spec("ziglang") is None:
         raise RuntimeError(f"compiling for {target} needs a C++ compiler: pip install ziglang")
@@ -111,10 +115,10 @@ def objects(command, sources, directory, flags=()):
         return list(pool.map(one, sources.items()))
 
 
-def build(target=None, output=None):
+def build(target=None, output=None, distributable=False):
     """Compiles and links the shared library; returns its path."""
     target = target or host()
-    spec, command = TARGETS[target], compiler(target)
+    spec, command = TARGETS[target], compiler(target, distributable)
     out = pathlib.Path(output or ROOT / "src" / "r2b_runtime") / spec.library
     out.parent.mkdir(parents=True, exist_ok=True)
     link = ["-shared", "-pthread"]

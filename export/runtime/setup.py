@@ -1,5 +1,6 @@
 """Adds to the metadata in pyproject.toml what setuptools cannot know: how to compile the delegate, and that the wheel
-depends on the platform but on no Python version. R2B_RUNTIME_TARGET names another platform (see build_native.py)."""
+depends on the platform but on no Python version. R2B_RUNTIME_TARGET names a platform of build_native.py and asks for a
+wheel that others can use (see build_wheels.py)."""
 
 import os
 import pathlib
@@ -23,7 +24,7 @@ class Build(build_py):
     def run(self):
         super().run()
         package = pathlib.Path("src" if self.editable_mode else self.build_lib) / "r2b_runtime"
-        build_native.build(TARGET, package)
+        build_native.build(TARGET, package, distributable=TARGET is not None)
 
 
 class Wheel(bdist_wheel):

@@ -4,7 +4,9 @@ import dataclasses
 import io
 import math
 import os
+import struct
 import zipfile
+import zlib
 
 from r2b_runtime.flatbuffer import Damaged, Table, flexbuffer_integers
 from r2b_runtime.preprocessing import Preprocessing
@@ -127,26 +129,28 @@ class ModelFile:
             raise Damaged(f"an operator names tensors {indices} of {len(self.tensors)}")
         return tuple(None if i < 0 else self.tensors[i] for i in indices)
 
-    def files(self):
-        """The files that the model carries, {name: bytes}."""
-        stream = io.BytesIO(self.data)
-        if not zipfile.is_zipfile(stream):
-            return {}
-        try:
-            with zipfile.ZipFile(stream) as archive:
-                return {name: archive.read(name) for name in archive.namelist()}
-        except (zipfile.BadZipFile, NotImplementedError, OSError, RuntimeError) as error:
-            raise ValueError(f"the files inside {self.name} are damaged: {error}; convert or copy it again") from None
-
     def labels(self):
         """Names of the classes, or None where the file does not say."""
-        text = self.files().get(LABELS_FILE)
-        return None if text is None else tuple(text.decode("utf-8", "replace").removesuffix("\n").split("\n"))
+        text = self._text(LABELS_FILE)
+        return None if text is None else tuple(text.removesuffix("\n").split("\n"))
 
     def preprocessing(self):
         """How an image becomes the input, or None where the file does not say."""
-        text = self.files().get(PREPROCESSING_FILE)
-        return None if text is None else Preprocessing.from_json(text.decode("utf-8", "replace"))
+        text = self._text(PREPROCESSING_FILE)
+        return None if text is None else Preprocessing.from_json(text)
+
+    def _text(self, name):
+        """A file from the archive that follows the model, or None."""
+        stream = io.BytesIO(self.data)
+        if not zipfile.is_zipfile(stream):
+            return None
+        try:
+            with zipfile.ZipFile(stream) as archive:
+                return archive.read(name).decode() if name in archive.namelist() else None
+        except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, OSError, RuntimeError, ValueError) as error:
+            raise ValueError(
+                f"{name} inside {self.name} is damaged: {error or type(error).__name__}; convert or copy it again"
+            ) from None
 
 
 def read(model):

@@ -46,7 +46,7 @@ class Preprocessing:
         try:
             fields = json.loads(text)
             version, rule = fields.pop("format", None), fields.pop("resize", None)
-        except (ValueError, AttributeError) as error:
+        except (AttributeError, RecursionError, TypeError, ValueError) as error:
             raise ValueError(f"the preprocessing in the model file is damaged ({error}); convert the model again") from None
         if version != FORMAT or rule != RESIZE_RULE:
             raise ValueError(
