@@ -53,6 +53,13 @@ def test_takes_tflite_runtime_where_litert_is_broken(installed):
     assert r2b_runtime.stock_interpreter() is packages["tflite_runtime"]
 
 
+def test_takes_an_installed_tensorflow_last(installed):
+    lite = module(experimental=module())
+    packages = {"tensorflow": types.SimpleNamespace(lite=lite), "tflite_runtime": ImportError("broken")}
+    installed(packages)
+    assert r2b_runtime.stock_interpreter().Interpreter is lite.Interpreter
+
+
 @pytest.mark.parametrize(
     ("packages", "message"),
     [

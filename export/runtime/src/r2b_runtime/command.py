@@ -93,7 +93,7 @@ def _info(parsed):
         "labels": None if labels is None else list(labels),
         "preprocessing": None if preprocessing is None else vars(preprocessing),
         "converter": model.description or None,
-        # Larq Compute Engine's converter writes no version; the operators' form is the same from 0.7 on.
+        # Larq Compute Engine's converter (0.16) writes no version.
         "lce_version": None,
     }
 

@@ -19,13 +19,11 @@ _MARK = "r2b-runtime: "  # the delegate's messages start with it
 def stock_interpreter():
     """The module that provides `Interpreter` and `load_delegate`.
 
-    TensorFlow if the program has imported it, else ai-edge-litert, else tflite-runtime. Raises `ImportError` if
-    there is none, or none that works.
+    TensorFlow if the program has imported it, else ai-edge-litert, else tflite-runtime, else an installed TensorFlow.
+    Raises `ImportError` if there is none, or none that works.
     """
-    if "tensorflow" in sys.modules:
-        lite = getattr(sys.modules["tensorflow"], "lite", None)
-        if hasattr(lite, "Interpreter") and hasattr(lite, "experimental"):
-            return _TensorFlow(lite)
+    if hasattr(sys.modules.get("tensorflow"), "lite"):
+        return _TensorFlow(sys.modules["tensorflow"].lite)
     broken = ""
     for package, distribution in _STOCK.items():
         if importlib.util.find_spec(package) is None:
@@ -36,6 +34,8 @@ def stock_interpreter():
             broken += f"; {distribution} is installed but cannot be used ({_one_line(error)})"
             if "numpy" in str(error).lower() or "_ARRAY_API" in str(error):
                 broken += ", try pip install 'numpy<2'"
+    if importlib.util.find_spec("tensorflow") is not None:
+        return _TensorFlow(importlib.import_module("tensorflow").lite)
     raise ImportError(
         "r2b-runtime needs a TensorFlow Lite interpreter: pip install ai-edge-litert (on 32-bit ARM: tflite-runtime)"
         + broken
