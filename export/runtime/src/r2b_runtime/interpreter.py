@@ -22,7 +22,7 @@ def stock_interpreter():
     TensorFlow if the program has imported it, else ai-edge-litert, else tflite-runtime, else an installed TensorFlow.
     Raises `ImportError` if there is none, or none that works.
     """
-    if hasattr(sys.modules.get("tensorflow"), "lite"):
+    if "tensorflow" in sys.modules and _has_interpreter(sys.modules["tensorflow"]):
         return _TensorFlow(sys.modules["tensorflow"].lite)
     broken = ""
     for package, distribution in _STOCK.items():
@@ -35,7 +35,9 @@ def stock_interpreter():
             if "numpy" in str(error).lower() or "_ARRAY_API" in str(error):
                 broken += ", try pip install 'numpy<2'"
     if importlib.util.find_spec("tensorflow") is not None:
-        return _TensorFlow(importlib.import_module("tensorflow").lite)
+        tensorflow = importlib.import_module("tensorflow")
+        if _has_interpreter(tensorflow):
+            return _TensorFlow(tensorflow.lite)
     raise ImportError(
         "r2b-runtime needs a TensorFlow Lite interpreter: pip install ai-edge-litert (on 32-bit ARM: tflite-runtime)"
         + broken
@@ -49,6 +51,12 @@ def interpreter_version():
         return f"tensorflow {sys.modules['tensorflow'].__version__}"
     distribution = _STOCK[stock.__name__.split(".")[0]]
     return f"{distribution} {importlib.metadata.version(distribution)}"
+
+
+def _has_interpreter(tensorflow):
+    """TensorFlow announced that it will drop its interpreter."""
+    lite = getattr(tensorflow, "lite", None)
+    return hasattr(lite, "Interpreter") and hasattr(lite, "experimental")
 
 
 class _TensorFlow:
