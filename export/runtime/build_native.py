@@ -125,6 +125,8 @@ def build(target=None, output=None, distributable=False):
     if target.startswith("linux"):
         link += [f"-Wl,--version-script={NATIVE / 'exports.map'}", "-Wl,-z,max-page-size=16384"]
         link += [] if "ziglang" in command else ["-static-libstdc++", "-static-libgcc"]
+    if target.startswith("macos"):
+        link.append(f"-Wl,-install_name,@rpath/{spec.library}")  # else the path of the build folder
     if "ziglang" in command or not target.startswith("macos"):
         link.append("-s")
     with tempfile.TemporaryDirectory() as directory:

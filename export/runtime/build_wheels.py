@@ -11,6 +11,7 @@ import os
 import pathlib
 import re
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
@@ -23,10 +24,11 @@ NEWEST_GLIBC = (2, 17)
 # The libraries that a delegate may need at run time: what every installation of the system has.
 SYSTEM_LIBRARIES = {
     ".so": r"lib(c|m|dl|pthread|rt)\.so\.6|lib(dl|pthread|rt)\.so\.[0-2]|ld-linux[-\w]*\.so\.\d|libr2b_runtime\.so",
-    ".dylib": r"libSystem\.B\.dylib|libr2b_runtime\.dylib",
+    ".dylib": r"libSystem\.B\.dylib",
     ".dll": r"(?i:kernel32|ntdll|api-ms-win-crt-[-\w]+|r2b_runtime)\.dll",
 }
-_NEEDED = {".so": rb"[\w+-]+\.so(?:\.\d+)+", ".dylib": rb"[\w.+-]+\.dylib", ".dll": rb"(?i)[\w.+-]+\.dll"}
+_NAMED = {".so": rb"[\w+-]+\.so(?:\.\d+)+", ".dll": rb"(?i)[\w.+-]+\.dll"}
+_MACHO_LOADS = {0xC, 0x18 | 1 << 31, 0x1F | 1 << 31}  # LC_LOAD_DYLIB, LC_LOAD_WEAK_DYLIB, LC_REEXPORT_DYLIB
 
 # Zig links these into the library.
 _LICENSES = {
@@ -96,10 +98,25 @@ def library_faults(data, suffix):
     for version in sorted({tuple(map(int, text.split(b"."))) for text in re.findall(rb"GLIBC_(\d+(?:\.\d+)+)", data)}):
         if version > NEWEST_GLIBC:
             found.append(f"it needs GLIBC_{'.'.join(map(str, version))}; {'.'.join(map(str, NEWEST_GLIBC))} is the newest allowed")
-    for name in sorted(set(re.findall(_NEEDED[suffix], data))):
-        if not re.fullmatch(SYSTEM_LIBRARIES[suffix], name.decode()):
-            found.append(f"it names the library {name.decode()}, which not every system has")
+    names = _macho_libraries(data) if suffix == ".dylib" else [name.decode() for name in re.findall(_NAMED[suffix], data)]
+    for name in sorted(set(names)):
+        if not re.fullmatch(SYSTEM_LIBRARIES[suffix], name):
+            found.append(f"it names the library {name}, which not every system has")
     return found
+
+
+def _macho_libraries(data):
+    """File names of the libraries that a 64-bit Mach-O library loads. (Its text mentions others.)"""
+    if data[:4] != b"\xcf\xfa\xed\xfe":
+        raise ValueError(f"a 64-bit Mach-O library starts with cffaedfe; received {data[:4].hex()}")
+    names, at = [], 32
+    for _ in range(struct.unpack_from("<I", data, 16)[0]):
+        command, size = struct.unpack_from("<2I", data, at)
+        if command in _MACHO_LOADS:
+            start = at + struct.unpack_from("<I", data, at + 8)[0]
+            names.append(data[start : at + size].split(b"\0")[0].decode().split("/")[-1])
+        at += size
+    return names
 
 
 def main():

@@ -1,5 +1,6 @@
 """The rules for wheels, each broken once; `make wheels` builds wheels and applies the rules to them."""
 
+import struct
 import zipfile
 
 import pytest
@@ -20,6 +21,14 @@ def wheel(folder, platform="manylinux2014_x86_64", library=GOOD, licenses=LICENS
         for name, data in files.items():
             archive.writestr(name, data)
     return path
+
+
+def macho(*libraries):
+    """The start of a Mach-O library that loads these."""
+    commands = b"".join(
+        struct.pack("<6I", 0xC, 24 + len(name) + 1, 24, 0, 0, 0) + name + b"\0" for name in map(str.encode, libraries)
+    )
+    return b"\xcf\xfa\xed\xfe" + struct.pack("<7I", 0, 0, 6, len(libraries), len(commands), 0, 0) + commands
 
 
 def test_a_good_wheel_has_no_faults(tmp_path):
@@ -50,8 +59,8 @@ def test_faults(tmp_path, changes, fault):
     [
         (".dll", b"KERNEL32.dll\0api-ms-win-crt-heap-l1-1-0.dll\0r2b_runtime.dll\0", None),
         (".dll", b"libc++.dll\0", "it names the library libc++.dll"),
-        (".dylib", b"/usr/lib/libSystem.B.dylib\0@rpath/libr2b_runtime.dylib\0", None),
-        (".dylib", b"/usr/lib/libc++.1.dylib\0", "it names the library libc++.1.dylib"),
+        (".dylib", macho("/usr/lib/libSystem.B.dylib") + b"/usr/lib/libstdc++.6.dylib\0", None),
+        (".dylib", macho("/usr/lib/libSystem.B.dylib", "/usr/lib/libc++.1.dylib"), "it names the library libc++.1.dylib"),
     ],
 )
 def test_libraries_of_other_systems(suffix, library, fault):
