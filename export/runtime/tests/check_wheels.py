@@ -1,7 +1,7 @@
 """Installs a built wheel in fresh environments, one for each tested interpreter, and runs the README's lines there.
 
     make wheels && python tests/check_wheels.py            # this machine's wheel; downloads the interpreters (slow)
-    python tests/check_wheels.py --arm64 FOLDER            # the arm64 wheel, under qemu-aarch64-static
+    python tests/check_wheels.py --arm64 FOLDER            # and the arm64 wheel, under qemu-aarch64-static
 
 FOLDER is an unpacked Debian 12 for arm64 with Python 3.11; where it does not exist, it is made:
 apt-get install qemu-user-static debootstrap.
@@ -31,6 +31,10 @@ ENVIRONMENTS = {
 }
 # The arm64 wheel of ai-edge-litert 2.3.0 crashes under qemu 7.2 on any model, with a delegate or without.
 ARM64_ENVIRONMENTS = {name: ENVIRONMENTS[name] for name in ("ai-edge-litert 1.4.0", "tflite-runtime 2.14.0")}
+
+ARM64_TAGS = ["manylinux2014_aarch64", *(f"manylinux_2_{minor}_aarch64" for minor in (17, 26, 27, 28, 31, 34, 35))]
+# The kernels that a wheel must offer where the CPU has the instructions, by /proc/cpuinfo's names.
+X86_KERNELS = {"avx512": {"avx512bw", "avx512dq", "avx512f", "avx512vl", "avx512_vpopcntdq"}, "avx2": {"avx2", "fma"}}
 
 # Runs in every environment, in a folder with model.tflite and photo.jpg. Prints what is compared as JSON, last.
 CHECK = '''
@@ -113,6 +117,16 @@ def run(command, **options):
     return done.stdout
 
 
+def expected_kernels():
+    """What this machine's wheel must offer here; None where the system does not list the CPU's instructions."""
+    try:
+        text = pathlib.Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return None
+    flags = set(" ".join(re.findall(r"^flags\s*: (.*)$", text, re.MULTILINE)).split())
+    return [name for name, needed in X86_KERNELS.items() if needed <= flags] + ["portable"] if flags else None
+
+
 def python_in(environment):
     return environment / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
 
@@ -154,7 +168,7 @@ def check_arm64(folder, root):
     built = wheel("linux-aarch64")
     for name, packages in ARM64_ENVIRONMENTS.items():
         site = folder / f"arm64-{name.replace(' ', '-')}" / "site-packages"
-        platforms = [f"--platform={tag}" for tag in ("manylinux2014_aarch64", "manylinux_2_27_aarch64", "manylinux_2_28_aarch64", "manylinux_2_34_aarch64")]
+        platforms = [f"--platform={tag}" for tag in ARM64_TAGS]
         run([sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target", site, *platforms,
              "--python-version=3.11", "--only-binary=:all:", f"{built}[images]", *packages])
         (folder / "check.py").write_text(program(name), encoding="utf-8")
@@ -172,16 +186,18 @@ def main():
     expected = None
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
-        checks = check_here(folder)
+        checks = [(check_here(folder), expected_kernels())]
         if arguments.arm64 is not None:
-            run([sys.executable, "-c", f"TESTS = {str(ROOT / 'tests')!r}\n{WRITE_MODEL}"], cwd=folder)
-            checks = check_arm64(folder, arguments.arm64.resolve())
-        for interpreter, result in checks:
-            expected = expected or result["probabilities"]
-            worst = max(abs(a - b) for a, b in zip(expected, result["probabilities"]))
-            print(f"{interpreter}: kernels {', '.join(result['kernels'])}; probabilities differ by at most {worst:.1g}", flush=True)
-            if worst > 1e-6:
-                raise RuntimeError("the interpreters disagree")
+            checks.append((check_arm64(folder, arguments.arm64.resolve()), ["neon", "portable"]))
+        for results, kernels in checks:
+            for interpreter, result in results:
+                expected = expected or result["probabilities"]
+                worst = max(abs(a - b) for a, b in zip(expected, result["probabilities"]))
+                print(f"{interpreter}: kernels {', '.join(result['kernels'])}; probabilities differ by at most {worst:.1g}", flush=True)
+                if kernels is not None and result["kernels"] != kernels:
+                    raise RuntimeError(f"this CPU has the instructions for {', '.join(kernels)}: the wheel does not find them")
+                if worst > 1e-6:
+                    raise RuntimeError("the interpreters disagree")
 
 
 if __name__ == "__main__":
