@@ -1,8 +1,8 @@
 """Builds a wheel for every platform on one machine, with the ziglang package, and checks each.
 
-    python build_wheels.py                       # all, into dist/; needs pip install ziglang setuptools wheel
-    python build_wheels.py linux-aarch64         # some
-    python build_wheels.py --check dist/*.whl    # only check
+python build_wheels.py                       # all, into dist/; needs pip install ziglang setuptools wheel
+python build_wheels.py linux-aarch64         # some
+python build_wheels.py --check dist/*.whl    # only check
 """
 
 import argparse
@@ -50,15 +50,30 @@ def build(target, output):
     with tempfile.TemporaryDirectory() as directory:
         root, made = pathlib.Path(directory, "source"), pathlib.Path(directory, "wheel")
         shutil.copytree(
-            build_native.ROOT, root,
-            ignore=shutil.ignore_patterns("*.so", "*.dylib", "*.dll", "build", "dist", "tests", "*.egg-info", ".*", "__pycache__"),
+            build_native.ROOT,
+            root,
+            ignore=shutil.ignore_patterns(
+                "*.so", "*.dylib", "*.dll", "build", "dist", "tests", "*.egg-info", ".*", "__pycache__"
+            ),
         )
         for name, source in licenses.items():
             shutil.copyfile(zig / source, root / name)
         subprocess.run(
-            [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check", "--no-deps",
-             "--no-build-isolation", "--wheel-dir", str(made), str(root)],
-            check=True, env={**os.environ, "R2B_RUNTIME_TARGET": target},
+            [
+                sys.executable,
+                "-m",
+                "pip",
+                "wheel",
+                "--quiet",
+                "--disable-pip-version-check",
+                "--no-deps",
+                "--no-build-isolation",
+                "--wheel-dir",
+                str(made),
+                str(root),
+            ],
+            check=True,
+            env={**os.environ, "R2B_RUNTIME_TARGET": target},
         )
         (wheel,) = made.glob("*.whl")
         output.mkdir(parents=True, exist_ok=True)
@@ -97,8 +112,12 @@ def library_faults(data, suffix):
             found.append(f"it lacks the entry point {entry.decode()}")
     for version in sorted({tuple(map(int, text.split(b"."))) for text in re.findall(rb"GLIBC_(\d+(?:\.\d+)+)", data)}):
         if version > NEWEST_GLIBC:
-            found.append(f"it needs GLIBC_{'.'.join(map(str, version))}; {'.'.join(map(str, NEWEST_GLIBC))} is the newest allowed")
-    names = _macho_libraries(data) if suffix == ".dylib" else [name.decode() for name in re.findall(_NAMED[suffix], data)]
+            found.append(
+                f"it needs GLIBC_{'.'.join(map(str, version))}; {'.'.join(map(str, NEWEST_GLIBC))} is the newest allowed"
+            )
+    names = (
+        _macho_libraries(data) if suffix == ".dylib" else [name.decode() for name in re.findall(_NAMED[suffix], data)]
+    )
     for name in sorted(set(names)):
         if not re.fullmatch(SYSTEM_LIBRARIES[suffix], name):
             found.append(f"it names the library {name}, which not every system has")
@@ -121,19 +140,28 @@ def _macho_libraries(data):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"of {', '.join(build_native.TARGETS)} (default: all)")
+    parser.add_argument(
+        "targets", nargs="*", metavar="TARGET", help=f"of {', '.join(build_native.TARGETS)} (default: all)"
+    )
     parser.add_argument("--output", type=pathlib.Path, default=build_native.ROOT / "dist")
-    parser.add_argument("--check", nargs="+", type=pathlib.Path, default=None, metavar="WHEEL", help="build none, check these")
+    parser.add_argument(
+        "--check", nargs="+", type=pathlib.Path, default=None, metavar="WHEEL", help="build none, check these"
+    )
     arguments = parser.parse_args()
     for target in arguments.targets:
         if target not in build_native.TARGETS:
             parser.error(f"there is no target {target!r}; there are {', '.join(build_native.TARGETS)}")
-    wheels = arguments.check or (build(target, arguments.output) for target in arguments.targets or build_native.TARGETS)
+    wheels = arguments.check or (
+        build(target, arguments.output) for target in arguments.targets or build_native.TARGETS
+    )
     failed = False
     for wheel in wheels:
         wrong = faults(wheel)
         failed |= bool(wrong)
-        print(f"{wheel.name}: {wheel.stat().st_size:,} bytes, {'; '.join(wrong) if wrong else 'every rule kept'}", flush=True)
+        print(
+            f"{wheel.name}: {wheel.stat().st_size:,} bytes, {'; '.join(wrong) if wrong else 'every rule kept'}",
+            flush=True,
+        )
     return failed
 
 

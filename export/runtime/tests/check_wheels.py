@@ -37,7 +37,7 @@ ARM64_TAGS = ["manylinux2014_aarch64", *(f"manylinux_2_{minor}_aarch64" for mino
 X86_KERNELS = {"avx512": {"avx512bw", "avx512dq", "avx512f", "avx512vl", "avx512_vpopcntdq"}, "avx2": {"avx2", "fma"}}
 
 # Runs in every environment, in a folder with model.tflite and photo.jpg. Prints what is compared as JSON, last.
-CHECK = '''
+CHECK = """
 import importlib.util, json, sys
 if EXPECTED.startswith("tensorflow"):
     import tensorflow
@@ -77,8 +77,8 @@ refused(ValueError, "kernels 'mmx'", lambda: r2b_runtime.load_delegate(kernels="
 refused(ValueError, "damaged or was not copied whole", lambda: r2b_runtime.Interpreter(data[: len(data) // 2]))
 refused(ValueError, "carries no labels", lambda: r2b_runtime.Classifier(data[: data.index(b"PK\\3\\4")]))
 print(json.dumps({"kernels": r2b_runtime.available_kernels(), "probabilities": rows[0].tolist()}))
-'''
-WRITE_MODEL = '''
+"""
+WRITE_MODEL = """
 import sys
 sys.path.insert(0, TESTS)
 import small_classifier
@@ -86,12 +86,14 @@ import numpy as np
 from PIL import Image
 open("model.tflite", "wb").write(small_classifier.with_files(small_classifier.model()))
 Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 30, 3), dtype=np.uint8)).resize((400, 300)).save("photo.jpg")
-'''
+"""
 
 
 def readme():
     """The README's first two blocks: the packages of its pip line, and its Python lines."""
-    shell, python = re.findall(r"```(?:sh|python)\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)[:2]
+    shell, python = re.findall(
+        r"```(?:sh|python)\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL
+    )[:2]
     if not shell.startswith('pip install "r2b-runtime[images]" ai-edge-litert'):
         raise RuntimeError(f"the README's first block is not the expected pip line: {shell!r}")
     return python
@@ -162,27 +164,61 @@ def check_arm64(folder, root):
     if not (root / "usr/bin/python3.11").exists():
         if shutil.which("debootstrap") is None:
             raise RuntimeError("making an arm64 system needs debootstrap: apt-get install debootstrap")
-        run(["debootstrap", "--foreign", "--arch=arm64", "--variant=minbase", "--include=python3,libstdc++6", "bookworm", root])
+        run(
+            [
+                "debootstrap",
+                "--foreign",
+                "--arch=arm64",
+                "--variant=minbase",
+                "--include=python3,libstdc++6",
+                "bookworm",
+                root,
+            ]
+        )
         for package in (root / "var/cache/apt/archives").glob("*.deb"):
             run(["dpkg-deb", "-x", package, root])
     built = wheel("linux-aarch64")
     for name, packages in ARM64_ENVIRONMENTS.items():
         site = folder / f"arm64-{name.replace(' ', '-')}" / "site-packages"
         platforms = [f"--platform={tag}" for tag in ARM64_TAGS]
-        run([sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target", site, *platforms,
-             "--python-version=3.11", "--only-binary=:all:", f"{built}[images]", *packages])
+        run(
+            [
+                sys.executable,
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+                "--target",
+                site,
+                *platforms,
+                "--python-version=3.11",
+                "--only-binary=:all:",
+                f"{built}[images]",
+                *packages,
+            ]
+        )
         (folder / "check.py").write_text(program(name), encoding="utf-8")
         command = [qemu, "-L", root, "-cpu", "cortex-a76", root / "usr/bin/python3.11", "check.py"]
-        environment = {**os.environ, "PYTHONPATH": str(site), "PYTHONHOME": str(root / "usr"), "OPENBLAS_CORETYPE": "ARMV8"}
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(site),
+            "PYTHONHOME": str(root / "usr"),
+            "OPENBLAS_CORETYPE": "ARMV8",
+        }
         yield f"{name}, arm64", json.loads(run(command, cwd=folder, env=environment).splitlines()[-1])
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--arm64", type=pathlib.Path, metavar="FOLDER", help="an unpacked Debian 12 for arm64, made where it is missing")
+    parser.add_argument(
+        "--arm64", type=pathlib.Path, metavar="FOLDER", help="an unpacked Debian 12 for arm64, made where it is missing"
+    )
     arguments = parser.parse_args()
     if sys.version_info[:2] not in ((3, 10), (3, 11)) and "R2B_CHECK_PYTHON" not in os.environ:
-        parser.error("tensorflow 2.19.1 and tflite-runtime 2.14.0 share Python 3.10 and 3.11: run this with one of them")
+        parser.error(
+            "tensorflow 2.19.1 and tflite-runtime 2.14.0 share Python 3.10 and 3.11: run this with one of them"
+        )
     expected = None
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
@@ -193,9 +229,14 @@ def main():
             for interpreter, result in results:
                 expected = expected or result["probabilities"]
                 worst = max(abs(a - b) for a, b in zip(expected, result["probabilities"]))
-                print(f"{interpreter}: kernels {', '.join(result['kernels'])}; probabilities differ by at most {worst:.1g}", flush=True)
+                print(
+                    f"{interpreter}: kernels {', '.join(result['kernels'])}; probabilities differ by at most {worst:.1g}",
+                    flush=True,
+                )
                 if kernels is not None and result["kernels"] != kernels:
-                    raise RuntimeError(f"this CPU has the instructions for {', '.join(kernels)}: the wheel does not find them")
+                    raise RuntimeError(
+                        f"this CPU has the instructions for {', '.join(kernels)}: the wheel does not find them"
+                    )
                 if worst > 1e-6:
                     raise RuntimeError("the interpreters disagree")
 

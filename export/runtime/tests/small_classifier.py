@@ -4,15 +4,21 @@ import io
 import json
 import zipfile
 
+import lce_model
 import numpy as np
 
-import lce_model
 from r2b_runtime import preprocessing
 
 LABELS = ("zero", "one", "two")
 PREPROCESSING = {
-    "format": preprocessing.FORMAT, "resize": preprocessing.RESIZE_RULE, "height": 8, "width": 8, "channels": 1,
-    "crop_fraction": 0.875, "mean": [100.0], "std": [50.0],
+    "format": preprocessing.FORMAT,
+    "resize": preprocessing.RESIZE_RULE,
+    "height": 8,
+    "width": 8,
+    "channels": 1,
+    "crop_fraction": 0.875,
+    "mean": [100.0],
+    "std": [50.0],
 }
 
 
@@ -24,7 +30,10 @@ def model(classes=3):
     bits, features, means, logits, output = (
         made.tensor(shape, dtype)
         for shape, dtype in (
-            ([1, 8, 8, 1], "int32"), ([1, 8, 8, 32], "float32"), ([1, 32], "float32"), ([1, classes], "float32"),
+            ([1, 8, 8, 1], "int32"),
+            ([1, 8, 8, 32], "float32"),
+            ([1, 32], "float32"),
+            ([1, classes], "float32"),
             ([1, classes], "float32"),
         )
     )

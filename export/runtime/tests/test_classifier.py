@@ -7,9 +7,10 @@ import pytest
 
 pytest.importorskip("tensorflow", reason="the models of these tests are written with TensorFlow's schema")
 
-import small_classifier  # noqa: E402
-from conftest import run  # noqa: E402
-from r2b_runtime import Classifier, model_file  # noqa: E402
+import small_classifier
+from conftest import run
+
+from r2b_runtime import Classifier, model_file
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (30, 20, 3), dtype=np.uint8)
 
@@ -32,7 +33,7 @@ def test_top(model):
     classifier = Classifier(model, num_threads=2)
     assert len(classifier.predict(IMAGE, top=2)) == 2
     assert len(classifier.predict(IMAGE, top=9)) == 3
-    with pytest.raises(ValueError, match="top must be a whole number from 1; received 0"):
+    with pytest.raises(ValueError, match=r"top must be a whole number from 1; received 0"):
         classifier.predict(IMAGE, top=0)
 
 
@@ -59,7 +60,7 @@ def test_image_files(model, tmp_path):
 def test_image_files_that_cannot_be_read(model, tmp_path):
     pytest.importorskip("PIL.Image")
     classifier = Classifier(model)
-    with pytest.raises(FileNotFoundError, match="there is no image '.*nowhere.png'"):
+    with pytest.raises(FileNotFoundError, match=r"there is no image '.*nowhere.png'"):
         classifier.predict(tmp_path / "nowhere.png")
     (tmp_path / "text.png").write_text("no image")
     with pytest.raises(ValueError, match=r"'.*text.png' cannot be read as an image"):
@@ -89,11 +90,11 @@ def test_refuses_a_file_that_does_not_say(files, message):
 
 
 def test_refuses_a_file_without_an_archive():
-    with pytest.raises(ValueError, match="carries no labels and no preprocessing"):
+    with pytest.raises(ValueError, match=r"carries no labels and no preprocessing"):
         Classifier(small_classifier.model())
 
 
 def test_refuses_a_damaged_archive(model):
     at = model.index(b"zero\none")
-    with pytest.raises(ValueError, match="labels.txt inside the model is damaged: Bad CRC-32"):
+    with pytest.raises(ValueError, match=r"labels.txt inside the model is damaged: Bad CRC-32"):
         Classifier(model[:at] + b"X" + model[at + 1 :])

@@ -10,9 +10,10 @@ import pytest
 
 pytest.importorskip("tensorflow", reason="the models of these tests are written with TensorFlow's schema")
 
-import small_classifier  # noqa: E402
-from r2b_runtime import benchmark  # noqa: E402
-from r2b_runtime.command import main  # noqa: E402
+import small_classifier
+
+from r2b_runtime import benchmark
+from r2b_runtime.command import main
 
 
 @pytest.fixture
@@ -66,7 +67,9 @@ def test_bench(capsys, model):
         assert 0 < timing["minimum_ms"] <= timing["median_ms"] < timing["load_and_first_inference_ms"]
         steps = timing["profile"]["steps"]
         assert any(step["name"].startswith("bconv") and step["binary"] for step in steps)
-        assert sum(step["ms"] for step in steps) + timing["profile"]["rest_ms"] == pytest.approx(timing["profile"]["total_ms"])
+        assert sum(step["ms"] for step in steps) + timing["profile"]["rest_ms"] == pytest.approx(
+            timing["profile"]["total_ms"]
+        )
         assert timing["profile"]["rest_ms"] >= 0
     assert result["peak_memory_bytes"] > 1 << 20
     assert result["cpu"]
@@ -123,7 +126,11 @@ def test_wrong_arguments(capsys, arguments, message):
 
 
 def test_as_a_module(model):
-    done = subprocess.run([sys.executable, "-m", "r2b_runtime", "info", model], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "r2b_runtime", "info", model], capture_output=True, text=True, check=True
+    )
     assert "LceBconv2d" in done.stdout
-    done = subprocess.run([sys.executable, "-m", "r2b_runtime", "--version"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "r2b_runtime", "--version"], capture_output=True, text=True, check=True
+    )
     assert done.stdout.startswith("r2b-runtime ")

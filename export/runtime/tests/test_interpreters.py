@@ -83,7 +83,9 @@ def test_says_what_to_install(installed, packages, message):
 
 def test_installation_without_a_delegate(monkeypatch, tmp_path):
     monkeypatch.setattr(library, "__file__", str(tmp_path / "library.py"))
-    with pytest.raises(RuntimeError, match=r"without its compiled delegate \(.*r2b_runtime.* for .* on .*\).*pip install --no-binary"):
+    with pytest.raises(
+        RuntimeError, match=r"without its compiled delegate \(.*r2b_runtime.* for .* on .*\).*pip install --no-binary"
+    ):
         r2b_runtime.load_delegate()
 
 
@@ -91,13 +93,15 @@ def test_delegate_of_another_platform(monkeypatch, tmp_path):
     library_path = tmp_path / r2b_runtime.library_path().name
     library_path.write_bytes(b"\x7fELF of another machine")
     monkeypatch.setattr(interpreter, "library_path", lambda: library_path)
-    with pytest.raises(RuntimeError, match="does not load here .* made for another platform: pip install --force-reinstall"):
+    with pytest.raises(
+        RuntimeError, match=r"does not load here .* made for another platform: pip install --force-reinstall"
+    ):
         r2b_runtime.load_delegate()
 
 
 def test_environment_is_named(monkeypatch):
     monkeypatch.setenv("R2B_RUNTIME_KERNELS", "mmx")
-    with pytest.raises(ValueError, match="kernels 'mmx'.*portable.*environment's R2B_RUNTIME_KERNELS: unset it"):
+    with pytest.raises(ValueError, match=r"kernels 'mmx'.*portable.*environment's R2B_RUNTIME_KERNELS: unset it"):
         r2b_runtime.load_delegate()
     with pytest.raises(ValueError, match=r"kernels 'sse'.*portable$"):
         r2b_runtime.load_delegate(kernels="sse")
@@ -111,16 +115,16 @@ def test_number_of_threads(threads):
 
 def test_damaged_models(tmp_path):
     model = _some_model()
-    with pytest.raises(ValueError, match="the model is not a .tflite file: it has b'' at byte 4"):
+    with pytest.raises(ValueError, match=r"the model is not a .tflite file: it has b'' at byte 4"):
         r2b_runtime.Interpreter(b"")
-    with pytest.raises(ValueError, match="the model is damaged or was not copied whole: .*; convert or copy it again"):
+    with pytest.raises(ValueError, match=r"the model is damaged or was not copied whole: .*; convert or copy it again"):
         r2b_runtime.Interpreter(model[: len(model) // 2])
     path = tmp_path / "model.tflite"
     path.write_bytes(model[: len(model) // 2])
-    with pytest.raises(ValueError, match="'.*model.tflite' is damaged or was not copied whole"):
+    with pytest.raises(ValueError, match=r"'.*model.tflite' is damaged or was not copied whole"):
         r2b_runtime.Interpreter(path)
     path.write_bytes(b"")
-    with pytest.raises(ValueError, match="'.*model.tflite' is empty; copy or convert it again"):
+    with pytest.raises(ValueError, match=r"'.*model.tflite' is empty; copy or convert it again"):
         r2b_runtime.Interpreter(path)
 
 
@@ -131,7 +135,9 @@ def test_interpreter_too_old_for_an_operator():
     model.builtin("RELU", [x], [out])
     model._model.operatorCodes[0].version = 99
     model.output(out)
-    with pytest.raises(RuntimeError, match=r"is too old for this model \(.*'RELU' version '99'.*pip install --upgrade "):
+    with pytest.raises(
+        RuntimeError, match=r"is too old for this model \(.*'RELU' version '99'.*pip install --upgrade "
+    ):
         r2b_runtime.Interpreter(model.bytes()).allocate_tensors()
 
 
@@ -141,7 +147,9 @@ def test_operator_that_nobody_knows():
     x, out = model.input((1, 4)), model.tensor((1, 4))
     model.custom("Frobnicate", [x], [out])
     model.output(out)
-    with pytest.raises(RuntimeError, match=r"neither r2b-runtime nor .* knows \(.*Frobnicate.*convert it again without"):
+    with pytest.raises(
+        RuntimeError, match=r"neither r2b-runtime nor .* knows \(.*Frobnicate.*convert it again without"
+    ):
         r2b_runtime.Interpreter(model.bytes()).allocate_tensors()
 
 
@@ -161,7 +169,7 @@ def test_stock_methods_are_there():
     made.invoke()
     assert made.get_tensor(made.get_output_details()[0]["index"]).shape == (1, 3)
     assert made.delegate is not None
-    with pytest.raises(AttributeError, match="frobnicate"):
+    with pytest.raises(AttributeError, match=r"frobnicate"):
         made.frobnicate()
 
 

@@ -5,18 +5,22 @@ import pytest
 
 pytest.importorskip("tensorflow", reason="the models of these tests are written with TensorFlow's schema")
 
-from flatbuffers import flexbuffers  # noqa: E402
+import lce_model
+import small_classifier
+from flatbuffers import flexbuffers
 
-import lce_model  # noqa: E402
-import small_classifier  # noqa: E402
-from r2b_runtime import model_file  # noqa: E402
-from r2b_runtime.flatbuffer import flexbuffer_integers  # noqa: E402
+from r2b_runtime import model_file
+from r2b_runtime.flatbuffer import flexbuffer_integers
 
 
 def test_reads_operators_and_tensors():
     model = model_file.read(small_classifier.model())
     assert [operator.name for operator in model.operators] == [
-        "LceQuantize", "LceBconv2d", "MEAN", "FULLY_CONNECTED", "SOFTMAX"
+        "LceQuantize",
+        "LceBconv2d",
+        "MEAN",
+        "FULLY_CONNECTED",
+        "SOFTMAX",
     ]
     assert [operator.binary for operator in model.operators] == [True, True, False, False, False]
     assert [(tensor.shape, tensor.dtype) for tensor in model.inputs] == [((1, 8, 8, 1), "float32")]
@@ -35,7 +39,9 @@ def test_names_of_the_operators_are_the_formats():
     assert [types[number] for number in range(len(model_file._TYPES))] == model_file._TYPES
 
 
-@pytest.mark.parametrize("values", [{}, {"a": 1}, {"b": -3, "a": 70_000}, {"x": True, "y": 1 << 40}, {"z": 0, "s": "text"}])
+@pytest.mark.parametrize(
+    "values", [{}, {"a": 1}, {"b": -3, "a": 70_000}, {"x": True, "y": 1 << 40}, {"z": 0, "s": "text"}]
+)
 def test_flexbuffers(values):
     expected = {key: value for key, value in values.items() if not isinstance(value, str)}
     assert flexbuffer_integers(bytes(flexbuffers.Dumps(values))) == expected
@@ -68,7 +74,7 @@ def test_random_bytes_never_escape_as_another_error():
 
 
 def test_refuses_what_is_no_model(tmp_path):
-    with pytest.raises(FileNotFoundError, match="there is no model file '.*nowhere.tflite'"):
+    with pytest.raises(FileNotFoundError, match=r"there is no model file '.*nowhere.tflite'"):
         model_file.read(tmp_path / "nowhere.tflite")
     (tmp_path / "text.tflite").write_text("this is text")
     with pytest.raises(ValueError, match=r"'.*text.tflite' is not a .tflite file: it has b' is ' at byte 4"):

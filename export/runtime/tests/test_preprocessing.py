@@ -19,15 +19,23 @@ IMAGENET = Preprocessing(
 GREY = Preprocessing(8, 8, 1, 1.0, (77.82,), (95.88,))
 WIDE = Preprocessing(33, 50, 3, 0.7, (1.0, 2.0, 3.0), (4.0, 5.0, 6.0))
 VALID = {
-    "format": 1, "resize": preprocessing.RESIZE_RULE, "height": 8, "width": 8, "channels": 1, "crop_fraction": 1.0,
-    "mean": [1.0], "std": [2.0],
+    "format": 1,
+    "resize": preprocessing.RESIZE_RULE,
+    "height": 8,
+    "width": 8,
+    "channels": 1,
+    "crop_fraction": 1.0,
+    "mean": [1.0],
+    "std": [2.0],
 }
 
 
 @settings(max_examples=100, deadline=None)
 @given(
-    size=st.tuples(st.integers(1, 70), st.integers(1, 70)), out=st.tuples(st.integers(1, 70), st.integers(1, 70)),
-    channels=st.sampled_from([1, 3]), seed=st.integers(0, 99),
+    size=st.tuples(st.integers(1, 70), st.integers(1, 70)),
+    out=st.tuples(st.integers(1, 70), st.integers(1, 70)),
+    channels=st.sampled_from([1, 3]),
+    seed=st.integers(0, 99),
 )
 def test_resize_is_tensorflows(size, out, channels, seed):
     tf = pytest.importorskip("tensorflow")
@@ -113,7 +121,7 @@ def test_refuses_damaged_json(changes, message):
 
 
 def test_refuses_what_is_no_json():
-    with pytest.raises(ValueError, match="is damaged .*convert the model again"):
+    with pytest.raises(ValueError, match=r"is damaged .*convert the model again"):
         Preprocessing.from_json("{")
-    with pytest.raises(ValueError, match="is damaged"):
+    with pytest.raises(ValueError, match=r"is damaged"):
         Preprocessing.from_json("[]")

@@ -9,11 +9,12 @@ import pytest
 
 pytest.importorskip("tensorflow", reason="the models of these tests are written with TensorFlow's schema")
 
-import build_native  # noqa: E402
-import check_wheels  # noqa: E402
-import r2b_runtime  # noqa: E402
-import small_classifier  # noqa: E402
-from r2b_runtime.command import main  # noqa: E402
+import check_wheels
+import small_classifier
+
+import build_native
+import r2b_runtime
+from r2b_runtime.command import main
 
 README = (build_native.ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
@@ -46,7 +47,9 @@ def test_other_python_lines(folder):
 
 
 def test_commands(folder, capsys):
-    commands = [line for kind, block in BLOCKS if kind == "sh" for line in block.splitlines() if line.startswith("r2b-run")]
+    commands = [
+        line for kind, block in BLOCKS if kind == "sh" for line in block.splitlines() if line.startswith("r2b-run")
+    ]
     assert [shlex.split(line)[1] for line in commands] == ["predict", "info", "bench"]
     for line in commands:
         assert main(shlex.split(line, comments=True)[1:]) == 0

@@ -60,7 +60,11 @@ def test_faults(tmp_path, changes, fault):
         (".dll", b"KERNEL32.dll\0api-ms-win-crt-heap-l1-1-0.dll\0r2b_runtime.dll\0", None),
         (".dll", b"libc++.dll\0", "it names the library libc++.dll"),
         (".dylib", macho("/usr/lib/libSystem.B.dylib") + b"/usr/lib/libstdc++.6.dylib\0", None),
-        (".dylib", macho("/usr/lib/libSystem.B.dylib", "/usr/lib/libc++.1.dylib"), "it names the library libc++.1.dylib"),
+        (
+            ".dylib",
+            macho("/usr/lib/libSystem.B.dylib", "/usr/lib/libc++.1.dylib"),
+            "it names the library libc++.1.dylib",
+        ),
     ],
 )
 def test_libraries_of_other_systems(suffix, library, fault):

@@ -138,7 +138,16 @@ def _windows_peak_memory():
     class Counters(ctypes.Structure):  # PROCESS_MEMORY_COUNTERS
         _fields_ = [("cb", ctypes.c_uint32), ("faults", ctypes.c_uint32)] + [
             (name, ctypes.c_size_t)
-            for name in ("peak", "working", "paged_peak", "paged", "nonpaged_peak", "nonpaged", "pagefile", "pagefile_peak")
+            for name in (
+                "peak",
+                "working",
+                "paged_peak",
+                "paged",
+                "nonpaged_peak",
+                "nonpaged",
+                "pagefile",
+                "pagefile_peak",
+            )
         ]
 
     counters = Counters(cb=ctypes.sizeof(Counters))

@@ -33,7 +33,9 @@ class Classifier:
                 f"{len(described.outputs)}; use r2b_runtime.Interpreter for it"
             )
         self.labels, self.preprocessing = described.labels(), described.preprocessing()
-        missing = [name for name, value in (("labels", self.labels), ("preprocessing", self.preprocessing)) if value is None]
+        missing = [
+            name for name, value in (("labels", self.labels), ("preprocessing", self.preprocessing)) if value is None
+        ]
         if missing:
             raise ValueError(
                 f"{described.name} carries no {' and no '.join(missing)}: convert the model with r2b_zoo.convert(model, "
@@ -46,12 +48,19 @@ class Classifier:
         self._output = self._interpreter.get_output_details()[0]
 
     def _check_shapes(self, described):
-        given, taken = (self.preprocessing.height, self.preprocessing.width, self.preprocessing.channels), described.inputs[0].shape
+        given, taken = (
+            (self.preprocessing.height, self.preprocessing.width, self.preprocessing.channels),
+            described.inputs[0].shape,
+        )
         if tuple(taken[1:]) != given:
-            raise ValueError(f"the preprocessing makes images of shape {given}, but {described.name} takes {tuple(taken[1:])}")
+            raise ValueError(
+                f"the preprocessing makes images of shape {given}, but {described.name} takes {tuple(taken[1:])}"
+            )
         shape = described.outputs[0].shape
         if not shape or shape[-1] != len(self.labels):
-            raise ValueError(f"{described.name} has {len(self.labels)} labels for an output of shape {shape}; convert it again")
+            raise ValueError(
+                f"{described.name} has {len(self.labels)} labels for an output of shape {shape}; convert it again"
+            )
 
     def predict(self, image, top=5):
         """The most probable classes of one image, best first.
@@ -73,7 +82,9 @@ class Classifier:
     def probabilities(self, image):
         """The model's output for one image: float32, one number for each label."""
         pixels = read_image(image) if isinstance(image, (str, os.PathLike)) else image
-        self._interpreter.set_tensor(self._input["index"], _quantized(self.preprocessing(pixels), self._input)[np.newaxis])
+        self._interpreter.set_tensor(
+            self._input["index"], _quantized(self.preprocessing(pixels), self._input)[np.newaxis]
+        )
         self._interpreter.invoke()
         return _real(self._interpreter.get_tensor(self._output["index"]), self._output).reshape(-1)
 

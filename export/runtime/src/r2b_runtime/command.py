@@ -29,7 +29,9 @@ def main(arguments=None):
 
 
 def _parser():
-    parser = argparse.ArgumentParser(prog="r2b-run", description="Runs 1-bit networks that Larq Compute Engine converted.")
+    parser = argparse.ArgumentParser(
+        prog="r2b-run", description="Runs 1-bit networks that Larq Compute Engine converted."
+    )
     parser.add_argument("--version", action="version", version=f"r2b-runtime {version()}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -48,9 +50,13 @@ def _parser():
     command("info", _info, _show_info, "print operators, sizes, labels and preprocessing of a model")
 
     bench = command("bench", _bench, _show_bench, "time a model on random input")
-    bench.add_argument("--threads", type=_positive, nargs="+", default=[1], metavar="N", help="thread counts to time (default: 1)")
+    bench.add_argument(
+        "--threads", type=_positive, nargs="+", default=[1], metavar="N", help="thread counts to time (default: 1)"
+    )
     bench.add_argument("--runs", type=_positive, default=50, metavar="N", help="inferences for each (default: 50)")
-    bench.add_argument("--kernels", default=None, metavar="NAME", help=f"force a path: {', '.join(available_kernels())}")
+    bench.add_argument(
+        "--kernels", default=None, metavar="NAME", help=f"force a path: {', '.join(available_kernels())}"
+    )
     bench.add_argument("--profile", action="store_true", help="time every step too")
     return parser
 
@@ -74,7 +80,9 @@ def _info(parsed):
     model = model_file.read(parsed.model)
     labels, preprocessing = model.labels(), model.preprocessing()
     macs = [sum(operator.macs for operator in model.operators if operator.binary == binary) for binary in (True, False)]
-    constants = {id(tensor): (tensor, operator) for operator in model.operators for tensor in operator.inputs if tensor}.values()
+    constants = {
+        id(tensor): (tensor, operator) for operator in model.operators for tensor in operator.inputs if tensor
+    }.values()
     weights = [
         sum(tensor.bytes for tensor, operator in constants if (operator.binary and tensor.dtype == "int32") == binary)
         for binary in (True, False)
@@ -108,12 +116,25 @@ def _show_info(info):
         ("file", f"{info['file']}, {info['bytes']:,} bytes"),
         ("constants", f"{info['binary_weight_bytes']:,} bytes binary, {info['other_constant_bytes']:,} bytes other"),
     ]
-    lines += [("input", _line(tensor)) for tensor in info["inputs"]] + [("output", _line(tensor)) for tensor in info["outputs"]]
+    lines += [("input", _line(tensor)) for tensor in info["inputs"]] + [
+        ("output", _line(tensor)) for tensor in info["outputs"]
+    ]
     lines += [
-        ("MACs", f"{info['binary_macs'] / 1e6:,.1f} M binary ({info['binary_share_of_macs']:.1%}), {info['float_macs'] / 1e6:,.1f} M other"),
-        ("labels", "none in the file" if labels is None else f"{len(labels)}: {', '.join(labels[:4])}{', ...' if len(labels) > 4 else ''}"),
+        (
+            "MACs",
+            f"{info['binary_macs'] / 1e6:,.1f} M binary ({info['binary_share_of_macs']:.1%}), {info['float_macs'] / 1e6:,.1f} M other",
+        ),
+        (
+            "labels",
+            "none in the file"
+            if labels is None
+            else f"{len(labels)}: {', '.join(labels[:4])}{', ...' if len(labels) > 4 else ''}",
+        ),
         ("preprocessing", "none in the file" if preparation is None else _preparation(preparation)),
-        ("converter", f"{info['converter'] or 'not recorded in the file'}; version of Larq Compute Engine not recorded in the file"),
+        (
+            "converter",
+            f"{info['converter'] or 'not recorded in the file'}; version of Larq Compute Engine not recorded in the file",
+        ),
         ("operators", f"{sum(info['operators'].values())}"),
     ]
     text = [f"{name:14} {value}" for name, value in lines]
@@ -142,7 +163,10 @@ def _bench(parsed):
     for threads in parsed.threads:
         timing = benchmark.time_model(parsed.model, threads, parsed.runs, **options)
         result = {
-            "threads": threads, "runs": timing.runs, "median_ms": timing.median * 1e3, "minimum_ms": timing.minimum * 1e3,
+            "threads": threads,
+            "runs": timing.runs,
+            "median_ms": timing.median * 1e3,
+            "minimum_ms": timing.minimum * 1e3,
             "load_and_first_inference_ms": timing.first * 1e3,
         }
         if parsed.profile:
@@ -196,10 +220,14 @@ def _show_bench(result):
 def _show_profile(threads, profile):
     total = profile["total_ms"]
     rows = [*profile["steps"], {"name": "rest: the interpreter, and operators left to it", "ms": profile["rest_ms"]}]
-    lines = [f"{threads} thread{'s' if threads > 1 else ''}, {profile['kernels']}: where the time goes (mean of the faster half of the runs, profiler on)"]
+    lines = [
+        f"{threads} thread{'s' if threads > 1 else ''}, {profile['kernels']}: where the time goes (mean of the faster half of the runs, profiler on)"
+    ]
     lines += [f"{row['ms']:9.3f} ms {row['ms'] / total:6.1%}  {row['name']}" for row in rows]
     lines.append(f"{total:9.3f} ms         whole inference")
     steps = total - profile["rest_ms"]
     share = profile["binary_share_of_steps"]
-    lines.append(f"The steps add up to {steps / total:.1%} of it; {share:.0%} of that starts with a binary operator, {1 - share:.0%} with a float one.")
+    lines.append(
+        f"The steps add up to {steps / total:.1%} of it; {share:.0%} of that starts with a binary operator, {1 - share:.0%} with a float one."
+    )
     return lines

@@ -93,7 +93,12 @@ def load_delegate(**options):
         return stock.load_delegate(str(path), texts)
     except ValueError as error:
         message = _said(error)
-        if message and "R2B_RUNTIME_KERNELS" in os.environ and "kernels" not in options and message.startswith("kernels"):
+        if (
+            message
+            and "R2B_RUNTIME_KERNELS" in os.environ
+            and "kernels" not in options
+            and message.startswith("kernels")
+        ):
             message += " (kernels come from the environment's R2B_RUNTIME_KERNELS: unset it)"
         raise ValueError(message or _one_line(error)) from None
     except OSError as error:
@@ -121,7 +126,9 @@ class Interpreter:
 
     def __init__(self, model, num_threads=None, **delegate_options):
         if num_threads is not None and (not isinstance(num_threads, int) or num_threads < 1):
-            raise ValueError(f"num_threads must be a whole number from 1, or None for one thread; received {num_threads!r}")
+            raise ValueError(
+                f"num_threads must be a whole number from 1, or None for one thread; received {num_threads!r}"
+            )
         source = _source(model)
         self._delegate = load_delegate(**delegate_options)
         with _explained():
@@ -186,7 +193,9 @@ class _explained:
                 "convert it again without that operator"
             ) from None
         if "Flatbuffer" in text:
-            raise ValueError(f"the model is damaged or was not copied whole: {text}; convert or copy it again") from None
+            raise ValueError(
+                f"the model is damaged or was not copied whole: {text}; convert or copy it again"
+            ) from None
 
 
 def _said(error):

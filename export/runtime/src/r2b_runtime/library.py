@@ -21,7 +21,7 @@ def library_path():
     return path
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _library():
     library = ctypes.CDLL(str(library_path()))
     for name in ("r2b_runtime_version", "r2b_runtime_kernels"):

@@ -47,7 +47,9 @@ class Preprocessing:
             fields = json.loads(text)
             version, rule = fields.pop("format", None), fields.pop("resize", None)
         except (AttributeError, RecursionError, TypeError, ValueError) as error:
-            raise ValueError(f"the preprocessing in the model file is damaged ({error}); convert the model again") from None
+            raise ValueError(
+                f"the preprocessing in the model file is damaged ({error}); convert the model again"
+            ) from None
         if version != FORMAT or rule != RESIZE_RULE:
             raise ValueError(
                 f"the preprocessing in the model file has format {version!r} and resize {rule!r}; this r2b-runtime knows "
@@ -57,7 +59,9 @@ class Preprocessing:
             made = cls(**{**fields, "mean": tuple(map(float, fields["mean"])), "std": tuple(map(float, fields["std"]))})
             made._check()
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"the preprocessing in the model file is damaged ({error}); convert the model again") from None
+            raise ValueError(
+                f"the preprocessing in the model file is damaged ({error}); convert the model again"
+            ) from None
         return made
 
     def _check(self):
@@ -116,7 +120,7 @@ def _samples(size, out):
     return indices, np.stack([far[step], near[step], near[_TABLE_SIZE - step], far[_TABLE_SIZE - step]])
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _table():
     """The cubic convolution kernel at distances i/1024 and 1 + i/1024; computed in double, kept in float32."""
     x = np.arange(_TABLE_SIZE + 1) / _TABLE_SIZE
