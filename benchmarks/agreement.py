@@ -26,8 +26,9 @@ CORRELATION, SAME_CLASS = 0.9995, 0.99
 
 
 def photographs(data_dir, count):
-    import r2b_zoo
     import tensorflow_datasets as tfds
+
+    import r2b_zoo
 
     data = tfds.load("imagenet2012", split="train", data_dir=data_dir, download=False, shuffle_files=False)
     return np.stack([r2b_zoo.preprocess_input(example["image"].numpy()) for example in data.take(count)])
@@ -35,8 +36,9 @@ def photographs(data_dir, count):
 
 def logits_model(name, photos):
     """The network without its softmax, with logits of deviation 1 on the photographs; as a `.tflite` file."""
-    import r2b_zoo
     import tensorflow as tf
+
+    import r2b_zoo
 
     model = networks.randomise(getattr(r2b_zoo, name)(weights=None))
     dense = next(layer for layer in reversed(model.layers) if isinstance(layer, tf.keras.layers.Dense))
@@ -69,7 +71,7 @@ def run_lce(model, photos):
 
 def compare(a, b):
     """(smallest correlation, share of equal classes, largest difference)."""
-    correlation = min(np.corrcoef(x, y)[0, 1] for x, y in zip(a, b))
+    correlation = min(np.corrcoef(x, y)[0, 1] for x, y in zip(a, b, strict=True))
     return correlation, np.mean(a.argmax(1) == b.argmax(1)), np.abs(a - b).max()
 
 
@@ -88,11 +90,18 @@ def main():
         correlation, same, largest = compare(ours, theirs)
         good = correlation >= CORRELATION and same >= SAME_CLASS
         failed |= not good
-        print(f"{name:18} correlation >= {correlation:.7f}, same class {same:.0%}, largest difference {largest:.1e}, "
-              f"deviation {theirs.std():.2f}: {'ok' if good else 'NOT MET'}", flush=True)
+        print(
+            f"{name:18} correlation >= {correlation:.7f}, same class {same:.0%}, largest difference {largest:.1e}, "
+            f"deviation {theirs.std():.2f}: {'ok' if good else 'NOT MET'}",
+            flush=True,
+        )
         if arguments.explain:
             correlation, same, largest = compare(ours, run(model, photos, kernels="portable"))
-            print(f"{'  own kernels':18} correlation >= {correlation:.7f}, same class {same:.0%}, largest difference {largest:.1e}", flush=True)
+            print(
+                f"{'  own kernels':18} correlation >= {correlation:.7f}, same class {same:.0%}, "
+                f"largest difference {largest:.1e}",
+                flush=True,
+            )
     sys.exit(failed)
 
 

@@ -28,7 +28,7 @@ sys.path[:0] = [str(ROOT / "export" / "runtime"), str(ROOT / "benchmarks")]
 import build_native  # noqa: E402
 import networks  # noqa: E402
 
-# Products of RealToBinaryNet at 224x224: sixteen 3x3 binary convolutions; stem, three 1x1 shortcuts, gates and classifier.
+# Products of RealToBinaryNet at 224x224: sixteen 3x3 binary convolutions; stem, 1x1 shortcuts, gates and classifier.
 BINARY_PRODUCTS = 1.676e9
 FLOAT_PRODUCTS = 138e6
 RUNTIME = ("RealToBinaryNet", "StrongBaselineNet", "BiRealNet18")
@@ -62,7 +62,9 @@ def _call(interpreter):
     interpreter.allocate_tensors()
     detail = interpreter.get_input_details()[0]
     value = np.random.default_rng(0).uniform(-1, 1, detail["shape"])
-    interpreter.set_tensor(detail["index"], (value * 127 if detail["dtype"] == np.int8 else value).astype(detail["dtype"]))
+    interpreter.set_tensor(
+        detail["index"], (value * 127 if detail["dtype"] == np.int8 else value).astype(detail["dtype"])
+    )
     return interpreter.invoke
 
 
@@ -101,32 +103,49 @@ def main():
     arguments = parser.parse_args()
 
     files = {name: networks.file_of(name, arguments.models) for name in RUNTIME + STOCK}
-    calls = {f"{name}, runtime": runtime_call(files[name], arguments.threads, kernels=arguments.kernels) for name in RUNTIME}
+    calls = {
+        f"{name}, runtime": runtime_call(files[name], arguments.threads, kernels=arguments.kernels) for name in RUNTIME
+    }
     calls |= {name: stock_call(files[name], arguments.threads) for name in STOCK}
     calls |= {f"{name}, LCE": lce_call(files[name], arguments.threads) for name in RUNTIME}
     before = peaks()
     times = measure(calls, arguments.rounds, slow=[name for name in calls if name.endswith("LCE")])
-    binary, real = (max(a, b) for a, b in zip(before, peaks()))
+    binary, real = (max(a, b) for a, b in zip(before, peaks(), strict=True))
     floor = BINARY_PRODUCTS / binary + FLOAT_PRODUCTS / real
 
     ours = times["RealToBinaryNet, runtime"]
     print(f"{'milliseconds, median':34}{'':10}{'ratio of RealToBinaryNet to it'}")
     rows = {}
     for name, seconds in times.items():
-        rows[name] = {"ms": float(np.nanmedian(seconds) * 1e3), "min_ms": float(np.nanmin(seconds) * 1e3), "ratio": float(np.nanmedian(ours / seconds))}
+        rows[name] = {
+            "ms": float(np.nanmedian(seconds) * 1e3),
+            "min_ms": float(np.nanmin(seconds) * 1e3),
+            "ratio": float(np.nanmedian(ours / seconds)),
+        }
         print(f"{name:34}{rows[name]['ms']:10.2f}{rows[name]['ratio']:10.3f}")
     ratio = float(np.nanmedian(ours) / floor)
     print(f"{'floor of RealToBinaryNet':34}{floor * 1e3:10.2f}{ratio:10.3f}")
-    print(f"peaks: {binary / 1e12:.3f} T binary products/s, {real / 1e9:.1f} G float products/s; threads: {arguments.threads}; kernels: {arguments.kernels}")
+    print(
+        f"peaks: {binary / 1e12:.3f} T binary products/s, {real / 1e9:.1f} G float products/s; "
+        f"threads: {arguments.threads}; kernels: {arguments.kernels}"
+    )
     if arguments.json:
-        pathlib.Path(arguments.json).write_text(json.dumps({"networks": rows, "floor_ms": floor * 1e3, "ratio_to_floor": ratio, "peaks": [binary, real]}, indent=1))
+        pathlib.Path(arguments.json).write_text(
+            json.dumps(
+                {"networks": rows, "floor_ms": floor * 1e3, "ratio_to_floor": ratio, "peaks": [binary, real]}, indent=1
+            )
+        )
     if arguments.check:
         sys.exit(_check(rows, ratio, arguments.kernels))
 
 
 def _check(rows, ratio, kernels):
     limits = {"ResNet18 int8": 1.0} if kernels == "avx2" else {"ResNet18 int8": 0.50, "RealToBinaryNet, LCE": 1 / 24}
-    failed = [f"{name}: {rows[name]['ratio']:.3f} > {limit:.3f}" for name, limit in limits.items() if rows[name]["ratio"] > limit]
+    failed = [
+        f"{name}: {rows[name]['ratio']:.3f} > {limit:.3f}"
+        for name, limit in limits.items()
+        if rows[name]["ratio"] > limit
+    ]
     if kernels != "avx2" and ratio > 1.35:
         failed.append(f"floor: {ratio:.3f} > 1.35")
     print("\n".join(["not met:", *failed]) if failed else "all limits met")

@@ -33,7 +33,9 @@ def inner_loop():
     with tempfile.TemporaryDirectory() as directory:
         sources = {"kernels/neon": build_native.TARGETS[TARGET].sources["kernels/neon"]}
         (obj,) = build_native.objects(build_native.compiler(TARGET), sources, directory)
-        listing = subprocess.run(["llvm-objdump", "-d", "--no-show-raw-insn", obj], check=True, capture_output=True, text=True).stdout
+        listing = subprocess.run(
+            ["llvm-objdump", "-d", "--no-show-raw-insn", obj], check=True, capture_output=True, text=True
+        ).stdout
     functions = re.findall(r"^[0-9a-f]+ <(\S*BconvTile\S*)>:\n(.*?)\n\n", listing + "\n\n", re.S | re.M)
     loops = [loop for _, body in functions for loop in _loops(body)]
     return max(loops, key=lambda loop: sum(" cnt" in line or line.startswith("cnt") for line in loop))
@@ -47,7 +49,7 @@ def _loops(body):
         if match:
             lines.append((int(match[1], 16), re.sub(r"\s+", " ", match[2].split("<")[0]).strip()))
     places = {address: i for i, (address, _) in enumerate(lines)}
-    for i, (address, text) in enumerate(lines):
+    for i, (_, text) in enumerate(lines):
         jump = re.match(r"b\.\w+ 0x([0-9a-f]+)|cbn?z \w+, 0x([0-9a-f]+)", text)
         if not jump:
             continue
@@ -68,7 +70,10 @@ def cycles(loop, processor):
     """Cycles that llvm-mca expects for one pass."""
     command = ["llvm-mca", "-mtriple=aarch64", f"-mcpu={processor}", "-iterations=1000"]
     report = subprocess.run(command, input="\n".join(loop), check=True, capture_output=True, text=True).stdout
-    return int(re.search(r"Total Cycles:\s+(\d+)", report)[1]) / 1000
+    total = re.search(r"Total Cycles:\s+(\d+)", report)
+    if total is None:
+        raise RuntimeError(f"llvm-mca printed no total for {processor}:\n{report}")
+    return int(total[1]) / 1000
 
 
 def main():

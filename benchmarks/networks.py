@@ -39,7 +39,9 @@ def _int8(model):
     rng = np.random.default_rng(0)
     converter = tf.lite.TFLiteConverter.from_keras_model(model)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.representative_dataset = lambda: ([rng.uniform(-1, 1, (1, 224, 224, 3)).astype("float32")] for _ in range(4))
+    converter.representative_dataset = lambda: (
+        [rng.uniform(-1, 1, (1, 224, 224, 3)).astype("float32")] for _ in range(4)
+    )
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     converter.inference_input_type = converter.inference_output_type = tf.int8
     return converter.convert()
