@@ -1,0 +1,109 @@
+"""Whole networks through r2b-runtime and through LCE's interpreter, on real photographs.
+
+    python benchmarks/agreement.py --data-dir ../shared/tfds
+
+Every operator gives the same integers and, for binary convolutions, the same floats as LCE's. Sums of floats (the
+stem, the gates) are added in another order, and where such a sum decides a sign by its last bit, bits flip. With
+random statistics and the last layer scaled so that logits have a deviation of 1, the logits of every photograph
+must correlate by 0.9995 and the first class be the same on 99 of 100.
+
+--explain also compares the runtime with itself: its portable kernels add the stem in yet another order. What differs
+there and nowhere else cannot be an error of a kernel.
+"""
+
+import argparse
+import pathlib
+import sys
+
+import numpy as np
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+import networks  # noqa: E402
+
+CORRELATION, SAME_CLASS = 0.9995, 0.99
+
+
+def photographs(data_dir, count):
+    import tensorflow_datasets as tfds
+
+    import r2b_zoo
+
+    data = tfds.load("imagenet2012", split="train", data_dir=data_dir, download=False, shuffle_files=False)
+    return np.stack([r2b_zoo.preprocess_input(example["image"].numpy()) for example in data.take(count)])
+
+
+def logits_model(name, photos):
+    """The network without its softmax, with logits of deviation 1 on the photographs; as a `.tflite` file."""
+    import tensorflow as tf
+
+    import r2b_zoo
+
+    model = networks.randomise(getattr(r2b_zoo, name)(weights=None))
+    dense = next(layer for layer in reversed(model.layers) if isinstance(layer, tf.keras.layers.Dense))
+    dense.set_weights([dense.get_weights()[0]] + [np.zeros_like(w) for w in dense.get_weights()[1:]])
+    model = tf.keras.Model(model.inputs, dense.output)
+    deviation = model.predict(photos[:8], verbose=0).std()
+    dense.set_weights([w / deviation for w in dense.get_weights()])
+    return r2b_zoo.convert(model).tflite
+
+
+def run(model, photos, **options):
+    import r2b_runtime
+
+    interpreter = r2b_runtime.Interpreter(model, **options)
+    interpreter.allocate_tensors()
+    results = []
+    for photo in photos:
+        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], photo[None])
+        interpreter.invoke()
+        results.append(interpreter.get_tensor(interpreter.get_output_details()[0]["index"])[0])
+    return np.stack(results)
+
+
+def run_lce(model, photos):
+    from larq_compute_engine.tflite.python.interpreter import Interpreter
+
+    interpreter = Interpreter(model).interpreter
+    return np.stack([interpreter.predict([photo[None]])[0][0] for photo in photos])
+
+
+def compare(a, b):
+    """(smallest correlation, share of equal classes, largest difference)."""
+    correlation = min(np.corrcoef(x, y)[0, 1] for x, y in zip(a, b, strict=True))
+    return correlation, np.mean(a.argmax(1) == b.argmax(1)), np.abs(a - b).max()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data-dir", default=str(ROOT.parent / "shared" / "tfds"))
+    parser.add_argument("--photos", type=int, default=100)
+    parser.add_argument("--networks", nargs="+", default=list(networks.BINARY), choices=networks.BINARY)
+    parser.add_argument("--explain", action="store_true")
+    arguments = parser.parse_args()
+    photos = photographs(arguments.data_dir, arguments.photos)
+    failed = False
+    for name in arguments.networks:
+        model = logits_model(name, photos)
+        ours, theirs = run(model, photos), run_lce(model, photos)
+        correlation, same, largest = compare(ours, theirs)
+        good = correlation >= CORRELATION and same >= SAME_CLASS
+        failed |= not good
+        print(
+            f"{name:18} correlation >= {correlation:.7f}, same class {same:.0%}, largest difference {largest:.1e}, "
+            f"deviation {theirs.std():.2f}: {'ok' if good else 'NOT MET'}",
+            flush=True,
+        )
+        if arguments.explain:
+            correlation, same, largest = compare(ours, run(model, photos, kernels="portable"))
+            print(
+                f"{'  own kernels':18} correlation >= {correlation:.7f}, same class {same:.0%}, "
+                f"largest difference {largest:.1e}",
+                flush=True,
+            )
+    sys.exit(failed)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,20 @@
+"""Setuptools' build backend; where the machine has no C++ compiler, it asks for one from PyPI (ziglang)."""
+
+import os
+
+from setuptools import build_meta as _setuptools
+from setuptools.build_meta import *  # noqa: F401,F403
+
+import build_native
+
+
+def _compiler():
+    return [] if build_native.machine_compiler() and not os.environ.get("R2B_RUNTIME_TARGET") else ["ziglang"]
+
+
+def get_requires_for_build_wheel(config_settings=None):
+    return _setuptools.get_requires_for_build_wheel(config_settings) + _compiler()
+
+
+def get_requires_for_build_editable(config_settings=None):
+    return _setuptools.get_requires_for_build_editable(config_settings) + _compiler()

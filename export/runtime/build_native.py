@@ -1,0 +1,147 @@
+"""Compiles the delegate, for this machine or, with the ziglang package, for another one.
+
+    python build_native.py                                   # into src/r2b_runtime
+    python build_native.py --target linux-aarch64 --output build/
+
+Each instruction set is one source file with its own flags; everything else is compiled for the oldest processor of
+the platform, so that no other file can contain an instruction the processor may lack.
+"""
+
+import argparse
+import concurrent.futures
+import dataclasses
+import importlib.util
+import os
+import pathlib
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parent
+NATIVE = ROOT / "native"
+
+COMMON = ["delegate", "import", "flexbuffer"]
+PLAN = ["graph", "fuse", "plan", "run", "thread_pool", "kernels/dispatch", "kernels/pack", "kernels/portable"]
+X86 = {
+    "kernels/avx2": ["-DR2B_BUILD_AVX2", "-mavx2", "-mfma"],
+    "kernels/avx512": [
+        "-DR2B_BUILD_AVX512", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vpopcntdq", "-mfma",
+    ],
+}
+# -ffp-contract=off: a multiplication and an addition are rounded apart, as in TensorFlow Lite (see kernels.h).
+FLAGS = ["-O3", "-std=c++17", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-Wall", "-Wextra"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    zig: str        # for `zig c++ -target`; glibc 2.17 is the oldest that current interpreters support
+    wheel: str      # platform tag
+    library: str    # file name
+    arch: str
+
+    @property
+    def sources(self):
+        isa = X86 if self.arch == "x86_64" else {}
+        sources = {name: [] for name in COMMON + PLAN} | {name: X86[name] if isa else [] for name in X86}
+        neon = {"aarch64": ["-DR2B_BUILD_NEON"], "armv7": ["-DR2B_BUILD_NEON", "-mfpu=neon-vfpv4", "-mfloat-abi=hard"]}
+        return sources | {"kernels/neon": neon.get(self.arch, [])}
+
+
+TARGETS = {
+    "linux-x86_64": Target("x86_64-linux-gnu.2.17", "manylinux2014_x86_64", "libr2b_runtime.so", "x86_64"),
+    "linux-aarch64": Target("aarch64-linux-gnu.2.17", "manylinux2014_aarch64", "libr2b_runtime.so", "aarch64"),
+    "linux-armv7l": Target("arm-linux-gnueabihf.2.17", "manylinux2014_armv7l", "libr2b_runtime.so", "armv7"),
+    "macos-arm64": Target("aarch64-macos.11.0", "macosx_11_0_arm64", "libr2b_runtime.dylib", "aarch64"),
+    "windows-x86_64": Target("x86_64-windows-gnu", "win_amd64", "r2b_runtime.dll", "x86_64"),
+}
+
+
+def host():
+    """The name of this machine's target."""
+    machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(platform.machine().lower(), platform.machine().lower())
+    if machine == "aarch64" and sys.maxsize < 2**32:
+        machine = "armv7l"  # 32-bit Python on a 64-bit kernel, as on Raspberry Pi OS
+    name = {"linux": f"linux-{machine}", "darwin": "macos-arm64", "win32": "windows-x86_64"}.get(sys.platform, "")
+    if name not in TARGETS:
+        raise RuntimeError(f"no build for {sys.platform} on {machine}; there are {', '.join(TARGETS)}")
+    return name
+
+
+def machine_compiler():
+    """The machine's own C++ compiler as a command, or None."""
+    if sys.platform == "win32":
+        return None  # the sources are written for GCC and Clang
+    for name in filter(None, (os.environ.get("CXX"), "g++", "clang++", "c++")):
+        if shutil.which(name.split()[0]):
+            return name.split()
+    return None
+
+
+def compiler(target, distributable=False):
+    """The command that compiles for `target`: the machine's compiler at home, else zig.
+
+    With `distributable`, zig everywhere: the machine's compiler links against the machine's C library, which may be
+    newer than that of the next machine.
+    """
+    if not distributable and target == host() and machine_compiler():
+        return machine_compiler()
+    if importlib.util.find_spec("ziglang") is None:
+        raise RuntimeError(f"compiling for {target} needs a C++ compiler: pip install ziglang")
+    return [sys.executable, "-m", "ziglang", "c++", "-target", TARGETS[target].zig, "-g0", "-Wno-unused-command-line-argument"]
+
+
+def version():
+    for line in (ROOT / "pyproject.toml").read_text().splitlines():
+        if line.startswith("version = "):
+            return line.split('"')[1]
+    raise RuntimeError("pyproject.toml states no version")
+
+
+def objects(command, sources, directory, flags=()):
+    """Compiles each of {source: its flags} and returns the object files."""
+    # GCC 12 warns about its own AVX-512 header when it inlines; Clang does not know one of the switches.
+    gcc = pathlib.Path(command[0]).name.endswith("g++") and "clang" not in command[0]
+    quiet = ["-Wno-maybe-uninitialized", "-Wno-uninitialized"] if gcc else []
+
+    def one(item):
+        name, own = item
+        out = pathlib.Path(directory) / (name.replace("/", "_") + ".o")
+        subprocess.run([*command, *FLAGS, *quiet, *flags, *own, "-c", str(NATIVE / f"{name}.cc"), "-o", str(out)], check=True)
+        return str(out)
+
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(one, sources.items()))
+
+
+def build(target=None, output=None, distributable=False):
+    """Compiles and links the shared library; returns its path."""
+    target = target or host()
+    spec, command = TARGETS[target], compiler(target, distributable)
+    out = pathlib.Path(output or ROOT / "src" / "r2b_runtime") / spec.library
+    out.parent.mkdir(parents=True, exist_ok=True)
+    link = ["-shared", "-pthread"]
+    if target.startswith("linux"):
+        link += [f"-Wl,--version-script={NATIVE / 'exports.map'}", "-Wl,-z,max-page-size=16384"]
+        link += [] if "ziglang" in command else ["-static-libstdc++", "-static-libgcc"]
+    if target.startswith("macos"):
+        link.append(f"-Wl,-install_name,@rpath/{spec.library}")  # else the path of the build folder
+    if "ziglang" in command or not target.startswith("macos"):
+        link.append("-s")
+    with tempfile.TemporaryDirectory() as directory:
+        files = objects(command, spec.sources, directory, [f'-DR2B_VERSION="{version()}"'])
+        subprocess.run([*command, *link, *files, "-o", str(out)], check=True)
+    return out
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--target", choices=TARGETS, default=None)
+    parser.add_argument("--output", default=None)
+    arguments = parser.parse_args()
+    print(build(arguments.target, arguments.output))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+"""Builds a wheel for every platform on one machine, with the ziglang package, and checks each.
+
+python build_wheels.py                       # all, into dist/; needs pip install ziglang setuptools wheel
+python build_wheels.py linux-aarch64         # some
+python build_wheels.py --check dist/*.whl    # only check
+"""
+
+import argparse
+import importlib.util
+import os
+import pathlib
+import re
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import zipfile
+
+import build_native
+
+MOST_BYTES = 2_000_000
+NEWEST_GLIBC = (2, 17)
+# The libraries that a delegate may need at run time: what every installation of the system has.
+SYSTEM_LIBRARIES = {
+    ".so": r"lib(c|m|dl|pthread|rt)\.so\.6|lib(dl|pthread|rt)\.so\.[0-2]|ld-linux[-\w]*\.so\.\d|libr2b_runtime\.so",
+    ".dylib": r"libSystem\.B\.dylib",
+    ".dll": r"(?i:kernel32|ntdll|api-ms-win-crt-[-\w]+|r2b_runtime)\.dll",
+}
+_NAMED = {".so": rb"[\w+-]+\.so(?:\.\d+)+", ".dll": rb"(?i)[\w.+-]+\.dll"}
+_MACHO_LOADS = {0xC, 0x18 | 1 << 31, 0x1F | 1 << 31}  # LC_LOAD_DYLIB, LC_LOAD_WEAK_DYLIB, LC_REEXPORT_DYLIB
+
+# Zig links these into the library.
+_LICENSES = {
+    "LICENSE-libcxx.txt": "lib/libcxx/LICENSE.TXT",
+    "LICENSE-libcxxabi.txt": "lib/libcxxabi/LICENSE.TXT",
+    "LICENSE-libunwind.txt": "lib/libunwind/LICENSE.TXT",
+    "LICENSE-zig-compiler-rt.txt": "LICENSE",
+}
+_WINDOWS_LICENSES = {"LICENSE-mingw-w64.txt": "lib/libc/mingw/COPYING"}
+
+
+def build(target, output):
+    """Builds one wheel from a copy of the sources, so that no library of another platform slips in; returns its path."""
+    spec = importlib.util.find_spec("ziglang")
+    if spec is None:
+        raise RuntimeError("building wheels needs a cross compiler: pip install ziglang setuptools wheel")
+    zig = pathlib.Path(spec.submodule_search_locations[0])
+    licenses = _LICENSES | (_WINDOWS_LICENSES if target.startswith("windows") else {})
+    with tempfile.TemporaryDirectory() as directory:
+        root, made = pathlib.Path(directory, "source"), pathlib.Path(directory, "wheel")
+        shutil.copytree(
+            build_native.ROOT,
+            root,
+            ignore=shutil.ignore_patterns(
+                "*.so", "*.dylib", "*.dll", "build", "dist", "tests", "*.egg-info", ".*", "__pycache__"
+            ),
+        )
+        for name, source in licenses.items():
+            shutil.copyfile(zig / source, root / name)
+        subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "pip",
+                "wheel",
+                "--quiet",
+                "--disable-pip-version-check",
+                "--no-deps",
+                "--no-build-isolation",
+                "--wheel-dir",
+                str(made),
+                str(root),
+            ],
+            check=True,
+            env={**os.environ, "R2B_RUNTIME_TARGET": target},
+        )
+        (wheel,) = made.glob("*.whl")
+        output.mkdir(parents=True, exist_ok=True)
+        return pathlib.Path(shutil.move(str(wheel), str(output / wheel.name)))
+
+
+def faults(wheel):
+    """What is wrong with a wheel, as sentences."""
+    found = []
+    platforms = {spec.wheel: (target, spec) for target, spec in build_native.TARGETS.items()}
+    tag = re.fullmatch(r"r2b_runtime-[^-]+-py3-none-(.+)\.whl", wheel.name)
+    if not tag or tag[1] not in platforms:
+        return [f"its name is not r2b_runtime-VERSION-py3-none-PLATFORM.whl with one of {', '.join(platforms)}"]
+    target, spec = platforms[tag[1]]
+    if wheel.stat().st_size >= MOST_BYTES:
+        found.append(f"it has {wheel.stat().st_size:,} bytes; {MOST_BYTES:,} is the most")
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        libraries = [name for name in names if name.endswith(tuple(SYSTEM_LIBRARIES))]
+        library = f"r2b_runtime/{spec.library}"
+        if libraries != [library]:
+            return [*found, f"it holds the libraries {libraries} instead of {library}"]
+        for name in ["LICENSE", *_LICENSES, *(_WINDOWS_LICENSES if target.startswith("windows") else {})]:
+            if not any(re.fullmatch(rf".*\.dist-info/(licenses/)?{re.escape(name)}", entry) for entry in names):
+                found.append(f"it lacks {name}")
+        return found + library_faults(archive.read(library), pathlib.Path(library).suffix)
+
+
+def library_faults(data, suffix):
+    """The same of a library's bytes. Symbols and libraries have their names in it as text, in every format."""
+    found = []
+    for name in sorted(set(re.findall(rb"\w*(?:TfLite|tflite[A-Z0-9])\w*", data))):
+        found.append(f"it names the symbol {name.decode()}, which interpreters do not export")
+    for entry in (b"tflite_plugin_create_delegate", b"tflite_plugin_destroy_delegate"):
+        if entry not in data:
+            found.append(f"it lacks the entry point {entry.decode()}")
+    for version in sorted({tuple(map(int, text.split(b"."))) for text in re.findall(rb"GLIBC_(\d+(?:\.\d+)+)", data)}):
+        if version > NEWEST_GLIBC:
+            found.append(
+                f"it needs GLIBC_{'.'.join(map(str, version))}; {'.'.join(map(str, NEWEST_GLIBC))} is the newest allowed"
+            )
+    names = (
+        _macho_libraries(data) if suffix == ".dylib" else [name.decode() for name in re.findall(_NAMED[suffix], data)]
+    )
+    for name in sorted(set(names)):
+        if not re.fullmatch(SYSTEM_LIBRARIES[suffix], name):
+            found.append(f"it names the library {name}, which not every system has")
+    return found
+
+
+def _macho_libraries(data):
+    """File names of the libraries that a 64-bit Mach-O library loads. (Its text mentions others.)"""
+    if data[:4] != b"\xcf\xfa\xed\xfe":
+        raise ValueError(f"a 64-bit Mach-O library starts with cffaedfe; received {data[:4].hex()}")
+    names, at = [], 32
+    for _ in range(struct.unpack_from("<I", data, 16)[0]):
+        command, size = struct.unpack_from("<2I", data, at)
+        if command in _MACHO_LOADS:
+            start = at + struct.unpack_from("<I", data, at + 8)[0]
+            names.append(data[start : at + size].split(b"\0")[0].decode().split("/")[-1])
+        at += size
+    return names
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "targets", nargs="*", metavar="TARGET", help=f"of {', '.join(build_native.TARGETS)} (default: all)"
+    )
+    parser.add_argument("--output", type=pathlib.Path, default=build_native.ROOT / "dist")
+    parser.add_argument(
+        "--check", nargs="+", type=pathlib.Path, default=None, metavar="WHEEL", help="build none, check these"
+    )
+    arguments = parser.parse_args()
+    for target in arguments.targets:
+        if target not in build_native.TARGETS:
+            parser.error(f"there is no target {target!r}; there are {', '.join(build_native.TARGETS)}")
+    wheels = arguments.check or (
+        build(target, arguments.output) for target in arguments.targets or build_native.TARGETS
+    )
+    failed = False
+    for wheel in wheels:
+        wrong = faults(wheel)
+        failed |= bool(wrong)
+        print(
+            f"{wheel.name}: {wheel.stat().st_size:,} bytes, {'; '.join(wrong) if wrong else 'every rule kept'}",
+            flush=True,
+        )
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,99 @@
+#include "flexbuffer.h"
+
+#include <cstring>
+
+namespace r2b {
+namespace {
+// Type numbers of the FlexBuffers format; the low two bits of a packed type byte are log2 of the child width.
+enum : unsigned { kNull = 0, kInt = 1, kUInt = 2, kString = 5, kIndirectInt = 6, kIndirectUInt = 7, kMap = 9, kBool = 26 };
+}  // namespace
+
+bool OptionsMap::ReadUnsigned(size_t at, unsigned width, uint64_t* value) const {
+  if (at > size_ || width > size_ - at) return false;
+  *value = 0;
+  for (unsigned i = 0; i < width; ++i) *value |= uint64_t(data_[at + i]) << (8 * i);
+  return true;
+}
+
+// Offsets point backwards from where they are stored.
+bool OptionsMap::Follow(size_t at, unsigned width, size_t* target) const {
+  uint64_t offset;
+  if (!ReadUnsigned(at, width, &offset) || offset > at) return false;
+  *target = at - size_t(offset);
+  return true;
+}
+
+// The buffer ends with the root value, its packed type and the root's width. A map stores, before its values: the
+// offset to its (sorted) keys, the width of that key vector, and the number of entries.
+OptionsMap::OptionsMap(const void* bytes, size_t size) : data_(static_cast<const uint8_t*>(bytes)), size_(size) {
+  if (!bytes || size < 3) return;
+  const unsigned root_width = data_[size - 1];
+  const unsigned packed = data_[size - 2];
+  if (root_width != 1 && root_width != 2 && root_width != 4 && root_width != 8) return;
+  if (packed >> 2 != kMap || size - 2 < root_width) return;
+  value_width_ = 1u << (packed & 3);
+  if (!Follow(size - 2 - root_width, root_width, &values_)) return;
+  if (values_ < 3 * size_t(value_width_)) return;
+  uint64_t count, key_width, key_count;
+  if (!ReadUnsigned(values_ - value_width_, value_width_, &count)) return;
+  if (!ReadUnsigned(values_ - 2 * value_width_, value_width_, &key_width)) return;
+  if (key_width != 1 && key_width != 2 && key_width != 4 && key_width != 8) return;
+  key_width_ = unsigned(key_width);
+  if (!Follow(values_ - 3 * value_width_, value_width_, &keys_) || keys_ < key_width_) return;
+  if (!ReadUnsigned(keys_ - key_width_, key_width_, &key_count) || key_count != count) return;
+  // One value and one type byte for each entry must fit; `count` is checked first so that the products cannot wrap.
+  if (count > size || size - values_ < count * (value_width_ + 1) || size - keys_ < count * key_width_) return;
+  count_ = size_t(count);
+  ok_ = true;
+}
+
+bool OptionsMap::KeyEquals(size_t at, const char* key) const {
+  const size_t length = std::strlen(key) + 1;
+  return at <= size_ && length <= size_ - at && std::memcmp(data_ + at, key, length) == 0;
+}
+
+bool OptionsMap::Find(const char* key, Value* value) const {
+  if (!ok_) return false;
+  for (size_t i = 0; i < count_; ++i) {
+    size_t at;
+    if (!Follow(keys_ + i * key_width_, key_width_, &at)) return false;
+    if (!KeyEquals(at, key)) continue;
+    *value = {values_ + i * value_width_, uint8_t(value_width_), data_[values_ + count_ * value_width_ + i]};
+    return true;
+  }
+  return false;
+}
+
+bool OptionsMap::GetInt(const char* key, int64_t* result) const {
+  Value value;
+  if (!Find(key, &value)) return false;
+  const unsigned type = value.packed_type >> 2;
+  size_t at = value.at;
+  unsigned width = value.parent_width;
+  if (type == kIndirectInt || type == kIndirectUInt) {
+    if (!Follow(value.at, width, &at)) return false;
+    width = 1u << (value.packed_type & 3);
+  } else if (type != kInt && type != kUInt && type != kBool) {
+    return false;
+  }
+  uint64_t raw;
+  if (!ReadUnsigned(at, width, &raw)) return false;
+  const bool is_signed = type == kInt || type == kIndirectInt;
+  if (is_signed && width < 8 && (raw >> (8 * width - 1))) raw |= ~uint64_t(0) << (8 * width);
+  *result = int64_t(raw);
+  return true;
+}
+
+bool OptionsMap::GetString(const char* key, std::string* result) const {
+  Value value;
+  if (!Find(key, &value) || value.packed_type >> 2 != kString) return false;
+  const unsigned width = 1u << (value.packed_type & 3);
+  size_t at;
+  uint64_t length;
+  if (!Follow(value.at, value.parent_width, &at) || at < width) return false;
+  if (!ReadUnsigned(at - width, width, &length) || length > size_ - at) return false;
+  result->assign(reinterpret_cast<const char*>(data_ + at), size_t(length));
+  return true;
+}
+
+}  // namespace r2b

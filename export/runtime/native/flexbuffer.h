@@ -1,0 +1,39 @@
+// Reads the options map of a custom operator: a FlexBuffer whose root is a map from strings to scalars.
+//
+// The bytes come from a model file, so nothing in them is trusted: every offset and width is checked against the
+// buffer before it is followed, and a map that does not hold together reads as "malformed", never out of bounds.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+namespace r2b {
+
+class OptionsMap {
+ public:
+  OptionsMap(const void* bytes, size_t size);
+
+  // False if the root is no well-formed map.
+  bool ok() const { return ok_; }
+
+  // The value of `key` as an integer. False where the key is missing or holds something else.
+  bool GetInt(const char* key, int64_t* value) const;
+  // The same for a string value.
+  bool GetString(const char* key, std::string* value) const;
+
+ private:
+  struct Value { size_t at; uint8_t parent_width; uint8_t packed_type; };
+  bool Find(const char* key, Value* value) const;
+  bool ReadUnsigned(size_t at, unsigned width, uint64_t* value) const;
+  bool Follow(size_t at, unsigned width, size_t* target) const;
+  bool KeyEquals(size_t at, const char* key) const;
+
+  const uint8_t* data_;
+  size_t size_;
+  bool ok_ = false;
+  size_t keys_ = 0, values_ = 0, count_ = 0;
+  unsigned key_width_ = 1, value_width_ = 1;
+};
+
+}  // namespace r2b

@@ -1,0 +1,70 @@
+// A graph as the plan sees it: tensors and operators, with nothing of TensorFlow Lite in it. import.cc fills it from an
+// interpreter; tests fill it by hand.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace r2b {
+
+enum class DType : uint8_t { kFloat, kInt32, kInt8, kBool, kOther };
+int ByteSize(DType type);
+
+// Shapes are at most 4-dimensional here; shorter ones are aligned right and read as images: NHWC.
+struct Shape {
+  int n = 1, h = 1, w = 1, c = 1;
+  int64_t count() const { return int64_t(n) * h * w * c; }
+  bool operator==(const Shape& o) const { return n == o.n && h == o.h && w == o.w && c == o.c; }
+};
+Shape AsImage(const std::vector<int>& dims);
+
+struct Tensor {
+  DType type = DType::kOther;
+  std::vector<int> dims;
+  const void* constant = nullptr;  // values known before the graph runs, owned by the model
+  float scale = 0;                 // of an int8 tensor
+  int zero_point = 0;
+  std::string name;
+};
+
+enum class OpKind : uint8_t {
+  kQuantize, kDequantize, kBconv, kBmaxPool,                    // Larq Compute Engine's
+  kConv, kMaxPool, kAvgPool, kMean, kAdd, kMul, kPrelu, kClamp,  // TensorFlow Lite's, float32
+  kLogistic, kSoftmax, kReshape, kDense,
+};
+const char* OpName(OpKind kind);
+
+struct Op {
+  OpKind kind = OpKind::kReshape;
+  std::vector<int> in;  // -1: an optional input that is absent
+  int out = -1;
+  int node = -1;        // index in the interpreter, for messages
+
+  // Windows. `kernel_*` comes from the filter's shape for convolutions.
+  int kernel_h = 1, kernel_w = 1, stride_h = 1, stride_w = 1, dilation_h = 1, dilation_w = 1;
+  bool same_padding = false;
+  bool pad_one = false;  // bconv: padding counts as +1 instead of nothing
+  int channels_in = 0;   // bconv: before packing
+  bool subtract = false;  // kAdd: second operand counts negative
+
+  bool clamp = false;    // fused activation, or the operator itself
+  float lo = 0, hi = 0;
+  float beta = 1;        // softmax
+  bool keep_dims = true;
+};
+
+struct Graph {
+  std::vector<Tensor> tensors;
+  std::vector<Op> ops;  // in an order in which they can run
+  std::vector<int> inputs, outputs;
+};
+
+// Output extent and leading padding of a window along one axis, by TensorFlow's rules. Output is <= 0 where the window does not fit.
+struct Extent { int out, before; };
+Extent WindowExtent(int in, int kernel, int stride, int dilation, bool same_padding);
+
+// Checks every operator's operands and computes the shapes of all non-constant tensors from those of the inputs. On failure says which operator, which values, and what to do about it.
+bool InferShapes(Graph* graph, std::string* error);
+
+}  // namespace r2b

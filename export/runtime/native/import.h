@@ -1,0 +1,22 @@
+// Reads operators out of a TensorFlow Lite interpreter into a Graph.
+#pragma once
+
+#include <string>
+
+#include "graph.h"
+#include "tflite_abi.h"
+
+namespace r2b {
+
+enum class Import { kClaimed, kLeft, kFailed };
+
+// Whether the custom operator is one of Larq Compute Engine's.
+bool IsLceOp(const tfl::Registration& registration);
+
+// Translates one node; operands keep the interpreter's tensor indices. kLeft: some other runtime's business.
+// kFailed: an operator of Larq Compute Engine that cannot be read, with the reason in `*error`.
+Import ImportNode(const tfl::Context* context, int index, const tfl::Node& node, const tfl::Registration& registration, Op* op, std::string* error);
+
+Tensor ImportTensor(const tfl::Tensor& tensor);
+
+}  // namespace r2b

@@ -1,0 +1,178 @@
+// x86-64 with AVX2 and FMA, which has no vector popcount. Counting the bits of input ^ weights with shuffles takes some
+// nine instructions per 256 bits. Looking the answer up takes two per 128: four input channels have 16 states,
+// each a 16-byte table of popcount(input ^ weights) for the 16 states of four weights. One shuffle indexes that
+// table with the weights of 32 output channels at once, one add accumulates bytes. All 16 tables are 256 bytes.
+//
+// Weights hold four bits to a byte, [chunk of 4 inputs][32 channels]. Input rows are expanded, once per row of
+// outputs, to one byte per chunk: 16 times the state, which is the table's offset. Bytes overflow after 63 chunks (4 each);
+// they are added to 16-bit sums in memory every kFlush chunks.
+#include "kernels.h"
+
+#if defined(R2B_BUILD_AVX2)
+#include <immintrin.h>
+
+namespace r2b {
+namespace {
+#include "tile.inl"
+
+struct V {
+  using F = __m256;
+  static constexpr int kWidth = 8;
+  static constexpr int kFconvPixels = 3;  // 12 accumulators, 3 values, 1 weight
+  static constexpr int kPlainPixels = 2;
+  static R2B_INLINE F Load(const float* p) { return _mm256_loadu_ps(p); }
+  static R2B_INLINE void Store(float* p, F v) { _mm256_storeu_ps(p, v); }
+  static R2B_INLINE F Set1(float v) { return _mm256_set1_ps(v); }
+  static R2B_INLINE F Zero() { return _mm256_setzero_ps(); }
+  static R2B_INLINE F Mul(F a, F b) { return _mm256_mul_ps(a, b); }
+  static R2B_INLINE F Add(F a, F b) { return _mm256_add_ps(a, b); }
+  static R2B_INLINE F Div(F a, F b) { return _mm256_div_ps(a, b); }
+  static R2B_INLINE F Max(F a, F b) { return _mm256_max_ps(a, b); }
+  static R2B_INLINE F Min(F a, F b) { return _mm256_min_ps(a, b); }
+  static R2B_INLINE F Fma(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
+  static R2B_INLINE F Prelu(F v, F slope) {
+    return _mm256_blendv_ps(v, _mm256_mul_ps(v, slope), _mm256_cmp_ps(v, _mm256_setzero_ps(), _CMP_LT_OQ));
+  }
+  static R2B_INLINE uint32_t NegativeMask(F v) {
+    return uint32_t(_mm256_movemask_ps(_mm256_cmp_ps(v, _mm256_setzero_ps(), _CMP_LT_OQ)));
+  }
+};
+using T = Tile<V>;
+
+struct Tables {
+  alignas(256) uint8_t count[16][16];
+  Tables() {
+    for (int x = 0; x < 16; ++x)
+      for (int w = 0; w < 16; ++w) count[x][w] = uint8_t(__builtin_popcount(unsigned(x ^ w)));
+  }
+};
+const Tables kTables;
+
+constexpr int kFlush = 48;       // <= 63; divides the chunks of 3 taps x 64 channels
+constexpr int kChunksPerWord = 8;
+
+// Bytes of input that the pixels of a row need from one segment.
+ptrdiff_t Span(int width, const RunList& input) { return (width - 1) * input.pixel + 4 * ptrdiff_t(input.length); }
+
+size_t BconvScratch(int width, const RunList& input) {
+  return size_t(input.segments) * (2 * size_t(Span(width, input)) + 64);
+}
+
+void Expand(const uint8_t* in, ptrdiff_t bytes, uint8_t* out) {
+  const __m128i high = _mm_set1_epi8(char(0xf0));
+  ptrdiff_t i = 0;
+  for (; i + 16 <= bytes; i += 16) {
+    const __m128i v = _mm_loadu_si128(reinterpret_cast<const __m128i*>(in + i));
+    const __m128i lo = _mm_and_si128(_mm_slli_epi16(v, 4), high), hi = _mm_and_si128(v, high);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out + 2 * i), _mm_unpacklo_epi8(lo, hi));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out + 2 * i + 16), _mm_unpackhi_epi8(lo, hi));
+  }
+  for (; i < bytes; ++i) {
+    out[2 * i] = uint8_t(in[i] << 4);
+    out[2 * i + 1] = in[i] & 0xf0;
+  }
+}
+
+// P pixels x B blocks of 32 channels; count[b][p] receives the popcounts.
+template <int P, int B>
+R2B_INLINE void Count(const BconvRow& row, const uint8_t* expanded, int x, int block, uint16_t (&count)[B][P][kBlock]) {
+  R2B_UNROLL
+  for (int b = 0; b < B; ++b)
+    R2B_UNROLL
+    for (int p = 0; p < P; ++p)
+      for (int i = 0; i < kBlock; i += 16)
+        _mm256_store_si256(reinterpret_cast<__m256i*>(&count[b][p][i]), _mm256_setzero_si256());
+  const uint8_t* w = static_cast<const uint8_t*>(row.weights) + block * row.block_bytes;
+  const ptrdiff_t pixel = 2 * row.input.pixel, segment = 2 * Span(row.width, row.input) + 64;
+  const int chunks = row.input.length * kChunksPerWord;
+  for (int s = 0; s < row.input.segments; ++s) {
+    const uint8_t* in = expanded + s * segment + x * pixel;
+    for (int done = 0; done < chunks; done += kFlush) {
+      const int n = chunks - done < kFlush ? chunks - done : kFlush;
+      __m256i sum[B][P];
+      R2B_UNROLL
+      for (int b = 0; b < B; ++b)
+        R2B_UNROLL
+        for (int p = 0; p < P; ++p) sum[b][p] = _mm256_setzero_si256();
+      for (int i = 0; i < n; ++i, w += kBlock) {
+        __m256i weight[B];
+        R2B_UNROLL
+        for (int b = 0; b < B; ++b)
+          weight[b] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w + b * row.block_bytes));
+        R2B_UNROLL
+        for (int p = 0; p < P; ++p) {
+          const __m256i table = _mm256_broadcastsi128_si256(
+              _mm_load_si128(reinterpret_cast<const __m128i*>(&kTables.count[0][0] + in[i + p * pixel])));
+          R2B_UNROLL
+          for (int b = 0; b < B; ++b) sum[b][p] = _mm256_add_epi8(sum[b][p], _mm256_shuffle_epi8(table, weight[b]));
+        }
+      }
+      in += n;
+      R2B_UNROLL
+      for (int b = 0; b < B; ++b)
+        R2B_UNROLL
+        for (int p = 0; p < P; ++p)
+          for (int half = 0; half < 2; ++half) {
+            __m256i* total = reinterpret_cast<__m256i*>(&count[b][p][16 * half]);
+            const __m128i bytes = half ? _mm256_extracti128_si256(sum[b][p], 1) : _mm256_castsi256_si128(sum[b][p]);
+            _mm256_store_si256(total, _mm256_add_epi16(_mm256_load_si256(total), _mm256_cvtepu8_epi16(bytes)));
+          }
+    }
+  }
+}
+
+template <int P>
+R2B_INLINE void Finish(const uint16_t (*count)[kBlock], const BconvRow& row, const Epilogue& epilogue, int x, int block) {
+  V::F v[P][T::kRegs];
+  R2B_UNROLL
+  for (int p = 0; p < P; ++p)
+    R2B_UNROLL
+    for (int r = 0; r < T::kRegs; ++r) {
+      const __m256i n = _mm256_cvtepu16_epi32(_mm_load_si128(reinterpret_cast<const __m128i*>(&count[p][r * 8])));
+      v[p][r] = _mm256_cvtepi32_ps(_mm256_add_epi32(n, n));
+    }
+  const int c = block * kBlock;
+  T::Affine<P>(v, row, x, c);
+  T::RunEpilogue<P>(v, epilogue, x, row.channel0 + c, row.channels - c);
+}
+
+template <int P, int B>
+__attribute__((noinline)) void BconvTile(const BconvRow& row, const Epilogue& epilogue, const uint8_t* expanded, int x, int block) {
+  alignas(32) uint16_t count[B][P][kBlock];
+  Count<P, B>(row, expanded, x, block, count);
+  R2B_UNROLL
+  for (int b = 0; b < B; ++b) {
+    int p = 0;
+    for (; p + 2 <= P; p += 2) Finish<2>(&count[b][p], row, epilogue, x + p, block + b);
+    if (P % 2) Finish<1>(&count[b][P - 1], row, epilogue, x + P - 1, block + b);
+  }
+}
+
+template <int P, int B>
+void BconvTiles(const BconvRow& row, const Epilogue& epilogue, const uint8_t* expanded, int x, int block) {
+  for (; x + P <= row.width; x += P) BconvTile<P, B>(row, epilogue, expanded, x, block);
+  if constexpr (P > 1) BconvTiles<P - 1, B>(row, epilogue, expanded, x, block);
+}
+
+void Bconv(const BconvRow& row, const Epilogue& epilogue) {
+  uint8_t* expanded = static_cast<uint8_t*>(row.scratch);
+  const ptrdiff_t span = Span(row.width, row.input);
+  for (int s = 0; s < row.input.segments; ++s)
+    Expand(row.input.origin + row.input.segment[s], span, expanded + s * (2 * span + 64));
+  int block = 0;
+  for (; (block + 1) * kBlock < row.channels; block += 2) BconvTiles<4, 2>(row, epilogue, expanded, 0, block);
+  if (block * kBlock < row.channels) BconvTiles<4, 1>(row, epilogue, expanded, 0, block);
+}
+
+}  // namespace
+
+const Kernels* Avx2Kernels() {
+  static const Kernels kernels = {"avx2", 4, 65535, BconvScratch, Bconv, T::Fconv, T::Pool, T::Plain, T::Dense, T::Logistic};
+  return &kernels;
+}
+}  // namespace r2b
+#else
+namespace r2b {
+const Kernels* Avx2Kernels() { return nullptr; }
+}  // namespace r2b
+#endif

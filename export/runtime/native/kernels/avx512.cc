@@ -1,0 +1,92 @@
+// x86-64 with AVX-512 F/BW/VL/DQ and VPOPCNTDQ: xor, popcount and add on 512 bits are three instructions, and input
+// values are broadcast from memory for free. 32-bit lanes keep each output channel in its own lane from the first
+// xor to the stored float, so nothing is ever summed across lanes.
+#include "kernels.h"
+
+#if defined(R2B_BUILD_AVX512)
+#include <immintrin.h>
+
+namespace r2b {
+namespace {
+#include "tile.inl"
+
+struct V {
+  using F = __m512;
+  static constexpr int kWidth = 16;
+  static constexpr int kFconvPixels = 14;  // 28 accumulators, 2 weights, 1 value: 31 of 32 registers
+  static constexpr int kPlainPixels = 4;
+  static R2B_INLINE F Load(const float* p) { return _mm512_loadu_ps(p); }
+  static R2B_INLINE void Store(float* p, F v) { _mm512_storeu_ps(p, v); }
+  static R2B_INLINE F Set1(float v) { return _mm512_set1_ps(v); }
+  static R2B_INLINE F Zero() { return _mm512_setzero_ps(); }
+  static R2B_INLINE F Mul(F a, F b) { return _mm512_mul_ps(a, b); }
+  static R2B_INLINE F Add(F a, F b) { return _mm512_add_ps(a, b); }
+  static R2B_INLINE F Div(F a, F b) { return _mm512_div_ps(a, b); }
+  static R2B_INLINE F Max(F a, F b) { return _mm512_max_ps(a, b); }
+  static R2B_INLINE F Min(F a, F b) { return _mm512_min_ps(a, b); }
+  static R2B_INLINE F Fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
+  static R2B_INLINE F Prelu(F v, F slope) {
+    return _mm512_mask_mul_ps(v, _mm512_cmp_ps_mask(v, _mm512_setzero_ps(), _CMP_LT_OQ), v, slope);
+  }
+  static R2B_INLINE uint32_t NegativeMask(F v) { return _mm512_cmp_ps_mask(v, _mm512_setzero_ps(), _CMP_LT_OQ); }
+};
+using T = Tile<V>;
+
+template <int P>
+__attribute__((noinline)) void BconvTile(const BconvRow& row, const Epilogue& epilogue, int x, int block) {
+  __m512i count[P][2];
+  R2B_UNROLL
+  for (int p = 0; p < P; ++p) count[p][0] = count[p][1] = _mm512_setzero_si512();
+  const uint8_t* w = static_cast<const uint8_t*>(row.weights) + block * row.block_bytes;
+  const ptrdiff_t pixel = row.input.pixel;
+  const uint8_t* origin = row.input.origin + x * pixel;
+  for (int s = 0; s < row.input.segments; ++s) {
+    const uint8_t* base[(P + 2) / 3];
+    R2B_UNROLL
+    for (int b = 0; b < (P + 2) / 3; ++b) base[b] = origin + row.input.segment[s] + 3 * b * pixel;
+    for (int i = 0; i < row.input.length; ++i, w += 4 * kBlock) {
+      const __m512i w0 = _mm512_loadu_si512(w), w1 = _mm512_loadu_si512(w + 64);
+      R2B_UNROLL
+      for (int p = 0; p < P; ++p) {
+        const __m512i value = _mm512_set1_epi32(*reinterpret_cast<const int*>(base[p / 3] + (p % 3) * pixel));
+        count[p][0] = _mm512_add_epi32(count[p][0], _mm512_popcnt_epi32(_mm512_xor_si512(value, w0)));
+        count[p][1] = _mm512_add_epi32(count[p][1], _mm512_popcnt_epi32(_mm512_xor_si512(value, w1)));
+      }
+      R2B_UNROLL
+      for (int b = 0; b < (P + 2) / 3; ++b) base[b] += 4;
+    }
+  }
+  __m512 v[P][2];
+  R2B_UNROLL
+  for (int p = 0; p < P; ++p)
+    R2B_UNROLL
+    for (int r = 0; r < 2; ++r) v[p][r] = _mm512_cvtepi32_ps(_mm512_add_epi32(count[p][r], count[p][r]));
+  const int c = block * kBlock;
+  T::Affine<P>(v, row, x, c);
+  T::RunEpilogue<P>(v, epilogue, x, row.channel0 + c, row.channels - c);
+}
+
+template <int P>
+void BconvTiles(const BconvRow& row, const Epilogue& epilogue, int x, int block) {
+  for (; x + P <= row.width; x += P) BconvTile<P>(row, epilogue, x, block);
+  if constexpr (P > 1) BconvTiles<P / 2>(row, epilogue, x, block);
+}
+
+void Bconv(const BconvRow& row, const Epilogue& epilogue) {
+  for (int block = 0; block * kBlock < row.channels; ++block) BconvTiles<7>(row, epilogue, 0, block);
+}
+
+size_t BconvScratch(int, const RunList&) { return 0; }
+
+}  // namespace
+
+const Kernels* Avx512Kernels() {
+  static const Kernels kernels = {"avx512", 32, 1 << 22, BconvScratch, Bconv, T::Fconv, T::Pool, T::Plain, T::Dense, T::Logistic};
+  return &kernels;
+}
+}  // namespace r2b
+#else
+namespace r2b {
+const Kernels* Avx512Kernels() { return nullptr; }
+}  // namespace r2b
+#endif

@@ -1,0 +1,85 @@
+// Which kernels run: built into this library AND supported by this processor and operating system.
+#include <cstring>
+#include <initializer_list>
+
+#include "kernels.h"
+
+#if defined(__x86_64__) || defined(__i386__)
+#include <cpuid.h>
+#endif
+#if defined(__aarch64__) || defined(__arm__)
+#if defined(__linux__)
+#include <sys/auxv.h>
+#endif
+#endif
+
+namespace r2b {
+namespace {
+
+#if defined(__x86_64__) || defined(__i386__)
+// Asked of the processor and, through XCR0, of the operating system, which must save the wide registers. Not through
+// __builtin_cpu_supports: zig's runtime library answers it with 0 for every instruction set.
+struct X86 {
+  bool avx2 = false, avx512 = false;
+  X86() {
+    unsigned a, b, c, d;
+    if (!__get_cpuid(1, &a, &b, &c, &d)) return;
+    constexpr unsigned kFma = 1u << 12, kOsxsave = 1u << 27;
+    if (!(c & kOsxsave)) return;
+    const bool fma = c & kFma;
+    unsigned xcr0, high;
+    __asm__("xgetbv" : "=a"(xcr0), "=d"(high) : "c"(0));
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return;
+    constexpr unsigned kYmm = 0x06, kZmm = 0xe6;  // SSE and AVX state; those and the three AVX-512 states
+    constexpr unsigned kAvx2 = 1u << 5, kF = 1u << 16, kDq = 1u << 17, kBw = 1u << 30, kVl = 1u << 31;
+    constexpr unsigned kVpopcntdq = 1u << 14;
+    avx2 = (xcr0 & kYmm) == kYmm && (b & kAvx2) && fma;
+    avx512 = avx2 && (xcr0 & kZmm) == kZmm && (b & kF) && (b & kDq) && (b & kBw) && (b & kVl) && (c & kVpopcntdq);
+  }
+};
+#endif
+
+bool CpuHas(const Kernels* kernels) {
+  if (!kernels) return false;
+#if defined(__x86_64__) || defined(__i386__)
+  const X86 cpu;
+  if (kernels == Avx512Kernels()) return cpu.avx512;
+  if (kernels == Avx2Kernels()) return cpu.avx2;
+#elif defined(__arm__) && defined(__linux__)
+  constexpr unsigned long kHwcapNeon = 1u << 12;
+  if (kernels == NeonKernels()) return getauxval(AT_HWCAP) & kHwcapNeon;
+#endif
+  return true;
+}
+
+struct Registry {
+  const Kernels* kernels[5] = {};
+  const char* names[5] = {};
+  int count = 0;
+  Registry() {
+    for (const Kernels* candidate : {Avx512Kernels(), Avx2Kernels(), NeonKernels(), PortableKernels()})
+      if (CpuHas(candidate)) {
+        kernels[count] = candidate;
+        names[count++] = candidate->name;
+      }
+  }
+};
+
+const Registry& Available() {
+  static const Registry registry;
+  return registry;
+}
+
+}  // namespace
+
+const char* const* AvailableKernels() { return Available().names; }
+
+const Kernels* SelectKernels(const char* name) {
+  const Registry& registry = Available();
+  if (!name || !*name || !std::strcmp(name, "auto")) return registry.kernels[0];
+  for (int i = 0; i < registry.count; ++i)
+    if (!std::strcmp(name, registry.names[i])) return registry.kernels[i];
+  return nullptr;
+}
+
+}  // namespace r2b

@@ -1,0 +1,129 @@
+// What the graph plan asks of an instruction set: a table of functions that each compute one row of outputs.
+//
+// Layout. Activations are NHWC. A bit-packed activation holds 32 channels in each 32-bit word, least significant bit
+// first, 1 meaning negative, as LCE's converter defines it. All kernels work on tiles of P pixels x 32 output channels
+// (kBlock): 32 channels are one word of packed output, two AVX-512 registers, four AVX ones, eight NEON ones.
+//
+// A row kernel computes tile after tile: accumulate (convolution, window, or plain load) into registers, run the
+// epilogue over them, go on. The epilogue is a short list of stages (multiply, add, PReLU, store, pack signs, ...), chosen
+// when the graph is planned. One dispatch of a stage serves a whole tile, so the list costs little more
+// than code written out for one network, and intermediate results of a block never leave the registers.
+//
+// Every multiplication and addition of the epilogue is rounded on its own (no fused multiply-add), as TensorFlow
+// Lite's kernels do, because the sign of the result decides bits downstream. Float convolutions start from the bias and
+// add one fused product after the other, in the order of the filter's memory; averages add pixel after pixel; dense layers
+// add in four lanes; the logistic function is a given approximation. So do the kernels in LCE's interpreter on x86, and
+// so whole networks agree with it to the last bit, where sums in another order would flip a few signs in every image.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace r2b {
+
+constexpr int kBlock = 32;
+
+struct Stage {
+  enum Kind : uint8_t {
+    kMul,        // v *= operand
+    kMulPixel,   // v *= operand, one number for all channels of a pixel
+    kAdd,        // v += operand
+    kPrelu,      // v = v < 0 ? v * operand : v
+    kPreluMax,   // the same for operands that are at most 1: v = max(v, v * operand)
+    kClamp,      // v = min(max(v, lo), hi)
+    kStoreFloat,
+    kStoreBits,  // sign bits, one word for 32 channels
+    kStoreInt8,  // round half away from zero, saturate
+    kSum,        // out[c] += v, one pixel after the other
+  };
+  Kind kind;
+  float lo = 0, hi = 0;
+  // Operand (or output) of output pixel 0 and channel 0 of the row, and bytes from one pixel to the next. A pixel stride of 0
+  // makes an operand one vector over the channels.
+  const uint8_t* in = nullptr;
+  uint8_t* out = nullptr;
+  ptrdiff_t pixel = 0;
+};
+
+struct Epilogue {
+  const Stage* stages;
+  int count;
+};
+
+// A convolution reads each output pixel's inputs as a few contiguous runs: one per kernel row where the input
+// allows it (no dilation), else one per tap. `segment[i]` is the run's offset in bytes from the pixel's origin.
+struct RunList {
+  const uint8_t* origin;       // of output pixel 0
+  ptrdiff_t pixel;             // bytes between the origins of neighbouring output pixels
+  const ptrdiff_t* segment;
+  int segments;
+  int length;                  // of a run: 32-bit words, or floats
+};
+
+// v = (2 * popcount + before[x]) clamped, * multiplier + bias + after[x]; see reference.cc for the meaning.
+struct BconvRow {
+  RunList input;
+  const void* weights;         // packed by PackBits
+  ptrdiff_t block_bytes;       // from one block of 32 output channels to the next
+  int width, channel0, channels;
+  const float* multiplier;     // from channel0, padded to whole blocks
+  const float* bias;
+  bool clamp;
+  float lo, hi;
+  const float* const* before;  // per pixel of the row: null, or a vector like `bias`; the whole array may be null
+  const float* const* after;
+  int correction0;             // of channel0 in those vectors
+  void* scratch;               // BconvScratch() bytes, private to the thread
+};
+
+struct FconvRow {
+  RunList input;
+  const float* weights;        // packed by PackFloats
+  ptrdiff_t block_bytes;
+  const float* bias;           // from channel0, padded to whole blocks
+  int width, channel0, channels;
+};
+
+// Reduces a window. Pixels outside the image were clipped off by the caller.
+struct PoolRow {
+  const uint8_t* const* lines;  // input pixel 0 of each input row in the window
+  int rows;                    // how many
+  ptrdiff_t pixel;             // bytes between input pixels
+  const int* begin;            // per output pixel: first input pixel, and one past the last
+  const int* end;
+  int width, channels;
+  bool maximum;                // else average
+};
+
+struct LoadRow {
+  const uint8_t* origin;
+  ptrdiff_t pixel;
+  int width, channels;
+};
+
+struct Kernels {
+  const char* name;
+  int chunk_bits;              // how many input channels one element of packed binary weights covers
+  int max_depth;               // largest kernel_h * kernel_w * channels that the accumulators hold
+  size_t (*bconv_scratch)(int width, const RunList&);
+  void (*bconv)(const BconvRow&, const Epilogue&);
+  void (*fconv)(const FconvRow&, const Epilogue&);
+  void (*pool)(const PoolRow&, const Epilogue&);
+  void (*load)(const LoadRow&, const Epilogue&);
+  // y[o] = sum_i x[i] * w[o][i] for o in [begin, end)
+  void (*dense)(const float* x, const float* w, int inputs, int begin, int end, float* y);
+  void (*logistic)(const float* x, int64_t count, float* y);
+};
+
+// Null where not built for this target. Whether the CPU can run it is for dispatch.cc to find out.
+const Kernels* PortableKernels();
+const Kernels* Avx2Kernels();
+const Kernels* Avx512Kernels();
+const Kernels* NeonKernels();
+
+// The kernels of that name, or the best ones for "auto", "" and null. Null where they are not built or do not run here.
+const Kernels* SelectKernels(const char* name);
+// Names of all kernels that run here, best first; null-terminated.
+const char* const* AvailableKernels();
+
+}  // namespace r2b

@@ -1,0 +1,42 @@
+#include "pack.h"
+
+#include <cstring>
+
+#include "kernels.h"
+
+namespace r2b {
+
+std::vector<uint8_t> PackBits(const uint32_t* filter, int outputs, int groups, int words, int chunk_bits, ptrdiff_t* block_bytes) {
+  const int per_word = 32 / chunk_bits, bytes = chunk_bits <= 8 ? 1 : chunk_bits / 8;
+  const int in_group = outputs / groups, blocks = (in_group + kBlock - 1) / kBlock;
+  const uint32_t mask = chunk_bits == 32 ? ~uint32_t(0) : (uint32_t(1) << chunk_bits) - 1;
+  *block_bytes = ptrdiff_t(words) * per_word * kBlock * bytes;
+  std::vector<uint8_t> packed(size_t(groups) * blocks * size_t(*block_bytes), 0);
+  for (int o = 0; o < outputs; ++o) {
+    const int group = o / in_group, block = group * blocks + o % in_group / kBlock, lane = o % in_group % kBlock;
+    uint8_t* out = packed.data() + block * *block_bytes + lane * bytes;
+    for (int i = 0; i < words; ++i) {
+      uint32_t word;
+      std::memcpy(&word, filter + size_t(o) * words + i, sizeof word);
+      for (int part = 0; part < per_word; ++part, out += kBlock * bytes) {
+        const uint32_t chunk = (word >> (part * chunk_bits)) & mask;
+        std::memcpy(out, &chunk, bytes);  // little-endian, like the model file
+      }
+    }
+  }
+  return packed;
+}
+
+std::vector<uint8_t> PackFloats(const float* filter, int outputs, int inputs, ptrdiff_t* block_bytes) {
+  const int blocks = (outputs + kBlock - 1) / kBlock;
+  *block_bytes = ptrdiff_t(inputs) * kBlock * sizeof(float);
+  std::vector<uint8_t> packed(size_t(blocks) * size_t(*block_bytes), 0);
+  for (int o = 0; o < outputs; ++o) {
+    uint8_t* out = packed.data() + o / kBlock * *block_bytes + o % kBlock * sizeof(float);
+    for (int i = 0; i < inputs; ++i, out += kBlock * sizeof(float))
+      std::memcpy(out, filter + size_t(o) * inputs + i, sizeof(float));
+  }
+  return packed;
+}
+
+}  // namespace r2b

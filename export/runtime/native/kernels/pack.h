@@ -1,0 +1,19 @@
+// Rearranges weights, once, into the order in which row kernels read them.
+//
+// Filters come as [output channel][kernel row][kernel column][input channel]. A kernel wants, for each step along the
+// inputs, the weights of 32 output channels side by side: [block of 32 outputs][input chunk][32]. A chunk is as many
+// input channels as the instruction set compares in one element: 32, 16 or 4 bits, or one float. Each group of a
+// grouped convolution starts a new block; channels that fill up a last block have weights of zero.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace r2b {
+
+// `words` 32-bit words per output channel (kernel_h * kernel_w * input words of one group).
+std::vector<uint8_t> PackBits(const uint32_t* filter, int outputs, int groups, int words, int chunk_bits, ptrdiff_t* block_bytes);
+std::vector<uint8_t> PackFloats(const float* filter, int outputs, int inputs, ptrdiff_t* block_bytes);
+
+}  // namespace r2b

@@ -1,0 +1,49 @@
+// The specification of a binary convolution, one product at a time. Every kernel is tested against it.
+//
+// Inputs and weights are +1 or -1; bit 1 stands for -1. `dot` sums input * weight over the taps and the channels of the
+// output's group. A tap outside the image counts as +1 * weight with pad_one, as nothing otherwise.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace r2b {
+
+struct ReferenceConv {
+  int n, h, w, channels;               // input
+  int outputs, groups;
+  int kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w;
+  int out_h, out_w, top, left;         // extent of the output and padding before it, see WindowExtent()
+  bool pad_one;
+};
+
+inline int ReferenceSign(const uint32_t* words, int64_t pixel, int words_per_pixel, int channel) {
+  return words[pixel * words_per_pixel + channel / 32] >> (channel % 32) & 1 ? -1 : 1;
+}
+
+// input: [n][h][w][words], filter: [outputs][kernel_h][kernel_w][words of a group]; returns [n][out_h][out_w][outputs].
+inline std::vector<int32_t> ReferenceBconv(const ReferenceConv& s, const uint32_t* input, const uint32_t* filter) {
+  const int in_group = s.channels / s.groups, out_group = s.outputs / s.groups;
+  std::vector<int32_t> result;
+  for (int n = 0; n < s.n; ++n)
+    for (int y = 0; y < s.out_h; ++y)
+      for (int x = 0; x < s.out_w; ++x)
+        for (int o = 0; o < s.outputs; ++o) {
+          int32_t dot = 0;
+          for (int ky = 0; ky < s.kernel_h; ++ky)
+            for (int kx = 0; kx < s.kernel_w; ++kx) {
+              const int iy = y * s.stride_h - s.top + ky * s.dilation_h, ix = x * s.stride_w - s.left + kx * s.dilation_w;
+              const bool inside = iy >= 0 && iy < s.h && ix >= 0 && ix < s.w;
+              const int64_t tap = (int64_t(o) * s.kernel_h + ky) * s.kernel_w + kx, pixel = (int64_t(n) * s.h + iy) * s.w + ix;
+              for (int c = 0; c < in_group; ++c) {
+                const int weight = ReferenceSign(filter, tap, (in_group + 31) / 32, c);
+                if (inside) dot += weight * ReferenceSign(input, pixel, (s.channels + 31) / 32, o / out_group * in_group + c);
+                else if (s.pad_one) dot += weight;
+              }
+            }
+          result.push_back(dot);
+        }
+  return result;
+}
+
+}  // namespace r2b

@@ -1,0 +1,425 @@
+#include "plan.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "kernels/pack.h"
+
+namespace r2b {
+namespace {
+constexpr size_t kAlign = 64;
+constexpr size_t kSlack = 256;  // vectors may be read whole at the end of a buffer
+size_t RoundUp(size_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
+
+uint8_t* Aligned(std::vector<uint8_t>& buffer) {
+  const uintptr_t at = reinterpret_cast<uintptr_t>(buffer.data());
+  return buffer.data() + (kAlign - at % kAlign) % kAlign;
+}
+
+bool ReadsStrided(Step::Kind kind) {
+  return kind == Step::kBconv || kind == Step::kFconv || kind == Step::kPool || kind == Step::kLoad ||
+         kind == Step::kBmaxPool || kind == Step::kPad;
+}
+bool IsStore(Stage::Kind kind) {
+  return kind == Stage::kStoreFloat || kind == Stage::kStoreBits || kind == Stage::kStoreInt8;
+}
+
+// All tensors that a step reads from memory.
+std::vector<int> Reads(const Step& step, const Graph& graph) {
+  std::vector<int> reads;
+  const Step& root = step.feeder.empty() ? step : step.feeder[0];
+  if (step.kind != Step::kFinishSum) reads.push_back(root.input);
+  for (const Step* part : {&step, &root})
+    for (const StagePlan& stage : part->stages)
+      if (stage.tensor >= 0 && !IsStore(stage.kind)) reads.push_back(stage.tensor);
+  if (step.kind == Step::kBinary)
+    for (int t : graph.ops[step.ops[0]].in) reads.push_back(t);
+  return reads;
+}
+std::vector<int> Writes(const Step& step) {
+  std::vector<int> writes;
+  for (const StagePlan& stage : step.stages)
+    if (IsStore(stage.kind)) writes.push_back(stage.tensor);
+  if (step.kind != Step::kBconv && step.kind != Step::kFconv && step.kind != Step::kPool && step.kind != Step::kLoad)
+    writes.push_back(step.output);
+  return writes;
+}
+}  // namespace
+
+Plan::Plan(Graph graph, const Kernels* kernels, bool profile)
+    : graph_(std::move(graph)), kernels_(kernels), profile_(profile), graph_tensors_(graph_.tensors.size()) {}
+
+void Plan::SetDims(int tensor, const int* dims, int rank) { graph_.tensors[tensor].dims.assign(dims, dims + rank); }
+
+bool Plan::Prepare(int threads, std::string* error) {
+  graph_.tensors.resize(graph_tensors_);
+  if (!InferShapes(&graph_, error)) return false;
+  int sums = 0;
+  if (!Fuse(graph_, &steps_, &sums, error)) return false;
+  sums_.assign(sums, Sums{});
+  for (Step& step : steps_) PrepareStep(&step);
+  FeedWindows();
+  InsertPads();
+
+  storage_.resize(graph_.tensors.size());
+  for (size_t t = 0; t < graph_.tensors.size(); ++t) {
+    Storage& s = storage_[t];
+    const Tensor& tensor = graph_.tensors[t];
+    const Shape shape = AsImage(tensor.dims);
+    s.pixel = ptrdiff_t(shape.c) * ByteSize(tensor.type);
+    s.row = (shape.w + s.left + s.right) * s.pixel;
+    s.image = (shape.h + s.top + s.bottom) * s.row;
+    // [N, C] is read both as one image of N pixels and as N images of one.
+    if (tensor.dims.size() <= 2) s.row = s.image = s.pixel;
+    s.bytes = size_t(shape.count() / (int64_t(shape.h) * shape.w)) * (shape.h + s.top + s.bottom) * (shape.w + s.left + s.right) * ByteSize(tensor.type);
+    if (tensor.constant) s.base = static_cast<uint8_t*>(const_cast<void*>(tensor.constant));
+  }
+  for (int t : graph_.inputs) storage_[t].external = true;
+  for (int t : graph_.outputs) storage_[t].external = true;
+  AllocateArena();
+
+  scratch_.assign(threads, {});
+  rings_.assign(threads, {});
+  size_t scratch = 0, ring = 0;
+  for (Step& step : steps_) {
+    if (step.kind == Step::kBconv || step.kind == Step::kFconv) scratch = std::max(scratch, PrepareRuns(&step, threads));
+    if (!step.feeder.empty()) {
+      const Step& conv = step.feeder[0];
+      PrepareRuns(&step.feeder[0], 1);
+      ring = std::max(ring, size_t(graph_.ops[step.ops[0]].kernel_h) * conv.out.w * conv.out.c * sizeof(float));
+    }
+    if (step.sums >= 0 && step.kind != Step::kFinishSum) {
+      Sums& s = sums_[step.sums];
+      s.images = step.out.n;
+      // One running sum, pixel after pixel, where a thread sees all rows of its channels.
+      const bool in_order = threads == 1 || (step.splits > 1 && step.splits % threads == 0);
+      s.rows = in_order ? 1 : step.out.h;
+      s.channels = step.out.c;
+      s.values.assign(size_t(s.images) * s.rows * s.channels + kSlack, 0);
+    }
+  }
+  for (auto& buffer : scratch_) buffer.assign(scratch + kSlack, 0);
+  for (auto& buffer : rings_) buffer.assign(ring + kSlack, 0);
+  return true;
+}
+
+// How a convolution's rows are read and shared out; returns the scratch memory it needs.
+size_t Plan::PrepareRuns(Step* step, int threads) {
+  const Op& op = graph_.ops[step->ops[0]];
+  const Storage& in = storage_[step->input];
+  const bool per_row = op.dilation_w == 1 && step->groups == 1;
+  const int unit = AsImage(graph_.tensors[step->input].dims).c / step->groups;
+  step->segments.clear();
+  for (int y = 0; y < op.kernel_h; ++y)
+    for (int x = 0; x < (per_row ? 1 : op.kernel_w); ++x)
+      step->segments.push_back(y * op.dilation_h * in.row + x * op.dilation_w * in.pixel);
+  step->run_length = unit * (per_row ? op.kernel_w : 1);
+  // Rows alone share the work unevenly where they are few; then channels are shared out as well.
+  const int rows = step->out.n * step->out.h, blocks = (step->out.c + kBlock - 1) / kBlock;
+  step->splits = 1;
+  if (step->sums >= 0 && step->groups == 1 && blocks % threads == 0) {
+    step->splits = threads;  // sums over an image want all rows of a channel in one thread
+  } else if (step->groups == 1)
+    for (int s = 1; s <= blocks; ++s) {
+      const double uneven = double((rows * s + threads - 1) / threads) * threads / (double(rows) * s);
+      step->splits = s;
+      if (uneven <= 1.04) break;
+    }
+  if (step->kind != Step::kBconv) return 0;
+  const RunList runs{nullptr, op.stride_w * in.pixel, step->segments.data(), int(step->segments.size()), step->run_length};
+  return step->kernels->bconv_scratch(step->out.w, runs);
+}
+
+void Plan::PrepareStep(Step* step) {
+  if (step->ops.empty() || step->kind == Step::kLoad || step->kind == Step::kFinishSum) return;
+  const Op& op = graph_.ops[step->ops[0]];
+  if (op.kind != OpKind::kBconv && op.kind != OpKind::kConv && op.kind != OpKind::kBmaxPool && step->kind != Step::kPool) return;
+  const Shape in = AsImage(graph_.tensors[op.in[0]].dims);
+  const bool whole = op.kind == OpKind::kMean;
+  step->extent_h = WindowExtent(in.h, whole ? in.h : op.kernel_h, op.stride_h, op.dilation_h, op.same_padding);
+  step->extent_w = WindowExtent(in.w, whole ? in.w : op.kernel_w, op.stride_w, op.dilation_w, op.same_padding);
+  step->kernels = kernels_;
+  if (step->kind == Step::kPool || step->kind == Step::kBmaxPool) {
+    const int width = step->kind == Step::kPool ? step->out.w : AsImage(graph_.tensors[op.out].dims).w;
+    for (int x = 0; x < width; ++x) {
+      const int begin = x * op.stride_w - step->extent_w.before;
+      step->window_begin.push_back(std::max(begin, 0));
+      step->window_end.push_back(std::min(begin + (whole ? in.w : op.kernel_w), in.w));
+    }
+  } else {
+    PackWeights(step, op);
+    if (op.kind == OpKind::kBconv) {
+      PrepareCorrections(step, op);
+    } else {
+      step->bias.assign(size_t(step->out.c + kBlock - 1) / kBlock * kBlock, 0);
+      if (op.in.size() > 2 && op.in[2] >= 0)
+        std::memcpy(step->bias.data(), graph_.tensors[op.in[2]].constant, size_t(step->out.c) * sizeof(float));
+    }
+  }
+}
+
+void Plan::PackWeights(Step* step, const Op& op) {
+  const Tensor& filter = graph_.tensors[op.in[1]];
+  const int outputs = filter.dims[0], per_output = filter.dims[1] * filter.dims[2] * filter.dims[3];
+  int chunk_bits = 0;
+  if (op.kind == OpKind::kBconv) {
+    const int words = (op.channels_in + 31) / 32;
+    step->groups = words / filter.dims[3];
+    if (per_output * 32 > kernels_->max_depth) step->kernels = PortableKernels();
+    chunk_bits = step->kernels->chunk_bits;
+  }
+  for (const PackedWeights& p : packed_)
+    if (p.filter == filter.constant && p.chunk_bits == chunk_bits && p.groups == step->groups) {
+      step->packed = p.bytes;
+      step->block_bytes = p.block_bytes;
+      return;
+    }
+  step->packed = std::make_shared<std::vector<uint8_t>>(
+      chunk_bits ? PackBits(static_cast<const uint32_t*>(filter.constant), outputs, step->groups, per_output, chunk_bits, &step->block_bytes)
+                 : PackFloats(static_cast<const float*>(filter.constant), outputs, per_output, &step->block_bytes));
+  packed_.push_back({filter.constant, chunk_bits, step->groups, step->packed, step->block_bytes});
+}
+
+// Output scale, and what zero padding changes. With x = 2 * popcount over all taps, padded ones included as +1 (bit 0),
+// the dot product over the valid taps is depth - x - sum over padded taps of their weights' sum. LCE's interpreter
+// computes float outputs as float(x) * -multiplier + (bias + depth * multiplier) and then adds -multiplier * sum;
+// doing the same in the same order gives the same bits. Everything else is corrected in x, before clamping.
+void Plan::PrepareCorrections(Step* step, const Op& op) {
+  const Tensor &filter = graph_.tensors[op.in[1]], &output = graph_.tensors[op.out];
+  const int outputs = filter.dims[0], taps = filter.dims[1] * filter.dims[2], words = filter.dims[3];
+  const int in_group = outputs / step->groups, padded = (in_group + kBlock - 1) / kBlock * kBlock;
+  const int channels = op.channels_in / step->groups;  // of one group
+  const double depth = double(taps) * channels;
+  const bool bits = output.type == DType::kInt32;
+  // BconvScale put scales that are no plain vectors into the stages.
+  const bool scaled = !bits && graph_.tensors[op.in[2]].dims.size() == 1 && graph_.tensors[op.in[3]].dims.size() == 1 &&
+                      graph_.tensors[op.in[2]].constant && graph_.tensors[op.in[3]].constant;
+  step->multiplier.assign(size_t(step->groups) * padded, 0);
+  step->bias.assign(size_t(step->groups) * padded, 0);
+  auto slot = [&](int o) { return size_t(o / in_group) * padded + o % in_group; };
+  const double scale = output.type == DType::kInt8 ? output.scale : 1.0, zero = output.type == DType::kInt8 ? output.zero_point : 0.0;
+  for (int o = 0; o < outputs; ++o) {
+    float &m = step->multiplier[slot(o)], &b = step->bias[slot(o)];
+    if (bits) {  // the bit is x > 2 * threshold, that is, 2 * threshold - x < 0
+      m = -1;
+      b = float(2.0 * static_cast<const int32_t*>(graph_.tensors[op.in[4]].constant)[o]);
+    } else if (scaled) {
+      const double multiplier = static_cast<const float*>(graph_.tensors[op.in[2]].constant)[o];
+      const double bias = static_cast<const float*>(graph_.tensors[op.in[3]].constant)[o];
+      m = float(-multiplier / scale);
+      b = float((bias + depth * multiplier) / scale + zero);
+    } else {
+      m = -1;
+      b = float(depth);
+    }
+  }
+  step->clamp = op.clamp && !bits;
+  step->lo = float(depth - std::min<double>(op.hi, depth));
+  step->hi = float(depth - std::max<double>(op.lo, -depth));
+  if (!op.same_padding || op.pad_one) return;
+
+  // Pixels of a row, and rows, fall into classes by which of their taps lie outside.
+  struct Range { int begin, end; bool operator==(const Range& r) const { return begin == r.begin && end == r.end; } };
+  auto classes = [](int size, int in, int kernel, int stride, int dilation, int before, std::vector<int>* of) {
+    std::vector<Range> ranges{{0, kernel}};  // class 0: all inside
+    for (int i = 0; i < size; ++i) {
+      const int at = i * stride - before;
+      Range r{kernel, 0};
+      for (int k = 0; k < kernel; ++k)
+        if (at + k * dilation >= 0 && at + k * dilation < in) r = {std::min(r.begin, k), std::max(r.end, k + 1)};
+      auto found = std::find(ranges.begin(), ranges.end(), r);
+      of->push_back(int(found - ranges.begin()));
+      if (found == ranges.end()) ranges.push_back(r);
+    }
+    return ranges;
+  };
+  const Shape in = AsImage(graph_.tensors[op.in[0]].dims);
+  std::vector<int> columns;
+  const auto ys = classes(step->out.h, in.h, op.kernel_h, op.stride_h, op.dilation_h, step->extent_h.before, &step->correction_rows);
+  const auto xs = classes(step->out.w, in.w, op.kernel_w, op.stride_w, op.dilation_w, step->extent_w.before, &columns);
+  if (ys.size() == 1 && xs.size() == 1) return;
+  std::vector<int> tap_sum(size_t(taps) * outputs);
+  for (int o = 0; o < outputs; ++o)
+    for (int t = 0; t < taps; ++t) {
+      int negative = 0;
+      for (int i = 0; i < words; ++i)
+        negative += __builtin_popcount(static_cast<const uint32_t*>(filter.constant)[(size_t(o) * taps + t) * words + i]);
+      tap_sum[size_t(t) * outputs + o] = channels - 2 * negative;
+    }
+  step->correct_before = bits || output.type == DType::kInt8 || op.clamp || !scaled;
+  const size_t vector = size_t(step->groups) * padded;
+  step->corrections.assign(ys.size() * xs.size() * vector, 0);
+  for (size_t cy = 0; cy < ys.size(); ++cy)
+    for (size_t cx = 0; cx < xs.size(); ++cx)
+      for (int o = 0; o < outputs; ++o) {
+        int sum = 0;
+        for (int y = 0; y < op.kernel_h; ++y)
+          for (int x = 0; x < op.kernel_w; ++x)
+            if (y < ys[cy].begin || y >= ys[cy].end || x < xs[cx].begin || x >= xs[cx].end)
+              sum += tap_sum[size_t(y * op.kernel_w + x) * outputs + o];
+        step->corrections[(cy * xs.size() + cx) * vector + slot(o)] = step->correct_before ? float(sum) : step->multiplier[slot(o)] * float(sum);
+      }
+  for (size_t cy = 0; cy < ys.size(); ++cy)
+    for (int x = 0; x < step->out.w; ++x)
+      step->correction_tables.push_back(cy || columns[x] ? &step->corrections[(cy * xs.size() + columns[x]) * vector] : nullptr);
+}
+
+// Moves convolutions into the windows that alone read them.
+void Plan::FeedWindows() {
+  for (size_t s = 0; s < steps_.size(); ++s) {
+    Step& pool = steps_[s];
+    if (pool.kind != Step::kPool || graph_.ops[pool.ops[0]].kind == OpKind::kMean || !pool.feeder.empty()) continue;
+    int readers = 0;
+    for (const Step& step : steps_)
+      for (int t : Reads(step, graph_)) readers += t == pool.input;
+    for (int t : graph_.outputs) readers += t == pool.input;
+    if (readers != 1) continue;
+    for (size_t c = 0; c < s; ++c) {
+      Step& conv = steps_[c];
+      // The one thing the convolution leaves behind must be its last: the tensor that the window reads.
+      if (conv.kind != Step::kFconv || conv.sums >= 0 || Writes(conv) != std::vector<int>{pool.input}) continue;
+      if (conv.stages.back().kind != Stage::kStoreFloat || !(AsImage(graph_.tensors[pool.input].dims) == conv.out)) continue;
+      pool.feeder = {std::move(conv)};
+      steps_.erase(steps_.begin() + ptrdiff_t(c));
+      --s;
+      break;
+    }
+  }
+}
+
+// Gives inputs of padded convolutions their border: on the tensor itself where its producer and all its readers can
+// work with strides, else on a copy made by a step of its own.
+void Plan::InsertPads() {
+  storage_.assign(graph_.tensors.size(), Storage{});
+  std::vector<bool> fixed(graph_.tensors.size(), true);
+  for (const Step& step : steps_)
+    for (int t : Writes(step)) {
+      const Shape shape = AsImage(graph_.tensors[t].dims);
+      const bool image = shape.n == step.out.n && shape.h == step.out.h && shape.w == step.out.w;
+      if (image && (!step.stages.empty() || step.kind == Step::kBmaxPool)) fixed[t] = false;
+    }
+  for (const Step& step : steps_)
+    for (int t : Reads(step, graph_))
+      if (!ReadsStrided(step.kind)) fixed[t] = true;
+  for (int t : graph_.inputs) fixed[t] = true;
+  for (int t : graph_.outputs) fixed[t] = true;
+  for (size_t t = 0; t < graph_.tensors.size(); ++t)
+    if (graph_.tensors[t].constant || graph_.tensors[t].dims.size() != 4) fixed[t] = true;
+
+  std::vector<Step> all;
+  std::vector<std::pair<int, int>> copies;  // (tensor, its copy)
+  for (Step& whole : steps_) {
+    Step& step = whole.feeder.empty() ? whole : whole.feeder[0];
+    if (step.kind == Step::kBconv || step.kind == Step::kFconv) {
+      const Op& op = graph_.ops[step.ops[0]];
+      const Shape in = AsImage(graph_.tensors[step.input].dims);
+      auto after = [](int in_size, const Extent& e, int kernel, int stride, int dilation) {
+        return std::max(0, (e.out - 1) * stride + (kernel - 1) * dilation + 1 - in_size - e.before);
+      };
+      const int bottom = after(in.h, step.extent_h, op.kernel_h, op.stride_h, op.dilation_h);
+      const int right = after(in.w, step.extent_w, op.kernel_w, op.stride_w, op.dilation_w);
+      if (step.extent_h.before || step.extent_w.before || bottom || right) {
+        int target = step.input;
+        if (fixed[target]) {
+          auto copy = std::find_if(copies.begin(), copies.end(), [&](auto& c) { return c.first == step.input; });
+          if (copy == copies.end()) {
+            target = int(graph_.tensors.size());
+            Tensor tensor = graph_.tensors[step.input];
+            tensor.constant = nullptr;
+            graph_.tensors.push_back(tensor);
+            storage_.push_back(Storage{});
+            copies.emplace_back(step.input, target);
+            Step pad{};
+            pad.kind = Step::kPad;
+            pad.input = step.input;
+            pad.output = target;
+            pad.out = in;
+            all.push_back(pad);
+          } else {
+            target = copy->second;
+          }
+        }
+        step.input = target;
+        Storage& s = storage_[target];
+        s.top = std::max(s.top, step.extent_h.before);
+        s.left = std::max(s.left, step.extent_w.before);
+        s.bottom = std::max(s.bottom, bottom);
+        s.right = std::max(s.right, right);
+      }
+    }
+    all.push_back(std::move(whole));
+  }
+  steps_ = std::move(all);
+}
+
+// Greedy placement of lifetimes, largest tensor first.
+void Plan::AllocateArena() {
+  const int count = int(graph_.tensors.size());
+  std::vector<int> first(count, -1), last(count, -1);
+  for (int s = 0; s < int(steps_.size()); ++s) {
+    for (int t : Writes(steps_[s])) {
+      if (first[t] < 0) first[t] = s;
+      last[t] = std::max(last[t], s);
+    }
+    for (int t : Reads(steps_[s], graph_)) last[t] = std::max(last[t], s);
+  }
+  auto movable = [&](int t) { return first[t] >= 0 && !storage_[t].external && !graph_.tensors[t].constant && !storage_[t].bordered(); };
+  // y = f(x) + shortcut: y may take the shortcut's place, pixel by pixel, if nobody reads the shortcut later.
+  for (int s = 0; s < int(steps_.size()); ++s) {
+    const Step& step = steps_[s];
+    for (const StagePlan& store : step.stages) {
+      if (store.kind != Stage::kStoreFloat || !movable(store.tensor) || first[store.tensor] != s) continue;
+      for (const StagePlan& operand : step.stages) {
+        if (&operand == &store) break;  // it must have been read before
+        const int o = operand.tensor;
+        if (o < 0 || IsStore(operand.kind) || !operand.per_pixel || !movable(o) || last[o] != s || first[o] == s) continue;
+        if (o == step.input && step.kind != Step::kLoad) continue;
+        const StagePlan* end = step.stages.data() + step.stages.size();
+        if (std::any_of(&store, end, [&](const StagePlan& later) { return &later != &store && later.tensor == o; })) continue;
+        if (storage_[o].bytes != storage_[store.tensor].bytes || storage_[store.tensor].alias >= 0) continue;
+        int root = o;
+        while (storage_[root].alias >= 0) root = storage_[root].alias;
+        storage_[store.tensor].alias = root;
+        last[root] = std::max(last[root], last[store.tensor]);
+        // The operand's own last reading stays known through `root`; a second taker must not match it.
+        last[o] = std::max(last[o], last[store.tensor]);
+        break;
+      }
+    }
+  }
+  std::vector<int> order;
+  for (int t = 0; t < count; ++t)
+    if (movable(t) && storage_[t].alias < 0) order.push_back(t);
+  std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return storage_[a].bytes > storage_[b].bytes; });
+  std::vector<int> placed;
+  size_t total = 0;
+  for (int t : order) {
+    std::vector<std::pair<size_t, size_t>> taken;
+    for (int p : placed)
+      if (first[p] <= last[t] && first[t] <= last[p]) taken.emplace_back(storage_[p].offset, storage_[p].offset + RoundUp(storage_[p].bytes + kSlack));
+    std::sort(taken.begin(), taken.end());
+    size_t at = 0;
+    for (const auto& [begin, end] : taken) {
+      if (at + RoundUp(storage_[t].bytes + kSlack) <= begin) break;
+      at = std::max(at, end);
+    }
+    storage_[t].offset = at;
+    total = std::max(total, at + RoundUp(storage_[t].bytes + kSlack));
+    placed.push_back(t);
+  }
+  arena_.assign(total + kAlign, 0);
+  uint8_t* base = Aligned(arena_);
+  halos_.clear();
+  for (int t = 0; t < count; ++t) {
+    Storage& s = storage_[t];
+    if (graph_.tensors[t].constant || s.external) continue;
+    if (s.bordered()) {
+      halos_.emplace_back(s.bytes + kAlign + kSlack, uint8_t(0));
+      s.base = Aligned(halos_.back()) + s.top * s.row + s.left * s.pixel;
+    } else if (first[t] >= 0) {
+      s.base = base + storage_[s.alias >= 0 ? s.alias : t].offset;
+    }
+  }
+}
+
+}  // namespace r2b

@@ -1,0 +1,136 @@
+// Turns a graph into a short list of steps, gives every tensor that must exist a place in memory, and runs the list.
+//
+// Fusion. A step starts where values must come from memory (a convolution, a window, or an existing tensor) and
+// absorbs the element-wise operators that follow: its result stays in registers while scales, gates, PReLU,
+// shortcuts and batch norms are applied. On the way it can store the value (where others read it), pack its signs (for
+// the next binary convolution) and sum it over the image (for the next gate). So a Real-to-Binary half block becomes one
+// bconv step: popcounts -> x gate -> PReLU -> + shortcut -> store -> batch norm -> sum and sign bits.
+// An operator is absorbed only if its other operand does not wait, through any step, for the step that would absorb it.
+//
+// A window (max pooling) that alone reads a convolution takes it in as its feeder: the convolution's rows are computed when the
+// window needs them and live in a ring of a few rows, which stays in the cache where the whole tensor would not.
+//
+// Memory. Tensors inside a step never exist. The others share one arena by lifetime; a sum may overwrite its
+// shortcut. Inputs of padded convolutions get a border ("halo") of zero bits or zeros around each image, so that
+// convolutions never test for edges; since nothing may overwrite the border such tensors do not share memory.
+// The plan owns all of it: an interpreter allocates nothing for tensors inside a delegated partition.
+//
+// Threads. All threads run all steps, each its share of the output rows (or of the channels, where rows are few), with a
+// barrier between steps. Sums over an image run pixel after pixel if the channels divide among the threads; else they are kept per
+// row and added in row order, which may change their last bit but does not depend on timing.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "graph.h"
+#include "kernels/kernels.h"
+#include "thread_pool.h"
+
+namespace r2b {
+
+// A stage before its pointers are known.
+struct StagePlan {
+  Stage::Kind kind;
+  float lo = 0, hi = 0;
+  int tensor = -1;                                  // operand or target; -1: `constant` or the step's sums
+  std::shared_ptr<std::vector<float>> constant;      // one vector over the channels
+  bool per_image = false, per_pixel = false;         // how the operand varies
+};
+
+struct Step {
+  enum Kind : uint8_t { kBconv, kFconv, kPool, kLoad, kBmaxPool, kFinishSum, kDense, kLogistic, kSoftmax, kCopy, kPad,
+                        kUnpack, kPackBytes, kBinary };
+  Kind kind;
+  std::vector<int> ops;     // indices into graph.ops, in order; ops[0] is the root (none for kPad and kFinishSum)
+  int input = -1;           // tensor read by the root
+  int output = -1;          // tensor written, for kinds without stages
+  std::vector<StagePlan> stages;
+  Shape out;                // of the values in registers
+  int sums = -1;            // index of the partial sums written by (or, kFinishSum, read) this step
+  // What the root needs, by kind.
+  std::shared_ptr<std::vector<uint8_t>> packed;  // weights
+  ptrdiff_t block_bytes = 0;
+  int groups = 1;
+  const Kernels* kernels = nullptr;
+  std::vector<float> multiplier, bias;           // groups padded to whole blocks
+  bool clamp = false;
+  float lo = 0, hi = 0;
+  std::vector<ptrdiff_t> segments;
+  int run_length = 0;
+  Extent extent_h{0, 0}, extent_w{0, 0};
+  // Border corrections: `correction_rows[y]` selects a table of `width` pointers (null inside the image).
+  std::vector<float> corrections;
+  std::vector<int> correction_rows;
+  std::vector<const float*> correction_tables;
+  bool correct_before = false;
+  std::vector<int> window_begin, window_end;     // kPool: clipped columns
+  std::vector<Step> feeder;                      // kPool: the convolution (one, or none) that computes its input
+  int splits = 1;                                // channel shares, for threads
+  double seconds = 0;                            // accumulated when profiling
+  int64_t runs = 0;
+};
+
+// Where a tensor lives. Strides are in bytes; contiguous unless the tensor has a halo.
+struct Storage {
+  uint8_t* base = nullptr;  // first element of the first image
+  ptrdiff_t pixel = 0, row = 0, image = 0;
+  bool external = false;    // bound by the caller for each run
+  int top = 0, left = 0, bottom = 0, right = 0;
+  int alias = -1;           // lives in this tensor's memory
+  size_t offset = 0, bytes = 0;
+  bool bordered() const { return top || left || bottom || right; }
+};
+
+class Plan {
+ public:
+  Plan(Graph graph, const Kernels* kernels, bool profile);
+
+  // Sets an input's shape for the next Prepare().
+  void SetDims(int tensor, const int* dims, int rank);
+  // Infers shapes, fuses, allocates. May be called again after shapes changed.
+  bool Prepare(int threads, std::string* error);
+  const std::vector<int>& dims(int tensor) const { return graph_.tensors[tensor].dims; }
+  void Bind(int tensor, void* data);
+  // All inputs and outputs must be bound. The pool's size must be the `threads` given to Prepare().
+  void Run(ThreadPool* pool);
+
+  const Graph& graph() const { return graph_; }
+  const std::vector<Step>& steps() const { return steps_; }
+  std::string Describe(const Step& step) const;
+
+ private:
+  void PrepareStep(Step* step);
+  size_t PrepareRuns(Step* step, int threads);
+  void PrepareCorrections(Step* step, const Op& op);
+  void PackWeights(Step* step, const Op& op);
+  void FeedWindows();
+  void InsertPads();
+  void AllocateArena();
+  void RunStep(Step& step, int thread, int threads);
+  void RunRows(const Step& step, int thread, int threads);
+  void RunConvRow(const Step& step, int image, int y, int c0, int c1, const Epilogue& epilogue, int thread);
+  void RunPoolRow(const Step& step, int image, int y, const Epilogue& epilogue, int thread, int* computed);
+  int ResolveStages(const Step& step, int image, int y, Stage* stages) const;
+
+  Graph graph_;
+  const Kernels* kernels_;
+  bool profile_;
+  std::vector<Step> steps_;
+  std::vector<Storage> storage_;
+  struct Sums { int rows = 0, images = 0, channels = 0; std::vector<float> values; };
+  std::vector<Sums> sums_;
+  std::vector<uint8_t> arena_;
+  std::vector<std::vector<uint8_t>> halos_;
+  std::vector<std::vector<uint8_t>> scratch_;  // per thread
+  std::vector<std::vector<uint8_t>> rings_;    // per thread: rows between a window and its feeder
+  size_t graph_tensors_ = 0;                   // tensors beyond are copies made by InsertPads
+  struct PackedWeights { const void* filter; int chunk_bits; int groups; std::shared_ptr<std::vector<uint8_t>> bytes; ptrdiff_t block_bytes; };
+  std::vector<PackedWeights> packed_;          // survives Prepare()
+};
+
+// Builds the steps (fuse.cc).
+bool Fuse(const Graph& graph, std::vector<Step>* steps, int* sums, std::string* error);
+
+}  // namespace r2b

@@ -1,0 +1,329 @@
+// Executes a plan's steps.
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstring>
+
+#include "plan.h"
+
+namespace r2b {
+namespace {
+
+constexpr int kMaxStages = 64;
+
+struct Share { int begin, end; };
+Share ShareOf(int items, int thread, int threads) {
+  return {int(int64_t(items) * thread / threads), int(int64_t(items) * (thread + 1) / threads)};
+}
+
+// An element-wise operator that fits no pattern: every broadcast, one element at a time.
+void RunBinary(const Op& op, const Shape& out, const Tensor& a, const float* x, const Tensor* b, const float* y, float* z) {
+  const Shape sa = AsImage(a.dims), sb = b ? AsImage(b->dims) : Shape{};
+  auto index = [](const Shape& s, int n, int h, int w, int c) {
+    return ((int64_t(s.n > 1 ? n : 0) * s.h + (s.h > 1 ? h : 0)) * s.w + (s.w > 1 ? w : 0)) * s.c + (s.c > 1 ? c : 0);
+  };
+  for (int n = 0; n < out.n; ++n)
+    for (int h = 0; h < out.h; ++h)
+      for (int w = 0; w < out.w; ++w)
+        for (int c = 0; c < out.c; ++c) {
+          const float u = x[index(sa, n, h, w, c)], v = y ? y[index(sb, n, h, w, c)] : 0;
+          float r = u;
+          if (op.kind == OpKind::kMul) r = u * v;
+          if (op.kind == OpKind::kAdd) r = op.subtract ? u - v : u + v;
+          if (op.kind == OpKind::kPrelu) r = u < 0 ? u * v : u;
+          if (op.clamp) r = std::min(std::max(r, op.lo), op.hi);
+          *z++ = r;
+        }
+}
+
+void RunBmaxPool(const Step& step, const Op& op, const Shape& in_shape, const Storage& in, const Storage& out, int begin, int end) {
+  const int words = step.out.c;
+  for (int row = begin; row < end; ++row) {
+    const int n = row / step.out.h, y = row % step.out.h;
+    const int top = y * op.stride_h - step.extent_h.before;
+    const int y0 = std::max(top, 0), y1 = std::min(top + op.kernel_h, in_shape.h);
+    for (int x = 0; x < step.out.w; ++x) {
+      uint32_t* z = reinterpret_cast<uint32_t*>(out.base + n * out.image + y * out.row + x * out.pixel);
+      std::fill(z, z + words, ~uint32_t(0));  // the maximum is -1, bit 1, only if all are
+      for (int i = y0; i < y1; ++i)
+        for (int j = step.window_begin[x]; j < step.window_end[x]; ++j) {
+          const uint32_t* v = reinterpret_cast<const uint32_t*>(in.base + n * in.image + i * in.row + j * in.pixel);
+          for (int w = 0; w < words; ++w) z[w] &= v[w];
+        }
+    }
+  }
+}
+
+// Signs of int8 values (against the zero point) or of bools (true is +1).
+void RunPackBytes(const Tensor& input, const uint8_t* in, int channels, int begin, int end, uint32_t* out) {
+  const int words = (channels + 31) / 32;
+  for (int pixel = begin; pixel < end; ++pixel) {
+    const uint8_t* v = in + int64_t(pixel) * channels;
+    for (int w = 0; w < words; ++w) {
+      uint32_t bits = 0;
+      for (int i = 0; i < 32 && w * 32 + i < channels; ++i) {
+        const bool negative = input.type == DType::kBool ? v[w * 32 + i] == 0 : int8_t(v[w * 32 + i]) < input.zero_point;
+        bits |= uint32_t(negative) << i;
+      }
+      out[int64_t(pixel) * words + w] = bits;
+    }
+  }
+}
+
+void RunUnpack(const Tensor& output, const uint32_t* in, int channels, int begin, int end, uint8_t* out) {
+  const int words = (channels + 31) / 32;
+  // int8: one, as near as the output's scale allows, on either side of zero.
+  const int step = output.type == DType::kInt8 && output.scale > 0 ? int(std::min(255.0f, std::round(1.0f / output.scale))) : 0;
+  const int8_t plus = int8_t(std::min(127, output.zero_point + step)), minus = int8_t(std::max(-128, output.zero_point - step));
+  for (int pixel = begin; pixel < end; ++pixel)
+    for (int c = 0; c < channels; ++c) {
+      const bool negative = in[int64_t(pixel) * words + c / 32] >> (c % 32) & 1;
+      const int64_t at = int64_t(pixel) * channels + c;
+      if (output.type == DType::kFloat) reinterpret_cast<float*>(out)[at] = negative ? -1.0f : 1.0f;
+      else if (output.type == DType::kInt8) reinterpret_cast<int8_t*>(out)[at] = negative ? minus : plus;
+      else out[at] = !negative;
+    }
+}
+
+void RunSoftmax(const float* in, int rows, int channels, float beta, float* out) {
+  for (int r = 0; r < rows; ++r, in += channels, out += channels) {
+    const float top = *std::max_element(in, in + channels);
+    float sum = 0;
+    for (int c = 0; c < channels; ++c) sum += out[c] = std::exp((in[c] - top) * beta);
+    for (int c = 0; c < channels; ++c) out[c] /= sum;
+  }
+}
+
+}  // namespace
+
+void Plan::Bind(int tensor, void* data) { storage_[tensor].base = static_cast<uint8_t*>(data); }
+
+// Fills in the stages' pointers for one row of outputs.
+int Plan::ResolveStages(const Step& step, int image, int y, Stage* stages) const {
+  int count = 0;
+  for (const StagePlan& plan : step.stages) {
+    Stage& stage = stages[count++];
+    stage.kind = plan.kind;
+    stage.lo = plan.lo;
+    stage.hi = plan.hi;
+    stage.pixel = 0;
+    // Kernels form addresses before they look at the kind; those of a stage without operands lead nowhere, but not from null.
+    stage.in = stage.out = reinterpret_cast<uint8_t*>(&stage);
+    if (plan.kind == Stage::kSum) {
+      const Sums& sums = sums_[step.sums];
+      const int64_t row = int64_t(image) * sums.rows + (sums.rows > 1 ? y : 0);
+      stage.out = const_cast<uint8_t*>(reinterpret_cast<const uint8_t*>(sums.values.data() + row * sums.channels));
+    } else if (plan.constant) {
+      stage.in = reinterpret_cast<const uint8_t*>(plan.constant->data());
+    } else if (plan.tensor >= 0) {
+      const Storage& s = storage_[plan.tensor];
+      // Without a border, images are contiguous whatever shape the graph gives them.
+      const ptrdiff_t row = s.bordered() || !plan.per_pixel ? s.row : step.out.w * s.pixel;
+      const ptrdiff_t next = s.bordered() || !plan.per_pixel ? s.image : step.out.h * row;
+      stage.in = stage.out = s.base + (plan.per_image ? image * next : 0) + (plan.per_pixel ? y * row : 0);
+      stage.pixel = plan.per_pixel ? s.pixel : 0;
+    }
+  }
+  return count;
+}
+
+void Plan::RunConvRow(const Step& step, int image, int y, int c0, int c1, const Epilogue& epilogue, int thread) {
+  const Op& op = graph_.ops[step.ops[0]];
+  const Storage& in = storage_[step.input];
+  const RunList runs{in.base + image * in.image + (y * op.stride_h - step.extent_h.before) * in.row - step.extent_w.before * in.pixel,
+                     op.stride_w * in.pixel, step.segments.data(), int(step.segments.size()), step.run_length};
+  if (step.kind == Step::kFconv) {
+    const uint8_t* weights = step.packed->data() + c0 / kBlock * step.block_bytes;
+    kernels_->fconv({runs, reinterpret_cast<const float*>(weights), step.block_bytes, step.bias.data() + c0, step.out.w, c0, c1 - c0}, epilogue);
+    return;
+  }
+  const int in_group = step.out.c / step.groups, padded = (in_group + kBlock - 1) / kBlock * kBlock;
+  const float* const* corrections =
+      step.correction_tables.empty() ? nullptr : step.correction_tables.data() + size_t(step.correction_rows[y]) * step.out.w;
+  for (int g = 0; g < step.groups; ++g) {
+    BconvRow row{};
+    row.input = runs;
+    row.input.origin += g * (in.pixel / step.groups);
+    const int slot = step.groups == 1 ? c0 : g * padded;  // where the group's channels begin in padded vectors
+    row.weights = step.packed->data() + slot / kBlock * step.block_bytes;
+    row.block_bytes = step.block_bytes;
+    row.width = step.out.w;
+    row.channel0 = step.groups == 1 ? c0 : g * in_group;
+    row.channels = step.groups == 1 ? c1 - c0 : in_group;
+    row.multiplier = step.multiplier.data() + slot;
+    row.bias = step.bias.data() + slot;
+    row.clamp = step.clamp;
+    row.lo = step.lo;
+    row.hi = step.hi;
+    (step.correct_before ? row.before : row.after) = corrections;
+    row.correction0 = slot;
+    row.scratch = scratch_[thread].data();
+    step.kernels->bconv(row, epilogue);
+  }
+}
+
+// `computed`: how many rows of the feeder the thread has computed for this image; the last few are in its ring.
+void Plan::RunPoolRow(const Step& step, int image, int y, const Epilogue& epilogue, int thread, int* computed) {
+  const Op& op = graph_.ops[step.ops[0]];
+  const Storage& in = storage_[step.input];
+  const Shape shape = AsImage(graph_.tensors[step.input].dims);
+  const bool whole = op.kind == OpKind::kMean;
+  const int top = y * op.stride_h - step.extent_h.before;
+  const int y0 = std::max(top, 0), y1 = whole ? shape.h : std::min(top + op.kernel_h, shape.h);
+  const uint8_t* few[16];
+  std::vector<const uint8_t*> many(y1 - y0 > 16 ? size_t(y1 - y0) : 0);
+  const uint8_t** lines = many.empty() ? few : many.data();
+  if (step.feeder.empty()) {
+    for (int i = y0; i < y1; ++i) lines[i - y0] = in.base + image * in.image + i * in.row;
+  } else {
+    const Step& conv = step.feeder[0];
+    const ptrdiff_t row_bytes = ptrdiff_t(conv.out.w) * in.pixel;
+    uint8_t* ring = rings_[thread].data();
+    for (int i = std::max(*computed, y0); i < y1; ++i) {
+      Stage stages[kMaxStages];
+      const int count = ResolveStages(conv, image, i, stages);
+      stages[count - 1].out = ring + i % op.kernel_h * row_bytes;  // FeedWindows saw that the last stage is the store
+      stages[count - 1].pixel = in.pixel;
+      RunConvRow(conv, image, i, 0, conv.out.c, {stages, count}, thread);
+    }
+    *computed = std::max(*computed, y1);
+    for (int i = y0; i < y1; ++i) lines[i - y0] = ring + i % op.kernel_h * row_bytes;
+  }
+  kernels_->pool({lines, y1 - y0, in.pixel, step.window_begin.data(), step.window_end.data(), step.out.w, step.out.c, op.kind == OpKind::kMaxPool}, epilogue);
+}
+
+void Plan::RunRows(const Step& step, int thread, int threads) {
+  const int rows = step.out.n * step.out.h, blocks = (step.out.c + kBlock - 1) / kBlock;
+  Stage stages[kMaxStages];
+  const Share share = ShareOf(rows * step.splits, thread, threads);
+  int computed = 0;
+  for (int item = share.begin; item < share.end; ++item) {
+    const int image = item % rows / step.out.h, y = item % rows % step.out.h, split = item / rows;
+    const int c0 = blocks * split / step.splits * kBlock;
+    const int c1 = std::min(blocks * (split + 1) / step.splits * kBlock, step.out.c);
+    const Epilogue epilogue{stages, ResolveStages(step, image, y, stages)};
+    if (step.sums >= 0) {
+      Sums& sums = sums_[step.sums];
+      const bool per_row = sums.rows > 1;
+      float* row = sums.values.data() + (int64_t(image) * sums.rows + (per_row ? y : 0)) * sums.channels;
+      if (per_row || y == 0) std::fill(row + c0, row + c1, 0.0f);
+    }
+    if (step.kind == Step::kPool) {
+      if (y == 0) computed = 0;
+      RunPoolRow(step, image, y, epilogue, thread, &computed);
+    } else if (step.kind == Step::kLoad) {
+      const Storage& in = storage_[step.input];
+      kernels_->load({in.base + image * in.image + y * in.row, in.pixel, step.out.w, step.out.c}, epilogue);
+    } else {
+      RunConvRow(step, image, y, c0, c1, epilogue, thread);
+    }
+  }
+}
+
+void Plan::RunStep(Step& step, int thread, int threads) {
+  const Op* op = step.ops.empty() ? nullptr : &graph_.ops[step.ops[0]];
+  const Tensor& input = graph_.tensors[step.input];
+  const Storage& in = storage_[step.input];
+  switch (step.kind) {
+    case Step::kBconv: case Step::kFconv: case Step::kPool: case Step::kLoad: RunRows(step, thread, threads); return;
+    case Step::kBmaxPool: {
+      const Share rows = ShareOf(step.out.n * step.out.h, thread, threads);
+      RunBmaxPool(step, *op, AsImage(input.dims), in, storage_[step.output], rows.begin, rows.end);
+      return;
+    }
+    case Step::kPad: {
+      const Storage& out = storage_[step.output];
+      const Share rows = ShareOf(step.out.n * step.out.h, thread, threads);
+      for (int row = rows.begin; row < rows.end; ++row) {
+        const int n = row / step.out.h, y = row % step.out.h;
+        std::memcpy(out.base + n * out.image + y * out.row, in.base + n * in.image + y * in.row, size_t(step.out.w) * in.pixel);
+      }
+      return;
+    }
+    case Step::kUnpack: case Step::kPackBytes: {
+      const Tensor& output = graph_.tensors[step.output];
+      const int channels = (step.kind == Step::kUnpack ? output : input).dims.back();
+      const int64_t pixels = AsImage(output.dims).count() / output.dims.back();
+      const Share share = ShareOf(int(pixels), thread, threads);
+      if (step.kind == Step::kUnpack) RunUnpack(output, reinterpret_cast<const uint32_t*>(in.base), channels, share.begin, share.end, storage_[step.output].base);
+      else RunPackBytes(input, in.base, channels, share.begin, share.end, reinterpret_cast<uint32_t*>(storage_[step.output].base));
+      return;
+    }
+    case Step::kDense: {
+      const Tensor& weights = graph_.tensors[op->in[1]];
+      const int outputs = weights.dims[0], inputs = weights.dims[1];
+      const int batch = int(AsImage(input.dims).count() / inputs);
+      // Waking up to share the work pays from some 10 us on.
+      const Share share = int64_t(outputs) * inputs > 65536 ? ShareOf(outputs, thread, threads) : Share{0, thread ? 0 : outputs};
+      const float* bias = op->in.size() > 2 && op->in[2] >= 0 ? static_cast<const float*>(graph_.tensors[op->in[2]].constant) : nullptr;
+      for (int b = 0; b < batch; ++b) {
+        float* y = reinterpret_cast<float*>(storage_[step.output].base) + int64_t(b) * outputs;
+        kernels_->dense(reinterpret_cast<const float*>(in.base) + int64_t(b) * inputs, static_cast<const float*>(weights.constant), inputs, share.begin, share.end, y);
+        for (int o = share.begin; o < share.end; ++o) {
+          if (bias) y[o] += bias[o];
+          if (op->clamp) y[o] = std::min(std::max(y[o], op->lo), op->hi);
+        }
+      }
+      return;
+    }
+    default: break;
+  }
+  if (thread != 0) return;  // the rest is too small to share
+  const float* x = reinterpret_cast<const float*>(in.base);
+  float* z = reinterpret_cast<float*>(storage_[step.output].base);
+  const int64_t count = AsImage(input.dims).count();
+  switch (step.kind) {
+    case Step::kFinishSum: {
+      const Sums& sums = sums_[step.sums];
+      const float area = float(step.out.h * step.out.w);
+      for (int n = 0; n < sums.images; ++n, z += sums.channels) {
+        std::fill(z, z + sums.channels, 0.0f);
+        for (int y = 0; y < sums.rows; ++y)
+          for (int c = 0; c < sums.channels; ++c) z[c] += sums.values[(size_t(n) * sums.rows + y) * sums.channels + c];
+        for (int c = 0; c < sums.channels; ++c) z[c] /= area;
+      }
+      break;
+    }
+    case Step::kLogistic:
+      kernels_->logistic(x, count, z);
+      break;
+    case Step::kSoftmax: RunSoftmax(x, int(count / input.dims.back()), input.dims.back(), op->beta, z); break;
+    case Step::kCopy: std::memmove(z, x, size_t(count) * ByteSize(input.type)); break;
+    case Step::kBinary: {
+      const int other = op->in.size() > 1 ? op->in[1] : -1;
+      RunBinary(*op, AsImage(graph_.tensors[op->out].dims), input, x, other >= 0 ? &graph_.tensors[other] : nullptr,
+                other >= 0 ? reinterpret_cast<const float*>(storage_[other].base) : nullptr, z);
+      break;
+    }
+    default: break;
+  }
+}
+
+void Plan::Run(ThreadPool* pool) {
+  using Clock = std::chrono::steady_clock;
+  pool->Run([&](int thread) {
+    for (Step& step : steps_) {
+      const bool timed = profile_ && thread == 0;
+      const Clock::time_point start = timed ? Clock::now() : Clock::time_point();
+      RunStep(step, thread, pool->size());
+      pool->Barrier();
+      if (timed) {
+        step.seconds += std::chrono::duration<double>(Clock::now() - start).count();
+        ++step.runs;
+      }
+    }
+  });
+}
+
+std::string Plan::Describe(const Step& step) const {
+  static const char* const kinds[] = {"bconv", "conv", "pool", "elementwise", "bmaxpool", "mean", "dense", "logistic", "softmax", "copy",
+                                      "pad", "dequantize", "quantize", "binary"};
+  std::string text = kinds[step.kind];
+  text += " " + std::to_string(step.out.n) + "x" + std::to_string(step.out.h) + "x" + std::to_string(step.out.w) + "x" + std::to_string(step.out.c) + ":";
+  for (const Step& conv : step.feeder)
+    for (int op : conv.ops) text += std::string(" ") + OpName(graph_.ops[op].kind);
+  for (int op : step.ops) text += std::string(" ") + OpName(graph_.ops[op].kind);
+  return text;
+}
+
+}  // namespace r2b

@@ -1,0 +1,91 @@
+#include "thread_pool.h"
+
+#include <system_error>
+
+namespace r2b {
+namespace {
+inline void Pause() {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__) || defined(__arm__)
+  __asm__ volatile("yield");
+#endif
+}
+constexpr int kSpins = 2000;  // some 20 us: longer than threads are normally apart, shorter than a time slice
+}  // namespace
+
+ThreadPool::ThreadPool(int threads) {
+  // The team grows one by one: where the system refuses another thread, the ones that exist do the work.
+  for (int i = 1; i < threads; ++i) {
+    try {
+      workers_.emplace_back(&ThreadPool::Work, this, i);
+    } catch (const std::system_error&) {
+      break;
+    }
+  }
+  size_ = 1 + int(workers_.size());
+}
+
+ThreadPool::~ThreadPool() {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    stop_ = true;
+  }
+  wake_.notify_all();
+  for (std::thread& worker : workers_) worker.join();
+}
+
+void ThreadPool::Run(const std::function<void(int)>& body) {
+  if (size_ > 1) {
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      body_ = &body;
+      ++generation_;
+    }
+    wake_.notify_all();
+  }
+  body(0);
+  Barrier();
+}
+
+// The last to arrive stores the phase, then looks for sleepers; a sleeper counts itself, then looks at the phase. Both
+// in sequentially consistent order, so at least one sees the other and no wake-up is lost.
+void ThreadPool::Barrier() {
+  if (size_ == 1) return;
+  const unsigned phase = phase_.load();
+  if (arrived_.fetch_add(1) + 1 == size_) {
+    arrived_.store(0);
+    phase_.store(phase + 1);
+    if (sleepers_.load() > 0) {
+      std::lock_guard<std::mutex> lock(barrier_mutex_);
+      barrier_passed_.notify_all();
+    }
+    return;
+  }
+  for (int spin = 0; spin < kSpins; ++spin) {
+    if (phase_.load(std::memory_order_acquire) != phase) return;
+    Pause();
+  }
+  std::unique_lock<std::mutex> lock(barrier_mutex_);
+  ++sleepers_;
+  barrier_passed_.wait(lock, [&] { return phase_.load() != phase; });
+  --sleepers_;
+}
+
+void ThreadPool::Work(int index) {
+  unsigned seen = 0;
+  for (;;) {
+    const std::function<void(int)>* body;
+    {
+      std::unique_lock<std::mutex> lock(mutex_);
+      wake_.wait(lock, [&] { return stop_ || generation_ != seen; });
+      if (stop_) return;
+      seen = generation_;
+      body = body_;
+    }
+    (*body)(index);
+    Barrier();
+  }
+}
+
+}  // namespace r2b

@@ -1,0 +1,44 @@
+"""Adds to the metadata in pyproject.toml what setuptools cannot know: how to compile the delegate, and that the wheel
+depends on the platform but on no Python version. R2B_RUNTIME_TARGET names a platform of build_native.py and asks for a
+wheel that others can use (see build_wheels.py)."""
+
+import os
+import pathlib
+import sys
+
+from setuptools import Distribution, setup
+from setuptools.command.build_py import build_py
+
+try:
+    from setuptools.command.bdist_wheel import bdist_wheel
+except ImportError:  # setuptools < 70.1
+    from wheel.bdist_wheel import bdist_wheel
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+import build_native  # noqa: E402
+
+TARGET = os.environ.get("R2B_RUNTIME_TARGET")
+
+
+class Build(build_py):
+    def run(self):
+        super().run()
+        package = pathlib.Path("src" if self.editable_mode else self.build_lib) / "r2b_runtime"
+        build_native.build(TARGET, package, distributable=TARGET is not None)
+
+
+class Wheel(bdist_wheel):
+    def finalize_options(self):
+        super().finalize_options()
+        self.root_is_pure = False
+
+    def get_tag(self):
+        return "py3", "none", build_native.TARGETS[TARGET].wheel if TARGET else super().get_tag()[2]
+
+
+class Platform(Distribution):
+    def has_ext_modules(self):
+        return True
+
+
+setup(cmdclass={"build_py": Build, "bdist_wheel": Wheel}, distclass=Platform)

@@ -1,0 +1,16 @@
+"""Runs Larq Compute Engine models in stock TensorFlow Lite interpreters."""
+
+from r2b_runtime.classifier import Classifier
+from r2b_runtime.interpreter import Interpreter, interpreter_version, load_delegate, stock_interpreter
+from r2b_runtime.library import available_kernels, library_path, profile
+
+__all__ = [
+    "Classifier",
+    "Interpreter",
+    "available_kernels",
+    "interpreter_version",
+    "library_path",
+    "load_delegate",
+    "profile",
+    "stock_interpreter",
+]

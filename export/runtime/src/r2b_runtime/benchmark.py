@@ -1,0 +1,184 @@
+"""Times a model in the stock interpreter with the delegate, as a whole and step by step."""
+
+import dataclasses
+import os
+import platform
+import statistics
+import sys
+import time
+
+import numpy as np
+
+from r2b_runtime.interpreter import Interpreter
+from r2b_runtime.library import profile
+
+# Steps whose first operator works on bits; the float operators fused into them (scales, PReLU, adds) count with them.
+_BINARY_STEPS = ("bconv", "bmaxpool", "quantize", "dequantize", "binary")
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """One pass of the delegate over the image: an operator and those fused into it."""
+
+    name: str
+    seconds: float
+
+    @property
+    def binary(self):
+        return self.name.split()[0] in _BINARY_STEPS
+
+
+@dataclasses.dataclass(frozen=True)
+class Profile:
+    """Where the time of an inference goes: means over the faster half of the runs.
+
+    Medians of steps would not add up to the median of the whole, and another program's interruptions belong to no step.
+
+    Attributes:
+        kernels: the instruction set's name.
+        seconds: of the whole inference, with the profiler on.
+        steps: in the order in which they run. Operators that the delegate left to the interpreter are not among them.
+    """
+
+    kernels: str
+    seconds: float
+    steps: list
+
+    @property
+    def rest(self):
+        """Seconds outside the delegate's steps: the interpreter itself and the operators left to it."""
+        return self.seconds - sum(step.seconds for step in self.steps)
+
+    @property
+    def binary_share(self):
+        """Share of the steps' time in those that start with a binary operator."""
+        total = sum(step.seconds for step in self.steps)
+        return sum(step.seconds for step in self.steps if step.binary) / total if total else 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Timing:
+    """Seconds per inference."""
+
+    threads: int
+    runs: int
+    median: float
+    minimum: float
+    first: float  # from opening the file to the end of the first inference
+
+
+def time_model(model, threads=1, runs=50, **delegate_options):
+    """Times `runs` inferences of `model` (path or bytes) on random input, after a few that do not count."""
+    began = time.perf_counter()
+    interpreter = _prepared(model, threads, **delegate_options)
+    interpreter.invoke()
+    first = time.perf_counter() - began
+    seconds = _times(interpreter, runs)
+    return Timing(threads, runs, statistics.median(seconds), min(seconds), first)
+
+
+def profile_model(model, threads=1, runs=50, **delegate_options):
+    """The `Profile` of `runs` inferences."""
+    interpreter = _prepared(model, threads, profile=True, **delegate_options)
+    _times(interpreter, 1)
+    measured = []
+    kernels, before = profile(interpreter.delegate)
+    for _ in range(runs):
+        (total,) = _times(interpreter, 1, warm=0)
+        _, after = profile(interpreter.delegate)
+        measured.append((total, [new[0] - old[0] for new, old in zip(after, before)]))
+        before = after
+    faster = sorted(measured)[: (runs + 1) // 2]
+    steps = [
+        Step(name, statistics.fmean(times)) for (_, _, name), times in zip(before, zip(*(times for _, times in faster)))
+    ]
+    return Profile(kernels, statistics.fmean(total for total, _ in faster), steps)
+
+
+def _prepared(model, threads, **options):
+    if not isinstance(threads, int) or threads < 1:
+        raise ValueError(f"threads must be a whole number from 1; received {threads!r}")
+    interpreter = Interpreter(model, num_threads=threads, **options)
+    interpreter.allocate_tensors()
+    rng = np.random.default_rng(0)
+    for detail in interpreter.get_input_details():
+        values = rng.normal(size=detail["shape"])
+        if np.issubdtype(detail["dtype"], np.integer):
+            limits = np.iinfo(detail["dtype"])
+            values = rng.integers(max(limits.min, -128), min(limits.max, 255), detail["shape"], endpoint=True)
+        interpreter.set_tensor(detail["index"], values.astype(detail["dtype"]))
+    return interpreter
+
+
+def _times(interpreter, runs, warm=3):
+    if runs < 1:
+        raise ValueError(f"runs must be at least 1; received {runs}")
+    seconds = []
+    for run in range(warm + runs):
+        began = time.perf_counter()
+        interpreter.invoke()
+        if run >= warm:
+            seconds.append(time.perf_counter() - began)
+    return seconds
+
+
+def peak_memory():
+    """The most memory that this process has had at once, in bytes; None where the system does not say."""
+    if sys.platform == "win32":
+        return _windows_peak_memory()
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _windows_peak_memory():
+    import ctypes
+
+    class Counters(ctypes.Structure):  # PROCESS_MEMORY_COUNTERS
+        _fields_ = [("cb", ctypes.c_uint32), ("faults", ctypes.c_uint32)] + [
+            (name, ctypes.c_size_t)
+            for name in (
+                "peak",
+                "working",
+                "paged_peak",
+                "paged",
+                "nonpaged_peak",
+                "nonpaged",
+                "pagefile",
+                "pagefile_peak",
+            )
+        ]
+
+    counters = Counters(cb=ctypes.sizeof(Counters))
+    kernel32 = ctypes.windll.kernel32
+    kernel32.GetCurrentProcess.restype = ctypes.c_void_p
+    kernel32.K32GetProcessMemoryInfo.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint32]
+    done = kernel32.K32GetProcessMemoryInfo(kernel32.GetCurrentProcess(), ctypes.byref(counters), counters.cb)
+    return counters.peak if done else None
+
+
+def cpu_name():
+    """The processor's name, as far as the system tells."""
+    try:
+        with open("/proc/cpuinfo") as file:
+            fields = dict(line.split(":", 1) for line in file if ":" in line)
+        fields = {key.strip(): value.strip() for key, value in fields.items()}
+        board = _read_text("/proc/device-tree/model")
+        name = fields.get("model name") or fields.get("CPU part", "")
+        if name:
+            return f"{board}, {name}" if board else name
+    except OSError:
+        pass
+    if sys.platform == "darwin":
+        with os.popen("sysctl -n machdep.cpu.brand_string") as pipe:
+            return pipe.read().strip() or platform.machine()
+    return platform.processor() or platform.machine()
+
+
+def _read_text(path):
+    try:
+        with open(path) as file:
+            return file.read().strip("\0\n ")
+    except OSError:
+        return ""

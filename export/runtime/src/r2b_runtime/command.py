@@ -1,0 +1,233 @@
+"""The command `r2b-run`: predict, look into and time model files."""
+
+import argparse
+import collections
+import json
+import math
+import os
+import platform
+import sys
+
+from r2b_runtime import benchmark, model_file
+from r2b_runtime.classifier import Classifier
+from r2b_runtime.interpreter import interpreter_version
+from r2b_runtime.library import available_kernels, version
+
+
+def main(arguments=None):
+    """Runs the command; returns the exit status: 0, 1 after an error, 2 where the arguments are wrong."""
+    parsed = _parser().parse_args(arguments)
+    try:
+        result = parsed.run(parsed)
+        print(json.dumps(result, indent=2) if parsed.json else parsed.show(result))
+    except BrokenPipeError:  # as in `r2b-run info model.tflite | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (ImportError, MemoryError, OSError, RuntimeError, ValueError) as error:
+        print("r2b-run:", " ".join(str(error).split()) or type(error).__name__, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        prog="r2b-run", description="Runs 1-bit networks that Larq Compute Engine converted."
+    )
+    parser.add_argument("--version", action="version", version=f"r2b-runtime {version()}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name, run, show, text):
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.add_argument("model", metavar="MODEL", help="a .tflite file")
+        sub.add_argument("--json", action="store_true", help="print JSON")
+        sub.set_defaults(run=run, show=show)
+        return sub
+
+    predict = command("predict", _predict, _show_predict, "print the most probable classes of an image")
+    predict.add_argument("image", metavar="IMAGE", help="an image file")
+    predict.add_argument("--top", type=_positive, default=5, metavar="N", help="how many classes (default: 5)")
+    predict.add_argument("--threads", type=_positive, default=1, metavar="N", help="threads (default: 1)")
+
+    command("info", _info, _show_info, "print operators, sizes, labels and preprocessing of a model")
+
+    bench = command("bench", _bench, _show_bench, "time a model on random input")
+    bench.add_argument(
+        "--threads", type=_positive, nargs="+", default=[1], metavar="N", help="thread counts to time (default: 1)"
+    )
+    bench.add_argument("--runs", type=_positive, default=50, metavar="N", help="inferences for each (default: 50)")
+    bench.add_argument(
+        "--kernels", default=None, metavar="NAME", help=f"force a path: {', '.join(available_kernels())}"
+    )
+    bench.add_argument("--profile", action="store_true", help="time every step too")
+    return parser
+
+
+def _positive(text):
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1; received {text!r}")
+    return int(text)
+
+
+def _predict(parsed):
+    classifier = Classifier(parsed.model, parsed.threads)
+    return [{"label": label, "probability": value} for label, value in classifier.predict(parsed.image, parsed.top)]
+
+
+def _show_predict(classes):
+    return "\n".join(f"{entry['probability']:8.2%}  {entry['label']}" for entry in classes)
+
+
+def _info(parsed):
+    model = model_file.read(parsed.model)
+    labels, preprocessing = model.labels(), model.preprocessing()
+    macs = [sum(operator.macs for operator in model.operators if operator.binary == binary) for binary in (True, False)]
+    constants = {
+        id(tensor): (tensor, operator) for operator in model.operators for tensor in operator.inputs if tensor
+    }.values()
+    weights = [
+        sum(tensor.bytes for tensor, operator in constants if (operator.binary and tensor.dtype == "int32") == binary)
+        for binary in (True, False)
+    ]
+    return {
+        "file": parsed.model,
+        "bytes": len(model.data),
+        "binary_weight_bytes": weights[0],
+        "other_constant_bytes": weights[1],
+        "inputs": [_tensor(tensor) for tensor in model.inputs if tensor],
+        "outputs": [_tensor(tensor) for tensor in model.outputs if tensor],
+        "operators": dict(collections.Counter(operator.name for operator in model.operators).most_common()),
+        "binary_macs": macs[0],
+        "float_macs": macs[1],
+        "binary_share_of_macs": macs[0] / sum(macs) if sum(macs) else 0.0,
+        "labels": None if labels is None else list(labels),
+        "preprocessing": None if preprocessing is None else vars(preprocessing),
+        "converter": model.description or None,
+        # Larq Compute Engine's converter (0.16) writes no version.
+        "lce_version": None,
+    }
+
+
+def _tensor(tensor):
+    return {"name": tensor.name, "shape": list(tensor.shape), "type": tensor.dtype}
+
+
+def _show_info(info):
+    labels, preparation = info["labels"], info["preprocessing"]
+    lines = [
+        ("file", f"{info['file']}, {info['bytes']:,} bytes"),
+        ("constants", f"{info['binary_weight_bytes']:,} bytes binary, {info['other_constant_bytes']:,} bytes other"),
+    ]
+    lines += [("input", _line(tensor)) for tensor in info["inputs"]] + [
+        ("output", _line(tensor)) for tensor in info["outputs"]
+    ]
+    lines += [
+        (
+            "MACs",
+            f"{info['binary_macs'] / 1e6:,.1f} M binary ({info['binary_share_of_macs']:.1%}), {info['float_macs'] / 1e6:,.1f} M other",
+        ),
+        (
+            "labels",
+            "none in the file"
+            if labels is None
+            else f"{len(labels)}: {', '.join(labels[:4])}{', ...' if len(labels) > 4 else ''}",
+        ),
+        ("preprocessing", "none in the file" if preparation is None else _preparation(preparation)),
+        (
+            "converter",
+            f"{info['converter'] or 'not recorded in the file'}; version of Larq Compute Engine not recorded in the file",
+        ),
+        ("operators", f"{sum(info['operators'].values())}"),
+    ]
+    text = [f"{name:14} {value}" for name, value in lines]
+    text += [f"{count:10}  {name}" for name, count in info["operators"].items()]
+    return "\n".join(text)
+
+
+def _line(tensor):
+    return f"{tensor['type']} {'x'.join(map(str, tensor['shape']))}  {tensor['name']}"
+
+
+def _preparation(fields):
+    mean, std = (", ".join(f"{value:g}" for value in fields[name]) for name in ("mean", "std"))
+    return (
+        f"centre {fields['crop_fraction']:g}, bicubic to {fields['height']}x{fields['width']}x{fields['channels']}, "
+        f"mean {mean}, deviation {std}"
+    )
+
+
+def _bench(parsed):
+    model = model_file.read(parsed.model)
+    options = {} if parsed.kernels is None else {"kernels": parsed.kernels}
+    binary = sum(operator.macs for operator in model.operators if operator.binary)
+    total = sum(operator.macs for operator in model.operators)
+    results = []
+    for threads in parsed.threads:
+        timing = benchmark.time_model(parsed.model, threads, parsed.runs, **options)
+        result = {
+            "threads": threads,
+            "runs": timing.runs,
+            "median_ms": timing.median * 1e3,
+            "minimum_ms": timing.minimum * 1e3,
+            "load_and_first_inference_ms": timing.first * 1e3,
+        }
+        if parsed.profile:
+            result["profile"] = _profile(benchmark.profile_model(parsed.model, threads, parsed.runs, **options))
+        results.append(result)
+    return {
+        "file": parsed.model,
+        "runtime": version(),
+        "interpreter": interpreter_version(),
+        "cpu": benchmark.cpu_name(),
+        "cores": os.cpu_count(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "kernels": parsed.kernels or os.environ.get("R2B_RUNTIME_KERNELS") or available_kernels()[0],
+        "binary_share_of_macs": binary / total if total else 0.0,
+        "results": results,
+        "peak_memory_bytes": benchmark.peak_memory(),
+    }
+
+
+def _profile(measured):
+    return {
+        "kernels": measured.kernels,
+        "total_ms": measured.seconds * 1e3,
+        "steps": [{"name": step.name, "ms": step.seconds * 1e3, "binary": step.binary} for step in measured.steps],
+        "rest_ms": measured.rest * 1e3,
+        "binary_share_of_steps": measured.binary_share,
+    }
+
+
+def _show_bench(result):
+    memory = result["peak_memory_bytes"]
+    lines = [
+        f"{result['file']} with r2b-runtime {result['runtime']} in {result['interpreter']}",
+        f"{result['cpu']}, {result['cores']} cores, {result['system']}, kernels: {result['kernels']}",
+        f"{result['binary_share_of_macs']:.1%} of the multiply-accumulates are binary",
+        "",
+        f"{'threads':>7}  {'median ms':>9}  {'min ms':>8}  {'first ms':>8}  runs",
+    ]
+    for timing in result["results"]:
+        lines.append(
+            f"{timing['threads']:7}  {timing['median_ms']:9.3f}  {timing['minimum_ms']:8.3f}  "
+            f"{timing['load_and_first_inference_ms']:8.1f}  {timing['runs']}"
+        )
+    for timing in result["results"]:
+        if "profile" in timing:
+            lines += ["", *_show_profile(timing["threads"], timing["profile"])]
+    lines += ["", f"peak memory of the process: {'unknown' if memory is None else f'{math.ceil(memory / 2**20)} MiB'}"]
+    return "\n".join(lines)
+
+
+def _show_profile(threads, profile):
+    total = profile["total_ms"]
+    rows = [*profile["steps"], {"name": "rest: the interpreter, and operators left to it", "ms": profile["rest_ms"]}]
+    lines = [
+        f"{threads} thread{'s' if threads > 1 else ''}, {profile['kernels']}: where the time goes (mean of the faster half of the runs, profiler on)"
+    ]
+    lines += [f"{row['ms']:9.3f} ms {row['ms'] / total:6.1%}  {row['name']}" for row in rows]
+    lines.append(f"{total:9.3f} ms         whole inference")
+    steps = total - profile["rest_ms"]
+    share = profile["binary_share_of_steps"]
+    lines.append(
+        f"The steps add up to {steps / total:.1%} of it; {share:.0%} of that starts with a binary operator, {1 - share:.0%} with a float one."
+    )
+    return lines

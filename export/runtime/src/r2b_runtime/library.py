@@ -1,0 +1,55 @@
+"""The compiled delegate: where it is, and what it says about itself."""
+
+import ctypes
+import functools
+import pathlib
+import platform
+import sys
+
+_NAMES = {"win32": "r2b_runtime.dll", "darwin": "libr2b_runtime.dylib"}
+
+
+def library_path():
+    """Path of the shared library. Raises `RuntimeError` where this installation has none."""
+    path = pathlib.Path(__file__).resolve().parent / _NAMES.get(sys.platform, "libr2b_runtime.so")
+    if not path.exists():
+        raise RuntimeError(
+            f"r2b-runtime is installed without its compiled delegate ({path.name} for {sys.platform} on "
+            f"{platform.machine()}). Install a wheel for this platform, or build it here: "
+            "pip install --no-binary r2b-runtime r2b-runtime"
+        )
+    return path
+
+
+@functools.cache
+def _library():
+    library = ctypes.CDLL(str(library_path()))
+    for name in ("r2b_runtime_version", "r2b_runtime_kernels"):
+        getattr(library, name).restype = ctypes.c_char_p
+    library.r2b_runtime_profile.restype = ctypes.c_char_p
+    library.r2b_runtime_profile.argtypes = [ctypes.c_void_p]
+    return library
+
+
+def version():
+    """Version of the compiled delegate."""
+    return _library().r2b_runtime_version().decode()
+
+
+def available_kernels():
+    """Names of the kernels that this CPU runs, best first."""
+    return _library().r2b_runtime_kernels().decode().split(",")
+
+
+def profile(delegate):
+    """What a delegate loaded with `profile=True` has run.
+
+    Returns the kernels' name and, for each step, (seconds in all runs, number of runs, description).
+    """
+    pointer = delegate._get_native_delegate_pointer()  # the interpreters' Python API shows no other way
+    kernels, *lines = _library().r2b_runtime_profile(pointer).decode().splitlines()
+    steps = []
+    for line in lines:
+        seconds, runs, description = line.split("\t")
+        steps.append((float(seconds), int(runs), description))
+    return kernels.split("\t")[1], steps

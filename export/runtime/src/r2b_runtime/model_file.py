@@ -1,0 +1,356 @@
+"""What a `.tflite` file says about itself: its operators, sizes, labels and preprocessing. Needs no interpreter."""
+
+import dataclasses
+import io
+import math
+import os
+import struct
+import zipfile
+import zlib
+
+from r2b_runtime.flatbuffer import Damaged, Table, flexbuffer_integers
+from r2b_runtime.preprocessing import Preprocessing
+
+# The format's BuiltinOperator, by number.
+_BUILTIN = [
+    "ADD",
+    "AVERAGE_POOL_2D",
+    "CONCATENATION",
+    "CONV_2D",
+    "DEPTHWISE_CONV_2D",
+    "DEPTH_TO_SPACE",
+    "DEQUANTIZE",
+    "EMBEDDING_LOOKUP",
+    "FLOOR",
+    "FULLY_CONNECTED",
+    "HASHTABLE_LOOKUP",
+    "L2_NORMALIZATION",
+    "L2_POOL_2D",
+    "LOCAL_RESPONSE_NORMALIZATION",
+    "LOGISTIC",
+    "LSH_PROJECTION",
+    "LSTM",
+    "MAX_POOL_2D",
+    "MUL",
+    "RELU",
+    "RELU_N1_TO_1",
+    "RELU6",
+    "RESHAPE",
+    "RESIZE_BILINEAR",
+    "RNN",
+    "SOFTMAX",
+    "SPACE_TO_DEPTH",
+    "SVDF",
+    "TANH",
+    "CONCAT_EMBEDDINGS",
+    "SKIP_GRAM",
+    "CALL",
+    "CUSTOM",
+    "EMBEDDING_LOOKUP_SPARSE",
+    "PAD",
+    "UNIDIRECTIONAL_SEQUENCE_RNN",
+    "GATHER",
+    "BATCH_TO_SPACE_ND",
+    "SPACE_TO_BATCH_ND",
+    "TRANSPOSE",
+    "MEAN",
+    "SUB",
+    "DIV",
+    "SQUEEZE",
+    "UNIDIRECTIONAL_SEQUENCE_LSTM",
+    "STRIDED_SLICE",
+    "BIDIRECTIONAL_SEQUENCE_RNN",
+    "EXP",
+    "TOPK_V2",
+    "SPLIT",
+    "LOG_SOFTMAX",
+    "DELEGATE",
+    "BIDIRECTIONAL_SEQUENCE_LSTM",
+    "CAST",
+    "PRELU",
+    "MAXIMUM",
+    "ARG_MAX",
+    "MINIMUM",
+    "LESS",
+    "NEG",
+    "PADV2",
+    "GREATER",
+    "GREATER_EQUAL",
+    "LESS_EQUAL",
+    "SELECT",
+    "SLICE",
+    "SIN",
+    "TRANSPOSE_CONV",
+    "SPARSE_TO_DENSE",
+    "TILE",
+    "EXPAND_DIMS",
+    "EQUAL",
+    "NOT_EQUAL",
+    "LOG",
+    "SUM",
+    "SQRT",
+    "RSQRT",
+    "SHAPE",
+    "POW",
+    "ARG_MIN",
+    "FAKE_QUANT",
+    "REDUCE_PROD",
+    "REDUCE_MAX",
+    "PACK",
+    "LOGICAL_OR",
+    "ONE_HOT",
+    "LOGICAL_AND",
+    "LOGICAL_NOT",
+    "UNPACK",
+    "REDUCE_MIN",
+    "FLOOR_DIV",
+    "REDUCE_ANY",
+    "SQUARE",
+    "ZEROS_LIKE",
+    "FILL",
+    "FLOOR_MOD",
+    "RANGE",
+    "RESIZE_NEAREST_NEIGHBOR",
+    "LEAKY_RELU",
+    "SQUARED_DIFFERENCE",
+    "MIRROR_PAD",
+    "ABS",
+    "SPLIT_V",
+    "UNIQUE",
+    "CEIL",
+    "REVERSE_V2",
+    "ADD_N",
+    "GATHER_ND",
+    "COS",
+    "WHERE",
+    "RANK",
+    "ELU",
+    "REVERSE_SEQUENCE",
+    "MATRIX_DIAG",
+    "QUANTIZE",
+    "MATRIX_SET_DIAG",
+    "ROUND",
+    "HARD_SWISH",
+    "IF",
+    "WHILE",
+    "NON_MAX_SUPPRESSION_V4",
+    "NON_MAX_SUPPRESSION_V5",
+    "SCATTER_ND",
+    "SELECT_V2",
+    "DENSIFY",
+    "SEGMENT_SUM",
+    "BATCH_MATMUL",
+    "PLACEHOLDER_FOR_GREATER_OP_CODES",
+    "CUMSUM",
+    "CALL_ONCE",
+    "BROADCAST_TO",
+    "RFFT2D",
+    "CONV_3D",
+    "IMAG",
+    "REAL",
+    "COMPLEX_ABS",
+    "HASHTABLE",
+    "HASHTABLE_FIND",
+    "HASHTABLE_IMPORT",
+    "HASHTABLE_SIZE",
+    "REDUCE_ALL",
+    "CONV_3D_TRANSPOSE",
+    "VAR_HANDLE",
+    "READ_VARIABLE",
+    "ASSIGN_VARIABLE",
+    "BROADCAST_ARGS",
+    "RANDOM_STANDARD_NORMAL",
+    "BUCKETIZE",
+    "RANDOM_UNIFORM",
+    "MULTINOMIAL",
+    "GELU",
+    "DYNAMIC_UPDATE_SLICE",
+    "RELU_0_TO_1",
+    "UNSORTED_SEGMENT_PROD",
+    "UNSORTED_SEGMENT_MAX",
+    "UNSORTED_SEGMENT_SUM",
+    "ATAN2",
+    "UNSORTED_SEGMENT_MIN",
+    "SIGN",
+    "BITCAST",
+    "BITWISE_XOR",
+    "RIGHT_SHIFT",
+]
+_CUSTOM = _BUILTIN.index("CUSTOM")
+_TYPES = [
+    "float32",
+    "float16",
+    "int32",
+    "uint8",
+    "int64",
+    "string",
+    "bool",
+    "int16",
+    "complex64",
+    "int8",
+    "float64",
+    "complex128",
+    "uint64",
+    "resource",
+    "variant",
+    "uint32",
+    "uint16",
+    "int4",
+]
+
+LABELS_FILE, PREPROCESSING_FILE = "labels.txt", "preprocessing.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Tensor:
+    name: str
+    shape: tuple
+    dtype: str
+    bytes: int  # of a constant in the file, else 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Operator:
+    name: str
+    inputs: tuple  # tensors; None for an optional one that is absent
+    outputs: tuple
+    options: dict  # of a custom operator, where they are whole numbers
+
+    @property
+    def binary(self):
+        """Whether it is one of Larq Compute Engine's."""
+        return self.name.startswith("Lce")
+
+    @property
+    def macs(self):
+        """Multiply-accumulates of one inference, by the shapes in the file."""
+        if not self.outputs or len(self.inputs) < 2 or not self.inputs[1]:
+            return 0
+        out, weights = math.prod(self.outputs[0].shape), self.inputs[1].shape
+        if self.name in ("LceBconv2d", "CONV_2D") and len(weights) == 4:
+            taps = weights[1] * weights[2]
+            if self.name == "CONV_2D":
+                return out * taps * weights[3]
+            # The filter holds 32 channels in a word; only the last word of an ungrouped filter is partly used.
+            out = math.prod(self.outputs[0].shape[:-1]) * weights[0]  # bit-packed outputs have fewer elements
+            return out * taps * min(32 * weights[3], self.options.get("channels_in", 32 * weights[3]))
+        if self.name == "DEPTHWISE_CONV_2D" and len(weights) == 4:
+            return out * weights[1] * weights[2]
+        if self.name == "FULLY_CONNECTED" and len(weights) == 2:
+            return out * weights[1]
+        if self.name == "TRANSPOSE_CONV" and len(self.inputs) > 2 and self.inputs[2] and len(weights) == 4:
+            return math.prod(self.inputs[2].shape) * weights[0] * weights[1] * weights[2]
+        return 0
+
+
+class ModelFile:
+    """Reads a model's bytes.
+
+    Attributes:
+        operators, inputs, outputs: of the main graph.
+        tensors: all tensors of the main graph.
+        description: what the converter wrote.
+
+    Raises `ValueError` where the bytes are not a whole model.
+    """
+
+    def __init__(self, data, name="the model"):
+        self.name, self.data = name, data
+        if bytes(data[4:8]) != b"TFL3":
+            raise ValueError(f"{name} is not a .tflite file: it has {bytes(data[4:8])!r} at byte 4 instead of b'TFL3'")
+        try:
+            self._read(Table.root(data))
+        except Damaged as error:
+            raise ValueError(f"{name} is damaged or was not copied whole: {error}; convert or copy it again") from None
+
+    def _read(self, model):
+        codes, buffers = model.tables(1), model.tables(4)
+        graphs = model.tables(2)
+        if not graphs:
+            raise Damaged("it holds no graph")
+        self.description = model.text(3)
+        self.tensors = [_tensor(table, buffers) for table in graphs[0].tables(0)]
+        self.inputs = self._pick(graphs[0].numbers(1, "i"))
+        self.outputs = self._pick(graphs[0].numbers(2, "i"))
+        names = [_name(code) for code in codes]
+        self.operators = []
+        for table in graphs[0].tables(3):
+            code = table.scalar(0, "I")
+            if code >= len(names):
+                raise Damaged(f"an operator has code {code} of {len(names)}")
+            self.operators.append(
+                Operator(
+                    names[code],
+                    self._pick(table.numbers(1, "i")),
+                    self._pick(table.numbers(2, "i")),
+                    flexbuffer_integers(table.bytes(5)),
+                )
+            )
+
+    def _pick(self, indices):
+        if any(not -1 <= i < len(self.tensors) for i in indices):
+            raise Damaged(f"an operator names tensors {indices} of {len(self.tensors)}")
+        return tuple(None if i < 0 else self.tensors[i] for i in indices)
+
+    def labels(self):
+        """Names of the classes, or None where the file does not say."""
+        text = self._text(LABELS_FILE)
+        return None if text is None else tuple(text.removesuffix("\n").split("\n"))
+
+    def preprocessing(self):
+        """How an image becomes the input, or None where the file does not say."""
+        text = self._text(PREPROCESSING_FILE)
+        return None if text is None else Preprocessing.from_json(text)
+
+    def _text(self, name):
+        """A file from the archive that follows the model, or None."""
+        stream = io.BytesIO(self.data)
+        if not zipfile.is_zipfile(stream):
+            return None
+        try:
+            with zipfile.ZipFile(stream) as archive:
+                return archive.read(name).decode() if name in archive.namelist() else None
+        except (
+            zipfile.BadZipFile,
+            zlib.error,
+            struct.error,
+            EOFError,
+            NotImplementedError,
+            OSError,
+            RuntimeError,
+            ValueError,
+        ) as error:
+            raise ValueError(
+                f"{name} inside {self.name} is damaged: {error or type(error).__name__}; convert or copy it again"
+            ) from None
+
+
+def read(model):
+    """The `ModelFile` of a path or of bytes."""
+    if isinstance(model, (bytes, bytearray, memoryview)):
+        return ModelFile(bytes(model))
+    path = os.fspath(model)
+    try:
+        with open(path, "rb") as file:
+            return ModelFile(file.read(), repr(path))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"there is no model file {path!r}") from None
+
+
+def _tensor(table, buffers):
+    index, dtype = table.scalar(2, "I"), table.scalar(1, "b")
+    if index >= len(buffers):
+        raise Damaged(f"a tensor names buffer {index} of {len(buffers)}")
+    shape = table.numbers(0, "i")
+    if any(size < -1 for size in shape):
+        raise Damaged(f"a tensor has shape {shape}")
+    return Tensor(
+        table.text(3), shape, _TYPES[dtype] if 0 <= dtype < len(_TYPES) else f"type {dtype}", buffers[index].size(0)
+    )
+
+
+def _name(code):
+    builtin = max(code.scalar(0, "b"), code.scalar(3, "i"))  # files from before 2020 have only the first
+    if builtin == _CUSTOM:
+        return code.text(1) or "CUSTOM"
+    return _BUILTIN[builtin] if 0 <= builtin < len(_BUILTIN) else f"builtin operator {builtin}"

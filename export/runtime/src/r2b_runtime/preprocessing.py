@@ -1,0 +1,169 @@
+"""From an image to a network's input, with NumPy alone.
+
+The rule is the one that a file written by r2b_zoo names: the centre square, bicubic resize as TensorFlow 1 had it, mean
+and deviation. Every step is done in float32 and in TensorFlow's order, so that the result is that of
+`r2b_zoo.preprocess_input`.
+"""
+
+import dataclasses
+import functools
+import json
+
+import numpy as np
+
+FORMAT = 1
+RESIZE_RULE = "bicubic, TensorFlow 1 (align_corners=False, half_pixel_centers=False, a=-0.75)"
+
+# Weights of red, green and blue in grey (ITU-R BT.601), for networks with one input channel.
+_LUMA = np.array((0.299, 0.587, 0.114), np.float32)
+_A = -0.75
+_TABLE_SIZE = 1024  # TensorFlow rounds a sample's position between two pixels to 1/1024
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """Centre crop, resize, normalise: from uint8 (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) to float32 (height, width, channels).
+
+    Attributes:
+        height: rows of the result.
+        width: columns of the result.
+        channels: 3 (RGB) or 1 (grey).
+        crop_fraction: side of the centre square that is kept, as a share of the image's shorter side, in (0, 1].
+        mean: per channel, in 0–255.
+        std: per channel, in 0–255; the result is (image - mean) / std.
+    """
+
+    height: int
+    width: int
+    channels: int
+    crop_fraction: float
+    mean: tuple
+    std: tuple
+
+    @classmethod
+    def from_json(cls, text):
+        """Reads what r2b_zoo wrote into a model file. Raises `ValueError` for what this version cannot follow."""
+        try:
+            fields = json.loads(text)
+            version, rule = fields.pop("format", None), fields.pop("resize", None)
+        except (AttributeError, RecursionError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"the preprocessing in the model file is damaged ({error}); convert the model again"
+            ) from None
+        if version != FORMAT or rule != RESIZE_RULE:
+            raise ValueError(
+                f"the preprocessing in the model file has format {version!r} and resize {rule!r}; this r2b-runtime knows "
+                f"format {FORMAT} and resize {RESIZE_RULE!r}: pip install --upgrade r2b-runtime"
+            )
+        try:
+            made = cls(**{**fields, "mean": tuple(map(float, fields["mean"])), "std": tuple(map(float, fields["std"]))})
+            made._check()
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"the preprocessing in the model file is damaged ({error}); convert the model again"
+            ) from None
+        return made
+
+    def _check(self):
+        sizes = (self.height, self.width)
+        if not all(isinstance(size, int) and 0 < size <= 1 << 15 for size in sizes):
+            raise ValueError(f"height and width must be 1 to {1 << 15}; received {sizes}")
+        if self.channels not in (1, 3) or len(self.mean) != self.channels or len(self.std) != self.channels:
+            raise ValueError(
+                f"channels must be 1 or 3, with one mean and std each; received channels={self.channels}, "
+                f"mean={self.mean}, std={self.std}"
+            )
+        if not 0 < self.crop_fraction <= 1:
+            raise ValueError(f"crop_fraction must be in (0, 1]; received {self.crop_fraction}")
+        if not np.all(np.isfinite(self.mean)) or not np.all(np.isfinite(self.std)) or 0 in self.std:
+            raise ValueError(f"mean and std must be finite and std not 0; received mean={self.mean}, std={self.std}")
+
+    def __call__(self, image):
+        """One image of any size, uint8 or numbers in 0–255; grey is repeated over the channels, alpha is dropped."""
+        image = _with_channels(_checked(image), self.channels)
+        image = resize(_centre_square(image, self.crop_fraction), self.height, self.width)
+        return (image - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
+
+
+def resize(image, height, width):
+    """Bicubic, corner-aligned samples, a = -0.75, as TensorFlow's ResizeBicubic: (H, W, C) → float32 (height, width, C).
+
+    Output row i samples the input at i · H / height, floored to a row r and a remainder that is rounded to 1/1024. It is
+    the sum of the rows r-1, r, r+1, r+2, each replaced by the nearest row where it lies outside. Columns follow in the
+    same way.
+    """
+    rows, row_weights = _samples(image.shape[0], height)
+    columns, column_weights = _samples(image.shape[1], width)
+    # Only the columns that are sampled matter, and a large photograph has many more.
+    used, columns = np.unique(columns, return_inverse=True)
+    columns = columns.reshape(4, width)
+    image = image[:, used]
+    down = _weighted(row_weights[:, :, np.newaxis, np.newaxis], lambda k: image[rows[k]].astype(np.float32))
+    return _weighted(column_weights[:, np.newaxis, :, np.newaxis], lambda k: down[:, columns[k]])
+
+
+def _weighted(weights, values):
+    total = values(0) * weights[0]
+    for k in range(1, 4):
+        total += values(k) * weights[k]
+    return total
+
+
+def _samples(size, out):
+    """Indices (4, out) into an axis of `size` elements, and their weights (4, out), for `out` samples."""
+    scale = np.float32(size) / np.float32(out)
+    position = np.arange(out).astype(np.float32) * scale
+    first = np.floor(position).astype(np.int64)
+    step = np.rint((position - first.astype(np.float32)) * np.float32(_TABLE_SIZE)).astype(np.int64)
+    near, far = _table()
+    indices = np.clip(first + np.arange(-1, 3)[:, np.newaxis], 0, size - 1)
+    return indices, np.stack([far[step], near[step], near[_TABLE_SIZE - step], far[_TABLE_SIZE - step]])
+
+
+@functools.cache
+def _table():
+    """The cubic convolution kernel at distances i/1024 and 1 + i/1024; computed in double, kept in float32."""
+    x = np.arange(_TABLE_SIZE + 1) / _TABLE_SIZE
+    near = ((_A + 2) * x - (_A + 3)) * x * x + 1
+    x += 1
+    far = ((_A * x - 5 * _A) * x + 8 * _A) * x - 4 * _A
+    return near.astype(np.float32), far.astype(np.float32)
+
+
+def _centre_square(image, fraction):
+    """The centre square of `fraction` of the shorter side, rounded down; an odd margin is cut at the top and left."""
+    height, width = image.shape[:2]
+    side = max(int(np.float32(fraction) * np.float32(min(height, width))), 1)
+    top, left = (height - side + 1) // 2, (width - side + 1) // 2
+    return image[top : top + side, left : left + side]
+
+
+def _with_channels(image, channels):
+    if image.shape[2] == 4:
+        image = image[..., :3]
+    if image.shape[2] == channels:
+        return image
+    if channels == 3:
+        return np.repeat(image, 3, axis=2)
+    return np.sum(image.astype(np.float32) * _LUMA, axis=2, keepdims=True)
+
+
+def _checked(image):
+    array = np.asarray(image)
+    if array.ndim == 2:
+        array = array[..., np.newaxis]
+    rule = "an image must be one array of shape (height, width), or (height, width, 1, 3 or 4)"
+    if array.ndim != 3 or array.shape[2] not in (1, 3, 4):
+        hint = "; give the images of a batch one by one" if array.ndim == 4 else ""
+        raise ValueError(f"{rule}; received shape {np.shape(image)}{hint}")
+    if 0 in array.shape:
+        raise ValueError(f"{rule} with at least one pixel; received shape {np.shape(image)}")
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype.kind not in "iuf":
+        raise ValueError(f"an image must hold uint8 values, or numbers in 0–255; received {array.dtype}")
+    if not (array.min() >= 0 and array.max() <= 255):  # not a number fails too
+        raise ValueError(
+            f"an image must hold uint8 values, or numbers in 0–255; received {array.dtype} from {array.min()} to {array.max()}"
+        )
+    return array.astype(np.float32)

@@ -1,0 +1,245 @@
+"""Installs a built wheel in fresh environments, one for each tested interpreter, and runs the README's lines there.
+
+    make wheels && python tests/check_wheels.py            # this machine's wheel; downloads the interpreters (slow)
+    python tests/check_wheels.py --arm64 FOLDER            # and the arm64 wheel, under qemu-aarch64-static
+
+FOLDER is an unpacked Debian 12 for arm64 with Python 3.11; where it does not exist, it is made:
+apt-get install qemu-user-static debootstrap.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+import build_native  # noqa: E402
+
+# tflite-runtime's extension was made for NumPy 1. The first one also writes the model.
+ENVIRONMENTS = {
+    "tensorflow 2.19.1": ["tensorflow==2.19.1"],
+    "ai-edge-litert 2.3.0": ["ai-edge-litert==2.3.0"],
+    "ai-edge-litert 1.4.0": ["ai-edge-litert==1.4.0"],
+    "tflite-runtime 2.14.0": ["tflite-runtime==2.14.0", "numpy<2"],
+}
+# The arm64 wheel of ai-edge-litert 2.3.0 crashes under qemu 7.2 on any model, with a delegate or without.
+ARM64_ENVIRONMENTS = {name: ENVIRONMENTS[name] for name in ("ai-edge-litert 1.4.0", "tflite-runtime 2.14.0")}
+
+ARM64_TAGS = ["manylinux2014_aarch64", *(f"manylinux_2_{minor}_aarch64" for minor in (17, 26, 27, 28, 31, 34, 35))]
+# The kernels that a wheel must offer where the CPU has the instructions, by /proc/cpuinfo's names.
+X86_KERNELS = {"avx512": {"avx512bw", "avx512dq", "avx512f", "avx512vl", "avx512_vpopcntdq"}, "avx2": {"avx2", "fma"}}
+
+# Runs in every environment, in a folder with model.tflite and photo.jpg. Prints what is compared as JSON, last.
+CHECK = """
+import importlib.util, json, sys
+if EXPECTED.startswith("tensorflow"):
+    import tensorflow
+else:
+    assert importlib.util.find_spec("tensorflow") is None, "TensorFlow is here, but must not be needed"
+import numpy as np, r2b_runtime
+from r2b_runtime import model_file
+assert r2b_runtime.interpreter_version() == EXPECTED, r2b_runtime.interpreter_version()
+assert "site" in r2b_runtime.__file__, r2b_runtime.__file__
+README()
+with open("model.tflite", "rb") as file:
+    data = file.read()
+stock = r2b_runtime.stock_interpreter()
+image = model_file.read(data).preprocessing()(r2b_runtime.classifier.read_image("photo.jpg"))[np.newaxis]
+rows = []
+for kernels in r2b_runtime.available_kernels():
+    for threads in (1, 3):
+        for make in (r2b_runtime.Interpreter,
+                     lambda data, threads, **options: stock.Interpreter(model_content=data, num_threads=threads,
+                         experimental_delegates=[r2b_runtime.load_delegate(**options)])):
+            interpreter = make(data, threads, kernels=kernels)
+            interpreter.allocate_tensors()
+            interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image)
+            interpreter.invoke()
+            rows.append(interpreter.get_tensor(interpreter.get_output_details()[0]["index"])[0])
+for row in rows:
+    np.testing.assert_allclose(row, rows[0], rtol=1e-5, atol=1e-7)
+def refused(kind, words, call):
+    try:
+        call()
+    except kind as error:
+        assert words in str(error), error
+    else:
+        raise AssertionError("not refused: " + words)
+refused(ValueError, "unknown option 'colour'", lambda: r2b_runtime.load_delegate(colour="red"))
+refused(ValueError, "kernels 'mmx'", lambda: r2b_runtime.load_delegate(kernels="mmx"))
+refused(ValueError, "damaged or was not copied whole", lambda: r2b_runtime.Interpreter(data[: len(data) // 2]))
+refused(ValueError, "carries no labels", lambda: r2b_runtime.Classifier(data[: data.index(b"PK\\3\\4")]))
+print(json.dumps({"kernels": r2b_runtime.available_kernels(), "probabilities": rows[0].tolist()}))
+"""
+WRITE_MODEL = """
+import sys
+sys.path.insert(0, TESTS)
+import small_classifier
+import numpy as np
+from PIL import Image
+open("model.tflite", "wb").write(small_classifier.with_files(small_classifier.model()))
+Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 30, 3), dtype=np.uint8)).resize((400, 300)).save("photo.jpg")
+"""
+
+
+def readme():
+    """The README's first two blocks: the packages of its pip line, and its Python lines."""
+    shell, python = re.findall(
+        r"```(?:sh|python)\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL
+    )[:2]
+    if not shell.startswith('pip install "r2b-runtime[images]" ai-edge-litert'):
+        raise RuntimeError(f"the README's first block is not the expected pip line: {shell!r}")
+    return python
+
+
+def program(name):
+    lines = "".join(f"    {line}\n" if line else "\n" for line in readme().splitlines())
+    return f"EXPECTED = {name!r}\ndef README():\n{lines}{CHECK}"
+
+
+def wheel(target):
+    tag = build_native.TARGETS[target].wheel
+    found = ROOT / "dist" / f"r2b_runtime-{build_native.version()}-py3-none-{tag}.whl"
+    if not found.exists():
+        raise RuntimeError(f"there is no {found}: make wheels")
+    return found
+
+
+def run(command, **options):
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(map(str, command))[:300]} failed with {done.returncode}:\n{done.stdout[-3000:]}")
+    return done.stdout
+
+
+def expected_kernels():
+    """What this machine's wheel must offer here; None where the system does not list the CPU's instructions."""
+    try:
+        text = pathlib.Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return None
+    flags = set(" ".join(re.findall(r"^flags\s*: (.*)$", text, re.MULTILINE)).split())
+    return [name for name, needed in X86_KERNELS.items() if needed <= flags] + ["portable"] if flags else None
+
+
+def python_in(environment):
+    return environment / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+
+
+def check_here(folder):
+    """Yields (name, result) for every environment."""
+    python = os.environ.get("R2B_CHECK_PYTHON", sys.executable)
+    built = wheel(build_native.host())
+    for name, packages in ENVIRONMENTS.items():
+        environment = folder / name.replace(" ", "-")
+        run([python, "-m", "venv", environment])
+        inside = python_in(environment)
+        run([inside, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", f"{built}[images]", *packages])
+        if not (folder / "model.tflite").exists():
+            run([inside, "-c", f"TESTS = {str(ROOT / 'tests')!r}\n{WRITE_MODEL}"], cwd=folder)
+        (folder / "check.py").write_text(program(name), encoding="utf-8")
+        lines = run([inside, "check.py"], cwd=folder).splitlines()
+        predictions = [line for line in lines if re.fullmatch(r"\d+\.\d%  \w+", line)]
+        if len(predictions) != 3:
+            raise RuntimeError(f"{name}: the README's lines printed {predictions} instead of three classes")
+        command = run([inside.with_name("r2b-run"), "predict", "model.tflite", "photo.jpg"], cwd=folder)
+        if predictions[0].split()[1] not in command.splitlines()[-3]:
+            raise RuntimeError(f"{name}: r2b-run printed {command!r}")
+        yield name, json.loads(lines[-1])
+        shutil.rmtree(environment)
+
+
+def check_arm64(folder, root):
+    """The same under emulation; needs model.tflite in `folder`."""
+    qemu = shutil.which("qemu-aarch64-static")
+    if qemu is None:
+        raise RuntimeError("emulating arm64 needs qemu-aarch64-static: apt-get install qemu-user-static")
+    if not (root / "usr/bin/python3.11").exists():
+        if shutil.which("debootstrap") is None:
+            raise RuntimeError("making an arm64 system needs debootstrap: apt-get install debootstrap")
+        run(
+            [
+                "debootstrap",
+                "--foreign",
+                "--arch=arm64",
+                "--variant=minbase",
+                "--include=python3,libstdc++6",
+                "bookworm",
+                root,
+            ]
+        )
+        for package in (root / "var/cache/apt/archives").glob("*.deb"):
+            run(["dpkg-deb", "-x", package, root])
+    built = wheel("linux-aarch64")
+    for name, packages in ARM64_ENVIRONMENTS.items():
+        site = folder / f"arm64-{name.replace(' ', '-')}" / "site-packages"
+        platforms = [f"--platform={tag}" for tag in ARM64_TAGS]
+        run(
+            [
+                sys.executable,
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+                "--target",
+                site,
+                *platforms,
+                "--python-version=3.11",
+                "--only-binary=:all:",
+                f"{built}[images]",
+                *packages,
+            ]
+        )
+        (folder / "check.py").write_text(program(name), encoding="utf-8")
+        command = [qemu, "-L", root, "-cpu", "cortex-a76", root / "usr/bin/python3.11", "check.py"]
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(site),
+            "PYTHONHOME": str(root / "usr"),
+            "OPENBLAS_CORETYPE": "ARMV8",
+        }
+        yield f"{name}, arm64", json.loads(run(command, cwd=folder, env=environment).splitlines()[-1])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--arm64", type=pathlib.Path, metavar="FOLDER", help="an unpacked Debian 12 for arm64, made where it is missing"
+    )
+    arguments = parser.parse_args()
+    if sys.version_info[:2] not in ((3, 10), (3, 11)) and "R2B_CHECK_PYTHON" not in os.environ:
+        parser.error(
+            "tensorflow 2.19.1 and tflite-runtime 2.14.0 share Python 3.10 and 3.11: run this with one of them"
+        )
+    expected = None
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        checks = [(check_here(folder), expected_kernels())]
+        if arguments.arm64 is not None:
+            checks.append((check_arm64(folder, arguments.arm64.resolve()), ["neon", "portable"]))
+        for results, kernels in checks:
+            for interpreter, result in results:
+                expected = expected or result["probabilities"]
+                worst = max(abs(a - b) for a, b in zip(expected, result["probabilities"]))
+                print(
+                    f"{interpreter}: kernels {', '.join(result['kernels'])}; probabilities differ by at most {worst:.1g}",
+                    flush=True,
+                )
+                if kernels is not None and result["kernels"] != kernels:
+                    raise RuntimeError(
+                        f"this CPU has the instructions for {', '.join(kernels)}: the wheel does not find them"
+                    )
+                if worst > 1e-6:
+                    raise RuntimeError("the interpreters disagree")
+
+
+if __name__ == "__main__":
+    main()

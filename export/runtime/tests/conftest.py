@@ -1,0 +1,51 @@
+"""What the tests share: this directory on the path, and the two interpreters."""
+
+import os
+import pathlib
+import sys
+
+os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+
+import r2b_runtime  # noqa: E402
+
+
+def run(model, inputs, **options):
+    """Outputs of `model` (bytes) in the stock interpreter with the delegate; resizes inputs as needed."""
+    interpreter = r2b_runtime.Interpreter(model, **options)
+    details = interpreter.get_input_details()
+    for detail, value in zip(details, inputs):
+        if list(detail["shape"]) != list(value.shape):
+            interpreter.resize_tensor_input(detail["index"], value.shape)
+    interpreter.allocate_tensors()
+    for detail, value in zip(details, inputs):
+        interpreter.set_tensor(detail["index"], value)
+    interpreter.invoke()
+    return [interpreter.get_tensor(detail["index"]) for detail in interpreter.get_output_details()]
+
+
+def run_lce(model, inputs, **options):
+    """The same in Larq Compute Engine's own interpreter."""
+    from larq_compute_engine.tflite.python.interpreter import Interpreter
+
+    # Its own predict() feeds images one by one; below it, whole batches go in.
+    return Interpreter(model, **options).interpreter.predict([np.ascontiguousarray(x) for x in inputs])
+
+
+@pytest.fixture(params=r2b_runtime.available_kernels())
+def kernels(request):
+    return request.param
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def pytest_report_header():
+    return f"r2b-runtime kernels on this machine: {', '.join(r2b_runtime.available_kernels())}"

@@ -1,0 +1,108 @@
+"""Fuzzes the delegate with model files: see native/fuzz_model.cc.
+
+    python tests/fuzz.py --seconds 600
+
+Needs clang with libFuzzer (Debian: apt-get install clang) and, for the seeds, TensorFlow.
+"""
+
+import argparse
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+import build_native  # noqa: E402
+
+
+def seeds():
+    """Small real models that use every operator and output format."""
+    import lce_model
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    signs = lambda *shape: rng.choice([-1.0, 1.0], shape)  # noqa: E731
+    for output in ("float32", "int8", "int32"):
+        for options in ({}, {"pad_values": 1}, {"padding": 1}, {"stride_height": 2, "stride_width": 2}, {"dilation_width_factor": 2}):
+            for channels, groups in ((33, 1), (64, 2)):
+                model = lce_model.Model()
+                x = model.input((1, 5, 5, channels))
+                packed = model.tensor((1, 5, 5, 2), "int32")
+                model.custom("LceQuantize", [x], [packed])
+                out = model.tensor((1, 5, 5, 2 if output == "int32" else 40), output, **({"scale": 0.3} if output == "int8" else {}))
+                model.bconv(packed, out, signs(40, 3, 3, channels // groups), multiplier=rng.normal(size=40), bias=rng.normal(size=40),
+                            thresholds=rng.integers(0, 300, 40) if output == "int32" else None, channels_in=channels, **options)
+                model.output(out)
+                yield model.bytes()
+    model = lce_model.Model()
+    x = model.input((2, 4, 4, 32))
+    names = [model.tensor((2, 4, 4, 32)) for _ in range(6)]
+    bits, pooled = model.tensor((2, 4, 4, 1), "int32"), model.tensor((2, 2, 2, 1), "int32")
+    model.custom("LceQuantize", [x], [bits])
+    model.custom("LceBMaxPool2d", [bits], [pooled], {"filter_height": 2, "filter_width": 2, "stride_height": 2, "stride_width": 2, "padding": 0})
+    model.bconv(bits, names[0], signs(32, 3, 3, 32), multiplier=rng.normal(size=32), bias=rng.normal(size=32))
+    gate, scale = model.tensor((2, 1, 1, 32)), model.constant(rng.normal(size=32))
+    from tensorflow.lite.python import schema_py_generated as schema
+
+    pool = schema.Pool2DOptionsT()
+    pool.padding, pool.strideW, pool.strideH, pool.filterWidth, pool.filterHeight = 1, 4, 4, 4, 4
+    model.builtin("AVERAGE_POOL_2D", [x], [gate], pool)
+    model.builtin("MUL", [names[0], gate], [names[1]], schema.MulOptionsT())
+    model.builtin("PRELU", [names[1], scale], [names[2]])
+    model.builtin("ADD", [names[2], x], [names[3]], schema.AddOptionsT())
+    model.builtin("MUL", [names[3], scale], [names[4]], schema.MulOptionsT())
+    again = model.tensor((2, 4, 4, 1), "int32")
+    model.custom("LceQuantize", [names[4]], [again])
+    model.custom("LceDequantize", [again], [names[5]])
+    flat, dense, probabilities = model.tensor((2, 512)), model.tensor((2, 8)), model.tensor((2, 8))
+    model.builtin("RESHAPE", [names[5], model.constant([2, 512], "int32")], [flat], schema.ReshapeOptionsT())
+    model.builtin("FULLY_CONNECTED", [flat, model.constant(rng.normal(size=(8, 512)))], [dense], schema.FullyConnectedOptionsT())
+    model.builtin("SOFTMAX", [dense], [probabilities], schema.SoftmaxOptionsT())
+    conv = schema.Conv2DOptionsT()
+    conv.strideW = conv.strideH = conv.dilationWFactor = conv.dilationHFactor = 1
+    out, most = model.tensor((2, 4, 4, 8)), model.tensor((2, 2, 2, 8))
+    model.builtin("CONV_2D", [names[3], model.constant(rng.normal(size=(8, 3, 3, 32))), model.constant(rng.normal(size=8))], [out], conv)
+    pool = schema.Pool2DOptionsT()
+    pool.strideW = pool.strideH = 2
+    pool.filterWidth = pool.filterHeight = 3
+    model.builtin("MAX_POOL_2D", [out], [most], pool)
+    for t in (pooled, probabilities, most):
+        model.output(t)
+    yield model.bytes()
+
+
+def build(compiler, output, flags):
+    """Compiles the fuzz target with everything of the delegate, sanitized."""
+    sanitize = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", f"-I{ROOT / 'native'}"]
+    with tempfile.TemporaryDirectory() as directory:
+        sources = build_native.TARGETS["linux-x86_64"].sources | {"../tests/native/fuzz_model": []}
+        files = build_native.objects(compiler, sources, directory, sanitize + flags)
+        subprocess.run([*compiler, *sanitize, *flags, *files, "-pthread", "-o", str(output)], check=True)
+
+
+def write_seeds(directory):
+    paths = []
+    for i, data in enumerate(seeds()):
+        paths.append(pathlib.Path(directory) / f"seed_{i}.tflite")
+        paths[-1].write_bytes(data)
+    return paths
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=int, default=600)
+    parser.add_argument("--corpus", default=None, help="keep inputs here; default: a directory that is removed")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as directory:
+        corpus = pathlib.Path(arguments.corpus or pathlib.Path(directory) / "corpus")
+        corpus.mkdir(parents=True, exist_ok=True)
+        write_seeds(corpus)
+        build(["clang++"], pathlib.Path(directory) / "fuzz", ["-fsanitize=fuzzer"])
+        limits = [f"-max_total_time={arguments.seconds}", "-timeout=10", "-rss_limit_mb=2048", "-max_len=65536", "-print_final_stats=1"]
+        sys.exit(subprocess.run([str(pathlib.Path(directory) / "fuzz"), *limits, f"-artifact_prefix={corpus.parent}/", str(corpus)]).returncode)
+
+
+if __name__ == "__main__":
+    main()

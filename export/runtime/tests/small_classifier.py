@@ -1,0 +1,62 @@
+"""A file as r2b_zoo writes it, small enough to be made in a test: 8x8 grey images, three classes."""
+
+import io
+import json
+import zipfile
+
+import lce_model
+import numpy as np
+
+from r2b_runtime import preprocessing
+
+LABELS = ("zero", "one", "two")
+PREPROCESSING = {
+    "format": preprocessing.FORMAT,
+    "resize": preprocessing.RESIZE_RULE,
+    "height": 8,
+    "width": 8,
+    "channels": 1,
+    "crop_fraction": 0.875,
+    "mean": [100.0],
+    "std": [50.0],
+}
+
+
+def model(classes=3):
+    """The model alone, as bytes: one binary convolution and a dense layer."""
+    rng = np.random.default_rng(0)
+    made = lce_model.Model()
+    image = made.input([1, 8, 8, 1])
+    bits, features, means, logits, output = (
+        made.tensor(shape, dtype)
+        for shape, dtype in (
+            ([1, 8, 8, 1], "int32"),
+            ([1, 8, 8, 32], "float32"),
+            ([1, 32], "float32"),
+            ([1, classes], "float32"),
+            ([1, classes], "float32"),
+        )
+    )
+    made.custom("LceQuantize", [image], [bits])
+    made.bconv(bits, features, rng.choice([-1, 1], (32, 3, 3, 1)), rng.normal(size=32), rng.normal(size=32))
+    schema = lce_model.schema
+    axes = made.constant([1, 2], "int32")
+    made.builtin("MEAN", [features, axes], [means], schema.ReducerOptionsT())
+    weights = made.constant(rng.normal(size=(classes, 32)))
+    made.builtin("FULLY_CONNECTED", [means, weights, -1], [logits], schema.FullyConnectedOptionsT())
+    softmax = schema.SoftmaxOptionsT()
+    softmax.beta = 1.0
+    made.builtin("SOFTMAX", [logits], [output], softmax)
+    made.output(output)
+    return made.bytes()
+
+
+def with_files(data, labels=LABELS, **changes):
+    """`data` with labels and preprocessing behind it; None leaves a file out, `changes` are to the preprocessing."""
+    stream = io.BytesIO(data)
+    with zipfile.ZipFile(stream, "a") as archive:
+        if labels is not None:
+            archive.writestr("labels.txt", "\n".join(labels))
+        if changes != {"preprocessing": None}:
+            archive.writestr("preprocessing.json", json.dumps({**PREPROCESSING, **changes}))
+    return stream.getvalue()

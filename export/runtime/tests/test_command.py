@@ -1,0 +1,136 @@
+"""The command r2b-run, as a user calls it."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tensorflow", reason="the models of these tests are written with TensorFlow's schema")
+
+import small_classifier
+
+from r2b_runtime import benchmark
+from r2b_runtime.command import main
+
+
+@pytest.fixture
+def model(tmp_path):
+    path = tmp_path / "model.tflite"
+    path.write_bytes(small_classifier.with_files(small_classifier.model()))
+    return str(path)
+
+
+@pytest.fixture
+def image(tmp_path):
+    pillow = pytest.importorskip("PIL.Image")
+    path = tmp_path / "image.png"
+    pillow.fromarray(np.random.default_rng(0).integers(0, 256, (30, 20, 3), dtype=np.uint8)).save(path)
+    return str(path)
+
+
+def output(capsys, *arguments):
+    assert main(list(arguments)) == 0
+    return capsys.readouterr().out
+
+
+def test_predict(capsys, model, image):
+    lines = output(capsys, "predict", model, image, "--top", "2").splitlines()
+    assert len(lines) == 2
+    assert lines[0].split()[1] in small_classifier.LABELS
+    classes = json.loads(output(capsys, "predict", model, image, "--json"))
+    assert sum(entry["probability"] for entry in classes) == pytest.approx(1)
+    assert lines[0] == f"{classes[0]['probability']:8.2%}  {classes[0]['label']}"
+
+
+def test_info(capsys, model):
+    info = json.loads(output(capsys, "info", model, "--json"))
+    assert info["bytes"] == os.path.getsize(model)
+    assert info["operators"] == {"LceQuantize": 1, "LceBconv2d": 1, "MEAN": 1, "FULLY_CONNECTED": 1, "SOFTMAX": 1}
+    assert info["binary_macs"] == 8 * 8 * 32 * 9
+    assert info["float_macs"] == 96
+    assert info["binary_weight_bytes"] == 32 * 9 * 4
+    assert info["labels"] == list(small_classifier.LABELS)
+    assert info["preprocessing"]["crop_fraction"] == 0.875
+    text = output(capsys, "info", model)
+    assert "LceBconv2d" in text
+    assert "3: zero, one, two" in text
+    assert "version of Larq Compute Engine not recorded in the file" in text
+
+
+def test_bench(capsys, model):
+    result = json.loads(output(capsys, "bench", model, "--threads", "1", "2", "--runs", "5", "--profile", "--json"))
+    assert [timing["threads"] for timing in result["results"]] == [1, 2]
+    for timing in result["results"]:
+        assert 0 < timing["minimum_ms"] <= timing["median_ms"] < timing["load_and_first_inference_ms"]
+        steps = timing["profile"]["steps"]
+        assert any(step["name"].startswith("bconv") and step["binary"] for step in steps)
+        assert sum(step["ms"] for step in steps) + timing["profile"]["rest_ms"] == pytest.approx(
+            timing["profile"]["total_ms"]
+        )
+        assert timing["profile"]["rest_ms"] >= 0
+    assert result["peak_memory_bytes"] > 1 << 20
+    assert result["cpu"]
+    text = output(capsys, "bench", model, "--runs", "3", "--profile", "--kernels", "portable")
+    assert "kernels: portable" in text
+    assert "The steps add up to" in text
+    assert "peak memory of the process" in text
+
+
+def test_steps_add_up_to_the_whole():
+    """A network large enough that the interpreter's own time does not count: within 5 %, without the row "rest"."""
+    from test_networks import half_blocks
+
+    model = half_blocks(np.random.default_rng(0), size=28)
+    measured = benchmark.profile_model(model, runs=40)
+    assert len(measured.steps) > 10
+    assert 0 <= measured.rest <= 0.05 * measured.seconds
+    assert 0 < measured.binary_share < 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["info", "nowhere.tflite"], "r2b-run: there is no model file 'nowhere.tflite'\n"),
+        (["bench", "MODEL", "--kernels", "mmx"], "r2b-run: kernels 'mmx' are not built .*portable\n"),
+        (["predict", "MODEL", "nowhere.png"], "r2b-run: there is no image 'nowhere.png'\n"),
+        (["info", __file__], "r2b-run: '.*test_command.py' is not a .tflite file: .*\n"),
+    ],
+)
+def test_errors_are_one_sentence(capfd, model, arguments, message):
+    import re
+
+    pytest.importorskip("PIL")
+    assert main([model if argument == "MODEL" else argument for argument in arguments]) == 1
+    captured = capfd.readouterr()
+    assert not captured.out
+    assert re.search(rf"^{message}\Z", captured.err, re.MULTILINE)
+    assert "Traceback" not in captured.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["bench", "x", "--threads", "0"], "must be a whole number from 1; received '0'"),
+        (["predict", "x", "y", "--top", "many"], "must be a whole number from 1; received 'many'"),
+        ([], "the following arguments are required: COMMAND"),
+        (["frobnicate"], "invalid choice: 'frobnicate'"),
+    ],
+)
+def test_wrong_arguments(capsys, arguments, message):
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+    assert message in capsys.readouterr().err
+
+
+def test_as_a_module(model):
+    done = subprocess.run(
+        [sys.executable, "-m", "r2b_runtime", "info", model], capture_output=True, text=True, check=True
+    )
+    assert "LceBconv2d" in done.stdout
+    done = subprocess.run(
+        [sys.executable, "-m", "r2b_runtime", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("r2b-runtime ")

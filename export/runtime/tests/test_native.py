@@ -1,0 +1,96 @@
+"""Compiles and runs the C++ tests: on this machine, under sanitizers, and on emulated ARM processors."""
+
+import shutil
+import subprocess
+import sys
+
+import build_native
+import pytest
+
+import r2b_runtime
+
+TEST = build_native.ROOT / "tests" / "native" / "kernel_test.cc"
+needs_x86 = pytest.mark.skipif(not build_native.host().endswith("x86_64"), reason="for x86-64 machines")
+
+
+def build(compiler, target, output, flags=(), static=False):
+    command = compiler or build_native.compiler(target)
+    sources = {k: v for k, v in build_native.TARGETS[target].sources.items() if k in build_native.PLAN or k.startswith("kernels/")}
+    sources["../tests/native/kernel_test"] = ["-O1"]
+    flags = [f"-I{build_native.NATIVE}", *flags]
+    directory = output.parent / (output.name + "_objects")
+    directory.mkdir()
+    files = build_native.objects(command, sources, directory, flags)
+    subprocess.run([*command, *flags, *files, *(["-static"] if static else []), "-pthread", "-o", str(output)], check=True)
+
+
+def run(command):
+    result = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+    print(result.stdout, result.stderr)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+def test_kernels(tmp_path):
+    build(None, build_native.host(), tmp_path / "test")
+    # The kernels that the installed library says this CPU has must be among those that ran.
+    out = run([tmp_path / "test", *r2b_runtime.available_kernels()])
+    assert "0 failures" in out
+
+
+@needs_x86
+def test_kernels_under_sanitizers(tmp_path):
+    if shutil.which("g++") is None:
+        pytest.skip("no g++: apt-get install g++")
+    flags = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
+    build(["g++"], build_native.host(), tmp_path / "test", flags)
+    assert "0 failures" in run([tmp_path / "test", *r2b_runtime.available_kernels()])
+
+
+@pytest.mark.parametrize(
+    "target, compiler, emulator",
+    [
+        ("linux-aarch64", "aarch64-linux-gnu-g++", ["qemu-aarch64-static", "-cpu", "cortex-a53"]),
+        ("linux-armv7l", "arm-linux-gnueabihf-g++", ["qemu-arm-static"]),
+    ],
+)
+def test_kernels_on_arm(tmp_path, target, compiler, emulator):
+    if shutil.which(emulator[0]) is None:
+        pytest.skip(f"no {emulator[0]}: apt-get install qemu-user-static")
+    if shutil.which(compiler) is None:
+        pytest.skip(f"no {compiler}: apt-get install {compiler.replace('-g++', '').join(['g++-', ''])}")
+    build([compiler], target, tmp_path / "test", static=True)
+    assert "0 failures" in run([*emulator, tmp_path / "test", "neon"])
+
+
+def test_neon_inner_loop():
+    sys.path.insert(0, str(build_native.ROOT.parents[1] / "benchmarks"))
+    neon_instructions = pytest.importorskip("neon_instructions", reason="the project's benchmarks/ are not beside the runtime")
+    if neon_instructions.missing_tools():
+        pytest.skip("no llvm-objdump: apt-get install llvm")
+    pytest.importorskip("ziglang", reason="pip install ziglang")
+    vectors, products = neon_instructions.count(neon_instructions.inner_loop())
+    assert vectors * 128 / products <= neon_instructions.LIMIT
+
+
+@needs_x86
+def test_fuzz_seeds(tmp_path):
+    fuzz = pytest.importorskip("fuzz")
+    pytest.importorskip("tensorflow")
+    if shutil.which("g++") is None:
+        pytest.skip("no g++: apt-get install g++")
+    paths = fuzz.write_seeds(tmp_path)
+    fuzz.build(["g++"], tmp_path / "replay", ["-DR2B_FUZZ_REPLAY"])
+    assert f"{len(paths)} files read as models" in run([tmp_path / "replay", *paths])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at an ELF file")
+def test_library_needs_no_tensorflow_symbols():
+    if shutil.which("nm") is None:
+        pytest.skip("no nm: apt-get install binutils")
+    undefined = run(["nm", "-D", "--undefined-only", r2b_runtime.library_path()])
+    defined = run(["nm", "-D", "--defined-only", r2b_runtime.library_path()])
+    assert "tflite" not in undefined.lower()
+    names = {line.split()[-1].split("@")[0] for line in defined.splitlines()}
+    assert {"tflite_plugin_create_delegate", "tflite_plugin_destroy_delegate"} <= names
+    assert all(name.startswith(("tflite_plugin_", "r2b_runtime_")) for name in names if name)

@@ -1,0 +1,86 @@
+"""The rules for wheels, each broken once; `make wheels` builds wheels and applies the rules to them."""
+
+import struct
+import zipfile
+
+import pytest
+
+import build_native
+import build_wheels
+
+ENTRY_POINTS = b"\0tflite_plugin_create_delegate\0tflite_plugin_destroy_delegate\0"
+GOOD = b"\x7fELF\0libc.so.6\0libm.so.6\0GLIBC_2.4\0GLIBC_2.17\0" + ENTRY_POINTS
+LICENSES = ["LICENSE", *build_wheels._LICENSES]
+
+
+def wheel(folder, platform="manylinux2014_x86_64", library=GOOD, licenses=LICENSES, **more):
+    path = folder / f"r2b_runtime-0.1.0-py3-none-{platform}.whl"
+    files = {"r2b_runtime/libr2b_runtime.so": library, "r2b_runtime/__init__.py": b"", **more}
+    files.update({f"r2b_runtime-0.1.0.dist-info/{name}": b"text" for name in licenses})
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return path
+
+
+def macho(*libraries):
+    """The start of a Mach-O library that loads these."""
+    commands = b"".join(
+        struct.pack("<6I", 0xC, 24 + len(name) + 1, 24, 0, 0, 0) + name + b"\0" for name in map(str.encode, libraries)
+    )
+    return b"\xcf\xfa\xed\xfe" + struct.pack("<7I", 0, 0, 6, len(libraries), len(commands), 0, 0) + commands
+
+
+def test_a_good_wheel_has_no_faults(tmp_path):
+    assert build_wheels.faults(wheel(tmp_path)) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"library": GOOD + b"TfLiteDelegateCreate\0"}, "it names the symbol TfLiteDelegateCreate"),
+        ({"library": GOOD + b"_ZN6tflite5errorEv\0"}, "it names the symbol _ZN6tflite5errorEv"),
+        ({"library": GOOD + b"GLIBC_2.28\0"}, "it needs GLIBC_2.28; 2.17 is the newest allowed"),
+        ({"library": GOOD + b"libstdc++.so.6\0"}, "it names the library libstdc++.so.6"),
+        ({"library": GOOD.replace(ENTRY_POINTS, b"")}, "it lacks the entry point tflite_plugin_create_delegate"),
+        ({"library": GOOD + bytes(build_wheels.MOST_BYTES)}, "bytes; 2,000,000 is the most"),
+        ({"licenses": ["LICENSE"]}, "it lacks LICENSE-libcxx.txt"),
+        ({"r2b_runtime/libr2b_runtime.dylib": b""}, "it holds the libraries"),
+        ({"platform": "manylinux2014_aarch65"}, "its name is not"),
+    ],
+)
+def test_faults(tmp_path, changes, fault):
+    found = build_wheels.faults(wheel(tmp_path, **changes))
+    assert any(fault in sentence for sentence in found), found
+
+
+@pytest.mark.parametrize(
+    ("suffix", "library", "fault"),
+    [
+        (".dll", b"KERNEL32.dll\0api-ms-win-crt-heap-l1-1-0.dll\0r2b_runtime.dll\0", None),
+        (".dll", b"libc++.dll\0", "it names the library libc++.dll"),
+        (".dylib", macho("/usr/lib/libSystem.B.dylib") + b"/usr/lib/libstdc++.6.dylib\0", None),
+        (
+            ".dylib",
+            macho("/usr/lib/libSystem.B.dylib", "/usr/lib/libc++.1.dylib"),
+            "it names the library libc++.1.dylib",
+        ),
+    ],
+)
+def test_libraries_of_other_systems(suffix, library, fault):
+    found = build_wheels.library_faults(library + ENTRY_POINTS, suffix)
+    if fault is None:
+        assert found == []
+    else:
+        assert any(fault in sentence for sentence in found), found
+
+
+def test_every_platform_has_a_tag_of_its_own():
+    assert len({spec.wheel for spec in build_native.TARGETS.values()}) == len(build_native.TARGETS) == 5
+
+
+def test_check_fails_with_the_reason(tmp_path, monkeypatch, capsys):
+    bad = wheel(tmp_path, library=GOOD + b"GLIBC_2.34\0")
+    monkeypatch.setattr(build_wheels.sys, "argv", ["build_wheels.py", "--check", str(bad)])
+    assert build_wheels.main()
+    assert "it needs GLIBC_2.34" in capsys.readouterr().out
