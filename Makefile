@@ -7,12 +7,13 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.10 python3 python; do \
 	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' 2>/dev/null \
 	&& echo $$p && break; done)
 
-.PHONY: help demo test test-slow lint format clean
+.PHONY: help demo test test-slow test-runtime lint format clean
 
 help:
 	@echo "make demo       train a binary network on handwritten digits, convert, verify and time it (a few minutes)"
 	@echo "make test       lint, formats, types and the tests"
 	@echo "make test-slow  the tests that take more than half a minute each"
+	@echo "make test-runtime  build export/runtime and run its tests"
 	@echo "make format     put the code in shape"
 	@echo "make clean      remove the environment and what the commands wrote"
 
@@ -31,6 +32,11 @@ test: lint
 
 test-slow: $(INSTALLED)
 	$(BIN)/pytest -m slow --numprocesses 2 --dist loadgroup
+
+test-runtime: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+		ai-edge-litert==2.3.0 ziglang './export/runtime[test]'
+	cd export/runtime/tests && ../../../$(BIN)/pytest
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
