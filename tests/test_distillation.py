@@ -102,6 +102,19 @@ def test_attention_matching_of_two_tensors_written_out():
     assert float(attention_matching_loss(blocks, targets)) == pytest.approx(1.5 * expected, rel=1e-6)
 
 
+def test_attention_matching_of_maps_written_out_as_numbers():
+    # Without any formula in the test. 2×2 positions, one channel: A = (1, 1, 1, 1) and (1, 0, 0, 0).
+    # Q = (1, 1, 1, 1) / 2 and (1, 0, 0, 0); ‖Q_S − Q_T‖ = ‖(−0.5, 0.5, 0.5, 0.5)‖ = √1 = 1.
+    even, corner = np.ones((1, 2, 2, 1)), np.zeros((1, 2, 2, 1))
+    corner[0, 0, 0, 0] = 1
+    assert float(attention_matching_loss({"a": tf.constant(even)}, {"a": tf.constant(corner)})) == pytest.approx(1)
+    # Nothing in common: √2. The size and the sign of the activations make no difference.
+    other = np.zeros((1, 2, 2, 1))
+    other[0, 1, 1, 0] = -50
+    found = attention_matching_loss({"a": tf.constant(corner)}, {"a": tf.constant(other)})
+    assert float(found) == pytest.approx(1.41421356)
+
+
 def test_attention_matching_equals_numpy_whatever_the_channels(rng):
     student = {"a": rng.normal(size=(5, 4, 4, 3)), "b": rng.normal(size=(5, 2, 3, 8))}
     teacher = {"b": rng.normal(size=(5, 2, 3, 2)), "a": rng.normal(size=(5, 4, 4, 7))}
@@ -156,6 +169,17 @@ def test_attention_matching_says_which_blocks_do_not_fit():
 # --- output matching --------------------------------------------------------------------------------------------------
 
 
+def test_output_matching_of_logits_written_out():
+    # Probabilities (3/4, 1/4) of the teacher and (1/2, 1/2) of the student at temperature 1:
+    # 3/4 · log(3/2) + 1/4 · log(1/2) = 0.13081204.
+    teacher, student = tf.constant([[math.log(3.0), 0.0]]), tf.constant([[0.0, 0.0]])
+    assert float(output_matching_loss(student, teacher, 1.0)) == pytest.approx(0.13081204, rel=1e-5)
+    # At temperature 2 logits twice as large give the same probabilities, and the loss is 2² as large.
+    assert float(output_matching_loss(student, 2 * teacher, 2.0)) == pytest.approx(4 * 0.13081204, rel=1e-5)
+    # The other way round it is another number: 1/2 · log(2/3) + 1/2 · log(2) = 0.14384104.
+    assert float(output_matching_loss(teacher, student, 1.0)) == pytest.approx(0.14384104, rel=1e-5)
+
+
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
 def test_output_matching_equals_numpy(rng, temperature):
     student, teacher = 3 * rng.normal(size=(6, 4)), 3 * rng.normal(size=(6, 4))
@@ -184,6 +208,47 @@ def test_output_matching_survives_extreme_logits():
     student = tf.constant([[500.0, -500.0, 0.0]])
     teacher = tf.constant([[-500.0, 500.0, 0.0]])
     assert float(output_matching_loss(student, teacher, 1.0)) == pytest.approx(1000)
+
+
+# --- classification ---------------------------------------------------------------------------------------------------
+
+
+class Logits(tf.keras.layers.Layer):
+    """The same logits for every image, so that a loss can be worked out by hand."""
+
+    def __init__(self, values, **kwargs):
+        super().__init__(**kwargs)
+        self.values = values
+
+    def call(self, inputs):
+        return 0 * inputs[:, 0, 0, :1] + tf.constant([self.values], tf.float32)
+
+
+def constant_network(values):
+    """The names of a network of the zoo, and these logits whatever the image."""
+    inputs = x = tf.keras.Input((2, 2, 1))
+    for name in BLOCK_NAMES:
+        x = tf.keras.layers.Activation("linear", name=name)(x)
+    return tf.keras.Model(inputs, tf.keras.layers.Softmax(name="probabilities")(Logits(values, name="logits")(x)))
+
+
+def test_losses_of_logits_written_out():
+    # Probabilities (2/4, 1/4, 1/4) of the student, (1/4, 2/4, 1/4) of the teacher.
+    student = constant_network([math.log(2.0), 0.0, 0.0])
+    teacher = constant_network([0.0, math.log(2.0), 0.0])
+    weights = LossWeights(classification=2.0, attention_matching=30.0, output_matching=3.0, temperature=1.0)
+    model = TeacherStudent(student, weights, teacher)
+    model.compile(run_eagerly=True)
+    data = batches(np.ones((4, 2, 2, 1), np.float32), np.array([0, 0, 1, 2], np.int32), 4)
+    found = model.evaluate(data, verbose=0, return_dict=True)
+    # Two images of probability 1/2, two of 1/4: (2 log 2 + 2 log 4) / 4.
+    assert found["classification"] == pytest.approx(1.5 * math.log(2), rel=1e-5)
+    # 1/4 · log(1/2) + 1/2 · log(2) + 0.
+    assert found["output_matching"] == pytest.approx(0.25 * math.log(2), rel=1e-5)
+    # Both see the image itself: the same maps.
+    assert found["attention_matching"] == pytest.approx(0, abs=1e-6)
+    assert found["loss"] == pytest.approx((2 * 1.5 + 3 * 0.25) * math.log(2), rel=1e-5)
+    assert found["accuracy"] == 0.5
 
 
 # --- weights of the losses --------------------------------------------------------------------------------------------

@@ -44,6 +44,34 @@ def test_every_step_is_the_definition(name, warmup_epochs):
     assert (found >= 0).all()
 
 
+@pytest.mark.parametrize(
+    ("name", "rates"),
+    [
+        # Two steps to an epoch, six epochs, one of warm-up, 0.8 at the top.
+        ("constant", [0, 0.4, 0.8, 0.8, 0.8, 0.8, 0.8, 0.8, 0.8, 0.8, 0.8, 0.8]),
+        # Times 0.5 from epoch 2 (step 4) and again from epoch 4.5 (step 9).
+        ("steps", [0, 0.4, 0.8, 0.8, 0.4, 0.4, 0.4, 0.4, 0.4, 0.2, 0.2, 0.2]),
+        # 0.4 · (1 + cos(i · 18°)) for i = 0 … 9 after the warm-up.
+        (
+            "cosine",
+            [0, 0.4, 0.8, 0.780423, 0.723607, 0.635114, 0.523607, 0.4, 0.276393, 0.164886, 0.076393, 0.019577],
+        ),
+    ],
+)
+def test_rates_worked_out_by_hand(name, rates):
+    rate = learning_rate_schedule(
+        name, learning_rate=0.8, steps_per_epoch=2, epochs=6, warmup_epochs=1, decay=0.5, decay_epochs=(2, 4.5)
+    )
+    np.testing.assert_allclose([float(rate(step)) for step in range(12)], rates, atol=1e-6)
+
+
+def test_a_step_within_the_warm_up_counts_from_its_end():
+    """The rise goes to the full rate; what comes after has had the steps before it."""
+    rate = schedule("steps", warmup_epochs=5.0)  # the first of the three steps is at epoch 4
+    assert float(rate(34)) == pytest.approx(RATE * 34 / 35)
+    assert float(rate(35)) == pytest.approx(RATE * DECAY)
+
+
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_the_warm_up_starts_at_zero_and_ends_at_the_rate(name):
     rate = schedule(name)
