@@ -92,6 +92,32 @@ def test_without_top_it_is_the_inside_of_the_full_network(name, precision, rng, 
         np.testing.assert_array_equal(outside[block], inside[block], err_msg=block)
 
 
+@EACH_DEPLOYED
+def test_features_only_are_the_ends_of_the_stages_of_the_full_network(name, precision, rng, tmp_path):
+    full = randomize(small_network(name, precision))
+    weights.save(full, tmp_path / "full.h5")
+    arguments = {**SMALL, "precision": precision, "weights": tmp_path / "full.h5", "features_only": True}
+    features = r2b_zoo.create(name, **arguments)
+    x = images(rng)
+    found = features(x)
+    assert [tuple(values.shape[1:]) for values in found] == [(32, 32, 16), (16, 16, 32), (8, 8, 64), (4, 4, 128)]
+    inside = tf.keras.Model(full.input, r2b_zoo.intermediates(full))(x)
+    for values, block in zip(found, topology.FEATURE_NAMES, strict=True):
+        np.testing.assert_array_equal(values, inside[block], err_msg=block)
+    without_top = r2b_zoo.create(name, **{**arguments, "features_only": False, "include_top": False})
+    np.testing.assert_array_equal(found[-1], without_top(x))
+    assert not [layer.name for layer in features.layers if layer.name in ("global_pool", "logits", "probabilities")]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_features_only_with_the_stem_of_imagenet_are_at_strides_4_to_32(name):
+    features = r2b_zoo.create(name, width=8, input_shape=(96, 65, 3), features_only=True)
+    assert [shape[1:] for shape in features.output_shape] == [(24, 17, 8), (12, 9, 16), (6, 5, 32), (3, 3, 64)]
+    if name != "StrongBaselineNet":  # which has a scale for every position
+        anywhere = r2b_zoo.create(name, width=8, features_only=True)
+        assert anywhere.input_shape == (None, None, None, 3)
+
+
 @pytest.mark.parametrize(
     ("name", "precision", "suffix"),
     [*((*network, ".keras") for network in DEPLOYED), ("RealToBinaryNet", "binary", ".h5")],

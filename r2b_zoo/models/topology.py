@@ -23,6 +23,8 @@ STEMS = ("imagenet", "cifar")
 STAGES = ((1, 1), (2, 2), (4, 2), (8, 2))
 BLOCKS_PER_STAGE = 2
 BLOCK_NAMES = tuple(f"block{i}" for i in range(1, len(STAGES) * BLOCKS_PER_STAGE + 1))
+# The last block of each stage.
+FEATURE_NAMES = BLOCK_NAMES[BLOCKS_PER_STAGE - 1 :: BLOCKS_PER_STAGE]
 
 DEFAULT_INPUT_SHAPE = (224, 224, 3)
 ANY_SIZE = (None, None, 3)
@@ -137,6 +139,8 @@ _ARGUMENTS = """
         input_tensor: a Keras tensor to build on instead.
         weights: None (random), the path of a weights file, or "imagenet" where such weights are published.
         include_top: whether global pooling and the classifier are part of the network.
+        features_only: whether to return the activations at the end of each of the four stages, for a detector or a
+            segmenter to build on; there is no top then, whatever include_top says.
         num_classes: outputs of the classifier.
         precision: "binary"; "binary_activations" (real weights); "real" (tanh where the binary network has sign).
         width: channels of the first stage; the others have 2, 4 and 8 times as many. 64 is the papers'.
@@ -144,7 +148,10 @@ _ARGUMENTS = """
 
     Returns:
         A model from normalised images (N, height, width, channels) to probabilities (N, num_classes); without top, to
-        the features of the last block, (N, height / 32, width / 32, 8 · width) with the imagenet stem.
+        the features of the last block, (N, height / 32, width / 32, 8 · width) with the imagenet stem. With
+        features_only to a list of four, those of block2, block4, block6 and block8 (which are the layers' names): with
+        the imagenet stem at strides 4, 8, 16 and 32 and with width, 2 · width, 4 · width and 8 · width channels; with
+        the cifar stem at strides 1, 2, 4 and 8. Height and width are rounded up where they are no multiple.
 
     Raises:
         ValueError: an argument is not one of the allowed values, or the weights do not fit.
@@ -181,6 +188,7 @@ def network(
         input_tensor: Optional[tf.Tensor] = None,
         weights: Optional[PathLike] = None,
         include_top: bool = True,
+        features_only: bool = False,
         num_classes: int = 1000,
         precision: str = precisions[0],
         width: int = 64,
@@ -190,6 +198,7 @@ def network(
         _require_one_of("stem", stem, STEMS)
         _require_positive("width", width)
         _require_positive("num_classes", num_classes)
+        include_top = include_top and not features_only
         # As in keras.applications: features may be of images of any size.
         default_shape = DEFAULT_INPUT_SHAPE if include_top or fixed_size else ANY_SIZE
         image = _image_input(input_shape, input_tensor, default_shape)
@@ -207,13 +216,15 @@ def network(
         quantization = Quantization(precision, sign, kernel)
         x = _stem(image, width, stem, stem_activation)
         names = iter(BLOCK_NAMES)
+        features = []
         for multiple, strides in STAGES:
             for i in range(BLOCKS_PER_STAGE):
                 x = block(quantization, x, width * multiple, strides if i == 0 else 1, next(names))
+            features.append(x)
         if include_top:
             x = _head(x, num_classes)
         inputs = image if input_tensor is None else tf.keras.utils.get_source_inputs(input_tensor)
-        model = tf.keras.Model(inputs, x, name=name)
+        model = tf.keras.Model(inputs, features if features_only else x, name=name)
         if weights_path is not None:
             weights_module.load(model, weights_path)
         return model
