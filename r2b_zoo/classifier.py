@@ -1,6 +1,7 @@
 """Anything that classifies images: a run, a weights file, the published weights, or a converted file."""
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +15,7 @@ from r2b_zoo.data.dataset import Dataset
 from r2b_zoo.data.imagenet_classes import imagenet_classes
 from r2b_zoo.data.images import image_files, read_image
 from r2b_zoo.data.preprocessing import IMAGENET, Preprocessing
-from r2b_zoo.evaluation import predict_keras
+from r2b_zoo.evaluation import PREDICTION_BATCH, predict_keras
 from r2b_zoo.run_folder import RunFolder
 from r2b_zoo.tflite_engine import TFLiteEngine
 from r2b_zoo.training import Networks
@@ -179,8 +180,8 @@ def converted_file(reference: PathLike) -> Path:
     return path
 
 
-def images_for(classifier: Classifier, folder: Optional[PathLike], number: Optional[int]) -> np.ndarray:
-    """Preprocessed images: those in a folder and its subfolders, or the test split of the classifier's data set.
+def images_for(classifier: Classifier, folder: Optional[PathLike], number: Optional[int]) -> Iterator[np.ndarray]:
+    """Preprocessed images in batches: those in a folder and below it, or the test split of the classifier's data set.
 
     Args:
         classifier: says how images are prepared.
@@ -192,9 +193,11 @@ def images_for(classifier: Classifier, folder: Optional[PathLike], number: Optio
     """
     if folder is None:
         dataset = dataset_for(classifier, None)
-        images: list[np.ndarray] = list(dataset.test.images[:number])
-    else:
-        images = [read_image(path) for path in image_files(folder, number)]
+        for inputs, _ in dataset.test_batches(PREDICTION_BATCH).unbatch().take(number or -1).batch(PREDICTION_BATCH):
+            yield inputs.numpy()
+        return
     if classifier.preprocessing is None:
         raise ValueError(f"{classifier.name} does not say how an image is prepared for it.")
-    return np.stack([classifier.preprocessing(image) for image in images])
+    paths = image_files(folder, number)
+    for start in range(0, len(paths), PREDICTION_BATCH):
+        yield np.stack([classifier.preprocessing(read_image(path)) for path in paths[start : start + PREDICTION_BATCH]])

@@ -222,7 +222,7 @@ def evaluate(model: str, data: Optional[str], as_json: bool, **options: Any) -> 
 
     loaded = classifier.load(model, **options)
     dataset = classifier.dataset_for(loaded, data)
-    result = evaluation.evaluate(loaded.probabilities(dataset.test_inputs), dataset.test.labels)
+    result = evaluation.evaluate_batches(loaded.probabilities, dataset.test_batches(evaluation.PREDICTION_BATCH))
     if as_json:
         click.echo(
             json.dumps(

@@ -2,6 +2,7 @@
 
 import statistics
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +26,10 @@ class Evaluation:
 
     confusion: np.ndarray
     top5_correct: int
+
+    def __add__(self, other: "Evaluation") -> "Evaluation":
+        """What the images of both give together."""
+        return Evaluation(self.confusion + other.confusion, self.top5_correct + other.top5_correct)
 
     @property
     def images(self) -> int:
@@ -70,6 +75,31 @@ def evaluate(probabilities: np.ndarray, labels: np.ndarray) -> Evaluation:
     np.add.at(confusion, (labels, probabilities.argmax(axis=1)), 1)
     best = np.argsort(-probabilities, axis=1, kind="stable")[:, :5]
     return Evaluation(confusion, int((best == labels[:, np.newaxis]).any(axis=1).sum()))
+
+
+def evaluate_batches(
+    predict: Callable[[np.ndarray], np.ndarray],
+    batches: Iterable[tuple[tf.Tensor, tf.Tensor]],
+    advance: Callable[[int], None] = lambda images: None,
+) -> Evaluation:
+    """Evaluates batch after batch, so that a data set need not fit into memory.
+
+    Args:
+        predict: from preprocessed images (N, height, width, channels) to probabilities (N, classes).
+        batches: (images, labels), for instance ``Dataset.test_batches``.
+        advance: told after each batch how many images it had.
+
+    Raises:
+        ValueError: as ``evaluate``.
+    """
+    total = None
+    for images, labels in batches:
+        part = evaluate(predict(np.asarray(images)), np.asarray(labels))
+        total = part if total is None else total + part
+        advance(len(labels))
+    if total is None:
+        raise ValueError("Evaluation needs at least one image; received none.")
+    return total
 
 
 def predict_keras(model: tf.keras.Model, images: np.ndarray) -> np.ndarray:

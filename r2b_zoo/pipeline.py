@@ -16,7 +16,7 @@ from r2b_zoo.distillation import attention_map
 from r2b_zoo.models import BLOCK_NAMES, intermediates
 from r2b_zoo.recipes import Plan
 from r2b_zoo.run_folder import RunFolder
-from r2b_zoo.tflite_engine import ENGINE_NAME, run_tflite
+from r2b_zoo.tflite_engine import ENGINE_NAME, TFLiteEngine
 from r2b_zoo.verification import verify
 
 ATTENTION_IMAGES = 6
@@ -51,7 +51,7 @@ def run(
     started = time.perf_counter()
     networks = training.train(plan, folder, callbacks)
     dataset = networks.dataset
-    images, labels = dataset.test_inputs, dataset.test.labels
+    _, sample, _ = dataset.test_sample(1)
 
     rows = []
     for stage in plan.stages:
@@ -69,20 +69,21 @@ def run(
                 "name": stage.name,
                 **folder.stage_result(stage.name),
                 "tflite_bytes": conversion.total_bytes,
-                "milliseconds": evaluation.milliseconds_per_image(conversion.tflite, images[0]),
+                "milliseconds": evaluation.milliseconds_per_image(conversion.tflite, sample[0]),
             }
         )
 
-    announce(f"Verifying the file on {len(images)} test images")
-    verification = verify(model, conversion.tflite, images)
-    file_evaluation = evaluation.evaluate(run_tflite(conversion.tflite, images), labels)
+    announce(f"Verifying the file on {dataset.test_size} test images")
+    batches = dataset.test_batches(evaluation.PREDICTION_BATCH)
+    verification = verify(model, conversion.tflite, (images.numpy() for images, _ in batches))
+    file_evaluation = evaluation.evaluate_batches(TFLiteEngine(conversion.tflite).predict, batches)
     results = {
         "recipe": plan.recipe,
         "dataset": {
             "name": dataset.name,
             "description": dataset.description,
-            "training_images": len(dataset.train),
-            "test_images": len(dataset.test),
+            "training_images": dataset.train_size,
+            "test_images": dataset.test_size,
             "class_names": list(dataset.class_names),
         },
         "switched_off": list(plan.switched_off),
@@ -112,13 +113,12 @@ def _attention(networks: training.Networks) -> dict[str, np.ndarray]:
     import tensorflow as tf
 
     dataset, stages = networks.dataset, networks.plan.stages
-    chosen = [int(np.flatnonzero(dataset.test.labels == label)[0]) for label in range(dataset.num_classes)]
-    chosen = chosen[:ATTENTION_IMAGES]
-    arrays = {"images": dataset.test.images[chosen], "labels": dataset.test.labels[chosen]}
+    images, inputs, labels = dataset.test_sample(ATTENTION_IMAGES, one_per_class=True)
+    arrays = {"images": images, "labels": labels}
     for stage in (stages[0], stages[-1]):
         model = networks[stage.name]
         blocks = tf.keras.Model(model.inputs, {name: intermediates(model)[name] for name in BLOCK_NAMES})
-        for name, activations in blocks(dataset.test_inputs[chosen], training=False).items():
+        for name, activations in blocks(inputs, training=False).items():
             shape = activations.shape[:3]
             arrays[f"{stage.name}/{name}"] = tf.reshape(attention_map(activations), shape).numpy()
     return arrays

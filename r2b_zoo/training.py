@@ -140,7 +140,8 @@ def _check(stage: StagePlan, dataset: Dataset) -> None:
 
 
 def _steps_per_epoch(stage: StagePlan, dataset: Dataset) -> int:
-    return min(len(dataset.train) // stage.batch_size, stage.max_steps_per_epoch or len(dataset.train))
+    steps = dataset.train_size // stage.batch_size
+    return min(steps, stage.max_steps_per_epoch or steps)
 
 
 def _train_stage(stage: StagePlan, networks: Networks, callbacks: Sequence[tf.keras.callbacks.Callback]) -> None:
@@ -157,7 +158,12 @@ def _train_stage(stage: StagePlan, networks: Networks, callbacks: Sequence[tf.ke
 
     dataset = networks.dataset
     steps_per_epoch = _steps_per_epoch(stage, dataset)
-    batches = dataset.training_batches(stage.batch_size, stage.augmentation, networks.plan.seed).take(steps_per_epoch)
+    # One data set through all epochs, so that fit makes one iterator and traces the step once.
+    batches = tf.data.Dataset.range(stage.epochs).flat_map(
+        lambda epoch: dataset.training_batches(
+            stage.batch_size, stage.augmentation, networks.plan.seed, epoch=epoch
+        ).take(steps_per_epoch)
+    )
     model = TeacherStudent(student, loss_weights, networks[teacher] if teacher else None)
     model.compile(optimizer=_optimizer(stage, student, steps_per_epoch))
 
@@ -166,6 +172,7 @@ def _train_stage(stage: StagePlan, networks: Networks, callbacks: Sequence[tf.ke
         model.fit(
             batches,
             epochs=stage.epochs,
+            steps_per_epoch=steps_per_epoch,
             validation_data=dataset.test_batches(EVALUATION_BATCH),
             verbose=0,
             callbacks=[

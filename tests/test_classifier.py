@@ -38,8 +38,8 @@ def test_a_run_is_its_last_stage(smoke_run):
     assert loaded.labels == tuple("0123456789")
     assert loaded.model.name == "RealToBinaryNet"
     assert loaded.dataset.name == "digits"
-    found = loaded.probabilities(loaded.dataset.test_inputs)
-    accuracy = np.mean(found.argmax(axis=1) == loaded.dataset.test.labels)
+    _, inputs, labels = loaded.dataset.test_sample(355)
+    accuracy = np.mean(loaded.probabilities(inputs).argmax(axis=1) == labels)
     assert accuracy == pytest.approx(smoke_run.stage_result("binary")["test_accuracy"], abs=1.5 / 355)
 
 
@@ -57,11 +57,10 @@ def test_the_file_of_a_run_says_everything_itself(smoke_run):
     assert file.model is None
     assert file.labels == run.labels
     assert file.preprocessing == run.preprocessing
-    image = run.dataset.test.images[7]
+    images, inputs, _ = run.dataset.test_sample(50)
+    image = images[7]
     assert [label for label, _ in file.predict(image, 3)] == [label for label, _ in run.predict(image, 3)]
-    np.testing.assert_allclose(
-        file.probabilities(run.dataset.test_inputs[:50]), run.probabilities(run.dataset.test_inputs[:50]), atol=2e-3
-    )
+    np.testing.assert_allclose(file.probabilities(inputs), run.probabilities(inputs), atol=2e-3)
 
 
 def test_weights_of_a_stage(smoke_run):
@@ -70,10 +69,10 @@ def test_weights_of_a_stage(smoke_run):
     assert loaded.model.input_shape == (None, 8, 8, 1)
     assert loaded.labels is None
     run = load(smoke_run.path, stage="binary_activations")
-    inputs = run.dataset.test_inputs[:20]
+    images, inputs, _ = run.dataset.test_sample(20)
     np.testing.assert_array_equal(loaded.probabilities(inputs), run.probabilities(inputs))
     with pytest.raises(ValueError, match=r"weights\.h5 does not say how an image is prepared for it: convert it with"):
-        loaded.predict(run.dataset.test.images[0])
+        loaded.predict(images[0])
 
 
 # --- weights files ----------------------------------------------------------------------------------------------------
@@ -222,28 +221,32 @@ def test_a_data_set_of_other_classes():
         classifier.dataset_for(Classifier("fixed", IMAGENET, tuple("abc")), "digits")
 
 
+def all_of(batches):
+    return np.concatenate(list(batches))
+
+
 def test_images_come_from_the_test_split_or_a_folder(smoke_run, tmp_path, photograph):
     from PIL import Image
 
     run = load(smoke_run.path)
-    np.testing.assert_allclose(classifier.images_for(run, None, 12), run.dataset.test_inputs[:12], atol=1e-6)
-    assert len(classifier.images_for(run, None, None)) == 355
+    np.testing.assert_array_equal(all_of(classifier.images_for(run, None, 12)), run.dataset.test_sample(12)[1])
+    assert len(all_of(classifier.images_for(run, None, None))) == 355
     (tmp_path / "below").mkdir()
     Image.fromarray(photograph).save(tmp_path / "below" / "b.png")
     Image.fromarray(photograph[:40]).save(tmp_path / "a.png")
     (tmp_path / "notes.txt").write_text("no image")
-    found = classifier.images_for(run, tmp_path, None)
+    found = all_of(classifier.images_for(run, tmp_path, None))
     np.testing.assert_array_equal(found, [run.preprocessing(photograph[:40]), run.preprocessing(photograph)])
-    assert len(classifier.images_for(run, tmp_path, 1)) == 1
+    assert len(all_of(classifier.images_for(run, tmp_path, 1))) == 1
 
 
 def test_images_that_cannot_be_had(smoke_run, tmp_path):
     run = load(smoke_run.path)
     with pytest.raises(ValueError, match=r"There are no images \(\.jpg, .*\) in "):
-        classifier.images_for(run, tmp_path, None)
+        all_of(classifier.images_for(run, tmp_path, None))
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and then nothing")
     with pytest.raises(ValueError, match=r"broken\.png cannot be read as an image: "):
-        classifier.images_for(run, tmp_path, None)
+        all_of(classifier.images_for(run, tmp_path, None))
 
 
 def test_the_converted_file_of_a_run(smoke_run, tmp_path):

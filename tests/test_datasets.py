@@ -9,8 +9,8 @@ import tensorflow as tf
 from sklearn.datasets import load_digits
 
 from r2b_zoo import data
-from r2b_zoo.data.augmentation import AFFINE_SCALE, AUGMENTATIONS, affine, augmentation
-from r2b_zoo.data.dataset import Split
+from r2b_zoo.data.augmentation import AFFINE_SCALE, AUGMENTATIONS, affine
+from r2b_zoo.data.in_memory import Split
 
 SEED = [1, 2]
 
@@ -26,10 +26,10 @@ def numbered(digits):
     return replace(digits, train=Split(digits.train.images[:200], np.arange(200)))
 
 
-def passes(batches, number):
-    """The labels and images of some passes over batches."""
+def passes(data_sets):
+    """The images and labels of each of some tf.data data sets of batches."""
     result = []
-    for _ in range(number):
+    for batches in data_sets:
         pairs = [(images.numpy(), labels.numpy()) for images, labels in batches]
         result.append((np.concatenate([p[0] for p in pairs]), np.concatenate([p[1] for p in pairs])))
     return result
@@ -74,14 +74,15 @@ def test_the_digits_as_they_are_described(digits):
 
 
 def test_inputs_are_normalised_with_the_training_splits_statistics(digits):
-    assert digits.train_inputs.shape == (1442, 8, 8, 1)
-    assert digits.train_inputs.dtype == np.float32
-    assert digits.train_inputs.mean() == pytest.approx(0, abs=1e-4)
-    assert digits.train_inputs.std() == pytest.approx(1, abs=1e-4)
+    ((training_inputs, _),) = passes([digits.training_batches(1442, "none", seed=0)])
+    assert training_inputs.shape == (1442, 8, 8, 1)
+    assert training_inputs.dtype == np.float32
+    assert training_inputs.mean() == pytest.approx(0, abs=1e-4)
+    assert training_inputs.std() == pytest.approx(1, abs=1e-4)
+    ((inputs, _),) = passes([digits.test_batches(100)])
     expected = (digits.test.images - digits.train.images.mean()) / digits.train.images.std()
-    np.testing.assert_allclose(digits.test_inputs, expected, atol=1e-3)
-    one_by_one = [digits.preprocessing(image) for image in digits.test.images[:20]]
-    np.testing.assert_allclose(digits.test_inputs[:20], one_by_one, atol=1e-6)
+    np.testing.assert_allclose(inputs, expected, atol=1e-3)
+    np.testing.assert_array_equal(inputs, [digits.preprocessing(image) for image in digits.test.images])
 
 
 def test_unknown_data_set():
@@ -93,46 +94,100 @@ def test_unknown_data_set():
 # --- batches ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_pass_takes_every_image_once_and_leaves_out_a_last_batch_that_is_not_full(numbered):
-    (images, labels), *_ = passes(numbered.training_batches(64, "none", seed=0), 1)
+def test_an_epoch_takes_every_image_once_and_leaves_out_a_last_batch_that_is_not_full(numbered):
+    batches = numbered.training_batches(64, "none", seed=0)
+    ((images, labels),) = passes([batches])
     assert len(labels) == 192
     assert len(set(labels.tolist())) == 192
-    np.testing.assert_array_equal(images, numbered.train_inputs[labels])  # labels stay with their images
-    assert [len(batch) for _, batch in numbered.training_batches(64, "none", seed=0)] == [64, 64, 64]
+    inputs = [numbered.preprocessing(numbered.train.images[label]) for label in labels]
+    np.testing.assert_array_equal(images, inputs)  # labels stay with their images
+    assert [len(batch) for _, batch in batches] == [64, 64, 64]
 
 
 def test_a_batch_of_all_images(numbered):
-    ((_, labels),) = passes(numbered.training_batches(200, "none", seed=0), 1)
+    ((_, labels),) = passes([numbered.training_batches(200, "none", seed=0)])
     assert sorted(labels) == list(range(200))
     assert list(labels) != list(range(200))
 
 
-def test_every_pass_has_an_order_of_its_own_and_a_seed_repeats_them_all(numbered):
-    first = passes(numbered.training_batches(50, "affine", seed=3), 3)
-    # Whatever was drawn in between.
-    tf.random.uniform([5])
-    tf.keras.utils.set_random_seed(20260301)
-    again = passes(numbered.training_batches(50, "affine", seed=3), 3)
-    for (images, labels), (same_images, same_labels) in zip(first, again, strict=True):
-        np.testing.assert_array_equal(labels, same_labels)
-        np.testing.assert_array_equal(images, same_images)
-    orders = {tuple(labels) for _, labels in first}
-    assert len(orders) == 3
+def test_the_same_seed_and_epoch_give_the_same_bits_whatever_came_before(numbered):
+    (first,) = passes([numbered.training_batches(50, "affine", seed=3, epoch=2)])
+    passes([numbered.training_batches(50, "affine", seed=3, epoch=epoch) for epoch in (0, 1)])
+    tf.keras.utils.set_random_seed(999)
+    (again,) = passes([numbered.training_batches(50, "affine", seed=3, epoch=2)])
+    np.testing.assert_array_equal(first[1], again[1])
+    np.testing.assert_array_equal(first[0], again[0])
 
 
-def test_another_seed_has_another_order_and_other_changes(numbered):
-    ((images, labels),) = passes(numbered.training_batches(200, "affine", seed=3), 1)
-    ((other_images, other_labels),) = passes(numbered.training_batches(200, "affine", seed=4), 1)
-    assert list(labels) != list(other_labels)
-    by_number, others = images[np.argsort(labels)], other_images[np.argsort(other_labels)]
+@pytest.mark.parametrize("other", [{"seed": 3, "epoch": 1}, {"seed": 4, "epoch": 0}])
+def test_another_epoch_or_seed_has_another_order_and_other_changes(numbered, other):
+    first, second = (
+        passes([numbered.training_batches(200, "affine", **choice)])[0] for choice in ({"seed": 3, "epoch": 0}, other)
+    )
+    assert (first[1] == second[1]).mean() < 0.1
+    by_number, others = (images[np.argsort(labels)] for images, labels in (first, second))
     assert (np.abs(by_number - others).max(axis=(1, 2, 3)) > 0.01).mean() > 0.95
 
 
+def test_epochs_inside_a_pipeline_are_those_that_are_asked_for_one_by_one(numbered):
+    def epoch(number):
+        return numbered.training_batches(64, "affine", seed=3, epoch=number)
+
+    together = passes([tf.data.Dataset.range(2).flat_map(epoch)])[0]
+    one_by_one = passes([epoch(0), epoch(1)])
+    for i in (0, 1):
+        np.testing.assert_array_equal(together[i], np.concatenate([one[i] for one in one_by_one]))
+
+
+@pytest.mark.parametrize("skip", [1, 3, 4])
+def test_what_is_skipped_makes_no_difference_to_the_rest(numbered, skip):
+    def batches(skip):
+        return list(numbered.training_batches(50, "affine", seed=3, epoch=1, skip=skip))
+
+    rest, expected = batches(skip), batches(0)[skip:]
+    assert len(rest) == len(expected) == 4 - skip
+    for (images, labels), (same_images, same_labels) in zip(rest, expected, strict=True):
+        np.testing.assert_array_equal(labels, same_labels)
+        np.testing.assert_array_equal(images, same_images)
+
+
+@pytest.mark.parametrize("skip", [-1, 5])
+def test_more_skipped_than_there_is(numbered, skip):
+    with pytest.raises(ValueError, match=rf"skip must be in 0–4, the number of batches of an epoch; received {skip}"):
+        numbered.training_batches(50, "none", seed=0, skip=skip)
+
+
 def test_test_batches_are_in_order_and_unchanged(digits):
-    ((images, labels),) = passes(digits.test_batches(100), 1)
-    np.testing.assert_array_equal(images, digits.test_inputs)
+    ((images, labels),) = passes([digits.test_batches(100)])
+    np.testing.assert_array_equal(images, digits.preprocessing.batch(digits.test.images))
     np.testing.assert_array_equal(labels, digits.test.labels)
+    assert labels.dtype == np.int32
     assert [len(batch) for _, batch in digits.test_batches(100)] == [100, 100, 100, 55]
+
+
+def test_a_sample_is_the_first_images_or_the_first_of_each_class(digits):
+    images, inputs, labels = digits.test_sample(7)
+    np.testing.assert_array_equal(images, digits.test.images[:7])
+    np.testing.assert_array_equal(inputs, [digits.preprocessing(image) for image in images])
+    np.testing.assert_array_equal(labels, digits.test.labels[:7])
+    images, inputs, labels = digits.test_sample(6, one_per_class=True)
+    assert labels.tolist() == [0, 1, 2, 3, 4, 5]
+    first = [np.flatnonzero(digits.test.labels == label)[0] for label in range(6)]
+    np.testing.assert_array_equal(images, digits.test.images[first])
+    assert len(digits.test_sample(20, one_per_class=True)[2]) == 10
+    assert len(digits.test_sample(1000)[2]) == 355
+
+
+def test_the_same_images_for_another_network(digits):
+    other = digits.with_preprocessing(replace(digits.preprocessing, height=12, width=10))
+    assert other.input_shape == (12, 10, 1)
+    assert next(iter(other.training_batches(8, "affine", seed=0)))[0].shape == (8, 12, 10, 1)
+    np.testing.assert_array_equal(other.test_sample(1)[1][0], other.preprocessing(digits.test.images[0]))
+
+
+def test_digits_are_in_no_folder(tmp_path):
+    with pytest.raises(ValueError, match=r"digits come with scikit-learn and are in no folder; received data_dir='"):
+        data.load("digits", tmp_path)
 
 
 @pytest.mark.parametrize("size", [0, 201])
@@ -156,7 +211,7 @@ def images(rng):
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
 def test_an_augmentation_is_a_function_of_images_and_seed(images, name):
-    change = augmentation(name)
+    change = AUGMENTATIONS[name]
     found = change(images, SEED)
     assert found.shape == images.shape
     np.testing.assert_array_equal(found, change(images, SEED))
@@ -165,7 +220,7 @@ def test_an_augmentation_is_a_function_of_images_and_seed(images, name):
 
 
 def test_none_changes_nothing(images):
-    np.testing.assert_array_equal(augmentation("none")(images, SEED), images)
+    np.testing.assert_array_equal(AUGMENTATIONS["none"](images, SEED), images)
 
 
 def draws(monkeypatch, *values):

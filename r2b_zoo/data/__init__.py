@@ -1,10 +1,11 @@
 """The data sets by name, and preprocessing."""
 
 import importlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Optional
 
 if TYPE_CHECKING:
     from r2b_zoo.data.dataset import Dataset
+    from r2b_zoo.data.images import PathLike
 
 # name → module with a function of that name; by name, because the modules import TensorFlow
 DATASETS = {"digits": "r2b_zoo.data.digits"}
@@ -14,8 +15,17 @@ def list_datasets() -> list[str]:
     return list(DATASETS)
 
 
-def load(name: str) -> "Dataset":
-    """A data set by name. Raises ValueError, listing the known names, for an unknown one."""
+def load(name: str, data_dir: "Optional[PathLike]" = None, **options: Any) -> "Dataset":
+    """A data set by name.
+
+    Args:
+        name: one of ``list_datasets()``.
+        data_dir: where its files are, for those that have any.
+        options: what else the function of that name takes.
+
+    Raises:
+        ValueError: there is no data set of that name (lists the known ones), or its files are not as they must be.
+    """
     if name not in DATASETS:
         raise ValueError(f"There is no data set {name!r}; the data sets are {', '.join(DATASETS)}.")
-    return getattr(importlib.import_module(DATASETS[name]), name)()
+    return getattr(importlib.import_module(DATASETS[name]), name)(data_dir, **options)

@@ -57,8 +57,7 @@ def affine(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 AUGMENTATIONS: dict[str, Augmentation] = {"none": none, "affine": affine}
 
 
-def augmentation(name: str) -> Augmentation:
-    """An augmentation by name. Raises ValueError, listing the known names, for an unknown one."""
-    if name not in AUGMENTATIONS:
-        raise ValueError(f"There is no augmentation {name!r}; there are {', '.join(AUGMENTATIONS)}.")
-    return AUGMENTATIONS[name]
+def check_augmentation(name: str, possible: tuple[str, ...], dataset: str) -> None:
+    """Raises ValueError, listing those there are, for an augmentation that is unknown or of other data sets."""
+    if name not in possible:
+        raise ValueError(f"There is no augmentation {name!r}; there are {', '.join(possible)} for {dataset}.")

@@ -1,36 +1,36 @@
-"""A data set: images, labels, class names and the preprocessing that goes with them."""
+"""What a data set is to the rest of the library: batches to train and test on, and what they are of."""
 
-from dataclasses import dataclass
-from functools import cached_property
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import Union
 
 import numpy as np
 import tensorflow as tf
 
-from r2b_zoo.data.augmentation import augmentation
+from r2b_zoo.data.augmentation import check_augmentation
 from r2b_zoo.data.preprocessing import Preprocessing
 
-
-@dataclass(frozen=True)
-class Split:
-    """Images uint8 (N, H, W, C) and labels int (N,)."""
-
-    images: np.ndarray
-    labels: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.labels)
+Epoch = Union[int, tf.Tensor]
+Sample = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
-@dataclass(frozen=True)
-class Dataset:
-    """A data set of images of one size, small enough for memory, with a fixed training and test split."""
+@dataclass(frozen=True, kw_only=True)
+class Dataset(ABC):
+    """Images with labels, in a training and a test split.
+
+    Attributes:
+        name: as ``data.load`` takes it.
+        description: in words.
+        class_names: in the order of the labels.
+        preprocessing: from an image to a network's input; what the test split goes through.
+        skipped: a sentence for each file that was left out.
+    """
 
     name: str
     description: str
     class_names: tuple[str, ...]
     preprocessing: Preprocessing
-    train: Split
-    test: Split
+    skipped: tuple[str, ...] = ()
 
     @property
     def num_classes(self) -> int:
@@ -40,54 +40,85 @@ class Dataset:
     def input_shape(self) -> tuple[int, int, int]:
         return self.preprocessing.input_shape
 
-    @cached_property
-    def train_inputs(self) -> np.ndarray:
-        """The training split as a network sees it: float32 (N, height, width, channels)."""
-        return self.preprocessing.batch(tf.constant(self.train.images)).numpy()
+    @property
+    @abstractmethod
+    def train_size(self) -> int:
+        """Number of training images."""
 
-    @cached_property
-    def test_inputs(self) -> np.ndarray:
-        """The test split as a network sees it."""
-        return self.preprocessing.batch(tf.constant(self.test.images)).numpy()
+    @property
+    @abstractmethod
+    def test_size(self) -> int:
+        """Number of test images."""
 
-    def training_batches(self, batch_size: int, augment: str, seed: int) -> tf.data.Dataset:
-        """Shuffled, augmented batches (images, labels), one pass; a new order at each pass, the same for a seed.
+    @property
+    @abstractmethod
+    def augmentations(self) -> tuple[str, ...]:
+        """Names of the augmentations that the training images can go through."""
+
+    def with_preprocessing(self, preprocessing: Preprocessing) -> "Dataset":
+        """The same images, prepared for another network."""
+        return replace(self, preprocessing=preprocessing)
+
+    def training_batches(
+        self, batch_size: int, augment: str, seed: int, epoch: Epoch = 0, skip: int = 0
+    ) -> tf.data.Dataset:
+        """The shuffled, augmented batches (images float32, labels int32) of one epoch.
+
+        Order and changes are functions of seed, epoch and position alone: neither what ran before, nor the number of
+        threads, nor the global seed makes a difference.
 
         Args:
             batch_size: images per batch; a smaller last batch is left out, since batch statistics of a few images
                 harm more than they help.
             augment: name of an augmentation.
-            seed: of the order and of the augmentation.
+            seed: of the order and of the augmentation, from 0 to 2³¹ - 1.
+            epoch: from 0; may be a scalar integer tensor, for pipelines that run through the epochs themselves.
+            skip: how many batches to leave out at the start. They are not decoded, and those after them are the same.
 
         Raises:
-            ValueError: the batch is larger than the data, or the augmentation unknown.
+            ValueError: the batch is larger than the data, the augmentation unknown, or more is skipped than there is.
         """
         self.check_batches(batch_size, augment)
-        change = augmentation(augment)
-        images = tf.constant(self.train_inputs)
-        labels = tf.constant(self.train.labels, tf.int32)
+        steps = self.train_size // batch_size
+        if not 0 <= skip <= steps:
+            raise ValueError(f"skip must be in 0–{steps}, the number of batches of an epoch; received {skip}.")
+        return self._training_batches(batch_size, augment, seed, epoch, skip).prefetch(tf.data.AUTOTUNE)
 
-        def batch(i: tf.Tensor, indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            # Seeds are a function of the step alone, so that the result does not depend on threads.
-            step_seed = tf.random.experimental.stateless_fold_in([seed, 0], i)
-            return change(tf.gather(images, indices), step_seed), tf.gather(labels, indices)
-
-        order = tf.data.Dataset.range(len(self.train))
-        order = order.shuffle(len(self.train), seed=seed, reshuffle_each_iteration=True)
-        batches = order.batch(batch_size, drop_remainder=True)
-        counter = tf.data.Dataset.counter()
-        return tf.data.Dataset.zip((counter, batches)).map(batch).prefetch(tf.data.AUTOTUNE)
+    @abstractmethod
+    def _training_batches(
+        self, batch_size: int, augment: str, seed: int, epoch: Epoch, skip: int
+    ) -> tf.data.Dataset: ...
 
     def check_batches(self, batch_size: int, augment: str) -> None:
         """Raises as ``training_batches``, and does nothing else."""
-        if not 1 <= batch_size <= len(self.train):
+        if not 1 <= batch_size <= self.train_size:
             raise ValueError(
-                f"batch_size must be at least 1 and at most the number of training images, {len(self.train)} in "
+                f"batch_size must be at least 1 and at most the number of training images, {self.train_size} in "
                 f"{self.name}; received {batch_size}."
             )
-        augmentation(augment)
+        check_augmentation(augment, self.augmentations, self.name)
 
+    @abstractmethod
     def test_batches(self, batch_size: int) -> tf.data.Dataset:
-        """The test split in its own order, without augmentation."""
-        pairs = (self.test_inputs, self.test.labels.astype(np.int32))
-        return tf.data.Dataset.from_tensor_slices(pairs).batch(batch_size)
+        """The test split as (images float32, labels int32), in an order of its own, without augmentation."""
+
+    @abstractmethod
+    def test_sample(self, number: int, one_per_class: bool = False) -> Sample:
+        """The first test images, or the first one of each of the first classes.
+
+        Returns:
+            The images as people look at them, uint8 (n, H, W, C); the same as a network sees them, float32
+            (n, height, width, channels); their labels (n,). n is ``number``, or less where there are not so many.
+        """
+
+
+def epoch_seeds(seed: int, epoch: Epoch) -> tuple[tf.Tensor, tf.Tensor]:
+    """Seeds (2,) of one epoch: of its order, and of the changes to its images."""
+    order, changes = (position_seed(tf.constant([seed, purpose]), epoch) for purpose in (0, 1))
+    return order, changes
+
+
+def position_seed(seed: tf.Tensor, position: Epoch) -> tf.Tensor:
+    """The seed (2,) of what happens at one position of an epoch."""
+    # The result depends on the type too, and Python's integers come as another one than those of tf.data.
+    return tf.random.experimental.stateless_fold_in(seed, tf.cast(position, tf.int32))

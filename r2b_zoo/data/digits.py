@@ -1,23 +1,34 @@
 """scikit-learn's handwritten digits."""
 
+from typing import Optional
+
 import numpy as np
 
-from r2b_zoo.data.dataset import Dataset, Split
+from r2b_zoo.data.images import PathLike
+from r2b_zoo.data.in_memory import InMemoryDataset, Split
 from r2b_zoo.data.preprocessing import Preprocessing
 
 TEST_EVERY = 5
 
 
-def digits() -> Dataset:
+def digits(data_dir: Optional[PathLike] = None) -> InMemoryDataset:
     """scikit-learn's digits: 1,797 grey 8×8 images of handwritten digits, inside the package.
 
     Test images are every fifth of each class in the data's own order (which goes through the writers again and
     again), so the split needs no random numbers and is the same everywhere: 1,442 to train, 355 to test.
 
+    Args:
+        data_dir: must be None: there is nothing to look for.
+
+    Raises:
+        ValueError: a ``data_dir`` is given.
+
     Source: Alpaydin & Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository, 1998.
     """
     from sklearn.datasets import load_digits
 
+    if data_dir is not None:
+        raise ValueError(f"digits come with scikit-learn and are in no folder; received data_dir={str(data_dir)!r}.")
     bunch = load_digits()
     images = np.round(bunch.images * (255 / 16)).astype(np.uint8)[..., np.newaxis]
     labels = bunch.target.astype(np.int64)
@@ -27,7 +38,7 @@ def digits() -> Dataset:
         rank_in_class[members] = np.arange(members.sum())
     is_test = rank_in_class % TEST_EVERY == TEST_EVERY - 1
     train = Split(images[~is_test], labels[~is_test])
-    return Dataset(
+    return InMemoryDataset(
         name="digits",
         description="scikit-learn's handwritten digits, 8×8",
         class_names=tuple(str(digit) for digit in range(10)),

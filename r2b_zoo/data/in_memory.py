@@ -1,0 +1,79 @@
+"""Data sets of images of one size that fit into memory."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import tensorflow as tf
+
+from r2b_zoo.data.augmentation import AUGMENTATIONS
+from r2b_zoo.data.dataset import Dataset, Epoch, Sample, epoch_seeds, position_seed
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images uint8 (N, H, W, C) and labels int (N,)."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @cached_property
+    def tensors(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """The same on TensorFlow's side, copied once."""
+        with tf.init_scope():
+            return tf.constant(self.images), tf.constant(self.labels, tf.int32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class InMemoryDataset(Dataset):
+    """A data set whose images are arrays."""
+
+    train: Split
+    test: Split
+
+    @property
+    def train_size(self) -> int:
+        return len(self.train)
+
+    @property
+    def test_size(self) -> int:
+        return len(self.test)
+
+    @property
+    def augmentations(self) -> tuple[str, ...]:
+        return tuple(AUGMENTATIONS)
+
+    def _training_batches(self, batch_size: int, augment: str, seed: int, epoch: Epoch, skip: int) -> tf.data.Dataset:
+        change = AUGMENTATIONS[augment]
+        images, labels = self.train.tensors
+        order_seed, changes_seed = epoch_seeds(seed, epoch)
+        order = tf.random.experimental.stateless_shuffle(tf.range(self.train_size), order_seed)
+
+        def batch(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            # A static size, which XLA needs.
+            indices = tf.ensure_shape(order[step * batch_size : (step + 1) * batch_size], (batch_size,))
+            inputs = self.preprocessing.batch(tf.gather(images, indices))
+            return change(inputs, position_seed(changes_seed, step)), tf.gather(labels, indices)
+
+        steps = tf.data.Dataset.range(skip, self.train_size // batch_size)
+        return steps.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+
+    def test_batches(self, batch_size: int) -> tf.data.Dataset:
+        images, labels = self.test.tensors
+
+        def batch(start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            end = start + batch_size
+            return self.preprocessing.batch(images[start:end]), labels[start:end]
+
+        starts = tf.data.Dataset.range(0, self.test_size, batch_size)
+        return starts.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(tf.data.AUTOTUNE)
+
+    def test_sample(self, number: int, one_per_class: bool = False) -> Sample:
+        chosen = np.arange(self.test_size)
+        if one_per_class:
+            chosen = np.unique(self.test.labels, return_index=True)[1]
+        images, labels = self.test.images[chosen[:number]], self.test.labels[chosen[:number]]
+        return images, self.preprocessing.batch(tf.constant(images)).numpy(), labels
