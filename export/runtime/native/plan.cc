@@ -9,6 +9,7 @@ namespace r2b {
 namespace {
 constexpr size_t kAlign = 64;
 constexpr size_t kSlack = 256;  // vectors may be read whole at the end of a buffer
+constexpr int64_t kSmallDense = 65536;  // products that one thread has done before another is there to help: some 10 us
 size_t RoundUp(size_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
 
 uint8_t* Aligned(std::vector<uint8_t>& buffer) {
@@ -98,9 +99,23 @@ bool Plan::Prepare(int threads, std::string* error) {
       s.values.assign(size_t(s.images) * s.rows * s.channels + kSlack, 0);
     }
   }
+  for (Step& step : steps_) step.alone = Alone(step);
   for (auto& buffer : scratch_) buffer.assign(scratch + kSlack, 0);
   for (auto& buffer : rings_) buffer.assign(ring + kSlack, 0);
   return true;
+}
+
+bool Plan::Alone(const Step& step) const {
+  switch (step.kind) {
+    case Step::kFinishSum: case Step::kLogistic: case Step::kSoftmax: case Step::kCopy: case Step::kBinary:
+      return true;
+    case Step::kDense: {
+      const Tensor& weights = graph_.tensors[graph_.ops[step.ops[0]].in[1]];
+      return int64_t(weights.dims[0]) * weights.dims[1] <= kSmallDense;
+    }
+    default:
+      return false;
+  }
 }
 
 // How a convolution's rows are read and shared out; returns the scratch memory it needs.
@@ -133,6 +148,7 @@ size_t Plan::PrepareRuns(Step* step, int threads) {
 void Plan::PrepareStep(Step* step) {
   if (step->ops.empty() || step->kind == Step::kLoad || step->kind == Step::kFinishSum) return;
   const Op& op = graph_.ops[step->ops[0]];
+  if (step->kind == Step::kDense) PackDenseWeights(step, op);
   if (op.kind != OpKind::kBconv && op.kind != OpKind::kConv && op.kind != OpKind::kBmaxPool && step->kind != Step::kPool) return;
   const Shape in = AsImage(graph_.tensors[op.in[0]].dims);
   const bool whole = op.kind == OpKind::kMean;
@@ -178,6 +194,18 @@ void Plan::PackWeights(Step* step, const Op& op) {
       chunk_bits ? PackBits(static_cast<const uint32_t*>(filter.constant), outputs, step->groups, per_output, chunk_bits, &step->block_bytes)
                  : PackFloats(static_cast<const float*>(filter.constant), outputs, per_output, &step->block_bytes));
   packed_.push_back({filter.constant, chunk_bits, step->groups, step->packed, step->block_bytes});
+}
+
+void Plan::PackDenseWeights(Step* step, const Op& op) {
+  const Tensor& weights = graph_.tensors[op.in[1]];
+  for (const PackedWeights& p : packed_)
+    if (p.filter == weights.constant) {
+      step->packed = p.bytes;
+      return;
+    }
+  step->packed = std::make_shared<std::vector<uint8_t>>(
+      PackDense(static_cast<const float*>(weights.constant), weights.dims[0], weights.dims[1]));
+  packed_.push_back({weights.constant, 0, 0, step->packed, 0});
 }
 
 // Output scale, and what zero padding changes. With x = 2 * popcount over all taps, padded ones included as +1 (bit 0),

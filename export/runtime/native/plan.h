@@ -16,7 +16,7 @@
 // The plan owns all of it: an interpreter allocates nothing for tensors inside a delegated partition.
 //
 // Threads. All threads run all steps, each its share of the output rows (or of the channels, where rows are few), with a
-// barrier between steps. Sums over an image run pixel after pixel if the channels divide among the threads; else they are kept per
+// barrier between steps, except between those so small that one thread does them all. Sums over an image run pixel after pixel if the channels divide among the threads; else they are kept per
 // row and added in row order, which may change their last bit but does not depend on timing.
 #pragma once
 
@@ -68,6 +68,7 @@ struct Step {
   std::vector<int> window_begin, window_end;     // kPool: clipped columns
   std::vector<Step> feeder;                      // kPool: the convolution (one, or none) that computes its input
   int splits = 1;                                // channel shares, for threads
+  bool alone = false;                            // one thread does it; neighbours of the kind need no barrier between them
   double seconds = 0;                            // accumulated when profiling
   int64_t runs = 0;
 };
@@ -105,10 +106,12 @@ class Plan {
   size_t PrepareRuns(Step* step, int threads);
   void PrepareCorrections(Step* step, const Op& op);
   void PackWeights(Step* step, const Op& op);
+  void PackDenseWeights(Step* step, const Op& op);
   void FeedWindows();
   void InsertPads();
   void AllocateArena();
   void RunStep(Step& step, int thread, int threads);
+  bool Alone(const Step& step) const;
   void RunRows(const Step& step, int thread, int threads);
   void RunConvRow(const Step& step, int image, int y, int c0, int c1, const Epilogue& epilogue, int thread);
   void RunPoolRow(const Step& step, int image, int y, const Epilogue& epilogue, int thread, int* computed);

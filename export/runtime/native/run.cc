@@ -221,6 +221,7 @@ void Plan::RunRows(const Step& step, int thread, int threads) {
 }
 
 void Plan::RunStep(Step& step, int thread, int threads) {
+  if (step.alone && thread != 0) return;
   const Op* op = step.ops.empty() ? nullptr : &graph_.ops[step.ops[0]];
   const Tensor& input = graph_.tensors[step.input];
   const Storage& in = storage_[step.input];
@@ -253,12 +254,13 @@ void Plan::RunStep(Step& step, int thread, int threads) {
       const Tensor& weights = graph_.tensors[op->in[1]];
       const int outputs = weights.dims[0], inputs = weights.dims[1];
       const int batch = int(AsImage(input.dims).count() / inputs);
-      // Waking up to share the work pays from some 10 us on.
-      const Share share = int64_t(outputs) * inputs > 65536 ? ShareOf(outputs, thread, threads) : Share{0, thread ? 0 : outputs};
+      const int groups = (outputs + kDenseGroup - 1) / kDenseGroup;
+      Share share = step.alone ? Share{0, groups} : ShareOf(groups, thread, threads);
+      share = {std::min(share.begin * kDenseGroup, outputs), std::min(share.end * kDenseGroup, outputs)};
       const float* bias = op->in.size() > 2 && op->in[2] >= 0 ? static_cast<const float*>(graph_.tensors[op->in[2]].constant) : nullptr;
       for (int b = 0; b < batch; ++b) {
         float* y = reinterpret_cast<float*>(storage_[step.output].base) + int64_t(b) * outputs;
-        kernels_->dense(reinterpret_cast<const float*>(in.base) + int64_t(b) * inputs, static_cast<const float*>(weights.constant), inputs, share.begin, share.end, y);
+        kernels_->dense(reinterpret_cast<const float*>(in.base) + int64_t(b) * inputs, reinterpret_cast<const float*>(step.packed->data()), inputs, share.begin, share.end, y);
         for (int o = share.begin; o < share.end; ++o) {
           if (bias) y[o] += bias[o];
           if (op->clamp) y[o] = std::min(std::max(y[o], op->lo), op->hi);
@@ -268,7 +270,6 @@ void Plan::RunStep(Step& step, int thread, int threads) {
     }
     default: break;
   }
-  if (thread != 0) return;  // the rest is too small to share
   const float* x = reinterpret_cast<const float*>(in.base);
   float* z = reinterpret_cast<float*>(storage_[step.output].base);
   const int64_t count = AsImage(input.dims).count();
@@ -302,11 +303,13 @@ void Plan::RunStep(Step& step, int thread, int threads) {
 void Plan::Run(ThreadPool* pool) {
   using Clock = std::chrono::steady_clock;
   pool->Run([&](int thread) {
-    for (Step& step : steps_) {
+    for (size_t s = 0; s < steps_.size(); ++s) {
+      Step& step = steps_[s];
       const bool timed = profile_ && thread == 0;
       const Clock::time_point start = timed ? Clock::now() : Clock::time_point();
       RunStep(step, thread, pool->size());
-      pool->Barrier();
+      const bool last = s + 1 == steps_.size();  // the pool itself meets at the end
+      if (!last && !(step.alone && steps_[s + 1].alone)) pool->Barrier();
       if (timed) {
         step.seconds += std::chrono::duration<double>(Clock::now() - start).count();
         ++step.runs;

@@ -1,5 +1,6 @@
 #include "thread_pool.h"
 
+#include <chrono>
 #include <system_error>
 
 namespace r2b {
@@ -12,6 +13,7 @@ inline void Pause() {
 #endif
 }
 constexpr int kSpins = 2000;  // some 20 us: longer than threads are normally apart, shorter than a time slice
+constexpr auto kLookOut = std::chrono::microseconds(300);
 }  // namespace
 
 ThreadPool::ThreadPool(int threads) {
@@ -76,6 +78,9 @@ void ThreadPool::Work(int index) {
   unsigned seen = 0;
   for (;;) {
     const std::function<void(int)>* body;
+    const auto until = std::chrono::steady_clock::now() + kLookOut;
+    while (generation_.load(std::memory_order_relaxed) == seen && std::chrono::steady_clock::now() < until)
+      for (int spin = 0; spin < 16; ++spin) Pause();
     {
       std::unique_lock<std::mutex> lock(mutex_);
       wake_.wait(lock, [&] { return stop_ || generation_ != seen; });

@@ -4,7 +4,8 @@
 // Run() wakes the workers once per inference; every thread executes the same list of steps, takes its share of each
 // from (index, count), and meets the others at Barrier(). Barriers spin briefly, since the slowest thread is normally
 // microseconds behind; whoever waits longer waits for a thread that the machine has taken off its core, and sleeps.
-// Between inferences the workers sleep.
+// Between inferences the workers look out for the next one for a moment, as most programs call again at once and waking
+// a sleeping thread takes longer than several steps; then they sleep.
 //
 // One inference runs at a time per pool; the owner (a delegate kernel) is only ever invoked by one thread at a time.
 #pragma once
@@ -39,7 +40,7 @@ class ThreadPool {
   std::mutex mutex_;
   std::condition_variable wake_;
   const std::function<void(int)>* body_ = nullptr;
-  unsigned generation_ = 0;
+  std::atomic<unsigned> generation_{0};
   bool stop_ = false;
   std::atomic<int> arrived_{0};
   std::atomic<unsigned> phase_{0};

@@ -20,9 +20,11 @@ struct V {
   static constexpr int kWidth = 8;
   static constexpr int kFconvPixels = 3;  // 12 accumulators, 3 values, 1 weight
   static constexpr int kPlainPixels = 2;
+  static constexpr int kDenseGroups = 2;
   static R2B_INLINE F Load(const float* p) { return _mm256_loadu_ps(p); }
   static R2B_INLINE void Store(float* p, F v) { _mm256_storeu_ps(p, v); }
   static R2B_INLINE F Set1(float v) { return _mm256_set1_ps(v); }
+  static R2B_INLINE F Repeat4(const float* p) { return _mm256_broadcast_ps(reinterpret_cast<const __m128*>(p)); }
   static R2B_INLINE F Zero() { return _mm256_setzero_ps(); }
   static R2B_INLINE F Mul(F a, F b) { return _mm256_mul_ps(a, b); }
   static R2B_INLINE F Add(F a, F b) { return _mm256_add_ps(a, b); }

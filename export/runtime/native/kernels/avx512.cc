@@ -15,9 +15,11 @@ struct V {
   static constexpr int kWidth = 16;
   static constexpr int kFconvPixels = 14;  // 28 accumulators, 2 weights, 1 value: 31 of 32 registers
   static constexpr int kPlainPixels = 4;
+  static constexpr int kDenseGroups = 4;
   static R2B_INLINE F Load(const float* p) { return _mm512_loadu_ps(p); }
   static R2B_INLINE void Store(float* p, F v) { _mm512_storeu_ps(p, v); }
   static R2B_INLINE F Set1(float v) { return _mm512_set1_ps(v); }
+  static R2B_INLINE F Repeat4(const float* p) { return _mm512_broadcast_f32x4(_mm_loadu_ps(p)); }
   static R2B_INLINE F Zero() { return _mm512_setzero_ps(); }
   static R2B_INLINE F Mul(F a, F b) { return _mm512_mul_ps(a, b); }
   static R2B_INLINE F Add(F a, F b) { return _mm512_add_ps(a, b); }

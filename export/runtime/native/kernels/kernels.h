@@ -22,6 +22,7 @@
 namespace r2b {
 
 constexpr int kBlock = 32;
+constexpr int kDenseGroup = 8;  // outputs of a dense layer whose weights lie side by side
 
 struct Stage {
   enum Kind : uint8_t {
@@ -110,8 +111,8 @@ struct Kernels {
   void (*fconv)(const FconvRow&, const Epilogue&);
   void (*pool)(const PoolRow&, const Epilogue&);
   void (*load)(const LoadRow&, const Epilogue&);
-  // y[o] = sum_i x[i] * w[o][i] for o in [begin, end)
-  void (*dense)(const float* x, const float* w, int inputs, int begin, int end, float* y);
+  // y[o] = sum_i x[i] * w[o][i] for o in [begin, end), weights packed by PackDense; begin is a multiple of kDenseGroup
+  void (*dense)(const float* x, const float* packed, int inputs, int begin, int end, float* y);
   void (*logistic)(const float* x, int64_t count, float* y);
 };
 

@@ -20,13 +20,16 @@ struct V {
 #if defined(__aarch64__)
   static constexpr int kFconvPixels = 2;  // 16 accumulators, 8 weights, a value
   static constexpr int kPlainPixels = 2;
+  static constexpr int kDenseGroups = 2;
 #else
   static constexpr int kFconvPixels = 1;
   static constexpr int kPlainPixels = 1;
+  static constexpr int kDenseGroups = 1;
 #endif
   static R2B_INLINE F Load(const float* p) { return vld1q_f32(p); }
   static R2B_INLINE void Store(float* p, F v) { vst1q_f32(p, v); }
   static R2B_INLINE F Set1(float v) { return vdupq_n_f32(v); }
+  static R2B_INLINE F Repeat4(const float* p) { return Load(p); }
   static R2B_INLINE F Zero() { return vdupq_n_f32(0); }
   static R2B_INLINE F Mul(F a, F b) { return vmulq_f32(a, b); }
   static R2B_INLINE F Add(F a, F b) { return vaddq_f32(a, b); }

@@ -39,4 +39,19 @@ std::vector<uint8_t> PackFloats(const float* filter, int outputs, int inputs, pt
   return packed;
 }
 
+std::vector<uint8_t> PackDense(const float* weights, int outputs, int inputs) {
+  const int groups = (outputs + kDenseGroup - 1) / kDenseGroup, fours = inputs / 4;
+  std::vector<uint8_t> packed(size_t(groups) * kDenseGroup * inputs * sizeof(float), 0);
+  float* out = reinterpret_cast<float*>(packed.data());
+  for (int o = 0; o < outputs; ++o) {
+    float* group = out + size_t(o / kDenseGroup) * kDenseGroup * inputs;
+    const int lane = o % kDenseGroup;
+    for (int i = 0; i < inputs; ++i) {
+      const size_t at = i / 4 < fours ? (size_t(i / 4) * kDenseGroup + lane) * 4 + i % 4 : size_t(i) * kDenseGroup + lane;
+      std::memcpy(group + at, weights + size_t(o) * inputs + i, sizeof(float));
+    }
+  }
+  return packed;
+}
+
 }  // namespace r2b

@@ -11,10 +11,12 @@ struct V {
   struct F { float lane[kWidth]; };
   static constexpr int kFconvPixels = 1;
   static constexpr int kPlainPixels = 1;
+  static constexpr int kDenseGroups = 1;
 #define R2B_LANES(expression) F r; for (int i = 0; i < kWidth; ++i) r.lane[i] = expression; return r
   static R2B_INLINE F Load(const float* p) { R2B_LANES(p[i]); }
   static R2B_INLINE void Store(float* p, F v) { for (int i = 0; i < kWidth; ++i) p[i] = v.lane[i]; }
   static R2B_INLINE F Set1(float v) { R2B_LANES(v); }
+  static R2B_INLINE F Repeat4(const float* p) { R2B_LANES(p[i % 4]); }
   static R2B_INLINE F Zero() { return Set1(0); }
   static R2B_INLINE F Mul(F a, F b) { R2B_LANES(a.lane[i] * b.lane[i]); }
   static R2B_INLINE F Add(F a, F b) { R2B_LANES(a.lane[i] + b.lane[i]); }

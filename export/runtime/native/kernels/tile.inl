@@ -1,13 +1,15 @@
 // Row kernels written once over a vector type; each instruction set's file includes this with its own type, inside an
 // unnamed namespace, so that no function compiled with one set of flags can be linked in place of another.
 //
-// The vector type V gives: kWidth; F (register); Load/Store (unaligned); Set1, Zero, Mul, Add, Max, Min, Fma;
+// The vector type V gives: kWidth; F (register); Load/Store (unaligned); Set1, Repeat4 (four floats, again and again), Zero,
+// Mul, Add, Max, Min, Fma; how many pixels or groups of dense outputs fit its registers (kFconvPixels, ...);
 // Prelu(v, a); NegativeMask(v), one bit per lane; FromCounts(...) is left to the accumulating kernels.
 //
 // The last block of a row of channels may be partial. Its lanes beyond `valid` are computed like the others (weights
 // and vectors are padded) but neither loaded from nor stored to memory that belongs to a neighbour.
 
 #define R2B_INLINE inline __attribute__((always_inline))
+#define R2B_LAMBDA __attribute__((always_inline))
 // Tiles stay in registers only if every loop over them is unrolled. R2B_TILE does `statement` for every register [p][r].
 #if defined(R2B_UNROLL)
 // The including file has no registers to keep them in.
@@ -47,6 +49,21 @@ struct Tile {
     }
   }
 
+  // v = apply(v, operand); one vector over the channels is loaded once for all pixels.
+  template <int P, class Apply>
+  static R2B_INLINE void WithOperand(F (&v)[P][kRegs], const uint8_t* in, ptrdiff_t pixel, Apply apply) {
+    if (pixel == 0) {
+      R2B_UNROLL
+      for (int r = 0; r < kRegs; ++r) {
+        const F operand = Operand(in, r);
+        R2B_UNROLL
+        for (int p = 0; p < P; ++p) v[p][r] = apply(v[p][r], operand);
+      }
+    } else {
+      R2B_TILE(v[p][r] = apply(v[p][r], Operand(in + p * pixel, r)));
+    }
+  }
+
   // Runs the stages over P pixels from `x` and whole blocks of channels from `c`.
   template <int P>
   static R2B_INLINE void Stages(F (&v)[P][kRegs], const Epilogue& epilogue, int x, int c) {
@@ -56,19 +73,19 @@ struct Tile {
       const uint8_t* in = stage.in + at + c * ptrdiff_t(sizeof(float));
       switch (stage.kind) {
         case Stage::kMul:
-          R2B_TILE(v[p][r] = V::Mul(v[p][r], Operand(in + p * stage.pixel, r)));
+          WithOperand<P>(v, in, stage.pixel, [](F value, F operand) R2B_LAMBDA { return V::Mul(value, operand); });
           break;
         case Stage::kMulPixel:
           R2B_TILE(v[p][r] = V::Mul(v[p][r], V::Set1(*reinterpret_cast<const float*>(stage.in + at + p * stage.pixel))));
           break;
         case Stage::kAdd:
-          R2B_TILE(v[p][r] = V::Add(v[p][r], Operand(in + p * stage.pixel, r)));
+          WithOperand<P>(v, in, stage.pixel, [](F value, F operand) R2B_LAMBDA { return V::Add(value, operand); });
           break;
         case Stage::kPrelu:
-          R2B_TILE(v[p][r] = V::Prelu(v[p][r], Operand(in + p * stage.pixel, r)));
+          WithOperand<P>(v, in, stage.pixel, [](F value, F operand) R2B_LAMBDA { return V::Prelu(value, operand); });
           break;
         case Stage::kPreluMax:
-          R2B_TILE(v[p][r] = V::Max(v[p][r], V::Mul(v[p][r], Operand(in + p * stage.pixel, r))));
+          WithOperand<P>(v, in, stage.pixel, [](F value, F operand) R2B_LAMBDA { return V::Max(value, V::Mul(value, operand)); });
           break;
         case Stage::kClamp: {
           const F lo = V::Set1(stage.lo), hi = V::Set1(stage.hi);
@@ -308,34 +325,43 @@ struct Tile {
   }
 
   // ---- dense ----
-  // Four lanes, products and sums rounded apart, lanes added in pairs: TensorFlow Lite's order. Several outputs at a time
-  // hide the latency of their additions.
-  typedef float Lanes __attribute__((vector_size(16)));
-  template <int kOutputs>
-  static R2B_INLINE void DenseOutputs(const float* x, const float* w, int inputs, float* y) {
-    Lanes sum[kOutputs] = {};
+  // Four lanes, products and sums rounded apart, lanes added in pairs: TensorFlow Lite's order. Weights lie as PackDense
+  // leaves them; groups of eight outputs side by side hide the latency of their additions.
+  template <int kGroups>
+  static R2B_INLINE void DenseGroups(const float* x, const float* packed, int inputs, int count, float* y) {
+    constexpr int kGroupRegs = 4 * kDenseGroup / V::kWidth;
+    const ptrdiff_t group = ptrdiff_t(inputs) * kDenseGroup;
+    F sum[kGroups][kGroupRegs];
+    R2B_UNROLL
+    for (int g = 0; g < kGroups; ++g)
+      R2B_UNROLL
+      for (int r = 0; r < kGroupRegs; ++r) sum[g][r] = V::Zero();
     int i = 0;
     for (; i + 4 <= inputs; i += 4) {
-      Lanes value;
-      __builtin_memcpy(&value, x + i, sizeof value);
+      const F value = V::Repeat4(x + i);
       R2B_UNROLL
-      for (int o = 0; o < kOutputs; ++o) {
-        Lanes weight;
-        __builtin_memcpy(&weight, w + ptrdiff_t(o) * inputs + i, sizeof weight);
-        sum[o] += value * weight;
-      }
+      for (int g = 0; g < kGroups; ++g)
+        R2B_UNROLL
+        for (int r = 0; r < kGroupRegs; ++r)
+          sum[g][r] = V::Add(sum[g][r], V::Mul(value, V::Load(packed + g * group + i * kDenseGroup + r * V::kWidth)));
     }
+    float lanes[kGroups * kDenseGroup][4];
     R2B_UNROLL
-    for (int o = 0; o < kOutputs; ++o) {
-      float total = (sum[o][0] + sum[o][1]) + (sum[o][2] + sum[o][3]);
-      for (int j = i; j < inputs; ++j) total += x[j] * w[ptrdiff_t(o) * inputs + j];
+    for (int g = 0; g < kGroups; ++g)
+      R2B_UNROLL
+      for (int r = 0; r < kGroupRegs; ++r) V::Store(&lanes[g * kDenseGroup][0] + r * V::kWidth, sum[g][r]);
+    for (int o = 0; o < count; ++o) {
+      float total = (lanes[o][0] + lanes[o][1]) + (lanes[o][2] + lanes[o][3]);
+      for (int j = i; j < inputs; ++j) total += x[j] * packed[o / kDenseGroup * group + j * kDenseGroup + o % kDenseGroup];
       y[o] = total;
     }
   }
-  static void Dense(const float* x, const float* w, int inputs, int begin, int end, float* y) {
+  static void Dense(const float* x, const float* packed, int inputs, int begin, int end, float* y) {
+    constexpr int kOutputs = V::kDenseGroups * kDenseGroup;
     int o = begin;
-    for (; o + 8 <= end; o += 8) DenseOutputs<8>(x, w + ptrdiff_t(o) * inputs, inputs, y + o);
-    for (; o < end; ++o) DenseOutputs<1>(x, w + ptrdiff_t(o) * inputs, inputs, y + o);
+    for (; o + kOutputs <= end; o += kOutputs) DenseGroups<V::kDenseGroups>(x, packed + ptrdiff_t(o) * inputs, inputs, kOutputs, y + o);
+    for (; o < end; o += kDenseGroup)
+      DenseGroups<1>(x, packed + ptrdiff_t(o) * inputs, inputs, end - o < kDenseGroup ? end - o : kDenseGroup, y + o);
   }
 
   // ---- logistic ----

@@ -280,6 +280,39 @@ void TestFloatConv(const Kernels* kernels, int n, int h, int w, int channels, in
   Check(equal, what);
 }
 
+// A dense layer, whose sums have a given order: four lanes, added in pairs, then what fills no four.
+void TestDense(const Kernels* kernels, int batch, int inputs, int outputs, int threads) {
+  const std::string what = std::string(kernels->name) + " dense " + std::to_string(batch) + "x" + std::to_string(inputs) + " -> " + std::to_string(outputs) + ", threads " + std::to_string(threads);
+  const auto x = Floats(size_t(batch) * inputs), w = Floats(size_t(outputs) * inputs), bias = Floats(outputs);
+  Builder b;
+  const int in = b.Tensor(DType::kFloat, {batch, inputs}), out = b.Tensor(DType::kFloat, {});
+  b.Add(OpKind::kDense, {in, b.Constant(DType::kFloat, {outputs, inputs}, w), b.Constant(DType::kFloat, {outputs}, bias)}, out);
+  b.graph.inputs = {in};
+  b.graph.outputs = {out};
+  Guarded gx(x.size() * 4);
+  std::memcpy(gx.data<void>(), x.data(), x.size() * 4);
+  const auto y = RunPlan<float>(b, kernels, threads, {{in, &gx}}, size_t(batch) * outputs, what);
+  bool equal = true;
+  for (int n = 0; n < batch; ++n)
+    for (int o = 0; o < outputs; ++o) {
+      const float *row = &x[size_t(n) * inputs], *weights = &w[size_t(o) * inputs];
+      volatile float lanes[4] = {}, product;  // volatile: every product and sum is rounded
+      int i = 0;
+      for (; i < inputs / 4 * 4; ++i) {
+        product = row[i] * weights[i];
+        lanes[i % 4] = lanes[i % 4] + product;
+      }
+      volatile float left = lanes[0] + lanes[1], right = lanes[2] + lanes[3], total = left + right;
+      for (; i < inputs; ++i) {
+        product = row[i] * weights[i];
+        total = total + product;
+      }
+      total = total + bias[o];
+      equal &= y[size_t(n) * outputs + o] == total;
+    }
+  Check(equal, what);
+}
+
 void TestAll(const Kernels* k) {
   // Widths around the tiles of every kernel (1 to 4, 7 pixels), outputs around a block of 32 and around two.
   for (int width : {1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 14, 15})
@@ -297,6 +330,10 @@ void TestAll(const Kernels* k) {
   TestBconv(k, {1, 3, 3, 8192, 5, 1, 3, 3, 1, 1, 1, 1, 0, 0, 0, 0, false}, true, 0, 1);   // more than 16-bit sums hold
   for (int channels : {32, 64, 100, 31})
     for (int threads : {1, 2, 3}) TestHalfBlock(k, Random(1, 3), Random(1, 9), channels, threads);
+  // Inputs around fours, outputs around groups of eight and the kernels' multiples of them; large enough to be shared out.
+  for (int inputs : {1, 3, 4, 5, 64, 67})
+    for (int outputs : {1, 7, 8, 9, 31, 33, 100}) TestDense(k, Random(1, 2), inputs, outputs, 1);
+  for (int threads : {1, 2, 3}) TestDense(k, 2, 515, 203, threads);
   for (int i = 0; i < 40; ++i) TestFloatConv(k, Random(1, 2), Random(1, 12), Random(1, 33), Random(1, 9), Random(1, 70), Random(1, 7), Random(1, 2), Random(0, 1) == 1, Random(1, 3));
 }
 
