@@ -24,18 +24,26 @@ $(INSTALLED): pyproject.toml setup.py constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
 	@touch $@
 
-demo: $(INSTALLED)
+# The runtime is compiled again when its sources changed.
+RUNTIME := $(VENV)/.runtime
+RUNTIME_SOURCES := $(shell find export/runtime/native export/runtime/src -name '*.cc' -o -name '*.h' -o -name '*.inl' -o -name '*.py') \
+	$(wildcard export/runtime/*.py export/runtime/pyproject.toml)
+
+$(RUNTIME): $(INSTALLED) $(RUNTIME_SOURCES)
+	@echo "Compiling the runtime."
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --force-reinstall --no-deps ./export/runtime
+	@touch $@
+
+demo: $(RUNTIME)
 	$(BIN)/r2b demo
 
-test: lint
+test: lint $(RUNTIME)
 	$(BIN)/pytest -m "not slow" --numprocesses 2 --dist loadgroup
 
-test-slow: $(INSTALLED)
+test-slow: $(RUNTIME)
 	$(BIN)/pytest -m slow --numprocesses 2 --dist loadgroup
 
-test-runtime: $(INSTALLED)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
-		ai-edge-litert==2.3.0 ziglang './export/runtime[test]'
+test-runtime: $(RUNTIME)
 	cd export/runtime/tests && ../../../$(BIN)/pytest
 
 lint: $(INSTALLED)

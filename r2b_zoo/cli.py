@@ -281,8 +281,20 @@ def export(model: str, output: Path, labels: Optional[Path], strict: bool, **opt
     help="Folder of images.  [default: the run's test images]",
 )
 @click.option("--number", "-n", type=click.IntRange(1), help="How many images at most.  [default: all]")
+@click.option(
+    "--engine",
+    type=click.Choice(["runtime", "lce"]),
+    help="What runs the file.  [default: r2b-runtime where it is installed, else Larq Compute Engine's interpreter]",
+)
 @_reference_options
-def verify(model: str, file: Optional[Path], images: Optional[Path], number: Optional[int], **options: Any) -> None:
+def verify(
+    model: str,
+    file: Optional[Path],
+    images: Optional[Path],
+    number: Optional[int],
+    engine: Optional[str],
+    **options: Any,
+) -> None:
     """Run real images through MODEL in Keras and through the converted FILE, and compare.
 
     FILE is the run's own unless told. The exit status is 1 where they differ by more than the last bit of a float.
@@ -293,7 +305,8 @@ def verify(model: str, file: Optional[Path], images: Optional[Path], number: Opt
     if loaded.model is None:
         raise ValueError(f"{model} is a converted file; verify compares a run folder or a weights file with one.")
     path = _existing(file) if file else classifier.converted_file(model)
-    result = verification.verify(loaded.model, path.read_bytes(), classifier.images_for(loaded, images, number))
+    pixels = classifier.images_for(loaded, images, number)
+    result = verification.verify(loaded.model, path.read_bytes(), pixels, engine=engine)
     click.echo(result.summary())
     if not result.passed:
         sys.exit(1)

@@ -16,7 +16,7 @@ from r2b_zoo.distillation import attention_map
 from r2b_zoo.models import BLOCK_NAMES, intermediates
 from r2b_zoo.recipes import Plan
 from r2b_zoo.run_folder import RunFolder
-from r2b_zoo.tflite_engine import ENGINE_NAME, TFLiteEngine
+from r2b_zoo.tflite_engine import TFLiteEngine
 from r2b_zoo.verification import verify
 
 ATTENTION_IMAGES = 6
@@ -76,7 +76,8 @@ def run(
     announce(f"Verifying the file on {dataset.test_size} test images")
     batches = dataset.test_batches(evaluation.PREDICTION_BATCH)
     verification = verify(model, conversion.tflite, (images.numpy() for images, _ in batches))
-    file_evaluation = evaluation.evaluate_batches(TFLiteEngine(conversion.tflite).predict, batches)
+    file = TFLiteEngine(conversion.tflite)
+    file_evaluation = evaluation.evaluate_batches(file.predict, batches)
     results = {
         "recipe": plan.recipe,
         "dataset": {
@@ -94,7 +95,7 @@ def run(
         "tflite": {
             "accuracy": file_evaluation.top1,
             "bytes": conversion.total_bytes,
-            "engine": ENGINE_NAME,
+            "engine": file.name,
             "confusion": file_evaluation.confusion.tolist(),
         },
         "cost": costs.cost(model).by_kind(),

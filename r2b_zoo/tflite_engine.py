@@ -1,39 +1,53 @@
 """The one place that runs a ``.tflite`` on this machine."""
 
+import importlib.metadata
+import importlib.util
+import warnings
+from typing import Any, Optional
+
 import numpy as np
 
 from r2b_zoo.captured_output import captured_output
 
-ENGINE_NAME = "Larq Compute Engine's interpreter"
+RUNTIME = "runtime"
+LCE = "lce"
+ENGINES = (RUNTIME, LCE)
 _REFUSED_BY_REFERENCE = "Zero-padding is only supported by the reference kernel"
+
+
+def default_engine() -> str:
+    """``"runtime"`` where r2b-runtime is installed (``pip install ./export/runtime``), else ``"lce"``."""
+    return RUNTIME if importlib.util.find_spec("r2b_runtime") else LCE
 
 
 class TFLiteEngine:
     """A converted file, loaded once.
 
-    It runs on LCE's reference kernels: the optimised ones are wrong where a zero-padded 3×3 convolution reads an input
-    of 1×1 or 2×2, and on x86 they are portable C++ too. Reference kernels refuse zero padding for an odd number of
-    channels where more than a float convolution is fused; such a file runs on the optimised ones.
+    Attributes:
+        name: of the engine and what it runs on, for a reader of figures.
 
     Args:
         tflite: contents of a file with one input and one output.
         num_threads: threads of the interpreter.
+        engine: ``"runtime"``: r2b-runtime in TensorFlow's own interpreter; ``"lce"``: Larq Compute Engine's
+            interpreter; None: ``default_engine()``.
 
     Raises:
-        ValueError: the interpreter refuses the file; says what it printed.
+        ValueError: there is no such engine, or it refuses the file; says what it printed.
+        ImportError: r2b-runtime is asked for and not installed.
     """
 
-    def __init__(self, tflite: bytes, num_threads: int = 1) -> None:
-        from larq_compute_engine.tflite.python.interpreter import Interpreter
-
+    def __init__(self, tflite: bytes, num_threads: int = 1, engine: Optional[str] = None) -> None:
+        engine = engine or default_engine()
+        if engine not in ENGINES:
+            raise ValueError(f"engine must be one of {', '.join(ENGINES)}; received {engine!r}.")
+        make = _Runtime if engine == RUNTIME else _LarqComputeEngine
+        self.name = make.name()
         with captured_output() as messages:
             try:
-                self._interpreter = Interpreter(tflite, num_threads=num_threads, use_reference_bconv=True)
+                self._interpreter = make(tflite, num_threads, messages)
             except (RuntimeError, ValueError) as error:
-                if _REFUSED_BY_REFERENCE not in messages():
-                    raise _refused(error, messages()) from error
-                # The indirect kernel is the optimised one that also takes grouped convolutions.
-                self._interpreter = Interpreter(tflite, num_threads=num_threads, use_indirect_bgemm=True)
+                raise self._refused(error, messages()) from error
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """The output (N, ...) for preprocessed images, float32 (N, height, width, channels), N at least 1.
@@ -43,15 +57,82 @@ class TFLiteEngine:
         """
         with captured_output() as messages:
             try:
-                return np.asarray(self._interpreter.predict(np.ascontiguousarray(images, np.float32)))
+                return self._interpreter.predict(np.ascontiguousarray(images, np.float32))
             except (RuntimeError, ValueError) as error:
-                raise _refused(error, messages()) from error
+                raise self._refused(error, messages()) from error
+
+    def _refused(self, error: Exception, messages: str) -> ValueError:
+        return ValueError(f"{self.name} cannot run this file: {error}\n{messages}".rstrip())
 
 
-def run_tflite(tflite: bytes, images: np.ndarray, num_threads: int = 1) -> np.ndarray:
+def run_tflite(tflite: bytes, images: np.ndarray, num_threads: int = 1, engine: Optional[str] = None) -> np.ndarray:
     """The output (N, ...) of a file for each of N images; loads the file for this one call. Raises as the engine."""
-    return TFLiteEngine(tflite, num_threads).predict(images)
+    return TFLiteEngine(tflite, num_threads, engine).predict(images)
 
 
-def _refused(error: Exception, messages: str) -> ValueError:
-    return ValueError(f"{ENGINE_NAME} cannot run this file: {error}\n{messages}".rstrip())
+class _Runtime:
+    """r2b-runtime, in the interpreter that comes with TensorFlow, which is imported anyway."""
+
+    @staticmethod
+    def name() -> str:
+        import tensorflow  # noqa: F401  (r2b-runtime takes the interpreter that a program has imported)
+
+        try:
+            import r2b_runtime
+        except ImportError:
+            raise ImportError(
+                "r2b-runtime is not installed: pip install ./export/runtime (from the root of the repository), or "
+                f"choose the engine {LCE!r}."
+            ) from None
+        version, kernels = importlib.metadata.version("r2b-runtime"), r2b_runtime.available_kernels()[0]
+        return f"r2b-runtime {version} ({kernels}) in {r2b_runtime.interpreter_version()}"
+
+    def __init__(self, tflite: bytes, num_threads: int, messages: object) -> None:
+        import r2b_runtime
+
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r"\s*Warning: tf.lite.Interpreter is deprecated")
+            self._interpreter = r2b_runtime.Interpreter(tflite, num_threads)
+        self._interpreter.allocate_tensors()
+        (self._input,) = self._interpreter.get_input_details()
+        (self._output,) = self._interpreter.get_output_details()
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        expected = tuple(self._input["shape"][1:])
+        if images.shape[1:] != expected:
+            raise ValueError(
+                f"images must have the shape (N, {', '.join(map(str, expected))}); received {images.shape}"
+            )
+        outputs = []
+        for image in images:  # one by one, as LCE's interpreter and as on a board
+            self._interpreter.set_tensor(self._input["index"], image[np.newaxis])
+            self._interpreter.invoke()
+            outputs.append(self._interpreter.get_tensor(self._output["index"])[0])
+        return np.stack(outputs)
+
+
+class _LarqComputeEngine:
+    """LCE's interpreter with its reference kernels.
+
+    The optimised ones are wrong where a zero-padded 3×3 convolution reads an input of 1×1 or 2×2, and on x86 they are
+    portable C++ too. Reference kernels refuse zero padding for an odd number of channels where more than a float
+    convolution is fused; such a file runs on the optimised ones.
+    """
+
+    @staticmethod
+    def name() -> str:
+        return "Larq Compute Engine's interpreter"
+
+    def __init__(self, tflite: bytes, num_threads: int, messages: Any) -> None:
+        from larq_compute_engine.tflite.python.interpreter import Interpreter
+
+        try:
+            self._interpreter = Interpreter(tflite, num_threads=num_threads, use_reference_bconv=True)
+        except (RuntimeError, ValueError):
+            if _REFUSED_BY_REFERENCE not in messages():
+                raise
+            # The indirect kernel is the optimised one that also takes grouped convolutions.
+            self._interpreter = Interpreter(tflite, num_threads=num_threads, use_indirect_bgemm=True)
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        return np.asarray(self._interpreter.predict(images))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Union
+from typing import Optional, Union
 
 import numpy as np
 import tensorflow as tf
@@ -57,7 +57,12 @@ class Verification:
 
 
 def verify(
-    model: tf.keras.Model, tflite: bytes, images: Union[np.ndarray, Iterable[np.ndarray]], *, num_threads: int = 1
+    model: tf.keras.Model,
+    tflite: bytes,
+    images: Union[np.ndarray, Iterable[np.ndarray]],
+    *,
+    num_threads: int = 1,
+    engine: Optional[str] = None,
 ) -> Verification:
     """Runs images through the Keras model and through the file.
 
@@ -66,6 +71,7 @@ def verify(
         tflite: contents of the file.
         images: preprocessed float32 (N, height, width, channels), or an iterable of such batches.
         num_threads: threads for the file.
+        engine: what runs the file, see ``TFLiteEngine``.
 
     Raises:
         ValueError: the engine refuses the file, there are no images, they have another shape than the model takes, or
@@ -76,7 +82,7 @@ def verify(
     keras = tf.function(
         lambda batch: model(batch, training=False), input_signature=[tf.TensorSpec(model.input_shape, tf.float32)]
     )
-    file = TFLiteEngine(tflite, num_threads)
+    file = TFLiteEngine(tflite, num_threads, engine)
     for batch in _batches(images, tuple(model.input_shape[1:])):
         expected = np.asarray(keras(batch), np.float64)
         found = file.predict(batch).astype(np.float64)

@@ -1,11 +1,13 @@
 """Verification: equal where it must be, and it can fail."""
 
+from typing import Optional
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from r2b_zoo import verification
-from r2b_zoo.tflite_engine import run_tflite
+from r2b_zoo.tflite_engine import LCE, run_tflite
 from r2b_zoo.verification import Verification, verify
 from tests.converted import converted, images
 from tests.networks import randomize
@@ -31,7 +33,7 @@ def compare(monkeypatch: pytest.MonkeyPatch):
 
     def compare(expected: np.ndarray, found: np.ndarray) -> Verification:
         class Engine:
-            def __init__(self, tflite: bytes, num_threads: int) -> None:
+            def __init__(self, tflite: bytes, num_threads: int, engine: Optional[str]) -> None:
                 pass
 
             def predict(self, batch: np.ndarray) -> np.ndarray:
@@ -150,5 +152,5 @@ def test_a_file_of_another_model() -> None:
 
 def test_the_engine_explains_what_it_refuses(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ValueError, match=r"Larq Compute Engine's interpreter cannot run this file.*Invalid model"):
-        run_tflite(b"not a model at all", images(1))
+        run_tflite(b"not a model at all", images(1), engine=LCE)
     assert capfd.readouterr() == ("", "")

@@ -1,0 +1,67 @@
+"""The engines that run a file: r2b-runtime, and Larq Compute Engine's interpreter, which it must equal."""
+
+import numpy as np
+import pytest
+
+from r2b_zoo import tflite_engine
+from r2b_zoo.tflite_engine import ENGINES, LCE, RUNTIME, TFLiteEngine, default_engine, run_tflite
+from tests.converted import converted, images
+from tests.small import DEPLOYED
+
+needs_runtime = pytest.mark.skipif(default_engine() != RUNTIME, reason="no r2b-runtime: pip install ./export/runtime")
+
+
+@needs_runtime
+@pytest.mark.parametrize(("name", "precision"), DEPLOYED)
+def test_keras_lce_and_runtime_are_equal(name: str, precision: str) -> None:
+    model, conversion = converted(name, precision)
+    runtime, lce = (run_tflite(conversion.tflite, images(), engine=engine) for engine in (RUNTIME, LCE))
+    assert runtime.std() > 0.03, "a network that always gives the same answer proves nothing"
+    for other in (lce, model(images(), training=False).numpy()):
+        # A sign that the last bit of a float operator decides spreads through a random network, but is rare.
+        assert np.mean(np.abs(runtime - other).max(axis=1) < 1e-4) >= 0.9
+        assert np.mean(runtime.argmax(axis=1) == other.argmax(axis=1)) >= 0.97
+
+
+@needs_runtime
+def test_threads_change_nothing_but_the_last_bit() -> None:
+    _, conversion = converted("RealToBinaryNet", "binary")
+    one, two = (run_tflite(conversion.tflite, images(8), threads, RUNTIME) for threads in (1, 2))
+    np.testing.assert_allclose(two, one, atol=1e-5)
+
+
+@needs_runtime
+def test_the_name_says_what_runs() -> None:
+    _, conversion = converted("RealToBinaryNet", "binary")
+    assert TFLiteEngine(conversion.tflite).name.startswith("r2b-runtime ")
+    assert TFLiteEngine(conversion.tflite, engine=LCE).name == "Larq Compute Engine's interpreter"
+
+
+def test_without_the_runtime_lce_runs_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tflite_engine.importlib.util, "find_spec", lambda name: None)
+    assert default_engine() == LCE
+
+
+def test_without_the_runtime_asking_for_it_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "r2b_runtime", None)
+    with pytest.raises(ImportError, match=r"r2b-runtime is not installed: pip install \./export/runtime"):
+        TFLiteEngine(b"", engine=RUNTIME)
+
+
+def test_unknown_engines_are_refused() -> None:
+    with pytest.raises(ValueError, match="engine must be one of runtime, lce; received 'fast'"):
+        TFLiteEngine(b"", engine="fast")
+
+
+@pytest.mark.parametrize("engine", [pytest.param(RUNTIME, marks=needs_runtime), LCE])
+def test_what_is_no_model_is_refused(engine: str) -> None:
+    assert engine in ENGINES
+    with pytest.raises(ValueError, match="cannot run this file"):
+        TFLiteEngine(b"not a model at all", engine=engine)
+
+
+@pytest.mark.parametrize("engine", [pytest.param(RUNTIME, marks=needs_runtime), LCE])
+def test_images_of_another_shape_are_refused(engine: str) -> None:
+    _, conversion = converted("RealToBinaryNet", "binary")
+    with pytest.raises(ValueError, match="cannot run this file"):
+        run_tflite(conversion.tflite, np.zeros((1, 16, 16, 3), np.float32), engine=engine)
