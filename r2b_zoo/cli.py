@@ -74,10 +74,12 @@ def main() -> None:
         click.echo("Stopped. Finished stages of a run are kept; the same command goes on from them.", err=True)
         status = 130
     except Exception as error:
-        if debug:
+        stopped_by = getattr(error, "signal_number", None)
+        if debug and stopped_by is None:
             raise
-        click.echo(f"Error: {_sentence(error)}", err=True)
-        status = 1
+        # As a shell reports a process that a signal ended.
+        click.echo(f"Error: {_sentence(error)}" if stopped_by is None else str(error), err=True)
+        status = 1 if stopped_by is None else 128 + stopped_by
     sys.exit(status if isinstance(status, int) else 0)
 
 

@@ -7,12 +7,21 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yields a temporary path beside ``path``; what was written there takes its place when the block ends well."""
+def replacing(path: Path, durable: bool = False) -> Iterator[Path]:
+    """Yields a temporary path beside ``path``; what was written there takes its place when the block ends well.
+
+    Args:
+        path: of the file in the end.
+        durable: whether the content is on the disk before it gets its name, so that a power cut leaves no empty file.
+    """
     partial = path.with_name(f".{path.stem}.partial{path.suffix}")
     try:
         yield partial
+        if durable:
+            _to_disk(partial)
         os.replace(partial, path)
+        if durable:
+            _to_disk(path.parent)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -22,6 +31,24 @@ def write_text(path: Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8")
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    with replacing(path) as partial:
+def write_bytes(path: Path, data: "bytes | memoryview", durable: bool = False) -> None:
+    with replacing(path, durable) as partial:
         partial.write_bytes(data)
+
+
+def replace_folder(partial: Path, folder: Path) -> None:
+    """Gives a folder its final name, once everything in it is on the disk."""
+    for path in partial.rglob("*"):
+        _to_disk(path)
+    os.replace(partial, folder)
+    _to_disk(folder.parent)
+
+
+def _to_disk(path: Path) -> None:
+    if path.is_dir() and os.name == "nt":  # Windows opens no folders; it writes their entries through
+        return
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

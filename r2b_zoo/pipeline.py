@@ -49,7 +49,7 @@ def run(
         ValueError: the plan and the data do not fit.
     """
     started = time.perf_counter()
-    networks = training.train(plan, folder, callbacks)
+    networks = training.train(plan, folder, callbacks, announce)
     dataset = networks.dataset
     _, sample, _ = dataset.test_sample(1)
 

@@ -45,7 +45,8 @@ class StageProgress(tf.keras.callbacks.Callback):
         self._update(epoch=epoch + 1)
 
     def on_train_batch_end(self, batch: int, logs: Optional[dict[str, Any]] = None) -> None:
-        self._update(advance=1)
+        # A stage may start anywhere, so the bar follows the position instead of counting.
+        self._update(completed=self._epoch * (self.params.get("steps") or 0) + batch + 1)
 
     def on_epoch_end(self, epoch: int, logs: Optional[dict[str, Any]] = None) -> None:
         logs = logs or {}

@@ -10,7 +10,12 @@
     results.json                 the table, conversion, verification and timing
     report.html                  all of it to look at
 
-A stage is trained in ``stages/.<stage>.partial`` and gets its name when it is complete.
+A stage is trained in ``stages/.<stage>.partial`` and gets its name when it is complete. Until then there are in it:
+
+    checkpoints/                 where its training stands (r2b_zoo/checkpoints.py)
+    log.csv, tensorboard/        as above, as far as it is
+
+``.lock`` belongs to the process that trains here.
 """
 
 import importlib.metadata
@@ -23,10 +28,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from r2b_zoo import files, recipes
+from r2b_zoo import checkpoints, files, locks, recipes
+from r2b_zoo.checkpoints import Checkpoints
 from r2b_zoo.recipes import Plan
 
 DEFAULT_ROOT = Path("runs")
+LOCK_NAME = ".lock"
 _VERSIONED = ("r2b-zoo", "tensorflow", "tf_keras", "larq", "larq-compute-engine", "numpy")
 
 
@@ -59,24 +66,58 @@ class RunFolder:
     def is_finished(self, name: str) -> bool:
         return self.stage(name).is_dir()
 
-    def open(self, plan: Plan) -> None:
-        """Starts a run here, or goes on with one of the same configuration.
+    def partial(self, name: str) -> Path:
+        """Where a stage is while it is trained."""
+        return self.path / "stages" / f".{name}.partial"
+
+    def checkpoints(self, name: str) -> Checkpoints:
+        """Those of a stage that is not finished."""
+        return Checkpoints(self.partial(name) / checkpoints.FOLDER_NAME)
+
+    @contextmanager
+    def opened(self, plan: Plan) -> Iterator[None]:
+        """Starts a run here, or goes on with one of the same configuration; no other process can until the block ends.
 
         Raises:
-            RunFolderError: the folder holds a run with other fields (names them) or something else, or cannot be
-                written.
+            RunFolderError: the folder holds a run with other fields (names them) or something else, cannot be
+                written, or another process trains in it.
         """
-        config = {"recipe": plan.recipe, **plan.config}
+        self.check(plan)
+        with self.writing():
+            self.path.mkdir(parents=True, exist_ok=True)
+        lock = self._lock()
+        try:
+            self.check(plan)  # again: another process may have started a run here between the first look and the lock
+            with self.writing():
+                if not self.config_path.is_file():
+                    config = {"fields": _config(plan), "versions": _versions()}
+                    files.write_text(self.config_path, json.dumps(config, indent=2))
+                # Left by a process that died right after it had finished the stage.
+                for stage in plan.stages:
+                    shutil.rmtree(self.stage(stage.name) / checkpoints.FOLDER_NAME, ignore_errors=True)
+            yield
+        finally:
+            lock.release()
+
+    def _lock(self) -> locks.Lock:
+        try:
+            with self.writing():
+                return locks.Lock(self.path / LOCK_NAME)
+        except locks.LockedError as error:
+            raise RunFolderError(
+                f"{self.path} is in use: {error.owner} trains in it. Wait until it is done, stop it, or choose another "
+                "folder with --output."
+            ) from None
+
+    def check(self, plan: Plan) -> None:
+        """Raises as ``opened`` for a folder that cannot be used for this plan, and does nothing else."""
         with self.writing():
             if self.config_path.is_file():
-                self._require_same(config, self.config()["fields"])
-                return
-            if self.path.exists() and any(self.path.iterdir()):
+                self._require_same(_config(plan), self.config()["fields"])
+            elif self.path.exists() and any(not path.name.startswith(".") for path in self.path.iterdir()):
                 raise RunFolderError(
                     f"{self.path} is not empty and holds no run (no config.json): choose another folder with --output."
                 )
-            self.path.mkdir(parents=True, exist_ok=True)
-            files.write_text(self.config_path, json.dumps({"fields": config, "versions": _versions()}, indent=2))
 
     def _require_same(self, config: dict[str, Any], existing: dict[str, Any]) -> None:
         for key in [*config, *existing]:
@@ -136,21 +177,33 @@ class RunFolder:
         except OSError as error:
             raise RunFolderError(
                 f"The run folder {self.path} cannot be written ({error.strerror or error}): free some space there or "
-                "choose another folder with --output. Finished stages are kept, and the same command goes on from them."
+                "choose another folder with --output. Finished stages and checkpoints are kept, and the same command "
+                "goes on from them."
             ) from error
 
     @contextmanager
     def new_stage(self, name: str) -> Iterator[Path]:
-        """Yields an empty folder for a stage in training; it gets its name if the block ends well, else it goes."""
-        partial = self.stage(f".{name}.partial")
-        with self.writing():
+        """Yields the folder of a stage in training; it gets its name if the block ends well.
+
+        Otherwise it stays for the process that goes on, or goes if there is no checkpoint in it to go on from.
+        """
+        partial, in_training = self.partial(name), self.checkpoints(name)
+        if not in_training.paths():
             shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
-            try:
-                yield partial
-                os.replace(partial, self.stage(name))
-            finally:
+        with self.writing():
+            partial.mkdir(parents=True, exist_ok=True)
+        try:
+            yield partial
+            with self.writing():
+                files.replace_folder(partial, self.stage(name))
+                shutil.rmtree(self.stage(name) / checkpoints.FOLDER_NAME)
+        finally:
+            if not in_training.paths():
                 shutil.rmtree(partial, ignore_errors=True)
+
+
+def _config(plan: Plan) -> dict[str, Any]:
+    return {"recipe": plan.recipe, **plan.config}
 
 
 def _versions() -> dict[str, str]:

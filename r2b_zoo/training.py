@@ -1,25 +1,33 @@
 """Trains the stages of a plan, one after the other, with one loop for all."""
 
+import contextlib
+import csv
 import json
-import time
-from collections.abc import Callable, Sequence
-from typing import Any, Optional
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 
-from r2b_zoo import data, models, weights
-from r2b_zoo.data.dataset import Dataset
-from r2b_zoo.distillation import LossWeights, StopOnNaN, TeacherStudent
+from r2b_zoo import data, files, models, weights
+from r2b_zoo.checkpoints import Position
+from r2b_zoo.data.dataset import Dataset, Epoch
+from r2b_zoo.distillation import LossWeights
+from r2b_zoo.loop import StageLoop, StopOnNaN
 from r2b_zoo.models.topology import PRECISIONS, STEMS
+from r2b_zoo.optimizer import Adam
 from r2b_zoo.recipes import Plan, StagePlan
-from r2b_zoo.run_folder import RunFolder
+from r2b_zoo.run_folder import RunFolder, RunFolderError
 from r2b_zoo.schedules import learning_rate_schedule
+from r2b_zoo.teacher_student import TeacherStudent
 
 EVALUATION_BATCH = 500
 _SEEDS_APART = 1_000_003
 
 CallbackFactory = Callable[[StagePlan], Sequence[tf.keras.callbacks.Callback]]
 """Makes the callbacks of one stage, a progress bar for instance."""
+Announce = Callable[[str], None]
+"""Takes a line that says what happens now."""
 
 
 class Networks:
@@ -37,17 +45,26 @@ class Networks:
         self._stages = {stage.name: stage for stage in plan.stages}
         self._networks: dict[str, tf.keras.Model] = {}
 
-    def build(self, stage: str) -> tf.keras.Model:
+    def build(self, stage: str, mixed_precision: str = "float32") -> tf.keras.Model:
         """The untrained network of a stage."""
         planned = self._stages[stage]
-        return models.create(
-            planned.network,
-            input_shape=self.dataset.input_shape,
-            num_classes=self.dataset.num_classes,
-            precision=planned.precision,
-            width=self.plan.width,
-            stem=self.plan.stem,
-        )
+        with computing_in(mixed_precision):
+            return models.create(
+                planned.network,
+                input_shape=self.dataset.input_shape,
+                num_classes=self.dataset.num_classes,
+                precision=planned.precision,
+                width=self.plan.width,
+                stem=self.plan.stem,
+            )
+
+    def trained(self, stage: str, mixed_precision: str) -> tf.keras.Model:
+        """The network of a finished stage, computing in another precision."""
+        if mixed_precision == "float32":
+            return self[stage]
+        network = self.build(stage, mixed_precision)
+        network.set_weights(self[stage].get_weights())
+        return network
 
     def __getitem__(self, stage: str) -> tf.keras.Model:
         """The network of a finished stage.
@@ -67,29 +84,45 @@ class Networks:
             self._networks[stage] = network
         return self._networks[stage]
 
-    def keep(self, stage: str, network: tf.keras.Model) -> None:
-        """Takes a network whose weights have just been written, instead of reading them again."""
-        self._networks[stage] = network
+
+@contextlib.contextmanager
+def computing_in(mixed_precision: str) -> Iterator[None]:
+    """Keras layers made in the block compute in that type and keep their weights in float32."""
+    before = tf.keras.mixed_precision.global_policy()
+    policy = mixed_precision if mixed_precision == "float32" else f"mixed_{mixed_precision}"
+    tf.keras.mixed_precision.set_global_policy(policy)
+    try:
+        yield
+    finally:
+        tf.keras.mixed_precision.set_global_policy(before)
 
 
-def train(plan: Plan, folder: RunFolder, callbacks: CallbackFactory = lambda stage: ()) -> Networks:
-    """Trains every stage that is not finished yet, and writes each to the run's folder.
+def train(
+    plan: Plan,
+    folder: RunFolder,
+    callbacks: CallbackFactory = lambda stage: (),
+    announce: Announce = lambda line: None,
+) -> Networks:
+    """Trains every stage that is not finished yet, from where its last checkpoint stands.
 
-    The same plan gives the same weights on the same CPU: the seeds of Python, NumPy and TensorFlow are set before
-    each stage, and TensorFlow is told to use deterministic algorithms (in the whole process).
+    The same plan gives the same weights on the same CPU, however often the process died on the way: the seeds of
+    Python, NumPy and TensorFlow are set before each stage, and TensorFlow is told to use deterministic algorithms (in
+    the whole process).
 
     Args:
         plan: what to train.
         folder: where; opened here, so that a folder of another run is refused before anything is done, and after the
             plan is checked, so that a mistake in the last stage does not show after the others are trained.
         callbacks: further Keras callbacks for each stage.
+        announce: told where a stage goes on from, and of damaged checkpoints.
 
     Returns:
         The network of each stage.
 
     Raises:
-        RunFolderError: the folder is another run's, or cannot be written.
+        RunFolderError: the folder is another run's, another process trains in it, or it cannot be written.
         TrainingDiverged: a loss became NaN.
+        TrainingStopped: SIGINT or SIGTERM came; where training stands is saved.
         ValueError: the plan and the data do not fit.
     """
     networks = Networks(plan, folder)
@@ -97,13 +130,13 @@ def train(plan: Plan, folder: RunFolder, callbacks: CallbackFactory = lambda sta
         raise ValueError(f"stem must be one of {', '.join(STEMS)}; received {plan.stem!r}.")
     for stage in plan.stages:
         _check(stage, networks.dataset)
-    folder.open(plan)
-    tf.config.experimental.enable_op_determinism()
-    for index, stage in enumerate(plan.stages):
-        if not folder.is_finished(stage.name):
-            # A stage's own seed: what came before it, or was skipped as finished, makes no difference.
-            tf.keras.utils.set_random_seed(plan.seed + index * _SEEDS_APART)
-            _train_stage(stage, networks, callbacks(stage))
+    with folder.opened(plan):
+        tf.config.experimental.enable_op_determinism()
+        for index, stage in enumerate(plan.stages):
+            if not folder.is_finished(stage.name):
+                # A stage's own seed: what came before it, or was skipped as finished, makes no difference.
+                tf.keras.utils.set_random_seed(plan.seed + index * _SEEDS_APART)
+                _train_stage(stage, networks, callbacks(stage), announce)
     return networks
 
 
@@ -144,63 +177,113 @@ def _steps_per_epoch(stage: StagePlan, dataset: Dataset) -> int:
     return min(steps, stage.max_steps_per_epoch or steps)
 
 
-def _train_stage(stage: StagePlan, networks: Networks, callbacks: Sequence[tf.keras.callbacks.Callback]) -> None:
+def _train_stage(
+    stage: StagePlan, networks: Networks, callbacks: Sequence[tf.keras.callbacks.Callback], announce: Announce
+) -> None:
+    folder = networks.folder
     # First of all, so that its random weights depend on the seed alone.
-    student = networks.build(stage.name)
-    loss_weights = LossWeights(
+    student = networks.build(stage.name, networks.plan.loop.mixed_precision)
+    kept = [] if stage.initial_weights is None else copy_weights(networks[stage.initial_weights], student)
+    with folder.new_stage(stage.name) as partial:
+        loop = _loop(stage, networks, student)
+        _go_on(loop, folder, announce)
+        position = loop.run(
+            [
+                StopOnNaN(stage.name),
+                tf.keras.callbacks.TensorBoard(str(partial / "tensorboard"), write_graph=False),
+                *callbacks,
+            ]
+        )
+        with folder.writing():
+            weights.save(student, partial / "weights.h5")
+            _write_log(position, partial)
+            result = {
+                "network": stage.network,
+                "precision": stage.precision,
+                "taught_by": stage.taught_by if _loss_weights(stage).needs_teacher else None,
+                "initial_weights": stage.initial_weights,
+                "layers_not_initialised": kept,
+                "epochs": position.epoch,
+                "seconds": position.seconds,
+                "test_accuracy": position.rows[-1]["val_accuracy"] if position.best is None else position.best,
+            }
+            files.write_text(partial / "result.json", json.dumps(result, indent=2))
+
+
+def _loop(stage: StagePlan, networks: Networks, student: tf.keras.Model) -> StageLoop:
+    dataset, loop, folder = networks.dataset, networks.plan.loop, networks.folder
+    loss_weights = _loss_weights(stage)
+    teacher = None
+    if loss_weights.needs_teacher and stage.taught_by is not None:
+        teacher = networks.trained(stage.taught_by, loop.mixed_precision)
+    model = TeacherStudent(
+        student, loss_weights, teacher, accumulation_steps=loop.accumulation_steps, ema_decay=loop.ema_decay
+    )
+    steps_per_epoch = _steps_per_epoch(stage, dataset)
+    optimizer = _optimizer(stage, student, steps_per_epoch)
+    if loop.mixed_precision == "float16":
+        optimizer = tf.keras.mixed_precision.LossScaleOptimizer(optimizer)
+    model.compile(optimizer=optimizer, jit_compile=loop.xla)
+
+    def save(position: Position, arrays: dict[str, np.ndarray]) -> None:
+        with folder.writing():
+            folder.checkpoints(stage.name).save(position, arrays)
+            _write_log(position, folder.partial(stage.name))
+
+    def batches(epoch: Epoch, skip: int = 0) -> tf.data.Dataset:
+        whole = dataset.training_batches(stage.batch_size, stage.augmentation, networks.plan.seed, epoch, skip)
+        return whole.take(steps_per_epoch - skip)
+
+    def batches_from(epoch: int, skip: int) -> tf.data.Dataset:
+        return batches(epoch, skip).concatenate(tf.data.Dataset.range(epoch + 1, stage.epochs).flat_map(batches))
+
+    return StageLoop(
+        stage.name,
+        model,
+        batches_from,
+        dataset.test_batches(EVALUATION_BATCH),
+        steps_per_epoch=steps_per_epoch,
+        epochs=stage.epochs,
+        save=save,
+        checkpoint_minutes=loop.checkpoint_minutes,
+        patience=loop.patience,
+    )
+
+
+def _loss_weights(stage: StagePlan) -> LossWeights:
+    return LossWeights(
         classification=stage.classification_weight,
         attention_matching=stage.attention_matching_weight,
         output_matching=stage.output_matching_weight,
         temperature=stage.temperature,
     )
-    teacher = stage.taught_by if loss_weights.needs_teacher else None
-    kept = [] if stage.initial_weights is None else copy_weights(networks[stage.initial_weights], student)
 
-    dataset = networks.dataset
-    steps_per_epoch = _steps_per_epoch(stage, dataset)
-    # One data set through all epochs, so that fit makes one iterator and traces the step once.
-    batches = tf.data.Dataset.range(stage.epochs).flat_map(
-        lambda epoch: dataset.training_batches(
-            stage.batch_size, stage.augmentation, networks.plan.seed, epoch=epoch
-        ).take(steps_per_epoch)
-    )
-    model = TeacherStudent(student, loss_weights, networks[teacher] if teacher else None)
-    model.compile(optimizer=_optimizer(stage, student, steps_per_epoch))
 
-    started = time.perf_counter()
-    with networks.folder.new_stage(stage.name) as partial:
-        model.fit(
-            batches,
-            epochs=stage.epochs,
-            steps_per_epoch=steps_per_epoch,
-            validation_data=dataset.test_batches(EVALUATION_BATCH),
-            verbose=0,
-            callbacks=[
-                StopOnNaN(stage.name),
-                LogLearningRate(),
-                tf.keras.callbacks.CSVLogger(str(partial / "log.csv")),
-                tf.keras.callbacks.TensorBoard(str(partial / "tensorboard"), write_graph=False),
-                *callbacks,
-            ],
-        )
-        metrics = model.evaluate(dataset.test_batches(EVALUATION_BATCH), verbose=0, return_dict=True)
-        weights.save(student, partial / "weights.h5")
-        result = {
-            "network": stage.network,
-            "precision": stage.precision,
-            "taught_by": teacher,
-            "initial_weights": stage.initial_weights,
-            "layers_not_initialised": kept,
-            "epochs": stage.epochs,
-            "seconds": time.perf_counter() - started,
-            "test_accuracy": metrics["accuracy"],
-        }
-        (partial / "result.json").write_text(json.dumps(result, indent=2), encoding="utf-8")
-    networks.keep(stage.name, student)
+def _go_on(loop: StageLoop, folder: RunFolder, announce: Announce) -> None:
+    checkpoint, damaged = folder.checkpoints(loop.name).latest()
+    for sentence in damaged:
+        announce(sentence)
+    if checkpoint is None:
+        if damaged:
+            announce(f"Stage {loop.name} starts again: it has no checkpoint that can be read.")
+        return
+    try:
+        loop.restore(checkpoint)
+    except ValueError as error:
+        raise RunFolderError(f"{error} Delete {folder.partial(loop.name)} to train the stage again.") from None
+    announce(f"Going on with stage {loop.name} after {loop.where()}.")
+
+
+def _write_log(position: Position, folder: Path) -> None:
+    if position.rows:
+        with files.replacing(folder / "log.csv") as partial, open(partial, "w", encoding="utf-8", newline="") as file:
+            log = csv.DictWriter(file, position.rows[0])
+            log.writeheader()
+            log.writerows(position.rows)
 
 
 def _optimizer(stage: StagePlan, student: tf.keras.Model, steps_per_epoch: int) -> tf.keras.optimizers.Optimizer:
-    optimizer = tf.keras.optimizers.Adam(_schedule(stage, steps_per_epoch), weight_decay=stage.weight_decay or None)
+    optimizer = Adam(_schedule(stage, steps_per_epoch), weight_decay=stage.weight_decay or None)
     if stage.weight_decay:
         kernels = [w for w in student.trainable_variables if "kernel" in w.name]
         others = {id(w) for w in student.trainable_variables} - {id(w) for w in kernels}
@@ -220,12 +303,3 @@ def _schedule(stage: StagePlan, steps_per_epoch: int) -> tf.keras.optimizers.sch
         decay=stage.decay,
         decay_epochs=stage.decay_epochs,
     )
-
-
-class LogLearningRate(tf.keras.callbacks.Callback):
-    """Adds the learning rate at the end of the epoch to the logs, for the callbacks after it."""
-
-    def on_epoch_end(self, epoch: int, logs: Optional[dict[str, Any]] = None) -> None:
-        if logs is not None:
-            optimizer = self.model.optimizer
-            logs["learning_rate"] = float(optimizer.learning_rate.numpy())

@@ -8,14 +8,13 @@ import tensorflow as tf
 
 from r2b_zoo.distillation import (
     LossWeights,
-    StopOnNaN,
-    TeacherStudent,
-    TrainingDiverged,
     attention_map,
     attention_matching_loss,
     output_matching_loss,
 )
+from r2b_zoo.loop import StopOnNaN, TrainingDiverged
 from r2b_zoo.models import BLOCK_NAMES
+from r2b_zoo.teacher_student import TeacherStudent
 
 CLASSES = 5
 ALL = LossWeights(classification=0.7, attention_matching=0.4, output_matching=1.3, temperature=3.0)

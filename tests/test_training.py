@@ -211,7 +211,7 @@ def test_another_seed_starts_from_other_weights(tmp_path):
         with pytest.raises(KeyboardInterrupt):
             training.train(teacher_only(f"seed={seed}"), folder, lambda _: [StopsAtTheStart(starts[-1])])
         # Interrupted, a stage leaves nothing.
-        assert everything_in(folder.path) == ["config.json", "stages"]
+        assert everything_in(folder.path) == [".lock", "config.json", "stages"]
         assert not folder.is_finished("teacher")
     first, other = (arrays(start) for start in starts)
     random = [name for name, value in first.items() if value.ndim > 1]
@@ -329,16 +329,16 @@ def test_a_disk_too_full_for_the_configuration(tmp_path):
         pytest.raises(RunFolderError, match=r"cannot be written \(File too large\): free some space"),
     ):
         training.train(plan(), RunFolder(tmp_path / "run"))
-    assert everything_in(tmp_path / "run") == []
+    assert everything_in(tmp_path / "run") == [".lock"]
 
 
 @pytest.mark.usefixtures("eagerly")
 def test_a_disk_too_full_for_the_weights(tmp_path, capfd):
     folder = RunFolder(tmp_path / "run")
-    message = r"cannot be written \(File too large\): .*Finished stages are kept, and the same command goes on"
+    message = r"cannot be written \(File too large\): .*Finished stages and checkpoints are kept, and the same"
     with largest_file(50_000), pytest.raises(RunFolderError, match=message):
         training.train(teacher_only(), folder)
-    assert everything_in(folder.path) == ["config.json", "stages"]
+    assert everything_in(folder.path) == [".lock", "config.json", "stages"]
     assert "Traceback" not in capfd.readouterr().err
 
 
@@ -349,7 +349,7 @@ def test_a_loss_that_is_no_number_leaves_nothing(tmp_path):
         RuntimeError, match=r"loss of stage teacher became (nan|inf) at epoch 1, step 2: lower the learn"
     ):
         training.train(teacher_only("teacher.learning_rate=1e30"), folder)
-    assert everything_in(folder.path) == ["config.json", "stages"]
+    assert everything_in(folder.path) == [".lock", "config.json", "stages"]
 
 
 # --- damaged records --------------------------------------------------------------------------------------------------

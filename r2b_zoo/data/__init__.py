@@ -8,12 +8,7 @@ if TYPE_CHECKING:
     from r2b_zoo.data.images import PathLike
 
 # name → module with a function of that name; by name, because the modules import TensorFlow
-DATASETS = {
-    "digits": "r2b_zoo.data.digits",
-    "cifar10": "r2b_zoo.data.cifar",
-    "cifar100": "r2b_zoo.data.cifar",
-    "imagenet": "r2b_zoo.data.imagenet",
-}
+DATASETS = {"digits": "r2b_zoo.data.digits"}
 
 
 def list_datasets() -> list[str]:

@@ -3,12 +3,22 @@
 from typing import Any
 
 from r2b_zoo.recipes.digits import Digits
-from r2b_zoo.recipes.recipe import STAGE_NAMES, Plan, Recipe, StagePlan, configured
+from r2b_zoo.recipes.recipe import STAGE_NAMES, LoopPlan, Plan, Recipe, StagePlan, configured
 
 RECIPES: dict[str, type[Recipe]] = {"digits": Digits}
 DEFAULT_RECIPE = "digits"
 
-__all__ = ["DEFAULT_RECIPE", "RECIPES", "STAGE_NAMES", "Plan", "Recipe", "StagePlan", "list_recipes", "plan"]
+__all__ = [
+    "DEFAULT_RECIPE",
+    "RECIPES",
+    "STAGE_NAMES",
+    "LoopPlan",
+    "Plan",
+    "Recipe",
+    "StagePlan",
+    "list_recipes",
+    "plan",
+]
 
 
 def list_recipes() -> list[str]:

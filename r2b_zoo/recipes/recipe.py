@@ -6,7 +6,7 @@ A recipe is a zookeeper component, so every field can be set from outside by its
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Optional
 
 from zookeeper import ComponentField, Field, component
@@ -17,6 +17,8 @@ from r2b_zoo.recipes.overrides import check_keys
 STAGE_NAMES = ("teacher", "real", "binary_activations", "binary")
 REAL_TO_BINARY_NET = "RealToBinaryNet"
 STRONG_BASELINE_NET = "StrongBaselineNet"
+MIXED_PRECISIONS = ("float32", "bfloat16", "float16")
+STRATEGIES = ("none", "mirrored", "multi_worker")
 SMOKE_STEPS = 2
 LOSS_WEIGHTS = ("classification_weight", "attention_matching_weight", "output_matching_weight")
 
@@ -70,6 +72,15 @@ class Recipe:
     output_matching: bool = Field(True)
     progressive: bool = Field(True)
     """Off: the teacher teaches the binary network directly, from random weights."""
+
+    # How the loop trains every stage; see ``LoopPlan``.
+    mixed_precision: str = Field("float32")
+    xla: bool = Field(False)
+    accumulation_steps: int = Field(1)
+    ema_decay: float = Field(0.0)
+    patience: int = Field(0)
+    checkpoint_minutes: float = Field(10.0)
+    strategy: str = Field("none")
 
     smoke: bool = Field(False)
     """On: each stage trains two steps only, to see that everything fits together."""
@@ -125,6 +136,46 @@ class StagePlan:
 
 
 @dataclass(frozen=True)
+class LoopPlan:
+    """How the loop trains, the same for all stages of a recipe.
+
+    Attributes:
+        mixed_precision: what the networks compute in: "float32", "bfloat16", or "float16" with a loss scale. Weights,
+            batch statistics, logits and losses are float32 in each.
+        xla: whether the training step is compiled with XLA.
+        accumulation_steps: into how many parts a batch is cut, one after the other, for devices with too little memory
+            for all of it. Equal to the whole batch up to rounding, except that batch norm sees one part at a time.
+        ema_decay: of the exponential moving average of the weights, which is what is evaluated and saved; 0 for none.
+        patience: epochs without a better test accuracy after which a stage ends, with its best weights; 0 for never.
+        checkpoint_minutes: time between two checkpoints within an epoch; there is one after every epoch besides.
+        strategy: "none"; "mirrored", all GPUs of this machine; "multi_worker", the machines that TF_CONFIG lists.
+    """
+
+    mixed_precision: str
+    xla: bool
+    accumulation_steps: int
+    ema_decay: float
+    patience: int
+    checkpoint_minutes: float
+    strategy: str
+
+    def __post_init__(self) -> None:
+        for field, allowed in (("mixed_precision", MIXED_PRECISIONS), ("strategy", STRATEGIES)):
+            if getattr(self, field) not in allowed:
+                raise ValueError(
+                    f"{field} must be one of {', '.join(map(repr, allowed))}; received {getattr(self, field)!r}."
+                )
+        if self.accumulation_steps < 1:
+            raise ValueError(f"accumulation_steps must be at least 1; received {self.accumulation_steps}.")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay must be 0 (off) or below 1, for example 0.999; received {self.ema_decay}.")
+        if self.patience < 0:
+            raise ValueError(f"patience must be 0 (off) or a number of epochs; received {self.patience}.")
+        if not 0 < self.checkpoint_minutes < math.inf:
+            raise ValueError(f"checkpoint_minutes must be a number above 0; received {self.checkpoint_minutes}.")
+
+
+@dataclass(frozen=True)
 class Plan:
     """All that a run needs to know."""
 
@@ -134,6 +185,7 @@ class Plan:
     stem: str
     seed: int
     stages: tuple[StagePlan, ...]
+    loop: LoopPlan
     switched_off: tuple[str, ...]
     """Which of the paper's ideas are off, in words."""
     config: dict[str, Any]
@@ -172,6 +224,7 @@ def configured(recipe: Recipe, name: str, overrides: dict[str, Any]) -> Plan:
         stem=recipe.stem,
         seed=recipe.seed,
         stages=stages,
+        loop=_loop(recipe, stages),
         switched_off=_switched_off(recipe),
         config={key: _plain(value) for key, value in config.items() if key not in STAGE_NAMES},
     )
@@ -181,31 +234,42 @@ def _fields(recipe_or_stage: Any) -> list[str]:
     return list(recipe_or_stage.__component_fields__)
 
 
+def _loop(recipe: Recipe, stages: Sequence[StagePlan]) -> LoopPlan:
+    loop = LoopPlan(**{field.name: getattr(recipe, field.name) for field in fields(LoopPlan)})
+    for stage in stages:
+        if stage.batch_size % loop.accumulation_steps:
+            raise ValueError(
+                f"{stage.name}.batch_size must be a multiple of accumulation_steps ({loop.accumulation_steps}); "
+                f"received {stage.batch_size}."
+            )
+    return loop
+
+
 def _stages(recipe: Recipe) -> tuple[StagePlan, ...]:
     names = STAGE_NAMES if recipe.progressive else ("teacher", "binary")
     plans = []
     for name in names:
         stage = getattr(recipe, name)
-        fields = {field: getattr(stage, field) for field in _fields(Stage)}
-        fields["decay_epochs"] = tuple(float(epoch) for epoch in fields["decay_epochs"])
-        if not recipe.gate and fields["network"] == REAL_TO_BINARY_NET:
-            fields["network"] = STRONG_BASELINE_NET
+        values = {field: getattr(stage, field) for field in _fields(Stage)}
+        values["decay_epochs"] = tuple(float(epoch) for epoch in values["decay_epochs"])
+        if not recipe.gate and values["network"] == REAL_TO_BINARY_NET:
+            values["network"] = STRONG_BASELINE_NET
         if not recipe.attention_matching:
-            fields["attention_matching_weight"] = 0.0
+            values["attention_matching_weight"] = 0.0
         if not recipe.output_matching:
-            fields["output_matching_weight"] = 0.0
+            values["output_matching_weight"] = 0.0
         if not recipe.progressive and name == "binary":
-            fields["taught_by"], fields["initial_weights"] = "teacher", None
+            values["taught_by"], values["initial_weights"] = "teacher", None
         if recipe.smoke:
-            fields["epochs"], fields["warmup_epochs"] = 1, 0.0
+            values["epochs"], values["warmup_epochs"] = 1, 0.0
         for field in ("taught_by", "initial_weights"):
             earlier = names[: names.index(name)]
-            if fields[field] is not None and fields[field] not in earlier:
+            if values[field] is not None and values[field] not in earlier:
                 known = ", ".join(earlier) or "none"
                 raise ValueError(
-                    f"{name}.{field} must be None or an earlier stage ({known}); received {fields[field]!r}."
+                    f"{name}.{field} must be None or an earlier stage ({known}); received {values[field]!r}."
                 )
-        plans.append(StagePlan(name=name, max_steps_per_epoch=SMOKE_STEPS if recipe.smoke else None, **fields))
+        plans.append(StagePlan(name=name, max_steps_per_epoch=SMOKE_STEPS if recipe.smoke else None, **values))
     return tuple(plans)
 
 

@@ -1,0 +1,266 @@
+"""The loop every stage of every recipe is trained with, from wherever it stands to its end."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, Optional
+
+import numpy as np
+import tensorflow as tf
+
+from r2b_zoo.checkpoints import Checkpoint, Position, set_random_state
+from r2b_zoo.teacher_student import TeacherStudent, local_value
+
+BEST = "best"
+
+Batches = Callable[[int, int], tf.data.Dataset]
+"""``batches(epoch, skip)``: all training batches after the first ``skip`` of an epoch, to the end of the stage."""
+Save = Callable[[Position, dict[str, np.ndarray]], None]
+"""Writes a checkpoint."""
+
+
+class TrainingDiverged(RuntimeError):  # noqa: N818 - reads as what happened
+    """The loss is no longer a number."""
+
+
+class TrainingStopped(Exception):  # noqa: N818 - reads as what happened
+    """A signal asked to stop, and where the training stands is saved."""
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.signal_number = signal_number
+
+
+class StageLoop:
+    """Trains one stage.
+
+    Keras' callbacks are its hooks, and Keras' functions its steps; ``fit`` cannot start within an epoch, which is what
+    a checkpoint asks for.
+
+    Args:
+        name: of the stage, for messages.
+        model: compiled.
+        batches: of the training data.
+        test_batches: for the accuracy after each epoch.
+        steps_per_epoch: optimizer steps.
+        epochs: of the whole stage.
+        save: called after every epoch, every ``checkpoint_minutes``, and when the process is asked to stop.
+        checkpoint_minutes: time between two checkpoints within an epoch.
+        patience: epochs without a better test accuracy after which to end with the best weights; 0 for all epochs.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        model: TeacherStudent,
+        batches: Batches,
+        test_batches: tf.data.Dataset,
+        *,
+        steps_per_epoch: int,
+        epochs: int,
+        save: Save,
+        checkpoint_minutes: float,
+        patience: int = 0,
+    ) -> None:
+        self.name = name
+        self.model = model
+        self.batches = batches
+        self.test_batches = test_batches
+        self.steps_per_epoch = steps_per_epoch
+        self.epochs = epochs
+        self.save = save
+        self.checkpoint_minutes = checkpoint_minutes
+        self.patience = patience
+        self.position = Position()
+        self._best_weights: list[np.ndarray] = []
+        self._saved_at = time.monotonic()
+        self._running_since = time.monotonic()
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Goes on from there.
+
+        Raises:
+            ValueError: the checkpoint is of another network or optimizer.
+        """
+        arrays = dict(checkpoint.arrays)
+        best = [arrays.pop(name) for name in sorted(arrays) if name.startswith(BEST)]
+        variables = self._variables()
+        if {name: value.shape for name, value in arrays.items()} != {n: tuple(v.shape) for n, v in variables.items()}:
+            raise ValueError("A checkpoint has other variables than this stage; was it written by another version?")
+        for name, variable in variables.items():
+            variable.assign(arrays[name])
+        self.position = checkpoint.position
+        self._best_weights = best
+        set_random_state(checkpoint.random_state)
+
+    def run(self, callbacks: Sequence[tf.keras.callbacks.Callback]) -> Position:
+        """Trains to the end, and leaves in the student the weights to keep.
+
+        Those are the last, the best where patience is on, and their moving averages where these are on.
+
+        Raises:
+            TrainingStopped: SIGINT or SIGTERM came, and a checkpoint is written. A second one interrupts at once.
+        """
+        hooks = tf.keras.callbacks.CallbackList(
+            list(callbacks), model=self.model, epochs=self.epochs, steps=self.steps_per_epoch, verbose=0
+        )
+        self._saved_at = self._running_since = time.monotonic()
+        with _stop_requests() as stop:
+            hooks.on_train_begin()
+            batches = iter(self.batches(self.position.epoch, self.position.step))
+            while not self._is_done():
+                self._train_epoch(batches, hooks, stop)
+                self._finish_epoch(hooks)
+                if stop.received:
+                    raise self._stopped(stop)
+            hooks.on_train_end(self.position.rows[-1])
+        self._keep_final_weights()
+        self._add_time()
+        return self.position
+
+    def _is_done(self) -> bool:
+        return self.position.epoch >= self.epochs or 0 < self.patience <= self.position.waited
+
+    def _train_epoch(
+        self, batches: Iterator[Any], hooks: tf.keras.callbacks.CallbackList, stop: "_StopRequest"
+    ) -> None:
+        position = self.position
+        hooks.on_epoch_begin(position.epoch)
+        if position.step == 0:
+            self.model.reset_metrics()
+        train = self.model.make_train_function()
+        while position.step < self.steps_per_epoch:
+            step = position.step
+            hooks.on_train_batch_begin(step)
+            logs = train(batches)
+            position.step += 1
+            hooks.on_train_batch_end(step, logs)
+            if stop.received:
+                self._write_checkpoint()
+                raise self._stopped(stop)
+            if time.monotonic() - self._saved_at >= 60 * self.checkpoint_minutes:
+                self._write_checkpoint()
+
+    def _stopped(self, stop: "_StopRequest") -> TrainingStopped:
+        return TrainingStopped(
+            f"Stopped in stage {self.name} after {self.where()}, and saved: the same command goes on from there.",
+            stop.received,
+        )
+
+    def where(self) -> str:
+        """The position in words."""
+        epochs = f"{self.position.epoch} of {self.epochs} epochs"
+        return epochs + (f" and {self.position.step} of {self.steps_per_epoch} steps" if self.position.step else "")
+
+    def _finish_epoch(self, hooks: tf.keras.callbacks.CallbackList) -> None:
+        position = self.position
+        logs = self.model.results()
+        logs["learning_rate"] = float(self.model.optimizer.learning_rate.numpy())
+        with self.model.averaged():
+            tested = self.model.evaluate(self.test_batches, verbose=0, return_dict=True)
+            logs |= {f"val_{name}": float(value) for name, value in tested.items()}
+            if self.patience:
+                self._compare(logs["val_accuracy"])
+        hooks.on_epoch_end(position.epoch, logs)
+        position.rows.append({"epoch": position.epoch, **{name: float(value) for name, value in logs.items()}})
+        position.epoch, position.step = position.epoch + 1, 0
+        self._write_checkpoint()
+
+    def _compare(self, accuracy: float) -> None:
+        position = self.position
+        if position.best is None or accuracy > position.best:
+            position.best, position.waited = accuracy, 0
+            self._best_weights = [local_value(weight) for weight in self.model.student.weights]
+        else:
+            position.waited += 1
+
+    def _keep_final_weights(self) -> None:
+        final = self._best_weights or [local_value(average) for average in self.model.averages]
+        for weight, value in zip(self.model.student.weights, final, strict=bool(final)):
+            weight.assign(value)
+
+    def _variables(self) -> dict[str, tf.Variable]:
+        """All that changes from step to step, by a name that is the same in every process."""
+        # Of a LossScaleOptimizer too, whose own ``variables`` leaves the scale out.
+        in_optimizer = tf.train.TrackableView(self.model.optimizer).descendants()
+        optimizer = {id(v): v for v in in_optimizer if isinstance(v, tf.Variable)}
+        students = {id(weight) for weight in self.model.student.weights}
+        groups = {
+            "student": self.model.student.weights,
+            "optimizer": [variable for key, variable in optimizer.items() if key not in students],
+            "average": self.model.averages,
+            "metrics": [self.model.sums],
+        }
+        return {f"{name}/{i:05d}": variable for name, group in groups.items() for i, variable in enumerate(group)}
+
+    def _write_checkpoint(self) -> None:
+        self._add_time()
+        arrays = {name: np.asarray(local_value(variable)) for name, variable in self._variables().items()}
+        arrays |= {f"{BEST}/{i:05d}": value for i, value in enumerate(self._best_weights)}
+        self.save(self.position, arrays)
+        self._saved_at = time.monotonic()
+
+    def _add_time(self) -> None:
+        now = time.monotonic()
+        self.position.seconds += now - self._running_since
+        self._running_since = now
+
+
+class _StopRequest:
+    received: int = 0
+
+
+@contextmanager
+def _stop_requests() -> Iterator[_StopRequest]:
+    """Notes SIGINT and SIGTERM instead of interrupting, since a step that is half done cannot be saved.
+
+    Only the first one: a second interrupts at once. Outside the main thread, where signals never arrive, nothing.
+    """
+    request = _StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield request
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def note(number: int, frame: Optional[FrameType]) -> None:
+        request.received = number
+        for signal_number, handler in before.items():
+            signal.signal(signal_number, handler)
+
+    try:
+        for number in before:
+            signal.signal(number, note)
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class StopOnNaN(tf.keras.callbacks.Callback):
+    """Ends training with an error that names the step at which the loss became NaN or infinite.
+
+    Args:
+        stage: name of the stage, for the message.
+
+    Raises:
+        TrainingDiverged: at the end of that step, before any checkpoint of it.
+    """
+
+    def __init__(self, stage: str) -> None:
+        super().__init__()
+        self.stage = stage
+        self._epoch = 0
+
+    def on_epoch_begin(self, epoch: int, logs: Optional[dict[str, float]] = None) -> None:
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: Optional[dict[str, float]] = None) -> None:
+        loss = (logs or {}).get("loss", 0.0)
+        if not abs(loss) < float("inf"):
+            raise TrainingDiverged(
+                f"The loss of stage {self.stage} became {loss} at epoch {self._epoch + 1}, step {batch + 1}: "
+                f"lower the learning rate ({self.stage}.learning_rate=...) or check the images."
+            )

@@ -1,0 +1,186 @@
+"""The model that is trained: a student, its frozen teacher, and the step that brings the one nearer to the other."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any, Optional
+
+import tensorflow as tf
+
+from r2b_zoo.distillation import LossWeights, attention_distances, output_divergences
+from r2b_zoo.models import BLOCK_NAMES, intermediates
+
+
+class TeacherStudent(tf.keras.Model):
+    """A student and its frozen teacher, for ``compile`` and ``fit``, or a loop of one's own.
+
+    The batches are (images, integer labels), and all batches of training have one size. Every loss is a metric of its
+    own name; ``accuracy`` is top-1. Without a teacher only the classification loss is left, which makes this the
+    trainer of every stage. Under a distribution strategy, gradients and metrics are those of the whole batch.
+
+    Args:
+        student: a network of the zoo with its top.
+        loss_weights: weight of each loss.
+        teacher: a network of the zoo with its top, same number of classes; its weights never change and it runs in
+            inference mode, batch norms with their running statistics.
+        accumulation_steps: parts of a batch whose gradients are computed one after the other and added.
+        ema_decay: above 0, ``averaged`` puts an exponential moving average of the student's weights and running
+            statistics in their place. The decay of step t is at most (1 + t) / (10 + t), so that the average does not
+            remember the start.
+
+    Raises:
+        ValueError: the weights ask for a teacher and there is none, or the two do not fit.
+    """
+
+    def __init__(
+        self,
+        student: tf.keras.Model,
+        loss_weights: LossWeights,
+        teacher: Optional[tf.keras.Model] = None,
+        *,
+        accumulation_steps: int = 1,
+        ema_decay: float = 0.0,
+    ) -> None:
+        super().__init__(name=f"{student.name}_student")
+        if loss_weights.needs_teacher and teacher is None:
+            raise ValueError(f"These losses need a teacher, and there is none: {loss_weights}.")
+        self.student = student
+        self.loss_weights = loss_weights
+        self.accumulation_steps = accumulation_steps
+        self.ema_decay = ema_decay
+        self._student_outputs = tf.keras.Model(student.inputs, intermediates(student))
+        self._teacher_outputs = None
+        if teacher is not None and loss_weights.needs_teacher:
+            if teacher.output_shape != student.output_shape:
+                raise ValueError(
+                    f"Teacher and student must have the same classes; received outputs {teacher.output_shape} "
+                    f"and {student.output_shape}."
+                )
+            self._teacher_outputs = tf.keras.Model(teacher.inputs, intermediates(teacher))
+            self._teacher_outputs.trainable = False
+        losses = ("classification", "attention_matching", "output_matching")
+        self._losses = [name for name in losses if getattr(loss_weights, name) > 0]
+        self.metric_names = ["loss", *self._losses, "accuracy"]
+        # The number of images of the epoch so far, and over them the sum of every metric.
+        self.sums = _same_on_every_replica(tf.zeros(1 + len(self.metric_names), tf.float64), "metric_sums")
+        self.averages = [_same_on_every_replica(w, "average") for w in student.weights] if ema_decay else []
+        # Every replica returns the metrics of the whole batch, so that there is nothing to reduce.
+        self.distribute_reduction_method = "first"
+
+    def call(self, inputs: tf.Tensor, training: Optional[bool] = None) -> tf.Tensor:
+        return self.student(inputs, training=training)
+
+    def reset_metrics(self) -> None:
+        self.sums.assign(tf.zeros_like(self.sums))
+
+    def results(self) -> dict[str, float]:
+        """The metrics of the epoch so far: means over its images."""
+        count, *sums = self.sums.numpy().tolist()
+        return {name: value / count for name, value in zip(self.metric_names, sums, strict=True)}
+
+    def train_step(self, data: tuple[tf.Tensor, tf.Tensor]) -> dict[str, Any]:
+        images, labels = data
+        gradients, sums = self._gradients_in_parts(images, labels)
+        self.optimizer.apply_gradients(zip(gradients, self.student.trainable_variables, strict=True))
+        self._update_averages()
+        return self._record(sums)
+
+    def test_step(self, data: tuple[tf.Tensor, tf.Tensor]) -> dict[str, Any]:
+        images, labels = data
+        return self._record(self._metric_sums(images, labels, training=False))
+
+    def _metric_sums(self, images: tf.Tensor, labels: tf.Tensor, training: bool) -> tf.Tensor:
+        """The number of images, and the sum of every metric over them."""
+        student = self._student_outputs(images, training=training)
+        logits = tf.cast(student["logits"], tf.float32)
+        values = {}
+        if "classification" in self._losses:
+            values["classification"] = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+        if self._teacher_outputs is not None:
+            teacher = self._teacher_outputs(images, training=False)
+            if "attention_matching" in self._losses:
+                values["attention_matching"] = attention_distances(
+                    {name: student[name] for name in BLOCK_NAMES}, {name: teacher[name] for name in BLOCK_NAMES}
+                )
+            if "output_matching" in self._losses:
+                values["output_matching"] = output_divergences(logits, teacher["logits"], self.loss_weights.temperature)
+        values["loss"] = tf.add_n([getattr(self.loss_weights, name) * values[name] for name in self._losses])
+        hits = tf.equal(tf.argmax(logits, axis=-1, output_type=tf.int32), tf.cast(labels, tf.int32))
+        values["accuracy"] = tf.cast(hits, tf.float32)
+        ones = tf.ones_like(values["accuracy"])
+        return tf.stack([tf.reduce_sum(value) for value in (ones, *(values[name] for name in self.metric_names))])
+
+    def _gradients(self, images: tf.Tensor, labels: tf.Tensor, batch_size: tf.Tensor) -> tuple[list[tf.Tensor], Any]:
+        """The part of these images in the gradients of the loss of a batch, and their metric sums."""
+        scaled = isinstance(self.optimizer, tf.keras.mixed_precision.LossScaleOptimizer)
+        variables = self.student.trainable_variables
+        with tf.GradientTape() as tape:
+            sums = self._metric_sums(images, labels, training=True)
+            loss = sums[1 + self.metric_names.index("loss")] / batch_size
+            if scaled:
+                loss = self.optimizer.get_scaled_loss(loss)
+        gradients = tape.gradient(loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        return (self.optimizer.get_unscaled_gradients(gradients) if scaled else gradients), sums
+
+    def _gradients_in_parts(self, images: tf.Tensor, labels: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
+        parts = self.accumulation_steps
+        # The optimizer adds up the gradients of all replicas.
+        batch_size = tf.cast(tf.shape(labels)[0] * self.distribute_strategy.num_replicas_in_sync, tf.float32)
+        if parts == 1:
+            return self._gradients(images, labels, batch_size)
+        images = tf.reshape(images, [parts, -1, *images.shape[1:]])
+        labels = tf.reshape(labels, [parts, -1])
+
+        def add_part(i: tf.Tensor, gradients: list[tf.Tensor], sums: tf.Tensor) -> Any:
+            more, more_sums = self._gradients(images[i], labels[i], batch_size)
+            return i + 1, [a + b for a, b in zip(gradients, more, strict=True)], sums + more_sums
+
+        zeros = [tf.zeros_like(variable) for variable in self.student.trainable_variables]
+        start = (tf.constant(0), zeros, tf.zeros(self.sums.shape))
+        # One part at a time: it is there to save memory.
+        _, gradients, sums = tf.while_loop(
+            lambda i, *_: i < parts, add_part, start, parallel_iterations=1, maximum_iterations=parts
+        )
+        return gradients, sums
+
+    def _record(self, sums: tf.Tensor) -> dict[str, Any]:
+        if self.distribute_strategy.num_replicas_in_sync > 1:
+            sums = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, sums)
+        self.sums.assign_add(tf.cast(sums, tf.float64))
+        total = tf.convert_to_tensor(self.sums)
+        return {name: total[i] / total[0] for i, name in enumerate(self.metric_names, 1)}
+
+    def _update_averages(self) -> None:
+        if not self.averages:
+            return
+        step = tf.cast(self.optimizer.iterations, tf.float32)
+        rate = 1 - tf.minimum(self.ema_decay, (1 + step) / (10 + step))
+        for average, weight in zip(self.averages, self.student.weights, strict=True):
+            average.assign_add(rate * (tf.convert_to_tensor(weight) - tf.convert_to_tensor(average)))
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Puts the moving averages, where there are any, in the place of the student's weights until the block ends."""
+        kept = [local_value(weight) for weight in self.student.weights] if self.averages else []
+        try:
+            for weight, average in zip(self.student.weights, self.averages, strict=bool(self.averages)):
+                weight.assign(local_value(average))
+            yield
+        finally:
+            for weight, value in zip(self.student.weights, kept, strict=bool(self.averages)):
+                weight.assign(value)
+
+
+def _same_on_every_replica(value: tf.Tensor, name: str) -> tf.Variable:
+    """A variable that each replica updates by itself, all of them with the same values."""
+    return tf.Variable(
+        tf.convert_to_tensor(value),
+        trainable=False,
+        synchronization=tf.VariableSynchronization.ON_READ,
+        aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+        name=name,
+    )
+
+
+def local_value(variable: tf.Variable) -> Any:
+    """The value of this process's first replica, as an array; asks no other process for theirs."""
+    return tf.distribute.get_strategy().experimental_local_results(variable)[0].numpy()
