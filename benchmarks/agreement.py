@@ -34,19 +34,28 @@ def photographs(data_dir, count):
     return np.stack([r2b_zoo.preprocess_input(example["image"].numpy()) for example in data.take(count)])
 
 
-def logits_model(name, photos):
-    """The network without its softmax, with logits of deviation 1 on the photographs; as a `.tflite` file."""
+def logits_network(name, photos, **architecture):
+    """The network without its softmax, with random statistics and logits of deviation 1 on the photographs."""
     import tensorflow as tf
 
     import r2b_zoo
 
-    model = networks.randomise(getattr(r2b_zoo, name)(weights=None))
+    model = networks.randomise(getattr(r2b_zoo, name)(weights=None, **architecture))
     dense = next(layer for layer in reversed(model.layers) if isinstance(layer, tf.keras.layers.Dense))
     dense.set_weights([dense.get_weights()[0]] + [np.zeros_like(w) for w in dense.get_weights()[1:]])
     model = tf.keras.Model(model.inputs, dense.output)
     deviation = model.predict(photos[:8], verbose=0).std()
     dense.set_weights([w / deviation for w in dense.get_weights()])
-    return r2b_zoo.convert(model).tflite
+    return model
+
+
+def file_for(model, batch=1):
+    """The network as a `.tflite` file for batches of this size; r2b_zoo converts for one image, as boards take them."""
+    import larq_compute_engine
+    import tensorflow as tf
+
+    image = tf.keras.Input(model.input_shape[1:], batch_size=batch)
+    return larq_compute_engine.convert_keras_model(tf.keras.Model(image, model(image)))
 
 
 def run(model, photos, **options):
@@ -85,7 +94,7 @@ def main():
     photos = photographs(arguments.data_dir, arguments.photos)
     failed = False
     for name in arguments.networks:
-        model = logits_model(name, photos)
+        model = file_for(logits_network(name, photos))
         ours, theirs = run(model, photos), run_lce(model, photos)
         correlation, same, largest = compare(ours, theirs)
         good = correlation >= CORRELATION and same >= SAME_CLASS

@@ -2,10 +2,9 @@
 
 import os
 
-from setuptools import build_meta as _setuptools
-from setuptools.build_meta import *  # noqa: F401,F403
-
 import build_native
+from setuptools import build_meta as _setuptools
+from setuptools.build_meta import *  # noqa: F403
 
 
 def _compiler():

@@ -27,7 +27,13 @@ PLAN = ["graph", "fuse", "plan", "run", "thread_pool", "kernels/dispatch", "kern
 X86 = {
     "kernels/avx2": ["-DR2B_BUILD_AVX2", "-mavx2", "-mfma"],
     "kernels/avx512": [
-        "-DR2B_BUILD_AVX512", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vpopcntdq", "-mfma",
+        "-DR2B_BUILD_AVX512",
+        "-mavx512f",
+        "-mavx512bw",
+        "-mavx512vl",
+        "-mavx512dq",
+        "-mavx512vpopcntdq",
+        "-mfma",
     ],
 }
 # -ffp-contract=off: a multiplication and an addition are rounded apart, as in TensorFlow Lite (see kernels.h).
@@ -36,9 +42,9 @@ FLAGS = ["-O3", "-std=c++17", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    zig: str        # for `zig c++ -target`; glibc 2.17 is the oldest that current interpreters support
-    wheel: str      # platform tag
-    library: str    # file name
+    zig: str  # for `zig c++ -target`; glibc 2.17 is the oldest that current interpreters support
+    wheel: str  # platform tag
+    library: str  # file name
     arch: str
 
     @property
@@ -89,7 +95,16 @@ def compiler(target, distributable=False):
         return machine_compiler()
     if importlib.util.find_spec("ziglang") is None:
         raise RuntimeError(f"compiling for {target} needs a C++ compiler: pip install ziglang")
-    return [sys.executable, "-m", "ziglang", "c++", "-target", TARGETS[target].zig, "-g0", "-Wno-unused-command-line-argument"]
+    return [
+        sys.executable,
+        "-m",
+        "ziglang",
+        "c++",
+        "-target",
+        TARGETS[target].zig,
+        "-g0",
+        "-Wno-unused-command-line-argument",
+    ]
 
 
 def version():
@@ -108,7 +123,9 @@ def objects(command, sources, directory, flags=()):
     def one(item):
         name, own = item
         out = pathlib.Path(directory) / (name.replace("/", "_") + ".o")
-        subprocess.run([*command, *FLAGS, *quiet, *flags, *own, "-c", str(NATIVE / f"{name}.cc"), "-o", str(out)], check=True)
+        subprocess.run(
+            [*command, *FLAGS, *quiet, *flags, *own, "-c", str(NATIVE / f"{name}.cc"), "-o", str(out)], check=True
+        )
         return str(out)
 
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -41,7 +41,7 @@ _WINDOWS_LICENSES = {"LICENSE-mingw-w64.txt": "lib/libc/mingw/COPYING"}
 
 
 def build(target, output):
-    """Builds one wheel from a copy of the sources, so that no library of another platform slips in; returns its path."""
+    """Builds one wheel from a copy of the sources, so that no other platform's library slips in; returns its path."""
     spec = importlib.util.find_spec("ziglang")
     if spec is None:
         raise RuntimeError("building wheels needs a cross compiler: pip install ziglang setuptools wheel")
@@ -113,7 +113,8 @@ def library_faults(data, suffix):
     for version in sorted({tuple(map(int, text.split(b"."))) for text in re.findall(rb"GLIBC_(\d+(?:\.\d+)+)", data)}):
         if version > NEWEST_GLIBC:
             found.append(
-                f"it needs GLIBC_{'.'.join(map(str, version))}; {'.'.join(map(str, NEWEST_GLIBC))} is the newest allowed"
+                f"it needs GLIBC_{'.'.join(map(str, version))}; "
+                f"{'.'.join(map(str, NEWEST_GLIBC))} is the newest allowed"
             )
     names = (
         _macho_libraries(data) if suffix == ".dylib" else [name.decode() for name in re.findall(_NAMED[suffix], data)]

@@ -15,7 +15,7 @@ except ImportError:  # setuptools < 70.1
     from wheel.bdist_wheel import bdist_wheel
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-import build_native  # noqa: E402
+import build_native
 
 TARGET = os.environ.get("R2B_RUNTIME_TARGET")
 

@@ -2,8 +2,11 @@
 
     make wheels && python tests/check_wheels.py            # this machine's wheel; downloads the interpreters (slow)
     python tests/check_wheels.py --arm64 FOLDER            # and the arm64 wheel, under qemu-aarch64-static
+    python tests/check_wheels.py --network FILE.tflite     # a whole network beside the small one of the lines
 
-FOLDER is an unpacked Debian 12 for arm64 with Python 3.11; where it does not exist, it is made:
+FILE.tflite is any file of 1-bit layers, such as ../../runs/benchmark_networks/RealToBinaryNet.tflite, which
+../../benchmarks/inference.py leaves; its outputs for noise must be the same in every environment. FOLDER is an
+unpacked Debian 12 for arm64 with Python 3.11; where it does not exist, it is made:
 apt-get install qemu-user-static debootstrap.
 """
 
@@ -76,7 +79,15 @@ refused(ValueError, "unknown option 'colour'", lambda: r2b_runtime.load_delegate
 refused(ValueError, "kernels 'mmx'", lambda: r2b_runtime.load_delegate(kernels="mmx"))
 refused(ValueError, "damaged or was not copied whole", lambda: r2b_runtime.Interpreter(data[: len(data) // 2]))
 refused(ValueError, "carries no labels", lambda: r2b_runtime.Classifier(data[: data.index(b"PK\\3\\4")]))
-print(json.dumps({"kernels": r2b_runtime.available_kernels(), "probabilities": rows[0].tolist()}))
+network = []
+if NETWORK:
+    interpreter = r2b_runtime.Interpreter(NETWORK, 2)
+    interpreter.allocate_tensors()
+    detail = interpreter.get_input_details()[0]
+    interpreter.set_tensor(detail["index"], np.random.RandomState(0).uniform(-1, 1, detail["shape"]).astype("float32"))
+    interpreter.invoke()
+    network = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])[0].tolist()
+print(json.dumps({"kernels": r2b_runtime.available_kernels(), "probabilities": rows[0].tolist(), "network": network}))
 """
 WRITE_MODEL = """
 import sys
@@ -85,7 +96,8 @@ import small_classifier
 import numpy as np
 from PIL import Image
 open("model.tflite", "wb").write(small_classifier.with_files(small_classifier.model()))
-Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 30, 3), dtype=np.uint8)).resize((400, 300)).save("photo.jpg")
+Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 30, 3), dtype=np.uint8)).resize(
+    (400, 300)).save("photo.jpg")
 """
 
 
@@ -99,9 +111,9 @@ def readme():
     return python
 
 
-def program(name):
+def program(name, network):
     lines = "".join(f"    {line}\n" if line else "\n" for line in readme().splitlines())
-    return f"EXPECTED = {name!r}\ndef README():\n{lines}{CHECK}"
+    return f"EXPECTED = {name!r}\nNETWORK = {network and str(network)!r}\ndef README():\n{lines}{CHECK}"
 
 
 def wheel(target):
@@ -133,7 +145,7 @@ def python_in(environment):
     return environment / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
 
 
-def check_here(folder):
+def check_here(folder, network):
     """Yields (name, result) for every environment."""
     python = os.environ.get("R2B_CHECK_PYTHON", sys.executable)
     built = wheel(build_native.host())
@@ -144,7 +156,7 @@ def check_here(folder):
         run([inside, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", f"{built}[images]", *packages])
         if not (folder / "model.tflite").exists():
             run([inside, "-c", f"TESTS = {str(ROOT / 'tests')!r}\n{WRITE_MODEL}"], cwd=folder)
-        (folder / "check.py").write_text(program(name), encoding="utf-8")
+        (folder / "check.py").write_text(program(name, network), encoding="utf-8")
         lines = run([inside, "check.py"], cwd=folder).splitlines()
         predictions = [line for line in lines if re.fullmatch(r"\d+\.\d%  \w+", line)]
         if len(predictions) != 3:
@@ -156,7 +168,7 @@ def check_here(folder):
         shutil.rmtree(environment)
 
 
-def check_arm64(folder, root):
+def check_arm64(folder, root, network):
     """The same under emulation; needs model.tflite in `folder`."""
     qemu = shutil.which("qemu-aarch64-static")
     if qemu is None:
@@ -198,7 +210,7 @@ def check_arm64(folder, root):
                 *packages,
             ]
         )
-        (folder / "check.py").write_text(program(name), encoding="utf-8")
+        (folder / "check.py").write_text(program(name, network), encoding="utf-8")
         command = [qemu, "-L", root, "-cpu", "cortex-a76", root / "usr/bin/python3.11", "check.py"]
         environment = {
             **os.environ,
@@ -214,7 +226,9 @@ def main():
     parser.add_argument(
         "--arm64", type=pathlib.Path, metavar="FOLDER", help="an unpacked Debian 12 for arm64, made where it is missing"
     )
+    parser.add_argument("--network", type=pathlib.Path, metavar="FILE", help="a .tflite that every environment runs")
     arguments = parser.parse_args()
+    network = arguments.network and arguments.network.resolve(strict=True)
     if sys.version_info[:2] not in ((3, 10), (3, 11)) and "R2B_CHECK_PYTHON" not in os.environ:
         parser.error(
             "tensorflow 2.19.1 and tflite-runtime 2.14.0 share Python 3.10 and 3.11: run this with one of them"
@@ -222,15 +236,17 @@ def main():
     expected = None
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
-        checks = [(check_here(folder), expected_kernels())]
+        checks = [(check_here(folder, network), expected_kernels())]
         if arguments.arm64 is not None:
-            checks.append((check_arm64(folder, arguments.arm64.resolve()), ["neon", "portable"]))
+            checks.append((check_arm64(folder, arguments.arm64.resolve(), network), ["neon", "portable"]))
         for results, kernels in checks:
             for interpreter, result in results:
-                expected = expected or result["probabilities"]
-                worst = max(abs(a - b) for a, b in zip(expected, result["probabilities"]))
+                outputs = result["probabilities"] + result["network"]
+                expected = expected or outputs
+                worst = max(abs(a - b) for a, b in zip(expected, outputs, strict=True))
+                what = f"{len(outputs)} outputs" + (f", {network.stem}'s among them," if network else "")
                 print(
-                    f"{interpreter}: kernels {', '.join(result['kernels'])}; probabilities differ by at most {worst:.1g}",
+                    f"{interpreter}: kernels {', '.join(result['kernels'])}; {what} differ by at most {worst:.1g}",
                     flush=True,
                 )
                 if kernels is not None and result["kernels"] != kernels:

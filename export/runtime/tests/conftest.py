@@ -9,10 +9,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
-import numpy as np  # noqa: E402
-import pytest  # noqa: E402
-
-import r2b_runtime  # noqa: E402
+import numpy as np
+import pytest
+import r2b_runtime
 
 
 def run(model, inputs, **options):

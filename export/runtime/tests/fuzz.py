@@ -25,15 +25,31 @@ def seeds():
     rng = np.random.default_rng(0)
     signs = lambda *shape: rng.choice([-1.0, 1.0], shape)  # noqa: E731
     for output in ("float32", "int8", "int32"):
-        for options in ({}, {"pad_values": 1}, {"padding": 1}, {"stride_height": 2, "stride_width": 2}, {"dilation_width_factor": 2}):
+        for options in (
+            {},
+            {"pad_values": 1},
+            {"padding": 1},
+            {"stride_height": 2, "stride_width": 2},
+            {"dilation_width_factor": 2},
+        ):
             for channels, groups in ((33, 1), (64, 2)):
                 model = lce_model.Model()
                 x = model.input((1, 5, 5, channels))
                 packed = model.tensor((1, 5, 5, 2), "int32")
                 model.custom("LceQuantize", [x], [packed])
-                out = model.tensor((1, 5, 5, 2 if output == "int32" else 40), output, **({"scale": 0.3} if output == "int8" else {}))
-                model.bconv(packed, out, signs(40, 3, 3, channels // groups), multiplier=rng.normal(size=40), bias=rng.normal(size=40),
-                            thresholds=rng.integers(0, 300, 40) if output == "int32" else None, channels_in=channels, **options)
+                out = model.tensor(
+                    (1, 5, 5, 2 if output == "int32" else 40), output, **({"scale": 0.3} if output == "int8" else {})
+                )
+                model.bconv(
+                    packed,
+                    out,
+                    signs(40, 3, 3, channels // groups),
+                    multiplier=rng.normal(size=40),
+                    bias=rng.normal(size=40),
+                    thresholds=rng.integers(0, 300, 40) if output == "int32" else None,
+                    channels_in=channels,
+                    **options,
+                )
                 model.output(out)
                 yield model.bytes()
     model = lce_model.Model()
@@ -41,7 +57,12 @@ def seeds():
     names = [model.tensor((2, 4, 4, 32)) for _ in range(6)]
     bits, pooled = model.tensor((2, 4, 4, 1), "int32"), model.tensor((2, 2, 2, 1), "int32")
     model.custom("LceQuantize", [x], [bits])
-    model.custom("LceBMaxPool2d", [bits], [pooled], {"filter_height": 2, "filter_width": 2, "stride_height": 2, "stride_width": 2, "padding": 0})
+    model.custom(
+        "LceBMaxPool2d",
+        [bits],
+        [pooled],
+        {"filter_height": 2, "filter_width": 2, "stride_height": 2, "stride_width": 2, "padding": 0},
+    )
     model.bconv(bits, names[0], signs(32, 3, 3, 32), multiplier=rng.normal(size=32), bias=rng.normal(size=32))
     gate, scale = model.tensor((2, 1, 1, 32)), model.constant(rng.normal(size=32))
     from tensorflow.lite.python import schema_py_generated as schema
@@ -58,12 +79,19 @@ def seeds():
     model.custom("LceDequantize", [again], [names[5]])
     flat, dense, probabilities = model.tensor((2, 512)), model.tensor((2, 8)), model.tensor((2, 8))
     model.builtin("RESHAPE", [names[5], model.constant([2, 512], "int32")], [flat], schema.ReshapeOptionsT())
-    model.builtin("FULLY_CONNECTED", [flat, model.constant(rng.normal(size=(8, 512)))], [dense], schema.FullyConnectedOptionsT())
+    model.builtin(
+        "FULLY_CONNECTED", [flat, model.constant(rng.normal(size=(8, 512)))], [dense], schema.FullyConnectedOptionsT()
+    )
     model.builtin("SOFTMAX", [dense], [probabilities], schema.SoftmaxOptionsT())
     conv = schema.Conv2DOptionsT()
     conv.strideW = conv.strideH = conv.dilationWFactor = conv.dilationHFactor = 1
     out, most = model.tensor((2, 4, 4, 8)), model.tensor((2, 2, 2, 8))
-    model.builtin("CONV_2D", [names[3], model.constant(rng.normal(size=(8, 3, 3, 32))), model.constant(rng.normal(size=8))], [out], conv)
+    model.builtin(
+        "CONV_2D",
+        [names[3], model.constant(rng.normal(size=(8, 3, 3, 32))), model.constant(rng.normal(size=8))],
+        [out],
+        conv,
+    )
     pool = schema.Pool2DOptionsT()
     pool.strideW = pool.strideH = 2
     pool.filterWidth = pool.filterHeight = 3
@@ -100,8 +128,18 @@ def main():
         corpus.mkdir(parents=True, exist_ok=True)
         write_seeds(corpus)
         build(["clang++"], pathlib.Path(directory) / "fuzz", ["-fsanitize=fuzzer"])
-        limits = [f"-max_total_time={arguments.seconds}", "-timeout=10", "-rss_limit_mb=2048", "-max_len=65536", "-print_final_stats=1"]
-        sys.exit(subprocess.run([str(pathlib.Path(directory) / "fuzz"), *limits, f"-artifact_prefix={corpus.parent}/", str(corpus)]).returncode)
+        limits = [
+            f"-max_total_time={arguments.seconds}",
+            "-timeout=10",
+            "-rss_limit_mb=2048",
+            "-max_len=65536",
+            "-print_final_stats=1",
+        ]
+        sys.exit(
+            subprocess.run(
+                [str(pathlib.Path(directory) / "fuzz"), *limits, f"-artifact_prefix={corpus.parent}/", str(corpus)]
+            ).returncode
+        )
 
 
 if __name__ == "__main__":

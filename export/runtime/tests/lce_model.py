@@ -25,7 +25,7 @@ def words(channels):
 def pack(signs):
     """Packs +1/-1 along the last axis into int32 words; bit 1 is -1, the first channel is the lowest bit."""
     channels = signs.shape[-1]
-    bits = np.zeros(signs.shape[:-1] + (words(channels) * 32,), np.uint8)
+    bits = np.zeros((*signs.shape[:-1], words(channels) * 32), np.uint8)
     bits[..., :channels] = signs < 0
     return np.packbits(bits, axis=-1, bitorder="little").view("<i4")
 
@@ -107,8 +107,13 @@ class Model:
     def bconv(self, x, out, filter_signs, multiplier=None, bias=None, thresholds=None, **options):
         """filter_signs: [outputs, height, width, channels of a group]."""
         settings = {
-            "channels_in": filter_signs.shape[-1], "dilation_height_factor": 1, "dilation_width_factor": 1,
-            "fused_activation_function": NONE, "pad_values": 0, "padding": SAME, "stride_height": 1,
+            "channels_in": filter_signs.shape[-1],
+            "dilation_height_factor": 1,
+            "dilation_width_factor": 1,
+            "fused_activation_function": NONE,
+            "pad_values": 0,
+            "padding": SAME,
+            "stride_height": 1,
             "stride_width": 1,
         } | options
         inputs = [x, self.constant(pack(filter_signs), "int32")]

@@ -6,7 +6,6 @@ import zipfile
 
 import lce_model
 import numpy as np
-
 from r2b_runtime import preprocessing
 
 LABELS = ("zero", "one", "two")

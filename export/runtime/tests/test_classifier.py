@@ -9,7 +9,6 @@ pytest.importorskip("tensorflow", reason="the models of these tests are written 
 
 import small_classifier
 from conftest import run
-
 from r2b_runtime import Classifier, model_file
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (30, 20, 3), dtype=np.uint8)

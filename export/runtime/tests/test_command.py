@@ -11,7 +11,6 @@ import pytest
 pytest.importorskip("tensorflow", reason="the models of these tests are written with TensorFlow's schema")
 
 import small_classifier
-
 from r2b_runtime import benchmark
 from r2b_runtime.command import main
 

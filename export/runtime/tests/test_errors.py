@@ -3,9 +3,8 @@
 import lce_model
 import numpy as np
 import pytest
-from conftest import run
-
 import r2b_runtime
+from conftest import run
 
 
 def model_with(options=None, words=2, filter_words=None, thresholds=None, output="float32", bias=40):
@@ -14,8 +13,15 @@ def model_with(options=None, words=2, filter_words=None, thresholds=None, output
     x = model.input((1, 5, 5, words), "int32")
     out = model.tensor((1, 5, 5, 2 if output == "int32" else 40), output)
     channels = 64 if filter_words is None else 32 * filter_words
-    model.bconv(x, out, rng.choice([-1.0, 1.0], (40, 3, 3, channels)), multiplier=np.ones(40), bias=np.ones(bias),
-                thresholds=thresholds, **{"channels_in": 64, **(options or {})})
+    model.bconv(
+        x,
+        out,
+        rng.choice([-1.0, 1.0], (40, 3, 3, channels)),
+        multiplier=np.ones(40),
+        bias=np.ones(bias),
+        thresholds=thresholds,
+        **{"channels_in": 64, **(options or {})},
+    )
     model.output(out)
     return model.bytes()
 
@@ -26,7 +32,7 @@ def allocate(model, **options):
 
 
 @pytest.mark.parametrize(
-    "model, message",
+    ("model", "message"),
     [
         (model_with({"padding": 7}), r"LceBconv2d.*'padding' = 7"),
         (model_with({"pad_values": -1}), r"LceBconv2d.*'pad_values' = -1"),
@@ -51,7 +57,9 @@ def test_malformed_options(options):
     model = lce_model.Model()
     x, out = model.input((1, 5, 5, 2), "int32"), model.tensor((1, 5, 5, 40))
     filters = model.constant(np.zeros((40, 3, 3, 2)), "int32")
-    model.custom("LceBconv2d", [x, filters, model.constant(np.ones(40)), model.constant(np.ones(40)), -1], [out], options)
+    model.custom(
+        "LceBconv2d", [x, filters, model.constant(np.ones(40)), model.constant(np.ones(40)), -1], [out], options
+    )
     model.output(out)
     with pytest.raises((RuntimeError, ValueError), match="LceBconv2d"):
         allocate(model.bytes())
@@ -62,7 +70,7 @@ def test_unknown_lce_operator():
     x, out = model.input((1, 4)), model.tensor((1, 4))
     model.custom("LceFrobnicate", [x], [out])
     model.output(out)
-    with pytest.raises((RuntimeError, ValueError), match="LceFrobnicate.*does not know"):
+    with pytest.raises((RuntimeError, ValueError), match=r"LceFrobnicate.*does not know"):
         allocate(model.bytes())
 
 
@@ -71,14 +79,14 @@ def test_unsupported_type():
     x, out = model.input((1, 4), "int32"), model.tensor((1, 1), "int32")
     model.custom("LceQuantize", [x], [out])
     model.output(out)
-    with pytest.raises((RuntimeError, ValueError), match="LceQuantize.*unsupported input type"):
+    with pytest.raises((RuntimeError, ValueError), match=r"LceQuantize.*unsupported input type"):
         allocate(model.bytes())
 
 
 def test_unknown_option_and_values():
     with pytest.raises(ValueError, match="unknown option 'colour'; there are kernels, num_threads"):
         r2b_runtime.load_delegate(colour="red")
-    with pytest.raises(ValueError, match="kernels 'mmx'.*available: auto.*portable"):
+    with pytest.raises(ValueError, match=r"kernels 'mmx'.*available: auto.*portable"):
         r2b_runtime.load_delegate(kernels="mmx")
     with pytest.raises(ValueError, match="num_threads = 'many'"):
         r2b_runtime.load_delegate(num_threads="many")
@@ -96,7 +104,7 @@ def test_environment_forces_kernels(monkeypatch):
 
 
 def test_missing_and_corrupted_files(tmp_path):
-    with pytest.raises(FileNotFoundError, match="nowhere.tflite"):
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.tflite"):
         r2b_runtime.Interpreter(tmp_path / "nowhere.tflite")
     with pytest.raises((RuntimeError, ValueError)):
         allocate(b"TFL3" * 10)

@@ -3,7 +3,6 @@
 import types
 
 import pytest
-
 import r2b_runtime
 from r2b_runtime import interpreter, library
 

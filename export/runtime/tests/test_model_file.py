@@ -8,7 +8,6 @@ pytest.importorskip("tensorflow", reason="the models of these tests are written 
 import lce_model
 import small_classifier
 from flatbuffers import flexbuffers
-
 from r2b_runtime import model_file
 from r2b_runtime.flatbuffer import flexbuffer_integers
 
@@ -53,9 +52,11 @@ def test_every_truncation_is_refused():
         try:
             model = model_file.read(data[:size])
         except ValueError as error:
-            assert "is damaged or was not copied whole" in str(error) or "is not a .tflite file" in str(error)
+            said = str(error)
         else:  # what was cut off is not looked at, such as padding
             assert len(model.operators) == 5
+            continue
+        assert "is damaged or was not copied whole" in said or "is not a .tflite file" in said
 
 
 def test_random_bytes_never_escape_as_another_error():

@@ -1,16 +1,16 @@
 """Whole networks against Larq Compute Engine's interpreter, and the ways programs hold interpreters."""
 
 import gc
-import importlib
 import resource
+import sys
 import threading
 
+import build_native
 import lce_model
 import numpy as np
 import pytest
-from conftest import run, run_lce
-
 import r2b_runtime
+from conftest import run, run_lce
 
 
 def half_blocks(rng, size=14, channels=64, blocks=3, batch=1):
@@ -49,32 +49,69 @@ def half_blocks(rng, size=14, channels=64, blocks=3, batch=1):
     for block in range(blocks):
         stride = 2 if block == 1 else 1
         small = (batch, size // stride, size // stride, channels)
-        scaled, normed, bits = new((batch, size, size, channels)), new((batch, size, size, channels)), new((batch, size, size, lce_model.words(channels)), "int32")
+        scaled, normed, bits = (
+            new((batch, size, size, channels)),
+            new((batch, size, size, channels)),
+            new((batch, size, size, lce_model.words(channels)), "int32"),
+        )
         model.builtin("MUL", [x, model.constant(rng.normal(size=channels))], [scaled], schema.MulOptionsT())
         model.builtin("ADD", [scaled, model.constant(rng.normal(size=channels))], [normed], schema.AddOptionsT())
         model.custom("LceQuantize", [normed], [bits])
-        mean, squeezed, excited, gate = new((batch, 1, 1, channels)), new((batch, 8)), new((batch, channels)), new((batch, channels))
+        mean, squeezed, excited, gate = (
+            new((batch, 1, 1, channels)),
+            new((batch, 8)),
+            new((batch, channels)),
+            new((batch, channels)),
+        )
         model.builtin("AVERAGE_POOL_2D", [normed], [mean], pool(size, 1, lce_model.VALID))
-        model.builtin("FULLY_CONNECTED", [mean, model.constant(rng.normal(0, 0.3, (8, channels))), -1], [squeezed], dense(1))
-        model.builtin("FULLY_CONNECTED", [squeezed, model.constant(rng.normal(0, 0.3, (channels, 8))), -1], [excited], dense())
+        model.builtin(
+            "FULLY_CONNECTED", [mean, model.constant(rng.normal(0, 0.3, (8, channels))), -1], [squeezed], dense(1)
+        )
+        model.builtin(
+            "FULLY_CONNECTED", [squeezed, model.constant(rng.normal(0, 0.3, (channels, 8))), -1], [excited], dense()
+        )
         model.builtin("LOGISTIC", [excited], [gate])
         wide_gate = new((batch, 1, 1, channels))
-        model.builtin("RESHAPE", [gate, model.constant([batch, 1, 1, channels], "int32")], [wide_gate], schema.ReshapeOptionsT())
+        model.builtin(
+            "RESHAPE", [gate, model.constant([batch, 1, 1, channels], "int32")], [wide_gate], schema.ReshapeOptionsT()
+        )
         out, gated, sloped, y = new(small), new(small), new(small), new(small)
         filters = rng.choice([-1.0, 1.0], (channels, 3, 3, channels))
-        model.bconv(bits, out, filters, multiplier=rng.normal(0, 0.05, channels), bias=rng.normal(size=channels), stride_height=stride, stride_width=stride)
+        model.bconv(
+            bits,
+            out,
+            filters,
+            multiplier=rng.normal(0, 0.05, channels),
+            bias=rng.normal(size=channels),
+            stride_height=stride,
+            stride_width=stride,
+        )
         model.builtin("MUL", [out, wide_gate], [gated], schema.MulOptionsT())
         model.builtin("PRELU", [gated, model.constant(rng.uniform(0, 0.5, (1, 1, channels)))], [sloped])
         if stride == 2:
             pooled, shortcut = new(small), new(small)
             model.builtin("AVERAGE_POOL_2D", [x], [pooled], pool(2, 2, lce_model.SAME))
-            model.builtin("CONV_2D", [pooled, model.constant(rng.normal(0, 0.1, (channels, 1, 1, channels))), model.constant(np.zeros(channels))], [shortcut], conv(1))
+            model.builtin(
+                "CONV_2D",
+                [
+                    pooled,
+                    model.constant(rng.normal(0, 0.1, (channels, 1, 1, channels))),
+                    model.constant(np.zeros(channels)),
+                ],
+                [shortcut],
+                conv(1),
+            )
             x, size = shortcut, size // 2
         model.builtin("ADD", [sloped, x], [y], schema.AddOptionsT())
         x = y
     mean, logits = new((batch, 1, 1, channels)), new((batch, 10))
     model.builtin("AVERAGE_POOL_2D", [x], [mean], pool(size, 1, lce_model.VALID))
-    model.builtin("FULLY_CONNECTED", [mean, model.constant(rng.normal(size=(10, channels))), model.constant(np.zeros(10))], [logits], dense())
+    model.builtin(
+        "FULLY_CONNECTED",
+        [mean, model.constant(rng.normal(size=(10, channels))), model.constant(np.zeros(10))],
+        [logits],
+        dense(),
+    )
     model.output(logits)
     return model.bytes()
 
@@ -126,7 +163,9 @@ def test_without_xnnpack(rng):
     x = rng.uniform(-1, 1, (1, 56, 56, 3)).astype(np.float32)
     resolver = tensorflow.lite.experimental.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     delegate = tensorflow.lite.experimental.load_delegate(str(r2b_runtime.library_path()), {"claim": "binary"})
-    interpreter = tensorflow.lite.Interpreter(model_content=model, experimental_delegates=[delegate], experimental_op_resolver_type=resolver)
+    interpreter = tensorflow.lite.Interpreter(
+        model_content=model, experimental_delegates=[delegate], experimental_op_resolver_type=resolver
+    )
     interpreter.allocate_tensors()
     interpreter.set_tensor(interpreter.get_input_details()[0]["index"], x)
     interpreter.invoke()
@@ -201,11 +240,28 @@ def test_profile_adds_up(rng):
     assert sum("LceBconv2d MUL PRELU ADD" in text for _, _, text in steps) == 3
 
 
-def test_zoo_networks(rng):
-    literature = pytest.importorskip("r2b_zoo", reason="the zoo is not installed beside the runtime")
+@pytest.fixture(scope="module")
+def agreement():
+    """The script that compares whole networks, from the project that the runtime is part of."""
+    pytest.importorskip("r2b_zoo", reason="the zoo is not installed beside the runtime: pip install ../..")
     pytest.importorskip("larq_compute_engine")
-    networks = importlib.import_module("r2b_zoo")
-    for name in ("RealToBinaryNet", "BiRealNet18"):
-        model = networks.convert(getattr(literature, name)(weights=None)).tflite
-        x = rng.uniform(-1, 1, (1, 224, 224, 3)).astype(np.float32)
-        np.testing.assert_allclose(run(model, [x])[0], run_lce(model, [x])[0], atol=1e-3)
+    sys.path.insert(0, str(build_native.ROOT.parents[1] / "benchmarks"))
+    return pytest.importorskip("agreement", reason="the project's benchmarks/ are not beside the runtime")
+
+
+# The six of the zoo by name, so that this file can be read without it.
+@pytest.mark.parametrize(
+    "name", ["RealToBinaryNet", "StrongBaselineNet", "BiRealNet18", "XNORNet18", "BNN18", "ResNet18"]
+)
+def test_zoo_networks(agreement, rng, name):
+    x = rng.uniform(-1, 1, (8, 64, 64, 3)).astype(np.float32)
+    network = agreement.logits_network(name, x, input_shape=(64, 64, 3), num_classes=100)
+    for batch in (1, 3):
+        model = agreement.file_for(network, batch)
+        theirs = run_lce(model, [x[:batch]])[0]
+        for threads in (1, 2):
+            ours = run(model, [x[:batch]], num_threads=threads)[0]
+            assert ours.shape == theirs.shape == (batch, 100)
+            for a, b in zip(ours, theirs):
+                assert np.corrcoef(a, b)[0, 1] > 0.9995
+                assert a.argmax() == b.argmax()

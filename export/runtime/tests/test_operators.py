@@ -3,16 +3,21 @@
 import lce_model
 import numpy as np
 import pytest
+import r2b_runtime
 from conftest import run, run_lce
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-import r2b_runtime
-
 pytest.importorskip("larq_compute_engine")
 
-CHANNELS = [1, 31, 32, 33, 64, 100, 256]
+import tested
+
 KERNELS = r2b_runtime.available_kernels()
+channel_counts = st.sampled_from(tested.CHANNELS)
+
+
+def pairs(span):
+    return st.tuples(st.integers(*span), st.integers(*span))
 
 
 def signs(rng, *shape):
@@ -48,28 +53,34 @@ def bconv_model(rng, shape, outputs, kernel, groups=1, output="float32", **optio
 def test_bconv_equals_lce(data):
     draw = data.draw
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
-    groups = draw(st.sampled_from([1, 1, 1, 2, 4]))
-    channels = draw(st.sampled_from(CHANNELS)) if groups == 1 else 32 * groups
-    outputs = draw(st.sampled_from(CHANNELS)) if groups == 1 else groups * draw(st.integers(1, 40))
-    kernel = draw(st.tuples(st.integers(1, 5), st.integers(1, 5)))
+    groups = draw(st.sampled_from((1, 1, *tested.GROUPS)))
+    channels = draw(channel_counts) if groups == 1 else 32 * groups
+    outputs = draw(channel_counts) if groups == 1 else groups * draw(st.integers(1, 40))
+    kernel, stride, dilation = (draw(pairs(span)) for span in (tested.KERNELS, tested.STRIDES, tested.DILATIONS))
     height, width = draw(st.integers(1, 12)), draw(st.integers(1, 12))
-    dilation = draw(st.tuples(st.integers(1, 2), st.integers(1, 2)))
-    output = draw(st.sampled_from(["float32", "float32", "int8", "int32"]))
-    padding = draw(st.sampled_from([lce_model.SAME, lce_model.VALID]))
-    pad_values = draw(st.integers(0, 1))
-    activation = draw(st.integers(0, 3)) if output != "int32" else 0
+    output = draw(st.sampled_from(("float32", *tested.OUTPUTS)))
+    padding = draw(st.sampled_from(list(tested.PADDINGS.values())))
+    activation = draw(st.sampled_from(list(tested.ACTIVATIONS.values()))) if output != "int32" else lce_model.NONE
     reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilation)]
     # LCE's padding correction supposes that the window is smaller than the image, and its VALID needs a whole window.
     assume(reach[0] <= height and reach[1] <= width)
-    zero_padded = padding == lce_model.SAME and pad_values == 0
+    zero_padded = padding == tested.PADDINGS["SAME with zeros"]
     reference = zero_padded and (output != "float32" or activation)
     if reference:
         assume(channels % 2 == 0)  # the only kernel of LCE that does this wants an even number
     model = bconv_model(
-        rng, (draw(st.integers(1, 3)), height, width, channels), outputs, kernel, groups, output,
-        stride_height=draw(st.integers(1, 3)), stride_width=draw(st.integers(1, 3)),
-        dilation_height_factor=dilation[0], dilation_width_factor=dilation[1], padding=padding,
-        pad_values=pad_values, fused_activation_function=activation,
+        rng,
+        (draw(st.integers(*tested.BATCHES)), height, width, channels),
+        outputs,
+        kernel,
+        groups,
+        output,
+        stride_height=stride[0],
+        stride_width=stride[1],
+        dilation_height_factor=dilation[0],
+        dilation_width_factor=dilation[1],
+        fused_activation_function=activation,
+        **padding,
     )
     x = rng.normal(0, 1, _input_shape(model)).astype(np.float32)
     theirs = run_lce(model, [x], use_reference_bconv=reference, use_indirect_bgemm=groups > 1 and not reference)[0]
@@ -97,21 +108,21 @@ def test_float_bconv_has_the_same_bits(kernels, rng):
 def test_quantize_dequantize(kernels, rng, shape):
     model = lce_model.Model()
     x = model.input(shape)
-    packed = model.tensor(shape[:-1] + (lce_model.words(shape[-1]),), "int32")
+    packed = model.tensor((*shape[:-1], lce_model.words(shape[-1])), "int32")
     out = model.tensor(shape)
     model.custom("LceQuantize", [x], [packed])
     model.custom("LceDequantize", [packed], [out])
     model.output(packed)
     model.output(out)
     x = rng.normal(0, 1, shape).astype(np.float32)
-    x.flat[:: 3] = 0.0
+    x.flat[::3] = 0.0
     x.flat[0] = -0.0
     ours, theirs = run(model.bytes(), [x], kernels=kernels), run_lce(model.bytes(), [x])
     for a, b in zip(ours, theirs):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("dtype", ["int8", "bool"])
+@pytest.mark.parametrize("dtype", tested.TYPES[1:])
 def test_quantize_dequantize_bytes(rng, dtype):
     shape = (2, 3, 5, 40)
     quantization = {"scale": 0.3, "zero_point": 4} if dtype == "int8" else {}
@@ -123,27 +134,43 @@ def test_quantize_dequantize_bytes(rng, dtype):
     model.custom("LceDequantize", [packed], [out])
     model.output(packed)
     model.output(out)
-    value = rng.integers(-128, 128, shape).astype(np.int8) if dtype == "int8" else rng.integers(0, 2, shape).astype(bool)
+    value = (
+        rng.integers(-128, 128, shape).astype(np.int8) if dtype == "int8" else rng.integers(0, 2, shape).astype(bool)
+    )
     ours, theirs = run(model.bytes(), [value]), run_lce(model.bytes(), [value])
     for a, b in zip(ours, theirs):
         np.testing.assert_array_equal(a, b)
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)
-@given(st.integers(0, 2**32), st.tuples(st.integers(1, 3), st.integers(3, 9), st.integers(3, 9)), st.sampled_from(CHANNELS),
-       st.tuples(*[st.integers(1, 3)] * 4), st.integers(0, 1))
+@given(
+    st.integers(0, 2**32),
+    st.tuples(st.integers(1, 3), st.integers(3, 9), st.integers(3, 9)),
+    channel_counts,
+    st.tuples(*[st.integers(*tested.WINDOWS)] * 4),
+    st.sampled_from([lce_model.VALID, lce_model.SAME]),
+)
 def test_bmaxpool_equals_lce(seed, shape, channels, window, padding):
     rng = np.random.default_rng(seed)
     model = lce_model.Model()
-    x = model.input(shape + (channels,))
-    packed = model.tensor(shape + (lce_model.words(channels),), "int32")
+    x = model.input((*shape, channels))
+    packed = model.tensor((*shape, lce_model.words(channels)), "int32")
     out = model.tensor((1, 1, 1, lce_model.words(channels)), "int32")
     model.custom("LceQuantize", [x], [packed])
-    model.custom("LceBMaxPool2d", [packed], [out], {
-        "filter_height": window[0], "filter_width": window[1], "stride_height": window[2], "stride_width": window[3],
-        "padding": padding})
+    model.custom(
+        "LceBMaxPool2d",
+        [packed],
+        [out],
+        {
+            "filter_height": window[0],
+            "filter_width": window[1],
+            "stride_height": window[2],
+            "stride_width": window[3],
+            "padding": padding,
+        },
+    )
     model.output(out)
-    x = rng.normal(0, 1, shape + (channels,)).astype(np.float32)
+    x = rng.normal(0, 1, (*shape, channels)).astype(np.float32)
     np.testing.assert_array_equal(run(model.bytes(), [x], num_threads=2)[0], run_lce(model.bytes(), [x])[0])
 
 
@@ -159,7 +186,7 @@ def test_whole_tensor_scales(kernels, rng):
     model.output(out)
     value = rng.normal(0, 1, (2, 5, 6, 33)).astype(np.float32)
     padded = np.pad(np.where(value < 0, -1.0, 1.0), ((0, 0), (1, 1), (1, 1), (0, 0)))
-    dot = sum(padded[:, y:y + 5, x:x + 6] @ filters[:, y, x].T for y in range(3) for x in range(3))
+    dot = sum(padded[:, y : y + 5, x : x + 6] @ filters[:, y, x].T for y in range(3) for x in range(3))
     close(run(model.bytes(), [value], kernels=kernels)[0], dot * scale + bias)
 
 
@@ -174,7 +201,7 @@ def test_resized_input(kernels, rng):
         interpreter.set_tensor(index, x)
         interpreter.invoke()
         detail = interpreter.get_output_details()[0]
-        assert tuple(detail["shape"]) == shape[:3] + (64,)
+        assert tuple(detail["shape"]) == (*shape[:3], 64)
         filters_seen = interpreter.get_tensor(detail["index"])
         if min(shape[1:3]) >= 3:
             close(filters_seen, _lce_resized(model, x))
@@ -182,12 +209,12 @@ def test_resized_input(kernels, rng):
 
 def _lce_resized(model, x):
     # LCE's Python interpreter cannot resize; its files can be rewritten for another shape.
-    from tensorflow.lite.python import schema_py_generated as schema
     import flatbuffers
+    from tensorflow.lite.python import schema_py_generated as schema
 
     parsed = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(model, 0))
     for tensor in parsed.subgraphs[0].tensors[:2]:
-        tensor.shape = list(x.shape[:3]) + [tensor.shape[3]]
+        tensor.shape = [*list(x.shape[:3]), tensor.shape[3]]
     builder = flatbuffers.Builder(1024)
     builder.Finish(parsed.Pack(builder), b"TFL3")
     return run_lce(bytes(builder.Output()), [x])[0]

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from r2b_runtime import preprocessing
 from r2b_runtime.preprocessing import Preprocessing
 

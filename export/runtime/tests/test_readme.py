@@ -9,11 +9,11 @@ import pytest
 
 pytest.importorskip("tensorflow", reason="the models of these tests are written with TensorFlow's schema")
 
-import check_wheels
-import small_classifier
-
 import build_native
+import check_wheels
 import r2b_runtime
+import small_classifier
+import tested
 from r2b_runtime.command import main
 
 README = (build_native.ROOT / "README.md").read_text(encoding="utf-8")
@@ -61,6 +61,10 @@ def test_options_are_the_delegates():
     with pytest.raises(ValueError, match="there are kernels, num_threads, claim and profile"):
         r2b_runtime.load_delegate(colour="red")
     assert [name for name in table if name.islower()] == ["kernels", "num_threads", "claim", "profile"]
+
+
+def test_table_of_operators_is_what_the_tests_draw_from():
+    assert tested.table() in README, "README's table of operators is out of date: python tests/tested.py prints it"
 
 
 def test_versions_are_those_of_the_check():

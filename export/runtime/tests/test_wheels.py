@@ -3,10 +3,9 @@
 import struct
 import zipfile
 
-import pytest
-
 import build_native
 import build_wheels
+import pytest
 
 ENTRY_POINTS = b"\0tflite_plugin_create_delegate\0tflite_plugin_destroy_delegate\0"
 GOOD = b"\x7fELF\0libc.so.6\0libm.so.6\0GLIBC_2.4\0GLIBC_2.17\0" + ENTRY_POINTS

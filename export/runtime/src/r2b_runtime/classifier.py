@@ -38,8 +38,9 @@ class Classifier:
         ]
         if missing:
             raise ValueError(
-                f"{described.name} carries no {' and no '.join(missing)}: convert the model with r2b_zoo.convert(model, "
-                "labels=..., preprocessing=...), or use r2b_runtime.Interpreter and prepare the input yourself"
+                f"{described.name} carries no {' and no '.join(missing)}: convert the model with "
+                "r2b_zoo.convert(model, labels=..., preprocessing=...), or use r2b_runtime.Interpreter and "
+                "prepare the input yourself"
             )
         self._check_shapes(described)
         self._interpreter = Interpreter(model, num_threads, **delegate_options)

@@ -122,7 +122,8 @@ def _show_info(info):
     lines += [
         (
             "MACs",
-            f"{info['binary_macs'] / 1e6:,.1f} M binary ({info['binary_share_of_macs']:.1%}), {info['float_macs'] / 1e6:,.1f} M other",
+            f"{info['binary_macs'] / 1e6:,.1f} M binary ({info['binary_share_of_macs']:.1%}), "
+            f"{info['float_macs'] / 1e6:,.1f} M other",
         ),
         (
             "labels",
@@ -133,7 +134,8 @@ def _show_info(info):
         ("preprocessing", "none in the file" if preparation is None else _preparation(preparation)),
         (
             "converter",
-            f"{info['converter'] or 'not recorded in the file'}; version of Larq Compute Engine not recorded in the file",
+            f"{info['converter'] or 'not recorded in the file'}; "
+            "version of Larq Compute Engine not recorded in the file",
         ),
         ("operators", f"{sum(info['operators'].values())}"),
     ]
@@ -221,13 +223,15 @@ def _show_profile(threads, profile):
     total = profile["total_ms"]
     rows = [*profile["steps"], {"name": "rest: the interpreter, and operators left to it", "ms": profile["rest_ms"]}]
     lines = [
-        f"{threads} thread{'s' if threads > 1 else ''}, {profile['kernels']}: where the time goes (mean of the faster half of the runs, profiler on)"
+        f"{threads} thread{'s' if threads > 1 else ''}, {profile['kernels']}: where the time goes (mean of the "
+        "faster half of the runs, profiler on)"
     ]
     lines += [f"{row['ms']:9.3f} ms {row['ms'] / total:6.1%}  {row['name']}" for row in rows]
     lines.append(f"{total:9.3f} ms         whole inference")
     steps = total - profile["rest_ms"]
     share = profile["binary_share_of_steps"]
     lines.append(
-        f"The steps add up to {steps / total:.1%} of it; {share:.0%} of that starts with a binary operator, {1 - share:.0%} with a float one."
+        f"The steps add up to {steps / total:.1%} of it; {share:.0%} of that starts with a binary operator, "
+        f"{1 - share:.0%} with a float one."
     )
     return lines

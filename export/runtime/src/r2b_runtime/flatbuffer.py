@@ -3,7 +3,7 @@
 import struct
 
 
-class Damaged(ValueError):
+class DamagedError(ValueError):
     """An offset or a length points outside the file."""
 
 
@@ -58,7 +58,7 @@ class Table:
         start = _follow(self._data, at)
         count = _read(self._data, "<I", start)
         if start + 4 + count * item > len(self._data):
-            raise Damaged(f"a vector of {count} elements at byte {start} ends outside the file")
+            raise DamagedError(f"a vector of {count} elements at byte {start} ends outside the file")
         return start + 4, count
 
 
@@ -86,13 +86,13 @@ def flexbuffer_integers(data):
 
 def _unsigned(data, at, width):
     if not 0 <= at <= len(data) - width:
-        raise Damaged(f"an offset leads to byte {at} of {len(data)}")
+        raise DamagedError(f"an offset leads to byte {at} of {len(data)}")
     return int.from_bytes(data[at : at + width], "little")
 
 
 def _read(data, code, at):
     if not 0 <= at <= len(data) - struct.calcsize(code):
-        raise Damaged(f"an offset leads to byte {at} of {len(data)}")
+        raise DamagedError(f"an offset leads to byte {at} of {len(data)}")
     return struct.unpack_from(code, data, at)[0]
 
 

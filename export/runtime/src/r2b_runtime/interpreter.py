@@ -80,7 +80,8 @@ def load_delegate(**options):
     """The delegate, for `Interpreter(..., experimental_delegates=[delegate])` of the stock interpreter.
 
     Options:
-        kernels: force a path, one of `available_kernels()`; default: the environment's R2B_RUNTIME_KERNELS, else the best.
+        kernels: force a path, one of `available_kernels()`; default: the environment's R2B_RUNTIME_KERNELS, else
+            the best.
         num_threads: threads of the delegate; default: the interpreter's.
         claim: "all" (default) or "binary", which leaves every float operator to the interpreter.
         profile: record the time of every step, see `profile()`.
@@ -131,14 +132,14 @@ class Interpreter:
             )
         source = _source(model)
         self._delegate = load_delegate(**delegate_options)
-        with _explained():
+        with _Explained():
             self._interpreter = stock_interpreter().Interpreter(
                 **source, num_threads=num_threads, experimental_delegates=[self._delegate]
             )
 
     def allocate_tensors(self):
         """Prepares for `invoke()`; see the stock interpreter."""
-        with _explained():
+        with _Explained():
             self._interpreter.allocate_tensors()
 
     @property
@@ -169,7 +170,7 @@ def _source(model):
     return {"model_path": path}
 
 
-class _explained:
+class _Explained:
     """Turns the stock interpreter's errors into one sentence with the way out."""
 
     def __enter__(self):

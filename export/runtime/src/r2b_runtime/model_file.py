@@ -8,7 +8,7 @@ import struct
 import zipfile
 import zlib
 
-from r2b_runtime.flatbuffer import Damaged, Table, flexbuffer_integers
+from r2b_runtime.flatbuffer import DamagedError, Table, flexbuffer_integers
 from r2b_runtime.preprocessing import Preprocessing
 
 # The format's BuiltinOperator, by number.
@@ -260,14 +260,14 @@ class ModelFile:
             raise ValueError(f"{name} is not a .tflite file: it has {bytes(data[4:8])!r} at byte 4 instead of b'TFL3'")
         try:
             self._read(Table.root(data))
-        except Damaged as error:
+        except DamagedError as error:
             raise ValueError(f"{name} is damaged or was not copied whole: {error}; convert or copy it again") from None
 
     def _read(self, model):
         codes, buffers = model.tables(1), model.tables(4)
         graphs = model.tables(2)
         if not graphs:
-            raise Damaged("it holds no graph")
+            raise DamagedError("it holds no graph")
         self.description = model.text(3)
         self.tensors = [_tensor(table, buffers) for table in graphs[0].tables(0)]
         self.inputs = self._pick(graphs[0].numbers(1, "i"))
@@ -277,7 +277,7 @@ class ModelFile:
         for table in graphs[0].tables(3):
             code = table.scalar(0, "I")
             if code >= len(names):
-                raise Damaged(f"an operator has code {code} of {len(names)}")
+                raise DamagedError(f"an operator has code {code} of {len(names)}")
             self.operators.append(
                 Operator(
                     names[code],
@@ -289,7 +289,7 @@ class ModelFile:
 
     def _pick(self, indices):
         if any(not -1 <= i < len(self.tensors) for i in indices):
-            raise Damaged(f"an operator names tensors {indices} of {len(self.tensors)}")
+            raise DamagedError(f"an operator names tensors {indices} of {len(self.tensors)}")
         return tuple(None if i < 0 else self.tensors[i] for i in indices)
 
     def labels(self):
@@ -340,10 +340,10 @@ def read(model):
 def _tensor(table, buffers):
     index, dtype = table.scalar(2, "I"), table.scalar(1, "b")
     if index >= len(buffers):
-        raise Damaged(f"a tensor names buffer {index} of {len(buffers)}")
+        raise DamagedError(f"a tensor names buffer {index} of {len(buffers)}")
     shape = table.numbers(0, "i")
     if any(size < -1 for size in shape):
-        raise Damaged(f"a tensor has shape {shape}")
+        raise DamagedError(f"a tensor has shape {shape}")
     return Tensor(
         table.text(3), shape, _TYPES[dtype] if 0 <= dtype < len(_TYPES) else f"type {dtype}", buffers[index].size(0)
     )

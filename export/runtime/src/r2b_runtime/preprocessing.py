@@ -22,7 +22,7 @@ _TABLE_SIZE = 1024  # TensorFlow rounds a sample's position between two pixels t
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """Centre crop, resize, normalise: from uint8 (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) to float32 (height, width, channels).
+    """Centre crop, resize, normalise: from uint8 (H, W) or (H, W, 1, 3 or 4) to float32 (height, width, channels).
 
     Attributes:
         height: rows of the result.
@@ -52,8 +52,8 @@ class Preprocessing:
             ) from None
         if version != FORMAT or rule != RESIZE_RULE:
             raise ValueError(
-                f"the preprocessing in the model file has format {version!r} and resize {rule!r}; this r2b-runtime knows "
-                f"format {FORMAT} and resize {RESIZE_RULE!r}: pip install --upgrade r2b-runtime"
+                f"the preprocessing in the model file has format {version!r} and resize {rule!r}; this "
+                f"r2b-runtime knows format {FORMAT} and resize {RESIZE_RULE!r}: pip install --upgrade r2b-runtime"
             )
         try:
             made = cls(**{**fields, "mean": tuple(map(float, fields["mean"])), "std": tuple(map(float, fields["std"]))})
@@ -86,11 +86,11 @@ class Preprocessing:
 
 
 def resize(image, height, width):
-    """Bicubic, corner-aligned samples, a = -0.75, as TensorFlow's ResizeBicubic: (H, W, C) → float32 (height, width, C).
+    """Bicubic, corner-aligned samples, a = -0.75, as TensorFlow's ResizeBicubic: (H, W, C) → (height, width, C).
 
-    Output row i samples the input at i · H / height, floored to a row r and a remainder that is rounded to 1/1024. It is
-    the sum of the rows r-1, r, r+1, r+2, each replaced by the nearest row where it lies outside. Columns follow in the
-    same way.
+    Output row i samples the input at i · H / height, floored to a row r and a remainder that is rounded to 1/1024. It
+    is the sum of the rows r-1, r, r+1, r+2, each replaced by the nearest row where it lies outside. Columns follow in
+    the same way.
     """
     rows, row_weights = _samples(image.shape[0], height)
     columns, column_weights = _samples(image.shape[1], width)
@@ -164,6 +164,7 @@ def _checked(image):
         raise ValueError(f"an image must hold uint8 values, or numbers in 0–255; received {array.dtype}")
     if not (array.min() >= 0 and array.max() <= 255):  # not a number fails too
         raise ValueError(
-            f"an image must hold uint8 values, or numbers in 0–255; received {array.dtype} from {array.min()} to {array.max()}"
+            f"an image must hold uint8 values, or numbers in 0–255; received {array.dtype} from {array.min()} to "
+            f"{array.max()}"
         )
     return array.astype(np.float32)

@@ -1,0 +1,152 @@
+"""Every float operator that the delegate takes, against the stock interpreter's own."""
+
+import lce_model
+import numpy as np
+import pytest
+import r2b_runtime
+import tested
+from conftest import run
+from tensorflow.lite.python import schema_py_generated as schema
+
+SHAPE = (2, 9, 7, 40)
+
+
+def conv(rng, model, x):
+    options = schema.Conv2DOptionsT()
+    options.strideH, options.strideW, options.dilationHFactor, options.dilationWFactor = 2, 1, 1, 1
+    options.fusedActivationFunction = 1
+    out = model.tensor((2, 5, 7, 33))
+    weights = model.constant(rng.normal(0, 0.1, (33, 3, 3, 40)))
+    model.builtin("CONV_2D", [x, weights, model.constant(rng.normal(size=33))], [out], options)
+    return out
+
+
+def pool(name, padding, shape):
+    def add(rng, model, x):
+        options = schema.Pool2DOptionsT()
+        options.padding, options.filterHeight, options.filterWidth, options.strideH, options.strideW = (
+            padding,
+            3,
+            2,
+            2,
+            2,
+        )
+        out = model.tensor(shape)
+        model.builtin(name, [x], [out], options)
+        return out
+
+    return add
+
+
+def mean(keep_dims):
+    def add(rng, model, x):
+        options = schema.ReducerOptionsT()
+        options.keepDims = keep_dims
+        out = model.tensor((2, 1, 1, 40) if keep_dims else (2, 40))
+        model.builtin("MEAN", [x, model.constant([1, 2], "int32")], [out], options)
+        return out
+
+    return add
+
+
+def binary(name, operand):
+    def add(rng, model, x):
+        options = getattr(schema, f"{name.title()}OptionsT")()
+        out = model.tensor(SHAPE)
+        model.builtin(name, [x, model.constant(rng.normal(size=operand))], [out], options)
+        return out
+
+    return add
+
+
+def prelu(low, high):
+    def add(rng, model, x):
+        out = model.tensor(SHAPE)
+        model.builtin("PRELU", [x, model.constant(rng.uniform(low, high, (1, 1, 40)))], [out])
+        return out
+
+    return add
+
+
+def unary(name, options=None):
+    def add(rng, model, x):
+        out = model.tensor(SHAPE)
+        model.builtin(name, [x], [out], options)
+        return out
+
+    return add
+
+
+def softmax(rng, model, x):
+    options = schema.SoftmaxOptionsT()
+    options.beta = 0.7
+    return unary("SOFTMAX", options)(rng, model, x)
+
+
+def reshape(rng, model, x):
+    out = model.tensor((2, 63, 1, 40))
+    model.builtin("RESHAPE", [x, model.constant([2, 63, 1, 40], "int32")], [out], schema.ReshapeOptionsT())
+    return out
+
+
+def dense(keep_dims):
+    def add(rng, model, x):
+        options = schema.FullyConnectedOptionsT()
+        options.keepNumDims = keep_dims
+        options.fusedActivationFunction = 3
+        out = model.tensor((2, 9, 7, 13) if keep_dims else (126, 13))
+        weights = model.constant(rng.normal(0, 0.2, (13, 40)))
+        model.builtin("FULLY_CONNECTED", [x, weights, model.constant(rng.normal(size=13))], [out], options)
+        return out
+
+    return add
+
+
+FORMS = {
+    "CONV_2D": [conv],
+    "MAX_POOL_2D": [pool("MAX_POOL_2D", 0, (2, 5, 4, 40)), pool("MAX_POOL_2D", 1, (2, 4, 3, 40))],
+    "AVERAGE_POOL_2D": [pool("AVERAGE_POOL_2D", 0, (2, 5, 4, 40)), pool("AVERAGE_POOL_2D", 1, (2, 4, 3, 40))],
+    "MEAN": [mean(True), mean(False)],
+    "ADD": [binary("ADD", 40), binary("ADD", SHAPE[1:]), binary("ADD", (2, 1, 1, 40))],
+    "SUB": [binary("SUB", 40), binary("SUB", 1)],
+    "MUL": [binary("MUL", 40), binary("MUL", (2, 9, 7, 1)), binary("MUL", 1)],
+    "PRELU": [prelu(0, 0.9), prelu(-1, 2)],
+    "RELU": [unary("RELU")],
+    "RELU6": [unary("RELU6")],
+    "RELU_N1_TO_1": [unary("RELU_N1_TO_1")],
+    "LOGISTIC": [unary("LOGISTIC")],
+    "SOFTMAX": [softmax],
+    "RESHAPE": [reshape],
+    "FULLY_CONNECTED": [dense(False), dense(True)],
+}
+# How the delegate's steps call what it reads as one of few kinds.
+STEP_NAMES = {"SUB": "ADD", "RELU6": "RELU", "RELU_N1_TO_1": "RELU"}
+
+
+def test_every_operator_of_the_readme_has_a_test():
+    assert tuple(FORMS) == tested.FLOAT_OPERATORS
+
+
+@pytest.mark.parametrize(("name", "form"), [(name, i) for name, forms in FORMS.items() for i in range(len(forms))])
+def test_float_operator(kernels, rng, name, form):
+    model = lce_model.Model()
+    x = model.input(SHAPE)
+    value = FORMS[name][form](rng, model, x)
+    shape = tuple(model._graph.tensors[value].shape)
+    packed = model.tensor((*shape[:-1], lce_model.words(shape[-1])), "int32")
+    unpacked = model.tensor(shape)
+    model.custom("LceQuantize", [value], [packed])  # the delegate takes float operators beside binary ones only
+    model.custom("LceDequantize", [packed], [unpacked])
+    model.output(value)
+    model.output(unpacked)
+    data = rng.normal(0, 2, SHAPE).astype(np.float32)
+    threads = int(rng.integers(1, 4))
+    ours, signs = run(model.bytes(), [data], kernels=kernels, num_threads=threads)
+    stock, _ = run(model.bytes(), [data], claim="binary")
+    np.testing.assert_allclose(ours, stock, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(signs, np.where(ours < 0, -1, 1))
+    interpreter = r2b_runtime.Interpreter(model.bytes(), kernels=kernels, profile=True)
+    interpreter.allocate_tensors()
+    interpreter.invoke()
+    steps = " ".join(text for _, _, text in r2b_runtime.profile(interpreter.delegate)[1])
+    assert STEP_NAMES.get(name, name) in steps, f"the delegate left {name} to the interpreter: {steps}"

@@ -1,0 +1,64 @@
+"""What the tests draw from and the README promises: one list for both.
+
+    python tested.py     # prints the README's table of operators
+
+test_operators.py and test_float_operators.py take their values from here: what is in the table is tested.
+"""
+
+import lce_model
+
+CHANNELS = (1, 31, 32, 33, 64, 100, 256)
+BATCHES, STRIDES, DILATIONS, KERNELS, WINDOWS, GROUPS = (1, 3), (1, 3), (1, 2), (1, 5), (1, 3), (1, 2, 4)  # from, to
+OUTPUTS = {"float32": "float32", "int8": "int8", "int32": "bit-packed with thresholds"}
+PADDINGS = {
+    "VALID": {"padding": lce_model.VALID, "pad_values": 0},
+    "SAME with zeros": {"padding": lce_model.SAME, "pad_values": 0},
+    "SAME with ones": {"padding": lce_model.SAME, "pad_values": 1},
+}
+ACTIVATIONS = {
+    "none": lce_model.NONE,
+    "RELU": lce_model.RELU,
+    "RELU_N1_TO_1": lce_model.RELU_N1_TO_1,
+    "RELU6": lce_model.RELU6,
+}
+TYPES = ("float32", "int8", "bool")
+FLOAT_OPERATORS = (
+    "CONV_2D",
+    "MAX_POOL_2D",
+    "AVERAGE_POOL_2D",
+    "MEAN",
+    "ADD",
+    "SUB",
+    "MUL",
+    "PRELU",
+    "RELU",
+    "RELU6",
+    "RELU_N1_TO_1",
+    "LOGISTIC",
+    "SOFTMAX",
+    "RESHAPE",
+    "FULLY_CONNECTED",
+)
+
+
+def table():
+    """The README's table of operators, in Markdown."""
+    span = "{0[0]} to {0[1]}".format
+    rows = {
+        "`LceBconv2d`": f"{', '.join(OUTPUTS.values())} outputs; {', '.join(PADDINGS)}; strides {span(STRIDES)}, "
+        f"dilations {span(DILATIONS)}, kernels {span(KERNELS)} in both directions; "
+        f"{', '.join(map(str, GROUPS))} groups; "
+        f"fused {', '.join(name for name in ACTIVATIONS if name != 'none')}; {', '.join(map(str, CHANNELS))} channels; "
+        f"batches {span(BATCHES)}, resized inputs; scales per channel and per pixel",
+        "`LceQuantize`, `LceDequantize`": ", ".join(TYPES),
+        "`LceBMaxPool2d`": f"VALID, SAME; windows and strides {span(WINDOWS)}; the same channels",
+        f"float32 {', '.join(FLOAT_OPERATORS)}": "where weights and shapes are constant; fused into the binary "
+        "convolutions where that saves passes over memory",
+        "everything else": "stays with the interpreter (XNNPACK)",
+    }
+    lines = ["| operator | tested with |", "|---|---|", *(f"| {name} | {form} |" for name, form in rows.items())]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(table(), end="")
