@@ -8,7 +8,12 @@ if TYPE_CHECKING:
     from r2b_zoo.data.images import PathLike
 
 # name → module with a function of that name; by name, because the modules import TensorFlow
-DATASETS = {"digits": "r2b_zoo.data.digits"}
+DATASETS = {
+    "digits": "r2b_zoo.data.digits",
+    "cifar10": "r2b_zoo.data.cifar",
+    "cifar100": "r2b_zoo.data.cifar",
+    "imagenet": "r2b_zoo.data.imagenet",
+}
 
 
 def list_datasets() -> list[str]:

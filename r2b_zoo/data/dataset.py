@@ -7,7 +7,7 @@ from typing import Union
 import numpy as np
 import tensorflow as tf
 
-from r2b_zoo.data.augmentation import check_augmentation
+from r2b_zoo.data.augmentation import check_augmentation, position_seed
 from r2b_zoo.data.preprocessing import Preprocessing
 
 Epoch = Union[int, tf.Tensor]
@@ -116,9 +116,3 @@ def epoch_seeds(seed: int, epoch: Epoch) -> tuple[tf.Tensor, tf.Tensor]:
     """Seeds (2,) of one epoch: of its order, and of the changes to its images."""
     order, changes = (position_seed(tf.constant([seed, purpose]), epoch) for purpose in (0, 1))
     return order, changes
-
-
-def position_seed(seed: tf.Tensor, position: Epoch) -> tf.Tensor:
-    """The seed (2,) of what happens at one position of an epoch."""
-    # The result depends on the type too, and Python's integers come as another one than those of tf.data.
-    return tf.random.experimental.stateless_fold_in(seed, tf.cast(position, tf.int32))

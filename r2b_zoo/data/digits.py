@@ -37,7 +37,7 @@ def digits(data_dir: Optional[PathLike] = None) -> InMemoryDataset:
         members = labels == digit
         rank_in_class[members] = np.arange(members.sum())
     is_test = rank_in_class % TEST_EVERY == TEST_EVERY - 1
-    train = Split(images[~is_test], labels[~is_test])
+    train = Split.of(images[~is_test], labels[~is_test])
     return InMemoryDataset(
         name="digits",
         description="scikit-learn's handwritten digits, 8×8",
@@ -51,5 +51,5 @@ def digits(data_dir: Optional[PathLike] = None) -> InMemoryDataset:
             std=(float(np.round(train.images.std(), 2)),),
         ),
         train=train,
-        test=Split(images[is_test], labels[is_test]),
+        test=Split.of(images[is_test], labels[is_test]),
     )

@@ -1,30 +1,47 @@
 """Data sets of images of one size that fit into memory."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from r2b_zoo.data.augmentation import AUGMENTATIONS
-from r2b_zoo.data.dataset import Dataset, Epoch, Sample, epoch_seeds, position_seed
+from r2b_zoo.data.augmentation import AUGMENTATIONS, position_seed
+from r2b_zoo.data.dataset import Dataset, Epoch, Sample, epoch_seeds
 
 
 @dataclass(frozen=True)
 class Split:
-    """Images uint8 (N, H, W, C) and labels int (N,)."""
+    """Images uint8 (N, H, W, C) and labels int (N,), read when they are first used.
 
-    images: np.ndarray
-    labels: np.ndarray
+    Attributes:
+        size: N.
+        read: gives the two.
+    """
 
-    def __len__(self) -> int:
-        return len(self.labels)
+    size: int
+    read: Callable[[], tuple[Any, Any]]
+
+    @classmethod
+    def of(cls, images: np.ndarray, labels: np.ndarray) -> "Split":
+        return cls(len(labels), lambda: (images, labels))
 
     @cached_property
     def tensors(self) -> tuple[tf.Tensor, tf.Tensor]:
-        """The same on TensorFlow's side, copied once."""
+        # Outside of any graph, whoever asks first.
         with tf.init_scope():
-            return tf.constant(self.images), tf.constant(self.labels, tf.int32)
+            images, labels = self.read()
+            return tf.convert_to_tensor(images), tf.cast(labels, tf.int32)
+
+    @property
+    def images(self) -> np.ndarray:
+        return self.tensors[0].numpy()
+
+    @property
+    def labels(self) -> np.ndarray:
+        return self.tensors[1].numpy()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,11 +53,11 @@ class InMemoryDataset(Dataset):
 
     @property
     def train_size(self) -> int:
-        return len(self.train)
+        return self.train.size
 
     @property
     def test_size(self) -> int:
-        return len(self.test)
+        return self.test.size
 
     @property
     def augmentations(self) -> tuple[str, ...]:

@@ -66,24 +66,34 @@ class Preprocessing:
 
     def batch(self, images: tf.Tensor) -> tf.Tensor:
         """The same for images of one size, (N, H, W, C) → (N, height, width, channels)."""
-        return self.normalise(self.resize(self.centre_crop(_with_channels(images, self.channels))))
-
-    def centre_crop(self, images: tf.Tensor) -> tf.Tensor:
-        """The centre square of ``crop_fraction`` of the shorter side, rounded down; an odd margin is cut at the top."""
         shape = tf.shape(images)
-        height, width = shape[1], shape[2]
+        top, left, side = self.centre_window(shape[1], shape[2])
+        return self.normalise(self.resize(images[:, top : top + side, left : left + side]))
+
+    def centre_window(self, height: tf.Tensor, width: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Top, left and side of the square that is kept of an image of that size.
+
+        Its side is ``crop_fraction`` of the shorter side, rounded down; an odd margin is cut at the top and left.
+        """
         shorter = tf.cast(tf.minimum(height, width), tf.float32)
         side = tf.maximum(tf.cast(self.crop_fraction * shorter, tf.int32), 1)
-        top, left = (height - side + 1) // 2, (width - side + 1) // 2
-        return images[:, top : top + side, left : left + side]
+        return (height - side + 1) // 2, (width - side + 1) // 2, side
 
     def resize(self, images: tf.Tensor) -> tf.Tensor:
-        """Bicubic as TensorFlow 1 had it (corner-aligned samples, a = -0.75): what the published weights have seen."""
+        """From uint8 (N, H, W, 1, 3 or 4) to float32 (N, height, width, channels), in 0–255.
+
+        Bicubic as TensorFlow 1 had it (corner-aligned samples, a = -0.75): what the published weights have seen.
+        """
+        images = _with_channels(images, self.channels)
         resized = tf.raw_ops.ResizeBicubic(images=images, size=[self.height, self.width])
         return tf.ensure_shape(resized, (None, *self.input_shape))
 
     def normalise(self, images: tf.Tensor) -> tf.Tensor:
-        return (tf.cast(images, tf.float32) - tf.constant(self.mean)) / tf.constant(self.std)
+        # Rows of the image instead of its three channels as the inner dimension, which TensorFlow does in a fifth of
+        # the time, with the same bits.
+        rows = tf.reshape(tf.cast(images, tf.float32), (-1, self.width * self.channels))
+        mean, std = (tf.tile(tf.constant(values, tf.float32), [self.width]) for values in (self.mean, self.std))
+        return tf.reshape((rows - mean) / std, (-1, *self.input_shape))
 
     def __call__(self, image: Any) -> np.ndarray:
         """One image of any size, uint8 (or float in 0–255), (H, W), (H, W, 1), (H, W, 3) or (H, W, 4).

@@ -1,0 +1,98 @@
+"""ImageNet (ILSVRC 2012), as TensorFlow Datasets prepares it from the archives."""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Optional
+
+import tensorflow as tf
+
+from r2b_zoo.data.augmentation import position_seed
+from r2b_zoo.data.imagenet_classes import imagenet_classes
+from r2b_zoo.data.images import PathLike
+from r2b_zoo.data.photographs import Encoded, PhotographDataset, Size, Window, decode_jpeg_window
+from r2b_zoo.data.prepared import prepared
+from r2b_zoo.data.preprocessing import IMAGENET
+
+if TYPE_CHECKING:
+    import tensorflow_datasets as tfds
+
+# Shuffling: an epoch reads the files in a random order, so many at a time, and permutes blocks of so many photographs.
+# A block takes about 220 MB. (TensorFlow Datasets has mixed the photographs over the files already.)
+FILES_AT_A_TIME = 16
+SHUFFLED_BLOCK = 2048
+
+_HINT = (
+    " Before that, put ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar, which image-net.org gives to those who "
+    "register, into the folder downloads/manual in it."
+)
+
+
+def imagenet(data_dir: Optional[PathLike] = None, image_size: int = IMAGENET.height) -> "ImageNet":
+    """1,281,167 photographs to train and 50,000 (the validation split) to test, in 1,000 classes.
+
+    Args:
+        data_dir: folder of the data sets that TensorFlow Datasets has prepared.
+        image_size: height and width of a network's input.
+
+    Raises:
+        ValueError: the data set is not prepared; says which command does, and where the archives are.
+
+    Source: Russakovsky et al., "ImageNet Large Scale Visual Recognition Challenge", IJCV 2015.
+    """
+    return ImageNet(
+        name="imagenet",
+        description=f"ImageNet (ILSVRC 2012), {image_size}×{image_size}",
+        class_names=tuple(name for _, name in imagenet_classes()),
+        preprocessing=IMAGENET.with_size(image_size, image_size),
+        builder=prepared("imagenet2012", data_dir, _HINT),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageNet(PhotographDataset):
+    """Photographs in the records of TensorFlow Datasets; decoded as it decodes them."""
+
+    builder: "tfds.core.DatasetBuilder" = field(repr=False)
+
+    @property
+    def train_size(self) -> int:
+        return int(self.builder.info.splits["train"].num_examples)
+
+    @property
+    def test_size(self) -> int:
+        return int(self.builder.info.splits["validation"].num_examples)
+
+    def _files(self, split: str) -> list[str]:
+        return [str(path) for path in self.builder.info.splits[split].filepaths]
+
+    def _encoded(self, record: tf.Tensor) -> Encoded:
+        features = tf.io.parse_single_example(
+            record, {"image": tf.io.FixedLenFeature([], tf.string), "label": tf.io.FixedLenFeature([], tf.int64)}
+        )
+        return {"jpeg": features["image"], "label": tf.cast(features["label"], tf.int32)}
+
+    def _encoded_training(self, order_seed: tf.Tensor, skip: int) -> tf.data.Dataset:
+        files = tf.random.experimental.stateless_shuffle(self._files("train"), order_seed)
+        records = tf.data.Dataset.from_tensor_slices(files).interleave(
+            tf.data.TFRecordDataset,
+            cycle_length=FILES_AT_A_TIME,
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
+        )
+
+        def shuffled(number: tf.Tensor, block: tf.Tensor) -> tf.Tensor:
+            return tf.random.experimental.stateless_shuffle(block, position_seed(order_seed, number))
+
+        # Blocks instead of the shuffle of tf.data, whose order depends on the global seed too.
+        first, rest = divmod(skip, SHUFFLED_BLOCK)
+        blocks = records.skip(first * SHUFFLED_BLOCK).batch(SHUFFLED_BLOCK).enumerate(start=first)
+        return blocks.map(shuffled).prefetch(1).unbatch().skip(rest).map(self._encoded)
+
+    def _encoded_test(self) -> tf.data.Dataset:
+        return tf.data.TFRecordDataset(self._files("validation")).map(self._encoded)
+
+    def _size(self, encoded: Encoded) -> Size:
+        shape = tf.image.extract_jpeg_shape(encoded["jpeg"])
+        return shape[0], shape[1]
+
+    def _decode(self, encoded: Encoded, size: Size, window: Window, exact: bool) -> tf.Tensor:
+        return decode_jpeg_window(encoded["jpeg"], size, window, exact)

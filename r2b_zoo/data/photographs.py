@@ -1,0 +1,158 @@
+"""Data sets of photographs of many sizes, which stay encoded until they are needed."""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from r2b_zoo.data.augmentation import position_seed
+from r2b_zoo.data.dataset import Dataset, Epoch, Sample, epoch_seeds
+
+# Random resized crop, source: Szegedy et al., "Going Deeper with Convolutions", CVPR 2015, section 6.
+CROP_AREA = (0.08, 1.0)  # share of the image
+CROP_ASPECT = (3 / 4, 4 / 3)  # width / height
+CROP_ATTEMPTS = 10
+
+# Colour is interpolated between neighbours, so the pixels at the border of a window depend on those beyond it.
+CHROMA_MARGIN = 2
+
+Encoded = dict[str, tf.Tensor]
+"""A photograph before it is decoded: ``label``, int32, and what else its data set needs."""
+
+Size = tuple[tf.Tensor, tf.Tensor]
+"""Height and width of an image in pixels."""
+
+Example = tuple[tf.Tensor, tf.Tensor]
+"""Image and label."""
+
+Window = tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]
+"""Top, left, height and width of a part of an image, in pixels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhotographDataset(Dataset):
+    """A data set that hands out encoded photographs, and decodes a window of one."""
+
+    @property
+    def augmentations(self) -> tuple[str, ...]:
+        return ("none", "resized_crop_flip")
+
+    @abstractmethod
+    def _encoded_training(self, order_seed: tf.Tensor, skip: int) -> tf.data.Dataset:
+        """The encoded training photographs in the order that the seed gives, without the first ``skip``."""
+
+    @abstractmethod
+    def _encoded_test(self) -> tf.data.Dataset:
+        """The encoded test photographs in their fixed order."""
+
+    @abstractmethod
+    def _size(self, encoded: Encoded) -> Size:
+        """Of the photograph as people look at it; without decoding it."""
+
+    @abstractmethod
+    def _decode(self, encoded: Encoded, size: Size, window: Window, exact: bool) -> tf.Tensor:
+        """A window of a photograph, uint8 (H, W, 3).
+
+        Args:
+            encoded: the photograph.
+            size: of the whole photograph.
+            window: what part of it.
+            exact: the same bits as in the decoded whole; else the pixels at the border may differ a little, where
+                that is faster.
+        """
+
+    def _training_batches(self, batch_size: int, augment: str, seed: int, epoch: Epoch, skip: int) -> tf.data.Dataset:
+        order_seed, changes_seed = epoch_seeds(seed, epoch)
+        encoded = self._encoded_training(order_seed, skip * batch_size)
+
+        def resized(position: tf.Tensor, photograph: Encoded) -> Example:
+            if augment == "none":
+                image = self._evaluated(photograph)
+            else:
+                image = self._resized_crop_flip(photograph, position_seed(changes_seed, position))
+            return image, photograph["label"]
+
+        examples = encoded.enumerate(start=skip * batch_size)
+        return self._batches(examples, resized, batch_size, drop_remainder=True)
+
+    def _batches(
+        self,
+        examples: tf.data.Dataset,
+        resized: Callable[..., tuple[tf.Tensor, tf.Tensor]],
+        batch_size: int,
+        drop_remainder: bool = False,
+    ) -> tf.data.Dataset:
+        images = examples.map(resized, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        # Normalised in a batch, which takes less time than image by image.
+        return images.batch(batch_size, drop_remainder=drop_remainder).map(
+            lambda images, labels: (self.preprocessing.normalise(images), labels)
+        )
+
+    def _resized_crop_flip(self, photograph: Encoded, seed: tf.Tensor) -> tf.Tensor:
+        size = self._size(photograph)
+        begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
+            tf.stack([*size, 3]),
+            bounding_boxes=tf.zeros((1, 0, 4)),
+            seed=seed,
+            min_object_covered=0.0,
+            aspect_ratio_range=CROP_ASPECT,
+            area_range=CROP_AREA,
+            max_attempts=CROP_ATTEMPTS,
+            use_image_if_no_bounding_boxes=True,
+        )
+        crop = self._decode(photograph, size, (begin[0], begin[1], extent[0], extent[1]), exact=False)
+        image = self.preprocessing.resize(crop[tf.newaxis])[0]
+        flipped = tf.random.stateless_uniform((), position_seed(seed, 1)) < 0.5
+        return tf.cond(flipped, lambda: tf.reverse(image, [1]), lambda: image)
+
+    def _evaluated(self, photograph: Encoded) -> tf.Tensor:
+        """As ``Preprocessing`` does it, but for the normalisation."""
+        size = self._size(photograph)
+        top, left, side = self.preprocessing.centre_window(*size)
+        centre = self._decode(photograph, size, (top, left, side, side), exact=True)
+        return self.preprocessing.resize(centre[tf.newaxis])[0]
+
+    def test_batches(self, batch_size: int) -> tf.data.Dataset:
+        def resized(photograph: Encoded) -> Example:
+            return self._evaluated(photograph), photograph["label"]
+
+        return self._batches(self._encoded_test(), resized, batch_size).prefetch(tf.data.AUTOTUNE)
+
+    def test_sample(self, number: int, one_per_class: bool = False) -> Sample:
+        """As every data set. The images are shown as the network sees them, before they are normalised."""
+        chosen: list[Encoded] = []
+        for photograph in self._encoded_test():
+            if len(chosen) == number:
+                break
+            if not (one_per_class and any(photograph["label"] == other["label"] for other in chosen)):
+                chosen.append(photograph)
+        if one_per_class:
+            chosen.sort(key=lambda photograph: int(photograph["label"]))
+        resized = tf.stack([self._evaluated(photograph) for photograph in chosen])
+        shown = tf.cast(tf.round(tf.clip_by_value(resized, 0, 255)), tf.uint8)
+        labels = np.array([int(photograph["label"]) for photograph in chosen])
+        return shown.numpy(), self.preprocessing.normalise(resized).numpy(), labels
+
+
+def decode_jpeg_window(jpeg: tf.Tensor, size: Size, window: Window, exact: bool, dct_method: str = "") -> tf.Tensor:
+    """A window of a JPEG, uint8 (H, W, 3), without decoding what lies beyond it.
+
+    Args:
+        jpeg: contents of the file.
+        size: of the whole image.
+        window: what part of it.
+        exact: as in ``PhotographDataset``: what the decoded whole holds there, also at the border.
+        dct_method: as ``tf.io.decode_jpeg`` takes it: "" for its default, "INTEGER_ACCURATE" for the one of Pillow.
+    """
+    if not exact:
+        return tf.io.decode_and_crop_jpeg(jpeg, tf.stack(window), channels=3, dct_method=dct_method)
+    top, left, height, width = window
+    first_row, first_column = tf.maximum(top - CHROMA_MARGIN, 0), tf.maximum(left - CHROMA_MARGIN, 0)
+    rows = tf.minimum(top + height + CHROMA_MARGIN, size[0]) - first_row
+    columns = tf.minimum(left + width + CHROMA_MARGIN, size[1]) - first_column
+    wider = (first_row, first_column, rows, columns)
+    image = tf.io.decode_and_crop_jpeg(jpeg, tf.stack(wider), channels=3, dct_method=dct_method)
+    top, left = top - first_row, left - first_column
+    return image[top : top + height, left : left + width]

@@ -1,0 +1,36 @@
+"""Data sets that TensorFlow Datasets has prepared on this machine. Nothing here uses the network."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Optional
+
+from r2b_zoo.data.images import PathLike
+
+if TYPE_CHECKING:
+    import tensorflow_datasets as tfds
+
+
+def prepared(name: str, data_dir: Optional[PathLike], hint: str = "") -> "tfds.core.DatasetBuilder":
+    """A prepared data set, its newest version.
+
+    Args:
+        name: as TensorFlow Datasets calls it.
+        data_dir: the folder of all prepared data sets; TensorFlow Datasets' own (``$TFDS_DATA_DIR``, or
+            ``tensorflow_datasets`` in the home folder) unless told.
+        hint: what is needed before it can be prepared.
+
+    Raises:
+        ValueError: it is not there; says which command prepares it.
+    """
+    import tensorflow_datasets as tfds
+
+    root = Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
+    versions = [path.parent for path in (root / name).glob("*/dataset_info.json")]
+    if not versions:
+        option = f" --data_dir {root}" if data_dir or "TFDS_DATA_DIR" in os.environ else ""
+        raise ValueError(
+            f"{name} is not prepared in {root}: name another folder with data_dir=, or prepare it with "
+            f"`tfds build {name}{option}`.{hint}"
+        )
+    newest = max(versions, key=lambda path: [int(part) if part.isdigit() else -1 for part in path.name.split(".")])
+    return tfds.builder_from_directory(str(newest))

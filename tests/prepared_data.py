@@ -1,0 +1,51 @@
+"""Small data sets in the form in which TensorFlow Datasets prepares real ones."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+
+def write_cifar100(data_dir: Path, train: int = 256, test: int = 100) -> None:
+    """CIFAR-100 with random pixels and made-up class names, written by TensorFlow Datasets itself."""
+    import tensorflow_datasets as tfds
+
+    rng = np.random.default_rng(8)
+
+    def split(number):
+        images = rng.integers(0, 256, (number, 32, 32, 3), np.uint8)
+        return tf.data.Dataset.from_tensor_slices({"image": images, "label": np.arange(number, dtype=np.int64) % 100})
+
+    tfds.dataset_builders.store_as_tfds_dataset(
+        name="cifar100",
+        version="3.0.2",
+        features=tfds.features.FeaturesDict(
+            {
+                "image": tfds.features.Image(shape=(32, 32, 3)),
+                "label": tfds.features.ClassLabel(names=[f"thing {i}" for i in range(100)]),
+            }
+        ),
+        split_datasets={"train": split(train), "test": split(test)},
+        data_dir=str(data_dir),
+    )
+
+
+def write_in_shards(sample: Path, data_dir: Path, shards: list[int]) -> None:
+    """The sample of ImageNet in ``sample`` again, its training split in files of so many photographs."""
+    (source,) = (sample / "imagenet2012").iterdir()
+    target = data_dir / "imagenet2012" / source.name
+    shutil.copytree(source, target)
+    (whole,) = target.glob("*-train.tfrecord-*")
+    records = iter(tf.data.TFRecordDataset(str(whole)).as_numpy_iterator())
+    for i, length in enumerate(shards):
+        path = target / f"imagenet2012-train.tfrecord-{i:05}-of-{len(shards):05}"
+        with tf.io.TFRecordWriter(str(path)) as writer:
+            for _ in range(length):
+                writer.write(next(records))
+    assert next(records, None) is None, "the shards do not hold all of the sample"
+    whole.unlink()
+    info = json.loads((target / "dataset_info.json").read_text(encoding="utf-8"))
+    next(split for split in info["splits"] if split["name"] == "train")["shardLengths"] = [str(n) for n in shards]
+    (target / "dataset_info.json").write_text(json.dumps(info), encoding="utf-8")

@@ -1,0 +1,154 @@
+"""ImageNet, on the sample of real photographs."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from r2b_zoo import data, preprocess_input
+from r2b_zoo.data import imagenet as module
+from r2b_zoo.data import photographs as photographs_module
+from r2b_zoo.data.imagenet_classes import imagenet_classes
+from r2b_zoo.data.photographs import decode_jpeg_window
+from tests.conftest import TEST_DATA
+from tests.passes import check_changes, check_epochs, one_pass
+from tests.prepared_data import write_in_shards
+
+
+@pytest.fixture(scope="module")
+def imagenet(photographs):
+    return data.load("imagenet", TEST_DATA)
+
+
+@pytest.fixture(scope="module")
+def small(photographs):
+    """At a size that is faster to train on."""
+    return data.load("imagenet", TEST_DATA, image_size=64)
+
+
+@pytest.fixture(scope="module")
+def jpegs(imagenet):
+    return [example["jpeg"] for example in imagenet._encoded_test()]
+
+
+def test_imagenet_as_it_is_described(imagenet):
+    assert (imagenet.train_size, imagenet.test_size) == (160, 40)
+    assert imagenet.input_shape == (224, 224, 3)
+    assert imagenet.num_classes == 1000
+    assert imagenet.class_names[0] == "tench"
+    # Its labels are in our order.
+    assert imagenet.builder.info.features["label"].names == [identifier for identifier, _ in imagenet_classes()]
+
+
+def test_evaluation_is_preprocess_input_to_the_bit(imagenet, photographs):
+    images, labels = one_pass(imagenet.test_batches(16))
+    assert images.dtype == np.float32
+    assert labels.dtype == np.int32
+    np.testing.assert_array_equal(images, [preprocess_input(photograph) for photograph in photographs])
+
+
+def test_evaluation_of_training_photographs_is_the_same(imagenet):
+    ((images, _),) = imagenet.training_batches(8, "none", seed=0).take(1)
+    expected = []
+    for example in imagenet._encoded_training(photographs_module.epoch_seeds(0, 0)[0], 0).take(8):
+        expected.append(preprocess_input(tf.io.decode_image(example["jpeg"], channels=3).numpy()))
+    np.testing.assert_array_equal(images, expected)
+
+
+def test_order_and_crops_are_functions_of_seed_epoch_and_position(small):
+    check_epochs(small, "resized_crop_flip", 20, skips=(1, 7))
+    check_changes(small, "resized_crop_flip")
+
+
+def test_many_files_in_blocks(tmp_path, photographs, monkeypatch):
+    """Seven files of different lengths, three at a time, in blocks of 32."""
+    monkeypatch.setattr(module, "FILES_AT_A_TIME", 3)
+    monkeypatch.setattr(module, "SHUFFLED_BLOCK", 32)
+    write_in_shards(TEST_DATA, tmp_path, [30, 10, 41, 9, 25, 20, 25])
+    dataset = data.load("imagenet", tmp_path, image_size=32)
+    assert dataset.train_size == 160
+    check_epochs(dataset, "resized_crop_flip", 15, skips=(1, 2, 3, 5, 9))
+    check_changes(dataset, "resized_crop_flip")
+
+
+def test_a_window_of_a_jpeg_is_that_part_of_the_whole(jpegs, rng):
+    differences = 0
+    for jpeg in jpegs:
+        whole = tf.io.decode_jpeg(jpeg, channels=3).numpy()
+        size = whole.shape[:2]
+        for _ in range(5):
+            height, width = rng.integers(1, size[0] + 1), rng.integers(1, size[1] + 1)
+            top, left = rng.integers(0, size[0] - height + 1), rng.integers(0, size[1] - width + 1)
+            expected = whole[top : top + height, left : left + width]
+            window = tuple(tf.constant(value, tf.int32) for value in (top, left, height, width))
+            np.testing.assert_array_equal(decode_jpeg_window(jpeg, size, window, exact=True), expected)
+            quick = decode_jpeg_window(jpeg, size, window, exact=False).numpy()
+            assert quick.shape == expected.shape
+            differences += not np.array_equal(quick, expected)
+            np.testing.assert_array_equal(quick[:, 1:-1], expected[:, 1:-1])
+    assert differences > 0  # else the margin would not be needed
+
+
+def test_crops_have_the_areas_and_the_shapes_of_the_paper(imagenet, monkeypatch):
+    """TensorFlow draws the height uniformly, so small areas are met more often than large ones."""
+    windows = []
+
+    def remember(self, encoded, size, window, exact):
+        windows.append([int(value) for value in (*size, *window)])
+        return tf.zeros((window[2], window[3], 3), tf.uint8)
+
+    monkeypatch.setattr(module.ImageNet, "_decode", remember)
+    photograph = next(iter(imagenet._encoded_test()))
+    for i in range(400):
+        imagenet._resized_crop_flip(photograph, tf.constant([i, 1]))
+    found = np.array(windows)
+    height, width, top, left, rows, columns = found.T
+    share, aspect = rows * columns / (height * width), columns / rows
+    assert 0.07 < share.min() < 0.15
+    assert 0.8 < share.max() <= 1
+    assert 0.3 < share.mean() < 0.45
+    assert 0.74 < aspect.min() < 0.8
+    assert 1.25 < aspect.max() < 1.35
+    assert (top >= 0).all()
+    assert (left >= 0).all()
+    assert (top + rows <= height).all()
+    assert (left + columns <= width).all()
+    assert len({tuple(row) for row in found.tolist()}) > 390
+
+
+def test_every_second_crop_is_flipped(imagenet, monkeypatch):
+    gradient = tf.tile(tf.range(100, dtype=tf.float32)[tf.newaxis, :, tf.newaxis], (100, 1, 3))
+    monkeypatch.setattr(
+        module.ImageNet, "_decode", lambda self, encoded, size, window, exact: tf.cast(gradient, tf.uint8)
+    )
+    photograph = next(iter(imagenet._encoded_test()))
+    images = [imagenet._resized_crop_flip(photograph, tf.constant([i, 1])).numpy() for i in range(200)]
+    falling = [image[0, 0, 0] > image[0, -1, 0] for image in images]
+    assert 70 < sum(falling) < 130
+    upright = imagenet.preprocessing.resize(tf.cast(gradient, tf.uint8)[tf.newaxis])[0].numpy()
+    for image, flipped in zip(images[:10], falling, strict=False):
+        np.testing.assert_array_equal(image, upright[:, ::-1] if flipped else upright)
+
+
+def test_a_sample_to_show_and_to_predict(imagenet, photographs):
+    images, inputs, labels = imagenet.test_sample(3)
+    np.testing.assert_array_equal(inputs, [preprocess_input(photograph) for photograph in photographs[:3]])
+    assert images.dtype == np.uint8
+    assert images.shape == (3, 224, 224, 3)
+    mean, std = imagenet.preprocessing.mean, imagenet.preprocessing.std
+    np.testing.assert_allclose(images, np.clip(inputs * std + mean, 0, 255), atol=0.51)
+    first, _, classes = imagenet.test_sample(6, one_per_class=True)
+    assert len(set(classes.tolist())) == 6
+    assert sorted(classes) == list(classes)
+    assert len(first) == 6
+    assert len(imagenet.test_sample(100)[2]) == 40
+    np.testing.assert_array_equal(labels, one_pass(imagenet.test_batches(40))[1][:3])
+
+
+def test_another_size_of_the_input(small, photographs):
+    assert small.input_shape == (64, 64, 3)
+    np.testing.assert_array_equal(small.test_sample(1)[1][0], small.preprocessing(photographs[0]))
+
+
+def test_changes_of_small_images_are_not_for_photographs(imagenet):
+    with pytest.raises(ValueError, match=r"There is no augmentation 'crop_flip'; there are none, resized_crop"):
+        imagenet.training_batches(10, "crop_flip", seed=0)
