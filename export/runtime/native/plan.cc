@@ -9,7 +9,7 @@ namespace r2b {
 namespace {
 constexpr size_t kAlign = 64;
 constexpr size_t kSlack = 256;  // vectors may be read whole at the end of a buffer
-constexpr int64_t kSmallDense = 65536;  // products that one thread has done before another is there to help: some 10 us
+constexpr int64_t kSmallDense = 16384;  // products that one thread has done before another is there to help
 size_t RoundUp(size_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
 
 uint8_t* Aligned(std::vector<uint8_t>& buffer) {

@@ -12,7 +12,8 @@ inline void Pause() {
   __asm__ volatile("yield");
 #endif
 }
-constexpr int kSpins = 2000;  // some 20 us: longer than threads are normally apart, shorter than a time slice
+constexpr int kSpins = 2000;   // some 20 us: longer than threads are normally apart
+constexpr int kYields = 1000;  // then some 500 us in which others may have the core, still shorter than waking from sleep
 constexpr auto kLookOut = std::chrono::microseconds(300);
 }  // namespace
 
@@ -67,6 +68,10 @@ void ThreadPool::Barrier() {
   for (int spin = 0; spin < kSpins; ++spin) {
     if (phase_.load(std::memory_order_acquire) != phase) return;
     Pause();
+  }
+  for (int yield = 0; yield < kYields; ++yield) {
+    if (phase_.load(std::memory_order_acquire) != phase) return;
+    std::this_thread::yield();
   }
   std::unique_lock<std::mutex> lock(barrier_mutex_);
   ++sleepers_;

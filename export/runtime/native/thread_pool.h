@@ -3,7 +3,8 @@
 // Steps are short (tens of microseconds), so handing each of them to a queue would cost more than it saves. Instead
 // Run() wakes the workers once per inference; every thread executes the same list of steps, takes its share of each
 // from (index, count), and meets the others at Barrier(). Barriers spin briefly, since the slowest thread is normally
-// microseconds behind; whoever waits longer waits for a thread that the machine has taken off its core, and sleeps.
+// microseconds behind; whoever waits longer waits for a thread that the machine has taken off its core, and lets others
+// have its own core, then sleeps.
 // Between inferences the workers look out for the next one for a moment, as most programs call again at once and waking
 // a sleeping thread takes longer than several steps; then they sleep.
 //
