@@ -3,23 +3,30 @@
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from r2b_zoo import costs, evaluation, files, training
 from r2b_zoo.conversion import Conversion, convert
+from r2b_zoo.data.dataset import Dataset
 from r2b_zoo.distillation import attention_map
 from r2b_zoo.models import BLOCK_NAMES, intermediates
 from r2b_zoo.recipes import Plan
 from r2b_zoo.run_folder import RunFolder
 from r2b_zoo.tflite_engine import TFLiteEngine
-from r2b_zoo.verification import verify
+from r2b_zoo.verification import Verification, verify
 
 ATTENTION_IMAGES = 6
+EXAMPLE_IMAGES = 20
+# One image of 224×224 takes a tenth of a second in Larq Compute Engine's interpreter on x86.
+FILE_IMAGES = 2000
+"""At most so many test images go through the converted file; ``r2b evaluate`` takes all of them."""
+SMOKE_FILE_IMAGES = 400
 
 Announce = Callable[[str], None]
 """Takes a line that says what happens now."""
@@ -51,7 +58,7 @@ def run(
     started = time.perf_counter()
     networks = training.train(plan, folder, callbacks, announce)
     dataset = networks.dataset
-    _, sample, _ = dataset.test_sample(1)
+    photographs, inputs, labels = dataset.test_sample(EXAMPLE_IMAGES, one_per_class=True)
 
     rows = []
     for stage in plan.stages:
@@ -69,15 +76,13 @@ def run(
                 "name": stage.name,
                 **folder.stage_result(stage.name),
                 "tflite_bytes": conversion.total_bytes,
-                "milliseconds": evaluation.milliseconds_per_image(conversion.tflite, sample[0]),
+                "milliseconds": evaluation.milliseconds_per_image(conversion.tflite, inputs[0]),
             }
         )
 
-    announce(f"Verifying the file on {dataset.test_size} test images")
-    batches = dataset.test_batches(evaluation.PREDICTION_BATCH)
-    verification = verify(model, conversion.tflite, (images.numpy() for images, _ in batches))
-    file = TFLiteEngine(conversion.tflite)
-    file_evaluation = evaluation.evaluate_batches(file.predict, batches)
+    batches, number = _spread(dataset, SMOKE_FILE_IMAGES if plan.config["smoke"] else FILE_IMAGES)
+    announce(f"Verifying the file on {number} of {dataset.test_size} test images")
+    verification, file_evaluation = _verify_and_evaluate(model, conversion.tflite, batches)
     results = {
         "recipe": plan.recipe,
         "dataset": {
@@ -86,35 +91,73 @@ def run(
             "training_images": dataset.train_size,
             "test_images": dataset.test_size,
             "class_names": list(dataset.class_names),
+            "skipped": list(dataset.skipped),
         },
+        "notes": list(plan.notes),
         "switched_off": list(plan.switched_off),
         "smoke": bool(plan.config["smoke"]),
         "stages": rows,
         "layers": [asdict(row) for row in conversion.layers],
         "verification": {**asdict(verification), "agreement": verification.agreement, "passed": verification.passed},
         "tflite": {
+            "images": file_evaluation.images,
             "accuracy": file_evaluation.top1,
             "bytes": conversion.total_bytes,
-            "engine": file.name,
-            "confusion": file_evaluation.confusion.tolist(),
+            "engine": TFLiteEngine(conversion.tflite).name,
+            "confusion": _sparse(file_evaluation.confusion),
         },
         "cost": costs.cost(model).by_kind(),
         "machine": _machine(),
         "seconds": time.perf_counter() - started,
     }
-    _write(folder, conversion, _attention(networks), results)
+    attention = _attention(
+        networks, photographs[:ATTENTION_IMAGES], inputs[:ATTENTION_IMAGES], labels[:ATTENTION_IMAGES]
+    )
+    _write(folder, conversion, attention, {"images": photographs, "labels": labels}, results)
     return results
 
 
-def _attention(networks: training.Networks) -> dict[str, np.ndarray]:
-    """Attention maps of the first and the last stage's network on one image of each of the first classes.
+def _spread(dataset: Dataset, number: int) -> tuple[tf.data.Dataset, int]:
+    """About ``number`` test images at most, in batches, and how many they are.
+
+    They are spread evenly over the test split, which may come class by class.
+    """
+    batches = dataset.test_batches(evaluation.PREDICTION_BATCH)
+    every = -(-dataset.test_size // number)
+    if every > 1:
+        batches = batches.unbatch().shard(every, 0).batch(evaluation.PREDICTION_BATCH)
+    return batches, -(-dataset.test_size // every)
+
+
+def _verify_and_evaluate(
+    model: tf.keras.Model, tflite: bytes, batches: tf.data.Dataset
+) -> tuple[Verification, evaluation.Evaluation]:
+    """Compares the file with its model, and with the labels, in one pass."""
+    labels: list[np.ndarray] = []
+    found: list[np.ndarray] = []
+
+    def images() -> Iterator[np.ndarray]:
+        for batch, batch_labels in batches:
+            labels.append(batch_labels.numpy())
+            yield batch.numpy()
+
+    verification = verify(model, tflite, images(), each_output=found.append)
+    return verification, evaluation.evaluate(np.concatenate(found), np.concatenate(labels))
+
+
+def _sparse(confusion: np.ndarray) -> list[list[int]]:
+    """[true class, predicted class, images] of each pair that occurs; of 1,000 classes few of a million do."""
+    return [[int(i), int(j), int(confusion[i, j])] for i, j in zip(*np.nonzero(confusion), strict=True)]
+
+
+def _attention(
+    networks: training.Networks, images: np.ndarray, inputs: np.ndarray, labels: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Attention maps of the first and the last stage's network on a few images.
 
     Keys: ``images`` uint8 (n, H, W, C), ``labels`` (n,), and ``<stage>/<block>`` float32 (n, h, w).
     """
-    import tensorflow as tf
-
-    dataset, stages = networks.dataset, networks.plan.stages
-    images, inputs, labels = dataset.test_sample(ATTENTION_IMAGES, one_per_class=True)
+    stages = networks.plan.stages
     arrays = {"images": images, "labels": labels}
     for stage in (stages[0], stages[-1]):
         model = networks[stage.name]
@@ -126,12 +169,17 @@ def _attention(networks: training.Networks) -> dict[str, np.ndarray]:
 
 
 def _write(
-    folder: RunFolder, conversion: Conversion, attention: dict[str, np.ndarray], results: dict[str, Any]
+    folder: RunFolder,
+    conversion: Conversion,
+    attention: dict[str, np.ndarray],
+    examples: dict[str, np.ndarray],
+    results: dict[str, Any],
 ) -> None:
     with folder.writing():
         files.write_bytes(folder.tflite_path, conversion.tflite)
-        with files.replacing(folder.attention_path) as partial:
-            np.savez_compressed(partial, **attention)
+        for path, arrays in ((folder.attention_path, attention), (folder.examples_path, examples)):
+            with files.replacing(path) as partial:
+                np.savez_compressed(partial, **arrays)
     folder.write_results(results)
 
 

@@ -7,6 +7,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from r2b_zoo.recipes import StagePlan
+from r2b_zoo.tables import rate
+from r2b_zoo.training import Throughput
 
 
 class StageProgress(tf.keras.callbacks.Callback):
@@ -22,6 +24,7 @@ class StageProgress(tf.keras.callbacks.Callback):
         self._progress: Optional[Progress] = None
         self._task: Optional[TaskID] = None
         self._epoch = 0
+        self._throughput = Throughput(stage.batch_size)
 
     def on_train_begin(self, logs: Optional[dict[str, Any]] = None) -> None:
         self._progress = Progress(
@@ -31,22 +34,27 @@ class StageProgress(tf.keras.callbacks.Callback):
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
+            TextColumn("{task.fields[rate]}"),
             TextColumn("{task.fields[metrics]}"),
             console=self._console,
             transient=True,
             disable=not self._console.is_terminal,
         )
         steps = (self.params.get("steps") or 0) * self._stage.epochs or None
-        self._task = self._progress.add_task(self._stage.name, total=steps, epoch=1, metrics="")
+        self._task = self._progress.add_task(self._stage.name, total=steps, epoch=1, rate="", metrics="")
         self._progress.start()
 
     def on_epoch_begin(self, epoch: int, logs: Optional[dict[str, Any]] = None) -> None:
         self._epoch = epoch
         self._update(epoch=epoch + 1)
 
+    def on_train_batch_begin(self, batch: int, logs: Optional[dict[str, Any]] = None) -> None:
+        self._throughput.on_train_batch_begin(batch, logs)
+
     def on_train_batch_end(self, batch: int, logs: Optional[dict[str, Any]] = None) -> None:
+        self._throughput.on_train_batch_end(batch, logs)
         # A stage may start anywhere, so the bar follows the position instead of counting.
-        self._update(completed=self._epoch * (self.params.get("steps") or 0) + batch + 1)
+        self._update(completed=self._epoch * (self.params.get("steps") or 0) + batch + 1, rate=self._rate())
 
     def on_epoch_end(self, epoch: int, logs: Optional[dict[str, Any]] = None) -> None:
         logs = logs or {}
@@ -63,9 +71,13 @@ class StageProgress(tf.keras.callbacks.Callback):
         accuracy = 100 * (logs or {}).get("val_accuracy", 0)
         self._console.print(
             f"[green]✓[/] {self._stage.name:<19}{self._stage.network} ({self._stage.precision}), "
-            f"{self._stage.epochs} epochs: test top-1 {accuracy:.1f} %",
+            f"{self._stage.epochs} epochs: test top-1 {accuracy:.1f} %" + (f", {self._rate()}" if self._rate() else ""),
             highlight=False,
         )
+
+    def _rate(self) -> str:
+        images_per_second = self._throughput.images_per_second
+        return "" if images_per_second is None else f"{rate(images_per_second)} images/s"
 
     def _update(self, **fields: Any) -> None:
         if self._progress is not None and self._task is not None:

@@ -7,6 +7,7 @@
     stages/<stage>/result.json   what the stage reached
     model.tflite                 the converted network of the last stage
     attention.npz                attention maps of teacher and student on a few test images
+    examples.npz                 a test image of each class, of the first classes where there are many
     results.json                 the table, conversion, verification and timing
     report.html                  all of it to look at
 
@@ -55,6 +56,7 @@ class RunFolder:
     results_path = property(lambda self: self.path / "results.json")
     tflite_path = property(lambda self: self.path / "model.tflite")
     attention_path = property(lambda self: self.path / "attention.npz")
+    examples_path = property(lambda self: self.path / "examples.npz")
     report_path = property(lambda self: self.path / "report.html")
 
     def stage(self, name: str) -> Path:

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Optional
 
 from rich.console import Console
 from rich.table import Table
@@ -31,6 +31,7 @@ def results_table(results: Mapping[str, Any]) -> Table:
             ("stage", LEFT),
             ("network", LEFT),
             ("precision", LEFT),
+            ("images/s", RIGHT),
             ("test top-1", RIGHT),
             ("bytes", RIGHT),
             ("ms", RIGHT),
@@ -41,21 +42,29 @@ def results_table(results: Mapping[str, Any]) -> Table:
             row["name"],
             row["network"],
             row["precision"],
+            rate(row["images_per_second"]),
             _percent(row["test_accuracy"]),
             f"{row['tflite_bytes']:,}",
             f"{row['milliseconds']:.2f}",
         )
     verdict = "equal" if verification["passed"] else "DIFFERENT"
     table.caption = (
-        f"bytes: of the .tflite. ms: one image, one thread, {results['tflite']['engine']}, "
+        f"images/s: in training. bytes: of the .tflite. ms: one image, one thread, {results['tflite']['engine']}, "
         f"{results['machine']['processor']}.\n"
         f"Keras and the binary .tflite are {verdict} on {verification['images']} images: "
         f"top-1 differs on {verification['disagreements']}, mean difference of the probabilities "
         f"{verification['mean_difference']:.1e}, largest {verification['largest_difference']:.1e}; "
-        f"top-1 of the file {_percent(results['tflite']['accuracy'])}."
+        f"top-1 of the file on them {_percent(results['tflite']['accuracy'])}."
     )
     table.caption_justify = "left"
     return table
+
+
+def rate(images_per_second: Optional[float]) -> str:
+    """Images per second; a dash where a stage was too short to say."""
+    if images_per_second is None:
+        return "–"
+    return f"{images_per_second:,.0f}" if images_per_second >= 10 else f"{images_per_second:.1f}"
 
 
 def evaluation_table(name: str, dataset: "Dataset", result: "Evaluation") -> Table:

@@ -3,15 +3,18 @@
 import contextlib
 import csv
 import json
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, Optional
 
 import numpy as np
 import tensorflow as tf
 
-from r2b_zoo import data, files, models, weights
+from r2b_zoo import data, files, models, pretrained, weights
 from r2b_zoo.checkpoints import Position
 from r2b_zoo.data.dataset import Dataset, Epoch
+from r2b_zoo.data.preprocessing import Preprocessing
 from r2b_zoo.distillation import LossWeights
 from r2b_zoo.loop import StageLoop, StopOnNaN
 from r2b_zoo.models.topology import PRECISIONS, STEMS
@@ -22,6 +25,8 @@ from r2b_zoo.schedules import learning_rate_schedule
 from r2b_zoo.teacher_student import TeacherStudent
 
 EVALUATION_BATCH = 500
+# Of larger images fewer, so that the activations of a batch take about as much memory.
+EVALUATION_PIXELS = EVALUATION_BATCH * 64 * 64
 _SEEDS_APART = 1_000_003
 
 CallbackFactory = Callable[[StagePlan], Sequence[tf.keras.callbacks.Callback]]
@@ -41,7 +46,7 @@ class Networks:
     def __init__(self, plan: Plan, folder: RunFolder) -> None:
         self.plan = plan
         self.folder = folder
-        self.dataset: Dataset = data.load(plan.dataset)
+        self.dataset: Dataset = _dataset(plan)
         self._stages = {stage.name: stage for stage in plan.stages}
         self._networks: dict[str, tf.keras.Model] = {}
 
@@ -129,7 +134,7 @@ def train(
     if plan.stem not in STEMS:
         raise ValueError(f"stem must be one of {', '.join(STEMS)}; received {plan.stem!r}.")
     for stage in plan.stages:
-        _check(stage, networks.dataset)
+        _check(stage, networks)
     with folder.opened(plan):
         tf.config.experimental.enable_op_determinism()
         for index, stage in enumerate(plan.stages):
@@ -138,6 +143,17 @@ def train(
                 tf.keras.utils.set_random_seed(plan.seed + index * _SEEDS_APART)
                 _train_stage(stage, networks, callbacks(stage), announce)
     return networks
+
+
+def _dataset(plan: Plan) -> Dataset:
+    """The data set of a plan, with the preprocessing and the size that the plan asks for."""
+    dataset = data.load(plan.dataset, plan.data_dir)
+    preprocessing = dataset.preprocessing
+    if plan.preprocessing is not None:
+        preprocessing = Preprocessing.from_dict(plan.preprocessing)
+    if plan.image_size is not None:
+        preprocessing = preprocessing.with_size(plan.image_size, plan.image_size)
+    return dataset if preprocessing == dataset.preprocessing else dataset.with_preprocessing(preprocessing)
 
 
 def copy_weights(source: tf.keras.Model, target: tf.keras.Model) -> list[str]:
@@ -160,16 +176,31 @@ def copy_weights(source: tf.keras.Model, target: tf.keras.Model) -> list[str]:
     return kept
 
 
-def _check(stage: StagePlan, dataset: Dataset) -> None:
+def _check(stage: StagePlan, networks: Networks) -> None:
     """Raises ValueError, naming the stage, for what cannot be trained."""
     try:
         models.card(stage.network)
         if stage.precision not in PRECISIONS:
             raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}; received {stage.precision!r}.")
-        dataset.check_batches(stage.batch_size, stage.augmentation)
-        _schedule(stage, _steps_per_epoch(stage, dataset))
+        networks.dataset.check_batches(stage.batch_size, stage.augmentation)
+        _schedule(stage, _steps_per_epoch(stage, networks.dataset))
+        # The whole network, because a network may not exist in a precision, or not fit its weights.
+        _start(stage, networks)
     except ValueError as error:
         raise ValueError(f"Stage {stage.name}: {error}") from None
+
+
+def _start(stage: StagePlan, networks: Networks) -> tf.keras.Model:
+    """A stage's network with the weights from outside that it starts from, or random ones."""
+    student = networks.build(stage.name, networks.plan.loop.mixed_precision)
+    if stage.pretrained is not None:
+        plan = networks.plan
+        pretrained.load(student, stage.pretrained, width=plan.width, stem=plan.stem, precision=stage.precision)
+    if stage.trained == "classifier":
+        # Keras runs a batch norm that is not trained with its running statistics.
+        for layer in student.layers:
+            layer.trainable = layer.name == "logits"
+    return student
 
 
 def _steps_per_epoch(stage: StagePlan, dataset: Dataset) -> int:
@@ -177,12 +208,20 @@ def _steps_per_epoch(stage: StagePlan, dataset: Dataset) -> int:
     return min(steps, stage.max_steps_per_epoch or steps)
 
 
+def _test_batches(stage: StagePlan, dataset: Dataset) -> tf.data.Dataset:
+    """What a stage is evaluated on: the test split, or in a smoke run as many of its batches as there are steps."""
+    height, width, _ = dataset.input_shape
+    batches = dataset.test_batches(max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // (height * width))))
+    return batches if stage.max_steps_per_epoch is None else batches.take(stage.max_steps_per_epoch)
+
+
 def _train_stage(
     stage: StagePlan, networks: Networks, callbacks: Sequence[tf.keras.callbacks.Callback], announce: Announce
 ) -> None:
     folder = networks.folder
     # First of all, so that its random weights depend on the seed alone.
-    student = networks.build(stage.name, networks.plan.loop.mixed_precision)
+    student = _start(stage, networks)
+    throughput = Throughput(stage.batch_size)
     kept = [] if stage.initial_weights is None else copy_weights(networks[stage.initial_weights], student)
     with folder.new_stage(stage.name) as partial:
         loop = _loop(stage, networks, student)
@@ -190,10 +229,12 @@ def _train_stage(
         position = loop.run(
             [
                 StopOnNaN(stage.name),
+                throughput,
                 tf.keras.callbacks.TensorBoard(str(partial / "tensorboard"), write_graph=False),
                 *callbacks,
             ]
         )
+        student.trainable = True
         with folder.writing():
             weights.save(student, partial / "weights.h5")
             _write_log(position, partial)
@@ -202,9 +243,12 @@ def _train_stage(
                 "precision": stage.precision,
                 "taught_by": stage.taught_by if _loss_weights(stage).needs_teacher else None,
                 "initial_weights": stage.initial_weights,
+                "pretrained": stage.pretrained,
+                "trained": stage.trained,
                 "layers_not_initialised": kept,
                 "epochs": position.epoch,
                 "seconds": position.seconds,
+                "images_per_second": throughput.images_per_second,
                 "test_accuracy": position.rows[-1]["val_accuracy"] if position.best is None else position.best,
             }
             files.write_text(partial / "result.json", json.dumps(result, indent=2))
@@ -241,7 +285,7 @@ def _loop(stage: StagePlan, networks: Networks, student: tf.keras.Model) -> Stag
         stage.name,
         model,
         batches_from,
-        dataset.test_batches(EVALUATION_BATCH),
+        _test_batches(stage, dataset),
         steps_per_epoch=steps_per_epoch,
         epochs=stage.epochs,
         save=save,
@@ -303,3 +347,35 @@ def _schedule(stage: StagePlan, steps_per_epoch: int) -> tf.keras.optimizers.sch
         decay=stage.decay,
         decay_epochs=stage.decay_epochs,
     )
+
+
+class Throughput(tf.keras.callbacks.Callback):
+    """Counts the images that training takes per second, without the first step, which traces, and without evaluation.
+
+    Args:
+        batch_size: images per step.
+    """
+
+    def __init__(self, batch_size: int) -> None:
+        super().__init__()
+        self._batch_size = batch_size
+        self._steps = -1  # the first step does not count
+        self._seconds = 0.0
+        self._started = 0.0
+
+    @property
+    def images_per_second(self) -> Optional[float]:
+        """None before the second step."""
+        return self._steps * self._batch_size / self._seconds if self._steps > 0 else None
+
+    def on_train_batch_begin(self, batch: int, logs: Optional[dict[str, Any]] = None) -> None:
+        if batch == 0:
+            self._started = time.perf_counter()
+
+    def on_train_batch_end(self, batch: int, logs: Optional[dict[str, Any]] = None) -> None:
+        now = time.perf_counter()
+        if self._steps >= 0:
+            self._seconds += now - self._started
+        # To the end of the next step, so that waiting for its images counts.
+        self._started = now
+        self._steps += 1

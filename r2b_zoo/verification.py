@@ -1,6 +1,6 @@
 """Proof that a ``.tflite`` computes what its Keras model computes, on images."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Optional, Union
 
@@ -63,6 +63,7 @@ def verify(
     *,
     num_threads: int = 1,
     engine: Optional[str] = None,
+    each_output: Callable[[np.ndarray], None] = lambda probabilities: None,
 ) -> Verification:
     """Runs images through the Keras model and through the file.
 
@@ -72,6 +73,8 @@ def verify(
         images: preprocessed float32 (N, height, width, channels), or an iterable of such batches.
         num_threads: threads for the file.
         engine: what runs the file, see ``TFLiteEngine``.
+        each_output: given the file's probabilities (n, classes) of each batch, in the order of the images, so that
+            whoever needs them does not run the images through it again.
 
     Raises:
         ValueError: the engine refuses the file, there are no images, they have another shape than the model takes, or
@@ -91,6 +94,7 @@ def verify(
                 "verify compares probabilities of shape (images, classes); the Keras model gives "
                 f"{expected.shape} and the file {found.shape}: is the file made from this model, with its top?"
             )
+        each_output(found)
         difference = np.abs(expected - found)
         count += len(batch)
         disagreements += int(np.sum(expected.argmax(axis=1) != found.argmax(axis=1)))

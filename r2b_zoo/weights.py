@@ -207,10 +207,15 @@ def read(path: PathLike) -> dict[str, list["np.ndarray"]]:
     return layers
 
 
-def load(model: "tf.keras.Model", path: PathLike) -> None:
+def load(model: "tf.keras.Model", path: PathLike, *, classifier: bool = True) -> None:
     """Sets every variable of a network from a file, or changes nothing.
 
     A file with a classifier fits a network without top; the classifier is then left out.
+
+    Args:
+        model: a network of the zoo.
+        path: of the file.
+        classifier: off: the network's classifier keeps its weights, and the file may have another one or none.
 
     Raises:
         ValueError: the file cannot be read, or is of another architecture: names the first layer that differs.
@@ -218,6 +223,8 @@ def load(model: "tf.keras.Model", path: PathLike) -> None:
     arrays = read(path)
     expected = {layer.name: [tuple(w.shape) for w in layer.weights] for layer in model.layers if layer.weights}
     found = {name: [array.shape for array in values] for name, values in arrays.items()}
+    if not classifier:
+        expected.pop("logits", None)
     if "logits" not in expected:
         found.pop("logits", None)
     for name in [*expected, *(name for name in found if name not in expected)]:

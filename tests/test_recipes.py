@@ -2,12 +2,15 @@
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
+from zookeeper import ComponentField, Field, PartialComponent, component
 
 from r2b_zoo import recipes
 from r2b_zoo.recipes import STAGE_NAMES
 from r2b_zoo.recipes.overrides import parse
+from r2b_zoo.recipes.recipe import SMOKE_BATCH, Recipe, Stage, configured
 
 
 def plan(*words):
@@ -61,6 +64,18 @@ def test_a_field_that_is_set_twice():
         parse(["seed=1", "gate=false", "seed=2"])
 
 
+def test_the_folder_of_the_data_has_two_spellings_and_means_the_same_from_everywhere(monkeypatch, tmp_path):
+    (tmp_path / "photos").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for word in ("data.dir=photos", "data_dir=photos", f"data_dir={tmp_path}/photos"):
+        assert plan(word).data_dir == str(tmp_path / "photos")
+    assert recipes.plan("digits", **{"data.dir": "photos"}) == plan("data_dir=photos")
+    assert plan("data_dir=gs://bucket/tfds").data_dir == "gs://bucket/tfds"
+    assert plan("data_dir=~/photos").data_dir == str(Path("~/photos").expanduser())
+    with pytest.raises(ValueError, match=r"Field 'data_dir' is set twice"):
+        plan("data.dir=photos", "data_dir=other")
+
+
 def test_an_override_changes_one_field():
     epochs = plan().stages[-1].epochs
     assert differences(plan("binary.epochs=3"), plan()) == {"binary.epochs": (3, epochs)}
@@ -79,7 +94,7 @@ def test_a_field_of_the_recipe_is_every_stages_unless_one_has_its_own():
 
 
 def test_unknown_recipe():
-    with pytest.raises(ValueError, match=r"There is no recipe 'imagnet'; the recipes are digits"):
+    with pytest.raises(ValueError, match=r"There is no recipe 'imagnet'; the recipes are digits, cifar10"):
         recipes.plan("imagnet")
 
 
@@ -97,7 +112,7 @@ def test_an_unknown_field_suggests_near_ones_and_names_all(field, suggestion):
 
 
 def test_a_field_that_is_like_none():
-    with pytest.raises(ValueError, match=r"Recipe digits has no field 'xyzzy'\. Its fields are dataset, width"):
+    with pytest.raises(ValueError, match=r"Recipe digits has no field 'xyzzy'\. Its fields are dataset, data_dir"):
         recipes.plan("digits", xyzzy=1)
 
 
@@ -140,6 +155,12 @@ def test_a_value_of_the_wrong_type(word, message):
         ("real.taught_by=binary", r"real\.taught_by must be None or an earlier stage \(teacher\); received 'binary'"),
         ("teacher.initial_weights=real", r"teacher\.initial_weights must be None or an earlier stage \(none\)"),
         ("width=0", r"width must be at least 1; received 0"),
+        ("image_size=0", r"image_size must be at least 1; received 0"),
+        ("real.trained=stem", r"real\.trained must be one of 'all', 'classifier'; received 'stem'"),
+        (
+            "binary.pretrained=imagenet",
+            r"binary starts either from binary\.pretrained or from .* received 'imagenet' and 'binary_act",
+        ),
         ("seed=-1", r"seed must be in 0–2147483647; received -1"),
         ("seed=2147483648", r"seed must be in 0–2147483647; received 2147483648"),
     ],
@@ -206,9 +227,37 @@ def test_all_switches_together():
 
 def test_smoke_is_short_and_otherwise_the_same():
     changed = differences(plan("smoke=true"), plan())
-    assert {key.split(".")[1] for key in changed} == {"epochs", "warmup_epochs", "max_steps_per_epoch"}
+    assert {key.split(".")[1] for key in changed} == {"epochs", "warmup_epochs", "max_steps_per_epoch", "batch_size"}
+    assert {stage.batch_size for stage in plan("smoke=true").stages} == {SMOKE_BATCH}
+    assert {stage.batch_size for stage in plan("smoke=true", "batch_size=8").stages} == {8}
     assert {(stage.epochs, stage.max_steps_per_epoch) for stage in plan("smoke=true").stages} == {(1, 2)}
     assert {stage.max_steps_per_epoch for stage in plan().stages} == {None}
+
+
+# --- stages of a recipe's own -----------------------------------------------------------------------------------------
+
+
+@component
+class TwoStages(Recipe):
+    """Other stages than the paper's, in an order of their own."""
+
+    width: int = Field(8)
+    warm: Stage = ComponentField(PartialComponent(Stage, trained="classifier", epochs=2, warmup_epochs=0.0))
+    cold: Stage = ComponentField(PartialComponent(Stage, initial_weights="warm", epochs=3, warmup_epochs=0.0))
+
+
+def test_a_recipe_has_the_stages_it_declares():
+    two = configured(TwoStages, "two", {"cold.epochs": 4, "seed": 1})
+    assert [(stage.name, stage.epochs, stage.trained) for stage in two.stages] == [
+        ("warm", 2, "classifier"),
+        ("cold", 4, "all"),
+    ]
+    assert {key.split(".")[0] for key in two.config if "." in key} == {"warm", "cold"}
+    assert configured(TwoStages, "two", two.config) == two
+    with pytest.raises(ValueError, match=r"Recipe two has no field 'binary\.epochs'.*of each stage \(warm, cold\)"):
+        configured(TwoStages, "two", {"binary.epochs": 4})
+    with pytest.raises(ValueError, match=r"Recipe two has no field 'progressive'"):
+        configured(TwoStages, "two", {"progressive": False})
 
 
 # --- configuration ----------------------------------------------------------------------------------------------------
@@ -247,5 +296,5 @@ def test_a_plan_keeps_nothing_of_the_one_before():
 
 
 def test_the_recipes_are_listed_and_the_default_is_among_them():
-    assert recipes.list_recipes() == ["digits"]
+    assert recipes.list_recipes() == ["digits", "cifar10", "cifar100", "imagenet", "finetune"]
     assert recipes.DEFAULT_RECIPE in recipes.list_recipes()

@@ -105,10 +105,11 @@ def test_inner_links_have_targets(page: Page) -> None:
 
 def test_pictures_have_words(page: Page) -> None:
     images = page.all("img")
-    blocks, maps_per_image = 8, 2
+    blocks, maps_per_image, examples = 8, 2, 10
     labels = {image["alt"] for image in images if image["alt"].startswith("Test image of class")}
     assert len(labels) == 6
-    assert len(images) == 6 * (1 + maps_per_image * blocks)
+    assert len(images) == examples + 6 * (1 + maps_per_image * blocks)
+    assert {f"An example of class {digit}" for digit in range(10)} <= {image["alt"] for image in images}
     assert all(image.get("alt") for image in images)
     drawings = [svg for svg in page.all("svg") if svg.get("aria-hidden") != "true"]
     assert drawings
@@ -132,10 +133,12 @@ def test_numbers_of_the_run_are_on_the_page(page: Page, smoke_run: RunFolder) ->
         assert f"{kilobytes:.0f}\xa0kB" in stages or f"{kilobytes:.1f}\xa0kB" in stages
         assert f"{stage['milliseconds']:.2f}\xa0ms" in stages
     assert f"recognises {100 * results['tflite']['accuracy']:.1f} % of 355 test images" in page.text
-    confusion = results["tflite"]["confusion"]
-    cells = [int(number) for row in confusion for number in row]
+    cells = np.zeros((10, 10), int)
+    for actual, predicted, images in results["tflite"]["confusion"]:
+        cells[actual, predicted] = images
     shown = re.findall(r'<td class="cell[^>]*>(\d+)</td>', page.source)
-    assert [int(number) for number in shown] == cells
+    assert [int(number) for number in shown] == cells.ravel().tolist()
+    assert cells.sum() == results["tflite"]["images"] == 355
     for layer in results["layers"]:
         assert f"{layer['bytes']:,}" in page.by_id["cost"]
         assert layer["name"] in page.by_id["cost"]
@@ -188,6 +191,7 @@ def test_class_names_are_escaped(run_copy: RunFolder) -> None:
     for name in names:
         assert name in page.by_id["confusion"]
         assert name in page.by_id["attention"] or name in "6789"
+        assert name in page.by_id["data"]
     assert "Test image of class " + names[1] in {image["alt"] for image in page.all("img")}
 
 
@@ -210,22 +214,77 @@ def test_stage_without_teacher_has_no_matching(page: Page) -> None:
     assert "not part of this stage" in page.by_id["curves"]
 
 
-def test_many_classes_become_a_picture_and_a_list(run_copy: RunFolder) -> None:
-    classes = 120
+def of_classes(folder: RunFolder, counts: np.ndarray, **dataset) -> Page:
+    """The page of a run with these mistakes among as many classes."""
+    results, classes = folder.results(), len(counts)
+    cells = [[int(i), int(j), int(counts[i, j])] for i, j in zip(*np.nonzero(counts), strict=True)]
+    with np.load(folder.examples_path) as archive:
+        arrays = dict(archive)
+    np.savez(folder.examples_path, images=arrays["images"], labels=arrays["labels"] % classes)
+    with np.load(folder.attention_path) as archive:
+        arrays = dict(archive)
+    np.savez(folder.attention_path, **{**arrays, "labels": arrays["labels"] % classes})
+    names = [f"class {i}" for i in range(classes)]
+    return changed(
+        folder,
+        dataset={**results["dataset"], "class_names": names, **dataset},
+        tflite={**results["tflite"], "confusion": cells, "images": int(counts.sum())},
+    )
+
+
+@pytest.mark.parametrize("classes", [2, 10, 20])
+def test_few_classes_are_a_table(run_copy: RunFolder, classes: int) -> None:
+    counts = np.diag(np.full(classes, 5))
+    counts[1, 0] = 3
+    page = of_classes(run_copy, counts)
+    assert page.source.count('<td class="cell') == classes**2
+    assert "wrong on 3 of" in page.text
+    assert "class 1 taken for class 0: 3 images" in page.text
+    assert "62.5\xa0%" in page.by_id["confusion"]  # 5 of 8
+
+
+@pytest.mark.parametrize("classes", [21, 100, 1000])
+def test_many_classes_become_lists_of_what_matters(run_copy: RunFolder, classes: int) -> None:
     counts = np.diag(np.full(classes, 5))
     counts[7, 9], counts[3, 4] = 3, 2
-    counts[50] = 0
-    results = run_copy.results()
-    page = changed(
-        run_copy,
-        dataset={**results["dataset"], "class_names": [f"class {i}" for i in range(classes)]},
-        tflite={**results["tflite"], "confusion": counts.tolist()},
-    )
+    counts[12] = 0
+    counts[12, 13] = 1
+    counts[11] = 0
+    page = of_classes(run_copy, counts, test_images=50_000)
     assert 'class="cell' not in page.source
-    assert "Confusion matrix of 120 classes" in next(i["alt"] for i in page.all("img") if "Confusion" in i["alt"])
     mistakes = " ".join(page.by_id["confusion"].split())
-    assert mistakes.index("class 7 taken for class 9: 3 images") < mistakes.index("class 3 taken for class 4: 2 images")
-    assert "62.5\xa0%" in page.by_id["confusion"]  # 5 of 8
+    first, second = "class 7 taken for class 9: 3 images, 38 %", "class 3 taken for class 4: 2 images, 29 %"
+    assert mistakes.index(first) < mistakes.index(second)
+    assert mistakes.index("class 12: 0 % of 1, else class 13") < mistakes.index("class 7: 62 % of 8, else class 9")
+    assert f"wrong on 6 of {counts.sum():,} test images, which are spread evenly over all 50,000" in mistakes
+    # No image of it, so neither best nor worst.
+    assert '<th scope="row">class 11</th><td class="number">0</td><td class="number">–</td>' in page.source
+    assert "<strong>class 11</strong>" not in page.source
+    assert len(page.source.encode()) < LARGEST_PAGE
+
+
+def test_files_that_were_left_out_are_named(run_copy: RunFolder, page: Page) -> None:
+    assert "skipped" not in page.by_id
+    sentences = ["a/b.jpg cannot be read as an image: truncated.", "c.jpg is <empty>."]
+    data = {**run_copy.results()["dataset"], "skipped": sentences}
+    left_out = changed(run_copy, dataset=data).by_id["skipped"]
+    assert "2 files were left out" in left_out
+    assert all(sentence in left_out for sentence in sentences)
+
+
+def test_a_note_of_the_recipe_is_on_the_page(run_copy: RunFolder) -> None:
+    note = recipes.plan("finetune").notes[0]
+    assert note in changed(run_copy, notes=[note]).text
+
+
+def test_a_run_without_a_real_teacher_compares_with_none(run_copy: RunFolder) -> None:
+    rows = [{**row, "precision": "binary", "taught_by": None} for row in run_copy.results()["stages"]]
+    rows[0] |= {"pretrained": "imagenet", "trained": "classifier"}
+    page = changed(run_copy, stages=rows)
+    assert "teacher" not in page.by_id["stages"].replace(rows[0]["name"], "")
+    assert "started from the weights of imagenet, with a new classifier" in page.text
+    assert "labels alone; the classifier only" in page.text
+    assert page.text.count("its real-valued teacher") == 0
 
 
 def test_command_makes_the_same_plan() -> None:
@@ -260,7 +319,9 @@ def test_python_lines_run(
     assert len(re.findall(r"^\d+\.\d% \d$", capsys.readouterr().out, re.MULTILINE)) == 3
 
 
-@pytest.mark.parametrize("name", ["results.json", "attention.npz", "stages/real/log.csv", "config.json"])
+@pytest.mark.parametrize(
+    "name", ["results.json", "attention.npz", "examples.npz", "stages/real/log.csv", "config.json"]
+)
 def test_unfinished_run_is_one_sentence(run_copy: RunFolder, name: str) -> None:
     (run_copy.path / name).unlink()
     with pytest.raises(RunFolderError, match=f"there is no {name}"):

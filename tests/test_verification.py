@@ -121,6 +121,13 @@ def test_nan_does_not_pass(compare) -> None:
     assert np.isnan(result.largest_difference)
 
 
+def test_each_output_is_the_files(compare, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, conversion = converted("RealToBinaryNet", "binary")
+    found: list[np.ndarray] = []
+    verify(model, conversion.tflite, iter([images()[:3], images()[3:]]), each_output=found.append)
+    np.testing.assert_allclose(np.concatenate(found), run_tflite(conversion.tflite, images()))
+
+
 def test_batches_give_the_same_result_as_one_array() -> None:
     model, conversion = converted("ResNet18", "real")
     whole = verify(model, conversion.tflite, images(40))

@@ -2,10 +2,20 @@
 
 from typing import Any
 
+from r2b_zoo.recipes.cifar10 import Cifar10
+from r2b_zoo.recipes.cifar100 import Cifar100
 from r2b_zoo.recipes.digits import Digits
+from r2b_zoo.recipes.finetune import FineTune
+from r2b_zoo.recipes.imagenet import ImageNet
 from r2b_zoo.recipes.recipe import STAGE_NAMES, LoopPlan, Plan, Recipe, StagePlan, configured
 
-RECIPES: dict[str, type[Recipe]] = {"digits": Digits}
+RECIPES: dict[str, type[Recipe]] = {
+    "digits": Digits,
+    "cifar10": Cifar10,
+    "cifar100": Cifar100,
+    "imagenet": ImageNet,
+    "finetune": FineTune,
+}
 DEFAULT_RECIPE = "digits"
 
 __all__ = [
@@ -33,4 +43,4 @@ def plan(name: str = DEFAULT_RECIPE, **overrides: Any) -> Plan:
     """
     if name not in RECIPES:
         raise ValueError(f"There is no recipe {name!r}; the recipes are {', '.join(RECIPES)}.")
-    return configured(RECIPES[name](), name, overrides)
+    return configured(RECIPES[name], name, overrides)

@@ -8,11 +8,11 @@ Expected accuracy and time: README.md, measured by ``benchmarks/digits.py``.
 
 from zookeeper import ComponentField, Field, PartialComponent, component
 
-from r2b_zoo.recipes.recipe import Recipe, Stage
+from r2b_zoo.recipes.recipe import ProgressiveRecipe, Stage
 
 
 @component
-class Digits(Recipe):
+class Digits(ProgressiveRecipe):
     dataset: str = Field("digits")
     width: int = Field(16)
     stem: str = Field("cifar")

@@ -5,6 +5,9 @@ import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+ALIASES = {"data.dir": "data_dir"}
+"""Other spellings of fields."""
+
 _WORDS = {"true": True, "false": False, "none": None}
 
 
@@ -19,6 +22,7 @@ def parse(words: Iterable[str]) -> dict[str, Any]:
         key, equals, text = word.partition("=")
         if not equals or not key:
             raise ValueError(f"Fields are set as key=value, for example binary.epochs=3; received {word!r}.")
+        key = ALIASES.get(key, key)
         if key in values:
             raise ValueError(f"Field {key!r} is set twice.")
         values[key] = _value(text)

@@ -1,25 +1,29 @@
-"""What a recipe is: four stages as data.
+"""What a recipe is: stages as data.
 
 A recipe is a zookeeper component, so every field can be set from outside by its dotted name
-(``r2b train recipe=digits binary.epochs=3``). ``Recipe.plan()`` turns it into plain records for the training loop.
+(``r2b train recipe=digits binary.epochs=3``). ``configured`` turns it into plain records for the training loop.
 """
 
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Optional
 
 from zookeeper import ComponentField, Field, component
 from zookeeper.core.component import configure
 
-from r2b_zoo.recipes.overrides import check_keys
+from r2b_zoo.recipes.overrides import ALIASES, check_keys
 
 STAGE_NAMES = ("teacher", "real", "binary_activations", "binary")
+"""The stages of Martínez et al., which ``ProgressiveRecipe`` has."""
 REAL_TO_BINARY_NET = "RealToBinaryNet"
 STRONG_BASELINE_NET = "StrongBaselineNet"
 MIXED_PRECISIONS = ("float32", "bfloat16", "float16")
 STRATEGIES = ("none", "mirrored", "multi_worker")
+TRAINED = ("all", "classifier")
 SMOKE_STEPS = 2
+SMOKE_BATCH = 16
 LOSS_WEIGHTS = ("classification_weight", "attention_matching_weight", "output_matching_weight")
 
 
@@ -34,6 +38,10 @@ class Stage:
     """Name of the earlier stage whose student is the teacher; None for labels alone."""
     initial_weights: Optional[str] = Field(None)
     """Name of the earlier stage whose weights the student starts from; None for random ones."""
+    pretrained: Optional[str] = Field(None)
+    """Weights from outside that the student starts from instead, with a new classifier: 'imagenet', a file or a run."""
+    trained: str = Field("all")
+    """"all" layers, or the "classifier" alone: the others keep their weights, and batch norms their statistics."""
 
     classification_weight: float = Field(1.0)
     attention_matching_weight: float = Field(0.0)
@@ -56,9 +64,15 @@ class Stage:
 
 @component
 class Recipe:
-    """A progressive schedule: each stage's student teaches the next (Martínez et al., ICLR 2020, section 4.2)."""
+    """What all recipes have in common. A recipe adds its stages, as fields that are a ``Stage``, in their order."""
 
     dataset: str = Field("digits")
+    data_dir: Optional[str] = Field(None)
+    """Folder of the data, for data sets that come from files; also spelled ``data.dir``."""
+    preprocessing: Optional[dict] = Field(None)
+    """From an image to a network's input, fields of ``data.preprocessing.Preprocessing``; None: the data set's own."""
+    image_size: Optional[int] = Field(None)
+    """Height and width of a network's input; None: as the preprocessing has it."""
     width: int = Field(64)
     stem: str = Field("imagenet")
     seed: int = Field(0)
@@ -70,8 +84,6 @@ class Recipe:
     """Data-driven rescaling; off: the strong baseline's learned scale in its place."""
     attention_matching: bool = Field(True)
     output_matching: bool = Field(True)
-    progressive: bool = Field(True)
-    """Off: the teacher teaches the binary network directly, from random weights."""
 
     # How the loop trains every stage; see ``LoopPlan``.
     mixed_precision: str = Field("float32")
@@ -83,12 +95,62 @@ class Recipe:
     strategy: str = Field("none")
 
     smoke: bool = Field(False)
-    """On: each stage trains two steps only, to see that everything fits together."""
+    """On: each stage trains two steps of a few images only, to see that everything fits together."""
+
+    @classmethod
+    def completed(cls, overrides: Mapping[str, Any]) -> dict[str, Any]:
+        """The overrides with what follows from them; a recipe adds the values of fields that depend on others."""
+        return dict(overrides)
+
+    def stages(self) -> tuple[str, ...]:
+        """Names of the stages that are trained, in their order."""
+        return stage_names(type(self))
+
+    def changed(self, stage: str) -> dict[str, Any]:
+        """Values of a stage's fields that the recipe's switches replace."""
+        return {}
+
+    def switched_off(self) -> tuple[str, ...]:
+        """Which of the paper's ideas are off, in words."""
+        switches = {
+            "gate": "the gate (the learned scale of the strong baseline takes its place)",
+            "attention_matching": "attention matching",
+            "output_matching": "output matching",
+        }
+        return tuple(words for field, words in switches.items() if not getattr(self, field))
+
+    def notes(self) -> tuple[str, ...]:
+        """Sentences that whoever trains this should read first."""
+        return ()
+
+
+@component
+class ProgressiveRecipe(Recipe):
+    """A progressive schedule: each stage's student teaches the next (Martínez et al., ICLR 2020, section 4.2)."""
+
+    progressive: bool = Field(True)
+    """Off: the teacher teaches the binary network directly, from random weights."""
 
     teacher: Stage = ComponentField(Stage)
     real: Stage = ComponentField(Stage)
     binary_activations: Stage = ComponentField(Stage)
     binary: Stage = ComponentField(Stage)
+
+    def stages(self) -> tuple[str, ...]:
+        return STAGE_NAMES if self.progressive else (STAGE_NAMES[0], STAGE_NAMES[-1])
+
+    def changed(self, stage: str) -> dict[str, Any]:
+        return {} if self.progressive or stage != "binary" else {"taught_by": "teacher", "initial_weights": None}
+
+    def switched_off(self) -> tuple[str, ...]:
+        words = "the progressive stages (the real teacher teaches the binary network directly)"
+        return (*super().switched_off(), *(() if self.progressive else (words,)))
+
+
+def stage_names(recipe: type[Recipe]) -> tuple[str, ...]:
+    """Names of all stages that a recipe has fields for, in their order."""
+    fields = recipe.__component_fields__  # type: ignore[attr-defined]  # of zookeeper
+    return tuple(name for name, field in fields.items() if isinstance(field, ComponentField))
 
 
 @dataclass(frozen=True)
@@ -100,6 +162,8 @@ class StagePlan:
     precision: str
     taught_by: Optional[str]
     initial_weights: Optional[str]
+    pretrained: Optional[str]
+    trained: str
     classification_weight: float
     attention_matching_weight: float
     output_matching_weight: float
@@ -132,6 +196,15 @@ class StagePlan:
             raise ValueError(
                 f"{self.name} has no teacher to match: {self.name}.taught_by must name an earlier stage, or "
                 "attention_matching_weight and output_matching_weight be 0."
+            )
+        if self.trained not in TRAINED:
+            raise ValueError(
+                f"{self.name}.trained must be one of {', '.join(map(repr, TRAINED))}; received {self.trained!r}."
+            )
+        if self.pretrained is not None and self.initial_weights is not None:
+            raise ValueError(
+                f"{self.name} starts either from {self.name}.pretrained or from the earlier stage that "
+                f"{self.name}.initial_weights names; received {self.pretrained!r} and {self.initial_weights!r}."
             )
 
 
@@ -181,6 +254,9 @@ class Plan:
 
     recipe: str
     dataset: str
+    data_dir: Optional[str]
+    preprocessing: Optional[dict[str, Any]]
+    image_size: Optional[int]
     width: int
     stem: str
     seed: int
@@ -188,46 +264,64 @@ class Plan:
     loop: LoopPlan
     switched_off: tuple[str, ...]
     """Which of the paper's ideas are off, in words."""
+    notes: tuple[str, ...]
+    """Sentences that whoever trains this should read first."""
     config: dict[str, Any]
     """Every field of the recipe by its dotted name: configuring the recipe with it gives the same plan."""
 
 
-def configured(recipe: Recipe, name: str, overrides: dict[str, Any]) -> Plan:
+def configured(recipe: type[Recipe], name: str, overrides: Mapping[str, Any]) -> Plan:
     """A recipe with some fields overridden, as a plan.
 
     Args:
-        recipe: a fresh instance.
+        recipe: the class of the recipe.
         name: of the recipe, for messages and the run's folder.
         overrides: values by dotted field name.
 
     Raises:
         ValueError: an unknown field (names the known ones), a value of the wrong type or out of range.
     """
-    own_fields = [field for field in _fields(recipe) if field not in STAGE_NAMES]
-    check_keys(name, overrides, own_fields, {stage: _fields(Stage) for stage in STAGE_NAMES})
+    names = stage_names(recipe)
+    own_fields = [field for field in _fields(recipe) if field not in names]
+    overrides = {ALIASES.get(key, key): value for key, value in overrides.items()}
+    check_keys(name, overrides, own_fields, {stage: _fields(Stage) for stage in names})
     # The augmentation of that name, which the command line cannot tell from None.
     overrides = {k: "none" if v is None and k.endswith("augmentation") else v for k, v in overrides.items()}
-    configure(recipe, overrides, name=name)
+    if overrides.get("data_dir") is not None:
+        overrides["data_dir"] = absolute(str(overrides["data_dir"]))
+    instance = recipe()
+    configure(instance, recipe.completed(overrides), name=name)
     try:
-        config = dict(iter(recipe))  # type: ignore[call-overload]  # zookeeper makes components iterable
-        stages = _stages(recipe)
+        config = dict(iter(instance))  # type: ignore[call-overload]  # zookeeper makes components iterable
+        stages = _stages(instance)
     except TypeError as error:
         raise ValueError(f"Recipe {name}: {error}") from None
-    if recipe.width < 1:
-        raise ValueError(f"width must be at least 1; received {recipe.width}.")
-    if not 0 <= recipe.seed < 2**31:
-        raise ValueError(f"seed must be in 0–{2**31 - 1}; received {recipe.seed}.")
+    for field in ("width", "image_size"):
+        value = getattr(instance, field)
+        if value is not None and value < 1:
+            raise ValueError(f"{field} must be at least 1; received {value}.")
+    if not 0 <= instance.seed < 2**31:
+        raise ValueError(f"seed must be in 0–{2**31 - 1}; received {instance.seed}.")
     return Plan(
         recipe=name,
-        dataset=recipe.dataset,
-        width=recipe.width,
-        stem=recipe.stem,
-        seed=recipe.seed,
+        dataset=instance.dataset,
+        data_dir=instance.data_dir,
+        preprocessing=instance.preprocessing,
+        image_size=instance.image_size,
+        width=instance.width,
+        stem=instance.stem,
+        seed=instance.seed,
         stages=stages,
-        loop=_loop(recipe, stages),
-        switched_off=_switched_off(recipe),
-        config={key: _plain(value) for key, value in config.items() if key not in STAGE_NAMES},
+        loop=_loop(instance, stages),
+        switched_off=instance.switched_off(),
+        notes=instance.notes(),
+        config={key: _plain(value) for key, value in config.items() if key not in names},
     )
+
+
+def absolute(path: str) -> str:
+    """A path that means the same from every folder, so that a run finds its data again; an address stays as it is."""
+    return path if "://" in path else os.path.abspath(os.path.expanduser(path))
 
 
 def _fields(recipe_or_stage: Any) -> list[str]:
@@ -246,7 +340,7 @@ def _loop(recipe: Recipe, stages: Sequence[StagePlan]) -> LoopPlan:
 
 
 def _stages(recipe: Recipe) -> tuple[StagePlan, ...]:
-    names = STAGE_NAMES if recipe.progressive else ("teacher", "binary")
+    names = recipe.stages()
     plans = []
     for name in names:
         stage = getattr(recipe, name)
@@ -258,10 +352,10 @@ def _stages(recipe: Recipe) -> tuple[StagePlan, ...]:
             values["attention_matching_weight"] = 0.0
         if not recipe.output_matching:
             values["output_matching_weight"] = 0.0
-        if not recipe.progressive and name == "binary":
-            values["taught_by"], values["initial_weights"] = "teacher", None
+        values |= recipe.changed(name)
         if recipe.smoke:
             values["epochs"], values["warmup_epochs"] = 1, 0.0
+            values["batch_size"] = min(values["batch_size"], SMOKE_BATCH)
         for field in ("taught_by", "initial_weights"):
             earlier = names[: names.index(name)]
             if values[field] is not None and values[field] not in earlier:
@@ -271,16 +365,6 @@ def _stages(recipe: Recipe) -> tuple[StagePlan, ...]:
                 )
         plans.append(StagePlan(name=name, max_steps_per_epoch=SMOKE_STEPS if recipe.smoke else None, **values))
     return tuple(plans)
-
-
-def _switched_off(recipe: Recipe) -> tuple[str, ...]:
-    switches = {
-        "gate": "the gate (the learned scale of the strong baseline takes its place)",
-        "attention_matching": "attention matching",
-        "output_matching": "output matching",
-        "progressive": "the progressive stages (the real teacher teaches the binary network directly)",
-    }
-    return tuple(words for field, words in switches.items() if not getattr(recipe, field))
 
 
 def _plain(value: Any) -> Any:

@@ -1,7 +1,7 @@
 """The report of a run: one self-contained HTML page that needs no network and no scripts."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import jinja2
 from markupsafe import Markup
@@ -9,6 +9,7 @@ from markupsafe import Markup
 from r2b_zoo import files
 from r2b_zoo.report import plots, view
 from r2b_zoo.run_folder import RunFolder
+from r2b_zoo.tables import rate
 
 __all__ = ["write_report"]
 
@@ -47,8 +48,9 @@ def _context(folder: RunFolder) -> dict[str, Any]:
     return {
         "results": results,
         "stages": stages,
-        "teacher": stages[0],
+        "teacher": _teacher(stages),
         "student": stages[-1],
+        "examples": view.examples(folder, class_names),
         "headline": _headline(results),
         "versions": config["versions"],
         "command": view.command(config["fields"]),
@@ -68,14 +70,19 @@ def _context(folder: RunFolder) -> dict[str, Any]:
     }
 
 
+def _teacher(stages: list[dict[str, Any]]) -> Optional[dict[str, Any]]:
+    """The real-valued network that the last one is compared with; None where the run has none."""
+    return stages[0] if len(stages) > 1 and stages[0]["precision"] == "real" else None
+
+
 def _headline(results: dict[str, Any]) -> str:
     stages, tflite = results["stages"], results["tflite"]
-    teacher, student = stages[0], stages[-1]
+    teacher, student = _teacher(stages), stages[-1]
     sentence = (
         f"{NETWORK_WORDS[student['precision']]} of {_size(tflite['bytes'])} recognises "
-        f"{_percent(tflite['accuracy'])} of {results['dataset']['test_images']:,} test images"
+        f"{_percent(tflite['accuracy'])} of {tflite['images']:,} test images"
     )
-    if len(stages) == 1:
+    if teacher is None:
         return sentence + "."
     return (
         f"{sentence}; its real-valued teacher ({_size(teacher['tflite_bytes'])}) {_percent(teacher['test_accuracy'])}."
@@ -100,6 +107,7 @@ def _environment() -> jinja2.Environment:
         duration=_duration,
         scientific=_scientific,
         breakable=_breakable,
+        rate=rate,
     )
     environment.globals["kind_colour"] = view.kind_colour
     return environment

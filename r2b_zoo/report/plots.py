@@ -211,14 +211,6 @@ def photo_png(image: np.ndarray) -> str:
     return _png(np.asarray(picture))
 
 
-def confusion_png(shares: np.ndarray) -> str:
-    """A confusion matrix of shares (classes, classes) as a PNG data address, one pixel per cell.
-
-    The square root makes single mistakes visible beside a full diagonal.
-    """
-    return _png(matplotlib.colormaps["cividis"](np.sqrt(shares), bytes=True)[..., :3])
-
-
 def _png(pixels: np.ndarray) -> str:
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, format="PNG", optimize=True)

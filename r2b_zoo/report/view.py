@@ -5,6 +5,7 @@ import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Optional
 
 import numpy as np
@@ -15,9 +16,11 @@ from r2b_zoo.report import plots
 from r2b_zoo.run_folder import RunFolder, RunFolderError
 
 LOSSES = ("classification", "attention_matching", "output_matching")
-# A table with more classes than this is too wide to read; a picture takes its place.
+# A table with more classes than this is too wide to read; lists of what is mistaken most take its place.
 MOST_CLASSES_IN_TABLE = 20
 CONFUSED_PAIRS = 8
+CONFUSED_PAIRS_OF_MANY = 25
+EXTREME_CLASSES = 10
 
 # Colour-blind safe (Okabe & Ito, 2008). A gate and a scale never meet in one network.
 KIND_COLOURS = {
@@ -182,16 +185,8 @@ class Attention:
 
 
 def attention(folder: RunFolder, class_names: Sequence[str]) -> Attention:
-    """The maps of attention.npz, as pictures, and their distances ‖Q_S − Q_T‖₂."""
-    try:
-        with np.load(folder.attention_path) as archive:
-            arrays = dict(archive)
-    except FileNotFoundError:
-        raise missing(folder, folder.attention_path.name) from None
-    except (OSError, ValueError) as error:
-        raise RunFolderError(
-            f"{folder.attention_path} is damaged ({error}): delete the folder and run again."
-        ) from None
+    """The maps of attention.npz, as pictures, and their distances ‖Q_last − Q_first‖₂."""
+    arrays = _arrays(folder, folder.attention_path)
     keys = [key.split("/") for key in arrays if "/" in key]
     stages = tuple(dict.fromkeys(stage for stage, _ in keys))
     blocks = sorted(dict.fromkeys(block for _, block in keys), key=lambda block: int(block.removeprefix("block")))
@@ -226,6 +221,16 @@ def attention(folder: RunFolder, class_names: Sequence[str]) -> Attention:
         tuple(distances.mean(axis=0).tolist()),
         tuple(block.removeprefix("block") for block in blocks if sizes[block] == "1×1"),
     )
+
+
+def _arrays(folder: RunFolder, path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path) as archive:
+            return dict(archive)
+    except FileNotFoundError:
+        raise missing(folder, path.name) from None
+    except (OSError, ValueError) as error:
+        raise RunFolderError(f"{path} is damaged ({error}): delete the folder and run again.") from None
 
 
 def _brightest(values: np.ndarray) -> str:
@@ -288,43 +293,100 @@ def kind_colour(kind: str) -> str:
 
 
 @dataclass(frozen=True)
+class Example:
+    src: str
+    label: str
+
+
+def examples(folder: RunFolder, class_names: Sequence[str]) -> tuple[Example, ...]:
+    """The images of examples.npz, one of each class."""
+    arrays = _arrays(folder, folder.examples_path)
+    return tuple(
+        Example(plots.photo_png(image), class_names[int(label)])
+        for image, label in zip(arrays["images"], arrays["labels"], strict=True)
+    )
+
+
+@dataclass(frozen=True)
 class ConfusionRow:
     name: str
     counts: tuple[int, ...]
+    """Number of images taken for each class; empty where there are too many classes for a table."""
     shares: tuple[float, ...]
+    images: int
     recall: Optional[float]
     """None for a class without test images."""
+    mistaken: str
+    """The class its images are most often taken for, where they are not recognised."""
+
+
+@dataclass(frozen=True)
+class ConfusedPair:
+    images: int
+    actual: str
+    predicted: str
+    share: float
+    """Of the images of the true class."""
 
 
 @dataclass(frozen=True)
 class Confusion:
     rows: tuple[ConfusionRow, ...]
-    pairs: tuple[tuple[int, str, str], ...]
-    """(number of images, true class, predicted class), the most frequent mistakes first."""
+    pairs: tuple[ConfusedPair, ...]
+    """The most frequent mistakes, the most frequent first."""
+    images: int
     mistakes: int
-    png: Optional[str]
-    """A picture in place of the table where there are many classes."""
+    is_table: bool
+    worst: tuple[ConfusionRow, ...]
+    """Of many classes those recognised least, the worst first."""
+    best: tuple[ConfusionRow, ...]
+    """Of many classes those recognised best, the best first."""
 
 
-def confusion(counts: Sequence[Sequence[int]], class_names: Sequence[str]) -> Confusion:
-    matrix = np.array(counts, np.int64)
-    totals = matrix.sum(axis=1, keepdims=True)
-    shares = np.divide(matrix, totals, out=np.zeros(matrix.shape), where=totals > 0)
-    rows = tuple(
-        ConfusionRow(
-            name,
-            tuple(matrix[i].tolist()),
-            tuple(shares[i].tolist()),
-            float(shares[i, i]) if totals[i, 0] else None,
-        )
-        for i, name in enumerate(class_names)
+def confusion(cells: Sequence[Sequence[int]], class_names: Sequence[str]) -> Confusion:
+    """What was taken for what.
+
+    Args:
+        cells: (true class, predicted class, images) of each pair that occurs.
+        class_names: in the order of the labels.
+    """
+    classes = len(class_names)
+    matrix = np.zeros((classes, classes), np.int64)
+    for actual, predicted, images in cells:
+        matrix[actual, predicted] = images
+    totals = matrix.sum(axis=1)
+    is_table = classes <= MOST_CLASSES_IN_TABLE
+    rows = tuple(_confusion_row(matrix[i], i, class_names, is_table) for i in range(classes))
+    wrong = [(images, actual, predicted) for actual, predicted, images in cells if actual != predicted]
+    wrong.sort(key=lambda cell: (-cell[0], cell[1], cell[2]))
+    pairs = tuple(
+        ConfusedPair(images, class_names[actual], class_names[predicted], images / int(totals[actual]))
+        for images, actual, predicted in wrong[: CONFUSED_PAIRS if is_table else CONFUSED_PAIRS_OF_MANY]
     )
-    mistakes = matrix - np.diag(np.diag(matrix))
-    worst = np.argsort(-mistakes, axis=None, kind="stable")[:CONFUSED_PAIRS]
-    cells = [divmod(int(flat), len(class_names)) for flat in worst]
-    pairs = tuple((int(mistakes[i, j]), class_names[i], class_names[j]) for i, j in cells if mistakes[i, j])
-    png = plots.confusion_png(shares) if len(class_names) > MOST_CLASSES_IN_TABLE else None
-    return Confusion(rows, pairs, int(mistakes.sum()), png)
+    seen = sorted((row for row in rows if row.recall is not None), key=lambda row: (row.recall, -row.images))
+    return Confusion(
+        rows,
+        pairs,
+        int(totals.sum()),
+        sum(images for images, _, _ in wrong),
+        is_table,
+        () if is_table else tuple(seen[:EXTREME_CLASSES]),
+        () if is_table else tuple(seen[: -EXTREME_CLASSES - 1 : -1]),
+    )
+
+
+def _confusion_row(counts: np.ndarray, index: int, class_names: Sequence[str], is_table: bool) -> ConfusionRow:
+    total = int(counts.sum())
+    others = counts.copy()
+    others[index] = 0
+    return ConfusionRow(
+        class_names[index],
+        tuple(counts.tolist()) if is_table else (),
+        tuple((counts / max(total, 1)).tolist()) if is_table else (),
+        total,
+        float(counts[index] / total) if total else None,
+        class_names[int(others.argmax())] if others.any() else "",
+    )
 
 
 def command(fields: Mapping[str, Any]) -> str:
@@ -333,13 +395,24 @@ def command(fields: Mapping[str, Any]) -> str:
     own = {key: value for key, value in fields.items() if key != "recipe"}
     changed = own
     if name in recipes.list_recipes():
-        defaults = recipes.plan(name).config
-        changed = {key: value for key, value in own.items() if "." not in key and defaults.get(key) != value}
-        # Stages take some values from the recipe, so what is left are those that the above does not bring about.
-        defaults = recipes.plan(name, **changed).config
-        changed |= {key: value for key, value in own.items() if defaults.get(key) != value}
+        changed = _changed(name, own)
     words = [f"{key}={_word(value)}" for key, value in changed.items()]
     return shlex.join(["r2b", "train", f"recipe={name}", *words])
+
+
+def _changed(name: str, own: Mapping[str, Any]) -> dict[str, Any]:
+    """The fewest of a recipe's fields that bring about all of them."""
+    defaults = recipes.plan(name).config
+    changed = {key: value for key, value in own.items() if "." not in key and defaults.get(key) != value}
+    try:
+        # Some fields follow from others: what a weights file says, what the stages take from the recipe.
+        if own.get("weights") is not None:
+            followed = recipes.plan(name, weights=own["weights"]).config
+            changed = {key: value for key, value in changed.items() if key == "weights" or followed.get(key) != value}
+        defaults = recipes.plan(name, **changed).config
+    except (ValueError, OSError, RuntimeError):
+        return dict(own)  # the weights are where they were no more
+    return changed | {key: value for key, value in own.items() if defaults.get(key) != value}
 
 
 def _word(value: Any) -> str:

@@ -1,0 +1,72 @@
+"""The whole schedule on CIFAR-10 at a quarter of the paper's width, which a laptop can train.
+
+Paper: Martínez et al., ICLR 2020, section 4.2, its stages and losses; all numbers are ours.
+Command: ``r2b train recipe=cifar10 data_dir=TFDS``, after ``tfds build cifar10 --data_dir TFDS``. In a few minutes:
+``r2b train recipe=cifar10 data_dir=TFDS teacher.epochs=2 real.epochs=2 binary_activations.epochs=2 binary.epochs=2``.
+Expected accuracy and time: not measured for the full command; for two epochs a stage in results/cifar10.md.
+"""
+
+from zookeeper import ComponentField, Field, PartialComponent, component
+
+from r2b_zoo.recipes.recipe import ProgressiveRecipe, Stage
+
+
+@component
+class Cifar10(ProgressiveRecipe):
+    dataset: str = Field("cifar10")
+    width: int = Field(16)
+    stem: str = Field("cifar")
+    batch_size: int = Field(128)
+    augmentation: str = Field("mirror_crop_and_flip")
+
+    teacher: Stage = ComponentField(
+        PartialComponent(
+            Stage,
+            network="ResNet18",
+            precision="real",
+            epochs=30,
+            learning_rate=3e-3,
+            warmup_epochs=0.5,
+        )
+    )
+    real: Stage = ComponentField(
+        PartialComponent(
+            Stage,
+            precision="real",
+            taught_by="teacher",
+            epochs=30,
+            learning_rate=3e-3,
+            warmup_epochs=0.5,
+            attention_matching_weight=1.0,
+            output_matching_weight=1.0,
+            temperature=2.0,
+        )
+    )
+    binary_activations: Stage = ComponentField(
+        PartialComponent(
+            Stage,
+            precision="binary_activations",
+            taught_by="real",
+            initial_weights="real",
+            epochs=30,
+            learning_rate=3e-3,
+            warmup_epochs=0.5,
+            attention_matching_weight=1.0,
+            output_matching_weight=1.0,
+            temperature=2.0,
+        )
+    )
+    binary: Stage = ComponentField(
+        PartialComponent(
+            Stage,
+            precision="binary",
+            taught_by="binary_activations",
+            initial_weights="binary_activations",
+            epochs=60,
+            learning_rate=1e-2,
+            warmup_epochs=0.5,
+            attention_matching_weight=1.0,
+            output_matching_weight=1.0,
+            temperature=2.0,
+        )
+    )

@@ -1,0 +1,139 @@
+"""A binary network for photographs of your own, from weights that somebody else trained.
+
+Paper: none for the stages; the network is that of Martínez et al., ICLR 2020. All numbers are ours.
+Command: ``r2b train recipe=finetune data.dir=PHOTOS weights=imagenet``, where PHOTOS has a folder per class, and
+``weights`` is ``imagenet`` (published), a weights file, or the folder of a run.
+Expected accuracy and time: not measured; both depend on the photographs.
+
+With weights there are two stages, both binary: the classifier, which is new, is trained on what the network sees
+already; then all of it. Without weights there is nothing to start from, so the paper's four stages are trained, and a
+note says what to expect.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Optional
+
+from zookeeper import ComponentField, Field, PartialComponent, component
+
+from r2b_zoo.recipes.recipe import ProgressiveRecipe, Stage, absolute
+
+PRETRAINED_STAGES = ("classifier", "finetuned")
+IMAGENET = "imagenet"
+NOTHING_TO_START_FROM = (
+    "No weights were given, so the network starts from nothing: it has to learn what an edge is from your photographs "
+    "alone. Expect little from fewer than some thousand of them; weights=imagenet (or a weights file, or the folder of "
+    "a run) starts from a network that can see, and trains in a fraction of the time."
+)
+
+
+@component
+class FineTune(ProgressiveRecipe):
+    dataset: str = Field("folder")
+    weights: Optional[str] = Field(None)
+    """What the network starts from: 'imagenet', a weights file, or the folder of a run. Gives width, stem and size."""
+    batch_size: int = Field(16)
+    augmentation: str = Field("crop_and_flip")
+
+    classifier: Stage = ComponentField(
+        PartialComponent(
+            Stage,
+            precision="binary",
+            trained="classifier",
+            epochs=20,
+            learning_rate=1e-2,
+            warmup_epochs=0.0,
+        )
+    )
+    finetuned: Stage = ComponentField(
+        PartialComponent(
+            Stage,
+            precision="binary",
+            initial_weights="classifier",
+            epochs=30,
+            # That of the paper's binary stage: more would turn signs faster than a few photographs can justify.
+            learning_rate=2e-4,
+            warmup_epochs=1.0,
+        )
+    )
+
+    teacher: Stage = ComponentField(
+        PartialComponent(
+            Stage,
+            network="ResNet18",
+            precision="real",
+            epochs=60,
+            learning_rate=2e-3,
+        )
+    )
+    real: Stage = ComponentField(
+        PartialComponent(
+            Stage,
+            precision="real",
+            taught_by="teacher",
+            epochs=60,
+            learning_rate=2e-3,
+            attention_matching_weight=1.0,
+            output_matching_weight=1.0,
+            temperature=2.0,
+        )
+    )
+    binary_activations: Stage = ComponentField(
+        PartialComponent(
+            Stage,
+            precision="binary_activations",
+            taught_by="real",
+            initial_weights="real",
+            epochs=60,
+            learning_rate=2e-3,
+            attention_matching_weight=1.0,
+            output_matching_weight=1.0,
+            temperature=2.0,
+        )
+    )
+    binary: Stage = ComponentField(
+        PartialComponent(
+            Stage,
+            precision="binary",
+            taught_by="binary_activations",
+            initial_weights="binary_activations",
+            epochs=90,
+            learning_rate=1e-2,
+            attention_matching_weight=1.0,
+            output_matching_weight=1.0,
+            temperature=2.0,
+        )
+    )
+
+    @classmethod
+    def completed(cls, overrides: Mapping[str, Any]) -> dict[str, Any]:
+        """The overrides, and what the weights say about the network where it is not there yet, as in a run's record."""
+        weights = overrides.get("weights")
+        if weights is None:
+            return dict(overrides)
+        reference = str(weights) if weights == IMAGENET else absolute(str(weights))
+        of_weights = ("width", "stem", "preprocessing", "image_size", *(f"{s}.network" for s in PRETRAINED_STAGES))
+        if all(key in overrides for key in of_weights):
+            return {**overrides, "weights": reference}
+        # Opens files, so not before it is needed.
+        from r2b_zoo import pretrained
+
+        found = pretrained.describe(reference)
+        values = {
+            "width": found.width,
+            "stem": found.stem,
+            "preprocessing": found.preprocessing,
+            "image_size": found.image_size,
+            **{f"{stage}.network": found.network for stage in PRETRAINED_STAGES},
+        }
+        return {**values, **overrides, "weights": reference}
+
+    def stages(self) -> tuple[str, ...]:
+        return super().stages() if self.weights is None else PRETRAINED_STAGES
+
+    def changed(self, stage: str) -> dict[str, Any]:
+        if self.weights is None:
+            return super().changed(stage)
+        return {"pretrained": self.weights} if stage == PRETRAINED_STAGES[0] else {}
+
+    def notes(self) -> tuple[str, ...]:
+        return () if self.weights is not None else (NOTHING_TO_START_FROM,)
