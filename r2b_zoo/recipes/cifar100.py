@@ -34,7 +34,7 @@ class Cifar100(ProgressiveRecipe):
     width: int = Field(64)  # [paper] ResNet-18
     stem: str = Field("cifar")  # [paper] 3×3 stride 1, no pool, for 32×32 images
     batch_size: int = Field(BATCH_SIZE)
-    augmentation: str = Field("mirror_crop_and_flip")  # [paper] random 32×32 crop of the padded image, and flip
+    augmentation: str = Field("crop_flip")  # [paper] random 32×32 crop of the padded image, and flip
 
     teacher: Stage = ComponentField(
         PartialComponent(

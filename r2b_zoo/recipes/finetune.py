@@ -32,7 +32,7 @@ class FineTune(ProgressiveRecipe):
     weights: Optional[str] = Field(None)
     """What the network starts from: 'imagenet', a weights file, or the folder of a run. Gives width, stem and size."""
     batch_size: int = Field(16)
-    augmentation: str = Field("crop_and_flip")
+    augmentation: str = Field("resized_crop_flip")
 
     classifier: Stage = ComponentField(
         PartialComponent(
