@@ -340,13 +340,16 @@ def test_verify_a_run_on_some_of_its_test_images(r2b, smoke_run):
         (["list", "Resnet"], "There is no network 'Resnet'; the networks are RealToBinaryNet, StrongBaselineNet, "),
         (["cost", "Resnet"], "There is no network 'Resnet'; the networks are RealToBinaryNet, StrongBaselineNet, "),
         (["cost", "BNN18", "--stem", "tiny"], "stem must be one of 'imagenet', 'cifar'; received 'tiny'."),
-        (["train", "recipe=mnist"], "There is no recipe 'mnist'; the recipes are digits."),
+        (
+            ["train", "recipe=mnist"],
+            "There is no recipe 'mnist'; the recipes are digits, cifar10, cifar100, imagenet, finetune.",
+        ),
         (["train", "binary.epoch=3"], "Recipe digits has no field 'binary.epoch'. Did you mean binary.epochs"),
         (["train", "binary.epochs=many"], "Recipe digits: Field 'epochs' of component 'digits.binary' is"),
         (["train", "gate"], "Fields are set as key=value, for example binary.epochs=3; received 'gate'."),
         (
             ["train", "dataset=mnist", "--output", "{tmp}/run"],
-            "There is no data set 'mnist'; the data sets are digits.",
+            "There is no data set 'mnist'; the data sets are digits, cifar10, cifar100, imagenet.",
         ),
         (["predict", "{tmp}/none.jpg"], "There is no image '{tmp}/none.jpg'."),
         (["predict", "{tmp}/text.jpg"], "{tmp}/text.jpg cannot be read as an image: cannot identify image file"),
@@ -356,7 +359,10 @@ def test_verify_a_run_on_some_of_its_test_images(r2b, smoke_run):
         ),
         (["predict", "{image}", "--model", "{tmp}/text.jpg"], "{tmp}/text.jpg cannot be read (truncated, altered or"),
         (["evaluate", "{tmp}"], "{tmp} holds no (finished) run: there is no config.json in it."),
-        (["evaluate", "{run}", "--data", "mnist"], "There is no data set 'mnist'; the data sets are digits."),
+        (
+            ["evaluate", "{run}", "--data", "mnist"],
+            "There is no data set 'mnist'; the data sets are digits, cifar10, cifar100, imagenet.",
+        ),
         (
             ["evaluate", "{run}", "--stage", "student"],
             "The run in {run} has no stage 'student'; its stages are teacher,",
