@@ -13,6 +13,7 @@ DATASETS = {
     "cifar10": "r2b_zoo.data.cifar",
     "cifar100": "r2b_zoo.data.cifar",
     "imagenet": "r2b_zoo.data.imagenet",
+    "folder": "r2b_zoo.data.folder",
 }
 
 

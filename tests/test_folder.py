@@ -1,0 +1,287 @@
+"""A folder of one's own photographs: which files are taken, how they are split and decoded, and what is refused."""
+
+import io
+import os
+import shutil
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from r2b_zoo import data
+from r2b_zoo.data.images import PILLOW_DCT, read_image
+from tests.passes import check_changes, check_epochs, one_pass
+
+SIZE = 48
+
+
+def load(path, **options):
+    return data.load("folder", path, **{"image_size": SIZE, **options})
+
+
+def picture(seed, height=40, width=56):
+    """A smooth image of many colours, as large as ``read_image`` gives it."""
+    rng = np.random.default_rng(seed)
+    small = Image.fromarray(rng.integers(0, 256, (6, 7, 3), np.uint8))
+    return small.resize((width, height), Image.Resampling.BICUBIC)
+
+
+def write_classes(root: Path, classes=("cat", "dog", "newt"), number=20, suffix=".jpg") -> Path:
+    for c, name in enumerate(classes):
+        (root / name).mkdir(parents=True)
+        for i in range(number):
+            picture(1000 * c + i).save(root / name / f"{i:03}{suffix}")
+    return root
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    return write_classes(tmp_path / "pictures")
+
+
+def files_of(photographs, root):
+    return [str(photograph.path.relative_to(root)) for photograph in photographs]
+
+
+# --- every kind of image ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory):
+    """Three classes with every kind of image and two files that are none."""
+    root = write_classes(tmp_path_factory.mktemp("mixed") / "mixed", number=20)
+    image = picture(1)
+    image.convert("L").save(root / "cat" / "grey.jpg")
+    image.convert("CMYK").save(root / "cat" / "cmyk.jpg")
+    image.save(root / "cat" / "png.PNG")
+    image.convert("L").save(root / "cat" / "grey.png")
+    image.convert("RGBA").save(root / "dog" / "rgba.png")
+    image.convert("P").save(root / "dog" / "palette.png")
+    image.save(root / "dog" / "bitmap.bmp")
+    image.save(root / "dog" / "webp.webp", lossless=True)
+    image.save(root / "dog" / "gif.gif")
+    image.save(root / "newt" / "progressive.jpeg", progressive=True, quality=60)
+    grey = np.asarray(image.convert("L"), np.uint16) * 257
+    Image.fromarray(grey).save(root / "newt" / "deep.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image.save(root / "newt" / "turned.jpg", exif=exif)
+    (root / "newt" / "text.jpg").write_text("no image")
+    whole = io.BytesIO()
+    image.save(whole, "JPEG")
+    (root / "cat" / "truncated.jpg").write_bytes(whole.getvalue()[: len(whole.getvalue()) // 2])
+    return root
+
+
+def test_every_kind_is_read_and_the_two_bad_files_are_skipped_by_name(mixed):
+    dataset = load(mixed)
+    assert dataset.class_names == ("cat", "dog", "newt")
+    assert dataset.num_classes == 3
+    assert dataset.train_size + dataset.test_size == 72
+    truncated, text = dataset.skipped
+    assert truncated.startswith("cat/truncated.jpg is left out: ")
+    assert "truncated" in truncated
+    assert text.startswith("newt/text.jpg is left out: cannot identify image file")
+
+
+def test_evaluation_is_what_preprocess_input_makes_of_the_file_to_the_bit(mixed):
+    dataset = load(mixed)
+    images, labels = one_pass(dataset.test_batches(16))
+    expected = [dataset.preprocessing(read_image(photograph.path)) for photograph in dataset.test]
+    np.testing.assert_array_equal(images, expected)
+    np.testing.assert_array_equal(labels, [photograph.label for photograph in dataset.test])
+    assert (images.dtype, labels.dtype) == (np.float32, np.int32)
+    training, _ = one_pass(dataset.training_batches(dataset.train_size, "none", seed=0))
+    everything = {dataset.preprocessing(read_image(photograph.path)).tobytes() for photograph in dataset.train}
+    assert {image.tobytes() for image in training} == everything
+
+
+def test_a_turned_photograph_and_one_of_sixteen_bits(mixed):
+    upright = np.asarray(picture(1))
+    assert read_image(mixed / "newt" / "turned.jpg").shape == (56, 40, 3)
+    difference = read_image(mixed / "newt" / "turned.jpg").astype(int) - np.rot90(upright, -1)
+    assert np.abs(difference).mean() < 5
+    grey = np.asarray(picture(1).convert("L"))
+    np.testing.assert_array_equal(read_image(mixed / "newt" / "deep.png"), np.repeat(grey[..., np.newaxis], 3, axis=2))
+    sizes = {p.path.name: (p.header.height, p.header.width) for p in (*load(mixed).train, *load(mixed).test)}
+    assert sizes["turned.jpg"] == (56, 40)
+    assert sizes["000.jpg"] == (40, 56)
+
+
+def test_tensorflow_decodes_a_jpeg_as_pillow_does(photographs, tmp_path):
+    """So that a file gives the same in training, in ``r2b predict`` and on a board."""
+    import tensorflow as tf
+
+    for i, photograph in enumerate(photographs):
+        for options in ({"quality": 75}, {"quality": 95, "subsampling": 0}, {"progressive": True}):
+            Image.fromarray(photograph).save(tmp_path / f"{i}.jpg", **options)
+            found = tf.io.decode_jpeg((tmp_path / f"{i}.jpg").read_bytes(), channels=3, dct_method=PILLOW_DCT)
+            np.testing.assert_array_equal(found, read_image(tmp_path / f"{i}.jpg"))
+
+
+def test_order_and_crops_are_functions_of_seed_epoch_and_position(mixed):
+    dataset = load(mixed)
+    check_epochs(dataset, "resized_crop_flip", 10, skips=(1, 4))
+    check_changes(dataset, "resized_crop_flip")
+
+
+def test_a_sample_of_each_class(mixed):
+    dataset = load(mixed)
+    images, inputs, labels = dataset.test_sample(6, one_per_class=True)
+    assert labels.tolist() == [0, 1, 2]
+    assert images.shape == inputs.shape == (3, SIZE, SIZE, 3)
+
+
+# --- layouts ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_automatic_split_is_stratified_and_depends_on_names_and_seed_alone(pictures, tmp_path):
+    dataset = load(pictures)
+    test = files_of(dataset.test, pictures)
+    assert [sum(name.startswith(c) for name in test) for c in ("cat", "dog", "newt")] == [4, 4, 4]
+    assert not set(test) & set(files_of(dataset.train, pictures))
+    assert dataset.train_size == 48
+    moved = shutil.copytree(pictures, tmp_path / "elsewhere" / "train")
+    assert files_of(load(moved.parent).test, moved) == test
+    assert files_of(load(pictures, split_seed=1).test, pictures) != test
+
+
+@pytest.mark.parametrize("test_name", ["val", "valid", "validation", "test"])
+def test_a_split_that_is_there_is_kept(tmp_path, test_name):
+    write_classes(tmp_path / "train", ("a", "b"), 20)
+    write_classes(tmp_path / test_name, ("a", "b"), 3)
+    dataset = load(tmp_path)
+    assert (dataset.train_size, dataset.test_size) == (40, 6)
+    assert {photograph.path.parts[-3] for photograph in dataset.test} == {test_name}
+
+
+def test_a_class_may_be_called_train(tmp_path):
+    write_classes(tmp_path, ("bus", "train"), 20)
+    assert load(tmp_path).class_names == ("bus", "train")
+
+
+def test_hidden_files_links_and_folders_below(pictures):
+    shutil.copy(pictures / "cat" / "000.jpg", pictures / "cat" / "._000.jpg")
+    (pictures / "cat" / ".DS_Store").write_bytes(b"\0")
+    (pictures / ".cache").mkdir()
+    (pictures / "__MACOSX").mkdir()
+    (pictures / "cat" / "notes.txt").write_text("not an image, and does not say so")
+    (pictures / "cat" / "holiday").mkdir()
+    picture(77).save(pictures / "cat" / "holiday" / "one.jpg")
+    (pictures / "dog" / "around").symlink_to(pictures / "dog")
+    (pictures / "dog" / "link.jpg").symlink_to(pictures / "cat" / "001.jpg")
+    dataset = load(pictures)
+    assert dataset.class_names == ("cat", "dog", "newt")
+    found = files_of((*dataset.train, *dataset.test), pictures)
+    assert len(found) == len(set(found)) == 62
+    assert {"cat/holiday/one.jpg", "dog/link.jpg"} <= set(found)
+    assert dataset.skipped == ()
+
+
+def test_two_classes_of_twenty_are_enough_and_fewer_are_warned_of(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load(write_classes(tmp_path / "enough", ("a", "b"), 20))
+    with pytest.warns(
+        UserWarning, match=r"Few images to train on: a \(8\), b \(8\)\. Expect poor accuracy with fewer "
+    ):
+        load(write_classes(tmp_path / "few", ("a", "b"), 10))
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+
+def test_no_folder(tmp_path):
+    with pytest.raises(ValueError, match=r"The data set 'folder' needs data_dir=, the folder with your photographs"):
+        data.load("folder")
+    with pytest.raises(ValueError, match=r"data_dir must be a folder with .* per class; .*none is no folder there\."):
+        load(tmp_path / "none")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"data_dir must be a folder with .*; .*file is a file\."):
+        load(tmp_path / "file")
+
+
+def test_an_empty_folder_and_one_class(tmp_path):
+    with pytest.raises(ValueError, match=r"at least 2 classes, each a folder in .*; there is none"):
+        load(tmp_path)
+    write_classes(tmp_path, ("cat",), 3)
+    with pytest.raises(ValueError, match=r"at least 2 classes, each a folder in .*; there is one, 'cat'"):
+        load(tmp_path)
+
+
+def test_a_class_named_twice_by_case(pictures):
+    shutil.copytree(pictures / "cat", pictures / "CAT")
+    with pytest.raises(
+        ValueError, match=r"has the classes 'CAT' and 'cat', which are the same but for upper and lower"
+    ):
+        load(pictures)
+
+
+def test_a_class_without_images_or_with_one(pictures):
+    (pictures / "owl").mkdir()
+    with pytest.raises(
+        ValueError, match=r"There are no images \(\.jpg, .*\) of owl in .*remove the folder of one that"
+    ):
+        load(pictures)
+    picture(5).save(pictures / "owl" / "only.jpg")
+    with pytest.raises(ValueError, match=r"Class 'owl' has one image, .*only\.jpg: it needs at least 2, to train and"):
+        load(pictures)
+
+
+def test_splits_of_different_classes(tmp_path):
+    write_classes(tmp_path / "train", ("a", "b"), 3)
+    write_classes(tmp_path / "val", ("b", "c"), 3)
+    with pytest.raises(ValueError, match=r"must have the same classes; only one of them has a, c\."):
+        load(tmp_path)
+
+
+def test_too_many_files_that_cannot_be_read(pictures):
+    for i in range(6):
+        (pictures / "cat" / f"bad{i}.jpg").write_bytes(b"")
+    assert len(load(pictures).skipped) == 6
+    (pictures / "dog" / "phone.HEIC").write_bytes(b"")
+    with pytest.raises(
+        ValueError, match=r"7 of the 67 image files in .* cannot be read, more than 10 %: convert, repai"
+    ):
+        load(pictures)
+    for i in range(6):
+        (pictures / "cat" / f"bad{i}.jpg").unlink()
+    assert load(pictures).skipped == ("dog/phone.HEIC is left out: .HEIC is not read, convert it to JPEG or PNG",)
+
+
+def test_a_batch_larger_than_the_data(pictures):
+    with pytest.raises(ValueError, match=r"at most the number of training images, 48 in folder; received 64"):
+        load(pictures).check_batches(64, "resized_crop_flip")
+
+
+def test_a_folder_without_the_right_to_read_it(pictures, tmp_path):
+    """As a user to whom rights apply, where the tests run as one to whom they do not."""
+    is_root = os.geteuid() == 0
+    places = [path for path in (pictures, *pictures.parents) if path.stat().st_uid == os.getuid() and path != Path("/")]
+    rights = {path: path.stat().st_mode for path in places}
+    (pictures / "newt" / "000.jpg").chmod(0)
+    try:
+        if is_root:
+            for path in places:
+                path.chmod(rights[path] | 0o055)
+            os.seteuid(65534)
+        (skipped,) = load(pictures).skipped
+        assert skipped.startswith("newt/000.jpg is left out: ")
+        assert "Permission denied" in skipped
+        if is_root:
+            os.seteuid(0)
+        (pictures / "dog").chmod(0)
+        if is_root:
+            os.seteuid(65534)
+        with pytest.raises(
+            ValueError, match=r"The folder .*dog cannot be read \(Permission denied\): change its permis"
+        ):
+            load(pictures)
+    finally:
+        if is_root:
+            os.seteuid(0)
+        for path in places:
+            path.chmod(rights[path])
+        (pictures / "dog").chmod(0o755)
