@@ -349,7 +349,7 @@ def test_verify_a_run_on_some_of_its_test_images(r2b, smoke_run):
         (["train", "gate"], "Fields are set as key=value, for example binary.epochs=3; received 'gate'."),
         (
             ["train", "dataset=mnist", "--output", "{tmp}/run"],
-            "There is no data set 'mnist'; the data sets are digits, cifar10, cifar100, imagenet.",
+            "There is no data set 'mnist'; the data sets are digits, cifar10, cifar100, imagenet, folder.",
         ),
         (["predict", "{tmp}/none.jpg"], "There is no image '{tmp}/none.jpg'."),
         (["predict", "{tmp}/text.jpg"], "{tmp}/text.jpg cannot be read as an image: cannot identify image file"),
@@ -361,7 +361,7 @@ def test_verify_a_run_on_some_of_its_test_images(r2b, smoke_run):
         (["evaluate", "{tmp}"], "{tmp} holds no (finished) run: there is no config.json in it."),
         (
             ["evaluate", "{run}", "--data", "mnist"],
-            "There is no data set 'mnist'; the data sets are digits, cifar10, cifar100, imagenet.",
+            "There is no data set 'mnist'; the data sets are digits, cifar10, cifar100, imagenet, folder.",
         ),
         (
             ["evaluate", "{run}", "--stage", "student"],
