@@ -10,22 +10,17 @@ Each number is marked as in ``imagenet.py``; what has no mark is that recipe's.
 
 from zookeeper import ComponentField, Field, PartialComponent, component
 
-from r2b_zoo.recipes.imagenet import (
-    ATTENTION_MATCHING_WEIGHT,
-    BATCH_SIZE,
-    BINARY_LEARNING_RATE,
-    DECAY,
-    LEARNING_RATE,
-    OUTPUT_MATCHING_WEIGHT,
-    OUTPUT_MATCHING_WEIGHT_BINARY,
-    TEMPERATURE,
-    WARMUP_EPOCHS,
-    WEIGHT_DECAY,
+from r2b_zoo.recipes.imagenet import BATCH_SIZE, BINARY, MATCHING, REAL_WEIGHTS, STEPS
+from r2b_zoo.recipes.recipe import (
+    BinaryActivationsStudent,
+    BinaryStudent,
+    ProgressiveRecipe,
+    RealStudent,
+    Stage,
+    Teacher,
 )
-from r2b_zoo.recipes.recipe import ProgressiveRecipe, Stage
 
-EPOCHS = 350  # [paper] of each stage
-DECAY_EPOCHS = (150.0, 250.0, 320.0)  # [paper]
+EPOCHS = {"epochs": 350, "decay_epochs": (150.0, 250.0, 320.0)}  # [paper] of each stage
 
 
 @component
@@ -36,70 +31,10 @@ class Cifar100(ProgressiveRecipe):
     batch_size: int = Field(BATCH_SIZE)
     augmentation: str = Field("crop_flip")  # [paper] random 32×32 crop of the padded image, and flip
 
-    teacher: Stage = ComponentField(
-        PartialComponent(
-            Stage,
-            network="ResNet18",
-            precision="real",
-            epochs=EPOCHS,
-            learning_rate=LEARNING_RATE,
-            schedule="steps",  # [ours] the students'
-            warmup_epochs=WARMUP_EPOCHS,
-            decay=DECAY,
-            decay_epochs=DECAY_EPOCHS,
-            weight_decay=WEIGHT_DECAY,
-        )
-    )
-    real: Stage = ComponentField(
-        PartialComponent(
-            Stage,
-            precision="real",
-            taught_by="teacher",
-            epochs=EPOCHS,
-            learning_rate=LEARNING_RATE,
-            schedule="steps",  # [paper]
-            warmup_epochs=WARMUP_EPOCHS,
-            decay=DECAY,
-            decay_epochs=DECAY_EPOCHS,
-            weight_decay=WEIGHT_DECAY,
-            attention_matching_weight=ATTENTION_MATCHING_WEIGHT,
-            output_matching_weight=OUTPUT_MATCHING_WEIGHT,
-            temperature=TEMPERATURE,
-        )
-    )
+    # [ours] the teacher's schedule: the students'.
+    teacher: Stage = ComponentField(PartialComponent(Teacher, **EPOCHS, **STEPS, **REAL_WEIGHTS))
+    real: Stage = ComponentField(PartialComponent(RealStudent, **EPOCHS, **STEPS, **REAL_WEIGHTS, **MATCHING))
     binary_activations: Stage = ComponentField(
-        PartialComponent(
-            Stage,
-            precision="binary_activations",
-            taught_by="real",
-            initial_weights="real",
-            epochs=EPOCHS,
-            learning_rate=LEARNING_RATE,
-            schedule="steps",  # [paper]
-            warmup_epochs=WARMUP_EPOCHS,
-            decay=DECAY,
-            decay_epochs=DECAY_EPOCHS,
-            weight_decay=WEIGHT_DECAY,
-            attention_matching_weight=ATTENTION_MATCHING_WEIGHT,
-            output_matching_weight=OUTPUT_MATCHING_WEIGHT,
-            temperature=TEMPERATURE,
-        )
+        PartialComponent(BinaryActivationsStudent, **EPOCHS, **STEPS, **REAL_WEIGHTS, **MATCHING)
     )
-    binary: Stage = ComponentField(
-        PartialComponent(
-            Stage,
-            precision="binary",
-            taught_by="binary_activations",
-            initial_weights="binary_activations",
-            epochs=EPOCHS,
-            learning_rate=BINARY_LEARNING_RATE,
-            schedule="steps",  # [paper]
-            warmup_epochs=WARMUP_EPOCHS,
-            decay=DECAY,
-            decay_epochs=DECAY_EPOCHS,
-            weight_decay=0.0,
-            attention_matching_weight=0.0,
-            output_matching_weight=OUTPUT_MATCHING_WEIGHT_BINARY,
-            temperature=TEMPERATURE,
-        )
-    )
+    binary: Stage = ComponentField(PartialComponent(BinaryStudent, **EPOCHS, **STEPS, **BINARY))

@@ -8,7 +8,16 @@ Expected accuracy and time: README.md, measured by ``benchmarks/digits.py``.
 
 from zookeeper import ComponentField, Field, PartialComponent, component
 
-from r2b_zoo.recipes.recipe import ProgressiveRecipe, Stage
+from r2b_zoo.recipes.recipe import (
+    BinaryActivationsStudent,
+    BinaryStudent,
+    ProgressiveRecipe,
+    RealStudent,
+    Stage,
+    Teacher,
+)
+
+MATCHING = {"attention_matching_weight": 1.0, "output_matching_weight": 3.0, "temperature": 2.0}
 
 
 @component
@@ -21,9 +30,7 @@ class Digits(ProgressiveRecipe):
 
     teacher: Stage = ComponentField(
         PartialComponent(
-            Stage,
-            network="ResNet18",
-            precision="real",
+            Teacher,
             epochs=25,
             learning_rate=2e-3,
             warmup_epochs=2.0,
@@ -31,42 +38,28 @@ class Digits(ProgressiveRecipe):
     )
     real: Stage = ComponentField(
         PartialComponent(
-            Stage,
-            precision="real",
-            taught_by="teacher",
+            RealStudent,
             epochs=20,
             learning_rate=2e-3,
             warmup_epochs=2.0,
-            attention_matching_weight=1.0,
-            output_matching_weight=3.0,
-            temperature=2.0,
+            **MATCHING,
         )
     )
     binary_activations: Stage = ComponentField(
         PartialComponent(
-            Stage,
-            precision="binary_activations",
-            taught_by="real",
-            initial_weights="real",
+            BinaryActivationsStudent,
             epochs=25,
             learning_rate=2e-3,
             warmup_epochs=2.0,
-            attention_matching_weight=1.0,
-            output_matching_weight=3.0,
-            temperature=2.0,
+            **MATCHING,
         )
     )
     binary: Stage = ComponentField(
         PartialComponent(
-            Stage,
-            precision="binary",
-            taught_by="binary_activations",
-            initial_weights="binary_activations",
+            BinaryStudent,
             epochs=45,
             learning_rate=3e-2,
             warmup_epochs=2.0,
-            attention_matching_weight=1.0,
-            output_matching_weight=3.0,
-            temperature=2.0,
+            **MATCHING,
         )
     )

@@ -15,8 +15,17 @@ from typing import Any, Optional
 
 from zookeeper import ComponentField, Field, PartialComponent, component
 
-from r2b_zoo.recipes.recipe import ProgressiveRecipe, Stage, absolute
+from r2b_zoo.recipes.recipe import (
+    BinaryActivationsStudent,
+    BinaryStudent,
+    ProgressiveRecipe,
+    RealStudent,
+    Stage,
+    Teacher,
+    absolute,
+)
 
+MATCHING = {"attention_matching_weight": 1.0, "output_matching_weight": 1.0, "temperature": 2.0}
 PRETRAINED_STAGES = ("classifier", "finetuned")
 IMAGENET = "imagenet"
 NOTHING_TO_START_FROM = (
@@ -58,49 +67,33 @@ class FineTune(ProgressiveRecipe):
 
     teacher: Stage = ComponentField(
         PartialComponent(
-            Stage,
-            network="ResNet18",
-            precision="real",
+            Teacher,
             epochs=60,
             learning_rate=2e-3,
         )
     )
     real: Stage = ComponentField(
         PartialComponent(
-            Stage,
-            precision="real",
-            taught_by="teacher",
+            RealStudent,
             epochs=60,
             learning_rate=2e-3,
-            attention_matching_weight=1.0,
-            output_matching_weight=1.0,
-            temperature=2.0,
+            **MATCHING,
         )
     )
     binary_activations: Stage = ComponentField(
         PartialComponent(
-            Stage,
-            precision="binary_activations",
-            taught_by="real",
-            initial_weights="real",
+            BinaryActivationsStudent,
             epochs=60,
             learning_rate=2e-3,
-            attention_matching_weight=1.0,
-            output_matching_weight=1.0,
-            temperature=2.0,
+            **MATCHING,
         )
     )
     binary: Stage = ComponentField(
         PartialComponent(
-            Stage,
-            precision="binary",
-            taught_by="binary_activations",
-            initial_weights="binary_activations",
+            BinaryStudent,
             epochs=90,
             learning_rate=1e-2,
-            attention_matching_weight=1.0,
-            output_matching_weight=1.0,
-            temperature=2.0,
+            **MATCHING,
         )
     )
 

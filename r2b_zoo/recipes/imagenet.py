@@ -13,23 +13,30 @@ Hours: not measured. Accuracy of this recipe: not measured.
 
 Where a number comes from: [paper]; [re-implementation], Larq Zoo's (training/multi_stage_experiments.py and its
 authors' answers in larq/zoo issues 196 and 233), which reached the right column though its scripts as published do
-not; [ours].
+not; [ours]. Who teaches whom, and that the binary stage starts from the weights before it: [paper]; that
+binary_activations does: [ours], the re-implementation starts from random weights there.
 To train the last stage as the re-implementation did:
     binary.epochs=100 binary.schedule=cosine binary.warmup_epochs=10.0
 """
 
 from zookeeper import ComponentField, Field, PartialComponent, component
 
-from r2b_zoo.recipes.recipe import ProgressiveRecipe, Stage
+from r2b_zoo.recipes.recipe import (
+    BinaryActivationsStudent,
+    BinaryStudent,
+    ProgressiveRecipe,
+    RealStudent,
+    Stage,
+    Teacher,
+)
 
 BATCH_SIZE = 256  # [paper]
 
 LEARNING_RATE = 1e-3  # [paper] while weights are real
 BINARY_LEARNING_RATE = 2e-4  # [paper] for the binary stage
 
-EPOCHS = 75  # [paper] of each student
+EPOCHS = {"epochs": 75, "decay_epochs": (40.0, 60.0, 70.0)}  # [paper] of each student
 WARMUP_EPOCHS = 5.0  # [paper] linear, from 0
-DECAY_EPOCHS = (40.0, 60.0, 70.0)  # [paper]
 DECAY = 0.3  # [re-implementation]
 
 # [paper] 1e-5, decoupled, while weights are real; 0 for the binary stage. Loshchilov & Hutter (2019) take that share of
@@ -47,6 +54,22 @@ TEMPERATURE = 1.0
 # are [ours] and not measured.
 ATTENTION_MATCHING_WEIGHT = 1.0
 
+# What the stages are made of, here and in cifar100.py.
+STEPS = {"schedule": "steps", "warmup_epochs": WARMUP_EPOCHS, "decay": DECAY}  # [paper] "steps"
+REAL_WEIGHTS = {"learning_rate": LEARNING_RATE, "weight_decay": WEIGHT_DECAY}
+MATCHING = {
+    "attention_matching_weight": ATTENTION_MATCHING_WEIGHT,
+    "output_matching_weight": OUTPUT_MATCHING_WEIGHT,
+    "temperature": TEMPERATURE,
+}
+BINARY = {
+    "learning_rate": BINARY_LEARNING_RATE,
+    "weight_decay": 0.0,  # [paper]
+    "attention_matching_weight": 0.0,  # [re-implementation]
+    "output_matching_weight": OUTPUT_MATCHING_WEIGHT_BINARY,
+    "temperature": TEMPERATURE,
+}
+
 
 @component
 class ImageNet(ProgressiveRecipe):
@@ -58,11 +81,9 @@ class ImageNet(ProgressiveRecipe):
 
     teacher: Stage = ComponentField(
         PartialComponent(
-            Stage,
+            Teacher,
             # The paper takes a trained ResNet-18 of 69.3 %. The re-implementation's script trains it with SGD without
             # momentum and an L2 penalty and reaches 66; what reached 70.32 had this learning rate and decay.
-            network="ResNet18",
-            precision="real",
             epochs=100,  # [re-implementation]
             learning_rate=LEARNING_RATE,  # [re-implementation]
             schedule="cosine",  # [re-implementation]
@@ -70,56 +91,8 @@ class ImageNet(ProgressiveRecipe):
             weight_decay=WEIGHT_DECAY,  # [re-implementation]
         )
     )
-    real: Stage = ComponentField(
-        PartialComponent(
-            Stage,
-            precision="real",  # [paper] tanh where the binary network has sign
-            taught_by="teacher",  # [paper]
-            epochs=EPOCHS,
-            learning_rate=LEARNING_RATE,
-            schedule="steps",  # [paper]
-            warmup_epochs=WARMUP_EPOCHS,
-            decay=DECAY,
-            decay_epochs=DECAY_EPOCHS,
-            weight_decay=WEIGHT_DECAY,
-            attention_matching_weight=ATTENTION_MATCHING_WEIGHT,
-            output_matching_weight=OUTPUT_MATCHING_WEIGHT,
-            temperature=TEMPERATURE,
-        )
-    )
+    real: Stage = ComponentField(PartialComponent(RealStudent, **EPOCHS, **STEPS, **REAL_WEIGHTS, **MATCHING))
     binary_activations: Stage = ComponentField(
-        PartialComponent(
-            Stage,
-            precision="binary_activations",
-            taught_by="real",  # [paper]
-            initial_weights="real",  # [ours] the re-implementation starts from random weights here
-            epochs=EPOCHS,
-            learning_rate=LEARNING_RATE,
-            schedule="steps",  # [paper]
-            warmup_epochs=WARMUP_EPOCHS,
-            decay=DECAY,
-            decay_epochs=DECAY_EPOCHS,
-            weight_decay=WEIGHT_DECAY,
-            attention_matching_weight=ATTENTION_MATCHING_WEIGHT,
-            output_matching_weight=OUTPUT_MATCHING_WEIGHT,
-            temperature=TEMPERATURE,
-        )
+        PartialComponent(BinaryActivationsStudent, **EPOCHS, **STEPS, **REAL_WEIGHTS, **MATCHING)
     )
-    binary: Stage = ComponentField(
-        PartialComponent(
-            Stage,
-            precision="binary",
-            taught_by="binary_activations",  # [paper]
-            initial_weights="binary_activations",  # [paper]
-            epochs=EPOCHS,
-            learning_rate=BINARY_LEARNING_RATE,
-            schedule="steps",  # [paper]
-            warmup_epochs=WARMUP_EPOCHS,
-            decay=DECAY,
-            decay_epochs=DECAY_EPOCHS,
-            weight_decay=0.0,  # [paper]
-            attention_matching_weight=0.0,  # [re-implementation]
-            output_matching_weight=OUTPUT_MATCHING_WEIGHT_BINARY,
-            temperature=TEMPERATURE,
-        )
-    )
+    binary: Stage = ComponentField(PartialComponent(BinaryStudent, **EPOCHS, **STEPS, **BINARY))

@@ -64,6 +64,40 @@ class Stage:
 
 
 @component
+class Teacher(Stage):
+    """The real-valued ResNet-18, taught by the labels."""
+
+    network: str = Field("ResNet18")
+    precision: str = Field("real")
+
+
+@component
+class RealStudent(Stage):
+    """The Real-to-Binary network with tanh where the binary one has sign."""
+
+    precision: str = Field("real")
+    taught_by: Optional[str] = Field("teacher")
+
+
+@component
+class BinaryActivationsStudent(Stage):
+    """The Real-to-Binary network with binary activations and real weights."""
+
+    precision: str = Field("binary_activations")
+    taught_by: Optional[str] = Field("real")
+    initial_weights: Optional[str] = Field("real")
+
+
+@component
+class BinaryStudent(Stage):
+    """The Real-to-Binary network."""
+
+    precision: str = Field("binary")
+    taught_by: Optional[str] = Field("binary_activations")
+    initial_weights: Optional[str] = Field("binary_activations")
+
+
+@component
 class Recipe:
     """What all recipes have in common. A recipe adds its stages, as fields that are a ``Stage``, in their order."""
 
@@ -127,15 +161,18 @@ class Recipe:
 
 @component
 class ProgressiveRecipe(Recipe):
-    """A progressive schedule: each stage's student teaches the next (Martínez et al., ICLR 2020, section 4.2)."""
+    """A progressive schedule: each stage's student teaches the next (Martínez et al., ICLR 2020, section 4.2).
+
+    A recipe gives each stage its numbers; who teaches whom, and from whose weights, stands with the stages above.
+    """
 
     progressive: bool = Field(True)
     """Off: the teacher teaches the binary network directly, from random weights."""
 
-    teacher: Stage = ComponentField(Stage)
-    real: Stage = ComponentField(Stage)
-    binary_activations: Stage = ComponentField(Stage)
-    binary: Stage = ComponentField(Stage)
+    teacher: Stage = ComponentField(Teacher)
+    real: Stage = ComponentField(RealStudent)
+    binary_activations: Stage = ComponentField(BinaryActivationsStudent)
+    binary: Stage = ComponentField(BinaryStudent)
 
     def stages(self) -> tuple[str, ...]:
         return STAGE_NAMES if self.progressive else (STAGE_NAMES[0], STAGE_NAMES[-1])
