@@ -148,7 +148,7 @@ size_t Plan::PrepareRuns(Step* step, int threads) {
 void Plan::PrepareStep(Step* step) {
   if (step->ops.empty() || step->kind == Step::kLoad || step->kind == Step::kFinishSum) return;
   const Op& op = graph_.ops[step->ops[0]];
-  if (step->kind == Step::kDense) PackDenseWeights(step, op);
+  if (step->kind == Step::kDense) return PackWeights(step, op);
   if (op.kind != OpKind::kBconv && op.kind != OpKind::kConv && op.kind != OpKind::kBmaxPool && step->kind != Step::kPool) return;
   const Shape in = AsImage(graph_.tensors[op.in[0]].dims);
   const bool whole = op.kind == OpKind::kMean;
@@ -175,37 +175,31 @@ void Plan::PrepareStep(Step* step) {
 }
 
 void Plan::PackWeights(Step* step, const Op& op) {
-  const Tensor& filter = graph_.tensors[op.in[1]];
-  const int outputs = filter.dims[0], per_output = filter.dims[1] * filter.dims[2] * filter.dims[3];
-  int chunk_bits = 0;
+  const int tensor = op.in[1];
+  const Tensor& filter = graph_.tensors[tensor];
+  const int outputs = filter.dims[0];
+  int per_output = 1, chunk_bits = 0;
+  for (size_t d = 1; d < filter.dims.size(); ++d) per_output *= filter.dims[d];
   if (op.kind == OpKind::kBconv) {
     const int words = (op.channels_in + 31) / 32;
     step->groups = words / filter.dims[3];
     if (per_output * 32 > kernels_->max_depth) step->kernels = PortableKernels();
     chunk_bits = step->kernels->chunk_bits;
   }
-  for (const PackedWeights& p : packed_)
-    if (p.filter == filter.constant && p.chunk_bits == chunk_bits && p.groups == step->groups) {
-      step->packed = p.bytes;
-      step->block_bytes = p.block_bytes;
-      return;
-    }
-  step->packed = std::make_shared<std::vector<uint8_t>>(
-      chunk_bits ? PackBits(static_cast<const uint32_t*>(filter.constant), outputs, step->groups, per_output, chunk_bits, &step->block_bytes)
-                 : PackFloats(static_cast<const float*>(filter.constant), outputs, per_output, &step->block_bytes));
-  packed_.push_back({filter.constant, chunk_bits, step->groups, step->packed, step->block_bytes});
-}
-
-void Plan::PackDenseWeights(Step* step, const Op& op) {
-  const Tensor& weights = graph_.tensors[op.in[1]];
-  for (const PackedWeights& p : packed_)
-    if (p.filter == weights.constant) {
-      step->packed = p.bytes;
-      return;
-    }
-  step->packed = std::make_shared<std::vector<uint8_t>>(
-      PackDense(static_cast<const float*>(weights.constant), weights.dims[0], weights.dims[1]));
-  packed_.push_back({weights.constant, 0, 0, step->packed, 0});
+  auto found = std::find_if(packed_.begin(), packed_.end(), [&](const PackedWeights& p) {
+    return p.tensor == tensor && p.chunk_bits == chunk_bits && p.groups == step->groups;
+  });
+  if (found == packed_.end()) {
+    PackedWeights p{tensor, chunk_bits, step->groups, nullptr, 0};
+    const float* floats = static_cast<const float*>(filter.constant);
+    p.bytes = std::make_shared<std::vector<uint8_t>>(
+        op.kind == OpKind::kDense ? PackDense(floats, outputs, per_output)
+        : chunk_bits ? PackBits(static_cast<const uint32_t*>(filter.constant), outputs, step->groups, per_output, chunk_bits, &p.block_bytes)
+                     : PackFloats(floats, outputs, per_output, &p.block_bytes));
+    found = packed_.insert(packed_.end(), p);
+  }
+  step->packed = found->bytes;
+  step->block_bytes = found->block_bytes;
 }
 
 // Output scale, and what zero padding changes. With x = 2 * popcount over all taps, padded ones included as +1 (bit 0),

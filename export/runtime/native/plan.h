@@ -106,7 +106,6 @@ class Plan {
   size_t PrepareRuns(Step* step, int threads);
   void PrepareCorrections(Step* step, const Op& op);
   void PackWeights(Step* step, const Op& op);
-  void PackDenseWeights(Step* step, const Op& op);
   void FeedWindows();
   void InsertPads();
   void AllocateArena();
@@ -129,7 +128,8 @@ class Plan {
   std::vector<std::vector<uint8_t>> scratch_;  // per thread
   std::vector<std::vector<uint8_t>> rings_;    // per thread: rows between a window and its feeder
   size_t graph_tensors_ = 0;                   // tensors beyond are copies made by InsertPads
-  struct PackedWeights { const void* filter; int chunk_bits; int groups; std::shared_ptr<std::vector<uint8_t>> bytes; ptrdiff_t block_bytes; };
+  // By tensor, not by its memory, which tensors of other shapes may share.
+  struct PackedWeights { int tensor; int chunk_bits; int groups; std::shared_ptr<std::vector<uint8_t>> bytes; ptrdiff_t block_bytes; };
   std::vector<PackedWeights> packed_;          // survives Prepare()
 };
 

@@ -23,7 +23,10 @@ def seeds():
     import numpy as np
 
     rng = np.random.default_rng(0)
-    signs = lambda *shape: rng.choice([-1.0, 1.0], shape)  # noqa: E731
+
+    def signs(*shape):
+        return rng.choice([-1.0, 1.0], shape)
+
     for output in ("float32", "int8", "int32"):
         for options in (
             {},

@@ -313,6 +313,35 @@ void TestDense(const Kernels* kernels, int batch, int inputs, int outputs, int t
   Check(equal, what);
 }
 
+// Converters store equal constants once: tensors of other shapes then have the same memory, but not the same packing.
+void TestSharedConstant(const Kernels* kernels) {
+  const std::string what = std::string(kernels->name) + " one constant in two shapes";
+  const auto x = Floats(8), w = Floats(9 * 8);
+  Builder b;
+  const int in = b.Tensor(DType::kFloat, {1, 8}), wide = b.Tensor(DType::kFloat, {}), out = b.Tensor(DType::kFloat, {});
+  const int up = b.Constant(DType::kFloat, {9, 8}, w), down = b.Tensor(DType::kFloat, {8, 9});
+  b.graph.tensors[down].constant = b.graph.tensors[up].constant;
+  b.Add(OpKind::kDense, {in, up}, wide);
+  b.Add(OpKind::kDense, {wide, down}, out);
+  b.graph.inputs = {in};
+  b.graph.outputs = {out};
+  Guarded gx(x.size() * 4);
+  std::memcpy(gx.data<void>(), x.data(), x.size() * 4);
+  const auto y = RunPlan<float>(b, kernels, 1, {{in, &gx}}, 8, what);
+  bool equal = true;
+  for (int o = 0; o < 8; ++o) {
+    double sum = 0, size = 0;
+    for (int m = 0; m < 9; ++m)
+      for (int i = 0; i < 8; ++i) {
+        const double product = double(w[o * 9 + m]) * w[m * 8 + i] * x[i];
+        sum += product;
+        size += std::fabs(product);
+      }
+    equal &= std::fabs(y[o] - sum) <= 1e-5 * size;
+  }
+  Check(equal, what);
+}
+
 void TestAll(const Kernels* k) {
   // Widths around the tiles of every kernel (1 to 4, 7 pixels), outputs around a block of 32 and around two.
   for (int width : {1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 14, 15})
@@ -334,6 +363,7 @@ void TestAll(const Kernels* k) {
   for (int inputs : {1, 3, 4, 5, 64, 67})
     for (int outputs : {1, 7, 8, 9, 31, 33, 100}) TestDense(k, Random(1, 2), inputs, outputs, 1);
   for (int threads : {1, 2, 3}) TestDense(k, 2, 515, 203, threads);
+  TestSharedConstant(k);
   for (int i = 0; i < 40; ++i) TestFloatConv(k, Random(1, 2), Random(1, 12), Random(1, 33), Random(1, 9), Random(1, 70), Random(1, 7), Random(1, 2), Random(0, 1) == 1, Random(1, 3));
 }
 
