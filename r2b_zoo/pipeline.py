@@ -3,7 +3,7 @@
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from r2b_zoo.distillation import attention_map
 from r2b_zoo.models import BLOCK_NAMES, intermediates
 from r2b_zoo.recipes import Plan
 from r2b_zoo.run_folder import RunFolder
-from r2b_zoo.tflite_engine import TFLiteEngine
+from r2b_zoo.tflite_engine import engine_name
 from r2b_zoo.verification import Verification, verify
 
 ATTENTION_IMAGES = 6
@@ -28,15 +28,12 @@ FILE_IMAGES = 2000
 """At most so many test images go through the converted file; ``r2b evaluate`` takes all of them."""
 SMOKE_FILE_IMAGES = 400
 
-Announce = Callable[[str], None]
-"""Takes a line that says what happens now."""
-
 
 def run(
     plan: Plan,
     folder: RunFolder,
     callbacks: training.CallbackFactory = lambda stage: (),
-    announce: Announce = lambda line: None,
+    announce: training.Announce = lambda line: None,
 ) -> dict[str, Any]:
     """Trains what is not trained yet, then converts, verifies and times it.
 
@@ -103,7 +100,7 @@ def run(
             "images": file_evaluation.images,
             "accuracy": file_evaluation.top1,
             "bytes": conversion.total_bytes,
-            "engine": TFLiteEngine(conversion.tflite).name,
+            "engine": engine_name(),
             "confusion": _sparse(file_evaluation.confusion),
         },
         "cost": costs.cost(model).by_kind(),

@@ -8,7 +8,6 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from r2b_zoo.recipes import StagePlan
 from r2b_zoo.tables import rate
-from r2b_zoo.training import Throughput
 
 
 class StageProgress(tf.keras.callbacks.Callback):
@@ -24,7 +23,7 @@ class StageProgress(tf.keras.callbacks.Callback):
         self._progress: Optional[Progress] = None
         self._task: Optional[TaskID] = None
         self._epoch = 0
-        self._throughput = Throughput(stage.batch_size)
+        self._rate = ""
 
     def on_train_begin(self, logs: Optional[dict[str, Any]] = None) -> None:
         self._progress = Progress(
@@ -48,13 +47,11 @@ class StageProgress(tf.keras.callbacks.Callback):
         self._epoch = epoch
         self._update(epoch=epoch + 1)
 
-    def on_train_batch_begin(self, batch: int, logs: Optional[dict[str, Any]] = None) -> None:
-        self._throughput.on_train_batch_begin(batch, logs)
-
     def on_train_batch_end(self, batch: int, logs: Optional[dict[str, Any]] = None) -> None:
-        self._throughput.on_train_batch_end(batch, logs)
+        if logs and "images_per_second" in logs:
+            self._rate = f"{rate(logs['images_per_second'])} images/s"
         # A stage may start anywhere, so the bar follows the position instead of counting.
-        self._update(completed=self._epoch * (self.params.get("steps") or 0) + batch + 1, rate=self._rate())
+        self._update(completed=self._epoch * (self.params.get("steps") or 0) + batch + 1, rate=self._rate)
 
     def on_epoch_end(self, epoch: int, logs: Optional[dict[str, Any]] = None) -> None:
         logs = logs or {}
@@ -71,13 +68,9 @@ class StageProgress(tf.keras.callbacks.Callback):
         accuracy = 100 * (logs or {}).get("val_accuracy", 0)
         self._console.print(
             f"[green]✓[/] {self._stage.name:<19}{self._stage.network} ({self._stage.precision}), "
-            f"{self._stage.epochs} epochs: test top-1 {accuracy:.1f} %" + (f", {self._rate()}" if self._rate() else ""),
+            f"{self._stage.epochs} epochs: test top-1 {accuracy:.1f} %" + (f", {self._rate}" if self._rate else ""),
             highlight=False,
         )
-
-    def _rate(self) -> str:
-        images_per_second = self._throughput.images_per_second
-        return "" if images_per_second is None else f"{rate(images_per_second)} images/s"
 
     def _update(self, **fields: Any) -> None:
         if self._progress is not None and self._task is not None:

@@ -38,10 +38,7 @@ class TFLiteEngine:
     """
 
     def __init__(self, tflite: bytes, num_threads: int = 1, engine: Optional[str] = None) -> None:
-        engine = engine or default_engine()
-        if engine not in ENGINES:
-            raise ValueError(f"engine must be one of {', '.join(ENGINES)}; received {engine!r}.")
-        make = _Runtime if engine == RUNTIME else _LarqComputeEngine
+        make = _engine(engine)
         self.name = make.name()
         with captured_output() as messages:
             try:
@@ -63,6 +60,11 @@ class TFLiteEngine:
 
     def _refused(self, error: Exception, messages: str) -> ValueError:
         return ValueError(f"{self.name} cannot run this file: {error}\n{messages}".rstrip())
+
+
+def engine_name(engine: Optional[str] = None) -> str:
+    """``TFLiteEngine.name`` without a file. Raises as the engine."""
+    return _engine(engine).name()
 
 
 def run_tflite(tflite: bytes, images: np.ndarray, num_threads: int = 1, engine: Optional[str] = None) -> np.ndarray:
@@ -136,3 +138,10 @@ class _LarqComputeEngine:
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         return np.asarray(self._interpreter.predict(images))
+
+
+def _engine(engine: Optional[str]) -> "type[_Runtime] | type[_LarqComputeEngine]":
+    engine = engine or default_engine()
+    if engine not in ENGINES:
+        raise ValueError(f"engine must be one of {', '.join(ENGINES)}; received {engine!r}.")
+    return _Runtime if engine == RUNTIME else _LarqComputeEngine

@@ -329,9 +329,7 @@ def _write_log(position: Position, folder: Path) -> None:
 def _optimizer(stage: StagePlan, student: tf.keras.Model, steps_per_epoch: int) -> tf.keras.optimizers.Optimizer:
     optimizer = Adam(_schedule(stage, steps_per_epoch), weight_decay=stage.weight_decay or None)
     if stage.weight_decay:
-        kernels = [w for w in student.trainable_variables if "kernel" in w.name]
-        others = {id(w) for w in student.trainable_variables} - {id(w) for w in kernels}
-        optimizer.exclude_from_weight_decay([w for w in student.trainable_variables if id(w) in others])
+        optimizer.exclude_from_weight_decay([w for w in student.trainable_variables if "kernel" not in w.name])
     # Variables that exist before fit need no second trace of the training step, which takes longer than an epoch here.
     optimizer.build(student.trainable_variables)
     return optimizer
@@ -351,6 +349,8 @@ def _schedule(stage: StagePlan, steps_per_epoch: int) -> tf.keras.optimizers.sch
 
 class Throughput(tf.keras.callbacks.Callback):
     """Counts the images that training takes per second, without the first step, which traces, and without evaluation.
+
+    Adds ``images_per_second`` to the logs of a batch, for the callbacks after it.
 
     Args:
         batch_size: images per step.
@@ -379,3 +379,5 @@ class Throughput(tf.keras.callbacks.Callback):
         # To the end of the next step, so that waiting for its images counts.
         self._started = now
         self._steps += 1
+        if logs is not None and self.images_per_second is not None:
+            logs["images_per_second"] = self.images_per_second

@@ -404,3 +404,18 @@ def test_records_are_plain_json(smoke_run):
 
     for path in (smoke_run.config_path, smoke_run.results_path):
         json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+
+
+def test_the_callbacks_after_the_throughput_see_its_figure(monkeypatch):
+    """Steps that end at 1, 3 and 7 s: the first does not count, then 8 images in 2 s, then 16 in 6 s."""
+    now = [0.0]
+    monkeypatch.setattr(training.time, "perf_counter", lambda: now[0])
+    throughput = training.Throughput(batch_size=8)
+    throughput.on_train_batch_begin(0)
+    seen = []
+    for batch, end in enumerate((1.0, 3.0, 7.0)):
+        now[0], logs = end, {"loss": 0.0}
+        throughput.on_train_batch_end(batch, logs)
+        seen.append(logs.get("images_per_second"))
+    assert seen == [None, pytest.approx(4.0), pytest.approx(16 / 6)]
+    assert throughput.images_per_second == seen[-1]
