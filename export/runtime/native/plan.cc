@@ -77,6 +77,7 @@ bool Plan::Prepare(int threads, std::string* error) {
   }
   for (int t : graph_.inputs) storage_[t].external = true;
   for (int t : graph_.outputs) storage_[t].external = true;
+  if (threads > 1) LayInBlocks();
   AllocateArena();
 
   scratch_.assign(threads, {});
@@ -96,7 +97,8 @@ bool Plan::Prepare(int threads, std::string* error) {
       const bool in_order = threads == 1 || (step.splits > 1 && step.splits % threads == 0);
       s.rows = in_order ? 1 : step.out.h;
       s.channels = step.out.c;
-      s.values.assign(size_t(s.images) * s.rows * s.channels + kSlack, 0);
+      s.buffer.assign(size_t(s.images) * s.rows * s.channels * sizeof(float) + kAlign + kSlack, 0);
+      s.values = reinterpret_cast<float*>(Aligned(s.buffer));
     }
   }
   for (Step& step : steps_) step.alone = Alone(step);
@@ -140,9 +142,19 @@ size_t Plan::PrepareRuns(Step* step, int threads) {
       step->splits = s;
       if (uneven <= 1.04) break;
     }
+  PreparePlanes(step);
   if (step->kind != Step::kBconv) return 0;
   const RunList runs{nullptr, op.stride_w * in.pixel, step->segments.data(), int(step->segments.size()), step->run_length};
   return step->kernels->bconv_scratch(step->out.w, runs);
+}
+
+void Plan::PreparePlanes(Step* step) {
+  step->planes_stage = -1;
+  if (step->splits == 1) return;
+  const auto bits = std::find_if(step->stages.begin(), step->stages.end(), [](const StagePlan& s) { return s.kind == Stage::kStoreBits; });
+  if (bits == step->stages.end()) return;
+  step->planes_stage = int(bits - step->stages.begin());
+  step->planes.assign(size_t(step->out.n) * step->out.h * step->out.w * ((step->out.c + kBlock - 1) / kBlock), 0);
 }
 
 void Plan::PrepareStep(Step* step) {
@@ -374,6 +386,39 @@ void Plan::InsertPads() {
   steps_ = std::move(all);
 }
 
+// Finds the tensors that steps read and write only in whole blocks of channels, and puts the blocks apart.
+void Plan::LayInBlocks() {
+  std::vector<bool> blocks(graph_.tensors.size());
+  for (size_t t = 0; t < blocks.size(); ++t) {
+    const Tensor& tensor = graph_.tensors[t];
+    const Storage& s = storage_[t];
+    blocks[t] = tensor.type == DType::kFloat && tensor.dims.size() == 4 && tensor.dims[3] > kBlock && tensor.dims[3] % kBlock == 0 &&
+                !tensor.constant && !s.external && !s.bordered();
+  }
+  const auto stays = [&](int t, const Step& step) {
+    return step.groups != 1 || !(AsImage(graph_.tensors[t].dims) == step.out);
+  };
+  for (const Step& whole : steps_) {
+    const Step& root = whole.feeder.empty() ? whole : whole.feeder[0];
+    for (const Step* step : {&whole, &root}) {
+      for (const StagePlan& stage : step->stages)
+        if (stage.tensor >= 0 && stays(stage.tensor, *step)) blocks[stage.tensor] = false;
+      const bool takes_blocks = step->kind == Step::kPool || (step->kind == Step::kLoad && !stays(step->input, *step));
+      if (!takes_blocks && step->input >= 0) blocks[step->input] = false;
+      if (step->stages.empty() && step->output >= 0) blocks[step->output] = false;
+    }
+    if (whole.kind == Step::kBinary)
+      for (int t : graph_.ops[whole.ops[0]].in)
+        if (t >= 0) blocks[t] = false;
+  }
+  for (size_t t = 0; t < blocks.size(); ++t) {
+    if (!blocks[t]) continue;
+    Storage& s = storage_[t];
+    s.pixel = kBlock * ptrdiff_t(sizeof(float));
+    s.gap = (graph_.tensors[t].dims[2] - 1) * s.pixel;
+  }
+}
+
 // Greedy placement of lifetimes, largest tensor first.
 void Plan::AllocateArena() {
   const int count = int(graph_.tensors.size());
@@ -399,6 +444,7 @@ void Plan::AllocateArena() {
         const StagePlan* end = step.stages.data() + step.stages.size();
         if (std::any_of(&store, end, [&](const StagePlan& later) { return &later != &store && later.tensor == o; })) continue;
         if (storage_[o].bytes != storage_[store.tensor].bytes || storage_[store.tensor].alias >= 0) continue;
+        if (storage_[o].gap != storage_[store.tensor].gap) continue;
         int root = o;
         while (storage_[root].alias >= 0) root = storage_[root].alias;
         storage_[store.tensor].alias = root;

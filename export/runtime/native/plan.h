@@ -13,11 +13,17 @@
 // Memory. Tensors inside a step never exist. The others share one arena by lifetime; a sum may overwrite its
 // shortcut. Inputs of padded convolutions get a border ("halo") of zero bits or zeros around each image, so that
 // convolutions never test for edges; since nothing may overwrite the border such tensors do not share memory.
+// For several threads, a tensor of several blocks of channels lies in rows of blocks where nobody outside sees it and all who
+// use it can: threads that share a row's channels then work in separate runs of memory, and their cores do not fetch each
+// other's lines ahead. (One thread finds the pixels' channels side by side a little faster.)
 // The plan owns all of it: an interpreter allocates nothing for tensors inside a delegated partition.
 //
 // Threads. All threads run all steps, each its share of the output rows (or of the channels, where rows are few), with a
-// barrier between steps, except between those so small that one thread does them all. Sums over an image run pixel after pixel if the channels divide among the threads; else they are kept per
-// row and added in row order, which may change their last bit but does not depend on timing.
+// barrier between steps, except between those so small that one thread does them all. Sums over an image run pixel after
+// pixel if the channels divide among the threads; else they are kept per row and added in row order, which may change their
+// last bit but does not depend on timing. Threads that share a pixel's channels share the cache lines of its packed bits too,
+// and taking a line from another core for one word costs as much as the products behind the word: each thread writes a
+// plane of its own channels' words, and once all are done, they merge the planes, each some rows.
 #pragma once
 
 #include <memory>
@@ -68,15 +74,18 @@ struct Step {
   std::vector<int> window_begin, window_end;     // kPool: clipped columns
   std::vector<Step> feeder;                      // kPool: the convolution (one, or none) that computes its input
   int splits = 1;                                // channel shares, for threads
+  int planes_stage = -1;                         // the stage that stores bits, where splits keep theirs apart until the end
+  std::vector<uint32_t> planes;                  // [split][row][pixel][word]
   bool alone = false;                            // one thread does it; neighbours of the kind need no barrier between them
   double seconds = 0;                            // accumulated when profiling
   int64_t runs = 0;
 };
 
-// Where a tensor lives. Strides are in bytes; contiguous unless the tensor has a halo.
+// Where a tensor lives. Strides are in bytes; contiguous unless the tensor has a halo or rows of blocks.
 struct Storage {
   uint8_t* base = nullptr;  // first element of the first image
   ptrdiff_t pixel = 0, row = 0, image = 0;
+  ptrdiff_t gap = 0;        // between blocks of channels (see kernels.h)
   bool external = false;    // bound by the caller for each run
   int top = 0, left = 0, bottom = 0, right = 0;
   int alias = -1;           // lives in this tensor's memory
@@ -104,14 +113,17 @@ class Plan {
  private:
   void PrepareStep(Step* step);
   size_t PrepareRuns(Step* step, int threads);
+  void PreparePlanes(Step* step);
   void PrepareCorrections(Step* step, const Op& op);
   void PackWeights(Step* step, const Op& op);
   void FeedWindows();
   void InsertPads();
+  void LayInBlocks();
   void AllocateArena();
   void RunStep(Step& step, int thread, int threads);
   bool Alone(const Step& step) const;
   void RunRows(const Step& step, int thread, int threads);
+  void MergePlanes(const Step& step, int thread, int threads);
   void RunConvRow(const Step& step, int image, int y, int c0, int c1, const Epilogue& epilogue, int thread);
   void RunPoolRow(const Step& step, int image, int y, const Epilogue& epilogue, int thread, int* computed);
   int ResolveStages(const Step& step, int image, int y, Stage* stages) const;
@@ -121,7 +133,11 @@ class Plan {
   bool profile_;
   std::vector<Step> steps_;
   std::vector<Storage> storage_;
-  struct Sums { int rows = 0, images = 0, channels = 0; std::vector<float> values; };
+  struct Sums {
+    int rows = 0, images = 0, channels = 0;
+    float* values = nullptr;  // in `buffer`, from the start of a cache line, so that no two threads' channels share one
+    std::vector<uint8_t> buffer;
+  };
   std::vector<Sums> sums_;
   std::vector<uint8_t> arena_;
   std::vector<std::vector<uint8_t>> halos_;

@@ -11,6 +11,19 @@ namespace {
 
 constexpr int kMaxStages = 64;
 
+// A share of a row's channels, in blocks. A block's packed bits are one word.
+struct Split { int begin, end; };
+Split SplitOf(const Step& step, int split) {
+  const int blocks = (step.out.c + kBlock - 1) / kBlock;
+  return {blocks * split / step.splits, blocks * (split + 1) / step.splits};
+}
+
+// Where a split's plane holds a row of bits.
+const uint32_t* PlaneRow(const Step& step, const Split& blocks, int row) {
+  const ptrdiff_t rows = step.out.n * step.out.h, words = blocks.end - blocks.begin;
+  return step.planes.data() + (rows * blocks.begin + row * words) * step.out.w;
+}
+
 struct Share { int begin, end; };
 Share ShareOf(int items, int thread, int threads) {
   return {int(int64_t(items) * thread / threads), int(int64_t(items) * (thread + 1) / threads)};
@@ -106,22 +119,23 @@ int Plan::ResolveStages(const Step& step, int image, int y, Stage* stages) const
     stage.kind = plan.kind;
     stage.lo = plan.lo;
     stage.hi = plan.hi;
-    stage.pixel = 0;
+    stage.pixel = stage.gap = 0;
     // Kernels form addresses before they look at the kind; those of a stage without operands lead nowhere, but not from null.
     stage.in = stage.out = reinterpret_cast<uint8_t*>(&stage);
     if (plan.kind == Stage::kSum) {
       const Sums& sums = sums_[step.sums];
       const int64_t row = int64_t(image) * sums.rows + (sums.rows > 1 ? y : 0);
-      stage.out = const_cast<uint8_t*>(reinterpret_cast<const uint8_t*>(sums.values.data() + row * sums.channels));
+      stage.out = const_cast<uint8_t*>(reinterpret_cast<const uint8_t*>(sums.values + row * sums.channels));
     } else if (plan.constant) {
       stage.in = reinterpret_cast<const uint8_t*>(plan.constant->data());
     } else if (plan.tensor >= 0) {
       const Storage& s = storage_[plan.tensor];
       // Without a border, images are contiguous whatever shape the graph gives them.
-      const ptrdiff_t row = s.bordered() || !plan.per_pixel ? s.row : step.out.w * s.pixel;
+      const ptrdiff_t row = s.bordered() || s.gap || !plan.per_pixel ? s.row : step.out.w * s.pixel;
       const ptrdiff_t next = s.bordered() || !plan.per_pixel ? s.image : step.out.h * row;
       stage.in = stage.out = s.base + (plan.per_image ? image * next : 0) + (plan.per_pixel ? y * row : 0);
       stage.pixel = plan.per_pixel ? s.pixel : 0;
+      stage.gap = s.gap;
     }
   }
   return count;
@@ -177,35 +191,39 @@ void Plan::RunPoolRow(const Step& step, int image, int y, const Epilogue& epilog
     for (int i = y0; i < y1; ++i) lines[i - y0] = in.base + image * in.image + i * in.row;
   } else {
     const Step& conv = step.feeder[0];
-    const ptrdiff_t row_bytes = ptrdiff_t(conv.out.w) * in.pixel;
     uint8_t* ring = rings_[thread].data();
     for (int i = std::max(*computed, y0); i < y1; ++i) {
       Stage stages[kMaxStages];
       const int count = ResolveStages(conv, image, i, stages);
-      stages[count - 1].out = ring + i % op.kernel_h * row_bytes;  // FeedWindows saw that the last stage is the store
+      stages[count - 1].out = ring + i % op.kernel_h * in.row;  // FeedWindows saw that the last stage is the store
       stages[count - 1].pixel = in.pixel;
       RunConvRow(conv, image, i, 0, conv.out.c, {stages, count}, thread);
     }
     *computed = std::max(*computed, y1);
-    for (int i = y0; i < y1; ++i) lines[i - y0] = ring + i % op.kernel_h * row_bytes;
+    for (int i = y0; i < y1; ++i) lines[i - y0] = ring + i % op.kernel_h * in.row;
   }
-  kernels_->pool({lines, y1 - y0, in.pixel, step.window_begin.data(), step.window_end.data(), step.out.w, step.out.c, op.kind == OpKind::kMaxPool}, epilogue);
+  kernels_->pool({lines, y1 - y0, in.pixel, in.gap, step.window_begin.data(), step.window_end.data(), step.out.w, step.out.c, op.kind == OpKind::kMaxPool}, epilogue);
 }
 
 void Plan::RunRows(const Step& step, int thread, int threads) {
-  const int rows = step.out.n * step.out.h, blocks = (step.out.c + kBlock - 1) / kBlock;
+  const int rows = step.out.n * step.out.h;
   Stage stages[kMaxStages];
   const Share share = ShareOf(rows * step.splits, thread, threads);
   int computed = 0;
   for (int item = share.begin; item < share.end; ++item) {
     const int image = item % rows / step.out.h, y = item % rows % step.out.h, split = item / rows;
-    const int c0 = blocks * split / step.splits * kBlock;
-    const int c1 = std::min(blocks * (split + 1) / step.splits * kBlock, step.out.c);
+    const Split blocks = SplitOf(step, split);
+    const int c0 = blocks.begin * kBlock, c1 = std::min(blocks.end * kBlock, step.out.c);
     const Epilogue epilogue{stages, ResolveStages(step, image, y, stages)};
+    if (step.planes_stage >= 0) {
+      Stage& bits = stages[step.planes_stage];
+      bits.out = reinterpret_cast<uint8_t*>(const_cast<uint32_t*>(PlaneRow(step, blocks, item % rows)) - blocks.begin);
+      bits.pixel = (blocks.end - blocks.begin) * ptrdiff_t(sizeof(uint32_t));
+    }
     if (step.sums >= 0) {
       Sums& sums = sums_[step.sums];
       const bool per_row = sums.rows > 1;
-      float* row = sums.values.data() + (int64_t(image) * sums.rows + (per_row ? y : 0)) * sums.channels;
+      float* row = sums.values + (int64_t(image) * sums.rows + (per_row ? y : 0)) * sums.channels;
       if (per_row || y == 0) std::fill(row + c0, row + c1, 0.0f);
     }
     if (step.kind == Step::kPool) {
@@ -213,9 +231,25 @@ void Plan::RunRows(const Step& step, int thread, int threads) {
       RunPoolRow(step, image, y, epilogue, thread, &computed);
     } else if (step.kind == Step::kLoad) {
       const Storage& in = storage_[step.input];
-      kernels_->load({in.base + image * in.image + y * in.row, in.pixel, step.out.w, step.out.c}, epilogue);
+      kernels_->load({in.base + image * in.image + y * in.row, in.pixel, in.gap, step.out.w, step.out.c}, epilogue);
     } else {
       RunConvRow(step, image, y, c0, c1, epilogue, thread);
+    }
+  }
+}
+
+void Plan::MergePlanes(const Step& step, int thread, int threads) {
+  const Share share = ShareOf(step.out.n * step.out.h, thread, threads);
+  Stage stages[kMaxStages];
+  for (int row = share.begin; row < share.end; ++row) {
+    ResolveStages(step, row / step.out.h, row % step.out.h, stages);
+    const Stage& bits = stages[step.planes_stage];
+    for (int s = 0; s < step.splits; ++s) {
+      const Split blocks = SplitOf(step, s);
+      const uint32_t* from = PlaneRow(step, blocks, row);
+      uint8_t* to = bits.out + blocks.begin * sizeof(uint32_t);
+      for (int x = 0; x < step.out.w; ++x, to += bits.pixel)
+        for (int w = 0; w < blocks.end - blocks.begin; ++w) reinterpret_cast<uint32_t*>(to)[w] = *from++;
     }
   }
 }
@@ -308,8 +342,15 @@ void Plan::Run(ThreadPool* pool) {
       const bool timed = profile_ && thread == 0;
       const Clock::time_point start = timed ? Clock::now() : Clock::time_point();
       RunStep(step, thread, pool->size());
-      const bool last = s + 1 == steps_.size();  // the pool itself meets at the end
-      if (!last && !(step.alone && steps_[s + 1].alone)) pool->Barrier();
+      const Step* next = s + 1 == steps_.size() ? nullptr : &steps_[s + 1];  // the pool itself meets at the end
+      if (step.planes_stage >= 0) {
+        pool->Barrier();
+        MergePlanes(step, thread, pool->size());
+        // Sums do not wait for bits: whoever reads these comes after a barrier of its own.
+        if (next && next->kind != Step::kFinishSum) pool->Barrier();
+      } else if (next && !(step.alone && next->alone)) {
+        pool->Barrier();
+      }
       if (timed) {
         step.seconds += std::chrono::duration<double>(Clock::now() - start).count();
         ++step.runs;

@@ -12,9 +12,22 @@ inline void Pause() {
   __asm__ volatile("yield");
 #endif
 }
-constexpr int kSpins = 2000;   // some 20 us: longer than threads are normally apart
-constexpr int kYields = 1000;  // then some 500 us in which others may have the core, still shorter than waking from sleep
+using Clock = std::chrono::steady_clock;
+// In time, not in rounds: a pause is a few cycles on some processors and more than a hundred on others.
+constexpr auto kSpin = std::chrono::microseconds(20);    // longer than threads are normally apart
+constexpr auto kYield = std::chrono::microseconds(500);  // then others may have the core; still shorter than waking from sleep
 constexpr auto kLookOut = std::chrono::microseconds(300);
+
+// Waits until `passed()`, calling `relax` between the looks; false where that took longer than `most`.
+template <class Passed, class Relax>
+bool WaitFor(Clock::duration most, Passed passed, Relax relax) {
+  for (const auto until = Clock::now() + most; Clock::now() < until;)
+    for (int look = 0; look < 8; ++look) {
+      if (passed()) return true;
+      relax();
+    }
+  return passed();
+}
 }  // namespace
 
 ThreadPool::ThreadPool(int threads) {
@@ -65,14 +78,8 @@ void ThreadPool::Barrier() {
     }
     return;
   }
-  for (int spin = 0; spin < kSpins; ++spin) {
-    if (phase_.load(std::memory_order_acquire) != phase) return;
-    Pause();
-  }
-  for (int yield = 0; yield < kYields; ++yield) {
-    if (phase_.load(std::memory_order_acquire) != phase) return;
-    std::this_thread::yield();
-  }
+  const auto passed = [&] { return phase_.load(std::memory_order_acquire) != phase; };
+  if (WaitFor(kSpin, passed, Pause) || WaitFor(kYield, passed, [] { std::this_thread::yield(); })) return;
   std::unique_lock<std::mutex> lock(barrier_mutex_);
   ++sleepers_;
   barrier_passed_.wait(lock, [&] { return phase_.load() != phase; });
@@ -83,9 +90,7 @@ void ThreadPool::Work(int index) {
   unsigned seen = 0;
   for (;;) {
     const std::function<void(int)>* body;
-    const auto until = std::chrono::steady_clock::now() + kLookOut;
-    while (generation_.load(std::memory_order_relaxed) == seen && std::chrono::steady_clock::now() < until)
-      for (int spin = 0; spin < 16; ++spin) Pause();
+    WaitFor(kLookOut, [&] { return generation_.load(std::memory_order_relaxed) != seen; }, Pause);
     {
       std::unique_lock<std::mutex> lock(mutex_);
       wake_.wait(lock, [&] { return stop_ || generation_ != seen; });

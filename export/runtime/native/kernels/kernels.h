@@ -1,6 +1,7 @@
 // What the graph plan asks of an instruction set: a table of functions that each compute one row of outputs.
 //
-// Layout. Activations are NHWC. A bit-packed activation holds 32 channels in each 32-bit word, least significant bit
+// Layout. Activations are NHWC, or, inside a plan, rows of blocks: of each row first 32 channels of all its pixels, then the
+// next 32 (Stage::gap). A bit-packed activation holds 32 channels in each 32-bit word, least significant bit
 // first, 1 meaning negative, as LCE's converter defines it. All kernels work on tiles of P pixels x 32 output channels
 // (kBlock): 32 channels are one word of packed output, two AVX-512 registers, four AVX ones, eight NEON ones.
 //
@@ -44,6 +45,7 @@ struct Stage {
   const uint8_t* in = nullptr;
   uint8_t* out = nullptr;
   ptrdiff_t pixel = 0;
+  ptrdiff_t gap = 0;  // between the bytes of a block of 32 channels and those of the next: 0 where channels are contiguous
 };
 
 struct Epilogue {
@@ -89,7 +91,7 @@ struct FconvRow {
 struct PoolRow {
   const uint8_t* const* lines;  // input pixel 0 of each input row in the window
   int rows;                    // how many
-  ptrdiff_t pixel;             // bytes between input pixels
+  ptrdiff_t pixel, gap;        // bytes between input pixels, and, as in a stage, between blocks of channels
   const int* begin;            // per output pixel: first input pixel, and one past the last
   const int* end;
   int width, channels;
@@ -98,7 +100,7 @@ struct PoolRow {
 
 struct LoadRow {
   const uint8_t* origin;
-  ptrdiff_t pixel;
+  ptrdiff_t pixel, gap;        // as in PoolRow
   int width, channels;
 };
 

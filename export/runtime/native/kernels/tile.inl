@@ -25,6 +25,9 @@ struct Tile {
   static constexpr int kRegs = kBlock / V::kWidth;
   using F = typename V::F;
 
+  // Bytes from channel 0 to channel c.
+  static R2B_INLINE ptrdiff_t Channel(int c, ptrdiff_t gap) { return c * ptrdiff_t(sizeof(float)) + ptrdiff_t(unsigned(c) / kBlock) * gap; }
+
   static R2B_INLINE F Operand(const uint8_t* in, int r) { return V::Load(reinterpret_cast<const float*>(in) + r * V::kWidth); }
 
   // Groups need not hold whole words, so a block's bits may begin inside one. Blocks come in ascending order: the one
@@ -70,7 +73,7 @@ struct Tile {
     for (int s = 0; s < epilogue.count; ++s) {
       const Stage& stage = epilogue.stages[s];
       const ptrdiff_t at = x * stage.pixel;
-      const uint8_t* in = stage.in + at + c * ptrdiff_t(sizeof(float));
+      const uint8_t* in = stage.in + at + Channel(c, stage.gap);
       switch (stage.kind) {
         case Stage::kMul:
           WithOperand<P>(v, in, stage.pixel, [](F value, F operand) R2B_LAMBDA { return V::Mul(value, operand); });
@@ -92,9 +95,11 @@ struct Tile {
           R2B_TILE(v[p][r] = V::Min(V::Max(v[p][r], lo), hi));
           break;
         }
-        case Stage::kStoreFloat:
-          R2B_TILE(V::Store(reinterpret_cast<float*>(stage.out + at + p * stage.pixel) + c + r * V::kWidth, v[p][r]));
+        case Stage::kStoreFloat: {
+          uint8_t* out = stage.out + at + Channel(c, stage.gap);
+          R2B_TILE(V::Store(reinterpret_cast<float*>(out + p * stage.pixel) + r * V::kWidth, v[p][r]));
           break;
+        }
         case Stage::kStoreBits: {
           uint32_t bits[P] = {};
           R2B_TILE(bits[p] |= V::NegativeMask(v[p][r]) << (r * V::kWidth));
@@ -126,7 +131,7 @@ struct Tile {
   }
 
   // The same for a block of which only `valid` channels exist, one lane at a time: neither loads nor stores may touch a
-  // neighbour's memory. It is the last block of a channel count that is no multiple of 32, so it need not be fast.
+  // neighbour's memory. (Only tensors of whole blocks have gaps.) It is the last block of a channel count that is no multiple of 32, so it need not be fast.
   static __attribute__((noinline)) void PartialStages(float (*v)[kBlock], int pixels, const Epilogue& epilogue, int x, int c, int valid) {
     for (int s = 0; s < epilogue.count; ++s)
       for (int p = 0; p < pixels; ++p) {
@@ -261,7 +266,7 @@ struct Tile {
     R2B_UNROLL
     for (int p = 0; p < P; ++p) {
       const int begin = row.begin[x + p], columns = row.end[x + p] - begin;
-      const ptrdiff_t first = c * ptrdiff_t(sizeof(float)) + begin * row.pixel;
+      const ptrdiff_t first = Channel(c, row.gap) + begin * row.pixel;
       if (row.maximum) {
         if (row.rows == 3 && columns == 3) Window<true, 3>(row, first, columns, v[p]);
         else Window<true, 0>(row, first, columns, v[p]);
@@ -306,7 +311,7 @@ struct Tile {
   template <int P>
   static R2B_INLINE void LoadTile(const LoadRow& row, const Epilogue& epilogue, int x, int c) {
     F v[P][kRegs];
-    R2B_TILE(v[p][r] = Operand(row.origin + (x + p) * row.pixel + c * ptrdiff_t(sizeof(float)), r));
+    R2B_TILE(v[p][r] = Operand(row.origin + (x + p) * row.pixel + Channel(c, row.gap), r));
     Stages<P>(v, epilogue, x, c);
   }
   static void Plain(const LoadRow& row, const Epilogue& epilogue) {
