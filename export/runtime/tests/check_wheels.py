@@ -16,26 +16,22 @@ import os
 import pathlib
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
+import arm64  # noqa: E402
 import build_native  # noqa: E402
+from arm64 import run  # noqa: E402
 
-# tflite-runtime's extension was made for NumPy 1. The first one also writes the model.
+# The first one also writes the model.
 ENVIRONMENTS = {
     "tensorflow 2.19.1": ["tensorflow==2.19.1"],
     "ai-edge-litert 2.3.0": ["ai-edge-litert==2.3.0"],
-    "ai-edge-litert 1.4.0": ["ai-edge-litert==1.4.0"],
-    "tflite-runtime 2.14.0": ["tflite-runtime==2.14.0", "numpy<2"],
+    **arm64.INTERPRETERS,
 }
-# The arm64 wheel of ai-edge-litert 2.3.0 crashes under qemu 7.2 on any model, with a delegate or without.
-ARM64_ENVIRONMENTS = {name: ENVIRONMENTS[name] for name in ("ai-edge-litert 1.4.0", "tflite-runtime 2.14.0")}
-
-ARM64_TAGS = ["manylinux2014_aarch64", *(f"manylinux_2_{minor}_aarch64" for minor in (17, 26, 27, 28, 31, 34, 35))]
 # The kernels that a wheel must offer where the CPU has the instructions, by /proc/cpuinfo's names.
 X86_KERNELS = {"avx512": {"avx512bw", "avx512dq", "avx512f", "avx512vl", "avx512_vpopcntdq"}, "avx2": {"avx2", "fma"}}
 
@@ -124,13 +120,6 @@ def wheel(target):
     return found
 
 
-def run(command, **options):
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(map(str, command))[:300]} failed with {done.returncode}:\n{done.stdout[-3000:]}")
-    return done.stdout
-
-
 def expected_kernels():
     """What this machine's wheel must offer here; None where the system does not list the CPU's instructions."""
     try:
@@ -168,57 +157,15 @@ def check_here(folder, network):
         shutil.rmtree(environment)
 
 
-def check_arm64(folder, root, network):
+def check_arm64(folder, system, network):
     """The same under emulation; needs model.tflite in `folder`."""
-    qemu = shutil.which("qemu-aarch64-static")
-    if qemu is None:
-        raise RuntimeError("emulating arm64 needs qemu-aarch64-static: apt-get install qemu-user-static")
-    if not (root / "usr/bin/python3.11").exists():
-        if shutil.which("debootstrap") is None:
-            raise RuntimeError("making an arm64 system needs debootstrap: apt-get install debootstrap")
-        run(
-            [
-                "debootstrap",
-                "--foreign",
-                "--arch=arm64",
-                "--variant=minbase",
-                "--include=python3,libstdc++6",
-                "bookworm",
-                root,
-            ]
-        )
-        for package in (root / "var/cache/apt/archives").glob("*.deb"):
-            run(["dpkg-deb", "-x", package, root])
+    arm64.make_system(system)
     built = wheel("linux-aarch64")
-    for name, packages in ARM64_ENVIRONMENTS.items():
+    for name, packages in arm64.INTERPRETERS.items():
         site = folder / f"arm64-{name.replace(' ', '-')}" / "site-packages"
-        platforms = [f"--platform={tag}" for tag in ARM64_TAGS]
-        run(
-            [
-                sys.executable,
-                "-m",
-                "pip",
-                "install",
-                "--quiet",
-                "--disable-pip-version-check",
-                "--target",
-                site,
-                *platforms,
-                "--python-version=3.11",
-                "--only-binary=:all:",
-                f"{built}[images]",
-                *packages,
-            ]
-        )
+        arm64.install(site, [f"{built}[images]", *packages])
         (folder / "check.py").write_text(program(name, network), encoding="utf-8")
-        command = [qemu, "-L", root, "-cpu", "cortex-a76", root / "usr/bin/python3.11", "check.py"]
-        environment = {
-            **os.environ,
-            "PYTHONPATH": str(site),
-            "PYTHONHOME": str(root / "usr"),
-            "OPENBLAS_CORETYPE": "ARMV8",
-        }
-        yield f"{name}, arm64", json.loads(run(command, cwd=folder, env=environment).splitlines()[-1])
+        yield f"{name}, arm64", json.loads(arm64.python(system, [site], ["check.py"], folder).splitlines()[-1])
 
 
 def main():
