@@ -296,13 +296,12 @@ def test_evaluate_a_file_a_run_and_its_weights_on_the_same_images(r2b, smoke_run
         assert ended.status == 0, ended.err
         results = smoke_run.results()["tflite"]
         assert f"top-1 {100 * results['accuracy']:.1f} %, top-5 " in ended.words
-        assert ended.out.splitlines()[-2].endswith(" of 355 test images")
-        classes, matrix = ended.out.split(
-            "Confusion matrix: a row per true class, a column per class it was taken for\n"
-        )
-        assert [line.split()[0] for line in classes.splitlines()[2:12]] == list("0123456789")
-        assert classes.splitlines()[1].split() == ["class", "images", "precision", "recall", "most", "taken", "for"]
-        shown = [line.split()[1:] for line in matrix.splitlines()[1:11]]
+        assert ended.out.endswith(" of 355 test images\n")
+        before, matrix = ended.out.split("Confusion matrix: a row per true class, a column per class it was taken for")
+        classes = before.split("digits, 8×8\n")[1].splitlines()
+        assert classes[0].split() == ["class", "images", "precision", "recall", "most", "taken", "for"]
+        assert [line.split()[0] for line in classes[1:11]] == list("0123456789")
+        shown = [line.split()[1:] for line in matrix.splitlines()[2:12]]
         cells = np.zeros((10, 10), int)
         for actual, predicted, images in results["confusion"]:
             cells[actual, predicted] = images
@@ -324,9 +323,9 @@ def test_evaluate_writes_a_picture_and_a_table(r2b, smoke_run, tmp_path):
 
 def test_evaluate_on_a_folder_of_photographs(r2b, smoke_run, tmp_path):
     """The digits again, as files, some of their classes only."""
-    from r2b_zoo import data
+    from r2b_zoo.data.digits import digits
 
-    images, labels = data.load("digits").test.images, data.load("digits").test.labels
+    images, labels = digits().test.images, digits().test.labels
     for digit in (3, 8):
         (tmp_path / "photos" / str(digit)).mkdir(parents=True)
         for i in np.flatnonzero(labels == digit):
