@@ -34,7 +34,9 @@ class _Command(click.Command):
 
             # TF_CPP_MIN_LOG_LEVEL does not reach what is logged while the libraries load.
             with captured_output():
-                import tensorflow  # noqa: F401
+                import tensorflow
+            # Its Python code logs by itself.
+            tensorflow.get_logger().setLevel("ERROR")
         return super().invoke(ctx)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
