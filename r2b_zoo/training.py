@@ -5,6 +5,7 @@ import csv
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional
 
@@ -137,6 +138,7 @@ def train(
     networks = Networks(plan, folder)
     if skipped := left_out(networks.dataset, "the report"):
         announce(skipped)
+    plan = _small_enough(plan, networks.dataset)
     if plan.stem not in STEMS:
         raise ValueError(f"stem must be one of {', '.join(STEMS)}; received {plan.stem!r}.")
     for stage in plan.stages:
@@ -180,6 +182,14 @@ def copy_weights(source: tf.keras.Model, target: tf.keras.Model) -> list[str]:
         else:
             kept.append(layer.name)
     return kept
+
+
+def _small_enough(plan: Plan, dataset: Dataset) -> Plan:
+    """A smoke run takes data of any size, a sample for instance; else a batch larger than the data is a mistake."""
+    if not plan.config["smoke"]:
+        return plan
+    most = max(1, dataset.train_size - dataset.train_size % plan.loop.accumulation_steps)
+    return replace(plan, stages=tuple(replace(stage, batch_size=min(stage.batch_size, most)) for stage in plan.stages))
 
 
 def _check(stage: StagePlan, networks: Networks) -> None:
