@@ -6,8 +6,9 @@ Every command imports what it needs itself, so that ``r2b --help`` answers at on
 import json
 import os
 import sys
+import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any, Optional, TextIO
 
 import click
 
@@ -65,6 +66,7 @@ def main() -> None:
     if not debug:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+        warnings.showwarning = _show_warning
     # --debug may stand anywhere.
     arguments = ["--debug"] * debug + [word for word in sys.argv[1:] if word != "--debug"]
     try:
@@ -83,6 +85,18 @@ def main() -> None:
         click.echo(f"Error: {_sentence(error)}" if stopped_by is None else str(error), err=True)
         status = 1 if stopped_by is None else 128 + stopped_by
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _show_warning(
+    message: "Warning | str",
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: Optional[TextIO] = None,
+    line: Optional[str] = None,
+) -> None:
+    """As a sentence, without the line of code; those that are for programmers do not come this far."""
+    click.echo(f"Warning: {message}", err=True)
 
 
 def _sentence(error: Exception) -> str:

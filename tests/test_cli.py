@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 
 import h5py
 import numpy as np
@@ -484,6 +485,15 @@ def test_one_clear_sentence(r2b, tmp_path, photograph, smoke_run, words, sentenc
     assert "unexpected" not in ended.err
     assert ended.err.count("\n") == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["below", "text.jpg"]
+
+
+def test_a_warning_is_one_sentence(r2b, monkeypatch):
+    monkeypatch.setattr("warnings.showwarning", None)  # put back after the test, since the command sets its own
+    monkeypatch.setattr("r2b_zoo.recipes.list_recipes", lambda: warnings.warn("Few images.", stacklevel=1) or [])
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        ended = r2b("list")
+    assert (ended.status, ended.err) == (0, "Warning: Few images.\n")
 
 
 def test_an_option_that_is_not_known(r2b):

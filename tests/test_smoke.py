@@ -42,10 +42,10 @@ DATA = {
 
 def smoke(recipe, data_dir, output, *words):
     """The run of ``r2b train --smoke`` in a process of its own, and what it printed."""
-    words = [f"recipe={recipe}", "--smoke", "--output", str(output), *words]
+    command = [sys.executable, "-c", "from r2b_zoo.cli import main; main()", "train", f"recipe={recipe}", "--smoke"]
+    command += ["--output", str(output), *words]
     if data_dir is not None:
-        words.append(f"data_dir={data_dir}")
-    command = [sys.executable, "-c", "from r2b_zoo.cli import main; main()", "train", *words]
+        command.append(f"data_dir={data_dir}")
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""

@@ -313,7 +313,8 @@ def _header(path: Path) -> Union[Header, str]:
     try:
         return check_image(path)
     except (ValueError, FileNotFoundError) as error:
-        return str(error.__cause__ or error)
+        # The sentence starts with the name of the file already.
+        return str(error.__cause__ or error).replace(f": {str(path)!r}", "").replace(f" {str(path)!r}", "")
 
 
 def _split(
