@@ -1,8 +1,9 @@
 """Anything that classifies images: a run, a weights file, the published weights, or a converted file."""
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Optional, Union
@@ -12,15 +13,19 @@ import tensorflow as tf
 
 from r2b_zoo import data, metadata, models, weights
 from r2b_zoo.data.dataset import Dataset
+from r2b_zoo.data.folder import Folder
 from r2b_zoo.data.imagenet_classes import imagenet_classes
 from r2b_zoo.data.images import image_files, read_image
 from r2b_zoo.data.preprocessing import IMAGENET, Preprocessing
-from r2b_zoo.evaluation import PREDICTION_BATCH, predict_keras
+from r2b_zoo.evaluation import predict_keras, prediction_batch
+from r2b_zoo.recipes import Plan
 from r2b_zoo.run_folder import RunFolder
 from r2b_zoo.tflite_engine import TFLiteEngine
-from r2b_zoo.training import Networks
+from r2b_zoo.training import Networks, dataset_of, network_of
 
 PathLike = Union[str, "os.PathLike[str]"]
+
+_FOLDER = "folder"  # the data set of that name
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,7 @@ class Classifier:
         labels: names of the classes; None where the file does not say.
         model: the Keras model; None for a converted file.
         tflite: contents of the converted file; None for a Keras model.
-        dataset: what a run was trained on; None for the others.
+        plan: of a run; None for the others.
     """
 
     name: str
@@ -41,7 +46,13 @@ class Classifier:
     labels: Optional[tuple[str, ...]]
     model: Optional[tf.keras.Model] = None
     tflite: Optional[bytes] = None
-    dataset: Optional[Dataset] = None
+    plan: Optional[Plan] = None
+
+    @cached_property
+    def dataset(self) -> Optional[Dataset]:
+        """What a run was trained on, loaded when it is first asked for; None for the others."""
+        plan = self.plan
+        return None if plan is None else _without_warning(lambda: dataset_of(plan))
 
     @cached_property
     def _engine(self) -> TFLiteEngine:
@@ -87,7 +98,7 @@ def load(
         reference: ``"imagenet"`` (published weights), the folder of a run, a ``.tflite``, or an ``.h5`` of weights.
         network: of a weights file that does not say; RealToBinaryNet for the published weights.
         precision: of a weights file that does not say; "binary" unless told.
-        input_size: height and width for a weights file, 224 unless told.
+        input_size: height and width for a weights file; unless told those it records, or 224.
         stage: which network of a run; its last unless told.
 
     Raises:
@@ -114,12 +125,20 @@ def _imagenet(model: tf.keras.Model) -> Classifier:
 
 
 def _from_run(folder: RunFolder, stage: Optional[str]) -> Classifier:
-    networks = Networks(folder.plan(), folder)
-    stage = stage or networks.plan.stages[-1].name
+    plan = folder.plan()
+    stage = stage or plan.stages[-1].name
+    name = f"{folder.path}, stage {stage}"
+    planned = {stage.name: stage for stage in plan.stages}.get(stage)
+    if planned is not None and folder.is_finished(stage) and folder.tflite_path.is_file():
+        # A finished run knows its classes, wherever its data is now.
+        described = metadata.read(folder.tflite_path.read_bytes())
+        if described.preprocessing is not None and described.labels is not None:
+            model = network_of(plan, planned, described.preprocessing.input_shape, len(described.labels))
+            weights.load(model, folder.weights(stage))
+            return Classifier(name, described.preprocessing, described.labels, model=model, plan=plan)
+    networks = Networks(plan, folder)
     model, dataset = networks[stage], networks.dataset
-    return Classifier(
-        f"{folder.path}, stage {stage}", dataset.preprocessing, dataset.class_names, model=model, dataset=dataset
-    )
+    return Classifier(name, dataset.preprocessing, dataset.class_names, model=model, plan=plan)
 
 
 def _from_tflite(path: Path) -> Classifier:
@@ -140,36 +159,102 @@ def _from_weights(
         raise ValueError(f"{path} has no classifier: it holds the weights of a network without top.")
     if precision is not None:
         arguments["precision"] = precision
-    size = input_size or 224
+    height, width = arguments.pop("size") or (IMAGENET.height, IMAGENET.width)
+    if input_size is not None:
+        height = width = input_size
     channels = arguments.pop("channels")
-    model = models.create(name, weights=path, input_shape=(size, size, channels), **arguments)
+    model = models.create(name, weights=path, input_shape=(height, width, channels), **arguments)
     if arguments["num_classes"] == len(imagenet_classes()) and channels == IMAGENET.channels:
-        return _resized(_imagenet(model), size)
+        classifier = _imagenet(model)
+        return replace(classifier, name=path.name, preprocessing=IMAGENET.with_size(height, width))
     return Classifier(path.name, None, None, model=model)
 
 
-def _resized(classifier: Classifier, size: int) -> Classifier:
-    assert classifier.preprocessing is not None
-    preprocessing = classifier.preprocessing.with_size(size, size)
-    return Classifier(classifier.name, preprocessing, classifier.labels, model=classifier.model)
+def dataset_for(
+    classifier: Classifier,
+    name: Optional[str] = None,
+    data_dir: Optional[PathLike] = None,
+    all_photographs: bool = False,
+) -> Dataset:
+    """A data set to evaluate a classifier on, its images prepared for it and its classes in the order of its labels.
 
-
-def dataset_for(classifier: Classifier, name: Optional[str]) -> Dataset:
-    """The data set of that name, or the classifier's own.
+    Args:
+        classifier: where it says nothing of preprocessing and labels, a weights file for instance, those of the data
+            set are taken.
+        name: of a data set, or the path of a folder of photographs; the classifier's own data unless told.
+        data_dir: where the files of the data set are; where the run has them unless told.
+        all_photographs: take all photographs of a folder, not only those that training leaves out.
 
     Raises:
-        ValueError: neither is there, or its images or classes do not fit the classifier.
+        ValueError: there is no such data set, or its images or classes do not fit the classifier.
     """
-    if name is None and classifier.dataset is None:
-        raise ValueError(f"{classifier.name} does not say what it was trained on: name a data set with --data.")
-    dataset = data.load(name) if name is not None else classifier.dataset
-    assert dataset is not None, "checked above"
-    if classifier.labels is not None and classifier.labels != dataset.class_names:
+    dataset = _loaded(classifier, name, data_dir, all_photographs)
+    if classifier.preprocessing is not None:
+        if classifier.preprocessing != dataset.preprocessing:
+            dataset = dataset.with_preprocessing(classifier.preprocessing)
+    elif classifier.model is not None:
+        height, width, channels = classifier.model.input_shape[1:]
+        if channels != dataset.preprocessing.channels:
+            raise ValueError(
+                f"{classifier.name} takes images of {channels} channel{'s' if channels > 1 else ''}, and those of "
+                f"{dataset.name} have {dataset.preprocessing.channels}."
+            )
+        dataset = dataset.with_preprocessing(dataset.preprocessing.with_size(height, width))
+    if classifier.labels is None:
+        outputs = dataset.num_classes if classifier.model is None else classifier.model.output_shape[-1]
+        if outputs != dataset.num_classes:
+            raise ValueError(
+                f"{classifier.name} tells {outputs} classes apart and {dataset.name} has {dataset.num_classes}: "
+                "evaluate it on data of its own classes."
+            )
+    elif classifier.labels != dataset.class_names:
+        if isinstance(dataset, Folder):
+            return dataset.with_class_names(classifier.labels)
         raise ValueError(
             f"{classifier.name} knows {len(classifier.labels)} classes ({', '.join(classifier.labels[:3])}, ...), "
             f"which are not those of {dataset.name} ({', '.join(dataset.class_names[:3])}, ...)."
         )
     return dataset
+
+
+def _loaded(
+    classifier: Classifier, name: Optional[str], data_dir: Optional[PathLike], all_photographs: bool
+) -> Dataset:
+    plan = classifier.plan
+    if name is None:
+        if plan is None:
+            raise ValueError(
+                f"{classifier.name} does not say what it was trained on: name a data set, or a folder of photographs, "
+                "with data=."
+            )
+        if data_dir is None and not all_photographs:
+            assert classifier.dataset is not None, "a run has one"
+            return classifier.dataset
+        name = plan.dataset
+    elif name not in data.list_datasets():
+        if not Path(name).expanduser().is_dir():
+            raise ValueError(
+                f"There is no data set {name!r}, and no folder of that name; the data sets are "
+                f"{', '.join(data.list_datasets())}."
+            )
+        if data_dir is not None:
+            raise ValueError(f"data={name} is a folder already: leave data_dir= out, or name a data set with data=.")
+        name, data_dir = _FOLDER, name
+    if data_dir is None and plan is not None and plan.dataset == name:
+        data_dir = plan.data_dir
+    options = {}
+    if all_photographs:
+        if name != _FOLDER:
+            raise ValueError(f"split=all is for a folder of photographs; {name} has a test split.")
+        options["all_to_test"] = True
+    return _without_warning(lambda: data.load(name, data_dir, **options))
+
+
+def _without_warning(load: Callable[[], Dataset]) -> Dataset:
+    """Without the one about few images to train on: nothing is trained here."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Few images to train on")
+        return load()
 
 
 def converted_file(reference: PathLike) -> Path:
@@ -192,12 +277,14 @@ def images_for(classifier: Classifier, folder: Optional[PathLike], number: Optio
         ValueError: there are no images, one cannot be read, or the classifier does not say how to prepare them.
     """
     if folder is None:
-        dataset = dataset_for(classifier, None)
-        for inputs, _ in dataset.test_batches(PREDICTION_BATCH).unbatch().take(number or -1).batch(PREDICTION_BATCH):
+        dataset = dataset_for(classifier)
+        batch = prediction_batch(dataset.input_shape)
+        for inputs, _ in dataset.test_batches(batch).unbatch().take(number or -1).batch(batch):
             yield inputs.numpy()
         return
     if classifier.preprocessing is None:
         raise ValueError(f"{classifier.name} does not say how an image is prepared for it.")
     paths = image_files(folder, number)
-    for start in range(0, len(paths), PREDICTION_BATCH):
-        yield np.stack([classifier.preprocessing(read_image(path)) for path in paths[start : start + PREDICTION_BATCH]])
+    batch = prediction_batch(classifier.preprocessing.input_shape)
+    for start in range(0, len(paths), batch):
+        yield np.stack([classifier.preprocessing(read_image(path)) for path in paths[start : start + batch]])

@@ -6,8 +6,9 @@ Every command imports what it needs itself, so that ``r2b --help`` answers at on
 import json
 import os
 import sys
+import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any, Optional, TextIO
 
 import click
 
@@ -34,7 +35,9 @@ class _Command(click.Command):
 
             # TF_CPP_MIN_LOG_LEVEL does not reach what is logged while the libraries load.
             with captured_output():
-                import tensorflow  # noqa: F401
+                import tensorflow
+            # Its Python code logs by itself.
+            tensorflow.get_logger().setLevel("ERROR")
         return super().invoke(ctx)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -63,6 +66,7 @@ def main() -> None:
     if not debug:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+        warnings.showwarning = _show_warning
     # --debug may stand anywhere.
     arguments = ["--debug"] * debug + [word for word in sys.argv[1:] if word != "--debug"]
     try:
@@ -81,6 +85,18 @@ def main() -> None:
         click.echo(f"Error: {_sentence(error)}" if stopped_by is None else str(error), err=True)
         status = 1 if stopped_by is None else 128 + stopped_by
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _show_warning(
+    message: "Warning | str",
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: Optional[TextIO] = None,
+    line: Optional[str] = None,
+) -> None:
+    """As a sentence, without the line of code; those that are for programmers do not come this far."""
+    click.echo(f"Warning: {message}", err=True)
 
 
 def _sentence(error: Exception) -> str:
@@ -140,13 +156,15 @@ def _run(plan: "Plan", output: Path) -> None:
     from r2b_zoo.progress import StageProgress
     from r2b_zoo.report import write_report
     from r2b_zoo.run_folder import RunFolder
-    from r2b_zoo.tables import console, results_table
+    from r2b_zoo.tables import console, point, results_table
 
     out = console()
     folder = RunFolder(output)
     out.print(f"Recipe {plan.recipe} in {output}: {', '.join(stage.name for stage in plan.stages)}")
     for words in plan.switched_off:
         out.print(f"Off: {words}")
+    for note in plan.notes:
+        out.print(f"Note: {note}", soft_wrap=not out.is_terminal)
     bars: list[StageProgress] = []
 
     def progress(stage: Any) -> list[Any]:
@@ -154,7 +172,9 @@ def _run(plan: "Plan", output: Path) -> None:
         return [bars[-1]]
 
     try:
-        results = pipeline.run(plan, folder, progress, lambda line: out.print(f"[green]•[/] {line}"))
+        results = pipeline.run(
+            plan, folder, progress, lambda line: out.print(point(line), soft_wrap=not out.is_terminal)
+        )
     finally:
         for bar in bars:
             bar.close()
@@ -212,32 +232,94 @@ def predict(image: Path, model: str, top: int, **options: Any) -> None:
         click.echo(f"{100 * probability:6.2f} %  {label}")
 
 
-@r2b.command(example="r2b evaluate runs/demo\nr2b evaluate runs/demo/model.tflite --data digits")
+@r2b.command(
+    example="r2b evaluate runs/demo\n"
+    "r2b evaluate runs/demo/model.tflite data=digits\n"
+    "r2b evaluate r2b_weights.h5 data=imagenet data_dir=TFDS\n"
+    "r2b evaluate runs/finetune/model.tflite data=PHOTOS split=all --plot confusion.png"
+)
 @click.argument("model")
-@click.option("--data", help="Name of a data set.  [default: the run's own]")
+@click.argument("fields", nargs=-1, metavar="[FIELD=VALUE]...")
+@click.option("--data", help="As the field.")
+@click.option("--data-dir", help="As the field.")
+@click.option("--split", help="As the field.")
+@click.option("--plot", type=click.Path(path_type=Path), help="Draw the confusion matrix into a .png, .svg or .pdf.")
+@click.option("--csv", "table", type=click.Path(path_type=Path), help="Write classes and confusion matrix as a table.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @_reference_options
-def evaluate(model: str, data: Optional[str], as_json: bool, **options: Any) -> None:
-    """Accuracy of MODEL (a run folder, a weights file or a .tflite) on a test split, as a whole and per class."""
-    from r2b_zoo import classifier, evaluation
-    from r2b_zoo.tables import console, evaluation_table
+def evaluate(
+    model: str,
+    fields: tuple[str, ...],
+    plot: Optional[Path],
+    table: Optional[Path],
+    as_json: bool,
+    data: Optional[str],
+    data_dir: Optional[str],
+    split: Optional[str],
+    **options: Any,
+) -> None:
+    """Accuracy of MODEL ('imagenet', a run folder, a weights file or a .tflite): as a whole, per class, confusions.
 
+    \b
+    Fields, all optional for a run:
+      data=      a data set by name, or a folder of photographs, one folder per class
+      data_dir=  where the data set is, as `r2b train` takes it
+      split=     test (default); all takes every photograph of a folder, not only those training leaves out
+    """
+    from r2b_zoo import classifier, evaluation
+    from r2b_zoo.data.dataset import left_out
+    from r2b_zoo.progress import image_progress
+    from r2b_zoo.report.confusion_plot import check_format, write_confusion_plot
+    from r2b_zoo.tables import console, evaluation_tables
+
+    chosen = _evaluation_fields(fields, {"data": data, "data_dir": data_dir, "split": split})
+    for path in (plot, table):
+        if path is not None and not path.absolute().parent.is_dir():
+            raise ValueError(f"There is no folder {str(path.parent)!r} to write {path.name} into.")
+    if plot is not None:
+        check_format(plot)
     loaded = classifier.load(model, **options)
-    dataset = classifier.dataset_for(loaded, data)
-    result = evaluation.evaluate_batches(loaded.probabilities, dataset.test_batches(evaluation.PREDICTION_BATCH))
+    dataset = classifier.dataset_for(
+        loaded, chosen.get("data"), chosen.get("data_dir"), chosen.get("split") == _ALL_PHOTOGRAPHS
+    )
+    batches = dataset.test_batches(evaluation.prediction_batch(dataset.input_shape))
+    with image_progress("Evaluating", dataset.test_size) as advance:
+        result = evaluation.evaluate_batches(loaded.probabilities, batches, advance, dataset.num_classes)
+    if plot is not None:
+        write_confusion_plot(plot, result, dataset.class_names, loaded.name)
+    if table is not None:
+        result.write_csv(table, dataset.class_names)
     if as_json:
-        click.echo(
-            json.dumps(
-                {
-                    "images": result.images,
-                    "top1": result.top1,
-                    "top5": result.top5,
-                    "confusion": result.confusion.tolist(),
-                }
-            )
-        )
+        click.echo(json.dumps({"model": loaded.name, **evaluation.as_dict(result, dataset)}))
         return
-    console().print(evaluation_table(loaded.name, dataset, result))
+    out = console()
+    split_note = f"{dataset.test_split}; split=all takes them all." if dataset.test_split else ""
+    for line in (left_out(dataset, "--json"), split_note):
+        if line:
+            out.print(line, soft_wrap=not out.is_terminal)
+    for part in evaluation_tables(loaded.name, dataset, result, out.width):
+        out.print()
+        out.print(part)
+    for path in (plot, table):
+        if path is not None:
+            out.print(f"Written to {path}", soft_wrap=True)
+
+
+_TEST_SPLIT, _ALL_PHOTOGRAPHS = "test", "all"
+
+
+def _evaluation_fields(words: tuple[str, ...], options: dict[str, Optional[str]]) -> dict[str, str]:
+    """The fields of ``evaluate`` from its words, and from the options that say the same."""
+    from r2b_zoo.recipes.overrides import ALIASES, texts
+
+    as_words = [f"{key}={value}" for key, value in options.items() if value is not None]
+    chosen = texts((*words, *as_words), "data=digits", {**ALIASES, "dataset": "data"})
+    for key in chosen:
+        if key not in options:
+            raise ValueError(f"evaluate has no field {key!r}; its fields are {', '.join(options)}.")
+    if chosen.get("split", _TEST_SPLIT) not in (_TEST_SPLIT, _ALL_PHOTOGRAPHS):
+        raise ValueError(f"split must be {_TEST_SPLIT!r} or {_ALL_PHOTOGRAPHS!r}; received {chosen['split']!r}.")
+    return chosen
 
 
 @r2b.command(

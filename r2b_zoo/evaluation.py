@@ -1,16 +1,24 @@
 """Accuracy, per class and as a whole, of a network or of a converted file."""
 
+import csv
+import math
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional
 
 import numpy as np
 import tensorflow as tf
 
+from r2b_zoo import files
+from r2b_zoo.data.dataset import Dataset
 from r2b_zoo.tflite_engine import TFLiteEngine
 
 PREDICTION_BATCH = 256
+# Of larger images fewer, so that the activations of a batch take about as much memory.
+_PREDICTION_PIXELS = PREDICTION_BATCH * 96 * 96
 TIMING_RUNS = 30
 TIMING_WARM_UP = 3
 
@@ -56,6 +64,61 @@ class Evaluation:
         totals = self.confusion.sum(axis=0)
         return np.divide(np.diag(self.confusion), totals, out=np.full(len(totals), np.nan), where=totals > 0)
 
+    @property
+    def cells(self) -> list[list[int]]:
+        """[true class, predicted class, images] of each pair that occurs; of 1,000 classes few of a million do."""
+        pairs = zip(*np.nonzero(self.confusion), strict=True)
+        return [[int(i), int(j), int(self.confusion[i, j])] for i, j in pairs]
+
+    def per_class(self, class_names: Sequence[str]) -> list[dict[str, Any]]:
+        """Name, number of images, precision and recall of each class; None where there is no such score."""
+        return [
+            {
+                "name": name,
+                "images": int(images),
+                "precision": None if math.isnan(precision) else float(precision),
+                "recall": None if math.isnan(recall) else float(recall),
+            }
+            for name, images, precision, recall in zip(
+                class_names, self.confusion.sum(axis=1), self.precision, self.recall, strict=True
+            )
+        ]
+
+    def write_csv(self, path: Path, class_names: Sequence[str]) -> None:
+        """A row per class: its images, precision and recall, and how many were taken for each class.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        with files.replacing(path) as partial, open(partial, "w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["class", "images", "precision", "recall", *(f"taken for {name}" for name in class_names)])
+            for row, counts in zip(self.per_class(class_names), self.confusion.tolist(), strict=True):
+                writer.writerow([*row.values(), *counts])
+
+
+def as_dict(result: Evaluation, dataset: Dataset) -> dict[str, Any]:
+    """All of a result as plain data."""
+    return {
+        "dataset": {
+            "name": dataset.name,
+            "description": dataset.description,
+            "test_images": dataset.test_size,
+            "test_split": dataset.test_split,
+            "skipped": list(dataset.skipped),
+        },
+        "images": result.images,
+        "top1": result.top1,
+        "top5": result.top5,
+        "classes": result.per_class(dataset.class_names),
+        "confusion": result.confusion.tolist(),
+    }
+
+
+def prediction_batch(input_shape: Sequence[int]) -> int:
+    """How many images (height, width, channels) go through a network at once."""
+    return max(1, min(PREDICTION_BATCH, _PREDICTION_PIXELS // (input_shape[0] * input_shape[1])))
+
 
 def evaluate(probabilities: np.ndarray, labels: np.ndarray) -> Evaluation:
     """Compares probabilities (N, classes) with labels (N,).
@@ -81,6 +144,7 @@ def evaluate_batches(
     predict: Callable[[np.ndarray], np.ndarray],
     batches: Iterable[tuple[tf.Tensor, tf.Tensor]],
     advance: Callable[[int], None] = lambda images: None,
+    num_classes: Optional[int] = None,
 ) -> Evaluation:
     """Evaluates batch after batch, so that a data set need not fit into memory.
 
@@ -88,13 +152,20 @@ def evaluate_batches(
         predict: from preprocessed images (N, height, width, channels) to probabilities (N, classes).
         batches: (images, labels), for instance ``Dataset.test_batches``.
         advance: told after each batch how many images it had.
+        num_classes: of the data, where it is known.
 
     Raises:
-        ValueError: as ``evaluate``.
+        ValueError: as ``evaluate``, or the classes are not as many as those of the data.
     """
     total = None
     for images, labels in batches:
-        part = evaluate(predict(np.asarray(images)), np.asarray(labels))
+        probabilities = predict(np.asarray(images))
+        if num_classes is not None and probabilities.shape[-1] != num_classes:
+            raise ValueError(
+                f"The network tells {probabilities.shape[-1]} classes apart and the data has {num_classes}: evaluate "
+                "it on data of its own classes."
+            )
+        part = evaluate(probabilities, np.asarray(labels))
         total = part if total is None else total + part
         advance(len(labels))
     if total is None:

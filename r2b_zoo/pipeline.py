@@ -101,7 +101,7 @@ def run(
             "accuracy": file_evaluation.top1,
             "bytes": conversion.total_bytes,
             "engine": engine_name(),
-            "confusion": _sparse(file_evaluation.confusion),
+            "confusion": file_evaluation.cells,
         },
         "cost": costs.cost(model).by_kind(),
         "machine": _machine(),
@@ -119,10 +119,11 @@ def _spread(dataset: Dataset, number: int) -> tuple[tf.data.Dataset, int]:
 
     They are spread evenly over the test split, which may come class by class.
     """
-    batches = dataset.test_batches(evaluation.PREDICTION_BATCH)
+    batch = evaluation.prediction_batch(dataset.input_shape)
+    batches = dataset.test_batches(batch)
     every = -(-dataset.test_size // number)
     if every > 1:
-        batches = batches.unbatch().shard(every, 0).batch(evaluation.PREDICTION_BATCH)
+        batches = batches.unbatch().shard(every, 0).batch(batch)
     return batches, -(-dataset.test_size // every)
 
 
@@ -140,11 +141,6 @@ def _verify_and_evaluate(
 
     verification = verify(model, tflite, images(), each_output=found.append)
     return verification, evaluation.evaluate(np.concatenate(found), np.concatenate(labels))
-
-
-def _sparse(confusion: np.ndarray) -> list[list[int]]:
-    """[true class, predicted class, images] of each pair that occurs; of 1,000 classes few of a million do."""
-    return [[int(i), int(j), int(confusion[i, j])] for i, j in zip(*np.nonzero(confusion), strict=True)]
 
 
 def _attention(

@@ -61,6 +61,8 @@ def describe(reference: str) -> Pretrained:
             "write it again with r2b_zoo.weights.save, which records the name."
         )
     size = SMALL_IMAGE_SIZE if found["stem"] == "cifar" else None
+    if found["size"] is not None and found["size"][0] == found["size"][1]:
+        size = found["size"][0]
     return Pretrained(found["network"], found["precision"], found["width"], found["stem"], image_size=size)
 
 

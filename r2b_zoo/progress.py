@@ -1,13 +1,53 @@
 """What training looks like in a terminal."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Optional
 
 import tensorflow as tf
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from r2b_zoo.recipes import StagePlan
-from r2b_zoo.tables import rate
+from r2b_zoo.tables import point, rate
+
+
+@contextmanager
+def image_progress(title: str, images: int) -> Iterator[Callable[[int], None]]:
+    """A bar over images on the terminal's error output, which leaves the output to the result; none elsewhere.
+
+    Yields:
+        What to tell how many images are done more.
+    """
+    console = Console(stderr=True, markup=False)
+    progress = Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+        # By hand: while a converted file runs, what is written to the terminal is captured.
+        auto_refresh=False,
+    )
+    task = progress.add_task(title, total=images)
+
+    def advance(number: int) -> None:
+        progress.advance(task, number)
+        progress.refresh()
+
+    with progress:
+        yield advance
 
 
 class StageProgress(tf.keras.callbacks.Callback):
@@ -67,9 +107,11 @@ class StageProgress(tf.keras.callbacks.Callback):
         self.close()
         accuracy = 100 * (logs or {}).get("val_accuracy", 0)
         self._console.print(
-            f"[green]✓[/] {self._stage.name:<19}{self._stage.network} ({self._stage.precision}), "
-            f"{self._stage.epochs} epochs: test top-1 {accuracy:.1f} %" + (f", {self._rate}" if self._rate else ""),
-            highlight=False,
+            point(
+                f"{self._stage.name:<19}{self._stage.network} ({self._stage.precision}), "
+                f"{self._stage.epochs} epochs: test top-1 {accuracy:.1f} %" + (f", {self._rate}" if self._rate else ""),
+                "✓",
+            )
         )
 
     def _update(self, **fields: Any) -> None:

@@ -4,8 +4,12 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Optional
 
-from rich.console import Console
+import numpy as np
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
+from rich.text import Text
+
+from r2b_zoo.confusion import MOST_CLASSES_IN_TABLE, mistakes
 
 if TYPE_CHECKING:
     from r2b_zoo.cards import Card
@@ -15,11 +19,21 @@ if TYPE_CHECKING:
 
 LEFT, RIGHT = "left", "right"
 _WIDTH_OF_A_FILE = 150
+_MISTAKES_SHOWN = 20
+_UNBOUNDED = Console(width=10_000)
 
 
 def console() -> Console:
-    """Where tables go: as wide as the terminal, and wide enough for every table where there is none."""
-    return Console(width=None if sys.stdout.isatty() else _WIDTH_OF_A_FILE)
+    """Where tables go: as wide as the terminal, and wide enough for every table where there is none.
+
+    It takes text as it is: names of files and classes may look like the console's own markup.
+    """
+    return Console(width=None if sys.stdout.isatty() else _WIDTH_OF_A_FILE, markup=False, emoji=False, highlight=False)
+
+
+def point(text: str, sign: str = "•") -> Text:
+    """A line after a green sign."""
+    return Text.assemble((sign, "green"), " ", text)
 
 
 def results_table(results: Mapping[str, Any]) -> Table:
@@ -67,25 +81,69 @@ def rate(images_per_second: Optional[float]) -> str:
     return f"{images_per_second:,.0f}" if images_per_second >= 10 else f"{images_per_second:.1f}"
 
 
-def evaluation_table(name: str, dataset: "Dataset", result: "Evaluation") -> Table:
-    """Recall and precision of each class, and the whole."""
+def evaluation_tables(name: str, dataset: "Dataset", result: "Evaluation", width: int) -> Iterator[RenderableType]:
+    """What a classifier got right: the classes, what was taken for what, and the whole in the last line."""
     table = _table(
-        f"{name} on {dataset.name}: top-1 {_percent(result.top1)}, top-5 {_percent(result.top5)} "
-        f"of {result.images} test images",
-        [("class", LEFT), ("images", RIGHT), ("recall", RIGHT), ("precision", RIGHT), ("most taken for", LEFT)],
+        None, [("class", LEFT), ("images", RIGHT), ("precision", RIGHT), ("recall", RIGHT), ("most taken for", LEFT)]
     )
+    precision, recall = result.precision, result.recall
     for index, label in enumerate(dataset.class_names):
         row = result.confusion[index].copy()
         row[index] = 0
         mistaken = f"{dataset.class_names[row.argmax()]} ({row.max()})" if row.any() else ""
         table.add_row(
-            label,
-            str(result.confusion[index].sum()),
-            _percent(result.recall[index]),
-            _percent(result.precision[index]),
-            mistaken,
+            label, f"{result.confusion[index].sum():,}", _percent(precision[index]), _percent(recall[index]), mistaken
         )
-    return table
+    # A title would be folded to the width of its table.
+    yield Group(Text(f"{name} on {dataset.description}", style="bold"), table)
+    matrix = _confusion_table(dataset.class_names, result, width)
+    if matrix is not None:
+        yield Group(
+            Text("Confusion matrix: a row per true class, a column per class it was taken for", style="bold"), matrix
+        )
+    elif result.images > np.trace(result.confusion):
+        yield Group(*_mistakes_table(dataset.class_names, result))
+    yield Text(
+        f"top-1 {_percent(result.top1)}, top-5 {_percent(result.top5)} of {result.images:,} test images", style="bold"
+    )
+
+
+def _confusion_table(class_names: Sequence[str], result: "Evaluation", width: int) -> Optional[Table]:
+    """The confusion matrix; its columns have numbers where the names are too long; None where it is too wide."""
+    if len(class_names) > MOST_CLASSES_IN_TABLE:
+        return None
+    numbers = [str(i) for i in range(1, len(class_names) + 1)]
+    named, numbered = (
+        (list(class_names), list(class_names)),
+        ([f"{i} {name}" for i, name in zip(numbers, class_names, strict=True)], numbers),
+    )
+    for rows, columns in (named, numbered):
+        table = _table(None, [("", LEFT), *((column, RIGHT) for column in columns)])
+        for index, (label, counts) in enumerate(zip(rows, result.confusion.tolist(), strict=True)):
+            cells = [Text(f"{count:,}" if count else "·", style="" if count else "dim") for count in counts]
+            cells[index].stylize("bold green" if counts[index] else "")
+            table.add_row(label, *cells)
+        # As it would be with all the room there is.
+        if table.__rich_measure__(_UNBOUNDED, _UNBOUNDED.options).maximum <= width:
+            return table
+    return None
+
+
+def _mistakes_table(class_names: Sequence[str], result: "Evaluation") -> tuple[Text, Table]:
+    found = mistakes(result.cells)
+    title = f"Most frequent confusions, {min(len(found), _MISTAKES_SHOWN)} of {len(found):,}"
+    table = _table(
+        None,
+        [("true class", LEFT), ("taken for", LEFT), ("images", RIGHT), ("of the class", RIGHT)],
+    )
+    for mistake in found[:_MISTAKES_SHOWN]:
+        table.add_row(
+            class_names[mistake.actual],
+            class_names[mistake.predicted],
+            f"{mistake.images:,}",
+            _percent(mistake.share),
+        )
+    return Text(title, style="bold"), table
 
 
 def cost_tables(costs: Sequence["Cost"], layers: bool) -> Iterator[Table]:
@@ -175,7 +233,7 @@ def _numbers(cost: Any) -> list[str]:
     return [f"{getattr(cost, field):,.0f}" for field in fields]
 
 
-def _table(title: str, columns: Sequence[tuple[str, str]]) -> Table:
+def _table(title: Optional[str], columns: Sequence[tuple[str, str]]) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
     for heading, justify in columns:
         table.add_column(

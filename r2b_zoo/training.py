@@ -5,6 +5,7 @@ import csv
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional
 
@@ -13,7 +14,7 @@ import tensorflow as tf
 
 from r2b_zoo import data, files, models, pretrained, weights
 from r2b_zoo.checkpoints import Position
-from r2b_zoo.data.dataset import Dataset, Epoch
+from r2b_zoo.data.dataset import Dataset, Epoch, left_out
 from r2b_zoo.data.preprocessing import Preprocessing
 from r2b_zoo.distillation import LossWeights
 from r2b_zoo.loop import StageLoop, StopOnNaN
@@ -46,22 +47,14 @@ class Networks:
     def __init__(self, plan: Plan, folder: RunFolder) -> None:
         self.plan = plan
         self.folder = folder
-        self.dataset: Dataset = _dataset(plan)
+        self.dataset: Dataset = dataset_of(plan)
         self._stages = {stage.name: stage for stage in plan.stages}
         self._networks: dict[str, tf.keras.Model] = {}
 
     def build(self, stage: str, mixed_precision: str = "float32") -> tf.keras.Model:
         """The untrained network of a stage."""
-        planned = self._stages[stage]
         with computing_in(mixed_precision):
-            return models.create(
-                planned.network,
-                input_shape=self.dataset.input_shape,
-                num_classes=self.dataset.num_classes,
-                precision=planned.precision,
-                width=self.plan.width,
-                stem=self.plan.stem,
-            )
+            return network_of(self.plan, self._stages[stage], self.dataset.input_shape, self.dataset.num_classes)
 
     def trained(self, stage: str, mixed_precision: str) -> tf.keras.Model:
         """The network of a finished stage, computing in another precision."""
@@ -88,6 +81,18 @@ class Networks:
             weights.load(network, self.folder.weights(stage))
             self._networks[stage] = network
         return self._networks[stage]
+
+
+def network_of(plan: Plan, stage: StagePlan, input_shape: tuple[int, int, int], num_classes: int) -> tf.keras.Model:
+    """The untrained network of a stage, for images and classes of a data set that need not be there."""
+    return models.create(
+        stage.network,
+        input_shape=input_shape,
+        num_classes=num_classes,
+        precision=stage.precision,
+        width=plan.width,
+        stem=plan.stem,
+    )
 
 
 @contextlib.contextmanager
@@ -119,7 +124,7 @@ def train(
         folder: where; opened here, so that a folder of another run is refused before anything is done, and after the
             plan is checked, so that a mistake in the last stage does not show after the others are trained.
         callbacks: further Keras callbacks for each stage.
-        announce: told where a stage goes on from, and of damaged checkpoints.
+        announce: told which files of the data are left out, where a stage goes on from, and of damaged checkpoints.
 
     Returns:
         The network of each stage.
@@ -131,6 +136,9 @@ def train(
         ValueError: the plan and the data do not fit.
     """
     networks = Networks(plan, folder)
+    if skipped := left_out(networks.dataset, "the report"):
+        announce(skipped)
+    plan = _small_enough(plan, networks.dataset)
     if plan.stem not in STEMS:
         raise ValueError(f"stem must be one of {', '.join(STEMS)}; received {plan.stem!r}.")
     for stage in plan.stages:
@@ -145,7 +153,7 @@ def train(
     return networks
 
 
-def _dataset(plan: Plan) -> Dataset:
+def dataset_of(plan: Plan) -> Dataset:
     """The data set of a plan, with the preprocessing and the size that the plan asks for."""
     dataset = data.load(plan.dataset, plan.data_dir)
     preprocessing = dataset.preprocessing
@@ -174,6 +182,14 @@ def copy_weights(source: tf.keras.Model, target: tf.keras.Model) -> list[str]:
         else:
             kept.append(layer.name)
     return kept
+
+
+def _small_enough(plan: Plan, dataset: Dataset) -> Plan:
+    """A smoke run takes data of any size, a sample for instance; else a batch larger than the data is a mistake."""
+    if not plan.config["smoke"]:
+        return plan
+    most = max(1, dataset.train_size - dataset.train_size % plan.loop.accumulation_steps)
+    return replace(plan, stages=tuple(replace(stage, batch_size=min(stage.batch_size, most)) for stage in plan.stages))
 
 
 def _check(stage: StagePlan, networks: Networks) -> None:

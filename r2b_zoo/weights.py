@@ -241,7 +241,7 @@ def load(model: "tf.keras.Model", path: PathLike, *, classifier: bool = True) ->
 def save(model: "tf.keras.Model", path: PathLike) -> None:
     """Writes a network's weights as ``model.save_weights("name.h5")`` does; a failed write leaves no half of a file.
 
-    The file records the network and its precision too, which shapes alone do not tell.
+    The file records the network, its precision and the size of its input too, which shapes alone do not tell.
 
     Raises:
         OSError: the folder cannot be written or the disk is full.
@@ -258,6 +258,8 @@ def save(model: "tf.keras.Model", path: PathLike) -> None:
                 group[weight.name] = weight.numpy()
         file.attrs[_RECORDED_NETWORK] = model.name
         file.attrs[_RECORDED_PRECISION] = _precision(model)
+        if None not in model.input_shape[1:3]:
+            file.attrs[_RECORDED_SIZE] = model.input_shape[1:3]
         file.flush()
         content = file.id.get_file_image()
     files.write_bytes(Path(path), content)
@@ -268,7 +270,8 @@ def architecture(path: PathLike) -> dict[str, Any]:
 
     Returns:
         ``num_classes``, ``width``, ``stem``, ``include_top`` and ``precision`` as its constructor takes them, the
-        ``channels`` of its input, and ``network``, which is None where neither a record nor the layers tell.
+        ``channels`` of its input, ``network``, which is None where neither a record nor the layers tell, and ``size``,
+        height and width of its input, which is None where there is no record.
 
     Raises:
         ValueError: the file cannot be read, or is of no network of the zoo.
@@ -277,7 +280,7 @@ def architecture(path: PathLike) -> dict[str, Any]:
     if "stem_conv" not in arrays:
         raise ValueError(f"{path} holds no weights of a network of this zoo: it has no layer 'stem_conv'.")
     kernel_size, _, channels, width = arrays["stem_conv"][0].shape
-    network, precision = _recorded(path)
+    network, precision, size = _recorded(path)
     for ending, name in (("_gate", "RealToBinaryNet"), ("_scale", "StrongBaselineNet")):
         if any(layer.endswith(ending) for layer in arrays):
             network = name
@@ -288,6 +291,7 @@ def architecture(path: PathLike) -> dict[str, Any]:
         "width": width,
         "stem": "imagenet" if kernel_size == 7 else "cifar",
         "channels": channels,
+        "size": size,
         "include_top": include_top,
         "num_classes": arrays["logits"][1].shape[0] if include_top else 1000,
     }
@@ -295,20 +299,27 @@ def architecture(path: PathLike) -> dict[str, Any]:
 
 _RECORDED_NETWORK = "r2b_zoo_network"
 _RECORDED_PRECISION = "r2b_zoo_precision"
+_RECORDED_SIZE = "r2b_zoo_input_size"
 
 
-def _recorded(path: PathLike) -> tuple[Optional[str], Optional[str]]:
+def _recorded(path: PathLike) -> tuple[Optional[str], Optional[str], Optional[tuple[int, int]]]:
+    """Network, precision and size of the input."""
     import h5py
 
     try:
         with h5py.File(path, "r") as file:
-            return file.attrs.get(_RECORDED_NETWORK), file.attrs.get(_RECORDED_PRECISION)
+            size = file.attrs.get(_RECORDED_SIZE)
+            return (
+                file.attrs.get(_RECORDED_NETWORK),
+                file.attrs.get(_RECORDED_PRECISION),
+                None if size is None else (int(size[0]), int(size[1])),
+            )
     except OSError:
-        return None, None  # read() says what is wrong with the file
+        return None, None, None  # read() says what is wrong with the file
 
 
 def _check_recorded(model: "tf.keras.Model", path: PathLike) -> None:
-    network, precision = _recorded(path)
+    network, precision, _ = _recorded(path)
     if network is not None and network != model.name:
         raise ValueError(f"The weights in {path} are of another architecture: of {network}, not of {model.name}.")
     if precision is not None and precision != _precision(model):

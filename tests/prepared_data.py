@@ -10,21 +10,33 @@ import tensorflow as tf
 
 def write_cifar100(data_dir: Path, train: int = 256, test: int = 100) -> None:
     """CIFAR-100 with random pixels and made-up class names, written by TensorFlow Datasets itself."""
+    _write_cifar(data_dir, "cifar100", 100, train, test)
+
+
+def write_cifar10(data_dir: Path, train: int = 64, test: int = 20) -> None:
+    """The same of CIFAR-10."""
+    _write_cifar(data_dir, "cifar10", 10, train, test)
+
+
+def _write_cifar(data_dir: Path, name: str, classes: int, train: int, test: int) -> None:
     import tensorflow_datasets as tfds
 
     rng = np.random.default_rng(8)
 
     def split(number):
         images = rng.integers(0, 256, (number, 32, 32, 3), np.uint8)
-        return tf.data.Dataset.from_tensor_slices({"image": images, "label": np.arange(number, dtype=np.int64) % 100})
+        labels = np.arange(number, dtype=np.int64) % classes
+        names = [f"{i:05}" for i in range(number)]
+        return tf.data.Dataset.from_tensor_slices({"image": images, "label": labels, "id": names})
 
     tfds.dataset_builders.store_as_tfds_dataset(
-        name="cifar100",
+        name=name,
         version="3.0.2",
         features=tfds.features.FeaturesDict(
             {
+                "id": tfds.features.Text(),
                 "image": tfds.features.Image(shape=(32, 32, 3)),
-                "label": tfds.features.ClassLabel(names=[f"thing {i}" for i in range(100)]),
+                "label": tfds.features.ClassLabel(names=[f"thing {i}" for i in range(classes)]),
             }
         ),
         split_datasets={"train": split(train), "test": split(test)},

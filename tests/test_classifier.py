@@ -207,10 +207,10 @@ def test_the_data_set_of_a_run_or_the_one_that_is_named(smoke_run):
     assert classifier.dataset_for(run, None) is run.dataset
     assert classifier.dataset_for(file, "digits").name == "digits"
     with pytest.raises(
-        ValueError, match=r"model\.tflite does not say what it was trained on: name a data set with --d"
+        ValueError, match=r"model\.tflite does not say what it was trained on: name a data set, or a folder"
     ):
         classifier.dataset_for(file, None)
-    with pytest.raises(ValueError, match=r"There is no data set 'mnist'"):
+    with pytest.raises(ValueError, match=r"There is no data set 'mnist', and no folder of that name; the data sets"):
         classifier.dataset_for(file, "mnist")
 
 

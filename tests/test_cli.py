@@ -1,10 +1,12 @@
 """The ``r2b`` command: what it prints, how it ends, and what it says when something is wrong."""
 
+import csv
 import json
 import os
 import shutil
 import subprocess
 import sys
+import warnings
 
 import h5py
 import numpy as np
@@ -279,9 +281,77 @@ def test_evaluate_a_run(r2b, smoke_run):
     assert found["top1"] == pytest.approx(smoke_run.stage_result("binary")["test_accuracy"], abs=1.5 / 355)
     assert found["top1"] <= found["top5"] <= 1
     assert np.sum(found["confusion"]) == 355
-    table = r2b("evaluate", smoke_run.tflite_path, "--data", "digits")
-    assert f"top-1 {100 * smoke_run.results()['tflite']['accuracy']:.1f} %" in table.words
-    assert "of 355 test images" in table.words
+    assert [row["name"] for row in found["classes"]] == list("0123456789")
+    assert [row["images"] for row in found["classes"]] == np.sum(found["confusion"], axis=1).tolist()
+    assert found["dataset"]["description"] == "scikit-learn's handwritten digits, 8×8"
+
+
+def test_evaluate_a_file_a_run_and_its_weights_on_the_same_images(r2b, smoke_run):
+    weights_file = smoke_run.weights("binary")  # which records its network and the size of its images
+    for model, fields in (
+        (smoke_run.tflite_path, ["data=digits"]),
+        (smoke_run.path, []),
+        (weights_file, ["--data", "digits"]),
+    ):
+        ended = r2b("evaluate", model, *fields)
+        assert ended.status == 0, ended.err
+        results = smoke_run.results()["tflite"]
+        assert f"top-1 {100 * results['accuracy']:.1f} %, top-5 " in ended.words
+        assert ended.out.endswith(" of 355 test images\n")
+        before, matrix = ended.out.split("Confusion matrix: a row per true class, a column per class it was taken for")
+        classes = before.split("digits, 8×8\n")[1].splitlines()
+        assert classes[0].split() == ["class", "images", "precision", "recall", "most", "taken", "for"]
+        assert [line.split()[0] for line in classes[1:11]] == list("0123456789")
+        shown = [line.split()[1:] for line in matrix.splitlines()[2:12]]
+        cells = np.zeros((10, 10), int)
+        for actual, predicted, images in results["confusion"]:
+            cells[actual, predicted] = images
+        assert [[int(cell.replace("·", "0")) for cell in row] for row in shown] == cells.tolist()
+
+
+def test_evaluate_writes_a_picture_and_a_table(r2b, smoke_run, tmp_path):
+    picture, table = tmp_path / "confusion.png", tmp_path / "confusion.csv"
+    ended = r2b("evaluate", smoke_run.path, "--plot", picture, "--csv", table)
+    assert ended.status == 0, ended.err
+    assert f"Written to {picture}\nWritten to {table}\n" in ended.out
+    with Image.open(picture) as image:
+        assert min(image.size) > 500
+        assert len(set(image.convert("RGB").resize((64, 64)).getdata())) > 10
+    rows = list(csv.reader(table.open(encoding="utf-8")))
+    assert rows[0] == ["class", "images", "precision", "recall", *(f"taken for {i}" for i in range(10))]
+    assert sum(int(cell) for row in rows[1:] for cell in row[4:]) == 355
+
+
+def test_evaluate_on_a_folder_of_photographs(r2b, smoke_run, tmp_path):
+    """The digits again, as files, some of their classes only."""
+    from r2b_zoo.data.digits import digits
+
+    images, labels = digits().test.images, digits().test.labels
+    for digit in (3, 8):
+        (tmp_path / "photos" / str(digit)).mkdir(parents=True)
+        for i in np.flatnonzero(labels == digit):
+            Image.fromarray(images[i, ..., 0]).save(tmp_path / "photos" / str(digit) / f"{i}.png")
+    (tmp_path / "photos" / "3" / "[b]text.png").write_text("no image")
+    everything = r2b("evaluate", smoke_run.tflite_path, f"data={tmp_path / 'photos'}", "split=all", "--json")
+    found = json.loads(everything.out)
+    own = json.loads(r2b("evaluate", smoke_run.tflite_path, "data=digits", "--json").out)["confusion"]
+    expected = [own[digit] if digit in (3, 8) else [0] * 10 for digit in range(10)]
+    assert found["confusion"] == expected
+    assert found["dataset"]["skipped"][0].startswith("3/[b]text.png is left out: cannot identify image file")
+    fifth = r2b("evaluate", smoke_run.path, "data=folder", f"data.dir={tmp_path / 'photos'}")
+    assert fifth.status == 0, fifth.err
+    assert "Skipped 1 file:" in fifth.out
+    assert "3/[b]text.png is left out" in fifth.out
+    assert (
+        "has no split of its own, so these are the fifth of each class that training leaves out; split=" in fifth.words
+    )
+    assert "of 14 test images" in fifth.words
+    (tmp_path / "photos" / "3").rename(tmp_path / "photos" / "three")
+    unknown = r2b("evaluate", smoke_run.path, f"data={tmp_path / 'photos'}")
+    assert unknown.err == (
+        "Error: The network does not know three; its 10 classes are 0, 1, 2, 3, 4, 5, 6, 7, 8, 9. Call the folders of "
+        "photographs as its classes, or remove those of others.\n"
+    )
 
 
 def test_export_prints_what_became_of_each_layer(exported):
@@ -361,7 +431,30 @@ def test_verify_a_run_on_some_of_its_test_images(r2b, smoke_run):
         (["evaluate", "{tmp}"], "{tmp} holds no (finished) run: there is no config.json in it."),
         (
             ["evaluate", "{run}", "--data", "mnist"],
-            "There is no data set 'mnist'; the data sets are digits, cifar10, cifar100, imagenet, folder.",
+            "There is no data set 'mnist', and no folder of that name; the data sets are digits, cifar10, cifar100, im",
+        ),
+        (["evaluate", "{run}", "data"], "Fields are set as key=value, for example data=digits; received 'data'."),
+        (["evaluate", "{run}", "seed=1"], "evaluate has no field 'seed'; its fields are data, data_dir, split."),
+        (["evaluate", "{run}", "data=digits", "--data", "digits"], "Field 'data' is set twice."),
+        (["evaluate", "{run}", "split=train"], "split must be 'test' or 'all'; received 'train'."),
+        (["evaluate", "{run}", "split=all"], "split=all is for a folder of photographs; digits has a test split."),
+        (
+            ["evaluate", "{run}", "data={tmp}/below", "data_dir={tmp}"],
+            "data={tmp}/below is a folder already: leave data_dir= out, or name a data set with data=.",
+        ),
+        (
+            ["evaluate", "{run}", "data={tmp}/below"],
+            "A classifier needs at least 2 classes, each a folder in {tmp}/below; there is none.",
+        ),
+        (
+            ["evaluate", "{run}", "data=cifar10", "data_dir={tmp}"],
+            "cifar10 is not prepared in {tmp}: name another folder with data_dir=, or prepare it with `tfds build cif",
+        ),
+        (["evaluate", "{run}", "--plot", "x.gif"], "A plot is a file that ends in .png, .svg, .pdf; received 'x.gif'."),
+        (["evaluate", "{run}", "--csv", "{tmp}/none/x.csv"], "There is no folder '{tmp}/none' to write x.csv into."),
+        (
+            ["evaluate", "{run}/stages/binary/weights.h5"],
+            "weights.h5 does not say what it was trained on: name a data set, or a folder of photographs, with data=.",
         ),
         (
             ["evaluate", "{run}", "--stage", "student"],
@@ -392,6 +485,15 @@ def test_one_clear_sentence(r2b, tmp_path, photograph, smoke_run, words, sentenc
     assert "unexpected" not in ended.err
     assert ended.err.count("\n") == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["below", "text.jpg"]
+
+
+def test_a_warning_is_one_sentence(r2b, monkeypatch):
+    monkeypatch.setattr("warnings.showwarning", None)  # put back after the test, since the command sets its own
+    monkeypatch.setattr("r2b_zoo.recipes.list_recipes", lambda: warnings.warn("Few images.", stacklevel=1) or [])
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        ended = r2b("list")
+    assert (ended.status, ended.err) == (0, "Warning: Few images.\n")
 
 
 def test_an_option_that_is_not_known(r2b):

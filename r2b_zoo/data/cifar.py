@@ -41,7 +41,7 @@ def _cifar(
     builder = prepared(name, data_dir)
     return InMemoryDataset(
         name=name,
-        description=f"{title}, {SIZE}×{SIZE}",
+        title=title,
         class_names=tuple(builder.info.features["label"].names),
         preprocessing=Preprocessing(height=SIZE, width=SIZE, channels=3, crop_fraction=1.0, mean=mean, std=std),
         train=_split(builder, "train"),

@@ -10,6 +10,9 @@ import tensorflow as tf
 from r2b_zoo.data.augmentation import check_augmentation, position_seed
 from r2b_zoo.data.preprocessing import Preprocessing
 
+MOST_NAMED = 10
+"""Of files that were left out, or classes, that a sentence or a terminal names."""
+
 Epoch = Union[int, tf.Tensor]
 Sample = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -20,17 +23,24 @@ class Dataset(ABC):
 
     Attributes:
         name: as ``data.load`` takes it.
-        description: in words.
+        title: in words, without the size of the images.
         class_names: in the order of the labels.
         preprocessing: from an image to a network's input; what the test split goes through.
         skipped: a sentence for each file that was left out.
+        test_split: how the test images were chosen, where the data set does not come with a split of its own.
     """
 
     name: str
-    description: str
+    title: str
     class_names: tuple[str, ...]
     preprocessing: Preprocessing
     skipped: tuple[str, ...] = ()
+    test_split: str = ""
+
+    @property
+    def description(self) -> str:
+        """The title, and the size at which a network sees the images."""
+        return f"{self.title}, {self.preprocessing.height}×{self.preprocessing.width}"
 
     @property
     def num_classes(self) -> int:
@@ -110,6 +120,22 @@ class Dataset(ABC):
             The images as people look at them, uint8 (n, H, W, C); the same as a network sees them, float32
             (n, height, width, channels); their labels (n,). n is ``number``, or less where there are not so many.
         """
+
+
+def left_out(dataset: Dataset, all_named_in: str) -> str:
+    """Lines for a terminal about the files that were left out, the first few by name; "" where all are used.
+
+    Args:
+        dataset: the data set.
+        all_named_in: where the reader finds the others.
+    """
+    skipped = dataset.skipped
+    if not skipped:
+        return ""
+    lines = [f"Skipped {len(skipped)} file{'s' if len(skipped) > 1 else ''}:", *skipped[:MOST_NAMED]]
+    if len(skipped) > MOST_NAMED:
+        lines.append(f"and {len(skipped) - MOST_NAMED} more, see {all_named_in}")
+    return "\n    ".join(lines)
 
 
 def epoch_seeds(seed: int, epoch: Epoch) -> tuple[tf.Tensor, tf.Tensor]:

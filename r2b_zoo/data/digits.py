@@ -40,7 +40,7 @@ def digits(data_dir: Optional[PathLike] = None) -> InMemoryDataset:
     train = Split.of(images[~is_test], labels[~is_test])
     return InMemoryDataset(
         name="digits",
-        description="scikit-learn's handwritten digits, 8×8",
+        title="scikit-learn's handwritten digits",
         class_names=tuple(str(digit) for digit in range(10)),
         preprocessing=Preprocessing(
             height=8,

@@ -12,9 +12,9 @@ import hashlib
 import os
 import unicodedata
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import NoReturn, Optional, Union
@@ -22,6 +22,7 @@ from typing import NoReturn, Optional, Union
 import numpy as np
 import tensorflow as tf
 
+from r2b_zoo.data.dataset import MOST_NAMED
 from r2b_zoo.data.images import (
     IMAGE_SUFFIXES,
     PILLOW_DCT,
@@ -56,7 +57,12 @@ class Photograph:
     header: Header
 
 
-def folder(data_dir: Optional[PathLike] = None, image_size: int = IMAGENET.height, split_seed: int = 0) -> "Folder":
+def folder(
+    data_dir: Optional[PathLike] = None,
+    image_size: int = IMAGENET.height,
+    split_seed: int = 0,
+    all_to_test: bool = False,
+) -> "Folder":
     """Photographs in a folder per class, JPEG, PNG, BMP, WebP or GIF (its first frame).
 
     Reads every file once, to know which can be decoded. Those that cannot be are in ``skipped``.
@@ -65,13 +71,15 @@ def folder(data_dir: Optional[PathLike] = None, image_size: int = IMAGENET.heigh
         data_dir: the folder.
         image_size: height and width of a network's input.
         split_seed: of the automatic split, which is a function of it and of the names of the files.
+        all_to_test: every photograph is a test image and none is left to train on, for photographs that a network has
+            not seen.
 
     Raises:
         ValueError: the folder is not laid out as above, cannot be read, has fewer than two classes, a class twice or
             one without images, or more than a tenth of its image files (and more than three) cannot be decoded.
 
     Warns:
-        UserWarning: a class has fewer than 20 images.
+        UserWarning: a class has fewer than 20 images to train on.
     """
     if data_dir is None:
         raise ValueError("The data set 'folder' needs data_dir=, the folder with your photographs.")
@@ -86,9 +94,14 @@ def folder(data_dir: Optional[PathLike] = None, image_size: int = IMAGENET.heigh
     train_root, test_root = _layout(root)
     files = _class_files(train_root)
     names = list(files)
+    test_split = ""
     if test_root is None:
         found, skipped = _checked(root, names, files)
-        train, test = _split(found, train_root, names, split_seed)
+        train, test = ([], found) if all_to_test else _split(found, train_root, names, split_seed)
+        if not all_to_test:
+            test_split = (
+                f"{root} has no split of its own, so these are the fifth of each class that training leaves out"
+            )
     else:
         test_files = _class_files(test_root)
         if list(test_files) != names:
@@ -99,13 +112,17 @@ def folder(data_dir: Optional[PathLike] = None, image_size: int = IMAGENET.heigh
         train, skipped = _checked(root, names, files)
         test, skipped_test = _checked(root, names, test_files)
         skipped += skipped_test
-    _warn_of_few(names, train)
+        if all_to_test:
+            train, test = [], sorted([*train, *test], key=lambda photograph: photograph.label)
+    if not all_to_test:
+        _warn_of_few(names, train)
     return Folder(
         name="folder",
-        description=f"photographs in {root.resolve().name}, {image_size}×{image_size}",
+        title=f"photographs in {root.resolve().name}",
         class_names=tuple(names),
         preprocessing=IMAGENET.with_size(image_size, image_size),
         skipped=tuple(skipped),
+        test_split=test_split,
         train=tuple(train),
         test=tuple(test),
     )
@@ -117,6 +134,32 @@ class Folder(PhotographDataset):
 
     train: tuple[Photograph, ...] = field(repr=False)
     test: tuple[Photograph, ...] = field(repr=False)
+
+    def with_class_names(self, class_names: Sequence[str]) -> "Folder":
+        """The same photographs with the labels of a classifier that knows their classes, and maybe others.
+
+        Args:
+            class_names: in the order of its labels.
+
+        Raises:
+            ValueError: it does not know a class, or has two of that name.
+        """
+        numbers = [[i for i, name in enumerate(class_names) if name == own] for own in self.class_names]
+        unknown = [own for own, found in zip(self.class_names, numbers, strict=True) if not found]
+        if unknown:
+            known = ", ".join(class_names[:MOST_NAMED]) + (", ..." if len(class_names) > MOST_NAMED else "")
+            raise ValueError(
+                f"The network does not know {', '.join(unknown[:MOST_NAMED])}; its {len(class_names)} classes are "
+                f"{known}. Call the folders of photographs as its classes, or remove those of others."
+            )
+        twice = [own for own, found in zip(self.class_names, numbers, strict=True) if len(found) > 1]
+        if twice:
+            raise ValueError(f"The network has more than one class of the name {twice[0]!r}: remove its folder.")
+
+        def labelled(photographs: tuple[Photograph, ...]) -> tuple[Photograph, ...]:
+            return tuple(replace(photograph, label=numbers[photograph.label][0]) for photograph in photographs)
+
+        return replace(self, class_names=tuple(class_names), train=labelled(self.train), test=labelled(self.test))
 
     @property
     def train_size(self) -> int:
@@ -270,7 +313,8 @@ def _header(path: Path) -> Union[Header, str]:
     try:
         return check_image(path)
     except (ValueError, FileNotFoundError) as error:
-        return str(error.__cause__ or error)
+        # The sentence starts with the name of the file already.
+        return str(error.__cause__ or error).replace(f": {str(path)!r}", "").replace(f" {str(path)!r}", "")
 
 
 def _split(
@@ -283,7 +327,7 @@ def _split(
         if len(members) < 2:
             raise ValueError(
                 f"Class {name!r} has one image, {members[0]}: it needs at least 2, to train and to test, and "
-                f"{ADVISED_IMAGES} or more to be recognised."
+                f"{ADVISED_IMAGES} or more to be recognised. (r2b evaluate takes one too, with split=all.)"
             )
         members.sort(key=lambda path: _hash(path.relative_to(root), seed))
         tested.update(members[: max(1, round(TEST_SHARE * len(members)))])

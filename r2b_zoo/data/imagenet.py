@@ -40,7 +40,7 @@ def imagenet(data_dir: Optional[PathLike] = None, image_size: int = IMAGENET.hei
     """
     return ImageNet(
         name="imagenet",
-        description=f"ImageNet (ILSVRC 2012), {image_size}×{image_size}",
+        title="ImageNet (ILSVRC 2012)",
         class_names=tuple(name for _, name in imagenet_classes()),
         preprocessing=IMAGENET.with_size(image_size, image_size),
         builder=prepared("imagenet2012", data_dir, _HINT),

@@ -17,16 +17,30 @@ def parse(words: Iterable[str]) -> dict[str, Any]:
     Raises:
         ValueError: a word is not of the form key=value, or a key comes twice.
     """
-    values: dict[str, Any] = {}
+    return {key: _value(text) for key, text in texts(words, "binary.epochs=3", ALIASES).items()}
+
+
+def texts(words: Iterable[str], example: str, aliases: Mapping[str, str]) -> dict[str, str]:
+    """``["data=digits"]`` → ``{"data": "digits"}``.
+
+    Args:
+        words: of the command line.
+        example: of such a word, for messages.
+        aliases: other spellings of keys.
+
+    Raises:
+        ValueError: a word is not of the form key=value, or a key comes twice.
+    """
+    found: dict[str, str] = {}
     for word in words:
         key, equals, text = word.partition("=")
         if not equals or not key:
-            raise ValueError(f"Fields are set as key=value, for example binary.epochs=3; received {word!r}.")
-        key = ALIASES.get(key, key)
-        if key in values:
+            raise ValueError(f"Fields are set as key=value, for example {example}; received {word!r}.")
+        key = aliases.get(key, key)
+        if key in found:
             raise ValueError(f"Field {key!r} is set twice.")
-        values[key] = _value(text)
-    return values
+        found[key] = text
+    return found
 
 
 def check_keys(recipe: str, overrides: Mapping[str, Any], fields: Sequence[str], stages: Mapping[str, Any]) -> None:

@@ -12,12 +12,11 @@ import numpy as np
 from markupsafe import Markup
 
 from r2b_zoo import recipes
+from r2b_zoo.confusion import MOST_CLASSES_IN_TABLE, Mistake, mistakes
 from r2b_zoo.report import plots
 from r2b_zoo.run_folder import RunFolder, RunFolderError
 
 LOSSES = ("classification", "attention_matching", "output_matching")
-# A table with more classes than this is too wide to read; lists of what is mistaken most take its place.
-MOST_CLASSES_IN_TABLE = 20
 CONFUSED_PAIRS = 8
 CONFUSED_PAIRS_OF_MANY = 25
 EXTREME_CLASSES = 10
@@ -321,18 +320,9 @@ class ConfusionRow:
 
 
 @dataclass(frozen=True)
-class ConfusedPair:
-    images: int
-    actual: str
-    predicted: str
-    share: float
-    """Of the images of the true class."""
-
-
-@dataclass(frozen=True)
 class Confusion:
     rows: tuple[ConfusionRow, ...]
-    pairs: tuple[ConfusedPair, ...]
+    pairs: tuple[Mistake, ...]
     """The most frequent mistakes, the most frequent first."""
     images: int
     mistakes: int
@@ -354,21 +344,15 @@ def confusion(cells: Sequence[Sequence[int]], class_names: Sequence[str]) -> Con
     matrix = np.zeros((classes, classes), np.int64)
     for actual, predicted, images in cells:
         matrix[actual, predicted] = images
-    totals = matrix.sum(axis=1)
     is_table = classes <= MOST_CLASSES_IN_TABLE
     rows = tuple(_confusion_row(matrix[i], i, class_names, is_table) for i in range(classes))
-    wrong = [(images, actual, predicted) for actual, predicted, images in cells if actual != predicted]
-    wrong.sort(key=lambda cell: (-cell[0], cell[1], cell[2]))
-    pairs = tuple(
-        ConfusedPair(images, class_names[actual], class_names[predicted], images / int(totals[actual]))
-        for images, actual, predicted in wrong[: CONFUSED_PAIRS if is_table else CONFUSED_PAIRS_OF_MANY]
-    )
+    wrong = mistakes(cells)
     seen = sorted((row for row in rows if row.recall is not None), key=lambda row: (row.recall, -row.images))
     return Confusion(
         rows,
-        pairs,
-        int(totals.sum()),
-        sum(images for images, _, _ in wrong),
+        tuple(wrong[: CONFUSED_PAIRS if is_table else CONFUSED_PAIRS_OF_MANY]),
+        int(matrix.sum()),
+        sum(mistake.images for mistake in wrong),
         is_table,
         () if is_table else tuple(seen[:EXTREME_CLASSES]),
         () if is_table else tuple(seen[: -EXTREME_CLASSES - 1 : -1]),

@@ -1,0 +1,126 @@
+"""A confusion matrix as a picture, for papers and slides."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import matplotlib
+import numpy as np
+from matplotlib.colors import ListedColormap, LogNorm, Normalize
+from matplotlib.figure import Figure
+
+from r2b_zoo import files
+
+if TYPE_CHECKING:
+    from r2b_zoo.evaluation import Evaluation
+
+FORMATS = (".png", ".svg", ".pdf")
+COLOURS = "Blues"
+# With more classes the numbers in the cells, then the names beside them, are too small to read; then cells are, and
+# classes that follow each other share one.
+MOST_CLASSES_WITH_NUMBERS = 30
+MOST_CLASSES_WITH_NAMES = 120
+GROUPS_OF_MANY = 100
+LONGEST_NAME = 24
+
+_CELL, _SMALL_CELL = 0.42, 0.13  # inches
+_SMALLEST, _WITHOUT_NAMES = 4.6, 7.0  # inches
+_DPI = 150
+_LOG_TICKS = (0.0001, 0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1)
+_FAINTEST = 0.18  # of the colours, where the smallest share must differ from none
+_WHITE_TEXT = 0.55  # from this share on
+
+
+def check_format(path: Path) -> None:
+    """Raises ValueError for a picture of a kind that is not drawn."""
+    if path.suffix.lower() not in FORMATS:
+        raise ValueError(f"A plot is a file that ends in {', '.join(FORMATS)}; received {path.name!r}.")
+
+
+def write_confusion_plot(path: Path, result: "Evaluation", class_names: Sequence[str], title: str) -> None:
+    """Draws a row per true class and a column per class its images were taken for.
+
+    The colour is the share of the true class's images, so that large classes do not drown small ones; with many classes
+    on a logarithmic scale, since mistakes are spread thinly over them.
+
+    Args:
+        path: of the picture.
+        result: what to draw.
+        class_names: in the order of the labels.
+        title: of whose mistakes these are.
+
+    Raises:
+        ValueError: a kind of picture that is not drawn.
+        OSError: the file cannot be written.
+    """
+    check_format(path)
+    metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix.lower())
+    # Text stays text in an SVG, a name is no formula, and the same result gives the same file.
+    style = {"svg.fonttype": "none", "svg.hashsalt": "confusion", "text.parse_math": False}
+    with matplotlib.rc_context(style), files.replacing(path) as partial:
+        figure = _figure(result, [_shortened(name) for name in class_names], title)
+        figure.savefig(partial, dpi=_DPI, bbox_inches="tight", metadata=metadata)
+
+
+def _figure(result: "Evaluation", class_names: Sequence[str], title: str) -> Figure:
+    classes = len(class_names)
+    numbers, names = classes <= MOST_CLASSES_WITH_NUMBERS, classes <= MOST_CLASSES_WITH_NAMES
+    per_cell = 1 if names else -(-classes // GROUPS_OF_MANY)
+    shares = _shares(result.confusion, per_cell)
+    side = max((_CELL if numbers else _SMALL_CELL) * classes, _SMALLEST) if names else _WITHOUT_NAMES
+    font = 9 if numbers else 7
+
+    figure = Figure(figsize=(side, side))
+    axes = figure.add_axes((0, 0, 1, 1))
+    if numbers:
+        picture = axes.imshow(shares, cmap=COLOURS, norm=Normalize(0, 1))
+    else:
+        visible = ListedColormap(matplotlib.colormaps[COLOURS](np.linspace(_FAINTEST, 1, 256)))
+        smallest = float(shares[shares > 0].min(initial=0.1))
+        picture = axes.imshow(np.where(shares > 0, shares, np.nan), cmap=visible, norm=LogNorm(smallest, 1))
+    if per_cell > 1:
+        picture.set_extent((0.5, len(shares) * per_cell + 0.5, len(shares) * per_cell + 0.5, 0.5))
+    if numbers:
+        for (row, column), count in np.ndenumerate(result.confusion):
+            if count:
+                colour = "white" if shares[row, column] > _WHITE_TEXT else "black"
+                axes.text(column, row, f"{count}", ha="center", va="center", color=colour, fontsize=font)
+    if names:
+        axes.set_xticks(range(classes), class_names, rotation=90 if classes > 5 else 0, fontsize=font)
+        axes.set_yticks(range(classes), class_names, fontsize=font)
+        axes.tick_params(length=0)
+    which = "" if names else f", by number, {per_cell} to a cell" if per_cell > 1 else ", by number"
+    axes.set_xlabel(f"taken for{which}")
+    axes.set_ylabel(f"true class{which}")
+    for spine in axes.spines.values():
+        spine.set_color("0.7")
+    axes.set_title(
+        f"{title}\ntop-1 {100 * result.top1:.1f} %, top-5 {100 * result.top5:.1f} % of {result.images:,} images",
+        fontsize=10,
+        loc="left",
+    )
+    bar = figure.colorbar(
+        picture,
+        ax=axes,
+        fraction=0.046,
+        pad=0.03,
+        ticks=None if numbers else _LOG_TICKS,
+        format=lambda share, _: f"{100 * share:g} %",
+    )
+    bar.minorticks_off()
+    bar.set_label(f"share of the true class{'es' if per_cell > 1 else ''}", fontsize=font)
+    bar.ax.tick_params(labelsize=font)
+    bar.outline.set_edgecolor("0.7")
+    return figure
+
+
+def _shares(confusion: np.ndarray, per_cell: int) -> np.ndarray:
+    """Of the images of each row, where so many classes that follow each other are one row and one column."""
+    starts = range(0, len(confusion), per_cell)
+    grouped = np.add.reduceat(np.add.reduceat(confusion, starts, axis=0), starts, axis=1)
+    totals = grouped.sum(axis=1, keepdims=True)
+    return np.divide(grouped, totals, out=np.zeros(grouped.shape), where=totals > 0)
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"

@@ -1,0 +1,58 @@
+"""A folder of photographs as people have them: three classes in every kind of file, and two files that are none."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+CLASSES = ("bricks [red]", "grass", "water")  # a name may look like markup of the console
+BAD_FILES = ("grass/cut off.jpg", "water/text.jpg")
+IMAGES = 20
+_EXIF_ORIENTATION = 0x0112
+
+
+def photograph(label: int, seed: int, height: int = 72, width: int = 96) -> Image.Image:
+    """One of a class: red without stripes, green with upright ones, or blue with level ones; no two are the same."""
+    rng = np.random.default_rng([label, seed])
+    rows, columns = np.mgrid[:height, :width]
+    phase, period = rng.uniform(0, 10), rng.uniform(7, 10)
+    stripes = np.sin(2 * np.pi * (columns if label == 1 else rows) / period + phase)
+    brightness = 128 + (60 * stripes if label else rng.uniform(-30, 30)) + rng.normal(0, 12, (height, width))
+    colour = np.full(3, 0.55)
+    colour[label] = 1.1
+    pixels = brightness[..., np.newaxis] * (colour + rng.normal(0, 0.05, 3))
+    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+
+
+def write_photographs(root: Path, classes: tuple[str, ...] = CLASSES, number: int = IMAGES, seed: int = 0) -> Path:
+    """A folder per class with so many JPEGs."""
+    for label, name in enumerate(classes):
+        (root / name).mkdir(parents=True)
+        for i in range(number):
+            photograph(label, 1000 * seed + i).save(root / name / f"{i:03}.jpg", quality=90)
+    return root
+
+
+def write_every_kind(root: Path) -> Path:
+    """``write_photographs``, with files of other kinds among them, and ``BAD_FILES``."""
+    write_photographs(root)
+    for label, name in enumerate(CLASSES):
+        pictures = iter(photograph(label, 500 + i) for i in range(9))
+        folder = root / name
+        next(pictures).save(folder / "photo.png")
+        next(pictures).save(folder / "photo.bmp")
+        next(pictures).save(folder / "photo.webp")
+        next(pictures).convert("L").save(folder / "grey.jpg")
+        next(pictures).convert("L").save(folder / "grey.png")
+        next(pictures).convert("RGBA").save(folder / "transparent.png")
+        next(pictures).convert("CMYK").save(folder / "print.jpg")
+        # Taken on its side: without the EXIF data it would have the stripes of another class.
+        exif = Image.Exif()
+        exif[_EXIF_ORIENTATION] = 6
+        next(pictures).transpose(Image.Transpose.ROTATE_90).save(folder / "turned.jpg", exif=exif)
+    whole = io.BytesIO()
+    photograph(1, 600).save(whole, "JPEG")
+    (root / BAD_FILES[0]).write_bytes(whole.getvalue()[: len(whole.getvalue()) // 2])
+    (root / BAD_FILES[1]).write_text("This is no image.")
+    return root

@@ -1,0 +1,169 @@
+"""Own photographs, start to end: from a folder to a file that knows the classes by name, through the commands."""
+
+import json
+import shutil
+import sys
+
+import numpy as np
+import pytest
+import r2b_runtime
+
+import r2b_zoo
+from r2b_zoo import cli, pretrained, recipes, weights
+from r2b_zoo.recipes.finetune import NOTHING_TO_START_FROM, PRETRAINED_STAGES
+from r2b_zoo.run_folder import RunFolder
+from tests.photo_folder import BAD_FILES, CLASSES, photograph, write_every_kind, write_photographs
+
+SIZE = 32
+FRESH = 20
+"""Photographs of each class that no network was trained or tested on."""
+
+
+def r2b(capfd, *words):
+    """Runs the command in this process; what it wrote, if it ended well."""
+    before, sys.argv = sys.argv, ["r2b", *map(str, words)]
+    capfd.readouterr()
+    try:
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+    finally:
+        sys.argv = before
+    out, err = capfd.readouterr()
+    assert ended.value.code == 0, err
+    assert "Traceback" not in err
+    return out
+
+
+# --- the plan ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def weights_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "weights.h5"
+    network = r2b_zoo.RealToBinaryNet(input_shape=(48, 48, 3), width=8, stem="cifar", num_classes=7)
+    weights.save(network, path)
+    return path
+
+
+def test_weights_say_what_the_network_is(weights_file):
+    plan = recipes.plan("finetune", weights=str(weights_file))
+    assert tuple(stage.name for stage in plan.stages) == PRETRAINED_STAGES
+    assert (plan.width, plan.stem, plan.image_size) == (8, "cifar", 48)
+    assert [stage.pretrained for stage in plan.stages] == [str(weights_file), None]
+    assert [stage.trained for stage in plan.stages] == ["classifier", "all"]
+    assert plan.notes == ()
+    assert recipes.plan("finetune", weights=str(weights_file), image_size=64).image_size == 64
+
+
+def test_weights_without_a_record_of_their_size(tmp_path, weights_file):
+    import h5py
+
+    path = shutil.copy(weights_file, tmp_path / "older.h5")
+    with h5py.File(path, "r+") as file:
+        del file.attrs["r2b_zoo_input_size"]
+    assert pretrained.describe(str(path)).image_size == pretrained.SMALL_IMAGE_SIZE
+
+
+def test_published_weights_are_those_of_imagenet():
+    plan = recipes.plan("finetune", weights="imagenet")
+    assert (plan.width, plan.stem, plan.image_size) == (64, "imagenet", None)
+    assert plan.stages[0].pretrained == "imagenet"
+
+
+def test_without_weights_the_four_stages_and_what_to_expect():
+    plan = recipes.plan("finetune")
+    assert tuple(stage.name for stage in plan.stages) == recipes.STAGE_NAMES
+    assert plan.notes == (NOTHING_TO_START_FROM,)
+    assert "starts from nothing" in NOTHING_TO_START_FROM
+
+
+def test_weights_that_are_not_there(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"weights must be 'imagenet', a weights file or the folder of a run"):
+        recipes.plan("finetune", weights=str(tmp_path / "none.h5"))
+
+
+# --- trained ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    return write_every_kind(tmp_path_factory.mktemp("photos") / "photos")
+
+
+@pytest.fixture(scope="module")
+def from_nothing(photos, tmp_path_factory):
+    """A run of all four stages without weights, and what the command printed."""
+    folder = tmp_path_factory.mktemp("runs") / "nothing"
+    epochs = {"teacher": 10, "real": 15, "binary_activations": 20, "binary": 60}
+    words = [f"{stage}.epochs={number}" for stage, number in epochs.items()]
+    words += [f"data.dir={photos}", f"image_size={SIZE}", "width=8", "stem=cifar", "--output", str(folder)]
+    done = _in_a_process("train", "recipe=finetune", *words)
+    return RunFolder(folder), done
+
+
+def _in_a_process(*words):
+    import subprocess
+
+    command = [sys.executable, "-c", "from r2b_zoo.cli import main; main()", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def check_predictions(folder, classes, capfd, tmp_path):
+    """The file of a run names the classes of fresh photographs, in the command and on a board, 9 times out of 10."""
+    classifier = r2b_runtime.Classifier(str(folder.tflite_path))
+    assert tuple(classifier.labels) == classes
+    right = 0
+    for label, name in enumerate(classes):
+        for i in range(FRESH):
+            image = photograph(label, 7000 + i)
+            (best, _), *_ = classifier.predict(np.asarray(image), top=1)
+            right += best == name
+        image.save(tmp_path / "fresh.png")
+        printed = r2b(capfd, "predict", tmp_path / "fresh.png", "--model", folder.tflite_path, "--top", "1")
+        assert printed.split(" %  ")[1].strip() == best
+    assert right >= 0.9 * FRESH * len(classes), right
+
+
+@pytest.mark.slow
+def test_from_nothing(photos, from_nothing, capfd, tmp_path):
+    folder, done = from_nothing
+    words = " ".join(done.stdout.split())
+    assert "Note: No weights were given, so the network starts from nothing" in words
+    assert "Skipped 2 files:" in words
+    for name in BAD_FILES:
+        assert f"{name} is left out: " in words
+    assert done.stderr == ""
+    results = folder.results()
+    assert results["dataset"]["class_names"] == list(CLASSES)
+    assert results["dataset"]["description"] == f"photographs in photos, {SIZE}×{SIZE}"
+    assert [sentence.split(" is left out")[0] for sentence in results["dataset"]["skipped"]] == list(BAD_FILES)
+    page = folder.report_path.read_text(encoding="utf-8")
+    for expected in ("2 files were left out", *BAD_FILES, "starts from nothing", *CLASSES, "true ↓ taken for →"):
+        assert expected in page
+    check_predictions(folder, CLASSES, capfd, tmp_path)
+    evaluated = json.loads(r2b(capfd, "evaluate", folder.tflite_path, f"data={photos}", "--json"))
+    assert evaluated["top1"] == results["tflite"]["accuracy"]
+    assert len(evaluated["dataset"]["skipped"]) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["run", "file"])
+def test_from_weights_with_two_classes_of_twenty_photographs(from_nothing, kind, capfd, tmp_path):
+    """The new classes are two of the old ones under names of their own, and in the opposite order."""
+    trained, _ = from_nothing
+    start = {"run": trained.path, "file": trained.weights("binary")}[kind]
+    photos = write_photographs(tmp_path / "photos", ("bricks", "grass"), seed=3)
+    folder = RunFolder(tmp_path / "run")
+    printed = r2b(capfd, "train", "recipe=finetune", f"data.dir={photos}", f"weights={start}", "--output", folder.path)
+    assert "starts from nothing" not in printed
+    results = folder.results()
+    assert [stage["name"] for stage in results["stages"]] == list(PRETRAINED_STAGES)
+    assert results["dataset"]["description"] == f"photographs in photos, {SIZE}×{SIZE}"
+    assert (results["dataset"]["training_images"], results["dataset"]["test_images"]) == (32, 8)
+    check_predictions(folder, ("bricks", "grass"), capfd, tmp_path)
+    # The run knows its classes where its photographs are gone.
+    shutil.rmtree(photos)
+    photograph(0, 8000).save(tmp_path / "fresh.jpg")
+    assert r2b(capfd, "predict", tmp_path / "fresh.jpg", "--model", folder.path).split()[2] in ("bricks", "grass")
