@@ -1,13 +1,71 @@
-"""The two ways to rescale the output of a binary convolution, and pooling.
+"""Convolutions that keep half precision to themselves, the two ways to rescale their output, and pooling.
 
 Everything else the networks are built of comes from Keras or Larq.
 """
 
-from typing import Any
+import contextlib
+from collections.abc import Iterator
+from typing import Any, Optional
 
+import larq as lq
 import tensorflow as tf
 
 PACKAGE = "r2b_zoo"
+
+_convolves_in_float32 = False
+
+
+@contextlib.contextmanager
+def convolutions_in_float32() -> Iterator[None]:
+    """Calls of networks in the block compute what their float32 twins of equal weights do, whatever their policy."""
+    global _convolves_in_float32
+    before, _convolves_in_float32 = _convolves_in_float32, True
+    try:
+        yield
+    finally:
+        _convolves_in_float32 = before
+
+
+class _CastsLast:
+    """A convolution that casts to the type its policy computes in after everything else, and back before it.
+
+    Keras casts inputs and weights first. In half precision a latent weight near 0 then loses its sign, and the scale
+    that a quantiser takes from a filter its digits. Here quantisers, with their gradients, read float32 and hand over
+    ±1, which every type holds; what is left to half precision are products and sums.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, autocast=False, **kwargs)  # type: ignore[call-arg]
+
+    def add_weight(self, *args: Any, **kwargs: Any) -> tf.Variable:
+        return super().add_weight(*args, experimental_autocast=False, **kwargs)  # type: ignore[misc]
+
+    def convolution_op(self, inputs: tf.Tensor, kernel: tf.Variable) -> tf.Tensor:
+        convolve = super().convolution_op  # type: ignore[misc]
+        weights, compute = self.variable_dtype, self.compute_dtype  # type: ignore[attr-defined]
+        if _convolves_in_float32 or weights == compute:
+            return convolve(inputs, kernel)
+        kernel, scale = self._without_scale(tf.convert_to_tensor(kernel))
+        output = tf.cast(convolve(tf.cast(inputs, compute), tf.cast(kernel, compute)), weights)
+        return output if scale is None else scale * output
+
+    def _without_scale(self, kernel: tf.Tensor) -> tuple[tf.Tensor, Optional[tf.Tensor]]:
+        """The kernel as ±1, and the factor of each filter that its quantiser gave it besides, if it did."""
+        if not isinstance(getattr(self, "kernel_quantizer", None), lq.quantizers.MagnitudeAwareSign):
+            return kernel, None
+        # A constant for the gradient, which is divided by it in one place and multiplied in the other.
+        scale = tf.stop_gradient(tf.reduce_max(tf.abs(kernel), axis=[0, 1, 2]))
+        return tf.math.divide_no_nan(kernel, scale), scale
+
+
+@tf.keras.utils.register_keras_serializable(PACKAGE)
+class Conv2D(_CastsLast, tf.keras.layers.Conv2D):
+    """Keras' of that name; in mixed precision it alone computes in half, and takes and returns float32."""
+
+
+@tf.keras.utils.register_keras_serializable(PACKAGE)
+class QuantConv2D(_CastsLast, lq.layers.QuantConv2D):
+    """Larq's of that name; in mixed precision it quantises in float32, and takes and returns float32."""
 
 
 def global_average(x: tf.Tensor, *, fixed_size: bool) -> tf.Tensor:

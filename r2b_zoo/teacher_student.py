@@ -7,6 +7,7 @@ from typing import Any, Optional
 import tensorflow as tf
 
 from r2b_zoo.distillation import LossWeights, attention_distances, output_divergences
+from r2b_zoo.layers import convolutions_in_float32
 from r2b_zoo.models import BLOCK_NAMES, intermediates
 
 
@@ -86,12 +87,14 @@ class TeacherStudent(tf.keras.Model):
 
     def test_step(self, data: tuple[tf.Tensor, tf.Tensor]) -> dict[str, Any]:
         images, labels = data
-        return self._record(self._metric_sums(images, labels, training=False))
+        # What is saved is the float32 network, so that is what is measured.
+        with convolutions_in_float32():
+            return self._record(self._metric_sums(images, labels, training=False))
 
     def _metric_sums(self, images: tf.Tensor, labels: tf.Tensor, training: bool) -> tf.Tensor:
         """The number of images, and the sum of every metric over them."""
         student = self._student_outputs(images, training=training)
-        logits = tf.cast(student["logits"], tf.float32)
+        logits = student["logits"]
         values = {}
         if "classification" in self._losses:
             values["classification"] = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)

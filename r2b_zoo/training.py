@@ -1,10 +1,9 @@
 """Trains the stages of a plan, one after the other, with one loop for all."""
 
-import contextlib
 import csv
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
@@ -17,7 +16,7 @@ from r2b_zoo.data.dataset import Dataset, Epoch
 from r2b_zoo.data.preprocessing import Preprocessing
 from r2b_zoo.distillation import LossWeights
 from r2b_zoo.loop import StageLoop, StopOnNaN
-from r2b_zoo.models.topology import PRECISIONS, STEMS
+from r2b_zoo.models.topology import PRECISIONS, STEMS, global_policy
 from r2b_zoo.optimizer import Adam
 from r2b_zoo.recipes import Plan, StagePlan
 from r2b_zoo.run_folder import RunFolder, RunFolderError
@@ -53,7 +52,7 @@ class Networks:
     def build(self, stage: str, mixed_precision: str = "float32") -> tf.keras.Model:
         """The untrained network of a stage."""
         planned = self._stages[stage]
-        with computing_in(mixed_precision):
+        with global_policy(mixed_precision if mixed_precision == "float32" else f"mixed_{mixed_precision}"):
             return models.create(
                 planned.network,
                 input_shape=self.dataset.input_shape,
@@ -88,18 +87,6 @@ class Networks:
             weights.load(network, self.folder.weights(stage))
             self._networks[stage] = network
         return self._networks[stage]
-
-
-@contextlib.contextmanager
-def computing_in(mixed_precision: str) -> Iterator[None]:
-    """Keras layers made in the block compute in that type and keep their weights in float32."""
-    before = tf.keras.mixed_precision.global_policy()
-    policy = mixed_precision if mixed_precision == "float32" else f"mixed_{mixed_precision}"
-    tf.keras.mixed_precision.set_global_policy(policy)
-    try:
-        yield
-    finally:
-        tf.keras.mixed_precision.set_global_policy(before)
 
 
 def train(

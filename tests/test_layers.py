@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from r2b_zoo import layers
-from r2b_zoo.layers import ChannelGate, GlobalAverage, LearnedScale
+from r2b_zoo.layers import ChannelGate, Conv2D, GlobalAverage, LearnedScale, QuantConv2D
 
 
 def sigmoid(x):
@@ -25,6 +25,17 @@ def scale(x, height, width, channel):
     return x * np.einsum("i,j,c->ijc", height.ravel(), width.ravel(), channel)
 
 
+def convolution(x, kernel):
+    """3×3, zero padding."""
+    _, height, width, _ = x.shape
+    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    taps = [(i, j, padded[:, i : i + height, j : j + width]) for i in range(3) for j in range(3)]
+    return sum(np.einsum("nhwc,cd->nhwd", part, kernel[i, j]) for i, j, part in taps)
+
+
+CONVOLUTION = {"filters": 4, "kernel_size": 3, "padding": "same", "use_bias": False}
+
+
 @dataclass(frozen=True)
 class Case:
     """A layer, the shapes it is called on (without the batch), and the same function in NumPy."""
@@ -37,11 +48,13 @@ class Case:
 
 CASES = {
     "ChannelGate": Case(lambda **k: ChannelGate(reduction=2, **k), ((5, 6, 8), (3, 2, 5)), gate, weights=8 * 4 + 4 * 5),
+    "Conv2D": Case(lambda **k: Conv2D(**CONVOLUTION, **k), ((4, 5, 2),), convolution, weights=9 * 2 * 4),
+    "QuantConv2D": Case(lambda **k: QuantConv2D(**CONVOLUTION, **k), ((4, 5, 2),), convolution, weights=9 * 2 * 4),
     "GlobalAverage": Case(GlobalAverage, ((5, 6, 8),), lambda x: x.mean(axis=(1, 2)), weights=0),
     "LearnedScale": Case(LearnedScale, ((5, 6, 8),), scale, weights=5 + 6 + 8),
 }
 EACH = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
-EACH_WITH_WEIGHTS = pytest.mark.parametrize("case", [CASES[name] for name in ("ChannelGate", "LearnedScale")])
+EACH_WITH_WEIGHTS = pytest.mark.parametrize("case", [case for case in CASES.values() if case.weights])
 
 
 def tensors(case, rng, dtype="float32"):
@@ -105,7 +118,7 @@ def test_the_config_holds_exactly_the_init_arguments(case):
     arguments = set(inspect.signature(type(layer).__init__).parameters) - {"self", "kwargs", "args"}
     if "__init__" not in vars(type(layer)):
         arguments = set()
-    assert set(layer.get_config()) == arguments | set(tf.keras.layers.Layer().get_config())
+    assert set(layer.get_config()) == arguments | set(super(type(layer), layer).get_config())
     for argument in arguments:
         assert layer.get_config()[argument] == getattr(layer, argument)
     assert type(layer).from_config(layer.get_config()).get_config() == layer.get_config()
