@@ -1,5 +1,6 @@
 """Larq Zoo's own training code, as its users get it: what benchmarks of training measure ours beside."""
 
+import functools
 from typing import Any
 
 import tensorflow as tf
@@ -45,3 +46,27 @@ def teacher_student(
         metrics=["accuracy", "sparse_top_k_categorical_accuracy"],
     )
     return model, {"binary_activations": stage.teacher_model, "binary": stage.student_model}
+
+
+def imagenet(data_dir: str, split: str, batch_size: int) -> tf.data.Dataset:
+    """Larq Zoo's batches of ImageNet, put together as its ``TrainLarqZooModel.run`` does."""
+    from larq_zoo.training.data import Default
+    from larq_zoo.training.datasets import ImageNet
+    from zookeeper import configure
+
+    dataset = ImageNet()
+    # Its 5.0.*, and the newer versions that hold the same photographs.
+    configure(dataset, {"name": "imagenet2012", "data_dir": data_dir}, interactive=False)
+    preprocessing = Default()
+    configure(preprocessing, {}, interactive=False)
+    training = split == "train"
+    images, _ = (dataset.train if training else dataset.validation)(decoders=preprocessing.decoders)
+    images = images.cache()
+    if training:
+        images = images.shuffle(10 * batch_size)
+    return (
+        images.repeat()
+        .map(functools.partial(preprocessing, training=training), num_parallel_calls=tf.data.experimental.AUTOTUNE)
+        .batch(batch_size)
+        .prefetch(1)
+    )

@@ -17,7 +17,6 @@ per-round ratios, are printed.
 
 import contextlib
 import json
-import multiprocessing
 import os
 import sys
 import tempfile
@@ -31,6 +30,7 @@ import click
 import numpy as np
 
 import r2b_zoo  # noqa: F401 - before TensorFlow: selects Keras 2, which Larq Zoo needs too
+from benchmarks.sides import Side
 
 CLASSES = 1000
 LEARNING_RATE = 2e-4
@@ -143,15 +143,15 @@ def our_model(setting: Setting, weights: Optional[Path], mixed_precision: str) -
     from r2b_zoo import models
     from r2b_zoo import weights as weights_module
     from r2b_zoo.distillation import LossWeights
+    from r2b_zoo.models.topology import global_policy
     from r2b_zoo.optimizer import Adam
     from r2b_zoo.teacher_student import TeacherStudent
-    from r2b_zoo.training import computing_in
 
     tf.config.experimental.enable_op_determinism()
     tf.keras.utils.set_random_seed(0)
     networks = []
     for precision in ("binary_activations", "binary"):
-        with computing_in(mixed_precision):
+        with global_policy(mixed_precision if mixed_precision == "float32" else f"mixed_{mixed_precision}"):
             network = models.create(
                 "RealToBinaryNet",
                 input_shape=(setting.size, setting.size, 3),
@@ -212,36 +212,13 @@ def batches(setting: Setting) -> Any:
     return tf.data.Dataset.from_tensors((images, labels)).repeat().prefetch(tf.data.AUTOTUNE)
 
 
-class Side:
-    """A process that trains and waits for its turns."""
-
-    def __init__(self, name: str, train: Callable[..., None], setting: Setting, weights: str, precision: str) -> None:
-        self.name = name
-        context = multiprocessing.get_context("spawn")
-        self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=train, args=(setting, weights, precision, theirs), daemon=True)
-        self._process.start()
-        theirs.close()
-        self.losses: tuple[float, float] = self._connection.recv()
-
-    def turn(self) -> list[float]:
-        """Seconds of each step."""
-        self._connection.send(True)
-        seconds: list[float] = self._connection.recv()
-        return seconds
-
-    def end(self) -> None:
-        self._connection.send(False)
-        self._process.join()
-
-
 def measure(setting: Setting, rounds: int, bfloat16: bool) -> dict[str, Any]:
     """Images per second of each side, and how many times theirs ours are: the median over the rounds."""
     with tempfile.TemporaryDirectory() as weights:
         # One after the other: the first writes the weights that the others start from, and compiling is not measured.
         sides = [Side("larq-zoo", their_side, setting, weights, "float32")]
         sides.append(Side("r2b_zoo", our_side, setting, weights, "float32"))
-        theirs, ours = (side.losses for side in sides)
+        theirs, ours = (side.said for side in sides)
         if not np.allclose(ours, theirs, rtol=LOSS_TOLERANCE):
             sys.exit(f"Not the same work: the losses of the first batch are {ours}, and {theirs} with Larq Zoo.")
         if bfloat16:
