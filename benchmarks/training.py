@@ -283,22 +283,27 @@ CLAIMS = {"r2b_zoo": 1.2}
 
 
 @click.command(help=__doc__)
+@click.option("--size", "sizes", type=int, multiple=True, help="Only images of this size.")
 @click.option("--rounds", default=8, show_default=True)
 @click.option("--bfloat16", is_flag=True, help="Measure our side with mixed precision too.")
 @click.option("--profile", "profiled", is_flag=True, help="Only say where the time of our step goes.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Also write the numbers to this file.")
 @click.option("--check", is_flag=True)
-def main(rounds: int, bfloat16: bool, profiled: bool, json_path: Optional[Path], check: bool) -> None:
+def main(
+    sizes: tuple[int, ...], rounds: int, bfloat16: bool, profiled: bool, json_path: Optional[Path], check: bool
+) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    settings = [setting for setting in SETTINGS if not sizes or setting.size in sizes]
     if profiled:
-        for setting in SETTINGS:
+        for setting in settings:
             profile(setting)
         return
-    results = {setting.name: measure(setting, rounds, bfloat16) for setting in SETTINGS}
-    click.echo("\n| binary stage | trained by | images/s | × larq-zoo |\n|---|---|---|---|")
-    for setting, sides in results.items():
+    results: dict[str, Any] = {}
+    click.echo("| binary stage | trained by | images/s | × larq-zoo |\n|---|---|---|---|")
+    for setting in settings:
+        sides = results[setting.name] = measure(setting, rounds, bfloat16)
         for side, row in sides.items():
-            click.echo(f"| {setting} | {side} | {row['images_per_second']:.1f} | {row['times_larq_zoo']:.2f} |")
+            click.echo(f"| {setting.name} | {side} | {row['images_per_second']:.1f} | {row['times_larq_zoo']:.2f} |")
     if json_path:
         json_path.write_text(json.dumps(results, indent=1))
     if check:

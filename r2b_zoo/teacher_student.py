@@ -7,7 +7,7 @@ from typing import Any, Optional
 import tensorflow as tf
 
 from r2b_zoo.distillation import LossWeights, attention_distances, output_divergences
-from r2b_zoo.layers import convolutions_in_float32
+from r2b_zoo.layers import convolutions_in_float32, fused_for_training
 from r2b_zoo.models import BLOCK_NAMES, intermediates
 
 
@@ -80,7 +80,8 @@ class TeacherStudent(tf.keras.Model):
 
     def train_step(self, data: tuple[tf.Tensor, tf.Tensor]) -> dict[str, Any]:
         images, labels = data
-        gradients, sums = self._gradients_in_parts(images, labels)
+        with fused_for_training():
+            gradients, sums = self._gradients_in_parts(images, labels)
         self.optimizer.apply_gradients(zip(gradients, self.student.trainable_variables, strict=True))
         self._update_averages()
         return self._record(sums)

@@ -1,5 +1,6 @@
 """Every custom layer through one harness, and each against NumPy."""
 
+import contextlib
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from r2b_zoo import layers
-from r2b_zoo.layers import ChannelGate, Conv2D, GlobalAverage, LearnedScale, QuantConv2D
+from r2b_zoo.layers import ChannelGate, Conv2D, GlobalAverage, LearnedScale, PReLU, QuantConv2D
 
 
 def sigmoid(x):
@@ -50,6 +51,12 @@ CASES = {
     "ChannelGate": Case(lambda **k: ChannelGate(reduction=2, **k), ((5, 6, 8), (3, 2, 5)), gate, weights=8 * 4 + 4 * 5),
     "Conv2D": Case(lambda **k: Conv2D(**CONVOLUTION, **k), ((4, 5, 2),), convolution, weights=9 * 2 * 4),
     "QuantConv2D": Case(lambda **k: QuantConv2D(**CONVOLUTION, **k), ((4, 5, 2),), convolution, weights=9 * 2 * 4),
+    "PReLU": Case(
+        lambda **k: PReLU(shared_axes=[1, 2], **k),
+        ((4, 5, 3),),
+        lambda x, alpha: np.where(x > 0, x, alpha * x),
+        weights=3,
+    ),
     "GlobalAverage": Case(GlobalAverage, ((5, 6, 8),), lambda x: x.mean(axis=(1, 2)), weights=0),
     "LearnedScale": Case(LearnedScale, ((5, 6, 8),), scale, weights=5 + 6 + 8),
 }
@@ -253,3 +260,45 @@ def test_a_reduction_that_leaves_no_channel():
 def test_a_scale_needs_a_fixed_size(shape):
     with pytest.raises(ValueError, match=r"needs a fixed input size; received .*None.*Pass input_shape=\(height, wid"):
         LearnedScale()(tf.keras.Input(shape))
+
+
+# --- in fewer passes --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shared_axes", [[1, 2], None, [3]], ids=str)
+def test_prelu_fused_for_training_has_the_same_values_and_gradients(shared_axes, rng):
+    x = rng.normal(size=(3, 4, 5, 6)).astype("float32")
+    x[0, 0, 0] = [0.0, -0.0, 1e-38, -1e-38, 3e38, -3e38]
+    x, upstream = tf.constant(x), tf.constant(rng.normal(size=x.shape), tf.float32)
+    layer = PReLU(shared_axes=shared_axes)
+    layer.build(x.shape)
+    layer.set_weights([rng.normal(size=layer.alpha.shape)])
+
+    @tf.function
+    def gradients():
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            output = layer(x)
+        return output, *tape.gradient(output, [x, layer.alpha], upstream)
+
+    plain = gradients()
+    with layers.fused_for_training():
+        fused = tf.function(gradients.python_function)()
+    np.testing.assert_array_equal(fused[0], plain[0])
+    np.testing.assert_array_equal(fused[1], plain[1])
+    np.testing.assert_allclose(fused[2], plain[2], rtol=1e-5)
+
+
+def test_only_training_is_fused(rng):
+    """Converters and exporters see the operators they know, also after training and whatever ends it."""
+    layer = PReLU(shared_axes=[1, 2])
+    called = tf.function(lambda x: layer(x))
+
+    def is_compiled(shape):
+        graph = called.get_concrete_function(tf.TensorSpec(shape)).graph
+        return any("_XlaMustCompile" in function.attr for function in graph.as_graph_def().library.function)
+
+    with contextlib.suppress(InterruptedError), layers.fused_for_training():
+        assert is_compiled((1, 2, 2, 3))
+        raise InterruptedError
+    assert not is_compiled((2, 2, 2, 3))

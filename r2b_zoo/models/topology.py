@@ -19,7 +19,7 @@ from typing import Any, Optional, Union
 import tensorflow as tf
 
 from r2b_zoo import weights as weights_module
-from r2b_zoo.layers import Conv2D, GlobalAverage, QuantConv2D, tanh
+from r2b_zoo.layers import Conv2D, GlobalAverage, PReLU, QuantConv2D, tanh
 
 PRECISIONS = ("binary", "binary_activations", "real")
 STEMS = ("imagenet", "cifar")
@@ -119,7 +119,7 @@ def batch_norm(x: tf.Tensor, name: str) -> tf.Tensor:
 
 def prelu(x: tf.Tensor, name: str) -> tf.Tensor:
     """PReLU with one slope per channel (He et al., ICCV 2015)."""
-    return tf.keras.layers.PReLU(shared_axes=[1, 2], name=name)(x)
+    return PReLU(shared_axes=[1, 2], name=name)(x)
 
 
 def relu(x: tf.Tensor, name: str) -> tf.Tensor:
