@@ -106,6 +106,27 @@ class PReLU(tf.keras.layers.PReLU):
         return _fused_prelu(inputs, tf.convert_to_tensor(self.alpha))
 
 
+@tf.keras.utils.register_keras_serializable(PACKAGE)
+class SteSign(lq.quantizers.SteSign):
+    """Larq's of that name: -1 below 0, else +1; the gradient is that of the identity where |x| ≤ 1, else 0.
+
+    In ``fused_for_training`` the gradient is computed in one pass over the memory instead of four, with the same bits.
+    """
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        if not _fused.on or self.clip_value is None:
+            return super().call(inputs)
+        return _fused_sign(inputs, self.clip_value)
+
+
+def _fused_sign(x: tf.Tensor, clip_value: float) -> tf.Tensor:
+    @tf.custom_gradient
+    def sign(x: tf.Tensor) -> Any:
+        return lq.math.sign(x), lambda upstream: _clipped(x, upstream, tf.cast(clip_value, x.dtype))
+
+    return sign(x)
+
+
 @tf.custom_gradient
 def _fused_prelu(x: tf.Tensor, alpha: tf.Tensor) -> Any:
     def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -119,6 +140,11 @@ def _fused_prelu(x: tf.Tensor, alpha: tf.Tensor) -> Any:
 
 def _one_pass(function: Callable[..., Any]) -> Callable[..., Any]:
     return tf.function(function, jit_compile=True, autograph=False)
+
+
+@_one_pass
+def _clipped(x: tf.Tensor, upstream: tf.Tensor, limit: tf.Tensor) -> tf.Tensor:
+    return tf.where(tf.abs(x) <= limit, upstream, tf.zeros_like(upstream))
 
 
 @_one_pass

@@ -5,12 +5,13 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from r2b_zoo import layers
-from r2b_zoo.layers import ChannelGate, Conv2D, GlobalAverage, LearnedScale, PReLU, QuantConv2D
+from r2b_zoo.layers import ChannelGate, Conv2D, GlobalAverage, LearnedScale, PReLU, QuantConv2D, SteSign
 
 
 def sigmoid(x):
@@ -51,6 +52,7 @@ CASES = {
     "ChannelGate": Case(lambda **k: ChannelGate(reduction=2, **k), ((5, 6, 8), (3, 2, 5)), gate, weights=8 * 4 + 4 * 5),
     "Conv2D": Case(lambda **k: Conv2D(**CONVOLUTION, **k), ((4, 5, 2),), convolution, weights=9 * 2 * 4),
     "QuantConv2D": Case(lambda **k: QuantConv2D(**CONVOLUTION, **k), ((4, 5, 2),), convolution, weights=9 * 2 * 4),
+    "SteSign": Case(SteSign, ((5, 6, 8),), lambda x: np.where(x < 0, -1.0, 1.0), weights=0),
     "PReLU": Case(
         lambda **k: PReLU(shared_axes=[1, 2], **k),
         ((4, 5, 3),),
@@ -163,7 +165,7 @@ def test_forward(case, rng):
     np.testing.assert_allclose(call(layer, inputs), expected, rtol=1e-5, atol=1e-6)
 
 
-@EACH
+@pytest.mark.parametrize("case", [case for name, case in CASES.items() if name != "SteSign"])  # whose is made up
 def test_gradients_are_those_of_the_formula(case, rng):
     """Of Σ r ⊙ output for a random r, against central differences of the NumPy formula in float64."""
     layer = built(case, rng, dtype="float64")
@@ -287,6 +289,26 @@ def test_prelu_fused_for_training_has_the_same_values_and_gradients(shared_axes,
     np.testing.assert_array_equal(fused[0], plain[0])
     np.testing.assert_array_equal(fused[1], plain[1])
     np.testing.assert_allclose(fused[2], plain[2], rtol=1e-5)
+
+
+def test_sign_fused_for_training_has_the_same_values_and_gradients(rng):
+    edges = [0.0, -0.0, 1.0, -1.0, np.nextafter(1, 2), -np.nextafter(1, 2), 1e-38, -1e-38]
+    x = tf.constant([*edges, *rng.normal(size=40)], tf.float32)
+    upstream = tf.constant(rng.normal(size=x.shape), tf.float32)
+
+    def gradients(quantizer):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            output = quantizer(x)
+        return output, tape.gradient(output, x, upstream)
+
+    larqs = gradients(lq.quantizers.SteSign())
+    plain = gradients(SteSign())
+    with layers.fused_for_training():
+        fused = gradients(SteSign())
+    for ours in (plain, fused):
+        np.testing.assert_array_equal(ours[0], larqs[0])
+        np.testing.assert_array_equal(ours[1], larqs[1])
 
 
 def test_only_training_is_fused(rng):
