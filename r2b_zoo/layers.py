@@ -96,14 +96,16 @@ class PReLU(tf.keras.layers.PReLU):
     """Keras' of that name: max(x, 0) + α · min(x, 0), (N, H, W, C) → (N, H, W, C).
 
     In ``fused_for_training`` it passes over the memory of the activations once on the way forward and twice on the way
-    back, where the operators it is made of otherwise pass five and ten times. The values are the same; the gradient of
-    α is summed in another order. Such a convolutional network spends a tenth of a step there.
+    back, where the operators it is made of otherwise pass five and ten times; if x is the product of a channel gate,
+    that product is part of it. The values are the same; the gradient of α is summed in another order.
     """
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         if not _fused.on:
             return super().call(inputs)
-        return _fused_prelu(inputs, tf.convert_to_tensor(self.alpha))
+        alpha = tf.convert_to_tensor(self.alpha)
+        gated = _gated(inputs)
+        return _fused_prelu(inputs, alpha) if gated is None else _fused_gated_prelu(*gated, alpha)
 
 
 @tf.keras.utils.register_keras_serializable(PACKAGE)
@@ -127,15 +129,38 @@ def _fused_sign(x: tf.Tensor, clip_value: float) -> tf.Tensor:
     return sign(x)
 
 
+def _gated(x: tf.Tensor) -> Optional[tuple[tf.Tensor, tf.Tensor]]:
+    """The two tensors (N, H, W, C) and (N, 1, 1, C) whose product x is, where it is one in a graph."""
+    operator = getattr(x, "op", None)
+    if operator is None or operator.type != "Mul":
+        return None
+    activations, factors = operator.inputs
+    is_gate = activations.shape[1:] == x.shape[1:] and factors.shape[1:] == (1, 1, x.shape[-1])
+    return (activations, factors) if is_gate else None
+
+
 @tf.custom_gradient
 def _fused_prelu(x: tf.Tensor, alpha: tf.Tensor) -> Any:
     def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         of_x, of_alpha = _prelu_gradients(x, alpha, upstream)
-        # α has no batch, and size 1 along the axes that share it.
-        shared = [0, *(axis for axis, size in enumerate(alpha.shape, 1) if size == 1)]
-        return of_x, tf.reshape(tf.reduce_sum(of_alpha, shared), alpha.shape)
+        return of_x, _summed_like(alpha, of_alpha)
 
     return _prelu(x, alpha), gradient
+
+
+@tf.custom_gradient
+def _fused_gated_prelu(x: tf.Tensor, factors: tf.Tensor, alpha: tf.Tensor) -> Any:
+    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        of_x, of_factors, of_alpha = _gated_prelu_gradients(x, factors, alpha, upstream)
+        return of_x, tf.reduce_sum(of_factors, [1, 2], keepdims=True), _summed_like(alpha, of_alpha)
+
+    return _gated_prelu(x, factors, alpha), gradient
+
+
+def _summed_like(alpha: tf.Tensor, gradients: tf.Tensor) -> tf.Tensor:
+    # α has no batch, and size 1 along the axes that share it.
+    shared = [0, *(axis for axis, size in enumerate(alpha.shape, 1) if size == 1)]
+    return tf.reshape(tf.reduce_sum(gradients, shared), alpha.shape)
 
 
 def _one_pass(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -159,6 +184,20 @@ def _prelu_gradients(x: tf.Tensor, alpha: tf.Tensor, upstream: tf.Tensor) -> tup
     return slope * upstream, tf.minimum(x, 0) * upstream
 
 
+@_one_pass
+def _gated_prelu(x: tf.Tensor, factors: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:
+    return _prelu(x * factors, alpha)
+
+
+@_one_pass
+def _gated_prelu_gradients(
+    x: tf.Tensor, factors: tf.Tensor, alpha: tf.Tensor, upstream: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Of x, and of the factors and α before they are summed."""
+    of_product, of_alpha = _prelu_gradients(x * factors, alpha, upstream)
+    return of_product * factors, of_product * x, of_alpha
+
+
 def global_average(x: tf.Tensor, *, fixed_size: bool) -> tf.Tensor:
     """Mean over height and width, (N, H, W, C) → (N, C).
 
@@ -168,8 +207,20 @@ def global_average(x: tf.Tensor, *, fixed_size: bool) -> tf.Tensor:
     """
     _, height, width, channels = x.shape
     if fixed_size and None not in (height, width):
-        return tf.reshape(tf.nn.avg_pool2d(x, [height, width], 1, "VALID"), [-1, channels])
+        pool = _average_pool_for_training if _fused.on else _average_pool
+        return tf.reshape(pool(x), [-1, channels])
     return tf.reduce_mean(x, axis=[1, 2])
+
+
+def _average_pool(x: tf.Tensor) -> tf.Tensor:
+    """Of all rows and columns, (N, H, W, C) → (N, 1, 1, C)."""
+    return tf.nn.avg_pool2d(x, x.shape[1:3], 1, "VALID")
+
+
+@tf.custom_gradient
+def _average_pool_for_training(x: tf.Tensor) -> Any:
+    # TensorFlow's own gradient adds every window up in turn, which takes twice the time of writing the one there is.
+    return _average_pool(x), lambda upstream: tf.broadcast_to(upstream / (x.shape[1] * x.shape[2]), tf.shape(x))
 
 
 def _has_fixed_size(shape: Any) -> bool:

@@ -291,6 +291,34 @@ def test_prelu_fused_for_training_has_the_same_values_and_gradients(shared_axes,
     np.testing.assert_allclose(fused[2], plain[2], rtol=1e-5)
 
 
+def test_gate_and_prelu_fused_for_training_have_the_same_values_and_gradients(rng):
+    """The gate's product becomes part of PReLU's pass; its average's gradient is written at once."""
+    x = tf.constant(rng.normal(size=(3, 7, 7, 16)), tf.float32)
+    convolved = tf.constant(rng.normal(size=(3, 4, 4, 8)), tf.float32)
+    upstream = tf.constant(rng.normal(size=convolved.shape), tf.float32)
+    gate_layer, prelu = ChannelGate(reduction=2), PReLU(shared_axes=[1, 2])
+    prelu(gate_layer([x, convolved]))
+    prelu.set_weights([rng.normal(size=prelu.alpha.shape)])
+    watched = [x, convolved, *gate_layer.weights, *prelu.weights]
+
+    def gradients():
+        with tf.GradientTape() as tape:
+            tape.watch([x, convolved])
+            output = prelu(gate_layer([x, convolved]))
+        return output, *tape.gradient(output, watched, upstream)
+
+    plain = tf.function(gradients)()
+    with layers.fused_for_training():
+        fused = tf.function(gradients)
+        found = fused()
+    np.testing.assert_array_equal(found[0], plain[0])
+    for ours, expected in zip(found, plain, strict=True):
+        assert np.ptp(expected) > 0
+        np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-6)
+    functions = fused.get_concrete_function().graph.as_graph_def().library.function
+    assert any("gated_prelu_gradients" in function.signature.name for function in functions)
+
+
 def test_sign_fused_for_training_has_the_same_values_and_gradients(rng):
     edges = [0.0, -0.0, 1.0, -1.0, np.nextafter(1, 2), -np.nextafter(1, 2), 1e-38, -1e-38]
     x = tf.constant([*edges, *rng.normal(size=40)], tf.float32)
