@@ -272,7 +272,7 @@ class StopOnNaN(tf.keras.callbacks.Callback):
                 f"The loss of stage {self.stage} became {loss} at epoch {self._epoch + 1}, step {batch + 1}: "
                 f"lower the learning rate ({self.stage}.learning_rate=...) or check the images."
             )
-        optimizer = self.model.optimizer if self.model is not None else None
+        optimizer: Any = getattr(self.model, "optimizer", None)
         scaled = isinstance(optimizer, tf.keras.mixed_precision.LossScaleOptimizer)
         if scaled and optimizer.loss_scale.numpy() <= 1:
             raise TrainingDiverged(
