@@ -255,7 +255,8 @@ class LoopPlan:
             that adapts. Everything else, and every weight, is float32, and so are evaluation and the saved network.
         xla: whether the training step is compiled with XLA.
         accumulation_steps: into how many parts a batch is cut, one after the other, for devices with too little memory
-            for all of it. Equal to the whole batch up to rounding, except that batch norm sees one part at a time.
+            for all of it. Equal to the whole batch up to rounding, except that batch norm normalises each part with its
+            own statistics; its running statistics move once a step, by the mean of the parts'.
         ema_decay: of the exponential moving average of the weights, which is what is evaluated and saved; 0 for none.
         patience: epochs without a better test accuracy after which a stage ends, with its best weights; 0 for never.
         checkpoint_minutes: time between two checkpoints within an epoch; there is one after every epoch besides.
