@@ -129,7 +129,7 @@ def our_side(setting: Setting, weights: str, mixed_precision: str, connection: C
         loop.run(
             [
                 StopOnNaN("binary"),
-                Throughput(setting.batch),
+                Throughput(setting.batch, loop.position),
                 tf.keras.callbacks.TensorBoard(logs, write_graph=False),
                 turns(setting, connection, losses),
             ]
@@ -143,6 +143,7 @@ def our_model(setting: Setting, weights: Optional[Path], mixed_precision: str) -
     from r2b_zoo import models
     from r2b_zoo import weights as weights_module
     from r2b_zoo.distillation import LossWeights
+    from r2b_zoo.mixed_precision import policy_name
     from r2b_zoo.models.topology import global_policy
     from r2b_zoo.optimizer import Adam
     from r2b_zoo.teacher_student import TeacherStudent
@@ -151,7 +152,7 @@ def our_model(setting: Setting, weights: Optional[Path], mixed_precision: str) -
     tf.keras.utils.set_random_seed(0)
     networks = []
     for precision in ("binary_activations", "binary"):
-        with global_policy(mixed_precision if mixed_precision == "float32" else f"mixed_{mixed_precision}"):
+        with global_policy(policy_name(mixed_precision)):
             network = models.create(
                 "RealToBinaryNet",
                 input_shape=(setting.size, setting.size, 3),
