@@ -38,6 +38,7 @@ class Position:
         best: highest test accuracy so far, None before the first; kept where patience is on.
         waited: epochs since then.
         seconds: spent on the stage so far, in all processes.
+        timed_steps, timed_seconds: those of them that its images per second are counted from.
     """
 
     epoch: int = 0
@@ -46,6 +47,8 @@ class Position:
     best: Optional[float] = None
     waited: int = 0
     seconds: float = 0.0
+    timed_steps: int = 0
+    timed_seconds: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,201 @@
-"""The two ways to rescale the output of a binary convolution, and pooling.
+"""Convolutions that keep half precision to themselves, the two ways to rescale their output, and pooling.
 
 Everything else the networks are built of comes from Keras or Larq.
 """
 
-from typing import Any
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, Optional
 
+import larq as lq
 import tensorflow as tf
 
 PACKAGE = "r2b_zoo"
+
+_convolves_in_float32 = False
+
+
+class _Fused(threading.local):
+    """Of each thread, because the replicas of a distribution strategy are traced in threads."""
+
+    on = False
+
+
+_fused = _Fused()
+
+
+@contextlib.contextmanager
+def convolutions_in_float32() -> Iterator[None]:
+    """Calls of networks in the block compute what their float32 twins of equal weights do, whatever their policy."""
+    global _convolves_in_float32
+    before, _convolves_in_float32 = _convolves_in_float32, True
+    try:
+        yield
+    finally:
+        _convolves_in_float32 = before
+
+
+class _CastsLast:
+    """A convolution that casts to the type its policy computes in after everything else, and back before it.
+
+    Keras casts inputs and weights first. In half precision a latent weight near 0 then loses its sign, and the scale
+    that a quantiser takes from a filter its digits. Here quantisers, with their gradients, read float32 and hand over
+    ±1, which every type holds; what is left to half precision are products and sums.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, autocast=False, **kwargs)  # type: ignore[call-arg]
+
+    def add_weight(self, *args: Any, **kwargs: Any) -> tf.Variable:
+        return super().add_weight(*args, experimental_autocast=False, **kwargs)  # type: ignore[misc]
+
+    def convolution_op(self, inputs: tf.Tensor, kernel: tf.Variable) -> tf.Tensor:
+        convolve = super().convolution_op  # type: ignore[misc]
+        weights, compute = self.variable_dtype, self.compute_dtype  # type: ignore[attr-defined]
+        if _convolves_in_float32 or weights == compute:
+            return convolve(inputs, kernel)
+        kernel, scale = self._without_scale(tf.convert_to_tensor(kernel))
+        output = tf.cast(convolve(tf.cast(inputs, compute), tf.cast(kernel, compute)), weights)
+        return output if scale is None else scale * output
+
+    def _without_scale(self, kernel: tf.Tensor) -> tuple[tf.Tensor, Optional[tf.Tensor]]:
+        """The kernel as ±1, and the factor of each filter that its quantiser gave it besides, if it did."""
+        if not isinstance(getattr(self, "kernel_quantizer", None), lq.quantizers.MagnitudeAwareSign):
+            return kernel, None
+        # A constant for the gradient, which is divided by it in one place and multiplied in the other.
+        scale = tf.stop_gradient(tf.reduce_max(tf.abs(kernel), axis=[0, 1, 2]))
+        return tf.math.divide_no_nan(kernel, scale), scale
+
+
+@tf.keras.utils.register_keras_serializable(PACKAGE)
+class Conv2D(_CastsLast, tf.keras.layers.Conv2D):
+    """Keras' of that name; in mixed precision it alone computes in half, and takes and returns float32."""
+
+
+@tf.keras.utils.register_keras_serializable(PACKAGE)
+class QuantConv2D(_CastsLast, lq.layers.QuantConv2D):
+    """Larq's of that name; in mixed precision it quantises in float32, and takes and returns float32."""
+
+
+@contextlib.contextmanager
+def fused_for_training() -> Iterator[None]:
+    """Layers called in the block compute in fewer passes over memory where they can: the same values, more to compile.
+
+    Not where there is a GPU, whose XLA needs more than TensorFlow brings.
+    """
+    before, _fused.on = _fused.on, not tf.config.get_visible_devices("GPU")
+    try:
+        yield
+    finally:
+        _fused.on = before
+
+
+@tf.keras.utils.register_keras_serializable(PACKAGE)
+class PReLU(tf.keras.layers.PReLU):
+    """Keras' of that name: max(x, 0) + α · min(x, 0), (N, H, W, C) → (N, H, W, C).
+
+    In ``fused_for_training`` it passes over the memory of the activations once on the way forward and twice on the way
+    back, where the operators it is made of otherwise pass five and ten times; if x is the product of a channel gate,
+    that product is part of it. The values are the same; the gradient of α is summed in another order.
+    """
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        if not _fused.on:
+            return super().call(inputs)
+        alpha = tf.convert_to_tensor(self.alpha)
+        gated = _gated(inputs)
+        return _fused_prelu(inputs, alpha) if gated is None else _fused_gated_prelu(*gated, alpha)
+
+
+@tf.keras.utils.register_keras_serializable(PACKAGE)
+class SteSign(lq.quantizers.SteSign):
+    """Larq's of that name: -1 below 0, else +1; the gradient is that of the identity where |x| ≤ 1, else 0.
+
+    In ``fused_for_training`` the gradient is computed in one pass over the memory instead of four, with the same bits.
+    """
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        if not _fused.on or self.clip_value is None:
+            return super().call(inputs)
+        return _fused_sign(inputs, self.clip_value)
+
+
+def _fused_sign(x: tf.Tensor, clip_value: float) -> tf.Tensor:
+    @tf.custom_gradient
+    def sign(x: tf.Tensor) -> Any:
+        return lq.math.sign(x), lambda upstream: _clipped(x, upstream, tf.cast(clip_value, x.dtype))
+
+    return sign(x)
+
+
+def _gated(x: tf.Tensor) -> Optional[tuple[tf.Tensor, tf.Tensor]]:
+    """The two tensors (N, H, W, C) and (N, 1, 1, C) whose product x is, where it is one in a graph."""
+    operator = getattr(x, "op", None)
+    if operator is None or operator.type != "Mul":
+        return None
+    activations, factors = operator.inputs
+    is_gate = activations.shape[1:] == x.shape[1:] and factors.shape[1:] == (1, 1, x.shape[-1])
+    return (activations, factors) if is_gate else None
+
+
+@tf.custom_gradient
+def _fused_prelu(x: tf.Tensor, alpha: tf.Tensor) -> Any:
+    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        of_x, of_alpha = _prelu_gradients(x, alpha, upstream)
+        return of_x, _summed_like(alpha, of_alpha)
+
+    return _prelu(x, alpha), gradient
+
+
+@tf.custom_gradient
+def _fused_gated_prelu(x: tf.Tensor, factors: tf.Tensor, alpha: tf.Tensor) -> Any:
+    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        of_x, of_factors, of_alpha = _gated_prelu_gradients(x, factors, alpha, upstream)
+        return of_x, tf.reduce_sum(of_factors, [1, 2], keepdims=True), _summed_like(alpha, of_alpha)
+
+    return _gated_prelu(x, factors, alpha), gradient
+
+
+def _summed_like(alpha: tf.Tensor, gradients: tf.Tensor) -> tf.Tensor:
+    # α has no batch, and size 1 along the axes that share it.
+    shared = [0, *(axis for axis, size in enumerate(alpha.shape, 1) if size == 1)]
+    return tf.reshape(tf.reduce_sum(gradients, shared), alpha.shape)
+
+
+def _one_pass(function: Callable[..., Any]) -> Callable[..., Any]:
+    return tf.function(function, jit_compile=True, autograph=False)
+
+
+@_one_pass
+def _clipped(x: tf.Tensor, upstream: tf.Tensor, limit: tf.Tensor) -> tf.Tensor:
+    return tf.where(tf.abs(x) <= limit, upstream, tf.zeros_like(upstream))
+
+
+@_one_pass
+def _prelu(x: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:
+    return tf.maximum(x, 0) + alpha * tf.minimum(x, 0)
+
+
+@_one_pass
+def _prelu_gradients(x: tf.Tensor, alpha: tf.Tensor, upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Of x, and of α before it is summed. At 0 both are 0, as Keras' relu(x) - α · relu(-x) has them."""
+    slope = tf.where(x > 0, tf.ones_like(x), tf.where(x < 0, alpha, tf.zeros_like(x)))
+    return slope * upstream, tf.minimum(x, 0) * upstream
+
+
+@_one_pass
+def _gated_prelu(x: tf.Tensor, factors: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:
+    return _prelu(x * factors, alpha)
+
+
+@_one_pass
+def _gated_prelu_gradients(
+    x: tf.Tensor, factors: tf.Tensor, alpha: tf.Tensor, upstream: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Of x, and of the factors and α before they are summed."""
+    of_product, of_alpha = _prelu_gradients(x * factors, alpha, upstream)
+    return of_product * factors, of_product * x, of_alpha
 
 
 def global_average(x: tf.Tensor, *, fixed_size: bool) -> tf.Tensor:
@@ -19,8 +207,20 @@ def global_average(x: tf.Tensor, *, fixed_size: bool) -> tf.Tensor:
     """
     _, height, width, channels = x.shape
     if fixed_size and None not in (height, width):
-        return tf.reshape(tf.nn.avg_pool2d(x, [height, width], 1, "VALID"), [-1, channels])
+        pool = _average_pool_for_training if _fused.on else _average_pool
+        return tf.reshape(pool(x), [-1, channels])
     return tf.reduce_mean(x, axis=[1, 2])
+
+
+def _average_pool(x: tf.Tensor) -> tf.Tensor:
+    """Of all rows and columns, (N, H, W, C) → (N, 1, 1, C)."""
+    return tf.nn.avg_pool2d(x, x.shape[1:3], 1, "VALID")
+
+
+@tf.custom_gradient
+def _average_pool_for_training(x: tf.Tensor) -> Any:
+    # TensorFlow's own gradient adds every window up in turn, which takes twice the time of writing the one there is.
+    return _average_pool(x), lambda upstream: tf.broadcast_to(upstream / (x.shape[1] * x.shape[2]), tf.shape(x))
 
 
 def _has_fixed_size(shape: Any) -> bool:

@@ -116,7 +116,7 @@ class StageLoop:
                 self._finish_epoch(hooks)
                 if stop.received:
                     raise self._stopped(stop)
-            hooks.on_train_end(self.position.rows[-1])
+            hooks.on_train_end({**self._final_row(), "epochs": self.position.epoch})
         self._keep_final_weights()
         self._add_time()
         return self.position
@@ -176,6 +176,11 @@ class StageLoop:
             self._best_weights = [local_value(weight) for weight in self.model.student.weights]
         else:
             position.waited += 1
+
+    def _final_row(self) -> dict[str, float]:
+        """Of the log: the one of the weights to keep."""
+        rows = self.position.rows
+        return max(rows, key=lambda row: row["val_accuracy"]) if self.patience else rows[-1]
 
     def _keep_final_weights(self) -> None:
         final = self._best_weights or [local_value(average) for average in self.model.averages]
@@ -242,6 +247,9 @@ def _stop_requests() -> Iterator[_StopRequest]:
 class StopOnNaN(tf.keras.callbacks.Callback):
     """Ends training with an error that names the step at which the loss became NaN or infinite.
 
+    In float16 a gradient that overflows is no reason: its step is left out and the loss scale halved. It is one when
+    it still does at scale 1.
+
     Args:
         stage: name of the stage, for the message.
 
@@ -263,4 +271,12 @@ class StopOnNaN(tf.keras.callbacks.Callback):
             raise TrainingDiverged(
                 f"The loss of stage {self.stage} became {loss} at epoch {self._epoch + 1}, step {batch + 1}: "
                 f"lower the learning rate ({self.stage}.learning_rate=...) or check the images."
+            )
+        optimizer: Any = getattr(self.model, "optimizer", None)
+        scaled = isinstance(optimizer, tf.keras.mixed_precision.LossScaleOptimizer)
+        if scaled and optimizer.loss_scale.numpy() <= 1:
+            raise TrainingDiverged(
+                f"The gradients of stage {self.stage} overflow float16 at any loss scale, at epoch {self._epoch + 1}, "
+                f"step {batch + 1}: train with mixed_precision=bfloat16, or lower the learning rate "
+                f"({self.stage}.learning_rate=...)."
             )

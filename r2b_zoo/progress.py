@@ -105,11 +105,12 @@ class StageProgress(tf.keras.callbacks.Callback):
 
     def on_train_end(self, logs: Optional[dict[str, Any]] = None) -> None:
         self.close()
-        accuracy = 100 * (logs or {}).get("val_accuracy", 0)
+        logs = logs or {}
+        accuracy, epochs = 100 * logs.get("val_accuracy", 0), logs.get("epochs", self._stage.epochs)
         self._console.print(
             point(
                 f"{self._stage.name:<19}{self._stage.network} ({self._stage.precision}), "
-                f"{self._stage.epochs} epochs: test top-1 {accuracy:.1f} %" + (f", {self._rate}" if self._rate else ""),
+                f"{epochs} epochs: test top-1 {accuracy:.1f} %" + (f", {self._rate}" if self._rate else ""),
                 "✓",
             )
         )

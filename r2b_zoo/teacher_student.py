@@ -7,6 +7,7 @@ from typing import Any, Optional
 import tensorflow as tf
 
 from r2b_zoo.distillation import LossWeights, attention_distances, output_divergences
+from r2b_zoo.layers import convolutions_in_float32, fused_for_training
 from r2b_zoo.models import BLOCK_NAMES, intermediates
 
 
@@ -22,7 +23,8 @@ class TeacherStudent(tf.keras.Model):
         loss_weights: weight of each loss.
         teacher: a network of the zoo with its top, same number of classes; its weights never change and it runs in
             inference mode, batch norms with their running statistics.
-        accumulation_steps: parts of a batch whose gradients are computed one after the other and added.
+        accumulation_steps: parts of a batch whose gradients are computed one after the other and added. Batch norms
+            normalise each part with its own statistics; their running statistics move once, by the mean of the parts'.
         ema_decay: above 0, ``averaged`` puts an exponential moving average of the student's weights and running
             statistics in their place. The decay of step t is at most (1 + t) / (10 + t), so that the average does not
             remember the start.
@@ -79,19 +81,22 @@ class TeacherStudent(tf.keras.Model):
 
     def train_step(self, data: tuple[tf.Tensor, tf.Tensor]) -> dict[str, Any]:
         images, labels = data
-        gradients, sums = self._gradients_in_parts(images, labels)
+        with fused_for_training():
+            gradients, sums = self._gradients_in_parts(images, labels)
         self.optimizer.apply_gradients(zip(gradients, self.student.trainable_variables, strict=True))
         self._update_averages()
         return self._record(sums)
 
     def test_step(self, data: tuple[tf.Tensor, tf.Tensor]) -> dict[str, Any]:
         images, labels = data
-        return self._record(self._metric_sums(images, labels, training=False))
+        # What is saved is the float32 network, so that is what is measured.
+        with convolutions_in_float32():
+            return self._record(self._metric_sums(images, labels, training=False))
 
     def _metric_sums(self, images: tf.Tensor, labels: tf.Tensor, training: bool) -> tf.Tensor:
         """The number of images, and the sum of every metric over them."""
         student = self._student_outputs(images, training=training)
-        logits = tf.cast(student["logits"], tf.float32)
+        logits = student["logits"]
         values = {}
         if "classification" in self._losses:
             values["classification"] = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
@@ -129,17 +134,28 @@ class TeacherStudent(tf.keras.Model):
             return self._gradients(images, labels, batch_size)
         images = tf.reshape(images, [parts, -1, *images.shape[1:]])
         labels = tf.reshape(labels, [parts, -1])
+        norms = [layer for layer in self.student.layers if isinstance(layer, tf.keras.layers.BatchNormalization)]
+        running = [variable for norm in norms for variable in (norm.moving_mean, norm.moving_variance)]
+        before = [tf.identity(variable) for variable in running]
 
-        def add_part(i: tf.Tensor, gradients: list[tf.Tensor], sums: tf.Tensor) -> Any:
+        def add_part(i: tf.Tensor, gradients: list[tf.Tensor], sums: tf.Tensor, moved: list[tf.Tensor]) -> Any:
+            _assign(running, before)
             more, more_sums = self._gradients(images[i], labels[i], batch_size)
-            return i + 1, [a + b for a, b in zip(gradients, more, strict=True)], sums + more_sums
+            after = [tf.convert_to_tensor(variable) for variable in running]
+            return (
+                i + 1,
+                [a + b for a, b in zip(gradients, more, strict=True)],
+                sums + more_sums,
+                [a + b / parts for a, b in zip(moved, after, strict=True)],
+            )
 
         zeros = [tf.zeros_like(variable) for variable in self.student.trainable_variables]
-        start = (tf.constant(0), zeros, tf.zeros(self.sums.shape))
+        start = (tf.constant(0), zeros, tf.zeros(self.sums.shape), [tf.zeros_like(value) for value in before])
         # One part at a time: it is there to save memory.
-        _, gradients, sums = tf.while_loop(
+        _, gradients, sums, moved = tf.while_loop(
             lambda i, *_: i < parts, add_part, start, parallel_iterations=1, maximum_iterations=parts
         )
+        _assign(running, moved)
         return gradients, sums
 
     def _record(self, sums: tf.Tensor) -> dict[str, Any]:
@@ -168,6 +184,11 @@ class TeacherStudent(tf.keras.Model):
         finally:
             for weight, value in zip(self.student.weights, kept, strict=bool(self.averages)):
                 weight.assign(value)
+
+
+def _assign(variables: list[tf.Variable], values: list[tf.Tensor]) -> None:
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
 
 
 def _same_on_every_replica(value: tf.Tensor, name: str) -> tf.Variable:

@@ -1,10 +1,9 @@
 """Trains the stages of a plan, one after the other, with one loop for all."""
 
-import contextlib
 import csv
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional
@@ -18,7 +17,8 @@ from r2b_zoo.data.dataset import Dataset, Epoch, left_out
 from r2b_zoo.data.preprocessing import Preprocessing
 from r2b_zoo.distillation import LossWeights
 from r2b_zoo.loop import StageLoop, StopOnNaN
-from r2b_zoo.models.topology import PRECISIONS, STEMS
+from r2b_zoo.mixed_precision import policy_name, why_slow
+from r2b_zoo.models.topology import PRECISIONS, STEMS, global_policy
 from r2b_zoo.optimizer import Adam
 from r2b_zoo.recipes import Plan, StagePlan
 from r2b_zoo.run_folder import RunFolder, RunFolderError
@@ -53,7 +53,7 @@ class Networks:
 
     def build(self, stage: str, mixed_precision: str = "float32") -> tf.keras.Model:
         """The untrained network of a stage."""
-        with computing_in(mixed_precision):
+        with global_policy(policy_name(mixed_precision)):
             return network_of(self.plan, self._stages[stage], self.dataset.input_shape, self.dataset.num_classes)
 
     def trained(self, stage: str, mixed_precision: str) -> tf.keras.Model:
@@ -95,18 +95,6 @@ def network_of(plan: Plan, stage: StagePlan, input_shape: tuple[int, int, int], 
     )
 
 
-@contextlib.contextmanager
-def computing_in(mixed_precision: str) -> Iterator[None]:
-    """Keras layers made in the block compute in that type and keep their weights in float32."""
-    before = tf.keras.mixed_precision.global_policy()
-    policy = mixed_precision if mixed_precision == "float32" else f"mixed_{mixed_precision}"
-    tf.keras.mixed_precision.set_global_policy(policy)
-    try:
-        yield
-    finally:
-        tf.keras.mixed_precision.set_global_policy(before)
-
-
 def train(
     plan: Plan,
     folder: RunFolder,
@@ -124,7 +112,8 @@ def train(
         folder: where; opened here, so that a folder of another run is refused before anything is done, and after the
             plan is checked, so that a mistake in the last stage does not show after the others are trained.
         callbacks: further Keras callbacks for each stage.
-        announce: told which files of the data are left out, where a stage goes on from, and of damaged checkpoints.
+        announce: told which files of the data are left out, where a stage goes on from, of damaged checkpoints, and
+            where half precision is slow.
 
     Returns:
         The network of each stage.
@@ -145,6 +134,9 @@ def train(
         _check(stage, networks)
     with folder.opened(plan):
         tf.config.experimental.enable_op_determinism()
+        slow = why_slow(plan.loop.mixed_precision)
+        if slow and not all(folder.is_finished(stage.name) for stage in plan.stages):
+            announce(slow)
         for index, stage in enumerate(plan.stages):
             if not folder.is_finished(stage.name):
                 # A stage's own seed: what came before it, or was skipped as finished, makes no difference.
@@ -237,16 +229,16 @@ def _train_stage(
     folder = networks.folder
     # First of all, so that its random weights depend on the seed alone.
     student = _start(stage, networks)
-    throughput = Throughput(stage.batch_size)
     kept = [] if stage.initial_weights is None else copy_weights(networks[stage.initial_weights], student)
     with folder.new_stage(stage.name) as partial:
         loop = _loop(stage, networks, student)
         _go_on(loop, folder, announce)
+        throughput = Throughput(stage.batch_size, loop.position)
         position = loop.run(
             [
                 StopOnNaN(stage.name),
                 throughput,
-                tf.keras.callbacks.TensorBoard(str(partial / "tensorboard"), write_graph=False),
+                EpochSummaries(str(partial / "tensorboard"), write_graph=False),
                 *callbacks,
             ]
         )
@@ -363,26 +355,40 @@ def _schedule(stage: StagePlan, steps_per_epoch: int) -> tf.keras.optimizers.sch
     )
 
 
-class Throughput(tf.keras.callbacks.Callback):
-    """Counts the images that training takes per second, without the first step, which traces, and without evaluation.
+class EpochSummaries(tf.keras.callbacks.TensorBoard):
+    """TensorBoard's curves of the epochs.
 
-    Adds ``images_per_second`` to the logs of a batch, for the callbacks after it.
+    After every step Keras' own also makes a summary of each metric, which nothing writes: half a millisecond, and the
+    better part of a second the first time.
+    """
+
+    def on_train_batch_end(self, batch: int, logs: Optional[dict[str, Any]] = None) -> None:
+        pass
+
+
+class Throughput(tf.keras.callbacks.Callback):
+    """Counts the images that training takes per second, in all processes of a stage.
+
+    Without the first step of each process, which traces, and without evaluation. Adds ``images_per_second`` to the
+    logs of a batch, for the callbacks after it.
 
     Args:
         batch_size: images per step.
+        position: where the steps and seconds that count are kept.
     """
 
-    def __init__(self, batch_size: int) -> None:
+    def __init__(self, batch_size: int, position: Position) -> None:
         super().__init__()
         self._batch_size = batch_size
-        self._steps = -1  # the first step does not count
-        self._seconds = 0.0
+        self._position = position
+        self._has_traced = False
         self._started = 0.0
 
     @property
     def images_per_second(self) -> Optional[float]:
         """None before the second step."""
-        return self._steps * self._batch_size / self._seconds if self._steps > 0 else None
+        position = self._position
+        return position.timed_steps * self._batch_size / position.timed_seconds if position.timed_steps else None
 
     def on_train_batch_begin(self, batch: int, logs: Optional[dict[str, Any]] = None) -> None:
         if batch == 0:
@@ -390,10 +396,11 @@ class Throughput(tf.keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: Optional[dict[str, Any]] = None) -> None:
         now = time.perf_counter()
-        if self._steps >= 0:
-            self._seconds += now - self._started
+        if self._has_traced:
+            self._position.timed_seconds += now - self._started
+            self._position.timed_steps += 1
+        self._has_traced = True
         # To the end of the next step, so that waiting for its images counts.
         self._started = now
-        self._steps += 1
         if logs is not None and self.images_per_second is not None:
             logs["images_per_second"] = self.images_per_second

@@ -1,11 +1,13 @@
 """Losses against NumPy, and what ``fit`` does with a student and its teacher."""
 
+import contextlib
 import math
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from r2b_zoo import teacher_student
 from r2b_zoo.distillation import (
     LossWeights,
     attention_map,
@@ -15,6 +17,8 @@ from r2b_zoo.distillation import (
 from r2b_zoo.loop import StopOnNaN, TrainingDiverged
 from r2b_zoo.models import BLOCK_NAMES
 from r2b_zoo.teacher_student import TeacherStudent
+from tests.networks import randomize
+from tests.small import small_network
 
 CLASSES = 5
 ALL = LossWeights(classification=0.7, attention_matching=0.4, output_matching=1.3, temperature=3.0)
@@ -455,3 +459,27 @@ def test_an_infinite_loss_stops_training_and_a_large_one_does_not():
     callback.on_train_batch_end(0, {"loss": 1e30})
     with pytest.raises(TrainingDiverged, match=r"loss of stage real became inf at epoch 7, step 12"):
         callback.on_train_batch_end(11, {"loss": math.inf})
+
+
+def test_a_step_in_fewer_passes_is_the_same_step(rng, monkeypatch):
+    """Fused or not, a training step has the same losses to the bit, and the same gradients but for rounding."""
+    student = small_network("RealToBinaryNet", "binary")
+    teacher = small_network("RealToBinaryNet", "binary_activations")
+    start = randomize(student, seed=1).get_weights()
+    randomize(teacher, seed=2)
+    images = tf.constant(rng.normal(size=(8, 32, 32, 3)), tf.float32)
+    labels = tf.constant(rng.integers(0, 10, 8), tf.int32)
+
+    def step():
+        student.set_weights(start)
+        model = TeacherStudent(student, LossWeights(output_matching=0.8, attention_matching=0.5), teacher)
+        model.compile(tf.keras.optimizers.SGD(1.0))
+        logs = model.train_on_batch(images, labels, return_dict=True)
+        return logs, [before - after for before, after in zip(start, student.get_weights(), strict=True)]
+
+    logs, changes = step()
+    monkeypatch.setattr(teacher_student, "fused_for_training", contextlib.nullcontext)
+    plain_logs, plain_changes = step()
+    assert logs == plain_logs
+    for ours, expected in zip(changes, plain_changes, strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())

@@ -1,15 +1,17 @@
 """Every custom layer through one harness, and each against NumPy."""
 
+import contextlib
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from r2b_zoo import layers
-from r2b_zoo.layers import ChannelGate, GlobalAverage, LearnedScale
+from r2b_zoo.layers import ChannelGate, Conv2D, GlobalAverage, LearnedScale, PReLU, QuantConv2D, SteSign
 
 
 def sigmoid(x):
@@ -25,6 +27,17 @@ def scale(x, height, width, channel):
     return x * np.einsum("i,j,c->ijc", height.ravel(), width.ravel(), channel)
 
 
+def convolution(x, kernel):
+    """3×3, zero padding."""
+    _, height, width, _ = x.shape
+    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    taps = [(i, j, padded[:, i : i + height, j : j + width]) for i in range(3) for j in range(3)]
+    return sum(np.einsum("nhwc,cd->nhwd", part, kernel[i, j]) for i, j, part in taps)
+
+
+CONVOLUTION = {"filters": 4, "kernel_size": 3, "padding": "same", "use_bias": False}
+
+
 @dataclass(frozen=True)
 class Case:
     """A layer, the shapes it is called on (without the batch), and the same function in NumPy."""
@@ -37,11 +50,20 @@ class Case:
 
 CASES = {
     "ChannelGate": Case(lambda **k: ChannelGate(reduction=2, **k), ((5, 6, 8), (3, 2, 5)), gate, weights=8 * 4 + 4 * 5),
+    "Conv2D": Case(lambda **k: Conv2D(**CONVOLUTION, **k), ((4, 5, 2),), convolution, weights=9 * 2 * 4),
+    "QuantConv2D": Case(lambda **k: QuantConv2D(**CONVOLUTION, **k), ((4, 5, 2),), convolution, weights=9 * 2 * 4),
+    "SteSign": Case(SteSign, ((5, 6, 8),), lambda x: np.where(x < 0, -1.0, 1.0), weights=0),
+    "PReLU": Case(
+        lambda **k: PReLU(shared_axes=[1, 2], **k),
+        ((4, 5, 3),),
+        lambda x, alpha: np.where(x > 0, x, alpha * x),
+        weights=3,
+    ),
     "GlobalAverage": Case(GlobalAverage, ((5, 6, 8),), lambda x: x.mean(axis=(1, 2)), weights=0),
     "LearnedScale": Case(LearnedScale, ((5, 6, 8),), scale, weights=5 + 6 + 8),
 }
 EACH = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
-EACH_WITH_WEIGHTS = pytest.mark.parametrize("case", [CASES[name] for name in ("ChannelGate", "LearnedScale")])
+EACH_WITH_WEIGHTS = pytest.mark.parametrize("case", [case for case in CASES.values() if case.weights])
 
 
 def tensors(case, rng, dtype="float32"):
@@ -105,7 +127,7 @@ def test_the_config_holds_exactly_the_init_arguments(case):
     arguments = set(inspect.signature(type(layer).__init__).parameters) - {"self", "kwargs", "args"}
     if "__init__" not in vars(type(layer)):
         arguments = set()
-    assert set(layer.get_config()) == arguments | set(tf.keras.layers.Layer().get_config())
+    assert set(layer.get_config()) == arguments | set(super(type(layer), layer).get_config())
     for argument in arguments:
         assert layer.get_config()[argument] == getattr(layer, argument)
     assert type(layer).from_config(layer.get_config()).get_config() == layer.get_config()
@@ -143,7 +165,7 @@ def test_forward(case, rng):
     np.testing.assert_allclose(call(layer, inputs), expected, rtol=1e-5, atol=1e-6)
 
 
-@EACH
+@pytest.mark.parametrize("case", [case for name, case in CASES.items() if name != "SteSign"])  # whose is made up
 def test_gradients_are_those_of_the_formula(case, rng):
     """Of Σ r ⊙ output for a random r, against central differences of the NumPy formula in float64."""
     layer = built(case, rng, dtype="float64")
@@ -240,3 +262,93 @@ def test_a_reduction_that_leaves_no_channel():
 def test_a_scale_needs_a_fixed_size(shape):
     with pytest.raises(ValueError, match=r"needs a fixed input size; received .*None.*Pass input_shape=\(height, wid"):
         LearnedScale()(tf.keras.Input(shape))
+
+
+# --- in fewer passes --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shared_axes", [[1, 2], None, [3]], ids=str)
+def test_prelu_fused_for_training_has_the_same_values_and_gradients(shared_axes, rng):
+    x = rng.normal(size=(3, 4, 5, 6)).astype("float32")
+    x[0, 0, 0] = [0.0, -0.0, 1e-38, -1e-38, 3e38, -3e38]
+    x, upstream = tf.constant(x), tf.constant(rng.normal(size=x.shape), tf.float32)
+    layer = PReLU(shared_axes=shared_axes)
+    layer.build(x.shape)
+    layer.set_weights([rng.normal(size=layer.alpha.shape)])
+
+    @tf.function
+    def gradients():
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            output = layer(x)
+        return output, *tape.gradient(output, [x, layer.alpha], upstream)
+
+    plain = gradients()
+    with layers.fused_for_training():
+        fused = tf.function(gradients.python_function)()
+    np.testing.assert_array_equal(fused[0], plain[0])
+    np.testing.assert_array_equal(fused[1], plain[1])
+    np.testing.assert_allclose(fused[2], plain[2], rtol=1e-5)
+
+
+def test_gate_and_prelu_fused_for_training_have_the_same_values_and_gradients(rng):
+    """The gate's product becomes part of PReLU's pass; its average's gradient is written at once."""
+    x = tf.constant(rng.normal(size=(3, 7, 7, 16)), tf.float32)
+    convolved = tf.constant(rng.normal(size=(3, 4, 4, 8)), tf.float32)
+    upstream = tf.constant(rng.normal(size=convolved.shape), tf.float32)
+    gate_layer, prelu = ChannelGate(reduction=2), PReLU(shared_axes=[1, 2])
+    prelu(gate_layer([x, convolved]))
+    prelu.set_weights([rng.normal(size=prelu.alpha.shape)])
+    watched = [x, convolved, *gate_layer.weights, *prelu.weights]
+
+    def gradients():
+        with tf.GradientTape() as tape:
+            tape.watch([x, convolved])
+            output = prelu(gate_layer([x, convolved]))
+        return output, *tape.gradient(output, watched, upstream)
+
+    plain = tf.function(gradients)()
+    with layers.fused_for_training():
+        fused = tf.function(gradients)
+        found = fused()
+    np.testing.assert_array_equal(found[0], plain[0])
+    for ours, expected in zip(found, plain, strict=True):
+        assert np.ptp(expected) > 0
+        np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-6)
+    functions = fused.get_concrete_function().graph.as_graph_def().library.function
+    assert any("gated_prelu_gradients" in function.signature.name for function in functions)
+
+
+def test_sign_fused_for_training_has_the_same_values_and_gradients(rng):
+    edges = [0.0, -0.0, 1.0, -1.0, np.nextafter(1, 2), -np.nextafter(1, 2), 1e-38, -1e-38]
+    x = tf.constant([*edges, *rng.normal(size=40)], tf.float32)
+    upstream = tf.constant(rng.normal(size=x.shape), tf.float32)
+
+    def gradients(quantizer):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            output = quantizer(x)
+        return output, tape.gradient(output, x, upstream)
+
+    larqs = gradients(lq.quantizers.SteSign())
+    plain = gradients(SteSign())
+    with layers.fused_for_training():
+        fused = gradients(SteSign())
+    for ours in (plain, fused):
+        np.testing.assert_array_equal(ours[0], larqs[0])
+        np.testing.assert_array_equal(ours[1], larqs[1])
+
+
+def test_only_training_is_fused(rng):
+    """Converters and exporters see the operators they know, also after training and whatever ends it."""
+    layer = PReLU(shared_axes=[1, 2])
+    called = tf.function(lambda x: layer(x))
+
+    def is_compiled(shape):
+        graph = called.get_concrete_function(tf.TensorSpec(shape)).graph
+        return any("_XlaMustCompile" in function.attr for function in graph.as_graph_def().library.function)
+
+    with contextlib.suppress(InterruptedError), layers.fused_for_training():
+        assert is_compiled((1, 2, 2, 3))
+        raise InterruptedError
+    assert not is_compiled((2, 2, 2, 3))

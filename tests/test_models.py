@@ -6,7 +6,7 @@ import tensorflow as tf
 
 import r2b_zoo
 from r2b_zoo import weights
-from r2b_zoo.layers import ChannelGate, LearnedScale, tanh
+from r2b_zoo.layers import ChannelGate, Conv2D, LearnedScale, tanh
 from r2b_zoo.models import BLOCK_NAMES, topology
 from tests.networks import randomize
 from tests.small import DEPLOYED, NETWORKS, SMALL, small_network
@@ -158,7 +158,7 @@ def test_a_precision_is_what_it_says(name, precision):
     convs = convolutions(small_network(name, precision))
     assert len(convs) == 16
     if name == "ResNet18":
-        assert all(type(conv) is tf.keras.layers.Conv2D for conv in convs)
+        assert all(type(conv) is Conv2D for conv in convs)
         return
     for conv in convs:
         if precision == "real":

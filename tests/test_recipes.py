@@ -155,7 +155,7 @@ def test_a_value_of_the_wrong_type(word, message):
         ("real.taught_by=binary", r"real\.taught_by must be None or an earlier stage \(teacher\); received 'binary'"),
         ("teacher.initial_weights=real", r"teacher\.initial_weights must be None or an earlier stage \(none\)"),
         ("strategy=mirrored", r"strategy must be one of .none.; received .mirrored."),
-        ("mixed_precision=bfloat16", r"mixed_precision must be one of .float32.; received .bfloat16."),
+        ("mixed_precision=half", r"mixed_precision must be one of .float32., .bfloat16., .float16.; received .half."),
         ("width=0", r"width must be at least 1; received 0"),
         ("image_size=0", r"image_size must be at least 1; received 0"),
         ("real.trained=stem", r"real\.trained must be one of 'all', 'classifier'; received 'stem'"),

@@ -9,12 +9,12 @@ from r2b_zoo.models import topology
 from r2b_zoo.models.topology import Quantization
 
 
-def _block(_: Quantization, x: tf.Tensor, filters: int, strides: int, name: str) -> tf.Tensor:
+def _block(quantization: Quantization, x: tf.Tensor, filters: int, strides: int, name: str) -> tf.Tensor:
     """conv → batch norm → ReLU → conv → batch norm → + shortcut → ReLU (figure 2 of He et al.)."""
     skip = topology.shortcut(x, filters, strides, name)
-    x = topology.real_conv(x, filters, 3, strides, f"{name}a_conv")
+    x = quantization.real_conv(x, filters, strides, f"{name}a_conv")
     x = topology.relu(topology.batch_norm(x, f"{name}a_batch_norm"), f"{name}a_relu")
-    x = topology.real_conv(x, filters, 3, 1, f"{name}b_conv")
+    x = quantization.real_conv(x, filters, 1, f"{name}b_conv")
     x = topology.batch_norm(x, f"{name}b_batch_norm")
     x = tf.keras.layers.Add(name=f"{name}_add")([x, skip])
     return topology.relu(x, name)

@@ -2,19 +2,24 @@
 
 A file per paper supplies the block; everything else is here, so that two networks differ only in what their papers
 say they differ in (He et al., CVPR 2016, table 1; Martínez et al., ICLR 2020, figure 1).
+
+Under a mixed policy of Keras the 3×3 convolutions of the blocks compute in half precision and everything else in
+float32. Those have most of the operations, and a sum of ±1 comes out of them exact: up to 256 in bfloat16 and 2,048 in
+float16, twice that for an even number of addends. In a residual stream of half precision, rounding would turn a
+sign here and there; each turns others in the next block, and a few blocks on it is another network.
 """
 
+import contextlib
 import numbers
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Optional, Union
 
-import larq as lq
 import tensorflow as tf
 
 from r2b_zoo import weights as weights_module
-from r2b_zoo.layers import GlobalAverage, tanh
+from r2b_zoo.layers import Conv2D, GlobalAverage, PReLU, QuantConv2D, SteSign, tanh
 
 PRECISIONS = ("binary", "binary_activations", "real")
 STEMS = ("imagenet", "cifar")
@@ -40,21 +45,23 @@ Activation = Callable[[tf.Tensor, str], tf.Tensor]
 class Quantization:
     """What a convolution does to its input and kernel at one precision.
 
-    ``sign`` and ``kernel`` are Larq quantisers (names or objects) of the paper at hand.
+    ``sign`` and ``kernel`` are Larq quantisers (names or objects) of the paper at hand; ``policy`` is the one of Keras
+    that it computes in.
     """
 
     precision: str
     sign: Any
     kernel: Any
+    policy: Any = "float32"
 
     @property
     def input_quantizer(self) -> Any:
         """The paper's sign, or tanh where the network is real: both saturate at ±1 (Martínez et al., section 4.2)."""
-        return tanh if self.precision == "real" else self.sign
+        return tanh if self.precision == "real" else _quantizer(self.sign)
 
     @property
     def kernel_quantizer(self) -> Any:
-        return self.kernel if self.precision == "binary" else None
+        return _quantizer(self.kernel) if self.precision == "binary" else None
 
     @property
     def kernel_constraint(self) -> Any:
@@ -63,7 +70,7 @@ class Quantization:
 
     def conv(self, x: tf.Tensor, filters: int, strides: int, name: str) -> tf.Tensor:
         """A 3×3 convolution without bias; zero padding, as every paper of the zoo has it."""
-        return lq.layers.QuantConv2D(
+        return QuantConv2D(
             filters,
             kernel_size=3,
             strides=strides,
@@ -73,12 +80,42 @@ class Quantization:
             kernel_constraint=self.kernel_constraint,
             kernel_initializer=KERNEL_INITIALIZER,
             use_bias=False,
+            dtype=self.policy,
+            name=name,
+        )(x)
+
+    def real_conv(self, x: tf.Tensor, filters: int, strides: int, name: str) -> tf.Tensor:
+        """The same where the paper has real inputs and kernels."""
+        return Conv2D(
+            filters,
+            kernel_size=3,
+            strides=strides,
+            padding="same",
+            kernel_initializer=KERNEL_INITIALIZER,
+            use_bias=False,
+            dtype=self.policy,
             name=name,
         )(x)
 
 
+def _quantizer(identifier: Any) -> Any:
+    """Larq's, or ours where we have a faster one of the same values."""
+    return SteSign() if identifier == "ste_sign" else identifier
+
+
 Block = Callable[[Quantization, tf.Tensor, int, int, str], tf.Tensor]
 """``block(quantization, x, filters, strides, name)`` returns its output, made by a layer called ``name``."""
+
+
+@contextlib.contextmanager
+def global_policy(policy: Any) -> Iterator[None]:
+    """Keras layers made in the block have that policy unless they are told otherwise."""
+    before = tf.keras.mixed_precision.global_policy()
+    tf.keras.mixed_precision.set_global_policy(policy)
+    try:
+        yield
+    finally:
+        tf.keras.mixed_precision.set_global_policy(before)
 
 
 def batch_norm(x: tf.Tensor, name: str) -> tf.Tensor:
@@ -87,7 +124,7 @@ def batch_norm(x: tf.Tensor, name: str) -> tf.Tensor:
 
 def prelu(x: tf.Tensor, name: str) -> tf.Tensor:
     """PReLU with one slope per channel (He et al., ICCV 2015)."""
-    return tf.keras.layers.PReLU(shared_axes=[1, 2], name=name)(x)
+    return PReLU(shared_axes=[1, 2], name=name)(x)
 
 
 def relu(x: tf.Tensor, name: str) -> tf.Tensor:
@@ -128,8 +165,7 @@ def _stem(x: tf.Tensor, width: int, stem: str, activation: Activation) -> tf.Ten
 def _head(x: tf.Tensor, num_classes: int) -> tf.Tensor:
     x = GlobalAverage(name="global_pool")(x)
     x = tf.keras.layers.Dense(num_classes, name="logits")(x)
-    # float32 whatever the policy: half precision is too coarse for probabilities.
-    return tf.keras.layers.Softmax(name="probabilities", dtype="float32")(x)
+    return tf.keras.layers.Softmax(name="probabilities")(x)
 
 
 _ARGUMENTS = """
@@ -213,16 +249,18 @@ def network(
             channels=image.shape[-1],
         )
 
-        quantization = Quantization(precision, sign, kernel)
-        x = _stem(image, width, stem, stem_activation)
-        names = iter(BLOCK_NAMES)
-        features = []
-        for multiple, strides in STAGES:
-            for i in range(BLOCKS_PER_STAGE):
-                x = block(quantization, x, width * multiple, strides if i == 0 else 1, next(names))
-            features.append(x)
-        if include_top:
-            x = _head(x, num_classes)
+        policy = tf.keras.mixed_precision.global_policy()
+        quantization = Quantization(precision, sign, kernel, policy)
+        with global_policy(policy.variable_dtype):
+            x = _stem(image, width, stem, stem_activation)
+            names = iter(BLOCK_NAMES)
+            features = []
+            for multiple, strides in STAGES:
+                for i in range(BLOCKS_PER_STAGE):
+                    x = block(quantization, x, width * multiple, strides if i == 0 else 1, next(names))
+                features.append(x)
+            if include_top:
+                x = _head(x, num_classes)
         inputs = image if input_tensor is None else tf.keras.utils.get_source_inputs(input_tensor)
         model = tf.keras.Model(inputs, features if features_only else x, name=name)
         if weights_path is not None:

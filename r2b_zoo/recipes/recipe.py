@@ -19,8 +19,8 @@ STAGE_NAMES = ("teacher", "real", "binary_activations", "binary")
 """The stages of Martínez et al., which ``ProgressiveRecipe`` has."""
 REAL_TO_BINARY_NET = "RealToBinaryNet"
 STRONG_BASELINE_NET = "StrongBaselineNet"
-# What works so far; half precision and several devices are refused until they are shown to.
-MIXED_PRECISIONS = ("float32",)
+MIXED_PRECISIONS = ("float32", "bfloat16", "float16")
+# What works so far; several devices are refused until they are shown to.
 STRATEGIES = ("none",)
 TRAINED = ("all", "classifier")
 SMOKE_STEPS = 2
@@ -251,10 +251,12 @@ class LoopPlan:
     """How the loop trains, the same for all stages of a recipe.
 
     Attributes:
-        mixed_precision: what the networks compute in: "float32".
+        mixed_precision: what the 3×3 convolutions compute in: "float32", "bfloat16", or "float16" with a loss scale
+            that adapts. Everything else, and every weight, is float32, and so are evaluation and the saved network.
         xla: whether the training step is compiled with XLA.
         accumulation_steps: into how many parts a batch is cut, one after the other, for devices with too little memory
-            for all of it. Equal to the whole batch up to rounding, except that batch norm sees one part at a time.
+            for all of it. Equal to the whole batch up to rounding, except that batch norm normalises each part with its
+            own statistics; its running statistics move once a step, by the mean of the parts'.
         ema_decay: of the exponential moving average of the weights, which is what is evaluated and saved; 0 for none.
         patience: epochs without a better test accuracy after which a stage ends, with its best weights; 0 for never.
         checkpoint_minutes: time between two checkpoints within an epoch; there is one after every epoch besides.

@@ -1,0 +1,179 @@
+"""Images per second of each input pipeline, and of ImageNet's beside Larq Zoo's on the same files.
+
+    python -m benchmarks.input_pipeline --data-dir TFDS            # TFDS holds imagenet2012 and cifar10, prepared
+    python -m benchmarks.input_pipeline --data-dir TFDS --check    # exits 1 where a claim does not hold here
+
+Per core: per second of processor time, which is what an image costs however many cores share the work and whatever
+else runs beside it. Each ImageNet pipeline runs in a process of its own, as its users get it (ours with TensorFlow's
+deterministic algorithms), and the processes take turns. Both read the same files, which are listed several times where
+there are few, so that an epoch lasts longer than a turn. Medians, and medians of per-round ratios, are printed.
+"""
+
+import json
+import os
+import sys
+import tempfile
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Optional
+
+import click
+import numpy as np
+
+import r2b_zoo  # noqa: F401 - before TensorFlow: selects Keras 2, which Larq Zoo needs too
+from benchmarks.sides import Side
+
+# Enough for an epoch to last many turns, a shuffled block among them.
+LISTED = {"train": 40, "validation": 80}
+SPLITS = {"train": "training", "validation": "evaluation"}
+BATCH = 32
+TURN_BATCHES = 16
+# The first batches fill buffers, and tune how many calls run at a time.
+WARM_UP_BATCHES = 40
+
+
+def ours(name: str, folder: Optional[str], augmentation: str, split: str, batch: int, connection: Connection) -> None:
+    """Our pipeline as a stage is trained on it, all epochs in one; or the test split again and again."""
+    import tensorflow as tf
+
+    from r2b_zoo import data
+
+    tf.config.experimental.enable_op_determinism()
+    dataset = data.load(name, folder)
+    if split == "train":
+        batches = tf.data.Dataset.range(sys.maxsize).flat_map(
+            lambda epoch: dataset.training_batches(batch, augmentation, seed=0, epoch=epoch)
+        )
+    else:
+        batches = dataset.test_batches(batch).repeat()
+    _take_turns(batches, connection)
+
+
+def larq_zoos(folder: str, split: str, batch: int, connection: Connection) -> None:
+    from benchmarks import larq_zoo_peer
+
+    _take_turns(larq_zoo_peer.imagenet(folder, split, batch), connection)
+
+
+def _take_turns(batches: Any, connection: Connection) -> None:
+    """Answers with (images, seconds, seconds of processor time) of a turn."""
+    iterator = iter(batches)
+    for _ in range(WARM_UP_BATCHES):
+        images, _ = next(iterator)
+    connection.send(images.shape.as_list())
+    while connection.recv():
+        started, processor = time.perf_counter(), time.process_time()
+        number = sum(int(labels.shape[0]) for _, labels in (next(iterator) for _ in range(TURN_BATCHES)))
+        connection.send((number, time.perf_counter() - started, time.process_time() - processor))
+
+
+def measure(sides: list[Side], rounds: int) -> dict[str, dict[str, float]]:
+    """Of each side, in images per second, of the clock and of a core; and how many times the first side's these are."""
+    turns = np.array([[side.turn() for side in sides] for _ in range(rounds)])
+    for side in sides:
+        side.end()
+    speeds, per_core = turns[..., 0] / turns[..., 1], turns[..., 0] / turns[..., 2]
+    return {
+        side.name: {
+            "images_per_second": float(np.median(speeds[:, i])),
+            "per_core": float(np.median(per_core[:, i])),
+            "times_first": float(np.median(speeds[:, i] / speeds[:, 0])),
+            "times_first_per_core": float(np.median(per_core[:, i] / per_core[:, 0])),
+        }
+        for i, side in enumerate(sides)
+    }
+
+
+def listed_often(data_dir: Path, folder: Path) -> None:
+    """ImageNet as it is prepared in ``data_dir``, each file of it as many times as LISTED says."""
+    (source,) = (data_dir / "imagenet2012").iterdir()
+    target = folder / "imagenet2012" / source.name
+    target.mkdir(parents=True)
+    info = json.loads((source / "dataset_info.json").read_text(encoding="utf-8"))
+    for split in info["splits"]:
+        paths = sorted(source.glob(f"imagenet2012-{split['name']}.tfrecord-*"))
+        times = LISTED[split["name"]]
+        split["shardLengths"] *= times
+        for i, path in enumerate(paths * times):
+            link = target / f"imagenet2012-{split['name']}.tfrecord-{i:05}-of-{len(paths) * times:05}"
+            link.symlink_to(path.resolve())
+    for path in source.iterdir():
+        if path.suffix in (".txt", ".json"):
+            (target / path.name).write_bytes(path.read_bytes())
+    (target / "dataset_info.json").write_text(json.dumps(info), encoding="utf-8")
+
+
+def as_folder(data_dir: Path, folder: Path) -> None:
+    """The photographs of both splits as JPEG files in two folders, as if they were two classes."""
+    from r2b_zoo import data
+
+    imagenet = data.load("imagenet", data_dir)
+    for i, encoded in enumerate(imagenet._encoded_test()):  # type: ignore[attr-defined]
+        path = folder / f"class{i % 2}" / f"{i}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encoded["jpeg"].numpy())
+
+
+# At least so many times Larq Zoo's images per second.
+CLAIM = 1.3
+
+
+@click.command(help=__doc__)
+@click.option("--data-dir", type=click.Path(path_type=Path, exists=True), required=True)
+@click.option("--rounds", default=8, show_default=True)
+@click.option("--only-imagenet", is_flag=True, help="Leave the data sets out that Larq Zoo is not compared on.")
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Also write the numbers to this file.")
+@click.option("--check", is_flag=True)
+def main(data_dir: Path, rounds: int, only_imagenet: bool, json_path: Optional[Path], check: bool) -> None:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    results: dict[str, dict[str, dict[str, float]]] = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        often, photographs = Path(temporary) / "tfds", Path(temporary) / "photographs"
+        listed_often(data_dir, often)
+        for split, title in SPLITS.items():
+            sides = [
+                Side("larq-zoo", larq_zoos, str(often), split, BATCH),
+                Side("r2b_zoo", ours, "imagenet", str(often), "resized_crop_flip", split, BATCH),
+            ]
+            if sides[0].said != sides[1].said:
+                sys.exit(f"Not the same work: batches of {sides[1].said}, and {sides[0].said} with Larq Zoo.")
+            results[f"imagenet, {title}"] = measure(sides, rounds)
+        if not only_imagenet:
+            as_folder(data_dir, photographs)
+            others = (
+                ("folder", str(photographs), "resized_crop_flip", 16),
+                ("cifar10", str(data_dir), "crop_flip", 128),
+                ("digits", None, "affine", 128),
+            )
+            for name, folder, augmentation, batch in others:
+                for split, title in SPLITS.items():
+                    side = Side("r2b_zoo", ours, name, folder, augmentation, split, batch)
+                    results[f"{name}, {title}"] = measure([side], rounds)
+    click.echo("\n| pipeline | | images/s | images/s per core | × larq-zoo | per core |\n|---|---|---|---|---|---|")
+    for pipeline, rows in results.items():
+        for side_name, row in rows.items():
+            ratios = [row["times_first"], row["times_first_per_core"]] if len(rows) > 1 else []
+            cells = [f"{row['images_per_second']:,.0f}", f"{row['per_core']:,.0f}", *(f"{r:.2f}" for r in ratios)]
+            click.echo(f"| {pipeline} | {side_name} | {' | '.join(cells + ['', ''][: 4 - len(cells)])} |")
+    if json_path:
+        json_path.write_text(json.dumps(results, indent=1))
+    if check:
+        sys.exit(_check(results))
+
+
+def _check(results: dict[str, dict[str, dict[str, float]]]) -> int:
+    holds = True
+    for pipeline, rows in results.items():
+        if "larq-zoo" in rows:
+            found = rows["r2b_zoo"]["times_first"]
+            holds &= found >= CLAIM
+            click.echo(
+                f"{'holds' if found >= CLAIM else 'DOES NOT HOLD':14}{pipeline}: r2b_zoo / larq-zoo {found:.2f}, "
+                f"at least {CLAIM}"
+            )
+    return 0 if holds else 1
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""Names of Keras' policies of mixed precision, and where half precision is slow."""
+
+from pathlib import Path
+from typing import Optional
+
+import tensorflow as tf
+
+# Of x86 and of ARM, as Linux spells them.
+_BFLOAT16_INSTRUCTIONS = {"avx512_bf16", "amx_bf16", "bf16"}
+
+
+def policy_name(mixed_precision: str) -> str:
+    """Keras' name of the policy: "bfloat16" → "mixed_bfloat16", and "float32" as it is."""
+    return mixed_precision if mixed_precision == "float32" else f"mixed_{mixed_precision}"
+
+
+def why_slow(mixed_precision: str, cpuinfo: Path = Path("/proc/cpuinfo")) -> Optional[str]:
+    """A sentence where this machine has no fast way to compute in that type; None where it has, or does not tell."""
+    if mixed_precision == "float32" or tf.config.list_physical_devices("GPU"):
+        return None
+    if mixed_precision == "float16":
+        return (
+            "float16 is for GPUs: TensorFlow's gradient of a convolution's kernel has no fast float16 form on CPUs and "
+            "takes about a hundred times as long. mixed_precision=bfloat16 or float32 is faster here."
+        )
+    instructions = _cpu_instructions(cpuinfo)
+    if not instructions or instructions & _BFLOAT16_INSTRUCTIONS:
+        return None
+    return (
+        "This CPU has no bfloat16 instructions (avx512_bf16, amx_bf16): mixed_precision=float32 may be faster here, "
+        "with the same result."
+    )
+
+
+def _cpu_instructions(path: Path) -> set[str]:
+    """Empty where the system does not tell."""
+    if not path.is_file():
+        return set()
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return {word for line in lines if line.startswith(("flags", "Features")) for word in line.split()[1:]}

@@ -1,0 +1,31 @@
+"""The benchmarks beside Larq Zoo run, and compare the same work; what they find is no matter here."""
+
+import pytest
+
+pytest.importorskip("larq_zoo", reason="larq-zoo is not installed (pip install r2b-zoo[test])")
+
+from benchmarks import input_pipeline, training
+from benchmarks.sides import Side
+from tests.conftest import TEST_DATA
+
+
+@pytest.mark.slow
+def test_training_beside_larq_zoo():
+    """Refuses to measure where the losses of the first batch differ."""
+    sides = training.measure(training.Setting(size=32, batch=8, steps=1), rounds=1, bfloat16=False)
+    assert set(sides) == {"larq-zoo", "r2b_zoo"}
+    assert sides["larq-zoo"]["times_larq_zoo"] == 1
+    assert all(side["images_per_second"] > 0 for side in sides.values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("split", input_pipeline.SPLITS)
+def test_imagenet_beside_larq_zoo(split, photographs, tmp_path):
+    input_pipeline.listed_often(TEST_DATA, tmp_path)
+    sides = [
+        Side("larq-zoo", input_pipeline.larq_zoos, str(tmp_path), split, 8),
+        Side("r2b_zoo", input_pipeline.ours, "imagenet", str(tmp_path), "resized_crop_flip", split, 8),
+    ]
+    assert [side.said for side in sides] == [[8, 224, 224, 3]] * 2
+    rows = input_pipeline.measure(sides, rounds=1)
+    assert all(row["per_core"] > 0 for row in rows.values())

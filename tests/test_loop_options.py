@@ -1,0 +1,611 @@
+"""Each option of the loop: mixed precision, XLA, accumulation, moving average, patience; each continued after death."""
+
+import copy
+import csv
+import sys
+from dataclasses import replace
+
+import larq as lq
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import r2b_zoo
+from r2b_zoo import recipes, training
+from r2b_zoo.checkpoints import Checkpoint, Position, random_state
+from r2b_zoo.conversion import convert
+from r2b_zoo.distillation import LossWeights
+from r2b_zoo.layers import QuantConv2D, convolutions_in_float32
+from r2b_zoo.loop import StageLoop, StopOnNaN, TrainingDiverged
+from r2b_zoo.mixed_precision import policy_name, why_slow
+from r2b_zoo.models import intermediates
+from r2b_zoo.models.topology import global_policy
+from r2b_zoo.recipes.overrides import parse
+from r2b_zoo.run_folder import RunFolder
+from r2b_zoo.teacher_student import TeacherStudent
+from r2b_zoo.training import Networks
+from r2b_zoo.verification import verify
+from tests.networks import randomize
+from tests.small import NETWORKS
+from tests.test_training import assert_equal_networks, assert_equal_weights
+
+HALF = ("bfloat16", "float16")
+TINY = {"input_shape": (8, 8, 1), "num_classes": 10, "width": 8, "stem": "cifar"}
+BATCH = 16
+LossScaleOptimizer = tf.keras.mixed_precision.LossScaleOptimizer
+
+
+def network(precision="binary", mixed_precision="float32", name="RealToBinaryNet"):
+    with global_policy(policy_name(mixed_precision)):
+        return r2b_zoo.create(name, precision=precision, **TINY)
+
+
+def twins(mixed_precision, precision="binary", name="RealToBinaryNet"):
+    """A network in float32 and one of the same weights in half precision."""
+    real = randomize(network(precision, name=name))
+    half = network(precision, mixed_precision, name)
+    half.set_weights(real.get_weights())
+    return real, half
+
+
+def trainer(student, optimizer=None, **options):
+    model = TeacherStudent(student, LossWeights(), **options)
+    optimizer = optimizer or tf.keras.optimizers.SGD(0.1)
+    optimizer.build(student.trainable_variables)
+    model.compile(optimizer=optimizer)
+    return model
+
+
+def batch(rng, size=BATCH):
+    return tf.constant(rng.normal(size=(size, 8, 8, 1)), tf.float32), tf.constant(rng.integers(0, 10, size), tf.int32)
+
+
+def values(model):
+    return [weight.numpy() for weight in model.weights]
+
+
+def activations(model, images, training):
+    return tf.keras.Model(model.inputs, intermediates(model))(images, training=training)
+
+
+# --- mixed precision: what is half and what is not --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mixed_precision", HALF)
+@pytest.mark.parametrize(("name", "precision"), NETWORKS)
+def test_only_the_convolutions_of_the_blocks_compute_in_half(name, precision, mixed_precision):
+    model = network(precision, mixed_precision, name)
+    half = [layer.name for layer in model.layers if layer.compute_dtype != "float32"]
+    assert half == [layer.name for layer in model.layers if "block" in layer.name and layer.name.endswith("_conv")
+                    and "shortcut" not in layer.name]  # fmt: skip
+    assert len(half) == 16
+    assert {model.get_layer(name).compute_dtype for name in half} == {mixed_precision}
+    assert {weight.dtype for weight in model.weights} == {tf.float32}
+    assert {x.dtype for x in intermediates(model).values()} == {tf.float32}
+    assert tf.keras.mixed_precision.global_policy().name == "float32"
+
+
+@pytest.mark.parametrize("mixed_precision", HALF)
+def test_all_that_a_checkpoint_holds_is_float32_and_latent_weights_are_clipped(mixed_precision, rng):
+    optimizer = training.Adam(0.95)
+    model = trainer(
+        network("binary", mixed_precision),
+        LossScaleOptimizer(optimizer) if mixed_precision == "float16" else optimizer,
+        ema_decay=0.9,
+    )
+    model.train_step(batch(rng))
+    loop = StageLoop("binary", model, None, None, steps_per_epoch=1, epochs=1, save=None, checkpoint_minutes=1)  # type: ignore[arg-type]
+    variables = loop._variables()
+    halves = [name for name, variable in variables.items() if variable.dtype in (tf.float16, tf.bfloat16)]
+    assert halves == []
+    kernels = [layer.kernel for layer in model.student.layers if isinstance(layer, QuantConv2D)]
+    for kernel in kernels:
+        # Adam's first step is as long as its rate, so that it takes many of them out of ±1.
+        assert np.abs(kernel.numpy()).max() == 1
+        assert 0.05 < np.mean(np.abs(kernel.numpy()) < 1) < 1
+    # Loss scale and the number of steps since it changed.
+    scalars = {v.numpy() for name, v in variables.items() if name.startswith("optimizer") and v.shape == ()}
+    assert ({2.0**15, 1} <= scalars) == (mixed_precision == "float16")
+
+
+@pytest.mark.parametrize("mixed_precision", HALF)
+@pytest.mark.parametrize("channels", [16, 512])
+def test_a_binary_convolution_in_half_is_the_exact_sum_rounded_once(mixed_precision, channels, rng):
+    """No machine may add in half precision: a sum of ones would stop at 256 in bfloat16, and here it is 4,608."""
+    arguments = {"use_bias": False, "input_quantizer": "ste_sign", "kernel_quantizer": "ste_sign"}
+    x = rng.normal(size=(2, 4, 4, channels)).astype("float32")
+    kernel = rng.normal(size=(3, 3, channels, 8)).astype("float32")
+    x[0], kernel[..., 0] = 1, 1
+    layers = [
+        QuantConv2D(8, 3, padding="same", kernel_constraint="weight_clip", dtype=dtype, **arguments)
+        for dtype in ("float32", policy_name(mixed_precision))
+    ]
+    exact, found = ((layer(x), layer.set_weights([kernel]), layer(x))[-1].numpy() for layer in layers)
+    assert exact.max() == 9 * channels
+    assert exact.dtype == found.dtype == np.float32
+    np.testing.assert_array_equal(found, tf.cast(tf.cast(exact, mixed_precision), tf.float32))
+    # Sums of an even number of ±1 are even.
+    largest = {"bfloat16": 2**9, "float16": 2**12}[mixed_precision]
+    np.testing.assert_array_equal(found[np.abs(exact) <= largest], exact[np.abs(exact) <= largest])
+
+
+@pytest.mark.parametrize("mixed_precision", HALF)
+def test_quantisers_and_their_gradients_read_float32(mixed_precision):
+    """−1e-9 is −0 in float16, and 1.0001 is 1 in either half, where the gradient is not cut off yet."""
+    layer = QuantConv2D(
+        1,
+        1,
+        use_bias=False,
+        input_quantizer="ste_sign",
+        kernel_quantizer="ste_sign",
+        kernel_constraint="weight_clip",
+        dtype=policy_name(mixed_precision),
+    )
+    x = tf.Variable(np.reshape([-1e-9, 1.0001, 1.0], (1, 1, 1, 3)), dtype=tf.float32)
+    layer.build((1, 1, 1, 3))
+    layer.set_weights([np.reshape([1.0, -1e-9, 1.0001], (1, 1, 3, 1))])
+    with tf.GradientTape() as tape:
+        y = layer(x)
+    assert y.numpy() == -1 - 1 + 1
+    of_x, of_kernel = tape.gradient(y, [x, layer.kernel])
+    np.testing.assert_array_equal(np.ravel(of_x), [1, 0, 1])
+    np.testing.assert_array_equal(np.ravel(of_kernel), [-1, 1, 0])
+
+
+def test_a_scale_of_the_kernel_is_not_rounded_and_keeps_its_gradient(rng):
+    """Bi-Real Net's kernels are ±α; in half precision α would lose its digits."""
+    x, kernel = rng.normal(size=(2, 5, 5, 8)).astype("float32"), rng.normal(size=(3, 3, 8, 4)).astype("float32")
+    found = []
+    for dtype in ("float32", "mixed_bfloat16"):
+        layer = QuantConv2D(
+            4,
+            3,
+            use_bias=False,
+            input_quantizer="ste_sign",
+            kernel_quantizer="magnitude_aware_sign",
+            kernel_constraint="weight_clip",
+            dtype=dtype,
+        )
+        layer.build(x.shape)
+        layer.set_weights([kernel])
+        with tf.GradientTape() as tape:
+            y = layer(x)
+        found.append((y, tape.gradient(y, layer.kernel)))
+    np.testing.assert_allclose(found[1][0], found[0][0], rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(found[1][1], found[0][1], rtol=0.02, atol=0.02 * np.abs(found[0][1]).max())
+
+
+@pytest.mark.parametrize("mixed_precision", HALF)
+@pytest.mark.parametrize("name", [name for name, precision in NETWORKS if precision == "binary"])
+def test_a_binary_network_in_half_precision_is_the_float32_network(name, mixed_precision, rng):
+    """Bit for bit, batch statistics included; a network with a scale of its kernels up to rounding."""
+    real, half = twins(mixed_precision, name=name)
+    images, _ = batch(rng)
+    scaled = any(isinstance(layer.kernel_quantizer, lq.quantizers.MagnitudeAwareSign)
+                 for layer in real.layers if isinstance(layer, QuantConv2D))  # fmt: skip
+    tolerance = {"rtol": 1e-4, "atol": 1e-4} if scaled else {"rtol": 0, "atol": 0}
+    for training_ in (True, False):
+        expected, found = (activations(model, images, training_) for model in (real, half))
+        for block in expected:
+            np.testing.assert_allclose(found[block], expected[block], **tolerance, err_msg=block)
+    for expected, found in zip(values(real), values(half), strict=True):
+        np.testing.assert_allclose(found, expected, **tolerance)
+
+
+@pytest.mark.parametrize("mixed_precision", HALF)
+def test_evaluation_is_of_the_float32_network(mixed_precision, rng):
+    """Real kernels do lose digits in half precision, so that the two differ while they train."""
+    real, half = twins(mixed_precision, "binary_activations")
+    images, labels = batch(rng, 64)
+    assert not np.array_equal(real(images, training=False), half(images, training=False))
+    with convolutions_in_float32():
+        np.testing.assert_array_equal(half(images, training=False), real(images, training=False))
+    logs = [{k: float(v) for k, v in trainer(m).test_step((images, labels)).items()} for m in (real, half)]
+    assert logs[0] == logs[1]
+
+
+@pytest.mark.parametrize("mixed_precision", HALF)
+def test_a_step_in_half_precision_is_near_the_one_in_float32(mixed_precision, rng):
+    """The loss scale cancels out."""
+    data = batch(rng)
+    steps = []
+    for model in twins(mixed_precision):
+        before = [v.numpy() for v in model.trainable_variables]
+        optimizer = tf.keras.optimizers.SGD(1e-3)
+        scaled = mixed_precision == "float16" and model.get_layer("block1a_conv").compute_dtype == "float16"
+        logs = trainer(model, LossScaleOptimizer(optimizer) if scaled else optimizer).train_step(data)
+        changes = [v.numpy() - old for v, old in zip(model.trainable_variables, before, strict=True)]
+        steps.append((float(logs["loss"]), np.concatenate([np.ravel(change) for change in changes])))
+    (expected_loss, expected), (loss, found) = steps
+    assert loss == expected_loss
+    assert np.linalg.norm(found - expected) < 0.02 * np.linalg.norm(expected)
+
+
+# --- float16: the loss scale ------------------------------------------------------------------------------------------
+
+
+def test_a_step_that_overflows_is_left_out(rng):
+    data = batch(rng)
+    model = trainer(
+        network("binary", "float16"), LossScaleOptimizer(training.Adam(0.01), initial_scale=2.0**60), ema_decay=0.5
+    )
+    model.optimizer.build(model.student.trainable_variables)
+    stop = StopOnNaN("binary")
+    stop.set_model(model)
+    before = [weight.numpy() for weight in model.student.trainable_variables]
+    logs = {name: float(value) for name, value in model.train_step(data).items()}
+    stop.on_train_batch_end(0, logs)
+    assert np.isfinite(list(logs.values())).all()
+    assert float(model.optimizer.loss_scale) == 2.0**59
+    for weight, old in zip(model.student.trainable_variables, before, strict=True):
+        np.testing.assert_array_equal(weight, old)
+    # The images were seen all the same: batch norms have their statistics, and all that was seen is finite.
+    assert all(np.isfinite(value).all() for value in (*values(model.student), *map(np.asarray, model.averages)))
+    model.optimizer._loss_scale.current_loss_scale.assign(2.0**10)
+    model.train_step(data)
+    changed = [not np.array_equal(w, old) for w, old in zip(model.student.trainable_variables, before, strict=True)]
+    assert np.mean(changed) > 0.9
+    assert float(model.optimizer.loss_scale) == 2.0**10
+
+
+def test_gradients_that_overflow_at_any_scale_end_the_training():
+    model = trainer(network("binary", "float16"), LossScaleOptimizer(training.Adam(0.01), initial_scale=2.0))
+    stop = StopOnNaN("binary")
+    stop.set_model(model)
+    stop.on_train_batch_end(0, {"loss": 1.0})
+    model.optimizer._loss_scale.update([tf.constant(float("inf"))])
+    message = r"gradients of stage binary overflow float16 at any loss scale, at epoch 1, step 5: train with mixed_prec"
+    with pytest.raises(TrainingDiverged, match=message):
+        stop.on_train_batch_end(4, {"loss": 1.0})
+
+
+# --- accumulation -----------------------------------------------------------------------------------------------------
+
+
+def test_accumulated_parts_are_the_whole_batch_where_batch_norm_keeps_its_statistics(rng):
+    data, found = batch(rng), []
+    start = randomize(network())
+    for parts in (1, 4):
+        student = network()
+        student.set_weights(start.get_weights())
+        for layer in student.layers:
+            layer.trainable = not isinstance(layer, tf.keras.layers.BatchNormalization)
+        model = trainer(student, accumulation_steps=parts)
+        logs = model.train_step(data)
+        found.append(({k: float(v) for k, v in logs.items()}, values(student)))
+    (logs, weights), (accumulated_logs, accumulated) = found
+    assert accumulated_logs == pytest.approx(logs, rel=1e-5)
+    for new, old, same in zip(accumulated, values(start), weights, strict=True):
+        np.testing.assert_allclose(new - old, same - old, rtol=1e-3, atol=1e-6)
+    assert not all(np.array_equal(a, b) for a, b in zip(weights, values(start), strict=True))
+
+
+def test_running_statistics_move_once_by_the_mean_of_the_parts(rng):
+    images, labels = batch(rng)
+    student = randomize(network())
+    start = student.get_weights()
+    parts = []
+    for part in range(4):
+        student.set_weights(start)
+        student(images[4 * part : 4 * part + 4], training=True)
+        parts.append(student.get_weights())
+    student.set_weights(start)
+    trainer(student, tf.keras.optimizers.SGD(0.0), accumulation_steps=4).train_step((images, labels))
+    running = ["moving" in weight.name for weight in student.weights]
+    for weight, is_running, old, *each in zip(student.weights, running, start, *parts, strict=True):
+        np.testing.assert_allclose(weight, np.mean(each, axis=0), rtol=1e-5, atol=1e-6, err_msg=weight.name)
+        assert np.array_equal(weight, old) != is_running
+    # The first batch norm reads the same as with the whole batch, and its mean moves as far.
+    student.set_weights(start)
+    student(images, training=True)
+    names = [weight.name for weight in student.weights]
+    index = names.index("stem_batch_norm/moving_mean:0")
+    np.testing.assert_allclose(
+        student.get_weights()[index], np.mean([part[index] for part in parts], axis=0), atol=1e-6
+    )
+
+
+# --- moving average ---------------------------------------------------------------------------------------------------
+
+
+def averaged_in_numpy(steps, decay):
+    """Of the weights before the first step and after each."""
+    average = [value.astype(np.float64) for value in steps[0]]
+    for t, weights in enumerate(steps[1:], 1):
+        d = min(decay, (1 + t) / (10 + t))
+        average = [d * old + (1 - d) * new for old, new in zip(average, weights, strict=True)]
+    return average
+
+
+@pytest.mark.parametrize("decay", [0.999, 0.2])
+def test_the_average_is_numpys_and_takes_the_weights_place_in_evaluation(decay, rng):
+    """0.2 is reached after two steps, 0.999 never: until then the warm-up has its way."""
+    model = trainer(network(), training.Adam(0.01), ema_decay=decay)
+    steps = [values(model.student)]
+    for _ in range(4):
+        model.train_step(batch(rng))
+        steps.append(values(model.student))
+    expected = averaged_in_numpy(steps, decay)
+    for weight, average, value in zip(model.student.weights, model.averages, expected, strict=True):
+        np.testing.assert_allclose(average, value, rtol=1e-5, atol=1e-7, err_msg=weight.name)
+    images, labels = batch(rng, 64)
+    plain = network()
+    plain.set_weights([average.numpy() for average in model.averages])
+    model.reset_metrics()
+    with model.averaged():
+        found = {name: float(value) for name, value in model.test_step((images, labels)).items()}
+        # The binary kernel is the sign of the average, not the average of signs.
+        with lq.context.quantized_scope(True):
+            kernel = model.student.get_layer("block1a_conv").get_weights()[0]
+    assert found == {name: float(value) for name, value in trainer(plain).test_step((images, labels)).items()}
+    index = [weight.name for weight in model.student.weights].index("block1a_conv/kernel:0")
+    np.testing.assert_array_equal(kernel, np.where(expected[index] >= 0, 1, -1))
+    for weight, last in zip(model.student.weights, steps[-1], strict=True):
+        np.testing.assert_array_equal(weight, last)
+
+
+# --- XLA --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [{}, {"accumulation_steps": 2, "ema_decay": 0.9}], ids=["plain", "with options"])
+def test_xla_trains_the_same_curve(options, rng):
+    """All three losses; plain gradient descent, which does not blow up roundings as Adam's first steps do."""
+    teacher, start = randomize(network("binary_activations"), 1), randomize(network())
+    data, found = batch(rng), []
+    for xla in (False, True):
+        student = network()
+        student.set_weights(start.get_weights())
+        model = TeacherStudent(student, LossWeights(1.0, 1.0, 1.0), teacher, **options)
+        optimizer = tf.keras.optimizers.SGD(1e-3)
+        optimizer.build(student.trainable_variables)
+        model.compile(optimizer=optimizer, jit_compile=xla)
+        batches = iter(tf.data.Dataset.from_tensors(data).repeat())
+        train = model.make_train_function()
+        curve = []
+        for _ in range(4):
+            model.reset_metrics()
+            curve.append([float(value) for value in train(batches).values()])
+        found.append((curve, values(student) + [average.numpy() for average in model.averages]))
+    (curve, weights), (xla_curve, xla_weights) = found
+    assert curve[0] != curve[-1]
+    np.testing.assert_allclose(xla_curve, curve, rtol=1e-3)
+    for found_, expected in zip(xla_weights, weights, strict=True):
+        np.testing.assert_allclose(found_, expected, rtol=1e-3, atol=1e-4)
+
+
+# --- whole stages -----------------------------------------------------------------------------------------------------
+
+STAGE = (
+    "width=8 batch_size=256 checkpoint_minutes=1e-6 binary.epochs=3 binary.warmup_epochs=0 binary.schedule=constant "
+    "binary.taught_by=none binary.initial_weights=none binary.attention_matching_weight=0 "
+    "binary.output_matching_weight=0 augmentation=none"
+)
+STEPS = 5
+
+
+def one_stage(words=""):
+    """The binary stage alone, taught by the labels."""
+    plan = recipes.plan("digits", **{**parse(STAGE.split()), **parse(words.split())})
+    return replace(plan, stages=plan.stages[-1:])
+
+
+class Watch(tf.keras.callbacks.Callback):
+    """Notes the weights before the first step, after each step and after each epoch; dies before some step."""
+
+    def __init__(self, dies_at=None):
+        super().__init__()
+        self.dies_at = dies_at
+        self.steps, self.epochs = [], []
+
+    def on_train_begin(self, logs=None):
+        self.steps.append(values(self.model.student))
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if (self.epoch, batch) == self.dies_at:
+            raise KeyboardInterrupt
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.steps.append(values(self.model.student))
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.epochs.append(values(self.model.student))
+
+
+def train(words, path, watch=None, announce=lambda line: None):
+    watch = watch or Watch()
+    folder = RunFolder(path)
+    training.train(one_stage(words), folder, lambda stage: [watch], announce)
+    return folder, watch
+
+
+def log(folder):
+    with open(folder.stage("binary") / "log.csv", encoding="utf-8", newline="") as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+COMBINED = "mixed_precision=bfloat16 accumulation_steps=2 ema_decay=0.9 patience=1"
+OPTIONS = [
+    "mixed_precision=bfloat16",
+    "accumulation_steps=2",
+    "ema_decay=0.9",
+    "patience=1",
+    # Two steps of a few images: on a CPU its gradient takes long.
+    "mixed_precision=float16 batch_size=16 smoke=true",
+    COMBINED,
+    pytest.param("xla=true accumulation_steps=2 ema_decay=0.9", marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize("words", OPTIONS)
+def test_a_stage_goes_on_from_a_checkpoint_bit_for_bit(words, tmp_path):
+    """From every third checkpoint, after all that changes was overwritten; in one process, so that it traces once."""
+    tf.config.experimental.enable_op_determinism()
+    plan = one_stage(words)
+    (stage,), networks = plan.stages, Networks(plan, RunFolder(tmp_path))
+    loop = training._loop(stage, networks, training._start(stage, networks))
+    saved = []
+
+    def save(position, arrays):
+        copies = {name: array.copy() for name, array in arrays.items()}
+        saved.append(Checkpoint(copy.deepcopy(position), copies, random_state()))
+
+    def end():
+        position = copy.deepcopy(loop.run([]))
+        position.seconds = 0.0
+        return position, values(loop.model.student)
+
+    loop.save = save
+    position, weights = end()
+    assert len(saved) == len(position.rows) * (1 + loop.steps_per_epoch)
+    assert position.best == (max(row["val_accuracy"] for row in position.rows) if "patience" in words else None)
+    checkpoints, loop.save = saved[::3], lambda *_: None
+    for checkpoint in checkpoints:
+        for variable in loop._variables().values():
+            variable.assign(tf.fill(variable.shape, tf.cast(7, variable.dtype)))
+        loop.restore(copy.deepcopy(checkpoint))
+        found_position, found = end()
+        assert found_position == position
+        for weight, value, expected in zip(loop.model.student.weights, found, weights, strict=True):
+            np.testing.assert_array_equal(value, expected, err_msg=f"{weight.name} after {checkpoint.position}")
+
+
+@pytest.mark.slow
+def test_a_run_with_every_option_that_dies_and_goes_on_is_the_one_that_did_not(tmp_path):
+    whole, _ = train(COMBINED, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(COMBINED, tmp_path / "died", Watch(dies_at=(1, 3)))
+    said: list[str] = []
+    died, _ = train(COMBINED, tmp_path / "died", announce=said.append)
+    assert said[-1] == "Going on with stage binary after 1 of 3 epochs and 3 of 5 steps."
+    assert_equal_weights(died.weights("binary"), whole.weights("binary"))
+    assert log(died) == log(whole)
+    results = [folder.stage_result("binary") for folder in (whole, died)]
+    timings = {"seconds": 0, "images_per_second": 0}
+    assert {**results[0], **timings} == {**results[1], **timings}
+
+
+def test_a_stage_ends_with_the_average_of_its_weights(tmp_path):
+    folder, watch = train("ema_decay=0.9 binary.epochs=2", tmp_path)
+    assert len(watch.steps) == 1 + 2 * STEPS
+    expected = averaged_in_numpy(watch.steps, 0.9)
+    saved = Networks(one_stage("ema_decay=0.9 binary.epochs=2"), folder)["binary"]
+    for weight, value in zip(saved.weights, expected, strict=True):
+        np.testing.assert_allclose(weight, value, rtol=1e-5, atol=1e-6, err_msg=weight.name)
+    assert accuracy(saved, folder) == pytest.approx(folder.stage_result("binary")["test_accuracy"], abs=1.5 / 355)
+
+
+def accuracy(model, folder):
+    _, inputs, labels = Networks(one_stage(), folder).dataset.test_sample(355)
+    return np.mean(model(inputs, training=False).numpy().argmax(axis=1) == labels)
+
+
+def test_patience_ends_with_the_best_weights(tmp_path):
+    """Batch norms' statistics lag behind at first, so that the test accuracy soon falls."""
+    folder, watch = train("patience=2 binary.epochs=40 binary.learning_rate=0.03", tmp_path)
+    accuracies = [row["val_accuracy"] for row in log(folder)]
+    best = int(np.argmax(accuracies))
+    assert len(accuracies) == best + 1 + 2 < 40
+    for start in range(best):
+        assert max(accuracies[start + 1 : start + 3]) > max(accuracies[: start + 1])
+    result = folder.stage_result("binary")
+    assert result["epochs"] == len(accuracies)
+    assert result["test_accuracy"] == accuracies[best]
+    reference = network()
+    reference.set_weights(watch.epochs[best])
+    assert_equal_networks(reference, folder.weights("binary"))
+
+
+@pytest.mark.parametrize("mixed_precision", HALF)
+def test_a_network_trained_in_half_precision_converts_and_verifies(mixed_precision, tmp_path):
+    words = f"mixed_precision={mixed_precision} smoke=true"
+    folder, _ = train(words, tmp_path)
+    networks = Networks(one_stage(words), folder)
+    saved = networks["binary"]
+    assert {layer.compute_dtype for layer in saved.layers} == {"float32"}
+    assert accuracy(saved, folder) == pytest.approx(folder.stage_result("binary")["test_accuracy"], abs=1e-6)
+    _, inputs, _ = networks.dataset.test_sample(50)
+    assert verify(saved, convert(saved, strict=True).tflite, [inputs]).passed
+
+
+# --- values that cannot be --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("mixed_precision=int8", r"mixed_precision must be one of 'float32', 'bfloat16', 'float16'; received 'int8'"),
+        ("xla=1", r"xla"),
+        ("accumulation_steps=0", r"accumulation_steps must be at least 1; received 0"),
+        ("accumulation_steps=3", r"teacher\.batch_size must be a multiple of accumulation_steps \(3\); received 64"),
+        ("accumulation_steps=0.5", r"accumulation_steps"),
+        ("ema_decay=1.0", r"ema_decay must be 0 \(off\) or below 1, for example 0\.999; received 1\.0"),
+        ("ema_decay=-0.1", r"ema_decay must be 0 \(off\) or below 1, for example 0\.999; received -0\.1"),
+        ("patience=-1", r"patience must be 0 \(off\) or a number of epochs; received -1"),
+        ("patience=0.5", r"patience"),
+    ],
+)
+def test_values_that_are_refused(word, message):
+    with pytest.raises(ValueError, match=message):
+        recipes.plan("digits", **parse([word]))
+
+
+# --- what the loop says -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("mixed_precision", "flags", "message"),
+    [
+        ("float32", "flags : fpu avx2", None),
+        ("bfloat16", "flags : fpu avx512_bf16", None),
+        ("bfloat16", "Features : fp asimd bf16", None),
+        ("bfloat16", "", None),
+        ("bfloat16", "flags : fpu avx2", "This CPU has no bfloat16 instructions"),
+        ("float16", "flags : fpu avx512_bf16", "float16 is for GPUs"),
+    ],
+)
+def test_where_half_precision_is_slow(mixed_precision, flags, message, tmp_path):
+    if tf.config.list_physical_devices("GPU"):
+        pytest.skip("a machine with a GPU, where half precision is fast")
+    (tmp_path / "cpuinfo").write_text(f"processor : 0\n{flags}\n")
+    found = why_slow(mixed_precision, tmp_path / "cpuinfo")
+    assert (found is None) == (message is None)
+    assert (found or "").startswith(message or "")
+    assert why_slow("bfloat16", tmp_path / "missing") is None
+
+
+def test_images_per_second_are_those_of_all_processes(monkeypatch):
+    """4 steps in 4 s, then another process: 2 steps in 8 s; the first step of each does not count."""
+    now = [0.0]
+    monkeypatch.setattr(training.time, "perf_counter", lambda: now[0])
+    position = Position()
+    for start, ends in ((0.0, (9.0, 10.0, 11.0, 12.0, 13.0)), (50.0, (60.0, 64.0, 68.0))):
+        now[0] = start
+        throughput = training.Throughput(8, position)
+        throughput.on_train_batch_begin(0)
+        for step, end in enumerate(ends):
+            now[0] = end
+            throughput.on_train_batch_end(step, {})
+        # What a checkpoint brings to the next process.
+        position = copy.deepcopy(position)
+    assert throughput.images_per_second == pytest.approx(6 * 8 / 12)
+
+
+def test_no_summary_is_made_of_a_step(monkeypatch, tmp_path):
+    """Keras' own makes some and throws them away, so slowly at first that Keras warns of it."""
+    made: list[str] = []
+    # Keras has an import of TensorFlow of its own.
+    summary = sys.modules[tf.keras.callbacks.TensorBoard.__module__].tf.summary
+    scalar = summary.scalar
+
+    def noted(name, *arguments, **options):
+        made.append(name)
+        return scalar(name, *arguments, **options)
+
+    monkeypatch.setattr(summary, "scalar", noted)
+    train("smoke=true", tmp_path)
+    assert {"epoch_loss", "epoch_accuracy", "epoch_learning_rate"} <= set(made)
+    assert [name for name in made if name.startswith("batch")] == []
