@@ -15,6 +15,8 @@ import tensorflow as tf
 from tensorflow.compiler.xla.tsl.protobuf import coordination_config_pb2
 from tensorflow.python.eager import context as eager_context
 
+from r2b_zoo.captured_output import captured_output
+
 EXAMPLE = (
     'TF_CONFIG=\'{"cluster": {"worker": ["10.0.0.1:2222", "10.0.0.2:2222"]}, "task": {"type": "worker", "index": 0}}\''
 )
@@ -72,7 +74,8 @@ class Cluster:
                     coordination_config_pb2.CoordinatedJob(name=job, num_tasks=tasks) for job, tasks in jobs.items()
                 ],
             )
-            return tf.distribute.MultiWorkerMirroredStrategy()
+            with _quiet():
+                return tf.distribute.MultiWorkerMirroredStrategy()
         except tf.errors.OpError as error:
             if isinstance(error, tf.errors.UnknownError):
                 raise RuntimeError(
@@ -96,6 +99,8 @@ class Cluster:
     def watched(self) -> Iterator[None]:
         """Ends the work on all workers when one of them dies, or ends with an error in the block.
 
+        A signal that asks to stop is no error: the workers have agreed on it (``loop.StageLoop``).
+
         Raises:
             WorkerLost: on the others.
         """
@@ -108,12 +113,13 @@ class Cluster:
                 raise
             raise lost from error
         except Exception as error:
-            self._tell(error)
+            if getattr(error, "signal_number", None) is None:
+                self._tell(error)
             raise
 
     def _tell(self, error: Exception) -> None:
         """Ends the others at once, which else find out after a time, or not at all while this process lives."""
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception), _quiet():
             eager_context.context().report_error_to_cluster(tf.errors.ABORTED, f"{_SAID}{error}")
 
     def _lost(self, error: tf.errors.OpError) -> Optional[WorkerLost]:
@@ -134,6 +140,13 @@ class Cluster:
             f"Training stopped, since {who} {what}. See to it, then start the same command on every worker: it goes "
             "on from the last checkpoint."
         )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what the cluster's server logs, which passes by TF_CPP_MIN_LOG_LEVEL, where that says to log nothing."""
+    with captured_output() if os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "3" else contextlib.nullcontext():
+        yield
 
 
 _SAID = "r2b_zoo says: "
