@@ -120,6 +120,7 @@ def our_side(setting: Setting, weights: str, mixed_precision: str, connection: C
         our_model(setting, Path(weights), mixed_precision),
         lambda epoch, skip: batches(setting),
         batches(setting).take(0),
+        0,
         steps_per_epoch=sys.maxsize,
         epochs=1,
         save=lambda position, arrays: None,

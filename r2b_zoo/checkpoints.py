@@ -53,8 +53,9 @@ class Position:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A position and the arrays that belong to it, by name."""
+    """A position and the arrays that belong to it, by name, as a file holds them."""
 
+    path: Path
     position: Position
     arrays: dict[str, np.ndarray]
     random_state: dict[str, Any]
@@ -99,6 +100,14 @@ class Checkpoints:
                 damaged.append(f"The checkpoint {path} is damaged ({error}); going on from the one before.")
         return None, damaged
 
+    def read(self, name: str) -> Checkpoint:
+        """The checkpoint of that file.
+
+        Raises:
+            OSError, ValueError: it is not there, or damaged.
+        """
+        return _read(self.folder / name)
+
 
 def _read(path: Path) -> Checkpoint:
     content = path.read_bytes()
@@ -108,7 +117,7 @@ def _read(path: Path) -> Checkpoint:
     with np.load(io.BytesIO(content), allow_pickle=False) as file:
         record = json.loads(str(file[_RECORD]))
         arrays = {name.partition("/")[2]: file[name] for name in file.files if name != _RECORD}
-    return Checkpoint(Position(**record["position"]), arrays, record["random_state"])
+    return Checkpoint(path, Position(**record["position"]), arrays, record["random_state"])
 
 
 def random_state() -> dict[str, Any]:

@@ -178,6 +178,9 @@ def _run(plan: "Plan", output: Path) -> None:
     finally:
         for bar in bars:
             bar.close()
+    if not results:
+        out.print("Trained; the chief converts, verifies and reports.")
+        return
     with folder.writing():
         report = write_report(folder)
     out.print(results_table(results))

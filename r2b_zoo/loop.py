@@ -16,7 +16,7 @@ from r2b_zoo.teacher_student import TeacherStudent, local_value
 
 BEST = "best"
 
-Batches = Callable[[int, int], tf.data.Dataset]
+Batches = Callable[[int, int], Any]
 """``batches(epoch, skip)``: all training batches after the first ``skip`` of an epoch, to the end of the stage."""
 Save = Callable[[Position, dict[str, np.ndarray]], None]
 """Writes a checkpoint."""
@@ -45,11 +45,13 @@ class StageLoop:
         model: compiled.
         batches: of the training data.
         test_batches: for the accuracy after each epoch.
+        test_steps: how many these are.
         steps_per_epoch: optimizer steps.
         epochs: of the whole stage.
         save: called after every epoch, every ``checkpoint_minutes``, and when the process is asked to stop.
         checkpoint_minutes: time between two checkpoints within an epoch.
         patience: epochs without a better test accuracy after which to end with the best weights; 0 for all epochs.
+        largest: of a number that each of several workers has; called after every step, for all to stop at the same.
     """
 
     def __init__(
@@ -57,23 +59,27 @@ class StageLoop:
         name: str,
         model: TeacherStudent,
         batches: Batches,
-        test_batches: tf.data.Dataset,
+        test_batches: Any,
+        test_steps: int,
         *,
         steps_per_epoch: int,
         epochs: int,
         save: Save,
         checkpoint_minutes: float,
         patience: int = 0,
+        largest: Callable[[int], int] = lambda number: number,
     ) -> None:
         self.name = name
         self.model = model
         self.batches = batches
         self.test_batches = test_batches
+        self.test_steps = test_steps
         self.steps_per_epoch = steps_per_epoch
         self.epochs = epochs
         self.save = save
         self.checkpoint_minutes = checkpoint_minutes
         self.patience = patience
+        self.largest = largest
         self.position = Position()
         self._best_weights: list[np.ndarray] = []
         self._saved_at = time.monotonic()
@@ -114,8 +120,8 @@ class StageLoop:
             while not self._is_done():
                 self._train_epoch(batches, hooks, stop)
                 self._finish_epoch(hooks)
-                if stop.received:
-                    raise self._stopped(stop)
+                if number := self.largest(stop.received):
+                    raise self._stopped(number)
             hooks.on_train_end({**self._final_row(), "epochs": self.position.epoch})
         self._keep_final_weights()
         self._add_time()
@@ -138,16 +144,16 @@ class StageLoop:
             logs = train(batches)
             position.step += 1
             hooks.on_train_batch_end(step, logs)
-            if stop.received:
+            if number := self.largest(stop.received):
                 self._write_checkpoint()
-                raise self._stopped(stop)
+                raise self._stopped(number)
             if time.monotonic() - self._saved_at >= 60 * self.checkpoint_minutes:
                 self._write_checkpoint()
 
-    def _stopped(self, stop: "_StopRequest") -> TrainingStopped:
+    def _stopped(self, signal_number: int) -> TrainingStopped:
         return TrainingStopped(
             f"Stopped in stage {self.name} after {self.where()}, and saved: the same command goes on from there.",
-            stop.received,
+            signal_number,
         )
 
     def where(self) -> str:
@@ -160,7 +166,7 @@ class StageLoop:
         logs = self.model.results()
         logs["learning_rate"] = float(self.model.optimizer.learning_rate.numpy())
         with self.model.averaged():
-            tested = self.model.evaluate(self.test_batches, verbose=0, return_dict=True)
+            tested = self.model.evaluate(self.test_batches, steps=self.test_steps, verbose=0, return_dict=True)
             logs |= {f"val_{name}": float(value) for name, value in tested.items()}
             if self.patience:
                 self._compare(logs["val_accuracy"])

@@ -44,7 +44,7 @@ def run(
         announce: told what happens now.
 
     Returns:
-        What ``results.json`` holds: plain data.
+        What ``results.json`` holds: plain data. Empty on workers that are not the chief, which does all but training.
 
     Raises:
         RunFolderError: the folder is another run's, or cannot be written.
@@ -54,6 +54,8 @@ def run(
     """
     started = time.perf_counter()
     networks = training.train(plan, folder, callbacks, announce)
+    if not networks.devices.is_chief:
+        return {}
     dataset = networks.dataset
     photographs, inputs, labels = dataset.test_sample(EXAMPLE_IMAGES, one_per_class=True)
 

@@ -24,17 +24,22 @@ import json
 import os
 import platform
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from r2b_zoo import checkpoints, files, locks, recipes
-from r2b_zoo.checkpoints import Checkpoints
+from r2b_zoo.checkpoints import Checkpoint, Checkpoints
 from r2b_zoo.recipes import Plan
 
 DEFAULT_ROOT = Path("runs")
 LOCK_NAME = ".lock"
+MAY_CHANGE = ("strategy", "checkpoint_minutes")
+"""Fields that may be others when a run goes on: up to rounding the same is trained, whatever they are."""
+SHARED_SECONDS = 60
+"""So long what one machine has written may take until others see it, in a network file system that caches."""
 _VERSIONED = ("r2b-zoo", "tensorflow", "tf_keras", "larq", "larq-compute-engine", "numpy")
 
 
@@ -76,9 +81,39 @@ class RunFolder:
         """Those of a stage that is not finished."""
         return Checkpoints(self.partial(name) / checkpoints.FOLDER_NAME)
 
+    def wait_for(self, path: Path) -> None:
+        """Returns when there is something at ``path``, which another machine has written.
+
+        Raises:
+            RunFolderError: there is nothing after a minute.
+        """
+        end = time.monotonic() + SHARED_SECONDS
+        while not path.exists():
+            if time.monotonic() > end:
+                raise RunFolderError(
+                    f"The chief has {path}, and this worker sees nothing there: --output must be a folder on storage "
+                    "that all workers share, by the same path."
+                )
+            time.sleep(0.2)
+
+    def shared_checkpoint(self, stage: str, name: str) -> Checkpoint:
+        """The checkpoint of that file name, which another machine has written.
+
+        Raises:
+            RunFolderError: it cannot be read here.
+        """
+        path = self.checkpoints(stage).folder / name
+        self.wait_for(path)
+        try:
+            return self.checkpoints(stage).read(name)
+        except (OSError, ValueError) as error:
+            raise RunFolderError(f"The chief has read {path}, and this worker cannot ({error}).") from error
+
     @contextmanager
     def opened(self, plan: Plan) -> Iterator[None]:
         """Starts a run here, or goes on with one of the same configuration; no other process can until the block ends.
+
+        Fields that make no other network (``MAY_CHANGE``) may differ.
 
         Raises:
             RunFolderError: the folder holds a run with other fields (names them) or something else, cannot be
@@ -91,15 +126,22 @@ class RunFolder:
         try:
             self.check(plan)  # again: another process may have started a run here between the first look and the lock
             with self.writing():
-                if not self.config_path.is_file():
-                    config = {"fields": _config(plan), "versions": _versions()}
-                    files.write_text(self.config_path, json.dumps(config, indent=2))
+                self._write_config(plan)
                 # Left by a process that died right after it had finished the stage.
                 for stage in plan.stages:
                     shutil.rmtree(self.stage(stage.name) / checkpoints.FOLDER_NAME, ignore_errors=True)
             yield
         finally:
             lock.release()
+
+    def _write_config(self, plan: Plan) -> None:
+        config = {"fields": _config(plan), "versions": _versions()}
+        if self.config_path.is_file():
+            before = self.config()
+            if before["fields"] == config["fields"]:
+                return
+            config["versions"] = before["versions"]
+        files.write_text(self.config_path, json.dumps(config, indent=2))
 
     def _lock(self) -> locks.Lock:
         try:
@@ -123,7 +165,7 @@ class RunFolder:
 
     def _require_same(self, config: dict[str, Any], existing: dict[str, Any]) -> None:
         for key in [*config, *existing]:
-            if config.get(key) != existing.get(key):
+            if key not in MAY_CHANGE and config.get(key) != existing.get(key):
                 raise RunFolderError(
                     f"{self.path} holds a run with {key}={existing.get(key)!r}, and this one has {config.get(key)!r}: "
                     "choose another folder with --output, or delete that one."

@@ -1,7 +1,7 @@
 """The model that is trained: a student, its frozen teacher, and the step that brings the one nearer to the other."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Optional
 
 import tensorflow as tf
@@ -151,12 +151,23 @@ class TeacherStudent(tf.keras.Model):
 
         zeros = [tf.zeros_like(variable) for variable in self.student.trainable_variables]
         start = (tf.constant(0), zeros, tf.zeros(self.sums.shape), [tf.zeros_like(value) for value in before])
-        # One part at a time: it is there to save memory.
-        _, gradients, sums, moved = tf.while_loop(
-            lambda i, *_: i < parts, add_part, start, parallel_iterations=1, maximum_iterations=parts
-        )
+        _, gradients, sums, moved = self._part_by_part(add_part, start)
         _assign(running, moved)
         return gradients, sums
+
+    def _part_by_part(self, add_part: Callable[..., Any], state: tuple[Any, ...]) -> tuple[Any, ...]:
+        """``add_part`` of each part, one at a time, since it is there to save memory. The state begins with a number
+        and gradients."""
+        parts = self.accumulation_steps
+        if self.distribute_strategy.num_replicas_in_sync == 1:
+            return tf.while_loop(
+                lambda i, *_: i < parts, add_part, state, parallel_iterations=1, maximum_iterations=parts
+            )
+        # In batch norm replicas talk to each other, which they cannot within a loop of TensorFlow.
+        for _ in range(parts):
+            with tf.control_dependencies(state[1]):
+                state = add_part(*state)
+        return state
 
     def _record(self, sums: tf.Tensor) -> dict[str, Any]:
         if self.distribute_strategy.num_replicas_in_sync > 1:

@@ -1,6 +1,8 @@
 """Trains the stages of a plan, one after the other, with one loop for all."""
 
+import contextlib
 import csv
+import functools
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -11,11 +13,12 @@ from typing import Any, Optional
 import numpy as np
 import tensorflow as tf
 
-from r2b_zoo import data, files, models, pretrained, weights
+from r2b_zoo import data, distribution, files, models, pretrained, weights
 from r2b_zoo.checkpoints import Position
-from r2b_zoo.data.dataset import Dataset, Epoch, left_out
+from r2b_zoo.data.dataset import WHOLE, Dataset, Epoch, Share, left_out
 from r2b_zoo.data.preprocessing import Preprocessing
 from r2b_zoo.distillation import LossWeights
+from r2b_zoo.distribution import Distribution
 from r2b_zoo.loop import StageLoop, StopOnNaN
 from r2b_zoo.mixed_precision import policy_name, why_slow
 from r2b_zoo.models.topology import PRECISIONS, STEMS, global_policy
@@ -42,11 +45,13 @@ class Networks:
     Args:
         plan: of the run.
         folder: where the weights are.
+        devices: that train.
     """
 
-    def __init__(self, plan: Plan, folder: RunFolder) -> None:
+    def __init__(self, plan: Plan, folder: RunFolder, devices: Optional[Distribution] = None) -> None:
         self.plan = plan
         self.folder = folder
+        self.devices = devices or Distribution()
         self.dataset: Dataset = dataset_of(plan)
         self._stages = {stage.name: stage for stage in plan.stages}
         self._networks: dict[str, tf.keras.Model] = {}
@@ -122,27 +127,40 @@ def train(
         RunFolderError: the folder is another run's, another process trains in it, or it cannot be written.
         TrainingDiverged: a loss became NaN.
         TrainingStopped: SIGINT or SIGTERM came; where training stands is saved.
-        ValueError: the plan and the data do not fit.
+        ValueError: the plan does not fit the data or the devices.
+        WorkerLost: another machine of the cluster died.
     """
-    networks = Networks(plan, folder)
-    if skipped := left_out(networks.dataset, "the report"):
-        announce(skipped)
-    plan = _small_enough(plan, networks.dataset)
+    # First of all, since a cluster starts before TensorFlow does anything else.
+    devices = distribution.start(plan, announce)
+    with devices.watched():
+        networks = Networks(plan, folder, devices)
+        if skipped := left_out(networks.dataset, "the report"):
+            announce(skipped)
+        _train(networks, _small_enough(plan, networks.dataset), callbacks, announce)
+    return networks
+
+
+def _train(networks: Networks, plan: Plan, callbacks: CallbackFactory, announce: Announce) -> None:
+    folder, devices = networks.folder, networks.devices
     if plan.stem not in STEMS:
         raise ValueError(f"stem must be one of {', '.join(STEMS)}; received {plan.stem!r}.")
     for stage in plan.stages:
         _check(stage, networks)
-    with folder.opened(plan):
+    with folder.opened(plan) if devices.is_chief else contextlib.nullcontext():
+        if devices.from_chief(plan.config) != plan.config:
+            raise ValueError("This worker has another configuration than the chief: start the same command on both.")
         tf.config.experimental.enable_op_determinism()
         slow = why_slow(plan.loop.mixed_precision)
         if slow and not all(folder.is_finished(stage.name) for stage in plan.stages):
             announce(slow)
         for index, stage in enumerate(plan.stages):
-            if not folder.is_finished(stage.name):
+            if devices.from_chief(folder.is_finished(stage.name)):
+                if not devices.is_chief:
+                    folder.wait_for(folder.stage(stage.name))
+            else:
                 # A stage's own seed: what came before it, or was skipped as finished, makes no difference.
                 tf.keras.utils.set_random_seed(plan.seed + index * _SEEDS_APART)
                 _train_stage(stage, networks, callbacks(stage), announce)
-    return networks
 
 
 def dataset_of(plan: Plan) -> Dataset:
@@ -216,32 +234,35 @@ def _steps_per_epoch(stage: StagePlan, dataset: Dataset) -> int:
     return min(steps, stage.max_steps_per_epoch or steps)
 
 
-def _test_batches(stage: StagePlan, dataset: Dataset) -> tf.data.Dataset:
-    """What a stage is evaluated on: the test split, or in a smoke run as many of its batches as there are steps."""
+def _test_batches(stage: StagePlan, dataset: Dataset, share: Share = WHOLE) -> tuple[tf.data.Dataset, int]:
+    """What a stage is evaluated on, and in how many batches.
+
+    That is the test split, or in a smoke run as many of its batches as there are steps.
+    """
     height, width, _ = dataset.input_shape
-    batches = dataset.test_batches(max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // (height * width))))
-    return batches if stage.max_steps_per_epoch is None else batches.take(stage.max_steps_per_epoch)
+    batch_size = max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // (height * width)))
+    number = -(-dataset.test_size // batch_size)
+    number = min(number, stage.max_steps_per_epoch or number)
+    batches = dataset.test_batches(batch_size).take(number)
+    return batches.map(lambda images, labels: (share.of(images), share.of(labels))), number
 
 
 def _train_stage(
     stage: StagePlan, networks: Networks, callbacks: Sequence[tf.keras.callbacks.Callback], announce: Announce
 ) -> None:
-    folder = networks.folder
+    folder, devices = networks.folder, networks.devices
     # First of all, so that its random weights depend on the seed alone.
     student = _start(stage, networks)
     kept = [] if stage.initial_weights is None else copy_weights(networks[stage.initial_weights], student)
+    if not devices.is_chief:
+        _run(_loop(stage, networks, student), stage, networks, callbacks, announce)
+        return
     with folder.new_stage(stage.name) as partial:
         loop = _loop(stage, networks, student)
-        _go_on(loop, folder, announce)
-        throughput = Throughput(stage.batch_size, loop.position)
-        position = loop.run(
-            [
-                StopOnNaN(stage.name),
-                throughput,
-                EpochSummaries(str(partial / "tensorboard"), write_graph=False),
-                *callbacks,
-            ]
-        )
+        summaries = EpochSummaries(str(partial / "tensorboard"), write_graph=False)
+        throughput = _run(loop, stage, networks, [summaries, *callbacks], announce)
+        position = loop.position
+        devices.collect(loop.model.student, student)
         student.trainable = True
         with folder.writing():
             weights.save(student, partial / "weights.h5")
@@ -262,43 +283,68 @@ def _train_stage(
             files.write_text(partial / "result.json", json.dumps(result, indent=2))
 
 
+def _run(
+    loop: StageLoop,
+    stage: StagePlan,
+    networks: Networks,
+    callbacks: Sequence[tf.keras.callbacks.Callback],
+    announce: Announce,
+) -> "Throughput":
+    """Runs a stage from where it stands to its end."""
+    with networks.devices.scope():
+        _go_on(loop, networks, announce)
+        throughput = Throughput(stage.batch_size, loop.position)
+        loop.run([StopOnNaN(stage.name), throughput, *callbacks])
+        return throughput
+
+
 def _loop(stage: StagePlan, networks: Networks, student: tf.keras.Model) -> StageLoop:
-    dataset, loop, folder = networks.dataset, networks.plan.loop, networks.folder
+    dataset, loop, folder, devices = networks.dataset, networks.plan.loop, networks.folder, networks.devices
     loss_weights = _loss_weights(stage)
     teacher = None
     if loss_weights.needs_teacher and stage.taught_by is not None:
-        teacher = networks.trained(stage.taught_by, loop.mixed_precision)
-    model = TeacherStudent(
-        student, loss_weights, teacher, accumulation_steps=loop.accumulation_steps, ema_decay=loop.ema_decay
-    )
+        teacher = devices.replicate(networks.trained(stage.taught_by, loop.mixed_precision))
+    student = devices.replicate(student)
     steps_per_epoch = _steps_per_epoch(stage, dataset)
-    optimizer = _optimizer(stage, student, steps_per_epoch)
-    if loop.mixed_precision == "float16":
-        optimizer = tf.keras.mixed_precision.LossScaleOptimizer(optimizer)
-    model.compile(optimizer=optimizer, jit_compile=loop.xla)
+    with devices.scope():
+        model = TeacherStudent(
+            student, loss_weights, teacher, accumulation_steps=loop.accumulation_steps, ema_decay=loop.ema_decay
+        )
+        optimizer = _optimizer(stage, student, steps_per_epoch)
+        if loop.mixed_precision == "float16":
+            optimizer = tf.keras.mixed_precision.LossScaleOptimizer(optimizer)
+        model.compile(optimizer=optimizer, jit_compile=loop.xla)
 
     def save(position: Position, arrays: dict[str, np.ndarray]) -> None:
+        if not devices.is_chief:
+            return
         with folder.writing():
             folder.checkpoints(stage.name).save(position, arrays)
             _write_log(position, folder.partial(stage.name))
 
-    def batches(epoch: Epoch, skip: int = 0) -> tf.data.Dataset:
-        whole = dataset.training_batches(stage.batch_size, stage.augmentation, networks.plan.seed, epoch, skip)
+    def batches(share: Share, epoch: Epoch, skip: int = 0) -> tf.data.Dataset:
+        whole = dataset.training_batches(stage.batch_size, stage.augmentation, networks.plan.seed, epoch, skip, share)
         return whole.take(steps_per_epoch - skip)
 
-    def batches_from(epoch: int, skip: int) -> tf.data.Dataset:
-        return batches(epoch, skip).concatenate(tf.data.Dataset.range(epoch + 1, stage.epochs).flat_map(batches))
+    def batches_from(epoch: int, skip: int) -> Any:
+        def of_share(share: Share) -> tf.data.Dataset:
+            later = tf.data.Dataset.range(epoch + 1, stage.epochs).flat_map(functools.partial(batches, share))
+            return batches(share, epoch, skip).concatenate(later)
+
+        return devices.batches(of_share, loop.accumulation_steps)
 
     return StageLoop(
         stage.name,
         model,
         batches_from,
-        _test_batches(stage, dataset),
+        devices.batches(lambda share: _test_batches(stage, dataset, share)[0]),
+        _test_batches(stage, dataset)[1],
         steps_per_epoch=steps_per_epoch,
         epochs=stage.epochs,
         save=save,
         checkpoint_minutes=loop.checkpoint_minutes,
         patience=loop.patience,
+        largest=devices.largest,
     )
 
 
@@ -311,10 +357,15 @@ def _loss_weights(stage: StagePlan) -> LossWeights:
     )
 
 
-def _go_on(loop: StageLoop, folder: RunFolder, announce: Announce) -> None:
-    checkpoint, damaged = folder.checkpoints(loop.name).latest()
+def _go_on(loop: StageLoop, networks: Networks, announce: Announce) -> None:
+    folder, devices = networks.folder, networks.devices
+    checkpoint, damaged = folder.checkpoints(loop.name).latest() if devices.is_chief else (None, [])
     for sentence in damaged:
         announce(sentence)
+    # All workers go on from the chief's, whatever each of them sees.
+    name = devices.from_chief(None if checkpoint is None else checkpoint.path.name)
+    if name is not None and checkpoint is None:
+        checkpoint = folder.shared_checkpoint(loop.name, name)
     if checkpoint is None:
         if damaged:
             announce(f"Stage {loop.name} starts again: it has no checkpoint that can be read.")

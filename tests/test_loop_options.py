@@ -94,7 +94,7 @@ def test_all_that_a_checkpoint_holds_is_float32_and_latent_weights_are_clipped(m
         ema_decay=0.9,
     )
     model.train_step(batch(rng))
-    loop = StageLoop("binary", model, None, None, steps_per_epoch=1, epochs=1, save=None, checkpoint_minutes=1)  # type: ignore[arg-type]
+    loop = StageLoop("binary", model, None, None, 0, steps_per_epoch=1, epochs=1, save=None, checkpoint_minutes=1)  # type: ignore[arg-type]
     variables = loop._variables()
     halves = [name for name, variable in variables.items() if variable.dtype in (tf.float16, tf.bfloat16)]
     assert halves == []
@@ -451,7 +451,7 @@ def test_a_stage_goes_on_from_a_checkpoint_bit_for_bit(words, tmp_path):
 
     def save(position, arrays):
         copies = {name: array.copy() for name, array in arrays.items()}
-        saved.append(Checkpoint(copy.deepcopy(position), copies, random_state()))
+        saved.append(Checkpoint(tmp_path, copy.deepcopy(position), copies, random_state()))
 
     def end():
         position = copy.deepcopy(loop.run([]))

@@ -154,7 +154,7 @@ def test_a_value_of_the_wrong_type(word, message):
         ("real.taught_by=none", r"real has no teacher to match: real\.taught_by must name an earlier stage"),
         ("real.taught_by=binary", r"real\.taught_by must be None or an earlier stage \(teacher\); received 'binary'"),
         ("teacher.initial_weights=real", r"teacher\.initial_weights must be None or an earlier stage \(none\)"),
-        ("strategy=mirrored", r"strategy must be one of .none.; received .mirrored."),
+        ("strategy=tpu", r"strategy must be one of .none., .mirrored., .multi_worker.; received .tpu."),
         ("mixed_precision=half", r"mixed_precision must be one of .float32., .bfloat16., .float16.; received .half."),
         ("width=0", r"width must be at least 1; received 0"),
         ("image_size=0", r"image_size must be at least 1; received 0"),

@@ -17,6 +17,35 @@ Epoch = Union[int, tf.Tensor]
 Sample = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
+@dataclass(frozen=True)
+class Share:
+    """Which images of a batch: part ``index`` of ``count``, from each of ``groups`` groups of consecutive images.
+
+    With as many groups as there are parts whose gradients are accumulated, the shares of all replicas together have
+    in each of these parts the images that one device has there.
+    """
+
+    index: int = 0
+    count: int = 1
+    groups: int = 1
+
+    def of(self, batch: tf.Tensor) -> tf.Tensor:
+        """Those of (N, ...), in their order; as many in every share where N is a multiple of count · groups."""
+        if self.count == 1:
+            return batch
+        size = (batch.shape[0] or tf.shape(batch)[0]) // self.groups
+        begin, end = size * self.index // self.count, size * (self.index + 1) // self.count
+        return tf.concat([batch[i * size + begin : i * size + end] for i in range(self.groups)], axis=0)
+
+    def has(self, position: tf.Tensor, batch_size: int) -> tf.Tensor:
+        """Whether the image at that position of an epoch is one of them."""
+        size = batch_size // self.groups
+        return position % size // (size // self.count) == self.index
+
+
+WHOLE = Share()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Dataset(ABC):
     """Images with labels, in a training and a test split.
@@ -70,7 +99,7 @@ class Dataset(ABC):
         return replace(self, preprocessing=preprocessing)
 
     def training_batches(
-        self, batch_size: int, augment: str, seed: int, epoch: Epoch = 0, skip: int = 0
+        self, batch_size: int, augment: str, seed: int, epoch: Epoch = 0, skip: int = 0, share: Share = WHOLE
     ) -> tf.data.Dataset:
         """The shuffled, augmented batches (images float32, labels int32) of one epoch.
 
@@ -84,6 +113,7 @@ class Dataset(ABC):
             seed: of the order and of the augmentation, from 0 to 2³¹ - 1.
             epoch: from 0; may be a scalar integer tensor, for pipelines that run through the epochs themselves.
             skip: how many batches to leave out at the start. They are not decoded, and those after them are the same.
+            share: which images of each batch; photographs outside of it are not decoded.
 
         Raises:
             ValueError: the batch is larger than the data, the augmentation unknown, or more is skipped than there is.
@@ -92,11 +122,11 @@ class Dataset(ABC):
         steps = self.train_size // batch_size
         if not 0 <= skip <= steps:
             raise ValueError(f"skip must be in 0–{steps}, the number of batches of an epoch; received {skip}.")
-        return self._training_batches(batch_size, augment, seed, epoch, skip).prefetch(tf.data.AUTOTUNE)
+        return self._training_batches(batch_size, augment, seed, epoch, skip, share).prefetch(tf.data.AUTOTUNE)
 
     @abstractmethod
     def _training_batches(
-        self, batch_size: int, augment: str, seed: int, epoch: Epoch, skip: int
+        self, batch_size: int, augment: str, seed: int, epoch: Epoch, skip: int, share: Share
     ) -> tf.data.Dataset: ...
 
     def check_batches(self, batch_size: int, augment: str) -> None:

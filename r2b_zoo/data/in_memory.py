@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from r2b_zoo.data.augmentation import AUGMENTATIONS, position_seed
-from r2b_zoo.data.dataset import Dataset, Epoch, Sample, epoch_seeds
+from r2b_zoo.data.dataset import Dataset, Epoch, Sample, Share, epoch_seeds
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,9 @@ class InMemoryDataset(Dataset):
     def augmentations(self) -> tuple[str, ...]:
         return tuple(AUGMENTATIONS)
 
-    def _training_batches(self, batch_size: int, augment: str, seed: int, epoch: Epoch, skip: int) -> tf.data.Dataset:
+    def _training_batches(
+        self, batch_size: int, augment: str, seed: int, epoch: Epoch, skip: int, share: Share
+    ) -> tf.data.Dataset:
         change = AUGMENTATIONS[augment]
         images, labels = self.train.tensors
         order_seed, changes_seed = epoch_seeds(seed, epoch)
@@ -73,7 +75,9 @@ class InMemoryDataset(Dataset):
             # A static size, which XLA needs.
             indices = tf.ensure_shape(order[step * batch_size : (step + 1) * batch_size], (batch_size,))
             inputs = self.preprocessing.batch(tf.gather(images, indices))
-            return change(inputs, position_seed(changes_seed, step)), tf.gather(labels, indices)
+            # Changed as a whole, since the changes are drawn for a whole batch.
+            changed = change(inputs, position_seed(changes_seed, step))
+            return share.of(changed), share.of(tf.gather(labels, indices))
 
         steps = tf.data.Dataset.range(skip, self.train_size // batch_size)
         return steps.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from r2b_zoo.data.augmentation import position_seed
-from r2b_zoo.data.dataset import Dataset, Epoch, Sample, epoch_seeds
+from r2b_zoo.data.dataset import Dataset, Epoch, Sample, Share, epoch_seeds
 
 # Random resized crop, source: Szegedy et al., "Going Deeper with Convolutions", CVPR 2015, section 6.
 CROP_AREA = (0.08, 1.0)  # share of the image
@@ -63,7 +63,9 @@ class PhotographDataset(Dataset):
                 that is faster.
         """
 
-    def _training_batches(self, batch_size: int, augment: str, seed: int, epoch: Epoch, skip: int) -> tf.data.Dataset:
+    def _training_batches(
+        self, batch_size: int, augment: str, seed: int, epoch: Epoch, skip: int, share: Share
+    ) -> tf.data.Dataset:
         order_seed, changes_seed = epoch_seeds(seed, epoch)
         encoded = self._encoded_training(order_seed, skip * batch_size)
 
@@ -75,7 +77,11 @@ class PhotographDataset(Dataset):
             return image, photograph["label"]
 
         examples = encoded.enumerate(start=skip * batch_size)
-        return self._batches(examples, resized, batch_size, drop_remainder=True)
+        if share.count > 1:
+            # Of the images that are left over a share could have enough for a batch.
+            examples = examples.take((self.train_size // batch_size - skip) * batch_size)
+            examples = examples.filter(lambda position, _: share.has(position, batch_size))
+        return self._batches(examples, resized, batch_size // share.count, drop_remainder=True)
 
     def _batches(
         self,

@@ -20,8 +20,7 @@ STAGE_NAMES = ("teacher", "real", "binary_activations", "binary")
 REAL_TO_BINARY_NET = "RealToBinaryNet"
 STRONG_BASELINE_NET = "StrongBaselineNet"
 MIXED_PRECISIONS = ("float32", "bfloat16", "float16")
-# What works so far; several devices are refused until they are shown to.
-STRATEGIES = ("none",)
+STRATEGIES = ("none", "mirrored", "multi_worker")
 TRAINED = ("all", "classifier")
 SMOKE_STEPS = 2
 SMOKE_BATCH = 16
@@ -260,7 +259,8 @@ class LoopPlan:
         ema_decay: of the exponential moving average of the weights, which is what is evaluated and saved; 0 for none.
         patience: epochs without a better test accuracy after which a stage ends, with its best weights; 0 for never.
         checkpoint_minutes: time between two checkpoints within an epoch; there is one after every epoch besides.
-        strategy: how devices share the work: "none", one device.
+        strategy: how devices share the work: "none", one device; "mirrored", all GPUs of the machine; "multi_worker",
+            those of all machines in TF_CONFIG.
     """
 
     mixed_precision: str
@@ -277,6 +277,10 @@ class LoopPlan:
                 raise ValueError(
                     f"{field} must be one of {', '.join(map(repr, allowed))}; received {getattr(self, field)!r}."
                 )
+        if self.xla and self.strategy != "none":
+            raise ValueError(
+                f"xla needs strategy='none': what devices send each other is not compiled; received {self.strategy!r}."
+            )
         if self.accumulation_steps < 1:
             raise ValueError(f"accumulation_steps must be at least 1; received {self.accumulation_steps}.")
         if not 0 <= self.ema_decay < 1:

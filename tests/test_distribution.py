@@ -1,0 +1,231 @@
+"""Several devices and several machines train what one device trains, and end well when one of them dies."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from r2b_zoo import cluster, data, distribution, recipes
+from r2b_zoo.data.dataset import WHOLE, Share
+from r2b_zoo.run_folder import RunFolder, RunFolderError
+from tests.test_death import ROOT, finish
+from tests.test_folder import write_classes
+
+TWO_WORKERS = {"worker": ["10.0.0.1:2222", "10.0.0.2:2222"]}
+
+
+# --- shares of a batch ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("groups", [1, 2, 3])
+def test_shares_are_a_batch_cut_up(groups):
+    batch = tf.reshape(tf.range(24), (12, 2))
+    shares = [Share(i, 2, groups).of(batch) for i in range(2)]
+    assert all(share.shape == (6, 2) for share in shares)
+    # The images of a group are those that one device has in it.
+    for group in range(groups):
+        size = 12 // groups
+        half = slice(group * size // 2, (group + 1) * size // 2)
+        found = np.concatenate([share[half] for share in shares])
+        np.testing.assert_array_equal(found, batch[group * size : (group + 1) * size])
+
+
+@pytest.mark.parametrize("number", [0, 1, 5, 7])
+def test_shares_of_any_number_of_images_hold_each_of_them_once(number):
+    batch = tf.range(number)
+    found = np.concatenate([Share(i, 3).of(batch) for i in range(3)])
+    np.testing.assert_array_equal(found, batch)
+
+
+@pytest.fixture(params=["digits", "folder"])
+def dataset(request, tmp_path):
+    if request.param == "digits":
+        return data.load("digits"), "affine"
+    return data.load("folder", write_classes(tmp_path, number=13), image_size=16), "resized_crop_flip"
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_the_shares_of_all_workers_are_the_batches_of_one(dataset, groups):
+    images, augmentation = dataset
+
+    def batches(share):
+        return list(images.training_batches(8, augmentation, seed=3, epoch=1, skip=1, share=share))
+
+    whole, shares = batches(WHOLE), [batches(Share(i, 2, groups)) for i in range(2)]
+    assert len(whole) == len(shares[0]) == len(shares[1]) == images.train_size // 8 - 1
+    for step, batch in enumerate(whole):
+        for part, expected in enumerate(batch):
+            for index, share in enumerate(shares):
+                np.testing.assert_array_equal(share[step][part], Share(index, 2, groups).of(expected))
+
+
+# --- TF_CONFIG --------------------------------------------------------------------------------------------------------
+
+
+def environment(**config):
+    return {"TF_CONFIG": json.dumps(config)}
+
+
+def test_the_cluster_of_an_environment():
+    found = cluster.from_environment(environment(cluster=TWO_WORKERS, task={"type": "worker", "index": 1}))
+    assert (found.names, found.index, found.is_chief) == (("worker 0", "worker 1"), 1, False)
+    # Where there is a chief it comes first.
+    jobs = {"worker": ["a:1"], "chief": ["b:1"]}
+    found = cluster.from_environment(environment(cluster=jobs, task={"type": "chief", "index": 0}))
+    assert (found.names, found.addresses, found.is_chief) == (("chief 0", "worker 0"), ("b:1", "a:1"), True)
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({}, r"needs the environment variable TF_CONFIG, .* it is not set\. For example: TF_CONFIG='\{"),
+        ({"TF_CONFIG": "{"}, r"TF_CONFIG cannot be used \(Expecting .*\); received '\{'\. For example: TF_CONFIG='"),
+        ({"TF_CONFIG": "[]"}, r"TF_CONFIG cannot be used \(.*\); received '\[\]'"),
+        (environment(task={}), r"\(there is no 'cluster' in it\)"),
+        (environment(cluster=TWO_WORKERS), r"\(there is no 'task' in it\)"),
+        (environment(cluster={"ps": ["a:1"]}, task={}), r"\(its cluster has ps, and all tasks must be workers"),
+        (environment(cluster={"worker": []}, task={}), r"\(there must be workers, and at most one chief"),
+        (environment(cluster={"worker": "a:1"}, task={}), r"\(addresses must be a list; received 'a:1'\)"),
+        (environment(cluster={"worker": ["a"]}, task={}), r"\(an address must be host:port; received 'a'\)"),
+        (environment(cluster={"worker": ["a:1", "a:1"]}, task={}), r"\(two workers have the same address\)"),
+        (
+            environment(cluster=TWO_WORKERS, task={"type": "worker", "index": 2}),
+            r"\(its task is worker 2, and its cluster has worker 0, worker 1\)",
+        ),
+    ],
+)
+def test_a_tf_config_that_cannot_be_used(variables, message):
+    with pytest.raises(ValueError, match=message):
+        cluster.from_environment(variables)
+
+
+# --- what is refused, and what is said --------------------------------------------------------------------------------
+
+
+def test_a_batch_that_cannot_be_shared_is_refused_before_a_cluster_starts(monkeypatch):
+    workers = {"worker": [f"127.0.0.1:{port}" for port in (1, 2, 3)]}
+    monkeypatch.setenv("TF_CONFIG", environment(cluster=workers, task={"type": "worker", "index": 0})["TF_CONFIG"])
+    message = r"teacher\.batch_size must be a multiple of 3 \(3 devices\), .*; received 64\. teacher\.batch_size=63"
+    with pytest.raises(ValueError, match=message):
+        distribution.start(recipes.plan("digits", strategy="multi_worker"))
+
+
+def test_a_batch_is_shared_within_each_accumulated_part():
+    message = r"must be a multiple of 8 \(4 devices × 2 accumulation_steps\).* received 4\. .*batch_size=8 would be"
+    with pytest.raises(ValueError, match=message):
+        distribution.check_shares(recipes.plan("digits", batch_size=4, accumulation_steps=2), replicas=4)
+
+
+def test_one_device_is_said_to_be_one():
+    said: list[str] = []
+    found = distribution.start(recipes.plan("digits", strategy="mirrored"), said.append)
+    (line,) = said
+    assert re.fullmatch(r"strategy=mirrored finds one device, /device:.PU:0, and trains as strategy=none does", line)
+    assert (found.replicas, found.is_chief, found.strategy) == (1, True, None)
+
+
+def test_xla_and_several_devices():
+    with pytest.raises(ValueError, match=r"xla needs strategy='none': .* received 'mirrored'"):
+        recipes.plan("digits", xla=True, strategy="mirrored")
+
+
+def test_a_run_may_go_on_on_other_devices(tmp_path):
+    folder = RunFolder(tmp_path)
+    for fields in ({}, {"strategy": "mirrored"}, {"strategy": "mirrored", "checkpoint_minutes": 1.0}):
+        with folder.opened(recipes.plan("digits", **fields)):
+            pass
+        assert folder.plan() == recipes.plan("digits", **fields)  # as it was trained last
+    with pytest.raises(RunFolderError, match=r"holds a run with batch_size=64, and this one has 32"):
+        folder.check(recipes.plan("digits", batch_size=32))
+
+
+def test_a_folder_that_the_workers_do_not_share(tmp_path, monkeypatch):
+    monkeypatch.setattr("r2b_zoo.run_folder.SHARED_SECONDS", 0.1)
+    message = r"The chief has .*x\.npz, and this worker sees nothing there: --output must be a folder on storage"
+    with pytest.raises(RunFolderError, match=message):
+        RunFolder(tmp_path).shared_checkpoint("teacher", "x.npz")
+
+
+# --- batch norm -------------------------------------------------------------------------------------------------------
+
+ON_TWO_DEVICES = """
+import sys
+import r2b_zoo
+import tensorflow as tf
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], 2 * [tf.config.LogicalDeviceConfiguration()]
+)
+"""
+BATCH_NORM = (
+    ON_TWO_DEVICES
+    + """
+import numpy as np
+from r2b_zoo.batch_norm import SynchronisedBatchNormalization
+
+rng = np.random.default_rng(5)
+# A mean far from 0: the mean of squares less the square of the mean would be off by more than what is allowed.
+images = rng.normal(30, 2, (8, 3, 5, 4)).astype("float32")
+upstream = rng.normal(size=images.shape).astype("float32")
+weights = [rng.normal(size=4).astype("float32") for _ in range(3)] + [rng.uniform(1, 2, 4).astype("float32")]
+
+def step(layer, x, d):
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        output = layer(x, training=True)
+        loss = tf.reduce_sum(output * d)
+    return output, *tape.gradient(loss, [x, layer.gamma, layer.beta])
+
+def layer_of(kind):
+    layer = kind(momentum=0.9)
+    layer.build(images.shape)
+    layer.set_weights(weights)
+    return layer
+
+one = layer_of(tf.keras.layers.BatchNormalization)
+expected = [value.numpy() for value in step(one, tf.constant(images), tf.constant(upstream))]
+expected += [one.moving_mean.numpy(), one.moving_variance.numpy(), one(images, training=False).numpy()]
+
+strategy = tf.distribute.MirroredStrategy()
+assert strategy.num_replicas_in_sync == 2
+with strategy.scope():
+    both = layer_of(SynchronisedBatchNormalization)
+halves = strategy.experimental_distribute_values_from_function(lambda c: tf.constant(
+    np.stack([images, upstream])[:, 4 * c.replica_id_in_sync_group :][:, :4]))
+run = tf.function(lambda function: strategy.run(function, args=(halves,)))
+results = [strategy.experimental_local_results(r) for r in run(lambda h: step(both, h[0], h[1]))]
+inference = strategy.experimental_local_results(run(lambda h: both(h[0], training=False)))
+statistics = [strategy.experimental_local_results(v) for v in (both.moving_mean, both.moving_variance)]
+for first, second in statistics:
+    np.testing.assert_array_equal(first, second)
+joined = [np.concatenate(results[0]), np.concatenate(results[1]), sum(results[2]), sum(results[3])]
+joined += [statistics[0][0], statistics[1][0], np.concatenate(inference)]
+for found, value in zip(joined, expected, strict=True):
+    np.testing.assert_allclose(found, value, rtol=2e-5, atol=2e-5)
+
+# Not trained, it uses its running statistics and leaves them alone, as Keras' does.
+both.trainable = False
+frozen = strategy.experimental_local_results(run(lambda h: both(h[0], training=True)))
+np.testing.assert_array_equal(np.concatenate(frozen), np.concatenate(inference))
+print("equal")
+"""
+)
+
+
+def run_program(program, *arguments, **variables):
+    return subprocess.Popen(
+        [sys.executable, "-c", program, *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", **variables},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_batch_norm_over_two_devices_is_that_of_one():
+    out, err, status = finish(run_program(BATCH_NORM))
+    assert (status, out) == (0, "equal\n"), err
