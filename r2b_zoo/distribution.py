@@ -168,7 +168,8 @@ def start(plan: Plan, announce: Announce = lambda line: None) -> Distribution:
             return Distribution()
         check_shares(plan, len(devices))
         distribution = Distribution(tf.distribute.MirroredStrategy(devices))
-    announce(f"Each batch is shared by {distribution.replicas} devices on {distribution.workers} machines")
+    machine = "machine" if distribution.workers == 1 else "machines"
+    announce(f"Each batch is shared by {distribution.replicas} devices on {distribution.workers} {machine}")
     return distribution
 
 

@@ -1,10 +1,14 @@
 """Several devices and several machines train what one device trains, and end well when one of them dies."""
 
+import csv
 import json
 import os
 import re
+import signal
+import socket
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -13,8 +17,9 @@ import tensorflow as tf
 from r2b_zoo import cluster, data, distribution, recipes
 from r2b_zoo.data.dataset import WHOLE, Share
 from r2b_zoo.run_folder import RunFolder, RunFolderError
-from tests.test_death import ROOT, finish
+from tests.test_death import COMMAND, ROOT, Moments, finish, kill, wait_for
 from tests.test_folder import write_classes
+from tests.test_training import assert_equal_weights
 
 TWO_WORKERS = {"worker": ["10.0.0.1:2222", "10.0.0.2:2222"]}
 
@@ -229,3 +234,142 @@ def run_program(program, *arguments, **variables):
 def test_batch_norm_over_two_devices_is_that_of_one():
     out, err, status = finish(run_program(BATCH_NORM))
     assert (status, out) == (0, "equal\n"), err
+
+
+# --- training ---------------------------------------------------------------------------------------------------------
+
+# An epoch is one step of 1,024 images, so that log.csv has the loss of every step. At this learning rate a rounding
+# stays one: at the recipe's own, one device's loss is another by 1e-2 after 50 steps when its first weights differ by
+# the last bit.
+STEPS = 50
+FIELDS = {
+    "width": 8,
+    "batch_size": 1024,
+    "augmentation": "affine",
+    "progressive": False,
+    "checkpoint_minutes": 1e-6,
+    "teacher.epochs": STEPS,
+    "teacher.learning_rate": 5e-5,
+    "binary.epochs": 2,
+    "binary.warmup_epochs": 1.0,
+}
+STAGES = ("teacher", "binary")
+
+
+def train(path, strategy, program=COMMAND, **variables):
+    words = [f"{key}={value}" for key, value in {**FIELDS, "strategy": strategy}.items()]
+    return run_program(program, "train", "--output", path, *words, **variables)
+
+
+def two_workers(path):
+    """Two processes of `r2b train`; the first is the chief."""
+    with socket.socket() as first, socket.socket() as second:
+        for free in (first, second):
+            free.bind(("127.0.0.1", 0))
+        addresses = [f"127.0.0.1:{free.getsockname()[1]}" for free in (first, second)]
+    configs = [{"cluster": {"worker": addresses}, "task": {"type": "worker", "index": i}} for i in range(2)]
+    return [train(path, "multi_worker", TF_CONFIG=json.dumps(config)) for config in configs]
+
+
+def curve(folder, column="loss"):
+    with open(folder.stage("teacher") / "log.csv", encoding="utf-8", newline="") as file:
+        return np.array([float(row[column]) for row in csv.DictReader(file)])
+
+
+@pytest.fixture(scope="module")
+def one_device(tmp_path_factory):
+    folder = RunFolder(tmp_path_factory.mktemp("one") / "run")
+    _, err, status = finish(train(folder.path, "none"))
+    assert status == 0, err
+    return folder
+
+
+@pytest.fixture(scope="module")
+def two_devices(tmp_path_factory):
+    folder = RunFolder(tmp_path_factory.mktemp("two") / "run")
+    out, err, status = finish(train(folder.path, "mirrored", ON_TWO_DEVICES + COMMAND))
+    assert status == 0, err
+    assert "Each batch is shared by 2 devices on 1 machine\n" in out
+    return folder
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """Two workers of which one is killed in the middle, then the other, and which go on each time."""
+    folder = RunFolder(tmp_path_factory.mktemp("killed") / "run")
+    seen, ends = Moments(folder.path), []
+    for epoch, victim in ((8, 1), (20, 0)):
+        workers = two_workers(folder.path)
+        assert wait_for(lambda least=epoch: seen.position("teacher") >= (least, 0), workers[0])
+        kill(workers[victim])
+        killed_at = time.monotonic()
+        out, err, status = finish(workers[1 - victim])
+        ends.append((out, err, status, time.monotonic() - killed_at, seen.position("teacher")))
+    workers = two_workers(folder.path)
+    return folder, ends, [finish(worker) for worker in workers]
+
+
+@pytest.mark.slow
+def test_two_devices_have_the_loss_curve_of_one(one_device, two_devices):
+    expected, found = curve(one_device), curve(two_devices)
+    assert len(expected) == STEPS
+    assert expected[0] - expected[-1] > 0.3  # they learn
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+    for column in ("val_loss", "val_classification"):  # running statistics, and every test image once
+        np.testing.assert_allclose(curve(two_devices, column), curve(one_device, column), atol=1e-3)
+    assert curve(two_devices, "val_accuracy")[0] == curve(one_device, "val_accuracy")[0]
+
+
+@pytest.mark.slow
+def test_two_workers_have_the_loss_curve_of_one(one_device, killed):
+    np.testing.assert_allclose(curve(killed[0]), curve(one_device), atol=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [1, 0])
+def test_a_worker_that_is_killed_ends_the_other_with_a_sentence(killed, victim):
+    _, ends, _ = killed
+    _, err, status, seconds, position = ends[1 - victim]
+    assert status == 1
+    assert seconds < 2 * cluster.HEARTBEAT_SECONDS
+    assert re.search(
+        rf"Error: Training stopped, since worker {victim} \(127\.0\.0\.1:\d+\) died, or cannot be reached any more\. "
+        r"See to it, then start the same command on every worker: it goes on from the last checkpoint\.\n$",
+        err,
+    )
+    assert position >= ((8, 0), (20, 0))[1 - victim]
+    assert "Traceback" not in err
+
+
+@pytest.mark.slow
+def test_workers_go_on_after_a_death_and_leave_no_trace_of_it_in_the_weights(two_devices, killed):
+    folder, ends, ((out, err, status), (other_out, other_err, other_status)) = killed
+    assert (status, other_status) == (0, 0), err + other_err
+    epoch = ends[1][4][0]
+    for words in (out, other_out):
+        assert f"Going on with stage teacher after {epoch} of {STEPS} epochs" in words
+    assert "Trained; the chief converts, verifies and reports." in other_out
+    assert folder.results_path.is_file()
+    for stage in STAGES:
+        assert_equal_weights(folder.weights(stage), two_devices.weights(stage))
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_worker_stops_both_at_the_same_step(tmp_path):
+    workers = two_workers(tmp_path / "run")
+    assert wait_for(lambda: Moments(tmp_path / "run").position("teacher") >= (3, 0), workers[0])
+    workers[1].send_signal(signal.SIGTERM)
+    ends = [finish(worker) for worker in workers]
+    assert [status for _, _, status in ends] == [128 + signal.SIGTERM] * 2
+    lines = [err.strip().splitlines()[-1] for _, err, _ in ends]
+    assert re.fullmatch(r"Stopped in stage teacher after .* and saved: the same command goes on from there\.", lines[0])
+    assert lines[0] == lines[1]
+
+
+@pytest.mark.slow
+def test_what_the_chief_cannot_do_ends_the_others_with_its_words(tmp_path):
+    (tmp_path / "run").write_text("a file in the way of the folder")
+    ends = [finish(worker) for worker in two_workers(tmp_path / "run")]
+    assert [status for _, _, status in ends] == [1, 1]
+    assert "run cannot be written (Not a directory)" in ends[0][1]
+    assert re.search(r"Training stopped, since worker 0 .* ended \(.*run cannot be written \(Not a dir", ends[1][1])

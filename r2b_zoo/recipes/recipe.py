@@ -328,8 +328,9 @@ def configured(recipe: type[Recipe], name: str, overrides: Mapping[str, Any]) ->
     own_fields = [field for field in _fields(recipe) if field not in names]
     overrides = {ALIASES.get(key, key): value for key, value in overrides.items()}
     check_keys(name, overrides, own_fields, {stage: _fields(Stage) for stage in names})
-    # The augmentation of that name, which the command line cannot tell from None.
-    overrides = {k: "none" if v is None and k.endswith("augmentation") else v for k, v in overrides.items()}
+    # The word, which the command line cannot tell from None.
+    words = ("augmentation", "strategy")
+    overrides = {k: "none" if v is None and k.endswith(words) else v for k, v in overrides.items()}
     if overrides.get("data_dir") is not None:
         overrides["data_dir"] = absolute(str(overrides["data_dir"]))
     instance = recipe()
