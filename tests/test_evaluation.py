@@ -1,11 +1,19 @@
 """Accuracy, recall and precision against scikit-learn."""
 
+import io
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from PIL import Image
+from rich.console import Console
 from sklearn import metrics
 
-from r2b_zoo import evaluation
+from r2b_zoo import data, evaluation
+from r2b_zoo.confusion import Mistake, mistakes
 from r2b_zoo.evaluation import evaluate
+from r2b_zoo.report.confusion_plot import write_confusion_plot
+from r2b_zoo.tables import evaluation_tables
 from r2b_zoo.tflite_engine import TFLiteEngine
 from tests.converted import converted, images
 
@@ -70,6 +78,82 @@ def test_with_five_classes_or_fewer_the_top_five_are_all(rng):
 def test_what_cannot_be_compared(probabilities, labels, message):
     with pytest.raises(ValueError, match=message):
         evaluate(probabilities, labels)
+
+
+def test_as_many_classes_as_the_data_has():
+    batches = [(np.zeros((2, 8, 8, 3), np.float32), np.array([0, 1]))]
+    told: list[int] = []
+
+    def predict(images):
+        return np.full((len(images), 4), 0.25)
+
+    assert evaluation.evaluate_batches(predict, batches, told.append, num_classes=4).images == 2
+    assert told == [2]
+    with pytest.raises(ValueError, match=r"The network tells 4 classes apart and the data has 3: evaluate it on data"):
+        evaluation.evaluate_batches(predict, batches, num_classes=3)
+
+
+def test_batches_of_large_images_are_smaller():
+    assert evaluation.prediction_batch((8, 8, 1)) == evaluation.PREDICTION_BATCH
+    assert 1 < evaluation.prediction_batch((224, 224, 3)) < 64
+    assert evaluation.prediction_batch((5000, 5000, 3)) == 1
+
+
+def test_scores_of_the_classes_and_the_mistakes():
+    found = evaluation.Evaluation(np.array([[3, 1, 0], [2, 0, 0], [0, 0, 0]]), 6)
+    assert found.per_class(("a", "b", "c")) == [
+        {"name": "a", "images": 4, "precision": 3 / 5, "recall": 3 / 4},
+        {"name": "b", "images": 2, "precision": 0.0, "recall": 0.0},
+        {"name": "c", "images": 0, "precision": None, "recall": None},
+    ]
+    assert found.cells == [[0, 0, 3], [0, 1, 1], [1, 0, 2]]
+    assert mistakes(found.cells) == [Mistake(1, 0, 2, 1.0), Mistake(0, 1, 1, 0.25)]
+
+
+# --- shown ------------------------------------------------------------------------------------------------------------
+
+
+def blurred(classes, images=20):
+    """Four of five images are right, the others taken for the next class."""
+    confusion = np.eye(classes, dtype=int) * (images * 4 // 5)
+    return evaluation.Evaluation(confusion + np.roll(np.eye(classes, dtype=int), 1, axis=1) * (images // 5), 9)
+
+
+@pytest.mark.parametrize("classes", [2, 10, 100, 1000])
+def test_a_picture_of_few_and_of_many_classes(tmp_path, classes):
+    names = [f"class $number$ {i} of a name that is far too long" for i in range(classes)]
+    write_confusion_plot(tmp_path / "matrix.png", blurred(classes), names, "a network")
+    with Image.open(tmp_path / "matrix.png") as image:
+        assert 500 < min(image.size) <= max(image.size) < 4000
+    write_confusion_plot(tmp_path / "matrix.svg", blurred(classes), names, "a network")
+    svg = (tmp_path / "matrix.svg").read_text(encoding="utf-8")
+    assert ("class $number$ 1 of a n…" in svg) == (classes <= 120)
+    assert (">16</text>" in svg) == (classes <= 30)
+    assert ("to a cell" in svg) == (classes == 1000)
+    assert f"top-1 80.0 %, top-5 {100 * blurred(classes).top5:.1f} % of {20 * classes:,} images" in svg
+    write_confusion_plot(tmp_path / "again.svg", blurred(classes), names, "a network")
+    assert (tmp_path / "again.svg").read_bytes() == (tmp_path / "matrix.svg").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("classes", "width", "expected", "unexpected"),
+    [
+        (3, 100, "class_number_2 class_number_3", "Most frequent confusions"),
+        (10, 100, " 1 2 3 4 5 6 ", "Most frequent confusions"),
+        (20, 40, "Most frequent confusions, 20 of 20", "Confusion matrix"),
+        (21, 1000, "Most frequent confusions, 20 of 21", "Confusion matrix"),
+    ],
+)
+def test_tables_of_few_and_of_many_classes(classes, width, expected, unexpected):
+    names = tuple(f"class_number_{i}" for i in range(1, classes + 1))
+    dataset = replace(data.load("digits"), class_names=names)
+    out = Console(width=width, markup=False, record=True, file=io.StringIO())
+    for part in evaluation_tables("a network", dataset, blurred(classes), width):
+        out.print(part)
+    words = " ".join(out.export_text().split())
+    assert expected in words
+    assert unexpected not in words
+    assert words.endswith(f"of {20 * classes} test images")
 
 
 def test_the_model_sees_every_image_in_order():

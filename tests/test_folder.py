@@ -4,6 +4,7 @@ import io
 import os
 import shutil
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image
 
 from r2b_zoo import data
+from r2b_zoo.data.dataset import left_out
 from r2b_zoo.data.images import PILLOW_DCT, read_image
 from tests.passes import check_changes, check_epochs, one_pass
 
@@ -132,6 +134,38 @@ def test_a_sample_of_each_class(mixed):
     images, inputs, labels = dataset.test_sample(6, one_per_class=True)
     assert labels.tolist() == [0, 1, 2]
     assert images.shape == inputs.shape == (3, SIZE, SIZE, 3)
+
+
+def test_the_description_has_the_size_that_the_network_sees(mixed):
+    dataset = load(mixed)
+    assert dataset.description == f"photographs in mixed, {SIZE}×{SIZE}"
+    assert dataset.with_preprocessing(dataset.preprocessing.with_size(96, 64)).description.endswith("mixed, 96×64")
+
+
+def test_skipped_files_are_named_in_a_terminal_the_first_ten_of_many(mixed):
+    dataset = load(mixed)
+    assert left_out(replace(dataset, skipped=()), "the report") == ""
+    assert left_out(dataset, "the report").splitlines() == [
+        "Skipped 2 files:",
+        *(f"    {sentence}" for sentence in dataset.skipped),
+    ]
+    many = replace(dataset, skipped=tuple(f"{i}.jpg is left out: empty" for i in range(13)))
+    lines = left_out(many, "the report").splitlines()
+    assert len(lines) == 12
+    assert lines[-1] == "    and 3 more, see the report"
+
+
+def test_labels_of_a_network_that_knows_the_classes_in_another_order_and_more(mixed):
+    dataset = load(mixed, all_to_test=True)
+    assert (dataset.train_size, dataset.test_size) == (0, 72)
+    other = dataset.with_class_names(("newt", "owl", "cat", "dog"))
+    assert other.class_names == ("newt", "owl", "cat", "dog")
+    for photograph in other.test:
+        assert other.class_names[photograph.label] == photograph.path.parent.name
+    with pytest.raises(ValueError, match=r"The network does not know cat, newt; its 2 classes are dog, Cat\. Call the"):
+        dataset.with_class_names(("dog", "Cat"))
+    with pytest.raises(ValueError, match=r"more than one class of the name 'cat': remove its folder"):
+        dataset.with_class_names(("cat", "dog", "newt", "cat"))
 
 
 # --- layouts ----------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from r2b_zoo.data.imagenet_classes import imagenet_classes
 from r2b_zoo.data.photographs import decode_jpeg_window
 from tests.conftest import TEST_DATA
 from tests.passes import check_changes, check_epochs, one_pass
-from tests.prepared_data import write_in_shards
+from tests.prepared_data import write_in_shards, write_other_classes
 
 
 @pytest.fixture(scope="module")
@@ -152,3 +152,9 @@ def test_another_size_of_the_input(small, photographs):
 def test_changes_of_small_images_are_not_for_photographs(imagenet):
     with pytest.raises(ValueError, match=r"There is no augmentation 'crop_flip'; there are none, resized_crop"):
         imagenet.training_batches(10, "crop_flip", seed=0)
+
+
+def test_data_of_other_classes(tmp_path):
+    write_other_classes(tmp_path)
+    with pytest.raises(ValueError, match=r"imagenet2012.5\.1\.0 has 3 classes and ImageNet has 1000: prepare the"):
+        data.load("imagenet", tmp_path)

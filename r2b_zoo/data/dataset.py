@@ -134,7 +134,7 @@ class Dataset(ABC):
         if not 1 <= batch_size <= self.train_size:
             raise ValueError(
                 f"batch_size must be at least 1 and at most the number of training images, {self.train_size} in "
-                f"{self.name}; received {batch_size}."
+                f"{self.name}; received {batch_size}. Set batch_size={self.train_size} or less, or add images."
             )
         check_augmentation(augment, self.augmentations, self.name)
 

@@ -34,16 +34,24 @@ def imagenet(data_dir: Optional[PathLike] = None, image_size: int = IMAGENET.hei
         image_size: height and width of a network's input.
 
     Raises:
-        ValueError: the data set is not prepared; says which command does, and where the archives are.
+        ValueError: the data set is not prepared (says which command does, and where the archives are), or is of other
+            classes.
 
     Source: Russakovsky et al., "ImageNet Large Scale Visual Recognition Challenge", IJCV 2015.
     """
+    builder = prepared("imagenet2012", data_dir, _HINT)
+    found = builder.info.features["label"].num_classes
+    if found != len(imagenet_classes()):
+        raise ValueError(
+            f"{builder.data_dir} has {found} classes and ImageNet has {len(imagenet_classes())}: prepare the whole of "
+            "it, or put photographs of your own classes into folders and take data set 'folder'."
+        )
     return ImageNet(
         name="imagenet",
         title="ImageNet (ILSVRC 2012)",
         class_names=tuple(name for _, name in imagenet_classes()),
         preprocessing=IMAGENET.with_size(image_size, image_size),
-        builder=prepared("imagenet2012", data_dir, _HINT),
+        builder=builder,
     )
 
 
