@@ -112,7 +112,8 @@ class PReLU(tf.keras.layers.PReLU):
 class SteSign(lq.quantizers.SteSign):
     """Larq's of that name: -1 below 0, else +1; the gradient is that of the identity where |x| ≤ 1, else 0.
 
-    In ``fused_for_training`` the gradient is computed in one pass over the memory instead of four, with the same bits.
+    In ``fused_for_training`` value and gradient take one pass over the memory each instead of three and four, with the
+    same bits.
     """
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
@@ -124,9 +125,19 @@ class SteSign(lq.quantizers.SteSign):
 def _fused_sign(x: tf.Tensor, clip_value: float) -> tf.Tensor:
     @tf.custom_gradient
     def sign(x: tf.Tensor) -> Any:
-        return lq.math.sign(x), lambda upstream: _clipped(x, upstream, tf.cast(clip_value, x.dtype))
+        return _sign(x), lambda upstream: _passed_on(x, upstream, tf.cast(clip_value, x.dtype))
 
     return sign(x)
+
+
+@tf.keras.utils.register_keras_serializable(PACKAGE)
+class WeightClip(lq.constraints.WeightClip):
+    """Larq's of that name: weights between ± ``clip_value``; in ``fused_for_training`` in one pass instead of two."""
+
+    def __call__(self, x: tf.Tensor) -> tf.Tensor:
+        if not _fused.on:
+            return super().__call__(x)
+        return _clip(tf.convert_to_tensor(x), tf.cast(self.clip_value, x.dtype))
 
 
 def _gated(x: tf.Tensor) -> Optional[tuple[tf.Tensor, tf.Tensor]]:
@@ -168,7 +179,18 @@ def _one_pass(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @_one_pass
-def _clipped(x: tf.Tensor, upstream: tf.Tensor, limit: tf.Tensor) -> tf.Tensor:
+def _sign(x: tf.Tensor) -> tf.Tensor:
+    return lq.math.sign(x)
+
+
+@_one_pass
+def _clip(x: tf.Tensor, limit: tf.Tensor) -> tf.Tensor:
+    return tf.clip_by_value(x, -limit, limit)
+
+
+@_one_pass
+def _passed_on(x: tf.Tensor, upstream: tf.Tensor, limit: tf.Tensor) -> tf.Tensor:
+    """The gradient of the sign."""
     return tf.where(tf.abs(x) <= limit, upstream, tf.zeros_like(upstream))
 
 

@@ -83,7 +83,7 @@ class TeacherStudent(tf.keras.Model):
         images, labels = data
         with fused_for_training():
             gradients, sums = self._gradients_in_parts(images, labels)
-        self.optimizer.apply_gradients(zip(gradients, self.student.trainable_variables, strict=True))
+            self.optimizer.apply_gradients(zip(gradients, self.student.trainable_variables, strict=True))
         self._update_averages()
         return self._record(sums)
 

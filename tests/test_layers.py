@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from r2b_zoo import layers
-from r2b_zoo.layers import ChannelGate, Conv2D, GlobalAverage, LearnedScale, PReLU, QuantConv2D, SteSign
+from r2b_zoo.layers import ChannelGate, Conv2D, GlobalAverage, LearnedScale, PReLU, QuantConv2D, SteSign, WeightClip
 
 
 def sigmoid(x):
@@ -320,7 +320,7 @@ def test_gate_and_prelu_fused_for_training_have_the_same_values_and_gradients(rn
 
 
 def test_sign_fused_for_training_has_the_same_values_and_gradients(rng):
-    edges = [0.0, -0.0, 1.0, -1.0, np.nextafter(1, 2), -np.nextafter(1, 2), 1e-38, -1e-38]
+    edges = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, np.nextafter(1, 2), -np.nextafter(1, 2), 1e-38, -1e-38]
     x = tf.constant([*edges, *rng.normal(size=40)], tf.float32)
     upstream = tf.constant(rng.normal(size=x.shape), tf.float32)
 
@@ -337,6 +337,15 @@ def test_sign_fused_for_training_has_the_same_values_and_gradients(rng):
     for ours in (plain, fused):
         np.testing.assert_array_equal(ours[0], larqs[0])
         np.testing.assert_array_equal(ours[1], larqs[1])
+
+
+def test_clip_fused_for_training_has_the_same_values(rng):
+    values = [0.0, -0.0, 1.0, -1.0, np.nextafter(1, 2), -np.nextafter(1, 2), 1e-38, np.inf, -np.inf, np.nan]
+    weights = tf.Variable([*values, *rng.normal(size=40)], dtype=tf.float32)
+    expected = lq.constraints.WeightClip()(weights)
+    np.testing.assert_array_equal(WeightClip()(weights), expected)
+    with layers.fused_for_training():
+        np.testing.assert_array_equal(WeightClip()(weights), expected)
 
 
 def test_only_training_is_fused(rng):
