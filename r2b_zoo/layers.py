@@ -108,12 +108,12 @@ class PReLU(tf.keras.layers.PReLU):
         return _fused_prelu(inputs, alpha) if gated is None else _fused_gated_prelu(*gated, alpha)
 
 
-@tf.keras.utils.register_keras_serializable(PACKAGE)
-class SteSign(lq.quantizers.SteSign):
-    """Larq's of that name: -1 below 0, else +1; the gradient is that of the identity where |x| ≤ 1, else 0.
+@lq.utils.register_keras_custom_object
+class FusedSteSign(lq.quantizers.SteSign):
+    """Larq's ``SteSign``: -1 below 0, else +1; the gradient is that of the identity where |x| ≤ 1, else 0.
 
     In ``fused_for_training`` value and gradient take one pass over the memory each instead of three and four, with the
-    same bits.
+    same bits. Larq and HDF5 files look for quantisers by their bare name, so it is not Larq's.
     """
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
@@ -130,9 +130,9 @@ def _fused_sign(x: tf.Tensor, clip_value: float) -> tf.Tensor:
     return sign(x)
 
 
-@tf.keras.utils.register_keras_serializable(PACKAGE)
-class WeightClip(lq.constraints.WeightClip):
-    """Larq's of that name: weights between ± ``clip_value``; in ``fused_for_training`` in one pass instead of two."""
+@lq.utils.register_keras_custom_object
+class FusedWeightClip(lq.constraints.WeightClip):
+    """Larq's ``WeightClip``: weights between ± ``clip_value``; in ``fused_for_training`` in one pass instead of two."""
 
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
         if not _fused.on:

@@ -11,7 +11,16 @@ import pytest
 import tensorflow as tf
 
 from r2b_zoo import layers
-from r2b_zoo.layers import ChannelGate, Conv2D, GlobalAverage, LearnedScale, PReLU, QuantConv2D, SteSign, WeightClip
+from r2b_zoo.layers import (
+    ChannelGate,
+    Conv2D,
+    FusedSteSign,
+    FusedWeightClip,
+    GlobalAverage,
+    LearnedScale,
+    PReLU,
+    QuantConv2D,
+)
 
 
 def sigmoid(x):
@@ -52,7 +61,7 @@ CASES = {
     "ChannelGate": Case(lambda **k: ChannelGate(reduction=2, **k), ((5, 6, 8), (3, 2, 5)), gate, weights=8 * 4 + 4 * 5),
     "Conv2D": Case(lambda **k: Conv2D(**CONVOLUTION, **k), ((4, 5, 2),), convolution, weights=9 * 2 * 4),
     "QuantConv2D": Case(lambda **k: QuantConv2D(**CONVOLUTION, **k), ((4, 5, 2),), convolution, weights=9 * 2 * 4),
-    "SteSign": Case(SteSign, ((5, 6, 8),), lambda x: np.where(x < 0, -1.0, 1.0), weights=0),
+    "FusedSteSign": Case(FusedSteSign, ((5, 6, 8),), lambda x: np.where(x < 0, -1.0, 1.0), weights=0),
     "PReLU": Case(
         lambda **k: PReLU(shared_axes=[1, 2], **k),
         ((4, 5, 3),),
@@ -165,7 +174,7 @@ def test_forward(case, rng):
     np.testing.assert_allclose(call(layer, inputs), expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("case", [case for name, case in CASES.items() if name != "SteSign"])  # whose is made up
+@pytest.mark.parametrize("case", [case for name, case in CASES.items() if name != "FusedSteSign"])  # whose is made up
 def test_gradients_are_those_of_the_formula(case, rng):
     """Of Σ r ⊙ output for a random r, against central differences of the NumPy formula in float64."""
     layer = built(case, rng, dtype="float64")
@@ -331,9 +340,9 @@ def test_sign_fused_for_training_has_the_same_values_and_gradients(rng):
         return output, tape.gradient(output, x, upstream)
 
     larqs = gradients(lq.quantizers.SteSign())
-    plain = gradients(SteSign())
+    plain = gradients(FusedSteSign())
     with layers.fused_for_training():
-        fused = gradients(SteSign())
+        fused = gradients(FusedSteSign())
     for ours in (plain, fused):
         np.testing.assert_array_equal(ours[0], larqs[0])
         np.testing.assert_array_equal(ours[1], larqs[1])
@@ -343,9 +352,9 @@ def test_clip_fused_for_training_has_the_same_values(rng):
     values = [0.0, -0.0, 1.0, -1.0, np.nextafter(1, 2), -np.nextafter(1, 2), 1e-38, np.inf, -np.inf, np.nan]
     weights = tf.Variable([*values, *rng.normal(size=40)], dtype=tf.float32)
     expected = lq.constraints.WeightClip()(weights)
-    np.testing.assert_array_equal(WeightClip()(weights), expected)
+    np.testing.assert_array_equal(FusedWeightClip()(weights), expected)
     with layers.fused_for_training():
-        np.testing.assert_array_equal(WeightClip()(weights), expected)
+        np.testing.assert_array_equal(FusedWeightClip()(weights), expected)
 
 
 def test_only_training_is_fused(rng):

@@ -19,7 +19,7 @@ from typing import Any, Optional, Union
 import tensorflow as tf
 
 from r2b_zoo import weights as weights_module
-from r2b_zoo.layers import Conv2D, GlobalAverage, PReLU, QuantConv2D, SteSign, WeightClip, tanh
+from r2b_zoo.layers import Conv2D, FusedSteSign, FusedWeightClip, GlobalAverage, PReLU, QuantConv2D, tanh
 
 PRECISIONS = ("binary", "binary_activations", "real")
 STEMS = ("imagenet", "cifar")
@@ -66,7 +66,7 @@ class Quantization:
     @property
     def kernel_constraint(self) -> Any:
         """Latent weights outside ±1 get no gradient through the clipped sign, so they are kept inside."""
-        return WeightClip() if self.precision == "binary" else None
+        return FusedWeightClip() if self.precision == "binary" else None
 
     def conv(self, x: tf.Tensor, filters: int, strides: int, name: str) -> tf.Tensor:
         """A 3×3 convolution without bias; zero padding, as every paper of the zoo has it."""
@@ -100,7 +100,7 @@ class Quantization:
 
 def _quantizer(identifier: Any) -> Any:
     """Larq's, or ours where we have a faster one of the same values."""
-    return SteSign() if identifier == "ste_sign" else identifier
+    return FusedSteSign() if identifier == "ste_sign" else identifier
 
 
 Block = Callable[[Quantization, tf.Tensor, int, int, str], tf.Tensor]
