@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import re
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Optional
@@ -22,6 +23,8 @@ EXAMPLE = (
 )
 HEARTBEAT_SECONDS = 20
 """A worker that has not been heard of for so long counts as dead."""
+FAREWELL_SECONDS = 2
+"""So long the chief waits before it ends with an error: what passes its words on to the others ends with it."""
 START_SECONDS = 600
 """So long the workers wait for each other at the start."""
 
@@ -88,12 +91,19 @@ class Cluster:
             ) from error
 
     def from_chief(self, text: str) -> str:
-        """The chief's text, on every worker. All of them must ask, in the same order."""
+        """The chief's text, on every worker. All of them must ask, in the same order.
+
+        Raises:
+            WorkerLost: the chief ended with an error instead.
+        """
         key = f"r2b_zoo/{next(self._messages)}"
         if self.is_chief:
             eager_context.context().set_config_key_value(key, text)
             return text
-        return eager_context.context().get_config_key_value(key)
+        found = eager_context.context().get_config_key_value(key)
+        if found.startswith(_SAID):
+            raise self._ended(0, found.removeprefix(_SAID))
+        return found
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
@@ -112,6 +122,8 @@ class Cluster:
                 self._tell(error)
                 raise
             raise lost from error
+        except WorkerLost:
+            raise
         except Exception as error:
             if getattr(error, "signal_number", None) is None:
                 self._tell(error)
@@ -120,7 +132,11 @@ class Cluster:
     def _tell(self, error: Exception) -> None:
         """Ends the others at once, which else find out after a time, or not at all while this process lives."""
         with contextlib.suppress(Exception), _quiet():
+            if self.is_chief:  # to those who wait for a text of it; the error reaches those who compute
+                eager_context.context().set_config_key_value(f"r2b_zoo/{next(self._messages)}", f"{_SAID}{error}")
             eager_context.context().report_error_to_cluster(tf.errors.ABORTED, f"{_SAID}{error}")
+            if self.is_chief:
+                time.sleep(FAREWELL_SECONDS)
 
     def _lost(self, error: tf.errors.OpError) -> Optional[WorkerLost]:
         """What an error of TensorFlow says about another worker; None where it is about none."""
@@ -133,9 +149,12 @@ class Cluster:
         ]
         if not isinstance(error, _OF_PEERS) and not (others and "ollective" in text):
             return None
-        who = f"{self.names[others[0]]} ({self.addresses[others[0]]})" if others else "another worker"
         said = re.search(rf"{_SAID}(.*)", text)
-        what = f"ended ({said[1].strip()})" if said else "died, or cannot be reached any more"
+        return self._ended(others[0] if others else None, said[1].strip() if said else None)
+
+    def _ended(self, other: Optional[int], said: Optional[str]) -> WorkerLost:
+        who = "another worker" if other is None else f"{self.names[other]} ({self.addresses[other]})"
+        what = "died, or cannot be reached any more" if said is None else f"ended ({said})"
         return WorkerLost(
             f"Training stopped, since {who} {what}. See to it, then start the same command on every worker: it goes "
             "on from the last checkpoint."
