@@ -13,27 +13,27 @@ import tensorflow as tf
 
 PACKAGE = "r2b_zoo"
 
-_convolves_in_float32 = False
 
-
-class _Fused(threading.local):
+class _Switch(threading.local):
     """Of each thread, because the replicas of a distribution strategy are traced in threads."""
 
     on = False
 
+    @contextlib.contextmanager
+    def set_to(self, value: bool) -> Iterator[None]:
+        before, self.on = self.on, value
+        try:
+            yield
+        finally:
+            self.on = before
 
-_fused = _Fused()
+
+_fused, _in_float32 = _Switch(), _Switch()
 
 
-@contextlib.contextmanager
-def convolutions_in_float32() -> Iterator[None]:
+def convolutions_in_float32() -> contextlib.AbstractContextManager[None]:
     """Calls of networks in the block compute what their float32 twins of equal weights do, whatever their policy."""
-    global _convolves_in_float32
-    before, _convolves_in_float32 = _convolves_in_float32, True
-    try:
-        yield
-    finally:
-        _convolves_in_float32 = before
+    return _in_float32.set_to(True)
 
 
 class _CastsLast:
@@ -53,7 +53,7 @@ class _CastsLast:
     def convolution_op(self, inputs: tf.Tensor, kernel: tf.Variable) -> tf.Tensor:
         convolve = super().convolution_op  # type: ignore[misc]
         weights, compute = self.variable_dtype, self.compute_dtype  # type: ignore[attr-defined]
-        if _convolves_in_float32 or weights == compute:
+        if _in_float32.on or weights == compute:
             return convolve(inputs, kernel)
         kernel, scale = self._without_scale(tf.convert_to_tensor(kernel))
         output = tf.cast(convolve(tf.cast(inputs, compute), tf.cast(kernel, compute)), weights)
@@ -78,17 +78,12 @@ class QuantConv2D(_CastsLast, lq.layers.QuantConv2D):
     """Larq's of that name; in mixed precision it quantises in float32, and takes and returns float32."""
 
 
-@contextlib.contextmanager
-def fused_for_training() -> Iterator[None]:
+def fused_for_training() -> contextlib.AbstractContextManager[None]:
     """Layers called in the block compute in fewer passes over memory where they can: the same values, more to compile.
 
     Not where there is a GPU, whose XLA needs more than TensorFlow brings.
     """
-    before, _fused.on = _fused.on, not tf.config.get_visible_devices("GPU")
-    try:
-        yield
-    finally:
-        _fused.on = before
+    return _fused.set_to(not tf.config.get_visible_devices("GPU"))
 
 
 @tf.keras.utils.register_keras_serializable(PACKAGE)
