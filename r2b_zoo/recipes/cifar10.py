@@ -1,9 +1,10 @@
 """The whole schedule on CIFAR-10 at a quarter of the paper's width, which a laptop can train.
 
 Paper: Martínez et al., ICLR 2020, section 4.2, its stages and losses; all numbers are ours.
-Command: ``r2b train recipe=cifar10 data_dir=TFDS``, after ``tfds build cifar10 --data_dir TFDS``. In a few minutes:
-``r2b train recipe=cifar10 data_dir=TFDS teacher.epochs=2 real.epochs=2 binary_activations.epochs=2 binary.epochs=2``.
-Expected accuracy and time: not measured.
+Command: ``r2b train recipe=cifar10 data_dir=TFDS``, after ``tfds build cifar10 --data_dir TFDS``.
+Expected accuracy and time: not measured. With two epochs a stage (results/cifar10.md),
+``r2b train recipe=cifar10 data_dir=TFDS teacher.epochs=2 real.epochs=2 binary_activations.epochs=2 binary.epochs=2``,
+top-1 is 72.5, 73.2, 74.0 and 65.5 %.
 """
 
 from zookeeper import ComponentField, Field, PartialComponent, component
