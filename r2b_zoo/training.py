@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from r2b_zoo import data, distribution, files, models, pretrained, weights
+from r2b_zoo.captured_output import captured_output
 from r2b_zoo.checkpoints import Position
 from r2b_zoo.data.dataset import WHOLE, Dataset, Epoch, Share, left_out
 from r2b_zoo.data.preprocessing import Preprocessing
@@ -150,6 +151,7 @@ def _train(networks: Networks, plan: Plan, callbacks: CallbackFactory, announce:
         if devices.from_chief(plan.config) != plan.config:
             raise ValueError("This worker has another configuration than the chief: start the same command on both.")
         tf.config.experimental.enable_op_determinism()
+        _start_compiler()
         slow = why_slow(plan.loop.mixed_precision)
         if slow and not all(folder.is_finished(stage.name) for stage in plan.stages):
             announce(slow)
@@ -161,6 +163,13 @@ def _train(networks: Networks, plan: Plan, callbacks: CallbackFactory, announce:
                 # A stage's own seed: what came before it, or was skipped as finished, makes no difference.
                 tf.keras.utils.set_random_seed(plan.seed + index * _SEEDS_APART)
                 _train_stage(stage, networks, callbacks(stage), announce)
+
+
+def _start_compiler() -> None:
+    """Starts XLA, which fuses layers in training where there is no GPU: it says so once, at every level of messages."""
+    if not tf.config.get_visible_devices("GPU"):
+        with captured_output():
+            tf.function(tf.abs, jit_compile=True)(tf.zeros(1))
 
 
 def dataset_of(plan: Plan) -> Dataset:
