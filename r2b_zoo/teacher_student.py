@@ -21,8 +21,8 @@ class TeacherStudent(tf.keras.Model):
     Args:
         student: a network of the zoo with its top.
         loss_weights: weight of each loss.
-        teacher: a network of the zoo with its top, same number of classes; its weights never change and it runs in
-            inference mode, batch norms with their running statistics.
+        teacher: a network of the zoo with its top, same number of classes; its weights never change, its layers stay
+            frozen (``trainable`` is False) and it runs in inference mode, batch norms with their running statistics.
         accumulation_steps: parts of a batch whose gradients are computed one after the other and added. Batch norms
             normalise each part with its own statistics; their running statistics move once, by the mean of the parts'.
         ema_decay: above 0, ``averaged`` puts an exponential moving average of the student's weights and running

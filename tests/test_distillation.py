@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import r2b_zoo
 from r2b_zoo import teacher_student
 from r2b_zoo.distillation import (
     LossWeights,
@@ -18,7 +19,7 @@ from r2b_zoo.loop import StopOnNaN, TrainingDiverged
 from r2b_zoo.models import BLOCK_NAMES
 from r2b_zoo.teacher_student import TeacherStudent
 from tests.networks import randomize
-from tests.small import small_network
+from tests.small import SMALL, small_network
 
 CLASSES = 5
 ALL = LossWeights(classification=0.7, attention_matching=0.4, output_matching=1.3, temperature=3.0)
@@ -464,7 +465,7 @@ def test_an_infinite_loss_stops_training_and_a_large_one_does_not():
 def test_a_step_in_fewer_passes_is_the_same_step(rng, monkeypatch):
     """Fused or not, a training step has the same losses to the bit, and the same gradients but for rounding."""
     student = small_network("RealToBinaryNet", "binary")
-    teacher = small_network("RealToBinaryNet", "binary_activations")
+    teacher = r2b_zoo.create("RealToBinaryNet", precision="binary_activations", **SMALL)  # its own: it stays frozen
     start = randomize(student, seed=1).get_weights()
     randomize(teacher, seed=2)
     images = tf.constant(rng.normal(size=(8, 32, 32, 3)), tf.float32)

@@ -54,6 +54,7 @@ def test_training_reaches_every_weight(name, precision, rng):
     with tf.GradientTape() as tape:
         probabilities = model(images(rng), training=True)
         loss = tf.reduce_mean(tf.keras.losses.categorical_crossentropy(labels, probabilities))
+    assert model.trainable_variables, "a test before this one froze the network"
     gradients = tape.gradient(loss, model.trainable_variables)
     for variable, gradient in zip(model.trainable_variables, gradients, strict=True):
         assert gradient is not None, variable.name
