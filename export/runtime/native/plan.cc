@@ -86,9 +86,8 @@ bool Plan::Prepare(int threads, std::string* error) {
   for (Step& step : steps_) {
     if (step.kind == Step::kBconv || step.kind == Step::kFconv) scratch = std::max(scratch, PrepareRuns(&step, threads));
     if (!step.feeder.empty()) {
-      const Step& conv = step.feeder[0];
       PrepareRuns(&step.feeder[0], 1);
-      ring = std::max(ring, size_t(graph_.ops[step.ops[0]].kernel_h) * conv.out.w * conv.out.c * sizeof(float));
+      ring = std::max(ring, size_t(step.ring.count()) * sizeof(float));
     }
     if (step.sums >= 0 && step.kind != Step::kFinishSum) {
       Sums& s = sums_[step.sums];
@@ -314,10 +313,35 @@ void Plan::FeedWindows() {
       if (conv.kind != Step::kFconv || conv.sums >= 0 || Writes(conv) != std::vector<int>{pool.input}) continue;
       if (conv.stages.back().kind != Stage::kStoreFloat || !(AsImage(graph_.tensors[pool.input].dims) == conv.out)) continue;
       pool.feeder = {std::move(conv)};
+      pool.ring = {1, graph_.ops[pool.ops[0]].kernel_h, pool.feeder[0].out.w, pool.out.c};
+      Narrow(&pool);
       steps_.erase(steps_.begin() + ptrdiff_t(c));
       --s;
       break;
     }
+  }
+}
+
+// Leaves to a window of maxima, and to its ring, less than all values of its feeder.
+void Plan::Narrow(Step* pool) {
+  const Op& op = graph_.ops[pool->ops[0]];
+  if (op.kind != OpKind::kMaxPool) return;
+  std::vector<StagePlan>& stages = pool->feeder[0].stages;
+  const auto never_falls = [](const StagePlan& stage) {
+    if ((stage.kind != Stage::kPrelu && stage.kind != Stage::kPreluMax) || !stage.constant) return false;
+    return std::all_of(stage.constant->begin(), stage.constant->end(), [](float slope) { return slope >= 0; });
+  };
+  while (stages.size() > 1 && never_falls(stages[stages.size() - 2])) {
+    pool->stages.insert(pool->stages.begin(), stages[stages.size() - 2]);
+    stages.erase(stages.end() - 2);
+  }
+  if (op.kernel_w != 3 || op.stride_w != 2 || pool->extent_w.before > 1) return;
+  stages.back().kind = Stage::kMaxColumns;
+  stages.back().before = pool->extent_w.before;
+  stages.back().windows = pool->ring.w = pool->out.w;
+  for (int x = 0; x < pool->out.w; ++x) {
+    pool->window_begin[x] = x;
+    pool->window_end[x] = x + 1;
   }
 }
 

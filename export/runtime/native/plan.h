@@ -8,7 +8,9 @@
 // An operator is absorbed only if its other operand does not wait, through any step, for the step that would absorb it.
 //
 // A window (max pooling) that alone reads a convolution takes it in as its feeder: the convolution's rows are computed when the
-// window needs them and live in a ring of a few rows, which stays in the cache where the whole tensor would not.
+// window needs them and live in a ring of a few rows, which stays in the cache where the whole tensor would not. Of a window of
+// maxima three wide and two apart, the ring holds the maxima of the columns, which are taken while the row is in registers; and
+// a PReLU that nowhere falls is applied to the maximum instead of to each value.
 //
 // Memory. Tensors inside a step never exist. The others share one arena by lifetime; a sum may overwrite its
 // shortcut. Inputs of padded convolutions get a border ("halo") of zero bits or zeros around each image, so that
@@ -43,6 +45,7 @@ struct StagePlan {
   int tensor = -1;                                  // operand or target; -1: `constant` or the step's sums
   std::shared_ptr<std::vector<float>> constant;      // one vector over the channels
   bool per_image = false, per_pixel = false;         // how the operand varies
+  int before = 0, windows = 0;                       // kMaxColumns
 };
 
 struct Step {
@@ -73,6 +76,7 @@ struct Step {
   bool correct_before = false;
   std::vector<int> window_begin, window_end;     // kPool: clipped columns
   std::vector<Step> feeder;                      // kPool: the convolution (one, or none) that computes its input
+  Shape ring;                                    // the rows between a window and its feeder: how many, and how wide
   int splits = 1;                                // channel shares, for threads
   int planes_stage = -1;                         // the stage that stores bits, where splits keep theirs apart until the end
   std::vector<uint32_t> planes;                  // [split][row][pixel][word]
@@ -117,6 +121,7 @@ class Plan {
   void PrepareCorrections(Step* step, const Op& op);
   void PackWeights(Step* step, const Op& op);
   void FeedWindows();
+  void Narrow(Step* pool);
   void InsertPads();
   void LayInBlocks();
   void AllocateArena();

@@ -120,6 +120,8 @@ int Plan::ResolveStages(const Step& step, int image, int y, Stage* stages) const
     stage.lo = plan.lo;
     stage.hi = plan.hi;
     stage.pixel = stage.gap = 0;
+    stage.before = plan.before;
+    stage.windows = plan.windows;
     // Kernels form addresses before they look at the kind; those of a stage without operands lead nowhere, but not from null.
     stage.in = stage.out = reinterpret_cast<uint8_t*>(&stage);
     if (plan.kind == Stage::kSum) {
@@ -187,22 +189,28 @@ void Plan::RunPoolRow(const Step& step, int image, int y, const Epilogue& epilog
   const uint8_t* few[16];
   std::vector<const uint8_t*> many(y1 - y0 > 16 ? size_t(y1 - y0) : 0);
   const uint8_t** lines = many.empty() ? few : many.data();
+  ptrdiff_t pixel = in.pixel, gap = in.gap;
   if (step.feeder.empty()) {
     for (int i = y0; i < y1; ++i) lines[i - y0] = in.base + image * in.image + i * in.row;
   } else {
     const Step& conv = step.feeder[0];
     uint8_t* ring = rings_[thread].data();
+    pixel = step.ring.c * ptrdiff_t(sizeof(float));
+    gap = 0;
+    const ptrdiff_t row = step.ring.w * pixel;
     for (int i = std::max(*computed, y0); i < y1; ++i) {
       Stage stages[kMaxStages];
       const int count = ResolveStages(conv, image, i, stages);
-      stages[count - 1].out = ring + i % op.kernel_h * in.row;  // FeedWindows saw that the last stage is the store
-      stages[count - 1].pixel = in.pixel;
+      Stage& store = stages[count - 1];  // FeedWindows saw that it is the last stage
+      store.out = ring + i % step.ring.h * row;
+      store.pixel = pixel;
+      store.gap = gap;
       RunConvRow(conv, image, i, 0, conv.out.c, {stages, count}, thread);
     }
     *computed = std::max(*computed, y1);
-    for (int i = y0; i < y1; ++i) lines[i - y0] = ring + i % op.kernel_h * in.row;
+    for (int i = y0; i < y1; ++i) lines[i - y0] = ring + i % step.ring.h * row;
   }
-  kernels_->pool({lines, y1 - y0, in.pixel, in.gap, step.window_begin.data(), step.window_end.data(), step.out.w, step.out.c, op.kind == OpKind::kMaxPool}, epilogue);
+  kernels_->pool({lines, y1 - y0, pixel, gap, step.window_begin.data(), step.window_end.data(), step.out.w, step.out.c, op.kind == OpKind::kMaxPool}, epilogue);
 }
 
 void Plan::RunRows(const Step& step, int thread, int threads) {

@@ -38,13 +38,21 @@ using T = Tile<V>;
 // several pixels ahead of their sums: of 32 registers, 28 are sums.
 #define R2B_IN_PLACE(register) __asm__ volatile("" : "+v"(register))
 
-constexpr int kBconvPixels = 14;
+constexpr int kBconvPixels = 7;
+
+// Two words of products a, b (input xor weight) go through a full adder with the bits left over from earlier words, so that
+// only every other word is counted: with t = left ^ a, the new left-over bits are t ^ b, and the carry is b where t is set, else
+// left. Each is one ternary instruction that takes the xor with the weights in: five instructions for two words, not six.
+constexpr int kXor3 = 0x96;     // x ^ y ^ z
+constexpr int kCarry = 0x3a;    // x ? ~y : z
 
 template <int P>
 __attribute__((noinline)) void BconvTile(const BconvRow& row, const Epilogue& epilogue, int x, int block) {
-  __m512i count[P][2];
+  __m512i carries[P][2], left[P][2];
   R2B_UNROLL
-  for (int p = 0; p < P; ++p) count[p][0] = count[p][1] = _mm512_setzero_si512();
+  for (int p = 0; p < P; ++p)
+    R2B_UNROLL
+    for (int r = 0; r < 2; ++r) carries[p][r] = left[p][r] = _mm512_setzero_si512();
   const uint8_t* w = static_cast<const uint8_t*>(row.weights) + block * row.block_bytes;
   const ptrdiff_t pixel = row.input.pixel;
   const uint8_t* origin = row.input.origin + x * pixel;
@@ -52,25 +60,48 @@ __attribute__((noinline)) void BconvTile(const BconvRow& row, const Epilogue& ep
     const uint8_t* base[(P + 2) / 3];
     R2B_UNROLL
     for (int b = 0; b < (P + 2) / 3; ++b) base[b] = origin + row.input.segment[s] + 3 * b * pixel;
-    for (int i = 0; i < row.input.length; ++i, w += 4 * kBlock) {
-      const __m512i w0 = _mm512_loadu_si512(w), w1 = _mm512_loadu_si512(w + 64);
+    int i = 0;
+    for (; i + 2 <= row.input.length; i += 2, w += 8 * kBlock) {
       R2B_UNROLL
       for (int p = 0; p < P; ++p) {
-        const __m512i value = _mm512_set1_epi32(*reinterpret_cast<const int*>(base[p / 3] + (p % 3) * pixel));
-        count[p][0] = _mm512_add_epi32(count[p][0], _mm512_popcnt_epi32(_mm512_xor_si512(value, w0)));
-        R2B_IN_PLACE(count[p][0]);
-        count[p][1] = _mm512_add_epi32(count[p][1], _mm512_popcnt_epi32(_mm512_xor_si512(value, w1)));
-        R2B_IN_PLACE(count[p][1]);
+        const int* at = reinterpret_cast<const int*>(base[p / 3] + (p % 3) * pixel);
+        const __m512i a = _mm512_set1_epi32(at[0]), b = _mm512_set1_epi32(at[1]);
+        R2B_UNROLL
+        for (int r = 0; r < 2; ++r) {
+          const __m512i t = _mm512_ternarylogic_epi32(left[p][r], a, _mm512_loadu_si512(w + 64 * r), kXor3);
+          const __m512i next = _mm512_ternarylogic_epi32(t, b, _mm512_loadu_si512(w + 4 * kBlock + 64 * r), kXor3);
+          const __m512i carry = _mm512_ternarylogic_epi32(t, next, left[p][r], kCarry);
+          left[p][r] = next;
+          R2B_IN_PLACE(left[p][r]);
+          carries[p][r] = _mm512_add_epi32(carries[p][r], _mm512_popcnt_epi32(carry));
+          R2B_IN_PLACE(carries[p][r]);
+        }
       }
       R2B_UNROLL
-      for (int b = 0; b < (P + 2) / 3; ++b) base[b] += 4;
+      for (int b = 0; b < (P + 2) / 3; ++b) base[b] += 8;
+    }
+    if (i < row.input.length) {  // a word without a partner: the same with b = 0
+      R2B_UNROLL
+      for (int p = 0; p < P; ++p) {
+        const __m512i a = _mm512_set1_epi32(*reinterpret_cast<const int*>(base[p / 3] + (p % 3) * pixel));
+        R2B_UNROLL
+        for (int r = 0; r < 2; ++r) {
+          const __m512i next = _mm512_ternarylogic_epi32(left[p][r], a, _mm512_loadu_si512(w + 64 * r), kXor3);
+          carries[p][r] = _mm512_add_epi32(carries[p][r], _mm512_popcnt_epi32(_mm512_andnot_si512(next, left[p][r])));
+          left[p][r] = next;
+        }
+      }
+      w += 4 * kBlock;
     }
   }
   __m512 v[P][2];
   R2B_UNROLL
   for (int p = 0; p < P; ++p)
     R2B_UNROLL
-    for (int r = 0; r < 2; ++r) v[p][r] = _mm512_cvtepi32_ps(_mm512_add_epi32(count[p][r], count[p][r]));
+    for (int r = 0; r < 2; ++r) {
+      const __m512i count = _mm512_add_epi32(_mm512_add_epi32(carries[p][r], carries[p][r]), _mm512_popcnt_epi32(left[p][r]));
+      v[p][r] = _mm512_cvtepi32_ps(_mm512_add_epi32(count, count));
+    }
   const int c = block * kBlock;
   T::Affine<P>(v, row, x, c);
   T::RunEpilogue<P>(v, epilogue, x, row.channel0 + c, row.channels - c);

@@ -37,6 +37,7 @@ struct Stage {
     kStoreBits,  // sign bits, one word for 32 channels
     kStoreInt8,  // round half away from zero, saturate
     kSum,        // out[c] += v, one pixel after the other
+    kMaxColumns, // out[j] = max(v[2j - before], v[2j + 1 - before], v[2j + 2 - before]) for the `windows` first j, of those there are
   };
   Kind kind;
   float lo = 0, hi = 0;
@@ -46,6 +47,7 @@ struct Stage {
   uint8_t* out = nullptr;
   ptrdiff_t pixel = 0;
   ptrdiff_t gap = 0;  // between the bytes of a block of 32 channels and those of the next: 0 where channels are contiguous
+  int before = 0, windows = 0;  // kMaxColumns; `before` is 0 or 1, and `pixel` is between windows
 };
 
 struct Epilogue {

@@ -67,6 +67,40 @@ struct Tile {
     }
   }
 
+  // Calls take(window, whether this is its first pixel) for the windows, three wide and two apart, that pixel x lies in.
+  template <class Take>
+  static R2B_INLINE void WindowsOf(const Stage& stage, int x, Take take) {
+    const int at = x + stage.before, window = at / 2;
+    if (at % 2 == 0 && x > 0 && window - 1 < stage.windows) take(window - 1, false);
+    if (window < stage.windows) take(window, at % 2 == 0 || x == 0);
+  }
+  // For P pixels the maxima are taken in registers. A window that began before them has their first pixel, or their first two.
+  template <int P, int kBegun>
+  static R2B_INLINE void MaxColumns(F (&v)[P][kRegs], const Stage& stage, int x, int c) {
+    uint8_t* out = stage.out + Channel(c, stage.gap);
+    const int begun = (x + stage.before + 1) / 2 - 1;  // the last window that began before
+    if (begun >= 0 && begun < stage.windows)
+      R2B_UNROLL
+      for (int r = 0; r < kRegs; ++r) {
+        float* to = reinterpret_cast<float*>(out + begun * stage.pixel) + r * V::kWidth;
+        F value = x == 0 ? v[0][r] : V::Max(V::Load(to), v[0][r]);
+        if constexpr (kBegun == 2 && P > 1) value = V::Max(value, v[1][r]);
+        V::Store(to, value);
+      }
+    R2B_UNROLL
+    for (int p = kBegun - 1; p < P; p += 2) {
+      const int window = begun + 1 + (p - (kBegun - 1)) / 2;
+      if (window >= stage.windows) break;
+      R2B_UNROLL
+      for (int r = 0; r < kRegs; ++r) {
+        F value = v[p][r];
+        if (p + 1 < P) value = V::Max(value, v[p + 1][r]);
+        if (p + 2 < P) value = V::Max(value, v[p + 2][r]);
+        V::Store(reinterpret_cast<float*>(out + window * stage.pixel) + r * V::kWidth, value);
+      }
+    }
+  }
+
   // Runs the stages over P pixels from `x` and whole blocks of channels from `c`.
   template <int P>
   static R2B_INLINE void Stages(F (&v)[P][kRegs], const Epilogue& epilogue, int x, int c) {
@@ -126,6 +160,10 @@ struct Tile {
           for (int r = 0; r < kRegs; ++r) V::Store(out + r * V::kWidth, sum[r]);
           break;
         }
+        case Stage::kMaxColumns:
+          if ((x + stage.before) % 2 == 0) MaxColumns<P, 1>(v, stage, x, c);
+          else MaxColumns<P, 2>(v, stage, x, c);
+          break;
       }
     }
   }
@@ -154,6 +192,12 @@ struct Tile {
             case Stage::kStoreFloat: out[i] = value; break;
             case Stage::kSum: out[i] += value; break;
             case Stage::kStoreBits: bits |= uint32_t(value < 0) << i; break;
+            case Stage::kMaxColumns:
+              WindowsOf(stage, x + p, [&](int window, bool first) {
+                float& to = reinterpret_cast<float*>(stage.out + window * stage.pixel)[c + i];
+                to = first || value > to ? value : to;
+              });
+              break;
             case Stage::kStoreInt8: StoreInt8(reinterpret_cast<int8_t*>(stage.out + at) + c + i, &value, 1); break;
           }
         }
@@ -245,16 +289,16 @@ struct Tile {
     R2B_UNROLL
     for (int r = 0; r < kRegs; ++r) value[r] = kMaximum ? V::Max(value[r], Operand(at, r)) : V::Add(value[r], Operand(at, r));
   }
-  // kSize x kSize is the window where it is whole and of a common size; 0: what the row says.
-  template <bool kMaximum, int kSize>
+  // kRows x kColumns is the window where it is of a common size; 0: what the row says.
+  template <bool kMaximum, int kRows, int kColumns>
   static R2B_INLINE void Window(const PoolRow& row, ptrdiff_t first, int columns, F (&value)[kRegs]) {
     R2B_UNROLL
     for (int r = 0; r < kRegs; ++r) value[r] = kMaximum ? Operand(row.lines[0] + first, r) : V::Zero();
-    if constexpr (kSize > 0) {
+    if constexpr (kRows > 0) {
       R2B_UNROLL
-      for (int j = 0; j < kSize; ++j)
+      for (int j = 0; j < kRows; ++j)
         R2B_UNROLL
-        for (int i = 0; i < kSize; ++i) Take<kMaximum>(row.lines[j] + first + i * row.pixel, value);
+        for (int i = 0; i < kColumns; ++i) Take<kMaximum>(row.lines[j] + first + i * row.pixel, value);
     } else {
       for (int j = 0; j < row.rows; ++j)
         for (int i = 0; i < columns; ++i) Take<kMaximum>(row.lines[j] + first + i * row.pixel, value);
@@ -268,12 +312,13 @@ struct Tile {
       const int begin = row.begin[x + p], columns = row.end[x + p] - begin;
       const ptrdiff_t first = Channel(c, row.gap) + begin * row.pixel;
       if (row.maximum) {
-        if (row.rows == 3 && columns == 3) Window<true, 3>(row, first, columns, v[p]);
-        else Window<true, 0>(row, first, columns, v[p]);
+        if (row.rows == 3 && columns == 1) Window<true, 3, 1>(row, first, columns, v[p]);
+        else if (row.rows == 3 && columns == 3) Window<true, 3, 3>(row, first, columns, v[p]);
+        else Window<true, 0, 0>(row, first, columns, v[p]);
         continue;
       }
-      if (row.rows == 2 && columns == 2) Window<false, 2>(row, first, columns, v[p]);
-      else Window<false, 0>(row, first, columns, v[p]);
+      if (row.rows == 2 && columns == 2) Window<false, 2, 2>(row, first, columns, v[p]);
+      else Window<false, 0, 0>(row, first, columns, v[p]);
       const F area = V::Set1(float(row.rows * columns));
       R2B_UNROLL
       for (int r = 0; r < kRegs; ++r) v[p][r] = V::Div(v[p][r], area);

@@ -233,17 +233,23 @@ void TestHalfBlock(const Kernels* kernels, int n, int size, int channels, int th
   Check(equal, what);
 }
 
-void TestFloatConv(const Kernels* kernels, int n, int h, int w, int channels, int outputs, int kernel, int stride, bool same, int threads) {
+// A convolution and the window of maxima that takes it in, with a PReLU between them whose slopes begin at `least`.
+struct Window { int kernel, stride; bool same; float least; };
+void TestFloatConv(const Kernels* kernels, int n, int h, int w, int channels, int outputs, int kernel, int stride, bool same, int threads, const Window& window) {
   const Extent eh = WindowExtent(h, kernel, stride, 1, same), ew = WindowExtent(w, kernel, stride, 1, same);
   if (eh.out < 1 || ew.out < 1) return;
-  const std::string what = std::string(kernels->name) + " conv " + std::to_string(h) + "x" + std::to_string(w) + "x" + std::to_string(channels) + " -> " + std::to_string(outputs) + " kernel " + std::to_string(kernel) + " stride " + std::to_string(stride);
+  const std::string what = std::string(kernels->name) + " conv " + std::to_string(h) + "x" + std::to_string(w) + "x" + std::to_string(channels) + " -> " + std::to_string(outputs) + " kernel " + std::to_string(kernel) + " stride " + std::to_string(stride) +
+                           ", window " + std::to_string(window.kernel) + " stride " + std::to_string(window.stride) + (window.same ? " same" : " valid") + ", slopes from " + std::to_string(window.least);
   const auto x = Floats(size_t(n) * h * w * channels), f = Floats(size_t(outputs) * kernel * kernel * channels), bias = Floats(outputs);
+  auto slopes = Floats(outputs);
+  for (float& slope : slopes) slope = window.least + std::fabs(slope);
   Builder b;
-  const int in = b.Tensor(DType::kFloat, {n, h, w, channels}), out = b.Tensor(DType::kFloat, {}), pooled = b.Tensor(DType::kFloat, {});
+  const int in = b.Tensor(DType::kFloat, {n, h, w, channels}), out = b.Tensor(DType::kFloat, {}), sloped = b.Tensor(DType::kFloat, {}), pooled = b.Tensor(DType::kFloat, {});
   Op& op = b.Add(OpKind::kConv, {in, b.Constant(DType::kFloat, {outputs, kernel, kernel, channels}, f), b.Constant(DType::kFloat, {outputs}, bias)}, out);
-  op.kernel_h = op.kernel_w = kernel, op.stride_h = op.stride_w = stride, op.same_padding = same, op.clamp = true, op.lo = 0, op.hi = 6;
-  Op& pool = b.Add(OpKind::kMaxPool, {out}, pooled);
-  pool.kernel_h = pool.kernel_w = 3, pool.stride_h = pool.stride_w = 2, pool.same_padding = true;
+  op.kernel_h = op.kernel_w = kernel, op.stride_h = op.stride_w = stride, op.same_padding = same, op.clamp = true, op.lo = -6, op.hi = 6;
+  b.Add(OpKind::kPrelu, {out, b.Constant(DType::kFloat, {1, 1, outputs}, slopes)}, sloped);
+  Op& pool = b.Add(OpKind::kMaxPool, {sloped}, pooled);
+  pool.kernel_h = pool.kernel_w = window.kernel, pool.stride_h = pool.stride_w = window.stride, pool.same_padding = window.same;
   b.graph.inputs = {in};
   b.graph.outputs = {pooled};
   Guarded gx(x.size() * 4);
@@ -260,9 +266,10 @@ void TestFloatConv(const Kernels* kernels, int n, int h, int w, int channels, in
               if (iy < 0 || iy >= h || ix < 0 || ix >= w) continue;
               for (int c = 0; c < channels; ++c) sum += double(x[((size_t(i) * h + iy) * w + ix) * channels + c]) * f[((size_t(o) * kernel + ky) * kernel + kx) * channels + c];
             }
-          y[((size_t(i) * eh.out + oy) * ew.out + ox) * outputs + o] = float(std::fmin(std::fmax(sum, 0), 6));
+          y[((size_t(i) * eh.out + oy) * ew.out + ox) * outputs + o] = float(std::fmin(std::fmax(sum, -6), 6) * (sum < 0 ? slopes[o] : 1));
         }
-  const Extent ph = WindowExtent(eh.out, 3, 2, 1, true), pw = WindowExtent(ew.out, 3, 2, 1, true);
+  const Extent ph = WindowExtent(eh.out, window.kernel, window.stride, 1, window.same), pw = WindowExtent(ew.out, window.kernel, window.stride, 1, window.same);
+  if (ph.out < 1 || pw.out < 1) return;
   const auto got = RunPlan<float>(b, kernels, threads, {{in, &gx}}, size_t(n) * ph.out * pw.out * outputs, what);
   bool equal = true;
   for (int i = 0; i < n; ++i)
@@ -270,9 +277,9 @@ void TestFloatConv(const Kernels* kernels, int n, int h, int w, int channels, in
       for (int px = 0; px < pw.out; ++px)
         for (int o = 0; o < outputs; ++o) {
           float most = -INFINITY;
-          for (int ky = 0; ky < 3; ++ky)
-            for (int kx = 0; kx < 3; ++kx) {
-              const int iy = py * 2 - ph.before + ky, ix = px * 2 - pw.before + kx;
+          for (int ky = 0; ky < window.kernel; ++ky)
+            for (int kx = 0; kx < window.kernel; ++kx) {
+              const int iy = py * window.stride - ph.before + ky, ix = px * window.stride - pw.before + kx;
               if (iy >= 0 && iy < eh.out && ix >= 0 && ix < ew.out) most = std::fmax(most, y[((size_t(i) * eh.out + iy) * ew.out + ix) * outputs + o]);
             }
           equal &= std::fabs(got[((size_t(i) * ph.out + py) * pw.out + px) * outputs + o] - most) <= 1e-5f * float(kernel * kernel * channels);
@@ -364,7 +371,10 @@ void TestAll(const Kernels* k) {
     for (int outputs : {1, 7, 8, 9, 31, 33, 100}) TestDense(k, Random(1, 2), inputs, outputs, 1);
   for (int threads : {1, 2, 3}) TestDense(k, 2, 515, 203, threads);
   TestSharedConstant(k);
-  for (int i = 0; i < 40; ++i) TestFloatConv(k, Random(1, 2), Random(1, 12), Random(1, 33), Random(1, 9), Random(1, 70), Random(1, 7), Random(1, 2), Random(0, 1) == 1, Random(1, 3));
+  // Three wide and two apart is what kernels reduce in registers: every way such windows meet a tile and the edges.
+  for (int i = 0; i < 80; ++i)
+    TestFloatConv(k, Random(1, 2), Random(1, 12), Random(1, 70), Random(1, 9), Random(0, 1) ? Random(1, 70) : 64, Random(1, 7), Random(1, 2), Random(0, 1) == 1, Random(1, 3),
+                  {i % 4 ? 3 : Random(1, 4), i % 4 ? 2 : Random(1, 3), Random(0, 1) == 1, i % 3 ? 0.0f : -0.5f});
 }
 
 }  // namespace
