@@ -40,6 +40,7 @@ def logits_network(name, photos, **architecture):
 
     import r2b_zoo
 
+    tf.keras.utils.set_random_seed(0)  # the weights that are not drawn below
     model = networks.randomise(getattr(r2b_zoo, name)(weights=None, **architecture))
     dense = next(layer for layer in reversed(model.layers) if isinstance(layer, tf.keras.layers.Dense))
     dense.set_weights([dense.get_weights()[0]] + [np.zeros_like(w) for w in dense.get_weights()[1:]])

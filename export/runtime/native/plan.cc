@@ -85,6 +85,7 @@ bool Plan::Prepare(int threads, std::string* error) {
   size_t scratch = 0, ring = 0;
   for (Step& step : steps_) {
     if (step.kind == Step::kBconv || step.kind == Step::kFconv) scratch = std::max(scratch, PrepareRuns(&step, threads));
+    if (step.kind == Step::kPool) SplitChannels(&step, threads);
     if (!step.feeder.empty()) {
       PrepareRuns(&step.feeder[0], 1);
       ring = std::max(ring, size_t(step.ring.count()) * sizeof(float));
@@ -130,21 +131,29 @@ size_t Plan::PrepareRuns(Step* step, int threads) {
     for (int x = 0; x < (per_row ? 1 : op.kernel_w); ++x)
       step->segments.push_back(y * op.dilation_h * in.row + x * op.dilation_w * in.pixel);
   step->run_length = unit * (per_row ? op.kernel_w : 1);
-  // Rows alone share the work unevenly where they are few; then channels are shared out as well.
-  const int rows = step->out.n * step->out.h, blocks = (step->out.c + kBlock - 1) / kBlock;
-  step->splits = 1;
-  if (step->sums >= 0 && step->groups == 1 && blocks % threads == 0) {
-    step->splits = threads;  // sums over an image want all rows of a channel in one thread
-  } else if (step->groups == 1)
-    for (int s = 1; s <= blocks; ++s) {
-      const double uneven = double((rows * s + threads - 1) / threads) * threads / (double(rows) * s);
-      step->splits = s;
-      if (uneven <= 1.04) break;
-    }
-  PreparePlanes(step);
+  SplitChannels(step, threads);
   if (step->kind != Step::kBconv) return 0;
   const RunList runs{nullptr, op.stride_w * in.pixel, step->segments.data(), int(step->segments.size()), step->run_length};
   return step->kernels->bconv_scratch(step->out.w, runs);
+}
+
+// How many shares a row's channels are cut into.
+void Plan::SplitChannels(Step* step, int threads) {
+  const int rows = step->out.n * step->out.h, blocks = (step->out.c + kBlock - 1) / kBlock;
+  step->splits = 1;
+  if (step->groups == 1) {
+    if (step->sums >= 0 && blocks % threads == 0) {
+      step->splits = threads;  // sums over an image want all rows of a channel in one thread
+    } else if (step->kind != Step::kPool) {
+      // Rows alone share the work unevenly where they are few. (A window's rows need rows that its feeder made before.)
+      for (int s = 1; s <= blocks; ++s) {
+        const double uneven = double((rows * s + threads - 1) / threads) * threads / (double(rows) * s);
+        step->splits = s;
+        if (uneven <= 1.04) break;
+      }
+    }
+  }
+  PreparePlanes(step);
 }
 
 void Plan::PreparePlanes(Step* step) {
@@ -159,7 +168,10 @@ void Plan::PreparePlanes(Step* step) {
 void Plan::PrepareStep(Step* step) {
   if (step->ops.empty() || step->kind == Step::kLoad || step->kind == Step::kFinishSum) return;
   const Op& op = graph_.ops[step->ops[0]];
-  if (step->kind == Step::kDense) return PackWeights(step, op);
+  if (step->kind == Step::kDense) {
+    PackWeights(step, op);
+    return PrepareBias(step, op);
+  }
   if (op.kind != OpKind::kBconv && op.kind != OpKind::kConv && op.kind != OpKind::kBmaxPool && step->kind != Step::kPool) return;
   const Shape in = AsImage(graph_.tensors[op.in[0]].dims);
   const bool whole = op.kind == OpKind::kMean;
@@ -178,11 +190,20 @@ void Plan::PrepareStep(Step* step) {
     if (op.kind == OpKind::kBconv) {
       PrepareCorrections(step, op);
     } else {
-      step->bias.assign(size_t(step->out.c + kBlock - 1) / kBlock * kBlock, 0);
-      if (op.in.size() > 2 && op.in[2] >= 0)
-        std::memcpy(step->bias.data(), graph_.tensors[op.in[2]].constant, size_t(step->out.c) * sizeof(float));
+      PrepareBias(step, op);
     }
   }
+}
+
+void Plan::PrepareBias(Step* step, const Op& op) {
+  const size_t outputs = size_t(graph_.tensors[op.in[1]].dims[0]);
+  step->bias.assign((outputs + kBlock - 1) / kBlock * kBlock, 0);
+  if (op.in.size() > 2 && op.in[2] >= 0) std::memcpy(step->bias.data(), graph_.tensors[op.in[2]].constant, outputs * sizeof(float));
+}
+
+// How many vectors a dense layer multiplies.
+int Plan::Batch(const Op& dense) const {
+  return int(AsImage(graph_.tensors[dense.in[0]].dims).count() / graph_.tensors[dense.in[1]].dims[1]);
 }
 
 void Plan::PackWeights(Step* step, const Op& op) {
@@ -197,15 +218,16 @@ void Plan::PackWeights(Step* step, const Op& op) {
     if (per_output * 32 > kernels_->max_depth) step->kernels = PortableKernels();
     chunk_bits = step->kernels->chunk_bits;
   }
+  const Packing packing = chunk_bits ? Packing::kBits : op.kind == OpKind::kDense && Batch(op) == 1 ? Packing::kDense : Packing::kFloats;
   auto found = std::find_if(packed_.begin(), packed_.end(), [&](const PackedWeights& p) {
-    return p.tensor == tensor && p.chunk_bits == chunk_bits && p.groups == step->groups;
+    return p.tensor == tensor && p.packing == packing && p.chunk_bits == chunk_bits && p.groups == step->groups;
   });
   if (found == packed_.end()) {
-    PackedWeights p{tensor, chunk_bits, step->groups, nullptr, 0};
+    PackedWeights p{tensor, packing, chunk_bits, step->groups, nullptr, 0};
     const float* floats = static_cast<const float*>(filter.constant);
     p.bytes = std::make_shared<std::vector<uint8_t>>(
-        op.kind == OpKind::kDense ? PackDense(floats, outputs, per_output)
-        : chunk_bits ? PackBits(static_cast<const uint32_t*>(filter.constant), outputs, step->groups, per_output, chunk_bits, &p.block_bytes)
+        packing == Packing::kDense ? PackDense(floats, outputs, per_output)
+        : packing == Packing::kBits ? PackBits(static_cast<const uint32_t*>(filter.constant), outputs, step->groups, per_output, chunk_bits, &p.block_bytes)
                      : PackFloats(floats, outputs, per_output, &p.block_bytes));
     found = packed_.insert(packed_.end(), p);
   }

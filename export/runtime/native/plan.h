@@ -22,8 +22,8 @@
 //
 // Threads. All threads run all steps, each its share of the output rows (or of the channels, where rows are few), with a
 // barrier between steps, except between those so small that one thread does them all. Sums over an image run pixel after
-// pixel if the channels divide among the threads; else they are kept per row and added in row order, which may change their
-// last bit but does not depend on timing. Threads that share a pixel's channels share the cache lines of its packed bits too,
+// pixel if the blocks of channels divide among the threads, and results are those of one thread; else they are kept per row and
+// added in row order, which may change their last bit but does not depend on timing. Threads that share a pixel's channels share the cache lines of its packed bits too,
 // and taking a line from another core for one word costs as much as the products behind the word: each thread writes a
 // plane of its own channels' words, and once all are done, they merge the planes, each some rows.
 #pragma once
@@ -117,9 +117,13 @@ class Plan {
  private:
   void PrepareStep(Step* step);
   size_t PrepareRuns(Step* step, int threads);
+  void SplitChannels(Step* step, int threads);
   void PreparePlanes(Step* step);
   void PrepareCorrections(Step* step, const Op& op);
   void PackWeights(Step* step, const Op& op);
+  void PrepareBias(Step* step, const Op& op);
+  int Batch(const Op& dense) const;
+  void RunDense(const Step& step, int thread, int threads);
   void FeedWindows();
   void Narrow(Step* pool);
   void InsertPads();
@@ -130,7 +134,7 @@ class Plan {
   void RunRows(const Step& step, int thread, int threads);
   void MergePlanes(const Step& step, int thread, int threads);
   void RunConvRow(const Step& step, int image, int y, int c0, int c1, const Epilogue& epilogue, int thread);
-  void RunPoolRow(const Step& step, int image, int y, const Epilogue& epilogue, int thread, int* computed);
+  void RunPoolRow(const Step& step, int image, int y, int c0, int c1, const Epilogue& epilogue, int thread, int* computed);
   int ResolveStages(const Step& step, int image, int y, Stage* stages) const;
 
   Graph graph_;
@@ -150,7 +154,8 @@ class Plan {
   std::vector<std::vector<uint8_t>> rings_;    // per thread: rows between a window and its feeder
   size_t graph_tensors_ = 0;                   // tensors beyond are copies made by InsertPads
   // By tensor, not by its memory, which tensors of other shapes may share.
-  struct PackedWeights { int tensor; int chunk_bits; int groups; std::shared_ptr<std::vector<uint8_t>> bytes; ptrdiff_t block_bytes; };
+  enum class Packing : uint8_t { kBits, kFloats, kDense };
+  struct PackedWeights { int tensor; Packing packing; int chunk_bits; int groups; std::shared_ptr<std::vector<uint8_t>> bytes; ptrdiff_t block_bytes; };
   std::vector<PackedWeights> packed_;          // survives Prepare()
 };
 

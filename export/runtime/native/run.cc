@@ -179,7 +179,7 @@ void Plan::RunConvRow(const Step& step, int image, int y, int c0, int c1, const 
 }
 
 // `computed`: how many rows of the feeder the thread has computed for this image; the last few are in its ring.
-void Plan::RunPoolRow(const Step& step, int image, int y, const Epilogue& epilogue, int thread, int* computed) {
+void Plan::RunPoolRow(const Step& step, int image, int y, int c0, int c1, const Epilogue& epilogue, int thread, int* computed) {
   const Op& op = graph_.ops[step.ops[0]];
   const Storage& in = storage_[step.input];
   const Shape shape = AsImage(graph_.tensors[step.input].dims);
@@ -205,12 +205,12 @@ void Plan::RunPoolRow(const Step& step, int image, int y, const Epilogue& epilog
       store.out = ring + i % step.ring.h * row;
       store.pixel = pixel;
       store.gap = gap;
-      RunConvRow(conv, image, i, 0, conv.out.c, {stages, count}, thread);
+      RunConvRow(conv, image, i, c0, c1, {stages, count}, thread);
     }
     *computed = std::max(*computed, y1);
     for (int i = y0; i < y1; ++i) lines[i - y0] = ring + i % step.ring.h * row;
   }
-  kernels_->pool({lines, y1 - y0, pixel, gap, step.window_begin.data(), step.window_end.data(), step.out.w, step.out.c, op.kind == OpKind::kMaxPool}, epilogue);
+  kernels_->pool({lines, y1 - y0, pixel, gap, step.window_begin.data(), step.window_end.data(), step.out.w, c0, c1, op.kind == OpKind::kMaxPool}, epilogue);
 }
 
 void Plan::RunRows(const Step& step, int thread, int threads) {
@@ -236,7 +236,7 @@ void Plan::RunRows(const Step& step, int thread, int threads) {
     }
     if (step.kind == Step::kPool) {
       if (y == 0) computed = 0;
-      RunPoolRow(step, image, y, epilogue, thread, &computed);
+      RunPoolRow(step, image, y, c0, c1, epilogue, thread, &computed);
     } else if (step.kind == Step::kLoad) {
       const Storage& in = storage_[step.input];
       kernels_->load({in.base + image * in.image + y * in.row, in.pixel, in.gap, step.out.w, step.out.c}, epilogue);
@@ -260,6 +260,38 @@ void Plan::MergePlanes(const Step& step, int thread, int threads) {
         for (int w = 0; w < blocks.end - blocks.begin; ++w) reinterpret_cast<uint32_t*>(to)[w] = *from++;
     }
   }
+}
+
+// One vector and several are added up in different orders: those of TensorFlow Lite (see kernels.h).
+void Plan::RunDense(const Step& step, int thread, int threads) {
+  const Op& op = graph_.ops[step.ops[0]];
+  const Tensor& weights = graph_.tensors[op.in[1]];
+  const int outputs = weights.dims[0], inputs = weights.dims[1], batch = Batch(op);
+  const int unit = batch == 1 ? kDenseGroup : kBlock, groups = (outputs + unit - 1) / unit;
+  Share share = step.alone ? Share{0, groups} : ShareOf(groups, thread, threads);
+  share = {std::min(share.begin * unit, outputs), std::min(share.end * unit, outputs)};
+  const float* x = reinterpret_cast<const float*>(storage_[step.input].base);
+  float* y = reinterpret_cast<float*>(storage_[step.output].base);
+  if (batch == 1) {
+    kernels_->dense(x, reinterpret_cast<const float*>(step.packed->data()), inputs, share.begin, share.end, y);
+    for (int o = share.begin; o < share.end; ++o) y[o] += step.bias[o];
+  } else if (share.begin < share.end) {
+    const ptrdiff_t segment = 0;
+    const RunList runs{reinterpret_cast<const uint8_t*>(x), inputs * ptrdiff_t(sizeof(float)), &segment, 1, inputs};
+    Stage store;
+    store.kind = Stage::kStoreFloat;
+    store.out = reinterpret_cast<uint8_t*>(y);
+    store.in = store.out;
+    store.pixel = outputs * ptrdiff_t(sizeof(float));
+    const uint8_t* packed = step.packed->data() + share.begin / kBlock * step.block_bytes;
+    kernels_->fconv({runs, reinterpret_cast<const float*>(packed), step.block_bytes, step.bias.data() + share.begin, batch, share.begin, share.end - share.begin}, {&store, 1});
+  }
+  if (op.clamp)
+    for (int b = 0; b < batch; ++b)
+      for (int o = share.begin; o < share.end; ++o) {
+        float& v = y[int64_t(b) * outputs + o];
+        v = std::min(std::max(v, op.lo), op.hi);
+      }
 }
 
 void Plan::RunStep(Step& step, int thread, int threads) {
@@ -292,24 +324,7 @@ void Plan::RunStep(Step& step, int thread, int threads) {
       else RunPackBytes(input, in.base, channels, share.begin, share.end, reinterpret_cast<uint32_t*>(storage_[step.output].base));
       return;
     }
-    case Step::kDense: {
-      const Tensor& weights = graph_.tensors[op->in[1]];
-      const int outputs = weights.dims[0], inputs = weights.dims[1];
-      const int batch = int(AsImage(input.dims).count() / inputs);
-      const int groups = (outputs + kDenseGroup - 1) / kDenseGroup;
-      Share share = step.alone ? Share{0, groups} : ShareOf(groups, thread, threads);
-      share = {std::min(share.begin * kDenseGroup, outputs), std::min(share.end * kDenseGroup, outputs)};
-      const float* bias = op->in.size() > 2 && op->in[2] >= 0 ? static_cast<const float*>(graph_.tensors[op->in[2]].constant) : nullptr;
-      for (int b = 0; b < batch; ++b) {
-        float* y = reinterpret_cast<float*>(storage_[step.output].base) + int64_t(b) * outputs;
-        kernels_->dense(reinterpret_cast<const float*>(in.base) + int64_t(b) * inputs, reinterpret_cast<const float*>(step.packed->data()), inputs, share.begin, share.end, y);
-        for (int o = share.begin; o < share.end; ++o) {
-          if (bias) y[o] += bias[o];
-          if (op->clamp) y[o] = std::min(std::max(y[o], op->lo), op->hi);
-        }
-      }
-      return;
-    }
+    case Step::kDense: RunDense(step, thread, threads); return;
     default: break;
   }
   const float* x = reinterpret_cast<const float*>(in.base);

@@ -139,15 +139,17 @@ def test_threads_hardly_change_the_result(kernels, rng):
         close(one, other)
 
 
-def test_same_bits_as_lce(rng):
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_same_bits_as_lce(rng, batch, threads):
     # On the kernels whose arithmetic LCE's x86 build shares: see kernels.h on the order of sums.
     pytest.importorskip("larq_compute_engine")
     if r2b_runtime.available_kernels()[0] != "avx512":
         pytest.skip("LCE takes other kernels on this CPU")
-    model = half_blocks(rng)
+    model = half_blocks(rng, batch=batch)
     for _ in range(5):
-        x = rng.uniform(-1, 1, (1, 56, 56, 3)).astype(np.float32)
-        np.testing.assert_array_equal(run(model, [x])[0], run_lce(model, [x])[0])
+        x = rng.uniform(-1, 1, (batch, 56, 56, 3)).astype(np.float32)
+        np.testing.assert_array_equal(run(model, [x], num_threads=threads)[0], run_lce(model, [x])[0])
 
 
 @pytest.mark.parametrize("claim", ["all", "binary"])
@@ -260,9 +262,10 @@ def test_zoo_networks(agreement, rng, name):
     for batch in (1, 3):
         model = agreement.file_for(network, batch)
         theirs = run_lce(model, [x[:batch]])[0]
-        for threads in (1, 2):
-            ours = run(model, [x[:batch]], num_threads=threads)[0]
-            assert ours.shape == theirs.shape == (batch, 100)
-            for a, b in zip(ours, theirs):
-                assert np.corrcoef(a, b)[0, 1] > 0.9995
-                assert a.argmax() == b.argmax()
+        ours = run(model, [x[:batch]], num_threads=1)[0]
+        assert ours.shape == theirs.shape == (batch, 100)
+        for a, b in zip(ours, theirs):
+            assert np.corrcoef(a, b)[0, 1] > 0.9995
+            assert a.argmax() == b.argmax()
+        # Two threads divide the blocks of channels of every one of these, so they add in the same order.
+        np.testing.assert_array_equal(run(model, [x[:batch]], num_threads=2)[0], ours)

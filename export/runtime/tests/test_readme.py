@@ -9,6 +9,7 @@ import pytest
 
 pytest.importorskip("tensorflow", reason="the models of these tests are written with TensorFlow's schema")
 
+import arm64
 import build_native
 import check_wheels
 import r2b_runtime
@@ -70,7 +71,7 @@ def test_table_of_operators_is_what_the_tests_draw_from():
 def test_versions_are_those_of_the_check():
     for name in check_wheels.ENVIRONMENTS:
         assert f"| {name} | x86-64" in README
-    for name in check_wheels.ARM64_ENVIRONMENTS:
+    for name in arm64.INTERPRETERS:
         assert f"| {name} | x86-64, arm64 (emulated) |" in README
 
 

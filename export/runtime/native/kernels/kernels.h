@@ -13,7 +13,7 @@
 // Every multiplication and addition of the epilogue is rounded on its own (no fused multiply-add), as TensorFlow
 // Lite's kernels do, because the sign of the result decides bits downstream. Float convolutions start from the bias and
 // add one fused product after the other, in the order of the filter's memory; averages add pixel after pixel; dense layers
-// add in four lanes; the logistic function is a given approximation. So do the kernels in LCE's interpreter on x86, and
+// of one vector add in four lanes, those of several as float convolutions do; the logistic function is a given approximation. So do the kernels in LCE's interpreter on x86, and
 // so whole networks agree with it to the last bit, where sums in another order would flip a few signs in every image.
 #pragma once
 
@@ -96,7 +96,8 @@ struct PoolRow {
   ptrdiff_t pixel, gap;        // bytes between input pixels, and, as in a stage, between blocks of channels
   const int* begin;            // per output pixel: first input pixel, and one past the last
   const int* end;
-  int width, channels;
+  int width;
+  int begin_channel, end_channel;  // which of the pixels' channels; the first is that of a block
   bool maximum;                // else average
 };
 

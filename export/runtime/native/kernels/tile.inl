@@ -328,7 +328,7 @@ struct Tile {
   static __attribute__((noinline)) void PartialPool(const PoolRow& row, const Epilogue& epilogue, int c) {
     for (int x = 0; x < row.width; ++x) {
       float v[1][kBlock];
-      const int begin = row.begin[x], end = row.end[x], valid = row.channels - c;
+      const int begin = row.begin[x], end = row.end[x], valid = row.end_channel - c;
       for (int lane = 0; lane < valid; ++lane) {
         const ptrdiff_t first = (c + lane) * ptrdiff_t(sizeof(float)) + begin * row.pixel;
         float value = row.maximum ? *reinterpret_cast<const float*>(row.lines[0] + first) : 0.0f;
@@ -343,13 +343,13 @@ struct Tile {
     }
   }
   static void Pool(const PoolRow& row, const Epilogue& epilogue) {
-    int c = 0;
-    for (; c + kBlock <= row.channels; c += kBlock) {
+    int c = row.begin_channel;
+    for (; c + kBlock <= row.end_channel; c += kBlock) {
       int x = 0;
       for (; x + V::kPlainPixels <= row.width; x += V::kPlainPixels) PoolTile<V::kPlainPixels>(row, epilogue, x, c);
       for (; x < row.width; ++x) PoolTile<1>(row, epilogue, x, c);
     }
-    if (c < row.channels) PartialPool(row, epilogue, c);
+    if (c < row.end_channel) PartialPool(row, epilogue, c);
   }
 
   // ---- plain loads: an epilogue on a tensor that already exists ----

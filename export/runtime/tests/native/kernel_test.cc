@@ -233,6 +233,16 @@ void TestHalfBlock(const Kernels* kernels, int n, int size, int channels, int th
   Check(equal, what);
 }
 
+// Plain C++ and ARMv7 round product and sum apart.
+bool FusesProducts(const Kernels* kernels) {
+#if defined(__x86_64__) || defined(__aarch64__)
+  return std::string(kernels->name) != "portable";
+#else
+  (void)kernels;
+  return false;
+#endif
+}
+
 // A convolution and the window of maxima that takes it in, with a PReLU between them whose slopes begin at `least`.
 struct Window { int kernel, stride; bool same; float least; };
 void TestFloatConv(const Kernels* kernels, int n, int h, int w, int channels, int outputs, int kernel, int stride, bool same, int threads, const Window& window) {
@@ -287,7 +297,8 @@ void TestFloatConv(const Kernels* kernels, int n, int h, int w, int channels, in
   Check(equal, what);
 }
 
-// A dense layer, whose sums have a given order: four lanes, added in pairs, then what fills no four.
+// A dense layer, whose sums have a given order: of one vector four lanes, added in pairs, then what fills no four; of several
+// one fused product after the other, from the bias.
 void TestDense(const Kernels* kernels, int batch, int inputs, int outputs, int threads) {
   const std::string what = std::string(kernels->name) + " dense " + std::to_string(batch) + "x" + std::to_string(inputs) + " -> " + std::to_string(outputs) + ", threads " + std::to_string(threads);
   const auto x = Floats(size_t(batch) * inputs), w = Floats(size_t(outputs) * inputs), bias = Floats(outputs);
@@ -303,6 +314,19 @@ void TestDense(const Kernels* kernels, int batch, int inputs, int outputs, int t
   for (int n = 0; n < batch; ++n)
     for (int o = 0; o < outputs; ++o) {
       const float *row = &x[size_t(n) * inputs], *weights = &w[size_t(o) * inputs];
+      if (batch > 1) {
+        double sum = bias[o], size = std::fabs(sum);
+        float fused = bias[o];
+        for (int i = 0; i < inputs; ++i) {
+          const double product = double(row[i]) * weights[i];
+          fused = std::fma(row[i], weights[i], fused);
+          sum += product;
+          size += std::fabs(product);
+        }
+        const float got = y[size_t(n) * outputs + o];
+        equal &= FusesProducts(kernels) ? got == fused : std::fabs(got - sum) <= 1e-5 * size;
+        continue;
+      }
       volatile float lanes[4] = {}, product;  // volatile: every product and sum is rounded
       int i = 0;
       for (; i < inputs / 4 * 4; ++i) {
@@ -368,8 +392,9 @@ void TestAll(const Kernels* k) {
     for (int threads : {1, 2, 3}) TestHalfBlock(k, Random(1, 3), Random(1, 9), channels, threads);
   // Inputs around fours, outputs around groups of eight and the kernels' multiples of them; large enough to be shared out.
   for (int inputs : {1, 3, 4, 5, 64, 67})
-    for (int outputs : {1, 7, 8, 9, 31, 33, 100}) TestDense(k, Random(1, 2), inputs, outputs, 1);
-  for (int threads : {1, 2, 3}) TestDense(k, 2, 515, 203, threads);
+    for (int outputs : {1, 7, 8, 9, 31, 33, 100}) TestDense(k, Random(1, 3), inputs, outputs, 1);
+  for (int threads : {1, 2, 3})
+    for (int batch : {1, 4}) TestDense(k, batch, 515, 203, threads);
   TestSharedConstant(k);
   // Three wide and two apart is what kernels reduce in registers: every way such windows meet a tile and the edges.
   for (int i = 0; i < 80; ++i)
