@@ -5,7 +5,7 @@
 
 Per core: per second of processor time, which is what an image costs however many cores share the work and whatever
 else runs beside it. Each ImageNet pipeline runs in a process of its own, as its users get it (ours with TensorFlow's
-deterministic algorithms), and the processes take turns. Both read the same files, which are listed several times where
+deterministic algorithms), and the processes take turns, stopped in between. Both read the same files, which are listed several times where
 there are few, so that an epoch lasts longer than a turn. Medians, and medians of per-round ratios, are printed.
 """
 
@@ -28,7 +28,7 @@ from benchmarks.sides import Side
 LISTED = {"train": 40, "validation": 80}
 SPLITS = {"train": "training", "validation": "evaluation"}
 BATCH = 32
-TURN_BATCHES = 16
+TURN_BATCHES = 64
 # The first batches fill buffers, and tune how many calls run at a time.
 WARM_UP_BATCHES = 40
 

@@ -1,6 +1,12 @@
-"""Processes that are measured in turns, so that whatever else the machine does hits all of them."""
+"""Processes that are measured in turns, so that whatever else the machine does hits all of them.
+
+Whoever is not at turn is stopped, threads and all: an input pipeline would fill its buffers while others are measured,
+and be measured with what it had finished before.
+"""
 
 import multiprocessing
+import os
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -26,11 +32,21 @@ class Side:
         self._process.start()
         theirs.close()
         self.said: Any = self._connection.recv()
+        self._signal(signal.SIGSTOP)
 
     def turn(self) -> Any:
+        self._signal(signal.SIGCONT)
         self._connection.send(True)
-        return self._connection.recv()
+        try:
+            return self._connection.recv()
+        finally:
+            self._signal(signal.SIGSTOP)
 
     def end(self) -> None:
+        self._signal(signal.SIGCONT)
         self._connection.send(False)
         self._process.join()
+
+    def _signal(self, number: int) -> None:
+        if self._process.is_alive():
+            os.kill(self._process.pid, number)  # type: ignore[arg-type]  # a process that lives has a number
