@@ -17,6 +17,8 @@ import sys
 
 import numpy as np
 
+import r2b_zoo  # before TensorFlow: selects Keras 2
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
@@ -28,8 +30,6 @@ CORRELATION, SAME_CLASS = 0.9995, 0.99
 def photographs(data_dir, count):
     import tensorflow_datasets as tfds
 
-    import r2b_zoo
-
     data = tfds.load("imagenet2012", split="train", data_dir=data_dir, download=False, shuffle_files=False)
     return np.stack([r2b_zoo.preprocess_input(example["image"].numpy()) for example in data.take(count)])
 
@@ -37,8 +37,6 @@ def photographs(data_dir, count):
 def logits_network(name, photos, **architecture):
     """The network without its softmax, with random statistics and logits of deviation 1 on the photographs."""
     import tensorflow as tf
-
-    import r2b_zoo
 
     tf.keras.utils.set_random_seed(0)  # the weights that are not drawn below
     model = networks.randomise(getattr(r2b_zoo, name)(weights=None, **architecture))

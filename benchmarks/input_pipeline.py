@@ -5,8 +5,9 @@
 
 Per core: per second of processor time, which is what an image costs however many cores share the work and whatever
 else runs beside it. Each ImageNet pipeline runs in a process of its own, as its users get it (ours with TensorFlow's
-deterministic algorithms), and the processes take turns, stopped in between. Both read the same files, which are listed several times where
-there are few, so that an epoch lasts longer than a turn. Medians, and medians of per-round ratios, are printed.
+deterministic algorithms), and the processes take turns, stopped in between. Both read the same files, which are listed
+several times where there are few, so that an epoch lasts longer than a turn. Medians, and medians of per-round ratios,
+are printed.
 """
 
 import json
