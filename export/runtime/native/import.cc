@@ -1,5 +1,6 @@
 #include "import.h"
 
+#include <algorithm>
 #include <cstring>
 #include <limits>
 
@@ -184,6 +185,15 @@ class Reader {
   std::string* error_;
 };
 
+// How many inputs an operator of TensorFlow Lite reads at most. (Mean() has read the axes.)
+size_t Inputs(OpKind kind) {
+  switch (kind) {
+    case OpKind::kConv: case OpKind::kDense: return 3;
+    case OpKind::kAdd: case OpKind::kMul: case OpKind::kPrelu: case OpKind::kReshape: return 2;
+    default: return 1;
+  }
+}
+
 }  // namespace
 
 bool IsLceOp(const tfl::Registration& r) {
@@ -247,6 +257,8 @@ Import ImportNode(const tfl::Context* context, int index, const tfl::Node& node,
     case tfl::kFullyConnected: op->kind = OpKind::kDense, claimed = reader.Dense(); break;
     default: break;
   }
+  // A file may list inputs beyond those that the operator has, absent ones (-1) among them.
+  op->in.resize(std::min(op->in.size(), Inputs(op->kind)));
   return claimed ? Import::kClaimed : Import::kLeft;
 }
 

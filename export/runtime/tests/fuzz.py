@@ -102,6 +102,14 @@ def seeds():
     for t in (pooled, probabilities, most):
         model.output(t)
     yield model.bytes()
+    # An absent input that the operator does not have, where no operand has the shape of the sum.
+    model = lce_model.Model()
+    rows, columns = model.input((1, 4, 1, 8)), model.input((1, 1, 4, 8))
+    total, bits = model.tensor((1, 4, 4, 8)), model.tensor((1, 4, 4, 1), "int32")
+    model.builtin("ADD", [rows, columns, -1], [total], schema.AddOptionsT())
+    model.custom("LceQuantize", [total], [bits])
+    model.output(bits)
+    yield model.bytes()
 
 
 def build(compiler, output, flags):
@@ -131,6 +139,8 @@ def main():
         corpus.mkdir(parents=True, exist_ok=True)
         write_seeds(corpus)
         build(["clang++"], pathlib.Path(directory) / "fuzz", ["-fsanitize=fuzzer"])
+        findings = ROOT / "build" / "fuzz"
+        findings.mkdir(parents=True, exist_ok=True)
         limits = [
             f"-max_total_time={arguments.seconds}",
             "-timeout=10",
@@ -140,7 +150,7 @@ def main():
         ]
         sys.exit(
             subprocess.run(
-                [str(pathlib.Path(directory) / "fuzz"), *limits, f"-artifact_prefix={corpus.parent}/", str(corpus)]
+                [str(pathlib.Path(directory) / "fuzz"), *limits, f"-artifact_prefix={findings}/", str(corpus)]
             ).returncode
         )
 
