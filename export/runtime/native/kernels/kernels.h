@@ -13,8 +13,9 @@
 // Every multiplication and addition of the epilogue is rounded on its own (no fused multiply-add), as TensorFlow
 // Lite's kernels do, because the sign of the result decides bits downstream. Float convolutions start from the bias and
 // add one fused product after the other, in the order of the filter's memory; averages add pixel after pixel; dense layers
-// of one vector add in four lanes, those of several as float convolutions do; the logistic function is a given approximation. So do the kernels in LCE's interpreter on x86, and
-// so whole networks agree with it to the last bit, where sums in another order would flip a few signs in every image.
+// of one vector add in four lanes, those of several as float convolutions do; the logistic function is a given
+// approximation. So do the kernels in LCE's interpreter on x86, and so whole networks agree with it to the last bit, where
+// sums in another order would flip a few signs in every image.
 #pragma once
 
 #include <cstddef>
