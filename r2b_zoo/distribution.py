@@ -134,13 +134,25 @@ def _startup() -> Iterator[None]:
         ) from error
 
 
+def _cut_cpu(number: int) -> list[str]:
+    """Names of as many devices, into which the CPU is cut."""
+    (cpu,) = tf.config.list_physical_devices("CPU")
+    try:
+        tf.config.set_logical_device_configuration(cpu, number * [tf.config.LogicalDeviceConfiguration()])
+    except RuntimeError as error:
+        raise RuntimeError(
+            "cpu_devices must be set before TensorFlow does anything else in the process: call train first."
+        ) from error
+    return [device.name for device in tf.config.list_logical_devices("CPU")]
+
+
 def start(plan: Plan, announce: Announce = lambda line: None) -> Distribution:
     """The devices that a plan's ``strategy`` asks for.
 
     Raises:
         ValueError: the batch of a stage cannot be cut into as many shares; TF_CONFIG is not as it must be.
         WorkerLost: not all workers came.
-        RuntimeError: the cluster cannot be started from this process.
+        RuntimeError: the cluster or the CPU's devices cannot be set up in this process any more.
     """
     strategy = plan.loop.strategy
     if strategy == "none":
@@ -161,8 +173,11 @@ def start(plan: Plan, announce: Announce = lambda line: None) -> Distribution:
                     f"{machines.names[machines.index]} has {local}. CUDA_VISIBLE_DEVICES hides some."
                 )
     else:
-        devices = [device.name for kind in ("GPU", "CPU") for device in tf.config.list_logical_devices(kind)]
-        devices = [name for name in devices if name.split(":")[1] == devices[0].split(":")[1]]
+        if plan.loop.cpu_devices > 1:
+            devices = _cut_cpu(plan.loop.cpu_devices)
+        else:
+            devices = [device.name for kind in ("GPU", "CPU") for device in tf.config.list_logical_devices(kind)]
+            devices = [name for name in devices if name.split(":")[1] == devices[0].split(":")[1]]
         if len(devices) == 1:
             announce(f"strategy={strategy} finds one device, {devices[0]}, and trains as strategy=none does")
             return Distribution()

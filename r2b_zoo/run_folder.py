@@ -36,7 +36,7 @@ from r2b_zoo.recipes import Plan
 
 DEFAULT_ROOT = Path("runs")
 LOCK_NAME = ".lock"
-MAY_CHANGE = ("strategy", "checkpoint_minutes")
+MAY_CHANGE = ("strategy", "cpu_devices", "checkpoint_minutes")
 """Fields that may be others when a run goes on: up to rounding the same is trained, whatever they are."""
 SHARED_SECONDS = 60
 """So long what one machine has written may take until others see it, in a network file system that caches."""

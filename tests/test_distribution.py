@@ -139,6 +139,19 @@ def test_xla_and_several_devices():
         recipes.plan("digits", xla=True, strategy="mirrored")
 
 
+@pytest.mark.parametrize("fields", [{"cpu_devices": 0}, {"cpu_devices": 2}])
+def test_devices_of_the_cpu_that_cannot_be(fields):
+    message = rf"cpu_devices must be at least 1, and above 1 with .*; received {fields['cpu_devices']} and 'none'\."
+    with pytest.raises(ValueError, match=message):
+        recipes.plan("digits", **fields)
+
+
+def test_the_cpu_is_cut_before_tensorflow_starts():
+    tf.zeros(1)
+    with pytest.raises(RuntimeError, match=r"cpu_devices must be set before TensorFlow does anything else"):
+        distribution.start(recipes.plan("digits", strategy="mirrored", cpu_devices=2))
+
+
 def test_a_run_may_go_on_on_other_devices(tmp_path):
     folder = RunFolder(tmp_path)
     for fields in ({}, {"strategy": "mirrored"}, {"strategy": "mirrored", "checkpoint_minutes": 1.0}):
@@ -256,9 +269,9 @@ FIELDS = {
 STAGES = ("teacher", "binary")
 
 
-def train(path, strategy, program=COMMAND, **variables):
+def train(path, strategy, *more, **variables):
     words = [f"{key}={value}" for key, value in {**FIELDS, "strategy": strategy}.items()]
-    return run_program(program, "train", "--output", path, *words, **variables)
+    return run_program(COMMAND, "train", "--output", path, *words, *more, **variables)
 
 
 def two_workers(path):
@@ -287,7 +300,7 @@ def one_device(tmp_path_factory):
 @pytest.fixture(scope="module")
 def two_devices(tmp_path_factory):
     folder = RunFolder(tmp_path_factory.mktemp("two") / "run")
-    out, err, status = finish(train(folder.path, "mirrored", ON_TWO_DEVICES + COMMAND))
+    out, err, status = finish(train(folder.path, "mirrored", "cpu_devices=2"))
     assert status == 0, err
     assert "Each batch is shared by 2 devices on 1 machine\n" in out
     return folder
@@ -321,8 +334,9 @@ def test_two_devices_have_the_loss_curve_of_one(one_device, two_devices):
 
 
 @pytest.mark.slow
-def test_two_workers_have_the_loss_curve_of_one(one_device, killed):
+def test_two_workers_have_the_loss_curve_of_one(one_device, two_devices, killed):
     np.testing.assert_allclose(curve(killed[0]), curve(one_device), atol=1e-3)
+    np.testing.assert_array_equal(curve(killed[0]), curve(two_devices))
 
 
 @pytest.mark.slow

@@ -127,6 +127,7 @@ class Recipe:
     patience: int = Field(0)
     checkpoint_minutes: float = Field(10.0)
     strategy: str = Field("none")
+    cpu_devices: int = Field(1)
 
     smoke: bool = Field(False)
     """On: each stage trains two steps of a few images only, to see that everything fits together."""
@@ -261,6 +262,8 @@ class LoopPlan:
         checkpoint_minutes: time between two checkpoints within an epoch; there is one after every epoch besides.
         strategy: how devices share the work: "none", one device; "mirrored", all GPUs of the machine; "multi_worker",
             those of all machines in TF_CONFIG.
+        cpu_devices: with "mirrored", into how many devices the CPU is cut, to see on one machine what several would
+            train; 1 for not at all.
     """
 
     mixed_precision: str
@@ -270,6 +273,7 @@ class LoopPlan:
     patience: int
     checkpoint_minutes: float
     strategy: str
+    cpu_devices: int
 
     def __post_init__(self) -> None:
         for field, allowed in (("mixed_precision", MIXED_PRECISIONS), ("strategy", STRATEGIES)):
@@ -280,6 +284,11 @@ class LoopPlan:
         if self.xla and self.strategy != "none":
             raise ValueError(
                 f"xla needs strategy='none': what devices send each other is not compiled; received {self.strategy!r}."
+            )
+        if self.cpu_devices < 1 or (self.cpu_devices > 1 and self.strategy != "mirrored"):
+            raise ValueError(
+                "cpu_devices must be at least 1, and above 1 with strategy='mirrored' alone; "
+                f"received {self.cpu_devices} and {self.strategy!r}."
             )
         if self.accumulation_steps < 1:
             raise ValueError(f"accumulation_steps must be at least 1; received {self.accumulation_steps}.")
