@@ -48,5 +48,6 @@ class Side:
         self._process.join()
 
     def _signal(self, number: int) -> None:
-        if self._process.is_alive():
-            os.kill(self._process.pid, number)  # type: ignore[arg-type]  # a process that lives has a number
+        pid = self._process.pid
+        if pid is not None and self._process.is_alive():
+            os.kill(pid, number)

@@ -171,17 +171,12 @@ def test_a_folder_that_the_workers_do_not_share(tmp_path, monkeypatch):
 
 # --- batch norm -------------------------------------------------------------------------------------------------------
 
-ON_TWO_DEVICES = """
-import sys
+BATCH_NORM = """
 import r2b_zoo
 import tensorflow as tf
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], 2 * [tf.config.LogicalDeviceConfiguration()]
 )
-"""
-BATCH_NORM = (
-    ON_TWO_DEVICES
-    + """
 import numpy as np
 from r2b_zoo.batch_norm import SynchronisedBatchNormalization
 
@@ -231,7 +226,6 @@ frozen = strategy.experimental_local_results(run(lambda h: both(h[0], training=T
 np.testing.assert_array_equal(np.concatenate(frozen), np.concatenate(inference))
 print("equal")
 """
-)
 
 
 def run_program(program, *arguments, **variables):

@@ -23,7 +23,8 @@
 // Threads. All threads run all steps, each its share of the output rows (or of the channels, where rows are few), with a
 // barrier between steps, except between those so small that one thread does them all. Sums over an image run pixel after
 // pixel if the blocks of channels divide among the threads, and results are those of one thread; else they are kept per row and
-// added in row order, which may change their last bit but does not depend on timing. Threads that share a pixel's channels share the cache lines of its packed bits too,
+// added in row order, which may change their last bit but does not depend on timing. Threads that share a pixel's channels share
+// the cache lines of its packed bits too,
 // and taking a line from another core for one word costs as much as the products behind the word: each thread writes a
 // plane of its own channels' words, and once all are done, they merge the planes, each some rows.
 #pragma once
