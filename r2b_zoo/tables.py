@@ -61,6 +61,8 @@ def results_table(results: Mapping[str, Any]) -> Table:
             f"{row['tflite_bytes']:,}",
             f"{row['milliseconds']:.2f}",
         )
+    from r2b_zoo.verification import undecided_sentence  # which imports TensorFlow
+
     verdict = "equal" if verification["passed"] else "DIFFERENT"
     table.caption = (
         f"images/s: in training. bytes: of the .tflite. ms: one image, one thread, {results['tflite']['engine']}, "
@@ -68,8 +70,9 @@ def results_table(results: Mapping[str, Any]) -> Table:
         f"Keras and the binary .tflite are {verdict} on {verification['images']} images: "
         f"top-1 differs on {verification['disagreements']}, mean difference of the probabilities "
         f"{verification['mean_difference']:.1e}, largest {verification['largest_difference']:.1e}; "
-        f"top-1 of the file on them {_percent(results['tflite']['accuracy'])}."
-    )
+        f"top-1 of the file on them {_percent(results['tflite']['accuracy'])}. "
+        f"{undecided_sentence(verification['undecided'])}"
+    ).rstrip()
     table.caption_justify = "left"
     return table
 

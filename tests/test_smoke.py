@@ -47,7 +47,7 @@ def smoke(recipe, data_dir, output, *words):
     if data_dir is not None:
         command.append(f"data_dir={data_dir}")
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
     return RunFolder(output), done.stdout
 
