@@ -8,7 +8,7 @@ all of them. In its turn a network is called several times in a row, as a progra
 finds the caches full of other networks and is not counted. Medians, and medians of per-round ratios, are printed.
 
 The floor is what RealToBinaryNet would take if every instruction were a product: its binary products at the core's
-measured xor-popcount peak plus its float products at the measured multiply-add peak (peaks.cc).
+xor-popcount peak plus its float products at the multiply-add peak (peaks.cc), which every round measures anew.
 
 Two cores of a virtual machine may be two threads of one core for a while. So the peaks are also measured on two cores
 at once: where that is far from twice one core, two threads of a network cannot take near half the time of one either.
@@ -42,20 +42,24 @@ AVX2 = "RealToBinaryNet, AVX2"
 CALLS = 5
 
 
-def peaks():
-    """(binary, float) products per second of one core, and of two at once."""
-    with tempfile.TemporaryDirectory() as directory:
-        program = os.path.join(directory, "peaks")
-        compiler = build_native.compiler(build_native.host())
-        source = str(ROOT / "benchmarks" / "peaks.cc")
-        subprocess.run([*compiler, "-O3", "-std=c++17", "-march=native", source, "-o", program], check=True)
+def compiled_peaks(directory):
+    """peaks.cc as a program for this machine."""
+    program = os.path.join(directory, "peaks")
+    compiler = build_native.compiler(build_native.host())
+    source = str(ROOT / "benchmarks" / "peaks.cc")
+    subprocess.run([*compiler, "-O3", "-std=c++17", "-march=native", source, "-o", program], check=True)
+    return program
 
-        def at_once(processes):
-            running = [subprocess.Popen([program], stdout=subprocess.PIPE, text=True) for _ in range(processes)]
-            printed = [process.communicate()[0] for process in running]
-            return np.sum([np.array(text.split(), float) for text in printed], axis=0) * 1e9
 
-        return at_once(1), at_once(2)
+def peaks(program, cores=1):
+    """(binary, float) products per second of so many cores at once."""
+    # Each on a core of its own: two that have just started may be put on the same one.
+    running = [
+        subprocess.Popen(["taskset", "--cpu-list", str(core), program], stdout=subprocess.PIPE, text=True)
+        for core in sorted(os.sched_getaffinity(0))[:cores]
+    ]
+    printed = [process.communicate()[0] for process in running]
+    return np.sum([np.array(text.split(), float) for text in printed], axis=0) * 1e9
 
 
 def stock_call(path):
@@ -88,9 +92,13 @@ def lce_call(path):
     return lambda: interpreter.predict(value)
 
 
-def measure(calls, rounds):
-    """Seconds (rounds, CALLS) of every network; of the slow ones, in every eighth round only (NaN elsewhere)."""
+def measure(calls, rounds, program):
+    """Seconds (rounds, CALLS) of every network; of the slow ones, in every eighth round only (NaN elsewhere).
+
+    And the peaks (rounds, 1 or 2 cores, binary or float), in products per second.
+    """
     times = {name: np.full((rounds, CALLS), np.nan) for name in calls}
+    found = np.zeros((rounds, 2, 2))
     for r in range(rounds):
         for name, call in calls.items():
             if name.endswith("LCE") and r % 8:
@@ -100,7 +108,9 @@ def measure(calls, rounds):
                 start = time.perf_counter()
                 call()
                 times[name][r, i] = time.perf_counter() - start
-    return times
+            if name == TWO_THREADS:  # close to what is compared with them
+                found[r] = peaks(program), peaks(program, 2)
+    return times, found
 
 
 def main():
@@ -114,18 +124,16 @@ def main():
 
     files = {name: networks.file_of(name, arguments.models) for name in RUNTIME + STOCK}
     best = r2b_runtime.available_kernels()[0]
-    calls = {f"{name}, runtime": runtime_call(files[name], 1) for name in RUNTIME}
+    # What is compared closely stands side by side, since a shared machine is not equally fast for long.
+    calls = {OURS: runtime_call(files[RUNTIME[0]], 1), TWO_THREADS: runtime_call(files[RUNTIME[0]], 2)}
+    calls |= {f"{name}, runtime": runtime_call(files[name], 1) for name in RUNTIME[1:]}
     calls |= {name: stock_call(files[name]) for name in STOCK}
     calls |= {f"{name}, LCE": lce_call(files[name]) for name in RUNTIME}
-    calls[TWO_THREADS] = runtime_call(files[RUNTIME[0]], 2)
     if "avx2" in r2b_runtime.available_kernels():
         calls[AVX2] = runtime_call(files[RUNTIME[0]], 1, kernels="avx2")
-    before = peaks()
-    times = measure(calls, arguments.rounds)
-    after = peaks()
-    one_core, two_cores = np.maximum(before[0], after[0]), np.minimum(before[1], after[1])
-    binary, real = one_core.tolist()
-    floor = BINARY_PRODUCTS / binary + FLOAT_PRODUCTS / real
+    with tempfile.TemporaryDirectory() as directory:
+        times, found = measure(calls, arguments.rounds, compiled_peaks(directory))
+    floors = BINARY_PRODUCTS / found[:, 0, 0] + FLOAT_PRODUCTS / found[:, 0, 1]
 
     ours = np.median(times[OURS], axis=1)
     print(f"{'one thread, milliseconds':34}{'median':>10}{'min':>10}  {OURS} / this")
@@ -137,9 +145,10 @@ def main():
             "ratio": float(np.nanmedian(ours / np.median(seconds, axis=1))),
         }
         print(f"{name:34}{rows[name]['ms']:10.2f}{rows[name]['min_ms']:10.2f}{rows[name]['ratio']:10.3f}")
-    ratio = rows[OURS]["ms"] / (floor * 1e3)
-    print(f"{'floor of RealToBinaryNet':34}{floor * 1e3:10.2f}{'':10}{ratio:10.3f}")
-    both = (two_cores / one_core).tolist()
+    floor, ratio = float(np.median(floors)), float(np.median(ours / floors))
+    print(f"{'floor of RealToBinaryNet':34}{floor * 1e3:10.2f}{floors.min() * 1e3:10.2f}{ratio:10.3f}")
+    binary, real = np.median(found[:, 0], axis=0).tolist()
+    both = np.median(found[:, 1] / found[:, 0], axis=0).tolist()
     print(f"peaks: {binary / 1e12:.3f} T binary products/s, {real / 1e9:.1f} G float products/s; kernels: {best}")
     print(f"two cores at once: {both[0]:.2f} times the binary products of one, {both[1]:.2f} times the float ones")
     if arguments.json:
