@@ -110,7 +110,7 @@ def as_folder(data_dir: Path, folder: Path) -> None:
     from r2b_zoo import data
 
     imagenet = data.load("imagenet", data_dir)
-    for i, encoded in enumerate(imagenet._encoded_test()):  # type: ignore[attr-defined]
+    for i, encoded in enumerate(imagenet._test_records().map(imagenet._encoded)):  # type: ignore[attr-defined]
         path = folder / f"class{i % 2}" / f"{i}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(encoded["jpeg"].numpy())

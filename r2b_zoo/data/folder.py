@@ -173,14 +173,14 @@ class Folder(PhotographDataset):
     def _train_table(self) -> Encoded:
         return _table(self.train)
 
-    def _encoded_training(self, order_seed: tf.Tensor, skip: int) -> tf.data.Dataset:
+    def _training_records(self, order_seed: tf.Tensor, skip: int) -> tf.data.Dataset:
         table = self._train_table
         order = tf.random.experimental.stateless_shuffle(tf.range(self.train_size), order_seed)
         return tf.data.Dataset.from_tensor_slices(order[skip:]).map(
             lambda i: {name: values[i] for name, values in table.items()}
         )
 
-    def _encoded_test(self) -> tf.data.Dataset:
+    def _test_records(self) -> tf.data.Dataset:
         return tf.data.Dataset.from_tensor_slices(_table(self.test))
 
     def _size(self, encoded: Encoded) -> Size:

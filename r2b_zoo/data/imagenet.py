@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Optional
 
 import tensorflow as tf
 
-from r2b_zoo.data.augmentation import position_seed
 from r2b_zoo.data.imagenet_classes import imagenet_classes
 from r2b_zoo.data.images import PathLike
 from r2b_zoo.data.photographs import Encoded, PhotographDataset, Size, Window, decode_jpeg_window
@@ -15,10 +14,10 @@ from r2b_zoo.data.preprocessing import IMAGENET
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
 
-# Shuffling: an epoch reads the files in a random order, so many at a time, and permutes blocks of so many photographs.
-# A block takes about 220 MB. (TensorFlow Datasets has mixed the photographs over the files already.)
+# Shuffling: an epoch reads the files in a random order, so many at a time, and draws from so many photographs, which
+# take about 220 MB. (TensorFlow Datasets has mixed the photographs over the files already.)
 FILES_AT_A_TIME = 16
-SHUFFLED_BLOCK = 2048
+SHUFFLED = 2048
 
 _HINT = (
     " Before that, put ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar, which image-net.org gives to those who "
@@ -78,7 +77,7 @@ class ImageNet(PhotographDataset):
         )
         return {"jpeg": features["image"], "label": tf.cast(features["label"], tf.int32)}
 
-    def _encoded_training(self, order_seed: tf.Tensor, skip: int) -> tf.data.Dataset:
+    def _training_records(self, order_seed: tf.Tensor, skip: int) -> tf.data.Dataset:
         files = tf.random.experimental.stateless_shuffle(self._files("train"), order_seed)
         records = tf.data.Dataset.from_tensor_slices(files).interleave(
             tf.data.TFRecordDataset,
@@ -87,16 +86,21 @@ class ImageNet(PhotographDataset):
             deterministic=True,
         )
 
-        def shuffled(number: tf.Tensor, block: tf.Tensor) -> tf.Tensor:
-            return tf.random.experimental.stateless_shuffle(block, position_seed(order_seed, number))
+        # Not tf.data's own shuffle, whose order depends on the global seed too; its operator takes both seeds.
+        seed, other_seed = tf.unstack(tf.cast(order_seed, tf.int64))
+        shuffled = tf.raw_ops.ShuffleDataset(
+            input_dataset=tf.data.experimental.to_variant(records),
+            buffer_size=tf.constant(SHUFFLED, tf.int64),
+            seed=seed,
+            seed2=other_seed,
+            output_types=[tf.string],
+            output_shapes=[()],
+            reshuffle_each_iteration=False,
+        )
+        return tf.data.experimental.from_variant(shuffled, records.element_spec).skip(skip)
 
-        # Blocks instead of the shuffle of tf.data, whose order depends on the global seed too.
-        first, rest = divmod(skip, SHUFFLED_BLOCK)
-        blocks = records.skip(first * SHUFFLED_BLOCK).batch(SHUFFLED_BLOCK).enumerate(start=first)
-        return blocks.map(shuffled).prefetch(1).unbatch().skip(rest).map(self._encoded)
-
-    def _encoded_test(self) -> tf.data.Dataset:
-        return tf.data.TFRecordDataset(self._files("validation")).map(self._encoded)
+    def _test_records(self) -> tf.data.Dataset:
+        return tf.data.TFRecordDataset(self._files("validation"))
 
     def _size(self, encoded: Encoded) -> Size:
         shape = tf.image.extract_jpeg_shape(encoded["jpeg"])

@@ -79,21 +79,28 @@ class Preprocessing:
         side = tf.maximum(tf.cast(self.crop_fraction * shorter, tf.int32), 1)
         return (height - side + 1) // 2, (width - side + 1) // 2, side
 
-    def resize(self, images: tf.Tensor) -> tf.Tensor:
+    def resize(self, images: tf.Tensor, bilinear: bool = False) -> tf.Tensor:
         """From uint8 (N, H, W, 1, 3 or 4) to float32 (N, height, width, channels), in 0–255.
 
-        Bicubic as TensorFlow 1 had it (corner-aligned samples, a = -0.75): what the published weights have seen.
+        Bicubic as TensorFlow 1 had it (corner-aligned samples, a = -0.75): what the published weights have seen. Or
+        bilinear between the centres of pixels, which takes half the time.
         """
-        images = _with_channels(images, self.channels)
-        resized = tf.raw_ops.ResizeBicubic(images=images, size=[self.height, self.width])
+        # As floats first: the operators take half the time of floats as of bytes, and give the same bits.
+        images = tf.cast(_with_channels(images, self.channels), tf.float32)
+        size = [self.height, self.width]
+        if bilinear:
+            resized = tf.raw_ops.ResizeBilinear(images=images, size=size, half_pixel_centers=True)
+        else:
+            resized = tf.raw_ops.ResizeBicubic(images=images, size=size)
         return tf.ensure_shape(resized, (None, *self.input_shape))
 
     def normalise(self, images: tf.Tensor) -> tf.Tensor:
-        # Rows of the image instead of its three channels as the inner dimension, which TensorFlow does in a fifth of
-        # the time, with the same bits.
-        rows = tf.reshape(tf.cast(images, tf.float32), (-1, self.width * self.channels))
-        mean, std = (tf.tile(tf.constant(values, tf.float32), [self.width]) for values in (self.mean, self.std))
-        return tf.reshape((rows - mean) / std, (-1, *self.input_shape))
+        """(image - mean) / std for (..., height, width, channels), float32 (N, height, width, channels)."""
+        # Constants as large as the image: repeating three numbers along it takes TensorFlow longer, for the same bits.
+        pixels = self.height * self.width
+        mean, std = (tf.constant(np.tile(np.float32(values), pixels)[np.newaxis]) for values in (self.mean, self.std))
+        flat = tf.reshape(tf.cast(images, tf.float32), (-1, pixels * self.channels))
+        return tf.reshape((flat - mean) / std, (-1, *self.input_shape))
 
     def __call__(self, image: Any) -> np.ndarray:
         """One image of any size, uint8 (or float in 0–255), (H, W), (H, W, 1), (H, W, 3) or (H, W, 4).
