@@ -53,11 +53,10 @@ def compiled_peaks(directory):
 
 def peaks(program, cores=1):
     """(binary, float) products per second of so many cores at once."""
-    # Each on a core of its own: two that have just started may be put on the same one.
-    running = [
-        subprocess.Popen(["taskset", "--cpu-list", str(core), program], stdout=subprocess.PIPE, text=True)
-        for core in sorted(os.sched_getaffinity(0))[:cores]
-    ]
+    running = [subprocess.Popen([program], stdout=subprocess.PIPE, text=True) for _ in range(cores)]
+    if hasattr(os, "sched_setaffinity"):  # else two that have just started may be put on the same core
+        for process, core in zip(running, sorted(os.sched_getaffinity(0)), strict=False):
+            os.sched_setaffinity(process.pid, {core})
     printed = [process.communicate()[0] for process in running]
     return np.sum([np.array(text.split(), float) for text in printed], axis=0) * 1e9
 

@@ -98,7 +98,7 @@ class Preprocessing:
         """(image - mean) / std for (..., height, width, channels), float32 (N, height, width, channels)."""
         # Constants as large as the image: repeating three numbers along it takes TensorFlow longer, for the same bits.
         pixels = self.height * self.width
-        mean, std = (tf.constant(np.tile(np.float32(values), pixels)[np.newaxis]) for values in (self.mean, self.std))
+        mean, std = (tf.constant([values * pixels], tf.float32) for values in (self.mean, self.std))
         flat = tf.reshape(tf.cast(images, tf.float32), (-1, pixels * self.channels))
         return tf.reshape((flat - mean) / std, (-1, *self.input_shape))
 
