@@ -107,10 +107,10 @@ def listed_often(data_dir: Path, folder: Path) -> None:
 
 def as_folder(data_dir: Path, folder: Path) -> None:
     """The photographs of both splits as JPEG files in two folders, as if they were two classes."""
-    from r2b_zoo import data
+    from r2b_zoo.data.imagenet import imagenet
 
-    imagenet = data.load("imagenet", data_dir)
-    for i, encoded in enumerate(imagenet._test_records().map(imagenet._encoded)):  # type: ignore[attr-defined]
+    dataset = imagenet(data_dir)
+    for i, encoded in enumerate(dataset._test_records().map(dataset._encoded)):
         path = folder / f"class{i % 2}" / f"{i}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(encoded["jpeg"].numpy())

@@ -11,7 +11,7 @@ from r2b_zoo.data.augmentation import position_seed
 from r2b_zoo.data.dataset import Dataset, Epoch, Sample, Share, epoch_seeds
 
 # Random resized crop, source: Szegedy et al., "Going Deeper with Convolutions", CVPR 2015, section 6. It is resized
-# bilinearly, as in torchvision, which takes half the time of the bicubic resizing that evaluation needs.
+# bilinearly, as in torchvision, which takes less time than the bicubic resizing that evaluation needs.
 CROP_AREA = (0.08, 1.0)  # share of the image
 CROP_ASPECT = (3 / 4, 4 / 3)  # width / height
 CROP_ATTEMPTS = 10
@@ -104,7 +104,7 @@ class PhotographDataset(Dataset):
         # Before it is resized, as bytes.
         crop = tf.cond(flipped, lambda: tf.reverse(crop, [1]), lambda: crop)
         image = self.preprocessing.resize(crop[tf.newaxis], bilinear=True)
-        # One image, which the cache still holds; in whole batches it takes several times as long.
+        # One image, which the cache still holds; in whole batches it takes longer.
         return self.preprocessing.normalise(image)[0]
 
     def _evaluated(self, photograph: Encoded) -> Example:

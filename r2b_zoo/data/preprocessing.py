@@ -83,9 +83,9 @@ class Preprocessing:
         """From uint8 (N, H, W, 1, 3 or 4) to float32 (N, height, width, channels), in 0–255.
 
         Bicubic as TensorFlow 1 had it (corner-aligned samples, a = -0.75): what the published weights have seen. Or
-        bilinear between the centres of pixels, which takes half the time.
+        bilinear between the centres of pixels, which takes less time.
         """
-        # As floats first: the operators take half the time of floats as of bytes, and give the same bits.
+        # As floats first: the operators take less time of floats than of bytes, and give the same bits.
         images = tf.cast(_with_channels(images, self.channels), tf.float32)
         size = [self.height, self.width]
         if bilinear:
