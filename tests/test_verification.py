@@ -73,9 +73,10 @@ def test_file_and_model_agree(name: str, precision: str) -> None:
     result = verify(model, conversion.tflite, images())
     assert result.images == len(images())
     assert result.passed
-    undecided, decided = np.split(np.sort(differences)[::-1], [result.undecided])
-    assert np.all(undecided > 1e-4)
-    assert result.largest_difference == pytest.approx(decided[0], abs=1e-4)
+    # The images left out need not be those that differ most, so the largest of the others is one of the first few.
+    descending = np.sort(differences)[::-1]
+    assert np.sum(differences > 1e-4) >= result.undecided
+    assert descending[result.undecided] - 1e-4 <= result.largest_difference <= descending[0] + 1e-4
 
 
 def test_a_real_network_passes() -> None:
