@@ -1,7 +1,11 @@
 """Fixtures that every test file may use."""
 
 import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Union
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -10,6 +14,7 @@ import r2b_zoo  # noqa: F401  (selects Keras 2, so it comes before tensorflow)
 import numpy as np  # isort: skip
 import pytest  # isort: skip
 import tensorflow as tf  # isort: skip
+from PIL import Image  # isort: skip
 
 from r2b_zoo.run_folder import RunFolder  # isort: skip
 
@@ -27,15 +32,31 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(7)
 
 
-@pytest.fixture(scope="session")
-def photographs() -> list[np.ndarray]:
-    """40 real photographs, uint8 (H, W, 3) of many sizes: a sample of ImageNet's validation split."""
-    if not (TEST_DATA / "imagenet2012").is_dir():
-        pytest.skip(f"no photographs: {TEST_DATA / 'imagenet2012'} is missing (set R2B_ZOO_TEST_DATA)")
+def _imagenet_sample() -> Iterator[np.ndarray]:
+    """Real photographs, uint8 (H, W, 3) of many sizes: a sample of ImageNet's validation split."""
     import tensorflow_datasets as tfds
 
     data = tfds.load("imagenet2012", split="validation", data_dir=str(TEST_DATA), download=False)
-    return [example["image"] for example in tfds.as_numpy(data)]
+    return (example["image"] for example in tfds.as_numpy(data))
+
+
+@pytest.fixture(scope="session")
+def photographs() -> list[np.ndarray]:
+    """All 40 of the sample."""
+    if not (TEST_DATA / "imagenet2012").is_dir():
+        pytest.skip(f"no photographs: {TEST_DATA / 'imagenet2012'} is missing (set R2B_ZOO_TEST_DATA)")
+    return list(_imagenet_sample())
+
+
+@pytest.fixture(scope="session")
+def photograph(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of a real photograph where the sample of ImageNet is there, else of an image of many colours."""
+    path = tmp_path_factory.mktemp("photographs") / "photograph.png"
+    pixels = np.random.default_rng(5).integers(0, 256, (50, 70, 3), dtype=np.uint8)
+    if (TEST_DATA / "imagenet2012").is_dir():
+        pixels = next(_imagenet_sample())
+    Image.fromarray(pixels).save(path)
+    return path
 
 
 @pytest.fixture(scope="session")
@@ -46,6 +67,39 @@ def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     folder = RunFolder(tmp_path_factory.mktemp("runs") / "smoke")
     pipeline.run(recipes.plan("digits", smoke=True, width=8), folder)
     return folder
+
+
+@dataclass
+class Ended:
+    """What ``r2b`` with these words wrote, and its exit status."""
+
+    status: Union[int, str, None]
+    out: str
+    err: str
+
+    @property
+    def words(self) -> str:
+        """The output without its line breaks, which depend on the terminal's width."""
+        return " ".join(self.out.split())
+
+
+@pytest.fixture
+def r2b(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
+    """r2b(*words): runs the command's entry point in this process."""
+    from r2b_zoo import cli
+
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", os.environ.get("TF_CPP_MIN_LOG_LEVEL", "3"))
+    monkeypatch.setenv("GRPC_VERBOSITY", "ERROR")
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*words: object) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["r2b", *map(str, words)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return Ended(ended.value.code, *capfd.readouterr())
+
+    return run
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
