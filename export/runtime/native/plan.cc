@@ -14,12 +14,19 @@ uint8_t* Aligned(std::vector<uint8_t>& buffer) {
   return buffer.data() + (kAlign - at % kAlign) % kAlign;
 }
 
-bool ReadsStrided(Step::Kind kind) {
+// Computed row by row, from tensors of any strides.
+bool RunsByRows(Step::Kind kind) {
   return kind == Step::kBconv || kind == Step::kFconv || kind == Step::kPool || kind == Step::kLoad ||
          kind == Step::kBmaxPool || kind == Step::kPad;
 }
 bool IsStore(Stage::Kind kind) {
   return kind == Stage::kStoreFloat || kind == Stage::kStoreBits || kind == Stage::kStoreInt8;
+}
+
+// The first stage of that kind, or -1.
+int FindStage(const Step& step, Stage::Kind kind) {
+  const auto found = std::find_if(step.stages.begin(), step.stages.end(), [&](const StagePlan& s) { return s.kind == kind; });
+  return found == step.stages.end() ? -1 : int(found - step.stages.begin());
 }
 
 // All tensors that a step reads from memory.
@@ -54,7 +61,7 @@ bool Plan::Prepare(int threads, std::string* error) {
   if (!InferShapes(&graph_, error)) return false;
   int sums = 0;
   if (!Fuse(graph_, &steps_, &sums, error)) return false;
-  sums_.assign(sums, Sums{});
+  sums_ = std::vector<Sums>(size_t(sums));
   for (Step& step : steps_) PrepareStep(&step);
   FeedWindows();
   InsertPads();
@@ -96,8 +103,18 @@ bool Plan::Prepare(int threads, std::string* error) {
       s.channels = step.out.c;
       s.buffer.assign(size_t(s.images) * s.rows * s.channels * sizeof(float) + kAlign + kSlack, 0);
       s.values = reinterpret_cast<float*>(Aligned(s.buffer));
+      s.step = int(&step - steps_.data());
+      step.sum_stage = FindStage(step, Stage::kSum);
+      s.apart.reset(threads > 1 && in_order ? new float[size_t(step.out.count())] : nullptr);
     }
   }
+  row_steps_.clear();
+  for (size_t i = 0; i < steps_.size(); ++i)
+    if (RunsByRows(steps_[i].kind)) {
+      steps_[i].turn = int(row_steps_.size());
+      row_steps_.push_back(int(i));
+    }
+  for (WorkSharing& sharing : sharing_) sharing.Resize(threads);
   for (Step& step : steps_) step.alone = Alone(step);
   for (auto& buffer : scratch_) buffer.assign(scratch + kSlack, 0);
   for (auto& buffer : rings_) buffer.assign(ring + kSlack, 0);
@@ -156,9 +173,8 @@ void Plan::SplitChannels(Step* step, int threads) {
 void Plan::PreparePlanes(Step* step) {
   step->planes_stage = -1;
   if (step->splits == 1) return;
-  const auto bits = std::find_if(step->stages.begin(), step->stages.end(), [](const StagePlan& s) { return s.kind == Stage::kStoreBits; });
-  if (bits == step->stages.end()) return;
-  step->planes_stage = int(bits - step->stages.begin());
+  step->planes_stage = FindStage(*step, Stage::kStoreBits);
+  if (step->planes_stage < 0) return;
   step->planes.assign(size_t(step->out.n) * step->out.h * step->out.w * ((step->out.c + kBlock - 1) / kBlock), 0);
 }
 
@@ -253,7 +269,7 @@ void Plan::InsertPads() {
     }
   for (const Step& step : steps_)
     for (int t : Reads(step, graph_))
-      if (!ReadsStrided(step.kind)) fixed[t] = true;
+      if (!RunsByRows(step.kind)) fixed[t] = true;
   for (int t : graph_.inputs) fixed[t] = true;
   for (int t : graph_.outputs) fixed[t] = true;
   for (size_t t = 0; t < graph_.tensors.size(); ++t)

@@ -21,12 +21,13 @@
 // The plan owns all of it: an interpreter allocates nothing for tensors inside a delegated partition.
 //
 // Threads. All threads run all steps, each its share of the output rows (or of the channels, where rows are few), with a
-// barrier between steps, except between those so small that one thread does them all. Sums over an image run pixel after
-// pixel if the blocks of channels divide among the threads, and results are those of one thread; else they are kept per row and
-// added in row order, which may change their last bit but does not depend on timing. Threads that share a pixel's channels share
-// the cache lines of its packed bits too,
-// and taking a line from another core for one word costs as much as the products behind the word: each thread writes a
-// plane of its own channels' words, and once all are done, they merge the planes, each some rows.
+// barrier between steps, except between those so small that one thread does them all. Who is done first takes over rows that
+// another has not begun (work_sharing.h). Sums over an image run pixel after pixel if the blocks of channels divide among the
+// threads, and results are those of one thread: the values that a row taken over would have added are kept apart, and added
+// in order once all rows are there. Else sums are kept per row and added in row order, which may change their last bit but
+// does not depend on timing. Threads that share a pixel's channels share the cache lines of its packed bits too, and taking a
+// line from another core for one word costs as much as the products behind the word: each thread writes a plane of its own
+// channels' words, and once all are done, they merge the planes, each some rows.
 #pragma once
 
 #include <memory>
@@ -36,6 +37,7 @@
 #include "graph.h"
 #include "kernels/kernels.h"
 #include "thread_pool.h"
+#include "work_sharing.h"
 
 namespace r2b {
 
@@ -59,6 +61,7 @@ struct Step {
   std::vector<StagePlan> stages;
   Shape out;                // of the values in registers
   int sums = -1;            // index of the partial sums written by (or, kFinishSum, read) this step
+  int sum_stage = -1;       // the stage that adds to them
   // What the root needs, by kind.
   std::shared_ptr<std::vector<uint8_t>> packed;  // weights
   ptrdiff_t block_bytes = 0;
@@ -79,6 +82,7 @@ struct Step {
   std::vector<Step> feeder;                      // kPool: the convolution (one, or none) that computes its input
   Shape ring;                                    // the rows between a window and its feeder: how many, and how wide
   int splits = 1;                                // channel shares, for threads
+  int turn = -1;                                 // how many steps of rows come before it; -1: it is none
   int planes_stage = -1;                         // the stage that stores bits, where splits keep theirs apart until the end
   std::vector<uint32_t> planes;                  // [split][row][pixel][word]
   bool alone = false;                            // one thread does it; neighbours of the kind need no barrier between them
@@ -116,6 +120,17 @@ class Plan {
   std::string Describe(const Step& step) const;
 
  private:
+  struct Sums {
+    int rows = 0, images = 0, channels = 0;
+    float* values = nullptr;  // in `buffer`, from the start of a cache line, so that no two threads' channels share one
+    std::vector<uint8_t> buffer;
+    int step = -1;            // which step adds to them
+    // Values of rows that were taken over, [row][pixel][channel]; null where sums need none. Not initialised: few pages of it
+    // are ever touched.
+    std::unique_ptr<float[]> apart;
+    bool apart_added = false;
+  };
+
   void PrepareStep(Step* step);
   size_t PrepareRuns(Step* step, int threads);
   void SplitChannels(Step* step, int threads);
@@ -132,7 +147,10 @@ class Plan {
   void AllocateArena();
   void RunStep(Step& step, int thread, int threads);
   bool Alone(const Step& step) const;
-  void RunRows(const Step& step, int thread, int threads);
+  void AssignRows(size_t turn, int thread, int threads);
+  void RunRows(const Step& step, int thread);
+  void PadRow(const Step& step, int image, int y);
+  void AddApart(Sums* sums);
   void MergePlanes(const Step& step, int thread, int threads);
   void RunConvRow(const Step& step, int image, int y, int c0, int c1, const Epilogue& epilogue, int thread);
   void RunPoolRow(const Step& step, int image, int y, int c0, int c1, const Epilogue& epilogue, int thread, int* computed);
@@ -143,16 +161,13 @@ class Plan {
   bool profile_;
   std::vector<Step> steps_;
   std::vector<Storage> storage_;
-  struct Sums {
-    int rows = 0, images = 0, channels = 0;
-    float* values = nullptr;  // in `buffer`, from the start of a cache line, so that no two threads' channels share one
-    std::vector<uint8_t> buffer;
-  };
   std::vector<Sums> sums_;
   std::vector<uint8_t> arena_;
   std::vector<std::vector<uint8_t>> halos_;
   std::vector<std::vector<uint8_t>> scratch_;  // per thread
   std::vector<std::vector<uint8_t>> rings_;    // per thread: rows between a window and its feeder
+  std::vector<int> row_steps_;                 // by turn
+  WorkSharing sharing_[2];                     // of this turn, and of the next
   size_t graph_tensors_ = 0;                   // tensors beyond are copies made by InsertPads
   // By tensor, not by its memory, which tensors of other shapes may share.
   enum class Packing : uint8_t { kBits, kFloats, kDense };

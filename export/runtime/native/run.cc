@@ -213,35 +213,89 @@ void Plan::RunPoolRow(const Step& step, int image, int y, int c0, int c1, const 
   kernels_->pool({lines, y1 - y0, pixel, gap, step.window_begin.data(), step.window_end.data(), step.out.w, c0, c1, op.kind == OpKind::kMaxPool}, epilogue);
 }
 
-void Plan::RunRows(const Step& step, int thread, int threads) {
+void Plan::PadRow(const Step& step, int image, int y) {
+  const Storage &in = storage_[step.input], &out = storage_[step.output];
+  std::memcpy(out.base + image * out.image + y * out.row, in.base + image * in.image + y * in.row, size_t(step.out.w) * in.pixel);
+}
+
+// Gives a thread its share of the rows of that turn's step.
+void Plan::AssignRows(size_t turn, int thread, int threads) {
+  if (turn >= row_steps_.size()) return;
+  const Step& step = steps_[row_steps_[turn]];
+  const Share share = ShareOf(step.out.n * step.out.h * step.splits, thread, threads);
+  sharing_[turn % 2].Assign(thread, share.begin, share.end);
+}
+
+void Plan::RunRows(const Step& step, int thread) {
   const int rows = step.out.n * step.out.h;
   Stage stages[kMaxStages];
-  const Share share = ShareOf(rows * step.splits, thread, threads);
-  int computed = 0;
-  for (int item = share.begin; item < share.end; ++item) {
-    const int image = item % rows / step.out.h, y = item % rows % step.out.h, split = item / rows;
+  int computed = 0, expected = 0;
+  WorkSharing& sharing = sharing_[step.turn % 2];
+  for (WorkSharing::Item item = sharing.Take(thread); item.index >= 0; item = sharing.Take(thread)) {
+    const int row = item.index % rows, image = row / step.out.h, y = row % step.out.h, split = item.index / rows;
+    if (step.kind == Step::kPad) {
+      PadRow(step, image, y);
+      continue;
+    }
+    if (step.kind == Step::kBmaxPool) {
+      const Op& op = graph_.ops[step.ops[0]];
+      RunBmaxPool(step, op, AsImage(graph_.tensors[step.input].dims), storage_[step.input], storage_[step.output], row, row + 1);
+      continue;
+    }
     const Split blocks = SplitOf(step, split);
     const int c0 = blocks.begin * kBlock, c1 = std::min(blocks.end * kBlock, step.out.c);
     const Epilogue epilogue{stages, ResolveStages(step, image, y, stages)};
     if (step.planes_stage >= 0) {
       Stage& bits = stages[step.planes_stage];
-      bits.out = reinterpret_cast<uint8_t*>(const_cast<uint32_t*>(PlaneRow(step, blocks, item % rows)) - blocks.begin);
+      bits.out = reinterpret_cast<uint8_t*>(const_cast<uint32_t*>(PlaneRow(step, blocks, row)) - blocks.begin);
       bits.pixel = (blocks.end - blocks.begin) * ptrdiff_t(sizeof(uint32_t));
     }
     if (step.sums >= 0) {
       Sums& sums = sums_[step.sums];
       const bool per_row = sums.rows > 1;
-      float* row = sums.values + (int64_t(image) * sums.rows + (per_row ? y : 0)) * sums.channels;
-      if (per_row || y == 0) std::fill(row + c0, row + c1, 0.0f);
+      float* sum = sums.values + (int64_t(image) * sums.rows + (per_row ? y : 0)) * sums.channels;
+      if (sums.apart && !item.own) {
+        Stage& stage = stages[step.sum_stage];
+        stage.kind = Stage::kStoreFloat;
+        stage.pixel = step.out.c * ptrdiff_t(sizeof(float));
+        stage.out = reinterpret_cast<uint8_t*>(sums.apart.get()) + row * step.out.w * stage.pixel;
+      } else if (per_row || y == 0) {
+        std::fill(sum + c0, sum + c1, 0.0f);
+      }
     }
     if (step.kind == Step::kPool) {
-      if (y == 0) computed = 0;
+      if (y == 0 || item.index != expected) computed = 0;
+      expected = item.index + 1;
       RunPoolRow(step, image, y, c0, c1, epilogue, thread, &computed);
     } else if (step.kind == Step::kLoad) {
       const Storage& in = storage_[step.input];
       kernels_->load({in.base + image * in.image + y * in.row, in.pixel, in.gap, step.out.w, step.out.c}, epilogue);
     } else {
       RunConvRow(step, image, y, c0, c1, epilogue, thread);
+    }
+  }
+}
+
+// Adds what rows that were taken over would have added: the last ones of each thread's own.
+void Plan::AddApart(Sums* sums) {
+  if (!sums->apart || sums->apart_added) return;
+  sums->apart_added = true;
+  const Step& step = steps_[sums->step];
+  const int rows = step.out.n * step.out.h, threads = int(scratch_.size());
+  const ptrdiff_t pixel = step.out.c * ptrdiff_t(sizeof(float));
+  for (int thread = 0; thread < threads; ++thread) {
+    const int end = ShareOf(rows * step.splits, thread, threads).end;
+    for (int item = sharing_[step.turn % 2].Kept(thread); item < end; ++item) {
+      const int row = item % rows;
+      const Split blocks = SplitOf(step, item / rows);
+      const int c0 = blocks.begin * kBlock, c1 = std::min(blocks.end * kBlock, step.out.c);
+      float* sum = sums->values + int64_t(row / step.out.h) * sums->channels + c0;
+      if (row % step.out.h == 0) std::fill(sum, sum + (c1 - c0), 0.0f);
+      Stage add;
+      add.kind = Stage::kSum;
+      add.in = add.out = reinterpret_cast<uint8_t*>(sum);
+      const uint8_t* values = reinterpret_cast<const uint8_t*>(sums->apart.get() + c0) + row * step.out.w * pixel;
+      kernels_->load({values, pixel, 0, step.out.w, c1 - c0}, {&add, 1});
     }
   }
 }
@@ -300,21 +354,10 @@ void Plan::RunStep(Step& step, int thread, int threads) {
   const Tensor& input = graph_.tensors[step.input];
   const Storage& in = storage_[step.input];
   switch (step.kind) {
-    case Step::kBconv: case Step::kFconv: case Step::kPool: case Step::kLoad: RunRows(step, thread, threads); return;
-    case Step::kBmaxPool: {
-      const Share rows = ShareOf(step.out.n * step.out.h, thread, threads);
-      RunBmaxPool(step, *op, AsImage(input.dims), in, storage_[step.output], rows.begin, rows.end);
+    case Step::kBconv: case Step::kFconv: case Step::kPool: case Step::kLoad: case Step::kPad: case Step::kBmaxPool:
+      RunRows(step, thread);
+      AssignRows(size_t(step.turn) + 1, thread, threads);  // others may look for rows as soon as they are past the barrier
       return;
-    }
-    case Step::kPad: {
-      const Storage& out = storage_[step.output];
-      const Share rows = ShareOf(step.out.n * step.out.h, thread, threads);
-      for (int row = rows.begin; row < rows.end; ++row) {
-        const int n = row / step.out.h, y = row % step.out.h;
-        std::memcpy(out.base + n * out.image + y * out.row, in.base + n * in.image + y * in.row, size_t(step.out.w) * in.pixel);
-      }
-      return;
-    }
     case Step::kUnpack: case Step::kPackBytes: {
       const Tensor& output = graph_.tensors[step.output];
       const int channels = (step.kind == Step::kUnpack ? output : input).dims.back();
@@ -332,6 +375,7 @@ void Plan::RunStep(Step& step, int thread, int threads) {
   const int64_t count = AsImage(input.dims).count();
   switch (step.kind) {
     case Step::kFinishSum: {
+      AddApart(&sums_[step.sums]);
       const Sums& sums = sums_[step.sums];
       const float area = float(step.out.h * step.out.w);
       for (int n = 0; n < sums.images; ++n, z += sums.channels) {
@@ -359,6 +403,8 @@ void Plan::RunStep(Step& step, int thread, int threads) {
 
 void Plan::Run(ThreadPool* pool) {
   using Clock = std::chrono::steady_clock;
+  for (Sums& sums : sums_) sums.apart_added = false;
+  for (int thread = 0; thread < pool->size(); ++thread) AssignRows(0, thread, pool->size());
   pool->Run([&](int thread) {
     for (size_t s = 0; s < steps_.size(); ++s) {
       Step& step = steps_[s];

@@ -1,6 +1,7 @@
 """Whole networks against Larq Compute Engine's interpreter, and the ways programs hold interpreters."""
 
 import gc
+import os
 import resource
 import sys
 import threading
@@ -137,6 +138,23 @@ def test_threads_hardly_change_the_result(kernels, rng):
     one, *others = [run(model, [x], kernels=kernels, num_threads=n)[0] for n in (1, 2, 5)]
     for other in others:
         close(one, other)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system binds no thread to a core")
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize(("channels", "threads"), [(64, 2), (128, 2), (128, 4)])
+def test_rows_taken_over_leave_the_same_bits(kernels, rng, batch, channels, threads):
+    # Two threads on one core: who has it finds the other's rows undone, in almost every step.
+    model = half_blocks(rng, channels=channels, batch=batch)
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        for _ in range(3):
+            x = rng.uniform(-1, 1, (batch, 56, 56, 3)).astype(np.float32)
+            one, several = (run(model, [x], kernels=kernels, num_threads=n)[0] for n in (1, threads))
+            np.testing.assert_array_equal(several, one)
+    finally:
+        os.sched_setaffinity(0, cores)
 
 
 @pytest.mark.parametrize("batch", [1, 3])
