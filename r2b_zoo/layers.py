@@ -5,11 +5,13 @@ Everything else the networks are built of comes from Keras or Larq.
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Optional
 
 import larq as lq
 import tensorflow as tf
+
+from r2b_zoo import fused
 
 PACKAGE = "r2b_zoo"
 
@@ -28,7 +30,7 @@ class _Switch(threading.local):
             self.on = before
 
 
-_fused, _in_float32 = _Switch(), _Switch()
+_in_float32 = _Switch()
 
 
 def convolutions_in_float32() -> contextlib.AbstractContextManager[None]:
@@ -77,13 +79,9 @@ class Conv2D(_CastsLast, tf.keras.layers.Conv2D):
 class QuantConv2D(_CastsLast, lq.layers.QuantConv2D):
     """Larq's of that name; in mixed precision it quantises in float32, and takes and returns float32."""
 
-
-def fused_for_training() -> contextlib.AbstractContextManager[None]:
-    """Layers called in the block compute in fewer passes over memory where they can: the same values, more to compile.
-
-    Not where there is a GPU, whose XLA needs more than TensorFlow brings.
-    """
-    return _fused.set_to(not tf.config.get_visible_devices("GPU"))
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        fused.announce_sign(inputs)
+        return super().call(inputs)
 
 
 @tf.keras.utils.register_keras_serializable(PACKAGE)
@@ -96,11 +94,17 @@ class PReLU(tf.keras.layers.PReLU):
     """
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        if not _fused.on:
-            return super().call(inputs)
-        alpha = tf.convert_to_tensor(self.alpha)
-        gated = _gated(inputs)
-        return _fused_prelu(inputs, alpha) if gated is None else _fused_gated_prelu(*gated, alpha)
+        output = fused.prelu(inputs, self.alpha) if fused.is_on() else None
+        return super().call(inputs) if output is None else output
+
+
+@tf.keras.utils.register_keras_serializable(PACKAGE)
+class Add(tf.keras.layers.Add):
+    """Keras' of that name; in ``fused_for_training`` a shortcut is added in the pass of the PReLU before it."""
+
+    def call(self, inputs: Sequence[tf.Tensor]) -> tf.Tensor:
+        output = fused.add(inputs) if fused.is_on() else None
+        return super().call(inputs) if output is None else output
 
 
 @lq.utils.register_keras_custom_object
@@ -112,17 +116,9 @@ class FusedSteSign(lq.quantizers.SteSign):
     """
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        if not _fused.on or self.clip_value is None:
+        if not fused.is_on() or self.clip_value is None:
             return super().call(inputs)
-        return _fused_sign(inputs, self.clip_value)
-
-
-def _fused_sign(x: tf.Tensor, clip_value: float) -> tf.Tensor:
-    @tf.custom_gradient
-    def sign(x: tf.Tensor) -> Any:
-        return _sign(x), lambda upstream: _passed_on(x, upstream, tf.cast(clip_value, x.dtype))
-
-    return sign(x)
+        return fused.sign(inputs, self.clip_value)
 
 
 @lq.utils.register_keras_custom_object
@@ -130,89 +126,9 @@ class FusedWeightClip(lq.constraints.WeightClip):
     """Larq's ``WeightClip``: weights between ± ``clip_value``; in ``fused_for_training`` in one pass instead of two."""
 
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
-        if not _fused.on:
+        if not fused.is_on():
             return super().__call__(x)
-        return _clip(tf.convert_to_tensor(x), tf.cast(self.clip_value, x.dtype))
-
-
-def _gated(x: tf.Tensor) -> Optional[tuple[tf.Tensor, tf.Tensor]]:
-    """The two tensors (N, H, W, C) and (N, 1, 1, C) whose product x is, where it is one in a graph."""
-    operator = getattr(x, "op", None)
-    if operator is None or operator.type != "Mul":
-        return None
-    activations, factors = operator.inputs
-    is_gate = activations.shape[1:] == x.shape[1:] and factors.shape[1:] == (1, 1, x.shape[-1])
-    return (activations, factors) if is_gate else None
-
-
-@tf.custom_gradient
-def _fused_prelu(x: tf.Tensor, alpha: tf.Tensor) -> Any:
-    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        of_x, of_alpha = _prelu_gradients(x, alpha, upstream)
-        return of_x, _summed_like(alpha, of_alpha)
-
-    return _prelu(x, alpha), gradient
-
-
-@tf.custom_gradient
-def _fused_gated_prelu(x: tf.Tensor, factors: tf.Tensor, alpha: tf.Tensor) -> Any:
-    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        of_x, of_factors, of_alpha = _gated_prelu_gradients(x, factors, alpha, upstream)
-        return of_x, tf.reduce_sum(of_factors, [1, 2], keepdims=True), _summed_like(alpha, of_alpha)
-
-    return _gated_prelu(x, factors, alpha), gradient
-
-
-def _summed_like(alpha: tf.Tensor, gradients: tf.Tensor) -> tf.Tensor:
-    # α has no batch, and size 1 along the axes that share it.
-    shared = [0, *(axis for axis, size in enumerate(alpha.shape, 1) if size == 1)]
-    return tf.reshape(tf.reduce_sum(gradients, shared), alpha.shape)
-
-
-def _one_pass(function: Callable[..., Any]) -> Callable[..., Any]:
-    return tf.function(function, jit_compile=True, autograph=False)
-
-
-@_one_pass
-def _sign(x: tf.Tensor) -> tf.Tensor:
-    return lq.math.sign(x)
-
-
-@_one_pass
-def _clip(x: tf.Tensor, limit: tf.Tensor) -> tf.Tensor:
-    return tf.clip_by_value(x, -limit, limit)
-
-
-@_one_pass
-def _passed_on(x: tf.Tensor, upstream: tf.Tensor, limit: tf.Tensor) -> tf.Tensor:
-    """The gradient of the sign."""
-    return tf.where(tf.abs(x) <= limit, upstream, tf.zeros_like(upstream))
-
-
-@_one_pass
-def _prelu(x: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:
-    return tf.maximum(x, 0) + alpha * tf.minimum(x, 0)
-
-
-@_one_pass
-def _prelu_gradients(x: tf.Tensor, alpha: tf.Tensor, upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Of x, and of α before it is summed. At 0 both are 0, as Keras' relu(x) - α · relu(-x) has them."""
-    slope = tf.where(x > 0, tf.ones_like(x), tf.where(x < 0, alpha, tf.zeros_like(x)))
-    return slope * upstream, tf.minimum(x, 0) * upstream
-
-
-@_one_pass
-def _gated_prelu(x: tf.Tensor, factors: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:
-    return _prelu(x * factors, alpha)
-
-
-@_one_pass
-def _gated_prelu_gradients(
-    x: tf.Tensor, factors: tf.Tensor, alpha: tf.Tensor, upstream: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Of x, and of the factors and α before they are summed."""
-    of_product, of_alpha = _prelu_gradients(x * factors, alpha, upstream)
-    return of_product * factors, of_product * x, of_alpha
+        return fused.clip(tf.convert_to_tensor(x), tf.cast(self.clip_value, x.dtype))
 
 
 def global_average(x: tf.Tensor, *, fixed_size: bool) -> tf.Tensor:
@@ -224,20 +140,9 @@ def global_average(x: tf.Tensor, *, fixed_size: bool) -> tf.Tensor:
     """
     _, height, width, channels = x.shape
     if fixed_size and None not in (height, width):
-        pool = _average_pool_for_training if _fused.on else _average_pool
+        pool = fused.average if fused.is_on() else fused.average_pool
         return tf.reshape(pool(x), [-1, channels])
     return tf.reduce_mean(x, axis=[1, 2])
-
-
-def _average_pool(x: tf.Tensor) -> tf.Tensor:
-    """Of all rows and columns, (N, H, W, C) → (N, 1, 1, C)."""
-    return tf.nn.avg_pool2d(x, x.shape[1:3], 1, "VALID")
-
-
-@tf.custom_gradient
-def _average_pool_for_training(x: tf.Tensor) -> Any:
-    # TensorFlow's own gradient adds every window up in turn, which takes twice the time of writing the one there is.
-    return _average_pool(x), lambda upstream: tf.broadcast_to(upstream / (x.shape[1] * x.shape[2]), tf.shape(x))
 
 
 def _has_fixed_size(shape: Any) -> bool:
@@ -308,7 +213,10 @@ class ChannelGate(tf.keras.layers.Layer):
         average = global_average(activations, fixed_size=self._fixed_size)
         hidden = tf.nn.relu(tf.matmul(average, self.reduce_kernel))
         factors = tf.sigmoid(tf.matmul(hidden, self.expand_kernel))
-        return convolved * tf.reshape(factors, [-1, 1, 1, factors.shape[-1]])
+        factors = tf.reshape(factors, [-1, 1, 1, factors.shape[-1]])
+        output = convolved * factors
+        fused.note_product(output, convolved, factors)
+        return output
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape[1]

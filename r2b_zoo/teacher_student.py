@@ -7,7 +7,8 @@ from typing import Any, Optional
 import tensorflow as tf
 
 from r2b_zoo.distillation import LossWeights, attention_distances, output_divergences
-from r2b_zoo.layers import convolutions_in_float32, fused_for_training
+from r2b_zoo.fused import fused_for_training
+from r2b_zoo.layers import convolutions_in_float32
 from r2b_zoo.models import BLOCK_NAMES, intermediates
 
 

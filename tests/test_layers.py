@@ -2,6 +2,7 @@
 
 import contextlib
 import inspect
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,8 +11,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from r2b_zoo import layers
+from r2b_zoo import fused, layers
+from r2b_zoo.fused import fused_for_training
 from r2b_zoo.layers import (
+    Add,
     ChannelGate,
     Conv2D,
     FusedSteSign,
@@ -58,6 +61,7 @@ class Case:
 
 
 CASES = {
+    "Add": Case(Add, ((4, 5, 3), (4, 5, 3)), np.add, weights=0),
     "ChannelGate": Case(lambda **k: ChannelGate(reduction=2, **k), ((5, 6, 8), (3, 2, 5)), gate, weights=8 * 4 + 4 * 5),
     "Conv2D": Case(lambda **k: Conv2D(**CONVOLUTION, **k), ((4, 5, 2),), convolution, weights=9 * 2 * 4),
     "QuantConv2D": Case(lambda **k: QuantConv2D(**CONVOLUTION, **k), ((4, 5, 2),), convolution, weights=9 * 2 * 4),
@@ -293,39 +297,68 @@ def test_prelu_fused_for_training_has_the_same_values_and_gradients(shared_axes,
         return output, *tape.gradient(output, [x, layer.alpha], upstream)
 
     plain = gradients()
-    with layers.fused_for_training():
+    with fused_for_training():
         fused = tf.function(gradients.python_function)()
     np.testing.assert_array_equal(fused[0], plain[0])
     np.testing.assert_array_equal(fused[1], plain[1])
     np.testing.assert_allclose(fused[2], plain[2], rtol=1e-5)
 
 
-def test_gate_and_prelu_fused_for_training_have_the_same_values_and_gradients(rng):
-    """The gate's product becomes part of PReLU's pass; its average's gradient is written at once."""
-    x = tf.constant(rng.normal(size=(3, 7, 7, 16)), tf.float32)
-    convolved = tf.constant(rng.normal(size=(3, 4, 4, 8)), tf.float32)
-    upstream = tf.constant(rng.normal(size=convolved.shape), tf.float32)
-    gate_layer, prelu = ChannelGate(reduction=2), PReLU(shared_axes=[1, 2])
-    prelu(gate_layer([x, convolved]))
+@pytest.mark.parametrize("strides", [1, 2])
+def test_a_half_block_fused_for_training_has_the_same_values_and_gradients(strides, rng):
+    """Gate, PReLU and shortcut are one pass; the gradients of sign and average meet in one."""
+    x = tf.constant(rng.normal(size=(3, 7, 6, 16)), tf.float32)
+    convolve = QuantConv2D(16, 3, strides, "same", input_quantizer=FusedSteSign(), use_bias=False)
+    gate_layer, prelu, shortcut = ChannelGate(reduction=2), PReLU(shared_axes=[1, 2]), Add()
+
+    def half_block(x):
+        output = prelu(gate_layer([x, convolve(x)]))
+        return shortcut([output, x if strides == 1 else x[:, ::2, ::2]])
+
+    upstream = tf.constant(rng.normal(size=half_block(x).shape), tf.float32)
     prelu.set_weights([rng.normal(size=prelu.alpha.shape)])
-    watched = [x, convolved, *gate_layer.weights, *prelu.weights]
+    watched = [x, *convolve.weights, *gate_layer.weights, *prelu.weights]
 
     def gradients():
         with tf.GradientTape() as tape:
-            tape.watch([x, convolved])
-            output = prelu(gate_layer([x, convolved]))
+            tape.watch(x)
+            output = half_block(x)
         return output, *tape.gradient(output, watched, upstream)
 
     plain = tf.function(gradients)()
-    with layers.fused_for_training():
-        fused = tf.function(gradients)
-        found = fused()
+    with fused_for_training():
+        step = tf.function(gradients)
+        found = step()
     np.testing.assert_array_equal(found[0], plain[0])
     for ours, expected in zip(found, plain, strict=True):
         assert np.ptp(expected) > 0
-        np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-6)
-    functions = fused.get_concrete_function().graph.as_graph_def().library.function
-    assert any("gated_prelu_gradients" in function.signature.name for function in functions)
+        np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5)
+    graph = step.get_concrete_function().graph
+    inputs = {f.signature.name: len(f.signature.input_arg) for f in graph.as_graph_def().library.function}
+    # Of x, α, factors and shortcut; of x, two gradients and the limit.
+    assert 4 in [n for name, n in inputs.items() if re.search(r"__prelu_\d", name)]
+    assert [n for name, n in inputs.items() if "_passed_on_with_average_" in name] == [4]
+    assert "BroadcastTo" not in {operator.type for operator in graph.get_operations()}
+
+
+def test_gradients_of_a_gate_that_is_shut_are_zero():
+    """A factor may underflow to 0; the product is 0 then, and so is PReLU's slope there."""
+    x, factors = tf.constant([[[[-2.0, 3.0, 4.0]]]]), tf.constant([[[[0.0, 0.0, 0.5]]]])
+    prelu = PReLU(shared_axes=[1, 2], alpha_initializer=tf.keras.initializers.Constant(0.25))
+    prelu.build(x.shape)
+
+    def gradients():
+        with tf.GradientTape() as tape:
+            tape.watch([x, factors])
+            product = x * factors
+            fused.note_product(product, x, factors)
+            output = prelu(product)
+        return tape.gradient(output, [x, factors])
+
+    with fused_for_training():
+        of_x, of_factors = tf.function(gradients)()
+    np.testing.assert_array_equal(of_x, [[[[0, 0, 0.5]]]])
+    np.testing.assert_array_equal(of_factors, [[[[0, 0, 4]]]])
 
 
 def test_sign_fused_for_training_has_the_same_values_and_gradients(rng):
@@ -341,7 +374,7 @@ def test_sign_fused_for_training_has_the_same_values_and_gradients(rng):
 
     larqs = gradients(lq.quantizers.SteSign())
     plain = gradients(FusedSteSign())
-    with layers.fused_for_training():
+    with fused_for_training():
         fused = gradients(FusedSteSign())
     for ours in (plain, fused):
         np.testing.assert_array_equal(ours[0], larqs[0])
@@ -353,7 +386,7 @@ def test_clip_fused_for_training_has_the_same_values(rng):
     weights = tf.Variable([*values, *rng.normal(size=40)], dtype=tf.float32)
     expected = lq.constraints.WeightClip()(weights)
     np.testing.assert_array_equal(FusedWeightClip()(weights), expected)
-    with layers.fused_for_training():
+    with fused_for_training():
         np.testing.assert_array_equal(FusedWeightClip()(weights), expected)
 
 
@@ -366,7 +399,7 @@ def test_only_training_is_fused(rng):
         graph = called.get_concrete_function(tf.TensorSpec(shape)).graph
         return any("_XlaMustCompile" in function.attr for function in graph.as_graph_def().library.function)
 
-    with contextlib.suppress(InterruptedError), layers.fused_for_training():
+    with contextlib.suppress(InterruptedError), fused_for_training():
         assert is_compiled((1, 2, 2, 3))
         raise InterruptedError
     assert not is_compiled((2, 2, 2, 3))

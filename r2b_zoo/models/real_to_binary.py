@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from r2b_zoo.layers import ChannelGate, LearnedScale
+from r2b_zoo.layers import Add, ChannelGate, LearnedScale
 from r2b_zoo.models import topology
 from r2b_zoo.models.topology import Quantization
 
@@ -37,7 +37,7 @@ def _half_block(
     x = quantization.conv(real, filters, strides, f"{name}_conv")
     x = rescale(real, x, name)
     x = topology.prelu(x, f"{name}_prelu")
-    return tf.keras.layers.Add(name=output)([x, skip])
+    return Add(name=output)([x, skip])
 
 
 def _block(rescale: Rescale) -> topology.Block:
