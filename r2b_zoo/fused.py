@@ -111,7 +111,7 @@ def _sign_alone(x: tf.Tensor, limit: tf.Tensor) -> Any:
 
 @tf.custom_gradient
 def _average_alone(x: tf.Tensor) -> Any:
-    # TensorFlow's own gradient adds every window up in turn, which takes twice the time of writing the one there is.
+    # TensorFlow's own gradient adds every window up in turn, which takes longer than writing the one there is.
     return average_pool(x), lambda upstream: tf.broadcast_to(upstream / _area(x), tf.shape(x))
 
 

@@ -68,7 +68,7 @@ struct Step {
   int groups = 1;
   const Kernels* kernels = nullptr;
   std::vector<float> multiplier, bias;           // groups padded to whole blocks
-  bool clamp = false;
+  bool unscaled = false, clamp = false;
   float lo = 0, hi = 0;
   std::vector<ptrdiff_t> segments;
   int run_length = 0;

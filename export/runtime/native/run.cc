@@ -168,6 +168,7 @@ void Plan::RunConvRow(const Step& step, int image, int y, int c0, int c1, const 
     row.channels = step.groups == 1 ? c1 - c0 : in_group;
     row.multiplier = step.multiplier.data() + slot;
     row.bias = step.bias.data() + slot;
+    row.unscaled = step.unscaled;
     row.clamp = step.clamp;
     row.lo = step.lo;
     row.hi = step.hi;

@@ -83,6 +83,9 @@ void Plan::PrepareCorrections(Step* step, const Op& op) {
   step->clamp = op.clamp && !bits;
   step->lo = float(depth - std::min<double>(op.hi, depth));
   step->hi = float(depth - std::max<double>(op.lo, -depth));
+  step->correct_before = bits || output.type == DType::kInt8 || op.clamp || !scaled;
+  step->unscaled = !step->clamp && !step->correct_before;
+  for (int o = 0; o < outputs; ++o) step->unscaled &= step->multiplier[slot(o)] == -1;
   if (!op.same_padding || op.pad_one) return;
 
   // Pixels of a row, and rows, fall into classes by which of their taps lie outside.
@@ -113,7 +116,6 @@ void Plan::PrepareCorrections(Step* step, const Op& op) {
         negative += __builtin_popcount(static_cast<const uint32_t*>(filter.constant)[(size_t(o) * taps + t) * words + i]);
       tap_sum[size_t(t) * outputs + o] = channels - 2 * negative;
     }
-  step->correct_before = bits || output.type == DType::kInt8 || op.clamp || !scaled;
   const size_t vector = size_t(step->groups) * padded;
   step->corrections.assign(ys.size() * xs.size() * vector, 0);
   for (size_t cy = 0; cy < ys.size(); ++cy)

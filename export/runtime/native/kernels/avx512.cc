@@ -100,10 +100,18 @@ __attribute__((noinline)) void BconvTile(const BconvRow& row, const Epilogue& ep
     R2B_UNROLL
     for (int r = 0; r < 2; ++r) {
       const __m512i count = _mm512_add_epi32(_mm512_add_epi32(carries[p][r], carries[p][r]), _mm512_popcnt_epi32(left[p][r]));
-      v[p][r] = _mm512_cvtepi32_ps(_mm512_add_epi32(count, count));
+      v[p][r] = _mm512_cvtepi32_ps(count);
     }
   const int c = block * kBlock;
-  T::Affine<P>(v, row, x, c);
+  if (row.unscaled) {
+    T::Unscaled<P>(v, row, x, c);
+  } else {
+    R2B_UNROLL
+    for (int p = 0; p < P; ++p)
+      R2B_UNROLL
+      for (int r = 0; r < 2; ++r) v[p][r] = _mm512_add_ps(v[p][r], v[p][r]);
+    T::Affine<P>(v, row, x, c);
+  }
   T::RunEpilogue<P>(v, epilogue, x, row.channel0 + c, row.channels - c);
 }
 

@@ -74,6 +74,7 @@ struct BconvRow {
   int width, channel0, channels;
   const float* multiplier;     // from channel0, padded to whole blocks
   const float* bias;
+  bool unscaled;               // all multipliers are -1, nothing is clamped, and `before` is null
   bool clamp;
   float lo, hi;
   const float* const* before;  // per pixel of the row: null, or a vector like `bias`; the whole array may be null
