@@ -102,6 +102,26 @@ def seeds():
     for t in (pooled, probabilities, most):
         model.output(t)
     yield model.bytes()
+    # Two blocks of channels, which two threads share, with a sum and bits of each. The fuzz target runs files of an odd
+    # number of tensors in two threads.
+    for spare in (False, True):
+        model = lce_model.Model()
+        x = model.input((2, 6, 6, 64))
+        bits, again = (model.tensor((2, 6, 6, 2), "int32") for _ in range(2))
+        convolved, total = (model.tensor((2, 6, 6, 64)) for _ in range(2))
+        average = model.tensor((2, 1, 1, 64))
+        model.custom("LceQuantize", [x], [bits])
+        model.bconv(bits, convolved, signs(64, 3, 3, 64), multiplier=np.ones(64), bias=np.zeros(64))
+        model.builtin("ADD", [convolved, x], [total], schema.AddOptionsT())
+        pool = schema.Pool2DOptionsT()
+        pool.padding, pool.strideW, pool.strideH, pool.filterWidth, pool.filterHeight = 1, 6, 6, 6, 6
+        model.builtin("AVERAGE_POOL_2D", [total], [average], pool)
+        model.custom("LceQuantize", [total], [again])
+        if spare:
+            model.tensor((1,))
+        for t in (average, again):
+            model.output(t)
+        yield model.bytes()
     # An absent input that the operator does not have, where no operand has the shape of the sum.
     model = lce_model.Model()
     rows, columns = model.input((1, 4, 1, 8)), model.input((1, 1, 4, 8))
