@@ -49,21 +49,17 @@ void RunBinary(const Op& op, const Shape& out, const Tensor& a, const float* x, 
         }
 }
 
-void RunBmaxPool(const Step& step, const Op& op, const Shape& in_shape, const Storage& in, const Storage& out, int begin, int end) {
-  const int words = step.out.c;
-  for (int row = begin; row < end; ++row) {
-    const int n = row / step.out.h, y = row % step.out.h;
-    const int top = y * op.stride_h - step.extent_h.before;
-    const int y0 = std::max(top, 0), y1 = std::min(top + op.kernel_h, in_shape.h);
-    for (int x = 0; x < step.out.w; ++x) {
-      uint32_t* z = reinterpret_cast<uint32_t*>(out.base + n * out.image + y * out.row + x * out.pixel);
-      std::fill(z, z + words, ~uint32_t(0));  // the maximum is -1, bit 1, only if all are
-      for (int i = y0; i < y1; ++i)
-        for (int j = step.window_begin[x]; j < step.window_end[x]; ++j) {
-          const uint32_t* v = reinterpret_cast<const uint32_t*>(in.base + n * in.image + i * in.row + j * in.pixel);
-          for (int w = 0; w < words; ++w) z[w] &= v[w];
-        }
-    }
+void RunBmaxPool(const Step& step, const Op& op, const Shape& in_shape, const Storage& in, const Storage& out, int image, int y) {
+  const int words = step.out.c, top = y * op.stride_h - step.extent_h.before;
+  const int y0 = std::max(top, 0), y1 = std::min(top + op.kernel_h, in_shape.h);
+  for (int x = 0; x < step.out.w; ++x) {
+    uint32_t* z = reinterpret_cast<uint32_t*>(out.base + image * out.image + y * out.row + x * out.pixel);
+    std::fill(z, z + words, ~uint32_t(0));  // the maximum is -1, bit 1, only if all are
+    for (int i = y0; i < y1; ++i)
+      for (int j = step.window_begin[x]; j < step.window_end[x]; ++j) {
+        const uint32_t* v = reinterpret_cast<const uint32_t*>(in.base + image * in.image + i * in.row + j * in.pixel);
+        for (int w = 0; w < words; ++w) z[w] &= v[w];
+      }
   }
 }
 
@@ -227,6 +223,7 @@ void Plan::AssignRows(size_t turn, int thread, int threads) {
   sharing_[turn % 2].Assign(thread, share.begin, share.end);
 }
 
+// Does rows until there are none that nobody has begun.
 void Plan::RunRows(const Step& step, int thread) {
   const int rows = step.out.n * step.out.h;
   Stage stages[kMaxStages];
@@ -240,7 +237,7 @@ void Plan::RunRows(const Step& step, int thread) {
     }
     if (step.kind == Step::kBmaxPool) {
       const Op& op = graph_.ops[step.ops[0]];
-      RunBmaxPool(step, op, AsImage(graph_.tensors[step.input].dims), storage_[step.input], storage_[step.output], row, row + 1);
+      RunBmaxPool(step, op, AsImage(graph_.tensors[step.input].dims), storage_[step.input], storage_[step.output], image, y);
       continue;
     }
     const Split blocks = SplitOf(step, split);
@@ -301,6 +298,7 @@ void Plan::AddApart(Sums* sums) {
   }
 }
 
+// Puts the words of the splits' planes where the step's readers look for them.
 void Plan::MergePlanes(const Step& step, int thread, int threads) {
   const Share share = ShareOf(step.out.n * step.out.h, thread, threads);
   Stage stages[kMaxStages];
