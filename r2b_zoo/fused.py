@@ -12,36 +12,28 @@ order.
 
 import contextlib
 import functools
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Optional
 
 import larq as lq
 import tensorflow as tf
 
+from r2b_zoo.switch import Switch
+
 # Into so many strips an image is cut at most to be summed: more are no faster.
 _MOST_STRIPS = 8
 
 
-class _Product(NamedTuple):
-    """Activations (N, H, W, C) times factors (N, 1, 1, C), or None for the activations themselves."""
-
-    x: tf.Tensor
-    factors: Optional[tf.Tensor]
-
-
 class _Activated(NamedTuple):
-    """PReLU of x, or of x times factors."""
+    """PReLU of x (N, H, W, C), or of x times factors (N, 1, 1, C)."""
 
     x: tf.Tensor
     factors: Optional[tf.Tensor]
     alpha: tf.Tensor
 
 
-class _Fusion(threading.local):
-    """Of each thread, because the replicas of a distribution strategy are traced in threads. Notes are by tensor."""
-
-    on = False
+class _Fusion(Switch):
+    """Whether layers are fused, and their notes, by tensor."""
 
     def __init__(self) -> None:
         self.forget()
@@ -49,7 +41,7 @@ class _Fusion(threading.local):
     def forget(self) -> None:
         self.to_be_signed: set[Any] = set()
         self.averages: dict[Any, tf.Tensor] = {}
-        self.products: dict[Any, _Product] = {}
+        self.products: dict[Any, tuple[tf.Tensor, tf.Tensor]] = {}
         self.activated: dict[Any, _Activated] = {}
 
 
@@ -62,11 +54,10 @@ def fused_for_training() -> Iterator[None]:
 
     Not where there is a GPU, whose XLA needs more than TensorFlow brings.
     """
-    before, _fusion.on = _fusion.on, not tf.config.get_visible_devices("GPU")
     try:
-        yield
+        with _fusion.set_to(not tf.config.get_visible_devices("GPU")):
+            yield
     finally:
-        _fusion.on = before
         _fusion.forget()
 
 
@@ -93,8 +84,7 @@ def sign(x: tf.Tensor, clip_value: float) -> tf.Tensor:
     limit = tf.cast(clip_value, x.dtype)
     if x.ref() not in _fusion.to_be_signed:
         return _sign_alone(x, limit)
-    signs, average = _sign_and_average(x, limit)
-    _fusion.averages[x.ref()] = average
+    signs, _fusion.averages[x.ref()] = _sign_and_average(x, limit)
     return signs
 
 
@@ -155,7 +145,7 @@ def _passed_on_with_average(x: tf.Tensor, upstream: tf.Tensor, of_each_pixel: tf
 def note_product(product: tf.Tensor, x: tf.Tensor, factors: tf.Tensor) -> None:
     """Of a channel gate: x (N, H, W, C) times factors (N, 1, 1, C), which are not negative."""
     if _fusion.on:
-        _fusion.products[product.ref()] = _Product(x, factors)
+        _fusion.products[product.ref()] = (x, factors)
 
 
 def prelu(x: tf.Tensor, alpha: tf.Variable) -> Optional[tf.Tensor]:
@@ -165,7 +155,8 @@ def prelu(x: tf.Tensor, alpha: tf.Variable) -> Optional[tf.Tensor]:
     """
     if x.shape.rank != 4 or None in x.shape[1:] or alpha.shape != (1, 1, x.shape[-1]):
         return None
-    made_of = _Activated(*_fusion.products.get(x.ref(), _Product(x, None)), alpha=tf.convert_to_tensor(alpha))
+    x, factors = _fusion.products.get(x.ref(), (x, None))
+    made_of = _Activated(x, factors, tf.convert_to_tensor(alpha))
     output = _prelu_of(made_of, None)
     _fusion.activated[output.ref()] = made_of
     return output

@@ -4,33 +4,18 @@ Everything else the networks are built of comes from Keras or Larq.
 """
 
 import contextlib
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Optional
 
 import larq as lq
 import tensorflow as tf
 
 from r2b_zoo import fused
+from r2b_zoo.switch import Switch
 
 PACKAGE = "r2b_zoo"
 
-
-class _Switch(threading.local):
-    """Of each thread, because the replicas of a distribution strategy are traced in threads."""
-
-    on = False
-
-    @contextlib.contextmanager
-    def set_to(self, value: bool) -> Iterator[None]:
-        before, self.on = self.on, value
-        try:
-            yield
-        finally:
-            self.on = before
-
-
-_in_float32 = _Switch()
+_in_float32 = Switch()
 
 
 def convolutions_in_float32() -> contextlib.AbstractContextManager[None]:

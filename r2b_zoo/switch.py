@@ -1,0 +1,19 @@
+"""Something that is on while a block of code runs."""
+
+import contextlib
+import threading
+from collections.abc import Iterator
+
+
+class Switch(threading.local):
+    """Of each thread, because the replicas of a distribution strategy are traced in threads."""
+
+    on = False
+
+    @contextlib.contextmanager
+    def set_to(self, value: bool) -> Iterator[None]:
+        before, self.on = self.on, value
+        try:
+            yield
+        finally:
+            self.on = before
