@@ -10,7 +10,7 @@ from typing import Any, Optional
 import larq as lq
 import tensorflow as tf
 
-from r2b_zoo import fused
+from r2b_zoo import bit_counting, fused
 from r2b_zoo.switch import Switch
 
 PACKAGE = "r2b_zoo"
@@ -41,7 +41,8 @@ class _CastsLast:
         convolve = super().convolution_op  # type: ignore[misc]
         weights, compute = self.variable_dtype, self.compute_dtype  # type: ignore[attr-defined]
         if _in_float32.on or weights == compute:
-            return convolve(inputs, kernel)
+            counted = bit_counting.convolve(self, inputs, kernel) if isinstance(self, lq.layers.QuantConv2D) else None
+            return convolve(inputs, kernel) if counted is None else counted
         kernel, scale = self._without_scale(tf.convert_to_tensor(kernel))
         output = tf.cast(convolve(tf.cast(inputs, compute), tf.cast(kernel, compute)), weights)
         return output if scale is None else scale * output
@@ -108,12 +109,12 @@ class FusedSteSign(lq.quantizers.SteSign):
 
 @lq.utils.register_keras_custom_object
 class FusedWeightClip(lq.constraints.WeightClip):
-    """Larq's ``WeightClip``: weights between ± ``clip_value``; in ``fused_for_training`` in one pass instead of two."""
+    """Larq's ``WeightClip``: weights between ± ``clip_value``, the same bits by one operator instead of two."""
 
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
-        if not fused.is_on():
-            return super().__call__(x)
-        return fused.clip(tf.convert_to_tensor(x), tf.cast(self.clip_value, x.dtype))
+        x = tf.convert_to_tensor(x)
+        limit = tf.cast(self.clip_value, x.dtype)
+        return tf.raw_ops.ClipByValue(t=x, clip_value_min=-limit, clip_value_max=limit)
 
 
 def global_average(x: tf.Tensor, *, fixed_size: bool) -> tf.Tensor:

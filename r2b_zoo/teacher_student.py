@@ -6,6 +6,7 @@ from typing import Any, Optional
 
 import tensorflow as tf
 
+from r2b_zoo.bit_counting import counting_bits
 from r2b_zoo.distillation import LossWeights, attention_distances, output_divergences
 from r2b_zoo.fused import fused_for_training
 from r2b_zoo.layers import convolutions_in_float32
@@ -82,7 +83,7 @@ class TeacherStudent(tf.keras.Model):
 
     def train_step(self, data: tuple[tf.Tensor, tf.Tensor]) -> dict[str, Any]:
         images, labels = data
-        with fused_for_training():
+        with fused_for_training(), counting_bits(not self.jit_compile):
             gradients, sums = self._gradients_in_parts(images, labels)
             self.optimizer.apply_gradients(zip(gradients, self.student.trainable_variables, strict=True))
         self._update_averages()
@@ -91,7 +92,7 @@ class TeacherStudent(tf.keras.Model):
     def test_step(self, data: tuple[tf.Tensor, tf.Tensor]) -> dict[str, Any]:
         images, labels = data
         # What is saved is the float32 network, so that is what is measured.
-        with convolutions_in_float32():
+        with convolutions_in_float32(), counting_bits(not self.jit_compile):
             return self._record(self._metric_sums(images, labels, training=False))
 
     def _metric_sums(self, images: tf.Tensor, labels: tf.Tensor, training: bool) -> tf.Tensor:

@@ -13,7 +13,7 @@ from typing import Any, Optional
 import numpy as np
 import tensorflow as tf
 
-from r2b_zoo import data, distribution, files, models, pretrained, weights
+from r2b_zoo import bit_counting, data, distribution, files, models, pretrained, weights
 from r2b_zoo.captured_output import captured_output
 from r2b_zoo.checkpoints import Position
 from r2b_zoo.data.dataset import WHOLE, Dataset, Epoch, Share, left_out
@@ -152,9 +152,12 @@ def _train(networks: Networks, plan: Plan, callbacks: CallbackFactory, announce:
             raise ValueError("This worker has another configuration than the chief: start the same command on both.")
         tf.config.experimental.enable_op_determinism()
         _start_compiler()
-        slow = why_slow(plan.loop.mixed_precision)
-        if slow and not all(folder.is_finished(stage.name) for stage in plan.stages):
-            announce(slow)
+        unfinished = [stage for stage in plan.stages if not folder.is_finished(stage.name)]
+        reasons = [why_slow(plan.loop.mixed_precision)] if unfinished else []
+        if any(stage.precision == "binary" for stage in unfinished):
+            reasons.append(bit_counting.why_slow())
+        for reason in filter(None, reasons):
+            announce(reason)
         for index, stage in enumerate(plan.stages):
             if devices.from_chief(folder.is_finished(stage.name)):
                 if not devices.is_chief:

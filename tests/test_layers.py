@@ -381,13 +381,29 @@ def test_sign_fused_for_training_has_the_same_values_and_gradients(rng):
         np.testing.assert_array_equal(ours[1], larqs[1])
 
 
-def test_clip_fused_for_training_has_the_same_values(rng):
+@pytest.mark.parametrize("beyond", [1.0, -1.0, 1 + 2**-23, -3.0, np.inf], ids=str)
+def test_gradients_of_weights_are_masked_unless_all_are_clipped(beyond, rng):
+    values = rng.uniform(-1, 1, (3, 3, 4, 5)).astype("float32")
+    values[1, 1, 1, 1] = beyond
+    kernel, upstream = tf.Variable(values), tf.constant(rng.normal(size=values.shape), tf.float32)
+
+    def gradient(quantizer):
+        with tf.GradientTape() as tape:
+            output = quantizer(tf.convert_to_tensor(kernel))
+        return tape.gradient(output, kernel, upstream)
+
+    with fused_for_training():
+        step = tf.function(lambda: gradient(FusedSteSign()))
+        found = step()
+    np.testing.assert_array_equal(found, gradient(lq.quantizers.SteSign()))
+    assert (found[1, 1, 1, 1] == 0) == (abs(beyond) > 1)
+    assert {"If", "StatelessIf"} & {operator.type for operator in step.get_concrete_function().graph.get_operations()}
+
+
+def test_clip_has_larqs_values(rng):
     values = [0.0, -0.0, 1.0, -1.0, np.nextafter(1, 2), -np.nextafter(1, 2), 1e-38, np.inf, -np.inf, np.nan]
     weights = tf.Variable([*values, *rng.normal(size=40)], dtype=tf.float32)
-    expected = lq.constraints.WeightClip()(weights)
-    np.testing.assert_array_equal(FusedWeightClip()(weights), expected)
-    with fused_for_training():
-        np.testing.assert_array_equal(FusedWeightClip()(weights), expected)
+    np.testing.assert_array_equal(FusedWeightClip()(weights), lq.constraints.WeightClip()(weights))
 
 
 def test_only_training_is_fused(rng):

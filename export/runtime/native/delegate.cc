@@ -15,14 +15,9 @@
 #include <string>
 #include <vector>
 
+#include "export.h"
 #include "import.h"
 #include "plan.h"
-
-#if defined(_WIN32)
-#define R2B_EXPORT extern "C" __declspec(dllexport)
-#else
-#define R2B_EXPORT extern "C" __attribute__((visibility("default")))
-#endif
 
 #ifndef R2B_VERSION
 #define R2B_VERSION "0.0.0"

@@ -30,7 +30,7 @@ bool WaitFor(Clock::duration most, Passed passed, Relax relax) {
 }
 }  // namespace
 
-ThreadPool::ThreadPool(int threads) {
+ThreadPool::ThreadPool(int threads, Between between) : between_(between) {
   // The team grows one by one: where the system refuses another thread, the ones that exist do the work.
   for (int i = 1; i < threads; ++i) {
     try {
@@ -90,7 +90,7 @@ void ThreadPool::Work(int index) {
   unsigned seen = 0;
   for (;;) {
     const std::function<void(int)>* body;
-    WaitFor(kLookOut, [&] { return generation_.load(std::memory_order_relaxed) != seen; }, Pause);
+    if (between_ == Between::kLookOut) WaitFor(kLookOut, [&] { return generation_.load(std::memory_order_relaxed) != seen; }, Pause);
     {
       std::unique_lock<std::mutex> lock(mutex_);
       wake_.wait(lock, [&] { return stop_ || generation_ != seen; });

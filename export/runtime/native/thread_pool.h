@@ -6,13 +6,14 @@
 // microseconds behind; whoever waits longer waits for a thread that the machine has taken off its core, and lets others
 // have its own core, then sleeps.
 // Between inferences the workers look out for the next one for a moment, as most programs call again at once and waking
-// a sleeping thread takes longer than several steps; then they sleep.
+// a sleeping thread takes longer than several steps; then they sleep. Where others want the cores meanwhile, they sleep at once.
 //
 // One inference runs at a time per pool; the owner (a delegate kernel) is only ever invoked by one thread at a time.
 #pragma once
 
 #include <atomic>
 #include <condition_variable>
+#include <cstdint>
 #include <functional>
 #include <mutex>
 #include <thread>
@@ -22,7 +23,8 @@ namespace r2b {
 
 class ThreadPool {
  public:
-  explicit ThreadPool(int threads);
+  enum class Between : uint8_t { kLookOut, kSleep };
+  explicit ThreadPool(int threads, Between between = Between::kLookOut);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
@@ -36,6 +38,7 @@ class ThreadPool {
  private:
   void Work(int index);
 
+  const Between between_;
   int size_ = 1;
   std::vector<std::thread> workers_;
   std::mutex mutex_;

@@ -121,6 +121,8 @@ struct Kernels {
   // y[o] = sum_i x[i] * w[o][i] for o in [begin, end), weights packed by PackDense; begin is a multiple of kDenseGroup
   void (*dense)(const float* x, const float* packed, int inputs, int begin, int end, float* y);
   void (*logistic)(const float* x, int64_t count, float* y);
+  // Weights lie [channel][output], at most 32 channels: bit i of words[o] is set where the weight of channel i is negative.
+  void (*pack_signs)(const float* weights, int channels, int outputs, uint32_t* words);
 };
 
 // Null where not built for this target. Whether the CPU can run it is for dispatch.cc to find out.

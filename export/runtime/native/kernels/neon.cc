@@ -124,7 +124,7 @@ size_t BconvScratch(int, const RunList&) { return 0; }
 }  // namespace
 
 const Kernels* NeonKernels() {
-  static const Kernels kernels = {"neon", 16, 65535, BconvScratch, Bconv, T::Fconv, T::Pool, T::Plain, T::Dense, T::Logistic};
+  static const Kernels kernels = {"neon", 16, 65535, BconvScratch, Bconv, T::Fconv, T::Pool, T::Plain, T::Dense, T::Logistic, T::PackSigns};
   return &kernels;
 }
 }  // namespace r2b

@@ -427,6 +427,14 @@ struct Tile {
       DenseGroups<1>(x, packed + ptrdiff_t(o) * inputs, inputs, end - o < kDenseGroup ? end - o : kDenseGroup, y + o);
   }
 
+  // ---- weights of a training step ----
+  // Compilers vectorise it for the instruction set of the file.
+  static void PackSigns(const float* weights, int channels, int outputs, uint32_t* words) {
+    for (int o = 0; o < outputs; ++o) words[o] = 0;
+    for (int i = 0; i < channels; ++i, weights += outputs)
+      for (int o = 0; o < outputs; ++o) words[o] |= uint32_t(weights[o] < 0) << i;
+  }
+
   // ---- logistic ----
   // 1 / (1 + exp(-x)) through e = exp(-|x|) as e / (1 + e), or 1 minus that for x >= 0. With m = round(32 * z / ln 2), z = -|x|:
   // exp(z) = 2^(m >> 5) * 2^((m & 31) / 32) * exp(t), where t = z - m * ln 2 / 32 is small enough for a parabola. Adding and

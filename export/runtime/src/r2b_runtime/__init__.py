@@ -1,11 +1,13 @@
 """Runs Larq Compute Engine models in stock TensorFlow Lite interpreters."""
 
 from r2b_runtime.classifier import Classifier
+from r2b_runtime.convolution import Convolver
 from r2b_runtime.interpreter import Interpreter, interpreter_version, load_delegate, stock_interpreter
 from r2b_runtime.library import available_kernels, library_path, profile
 
 __all__ = [
     "Classifier",
+    "Convolver",
     "Interpreter",
     "available_kernels",
     "interpreter_version",

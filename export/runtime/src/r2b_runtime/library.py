@@ -22,23 +22,29 @@ def library_path():
 
 
 @functools.cache
-def _library():
+def load_library():
+    """The delegate as a library of C functions."""
     library = ctypes.CDLL(str(library_path()))
     for name in ("r2b_runtime_version", "r2b_runtime_kernels"):
         getattr(library, name).restype = ctypes.c_char_p
     library.r2b_runtime_profile.restype = ctypes.c_char_p
     library.r2b_runtime_profile.argtypes = [ctypes.c_void_p]
+    library.r2b_runtime_create_convolver.restype = ctypes.c_void_p
+    library.r2b_runtime_create_convolver.argtypes = [ctypes.c_char_p, ctypes.c_int]
+    library.r2b_runtime_destroy_convolver.argtypes = [ctypes.c_void_p]
+    library.r2b_runtime_convolve.restype = ctypes.c_char_p
+    library.r2b_runtime_convolve.argtypes = [ctypes.c_void_p] * 5
     return library
 
 
 def version():
     """Version of the compiled delegate."""
-    return _library().r2b_runtime_version().decode()
+    return load_library().r2b_runtime_version().decode()
 
 
 def available_kernels():
     """Names of the kernels that this CPU runs, best first."""
-    return _library().r2b_runtime_kernels().decode().split(",")
+    return load_library().r2b_runtime_kernels().decode().split(",")
 
 
 def profile(delegate):
@@ -47,7 +53,7 @@ def profile(delegate):
     Returns the kernels' name and, for each step, (seconds in all runs, number of runs, description).
     """
     pointer = delegate._get_native_delegate_pointer()  # the interpreters' Python API shows no other way
-    kernels, *lines = _library().r2b_runtime_profile(pointer).decode().splitlines()
+    kernels, *lines = load_library().r2b_runtime_profile(pointer).decode().splitlines()
     steps = []
     for line in lines:
         seconds, runs, description = line.split("\t")

@@ -6,6 +6,7 @@
 #include <random>
 #include <string>
 
+#include "convolution.h"
 #include "kernels/reference.h"
 #include "plan.h"
 
@@ -28,6 +29,7 @@ void Check(bool good, const std::string& what) {
 class Guarded {
  public:
   explicit Guarded(size_t bytes, int misalign = 4 * Random(0, 15)) : size_(bytes), at_(64 + misalign), memory_(bytes + 256, 0xa5) {}
+  size_t size() const { return size_; }
   template <class T> T* data() { return reinterpret_cast<T*>(memory_.data() + at_); }
   bool intact() const {
     for (size_t i = 0; i < memory_.size(); ++i)
@@ -415,6 +417,39 @@ void TestWorkSharing() {
     }
 }
 
+// With floats of either sign, and zeros of either.
+void TestConvolver(Convolver* convolver, const char* kernels, const ConvolutionShape& s) {
+  const Extent eh = WindowExtent(s.height, s.kernel_h, s.stride_h, 1, s.same_padding), ew = WindowExtent(s.width, s.kernel_w, s.stride_w, 1, s.same_padding);
+  if (eh.out < 1 || ew.out < 1) return;
+  const std::string what = std::string(kernels) + " convolver " + std::to_string(s.height) + "x" + std::to_string(s.width) + "x" + std::to_string(s.channels) + " -> " + std::to_string(s.outputs);
+  const size_t pixel = size_t(s.channels), row = pixel * s.width;
+  Guarded images(s.images * s.height * row * sizeof(float)), kernel(s.kernel_h * s.kernel_w * pixel * s.outputs * sizeof(float));
+  Guarded output(size_t(s.images) * eh.out * ew.out * s.outputs * sizeof(float));
+  for (Guarded* floats : {&images, &kernel})
+    for (size_t i = 0; i < floats->size() / sizeof(float); ++i) floats->data<float>()[i] = i % 5 ? RandomFloat() : i % 2 ? 0.0f : -0.0f;
+  std::string error;
+  Check(convolver->Run(s, images.data<float>(), kernel.data<float>(), output.data<float>(), &error), what + ": " + error);
+  Check(output.intact() && images.intact() && kernel.intact(), what + ": wrote outside the output");
+  const float* found = output.data<float>();
+  bool equal = true;
+  for (int n = 0; n < s.images; ++n)
+    for (int y = 0; y < eh.out; ++y)
+      for (int x = 0; x < ew.out; ++x)
+        for (int o = 0; o < s.outputs; ++o) {
+          int sum = 0;
+          for (int i = 0; i < s.kernel_h; ++i)
+            for (int j = 0; j < s.kernel_w; ++j) {
+              const int yy = y * s.stride_h - eh.before + i, xx = x * s.stride_w - ew.before + j;
+              if (yy < 0 || yy >= s.height || xx < 0 || xx >= s.width) continue;
+              const float* from = images.data<float>() + (size_t(n) * s.height + yy) * row + xx * pixel;
+              const float* weights = kernel.data<float>() + (i * s.kernel_w + j) * pixel * s.outputs + o;
+              for (int c = 0; c < s.channels; ++c) sum += (from[c] < 0) == (weights[c * s.outputs] < 0) ? 1 : -1;
+            }
+          equal &= *found++ == float(sum);
+        }
+  Check(equal, what + ": values");
+}
+
 void TestAll(const Kernels* k) {
   // Widths around the tiles of every kernel (1 to 4, 7 pixels), outputs around a block of 32 and around two.
   for (int width : {1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 14, 15})
@@ -438,6 +473,11 @@ void TestAll(const Kernels* k) {
   for (int threads : {1, 2, 3})
     for (int batch : {1, 4}) TestDense(k, batch, 515, 203, threads);
   TestSharedConstant(k);
+  for (int threads : {1, 2, 3}) {
+    Convolver convolver(k, threads);  // for all shapes, so that nothing of one may be left to the next
+    for (int i = 0; i < 25; ++i)
+      TestConvolver(&convolver, k->name, {Random(1, 3), Random(1, 9), Random(1, 17), Random(1, 100), Random(1, 4), Random(1, 4), Random(1, 70), Random(1, 3), Random(1, 3), Random(0, 1)});
+  }
   // Three wide and two apart is what kernels reduce in registers: every way such windows meet a tile and the edges.
   for (int i = 0; i < 80; ++i)
     TestFloatConv(k, Random(1, 2), Random(1, 12), Random(1, 70), Random(1, 9), Random(0, 1) ? Random(1, 70) : 64, Random(1, 7), Random(1, 2), Random(0, 1) == 1, Random(1, 3),

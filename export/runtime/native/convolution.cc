@@ -1,0 +1,82 @@
+#include "convolution.h"
+
+#include <algorithm>
+
+#include "export.h"
+#include "plan.h"
+
+namespace r2b {
+
+void Convolver::PackSigns(const ConvolutionShape& s, const float* kernel) {
+  const int words = (s.channels + 31) / 32, depth = s.kernel_h * s.kernel_w * words;
+  filter_.resize(size_t(s.outputs) * depth);
+  pool_.Run([&](int thread) {
+    std::vector<uint32_t> of_outputs(s.outputs);
+    for (int d = thread; d < depth; d += pool_.size()) {
+      const int tap = d / words, first = d % words * 32;
+      kernels_->pack_signs(kernel + (size_t(tap) * s.channels + first) * s.outputs, std::min(32, s.channels - first), s.outputs, of_outputs.data());
+      for (int o = 0; o < s.outputs; ++o) filter_[size_t(o) * depth + d] = of_outputs[o];
+    }
+  });
+}
+
+bool Convolver::Run(const ConvolutionShape& s, const float* images, const float* kernel, float* output, std::string* error) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  PackSigns(s, kernel);
+  const std::vector<float> ones(s.outputs, 1), zeros(s.outputs, 0);
+  enum { kImages, kBits, kFilter, kMultiplier, kBias, kOutput };
+  Graph graph;
+  graph.tensors.resize(6);
+  const auto define = [&](int tensor, DType type, const std::vector<int>& dims, const void* constant) {
+    graph.tensors[tensor].type = type;
+    graph.tensors[tensor].dims = dims;
+    graph.tensors[tensor].constant = constant;
+  };
+  define(kImages, DType::kFloat, {s.images, s.height, s.width, s.channels}, nullptr);
+  define(kBits, DType::kInt32, {}, nullptr);
+  define(kFilter, DType::kInt32, {s.outputs, s.kernel_h, s.kernel_w, (s.channels + 31) / 32}, filter_.data());
+  define(kMultiplier, DType::kFloat, {s.outputs}, ones.data());
+  define(kBias, DType::kFloat, {s.outputs}, zeros.data());
+  define(kOutput, DType::kFloat, {}, nullptr);
+  Op quantize;
+  quantize.kind = OpKind::kQuantize;
+  quantize.in = {kImages};
+  quantize.out = kBits;
+  Op convolve;
+  convolve.kind = OpKind::kBconv;
+  convolve.in = {kBits, kFilter, kMultiplier, kBias};
+  convolve.out = kOutput;
+  convolve.kernel_h = s.kernel_h;
+  convolve.kernel_w = s.kernel_w;
+  convolve.stride_h = s.stride_h;
+  convolve.stride_w = s.stride_w;
+  convolve.same_padding = s.same_padding;
+  convolve.channels_in = s.channels;
+  graph.ops = {quantize, convolve};
+  graph.inputs = {kImages};
+  graph.outputs = {kOutput};
+
+  Plan plan(std::move(graph), kernels_, false);
+  if (!plan.Prepare(pool_.size(), error)) return false;
+  plan.Bind(kImages, const_cast<float*>(images));  // an input is only read
+  plan.Bind(kOutput, output);
+  plan.Run(&pool_);
+  return true;
+}
+
+}  // namespace r2b
+
+// Null where no kernels of that name run here ("auto": the best).
+R2B_EXPORT r2b::Convolver* r2b_runtime_create_convolver(const char* kernels, int threads) {
+  const r2b::Kernels* selected = r2b::SelectKernels(kernels);
+  return selected ? new r2b::Convolver(selected, threads) : nullptr;
+}
+
+R2B_EXPORT void r2b_runtime_destroy_convolver(r2b::Convolver* convolver) { delete convolver; }
+
+// Null, or why not; that text lives until the thread's next call.
+R2B_EXPORT const char* r2b_runtime_convolve(r2b::Convolver* convolver, const r2b::ConvolutionShape* shape, const float* images,
+                                            const float* kernel, float* output) {
+  thread_local std::string error;
+  return convolver->Run(*shape, images, kernel, output, &error) ? nullptr : error.c_str();
+}

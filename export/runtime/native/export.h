@@ -1,0 +1,8 @@
+// What the shared object shows to the world (and exports.map lets through).
+#pragma once
+
+#if defined(_WIN32)
+#define R2B_EXPORT extern "C" __declspec(dllexport)
+#else
+#define R2B_EXPORT extern "C" __attribute__((visibility("default")))
+#endif

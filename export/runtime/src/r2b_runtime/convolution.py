@@ -1,0 +1,106 @@
+"""The binary convolution by itself, for training."""
+
+import ctypes
+import os
+
+import numpy as np
+
+from r2b_runtime.library import available_kernels, load_library
+
+# TensorFlow takes an array that begins on such an address as it is; others it copies.
+_ALIGNMENT = 64
+
+
+class _Shape(ctypes.Structure):
+    """ConvolutionShape of native/convolution.h."""
+
+    _fields_ = [
+        ("images", ctypes.c_int),
+        ("height", ctypes.c_int),
+        ("width", ctypes.c_int),
+        ("channels", ctypes.c_int),
+        ("kernel_h", ctypes.c_int),
+        ("kernel_w", ctypes.c_int),
+        ("outputs", ctypes.c_int),
+        ("stride_h", ctypes.c_int),
+        ("stride_w", ctypes.c_int),
+        ("same_padding", ctypes.c_int),
+    ]
+
+
+class Convolver:
+    """Convolves the signs of images with the signs of a kernel by counting bits.
+
+    The output is what a float convolution of ±1 gives, exactly, since that is whole numbers. The sign of 0 is +1. Every
+    call packs its kernel anew, so that it may change from call to call, as in training. Calls from several threads
+    take turns, without Python's lock.
+
+    Args:
+        num_threads: of the team; None: as many as this process has cores.
+        kernels: a name of `available_kernels()`; None: what R2B_RUNTIME_KERNELS says, else the best.
+
+    Raises:
+        ValueError: fewer than one thread, or kernels that do not run here.
+    """
+
+    def __init__(self, num_threads=None, kernels=None):
+        if num_threads is None:
+            num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        if num_threads < 1:
+            raise ValueError(f"num_threads must be at least 1, received {num_threads}")
+        kernels = kernels or os.environ.get("R2B_RUNTIME_KERNELS") or "auto"
+        self._library = load_library()
+        self._convolver = self._library.r2b_runtime_create_convolver(kernels.encode(), num_threads)
+        if not self._convolver:
+            raise ValueError(f"kernels '{kernels}' do not run here; available: auto, {', '.join(available_kernels())}")
+
+    def __call__(self, images, kernel, strides=(1, 1), padding="same"):
+        """The convolution, float32 (N, H', W', O).
+
+        Args:
+            images: float32 (N, H, W, C).
+            kernel: float32 (height, width, C, O).
+            strides: down and across.
+            padding: `"same"`, with zeros, or `"valid"`.
+
+        Raises:
+            ValueError: arguments that make no convolution; a window larger than the images.
+        """
+        images, kernel = (np.ascontiguousarray(array, np.float32) for array in (images, kernel))
+        if images.ndim != 4 or kernel.ndim != 4 or images.shape[3] != kernel.shape[2] or 0 in kernel.shape:
+            raise ValueError(
+                "images must be (N, H, W, C) and the kernel (height, width, C, O) with the same C, "
+                f"received {images.shape} and {kernel.shape}"
+            )
+        if padding not in ("same", "valid"):
+            raise ValueError(f"padding must be 'same' or 'valid', received {padding!r}")
+        if min(strides) < 1:
+            raise ValueError(f"strides must be at least 1, received {tuple(strides)}")
+        sizes = [
+            -(-size // stride) if padding == "same" else (size - window) // stride + 1
+            for size, window, stride in zip(images.shape[1:3], kernel.shape[:2], strides, strict=True)
+        ]
+        if min(sizes) < 1:
+            raise ValueError(
+                f"a kernel of {kernel.shape[0]}x{kernel.shape[1]} does not fit images of "
+                f"{images.shape[1]}x{images.shape[2]}; give larger images or padding='same'"
+            )
+        output = _aligned((len(images), *sizes, kernel.shape[3]))
+        if len(images):
+            shape = _Shape(*images.shape, *kernel.shape[:2], kernel.shape[3], *strides, padding == "same")
+            pointers = (array.ctypes.data_as(ctypes.c_void_p) for array in (images, kernel, output))
+            error = self._library.r2b_runtime_convolve(self._convolver, ctypes.byref(shape), *pointers)
+            if error:
+                raise ValueError(error.decode())
+        return output
+
+    def __del__(self):
+        if getattr(self, "_convolver", None):
+            self._library.r2b_runtime_destroy_convolver(self._convolver)
+
+
+def _aligned(shape):
+    """An uninitialised float32 array."""
+    array = np.empty(int(np.prod(shape)) + _ALIGNMENT // 4, np.float32)
+    first = -array.ctypes.data % _ALIGNMENT // 4
+    return array[first : first + int(np.prod(shape))].reshape(shape)

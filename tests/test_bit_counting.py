@@ -1,0 +1,140 @@
+"""Bits counted in training give TensorFlow's values and gradients, to the bit."""
+
+import contextlib
+import importlib.util
+
+import larq as lq
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import r2b_zoo
+from r2b_zoo import bit_counting, teacher_student
+from r2b_zoo.bit_counting import counting_bits
+from r2b_zoo.distillation import LossWeights
+from r2b_zoo.layers import FusedSteSign, QuantConv2D
+from r2b_zoo.teacher_student import TeacherStudent
+
+SMALL = {"input_shape": (16, 16, 3), "num_classes": 10, "width": 8, "stem": "cifar"}
+OF_SIGNS = {"input_quantizer": "ste_sign", "kernel_quantizer": "ste_sign", "kernel_constraint": "weight_clip"}
+
+
+def is_counted(function, *arguments):
+    graph = function.get_concrete_function(*arguments).graph
+    nodes = [node for f in graph.as_graph_def().library.function for node in f.node_def]
+    return "PyFuncStateless" in {node.op for node in [*nodes, *graph.as_graph_def().node]}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"strides": 2},
+        {"padding": "valid", "strides": (2, 1)},
+        {"pad_values": 1.0},
+        {"use_bias": True},
+        {"input_quantizer": "approx_sign"},
+    ],
+    ids=str,
+)
+def test_counting_has_the_same_values_and_gradients(options, rng):
+    layer = QuantConv2D(40, 3, **{"padding": "same", "use_bias": False, **OF_SIGNS, **options})
+    x = tf.constant(rng.normal(size=(3, 7, 6, 33)), tf.float32)
+    upstream = tf.constant(rng.normal(size=layer(x).shape), tf.float32)
+
+    def gradients():
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            output = layer(x)
+        return output, *tape.gradient(output, [x, layer.kernel], upstream)
+
+    plain = tf.function(gradients)
+    expected = plain()
+    with counting_bits():
+        counted = tf.function(gradients)
+        found = counted()
+    assert is_counted(counted)
+    assert not is_counted(plain)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert np.ptp(theirs) > 0
+        assert ours.shape == theirs.shape
+        np.testing.assert_array_equal(ours, theirs)
+    assert counted.get_concrete_function().outputs[0].shape == layer.compute_output_shape(x.shape)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kernel_quantizer": None, "kernel_constraint": None},
+        {"kernel_quantizer": "magnitude_aware_sign"},
+        {"input_quantizer": lq.quantizers.SteHeaviside()},
+        {"input_quantizer": None},
+        {"dilation_rate": 2},
+        {"groups": 2},
+    ],
+    ids=str,
+)
+def test_what_is_no_convolution_of_signs_is_not_counted(options, rng):
+    layer = QuantConv2D(8, 3, padding="same", **{**OF_SIGNS, **options})
+    x = tf.constant(rng.normal(size=(1, 5, 5, 4)), tf.float32)
+    with counting_bits():
+        assert not is_counted(tf.function(layer), x)
+
+
+def trainer(start=None, **options):
+    """Of the binary stage, compiled; from these weights of the student, if any."""
+    student = r2b_zoo.create("RealToBinaryNet", **SMALL)
+    if start is not None:
+        student.set_weights(start)
+    model = TeacherStudent(student, LossWeights())
+    model.compile(tf.keras.optimizers.Adam(1e-2), **options)
+    return model
+
+
+def test_training_and_evaluation_that_count_bits_are_the_same(rng, monkeypatch):
+    """Here by themselves; fused with all else in test_distillation.py."""
+    start = r2b_zoo.create("RealToBinaryNet", **SMALL).get_weights()
+    images = tf.constant(rng.normal(size=(6, 16, 16, 3)), tf.float32)
+    labels = tf.constant(rng.integers(0, 10, 6), tf.int32)
+    tf.config.experimental.enable_op_determinism()
+    monkeypatch.setattr(teacher_student, "fused_for_training", contextlib.nullcontext)
+    calls = []
+    convolver = type(bit_counting._counting.convolver)
+    plain_call = convolver.__call__
+
+    def call(*args):
+        calls.append(args)
+        return plain_call(*args)
+
+    monkeypatch.setattr(convolver, "__call__", call)
+    found = []
+    for counting in (True, False):
+        monkeypatch.setattr(teacher_student, "counting_bits", lambda _, on=counting: counting_bits(on))
+        model = trainer(start)
+        logs = [model.train_on_batch(images, labels, return_dict=True) for _ in range(3)]
+        model.reset_metrics()
+        logs.append(model.test_on_batch(images, labels, return_dict=True))
+        found.append((logs, model.student.get_weights()))
+        assert len(calls) == counting * 4 * 16  # three steps and an evaluation of sixteen convolutions
+        calls.clear()
+    assert found[0][0] == found[1][0]
+    for ours, theirs in zip(found[0][1], found[1][1], strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_what_xla_compiles_counts_no_bits(monkeypatch):
+    monkeypatch.setattr(teacher_student, "fused_for_training", contextlib.nullcontext)
+    model = trainer(jit_compile=True)
+    batch = tf.zeros((2, 16, 16, 3)), tf.zeros(2, tf.int32)
+    for step in (model.train_step, model.test_step):
+        assert not is_counted(tf.function(step), batch)
+
+
+def test_without_the_runtime_floats_are_convolved_and_it_is_said(rng, monkeypatch):
+    assert bit_counting.why_slow() is None
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "r2b_runtime" else find_spec(name))
+    assert "takes longer: pip install ./export/runtime" in str(bit_counting.why_slow())
+    layer = QuantConv2D(8, 3, input_quantizer=FusedSteSign(), kernel_quantizer=FusedSteSign())
+    with counting_bits():
+        assert not is_counted(tf.function(layer), tf.zeros((1, 5, 5, 4)))
