@@ -4,6 +4,7 @@ Everything else the networks are built of comes from Keras or Larq.
 """
 
 import contextlib
+import functools
 from collections.abc import Sequence
 from typing import Any, Optional
 
@@ -16,11 +17,17 @@ from r2b_zoo.switch import Switch
 PACKAGE = "r2b_zoo"
 
 _in_float32 = Switch()
+_compiled_whole = Switch()
 
 
 def convolutions_in_float32() -> contextlib.AbstractContextManager[None]:
     """Calls of networks in the block compute what their float32 twins of equal weights do, whatever their policy."""
     return _in_float32.set_to(True)
+
+
+def compiled_whole(wanted: bool = True) -> contextlib.AbstractContextManager[None]:
+    """Networks that are called in the block do what XLA can compile in one piece, deterministically."""
+    return _compiled_whole.set_to(wanted)
 
 
 class _CastsLast:
@@ -91,6 +98,26 @@ class Add(tf.keras.layers.Add):
     def call(self, inputs: Sequence[tf.Tensor]) -> tf.Tensor:
         output = fused.add(inputs) if fused.is_on() else None
         return super().call(inputs) if output is None else output
+
+
+@tf.keras.utils.register_keras_serializable(PACKAGE)
+class MaxPooling2D(tf.keras.layers.MaxPooling2D):
+    """Keras' of that name; in ``compiled_whole`` from operators of which XLA has a deterministic gradient.
+
+    Images (N, H, W, C) of a known size. Value and gradient are the same; of equal maxima, the first has the gradient.
+    """
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        if not _compiled_whole.on:
+            return super().call(inputs)
+        outputs = self.compute_output_shape(inputs.shape)[1:3]
+        padding, starts = [[0, 0]], []
+        for size, output, window, stride in zip(inputs.shape[1:3], outputs, self.pool_size, self.strides, strict=True):
+            missing = max((output - 1) * stride + window - size, 0)
+            padding.append([missing // 2, missing - missing // 2])
+            starts.append([slice(at, at + (output - 1) * stride + 1, stride) for at in range(window)])
+        padded = tf.pad(inputs, [*padding, [0, 0]], constant_values=inputs.dtype.min)
+        return functools.reduce(tf.maximum, [padded[:, rows, columns] for rows in starts[0] for columns in starts[1]])
 
 
 @lq.utils.register_keras_custom_object

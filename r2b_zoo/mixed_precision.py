@@ -5,8 +5,10 @@ from typing import Optional
 
 import tensorflow as tf
 
-# Of x86 and of ARM, as Linux spells them.
-_BFLOAT16_INSTRUCTIONS = {"avx512_bf16", "amx_bf16", "bf16"}
+# Of x86 and of ARM, as Linux spells them: those that make it faster, and those that were measured not to (see
+# results/training.md).
+_FAST_BFLOAT16 = {"amx_bf16", "bf16"}
+_SLOW_BFLOAT16 = {"avx512_bf16"}
 
 
 def policy_name(mixed_precision: str) -> str:
@@ -24,10 +26,15 @@ def why_slow(mixed_precision: str, cpuinfo: Path = Path("/proc/cpuinfo")) -> Opt
             "takes about a hundred times as long. mixed_precision=bfloat16 or float32 is faster here."
         )
     instructions = _cpu_instructions(cpuinfo)
-    if not instructions or instructions & _BFLOAT16_INSTRUCTIONS:
+    if not instructions or instructions & _FAST_BFLOAT16:
         return None
+    if instructions & _SLOW_BFLOAT16:
+        return (
+            "This CPU has bfloat16 instructions without a matrix unit (avx512_bf16, not amx_bf16): a step took longer "
+            "than in float32 where it was measured, so mixed_precision=float32 is likely to be faster here."
+        )
     return (
-        "This CPU has no bfloat16 instructions (avx512_bf16, amx_bf16): mixed_precision=float32 may be faster here, "
+        "This CPU has no bfloat16 instructions (amx_bf16, avx512_bf16): mixed_precision=float32 may be faster here, "
         "with the same result."
     )
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 from r2b_zoo.bit_counting import counting_bits
 from r2b_zoo.distillation import LossWeights, attention_distances, output_divergences
 from r2b_zoo.fused import fused_for_training
-from r2b_zoo.layers import convolutions_in_float32
+from r2b_zoo.layers import compiled_whole, convolutions_in_float32
 from r2b_zoo.models import BLOCK_NAMES, intermediates
 
 
@@ -83,7 +83,7 @@ class TeacherStudent(tf.keras.Model):
 
     def train_step(self, data: tuple[tf.Tensor, tf.Tensor]) -> dict[str, Any]:
         images, labels = data
-        with fused_for_training(), counting_bits(not self.jit_compile):
+        with fused_for_training(), counting_bits(not self.jit_compile), compiled_whole(self.jit_compile):
             gradients, sums = self._gradients_in_parts(images, labels)
             self.optimizer.apply_gradients(zip(gradients, self.student.trainable_variables, strict=True))
         self._update_averages()

@@ -21,8 +21,10 @@ from r2b_zoo.layers import (
     FusedWeightClip,
     GlobalAverage,
     LearnedScale,
+    MaxPooling2D,
     PReLU,
     QuantConv2D,
+    compiled_whole,
 )
 
 
@@ -404,6 +406,29 @@ def test_clip_has_larqs_values(rng):
     values = [0.0, -0.0, 1.0, -1.0, np.nextafter(1, 2), -np.nextafter(1, 2), 1e-38, np.inf, -np.inf, np.nan]
     weights = tf.Variable([*values, *rng.normal(size=40)], dtype=tf.float32)
     np.testing.assert_array_equal(FusedWeightClip()(weights), lq.constraints.WeightClip()(weights))
+
+
+@pytest.mark.parametrize(("size", "stride"), [((7, 8), 2), ((6, 5), 2), ((5, 5), 1), ((1, 2), 3)], ids=str)
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_max_pool_that_xla_compiles_has_the_same_values_and_gradients(size, stride, padding, rng):
+    if padding == "valid" and min(size) < 3:
+        pytest.skip("no window fits")
+    x = tf.constant(-rng.uniform(1, 2, (2, *size, 3)), tf.float32)  # below what zeros at the border would give
+    layer = MaxPooling2D(3, stride, padding)
+    upstream = tf.constant(rng.normal(size=layer(x).shape), tf.float32)
+
+    def gradients():
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            output = layer(x)
+        return output, tape.gradient(output, x, upstream)
+
+    plain = gradients()
+    tf.config.experimental.enable_op_determinism()  # as in training: then XLA refuses TensorFlow's operator
+    with compiled_whole():
+        compiled = tf.function(gradients, jit_compile=True)()
+    np.testing.assert_array_equal(compiled[0], plain[0])
+    np.testing.assert_allclose(compiled[1], plain[1], rtol=1e-6, atol=1e-6)
 
 
 def test_only_training_is_fused(rng):

@@ -326,7 +326,8 @@ def test_values_that_are_refused(word, message):
     ("mixed_precision", "flags", "message"),
     [
         ("float32", "flags : fpu avx2", None),
-        ("bfloat16", "flags : fpu avx512_bf16", None),
+        ("bfloat16", "flags : fpu avx512_bf16 amx_bf16", None),
+        ("bfloat16", "flags : fpu avx512_bf16", "This CPU has bfloat16 instructions without a matrix unit"),
         ("bfloat16", "Features : fp asimd bf16", None),
         ("bfloat16", "", None),
         ("bfloat16", "flags : fpu avx2", "This CPU has no bfloat16 instructions"),

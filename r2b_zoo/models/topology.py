@@ -19,7 +19,16 @@ from typing import Any, Optional, Union
 import tensorflow as tf
 
 from r2b_zoo import weights as weights_module
-from r2b_zoo.layers import Conv2D, FusedSteSign, FusedWeightClip, GlobalAverage, PReLU, QuantConv2D, tanh
+from r2b_zoo.layers import (
+    Conv2D,
+    FusedSteSign,
+    FusedWeightClip,
+    GlobalAverage,
+    MaxPooling2D,
+    PReLU,
+    QuantConv2D,
+    tanh,
+)
 
 PRECISIONS = ("binary", "binary_activations", "real")
 STEMS = ("imagenet", "cifar")
@@ -158,7 +167,7 @@ def _stem(x: tf.Tensor, width: int, stem: str, activation: Activation) -> tf.Ten
     x = real_conv(x, width, kernel_size, strides, "stem_conv")
     x = activation(batch_norm(x, "stem_batch_norm"), "stem_activation")
     if stem == "imagenet":
-        x = tf.keras.layers.MaxPooling2D(3, strides=2, padding="same", name="stem_pool")(x)
+        x = MaxPooling2D(3, strides=2, padding="same", name="stem_pool")(x)
     return x
 
 
