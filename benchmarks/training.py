@@ -10,9 +10,9 @@ again and again, so that no input pipeline is measured (benchmarks/input_pipelin
 both start from the same weights and must find the same losses on the first batch.
 
 Each side runs in a process of its own, as its users get it: ours with TensorFlow's deterministic algorithms, because
-``r2b train`` asks for them, and through the loop of ``r2b train``; Larq Zoo's without, and through ``fit``. The
-processes take turns, a few steps each, so that whatever else the machine does hits both. Medians, and medians of
-per-round ratios, are printed.
+``r2b train`` asks for them, through the loop of ``r2b train``, and with r2b-runtime where it is installed; Larq Zoo's
+without, and through ``fit``. The processes take turns, a few steps each, so that whatever else the machine does hits
+both. Medians, and medians of per-round ratios, are printed.
 """
 
 import contextlib
@@ -300,6 +300,10 @@ def main(
         for setting in settings:
             profile(setting)
         return
+    from r2b_zoo import bit_counting
+
+    if reason := bit_counting.why_slow():
+        click.echo(reason, err=True)
     results: dict[str, Any] = {}
     click.echo("| binary stage | trained by | images/s | × larq-zoo |\n|---|---|---|---|")
     for setting in settings:

@@ -52,6 +52,8 @@ bool Convolver::Run(const ConvolutionShape& s, const float* images, const float*
   convolve.stride_w = s.stride_w;
   convolve.same_padding = s.same_padding;
   convolve.channels_in = s.channels;
+  quantize.node = 0;
+  convolve.node = 1;
   graph.ops = {quantize, convolve};
   graph.inputs = {kImages};
   graph.outputs = {kOutput};
