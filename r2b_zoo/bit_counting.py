@@ -20,6 +20,8 @@ from r2b_zoo.switch import Switch
 
 # Quantisers of Larq that give ±1 and nothing else.
 _SIGNS = (lq.quantizers.SteSign, lq.quantizers.ApproxSign, lq.quantizers.SwishSign)
+# r2b-runtime computes so many channels at a time. Of fewer it does one by one, and TensorFlow is faster.
+_CHANNELS_AT_A_TIME = 32
 
 
 class _Counting(Switch):
@@ -75,7 +77,7 @@ def convolve(layer: lq.layers.QuantConv2D, inputs: tf.Tensor, kernel: tf.Variabl
         inputs: quantised, (N, H, W, C), float32.
         kernel: read quantised, (height, width, C, O), float32.
     """
-    if not _counting.on or not _is_of_signs(layer):
+    if not _counting.on or not _can_be_counted(layer, inputs.shape[-1]):
         return None
     convolver, strides, padding = _counting.convolver, layer.strides, layer.padding
 
@@ -97,7 +99,7 @@ def convolve(layer: lq.layers.QuantConv2D, inputs: tf.Tensor, kernel: tf.Variabl
     return convolved(inputs, tf.convert_to_tensor(kernel))
 
 
-def _is_of_signs(layer: lq.layers.QuantConv2D) -> bool:
-    quantizers = (layer.input_quantizer, layer.kernel_quantizer)
+def _can_be_counted(layer: lq.layers.QuantConv2D, channels: int) -> bool:
+    of_signs = all(isinstance(quantizer, _SIGNS) for quantizer in (layer.input_quantizer, layer.kernel_quantizer))
     plain = tuple(layer.dilation_rate) == (1, 1) and layer.groups == 1 and layer.data_format == "channels_last"
-    return plain and all(isinstance(quantizer, _SIGNS) for quantizer in quantizers)
+    return of_signs and plain and channels % _CHANNELS_AT_A_TIME == layer.filters % _CHANNELS_AT_A_TIME == 0
