@@ -99,7 +99,7 @@ def _sign_alone(x: tf.Tensor, limit: tf.Tensor) -> Any:
     def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, None]:
         if tf.executing_eagerly() or x.op.type != "ReadVariableOp":
             return _passed_on(x, upstream, limit), None
-        # Weights are clipped in every step, so the gradient passes whole; to see that takes a third of the time.
+        # Weights are clipped in every step, so the gradient passes whole; to see that takes less time.
         within = (tf.reduce_max(x) <= limit) & (tf.reduce_min(x) >= -limit)
         return tf.cond(within, lambda: upstream, lambda: _passed_on(x, upstream, limit)), None
 

@@ -36,16 +36,14 @@ class Convolver:
     take turns, without Python's lock.
 
     Args:
-        num_threads: of the team; None: as many as this process has cores.
+        num_threads: of the team.
         kernels: a name of `available_kernels()`; None: what R2B_RUNTIME_KERNELS says, else the best.
 
     Raises:
         ValueError: fewer than one thread, or kernels that do not run here.
     """
 
-    def __init__(self, num_threads=None, kernels=None):
-        if num_threads is None:
-            num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    def __init__(self, num_threads=1, kernels=None):
         if num_threads < 1:
             raise ValueError(f"num_threads must be at least 1, received {num_threads}")
         kernels = kernels or os.environ.get("R2B_RUNTIME_KERNELS") or "auto"

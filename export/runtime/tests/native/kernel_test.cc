@@ -1,5 +1,6 @@
 // Runs plans on every instruction set of this machine and compares them with the scalar specification: integers and
 // element-wise float operators exactly, sums of floats within 1e-5. Prints which kernels ran; kernels named as arguments must be among them.
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
@@ -417,37 +418,34 @@ void TestWorkSharing() {
     }
 }
 
+// Of `count` floats, `stride` apart, as ReferenceBconv reads them.
+void AppendBits(const float* values, int count, int stride, std::vector<uint32_t>* bits) {
+  for (int i = 0; i < count; ++i) {
+    if (i % 32 == 0) bits->push_back(0);
+    bits->back() |= uint32_t(values[i * stride] < 0) << i % 32;
+  }
+}
+
 // With floats of either sign, and zeros of either.
 void TestConvolver(Convolver* convolver, const char* kernels, const ConvolutionShape& s) {
   const Extent eh = WindowExtent(s.height, s.kernel_h, s.stride_h, 1, s.same_padding), ew = WindowExtent(s.width, s.kernel_w, s.stride_w, 1, s.same_padding);
   if (eh.out < 1 || ew.out < 1) return;
   const std::string what = std::string(kernels) + " convolver " + std::to_string(s.height) + "x" + std::to_string(s.width) + "x" + std::to_string(s.channels) + " -> " + std::to_string(s.outputs);
-  const size_t pixel = size_t(s.channels), row = pixel * s.width;
-  Guarded images(s.images * s.height * row * sizeof(float)), kernel(s.kernel_h * s.kernel_w * pixel * s.outputs * sizeof(float));
+  const int pixels = s.images * s.height * s.width, taps = s.kernel_h * s.kernel_w;
+  Guarded images(size_t(pixels) * s.channels * sizeof(float)), kernel(size_t(taps) * s.channels * s.outputs * sizeof(float));
   Guarded output(size_t(s.images) * eh.out * ew.out * s.outputs * sizeof(float));
   for (Guarded* floats : {&images, &kernel})
     for (size_t i = 0; i < floats->size() / sizeof(float); ++i) floats->data<float>()[i] = i % 5 ? RandomFloat() : i % 2 ? 0.0f : -0.0f;
   std::string error;
   Check(convolver->Run(s, images.data<float>(), kernel.data<float>(), output.data<float>(), &error), what + ": " + error);
   Check(output.intact() && images.intact() && kernel.intact(), what + ": wrote outside the output");
-  const float* found = output.data<float>();
-  bool equal = true;
-  for (int n = 0; n < s.images; ++n)
-    for (int y = 0; y < eh.out; ++y)
-      for (int x = 0; x < ew.out; ++x)
-        for (int o = 0; o < s.outputs; ++o) {
-          int sum = 0;
-          for (int i = 0; i < s.kernel_h; ++i)
-            for (int j = 0; j < s.kernel_w; ++j) {
-              const int yy = y * s.stride_h - eh.before + i, xx = x * s.stride_w - ew.before + j;
-              if (yy < 0 || yy >= s.height || xx < 0 || xx >= s.width) continue;
-              const float* from = images.data<float>() + (size_t(n) * s.height + yy) * row + xx * pixel;
-              const float* weights = kernel.data<float>() + (i * s.kernel_w + j) * pixel * s.outputs + o;
-              for (int c = 0; c < s.channels; ++c) sum += (from[c] < 0) == (weights[c * s.outputs] < 0) ? 1 : -1;
-            }
-          equal &= *found++ == float(sum);
-        }
-  Check(equal, what + ": values");
+  std::vector<uint32_t> input, filter;
+  for (int i = 0; i < pixels; ++i) AppendBits(images.data<float>() + i * s.channels, s.channels, 1, &input);
+  for (int o = 0; o < s.outputs; ++o)
+    for (int t = 0; t < taps; ++t) AppendBits(kernel.data<float>() + t * s.channels * s.outputs + o, s.channels, s.outputs, &filter);
+  const ReferenceConv reference{s.images, s.height, s.width, s.channels, s.outputs, 1, s.kernel_h, s.kernel_w, s.stride_h, s.stride_w, 1, 1, eh.out, ew.out, eh.before, ew.before, false};
+  const auto expected = ReferenceBconv(reference, input.data(), filter.data());
+  Check(std::equal(expected.begin(), expected.end(), output.data<float>()), what + ": values");
 }
 
 void TestAll(const Kernels* k) {
