@@ -7,7 +7,6 @@ convolutions of real numbers, and stay TensorFlow's.
 
 import contextlib
 import functools
-import importlib.util
 import os
 from collections.abc import Iterator
 from typing import Any, Optional
@@ -16,6 +15,7 @@ import larq as lq
 import numpy as np
 import tensorflow as tf
 
+from r2b_zoo import runtime
 from r2b_zoo.switch import Switch
 
 # Quantisers of Larq that give ±1 and nothing else.
@@ -45,13 +45,9 @@ def _cores() -> int:
     return threads or os.cpu_count() or 1
 
 
-def is_available() -> bool:
-    return importlib.util.find_spec("r2b_runtime") is not None
-
-
 def why_slow() -> Optional[str]:
     """What to tell who trains a binary network here, if bits could be counted and are not."""
-    if is_available() or tf.config.get_visible_devices("GPU"):
+    if runtime.is_installed() or tf.config.get_visible_devices("GPU"):
         return None
     return (
         "r2b-runtime is not installed, so binary convolutions are computed as convolutions of floats, which gives the "
@@ -66,7 +62,7 @@ def counting_bits(wanted: bool = True) -> Iterator[None]:
     Args:
         wanted: False for what XLA compiles as a whole, which takes in nothing from outside.
     """
-    with _counting.set_to(wanted and is_available() and not tf.config.get_visible_devices("GPU")):
+    with _counting.set_to(wanted and runtime.is_installed() and not tf.config.get_visible_devices("GPU")):
         yield
 
 

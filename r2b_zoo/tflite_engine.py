@@ -1,12 +1,12 @@
 """The one place that runs a ``.tflite`` on this machine."""
 
 import importlib.metadata
-import importlib.util
 import warnings
 from typing import Any, Optional
 
 import numpy as np
 
+from r2b_zoo import runtime
 from r2b_zoo.captured_output import captured_output
 
 RUNTIME = "runtime"
@@ -17,7 +17,7 @@ _REFUSED_BY_REFERENCE = "Zero-padding is only supported by the reference kernel"
 
 def default_engine() -> str:
     """``"runtime"`` where r2b-runtime is installed (``pip install ./export/runtime``), else ``"lce"``."""
-    return RUNTIME if importlib.util.find_spec("r2b_runtime") else LCE
+    return RUNTIME if runtime.is_installed() else LCE
 
 
 class TFLiteEngine:

@@ -2,15 +2,16 @@
 
 import numpy as np
 import pytest
+import r2b_runtime
 import tensorflow as tf
 
-from r2b_zoo import data, preprocess_input
+from r2b_zoo import data, preprocess_input, runtime
 from r2b_zoo.data import imagenet as module
 from r2b_zoo.data import photographs as photographs_module
 from r2b_zoo.data.imagenet_classes import imagenet_classes
-from r2b_zoo.data.photographs import decode_jpeg_window
+from r2b_zoo.data.photographs import decode_jpeg_window, windowed
 from tests.conftest import TEST_DATA
-from tests.passes import check_changes, check_epochs, one_pass
+from tests.passes import check_changes, check_epochs, one_pass, same
 from tests.prepared_data import write_in_shards, write_other_classes
 
 
@@ -55,6 +56,32 @@ def test_evaluation_of_training_photographs_is_the_same(imagenet):
     np.testing.assert_array_equal(images, expected)
 
 
+def test_r2b_runtime_makes_no_difference(imagenet, monkeypatch):
+    """But to the time. Batches of 7 and of 64 end in smaller ones."""
+
+    def batches():
+        found = [one_pass(imagenet.test_batches(7)), one_pass(imagenet.test_batches(64))]
+        found += [one_pass(imagenet.training_batches(24, augment, seed=1)) for augment in ("none", "resized_crop_flip")]
+        return found
+
+    monkeypatch.setattr(runtime, "is_installed", lambda: True)
+    calls = []
+    resize = r2b_runtime.resize
+
+    def counted(*args, **options):
+        calls.append(1)
+        return resize(*args, **options)
+
+    monkeypatch.setattr(r2b_runtime, "resize", counted)
+    with_it = batches()
+    assert len(calls) >= 40 + 40 + 144 + 144
+    calls.clear()
+    monkeypatch.setattr(runtime, "is_installed", lambda: False)
+    for found, expected in zip(batches(), with_it, strict=True):
+        same(found, expected)
+    assert not calls
+
+
 def test_order_and_crops_are_functions_of_seed_epoch_and_position(small):
     check_epochs(small, "resized_crop_flip", 20, skips=(1, 7))
     check_changes(small, "resized_crop_flip")
@@ -72,7 +99,7 @@ def test_many_files(tmp_path, photographs, monkeypatch):
 
 
 def test_a_window_of_a_jpeg_is_that_part_of_the_whole(jpegs, rng):
-    differences = 0
+    without_margin = 0
     for jpeg in jpegs:
         whole = tf.io.decode_jpeg(jpeg, channels=3).numpy()
         size = whole.shape[:2]
@@ -81,26 +108,27 @@ def test_a_window_of_a_jpeg_is_that_part_of_the_whole(jpegs, rng):
             top, left = rng.integers(0, size[0] - height + 1), rng.integers(0, size[1] - width + 1)
             expected = whole[top : top + height, left : left + width]
             window = tuple(tf.constant(value, tf.int32) for value in (top, left, height, width))
-            np.testing.assert_array_equal(decode_jpeg_window(jpeg, size, window, exact=True), expected)
-            quick = decode_jpeg_window(jpeg, size, window, exact=False).numpy()
-            assert quick.shape == expected.shape
-            differences += not np.array_equal(quick, expected)
-            np.testing.assert_array_equal(quick[:, 1:-1], expected[:, 1:-1])
-    assert differences > 0  # else the margin would not be needed
+            image, within = decode_jpeg_window(jpeg, size, window)
+            np.testing.assert_array_equal(windowed(image, within), expected)
+            assert image.shape[0] <= height + 4
+            assert image.shape[1] <= width + 4 + 15
+            alone = tf.io.decode_and_crop_jpeg(jpeg, window, channels=3).numpy()
+            without_margin += not np.array_equal(alone, expected)
+    assert without_margin > 0  # else it would not be needed
 
 
 def test_crops_have_the_areas_and_the_shapes_of_the_paper(imagenet, monkeypatch):
     """TensorFlow draws the height uniformly, so small areas are met more often than large ones."""
     windows = []
 
-    def remember(self, encoded, size, window, exact):
+    def remember(self, encoded, size, window):
         windows.append([int(value) for value in (*size, *window)])
-        return tf.zeros((window[2], window[3], 3), tf.uint8)
+        return tf.zeros((window[2], window[3], 3), tf.uint8), tf.stack([0, 0, *window[2:]])
 
     monkeypatch.setattr(module.ImageNet, "_decode", remember)
     photograph = imagenet._encoded(next(iter(imagenet._test_records())))
     for i in range(400):
-        imagenet._resized_crop_flip(photograph, tf.constant([i, 1]))
+        imagenet._random_crop(photograph, tf.constant([i, 1]))
     found = np.array(windows)
     height, width, top, left, rows, columns = found.T
     share, aspect = rows * columns / (height * width), columns / rows
@@ -116,15 +144,15 @@ def test_crops_have_the_areas_and_the_shapes_of_the_paper(imagenet, monkeypatch)
     assert len({tuple(row) for row in found.tolist()}) > 390
 
 
-def test_every_second_crop_is_flipped(imagenet, monkeypatch):
-    gradient = tf.tile(tf.range(100, dtype=tf.float32)[tf.newaxis, :, tf.newaxis], (100, 1, 3))
-    monkeypatch.setattr(
-        module.ImageNet, "_decode", lambda self, encoded, size, window, exact: tf.cast(gradient, tf.uint8)
-    )
-    photograph = imagenet._encoded(next(iter(imagenet._test_records())))
-    images = [imagenet._resized_crop_flip(photograph, tf.constant([i, 1])).numpy() for i in range(200)]
+@pytest.mark.parametrize("with_runtime", [True, False])
+def test_every_second_crop_is_flipped(imagenet, monkeypatch, with_runtime):
+    gradient = tf.tile(tf.range(102, dtype=tf.float32)[tf.newaxis, :, tf.newaxis] - 1, (100, 1, 3))
+    part = tf.cast(tf.nn.relu(gradient), tf.uint8), tf.constant([0, 1, 100, 100])
+    monkeypatch.setattr(module.ImageNet, "_decode", lambda self, encoded, size, window: part)
+    monkeypatch.setattr(runtime, "is_installed", lambda: with_runtime)
+    images, _ = one_pass(imagenet.training_batches(40, "resized_crop_flip", seed=3))
     falling = [image[0, 0, 0] > image[0, -1, 0] for image in images]
-    assert 70 < sum(falling) < 130
+    assert 55 < sum(falling) < 105
     columns = np.clip((np.arange(224) + 0.5) * 100 / 224 - 0.5, 0, 99)  # bilinear between the centres of pixels
     upright = (np.tile(columns[:, np.newaxis], (224, 1, 3)) - imagenet.preprocessing.mean) / imagenet.preprocessing.std
     for image, flipped in zip(images[:10], falling, strict=False):

@@ -32,7 +32,7 @@ from r2b_zoo.data.images import (
     check_image,
     read_image,
 )
-from r2b_zoo.data.photographs import Encoded, PhotographDataset, Size, Window, decode_jpeg_window
+from r2b_zoo.data.photographs import Encoded, Part, PhotographDataset, Size, Window, decode_jpeg_window
 from r2b_zoo.data.preprocessing import IMAGENET
 
 TEST_SHARE = 0.2
@@ -186,15 +186,17 @@ class Folder(PhotographDataset):
     def _size(self, encoded: Encoded) -> Size:
         return encoded["height"], encoded["width"]
 
-    def _decode(self, encoded: Encoded, size: Size, window: Window, exact: bool) -> tf.Tensor:
-        def jpeg() -> tf.Tensor:
-            return decode_jpeg_window(tf.io.read_file(encoded["path"]), size, window, exact, PILLOW_DCT)
+    def _decode(self, encoded: Encoded, size: Size, window: Window) -> Part:
+        def jpeg() -> Part:
+            return decode_jpeg_window(tf.io.read_file(encoded["path"]), size, window, PILLOW_DCT)
 
-        def other() -> tf.Tensor:
+        def other() -> Part:
             # Not stateful: else TensorFlow decodes one after the other where it is to be deterministic.
-            return tf.numpy_function(_read_window, [encoded["path"], *window], tf.uint8, stateful=False)
+            image = tf.numpy_function(_read_window, [encoded["path"], *window], tf.uint8, stateful=False)
+            return image, tf.stack([0, 0, *window[2:]])
 
-        return tf.ensure_shape(tf.cond(encoded["is_plain_jpeg"], jpeg, other), (None, None, 3))
+        image, within = tf.cond(encoded["is_plain_jpeg"], jpeg, other)
+        return tf.ensure_shape(image, (None, None, 3)), within
 
 
 def _table(photographs: Iterable[Photograph]) -> Encoded:

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from r2b_zoo.data.imagenet_classes import imagenet_classes
 from r2b_zoo.data.images import PathLike
-from r2b_zoo.data.photographs import Encoded, PhotographDataset, Size, Window, decode_jpeg_window
+from r2b_zoo.data.photographs import Encoded, Part, PhotographDataset, Size, Window, decode_jpeg_window
 from r2b_zoo.data.prepared import prepared
 from r2b_zoo.data.preprocessing import IMAGENET
 
@@ -106,5 +106,5 @@ class ImageNet(PhotographDataset):
         shape = tf.image.extract_jpeg_shape(encoded["jpeg"])
         return shape[0], shape[1]
 
-    def _decode(self, encoded: Encoded, size: Size, window: Window, exact: bool) -> tf.Tensor:
-        return decode_jpeg_window(encoded["jpeg"], size, window, exact)
+    def _decode(self, encoded: Encoded, size: Size, window: Window) -> Part:
+        return decode_jpeg_window(encoded["jpeg"], size, window)

@@ -1,12 +1,15 @@
 """Data sets of photographs of many sizes, which stay encoded until they are needed."""
 
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from r2b_zoo import runtime
+from r2b_zoo.data import resampling
 from r2b_zoo.data.augmentation import position_seed
 from r2b_zoo.data.dataset import Dataset, Epoch, Sample, Share, epoch_seeds
 
@@ -18,12 +21,20 @@ CROP_ATTEMPTS = 10
 
 # Colour is interpolated between neighbours, so the pixels at the border of a window depend on those beyond it.
 CHROMA_MARGIN = 2
+# libjpeg decodes so many columns at a time. TensorFlow copies what begins between them again.
+COLUMNS_AT_A_TIME = 16
 
 Encoded = dict[str, tf.Tensor]
 """A photograph before it is decoded: ``label``, int32, and what else its data set needs."""
 
 Size = tuple[tf.Tensor, tf.Tensor]
 """Height and width of an image in pixels."""
+
+Part = tuple[tf.Tensor, tf.Tensor]
+"""An image that holds a window, uint8 (H, W, 3), and where: int32 (4,), as in ``Window``."""
+
+Cut = tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]
+"""What a network sees of a photograph: the two of ``Part``; whether mirrored, bool; label."""
 
 Example = tuple[tf.Tensor, tf.Tensor]
 """Image and label."""
@@ -57,15 +68,13 @@ class PhotographDataset(Dataset):
         """Of the photograph as people look at it; without decoding it."""
 
     @abstractmethod
-    def _decode(self, encoded: Encoded, size: Size, window: Window, exact: bool) -> tf.Tensor:
-        """A window of a photograph, uint8 (H, W, 3).
+    def _decode(self, encoded: Encoded, size: Size, window: Window) -> Part:
+        """A window of a photograph, the same bits as in the decoded whole.
 
         Args:
             encoded: the photograph.
             size: of the whole photograph.
             window: what part of it.
-            exact: the same bits as in the decoded whole; else the pixels at the border may differ a little, where
-                that is faster.
         """
 
     def _training_batches(
@@ -73,21 +82,51 @@ class PhotographDataset(Dataset):
     ) -> tf.data.Dataset:
         order_seed, changes_seed = epoch_seeds(seed, epoch)
 
-        def prepared(position: tf.Tensor, record: Any) -> Example:
+        def cut(position: tf.Tensor, record: Any) -> Cut:
             photograph = self._encoded(record)
             if augment == "none":
-                return self._evaluated(photograph)
-            return self._resized_crop_flip(photograph, position_seed(changes_seed, position)), photograph["label"]
+                return self._centre(photograph)
+            return self._random_crop(photograph, position_seed(changes_seed, position))
 
         records = self._training_records(order_seed, skip * batch_size).enumerate(start=skip * batch_size)
         if share.count > 1:
             # Of the images that are left over a share could have enough for a batch.
             records = records.take((self.train_size // batch_size - skip) * batch_size)
             records = records.filter(lambda position, _: share.has(position, batch_size))
-        images = records.map(prepared, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        return images.batch(batch_size // share.count, drop_remainder=True)
+        return self._batches(records, cut, batch_size // share.count, bilinear=augment != "none", drop_remainder=True)
 
-    def _resized_crop_flip(self, photograph: Encoded, seed: tf.Tensor) -> tf.Tensor:
+    def _batches(
+        self,
+        records: tf.data.Dataset,
+        cut: Callable[..., Cut],
+        batch_size: int,
+        bilinear: bool = False,
+        drop_remainder: bool = False,
+    ) -> tf.data.Dataset:
+        """What ``Preprocessing`` makes of each record's cut, to the last bit, and labels."""
+        if runtime.is_installed() and self.preprocessing.channels == 3:
+
+            def listed(*record: Any) -> Cut:
+                image, *others = cut(*record)
+                return (resampling.listed(image), *others)
+
+            def batch(images: tf.Tensor, windows: tf.Tensor, mirrored: tf.Tensor, labels: tf.Tensor) -> Example:
+                return resampling.prepared(images, windows, mirrored, batch_size, self.preprocessing, bilinear), labels
+
+            return _in_parallel(_in_parallel(records, listed).batch(batch_size, drop_remainder), batch)
+
+        def image(*record: Any) -> Example:
+            decoded, window, mirrored, label = cut(*record)
+            seen = windowed(decoded, window)
+            # Mirrored before it is resized, as bytes.
+            seen = tf.cond(mirrored, lambda: tf.reverse(seen, [1]), lambda: seen)
+            resized = self.preprocessing.resize(seen[tf.newaxis], bilinear)
+            # One image, which the cache still holds; in whole batches it takes longer.
+            return self.preprocessing.normalise(resized)[0], label
+
+        return _in_parallel(records, image).batch(batch_size, drop_remainder)
+
+    def _random_crop(self, photograph: Encoded, seed: tf.Tensor) -> Cut:
         size = self._size(photograph)
         begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
             tf.stack([*size, 3]),
@@ -99,32 +138,19 @@ class PhotographDataset(Dataset):
             max_attempts=CROP_ATTEMPTS,
             use_image_if_no_bounding_boxes=True,
         )
-        crop = self._decode(photograph, size, (begin[0], begin[1], extent[0], extent[1]), exact=False)
-        flipped = tf.random.stateless_uniform((), position_seed(seed, 1)) < 0.5
-        # Before it is resized, as bytes.
-        crop = tf.cond(flipped, lambda: tf.reverse(crop, [1]), lambda: crop)
-        image = self.preprocessing.resize(crop[tf.newaxis], bilinear=True)
-        # One image, which the cache still holds; in whole batches it takes longer.
-        return self.preprocessing.normalise(image)[0]
+        part = self._decode(photograph, size, (begin[0], begin[1], extent[0], extent[1]))
+        return *part, tf.random.stateless_uniform((), position_seed(seed, 1)) < 0.5, photograph["label"]
 
-    def _evaluated(self, photograph: Encoded) -> Example:
-        """As ``Preprocessing`` does it, to the last bit."""
-        return self.preprocessing.normalise(self._centre(photograph))[0], photograph["label"]
-
-    def _centre(self, photograph: Encoded) -> tf.Tensor:
-        """What an evaluation sees of it, (1, height, width, channels), before it is normalised."""
+    def _centre(self, photograph: Encoded) -> Cut:
+        """What an evaluation sees of it."""
         size = self._size(photograph)
         top, left, side = self.preprocessing.centre_window(*size)
-        centre = self._decode(photograph, size, (top, left, side, side), exact=True)
-        return self.preprocessing.resize(centre[tf.newaxis])
+        part = self._decode(photograph, size, (top, left, side, side))
+        return *part, tf.constant(False), photograph["label"]
 
     def test_batches(self, batch_size: int) -> tf.data.Dataset:
-        images = self._test_records().map(
-            lambda record: self._evaluated(self._encoded(record)),
-            num_parallel_calls=tf.data.AUTOTUNE,
-            deterministic=True,
-        )
-        return images.batch(batch_size).prefetch(tf.data.AUTOTUNE)
+        batches = self._batches(self._test_records(), lambda record: self._centre(self._encoded(record)), batch_size)
+        return batches.prefetch(tf.data.AUTOTUNE)
 
     def test_sample(self, number: int, one_per_class: bool = False) -> Sample:
         """As every data set. The images are shown as the network sees them, before they are normalised."""
@@ -136,29 +162,37 @@ class PhotographDataset(Dataset):
                 chosen.append(photograph)
         if one_per_class:
             chosen.sort(key=lambda photograph: int(photograph["label"]))
-        resized = tf.concat([self._centre(photograph) for photograph in chosen], axis=0)
+        centres = (windowed(*self._centre(photograph)[:2]) for photograph in chosen)
+        resized = tf.concat([self.preprocessing.resize(centre[tf.newaxis]) for centre in centres], axis=0)
         shown = tf.cast(tf.round(tf.clip_by_value(resized, 0, 255)), tf.uint8)
         labels = np.array([int(photograph["label"]) for photograph in chosen])
         return shown.numpy(), self.preprocessing.normalise(resized).numpy(), labels
 
 
-def decode_jpeg_window(jpeg: tf.Tensor, size: Size, window: Window, exact: bool, dct_method: str = "") -> tf.Tensor:
-    """A window of a JPEG, uint8 (H, W, 3), without decoding what lies beyond it.
+def _in_parallel(records: tf.data.Dataset, function: Callable[..., Any]) -> tf.data.Dataset:
+    return records.map(function, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+
+
+def decode_jpeg_window(jpeg: tf.Tensor, size: Size, window: Window, dct_method: str = "") -> Part:
+    """A window of a JPEG, with what the decoded whole holds there, without decoding most of what lies beyond it.
 
     Args:
         jpeg: contents of the file.
         size: of the whole image.
         window: what part of it.
-        exact: as in ``PhotographDataset``: what the decoded whole holds there, also at the border.
         dct_method: as ``tf.io.decode_jpeg`` takes it: "" for its default, "INTEGER_ACCURATE" for the one of Pillow.
     """
-    if not exact:
-        return tf.io.decode_and_crop_jpeg(jpeg, tf.stack(window), channels=3, dct_method=dct_method)
     top, left, height, width = window
-    first_row, first_column = tf.maximum(top - CHROMA_MARGIN, 0), tf.maximum(left - CHROMA_MARGIN, 0)
+    first_row = tf.maximum(top - CHROMA_MARGIN, 0)
+    first_column = tf.maximum(left - CHROMA_MARGIN, 0) // COLUMNS_AT_A_TIME * COLUMNS_AT_A_TIME
     rows = tf.minimum(top + height + CHROMA_MARGIN, size[0]) - first_row
     columns = tf.minimum(left + width + CHROMA_MARGIN, size[1]) - first_column
-    wider = (first_row, first_column, rows, columns)
-    image = tf.io.decode_and_crop_jpeg(jpeg, tf.stack(wider), channels=3, dct_method=dct_method)
-    top, left = top - first_row, left - first_column
+    decoded = tf.stack([first_row, first_column, rows, columns])
+    image = tf.io.decode_and_crop_jpeg(jpeg, decoded, channels=3, dct_method=dct_method)
+    return image, tf.stack([top - first_row, left - first_column, height, width])
+
+
+def windowed(image: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
+    """That part of an image (H, W, C)."""
+    top, left, height, width = tf.unstack(window)
     return image[top : top + height, left : left + width]

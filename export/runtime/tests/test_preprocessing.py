@@ -6,8 +6,6 @@ import pathlib
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from r2b_runtime import preprocessing
 from r2b_runtime.preprocessing import Preprocessing
 
@@ -27,37 +25,6 @@ VALID = {
     "mean": [1.0],
     "std": [2.0],
 }
-
-
-@settings(max_examples=100, deadline=None)
-@given(
-    size=st.tuples(st.integers(1, 70), st.integers(1, 70)),
-    out=st.tuples(st.integers(1, 70), st.integers(1, 70)),
-    channels=st.sampled_from([1, 3]),
-    seed=st.integers(0, 99),
-)
-def test_resize_is_tensorflows(size, out, channels, seed):
-    tf = pytest.importorskip("tensorflow")
-    image = np.random.default_rng(seed).integers(0, 256, (*size, channels), dtype=np.uint8)
-    expected = tf.raw_ops.ResizeBicubic(images=image[np.newaxis], size=out)[0].numpy()
-    np.testing.assert_array_equal(preprocessing.resize(image, *out), expected)
-
-
-def test_resize_to_the_same_size_changes_nothing():
-    image = np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)
-    np.testing.assert_array_equal(preprocessing.resize(image, 9, 7), image)
-
-
-def test_resize_of_a_slope():
-    """Cubic convolution with a = -0.75 by hand, halfway between the pixels 1 and 2: (9·(1+2) - 3·(0+3) - 2·...)/16."""
-    row = np.array([0, 10, 20, 30], np.uint8).reshape(1, 4, 1)
-    # At the distance 1/2 the kernel is 0.59375 and at 3/2 it is -0.09375.
-    inside = 0.59375 * (10 + 20) - 0.09375 * (0 + 30)
-    first = 0.59375 * (0 + 10) - 0.09375 * (0 + 20)
-    last = 0.59375 * (30 + 30) - 0.09375 * (20 + 30)
-    third = 0.59375 * (20 + 30) - 0.09375 * (10 + 30)
-    expected = [0, first, 10, inside, 20, third, 30, last]
-    np.testing.assert_allclose(preprocessing.resize(row, 1, 8)[0, :, 0], expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("rule", [IMAGENET, GREY, WIDE], ids=["imagenet", "grey", "wide"])

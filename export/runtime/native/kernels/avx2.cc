@@ -14,6 +14,7 @@
 namespace r2b {
 namespace {
 #include "tile.inl"
+#include "resample.inl"
 
 struct V {
   using F = __m256;
@@ -169,7 +170,7 @@ void Bconv(const BconvRow& row, const Epilogue& epilogue) {
 }  // namespace
 
 const Kernels* Avx2Kernels() {
-  static const Kernels kernels = {"avx2", 4, 65535, BconvScratch, Bconv, T::Fconv, T::Pool, T::Plain, T::Dense, T::Logistic, T::PackSigns};
+  static const Kernels kernels = {"avx2", 4, 65535, BconvScratch, Bconv, T::Fconv, T::Pool, T::Plain, T::Dense, T::Logistic, T::PackSigns, ResampleImage};
   return &kernels;
 }
 }  // namespace r2b

@@ -9,6 +9,7 @@
 namespace r2b {
 namespace {
 #include "tile.inl"
+#include "resample.inl"
 
 struct V {
   using F = __m512;
@@ -130,7 +131,7 @@ size_t BconvScratch(int, const RunList&) { return 0; }
 }  // namespace
 
 const Kernels* Avx512Kernels() {
-  static const Kernels kernels = {"avx512", 32, 1 << 22, BconvScratch, Bconv, T::Fconv, T::Pool, T::Plain, T::Dense, T::Logistic, T::PackSigns};
+  static const Kernels kernels = {"avx512", 32, 1 << 22, BconvScratch, Bconv, T::Fconv, T::Pool, T::Plain, T::Dense, T::Logistic, T::PackSigns, ResampleImage};
   return &kernels;
 }
 }  // namespace r2b

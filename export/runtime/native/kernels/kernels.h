@@ -109,6 +109,29 @@ struct LoadRow {
   int width, channels;
 };
 
+// One image in another size. Along each axis a result has four samples and as many weights (cubic), or two and the weight
+// of the second (linear).
+struct Resample {
+  const void* image;
+  bool bytes;                  // else floats
+  int row, stride;             // values in a row of the image, and from one row to the next
+  int channels;                // 1 or 3
+  int height, width;           // of the result
+  bool cubic;
+  const int* rows;             // [sample][height]
+  const float* row_weights;    // [sample or one][height]
+  const int* columns;          // [sample][width], in values from the begin of a row
+  const float* column_weights; // [sample or one][width]
+  const float* mean;           // [width * channels]: the result is (value - mean) / std; null: the value
+  const float* std;
+  float* scratch;              // ResampleScratch() values, private to the thread
+  float* out;                  // [height][width][channels]
+};
+constexpr int kResampleMargin = 4;  // a vector begins at the last value of a line
+inline size_t ResampleScratch(const Resample& r) {
+  return size_t(r.row) + 2 * size_t(r.width) * size_t(r.channels) + 3 * size_t(kResampleMargin);
+}
+
 struct Kernels {
   const char* name;
   int chunk_bits;              // how many input channels one element of packed binary weights covers
@@ -123,6 +146,7 @@ struct Kernels {
   void (*logistic)(const float* x, int64_t count, float* y);
   // Weights lie [channel][output], at most 32 channels: bit i of words[o] is set where the weight of channel i is negative.
   void (*pack_signs)(const float* weights, int channels, int outputs, uint32_t* words);
+  void (*resample)(const Resample&);
 };
 
 // Null where not built for this target. Whether the CPU can run it is for dispatch.cc to find out.

@@ -13,6 +13,7 @@
 namespace r2b {
 namespace {
 #include "tile.inl"
+#include "resample.inl"
 
 struct V {
   using F = float32x4_t;
@@ -124,7 +125,7 @@ size_t BconvScratch(int, const RunList&) { return 0; }
 }  // namespace
 
 const Kernels* NeonKernels() {
-  static const Kernels kernels = {"neon", 16, 65535, BconvScratch, Bconv, T::Fconv, T::Pool, T::Plain, T::Dense, T::Logistic, T::PackSigns};
+  static const Kernels kernels = {"neon", 16, 65535, BconvScratch, Bconv, T::Fconv, T::Pool, T::Plain, T::Dense, T::Logistic, T::PackSigns, ResampleImage};
   return &kernels;
 }
 }  // namespace r2b

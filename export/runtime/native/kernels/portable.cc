@@ -5,6 +5,7 @@ namespace r2b {
 namespace {
 #define R2B_UNROLL
 #include "tile.inl"
+#include "resample.inl"
 
 struct V {
   static constexpr int kWidth = 8;
@@ -66,7 +67,7 @@ size_t BconvScratch(int, const RunList&) { return 0; }
 }  // namespace
 
 const Kernels* PortableKernels() {
-  static const Kernels kernels = {"portable", 32, 1 << 22, BconvScratch, Bconv, T::Fconv, T::Pool, T::Plain, T::Dense, T::Logistic, T::PackSigns};
+  static const Kernels kernels = {"portable", 32, 1 << 22, BconvScratch, Bconv, T::Fconv, T::Pool, T::Plain, T::Dense, T::Logistic, T::PackSigns, ResampleImage};
   return &kernels;
 }
 }  // namespace r2b

@@ -1,11 +1,13 @@
-// The specification of a binary convolution, one product at a time. Every kernel is tested against it.
+// What kernels are tested against, one product at a time: the specifications of a binary convolution and of resampling.
 //
-// Inputs and weights are +1 or -1; bit 1 stands for -1. `dot` sums input * weight over the taps and the channels of the
+// Inputs and weights of a convolution are +1 or -1; bit 1 stands for -1. `dot` sums input * weight over the taps and the channels of the
 // output's group. A tap outside the image counts as +1 * weight with pad_one, as nothing otherwise.
 #pragma once
 
 #include <cstdint>
 #include <vector>
+
+#include "kernels.h"
 
 namespace r2b {
 
@@ -44,6 +46,31 @@ inline std::vector<int32_t> ReferenceBconv(const ReferenceConv& s, const uint32_
           result.push_back(dot);
         }
   return result;
+}
+
+// One value of the result: samples in two directions, in TensorFlow's order.
+inline float ReferenceResample(const Resample& r, int y, int x, int channel) {
+  const auto sample = [&](int k, int l) {
+    const ptrdiff_t at = r.rows[k * r.height + y] * ptrdiff_t(r.stride) + r.columns[l * r.width + x] + channel;
+    return r.bytes ? float(static_cast<const uint8_t*>(r.image)[at]) : static_cast<const float*>(r.image)[at];
+  };
+  const auto sum = [](const float* weights, int step, const auto& value) {
+    float total = value(0) * weights[0];
+    for (int k = 1; k < 4; ++k) {
+      const float product = value(k) * weights[k * step];
+      total += product;
+    }
+    return total;
+  };
+  const auto between = [](float first, float second, float weight) {
+    const float part = (second - first) * weight;
+    return first + part;
+  };
+  const auto row = [&](int k) { return between(sample(k, 0), sample(k, 1), r.column_weights[x]); };
+  const auto column = [&](int l) { return sum(r.row_weights + y, r.height, [&](int k) { return sample(k, l); }); };
+  const float value = r.cubic ? sum(r.column_weights + x, r.width, column) : between(row(0), row(1), r.row_weights[y]);
+  const int at = x * r.channels + channel;
+  return r.mean ? (value - r.mean[at]) / r.std[at] : value;
 }
 
 }  // namespace r2b

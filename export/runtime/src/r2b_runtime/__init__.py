@@ -4,6 +4,7 @@ from r2b_runtime.classifier import Classifier
 from r2b_runtime.convolution import Convolver
 from r2b_runtime.interpreter import Interpreter, interpreter_version, load_delegate, stock_interpreter
 from r2b_runtime.library import available_kernels, library_path, profile
+from r2b_runtime.resampling import resize
 
 __all__ = [
     "Classifier",
@@ -14,5 +15,6 @@ __all__ = [
     "library_path",
     "load_delegate",
     "profile",
+    "resize",
     "stock_interpreter",
 ]

@@ -1,14 +1,11 @@
 """The binary convolution by itself, for training."""
 
 import ctypes
-import os
 
 import numpy as np
 
-from r2b_runtime.library import available_kernels, load_library
-
-# TensorFlow takes an array that begins on such an address as it is; others it copies.
-_ALIGNMENT = 64
+from r2b_runtime.alignment import aligned
+from r2b_runtime.library import chosen_kernels, load_library
 
 
 class _Shape(ctypes.Structure):
@@ -46,11 +43,8 @@ class Convolver:
     def __init__(self, num_threads=1, kernels=None):
         if num_threads < 1:
             raise ValueError(f"num_threads must be at least 1, received {num_threads}")
-        kernels = kernels or os.environ.get("R2B_RUNTIME_KERNELS") or "auto"
         self._library = load_library()
-        self._convolver = self._library.r2b_runtime_create_convolver(kernels.encode(), num_threads)
-        if not self._convolver:
-            raise ValueError(f"kernels '{kernels}' do not run here; available: auto, {', '.join(available_kernels())}")
+        self._convolver = self._library.r2b_runtime_create_convolver(chosen_kernels(kernels), num_threads)
 
     def __call__(self, images, kernel, strides=(1, 1), padding="same"):
         """The convolution, float32 (N, H', W', O).
@@ -83,7 +77,7 @@ class Convolver:
                 f"a kernel of {kernel.shape[0]}x{kernel.shape[1]} does not fit images of "
                 f"{images.shape[1]}x{images.shape[2]}; give larger images or padding='same'"
             )
-        output = _aligned((len(images), *sizes, kernel.shape[3]))
+        output = aligned((len(images), *sizes, kernel.shape[3]))
         if len(images):
             shape = _Shape(*images.shape, *kernel.shape[:2], kernel.shape[3], *strides, padding == "same")
             pointers = (array.ctypes.data_as(ctypes.c_void_p) for array in (images, kernel, output))
@@ -95,10 +89,3 @@ class Convolver:
     def __del__(self):
         if getattr(self, "_convolver", None):
             self._library.r2b_runtime_destroy_convolver(self._convolver)
-
-
-def _aligned(shape):
-    """An uninitialised float32 array."""
-    array = np.empty(int(np.prod(shape)) + _ALIGNMENT // 4, np.float32)
-    first = -array.ctypes.data % _ALIGNMENT // 4
-    return array[first : first + int(np.prod(shape))].reshape(shape)

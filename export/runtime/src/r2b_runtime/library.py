@@ -2,6 +2,7 @@
 
 import ctypes
 import functools
+import os
 import pathlib
 import platform
 import sys
@@ -34,6 +35,7 @@ def load_library():
     library.r2b_runtime_destroy_convolver.argtypes = [ctypes.c_void_p]
     library.r2b_runtime_convolve.restype = ctypes.c_char_p
     library.r2b_runtime_convolve.argtypes = [ctypes.c_void_p] * 5
+    library.r2b_runtime_resize.argtypes = [ctypes.c_char_p] + [ctypes.c_void_p] * 5
     return library
 
 
@@ -45,6 +47,14 @@ def version():
 def available_kernels():
     """Names of the kernels that this CPU runs, best first."""
     return load_library().r2b_runtime_kernels().decode().split(",")
+
+
+def chosen_kernels(name=None):
+    """`name`, or what R2B_RUNTIME_KERNELS says, or "auto"; encoded. Raises `ValueError` where they do not run here."""
+    name = name or os.environ.get("R2B_RUNTIME_KERNELS") or "auto"
+    if name != "auto" and name not in available_kernels():
+        raise ValueError(f"kernels '{name}' do not run here; available: auto, {', '.join(available_kernels())}")
+    return name.encode()
 
 
 def profile(delegate):

@@ -1,4 +1,4 @@
-"""From an image to a network's input, with NumPy alone.
+"""From an image to a network's input, without TensorFlow.
 
 The rule is the one that a file written by r2b_zoo names: the centre square, bicubic resize as TensorFlow 1 had it, mean
 and deviation. Every step is done in float32 and in TensorFlow's order, so that the result is that of
@@ -6,18 +6,17 @@ and deviation. Every step is done in float32 and in TensorFlow's order, so that 
 """
 
 import dataclasses
-import functools
 import json
 
 import numpy as np
+
+from r2b_runtime.resampling import resize
 
 FORMAT = 1
 RESIZE_RULE = "bicubic, TensorFlow 1 (align_corners=False, half_pixel_centers=False, a=-0.75)"
 
 # Weights of red, green and blue in grey (ITU-R BT.601), for networks with one input channel.
 _LUMA = np.array((0.299, 0.587, 0.114), np.float32)
-_A = -0.75
-_TABLE_SIZE = 1024  # TensorFlow rounds a sample's position between two pixels to 1/1024
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,53 +80,8 @@ class Preprocessing:
     def __call__(self, image):
         """One image of any size, uint8 or numbers in 0–255; grey is repeated over the channels, alpha is dropped."""
         image = _with_channels(_checked(image), self.channels)
-        image = resize(_centre_square(image, self.crop_fraction), self.height, self.width)
-        return (image - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
-
-
-def resize(image, height, width):
-    """Bicubic, corner-aligned samples, a = -0.75, as TensorFlow's ResizeBicubic: (H, W, C) → (height, width, C).
-
-    Output row i samples the input at i · H / height, floored to a row r and a remainder that is rounded to 1/1024. It
-    is the sum of the rows r-1, r, r+1, r+2, each replaced by the nearest row where it lies outside. Columns follow in
-    the same way.
-    """
-    rows, row_weights = _samples(image.shape[0], height)
-    columns, column_weights = _samples(image.shape[1], width)
-    # Only the columns that are sampled matter, and a large photograph has many more.
-    used, columns = np.unique(columns, return_inverse=True)
-    columns = columns.reshape(4, width)
-    image = image[:, used]
-    down = _weighted(row_weights[:, :, np.newaxis, np.newaxis], lambda k: image[rows[k]].astype(np.float32))
-    return _weighted(column_weights[:, np.newaxis, :, np.newaxis], lambda k: down[:, columns[k]])
-
-
-def _weighted(weights, values):
-    total = values(0) * weights[0]
-    for k in range(1, 4):
-        total += values(k) * weights[k]
-    return total
-
-
-def _samples(size, out):
-    """Indices (4, out) into an axis of `size` elements, and their weights (4, out), for `out` samples."""
-    scale = np.float32(size) / np.float32(out)
-    position = np.arange(out).astype(np.float32) * scale
-    first = np.floor(position).astype(np.int64)
-    step = np.rint((position - first.astype(np.float32)) * np.float32(_TABLE_SIZE)).astype(np.int64)
-    near, far = _table()
-    indices = np.clip(first + np.arange(-1, 3)[:, np.newaxis], 0, size - 1)
-    return indices, np.stack([far[step], near[step], near[_TABLE_SIZE - step], far[_TABLE_SIZE - step]])
-
-
-@functools.cache
-def _table():
-    """The cubic convolution kernel at distances i/1024 and 1 + i/1024; computed in double, kept in float32."""
-    x = np.arange(_TABLE_SIZE + 1) / _TABLE_SIZE
-    near = ((_A + 2) * x - (_A + 3)) * x * x + 1
-    x += 1
-    far = ((_A * x - 5 * _A) * x + 8 * _A) * x - 4 * _A
-    return near.astype(np.float32), far.astype(np.float32)
+        centre = _centre_square(image, self.crop_fraction)
+        return resize(centre, self.height, self.width, mean=self.mean, std=self.std)
 
 
 def _centre_square(image, fraction):

@@ -448,6 +448,36 @@ void TestConvolver(Convolver* convolver, const char* kernels, const ConvolutionS
   Check(std::equal(expected.begin(), expected.end(), output.data<float>()), what + ": values");
 }
 
+// Samples and weights need not be those of an operator; every one has to be read where it is said to be.
+void TestResample(const Kernels* k, int height, int width, int channels, int out_height, int out_width, bool cubic, bool bytes, bool normalised) {
+  const std::string what = std::string(k->name) + (cubic ? " cubic " : " linear ") + (bytes ? "bytes " : "floats ") + std::to_string(height) + "x" + std::to_string(width) +
+                           "x" + std::to_string(channels) + " -> " + std::to_string(out_height) + "x" + std::to_string(out_width);
+  const int samples = cubic ? 4 : 2, weights = cubic ? 4 : 1, stride = width * channels + Random(0, 5), size = bytes ? 1 : int(sizeof(float));
+  Guarded image(size_t(size) * ((height - 1) * stride + width * channels)), out(sizeof(float) * out_height * out_width * channels);
+  std::vector<int> rows, columns;
+  for (int i = 0; i < samples * out_height; ++i) rows.push_back(Random(0, height - 1));
+  for (int i = 0; i < samples * out_width; ++i) columns.push_back(Random(0, width - 1) * channels);
+  for (int i = 0; i < int(image.size()) / size; ++i)
+    if (bytes) image.data<uint8_t>()[i] = uint8_t(Random(0, 255));
+    else image.data<float>()[i] = RandomFloat();
+  const auto row_weights = Floats(weights * out_height), column_weights = Floats(weights * out_width);
+  const auto mean = Floats(channels * out_width), std = Floats(channels * out_width);
+  Resample r{image.data<void>(), bytes, width * channels, stride, channels, out_height, out_width, cubic, rows.data(), row_weights.data(), columns.data(), column_weights.data(),
+             normalised ? mean.data() : nullptr, normalised ? std.data() : nullptr, nullptr, out.data<float>()};
+  Guarded scratch(ResampleScratch(r) * sizeof(float));
+  r.scratch = scratch.data<float>();
+  k->resample(r);
+  Check(out.intact() && image.intact() && scratch.intact(), what + ": wrote outside");
+  bool equal = true;
+  for (int y = 0; y < out_height; ++y)
+    for (int x = 0; x < out_width; ++x)
+      for (int c = 0; c < channels; ++c) {
+        const float expected = ReferenceResample(r, y, x, c);
+        equal &= !std::memcmp(&expected, out.data<float>() + (y * out_width + x) * channels + c, sizeof(float));
+      }
+  Check(equal, what + ": values");
+}
+
 void TestAll(const Kernels* k) {
   // Widths around the tiles of every kernel (1 to 4, 7 pixels), outputs around a block of 32 and around two.
   for (int width : {1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 14, 15})
@@ -476,6 +506,8 @@ void TestAll(const Kernels* k) {
     for (int i = 0; i < 25; ++i)
       TestConvolver(&convolver, k->name, {Random(1, 3), Random(1, 9), Random(1, 17), Random(1, 100), Random(1, 4), Random(1, 4), Random(1, 70), Random(1, 3), Random(1, 3), Random(0, 1)});
   }
+  for (int i = 0; i < 200; ++i)
+    TestResample(k, Random(1, 9), Random(1, 40), Random(0, 1) ? 3 : 1, Random(1, 9), Random(1, 40), Random(0, 1), Random(0, 1), Random(0, 1));
   // Three wide and two apart is what kernels reduce in registers: every way such windows meet a tile and the edges.
   for (int i = 0; i < 80; ++i)
     TestFloatConv(k, Random(1, 2), Random(1, 12), Random(1, 70), Random(1, 9), Random(0, 1) ? Random(1, 70) : 64, Random(1, 7), Random(1, 2), Random(0, 1) == 1, Random(1, 3),

@@ -1,0 +1,66 @@
+"""Batches of photographs at a network's size, by r2b-runtime: TensorFlow's bits in less time.
+
+The images of a batch have sizes of their own, so they cannot be stacked. They come in lists of one tensor each, which
+are handed on without a copy, and a window of each is resized straight into the batch.
+"""
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from r2b_zoo.data.preprocessing import Preprocessing
+
+_ANY_SIZE = (-1, -1, 3)
+
+
+def listed(image: tf.Tensor) -> tf.Tensor:
+    """An image, uint8 (H, W, 3), in a list, a scalar, which data sets can batch with others."""
+    empty = tf.raw_ops.EmptyTensorList(element_shape=_ANY_SIZE, max_num_elements=1, element_dtype=tf.uint8)
+    return tf.raw_ops.TensorListPushBack(input_handle=empty, tensor=image)
+
+
+def prepared(
+    lists: tf.Tensor,
+    windows: tf.Tensor,
+    mirrored: tf.Tensor,
+    most: int,
+    preprocessing: Preprocessing,
+    bilinear: bool,
+) -> tf.Tensor:
+    """What ``Preprocessing.resize`` and ``normalise`` make of a window of each image of a batch.
+
+    Args:
+        lists: the images as ``listed`` gives them, (N,).
+        windows: top, left, height and width of the windows, int32 (N, 4).
+        mirrored: which of them are mirrored before, bool (N,).
+        most: the largest N there can be.
+        preprocessing: what size, mean and deviation.
+        bilinear: as ``Preprocessing.resize`` takes it.
+
+    Returns:
+        float32 (N, height, width, 3).
+    """
+    import r2b_runtime
+    from r2b_runtime.alignment import aligned
+
+    options = {"mean": preprocessing.mean, "std": preprocessing.std, "bilinear": bilinear}
+
+    size = preprocessing.height, preprocessing.width
+
+    def resized(windows: np.ndarray, mirrored: np.ndarray, *images: np.ndarray) -> np.ndarray:
+        batch = aligned((len(windows), *preprocessing.input_shape))
+        for window, is_mirrored, image, out in zip(windows.tolist(), mirrored, images, batch, strict=False):
+            top, left, height, width = window
+            seen = image[top : top + height, left : left + width]
+            r2b_runtime.resize(seen, *size, mirrored=is_mirrored, out=out, **options)
+        return batch
+
+    # As many inputs in every batch; in a smaller one the last image comes again, and is not used.
+    filled = tf.gather(lists, tf.minimum(tf.range(most), tf.size(lists) - 1))
+    images: list[Any] = [
+        tf.raw_ops.TensorListGetItem(input_handle=one, index=0, element_shape=_ANY_SIZE, element_dtype=tf.uint8)
+        for one in tf.unstack(filled, most)
+    ]
+    batch = tf.numpy_function(resized, [windows, mirrored, *images], tf.float32, stateful=False)
+    return tf.ensure_shape(batch, (None, *preprocessing.input_shape))
