@@ -65,21 +65,21 @@ def test_r2b_runtime_makes_no_difference(imagenet, monkeypatch):
         return found
 
     monkeypatch.setattr(runtime, "is_installed", lambda: True)
-    calls = []
-    resize = r2b_runtime.resize
+    resized: list[np.ndarray] = []
+    resize_batch = r2b_runtime.resize_batch
 
-    def counted(*args, **options):
-        calls.append(1)
-        return resize(*args, **options)
+    def counted(images, *args, **options):
+        resized.extend(images)
+        return resize_batch(images, *args, **options)
 
-    monkeypatch.setattr(r2b_runtime, "resize", counted)
+    monkeypatch.setattr(r2b_runtime, "resize_batch", counted)
     with_it = batches()
-    assert len(calls) >= 40 + 40 + 144 + 144
-    calls.clear()
+    assert len(resized) >= 40 + 40 + 144 + 144
+    resized.clear()
     monkeypatch.setattr(runtime, "is_installed", lambda: False)
     for found, expected in zip(batches(), with_it, strict=True):
         same(found, expected)
-    assert not calls
+    assert not resized
 
 
 def test_order_and_crops_are_functions_of_seed_epoch_and_position(small):

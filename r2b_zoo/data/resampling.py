@@ -42,19 +42,21 @@ def prepared(
         float32 (N, height, width, 3).
     """
     import r2b_runtime
-    from r2b_runtime.alignment import aligned
-
-    options = {"mean": preprocessing.mean, "std": preprocessing.std, "bilinear": bilinear}
-
-    size = preprocessing.height, preprocessing.width
 
     def resized(windows: np.ndarray, mirrored: np.ndarray, *images: np.ndarray) -> np.ndarray:
-        batch = aligned((len(windows), *preprocessing.input_shape))
-        for window, is_mirrored, image, out in zip(windows.tolist(), mirrored, images, batch, strict=False):
-            top, left, height, width = window
-            seen = image[top : top + height, left : left + width]
-            r2b_runtime.resize(seen, *size, mirrored=is_mirrored, out=out, **options)
-        return batch
+        seen = [
+            image[top : top + height, left : left + width]
+            for image, (top, left, height, width) in zip(images, windows.tolist(), strict=False)
+        ]
+        return r2b_runtime.resize_batch(
+            seen,
+            preprocessing.height,
+            preprocessing.width,
+            mirrored=mirrored,
+            bilinear=bilinear,
+            mean=preprocessing.mean,
+            std=preprocessing.std,
+        )
 
     # As many inputs in every batch; in a smaller one the last image comes again, and is not used.
     filled = tf.gather(lists, tf.minimum(tf.range(most), tf.size(lists) - 1))

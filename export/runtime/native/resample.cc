@@ -70,44 +70,45 @@ std::vector<float> Repeated(const float* values, int channels, int pixels) {
 
 }  // namespace
 
-void Resize(const Kernels* kernels, const ResizeShape& s, const void* image, const float* mean, const float* std, float* out) {
-  const auto axis = s.bilinear ? Linear : Cubic;
-  const Axis rows = axis(s.height, s.out_height);
-  Axis columns = axis(s.width, s.out_width);
-  for (int& sample : columns.samples) sample = (s.mirrored ? s.width - 1 - sample : sample) * s.channels;
-  std::vector<float> means, stds;
-  if (mean) {
-    means = Repeated(mean, s.channels, s.out_width);
-    stds = Repeated(std, s.channels, s.out_width);
+void Resize(const Kernels* kernels, const Resizing& s, const ResizedImage* images, int count, float* out) {
+  std::vector<float> mean, std, scratch;
+  if (s.mean) {
+    mean = Repeated(s.mean, s.channels, s.width);
+    std = Repeated(s.std, s.channels, s.width);
   }
   Resample job;
-  job.image = image;
   job.bytes = s.bytes;
-  job.row = s.width * s.channels;
-  job.stride = s.stride;
   job.channels = s.channels;
-  job.height = s.out_height;
-  job.width = s.out_width;
+  job.height = s.height;
+  job.width = s.width;
   job.cubic = !s.bilinear;
-  job.rows = rows.samples.data();
-  job.row_weights = rows.weights.data();
-  job.columns = columns.samples.data();
-  job.column_weights = columns.weights.data();
-  job.mean = mean ? means.data() : nullptr;
-  job.std = mean ? stds.data() : nullptr;
-  std::vector<float> scratch(ResampleScratch(job));
-  job.scratch = scratch.data();
-  job.out = out;
-  kernels->resample(job);
+  job.mean = s.mean ? mean.data() : nullptr;
+  job.std = s.mean ? std.data() : nullptr;
+  job.streamed = s.streamed;
+  const auto axis = s.bilinear ? Linear : Cubic;
+  for (int i = 0; i < count; ++i) {
+    const ResizedImage& image = images[i];
+    const int width = int(image.width);
+    const Axis rows = axis(int(image.height), s.height);
+    Axis columns = axis(width, s.width);
+    for (int& sample : columns.samples) sample = (image.mirrored ? width - 1 - sample : sample) * s.channels;
+    job.image = reinterpret_cast<const void*>(uintptr_t(image.address));
+    job.row = width * s.channels;
+    job.stride = ptrdiff_t(image.stride);
+    job.rows = rows.samples.data();
+    job.row_weights = rows.weights.data();
+    job.columns = columns.samples.data();
+    job.column_weights = columns.weights.data();
+    scratch.resize(ResampleScratch(job));
+    job.scratch = scratch.data();
+    job.out = out + size_t(i) * s.height * s.width * s.channels;
+    kernels->resample(job);
+  }
 }
 
 }  // namespace r2b
 
-// False where no kernels of that name run here ("auto": the best).
-R2B_EXPORT int r2b_runtime_resize(const char* kernels, const r2b::ResizeShape* shape, const void* image, const float* mean,
-                                  const float* std, float* out) {
-  const r2b::Kernels* selected = r2b::SelectKernels(kernels);
-  if (!selected) return 0;
-  r2b::Resize(selected, *shape, image, mean, std, out);
-  return 1;
+// Kernels of that name have to run here ("auto": the best).
+R2B_EXPORT void r2b_runtime_resize(const char* kernels, const r2b::Resizing* resizing, const r2b::ResizedImage* images, int count, float* out) {
+  r2b::Resize(r2b::SelectKernels(kernels), *resizing, images, count, out);
 }

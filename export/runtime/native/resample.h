@@ -1,21 +1,30 @@
-// Photographs at a network's size: what TensorFlow's ResizeBicubic and ResizeBilinear make of an image, to the bit, normalised.
+// Photographs at a network's size: what TensorFlow's ResizeBicubic and ResizeBilinear make of images, to the bit, normalised.
 #pragma once
+
+#include <cstdint>
 
 #include "kernels/kernels.h"
 
 namespace r2b {
 
-// All int, in this order: r2b_runtime/resampling.py has the same.
-struct ResizeShape {
-  int height, width, channels;  // of the image; 1 or 3 channels, side by side
-  int stride;                   // values from one row of the image to the next
-  int bytes;                    // 1: uint8; 0: float
-  int out_height, out_width;
-  int bilinear;                 // 1: linear between the centres of pixels; 0: cubic, corner-aligned samples, a = -0.75, as TensorFlow 1
-  int mirrored;                 // 1: of the image with left and right exchanged
+// These two as r2b_runtime/resampling.py has them.
+struct Resizing {
+  int channels;       // of the images; 1 or 3, side by side
+  int bytes;          // 1: images of uint8; 0: of float
+  int height, width;  // of the results
+  int bilinear;       // 1: linear between the centres of pixels; 0: cubic, corner-aligned samples, a = -0.75, as TensorFlow 1
+  int streamed;       // 1: the results are written past the caches
+  const float* mean;  // a number per channel: the result is (value - mean) / std; or null: the value
+  const float* std;
 };
 
-// Writes (value - mean) / std, [out_height][out_width][channels]; mean and std hold a number per channel, or are null: the value.
-void Resize(const Kernels* kernels, const ResizeShape& shape, const void* image, const float* mean, const float* std, float* out);
+struct ResizedImage {
+  int64_t address, stride;  // the latter in values, from one row to the next
+  int64_t height, width;
+  int64_t mirrored;         // 1: left and right are exchanged first
+};
+
+// Writes [count][height][width][channels].
+void Resize(const Kernels* kernels, const Resizing& resizing, const ResizedImage* images, int count, float* out);
 
 }  // namespace r2b

@@ -65,7 +65,7 @@ def test_a_slope_bilinear():
     np.testing.assert_array_equal(r2b_runtime.resize(row, 1, 8, bilinear=True, mirrored=True)[0, ::-1, 0], expected)
 
 
-def test_images_of_any_layout_and_a_given_output():
+def test_images_of_any_layout():
     expected = r2b_runtime.resize(IMAGE, 5, 4)
     wide = np.zeros((20, 9, 3), np.uint8)
     for view in (wide[1:10, 1:8], wide[9:0:-1, 1:8], wide[2::2, 1:8], np.asfortranarray(IMAGE), IMAGE[:, ::-1]):
@@ -73,11 +73,19 @@ def test_images_of_any_layout_and_a_given_output():
             view[:] = IMAGE
         reversed_columns = r2b_runtime.resize(np.ascontiguousarray(view), 5, 4)
         np.testing.assert_array_equal(r2b_runtime.resize(view, 5, 4), reversed_columns)
-    out = np.full((2, 5, 4, 3), -1, np.float32)
-    assert r2b_runtime.resize(IMAGE, 5, 4, out=out[1]).base is out
-    np.testing.assert_array_equal(out[1], expected)
-    assert np.all(out[0] == -1)
     assert expected.ctypes.data % 64 == 0  # TensorFlow copies others
+
+
+@pytest.mark.parametrize("kernels", r2b_runtime.available_kernels())
+@pytest.mark.parametrize("size", [(16, 16), (7, 5)], ids=["whole vectors", "odd"])
+def test_a_batch_is_its_images(kernels, size):
+    images = [np.random.default_rng(i).integers(0, 256, (20 + i, 41 - i, 3), dtype=np.uint8) for i in range(5)]
+    images[3] = images[3][2:-3, 4:-5]
+    mirrored = np.array([True, False, True, True, False])
+    for options in ({}, {"bilinear": True, "mean": (1, 2, 3), "std": (4, 5, 6)}):
+        batch = r2b_runtime.resize_batch(images, *size, mirrored=mirrored, kernels=kernels, **options)
+        for image, is_mirrored, found in zip(images, mirrored, batch, strict=True):
+            np.testing.assert_array_equal(found, r2b_runtime.resize(image, *size, mirrored=is_mirrored, **options))
 
 
 def test_many_threads():
@@ -98,13 +106,25 @@ def test_many_threads():
         (IMAGE, {"height": 0}, "height and width must be at least 1; received 0 and 4"),
         (IMAGE, {"mean": [1, 2, 3]}, r"one number per channel \(3\) each; received \[1, 2, 3\] and None"),
         (IMAGE, {"mean": [1, 2], "std": [1, 2]}, r"received \[1, 2\] and \[1, 2\]"),
-        (IMAGE, {"out": np.zeros((5, 4, 3))}, r"out must be C-contiguous float32 \(5, 4, 3\); received float64"),
-        (IMAGE, {"out": np.zeros((4, 5, 3), np.float32)}, r"received float32 \(4, 5, 3\)"),
-        (IMAGE, {"out": np.zeros((5, 4, 3), np.float32, "F")}, "out must be C-contiguous"),
         (IMAGE, {"kernels": "mmx"}, "kernels 'mmx' do not run here; available: auto, .*portable"),
     ],
-    ids=range(11),
+    ids=range(8),
 )
 def test_what_cannot_be_resized_is_refused(image, options, message):
     with pytest.raises(ValueError, match=message):
         r2b_runtime.resize(image, **{"height": 5, "width": 4, **options})
+
+
+@pytest.mark.parametrize(
+    ("images", "mirrored", "message"),
+    [
+        ([], [], "one kind, .* received 0 of 0 kinds and 0 flags"),
+        ([IMAGE, IMAGE.astype(np.float32)], [False] * 2, "received 2 of 2 kinds and 2 flags"),
+        ([IMAGE, IMAGE[..., :1]], [False] * 2, "received 2 of 2 kinds"),
+        ([IMAGE, IMAGE], [False], "received 2 of 1 kinds and 1 flags"),
+    ],
+    ids=["none", "types", "channels", "flags"],
+)
+def test_what_makes_no_batch_is_refused(images, mirrored, message):
+    with pytest.raises(ValueError, match=message):
+        r2b_runtime.resize_batch(images, 5, 4, mirrored=mirrored)

@@ -14,7 +14,6 @@
 namespace r2b {
 namespace {
 #include "tile.inl"
-#include "resample.inl"
 
 struct V {
   using F = __m256;
@@ -24,6 +23,9 @@ struct V {
   static constexpr int kDenseGroups = 2;
   static R2B_INLINE F Load(const float* p) { return _mm256_loadu_ps(p); }
   static R2B_INLINE void Store(float* p, F v) { _mm256_storeu_ps(p, v); }
+  static constexpr bool kStreams = true;
+  static R2B_INLINE void Stream(float* p, F v) { _mm256_stream_ps(p, v); }
+  static R2B_INLINE void StreamEnd() { _mm_sfence(); }
   static R2B_INLINE F Set1(float v) { return _mm256_set1_ps(v); }
   static R2B_INLINE F Repeat4(const float* p) { return _mm256_broadcast_ps(reinterpret_cast<const __m128*>(p)); }
   static R2B_INLINE F Zero() { return _mm256_setzero_ps(); }
@@ -41,6 +43,8 @@ struct V {
   }
 };
 using T = Tile<V>;
+
+#include "resample.inl"
 
 struct Tables {
   alignas(256) uint8_t count[16][16];
@@ -170,7 +174,7 @@ void Bconv(const BconvRow& row, const Epilogue& epilogue) {
 }  // namespace
 
 const Kernels* Avx2Kernels() {
-  static const Kernels kernels = {"avx2", 4, 65535, BconvScratch, Bconv, T::Fconv, T::Pool, T::Plain, T::Dense, T::Logistic, T::PackSigns, ResampleImage};
+  static const Kernels kernels = {"avx2", 4, 65535, BconvScratch, Bconv, T::Fconv, T::Pool, T::Plain, T::Dense, T::Logistic, T::PackSigns, ResampleImage<V>};
   return &kernels;
 }
 }  // namespace r2b

@@ -9,7 +9,6 @@
 namespace r2b {
 namespace {
 #include "tile.inl"
-#include "resample.inl"
 
 struct V {
   using F = __m512;
@@ -19,6 +18,9 @@ struct V {
   static constexpr int kDenseGroups = 4;
   static R2B_INLINE F Load(const float* p) { return _mm512_loadu_ps(p); }
   static R2B_INLINE void Store(float* p, F v) { _mm512_storeu_ps(p, v); }
+  static constexpr bool kStreams = true;
+  static R2B_INLINE void Stream(float* p, F v) { _mm512_stream_ps(p, v); }
+  static R2B_INLINE void StreamEnd() { _mm_sfence(); }
   static R2B_INLINE F Set1(float v) { return _mm512_set1_ps(v); }
   static R2B_INLINE F Repeat4(const float* p) { return _mm512_broadcast_f32x4(_mm_loadu_ps(p)); }
   static R2B_INLINE F Zero() { return _mm512_setzero_ps(); }
@@ -34,6 +36,8 @@ struct V {
   static R2B_INLINE uint32_t NegativeMask(F v) { return _mm512_cmp_ps_mask(v, _mm512_setzero_ps(), _CMP_LT_OQ); }
 };
 using T = Tile<V>;
+
+#include "resample.inl"
 
 // The register holds the value here, so that the compiler neither keeps an older one beside it nor moves the products of
 // several pixels ahead of their sums: of 32 registers, 28 are sums.
@@ -131,7 +135,7 @@ size_t BconvScratch(int, const RunList&) { return 0; }
 }  // namespace
 
 const Kernels* Avx512Kernels() {
-  static const Kernels kernels = {"avx512", 32, 1 << 22, BconvScratch, Bconv, T::Fconv, T::Pool, T::Plain, T::Dense, T::Logistic, T::PackSigns, ResampleImage};
+  static const Kernels kernels = {"avx512", 32, 1 << 22, BconvScratch, Bconv, T::Fconv, T::Pool, T::Plain, T::Dense, T::Logistic, T::PackSigns, ResampleImage<V>};
   return &kernels;
 }
 }  // namespace r2b

@@ -114,7 +114,8 @@ struct LoadRow {
 struct Resample {
   const void* image;
   bool bytes;                  // else floats
-  int row, stride;             // values in a row of the image, and from one row to the next
+  int row;                     // values in a row of the image: pixels * channels
+  ptrdiff_t stride;            // from one row to the next
   int channels;                // 1 or 3
   int height, width;           // of the result
   bool cubic;
@@ -126,10 +127,11 @@ struct Resample {
   const float* std;
   float* scratch;              // ResampleScratch() values, private to the thread
   float* out;                  // [height][width][channels]
+  bool streamed;               // past the caches: nobody reads it soon
 };
 constexpr int kResampleMargin = 4;  // a vector begins at the last value of a line
 inline size_t ResampleScratch(const Resample& r) {
-  return size_t(r.row) + 2 * size_t(r.width) * size_t(r.channels) + 3 * size_t(kResampleMargin);
+  return size_t(r.row) + 3 * size_t(r.width) * size_t(r.channels) + 4 * size_t(kResampleMargin);
 }
 
 struct Kernels {

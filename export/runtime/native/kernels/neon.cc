@@ -13,7 +13,6 @@
 namespace r2b {
 namespace {
 #include "tile.inl"
-#include "resample.inl"
 
 struct V {
   using F = float32x4_t;
@@ -29,6 +28,7 @@ struct V {
 #endif
   static R2B_INLINE F Load(const float* p) { return vld1q_f32(p); }
   static R2B_INLINE void Store(float* p, F v) { vst1q_f32(p, v); }
+  static constexpr bool kStreams = false;
   static R2B_INLINE F Set1(float v) { return vdupq_n_f32(v); }
   static R2B_INLINE F Repeat4(const float* p) { return Load(p); }
   static R2B_INLINE F Zero() { return vdupq_n_f32(0); }
@@ -62,6 +62,8 @@ struct V {
   }
 };
 using T = Tile<V>;
+
+#include "resample.inl"
 
 #if defined(__aarch64__)
 constexpr int kPixels = 4;
@@ -125,7 +127,7 @@ size_t BconvScratch(int, const RunList&) { return 0; }
 }  // namespace
 
 const Kernels* NeonKernels() {
-  static const Kernels kernels = {"neon", 16, 65535, BconvScratch, Bconv, T::Fconv, T::Pool, T::Plain, T::Dense, T::Logistic, T::PackSigns, ResampleImage};
+  static const Kernels kernels = {"neon", 16, 65535, BconvScratch, Bconv, T::Fconv, T::Pool, T::Plain, T::Dense, T::Logistic, T::PackSigns, ResampleImage<V>};
   return &kernels;
 }
 }  // namespace r2b

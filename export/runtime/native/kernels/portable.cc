@@ -5,7 +5,6 @@ namespace r2b {
 namespace {
 #define R2B_UNROLL
 #include "tile.inl"
-#include "resample.inl"
 
 struct V {
   static constexpr int kWidth = 8;
@@ -16,6 +15,7 @@ struct V {
 #define R2B_LANES(expression) F r; for (int i = 0; i < kWidth; ++i) r.lane[i] = expression; return r
   static R2B_INLINE F Load(const float* p) { R2B_LANES(p[i]); }
   static R2B_INLINE void Store(float* p, F v) { for (int i = 0; i < kWidth; ++i) p[i] = v.lane[i]; }
+  static constexpr bool kStreams = false;
   static R2B_INLINE F Set1(float v) { R2B_LANES(v); }
   static R2B_INLINE F Repeat4(const float* p) { R2B_LANES(p[i % 4]); }
   static R2B_INLINE F Zero() { return Set1(0); }
@@ -34,6 +34,8 @@ struct V {
   }
 };
 using T = Tile<V>;
+
+#include "resample.inl"
 
 R2B_INLINE uint32_t PopCount(uint32_t v) {
   v -= (v >> 1) & 0x55555555u;
@@ -67,7 +69,7 @@ size_t BconvScratch(int, const RunList&) { return 0; }
 }  // namespace
 
 const Kernels* PortableKernels() {
-  static const Kernels kernels = {"portable", 32, 1 << 22, BconvScratch, Bconv, T::Fconv, T::Pool, T::Plain, T::Dense, T::Logistic, T::PackSigns, ResampleImage};
+  static const Kernels kernels = {"portable", 32, 1 << 22, BconvScratch, Bconv, T::Fconv, T::Pool, T::Plain, T::Dense, T::Logistic, T::PackSigns, ResampleImage<V>};
   return &kernels;
 }
 }  // namespace r2b

@@ -51,7 +51,7 @@ inline std::vector<int32_t> ReferenceBconv(const ReferenceConv& s, const uint32_
 // One value of the result: samples in two directions, in TensorFlow's order.
 inline float ReferenceResample(const Resample& r, int y, int x, int channel) {
   const auto sample = [&](int k, int l) {
-    const ptrdiff_t at = r.rows[k * r.height + y] * ptrdiff_t(r.stride) + r.columns[l * r.width + x] + channel;
+    const ptrdiff_t at = r.rows[k * r.height + y] * r.stride + r.columns[l * r.width + x] + channel;
     return r.bytes ? float(static_cast<const uint8_t*>(r.image)[at]) : static_cast<const float*>(r.image)[at];
   };
   const auto sum = [](const float* weights, int step, const auto& value) {

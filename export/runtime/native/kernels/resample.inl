@@ -1,14 +1,16 @@
-// Resampling written once; each instruction set's file includes this after tile.inl, inside its unnamed namespace.
+// Resampling written once; each instruction set's file includes this after tile.inl and its vector type V, inside its unnamed
+// namespace. Here V gives Load; kStreams: whether it has Stream (to an aligned address, past the caches) and StreamEnd (after
+// which other threads see it).
 //
 // Every product and sum is rounded on its own and in the order of TensorFlow's operators, whose bits these are: ResizeBilinear
 // goes along the rows first and ResizeBicubic down the columns.
 
-template <class T, int C>
+template <class V, class T, int C>
 struct Resampling {
   // A pixel of three channels, and one value that belongs to the next or to nobody.
   typedef float Pixel __attribute__((vector_size(16), aligned(4), may_alias));
 
-  static R2B_INLINE const T* Row(const Resample& r, int row) { return static_cast<const T*>(r.image) + row * ptrdiff_t(r.stride); }
+  static R2B_INLINE const T* Row(const Resample& r, int row) { return static_cast<const T*>(r.image) + row * r.stride; }
 
   // out[x] = result(x, load), where load(sample) is the pixel of `line` at a sample of that column.
   template <class Result>
@@ -24,14 +26,22 @@ struct Resampling {
     }
   }
 
-  // out[i] = value(i), normalised where asked for.
+  // Row y of the result: value(i), normalised where asked for. `line` is where to put it together.
   template <class Value>
-  static R2B_INLINE void Normalised(const Resample& r, float* out, Value value) {
+  static R2B_INLINE void Finish(const Resample& r, int y, float* line, Value value) {
     const int values = r.width * C;
+    float* row = r.out + size_t(y) * values;
+    bool streamed = false;
+    if constexpr (V::kStreams) streamed = r.streamed && values % V::kWidth == 0 && uintptr_t(row) % (V::kWidth * sizeof(float)) == 0;
+    float* out = streamed ? line : row;
     if (r.mean)
       for (int i = 0; i < values; ++i) out[i] = (value(i) - r.mean[i]) / r.std[i];
     else
       for (int i = 0; i < values; ++i) out[i] = value(i);
+    if constexpr (V::kStreams) {
+      if (!streamed) return;
+      for (int i = 0; i < values; i += V::kWidth) V::Stream(row + i, V::Load(line + i));
+    }
   }
 
   static void LinearColumns(const Resample& r, int row, float* widened, float* out) {
@@ -45,7 +55,9 @@ struct Resampling {
 
   static void Linear(const Resample& r) {
     float* widened = r.scratch;
-    float* const lines[2] = {widened + r.row + kResampleMargin, widened + r.row + r.width * C + 2 * kResampleMargin};
+    const int line = r.width * C + kResampleMargin;
+    float* const lines[2] = {widened + r.row + kResampleMargin, widened + r.row + kResampleMargin + line};
+    float* const finished = lines[1] + line;
     int held[2] = {-1, -1};  // which rows of the image these come from
     int first = 0;           // which of them is the upper one
     for (int y = 0; y < r.height; ++y) {
@@ -58,12 +70,12 @@ struct Resampling {
       hold(first, upper);
       if (lower != upper) hold(1 - first, lower);
       const float *above = lines[first], *below = lower == upper ? above : lines[1 - first], weight = r.row_weights[y];
-      Normalised(r, r.out + size_t(y) * r.width * C, [&](int i) R2B_LAMBDA { return above[i] + (below[i] - above[i]) * weight; });
+      Finish(r, y, finished, [&](int i) R2B_LAMBDA { return above[i] + (below[i] - above[i]) * weight; });
     }
   }
 
   static void Cubic(const Resample& r) {
-    float *down = r.scratch, *line = down + r.row + kResampleMargin;
+    float *down = r.scratch, *line = down + r.row + kResampleMargin, *finished = line + r.width * C + kResampleMargin;
     for (int y = 0; y < r.height; ++y) {
       const T* in[4];
       float w[4];
@@ -78,17 +90,21 @@ struct Resampling {
         const int next = r.width;
         return load(0) * weight[0] + load(1) * weight[next] + load(2) * weight[2 * next] + load(3) * weight[3 * next];
       });
-      Normalised(r, r.out + size_t(y) * r.width * C, [&](int i) R2B_LAMBDA { return line[i]; });
+      Finish(r, y, finished, [&](int i) R2B_LAMBDA { return line[i]; });
     }
   }
 };
 
-template <class T>
+template <class V, class T>
 void ResampleOf(const Resample& r) {
   if (r.channels == 3)
-    r.cubic ? Resampling<T, 3>::Cubic(r) : Resampling<T, 3>::Linear(r);
+    r.cubic ? Resampling<V, T, 3>::Cubic(r) : Resampling<V, T, 3>::Linear(r);
   else
-    r.cubic ? Resampling<T, 1>::Cubic(r) : Resampling<T, 1>::Linear(r);
+    r.cubic ? Resampling<V, T, 1>::Cubic(r) : Resampling<V, T, 1>::Linear(r);
 }
 
-void ResampleImage(const Resample& r) { r.bytes ? ResampleOf<uint8_t>(r) : ResampleOf<float>(r); }
+template <class V>
+void ResampleImage(const Resample& r) {
+  r.bytes ? ResampleOf<V, uint8_t>(r) : ResampleOf<V, float>(r);
+  if constexpr (V::kStreams) V::StreamEnd();
+}

@@ -4,7 +4,7 @@ from r2b_runtime.classifier import Classifier
 from r2b_runtime.convolution import Convolver
 from r2b_runtime.interpreter import Interpreter, interpreter_version, load_delegate, stock_interpreter
 from r2b_runtime.library import available_kernels, library_path, profile
-from r2b_runtime.resampling import resize
+from r2b_runtime.resampling import resize, resize_batch
 
 __all__ = [
     "Classifier",
@@ -16,5 +16,6 @@ __all__ = [
     "load_delegate",
     "profile",
     "resize",
+    "resize_batch",
     "stock_interpreter",
 ]

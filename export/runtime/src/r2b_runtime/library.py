@@ -35,7 +35,7 @@ def load_library():
     library.r2b_runtime_destroy_convolver.argtypes = [ctypes.c_void_p]
     library.r2b_runtime_convolve.restype = ctypes.c_char_p
     library.r2b_runtime_convolve.argtypes = [ctypes.c_void_p] * 5
-    library.r2b_runtime_resize.argtypes = [ctypes.c_char_p] + [ctypes.c_void_p] * 5
+    library.r2b_runtime_resize.argtypes = [ctypes.c_char_p, *[ctypes.c_void_p] * 2, ctypes.c_int, ctypes.c_void_p]
     return library
 
 

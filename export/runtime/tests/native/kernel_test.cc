@@ -453,7 +453,7 @@ void TestResample(const Kernels* k, int height, int width, int channels, int out
   const std::string what = std::string(k->name) + (cubic ? " cubic " : " linear ") + (bytes ? "bytes " : "floats ") + std::to_string(height) + "x" + std::to_string(width) +
                            "x" + std::to_string(channels) + " -> " + std::to_string(out_height) + "x" + std::to_string(out_width);
   const int samples = cubic ? 4 : 2, weights = cubic ? 4 : 1, stride = width * channels + Random(0, 5), size = bytes ? 1 : int(sizeof(float));
-  Guarded image(size_t(size) * ((height - 1) * stride + width * channels)), out(sizeof(float) * out_height * out_width * channels);
+  Guarded image(size_t(size) * ((height - 1) * stride + width * channels)), out(sizeof(float) * out_height * out_width * channels, Random(0, 1) ? 0 : 4 * Random(0, 15));
   std::vector<int> rows, columns;
   for (int i = 0; i < samples * out_height; ++i) rows.push_back(Random(0, height - 1));
   for (int i = 0; i < samples * out_width; ++i) columns.push_back(Random(0, width - 1) * channels);
@@ -463,7 +463,7 @@ void TestResample(const Kernels* k, int height, int width, int channels, int out
   const auto row_weights = Floats(weights * out_height), column_weights = Floats(weights * out_width);
   const auto mean = Floats(channels * out_width), std = Floats(channels * out_width);
   Resample r{image.data<void>(), bytes, width * channels, stride, channels, out_height, out_width, cubic, rows.data(), row_weights.data(), columns.data(), column_weights.data(),
-             normalised ? mean.data() : nullptr, normalised ? std.data() : nullptr, nullptr, out.data<float>()};
+             normalised ? mean.data() : nullptr, normalised ? std.data() : nullptr, nullptr, out.data<float>(), Random(0, 1) == 1};
   Guarded scratch(ResampleScratch(r) * sizeof(float));
   r.scratch = scratch.data<float>();
   k->resample(r);
