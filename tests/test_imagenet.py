@@ -107,7 +107,7 @@ def test_a_window_of_a_jpeg_is_that_part_of_the_whole(jpegs, rng):
             height, width = rng.integers(1, size[0] + 1), rng.integers(1, size[1] + 1)
             top, left = rng.integers(0, size[0] - height + 1), rng.integers(0, size[1] - width + 1)
             expected = whole[top : top + height, left : left + width]
-            window = tuple(tf.constant(value, tf.int32) for value in (top, left, height, width))
+            window = tf.constant([top, left, height, width], tf.int32)
             image, within = decode_jpeg_window(jpeg, size, window)
             np.testing.assert_array_equal(windowed(image, within), expected)
             assert image.shape[0] <= height + 4
@@ -123,7 +123,7 @@ def test_crops_have_the_areas_and_the_shapes_of_the_paper(imagenet, monkeypatch)
 
     def remember(self, encoded, size, window):
         windows.append([int(value) for value in (*size, *window)])
-        return tf.zeros((window[2], window[3], 3), tf.uint8), tf.stack([0, 0, *window[2:]])
+        return tf.zeros((window[2], window[3], 3), tf.uint8), tf.concat([[0, 0], window[2:]], axis=0)
 
     monkeypatch.setattr(module.ImageNet, "_decode", remember)
     photograph = imagenet._encoded(next(iter(imagenet._test_records())))

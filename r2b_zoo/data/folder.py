@@ -184,7 +184,7 @@ class Folder(PhotographDataset):
         return tf.data.Dataset.from_tensor_slices(_table(self.test))
 
     def _size(self, encoded: Encoded) -> Size:
-        return encoded["height"], encoded["width"]
+        return encoded["size"]
 
     def _decode(self, encoded: Encoded, size: Size, window: Window) -> Part:
         def jpeg() -> Part:
@@ -192,8 +192,7 @@ class Folder(PhotographDataset):
 
         def other() -> Part:
             # Not stateful: else TensorFlow decodes one after the other where it is to be deterministic.
-            image = tf.numpy_function(_read_window, [encoded["path"], *window], tf.uint8, stateful=False)
-            return image, tf.stack([0, 0, *window[2:]])
+            return tf.numpy_function(_read, [encoded["path"]], tf.uint8, stateful=False), window
 
         image, within = tf.cond(encoded["is_plain_jpeg"], jpeg, other)
         return tf.ensure_shape(image, (None, None, 3)), within
@@ -205,14 +204,13 @@ def _table(photographs: Iterable[Photograph]) -> Encoded:
         return {
             "path": tf.constant([os.fspath(photograph.path) for photograph in photographs]),
             "label": tf.constant([photograph.label for photograph in photographs], tf.int32),
-            "height": tf.constant([photograph.header.height for photograph in photographs], tf.int32),
-            "width": tf.constant([photograph.header.width for photograph in photographs], tf.int32),
+            "size": tf.constant([(item.header.height, item.header.width) for item in photographs], tf.int32),
             "is_plain_jpeg": tf.constant([photograph.header.is_plain_jpeg for photograph in photographs]),
         }
 
 
-def _read_window(path: bytes, top: int, left: int, height: int, width: int) -> np.ndarray:
-    return np.ascontiguousarray(read_image(os.fsdecode(path))[top : top + height, left : left + width])
+def _read(path: bytes) -> np.ndarray:
+    return read_image(os.fsdecode(path))
 
 
 # --- what is in the folder --------------------------------------------------------------------------------------------

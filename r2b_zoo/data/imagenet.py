@@ -103,8 +103,7 @@ class ImageNet(PhotographDataset):
         return tf.data.TFRecordDataset(self._files("validation"))
 
     def _size(self, encoded: Encoded) -> Size:
-        shape = tf.image.extract_jpeg_shape(encoded["jpeg"])
-        return shape[0], shape[1]
+        return tf.image.extract_jpeg_shape(encoded["jpeg"])[:2]
 
     def _decode(self, encoded: Encoded, size: Size, window: Window) -> Part:
         return decode_jpeg_window(encoded["jpeg"], size, window)

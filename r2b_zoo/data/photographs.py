@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import tensorflow as tf
@@ -21,26 +21,26 @@ CROP_ATTEMPTS = 10
 
 # Colour is interpolated between neighbours, so the pixels at the border of a window depend on those beyond it.
 CHROMA_MARGIN = 2
-# libjpeg decodes so many columns at a time. TensorFlow copies what begins between them again.
+# libjpeg decodes so many columns at a time. TensorFlow copies again what begins between them.
 COLUMNS_AT_A_TIME = 16
 
 Encoded = dict[str, tf.Tensor]
 """A photograph before it is decoded: ``label``, int32, and what else its data set needs."""
 
-Size = tuple[tf.Tensor, tf.Tensor]
-"""Height and width of an image in pixels."""
+Size: TypeAlias = tf.Tensor
+"""Height and width of an image in pixels, int32 (2,)."""
 
-Part = tuple[tf.Tensor, tf.Tensor]
-"""An image that holds a window, uint8 (H, W, 3), and where: int32 (4,), as in ``Window``."""
+Window: TypeAlias = tf.Tensor
+"""Top, left, height and width of a part of an image in pixels, int32 (4,)."""
 
-Cut = tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]
+Part = tuple[tf.Tensor, Window]
+"""An image that holds what is wanted, uint8 (H, W, 3), and where."""
+
+Cut = tuple[tf.Tensor, Window, tf.Tensor, tf.Tensor]
 """What a network sees of a photograph: the two of ``Part``; whether mirrored, bool; label."""
 
 Example = tuple[tf.Tensor, tf.Tensor]
 """Image and label."""
-
-Window = tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]
-"""Top, left, height and width of a part of an image, in pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +129,7 @@ class PhotographDataset(Dataset):
     def _random_crop(self, photograph: Encoded, seed: tf.Tensor) -> Cut:
         size = self._size(photograph)
         begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
-            tf.stack([*size, 3]),
+            tf.concat([size, [3]], axis=0),
             bounding_boxes=tf.zeros((1, 0, 4)),
             seed=seed,
             min_object_covered=0.0,
@@ -138,14 +138,14 @@ class PhotographDataset(Dataset):
             max_attempts=CROP_ATTEMPTS,
             use_image_if_no_bounding_boxes=True,
         )
-        part = self._decode(photograph, size, (begin[0], begin[1], extent[0], extent[1]))
+        part = self._decode(photograph, size, tf.concat([begin[:2], extent[:2]], axis=0))
         return *part, tf.random.stateless_uniform((), position_seed(seed, 1)) < 0.5, photograph["label"]
 
     def _centre(self, photograph: Encoded) -> Cut:
         """What an evaluation sees of it."""
         size = self._size(photograph)
-        top, left, side = self.preprocessing.centre_window(*size)
-        part = self._decode(photograph, size, (top, left, side, side))
+        begin, side = self.preprocessing.centre_window(size)
+        part = self._decode(photograph, size, tf.concat([begin, [side, side]], axis=0))
         return *part, tf.constant(False), photograph["label"]
 
     def test_batches(self, batch_size: int) -> tf.data.Dataset:
@@ -182,17 +182,15 @@ def decode_jpeg_window(jpeg: tf.Tensor, size: Size, window: Window, dct_method: 
         window: what part of it.
         dct_method: as ``tf.io.decode_jpeg`` takes it: "" for its default, "INTEGER_ACCURATE" for the one of Pillow.
     """
-    top, left, height, width = window
-    first_row = tf.maximum(top - CHROMA_MARGIN, 0)
-    first_column = tf.maximum(left - CHROMA_MARGIN, 0) // COLUMNS_AT_A_TIME * COLUMNS_AT_A_TIME
-    rows = tf.minimum(top + height + CHROMA_MARGIN, size[0]) - first_row
-    columns = tf.minimum(left + width + CHROMA_MARGIN, size[1]) - first_column
-    decoded = tf.stack([first_row, first_column, rows, columns])
-    image = tf.io.decode_and_crop_jpeg(jpeg, decoded, channels=3, dct_method=dct_method)
-    return image, tf.stack([top - first_row, left - first_column, height, width])
+    begin, extent = tf.split(window, 2)
+    first = tf.maximum(begin - CHROMA_MARGIN, 0)
+    first -= first % [1, COLUMNS_AT_A_TIME]
+    decoded = tf.minimum(begin + extent + CHROMA_MARGIN, size) - first
+    image = tf.io.decode_and_crop_jpeg(jpeg, tf.concat([first, decoded], 0), channels=3, dct_method=dct_method)
+    return image, tf.concat([begin - first, extent], axis=0)
 
 
-def windowed(image: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
+def windowed(image: tf.Tensor, window: Window) -> tf.Tensor:
     """That part of an image (H, W, C)."""
     top, left, height, width = tf.unstack(window)
     return image[top : top + height, left : left + width]

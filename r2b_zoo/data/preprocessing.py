@@ -66,18 +66,18 @@ class Preprocessing:
 
     def batch(self, images: tf.Tensor) -> tf.Tensor:
         """The same for images of one size, (N, H, W, C) → (N, height, width, channels)."""
-        shape = tf.shape(images)
-        top, left, side = self.centre_window(shape[1], shape[2])
+        begin, side = self.centre_window(tf.shape(images)[1:3])
+        top, left = tf.unstack(begin)
         return self.normalise(self.resize(images[:, top : top + side, left : left + side]))
 
-    def centre_window(self, height: tf.Tensor, width: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Top, left and side of the square that is kept of an image of that size.
+    def centre_window(self, size: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Top and left, (2,), and side of the square that is kept of an image of that height and width, (2,).
 
         Its side is ``crop_fraction`` of the shorter side, rounded down; an odd margin is cut at the top and left.
         """
-        shorter = tf.cast(tf.minimum(height, width), tf.float32)
+        shorter = tf.cast(tf.reduce_min(size), tf.float32)
         side = tf.maximum(tf.cast(self.crop_fraction * shorter, tf.int32), 1)
-        return (height - side + 1) // 2, (width - side + 1) // 2, side
+        return (size - side + 1) // 2, side
 
     def resize(self, images: tf.Tensor, bilinear: bool = False) -> tf.Tensor:
         """From uint8 (N, H, W, 1, 3 or 4) to float32 (N, height, width, channels), in 0–255.
