@@ -62,6 +62,42 @@ Axis Cubic(int size, int out) {
   return axis;
 }
 
+// Fills in Resample::picked and what belongs to it, from the columns.
+class Picks {
+ public:
+  void Fill(int vector, Resample* r) {
+    r->picked = nullptr;
+    if (!vector) return;
+    const int samples = r->cubic ? 4 : 2, weights = r->cubic ? 4 : 1, values = r->width * r->channels, vectors = (values + vector - 1) / vector;
+    first_.assign(samples * vectors, 0);
+    lanes_.assign(samples * vectors * vector, 0);
+    weights_.assign(weights * vectors * vector, 0);
+    for (int k = 0; k < samples; ++k) {
+      const int* columns = r->columns + k * r->width;
+      for (int v = 0; v < vectors; ++v) {
+        const int begin = v * vector, end = std::min(begin + vector, values);
+        // Samples come in order, or, mirrored, in the opposite one.
+        const int first = std::min(columns[begin / r->channels], columns[(end - 1) / r->channels]);
+        first_[k * vectors + v] = first;
+        for (int i = begin, x = begin / r->channels, c = begin % r->channels; i < end; ++i) {
+          const int at = (k * vectors + v) * vector + i - begin, lane = columns[x] + c - first;
+          if (lane >= 2 * vector) return;
+          lanes_[at] = lane;
+          if (k < weights) weights_[at] = r->column_weights[k * r->width + x];
+          if (++c == r->channels) c = 0, ++x;
+        }
+      }
+    }
+    r->picked = first_.data();
+    r->lanes = lanes_.data();
+    r->lane_weights = weights_.data();
+  }
+
+ private:
+  std::vector<int> first_, lanes_;
+  std::vector<float> weights_;
+};
+
 std::vector<float> Repeated(const float* values, int channels, int pixels) {
   std::vector<float> repeated(size_t(channels) * pixels);
   for (size_t i = 0; i < repeated.size(); ++i) repeated[i] = values[i % channels];
@@ -72,6 +108,7 @@ std::vector<float> Repeated(const float* values, int channels, int pixels) {
 
 void Resize(const Kernels* kernels, const Resizing& s, const ResizedImage* images, int count, float* out) {
   std::vector<float> mean, std, scratch;
+  Picks picks;
   if (s.mean) {
     mean = Repeated(s.mean, s.channels, s.width);
     std = Repeated(s.std, s.channels, s.width);
@@ -99,6 +136,7 @@ void Resize(const Kernels* kernels, const Resizing& s, const ResizedImage* image
     job.row_weights = rows.weights.data();
     job.columns = columns.samples.data();
     job.column_weights = columns.weights.data();
+    picks.Fill(kernels->picks, &job);
     scratch.resize(ResampleScratch(job));
     job.scratch = scratch.data();
     job.out = out + size_t(i) * s.height * s.width * s.channels;

@@ -17,10 +17,14 @@ struct V {
   static constexpr int kPlainPixels = 4;
   static constexpr int kDenseGroups = 4;
   static R2B_INLINE F Load(const float* p) { return _mm512_loadu_ps(p); }
+  static R2B_INLINE F Load(const uint8_t* p) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+  }
   static R2B_INLINE void Store(float* p, F v) { _mm512_storeu_ps(p, v); }
-  static constexpr bool kStreams = true;
-  static R2B_INLINE void Stream(float* p, F v) { _mm512_stream_ps(p, v); }
-  static R2B_INLINE void StreamEnd() { _mm_sfence(); }
+  static constexpr bool kPicks = true;
+  static R2B_INLINE F Pick(const float* p, const int* lanes) {
+    return _mm512_permutex2var_ps(Load(p), _mm512_loadu_si512(lanes), Load(p + kWidth));
+  }
   static R2B_INLINE F Set1(float v) { return _mm512_set1_ps(v); }
   static R2B_INLINE F Repeat4(const float* p) { return _mm512_broadcast_f32x4(_mm_loadu_ps(p)); }
   static R2B_INLINE F Zero() { return _mm512_setzero_ps(); }
@@ -135,7 +139,7 @@ size_t BconvScratch(int, const RunList&) { return 0; }
 }  // namespace
 
 const Kernels* Avx512Kernels() {
-  static const Kernels kernels = {"avx512", 32, 1 << 22, BconvScratch, Bconv, T::Fconv, T::Pool, T::Plain, T::Dense, T::Logistic, T::PackSigns, ResampleImage<V>};
+  static const Kernels kernels = {"avx512", 32, 1 << 22, BconvScratch, Bconv, T::Fconv, T::Pool, T::Plain, T::Dense, T::Logistic, T::PackSigns, ResampleImage<V>, V::kWidth};
   return &kernels;
 }
 }  // namespace r2b

@@ -123,15 +123,20 @@ struct Resample {
   const float* row_weights;    // [sample or one][height]
   const int* columns;          // [sample][width], in values from the begin of a row
   const float* column_weights; // [sample or one][width]
+  // The same for kernels that pick their vectors of values out of two vectors of the line each: where those two begin, which of
+  // their values, and the weights, [sample][vector of values][lane]. Null where samples lie too far apart for that.
+  const int* picked;           // [sample][vector of values]
+  const int* lanes;
+  const float* lane_weights;
   const float* mean;           // [width * channels]: the result is (value - mean) / std; null: the value
   const float* std;
   float* scratch;              // ResampleScratch() values, private to the thread
   float* out;                  // [height][width][channels]
   bool streamed;               // past the caches: nobody reads it soon
 };
-constexpr int kResampleMargin = 4;  // a vector begins at the last value of a line
+constexpr int kResampleMargin = 32;  // two vectors begin at the last value of a line
 inline size_t ResampleScratch(const Resample& r) {
-  return size_t(r.row) + 3 * size_t(r.width) * size_t(r.channels) + 4 * size_t(kResampleMargin);
+  return size_t(r.row) + 2 * size_t(r.width) * size_t(r.channels) + 3 * size_t(kResampleMargin);
 }
 
 struct Kernels {
@@ -149,6 +154,7 @@ struct Kernels {
   // Weights lie [channel][output], at most 32 channels: bit i of words[o] is set where the weight of channel i is negative.
   void (*pack_signs)(const float* weights, int channels, int outputs, uint32_t* words);
   void (*resample)(const Resample&);
+  int picks;                   // values in a vector of Resample::picked; 0: not used
 };
 
 // Null where not built for this target. Whether the CPU can run it is for dispatch.cc to find out.

@@ -1,6 +1,5 @@
 // Resampling written once; each instruction set's file includes this after tile.inl and its vector type V, inside its unnamed
-// namespace. Here V gives Load; kStreams: whether it has Stream (to an aligned address, past the caches) and StreamEnd (after
-// which other threads see it).
+// namespace. Here V gives Load, Store, and kPicks: whether it has Pick, a vector of any values of two neighbouring ones.
 //
 // Every product and sum is rounded on its own and in the order of TensorFlow's operators, whose bits these are: ResizeBilinear
 // goes along the rows first and ResizeBicubic down the columns.
@@ -12,52 +11,82 @@ struct Resampling {
 
   static R2B_INLINE const T* Row(const Resample& r, int row) { return static_cast<const T*>(r.image) + row * r.stride; }
 
-  // out[x] = result(x, load), where load(sample) is the pixel of `line` at a sample of that column.
+  // out = result(load) for each value of a row of the image, where load(row) is what that row holds there.
+  template <class Result>
+  static R2B_INLINE void Rows(const Resample& r, float* out, Result result) {
+    int i = 0;
+#if defined(__AVX2__)
+    for (; i + V::kWidth <= r.row; i += V::kWidth) V::Store(out + i, result([&](const T* row) R2B_LAMBDA { return V::Load(row + i); }));
+#endif
+    for (; i < r.row; ++i) out[i] = result([&](const T* row) R2B_LAMBDA { return float(row[i]); });
+  }
+
+  // out = result(load, weight) for each column, where load(sample) is `line` at a sample of it and weight(sample) that one's weight.
   template <class Result>
   static R2B_INLINE void Columns(const Resample& r, const float* line, float* out, Result result) {
+    if constexpr (V::kPicks) {
+      if (r.picked) return PickedColumns(r, line, out, result);
+    }
     for (int x = 0; x < r.width; ++x) {
       const int* column = r.columns + x;
+      const auto weight = [&](int sample) R2B_LAMBDA { return r.column_weights[sample * r.width + x]; };
       if constexpr (C == 3) {
         const auto load = [&](int sample) R2B_LAMBDA { return *reinterpret_cast<const Pixel*>(line + column[sample * r.width]); };
-        *reinterpret_cast<Pixel*>(out + 3 * x) = result(x, load);
+        *reinterpret_cast<Pixel*>(out + 3 * x) = result(load, weight);
       } else {
-        out[x] = result(x, [&](int sample) R2B_LAMBDA { return line[column[sample * r.width]]; });
+        out[x] = result([&](int sample) R2B_LAMBDA { return line[column[sample * r.width]]; }, weight);
       }
     }
   }
 
-  // Row y of the result: value(i), normalised where asked for. `line` is where to put it together.
-  template <class Value>
-  static R2B_INLINE void Finish(const Resample& r, int y, float* line, Value value) {
-    const int values = r.width * C;
-    float* row = r.out + size_t(y) * values;
-    bool streamed = false;
-    if constexpr (V::kStreams) streamed = r.streamed && values % V::kWidth == 0 && uintptr_t(row) % (V::kWidth * sizeof(float)) == 0;
-    float* out = streamed ? line : row;
-    if (r.mean)
-      for (int i = 0; i < values; ++i) out[i] = (value(i) - r.mean[i]) / r.std[i];
-    else
-      for (int i = 0; i < values; ++i) out[i] = value(i);
-    if constexpr (V::kStreams) {
-      if (!streamed) return;
-      for (int i = 0; i < values; i += V::kWidth) V::Stream(row + i, V::Load(line + i));
+  template <class Result>
+  static R2B_INLINE void PickedColumns(const Resample& r, const float* line, float* out, Result result) {
+    const int vectors = (r.width * C + V::kWidth - 1) / V::kWidth, *const picked = r.picked, *const lanes = r.lanes;
+    const float* const weights = r.lane_weights;
+    for (int i = 0; i < vectors; ++i) {
+      const auto load = [&](int sample) R2B_LAMBDA {
+        const int at = sample * vectors + i;
+        return V::Pick(line + picked[at], lanes + at * V::kWidth);
+      };
+      const auto weight = [&](int sample) R2B_LAMBDA { return V::Load(weights + (sample * vectors + i) * V::kWidth); };
+      V::Store(out + i * V::kWidth, result(load, weight));
     }
+  }
+
+  // Row y of the result: of value(load), normalised where asked for. load(line) is what the line holds there.
+  template <class Value>
+  static R2B_INLINE void Finish(const Resample& r, int y, Value value) {
+    const int values = r.width * C;
+    float* const out = r.out + size_t(y) * values;
+    int i = 0;
+    const auto one = [&](const float* line) R2B_LAMBDA { return line[i]; };
+#if defined(__AVX2__)
+    // Two vectors of eight are divided in less time than one of sixteen.
+    const auto eight = [&](const float* line) R2B_LAMBDA { return _mm256_loadu_ps(line + i); };
+    const bool streamed = r.streamed && values % 8 == 0 && uintptr_t(out) % sizeof(__m256) == 0;
+    for (; i + 8 <= values; i += 8) {
+      const __m256 v = r.mean ? (value(eight) - eight(r.mean)) / eight(r.std) : value(eight);
+      streamed ? _mm256_stream_ps(out + i, v) : _mm256_storeu_ps(out + i, v);
+    }
+#endif
+    if (r.mean)
+      for (; i < values; ++i) out[i] = (value(one) - r.mean[i]) / r.std[i];
+    else
+      for (; i < values; ++i) out[i] = value(one);
   }
 
   static void LinearColumns(const Resample& r, int row, float* widened, float* out) {
     const T* in = Row(r, row);
-    for (int i = 0; i < r.row; ++i) widened[i] = float(in[i]);
-    Columns(r, widened, out, [&](int x, auto load) R2B_LAMBDA {
+    Rows(r, widened, [&](auto load) R2B_LAMBDA { return load(in); });
+    Columns(r, widened, out, [](auto load, auto weight) R2B_LAMBDA {
       const auto first = load(0);
-      return first + (load(1) - first) * r.column_weights[x];
+      return first + (load(1) - first) * weight(0);
     });
   }
 
   static void Linear(const Resample& r) {
     float* widened = r.scratch;
-    const int line = r.width * C + kResampleMargin;
-    float* const lines[2] = {widened + r.row + kResampleMargin, widened + r.row + kResampleMargin + line};
-    float* const finished = lines[1] + line;
+    float* const lines[2] = {widened + r.row + kResampleMargin, widened + r.row + r.width * C + 2 * kResampleMargin};
     int held[2] = {-1, -1};  // which rows of the image these come from
     int first = 0;           // which of them is the upper one
     for (int y = 0; y < r.height; ++y) {
@@ -70,12 +99,12 @@ struct Resampling {
       hold(first, upper);
       if (lower != upper) hold(1 - first, lower);
       const float *above = lines[first], *below = lower == upper ? above : lines[1 - first], weight = r.row_weights[y];
-      Finish(r, y, finished, [&](int i) R2B_LAMBDA { return above[i] + (below[i] - above[i]) * weight; });
+      Finish(r, y, [&](auto load) R2B_LAMBDA { return load(above) + (load(below) - load(above)) * weight; });
     }
   }
 
   static void Cubic(const Resample& r) {
-    float *down = r.scratch, *line = down + r.row + kResampleMargin, *finished = line + r.width * C + kResampleMargin;
+    float *down = r.scratch, *line = down + r.row + kResampleMargin;
     for (int y = 0; y < r.height; ++y) {
       const T* in[4];
       float w[4];
@@ -83,14 +112,11 @@ struct Resampling {
         in[k] = Row(r, r.rows[k * r.height + y]);
         w[k] = r.row_weights[k * r.height + y];
       }
-      for (int i = 0; i < r.row; ++i)
-        down[i] = float(in[0][i]) * w[0] + float(in[1][i]) * w[1] + float(in[2][i]) * w[2] + float(in[3][i]) * w[3];
-      Columns(r, down, line, [&](int x, auto load) R2B_LAMBDA {
-        const float* weight = r.column_weights + x;
-        const int next = r.width;
-        return load(0) * weight[0] + load(1) * weight[next] + load(2) * weight[2 * next] + load(3) * weight[3 * next];
+      Rows(r, down, [&](auto load) R2B_LAMBDA { return load(in[0]) * w[0] + load(in[1]) * w[1] + load(in[2]) * w[2] + load(in[3]) * w[3]; });
+      Columns(r, down, line, [](auto load, auto weight) R2B_LAMBDA {
+        return load(0) * weight(0) + load(1) * weight(1) + load(2) * weight(2) + load(3) * weight(3);
       });
-      Finish(r, y, finished, [&](int i) R2B_LAMBDA { return line[i]; });
+      Finish(r, y, [&](auto load) R2B_LAMBDA { return load(line); });
     }
   }
 };
@@ -106,5 +132,7 @@ void ResampleOf(const Resample& r) {
 template <class V>
 void ResampleImage(const Resample& r) {
   r.bytes ? ResampleOf<V, uint8_t>(r) : ResampleOf<V, float>(r);
-  if constexpr (V::kStreams) V::StreamEnd();
+#if defined(__AVX2__)
+  _mm_sfence();  // other threads see what was streamed
+#endif
 }

@@ -10,6 +10,7 @@
 #include "convolution.h"
 #include "kernels/reference.h"
 #include "plan.h"
+#include "resample.h"
 
 using namespace r2b;
 
@@ -463,7 +464,7 @@ void TestResample(const Kernels* k, int height, int width, int channels, int out
   const auto row_weights = Floats(weights * out_height), column_weights = Floats(weights * out_width);
   const auto mean = Floats(channels * out_width), std = Floats(channels * out_width);
   Resample r{image.data<void>(), bytes, width * channels, stride, channels, out_height, out_width, cubic, rows.data(), row_weights.data(), columns.data(), column_weights.data(),
-             normalised ? mean.data() : nullptr, normalised ? std.data() : nullptr, nullptr, out.data<float>(), Random(0, 1) == 1};
+             nullptr, nullptr, nullptr, normalised ? mean.data() : nullptr, normalised ? std.data() : nullptr, nullptr, out.data<float>(), Random(0, 1) == 1};
   Guarded scratch(ResampleScratch(r) * sizeof(float));
   r.scratch = scratch.data<float>();
   k->resample(r);
@@ -476,6 +477,31 @@ void TestResample(const Kernels* k, int height, int width, int channels, int out
         equal &= !std::memcmp(&expected, out.data<float>() + (y * out_width + x) * channels + c, sizeof(float));
       }
   Check(equal, what + ": values");
+}
+
+// Samples as the operators have them: near each other, in order or mirrored, which some kernels make use of.
+void TestResize(const Kernels* k, int channels, bool bilinear, bool bytes) {
+  const int height = Random(1, 80), width = Random(1, 80), count = Random(1, 3), size = bytes ? 1 : int(sizeof(float));
+  const int image_height = Random(1, 3 * height), image_width = Random(1, 3 * width), stride = image_width * channels + Random(0, 5);
+  const std::vector<float> mean = Floats(channels), std = Floats(channels);
+  const Resizing resizing{channels, bytes, height, width, bilinear, Random(0, 1), mean.data(), std.data()};
+  std::vector<std::unique_ptr<Guarded>> memory;
+  std::vector<ResizedImage> images;
+  for (int i = 0; i < count; ++i) {
+    memory.push_back(std::make_unique<Guarded>(size_t(size) * ((image_height - 1) * stride + image_width * channels)));
+    for (size_t j = 0; j < memory.back()->size() / size; ++j)
+      if (bytes) memory.back()->data<uint8_t>()[j] = uint8_t(Random(0, 255));
+      else memory.back()->data<float>()[j] = RandomFloat();
+    images.push_back({int64_t(reinterpret_cast<uintptr_t>(memory.back()->data<void>())), stride, image_height, image_width, Random(0, 1)});
+  }
+  Guarded expected(sizeof(float) * count * height * width * channels), found(expected.size(), Random(0, 1) ? 0 : 4);
+  Resize(PortableKernels(), resizing, images.data(), count, expected.data<float>());
+  Resize(k, resizing, images.data(), count, found.data<float>());
+  bool intact = found.intact();
+  for (const auto& image : memory) intact &= image->intact();
+  const std::string what = std::string(k->name) + (bilinear ? " bilinear " : " bicubic ") + std::to_string(image_width) + " -> " + std::to_string(width);
+  Check(intact, what + ": wrote outside");
+  Check(!std::memcmp(expected.data<void>(), found.data<void>(), expected.size()), what + ": values");
 }
 
 void TestAll(const Kernels* k) {
@@ -508,6 +534,7 @@ void TestAll(const Kernels* k) {
   }
   for (int i = 0; i < 200; ++i)
     TestResample(k, Random(1, 9), Random(1, 40), Random(0, 1) ? 3 : 1, Random(1, 9), Random(1, 40), Random(0, 1), Random(0, 1), Random(0, 1));
+  for (int i = 0; i < 100; ++i) TestResize(k, Random(0, 1) ? 3 : 1, Random(0, 1), Random(0, 1));
   // Three wide and two apart is what kernels reduce in registers: every way such windows meet a tile and the edges.
   for (int i = 0; i < 80; ++i)
     TestFloatConv(k, Random(1, 2), Random(1, 12), Random(1, 70), Random(1, 9), Random(0, 1) ? Random(1, 70) : 64, Random(1, 7), Random(1, 2), Random(0, 1) == 1, Random(1, 3),
