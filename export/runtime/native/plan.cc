@@ -328,7 +328,7 @@ void Plan::LayInBlocks() {
     const Tensor& tensor = graph_.tensors[t];
     const Storage& s = storage_[t];
     blocks[t] = tensor.type == DType::kFloat && tensor.dims.size() == 4 && tensor.dims[3] > kBlock && tensor.dims[3] % kBlock == 0 &&
-                !tensor.constant && !s.external && !s.bordered();
+                tensor.dims[2] > 1 && !tensor.constant && !s.external && !s.bordered();  // of one column, blocks are what they were
   }
   const auto stays = [&](int t, const Step& step) {
     return step.groups != 1 || !(AsImage(graph_.tensors[t].dims) == step.out);
