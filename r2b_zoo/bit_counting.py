@@ -7,7 +7,6 @@ convolutions of real numbers, and stay TensorFlow's.
 
 import contextlib
 import functools
-import os
 from collections.abc import Iterator
 from typing import Any, Optional
 
@@ -16,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from r2b_zoo import runtime
+from r2b_zoo.cores import available_cores
 from r2b_zoo.switch import Switch
 
 # Quantisers of Larq that give ±1 and nothing else.
@@ -39,10 +39,7 @@ _counting = _Counting()
 
 
 def _cores() -> int:
-    threads = tf.config.threading.get_intra_op_parallelism_threads()
-    if threads == 0 and hasattr(os, "sched_getaffinity"):
-        threads = len(os.sched_getaffinity(0))
-    return threads or os.cpu_count() or 1
+    return tf.config.threading.get_intra_op_parallelism_threads() or available_cores()
 
 
 def why_slow() -> Optional[str]:
