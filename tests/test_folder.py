@@ -9,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import r2b_runtime
 from PIL import Image
 
 from r2b_zoo import data
+from r2b_zoo.data import folder as module
 from r2b_zoo.data.dataset import left_out
 from r2b_zoo.data.images import PILLOW_DCT, read_image
-from tests.passes import check_changes, check_epochs, one_pass
+from tests.passes import check_changes, check_epochs, one_pass, same
 
 SIZE = 48
 
@@ -121,6 +123,19 @@ def test_tensorflow_decodes_a_jpeg_as_pillow_does(photographs, tmp_path):
             Image.fromarray(photograph).save(tmp_path / f"{i}.jpg", **options)
             found = tf.io.decode_jpeg((tmp_path / f"{i}.jpg").read_bytes(), channels=3, dct_method=PILLOW_DCT)
             np.testing.assert_array_equal(found, read_image(tmp_path / f"{i}.jpg"))
+
+
+def test_large_photographs_are_resized_one_by_one(mixed, monkeypatch):
+    dataset = load(mixed)
+    assert dataset._fits_in_batches
+    together = one_pass(dataset.test_batches(4)), one_pass(dataset.training_batches(4, "resized_crop_flip", seed=1))
+    largest = max(item.header.height * item.header.width for item in dataset.train + dataset.test)
+    monkeypatch.setattr(module, "LARGEST_BATCHED", largest - 1)
+    monkeypatch.setattr(r2b_runtime, "resize_batch", None)
+    assert not dataset._fits_in_batches
+    alone = one_pass(dataset.test_batches(4)), one_pass(dataset.training_batches(4, "resized_crop_flip", seed=1))
+    for found, expected in zip(alone, together, strict=True):
+        same(found, expected)
 
 
 def test_order_and_crops_are_functions_of_seed_epoch_and_position(mixed):

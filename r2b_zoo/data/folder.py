@@ -43,6 +43,8 @@ MAX_SKIPPED_SHARE = 0.1
 """Of the image files; where more cannot be read, something is wrong with the folder."""
 ALWAYS_SKIPPED = 3
 """So many bad files are no sign of that in the smallest folder."""
+LARGEST_BATCHED = 1 << 20
+"""Pixels, 3 MB decoded; a few batches of larger ones, decoded and not yet resized, would fill a laptop's memory."""
 
 _TRAIN = "train"
 _TEST = ("val", "valid", "validation", "test")
@@ -172,6 +174,10 @@ class Folder(PhotographDataset):
     @cached_property
     def _train_table(self) -> Encoded:
         return _table(self.train)
+
+    @property
+    def _fits_in_batches(self) -> bool:
+        return all(item.header.height * item.header.width <= LARGEST_BATCHED for item in self.train + self.test)
 
     def _training_records(self, order_seed: tf.Tensor, skip: int) -> tf.data.Dataset:
         table = self._train_table

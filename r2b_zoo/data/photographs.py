@@ -60,6 +60,11 @@ class PhotographDataset(Dataset):
     def _test_records(self) -> tf.data.Dataset:
         """The same of the test photographs, in their fixed order."""
 
+    @property
+    def _fits_in_batches(self) -> bool:
+        """Whether memory holds the decoded photographs of a few batches; else they are resized one by one."""
+        return True
+
     def _encoded(self, record: Any) -> Encoded:
         """The photograph of a record; apart from reading, since it can be done for many at a time."""
         return record
@@ -105,7 +110,7 @@ class PhotographDataset(Dataset):
         drop_remainder: bool = False,
     ) -> tf.data.Dataset:
         """What ``Preprocessing`` makes of each record's cut, to the last bit, and labels."""
-        if runtime.is_installed() and self.preprocessing.channels == 3:
+        if runtime.is_installed() and self.preprocessing.channels == 3 and self._fits_in_batches:
 
             def listed(*record: Any) -> Cut:
                 image, *others = cut(*record)
