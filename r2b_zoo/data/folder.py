@@ -22,6 +22,7 @@ from typing import NoReturn, Optional, Union
 import numpy as np
 import tensorflow as tf
 
+from r2b_zoo.cores import available_cores
 from r2b_zoo.data.dataset import MOST_NAMED
 from r2b_zoo.data.images import (
     IMAGE_SUFFIXES,
@@ -289,7 +290,7 @@ def _refuse(error: OSError) -> NoReturn:
 def _checked(root: Path, names: list[str], files: dict[str, list[Path]]) -> tuple[list[Photograph], list[str]]:
     """The files that are images, in the order of classes and names, and a sentence for each other one."""
     candidates = [(path, label) for label, name in enumerate(names) for path in files[name]]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(available_cores()) as pool:
         headers = list(pool.map(lambda candidate: _header(candidate[0]), candidates))
     found, skipped = [], []
     for (path, label), header in zip(candidates, headers, strict=True):

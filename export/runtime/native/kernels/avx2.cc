@@ -26,7 +26,7 @@ struct V {
     return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
   }
   static R2B_INLINE void Store(float* p, F v) { _mm256_storeu_ps(p, v); }
-  static constexpr bool kPicks = false;
+  static constexpr int kPicks = 0;
   static R2B_INLINE F Set1(float v) { return _mm256_set1_ps(v); }
   static R2B_INLINE F Repeat4(const float* p) { return _mm256_broadcast_ps(reinterpret_cast<const __m128*>(p)); }
   static R2B_INLINE F Zero() { return _mm256_setzero_ps(); }
@@ -175,7 +175,7 @@ void Bconv(const BconvRow& row, const Epilogue& epilogue) {
 }  // namespace
 
 const Kernels* Avx2Kernels() {
-  static const Kernels kernels = {"avx2", 4, 65535, BconvScratch, Bconv, T::Fconv, T::Pool, T::Plain, T::Dense, T::Logistic, T::PackSigns, ResampleImage<V>, 0};
+  static const Kernels kernels = {"avx2", 4, 65535, BconvScratch, Bconv, T::Fconv, T::Pool, T::Plain, T::Dense, T::Logistic, T::PackSigns, ResampleImage<V>, V::kPicks};
   return &kernels;
 }
 }  // namespace r2b

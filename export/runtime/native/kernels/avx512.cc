@@ -21,7 +21,7 @@ struct V {
     return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
   }
   static R2B_INLINE void Store(float* p, F v) { _mm512_storeu_ps(p, v); }
-  static constexpr bool kPicks = true;
+  static constexpr int kPicks = kWidth;
   static R2B_INLINE F Pick(const float* p, const int* lanes) {
     return _mm512_permutex2var_ps(Load(p), _mm512_loadu_si512(lanes), Load(p + kWidth));
   }
@@ -139,7 +139,7 @@ size_t BconvScratch(int, const RunList&) { return 0; }
 }  // namespace
 
 const Kernels* Avx512Kernels() {
-  static const Kernels kernels = {"avx512", 32, 1 << 22, BconvScratch, Bconv, T::Fconv, T::Pool, T::Plain, T::Dense, T::Logistic, T::PackSigns, ResampleImage<V>, V::kWidth};
+  static const Kernels kernels = {"avx512", 32, 1 << 22, BconvScratch, Bconv, T::Fconv, T::Pool, T::Plain, T::Dense, T::Logistic, T::PackSigns, ResampleImage<V>, V::kPicks};
   return &kernels;
 }
 }  // namespace r2b

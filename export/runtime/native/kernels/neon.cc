@@ -28,7 +28,7 @@ struct V {
 #endif
   static R2B_INLINE F Load(const float* p) { return vld1q_f32(p); }
   static R2B_INLINE void Store(float* p, F v) { vst1q_f32(p, v); }
-  static constexpr bool kPicks = false;
+  static constexpr int kPicks = 0;
   static R2B_INLINE F Set1(float v) { return vdupq_n_f32(v); }
   static R2B_INLINE F Repeat4(const float* p) { return Load(p); }
   static R2B_INLINE F Zero() { return vdupq_n_f32(0); }
@@ -127,7 +127,7 @@ size_t BconvScratch(int, const RunList&) { return 0; }
 }  // namespace
 
 const Kernels* NeonKernels() {
-  static const Kernels kernels = {"neon", 16, 65535, BconvScratch, Bconv, T::Fconv, T::Pool, T::Plain, T::Dense, T::Logistic, T::PackSigns, ResampleImage<V>, 0};
+  static const Kernels kernels = {"neon", 16, 65535, BconvScratch, Bconv, T::Fconv, T::Pool, T::Plain, T::Dense, T::Logistic, T::PackSigns, ResampleImage<V>, V::kPicks};
   return &kernels;
 }
 }  // namespace r2b

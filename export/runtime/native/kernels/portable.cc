@@ -15,7 +15,7 @@ struct V {
 #define R2B_LANES(expression) F r; for (int i = 0; i < kWidth; ++i) r.lane[i] = expression; return r
   static R2B_INLINE F Load(const float* p) { R2B_LANES(p[i]); }
   static R2B_INLINE void Store(float* p, F v) { for (int i = 0; i < kWidth; ++i) p[i] = v.lane[i]; }
-  static constexpr bool kPicks = false;
+  static constexpr int kPicks = 0;
   static R2B_INLINE F Set1(float v) { R2B_LANES(v); }
   static R2B_INLINE F Repeat4(const float* p) { R2B_LANES(p[i % 4]); }
   static R2B_INLINE F Zero() { return Set1(0); }
@@ -69,7 +69,7 @@ size_t BconvScratch(int, const RunList&) { return 0; }
 }  // namespace
 
 const Kernels* PortableKernels() {
-  static const Kernels kernels = {"portable", 32, 1 << 22, BconvScratch, Bconv, T::Fconv, T::Pool, T::Plain, T::Dense, T::Logistic, T::PackSigns, ResampleImage<V>, 0};
+  static const Kernels kernels = {"portable", 32, 1 << 22, BconvScratch, Bconv, T::Fconv, T::Pool, T::Plain, T::Dense, T::Logistic, T::PackSigns, ResampleImage<V>, V::kPicks};
   return &kernels;
 }
 }  // namespace r2b

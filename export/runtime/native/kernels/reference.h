@@ -1,7 +1,7 @@
 // What kernels are tested against, one product at a time: the specifications of a binary convolution and of resampling.
 //
-// Inputs and weights of a convolution are +1 or -1; bit 1 stands for -1. `dot` sums input * weight over the taps and the channels of the
-// output's group. A tap outside the image counts as +1 * weight with pad_one, as nothing otherwise.
+// Inputs and weights of a convolution are +1 or -1; bit 1 stands for -1. `dot` sums input * weight over the taps and the
+// channels of the output's group. A tap outside the image counts as +1 * weight with pad_one, as nothing otherwise.
 #pragma once
 
 #include <cstdint>

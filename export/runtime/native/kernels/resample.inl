@@ -1,5 +1,6 @@
 // Resampling written once; each instruction set's file includes this after tile.inl and its vector type V, inside its unnamed
-// namespace. Here V gives Load, Store, and kPicks: whether it has Pick, a vector of any values of two neighbouring ones.
+// namespace. Here V gives Load, Store, and kPicks (Kernels::picks): not 0 where it has Pick, a vector of any values of two
+// neighbouring ones.
 //
 // Every product and sum is rounded on its own and in the order of TensorFlow's operators, whose bits these are: ResizeBilinear
 // goes along the rows first and ResizeBicubic down the columns.
@@ -24,7 +25,7 @@ struct Resampling {
   // out = result(load, weight) for each column, where load(sample) is `line` at a sample of it and weight(sample) that one's weight.
   template <class Result>
   static R2B_INLINE void Columns(const Resample& r, const float* line, float* out, Result result) {
-    if constexpr (V::kPicks) {
+    if constexpr (V::kPicks > 0) {
       if (r.picked) return PickedColumns(r, line, out, result);
     }
     for (int x = 0; x < r.width; ++x) {
