@@ -4,6 +4,7 @@ Whoever is not at turn is stopped, threads and all: an input pipeline would fill
 and be measured with what it had finished before.
 """
 
+import atexit
 import multiprocessing
 import os
 import signal
@@ -30,6 +31,8 @@ class Side:
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=work, args=(*arguments, theirs), daemon=True)
         self._process.start()
+        # Where this process fails, multiprocessing asks those it started to end, and stopped ones would never answer.
+        atexit.register(self._process.kill)
         theirs.close()
         self.said: Any = self._connection.recv()
         self._signal(signal.SIGSTOP)

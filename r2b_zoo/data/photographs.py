@@ -65,6 +65,10 @@ class PhotographDataset(Dataset):
         """Whether memory holds the decoded photographs of a few batches; else they are resized one by one."""
         return True
 
+    @property
+    def _is_resized_in_batches(self) -> bool:
+        return runtime.is_installed() and self.preprocessing.channels == 3 and self._fits_in_batches
+
     def _encoded(self, record: Any) -> Encoded:
         """The photograph of a record; apart from reading, since it can be done for many at a time."""
         return record
@@ -110,14 +114,15 @@ class PhotographDataset(Dataset):
         drop_remainder: bool = False,
     ) -> tf.data.Dataset:
         """What ``Preprocessing`` makes of each record's cut, to the last bit, and labels."""
-        if runtime.is_installed() and self.preprocessing.channels == 3 and self._fits_in_batches:
+        if self._is_resized_in_batches:
 
             def listed(*record: Any) -> Cut:
                 image, *others = cut(*record)
                 return (resampling.listed(image), *others)
 
             def batch(images: tf.Tensor, windows: tf.Tensor, mirrored: tf.Tensor, labels: tf.Tensor) -> Example:
-                return resampling.prepared(images, windows, mirrored, batch_size, self.preprocessing, bilinear), labels
+                parts = resampling.unlisted(images, batch_size)
+                return resampling.prepared(parts, windows, mirrored, self.preprocessing, bilinear), labels
 
             batches = _decoded(records, listed).batch(batch_size, drop_remainder)
             return batches.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
@@ -151,8 +156,7 @@ class PhotographDataset(Dataset):
     def _centre(self, photograph: Encoded) -> Cut:
         """What an evaluation sees of it."""
         size = self._size(photograph)
-        begin, side = self.preprocessing.centre_window(size)
-        part = self._decode(photograph, size, tf.concat([begin, [side, side]], axis=0))
+        part = self._decode(photograph, size, self.preprocessing.centre_window(size))
         return *part, tf.constant(False), photograph["label"]
 
     def test_batches(self, batch_size: int) -> tf.data.Dataset:
@@ -191,12 +195,17 @@ def decode_jpeg_window(jpeg: tf.Tensor, size: Size, window: Window, dct_method: 
         window: what part of it.
         dct_method: as ``tf.io.decode_jpeg`` takes it: "" for its default, "INTEGER_ACCURATE" for the one of Pillow.
     """
-    begin, extent = tf.split(window, 2)
+    crop, within = jpeg_crop(size, window)
+    return tf.io.decode_and_crop_jpeg(jpeg, crop, channels=3, dct_method=dct_method), within
+
+
+def jpeg_crop(size: Size, window: Window) -> tuple[Window, Window]:
+    """What ``tf.io.decode_and_crop_jpeg`` decodes for a window, and where in that this is; or for many, (N, 4)."""
+    begin, extent = tf.split(window, 2, axis=-1)
     first = tf.maximum(begin - CHROMA_MARGIN, 0)
     first -= first % [1, COLUMNS_AT_A_TIME]
     decoded = tf.minimum(begin + extent + CHROMA_MARGIN, size) - first
-    image = tf.io.decode_and_crop_jpeg(jpeg, tf.concat([first, decoded], 0), channels=3, dct_method=dct_method)
-    return image, tf.concat([begin - first, extent], axis=0)
+    return tf.concat([first, decoded], axis=-1), tf.concat([begin - first, extent], axis=-1)
 
 
 def windowed(image: tf.Tensor, window: Window) -> tf.Tensor:

@@ -66,18 +66,18 @@ class Preprocessing:
 
     def batch(self, images: tf.Tensor) -> tf.Tensor:
         """The same for images of one size, (N, H, W, C) → (N, height, width, channels)."""
-        begin, side = self.centre_window(tf.shape(images)[1:3])
-        top, left = tf.unstack(begin)
-        return self.normalise(self.resize(images[:, top : top + side, left : left + side]))
+        top, left, height, width = tf.unstack(self.centre_window(tf.shape(images)[1:3]))
+        return self.normalise(self.resize(images[:, top : top + height, left : left + width]))
 
-    def centre_window(self, size: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Top and left, (2,), and side of the square that is kept of an image of that height and width, (2,).
+    def centre_window(self, size: tf.Tensor) -> tf.Tensor:
+        """Top, left, height and width, (4,), of the square that is kept of an image of that height and width, (2,).
 
-        Its side is ``crop_fraction`` of the shorter side, rounded down; an odd margin is cut at the top and left.
+        Or of many images, (N, 2) → (N, 4). Its side is ``crop_fraction`` of the shorter side, rounded down; an odd
+        margin is cut at the top and left.
         """
-        shorter = tf.cast(tf.reduce_min(size), tf.float32)
+        shorter = tf.cast(tf.reduce_min(size, axis=-1, keepdims=True), tf.float32)
         side = tf.maximum(tf.cast(self.crop_fraction * shorter, tf.int32), 1)
-        return (size - side + 1) // 2, side
+        return tf.concat([(size - side + 1) // 2, side, side], axis=-1)
 
     def resize(self, images: tf.Tensor, bilinear: bool = False) -> tf.Tensor:
         """From uint8 (N, H, W, 1, 3 or 4) to float32 (N, height, width, channels), in 0–255.

@@ -1,10 +1,10 @@
 """Batches of photographs at a network's size, by r2b-runtime: TensorFlow's bits in less time.
 
-The images of a batch have sizes of their own, so they cannot be stacked. They come in lists of one tensor each, which
-are handed on without a copy, and a window of each is resized straight into the batch.
+The images of a batch have sizes of their own, so they cannot be stacked. Data sets can batch them in lists of one
+tensor each, which are handed on without a copy. A window of each is resized straight into the batch.
 """
 
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -20,21 +20,28 @@ def listed(image: tf.Tensor) -> tf.Tensor:
     return tf.raw_ops.TensorListPushBack(input_handle=empty, tensor=image)
 
 
+def unlisted(lists: tf.Tensor, most: int) -> list[tf.Tensor]:
+    """The images of a batch of ``listed`` ones, (N,), and the last of them again until there are ``most``."""
+    filled = tf.gather(lists, tf.minimum(tf.range(most), tf.size(lists) - 1))
+    return [
+        tf.raw_ops.TensorListGetItem(input_handle=one, index=0, element_shape=_ANY_SIZE, element_dtype=tf.uint8)
+        for one in tf.unstack(filled, most)
+    ]
+
+
 def prepared(
-    lists: tf.Tensor,
+    images: Sequence[tf.Tensor],
     windows: tf.Tensor,
     mirrored: tf.Tensor,
-    most: int,
     preprocessing: Preprocessing,
     bilinear: bool,
 ) -> tf.Tensor:
     """What ``Preprocessing.resize`` and ``normalise`` make of a window of each image of a batch.
 
     Args:
-        lists: the images as ``listed`` gives them, (N,).
+        images: uint8 (H, W, 3) each, N or more, of which the first N are used: a graph has as many for every batch.
         windows: top, left, height and width of the windows, int32 (N, 4).
         mirrored: which of them are mirrored before, bool (N,).
-        most: the largest N there can be.
         preprocessing: what size, mean and deviation.
         bilinear: as ``Preprocessing.resize`` takes it.
 
@@ -58,11 +65,5 @@ def prepared(
             std=preprocessing.std,
         )
 
-    # As many inputs in every batch; in a smaller one the last image comes again, and is not used.
-    filled = tf.gather(lists, tf.minimum(tf.range(most), tf.size(lists) - 1))
-    images: list[Any] = [
-        tf.raw_ops.TensorListGetItem(input_handle=one, index=0, element_shape=_ANY_SIZE, element_dtype=tf.uint8)
-        for one in tf.unstack(filled, most)
-    ]
     batch = tf.numpy_function(resized, [windows, mirrored, *images], tf.float32, stateful=False)
     return tf.ensure_shape(batch, (None, *preprocessing.input_shape))
