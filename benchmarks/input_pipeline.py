@@ -122,7 +122,7 @@ CLAIM = 1.3
 
 @click.command(help=__doc__)
 @click.option("--data-dir", type=click.Path(path_type=Path, exists=True), required=True)
-@click.option("--rounds", default=8, show_default=True)
+@click.option("--rounds", default=20, show_default=True)
 @click.option("--only-imagenet", is_flag=True, help="Leave the data sets out that Larq Zoo is not compared on.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Also write the numbers to this file.")
 @click.option("--check", is_flag=True)

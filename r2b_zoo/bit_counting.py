@@ -94,5 +94,9 @@ def convolve(layer: lq.layers.QuantConv2D, inputs: tf.Tensor, kernel: tf.Variabl
 
 def _can_be_counted(layer: lq.layers.QuantConv2D, channels: int) -> bool:
     of_signs = all(isinstance(quantizer, _SIGNS) for quantizer in (layer.input_quantizer, layer.kernel_quantizer))
-    plain = tuple(layer.dilation_rate) == (1, 1) and layer.groups == 1 and layer.data_format == "channels_last"
-    return of_signs and plain and channels % _CHANNELS_AT_A_TIME == layer.filters % _CHANNELS_AT_A_TIME == 0
+    return of_signs and is_plain(layer) and channels % _CHANNELS_AT_A_TIME == layer.filters % _CHANNELS_AT_A_TIME == 0
+
+
+def is_plain(layer: tf.keras.layers.Conv2D) -> bool:
+    """Whether strides and padding say how the layer convolves."""
+    return tuple(layer.dilation_rate) == (1, 1) and layer.groups == 1 and layer.data_format == "channels_last"

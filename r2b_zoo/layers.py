@@ -5,6 +5,7 @@ Everything else the networks are built of comes from Keras or Larq.
 
 import contextlib
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any, Optional
 
@@ -15,6 +16,9 @@ from r2b_zoo import bit_counting, fused
 from r2b_zoo.switch import Switch
 
 PACKAGE = "r2b_zoo"
+# Of a map. A gradient of a kernel is a sum over the pixels of a batch: with fewer, a CPU takes longer to bring it and
+# the pixels into the order of operators in half precision than to add in float32.
+FEW_PIXELS = 64
 
 _in_float32 = Switch()
 _compiled_whole = Switch()
@@ -51,8 +55,38 @@ class _CastsLast:
             counted = bit_counting.convolve(self, inputs, kernel) if isinstance(self, lq.layers.QuantConv2D) else None
             return convolve(inputs, kernel) if counted is None else counted
         kernel, scale = self._without_scale(tf.convert_to_tensor(kernel))
-        output = tf.cast(convolve(tf.cast(inputs, compute), tf.cast(kernel, compute)), weights)
+
+        def in_half(inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+            return tf.cast(convolve(tf.cast(inputs, compute), tf.cast(kernel, compute)), weights)
+
+        # Read now: Larq sets another padding for the time of a call.
+        options = {"strides": [1, *self.strides, 1], "padding": self.padding.upper()}  # type: ignore[attr-defined]
+
+        @tf.custom_gradient
+        def with_kernel_gradient_in_float32(inputs: tf.Tensor, kernel: tf.Tensor) -> Any:
+            def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+                of_inputs = tf.raw_ops.Conv2DBackpropInput(
+                    input_sizes=tf.shape(inputs),
+                    filter=tf.cast(kernel, compute),
+                    out_backprop=tf.cast(upstream, compute),
+                    **options,
+                )
+                of_kernel = tf.raw_ops.Conv2DBackpropFilter(
+                    input=inputs, filter_sizes=tf.shape(kernel), out_backprop=upstream, **options
+                )
+                return tf.cast(of_inputs, weights), of_kernel
+
+            return in_half(inputs, kernel), gradient
+
+        convolution = with_kernel_gradient_in_float32 if self._has_few_pixels(inputs) else in_half
+        output = convolution(inputs, kernel)
         return output if scale is None else scale * output
+
+    def _has_few_pixels(self, inputs: tf.Tensor) -> bool:
+        """Whether a CPU computes the kernel's gradient faster in float32."""
+        sizes = self.compute_output_shape(inputs.shape)[1:3]  # type: ignore[attr-defined]
+        known = None not in sizes and bit_counting.is_plain(self) and not tf.config.get_visible_devices("GPU")
+        return known and math.prod(sizes) < FEW_PIXELS
 
     def _without_scale(self, kernel: tf.Tensor) -> tuple[tf.Tensor, Optional[tf.Tensor]]:
         """The kernel as ±1, and the factor of each filter that its quantiser gave it besides, if it did."""

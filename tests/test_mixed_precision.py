@@ -1,12 +1,14 @@
 """Mixed precision: what is half and what is not, and the loss scale of float16."""
 
+import re
+
 import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from r2b_zoo import training
-from r2b_zoo.layers import QuantConv2D, convolutions_in_float32
+from r2b_zoo.layers import Conv2D, QuantConv2D, convolutions_in_float32
 from r2b_zoo.loop import StageLoop, StopOnNaN, TrainingDiverged
 from r2b_zoo.mixed_precision import policy_name
 from r2b_zoo.models import intermediates
@@ -21,9 +23,11 @@ from tests.tiny import HALF, LossScaleOptimizer, activations, batch, network, tr
 def test_only_the_convolutions_of_the_blocks_compute_in_half(name, precision, mixed_precision):
     model = network(precision, mixed_precision, name)
     half = [layer.name for layer in model.layers if layer.compute_dtype != "float32"]
-    assert half == [layer.name for layer in model.layers if "block" in layer.name and layer.name.endswith("_conv")
-                    and "shortcut" not in layer.name]  # fmt: skip
-    assert len(half) == 16
+    convolutions = [layer for layer in model.layers if re.fullmatch(r"block\d[ab]_conv", layer.name)]
+    # Maps of 8×8, 4×4, 2×2 and 1×1 pixels.
+    assert half == [layer.name for layer in convolutions if layer.output_shape[1] >= 4]
+    assert len(convolutions) == 16
+    assert len(half) == 8
     assert {model.get_layer(name).compute_dtype for name in half} == {mixed_precision}
     assert {weight.dtype for weight in model.weights} == {tf.float32}
     assert {x.dtype for x in intermediates(model).values()} == {tf.float32}
@@ -72,6 +76,44 @@ def test_a_binary_convolution_in_half_is_the_exact_sum_rounded_once(mixed_precis
     # Sums of an even number of ±1 are even.
     largest = {"bfloat16": 2**9, "float16": 2**12}[mixed_precision]
     np.testing.assert_array_equal(found[np.abs(exact) <= largest], exact[np.abs(exact) <= largest])
+
+
+@pytest.mark.parametrize("strides", [1, 2])
+@pytest.mark.parametrize("mixed_precision", HALF)
+def test_gradients_of_kernels_are_float32_where_there_are_few_pixels(mixed_precision, strides, rng):
+    """Of maps of 7×7 pixels, and not of 8×8. Those of inputs are in half precision always."""
+    kernel = rng.normal(size=(3, 3, 4, 6)).astype("float32")
+    for size in (7, 8):
+        x = tf.Variable(rng.normal(size=(2, size * strides, size * strides, 4)), dtype=tf.float32)
+        upstream = tf.constant(rng.normal(size=(2, size, size, 6)), tf.float32)
+        found = []
+        for dtype in ("float32", policy_name(mixed_precision)):
+            layer = Conv2D(6, 3, strides=strides, padding="same", use_bias=False, dtype=dtype)
+            layer.build(x.shape)
+            layer.set_weights([kernel])
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_sum(layer(x) * upstream)
+            found.append([gradient.numpy() for gradient in tape.gradient(loss, [x, layer.kernel])])
+        (of_x, of_kernel), (of_x_in_half, of_kernel_in_half) = found
+        assert np.array_equal(of_kernel, of_kernel_in_half) == (size == 7)
+        np.testing.assert_allclose(of_kernel_in_half, of_kernel, atol=0.5)
+        assert not np.array_equal(of_x, of_x_in_half)
+        np.testing.assert_allclose(of_x_in_half, of_x, atol=0.1)
+
+
+def test_and_of_padding_with_ones_too(rng):
+    """Larq convolves an image that it has padded, and has the layer say another padding meanwhile."""
+    kernel = rng.normal(size=(3, 3, 4, 6)).astype("float32")
+    x = tf.constant(rng.normal(size=(2, 7, 7, 4)), tf.float32)
+    gradients = []
+    for dtype in ("float32", "mixed_bfloat16"):
+        layer = QuantConv2D(6, 3, padding="same", pad_values=1.0, use_bias=False, dtype=dtype)
+        layer.build(x.shape)
+        layer.set_weights([kernel])
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(layer(x))
+        gradients.append(tape.gradient(loss, layer.kernel))
+    np.testing.assert_array_equal(*gradients)
 
 
 @pytest.mark.parametrize("mixed_precision", HALF)

@@ -3,10 +3,11 @@
 A file per paper supplies the block; everything else is here, so that two networks differ only in what their papers
 say they differ in (He et al., CVPR 2016, table 1; Martínez et al., ICLR 2020, figure 1).
 
-Under a mixed policy of Keras the 3×3 convolutions of the blocks compute in half precision and everything else in
-float32. Those have most of the operations, and a sum of ±1 comes out of them exact: up to 256 in bfloat16 and 2,048 in
-float16, twice that for an even number of addends. In a residual stream of half precision, rounding would turn a
-sign here and there; each turns others in the next block, and a few blocks on it is another network.
+Under a mixed policy of Keras the 3×3 convolutions of the blocks compute in half precision, unless their maps are
+tiny, and everything else in float32. Those have most of the operations, and a sum of ±1 comes out of them exact: up to
+256 in bfloat16 and 2,048 in float16, twice that for an even number of addends. In a residual stream of half precision,
+rounding would turn a sign here and there; each turns others in the next block, and a few blocks on it is another
+network.
 """
 
 import contextlib
@@ -44,6 +45,9 @@ DEFAULT_INPUT_SHAPE = (224, 224, 3)
 ANY_SIZE = (None, None, 3)
 KERNEL_INITIALIZER = "glorot_normal"
 BATCH_NORM_MOMENTUM = 0.99
+# Pixels of a map that is worth computing in half precision. On a smaller one a step has more values of kernels to turn
+# into that type, and into the order of its operators, than of images.
+SMALLEST_HALF = 16
 
 PathLike = Union[str, "os.PathLike[str]"]
 Network = Callable[..., tf.keras.Model]
@@ -89,7 +93,7 @@ class Quantization:
             kernel_constraint=self.kernel_constraint,
             kernel_initializer=KERNEL_INITIALIZER,
             use_bias=False,
-            dtype=self.policy,
+            dtype=self._policy_for(x, strides),
             name=name,
         )(x)
 
@@ -102,9 +106,15 @@ class Quantization:
             padding="same",
             kernel_initializer=KERNEL_INITIALIZER,
             use_bias=False,
-            dtype=self.policy,
+            dtype=self._policy_for(x, strides),
             name=name,
         )(x)
+
+    def _policy_for(self, x: tf.Tensor, strides: int) -> Any:
+        """Of a convolution of that input."""
+        height, width = x.shape[1:3]
+        is_tiny = None not in (height, width) and -(-height // strides) * -(-width // strides) < SMALLEST_HALF
+        return getattr(self.policy, "variable_dtype", self.policy) if is_tiny else self.policy
 
 
 def _quantizer(identifier: Any) -> Any:
