@@ -14,7 +14,7 @@ import larq as lq
 import numpy as np
 import tensorflow as tf
 
-from r2b_zoo import runtime
+from r2b_zoo import convolution, runtime
 from r2b_zoo.cores import available_cores
 from r2b_zoo.switch import Switch
 
@@ -80,11 +80,7 @@ def convolve(layer: lq.layers.QuantConv2D, inputs: tf.Tensor, kernel: tf.Variabl
     @tf.custom_gradient
     def convolved(inputs: tf.Tensor, kernel: tf.Tensor) -> Any:
         def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            options = {"out_backprop": upstream, "strides": [1, *strides, 1], "padding": padding.upper()}
-            return (
-                tf.raw_ops.Conv2DBackpropInput(input_sizes=tf.shape(inputs), filter=kernel, **options),
-                tf.raw_ops.Conv2DBackpropFilter(input=inputs, filter_sizes=tf.shape(kernel), **options),
-            )
+            return convolution.gradients(inputs, kernel, upstream, strides, padding, tf.float32)
 
         output = tf.numpy_function(counted, [inputs, kernel], tf.float32, stateful=False)
         return tf.ensure_shape(output, layer.compute_output_shape(inputs.shape)), gradient
@@ -94,9 +90,8 @@ def convolve(layer: lq.layers.QuantConv2D, inputs: tf.Tensor, kernel: tf.Variabl
 
 def _can_be_counted(layer: lq.layers.QuantConv2D, channels: int) -> bool:
     of_signs = all(isinstance(quantizer, _SIGNS) for quantizer in (layer.input_quantizer, layer.kernel_quantizer))
-    return of_signs and is_plain(layer) and channels % _CHANNELS_AT_A_TIME == layer.filters % _CHANNELS_AT_A_TIME == 0
-
-
-def is_plain(layer: tf.keras.layers.Conv2D) -> bool:
-    """Whether strides and padding say how the layer convolves."""
-    return tuple(layer.dilation_rate) == (1, 1) and layer.groups == 1 and layer.data_format == "channels_last"
+    return (
+        of_signs
+        and convolution.is_plain(layer)
+        and channels % _CHANNELS_AT_A_TIME == layer.filters % _CHANNELS_AT_A_TIME == 0
+    )

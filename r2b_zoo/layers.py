@@ -12,7 +12,7 @@ from typing import Any, Optional
 import larq as lq
 import tensorflow as tf
 
-from r2b_zoo import bit_counting, fused
+from r2b_zoo import bit_counting, convolution, fused
 from r2b_zoo.switch import Switch
 
 PACKAGE = "r2b_zoo"
@@ -60,32 +60,23 @@ class _CastsLast:
             return tf.cast(convolve(tf.cast(inputs, compute), tf.cast(kernel, compute)), weights)
 
         # Read now: Larq sets another padding for the time of a call.
-        options = {"strides": [1, *self.strides, 1], "padding": self.padding.upper()}  # type: ignore[attr-defined]
+        strides, padding = self.strides, self.padding  # type: ignore[attr-defined]
 
         @tf.custom_gradient
         def with_kernel_gradient_in_float32(inputs: tf.Tensor, kernel: tf.Tensor) -> Any:
             def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-                of_inputs = tf.raw_ops.Conv2DBackpropInput(
-                    input_sizes=tf.shape(inputs),
-                    filter=tf.cast(kernel, compute),
-                    out_backprop=tf.cast(upstream, compute),
-                    **options,
-                )
-                of_kernel = tf.raw_ops.Conv2DBackpropFilter(
-                    input=inputs, filter_sizes=tf.shape(kernel), out_backprop=upstream, **options
-                )
-                return tf.cast(of_inputs, weights), of_kernel
+                return convolution.gradients(inputs, kernel, upstream, strides, padding, tf.as_dtype(compute))
 
             return in_half(inputs, kernel), gradient
 
-        convolution = with_kernel_gradient_in_float32 if self._has_few_pixels(inputs) else in_half
-        output = convolution(inputs, kernel)
+        function = with_kernel_gradient_in_float32 if self._has_few_pixels(inputs) else in_half
+        output = function(inputs, kernel)
         return output if scale is None else scale * output
 
     def _has_few_pixels(self, inputs: tf.Tensor) -> bool:
         """Whether a CPU computes the kernel's gradient faster in float32."""
         sizes = self.compute_output_shape(inputs.shape)[1:3]  # type: ignore[attr-defined]
-        known = None not in sizes and bit_counting.is_plain(self) and not tf.config.get_visible_devices("GPU")
+        known = None not in sizes and convolution.is_plain(self) and not tf.config.get_visible_devices("GPU")
         return known and math.prod(sizes) < FEW_PIXELS
 
     def _without_scale(self, kernel: tf.Tensor) -> tuple[tf.Tensor, Optional[tf.Tensor]]:

@@ -1,0 +1,39 @@
+"""What bit counting and half precision share: which convolutions they know, and the gradients of those."""
+
+import tensorflow as tf
+
+
+def is_plain(layer: tf.keras.layers.Conv2D) -> bool:
+    """Whether strides and padding say how the layer convolves."""
+    return tuple(layer.dilation_rate) == (1, 1) and layer.groups == 1 and layer.data_format == "channels_last"
+
+
+def gradients(
+    inputs: tf.Tensor,
+    kernel: tf.Tensor,
+    upstream: tf.Tensor,
+    strides: tuple[int, int],
+    padding: str,
+    compute_inputs_in: tf.DType,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Of a plain convolution of float32 (N, H, W, C) by (height, width, C, O), by inputs and kernel, float32.
+
+    Args:
+        inputs: of the convolution.
+        kernel: of it.
+        upstream: the gradient of its output, (N, H', W', O).
+        strides: of the convolution.
+        padding: "same" or "valid".
+        compute_inputs_in: the type for the products of the gradient by the inputs; those by the kernel are float32.
+    """
+    options = {"strides": [1, *strides, 1], "padding": padding.upper()}
+    of_inputs = tf.raw_ops.Conv2DBackpropInput(
+        input_sizes=tf.shape(inputs),
+        filter=tf.cast(kernel, compute_inputs_in),
+        out_backprop=tf.cast(upstream, compute_inputs_in),
+        **options,
+    )
+    of_kernel = tf.raw_ops.Conv2DBackpropFilter(
+        input=inputs, filter_sizes=tf.shape(kernel), out_backprop=upstream, **options
+    )
+    return tf.cast(of_inputs, inputs.dtype), of_kernel
