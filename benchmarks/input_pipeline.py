@@ -1,16 +1,21 @@
 """Images per second of each input pipeline, and of ImageNet's beside Larq Zoo's on the same files.
 
+\b
     python -m benchmarks.input_pipeline --data-dir TFDS            # TFDS holds imagenet2012 and cifar10, prepared
     python -m benchmarks.input_pipeline --data-dir TFDS --check    # exits 1 where a claim does not hold here
 
 Per core: per second of processor time, which is what an image costs however many cores share the work and whatever
 else runs beside it. Each ImageNet pipeline runs in a process of its own, as its users get it (ours with TensorFlow's
-deterministic algorithms), and the processes take turns, stopped in between. Both read the same files, which are listed
-several times where there are few, so that an epoch lasts longer than a turn. Medians, and medians of per-round ratios,
+deterministic algorithms), and the processes take turns, stopped in between. Medians, and medians of per-round ratios,
 are printed.
+
+Both read the same files, which are listed as often as it takes for all turns to lie within one epoch. Larq Zoo keeps
+the encoded photographs of an epoch in memory (ImageNet's are 147 GB) and reads no files in later ones; these are
+measured with --later-epochs.
 """
 
 import json
+import math
 import os
 import sys
 import tempfile
@@ -25,16 +30,20 @@ import numpy as np
 import r2b_zoo  # noqa: F401 - before TensorFlow: selects Keras 2, which Larq Zoo needs too
 from benchmarks.sides import Side
 
-# Enough for an epoch to last many turns, a shuffled block among them.
-LISTED = {"train": 40, "validation": 80}
 SPLITS = {"train": "training", "validation": "evaluation"}
 BATCH = 32
 TURN_BATCHES = 64
 # The first batches fill buffers, and tune how many calls run at a time.
 WARM_UP_BATCHES = 40
+# Of an epoch that is read before the turns, and again during them.
+LATER_EPOCH_BATCHES = 160
+# Batches that a pipeline begins before they are asked for; with Larq Zoo's shuffled photographs.
+BEGUN_BATCHES = 40
 
 
-def ours(name: str, folder: Optional[str], augmentation: str, split: str, batch: int, connection: Connection) -> None:
+def ours(
+    name: str, folder: Optional[str], augmentation: str, split: str, batch: int, warm_up: int, connection: Connection
+) -> None:
     """Our pipeline as a stage is trained on it, all epochs in one; or the test split again and again."""
     import tensorflow as tf
 
@@ -43,24 +52,25 @@ def ours(name: str, folder: Optional[str], augmentation: str, split: str, batch:
     tf.config.experimental.enable_op_determinism()
     dataset = data.load(name, folder)
     if split == "train":
-        batches = tf.data.Dataset.range(sys.maxsize).flat_map(
+        later = tf.data.Dataset.range(1, sys.maxsize).flat_map(
             lambda epoch: dataset.training_batches(batch, augmentation, seed=0, epoch=epoch)
         )
+        batches = dataset.training_batches(batch, augmentation, seed=0).concatenate(later)
     else:
         batches = dataset.test_batches(batch).repeat()
-    _take_turns(batches, connection)
+    _take_turns(batches, warm_up, connection)
 
 
-def larq_zoos(folder: str, split: str, batch: int, connection: Connection) -> None:
+def larq_zoos(folder: str, split: str, batch: int, warm_up: int, connection: Connection) -> None:
     from benchmarks import larq_zoo_peer
 
-    _take_turns(larq_zoo_peer.imagenet(folder, split, batch), connection)
+    _take_turns(larq_zoo_peer.imagenet(folder, split, batch), warm_up, connection)
 
 
-def _take_turns(batches: Any, connection: Connection) -> None:
+def _take_turns(batches: Any, warm_up: int, connection: Connection) -> None:
     """Answers with (images, seconds, seconds of processor time) of a turn."""
     iterator = iter(batches)
-    for _ in range(WARM_UP_BATCHES):
+    for _ in range(warm_up):
         images, _ = next(iterator)
     connection.send(images.shape.as_list())
     while connection.recv():
@@ -86,15 +96,15 @@ def measure(sides: list[Side], rounds: int) -> dict[str, dict[str, float]]:
     }
 
 
-def listed_often(data_dir: Path, folder: Path) -> None:
-    """ImageNet as it is prepared in ``data_dir``, each file of it as many times as LISTED says."""
+def listed_often(data_dir: Path, folder: Path, batches: int) -> None:
+    """ImageNet as it is prepared in ``data_dir``, each file of it listed until a split has so many batches."""
     (source,) = (data_dir / "imagenet2012").iterdir()
     target = folder / "imagenet2012" / source.name
     target.mkdir(parents=True)
     info = json.loads((source / "dataset_info.json").read_text(encoding="utf-8"))
     for split in info["splits"]:
         paths = sorted(source.glob(f"imagenet2012-{split['name']}.tfrecord-*"))
-        times = LISTED[split["name"]]
+        times = math.ceil(batches * BATCH / sum(int(length) for length in split["shardLengths"]))
         split["shardLengths"] *= times
         for i, path in enumerate(paths * times):
             link = target / f"imagenet2012-{split['name']}.tfrecord-{i:05}-of-{len(paths) * times:05}"
@@ -124,18 +134,26 @@ CLAIM = 1.3
 @click.option("--data-dir", type=click.Path(path_type=Path, exists=True), required=True)
 @click.option("--rounds", default=20, show_default=True)
 @click.option("--only-imagenet", is_flag=True, help="Leave the data sets out that Larq Zoo is not compared on.")
+@click.option("--later-epochs", is_flag=True, help="Larq Zoo has all encoded photographs in memory.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Also write the numbers to this file.")
 @click.option("--check", is_flag=True)
-def main(data_dir: Path, rounds: int, only_imagenet: bool, json_path: Optional[Path], check: bool) -> None:
+def main(
+    data_dir: Path, rounds: int, only_imagenet: bool, later_epochs: bool, json_path: Optional[Path], check: bool
+) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     results: dict[str, dict[str, dict[str, float]]] = {}
     with tempfile.TemporaryDirectory() as temporary:
         often, photographs = Path(temporary) / "tfds", Path(temporary) / "photographs"
-        listed_often(data_dir, often)
+        warm_up = WARM_UP_BATCHES
+        if later_epochs:
+            warm_up += LATER_EPOCH_BATCHES
+            listed_often(data_dir, often, LATER_EPOCH_BATCHES)
+        else:
+            listed_often(data_dir, often, warm_up + rounds * TURN_BATCHES + BEGUN_BATCHES)
         for split, title in SPLITS.items():
             sides = [
-                Side("larq-zoo", larq_zoos, str(often), split, BATCH),
-                Side("r2b_zoo", ours, "imagenet", str(often), "resized_crop_flip", split, BATCH),
+                Side("larq-zoo", larq_zoos, str(often), split, BATCH, warm_up),
+                Side("r2b_zoo", ours, "imagenet", str(often), "resized_crop_flip", split, BATCH, warm_up),
             ]
             if sides[0].said != sides[1].said:
                 sys.exit(f"Not the same work: batches of {sides[1].said}, and {sides[0].said} with Larq Zoo.")
@@ -149,7 +167,7 @@ def main(data_dir: Path, rounds: int, only_imagenet: bool, json_path: Optional[P
             )
             for name, folder, augmentation, batch in others:
                 for split, title in SPLITS.items():
-                    side = Side("r2b_zoo", ours, name, folder, augmentation, split, batch)
+                    side = Side("r2b_zoo", ours, name, folder, augmentation, split, batch, warm_up)
                     results[f"{name}, {title}"] = measure([side], rounds)
     click.echo("\n| pipeline | | images/s | images/s per core | × larq-zoo | per core |\n|---|---|---|---|---|---|")
     for pipeline, rows in results.items():

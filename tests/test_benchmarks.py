@@ -21,10 +21,10 @@ def test_training_beside_larq_zoo():
 @pytest.mark.slow
 @pytest.mark.parametrize("split", input_pipeline.SPLITS)
 def test_imagenet_beside_larq_zoo(split, photographs, tmp_path):
-    input_pipeline.listed_often(TEST_DATA, tmp_path)
+    input_pipeline.listed_often(TEST_DATA, tmp_path, batches=input_pipeline.TURN_BATCHES)
     sides = [
-        Side("larq-zoo", input_pipeline.larq_zoos, str(tmp_path), split, 8),
-        Side("r2b_zoo", input_pipeline.ours, "imagenet", str(tmp_path), "resized_crop_flip", split, 8),
+        Side("larq-zoo", input_pipeline.larq_zoos, str(tmp_path), split, 8, 1),
+        Side("r2b_zoo", input_pipeline.ours, "imagenet", str(tmp_path), "resized_crop_flip", split, 8, 1),
     ]
     assert [side.said for side in sides] == [[8, 224, 224, 3]] * 2
     rows = input_pipeline.measure(sides, rounds=1)

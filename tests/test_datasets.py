@@ -165,6 +165,14 @@ def test_test_batches_are_in_order_and_unchanged(digits):
     assert [len(batch) for _, batch in digits.test_batches(100)] == [100, 100, 100, 55]
 
 
+def test_batches_are_made_without_tuning(digits):
+    """At whose end an iterator can wait as long again as it took."""
+    for batches in (digits.test_batches(100), digits.training_batches(100, "none", seed=0)):
+        assert batches.options().autotune.enabled is False
+        # As training puts epochs together.
+        assert batches.concatenate(batches).take(1).options().autotune.enabled is False
+
+
 def test_a_sample_is_the_first_images_or_the_first_of_each_class(digits):
     images, inputs, labels = digits.test_sample(7)
     np.testing.assert_array_equal(images, digits.test.images[:7])

@@ -13,6 +13,9 @@ from r2b_zoo.data.preprocessing import Preprocessing
 MOST_NAMED = 10
 """Of files that were left out, or classes, that a sentence or a terminal names."""
 
+# A batch of ImageNet's recipe takes 154 MB.
+BATCHES_AHEAD = 2
+
 Epoch = Union[int, tf.Tensor]
 Sample = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -122,7 +125,7 @@ class Dataset(ABC):
         steps = self.train_size // batch_size
         if not 0 <= skip <= steps:
             raise ValueError(f"skip must be in 0–{steps}, the number of batches of an epoch; received {skip}.")
-        return self._training_batches(batch_size, augment, seed, epoch, skip, share).prefetch(tf.data.AUTOTUNE)
+        return _ahead(self._training_batches(batch_size, augment, seed, epoch, skip, share))
 
     @abstractmethod
     def _training_batches(
@@ -138,9 +141,12 @@ class Dataset(ABC):
             )
         check_augmentation(augment, self.augmentations, self.name)
 
-    @abstractmethod
     def test_batches(self, batch_size: int) -> tf.data.Dataset:
         """The test split as (images float32, labels int32), in an order of its own, without augmentation."""
+        return _ahead(self._test_batches(batch_size))
+
+    @abstractmethod
+    def _test_batches(self, batch_size: int) -> tf.data.Dataset: ...
 
     @abstractmethod
     def test_sample(self, number: int, one_per_class: bool = False) -> Sample:
@@ -150,6 +156,17 @@ class Dataset(ABC):
             The images as people look at them, uint8 (n, H, W, C); the same as a network sees them, float32
             (n, height, width, channels); their labels (n,). n is ``number``, or less where there are not so many.
         """
+
+
+def _ahead(batches: tf.data.Dataset) -> tf.data.Dataset:
+    """Batches that are made while the ones before are used, without tf.data's tuning.
+
+    Tuning runs at intervals that double from 10 ms to a minute, and an iterator at its end often waits for the next:
+    an evaluation could take twice its time. So what would be tuned has to have a number.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return batches.prefetch(BATCHES_AHEAD).with_options(options)
 
 
 def left_out(dataset: Dataset, all_named_in: str) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Optional
 
 import tensorflow as tf
 
+from r2b_zoo.cores import available_cores
 from r2b_zoo.data import resampling
 from r2b_zoo.data.imagenet_classes import imagenet_classes
 from r2b_zoo.data.images import PathLike
@@ -96,7 +97,7 @@ class ImageNet(PhotographDataset):
         records = tf.data.Dataset.from_tensor_slices(files).interleave(
             tf.data.TFRecordDataset,
             cycle_length=FILES_AT_A_TIME,
-            num_parallel_calls=tf.data.AUTOTUNE,
+            num_parallel_calls=available_cores(),
             deterministic=True,
         )
 
@@ -116,15 +117,15 @@ class ImageNet(PhotographDataset):
     def _test_records(self) -> tf.data.Dataset:
         return tf.data.TFRecordDataset(self._files("validation"))
 
-    def test_batches(self, batch_size: int) -> tf.data.Dataset:
+    def _test_batches(self, batch_size: int) -> tf.data.Dataset:
         if not self._is_resized_in_batches:
-            return super().test_batches(batch_size)
+            return super()._test_batches(batch_size)
         batches = self._test_records().batch(batch_size)
         return batches.map(
             partial(self._centres, min(batch_size, self.test_size)),
             num_parallel_calls=BATCHES_AT_A_TIME,
             deterministic=True,
-        ).prefetch(tf.data.AUTOTUNE)
+        )
 
     def _centres(self, most: int, records: tf.Tensor) -> Example:
         """What an evaluation sees of up to so many records, (N,): the same as one by one, with fewer operators."""

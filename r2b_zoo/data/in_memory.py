@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from r2b_zoo.cores import available_cores
 from r2b_zoo.data.augmentation import AUGMENTATIONS, position_seed
 from r2b_zoo.data.dataset import Dataset, Epoch, Sample, Share, epoch_seeds
 
@@ -80,9 +81,9 @@ class InMemoryDataset(Dataset):
             return share.of(changed), share.of(tf.gather(labels, indices))
 
         steps = tf.data.Dataset.range(skip, self.train_size // batch_size)
-        return steps.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        return steps.map(batch, num_parallel_calls=available_cores(), deterministic=True)
 
-    def test_batches(self, batch_size: int) -> tf.data.Dataset:
+    def _test_batches(self, batch_size: int) -> tf.data.Dataset:
         images, labels = self.test.tensors
 
         def batch(start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -90,7 +91,7 @@ class InMemoryDataset(Dataset):
             return self.preprocessing.batch(images[start:end]), labels[start:end]
 
         starts = tf.data.Dataset.range(0, self.test_size, batch_size)
-        return starts.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(tf.data.AUTOTUNE)
+        return starts.map(batch, num_parallel_calls=available_cores(), deterministic=True)
 
     def test_sample(self, number: int, one_per_class: bool = False) -> Sample:
         chosen = np.arange(self.test_size)

@@ -125,7 +125,7 @@ class PhotographDataset(Dataset):
                 return resampling.prepared(parts, windows, mirrored, self.preprocessing, bilinear), labels
 
             batches = _decoded(records, listed).batch(batch_size, drop_remainder)
-            return batches.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+            return batches.map(batch, num_parallel_calls=available_cores(), deterministic=True)
 
         def image(*record: Any) -> Example:
             decoded, window, mirrored, label = cut(*record)
@@ -159,9 +159,8 @@ class PhotographDataset(Dataset):
         part = self._decode(photograph, size, self.preprocessing.centre_window(size))
         return *part, tf.constant(False), photograph["label"]
 
-    def test_batches(self, batch_size: int) -> tf.data.Dataset:
-        batches = self._batches(self._test_records(), lambda record: self._centre(self._encoded(record)), batch_size)
-        return batches.prefetch(tf.data.AUTOTUNE)
+    def _test_batches(self, batch_size: int) -> tf.data.Dataset:
+        return self._batches(self._test_records(), lambda record: self._centre(self._encoded(record)), batch_size)
 
     def test_sample(self, number: int, one_per_class: bool = False) -> Sample:
         """As every data set. The images are shown as the network sees them, before they are normalised."""
