@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
@@ -61,9 +62,9 @@ def results_table(results: Mapping[str, Any]) -> Table:
             f"{row['tflite_bytes']:,}",
             f"{row['milliseconds']:.2f}",
         )
-    from r2b_zoo.verification import undecided_sentence  # which imports TensorFlow
+    from r2b_zoo.verification import Verification, undecided_sentence  # which imports TensorFlow
 
-    verdict = "equal" if verification["passed"] else "DIFFERENT"
+    verdict = Verification(**{field.name: verification[field.name] for field in fields(Verification)}).verdict
     table.caption = (
         f"images/s: in training. bytes: of the .tflite. ms: one image, one thread, {results['tflite']['engine']}, "
         f"{results['machine']['processor']}.\n"

@@ -22,6 +22,8 @@ ROUNDING = 1e-6
 """Relative change of a pixel that stands for the roundings on the way through a network: some last bits of float32."""
 CHANGED_IMAGES = 64
 """In how many ways an image is changed by so little."""
+MIN_DECIDED = 0.5
+"""Least share of images for which the Keras model has one answer; with fewer, equality is no proof."""
 MOST_UNEXPLAINED = 8
 """Images that differ for another reason than rounding, after which no others are tried: the file is wrong."""
 
@@ -52,24 +54,41 @@ class Verification:
 
     @property
     def agreement(self) -> float:
-        """Share of images without a disagreement, 0 to 1."""
-        return 1 - self.disagreements / self.images
+        """Share of the decided images without a disagreement, 0 to 1."""
+        return 1 - self.disagreements / max(self.images - self.undecided, 1)
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether enough images are left to prove anything."""
+        return self.images - self.undecided >= MIN_DECIDED * self.images
 
     @property
     def passed(self) -> bool:
-        return self.agreement >= MIN_AGREEMENT and self.mean_difference <= MAX_MEAN_DIFFERENCE
+        equal = self.agreement >= MIN_AGREEMENT and self.mean_difference <= MAX_MEAN_DIFFERENCE
+        return equal and self.is_decided
+
+    @property
+    def verdict(self) -> str:
+        """What model and file are, in a word or two."""
+        return "equal" if self.passed else "DIFFERENT" if self.is_decided else "NOT PROVEN equal"
 
     def summary(self) -> str:
-        """The result in three lines, and one more where images are undecided."""
-        verdict = "equal" if self.passed else "DIFFERENT"
+        """The result in three lines, and more where images are undecided."""
         lines = (
-            f"Keras model and file are {verdict} on {self.images} images.\n"
+            f"Keras model and file are {self.verdict} on {self.images} images.\n"
             f"Most probable class differs on {self.disagreements} "
             f"({100 * self.agreement:.2f} % agree, at least {100 * MIN_AGREEMENT:.1f} % needed).\n"
             f"Difference of probabilities: mean {self.mean_difference:.2e} "
             f"(at most {MAX_MEAN_DIFFERENCE:.0e} allowed), largest {self.largest_difference:.2e}."
         )
-        return f"{lines}\n{undecided_sentence(self.undecided)}" if self.undecided else lines
+        if self.undecided:
+            lines += f"\n{undecided_sentence(self.undecided)}"
+        if not self.is_decided:
+            lines += (
+                f"\nAt least {100 * MIN_DECIDED:.0f} % of the images have to be left: verify on other images, or train "
+                "the network for longer."
+            )
+        return lines
 
 
 def undecided_sentence(undecided: int) -> str:

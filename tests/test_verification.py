@@ -159,12 +159,21 @@ def test_what_the_last_bits_decide_is_left_out(
     classes = tf.keras.layers.Lambda(
         lambda x: tf.where(tf.reduce_sum(x, axis=[1, 2]) >= 4.0, tf.constant([ABOVE]), tf.constant([BELOW]))
     )
-    answering(lambda batch: np.tile(answer, (len(batch), 1)))
-    result = verify(tf.keras.Model(image, classes(image)), b"", np.full((1, 2, 2, 1), brightness, np.float32))
+    # The file is right about the second image, on which the last bits decide nothing.
+    answering(lambda batch: np.array([answer, ABOVE])[: len(batch)])
+    images = np.full((2, 2, 2, 1), brightness, np.float32)
+    images[1] = 2
+    model = tf.keras.Model(image, classes(image))
+    result = verify(model, b"", images)
     assert (result.disagreements, result.undecided) == (disagreements, undecided)
     assert result.passed is not bool(disagreements)
     assert ("Left out: 1 image for which Keras" in result.summary()) is bool(undecided)
     assert result.largest_difference == pytest.approx(0.6 + 0.2 * (answer is BELOW) if disagreements else 0)
+
+    alone = verify(model, b"", images[:1])
+    assert alone.passed is not bool(disagreements or undecided)
+    assert ("NOT PROVEN equal on 1 images" in alone.summary()) is bool(undecided)
+    assert ("At least 50 % of the images have to be left" in alone.summary()) is bool(undecided)
 
 
 def test_a_wrong_file_is_not_looked_into_image_by_image(compare, monkeypatch: pytest.MonkeyPatch) -> None:

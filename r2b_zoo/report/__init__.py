@@ -39,7 +39,7 @@ def write_report(folder: RunFolder) -> Path:
 
 def _context(folder: RunFolder) -> dict[str, Any]:
     # These load TensorFlow, which this module's importers may not want to wait for.
-    from r2b_zoo.verification import MAX_MEAN_DIFFERENCE, MIN_AGREEMENT
+    from r2b_zoo.verification import MAX_MEAN_DIFFERENCE, MIN_AGREEMENT, MIN_DECIDED
 
     config, results = folder.config(), folder.results()
     stages, class_names = results["stages"], results["dataset"]["class_names"]
@@ -65,7 +65,7 @@ def _context(folder: RunFolder) -> dict[str, Any]:
         "kinds": results["cost"],
         "cost_bars": view.cost_bars(results["cost"]),
         "confusion": view.confusion(results["tflite"]["confusion"], class_names),
-        "limits": {"agreement": MIN_AGREEMENT, "mean_difference": MAX_MEAN_DIFFERENCE},
+        "limits": {"agreement": MIN_AGREEMENT, "mean_difference": MAX_MEAN_DIFFERENCE, "decided": MIN_DECIDED},
         "precision_words": PRECISION_WORDS,
     }
 
