@@ -1,6 +1,8 @@
 """Accuracy of the digits recipe over several seeds.
 
-    python -m benchmarks.digits --seeds 0 1 2
+\b
+    python -m benchmarks.digits                                # three seeds
+    python -m benchmarks.digits --seed 0 --seed 7 gate=false   # these two, with a field that differs from the recipe's
 
 Trains the whole schedule for each seed into runs/digits-seed-N (a finished run is not trained again) and prints a
 Markdown table: test top-1 of each stage and of the converted file, mean and deviation over the seeds.
@@ -13,7 +15,7 @@ import click
 
 
 @click.command(help=__doc__)
-@click.option("--seeds", type=int, multiple=True, default=(0, 1, 2), show_default=True)
+@click.option("--seed", "seeds", type=int, multiple=True, default=(0, 1, 2), show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("runs"), show_default=True)
 @click.argument("fields", nargs=-1)
 def main(seeds: tuple[int, ...], output: Path, fields: tuple[str, ...]) -> None:

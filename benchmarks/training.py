@@ -1,5 +1,6 @@
 """Images per second of the binary stage, beside Larq Zoo's own teacher-student model in ``fit``.
 
+\b
     python -m benchmarks.training             # 224×224 in batches of 16, and 32×32 in batches of 128
     python -m benchmarks.training --check     # exits 1 where a claim of results/training.md does not hold here
     python -m benchmarks.training --profile   # where the time of our step goes, by operator
