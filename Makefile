@@ -46,14 +46,18 @@ test-slow: $(RUNTIME)
 test-runtime: $(RUNTIME)
 	cd export/runtime/tests && ../../../$(BIN)/pytest
 
+CPP := $(shell find benchmarks export/runtime/native export/runtime/tests/native -name '*.cc' -o -name '*.h' -o -name '*.inl')
+
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run -Werror $(CPP)
 	$(BIN)/mypy
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CPP)
 
 clean:
 	rm -rf $(VENV) build dist runs *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

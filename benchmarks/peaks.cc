@@ -1,5 +1,5 @@
-// What this core can do at most, in one number each: binary multiply-accumulates (xor, popcount, add) and float ones (fused
-// multiply-add) per second, on registers only. Prints "binary float" in units of 1e9.
+// What this core can do at most, in one number each: binary multiply-accumulates (xor, popcount, add) and float ones
+// (fused multiply-add) per second, on registers only. Prints "binary float" in units of 1e9.
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
@@ -19,7 +19,8 @@ using I = __m256i;
 using F = __m256;
 // Two shuffles look up the popcounts of both halves of every byte.
 static inline I Count(I sum, I a, I b) {
-  const I table = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4, 0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4);
+  const I table =
+      _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4, 0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4);
   const I low = _mm256_set1_epi8(15), x = _mm256_xor_si256(a, b);
   sum = _mm256_add_epi8(sum, _mm256_shuffle_epi8(table, _mm256_and_si256(x, low)));
   return _mm256_add_epi8(sum, _mm256_shuffle_epi8(table, _mm256_and_si256(_mm256_srli_epi16(x, 4), low)));
@@ -67,7 +68,9 @@ static double PerSecond(V start, V a, V b, Step step, double products) {
 }
 
 int main() {
-  const double binary = PerSecond(Ints(0), Ints(0x35), Ints(0x1c), [](I s, I a, I b) { return Count(s, a, b); }, 8.0 * sizeof(I));
-  const double real = PerSecond(Floats(0), Floats(1e-9f), Floats(1e-9f), [](F s, F a, F b) { return Fma(s, a, b); }, sizeof(F) / 4.0);
+  const double binary =
+      PerSecond(Ints(0), Ints(0x35), Ints(0x1c), [](I s, I a, I b) { return Count(s, a, b); }, 8.0 * sizeof(I));
+  const double real =
+      PerSecond(Floats(0), Floats(1e-9f), Floats(1e-9f), [](F s, F a, F b) { return Fma(s, a, b); }, sizeof(F) / 4.0);
   std::printf("%.3f %.3f\n", binary / 1e9, real / 1e9);
 }

@@ -14,13 +14,15 @@ void Convolver::PackSigns(const ConvolutionShape& s, const float* kernel) {
     std::vector<uint32_t> of_outputs(s.outputs);
     for (int d = thread; d < depth; d += pool_.size()) {
       const int tap = d / words, first = d % words * 32;
-      kernels_->pack_signs(kernel + (size_t(tap) * s.channels + first) * s.outputs, std::min(32, s.channels - first), s.outputs, of_outputs.data());
+      kernels_->pack_signs(kernel + (size_t(tap) * s.channels + first) * s.outputs, std::min(32, s.channels - first),
+                           s.outputs, of_outputs.data());
       for (int o = 0; o < s.outputs; ++o) filter_[size_t(o) * depth + d] = of_outputs[o];
     }
   });
 }
 
-bool Convolver::Run(const ConvolutionShape& s, const float* images, const float* kernel, float* output, std::string* error) {
+bool Convolver::Run(const ConvolutionShape& s, const float* images, const float* kernel, float* output,
+                    std::string* error) {
   std::lock_guard<std::mutex> lock(mutex_);
   PackSigns(s, kernel);
   const std::vector<float> ones(s.outputs, 1), zeros(s.outputs, 0);
@@ -77,8 +79,8 @@ R2B_EXPORT r2b::Convolver* r2b_runtime_create_convolver(const char* kernels, int
 R2B_EXPORT void r2b_runtime_destroy_convolver(r2b::Convolver* convolver) { delete convolver; }
 
 // Null, or why not; that text lives until the thread's next call.
-R2B_EXPORT const char* r2b_runtime_convolve(r2b::Convolver* convolver, const r2b::ConvolutionShape* shape, const float* images,
-                                            const float* kernel, float* output) {
+R2B_EXPORT const char* r2b_runtime_convolve(r2b::Convolver* convolver, const r2b::ConvolutionShape* shape,
+                                            const float* images, const float* kernel, float* output) {
   thread_local std::string error;
   return convolver->Run(*shape, images, kernel, output, &error) ? nullptr : error.c_str();
 }

@@ -1,5 +1,6 @@
-// A binary convolution by itself, for training: the signs of float images with the signs of a float kernel, which is another one in
-// every call. Both lie as TensorFlow lays them. The output is the whole numbers that a float convolution of ±1 finds, exactly.
+// A binary convolution by itself, for training: the signs of float images with the signs of a float kernel, which is
+// another one in every call. Both lie as TensorFlow lays them. The output is the whole numbers that a float convolution
+// of ±1 finds, exactly.
 #pragma once
 
 #include <mutex>
@@ -16,7 +17,7 @@ struct ConvolutionShape {
   int images, height, width, channels;  // of the input, NHWC
   int kernel_h, kernel_w, outputs;      // of the kernel, [kernel_h][kernel_w][channels][outputs]
   int stride_h, stride_w;
-  int same_padding;                     // 1: SAME, with zeros, which add nothing; 0: VALID
+  int same_padding;  // 1: SAME, with zeros, which add nothing; 0: VALID
 };
 
 class Convolver {

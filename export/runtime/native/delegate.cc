@@ -1,9 +1,9 @@
 // The shared object's face: an external delegate for TensorFlow Lite.
 //
-// The interpreter calls tflite_plugin_create_delegate with the options of load_delegate(), then Delegate::Prepare for the graph:
-// there we name the nodes we want. For each connected part of them it creates one of our kernels (KernelInit), and
-// runs it in place of those nodes. Everything the interpreter can get wrong is reported here, with a message; nothing below
-// this file talks to it.
+// The interpreter calls tflite_plugin_create_delegate with the options of load_delegate(), then Delegate::Prepare for
+// the graph: there we name the nodes we want. For each connected part of them it creates one of our kernels
+// (KernelInit), and runs it in place of those nodes. Everything the interpreter can get wrong is reported here, with a
+// message; nothing below this file talks to it.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -34,17 +34,17 @@ struct DelegateState {
   tfl::Delegate delegate{};
   std::shared_ptr<DelegateState> self;  // the delegate's own share
   const Kernels* kernels = nullptr;
-  int threads = 0;        // 0: as many as the interpreter recommends
+  int threads = 0;  // 0: as many as the interpreter recommends
   bool claim_float = true;
   bool profile = false;
-  std::mutex mutex;       // guards `live`
+  std::mutex mutex;  // guards `live`
   std::set<KernelState*> live;
-  std::string report;     // owned text of the last r2b_runtime_profile()
+  std::string report;  // owned text of the last r2b_runtime_profile()
 };
 
 struct KernelState {
   std::shared_ptr<DelegateState> owner;
-  std::string error;      // found in KernelInit, reported in KernelPrepare
+  std::string error;  // found in KernelInit, reported in KernelPrepare
   std::unique_ptr<Plan> plan;
   std::unique_ptr<ThreadPool> pool;
   std::vector<int> tensors;  // interpreter's index of each plan tensor
@@ -67,7 +67,8 @@ void* KernelInit(tfl::Context* context, const char* buffer, size_t) {
       int64_t count = 1;
       for (int d : t.dims) count = d >= 0 && count < (int64_t(1) << 40) ? count * d : int64_t(1) << 40;
       if (t.constant && t.type != DType::kOther && uint64_t(count) * uint64_t(ByteSize(t.type)) > source.bytes)
-        state->error = "tensor " + std::to_string(tensor) + " has fewer bytes than its shape needs; the file is damaged";
+        state->error =
+            "tensor " + std::to_string(tensor) + " has fewer bytes than its shape needs; the file is damaged";
     }
     return local[tensor];
   };
@@ -123,7 +124,9 @@ tfl::Status KernelPrepare(tfl::Context* context, tfl::Node* node) {
     if (!tensor.dims) return Report(context, "an input has no shape");
     plan.SetDims(t, tensor.dims->data, tensor.dims->size);
   }
-  const int wanted = state->owner->threads > 0 ? state->owner->threads : context->recommended_num_threads > 0 ? context->recommended_num_threads : 1;
+  const int wanted = state->owner->threads > 0              ? state->owner->threads
+                     : context->recommended_num_threads > 0 ? context->recommended_num_threads
+                                                            : 1;
   if (!state->pool || state->pool->size() != wanted) state->pool = std::make_unique<ThreadPool>(wanted);
   std::string error;
   try {
@@ -134,7 +137,8 @@ tfl::Status KernelPrepare(tfl::Context* context, tfl::Node* node) {
   for (int t : plan.graph().outputs) {
     tfl::Tensor* tensor = &context->tensors[state->tensors[t]];
     const std::vector<int>& dims = plan.dims(t);
-    const bool same = tensor->dims && tensor->dims->size == int(dims.size()) && std::equal(dims.begin(), dims.end(), tensor->dims->data);
+    const bool same = tensor->dims && tensor->dims->size == int(dims.size()) &&
+                      std::equal(dims.begin(), dims.end(), tensor->dims->data);
     if (same) continue;
     // The interpreter takes the array over and releases it with free(). (ResizeTensorExplicit, which copies, is a null
     // pointer on desktops.)
@@ -153,7 +157,9 @@ tfl::Status KernelInvoke(tfl::Context* context, tfl::Node* node) {
   for (const std::vector<int>* list : {&plan.graph().inputs, &plan.graph().outputs})
     for (int t : *list) {
       const tfl::Tensor& tensor = context->tensors[state->tensors[t]];
-      if (!tensor.data) return Report(context, "tensor " + std::to_string(state->tensors[t]) + " has no memory; call allocate_tensors() first");
+      if (!tensor.data)
+        return Report(context,
+                      "tensor " + std::to_string(state->tensors[t]) + " has no memory; call allocate_tensors() first");
       plan.Bind(t, tensor.data);
     }
   plan.Run(state->pool.get());
@@ -167,7 +173,7 @@ tfl::Status DelegatePrepare(tfl::Context* context, tfl::Delegate* delegate) {
   tfl::IntArray* plan;
   if (context->GetExecutionPlan(context, &plan) != tfl::kOk) return tfl::kError;
   const std::vector<int> nodes(plan->data, plan->data + plan->size);  // later calls invalidate `plan`
-  std::vector<int> claimed{0};                                       // laid out like an IntArray: size first
+  std::vector<int> claimed{0};                                        // laid out like an IntArray: size first
   bool any = false;
   for (int index : nodes) {
     tfl::Node* node;
@@ -191,7 +197,8 @@ tfl::Status DelegatePrepare(tfl::Context* context, tfl::Delegate* delegate) {
   registration.builtin_code = tfl::kDelegate;
   registration.custom_name = "R2bRuntime";
   registration.version = 1;
-  return context->ReplaceNodeSubsetsWithDelegateKernels(context, registration, reinterpret_cast<const tfl::IntArray*>(claimed.data()), delegate);
+  return context->ReplaceNodeSubsetsWithDelegateKernels(
+      context, registration, reinterpret_cast<const tfl::IntArray*>(claimed.data()), delegate);
 }
 
 bool ParseCount(const char* text, int most, int* value) {
@@ -210,12 +217,15 @@ bool ParseOptions(DelegateState* state, char** keys, char** values, size_t count
     if (key == "kernels") {
       kernels = values[i];
     } else if (key == "num_threads") {
-      if (!ParseCount(value.c_str(), 256, &state->threads)) return *error = "option num_threads = '" + value + "' must be 0 (the interpreter's) to 256", false;
+      if (!ParseCount(value.c_str(), 256, &state->threads))
+        return *error = "option num_threads = '" + value + "' must be 0 (the interpreter's) to 256", false;
     } else if (key == "profile") {
-      if (!ParseCount(value.c_str(), 1, &number)) return *error = "option profile = '" + value + "' must be 0 or 1", false;
+      if (!ParseCount(value.c_str(), 1, &number))
+        return *error = "option profile = '" + value + "' must be 0 or 1", false;
       state->profile = number;
     } else if (key == "claim") {
-      if (value != "all" && value != "binary") return *error = "option claim = '" + value + "' must be 'all' or 'binary'", false;
+      if (value != "all" && value != "binary")
+        return *error = "option claim = '" + value + "' must be 'all' or 'binary'", false;
       state->claim_float = value == "all";
     } else {
       return *error = "unknown option '" + key + "'; there are kernels, num_threads, claim and profile", false;
@@ -223,7 +233,8 @@ bool ParseOptions(DelegateState* state, char** keys, char** values, size_t count
   }
   state->kernels = SelectKernels(kernels);
   if (state->kernels) return true;
-  *error = std::string("kernels '") + (kernels ? kernels : "") + "' are not built into this library or do not run on this CPU; available: auto";
+  *error = std::string("kernels '") + (kernels ? kernels : "") +
+           "' are not built into this library or do not run on this CPU; available: auto";
   for (const char* const* name = AvailableKernels(); *name; ++name) *error += std::string(", ") + *name;
   return false;
 }
@@ -231,7 +242,8 @@ bool ParseOptions(DelegateState* state, char** keys, char** values, size_t count
 }  // namespace
 }  // namespace r2b
 
-R2B_EXPORT tfl::Delegate* tflite_plugin_create_delegate(char** keys, char** values, size_t count, void (*report_error)(const char*)) {
+R2B_EXPORT tfl::Delegate* tflite_plugin_create_delegate(char** keys, char** values, size_t count,
+                                                        void (*report_error)(const char*)) {
   auto state = std::make_shared<r2b::DelegateState>();
   std::string error;
   if (!r2b::ParseOptions(state.get(), keys, values, count, &error)) {
@@ -255,7 +267,8 @@ R2B_EXPORT const char* r2b_runtime_version() { return R2B_VERSION; }
 R2B_EXPORT const char* r2b_runtime_kernels() {
   static const std::string names = [] {
     std::string text;
-    for (const char* const* name = r2b::AvailableKernels(); *name; ++name) text += (text.empty() ? "" : ",") + std::string(*name);
+    for (const char* const* name = r2b::AvailableKernels(); *name; ++name)
+      text += (text.empty() ? "" : ",") + std::string(*name);
     return text;
   }();
   return names.c_str();

@@ -5,7 +5,16 @@
 namespace r2b {
 namespace {
 // Type numbers of the FlexBuffers format; the low two bits of a packed type byte are log2 of the child width.
-enum : unsigned { kNull = 0, kInt = 1, kUInt = 2, kString = 5, kIndirectInt = 6, kIndirectUInt = 7, kMap = 9, kBool = 26 };
+enum : unsigned {
+  kNull = 0,
+  kInt = 1,
+  kUInt = 2,
+  kString = 5,
+  kIndirectInt = 6,
+  kIndirectUInt = 7,
+  kMap = 9,
+  kBool = 26
+};
 }  // namespace
 
 bool OptionsMap::ReadUnsigned(size_t at, unsigned width, uint64_t* value) const {

@@ -23,7 +23,11 @@ class OptionsMap {
   bool GetString(const char* key, std::string* value) const;
 
  private:
-  struct Value { size_t at; uint8_t parent_width; uint8_t packed_type; };
+  struct Value {
+    size_t at;
+    uint8_t parent_width;
+    uint8_t packed_type;
+  };
   bool Find(const char* key, Value* value) const;
   bool ReadUnsigned(size_t at, unsigned width, uint64_t* value) const;
   bool Follow(size_t at, unsigned width, size_t* target) const;

@@ -132,7 +132,8 @@ class Fuser {
 
   static bool GlobalAverage(const Op& op, const Shape& shape, bool clamped) {
     if (op.kind == OpKind::kMean) return true;
-    return op.kind == OpKind::kAvgPool && !clamped && op.kernel_h == shape.h && op.kernel_w == shape.w && !op.same_padding;
+    return op.kind == OpKind::kAvgPool && !clamped && op.kernel_h == shape.h && op.kernel_w == shape.w &&
+           !op.same_padding;
   }
 
   // The value of tensor `t` is in registers: do everything with it that needs no detour through memory.
@@ -180,7 +181,9 @@ class Fuser {
       for (int c : consumers_[t])
         if (next < 0 && T(t).type == DType::kFloat && Continue(step, index, c, t)) next = c;
       bool needed = output_[t];
-      for (int c : consumers_[t]) needed |= group_[c] != index && !(group_[c] >= 0 && steps_[group_[c]].kind == Step::kFinishSum && steps_[group_[c]].sums == step->sums);
+      for (int c : consumers_[t])
+        needed |= group_[c] != index && !(group_[c] >= 0 && steps_[group_[c]].kind == Step::kFinishSum &&
+                                          steps_[group_[c]].sums == step->sums);
       // Stores and side effects see the value before the continuation changes it. The store comes first.
       if (needed) side.insert(side.begin(), Store(StoreKind(t), t));
       step->stages.insert(step->stages.begin() + mark, side.begin(), side.end());
@@ -190,7 +193,9 @@ class Fuser {
   }
 
   Stage::Kind StoreKind(int t) const {
-    return T(t).type == DType::kInt8 ? Stage::kStoreInt8 : T(t).type == DType::kInt32 ? Stage::kStoreBits : Stage::kStoreFloat;
+    return T(t).type == DType::kInt8    ? Stage::kStoreInt8
+           : T(t).type == DType::kInt32 ? Stage::kStoreBits
+                                        : Stage::kStoreFloat;
   }
   static StagePlan Store(Stage::Kind kind, int tensor) {
     StagePlan stage{};
@@ -223,7 +228,9 @@ class Fuser {
         step.kind = Step::kFconv;
         Clamp(op, &step);
         break;
-      case OpKind::kMaxPool: case OpKind::kAvgPool: case OpKind::kMean:
+      case OpKind::kMaxPool:
+      case OpKind::kAvgPool:
+      case OpKind::kMean:
         step.kind = Step::kPool;
         Clamp(op, &step);
         if (!op.keep_dims) {  // [N, C] is no image that element-wise operators could continue
@@ -240,17 +247,38 @@ class Fuser {
           return;
         }
         break;
-      case OpKind::kAdd: case OpKind::kMul: case OpKind::kPrelu: case OpKind::kClamp:
+      case OpKind::kAdd:
+      case OpKind::kMul:
+      case OpKind::kPrelu:
+      case OpKind::kClamp:
         if (LoadElementwise(op_index)) return;
         step.kind = Step::kBinary;
         extend = false;
         break;
-      case OpKind::kBmaxPool: step.kind = Step::kBmaxPool; extend = false; break;
-      case OpKind::kDequantize: step.kind = Step::kUnpack; extend = false; break;
-      case OpKind::kLogistic: step.kind = Step::kLogistic; extend = false; break;
-      case OpKind::kSoftmax: step.kind = Step::kSoftmax; extend = false; break;
-      case OpKind::kReshape: step.kind = Step::kCopy; extend = false; break;
-      case OpKind::kDense: step.kind = Step::kDense; extend = false; break;
+      case OpKind::kBmaxPool:
+        step.kind = Step::kBmaxPool;
+        extend = false;
+        break;
+      case OpKind::kDequantize:
+        step.kind = Step::kUnpack;
+        extend = false;
+        break;
+      case OpKind::kLogistic:
+        step.kind = Step::kLogistic;
+        extend = false;
+        break;
+      case OpKind::kSoftmax:
+        step.kind = Step::kSoftmax;
+        extend = false;
+        break;
+      case OpKind::kReshape:
+        step.kind = Step::kCopy;
+        extend = false;
+        break;
+      case OpKind::kDense:
+        step.kind = Step::kDense;
+        extend = false;
+        break;
     }
     steps_.push_back(step);
     if (extend) Extend(index, op.out);
@@ -270,7 +298,9 @@ class Fuser {
   void BconvScale(const Op& op, Step* step) {
     if (T(op.out).type == DType::kInt32) return;
     for (int i = 2; i < 4; ++i) {
-      if (T(op.in[i]).dims.size() == 1 && Constant(op.in[i]) && T(op.in[5 - i]).dims.size() == 1 && Constant(op.in[5 - i])) continue;
+      if (T(op.in[i]).dims.size() == 1 && Constant(op.in[i]) && T(op.in[5 - i]).dims.size() == 1 &&
+          Constant(op.in[5 - i]))
+        continue;
       StagePlan stage{};
       stage.kind = i == 2 ? Stage::kMul : Stage::kAdd;
       Operand(op, op.in[i], step->out, step->out, &stage);

@@ -16,9 +16,10 @@ Shape AsImage(const std::vector<int>& dims) {
 }
 
 const char* OpName(OpKind kind) {
-  static const char* const names[] = {"LceQuantize", "LceDequantize", "LceBconv2d", "LceBMaxPool2d", "CONV_2D", "MAX_POOL_2D",
-                                      "AVERAGE_POOL_2D", "MEAN", "ADD", "MUL", "PRELU", "RELU", "LOGISTIC", "SOFTMAX",
-                                      "RESHAPE", "FULLY_CONNECTED"};
+  static const char* const names[] = {"LceQuantize", "LceDequantize", "LceBconv2d",      "LceBMaxPool2d",
+                                      "CONV_2D",     "MAX_POOL_2D",   "AVERAGE_POOL_2D", "MEAN",
+                                      "ADD",         "MUL",           "PRELU",           "RELU",
+                                      "LOGISTIC",    "SOFTMAX",       "RESHAPE",         "FULLY_CONNECTED"};
   return names[int(kind)];
 }
 
@@ -70,30 +71,34 @@ struct Checker {
       return Fail(op, "input " + Dims(input.dims) + " and filter " + Dims(f) + " must have 4 dimensions");
     const int words = (op.channels_in + 31) / 32;
     if (input.dims[3] != words)
-      return Fail(op, "the input " + Dims(input.dims) + " holds " + std::to_string(input.dims[3]) + " words of 32 channels, channels_in = " +
-                          std::to_string(op.channels_in) + " needs " + std::to_string(words) + "; convert the model again");
+      return Fail(op, "the input " + Dims(input.dims) + " holds " + std::to_string(input.dims[3]) +
+                          " words of 32 channels, channels_in = " + std::to_string(op.channels_in) + " needs " +
+                          std::to_string(words) + "; convert the model again");
     if (f[3] < 1 || words % f[3] != 0 || (f[3] != words && (op.channels_in / (words / f[3])) % 32 != 0))
       return Fail(op, "filter " + Dims(f) + " does not divide " + std::to_string(op.channels_in) +
                           " input channels into groups of whole 32-bit words");
     const int groups = words / f[3];
     if (f[0] % groups != 0)
-      return Fail(op, std::to_string(f[0]) + " output channels do not divide into " + std::to_string(groups) + " groups");
+      return Fail(op,
+                  std::to_string(f[0]) + " output channels do not divide into " + std::to_string(groups) + " groups");
     if (int64_t(f[1]) * f[2] * op.channels_in >= (1 << 22))
       return Fail(op, "a filter of " + Dims(f) + " words is larger than accumulators hold (4194304 products)");
     const DType type = graph->tensors[op.out].type;
     if (type == DType::kInt32) {
-      if (op.in.size() < 5 || op.in[4] < 0 || !In(op, 4).constant || In(op, 4).type != DType::kInt32 || In(op, 4).dims != std::vector<int>{f[0]})
+      if (op.in.size() < 5 || op.in[4] < 0 || !In(op, 4).constant || In(op, 4).type != DType::kInt32 ||
+          In(op, 4).dims != std::vector<int>{f[0]})
         return Fail(op, "a bit-packed output needs " + std::to_string(f[0]) +
                             " constant int32 thresholds as input 4; convert the model again");
     } else {
       for (int i = 2; i < 4; ++i) {
         if (int(op.in.size()) <= i || op.in[i] < 0 || In(op, i).type != DType::kFloat)
-          return Fail(op, std::string(i == 2 ? "multiplier" : "bias") + " must be a float32 tensor; convert the model again");
+          return Fail(
+              op, std::string(i == 2 ? "multiplier" : "bias") + " must be a float32 tensor; convert the model again");
         const std::vector<int>& d = In(op, i).dims;
         const bool vector = d == std::vector<int>{f[0]} && In(op, i).constant;
         if (!vector && (AsImage(d).c != f[0] || d.size() > 4 || type != DType::kFloat))
-          return Fail(op, std::string(i == 2 ? "multiplier " : "bias ") + Dims(d) + " must be a constant vector of the " +
-                              std::to_string(f[0]) + " output channels");
+          return Fail(op, std::string(i == 2 ? "multiplier " : "bias ") + Dims(d) +
+                              " must be a constant vector of the " + std::to_string(f[0]) + " output channels");
       }
     }
     if (!Window(op, input.dims, type == DType::kInt32 ? (f[0] + 31) / 32 : f[0], out)) return false;
@@ -123,7 +128,8 @@ struct Checker {
     int64_t count = 1, known = 1;
     for (int d : input.dims) count *= d;
     const Tensor& wanted = In(op, 1);
-    if (wanted.dims.size() != 1 || wanted.type != DType::kInt32) return Fail(op, "the new shape must be a vector of int32");
+    if (wanted.dims.size() != 1 || wanted.type != DType::kInt32)
+      return Fail(op, "the new shape must be a vector of int32");
     const int32_t* target = static_cast<const int32_t*>(wanted.constant);
     out->assign(target, target + wanted.dims[0]);
     int free = -1;
@@ -155,7 +161,9 @@ struct Checker {
         out->back() = stored.back();
         return true;
       case OpKind::kBconv: return Bconv(op, out);
-      case OpKind::kBmaxPool: case OpKind::kMaxPool: case OpKind::kAvgPool:
+      case OpKind::kBmaxPool:
+      case OpKind::kMaxPool:
+      case OpKind::kAvgPool:
         if (in.size() != 4) return Fail(op, "input " + Dims(in) + " must have 4 dimensions");
         return Window(op, in, in[3], out);
       case OpKind::kConv: {
@@ -171,11 +179,14 @@ struct Checker {
         if (op.keep_dims) *out = {in[0], 1, 1, in[3]};
         else *out = {in[0], in[3]};
         return true;
-      case OpKind::kAdd: case OpKind::kMul: return Broadcast(op, in, In(op, 1).dims, out);
-      case OpKind::kPrelu: return Broadcast(op, in, In(op, 1).dims, out) && (*out == in || Fail(op, "the slopes " + Dims(In(op, 1).dims) + " do not fit " + Dims(in)));
-      case OpKind::kClamp: case OpKind::kLogistic: case OpKind::kSoftmax:
-        *out = in;
-        return true;
+      case OpKind::kAdd:
+      case OpKind::kMul: return Broadcast(op, in, In(op, 1).dims, out);
+      case OpKind::kPrelu:
+        return Broadcast(op, in, In(op, 1).dims, out) &&
+               (*out == in || Fail(op, "the slopes " + Dims(In(op, 1).dims) + " do not fit " + Dims(in)));
+      case OpKind::kClamp:
+      case OpKind::kLogistic:
+      case OpKind::kSoftmax: *out = in; return true;
       case OpKind::kReshape: return Reshape(op, out);
       case OpKind::kDense: {
         const std::vector<int>& f = In(op, 1).dims;
@@ -207,13 +218,17 @@ bool InferShapes(Graph* graph, std::string* error) {
       if (i < 0) continue;
       int64_t count = 1;
       for (int d : graph->tensors[i].dims) {
-        if (d < 1) return checker.Fail(op, "input shape " + Dims(graph->tensors[i].dims) + " has no elements; resize the model's input");
+        if (d < 1)
+          return checker.Fail(
+              op, "input shape " + Dims(graph->tensors[i].dims) + " has no elements; resize the model's input");
         count *= d;
-        if (count > (int64_t(1) << 29)) return checker.Fail(op, "input shape " + Dims(graph->tensors[i].dims) + " is too large");
+        if (count > (int64_t(1) << 29))
+          return checker.Fail(op, "input shape " + Dims(graph->tensors[i].dims) + " is too large");
       }
     }
     if (!checker.Check(op)) return false;
-    if (graph->tensors[op.out].dims.size() > 4) return checker.Fail(op, "tensors of more than 4 dimensions are not supported");
+    if (graph->tensors[op.out].dims.size() > 4)
+      return checker.Fail(op, "tensors of more than 4 dimensions are not supported");
   }
   return true;
 }

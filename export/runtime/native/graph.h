@@ -29,9 +29,22 @@ struct Tensor {
 };
 
 enum class OpKind : uint8_t {
-  kQuantize, kDequantize, kBconv, kBmaxPool,                    // Larq Compute Engine's
-  kConv, kMaxPool, kAvgPool, kMean, kAdd, kMul, kPrelu, kClamp,  // TensorFlow Lite's, float32
-  kLogistic, kSoftmax, kReshape, kDense,
+  kQuantize,
+  kDequantize,
+  kBconv,
+  kBmaxPool,  // Larq Compute Engine's
+  kConv,
+  kMaxPool,
+  kAvgPool,
+  kMean,
+  kAdd,
+  kMul,
+  kPrelu,
+  kClamp,  // TensorFlow Lite's, float32
+  kLogistic,
+  kSoftmax,
+  kReshape,
+  kDense,
 };
 const char* OpName(OpKind kind);
 
@@ -39,18 +52,18 @@ struct Op {
   OpKind kind = OpKind::kReshape;
   std::vector<int> in;  // -1: an optional input that is absent
   int out = -1;
-  int node = -1;        // index in the interpreter, for messages
+  int node = -1;  // index in the interpreter, for messages
 
   // Windows. `kernel_*` comes from the filter's shape for convolutions.
   int kernel_h = 1, kernel_w = 1, stride_h = 1, stride_w = 1, dilation_h = 1, dilation_w = 1;
   bool same_padding = false;
-  bool pad_one = false;  // bconv: padding counts as +1 instead of nothing
-  int channels_in = 0;   // bconv: before packing
+  bool pad_one = false;   // bconv: padding counts as +1 instead of nothing
+  int channels_in = 0;    // bconv: before packing
   bool subtract = false;  // kAdd: second operand counts negative
 
-  bool clamp = false;    // fused activation, or the operator itself
+  bool clamp = false;  // fused activation, or the operator itself
   float lo = 0, hi = 0;
-  float beta = 1;        // softmax
+  float beta = 1;  // softmax
   bool keep_dims = true;
 };
 
@@ -60,11 +73,15 @@ struct Graph {
   std::vector<int> inputs, outputs;
 };
 
-// Output extent and leading padding of a window along one axis, by TensorFlow's rules. Output is <= 0 where the window does not fit.
-struct Extent { int out, before; };
+// Output extent and leading padding of a window along one axis, by TensorFlow's rules. Output is <= 0 where the window
+// does not fit.
+struct Extent {
+  int out, before;
+};
 Extent WindowExtent(int in, int kernel, int stride, int dilation, bool same_padding);
 
-// Checks every operator's operands and computes the shapes of all non-constant tensors from those of the inputs. On failure says which operator, which values, and what to do about it.
+// Checks every operator's operands and computes the shapes of all non-constant tensors from those of the inputs. On
+// failure says which operator, which values, and what to do about it.
 bool InferShapes(Graph* graph, std::string* error);
 
 }  // namespace r2b

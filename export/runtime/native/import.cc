@@ -30,7 +30,8 @@ DType ConvertType(tfl::Type type) {
 
 class Reader {
  public:
-  Reader(const tfl::Context* context, const tfl::Node& node, Op* op, std::string* error) : context_(context), node_(node), op_(op), error_(error) {}
+  Reader(const tfl::Context* context, const tfl::Node& node, Op* op, std::string* error)
+      : context_(context), node_(node), op_(op), error_(error) {}
 
   const tfl::Tensor* Input(int i) const {
     if (!node_.inputs || i >= node_.inputs->size) return nullptr;
@@ -42,7 +43,9 @@ class Reader {
   static bool IsConstant(const tfl::Tensor* t) {
     return t && t->data && (t->allocation_type == tfl::kMmapRo || t->allocation_type == tfl::kPersistentRo);
   }
-  bool FloatInOut() const { return IsFloat(Input(0)) && IsFloat(Output()) && !IsConstant(Input(0)) && Rank(Input(0)) <= 4; }
+  bool FloatInOut() const {
+    return IsFloat(Input(0)) && IsFloat(Output()) && !IsConstant(Input(0)) && Rank(Input(0)) <= 4;
+  }
   static int Rank(const tfl::Tensor* t) { return t->dims ? t->dims->size : 0; }
 
   bool Fail(const std::string& what) {
@@ -53,23 +56,28 @@ class Reader {
   bool Option(const OptionsMap& options, const char* key, int low, int high, int* value) {
     int64_t raw;
     if (!options.GetInt(key, &raw))
-      return Fail(std::string("option '") + key + "' is missing or no integer; convert the model with Larq Compute Engine 0.7 or newer");
+      return Fail(std::string("option '") + key +
+                  "' is missing or no integer; convert the model with Larq Compute Engine 0.7 or newer");
     if (raw < low || raw > high)
-      return Fail(std::string("option '") + key + "' = " + std::to_string(raw) + " is not within " + std::to_string(low) + " to " +
-                  std::to_string(high) + "; the file is damaged or was written by an unknown converter");
+      return Fail(std::string("option '") + key + "' = " + std::to_string(raw) + " is not within " +
+                  std::to_string(low) + " to " + std::to_string(high) +
+                  "; the file is damaged or was written by an unknown converter");
     *value = int(raw);
     return true;
   }
 
   bool LceTypes(std::initializer_list<tfl::Type> inputs, std::initializer_list<tfl::Type> outputs) {
     auto among = [](tfl::Type type, const std::initializer_list<tfl::Type>& types) {
-      for (tfl::Type t : types) if (t == type) return true;
+      for (tfl::Type t : types)
+        if (t == type) return true;
       return false;
     };
-    if (!Input(0) || !among(Input(0)->type, inputs)) return Fail("unsupported input type " + std::to_string(Input(0) ? int(Input(0)->type) : -1));
+    if (!Input(0) || !among(Input(0)->type, inputs))
+      return Fail("unsupported input type " + std::to_string(Input(0) ? int(Input(0)->type) : -1));
     if (!among(Output()->type, outputs)) return Fail("unsupported output type " + std::to_string(int(Output()->type)));
     for (const tfl::Tensor* t : {Input(0), Output()})
-      if (t->type == tfl::kInt8 && !(t->params.scale > 0)) return Fail("an int8 tensor without a quantization scale; convert the model again");
+      if (t->type == tfl::kInt8 && !(t->params.scale > 0))
+        return Fail("an int8 tensor without a quantization scale; convert the model again");
     return true;
   }
 
@@ -78,10 +86,13 @@ class Reader {
     if (!options.ok()) return Fail("its options are no well-formed map; the file is damaged");
     int padding, pad_value, activation;
     constexpr int kMost = 1 << 15;
-    if (!Option(options, "channels_in", 1, 1 << 20, &op_->channels_in) || !Option(options, "stride_height", 1, kMost, &op_->stride_h) ||
-        !Option(options, "stride_width", 1, kMost, &op_->stride_w) || !Option(options, "dilation_height_factor", 1, kMost, &op_->dilation_h) ||
-        !Option(options, "dilation_width_factor", 1, kMost, &op_->dilation_w) || !Option(options, "padding", 0, 1, &padding) ||
-        !Option(options, "pad_values", 0, 1, &pad_value) || !Option(options, "fused_activation_function", 0, 3, &activation))
+    if (!Option(options, "channels_in", 1, 1 << 20, &op_->channels_in) ||
+        !Option(options, "stride_height", 1, kMost, &op_->stride_h) ||
+        !Option(options, "stride_width", 1, kMost, &op_->stride_w) ||
+        !Option(options, "dilation_height_factor", 1, kMost, &op_->dilation_h) ||
+        !Option(options, "dilation_width_factor", 1, kMost, &op_->dilation_w) ||
+        !Option(options, "padding", 0, 1, &padding) || !Option(options, "pad_values", 0, 1, &pad_value) ||
+        !Option(options, "fused_activation_function", 0, 3, &activation))
       return false;
     op_->same_padding = padding == 0;
     op_->pad_one = pad_value == 1;
@@ -89,9 +100,12 @@ class Reader {
     if (!LceTypes({tfl::kInt32}, {tfl::kFloat32, tfl::kInt8, tfl::kInt32})) return false;
     const tfl::Tensor* filter = Input(1);
     if (!filter || filter->type != tfl::kInt32 || !IsConstant(filter) || Rank(filter) != 4)
-      return Fail("input 1 must be a constant bit-packed filter of 4 dimensions; convert the model with Larq Compute Engine 0.7 or newer");
+      return Fail(
+          "input 1 must be a constant bit-packed filter of 4 dimensions; convert the model with Larq Compute Engine "
+          "0.7 or newer");
     for (int i = 0; i < 4; ++i)
-      if (filter->dims->data[i] < 1 || filter->dims->data[i] > kMost) return Fail("a filter dimension of " + std::to_string(filter->dims->data[i]));
+      if (filter->dims->data[i] < 1 || filter->dims->data[i] > kMost)
+        return Fail("a filter dimension of " + std::to_string(filter->dims->data[i]));
     op_->kernel_h = filter->dims->data[1];
     op_->kernel_w = filter->dims->data[2];
     return true;
@@ -102,9 +116,10 @@ class Reader {
     if (!options.ok()) return Fail("its options are no well-formed map; the file is damaged");
     int padding;
     constexpr int kMost = 1 << 15;
-    if (!Option(options, "filter_height", 1, kMost, &op_->kernel_h) || !Option(options, "filter_width", 1, kMost, &op_->kernel_w) ||
-        !Option(options, "stride_height", 1, kMost, &op_->stride_h) || !Option(options, "stride_width", 1, kMost, &op_->stride_w) ||
-        !Option(options, "padding", 0, 1, &padding))
+    if (!Option(options, "filter_height", 1, kMost, &op_->kernel_h) ||
+        !Option(options, "filter_width", 1, kMost, &op_->kernel_w) ||
+        !Option(options, "stride_height", 1, kMost, &op_->stride_h) ||
+        !Option(options, "stride_width", 1, kMost, &op_->stride_w) || !Option(options, "padding", 0, 1, &padding))
       return false;
     op_->same_padding = padding == 0;
     return LceTypes({tfl::kInt32}, {tfl::kInt32});
@@ -113,7 +128,9 @@ class Reader {
   // ---- TensorFlow Lite's own operators: claimed only in the forms that the plan runs ----
 
   template <class Params>
-  const Params* Options() const { return static_cast<const Params*>(node_.builtin_data); }
+  const Params* Options() const {
+    return static_cast<const Params*>(node_.builtin_data);
+  }
 
   bool Window(int padding, int sh, int sw, int dh, int dw) {
     op_->same_padding = padding == tfl::kPaddingSame;
@@ -127,7 +144,8 @@ class Reader {
   bool Conv() {
     const auto* p = Options<tfl::ConvParams>();
     const tfl::Tensor *filter = Input(1), *bias = Input(2);
-    if (!p || !FloatInOut() || !IsFloat(filter) || !IsConstant(filter) || Rank(filter) != 4 || Rank(Input(0)) != 4) return false;
+    if (!p || !FloatInOut() || !IsFloat(filter) || !IsConstant(filter) || Rank(filter) != 4 || Rank(Input(0)) != 4)
+      return false;
     if (bias && (!IsFloat(bias) || !IsConstant(bias))) return false;
     if (filter->dims->data[3] != Input(0)->dims->data[3]) return false;  // grouped
     op_->kernel_h = filter->dims->data[1];
@@ -141,13 +159,16 @@ class Reader {
     if (!p || !FloatInOut() || Rank(Input(0)) != 4) return false;
     op_->kernel_h = p->filter_height;
     op_->kernel_w = p->filter_width;
-    return op_->kernel_h > 0 && op_->kernel_w > 0 && SetActivation(p->activation, op_) && Window(p->padding, p->stride_height, p->stride_width, 1, 1);
+    return op_->kernel_h > 0 && op_->kernel_w > 0 && SetActivation(p->activation, op_) &&
+           Window(p->padding, p->stride_height, p->stride_width, 1, 1);
   }
 
   bool Mean() {
     const auto* p = Options<tfl::ReducerParams>();
     const tfl::Tensor* axes = Input(1);
-    if (!p || !FloatInOut() || Rank(Input(0)) != 4 || !IsConstant(axes) || axes->type != tfl::kInt32 || Rank(axes) != 1 || axes->dims->data[0] != 2) return false;
+    if (!p || !FloatInOut() || Rank(Input(0)) != 4 || !IsConstant(axes) || axes->type != tfl::kInt32 ||
+        Rank(axes) != 1 || axes->dims->data[0] != 2)
+      return false;
     const int32_t* a = static_cast<const int32_t*>(axes->data);
     op_->keep_dims = p->keep_dims;
     op_->in.resize(1);
@@ -156,7 +177,9 @@ class Reader {
 
   bool Elementwise() {
     const tfl::Tensor *a = Input(0), *b = Input(1);
-    if (!IsFloat(a) || !IsFloat(b) || !IsFloat(Output()) || Rank(a) > 4 || Rank(b) > 4 || (IsConstant(a) && IsConstant(b))) return false;
+    if (!IsFloat(a) || !IsFloat(b) || !IsFloat(Output()) || Rank(a) > 4 || Rank(b) > 4 ||
+        (IsConstant(a) && IsConstant(b)))
+      return false;
     if (op_->kind == OpKind::kPrelu) return !IsConstant(a) && IsConstant(b);
     const auto* p = Options<tfl::ActivationParams>();
     return p && SetActivation(p->activation, op_);
@@ -165,7 +188,9 @@ class Reader {
   bool Dense() {
     const auto* p = Options<tfl::FullyConnectedParams>();
     const tfl::Tensor *weights = Input(1), *bias = Input(2);
-    if (!p || !FloatInOut() || !IsFloat(weights) || !IsConstant(weights) || Rank(weights) != 2 || p->weights_format != 0) return false;
+    if (!p || !FloatInOut() || !IsFloat(weights) || !IsConstant(weights) || Rank(weights) != 2 ||
+        p->weights_format != 0)
+      return false;
     if (bias && (!IsFloat(bias) || !IsConstant(bias))) return false;
     op_->keep_dims = p->keep_num_dims;
     return SetActivation(p->activation, op_);
@@ -175,7 +200,8 @@ class Reader {
     const tfl::Tensor* shape = Input(1);
     if (!Input(0) || IsConstant(Input(0)) || Rank(Input(0)) > 4 || Rank(Output()) > 4) return false;
     if (Input(0)->type != tfl::kFloat32 && Input(0)->type != tfl::kInt32) return false;
-    return IsConstant(shape) && shape->type == tfl::kInt32 && Rank(shape) == 1 && shape->bytes >= size_t(shape->dims->data[0]) * 4;
+    return IsConstant(shape) && shape->type == tfl::kInt32 && Rank(shape) == 1 &&
+           shape->bytes >= size_t(shape->dims->data[0]) * 4;
   }
 
  private:
@@ -188,8 +214,12 @@ class Reader {
 // How many inputs an operator of TensorFlow Lite reads at most. (Mean() has read the axes.)
 size_t Inputs(OpKind kind) {
   switch (kind) {
-    case OpKind::kConv: case OpKind::kDense: return 3;
-    case OpKind::kAdd: case OpKind::kMul: case OpKind::kPrelu: case OpKind::kReshape: return 2;
+    case OpKind::kConv:
+    case OpKind::kDense: return 3;
+    case OpKind::kAdd:
+    case OpKind::kMul:
+    case OpKind::kPrelu:
+    case OpKind::kReshape: return 2;
     default: return 1;
   }
 }
@@ -204,18 +234,21 @@ Tensor ImportTensor(const tfl::Tensor& t) {
   Tensor tensor;
   tensor.type = ConvertType(t.type);
   if (t.dims) tensor.dims.assign(t.dims->data, t.dims->data + t.dims->size);
-  if (t.data && (t.allocation_type == tfl::kMmapRo || t.allocation_type == tfl::kPersistentRo)) tensor.constant = t.data;
+  if (t.data && (t.allocation_type == tfl::kMmapRo || t.allocation_type == tfl::kPersistentRo))
+    tensor.constant = t.data;
   tensor.scale = t.params.scale;
   tensor.zero_point = t.params.zero_point;
   return tensor;
 }
 
-Import ImportNode(const tfl::Context* context, int index, const tfl::Node& node, const tfl::Registration& registration, Op* op, std::string* error) {
+Import ImportNode(const tfl::Context* context, int index, const tfl::Node& node, const tfl::Registration& registration,
+                  Op* op, std::string* error) {
   Reader reader(context, node, op, error);
   op->node = index;
   if (!node.outputs || node.outputs->size != 1 || !node.inputs || node.inputs->size < 1 || node.outputs->data[0] < 0) {
     if (!IsLceOp(registration)) return Import::kLeft;
-    *error = std::string(registration.custom_name) + " (node " + std::to_string(index) + "): must have inputs and one output";
+    *error = std::string(registration.custom_name) + " (node " + std::to_string(index) +
+             "): must have inputs and one output";
     return Import::kFailed;
   }
   op->in.assign(node.inputs->data, node.inputs->data + node.inputs->size);
@@ -224,10 +257,15 @@ Import ImportNode(const tfl::Context* context, int index, const tfl::Node& node,
     bool read = false;
     const std::string name = registration.custom_name;
     if (name == "LceBconv2d") op->kind = OpKind::kBconv, read = reader.Bconv();
-    else if (name == "LceQuantize") op->kind = OpKind::kQuantize, read = reader.LceTypes({tfl::kFloat32, tfl::kInt8, tfl::kBool}, {tfl::kInt32});
-    else if (name == "LceDequantize") op->kind = OpKind::kDequantize, read = reader.LceTypes({tfl::kInt32}, {tfl::kFloat32, tfl::kInt8, tfl::kBool});
+    else if (name == "LceQuantize")
+      op->kind = OpKind::kQuantize, read = reader.LceTypes({tfl::kFloat32, tfl::kInt8, tfl::kBool}, {tfl::kInt32});
+    else if (name == "LceDequantize")
+      op->kind = OpKind::kDequantize, read = reader.LceTypes({tfl::kInt32}, {tfl::kFloat32, tfl::kInt8, tfl::kBool});
     else if (name == "LceBMaxPool2d") op->kind = OpKind::kBmaxPool, read = reader.BmaxPool();
-    else *error = name + " (node " + std::to_string(index) + "): an operator of Larq Compute Engine that this runtime does not know; update r2b-runtime or convert with version 0.16";
+    else
+      *error = name + " (node " + std::to_string(index) +
+               "): an operator of Larq Compute Engine that this runtime does not know; update r2b-runtime or convert "
+               "with version 0.16";
     return read ? Import::kClaimed : Import::kFailed;
   }
   bool claimed = false;
@@ -240,10 +278,15 @@ Import ImportNode(const tfl::Context* context, int index, const tfl::Node& node,
     case tfl::kSub: op->kind = OpKind::kAdd, op->subtract = true, claimed = reader.Elementwise(); break;
     case tfl::kMul: op->kind = OpKind::kMul, claimed = reader.Elementwise(); break;
     case tfl::kPrelu: op->kind = OpKind::kPrelu, claimed = reader.Elementwise(); break;
-    case tfl::kRelu: case tfl::kRelu6: case tfl::kReluN1To1:
+    case tfl::kRelu:
+    case tfl::kRelu6:
+    case tfl::kReluN1To1:
       op->kind = OpKind::kClamp;
       claimed = reader.FloatInOut();
-      SetActivation(registration.builtin_code == tfl::kRelu ? tfl::kActRelu : registration.builtin_code == tfl::kRelu6 ? tfl::kActRelu6 : tfl::kActReluN1To1, op);
+      SetActivation(registration.builtin_code == tfl::kRelu    ? tfl::kActRelu
+                    : registration.builtin_code == tfl::kRelu6 ? tfl::kActRelu6
+                                                               : tfl::kActReluN1To1,
+                    op);
       break;
     case tfl::kLogistic: op->kind = OpKind::kLogistic, claimed = reader.FloatInOut(); break;
     case tfl::kSoftmax: {

@@ -15,7 +15,8 @@ bool IsLceOp(const tfl::Registration& registration);
 
 // Translates one node; operands keep the interpreter's tensor indices. kLeft: some other runtime's business.
 // kFailed: an operator of Larq Compute Engine that cannot be read, with the reason in `*error`.
-Import ImportNode(const tfl::Context* context, int index, const tfl::Node& node, const tfl::Registration& registration, Op* op, std::string* error);
+Import ImportNode(const tfl::Context* context, int index, const tfl::Node& node, const tfl::Registration& registration,
+                  Op* op, std::string* error);
 
 Tensor ImportTensor(const tfl::Tensor& tensor);
 

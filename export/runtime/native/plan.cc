@@ -5,7 +5,7 @@
 namespace r2b {
 namespace {
 constexpr size_t kAlign = 64;
-constexpr size_t kSlack = 256;  // vectors may be read whole at the end of a buffer
+constexpr size_t kSlack = 256;          // vectors may be read whole at the end of a buffer
 constexpr int64_t kSmallDense = 16384;  // products that one thread has done before another is there to help
 size_t RoundUp(size_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
 
@@ -25,7 +25,8 @@ bool IsStore(Stage::Kind kind) {
 
 // The first stage of that kind, or -1.
 int FindStage(const Step& step, Stage::Kind kind) {
-  const auto found = std::find_if(step.stages.begin(), step.stages.end(), [&](const StagePlan& s) { return s.kind == kind; });
+  const auto found =
+      std::find_if(step.stages.begin(), step.stages.end(), [&](const StagePlan& s) { return s.kind == kind; });
   return found == step.stages.end() ? -1 : int(found - step.stages.begin());
 }
 
@@ -76,7 +77,8 @@ bool Plan::Prepare(int threads, std::string* error) {
     s.image = (shape.h + s.top + s.bottom) * s.row;
     // [N, C] is read both as one image of N pixels and as N images of one.
     if (tensor.dims.size() <= 2) s.row = s.image = s.pixel;
-    s.bytes = size_t(shape.count() / (int64_t(shape.h) * shape.w)) * (shape.h + s.top + s.bottom) * (shape.w + s.left + s.right) * ByteSize(tensor.type);
+    s.bytes = size_t(shape.count() / (int64_t(shape.h) * shape.w)) * (shape.h + s.top + s.bottom) *
+              (shape.w + s.left + s.right) * ByteSize(tensor.type);
     if (tensor.constant) s.base = static_cast<uint8_t*>(const_cast<void*>(tensor.constant));
   }
   for (int t : graph_.inputs) storage_[t].external = true;
@@ -88,7 +90,8 @@ bool Plan::Prepare(int threads, std::string* error) {
   rings_.assign(threads, {});
   size_t scratch = 0, ring = 0;
   for (Step& step : steps_) {
-    if (step.kind == Step::kBconv || step.kind == Step::kFconv) scratch = std::max(scratch, PrepareRuns(&step, threads));
+    if (step.kind == Step::kBconv || step.kind == Step::kFconv)
+      scratch = std::max(scratch, PrepareRuns(&step, threads));
     if (step.kind == Step::kPool) SplitChannels(&step, threads);
     if (!step.feeder.empty()) {
       PrepareRuns(&step.feeder[0], 1);
@@ -123,14 +126,16 @@ bool Plan::Prepare(int threads, std::string* error) {
 
 bool Plan::Alone(const Step& step) const {
   switch (step.kind) {
-    case Step::kFinishSum: case Step::kLogistic: case Step::kSoftmax: case Step::kCopy: case Step::kBinary:
-      return true;
+    case Step::kFinishSum:
+    case Step::kLogistic:
+    case Step::kSoftmax:
+    case Step::kCopy:
+    case Step::kBinary: return true;
     case Step::kDense: {
       const Tensor& weights = graph_.tensors[graph_.ops[step.ops[0]].in[1]];
       return int64_t(weights.dims[0]) * weights.dims[1] <= kSmallDense;
     }
-    default:
-      return false;
+    default: return false;
   }
 }
 
@@ -147,7 +152,8 @@ size_t Plan::PrepareRuns(Step* step, int threads) {
   step->run_length = unit * (per_row ? op.kernel_w : 1);
   SplitChannels(step, threads);
   if (step->kind != Step::kBconv) return 0;
-  const RunList runs{nullptr, op.stride_w * in.pixel, step->segments.data(), int(step->segments.size()), step->run_length};
+  const RunList runs{nullptr, op.stride_w * in.pixel, step->segments.data(), int(step->segments.size()),
+                     step->run_length};
   return step->kernels->bconv_scratch(step->out.w, runs);
 }
 
@@ -185,7 +191,9 @@ void Plan::PrepareStep(Step* step) {
     PackWeights(step, op);
     return PrepareBias(step, op);
   }
-  if (op.kind != OpKind::kBconv && op.kind != OpKind::kConv && op.kind != OpKind::kBmaxPool && step->kind != Step::kPool) return;
+  if (op.kind != OpKind::kBconv && op.kind != OpKind::kConv && op.kind != OpKind::kBmaxPool &&
+      step->kind != Step::kPool)
+    return;
   const Shape in = AsImage(graph_.tensors[op.in[0]].dims);
   const bool whole = op.kind == OpKind::kMean;
   step->extent_h = WindowExtent(in.h, whole ? in.h : op.kernel_h, op.stride_h, op.dilation_h, op.same_padding);
@@ -222,7 +230,8 @@ void Plan::FeedWindows() {
       Step& conv = steps_[c];
       // The one thing the convolution leaves behind must be its last: the tensor that the window reads.
       if (conv.kind != Step::kFconv || conv.sums >= 0 || Writes(conv) != std::vector<int>{pool.input}) continue;
-      if (conv.stages.back().kind != Stage::kStoreFloat || !(AsImage(graph_.tensors[pool.input].dims) == conv.out)) continue;
+      if (conv.stages.back().kind != Stage::kStoreFloat || !(AsImage(graph_.tensors[pool.input].dims) == conv.out))
+        continue;
       pool.feeder = {std::move(conv)};
       pool.ring = {1, graph_.ops[pool.ops[0]].kernel_h, pool.feeder[0].out.w, pool.out.c};
       Narrow(&pool);
@@ -327,8 +336,9 @@ void Plan::LayInBlocks() {
   for (size_t t = 0; t < blocks.size(); ++t) {
     const Tensor& tensor = graph_.tensors[t];
     const Storage& s = storage_[t];
-    blocks[t] = tensor.type == DType::kFloat && tensor.dims.size() == 4 && tensor.dims[3] > kBlock && tensor.dims[3] % kBlock == 0 &&
-                tensor.dims[2] > 1 && !tensor.constant && !s.external && !s.bordered();  // of one column, blocks are what they were
+    blocks[t] = tensor.type == DType::kFloat && tensor.dims.size() == 4 && tensor.dims[3] > kBlock &&
+                tensor.dims[3] % kBlock == 0 && tensor.dims[2] > 1 && !tensor.constant && !s.external &&
+                !s.bordered();  // of one column, blocks are what they were
   }
   const auto stays = [&](int t, const Step& step) {
     return step.groups != 1 || !(AsImage(graph_.tensors[t].dims) == step.out);
@@ -365,7 +375,9 @@ void Plan::AllocateArena() {
     }
     for (int t : Reads(steps_[s], graph_)) last[t] = std::max(last[t], s);
   }
-  auto movable = [&](int t) { return first[t] >= 0 && !storage_[t].external && !graph_.tensors[t].constant && !storage_[t].bordered(); };
+  auto movable = [&](int t) {
+    return first[t] >= 0 && !storage_[t].external && !graph_.tensors[t].constant && !storage_[t].bordered();
+  };
   // y = f(x) + shortcut: y may take the shortcut's place, pixel by pixel, if nobody reads the shortcut later.
   for (int s = 0; s < int(steps_.size()); ++s) {
     const Step& step = steps_[s];
@@ -374,10 +386,12 @@ void Plan::AllocateArena() {
       for (const StagePlan& operand : step.stages) {
         if (&operand == &store) break;  // it must have been read before
         const int o = operand.tensor;
-        if (o < 0 || IsStore(operand.kind) || !operand.per_pixel || !movable(o) || last[o] != s || first[o] == s) continue;
+        if (o < 0 || IsStore(operand.kind) || !operand.per_pixel || !movable(o) || last[o] != s || first[o] == s)
+          continue;
         if (o == step.input && step.kind != Step::kLoad) continue;
         const StagePlan* end = step.stages.data() + step.stages.size();
-        if (std::any_of(&store, end, [&](const StagePlan& later) { return &later != &store && later.tensor == o; })) continue;
+        if (std::any_of(&store, end, [&](const StagePlan& later) { return &later != &store && later.tensor == o; }))
+          continue;
         if (storage_[o].bytes != storage_[store.tensor].bytes || storage_[store.tensor].alias >= 0) continue;
         if (storage_[o].gap != storage_[store.tensor].gap) continue;
         int root = o;
@@ -399,7 +413,8 @@ void Plan::AllocateArena() {
   for (int t : order) {
     std::vector<std::pair<size_t, size_t>> taken;
     for (int p : placed)
-      if (first[p] <= last[t] && first[t] <= last[p]) taken.emplace_back(storage_[p].offset, storage_[p].offset + RoundUp(storage_[p].bytes + kSlack));
+      if (first[p] <= last[t] && first[t] <= last[p])
+        taken.emplace_back(storage_[p].offset, storage_[p].offset + RoundUp(storage_[p].bytes + kSlack));
     std::sort(taken.begin(), taken.end());
     size_t at = 0;
     for (const auto& [begin, end] : taken) {

@@ -3,31 +3,31 @@
 // Fusion. A step starts where values must come from memory (a convolution, a window, or an existing tensor) and
 // absorbs the element-wise operators that follow: its result stays in registers while scales, gates, PReLU,
 // shortcuts and batch norms are applied. On the way it can store the value (where others read it), pack its signs (for
-// the next binary convolution) and sum it over the image (for the next gate). So a Real-to-Binary half block becomes one
-// bconv step: popcounts -> x gate -> PReLU -> + shortcut -> store -> batch norm -> sum and sign bits.
-// An operator is absorbed only if its other operand does not wait, through any step, for the step that would absorb it.
+// the next binary convolution) and sum it over the image (for the next gate). So a Real-to-Binary half block becomes
+// one bconv step: popcounts -> x gate -> PReLU -> + shortcut -> store -> batch norm -> sum and sign bits. An operator
+// is absorbed only if its other operand does not wait, through any step, for the step that would absorb it.
 //
-// A window (max pooling) that alone reads a convolution takes it in as its feeder: the convolution's rows are computed when the
-// window needs them and live in a ring of a few rows, which stays in the cache where the whole tensor would not. Of a window of
-// maxima three wide and two apart, the ring holds the maxima of the columns, which are taken while the row is in registers; and
-// a PReLU that nowhere falls is applied to the maximum instead of to each value.
+// A window (max pooling) that alone reads a convolution takes it in as its feeder: the convolution's rows are computed
+// when the window needs them and live in a ring of a few rows, which stays in the cache where the whole tensor would
+// not. Of a window of maxima three wide and two apart, the ring holds the maxima of the columns, which are taken while
+// the row is in registers; and a PReLU that nowhere falls is applied to the maximum instead of to each value.
 //
 // Memory. Tensors inside a step never exist. The others share one arena by lifetime; a sum may overwrite its
 // shortcut. Inputs of padded convolutions get a border ("halo") of zero bits or zeros around each image, so that
 // convolutions never test for edges; since nothing may overwrite the border such tensors do not share memory.
-// For several threads, a tensor of several blocks of channels lies in rows of blocks where nobody outside sees it and all who
-// use it can: threads that share a row's channels then work in separate runs of memory, and their cores do not fetch each
-// other's lines ahead. (One thread finds the pixels' channels side by side a little faster.)
-// The plan owns all of it: an interpreter allocates nothing for tensors inside a delegated partition.
+// For several threads, a tensor of several blocks of channels lies in rows of blocks where nobody outside sees it and
+// all who use it can: threads that share a row's channels then work in separate runs of memory, and their cores do not
+// fetch each other's lines ahead. (One thread finds the pixels' channels side by side a little faster.) The plan owns
+// all of it: an interpreter allocates nothing for tensors inside a delegated partition.
 //
-// Threads. All threads run all steps, each its share of the output rows (or of the channels, where rows are few), with a
-// barrier between steps, except between those so small that one thread does them all. Who is done first takes over rows that
-// another has not begun (work_sharing.h). Sums over an image run pixel after pixel if the blocks of channels divide among the
-// threads, and results are those of one thread: the values that a row taken over would have added are kept apart, and added
-// in order once all rows are there. Else sums are kept per row and added in row order, which may change their last bit but
-// does not depend on timing. Threads that share a pixel's channels share the cache lines of its packed bits too, and taking a
-// line from another core for one word costs as much as the products behind the word: each thread writes a plane of its own
-// channels' words, and once all are done, they merge the planes, each some rows.
+// Threads. All threads run all steps, each its share of the output rows (or of the channels, where rows are few), with
+// a barrier between steps, except between those so small that one thread does them all. Who is done first takes over
+// rows that another has not begun (work_sharing.h). Sums over an image run pixel after pixel if the blocks of channels
+// divide among the threads, and results are those of one thread: the values that a row taken over would have added are
+// kept apart, and added in order once all rows are there. Else sums are kept per row and added in row order, which may
+// change their last bit but does not depend on timing. Threads that share a pixel's channels share the cache lines of
+// its packed bits too, and taking a line from another core for one word costs as much as the products behind the word:
+// each thread writes a plane of its own channels' words, and once all are done, they merge the planes, each some rows.
 #pragma once
 
 #include <memory>
@@ -45,29 +45,43 @@ namespace r2b {
 struct StagePlan {
   Stage::Kind kind;
   float lo = 0, hi = 0;
-  int tensor = -1;                                  // operand or target; -1: `constant` or the step's sums
-  std::shared_ptr<std::vector<float>> constant;      // one vector over the channels
-  bool per_image = false, per_pixel = false;         // how the operand varies
-  int before = 0, windows = 0;                       // kMaxColumns
+  int tensor = -1;                               // operand or target; -1: `constant` or the step's sums
+  std::shared_ptr<std::vector<float>> constant;  // one vector over the channels
+  bool per_image = false, per_pixel = false;     // how the operand varies
+  int before = 0, windows = 0;                   // kMaxColumns
 };
 
 struct Step {
-  enum Kind : uint8_t { kBconv, kFconv, kPool, kLoad, kBmaxPool, kFinishSum, kDense, kLogistic, kSoftmax, kCopy, kPad,
-                        kUnpack, kPackBytes, kBinary };
+  enum Kind : uint8_t {
+    kBconv,
+    kFconv,
+    kPool,
+    kLoad,
+    kBmaxPool,
+    kFinishSum,
+    kDense,
+    kLogistic,
+    kSoftmax,
+    kCopy,
+    kPad,
+    kUnpack,
+    kPackBytes,
+    kBinary
+  };
   Kind kind;
-  std::vector<int> ops;     // indices into graph.ops, in order; ops[0] is the root (none for kPad and kFinishSum)
-  int input = -1;           // tensor read by the root
-  int output = -1;          // tensor written, for kinds without stages
+  std::vector<int> ops;  // indices into graph.ops, in order; ops[0] is the root (none for kPad and kFinishSum)
+  int input = -1;        // tensor read by the root
+  int output = -1;       // tensor written, for kinds without stages
   std::vector<StagePlan> stages;
-  Shape out;                // of the values in registers
-  int sums = -1;            // index of the partial sums written by (or, kFinishSum, read) this step
-  int sum_stage = -1;       // the stage that adds to them
+  Shape out;           // of the values in registers
+  int sums = -1;       // index of the partial sums written by (or, kFinishSum, read) this step
+  int sum_stage = -1;  // the stage that adds to them
   // What the root needs, by kind.
   std::shared_ptr<std::vector<uint8_t>> packed;  // weights
   ptrdiff_t block_bytes = 0;
   int groups = 1;
   const Kernels* kernels = nullptr;
-  std::vector<float> multiplier, bias;           // groups padded to whole blocks
+  std::vector<float> multiplier, bias;  // groups padded to whole blocks
   bool unscaled = false, clamp = false;
   float lo = 0, hi = 0;
   std::vector<ptrdiff_t> segments;
@@ -78,15 +92,15 @@ struct Step {
   std::vector<int> correction_rows;
   std::vector<const float*> correction_tables;
   bool correct_before = false;
-  std::vector<int> window_begin, window_end;     // kPool: clipped columns
-  std::vector<Step> feeder;                      // kPool: the convolution (one, or none) that computes its input
-  Shape ring;                                    // the rows between a window and its feeder: how many, and how wide
-  int splits = 1;                                // channel shares, for threads
-  int turn = -1;                                 // how many steps of rows come before it; -1: it is none
-  int planes_stage = -1;                         // the stage that stores bits, where splits keep theirs apart until the end
-  std::vector<uint32_t> planes;                  // [split][row][pixel][word]
-  bool alone = false;                            // one thread does it; neighbours of the kind need no barrier between them
-  double seconds = 0;                            // accumulated when profiling
+  std::vector<int> window_begin, window_end;  // kPool: clipped columns
+  std::vector<Step> feeder;                   // kPool: the convolution (one, or none) that computes its input
+  Shape ring;                                 // the rows between a window and its feeder: how many, and how wide
+  int splits = 1;                             // channel shares, for threads
+  int turn = -1;                              // how many steps of rows come before it; -1: it is none
+  int planes_stage = -1;         // the stage that stores bits, where splits keep theirs apart until the end
+  std::vector<uint32_t> planes;  // [split][row][pixel][word]
+  bool alone = false;            // one thread does it; neighbours of the kind need no barrier between them
+  double seconds = 0;            // accumulated when profiling
   int64_t runs = 0;
 };
 
@@ -94,10 +108,10 @@ struct Step {
 struct Storage {
   uint8_t* base = nullptr;  // first element of the first image
   ptrdiff_t pixel = 0, row = 0, image = 0;
-  ptrdiff_t gap = 0;        // between blocks of channels (see kernels.h)
-  bool external = false;    // bound by the caller for each run
+  ptrdiff_t gap = 0;      // between blocks of channels (see kernels.h)
+  bool external = false;  // bound by the caller for each run
   int top = 0, left = 0, bottom = 0, right = 0;
-  int alias = -1;           // lives in this tensor's memory
+  int alias = -1;  // lives in this tensor's memory
   size_t offset = 0, bytes = 0;
   bool bordered() const { return top || left || bottom || right; }
 };
@@ -124,9 +138,9 @@ class Plan {
     int rows = 0, images = 0, channels = 0;
     float* values = nullptr;  // in `buffer`, from the start of a cache line, so that no two threads' channels share one
     std::vector<uint8_t> buffer;
-    int step = -1;            // which step adds to them
-    // Values of rows that were taken over, [row][pixel][channel]; null where sums need none. Not initialised: few pages of it
-    // are ever touched.
+    int step = -1;  // which step adds to them
+    // Values of rows that were taken over, [row][pixel][channel]; null where sums need none. Not initialised: few pages
+    // of it are ever touched.
     std::unique_ptr<float[]> apart;
     bool apart_added = false;
   };
@@ -153,7 +167,8 @@ class Plan {
   void AddApart(Sums* sums);
   void MergePlanes(const Step& step, int thread, int threads);
   void RunConvRow(const Step& step, int image, int y, int c0, int c1, const Epilogue& epilogue, int thread);
-  void RunPoolRow(const Step& step, int image, int y, int c0, int c1, const Epilogue& epilogue, int thread, int* computed);
+  void RunPoolRow(const Step& step, int image, int y, int c0, int c1, const Epilogue& epilogue, int thread,
+                  int* computed);
   int ResolveStages(const Step& step, int image, int y, Stage* stages) const;
 
   Graph graph_;
@@ -171,8 +186,15 @@ class Plan {
   size_t graph_tensors_ = 0;                   // tensors beyond are copies made by InsertPads
   // By tensor, not by its memory, which tensors of other shapes may share.
   enum class Packing : uint8_t { kBits, kFloats, kDense };
-  struct PackedWeights { int tensor; Packing packing; int chunk_bits; int groups; std::shared_ptr<std::vector<uint8_t>> bytes; ptrdiff_t block_bytes; };
-  std::vector<PackedWeights> packed_;          // survives Prepare()
+  struct PackedWeights {
+    int tensor;
+    Packing packing;
+    int chunk_bits;
+    int groups;
+    std::shared_ptr<std::vector<uint8_t>> bytes;
+    ptrdiff_t block_bytes;
+  };
+  std::vector<PackedWeights> packed_;  // survives Prepare()
 };
 
 // Builds the steps (fuse.cc).

@@ -44,8 +44,8 @@ struct CubicTable {
   }
 };
 
-// Result i samples the input at i * size / out, floored to s and a remainder that is rounded to 1/1024. It is made of s-1, s,
-// s+1 and s+2, each replaced by the nearest one where it lies outside.
+// Result i samples the input at i * size / out, floored to s and a remainder that is rounded to 1/1024. It is made of
+// s-1, s, s+1 and s+2, each replaced by the nearest one where it lies outside.
 Axis Cubic(int size, int out) {
   static const CubicTable table;
   Axis axis{std::vector<int>(4 * out), std::vector<float>(4 * out)};
@@ -53,7 +53,8 @@ Axis Cubic(int size, int out) {
   for (int i = 0; i < out; ++i) {
     const float position = float(i) * scale, below = std::floor(position);
     const int step = int(std::lrint((position - below) * float(kTableSize)));
-    const float weights[4] = {table.far[step], table.near[step], table.near[kTableSize - step], table.far[kTableSize - step]};
+    const float weights[4] = {table.far[step], table.near[step], table.near[kTableSize - step],
+                              table.far[kTableSize - step]};
     for (int k = 0; k < 4; ++k) {
       axis.samples[k * out + i] = std::clamp(int(below) + k - 1, 0, size - 1);
       axis.weights[k * out + i] = weights[k];
@@ -68,7 +69,8 @@ class Picks {
   void Fill(int vector, Resample* r) {
     r->picked = nullptr;
     if (!vector) return;
-    const int samples = r->cubic ? 4 : 2, weights = r->cubic ? 4 : 1, values = r->width * r->channels, vectors = (values + vector - 1) / vector;
+    const int samples = r->cubic ? 4 : 2, weights = r->cubic ? 4 : 1, values = r->width * r->channels,
+              vectors = (values + vector - 1) / vector;
     first_.assign(samples * vectors, 0);
     lanes_.assign(samples * vectors * vector, 0);
     weights_.assign(weights * vectors * vector, 0);
@@ -147,6 +149,7 @@ void Resize(const Kernels* kernels, const Resizing& s, const ResizedImage* image
 }  // namespace r2b
 
 // Kernels of that name have to run here ("auto": the best).
-R2B_EXPORT void r2b_runtime_resize(const char* kernels, const r2b::Resizing* resizing, const r2b::ResizedImage* images, int count, float* out) {
+R2B_EXPORT void r2b_runtime_resize(const char* kernels, const r2b::Resizing* resizing, const r2b::ResizedImage* images,
+                                   int count, float* out) {
   r2b::Resize(r2b::SelectKernels(kernels), *resizing, images, count, out);
 }

@@ -1,4 +1,5 @@
-// Photographs at a network's size: what TensorFlow's ResizeBicubic and ResizeBilinear make of images, to the bit, normalised.
+// Photographs at a network's size: what TensorFlow's ResizeBicubic and ResizeBilinear make of images, to the bit,
+// normalised.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +13,7 @@ struct Resizing {
   int channels;       // of the images; 1 or 3, side by side
   int bytes;          // 1: images of uint8; 0: of float
   int height, width;  // of the results
-  int bilinear;       // 1: linear between the centres of pixels; 0: cubic, corner-aligned samples, a = -0.75, as TensorFlow 1
+  int bilinear;       // 1: linear between pixels' centres; 0: cubic, corner-aligned samples, a = -0.75 (TensorFlow 1)
   int streamed;       // 1: the results are written past the caches
   const float* mean;  // a number per channel: the result is (value - mean) / std; or null: the value
   const float* std;
@@ -21,7 +22,7 @@ struct Resizing {
 struct ResizedImage {
   int64_t address, stride;  // the latter in values, from one row to the next
   int64_t height, width;
-  int64_t mirrored;         // 1: left and right are exchanged first
+  int64_t mirrored;  // 1: left and right are exchanged first
 };
 
 // Writes [count][height][width][channels].

@@ -12,7 +12,9 @@ namespace {
 constexpr int kMaxStages = 64;
 
 // A share of a row's channels, in blocks. A block's packed bits are one word.
-struct Split { int begin, end; };
+struct Split {
+  int begin, end;
+};
 Split SplitOf(const Step& step, int split) {
   const int blocks = (step.out.c + kBlock - 1) / kBlock;
   return {blocks * split / step.splits, blocks * (split + 1) / step.splits};
@@ -24,13 +26,16 @@ const uint32_t* PlaneRow(const Step& step, const Split& blocks, int row) {
   return step.planes.data() + (rows * blocks.begin + row * words) * step.out.w;
 }
 
-struct Share { int begin, end; };
+struct Share {
+  int begin, end;
+};
 Share ShareOf(int items, int thread, int threads) {
   return {int(int64_t(items) * thread / threads), int(int64_t(items) * (thread + 1) / threads)};
 }
 
 // An element-wise operator that fits no pattern: every broadcast, one element at a time.
-void RunBinary(const Op& op, const Shape& out, const Tensor& a, const float* x, const Tensor* b, const float* y, float* z) {
+void RunBinary(const Op& op, const Shape& out, const Tensor& a, const float* x, const Tensor* b, const float* y,
+               float* z) {
   const Shape sa = AsImage(a.dims), sb = b ? AsImage(b->dims) : Shape{};
   auto index = [](const Shape& s, int n, int h, int w, int c) {
     return ((int64_t(s.n > 1 ? n : 0) * s.h + (s.h > 1 ? h : 0)) * s.w + (s.w > 1 ? w : 0)) * s.c + (s.c > 1 ? c : 0);
@@ -49,7 +54,8 @@ void RunBinary(const Op& op, const Shape& out, const Tensor& a, const float* x, 
         }
 }
 
-void RunBmaxPool(const Step& step, const Op& op, const Shape& in_shape, const Storage& in, const Storage& out, int image, int y) {
+void RunBmaxPool(const Step& step, const Op& op, const Shape& in_shape, const Storage& in, const Storage& out,
+                 int image, int y) {
   const int words = step.out.c, top = y * op.stride_h - step.extent_h.before;
   const int y0 = std::max(top, 0), y1 = std::min(top + op.kernel_h, in_shape.h);
   for (int x = 0; x < step.out.w; ++x) {
@@ -71,7 +77,8 @@ void RunPackBytes(const Tensor& input, const uint8_t* in, int channels, int begi
     for (int w = 0; w < words; ++w) {
       uint32_t bits = 0;
       for (int i = 0; i < 32 && w * 32 + i < channels; ++i) {
-        const bool negative = input.type == DType::kBool ? v[w * 32 + i] == 0 : int8_t(v[w * 32 + i]) < input.zero_point;
+        const bool negative =
+            input.type == DType::kBool ? v[w * 32 + i] == 0 : int8_t(v[w * 32 + i]) < input.zero_point;
         bits |= uint32_t(negative) << i;
       }
       out[int64_t(pixel) * words + w] = bits;
@@ -82,8 +89,10 @@ void RunPackBytes(const Tensor& input, const uint8_t* in, int channels, int begi
 void RunUnpack(const Tensor& output, const uint32_t* in, int channels, int begin, int end, uint8_t* out) {
   const int words = (channels + 31) / 32;
   // int8: one, as near as the output's scale allows, on either side of zero.
-  const int step = output.type == DType::kInt8 && output.scale > 0 ? int(std::min(255.0f, std::round(1.0f / output.scale))) : 0;
-  const int8_t plus = int8_t(std::min(127, output.zero_point + step)), minus = int8_t(std::max(-128, output.zero_point - step));
+  const int step =
+      output.type == DType::kInt8 && output.scale > 0 ? int(std::min(255.0f, std::round(1.0f / output.scale))) : 0;
+  const int8_t plus = int8_t(std::min(127, output.zero_point + step)),
+               minus = int8_t(std::max(-128, output.zero_point - step));
   for (int pixel = begin; pixel < end; ++pixel)
     for (int c = 0; c < channels; ++c) {
       const bool negative = in[int64_t(pixel) * words + c / 32] >> (c % 32) & 1;
@@ -118,7 +127,8 @@ int Plan::ResolveStages(const Step& step, int image, int y, Stage* stages) const
     stage.pixel = stage.gap = 0;
     stage.before = plan.before;
     stage.windows = plan.windows;
-    // Kernels form addresses before they look at the kind; those of a stage without operands lead nowhere, but not from null.
+    // Kernels form addresses before they look at the kind; those of a stage without operands lead nowhere, not from
+    // null though.
     stage.in = stage.out = reinterpret_cast<uint8_t*>(&stage);
     if (plan.kind == Stage::kSum) {
       const Sums& sums = sums_[step.sums];
@@ -142,16 +152,20 @@ int Plan::ResolveStages(const Step& step, int image, int y, Stage* stages) const
 void Plan::RunConvRow(const Step& step, int image, int y, int c0, int c1, const Epilogue& epilogue, int thread) {
   const Op& op = graph_.ops[step.ops[0]];
   const Storage& in = storage_[step.input];
-  const RunList runs{in.base + image * in.image + (y * op.stride_h - step.extent_h.before) * in.row - step.extent_w.before * in.pixel,
-                     op.stride_w * in.pixel, step.segments.data(), int(step.segments.size()), step.run_length};
+  const RunList runs{
+      in.base + image * in.image + (y * op.stride_h - step.extent_h.before) * in.row - step.extent_w.before * in.pixel,
+      op.stride_w * in.pixel, step.segments.data(), int(step.segments.size()), step.run_length};
   if (step.kind == Step::kFconv) {
     const uint8_t* weights = step.packed->data() + c0 / kBlock * step.block_bytes;
-    kernels_->fconv({runs, reinterpret_cast<const float*>(weights), step.block_bytes, step.bias.data() + c0, step.out.w, c0, c1 - c0}, epilogue);
+    kernels_->fconv({runs, reinterpret_cast<const float*>(weights), step.block_bytes, step.bias.data() + c0, step.out.w,
+                     c0, c1 - c0},
+                    epilogue);
     return;
   }
   const int in_group = step.out.c / step.groups, padded = (in_group + kBlock - 1) / kBlock * kBlock;
-  const float* const* corrections =
-      step.correction_tables.empty() ? nullptr : step.correction_tables.data() + size_t(step.correction_rows[y]) * step.out.w;
+  const float* const* corrections = step.correction_tables.empty()
+                                        ? nullptr
+                                        : step.correction_tables.data() + size_t(step.correction_rows[y]) * step.out.w;
   for (int g = 0; g < step.groups; ++g) {
     BconvRow row{};
     row.input = runs;
@@ -176,7 +190,8 @@ void Plan::RunConvRow(const Step& step, int image, int y, int c0, int c1, const 
 }
 
 // `computed`: how many rows of the feeder the thread has computed for this image; the last few are in its ring.
-void Plan::RunPoolRow(const Step& step, int image, int y, int c0, int c1, const Epilogue& epilogue, int thread, int* computed) {
+void Plan::RunPoolRow(const Step& step, int image, int y, int c0, int c1, const Epilogue& epilogue, int thread,
+                      int* computed) {
   const Op& op = graph_.ops[step.ops[0]];
   const Storage& in = storage_[step.input];
   const Shape shape = AsImage(graph_.tensors[step.input].dims);
@@ -207,12 +222,15 @@ void Plan::RunPoolRow(const Step& step, int image, int y, int c0, int c1, const 
     *computed = std::max(*computed, y1);
     for (int i = y0; i < y1; ++i) lines[i - y0] = ring + i % step.ring.h * row;
   }
-  kernels_->pool({lines, y1 - y0, pixel, gap, step.window_begin.data(), step.window_end.data(), step.out.w, c0, c1, op.kind == OpKind::kMaxPool}, epilogue);
+  kernels_->pool({lines, y1 - y0, pixel, gap, step.window_begin.data(), step.window_end.data(), step.out.w, c0, c1,
+                  op.kind == OpKind::kMaxPool},
+                 epilogue);
 }
 
 void Plan::PadRow(const Step& step, int image, int y) {
   const Storage &in = storage_[step.input], &out = storage_[step.output];
-  std::memcpy(out.base + image * out.image + y * out.row, in.base + image * in.image + y * in.row, size_t(step.out.w) * in.pixel);
+  std::memcpy(out.base + image * out.image + y * out.row, in.base + image * in.image + y * in.row,
+              size_t(step.out.w) * in.pixel);
 }
 
 // Gives a thread its share of the rows of that turn's step.
@@ -237,7 +255,8 @@ void Plan::RunRows(const Step& step, int thread) {
     }
     if (step.kind == Step::kBmaxPool) {
       const Op& op = graph_.ops[step.ops[0]];
-      RunBmaxPool(step, op, AsImage(graph_.tensors[step.input].dims), storage_[step.input], storage_[step.output], image, y);
+      RunBmaxPool(step, op, AsImage(graph_.tensors[step.input].dims), storage_[step.input], storage_[step.output],
+                  image, y);
       continue;
     }
     const Split blocks = SplitOf(step, split);
@@ -337,7 +356,9 @@ void Plan::RunDense(const Step& step, int thread, int threads) {
     store.in = store.out;
     store.pixel = outputs * ptrdiff_t(sizeof(float));
     const uint8_t* packed = step.packed->data() + share.begin / kBlock * step.block_bytes;
-    kernels_->fconv({runs, reinterpret_cast<const float*>(packed), step.block_bytes, step.bias.data() + share.begin, batch, share.begin, share.end - share.begin}, {&store, 1});
+    kernels_->fconv({runs, reinterpret_cast<const float*>(packed), step.block_bytes, step.bias.data() + share.begin,
+                     batch, share.begin, share.end - share.begin},
+                    {&store, 1});
   }
   if (op.clamp)
     for (int b = 0; b < batch; ++b)
@@ -353,17 +374,28 @@ void Plan::RunStep(Step& step, int thread, int threads) {
   const Tensor& input = graph_.tensors[step.input];
   const Storage& in = storage_[step.input];
   switch (step.kind) {
-    case Step::kBconv: case Step::kFconv: case Step::kPool: case Step::kLoad: case Step::kPad: case Step::kBmaxPool:
+    case Step::kBconv:
+    case Step::kFconv:
+    case Step::kPool:
+    case Step::kLoad:
+    case Step::kPad:
+    case Step::kBmaxPool:
       RunRows(step, thread);
-      AssignRows(size_t(step.turn) + 1, thread, threads);  // others may look for rows as soon as they are past the barrier
+      AssignRows(size_t(step.turn) + 1, thread,
+                 threads);  // others may look for rows as soon as they are past the barrier
       return;
-    case Step::kUnpack: case Step::kPackBytes: {
+    case Step::kUnpack:
+    case Step::kPackBytes: {
       const Tensor& output = graph_.tensors[step.output];
       const int channels = (step.kind == Step::kUnpack ? output : input).dims.back();
       const int64_t pixels = AsImage(output.dims).count() / output.dims.back();
       const Share share = ShareOf(int(pixels), thread, threads);
-      if (step.kind == Step::kUnpack) RunUnpack(output, reinterpret_cast<const uint32_t*>(in.base), channels, share.begin, share.end, storage_[step.output].base);
-      else RunPackBytes(input, in.base, channels, share.begin, share.end, reinterpret_cast<uint32_t*>(storage_[step.output].base));
+      if (step.kind == Step::kUnpack)
+        RunUnpack(output, reinterpret_cast<const uint32_t*>(in.base), channels, share.begin, share.end,
+                  storage_[step.output].base);
+      else
+        RunPackBytes(input, in.base, channels, share.begin, share.end,
+                     reinterpret_cast<uint32_t*>(storage_[step.output].base));
       return;
     }
     case Step::kDense: RunDense(step, thread, threads); return;
@@ -385,9 +417,7 @@ void Plan::RunStep(Step& step, int thread, int threads) {
       }
       break;
     }
-    case Step::kLogistic:
-      kernels_->logistic(x, count, z);
-      break;
+    case Step::kLogistic: kernels_->logistic(x, count, z); break;
     case Step::kSoftmax: RunSoftmax(x, int(count / input.dims.back()), input.dims.back(), op->beta, z); break;
     case Step::kCopy: std::memmove(z, x, size_t(count) * ByteSize(input.type)); break;
     case Step::kBinary: {
@@ -428,10 +458,11 @@ void Plan::Run(ThreadPool* pool) {
 }
 
 std::string Plan::Describe(const Step& step) const {
-  static const char* const kinds[] = {"bconv", "conv", "pool", "elementwise", "bmaxpool", "mean", "dense", "logistic", "softmax", "copy",
-                                      "pad", "dequantize", "quantize", "binary"};
+  static const char* const kinds[] = {"bconv",    "conv",    "pool", "elementwise", "bmaxpool",   "mean",     "dense",
+                                      "logistic", "softmax", "copy", "pad",         "dequantize", "quantize", "binary"};
   std::string text = kinds[step.kind];
-  text += " " + std::to_string(step.out.n) + "x" + std::to_string(step.out.h) + "x" + std::to_string(step.out.w) + "x" + std::to_string(step.out.c) + ":";
+  text += " " + std::to_string(step.out.n) + "x" + std::to_string(step.out.h) + "x" + std::to_string(step.out.w) + "x" +
+          std::to_string(step.out.c) + ":";
   for (const Step& conv : step.feeder)
     for (int op : conv.ops) text += std::string(" ") + OpName(graph_.ops[op].kind);
   for (int op : step.ops) text += std::string(" ") + OpName(graph_.ops[op].kind);

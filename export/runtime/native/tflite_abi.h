@@ -19,14 +19,35 @@ namespace tfl {
 enum Status : int { kOk = 0, kError = 1, kDelegateError = 2 };
 
 enum Type : int {
-  kNoType = 0, kFloat32 = 1, kInt32 = 2, kUInt8 = 3, kInt64 = 4, kBool = 6, kInt8 = 9,
+  kNoType = 0,
+  kFloat32 = 1,
+  kInt32 = 2,
+  kUInt8 = 3,
+  kInt64 = 4,
+  kBool = 6,
+  kInt8 = 9,
 };
 
 // Values of BuiltinOperator in the TensorFlow Lite schema.
 enum Builtin : int32_t {
-  kAdd = 0, kAveragePool2d = 1, kConv2d = 3, kFullyConnected = 9, kLogistic = 14, kMaxPool2d = 17, kMul = 18,
-  kRelu = 19, kReluN1To1 = 20, kRelu6 = 21, kReshape = 22, kSoftmax = 25, kCustom = 32, kPad = 34, kMean = 40,
-  kSub = 41, kDelegate = 51, kPrelu = 54,
+  kAdd = 0,
+  kAveragePool2d = 1,
+  kConv2d = 3,
+  kFullyConnected = 9,
+  kLogistic = 14,
+  kMaxPool2d = 17,
+  kMul = 18,
+  kRelu = 19,
+  kReluN1To1 = 20,
+  kRelu6 = 21,
+  kReshape = 22,
+  kSoftmax = 25,
+  kCustom = 32,
+  kPad = 34,
+  kMean = 40,
+  kSub = 41,
+  kDelegate = 51,
+  kPrelu = 54,
 };
 
 enum Activation : int { kActNone = 0, kActRelu = 1, kActReluN1To1 = 2, kActRelu6 = 3 };
@@ -45,8 +66,14 @@ struct Context;
 struct Delegate;
 struct Node;
 
-struct QuantizationParams { float scale; int32_t zero_point; };
-struct Quantization { int type; void* params; };
+struct QuantizationParams {
+  float scale;
+  int32_t zero_point;
+};
+struct Quantization {
+  int type;
+  void* params;
+};
 
 struct Tensor {
   Type type;
@@ -144,8 +171,14 @@ struct FullyConnectedParams {
   int weights_format;
   bool keep_num_dims;
 };
-struct ActivationParams { Activation activation; };  // ADD, MUL, SUB begin with it
-struct ReducerParams { bool keep_dims; };
-struct SoftmaxParams { float beta; };
+struct ActivationParams {
+  Activation activation;
+};  // ADD, MUL, SUB begin with it
+struct ReducerParams {
+  bool keep_dims;
+};
+struct SoftmaxParams {
+  float beta;
+};
 
 }  // namespace tfl

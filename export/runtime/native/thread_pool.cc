@@ -14,8 +14,9 @@ inline void Pause() {
 }
 using Clock = std::chrono::steady_clock;
 // In time, not in rounds: a pause is a few cycles on some processors and more than a hundred on others.
-constexpr auto kSpin = std::chrono::microseconds(20);    // longer than threads are normally apart
-constexpr auto kYield = std::chrono::microseconds(500);  // then others may have the core; still shorter than waking from sleep
+constexpr auto kSpin = std::chrono::microseconds(20);  // longer than threads are normally apart
+constexpr auto kYield =
+    std::chrono::microseconds(500);  // then others may have the core; still shorter than waking from sleep
 constexpr auto kLookOut = std::chrono::microseconds(300);
 
 // Waits until `passed()`, calling `relax` between the looks; false where that took longer than `most`.
@@ -90,7 +91,8 @@ void ThreadPool::Work(int index) {
   unsigned seen = 0;
   for (;;) {
     const std::function<void(int)>* body;
-    if (between_ == Between::kLookOut) WaitFor(kLookOut, [&] { return generation_.load(std::memory_order_relaxed) != seen; }, Pause);
+    if (between_ == Between::kLookOut)
+      WaitFor(kLookOut, [&] { return generation_.load(std::memory_order_relaxed) != seen; }, Pause);
     {
       std::unique_lock<std::mutex> lock(mutex_);
       wake_.wait(lock, [&] { return stop_ || generation_ != seen; });

@@ -6,7 +6,7 @@
 // microseconds behind; whoever waits longer waits for a thread that the machine has taken off its core, and lets others
 // have its own core, then sleeps.
 // Between inferences the workers look out for the next one for a moment, as most programs call again at once and waking
-// a sleeping thread takes longer than several steps; then they sleep. Where others want the cores meanwhile, they sleep at once.
+// a sleeping thread takes longer than several steps; then, or once others want the cores, they sleep.
 //
 // One inference runs at a time per pool; the owner (a delegate kernel) is only ever invoked by one thread at a time.
 #pragma once

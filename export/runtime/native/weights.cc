@@ -10,7 +10,8 @@ namespace r2b {
 void Plan::PrepareBias(Step* step, const Op& op) {
   const size_t outputs = size_t(graph_.tensors[op.in[1]].dims[0]);
   step->bias.assign((outputs + kBlock - 1) / kBlock * kBlock, 0);
-  if (op.in.size() > 2 && op.in[2] >= 0) std::memcpy(step->bias.data(), graph_.tensors[op.in[2]].constant, outputs * sizeof(float));
+  if (op.in.size() > 2 && op.in[2] >= 0)
+    std::memcpy(step->bias.data(), graph_.tensors[op.in[2]].constant, outputs * sizeof(float));
 }
 
 // How many vectors a dense layer multiplies.
@@ -30,7 +31,9 @@ void Plan::PackWeights(Step* step, const Op& op) {
     if (per_output * 32 > kernels_->max_depth) step->kernels = PortableKernels();
     chunk_bits = step->kernels->chunk_bits;
   }
-  const Packing packing = chunk_bits ? Packing::kBits : op.kind == OpKind::kDense && Batch(op) == 1 ? Packing::kDense : Packing::kFloats;
+  const Packing packing = chunk_bits                                    ? Packing::kBits
+                          : op.kind == OpKind::kDense && Batch(op) == 1 ? Packing::kDense
+                                                                        : Packing::kFloats;
   auto found = std::find_if(packed_.begin(), packed_.end(), [&](const PackedWeights& p) {
     return p.tensor == tensor && p.packing == packing && p.chunk_bits == chunk_bits && p.groups == step->groups;
   });
@@ -38,9 +41,10 @@ void Plan::PackWeights(Step* step, const Op& op) {
     PackedWeights p{tensor, packing, chunk_bits, step->groups, nullptr, 0};
     const float* floats = static_cast<const float*>(filter.constant);
     p.bytes = std::make_shared<std::vector<uint8_t>>(
-        packing == Packing::kDense ? PackDense(floats, outputs, per_output)
-        : packing == Packing::kBits ? PackBits(static_cast<const uint32_t*>(filter.constant), outputs, step->groups, per_output, chunk_bits, &p.block_bytes)
-                     : PackFloats(floats, outputs, per_output, &p.block_bytes));
+        packing == Packing::kDense  ? PackDense(floats, outputs, per_output)
+        : packing == Packing::kBits ? PackBits(static_cast<const uint32_t*>(filter.constant), outputs, step->groups,
+                                               per_output, chunk_bits, &p.block_bytes)
+                                    : PackFloats(floats, outputs, per_output, &p.block_bytes));
     found = packed_.insert(packed_.end(), p);
   }
   step->packed = found->bytes;
@@ -64,7 +68,8 @@ void Plan::PrepareCorrections(Step* step, const Op& op) {
   step->multiplier.assign(size_t(step->groups) * padded, 0);
   step->bias.assign(size_t(step->groups) * padded, 0);
   auto slot = [&](int o) { return size_t(o / in_group) * padded + o % in_group; };
-  const double scale = output.type == DType::kInt8 ? output.scale : 1.0, zero = output.type == DType::kInt8 ? output.zero_point : 0.0;
+  const double scale = output.type == DType::kInt8 ? output.scale : 1.0,
+               zero = output.type == DType::kInt8 ? output.zero_point : 0.0;
   for (int o = 0; o < outputs; ++o) {
     float &m = step->multiplier[slot(o)], &b = step->bias[slot(o)];
     if (bits) {  // the bit is x > 2 * threshold, that is, 2 * threshold - x < 0
@@ -89,7 +94,10 @@ void Plan::PrepareCorrections(Step* step, const Op& op) {
   if (!op.same_padding || op.pad_one) return;
 
   // Pixels of a row, and rows, fall into classes by which of their taps lie outside.
-  struct Range { int begin, end; bool operator==(const Range& r) const { return begin == r.begin && end == r.end; } };
+  struct Range {
+    int begin, end;
+    bool operator==(const Range& r) const { return begin == r.begin && end == r.end; }
+  };
   auto classes = [](int size, int in, int kernel, int stride, int dilation, int before, std::vector<int>* of) {
     std::vector<Range> ranges{{0, kernel}};  // class 0: all inside
     for (int i = 0; i < size; ++i) {
@@ -105,7 +113,8 @@ void Plan::PrepareCorrections(Step* step, const Op& op) {
   };
   const Shape in = AsImage(graph_.tensors[op.in[0]].dims);
   std::vector<int> columns;
-  const auto ys = classes(step->out.h, in.h, op.kernel_h, op.stride_h, op.dilation_h, step->extent_h.before, &step->correction_rows);
+  const auto ys = classes(step->out.h, in.h, op.kernel_h, op.stride_h, op.dilation_h, step->extent_h.before,
+                          &step->correction_rows);
   const auto xs = classes(step->out.w, in.w, op.kernel_w, op.stride_w, op.dilation_w, step->extent_w.before, &columns);
   if (ys.size() == 1 && xs.size() == 1) return;
   std::vector<int> tap_sum(size_t(taps) * outputs);
@@ -113,7 +122,8 @@ void Plan::PrepareCorrections(Step* step, const Op& op) {
     for (int t = 0; t < taps; ++t) {
       int negative = 0;
       for (int i = 0; i < words; ++i)
-        negative += __builtin_popcount(static_cast<const uint32_t*>(filter.constant)[(size_t(o) * taps + t) * words + i]);
+        negative +=
+            __builtin_popcount(static_cast<const uint32_t*>(filter.constant)[(size_t(o) * taps + t) * words + i]);
       tap_sum[size_t(t) * outputs + o] = channels - 2 * negative;
     }
   const size_t vector = size_t(step->groups) * padded;
@@ -126,11 +136,13 @@ void Plan::PrepareCorrections(Step* step, const Op& op) {
           for (int x = 0; x < op.kernel_w; ++x)
             if (y < ys[cy].begin || y >= ys[cy].end || x < xs[cx].begin || x >= xs[cx].end)
               sum += tap_sum[size_t(y * op.kernel_w + x) * outputs + o];
-        step->corrections[(cy * xs.size() + cx) * vector + slot(o)] = step->correct_before ? float(sum) : step->multiplier[slot(o)] * float(sum);
+        step->corrections[(cy * xs.size() + cx) * vector + slot(o)] =
+            step->correct_before ? float(sum) : step->multiplier[slot(o)] * float(sum);
       }
   for (size_t cy = 0; cy < ys.size(); ++cy)
     for (int x = 0; x < step->out.w; ++x)
-      step->correction_tables.push_back(cy || columns[x] ? &step->corrections[(cy * xs.size() + columns[x]) * vector] : nullptr);
+      step->correction_tables.push_back(cy || columns[x] ? &step->corrections[(cy * xs.size() + columns[x]) * vector]
+                                                         : nullptr);
 }
 
 }  // namespace r2b

@@ -1,12 +1,13 @@
 // Which thread does which items of a step.
 //
-// Each thread begins with a run of items of its own and does them in ascending order. Who has none left takes the upper half of
-// what another has not yet begun: cores rarely run at one speed (another program, another virtual machine on the same core), and
-// with shares that do not move, all would wait for the slowest at the end of each step.
-// So the items that a thread does of those it began with are always the first of them, without a gap: `Kept()`.
+// Each thread begins with a run of items of its own and does them in ascending order. Who has none left takes the upper
+// half of what another has not yet begun: cores rarely run at one speed (another program, another virtual machine on
+// the same core), and with shares that do not move, all would wait for the slowest at the end of each step. So the
+// items that a thread does of those it began with are always the first of them, without a gap: `Kept()`.
 #pragma once
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -40,7 +41,8 @@ class WorkSharing {
     for (;;) {
       uint64_t items = run.items.load(std::memory_order_relaxed);
       while (Begin(items) < End(items))
-        if (run.items.compare_exchange_weak(items, Pack(Begin(items) + 1, End(items)), std::memory_order_relaxed)) return {Begin(items), run.own};
+        if (run.items.compare_exchange_weak(items, Pack(Begin(items) + 1, End(items)), std::memory_order_relaxed))
+          return {Begin(items), run.own};
       if (run.own) run.kept = End(items);
       run.own = false;
       if (!TakeHalf(thread)) return {-1, false};

@@ -9,7 +9,7 @@ import check_wheels
 import pytest
 import r2b_runtime
 
-TEST = build_native.ROOT / "tests" / "native" / "kernel_test.cc"
+TESTS = sorted((build_native.ROOT / "tests" / "native").glob("*_test.cc"))
 needs_x86 = pytest.mark.skipif(not build_native.host().endswith("x86_64"), reason="for x86-64 machines")
 
 
@@ -20,7 +20,7 @@ def build(compiler, target, output, flags=(), static=False):
         for k, v in build_native.TARGETS[target].sources.items()
         if k in build_native.PLAN or k.startswith("kernels/")
     }
-    sources["../tests/native/kernel_test"] = ["-O1"]
+    sources |= {f"../tests/native/{test.stem}": ["-O1"] for test in TESTS}
     flags = [f"-I{build_native.NATIVE}", *flags]
     directory = output.parent / (output.name + "_objects")
     directory.mkdir()

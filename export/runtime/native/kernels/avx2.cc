@@ -4,8 +4,8 @@
 // table with the weights of 32 output channels at once, one add accumulates bytes. All 16 tables are 256 bytes.
 //
 // Weights hold four bits to a byte, [chunk of 4 inputs][32 channels]. Input rows are expanded, once per row of
-// outputs, to one byte per chunk: 16 times the state, which is the table's offset. Bytes overflow after 63 chunks (4 each);
-// they are added to 16-bit sums in memory every kFlush chunks.
+// outputs, to one byte per chunk: 16 times the state, which is the table's offset. Bytes overflow after 63 chunks (4
+// each); they are added to 16-bit sums in memory every kFlush chunks.
 #include "kernels.h"
 
 #if defined(R2B_BUILD_AVX2)
@@ -56,7 +56,7 @@ struct Tables {
 };
 const Tables kTables;
 
-constexpr int kFlush = 48;       // <= 63; divides the chunks of 3 taps x 64 channels
+constexpr int kFlush = 48;  // <= 63; divides the chunks of 3 taps x 64 channels
 constexpr int kChunksPerWord = 8;
 
 // Bytes of input that the pixels of a row need from one segment.
@@ -85,11 +85,12 @@ void Expand(const uint8_t* in, ptrdiff_t bytes, uint8_t* out) {
 template <int P, int B>
 R2B_INLINE void Count(const BconvRow& row, const uint8_t* expanded, int x, int block, uint16_t (&count)[B][P][kBlock]) {
   R2B_UNROLL
-  for (int b = 0; b < B; ++b)
+  for (int b = 0; b < B; ++b) {
     R2B_UNROLL
     for (int p = 0; p < P; ++p)
       for (int i = 0; i < kBlock; i += 16)
         _mm256_store_si256(reinterpret_cast<__m256i*>(&count[b][p][i]), _mm256_setzero_si256());
+  }
   const uint8_t* w = static_cast<const uint8_t*>(row.weights) + block * row.block_bytes;
   const ptrdiff_t pixel = 2 * row.input.pixel, segment = 2 * Span(row.width, row.input) + 64;
   const int chunks = row.input.length * kChunksPerWord;
@@ -99,9 +100,10 @@ R2B_INLINE void Count(const BconvRow& row, const uint8_t* expanded, int x, int b
       const int n = chunks - done < kFlush ? chunks - done : kFlush;
       __m256i sum[B][P];
       R2B_UNROLL
-      for (int b = 0; b < B; ++b)
+      for (int b = 0; b < B; ++b) {
         R2B_UNROLL
         for (int p = 0; p < P; ++p) sum[b][p] = _mm256_setzero_si256();
+      }
       for (int i = 0; i < n; ++i, w += kBlock) {
         __m256i weight[B];
         R2B_UNROLL
@@ -117,7 +119,7 @@ R2B_INLINE void Count(const BconvRow& row, const uint8_t* expanded, int x, int b
       }
       in += n;
       R2B_UNROLL
-      for (int b = 0; b < B; ++b)
+      for (int b = 0; b < B; ++b) {
         R2B_UNROLL
         for (int p = 0; p < P; ++p)
           for (int half = 0; half < 2; ++half) {
@@ -125,27 +127,31 @@ R2B_INLINE void Count(const BconvRow& row, const uint8_t* expanded, int x, int b
             const __m128i bytes = half ? _mm256_extracti128_si256(sum[b][p], 1) : _mm256_castsi256_si128(sum[b][p]);
             _mm256_store_si256(total, _mm256_add_epi16(_mm256_load_si256(total), _mm256_cvtepu8_epi16(bytes)));
           }
+      }
     }
   }
 }
 
 template <int P>
-R2B_INLINE void Finish(const uint16_t (*count)[kBlock], const BconvRow& row, const Epilogue& epilogue, int x, int block) {
+R2B_INLINE void Finish(const uint16_t (*count)[kBlock], const BconvRow& row, const Epilogue& epilogue, int x,
+                       int block) {
   V::F v[P][T::kRegs];
   R2B_UNROLL
-  for (int p = 0; p < P; ++p)
+  for (int p = 0; p < P; ++p) {
     R2B_UNROLL
     for (int r = 0; r < T::kRegs; ++r) {
       const __m256i n = _mm256_cvtepu16_epi32(_mm_load_si128(reinterpret_cast<const __m128i*>(&count[p][r * 8])));
       v[p][r] = _mm256_cvtepi32_ps(_mm256_add_epi32(n, n));
     }
+  }
   const int c = block * kBlock;
   T::Affine<P>(v, row, x, c);
   T::RunEpilogue<P>(v, epilogue, x, row.channel0 + c, row.channels - c);
 }
 
 template <int P, int B>
-__attribute__((noinline)) void BconvTile(const BconvRow& row, const Epilogue& epilogue, const uint8_t* expanded, int x, int block) {
+__attribute__((noinline)) void BconvTile(const BconvRow& row, const Epilogue& epilogue, const uint8_t* expanded, int x,
+                                         int block) {
   alignas(32) uint16_t count[B][P][kBlock];
   Count<P, B>(row, expanded, x, block, count);
   R2B_UNROLL
@@ -175,7 +181,9 @@ void Bconv(const BconvRow& row, const Epilogue& epilogue) {
 }  // namespace
 
 const Kernels* Avx2Kernels() {
-  static const Kernels kernels = {"avx2", 4, 65535, BconvScratch, Bconv, T::Fconv, T::Pool, T::Plain, T::Dense, T::Logistic, T::PackSigns, ResampleImage<V>, V::kPicks};
+  static const Kernels kernels = {"avx2",   4,        65535,    BconvScratch, Bconv,        T::Fconv,
+                                  T::Pool,  T::Plain, T::Dense, T::Logistic,  T::PackSigns, ResampleImage<V>,
+                                  V::kPicks};
   return &kernels;
 }
 }  // namespace r2b

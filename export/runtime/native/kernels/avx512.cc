@@ -43,25 +43,27 @@ using T = Tile<V>;
 
 #include "resample.inl"
 
-// The register holds the value here, so that the compiler neither keeps an older one beside it nor moves the products of
-// several pixels ahead of their sums: of 32 registers, 28 are sums.
+// The register holds the value here, so that the compiler neither keeps an older one beside it nor moves the products
+// of several pixels ahead of their sums: of 32 registers, 28 are sums.
 #define R2B_IN_PLACE(register) __asm__ volatile("" : "+v"(register))
 
 constexpr int kBconvPixels = 7;
 
-// Two words of products a, b (input xor weight) go through a full adder with the bits left over from earlier words, so that
-// only every other word is counted: with t = left ^ a, the new left-over bits are t ^ b, and the carry is b where t is set, else
-// left. Each is one ternary instruction that takes the xor with the weights in: five instructions for two words, not six.
-constexpr int kXor3 = 0x96;     // x ^ y ^ z
-constexpr int kCarry = 0x3a;    // x ? ~y : z
+// Two words of products a, b (input xor weight) go through a full adder with the bits left over from earlier words, so
+// that only every other word is counted: with t = left ^ a, the new left-over bits are t ^ b, and the carry is b where
+// t is set, else left. Each is one ternary instruction that takes the xor with the weights in: five instructions for
+// two words, not six.
+constexpr int kXor3 = 0x96;   // x ^ y ^ z
+constexpr int kCarry = 0x3a;  // x ? ~y : z
 
 template <int P>
 __attribute__((noinline)) void BconvTile(const BconvRow& row, const Epilogue& epilogue, int x, int block) {
   __m512i carries[P][2], left[P][2];
   R2B_UNROLL
-  for (int p = 0; p < P; ++p)
+  for (int p = 0; p < P; ++p) {
     R2B_UNROLL
     for (int r = 0; r < 2; ++r) carries[p][r] = left[p][r] = _mm512_setzero_si512();
+  }
   const uint8_t* w = static_cast<const uint8_t*>(row.weights) + block * row.block_bytes;
   const ptrdiff_t pixel = row.input.pixel;
   const uint8_t* origin = row.input.origin + x * pixel;
@@ -105,20 +107,23 @@ __attribute__((noinline)) void BconvTile(const BconvRow& row, const Epilogue& ep
   }
   __m512 v[P][2];
   R2B_UNROLL
-  for (int p = 0; p < P; ++p)
+  for (int p = 0; p < P; ++p) {
     R2B_UNROLL
     for (int r = 0; r < 2; ++r) {
-      const __m512i count = _mm512_add_epi32(_mm512_add_epi32(carries[p][r], carries[p][r]), _mm512_popcnt_epi32(left[p][r]));
+      const __m512i count =
+          _mm512_add_epi32(_mm512_add_epi32(carries[p][r], carries[p][r]), _mm512_popcnt_epi32(left[p][r]));
       v[p][r] = _mm512_cvtepi32_ps(count);
     }
+  }
   const int c = block * kBlock;
   if (row.unscaled) {
     T::Unscaled<P>(v, row, x, c);
   } else {
     R2B_UNROLL
-    for (int p = 0; p < P; ++p)
+    for (int p = 0; p < P; ++p) {
       R2B_UNROLL
       for (int r = 0; r < 2; ++r) v[p][r] = _mm512_add_ps(v[p][r], v[p][r]);
+    }
     T::Affine<P>(v, row, x, c);
   }
   T::RunEpilogue<P>(v, epilogue, x, row.channel0 + c, row.channels - c);
@@ -139,7 +144,9 @@ size_t BconvScratch(int, const RunList&) { return 0; }
 }  // namespace
 
 const Kernels* Avx512Kernels() {
-  static const Kernels kernels = {"avx512", 32, 1 << 22, BconvScratch, Bconv, T::Fconv, T::Pool, T::Plain, T::Dense, T::Logistic, T::PackSigns, ResampleImage<V>, V::kPicks};
+  static const Kernels kernels = {"avx512", 32,       1 << 22,  BconvScratch, Bconv,        T::Fconv,
+                                  T::Pool,  T::Plain, T::Dense, T::Logistic,  T::PackSigns, ResampleImage<V>,
+                                  V::kPicks};
   return &kernels;
 }
 }  // namespace r2b

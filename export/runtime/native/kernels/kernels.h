@@ -1,21 +1,21 @@
 // What the graph plan asks of an instruction set: a table of functions that each compute one row of outputs.
 //
-// Layout. Activations are NHWC, or, inside a plan, rows of blocks: of each row first 32 channels of all its pixels, then the
-// next 32 (Stage::gap). A bit-packed activation holds 32 channels in each 32-bit word, least significant bit
+// Layout. Activations are NHWC, or, inside a plan, rows of blocks: of each row first 32 channels of all its pixels,
+// then the next 32 (Stage::gap). A bit-packed activation holds 32 channels in each 32-bit word, least significant bit
 // first, 1 meaning negative, as LCE's converter defines it. All kernels work on tiles of P pixels x 32 output channels
 // (kBlock): 32 channels are one word of packed output, two AVX-512 registers, four AVX ones, eight NEON ones.
 //
 // A row kernel computes tile after tile: accumulate (convolution, window, or plain load) into registers, run the
-// epilogue over them, go on. The epilogue is a short list of stages (multiply, add, PReLU, store, pack signs, ...), chosen
-// when the graph is planned. One dispatch of a stage serves a whole tile, so the list costs little more
-// than code written out for one network, and intermediate results of a block never leave the registers.
+// epilogue over them, go on. The epilogue is a short list of stages (multiply, add, PReLU, store, pack signs, ...),
+// chosen when the graph is planned. One dispatch of a stage serves a whole tile, so the list costs little more than
+// code written out for one network, and intermediate results of a block never leave the registers.
 //
 // Every multiplication and addition of the epilogue is rounded on its own (no fused multiply-add), as TensorFlow
 // Lite's kernels do, because the sign of the result decides bits downstream. Float convolutions start from the bias and
-// add one fused product after the other, in the order of the filter's memory; averages add pixel after pixel; dense layers
-// of one vector add in four lanes, those of several as float convolutions do; the logistic function is a given
-// approximation. So do the kernels in LCE's interpreter on x86, and so whole networks agree with it to the last bit, where
-// sums in another order would flip a few signs in every image.
+// add one fused product after the other, in the order of the filter's memory; averages add pixel after pixel; dense
+// layers of one vector add in four lanes, those of several as float convolutions do; the logistic function is a given
+// approximation. So do the kernels in LCE's interpreter on x86, and so whole networks agree with it to the last bit,
+// where sums in another order would flip a few signs in every image.
 #pragma once
 
 #include <cstddef>
@@ -28,26 +28,29 @@ constexpr int kDenseGroup = 8;  // outputs of a dense layer whose weights lie si
 
 struct Stage {
   enum Kind : uint8_t {
-    kMul,        // v *= operand
-    kMulPixel,   // v *= operand, one number for all channels of a pixel
-    kAdd,        // v += operand
-    kPrelu,      // v = v < 0 ? v * operand : v
-    kPreluMax,   // the same for operands that are at most 1: v = max(v, v * operand)
-    kClamp,      // v = min(max(v, lo), hi)
+    kMul,       // v *= operand
+    kMulPixel,  // v *= operand, one number for all channels of a pixel
+    kAdd,       // v += operand
+    kPrelu,     // v = v < 0 ? v * operand : v
+    kPreluMax,  // the same for operands that are at most 1: v = max(v, v * operand)
+    kClamp,     // v = min(max(v, lo), hi)
     kStoreFloat,
     kStoreBits,  // sign bits, one word for 32 channels
     kStoreInt8,  // round half away from zero, saturate
     kSum,        // out[c] += v, one pixel after the other
-    kMaxColumns, // out[j] = max(v[2j - before], v[2j + 1 - before], v[2j + 2 - before]) for the `windows` first j, of those there are
+    // out[j] = max(v[2j - before], v[2j + 1 - before], v[2j + 2 - before]) for the `windows` first j, of those there
+    // are
+    kMaxColumns,
   };
   Kind kind;
   float lo = 0, hi = 0;
-  // Operand (or output) of output pixel 0 and channel 0 of the row, and bytes from one pixel to the next. A pixel stride of 0
-  // makes an operand one vector over the channels.
+  // Operand (or output) of output pixel 0 and channel 0 of the row, and bytes from one pixel to the next. A pixel
+  // stride of 0 makes an operand one vector over the channels.
   const uint8_t* in = nullptr;
   uint8_t* out = nullptr;
   ptrdiff_t pixel = 0;
-  ptrdiff_t gap = 0;  // between the bytes of a block of 32 channels and those of the next: 0 where channels are contiguous
+  // Between the bytes of a block of 32 channels and those of the next: 0 where channels are contiguous.
+  ptrdiff_t gap = 0;
   int before = 0, windows = 0;  // kMaxColumns; `before` is 0 or 1, and `pixel` is between windows
 };
 
@@ -59,80 +62,80 @@ struct Epilogue {
 // A convolution reads each output pixel's inputs as a few contiguous runs: one per kernel row where the input
 // allows it (no dilation), else one per tap. `segment[i]` is the run's offset in bytes from the pixel's origin.
 struct RunList {
-  const uint8_t* origin;       // of output pixel 0
-  ptrdiff_t pixel;             // bytes between the origins of neighbouring output pixels
+  const uint8_t* origin;  // of output pixel 0
+  ptrdiff_t pixel;        // bytes between the origins of neighbouring output pixels
   const ptrdiff_t* segment;
   int segments;
-  int length;                  // of a run: 32-bit words, or floats
+  int length;  // of a run: 32-bit words, or floats
 };
 
 // v = (2 * popcount + before[x]) clamped, * multiplier + bias + after[x]; see reference.cc for the meaning.
 struct BconvRow {
   RunList input;
-  const void* weights;         // packed by PackBits
-  ptrdiff_t block_bytes;       // from one block of 32 output channels to the next
+  const void* weights;    // packed by PackBits
+  ptrdiff_t block_bytes;  // from one block of 32 output channels to the next
   int width, channel0, channels;
-  const float* multiplier;     // from channel0, padded to whole blocks
+  const float* multiplier;  // from channel0, padded to whole blocks
   const float* bias;
-  bool unscaled;               // all multipliers are -1, nothing is clamped, and `before` is null
+  bool unscaled;  // all multipliers are -1, nothing is clamped, and `before` is null
   bool clamp;
   float lo, hi;
   const float* const* before;  // per pixel of the row: null, or a vector like `bias`; the whole array may be null
   const float* const* after;
-  int correction0;             // of channel0 in those vectors
-  void* scratch;               // BconvScratch() bytes, private to the thread
+  int correction0;  // of channel0 in those vectors
+  void* scratch;    // BconvScratch() bytes, private to the thread
 };
 
 struct FconvRow {
   RunList input;
-  const float* weights;        // packed by PackFloats
+  const float* weights;  // packed by PackFloats
   ptrdiff_t block_bytes;
-  const float* bias;           // from channel0, padded to whole blocks
+  const float* bias;  // from channel0, padded to whole blocks
   int width, channel0, channels;
 };
 
 // Reduces a window. Pixels outside the image were clipped off by the caller.
 struct PoolRow {
   const uint8_t* const* lines;  // input pixel 0 of each input row in the window
-  int rows;                    // how many
-  ptrdiff_t pixel, gap;        // bytes between input pixels, and, as in a stage, between blocks of channels
-  const int* begin;            // per output pixel: first input pixel, and one past the last
+  int rows;                     // how many
+  ptrdiff_t pixel, gap;         // bytes between input pixels, and, as in a stage, between blocks of channels
+  const int* begin;             // per output pixel: first input pixel, and one past the last
   const int* end;
   int width;
   int begin_channel, end_channel;  // which of the pixels' channels; the first is that of a block
-  bool maximum;                // else average
+  bool maximum;                    // else average
 };
 
 struct LoadRow {
   const uint8_t* origin;
-  ptrdiff_t pixel, gap;        // as in PoolRow
+  ptrdiff_t pixel, gap;  // as in PoolRow
   int width, channels;
 };
 
-// One image in another size. Along each axis a result has four samples and as many weights (cubic), or two and the weight
-// of the second (linear).
+// One image in another size. Along each axis a result has four samples and as many weights (cubic), or two and the
+// weight of the second (linear).
 struct Resample {
   const void* image;
-  bool bytes;                  // else floats
-  int row;                     // values in a row of the image: pixels * channels
-  ptrdiff_t stride;            // from one row to the next
-  int channels;                // 1 or 3
-  int height, width;           // of the result
+  bool bytes;         // else floats
+  int row;            // values in a row of the image: pixels * channels
+  ptrdiff_t stride;   // from one row to the next
+  int channels;       // 1 or 3
+  int height, width;  // of the result
   bool cubic;
-  const int* rows;             // [sample][height]
-  const float* row_weights;    // [sample or one][height]
-  const int* columns;          // [sample][width], in values from the begin of a row
-  const float* column_weights; // [sample or one][width]
-  // The same for kernels that pick their vectors of values out of two vectors of the line each: where those two begin, which of
-  // their values, and the weights, [sample][vector of values][lane]. Null where samples lie too far apart for that.
-  const int* picked;           // [sample][vector of values]
+  const int* rows;              // [sample][height]
+  const float* row_weights;     // [sample or one][height]
+  const int* columns;           // [sample][width], in values from the begin of a row
+  const float* column_weights;  // [sample or one][width]
+  // The same for kernels that pick their vectors of values out of two vectors of the line each: where those two begin,
+  // which of their values, and the weights, [sample][vector of values][lane]. Null where samples lie too far apart.
+  const int* picked;  // [sample][vector of values]
   const int* lanes;
   const float* lane_weights;
-  const float* mean;           // [width * channels]: the result is (value - mean) / std; null: the value
+  const float* mean;  // [width * channels]: the result is (value - mean) / std; null: the value
   const float* std;
-  float* scratch;              // ResampleScratch() values, private to the thread
-  float* out;                  // [height][width][channels]
-  bool streamed;               // past the caches: nobody reads it soon
+  float* scratch;  // ResampleScratch() values, private to the thread
+  float* out;      // [height][width][channels]
+  bool streamed;   // past the caches: nobody reads it soon
 };
 constexpr int kResampleMargin = 32;  // two vectors begin at the last value of a line
 inline size_t ResampleScratch(const Resample& r) {
@@ -141,8 +144,8 @@ inline size_t ResampleScratch(const Resample& r) {
 
 struct Kernels {
   const char* name;
-  int chunk_bits;              // how many input channels one element of packed binary weights covers
-  int max_depth;               // largest kernel_h * kernel_w * channels that the accumulators hold
+  int chunk_bits;  // how many input channels one element of packed binary weights covers
+  int max_depth;   // largest kernel_h * kernel_w * channels that the accumulators hold
   size_t (*bconv_scratch)(int width, const RunList&);
   void (*bconv)(const BconvRow&, const Epilogue&);
   void (*fconv)(const FconvRow&, const Epilogue&);
@@ -151,10 +154,10 @@ struct Kernels {
   // y[o] = sum_i x[i] * w[o][i] for o in [begin, end), weights packed by PackDense; begin is a multiple of kDenseGroup
   void (*dense)(const float* x, const float* packed, int inputs, int begin, int end, float* y);
   void (*logistic)(const float* x, int64_t count, float* y);
-  // Weights lie [channel][output], at most 32 channels: bit i of words[o] is set where the weight of channel i is negative.
+  // Weights lie [channel][output], at most 32 channels: bit i of words[o] is set where that of channel i is negative.
   void (*pack_signs)(const float* weights, int channels, int outputs, uint32_t* words);
   void (*resample)(const Resample&);
-  int picks;                   // values in a vector of Resample::picked; 0: not used
+  int picks;  // values in a vector of Resample::picked; 0: not used
 };
 
 // Null where not built for this target. Whether the CPU can run it is for dispatch.cc to find out.

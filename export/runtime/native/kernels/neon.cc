@@ -1,10 +1,10 @@
 // NEON for AArch64 (ARMv8.0 baseline: nothing a Cortex-A53 lacks) and, with its half as many registers, for ARMv7.
 //
-// The popcount instruction counts bytes, and a widening pairwise add sums neighbouring bytes into 16-bit lanes. So weights are
-// packed in chunks of 16 input channels, [chunk][32 outputs] of 16 bits: exclusive or, count, add-pairwise, and each
-// output channel keeps a 16-bit lane of its own. Three instructions per 128 products, plus loads; no sums across lanes, no
-// overflow before 65535 products. 4 pixels x 32 outputs take 16 accumulators, 4 weights, an input and a temporary: 22 of
-// AArch64's 32 registers. ARMv7 has 16, which hold 2 pixels.
+// The popcount instruction counts bytes, and a widening pairwise add sums neighbouring bytes into 16-bit lanes. So
+// weights are packed in chunks of 16 input channels, [chunk][32 outputs] of 16 bits: exclusive or, count, add-pairwise,
+// and each output channel keeps a 16-bit lane of its own. Three instructions per 128 products, plus loads; no sums
+// across lanes, no overflow before 65535 products. 4 pixels x 32 outputs take 16 accumulators, 4 weights, an input and
+// a temporary: 22 of AArch64's 32 registers. ARMv7 has 16, which hold 2 pixels.
 #include "kernels.h"
 
 #if defined(R2B_BUILD_NEON)
@@ -75,9 +75,10 @@ template <int P>
 __attribute__((noinline)) void BconvTile(const BconvRow& row, const Epilogue& epilogue, int x, int block) {
   uint16x8_t count[P][4];
   R2B_UNROLL
-  for (int p = 0; p < P; ++p)
+  for (int p = 0; p < P; ++p) {
     R2B_UNROLL
     for (int r = 0; r < 4; ++r) count[p][r] = vdupq_n_u16(0);
+  }
   const uint8_t* w = static_cast<const uint8_t*>(row.weights) + block * row.block_bytes;
   const ptrdiff_t pixel = row.input.pixel;
   for (int s = 0; s < row.input.segments; ++s) {
@@ -127,7 +128,9 @@ size_t BconvScratch(int, const RunList&) { return 0; }
 }  // namespace
 
 const Kernels* NeonKernels() {
-  static const Kernels kernels = {"neon", 16, 65535, BconvScratch, Bconv, T::Fconv, T::Pool, T::Plain, T::Dense, T::Logistic, T::PackSigns, ResampleImage<V>, V::kPicks};
+  static const Kernels kernels = {"neon",   16,       65535,    BconvScratch, Bconv,        T::Fconv,
+                                  T::Pool,  T::Plain, T::Dense, T::Logistic,  T::PackSigns, ResampleImage<V>,
+                                  V::kPicks};
   return &kernels;
 }
 }  // namespace r2b

@@ -6,7 +6,8 @@
 
 namespace r2b {
 
-std::vector<uint8_t> PackBits(const uint32_t* filter, int outputs, int groups, int words, int chunk_bits, ptrdiff_t* block_bytes) {
+std::vector<uint8_t> PackBits(const uint32_t* filter, int outputs, int groups, int words, int chunk_bits,
+                              ptrdiff_t* block_bytes) {
   const int per_word = 32 / chunk_bits, bytes = chunk_bits <= 8 ? 1 : chunk_bits / 8;
   const int in_group = outputs / groups, blocks = (in_group + kBlock - 1) / kBlock;
   const uint32_t mask = chunk_bits == 32 ? ~uint32_t(0) : (uint32_t(1) << chunk_bits) - 1;
@@ -47,7 +48,8 @@ std::vector<uint8_t> PackDense(const float* weights, int outputs, int inputs) {
     float* group = out + size_t(o / kDenseGroup) * kDenseGroup * inputs;
     const int lane = o % kDenseGroup;
     for (int i = 0; i < inputs; ++i) {
-      const size_t at = i / 4 < fours ? (size_t(i / 4) * kDenseGroup + lane) * 4 + i % 4 : size_t(i) * kDenseGroup + lane;
+      const size_t at =
+          i / 4 < fours ? (size_t(i / 4) * kDenseGroup + lane) * 4 + i % 4 : size_t(i) * kDenseGroup + lane;
       std::memcpy(group + at, weights + size_t(o) * inputs + i, sizeof(float));
     }
   }

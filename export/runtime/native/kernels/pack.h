@@ -13,7 +13,8 @@
 namespace r2b {
 
 // `words` 32-bit words per output channel (kernel_h * kernel_w * input words of one group).
-std::vector<uint8_t> PackBits(const uint32_t* filter, int outputs, int groups, int words, int chunk_bits, ptrdiff_t* block_bytes);
+std::vector<uint8_t> PackBits(const uint32_t* filter, int outputs, int groups, int words, int chunk_bits,
+                              ptrdiff_t* block_bytes);
 std::vector<uint8_t> PackFloats(const float* filter, int outputs, int inputs, ptrdiff_t* block_bytes);
 // [group of kDenseGroup outputs][four inputs][output][4]; inputs that fill no four: [group][input][output].
 std::vector<uint8_t> PackDense(const float* weights, int outputs, int inputs);

@@ -8,13 +8,20 @@ namespace {
 
 struct V {
   static constexpr int kWidth = 8;
-  struct F { float lane[kWidth]; };
+  struct F {
+    float lane[kWidth];
+  };
   static constexpr int kFconvPixels = 1;
   static constexpr int kPlainPixels = 1;
   static constexpr int kDenseGroups = 1;
-#define R2B_LANES(expression) F r; for (int i = 0; i < kWidth; ++i) r.lane[i] = expression; return r
+#define R2B_LANES(expression)                              \
+  F r;                                                     \
+  for (int i = 0; i < kWidth; ++i) r.lane[i] = expression; \
+  return r
   static R2B_INLINE F Load(const float* p) { R2B_LANES(p[i]); }
-  static R2B_INLINE void Store(float* p, F v) { for (int i = 0; i < kWidth; ++i) p[i] = v.lane[i]; }
+  static R2B_INLINE void Store(float* p, F v) {
+    for (int i = 0; i < kWidth; ++i) p[i] = v.lane[i];
+  }
   static constexpr int kPicks = 0;
   static R2B_INLINE F Set1(float v) { R2B_LANES(v); }
   static R2B_INLINE F Repeat4(const float* p) { R2B_LANES(p[i % 4]); }
@@ -69,7 +76,9 @@ size_t BconvScratch(int, const RunList&) { return 0; }
 }  // namespace
 
 const Kernels* PortableKernels() {
-  static const Kernels kernels = {"portable", 32, 1 << 22, BconvScratch, Bconv, T::Fconv, T::Pool, T::Plain, T::Dense, T::Logistic, T::PackSigns, ResampleImage<V>, V::kPicks};
+  static const Kernels kernels = {"portable", 32,       1 << 22,  BconvScratch, Bconv,        T::Fconv,
+                                  T::Pool,    T::Plain, T::Dense, T::Logistic,  T::PackSigns, ResampleImage<V>,
+                                  V::kPicks};
   return &kernels;
 }
 }  // namespace r2b

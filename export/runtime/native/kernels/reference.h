@@ -1,7 +1,7 @@
 // What kernels are tested against, one product at a time: the specifications of a binary convolution and of resampling.
 //
-// Inputs and weights of a convolution are +1 or -1; bit 1 stands for -1. `dot` sums input * weight over the taps and the
-// channels of the output's group. A tap outside the image counts as +1 * weight with pad_one, as nothing otherwise.
+// Inputs and weights of a convolution are +1 or -1; bit 1 stands for -1. `dot` sums input * weight over the taps and
+// the channels of the output's group. A tap outside the image counts as +1 * weight with pad_one, as nothing otherwise.
 #pragma once
 
 #include <cstdint>
@@ -12,10 +12,10 @@
 namespace r2b {
 
 struct ReferenceConv {
-  int n, h, w, channels;               // input
+  int n, h, w, channels;  // input
   int outputs, groups;
   int kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w;
-  int out_h, out_w, top, left;         // extent of the output and padding before it, see WindowExtent()
+  int out_h, out_w, top, left;  // extent of the output and padding before it, see WindowExtent()
   bool pad_one;
 };
 
@@ -34,12 +34,15 @@ inline std::vector<int32_t> ReferenceBconv(const ReferenceConv& s, const uint32_
           int32_t dot = 0;
           for (int ky = 0; ky < s.kernel_h; ++ky)
             for (int kx = 0; kx < s.kernel_w; ++kx) {
-              const int iy = y * s.stride_h - s.top + ky * s.dilation_h, ix = x * s.stride_w - s.left + kx * s.dilation_w;
+              const int iy = y * s.stride_h - s.top + ky * s.dilation_h,
+                        ix = x * s.stride_w - s.left + kx * s.dilation_w;
               const bool inside = iy >= 0 && iy < s.h && ix >= 0 && ix < s.w;
-              const int64_t tap = (int64_t(o) * s.kernel_h + ky) * s.kernel_w + kx, pixel = (int64_t(n) * s.h + iy) * s.w + ix;
+              const int64_t tap = (int64_t(o) * s.kernel_h + ky) * s.kernel_w + kx,
+                            pixel = (int64_t(n) * s.h + iy) * s.w + ix;
               for (int c = 0; c < in_group; ++c) {
                 const int weight = ReferenceSign(filter, tap, (in_group + 31) / 32, c);
-                if (inside) dot += weight * ReferenceSign(input, pixel, (s.channels + 31) / 32, o / out_group * in_group + c);
+                if (inside)
+                  dot += weight * ReferenceSign(input, pixel, (s.channels + 31) / 32, o / out_group * in_group + c);
                 else if (s.pad_one) dot += weight;
               }
             }

@@ -1,9 +1,9 @@
-// Resampling written once; each instruction set's file includes this after tile.inl and its vector type V, inside its unnamed
-// namespace. Here V gives Load, Store, and kPicks (Kernels::picks): not 0 where it has Pick, a vector of any values of two
-// neighbouring ones.
+// Resampling written once; each instruction set's file includes this after tile.inl and its vector type V, inside its
+// unnamed namespace. Here V gives Load, Store, and kPicks (Kernels::picks): not 0 where it has Pick, a vector of any
+// values of two neighbouring ones.
 //
-// Every product and sum is rounded on its own and in the order of TensorFlow's operators, whose bits these are: ResizeBilinear
-// goes along the rows first and ResizeBicubic down the columns.
+// Every product and sum is rounded on its own and in the order of TensorFlow's operators, whose bits these are:
+// ResizeBilinear goes along the rows first and ResizeBicubic down the columns.
 
 template <class V, class T, int C>
 struct Resampling {
@@ -17,12 +17,14 @@ struct Resampling {
   static R2B_INLINE void Rows(const Resample& r, float* out, Result result) {
     int i = 0;
 #if defined(__AVX2__)
-    for (; i + V::kWidth <= r.row; i += V::kWidth) V::Store(out + i, result([&](const T* row) R2B_LAMBDA { return V::Load(row + i); }));
+    for (; i + V::kWidth <= r.row; i += V::kWidth)
+      V::Store(out + i, result([&](const T* row) R2B_LAMBDA { return V::Load(row + i); }));
 #endif
     for (; i < r.row; ++i) out[i] = result([&](const T* row) R2B_LAMBDA { return float(row[i]); });
   }
 
-  // out = result(load, weight) for each column, where load(sample) is `line` at a sample of it and weight(sample) that one's weight.
+  // out = result(load, weight) for each column, where load(sample) is `line` at a sample of it and weight(sample) that
+  // one's weight.
   template <class Result>
   static R2B_INLINE void Columns(const Resample& r, const float* line, float* out, Result result) {
     if constexpr (V::kPicks > 0) {
@@ -32,7 +34,8 @@ struct Resampling {
       const int* column = r.columns + x;
       const auto weight = [&](int sample) R2B_LAMBDA { return r.column_weights[sample * r.width + x]; };
       if constexpr (C == 3) {
-        const auto load = [&](int sample) R2B_LAMBDA { return *reinterpret_cast<const Pixel*>(line + column[sample * r.width]); };
+        const auto load = [&](int sample)
+                              R2B_LAMBDA { return *reinterpret_cast<const Pixel*>(line + column[sample * r.width]); };
         *reinterpret_cast<Pixel*>(out + 3 * x) = result(load, weight);
       } else {
         out[x] = result([&](int sample) R2B_LAMBDA { return line[column[sample * r.width]]; }, weight);
@@ -113,7 +116,9 @@ struct Resampling {
         in[k] = Row(r, r.rows[k * r.height + y]);
         w[k] = r.row_weights[k * r.height + y];
       }
-      Rows(r, down, [&](auto load) R2B_LAMBDA { return load(in[0]) * w[0] + load(in[1]) * w[1] + load(in[2]) * w[2] + load(in[3]) * w[3]; });
+      Rows(r, down, [&](auto load) R2B_LAMBDA {
+        return load(in[0]) * w[0] + load(in[1]) * w[1] + load(in[2]) * w[2] + load(in[3]) * w[3];
+      });
       Columns(r, down, line, [](auto load, auto weight) R2B_LAMBDA {
         return load(0) * weight(0) + load(1) * weight(1) + load(2) * weight(2) + load(3) * weight(3);
       });
@@ -124,10 +129,8 @@ struct Resampling {
 
 template <class V, class T>
 void ResampleOf(const Resample& r) {
-  if (r.channels == 3)
-    r.cubic ? Resampling<V, T, 3>::Cubic(r) : Resampling<V, T, 3>::Linear(r);
-  else
-    r.cubic ? Resampling<V, T, 1>::Cubic(r) : Resampling<V, T, 1>::Linear(r);
+  if (r.channels == 3) r.cubic ? Resampling<V, T, 3>::Cubic(r) : Resampling<V, T, 3>::Linear(r);
+  else r.cubic ? Resampling<V, T, 1>::Cubic(r) : Resampling<V, T, 1>::Linear(r);
 }
 
 template <class V>

@@ -1,8 +1,8 @@
 // Row kernels written once over a vector type; each instruction set's file includes this with its own type, inside an
 // unnamed namespace, so that no function compiled with one set of flags can be linked in place of another.
 //
-// The vector type V gives: kWidth; F (register); Load/Store (unaligned); Set1, Repeat4 (four floats, again and again), Zero,
-// Mul, Add, Max, Min, Fma; how many pixels or groups of dense outputs fit its registers (kFconvPixels, ...);
+// The vector type V gives: kWidth; F (register); Load/Store (unaligned); Set1, Repeat4 (four floats, again and again),
+// Zero, Mul, Add, Max, Min, Fma; how many pixels or groups of dense outputs fit its registers (kFconvPixels, ...);
 // Prelu(v, a); NegativeMask(v), one bit per lane; FromCounts(...) is left to the accumulating kernels.
 //
 // The last block of a row of channels may be partial. Its lanes beyond `valid` are computed like the others (weights
@@ -10,7 +10,8 @@
 
 #define R2B_INLINE inline __attribute__((always_inline))
 #define R2B_LAMBDA __attribute__((always_inline))
-// Tiles stay in registers only if every loop over them is unrolled. R2B_TILE does `statement` for every register [p][r].
+// Tiles stay in registers only if every loop over them is unrolled. R2B_TILE does `statement` for every one of
+// them, [p][r].
 #if defined(R2B_UNROLL)
 // The including file has no registers to keep them in.
 #elif defined(__clang__)
@@ -18,7 +19,9 @@
 #else
 #define R2B_UNROLL _Pragma("GCC unroll 32")
 #endif
+// clang-format off
 #define R2B_TILE(statement) R2B_UNROLL for (int p = 0; p < P; ++p) R2B_UNROLL for (int r = 0; r < kRegs; ++r) statement
+// clang-format on
 
 template <class V>
 struct Tile {
@@ -26,9 +29,13 @@ struct Tile {
   using F = typename V::F;
 
   // Bytes from channel 0 to channel c.
-  static R2B_INLINE ptrdiff_t Channel(int c, ptrdiff_t gap) { return c * ptrdiff_t(sizeof(float)) + ptrdiff_t(unsigned(c) / kBlock) * gap; }
+  static R2B_INLINE ptrdiff_t Channel(int c, ptrdiff_t gap) {
+    return c * ptrdiff_t(sizeof(float)) + ptrdiff_t(unsigned(c) / kBlock) * gap;
+  }
 
-  static R2B_INLINE F Operand(const uint8_t* in, int r) { return V::Load(reinterpret_cast<const float*>(in) + r * V::kWidth); }
+  static R2B_INLINE F Operand(const uint8_t* in, int r) {
+    return V::Load(reinterpret_cast<const float*>(in) + r * V::kWidth);
+  }
 
   // Groups need not hold whole words, so a block's bits may begin inside one. Blocks come in ascending order: the one
   // that begins a word assigns it, later ones add to it.
@@ -67,19 +74,19 @@ struct Tile {
     }
   }
 
-  // Calls take(window, whether this is its first pixel) for the windows, three wide and two apart, that pixel x lies in.
+  // Calls take(window, whether this is its first pixel) for the windows, three wide and two apart, that have pixel x.
   template <class Take>
   static R2B_INLINE void WindowsOf(const Stage& stage, int x, Take take) {
     const int at = x + stage.before, window = at / 2;
     if (at % 2 == 0 && x > 0 && window - 1 < stage.windows) take(window - 1, false);
     if (window < stage.windows) take(window, at % 2 == 0 || x == 0);
   }
-  // For P pixels the maxima are taken in registers. A window that began before them has their first pixel, or their first two.
+  // For P pixels the maxima are taken in registers. A window that began before has their first pixel, or two.
   template <int P, int kBegun>
   static R2B_INLINE void MaxColumns(F (&v)[P][kRegs], const Stage& stage, int x, int c) {
     uint8_t* out = stage.out + Channel(c, stage.gap);
     const int begun = (x + stage.before + 1) / 2 - 1;  // the last window that began before
-    if (begun >= 0 && begun < stage.windows)
+    if (begun >= 0 && begun < stage.windows) {
       R2B_UNROLL
       for (int r = 0; r < kRegs; ++r) {
         float* to = reinterpret_cast<float*>(out + begun * stage.pixel) + r * V::kWidth;
@@ -87,6 +94,7 @@ struct Tile {
         if constexpr (kBegun == 2 && P > 1) value = V::Max(value, v[1][r]);
         V::Store(to, value);
       }
+    }
     R2B_UNROLL
     for (int p = kBegun - 1; p < P; p += 2) {
       const int window = begun + 1 + (p - (kBegun - 1)) / 2;
@@ -113,7 +121,8 @@ struct Tile {
           WithOperand<P>(v, in, stage.pixel, [](F value, F operand) R2B_LAMBDA { return V::Mul(value, operand); });
           break;
         case Stage::kMulPixel:
-          R2B_TILE(v[p][r] = V::Mul(v[p][r], V::Set1(*reinterpret_cast<const float*>(stage.in + at + p * stage.pixel))));
+          R2B_TILE(v[p][r] =
+                       V::Mul(v[p][r], V::Set1(*reinterpret_cast<const float*>(stage.in + at + p * stage.pixel))));
           break;
         case Stage::kAdd:
           WithOperand<P>(v, in, stage.pixel, [](F value, F operand) R2B_LAMBDA { return V::Add(value, operand); });
@@ -122,7 +131,8 @@ struct Tile {
           WithOperand<P>(v, in, stage.pixel, [](F value, F operand) R2B_LAMBDA { return V::Prelu(value, operand); });
           break;
         case Stage::kPreluMax:
-          WithOperand<P>(v, in, stage.pixel, [](F value, F operand) R2B_LAMBDA { return V::Max(value, V::Mul(value, operand)); });
+          WithOperand<P>(v, in, stage.pixel,
+                         [](F value, F operand) R2B_LAMBDA { return V::Max(value, V::Mul(value, operand)); });
           break;
         case Stage::kClamp: {
           const F lo = V::Set1(stage.lo), hi = V::Set1(stage.hi);
@@ -147,7 +157,8 @@ struct Tile {
         case Stage::kStoreInt8: {
           float lanes[P][kBlock];
           R2B_TILE(V::Store(&lanes[p][r * V::kWidth], v[p][r]));
-          for (int p = 0; p < P; ++p) StoreInt8(reinterpret_cast<int8_t*>(stage.out + at + p * stage.pixel) + c, lanes[p], kBlock);
+          for (int p = 0; p < P; ++p)
+            StoreInt8(reinterpret_cast<int8_t*>(stage.out + at + p * stage.pixel) + c, lanes[p], kBlock);
           break;
         }
         case Stage::kSum: {
@@ -169,8 +180,10 @@ struct Tile {
   }
 
   // The same for a block of which only `valid` channels exist, one lane at a time: neither loads nor stores may touch a
-  // neighbour's memory. (Only tensors of whole blocks have gaps.) It is the last block of a channel count that is no multiple of 32, so it need not be fast.
-  static __attribute__((noinline)) void PartialStages(float (*v)[kBlock], int pixels, const Epilogue& epilogue, int x, int c, int valid) {
+  // neighbour's memory. (Only tensors of whole blocks have gaps.) It is the last block of a channel count that is no
+  // multiple of 32, so it need not be fast.
+  static __attribute__((noinline)) void PartialStages(float (*v)[kBlock], int pixels, const Epilogue& epilogue, int x,
+                                                      int c, int valid) {
     for (int s = 0; s < epilogue.count; ++s)
       for (int p = 0; p < pixels; ++p) {
         const Stage& stage = epilogue.stages[s];
@@ -184,7 +197,8 @@ struct Tile {
             case Stage::kMul: value *= in[i]; break;
             case Stage::kMulPixel: value *= *reinterpret_cast<const float*>(stage.in + at); break;
             case Stage::kAdd: value += in[i]; break;
-            case Stage::kPrelu: case Stage::kPreluMax: value = value < 0 ? value * in[i] : value; break;
+            case Stage::kPrelu:
+            case Stage::kPreluMax: value = value < 0 ? value * in[i] : value; break;
             case Stage::kClamp:
               value = value > stage.lo ? value : stage.lo;
               value = value < stage.hi ? value : stage.hi;
@@ -219,21 +233,24 @@ struct Tile {
     if (!corrections) return;
     R2B_UNROLL
     for (int p = 0; p < P; ++p)
-      if (const float* correction = corrections[x + p])
+      if (const float* correction = corrections[x + p]) {
         R2B_UNROLL
-        for (int r = 0; r < kRegs; ++r) v[p][r] = V::Add(v[p][r], V::Load(correction + row.correction0 + c + r * V::kWidth));
+        for (int r = 0; r < kRegs; ++r)
+          v[p][r] = V::Add(v[p][r], V::Load(correction + row.correction0 + c + r * V::kWidth));
+      }
   }
 
   // From popcounts (already as floats, times two) to the convolution's output.
   template <int P>
   static R2B_INLINE void Affine(F (&v)[P][kRegs], const BconvRow& row, int x, int c) {
     Correct<P>(v, row.before, row, x, c);
-    if (row.clamp)
+    if (row.clamp) {
       R2B_UNROLL
-      for (int p = 0; p < P; ++p)
+      for (int p = 0; p < P; ++p) {
         R2B_UNROLL
-        for (int r = 0; r < kRegs; ++r)
-          v[p][r] = V::Min(V::Max(v[p][r], V::Set1(row.lo)), V::Set1(row.hi));
+        for (int r = 0; r < kRegs; ++r) v[p][r] = V::Min(V::Max(v[p][r], V::Set1(row.lo)), V::Set1(row.hi));
+      }
+    }
     R2B_UNROLL
     for (int r = 0; r < kRegs; ++r) {
       const F multiplier = V::Load(row.multiplier + c + r * V::kWidth), bias = V::Load(row.bias + c + r * V::kWidth);
@@ -262,7 +279,8 @@ struct Tile {
     R2B_TILE(v[p][r] = V::Load(row.bias + block * kBlock + r * V::kWidth));
     const uint8_t* origin = row.input.origin + x * row.input.pixel;
     const ptrdiff_t pixel = row.input.pixel;
-    const float* w = reinterpret_cast<const float*>(reinterpret_cast<const uint8_t*>(row.weights) + block * row.block_bytes);
+    const float* w =
+        reinterpret_cast<const float*>(reinterpret_cast<const uint8_t*>(row.weights) + block * row.block_bytes);
     for (int s = 0; s < row.input.segments; ++s) {
       // Three pixels share a base register: x86 addresses base, base + pixel and base + 2 * pixel alike, and P
       // pointers would not fit the integer registers.
@@ -300,7 +318,8 @@ struct Tile {
   template <bool kMaximum>
   static R2B_INLINE void Take(const uint8_t* at, F (&value)[kRegs]) {
     R2B_UNROLL
-    for (int r = 0; r < kRegs; ++r) value[r] = kMaximum ? V::Max(value[r], Operand(at, r)) : V::Add(value[r], Operand(at, r));
+    for (int r = 0; r < kRegs; ++r)
+      value[r] = kMaximum ? V::Max(value[r], Operand(at, r)) : V::Add(value[r], Operand(at, r));
   }
   // kRows x kColumns is the window where it is of a common size; 0: what the row says.
   template <bool kMaximum, int kRows, int kColumns>
@@ -309,9 +328,10 @@ struct Tile {
     for (int r = 0; r < kRegs; ++r) value[r] = kMaximum ? Operand(row.lines[0] + first, r) : V::Zero();
     if constexpr (kRows > 0) {
       R2B_UNROLL
-      for (int j = 0; j < kRows; ++j)
+      for (int j = 0; j < kRows; ++j) {
         R2B_UNROLL
         for (int i = 0; i < kColumns; ++i) Take<kMaximum>(row.lines[j] + first + i * row.pixel, value);
+      }
     } else {
       for (int j = 0; j < row.rows; ++j)
         for (int i = 0; i < columns; ++i) Take<kMaximum>(row.lines[j] + first + i * row.pixel, value);
@@ -382,47 +402,53 @@ struct Tile {
     if (c < row.channels)
       for (int x = 0; x < row.width; ++x) {
         float v[1][kBlock];
-        for (int i = 0; i < row.channels - c; ++i) v[0][i] = reinterpret_cast<const float*>(row.origin + x * row.pixel)[c + i];
+        for (int i = 0; i < row.channels - c; ++i)
+          v[0][i] = reinterpret_cast<const float*>(row.origin + x * row.pixel)[c + i];
         PartialStages(v, 1, epilogue, x, c, row.channels - c);
       }
   }
 
   // ---- dense ----
-  // Four lanes, products and sums rounded apart, lanes added in pairs: TensorFlow Lite's order. Weights lie as PackDense
-  // leaves them; groups of eight outputs side by side hide the latency of their additions.
+  // Four lanes, products and sums rounded apart, lanes added in pairs: TensorFlow Lite's order. Weights lie as
+  // PackDense leaves them; groups of eight outputs side by side hide the latency of their additions.
   template <int kGroups>
   static R2B_INLINE void DenseGroups(const float* x, const float* packed, int inputs, int count, float* y) {
     constexpr int kGroupRegs = 4 * kDenseGroup / V::kWidth;
     const ptrdiff_t group = ptrdiff_t(inputs) * kDenseGroup;
     F sum[kGroups][kGroupRegs];
     R2B_UNROLL
-    for (int g = 0; g < kGroups; ++g)
+    for (int g = 0; g < kGroups; ++g) {
       R2B_UNROLL
       for (int r = 0; r < kGroupRegs; ++r) sum[g][r] = V::Zero();
+    }
     int i = 0;
     for (; i + 4 <= inputs; i += 4) {
       const F value = V::Repeat4(x + i);
       R2B_UNROLL
-      for (int g = 0; g < kGroups; ++g)
+      for (int g = 0; g < kGroups; ++g) {
         R2B_UNROLL
         for (int r = 0; r < kGroupRegs; ++r)
           sum[g][r] = V::Add(sum[g][r], V::Mul(value, V::Load(packed + g * group + i * kDenseGroup + r * V::kWidth)));
+      }
     }
     float lanes[kGroups * kDenseGroup][4];
     R2B_UNROLL
-    for (int g = 0; g < kGroups; ++g)
+    for (int g = 0; g < kGroups; ++g) {
       R2B_UNROLL
       for (int r = 0; r < kGroupRegs; ++r) V::Store(&lanes[g * kDenseGroup][0] + r * V::kWidth, sum[g][r]);
+    }
     for (int o = 0; o < count; ++o) {
       float total = (lanes[o][0] + lanes[o][1]) + (lanes[o][2] + lanes[o][3]);
-      for (int j = i; j < inputs; ++j) total += x[j] * packed[o / kDenseGroup * group + j * kDenseGroup + o % kDenseGroup];
+      for (int j = i; j < inputs; ++j)
+        total += x[j] * packed[o / kDenseGroup * group + j * kDenseGroup + o % kDenseGroup];
       y[o] = total;
     }
   }
   static void Dense(const float* x, const float* packed, int inputs, int begin, int end, float* y) {
     constexpr int kOutputs = V::kDenseGroups * kDenseGroup;
     int o = begin;
-    for (; o + kOutputs <= end; o += kOutputs) DenseGroups<V::kDenseGroups>(x, packed + ptrdiff_t(o) * inputs, inputs, kOutputs, y + o);
+    for (; o + kOutputs <= end; o += kOutputs)
+      DenseGroups<V::kDenseGroups>(x, packed + ptrdiff_t(o) * inputs, inputs, kOutputs, y + o);
     for (; o < end; o += kDenseGroup)
       DenseGroups<1>(x, packed + ptrdiff_t(o) * inputs, inputs, end - o < kDenseGroup ? end - o : kDenseGroup, y + o);
   }
@@ -436,12 +462,15 @@ struct Tile {
   }
 
   // ---- logistic ----
-  // 1 / (1 + exp(-x)) through e = exp(-|x|) as e / (1 + e), or 1 minus that for x >= 0. With m = round(32 * z / ln 2), z = -|x|:
-  // exp(z) = 2^(m >> 5) * 2^((m & 31) / 32) * exp(t), where t = z - m * ln 2 / 32 is small enough for a parabola. Adding and
-  // subtracting 1.5 * 2^18, whose last bit is worth 1/32, rounds. (XNNPACK's method and constants on AVX-512.)
+  // 1 / (1 + exp(-x)) through e = exp(-|x|) as e / (1 + e), or 1 minus that for x >= 0. With m = round(32 * z / ln 2),
+  // z = -|x|: exp(z) = 2^(m >> 5) * 2^((m & 31) / 32) * exp(t), where t = z - m * ln 2 / 32 is small enough for a
+  // parabola. Adding and subtracting 1.5 * 2^18, whose last bit is worth 1/32, rounds. (XNNPACK's method and constants
+  // on AVX-512.)
   struct PowersOfTwo {
     float table[32];
-    PowersOfTwo() { for (int k = 0; k < 32; ++k) table[k] = float(__builtin_exp2(k / 32.0)); }
+    PowersOfTwo() {
+      for (int k = 0; k < 32; ++k) table[k] = float(__builtin_exp2(k / 32.0));
+    }
   };
   static void Logistic(const float* x, int64_t count, float* y) {
     static const PowersOfTwo powers;

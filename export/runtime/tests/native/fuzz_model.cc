@@ -1,9 +1,9 @@
 // Coverage-guided fuzzing of everything below the delegate's entry points, over the bytes of a model file.
 //
 // The interpreter's part is played here, in miniature: bytes are read as a `.tflite` FlatBuffer (every offset checked),
-// tensors and nodes are laid out as TensorFlow Lite would, and the delegate is created, prepared, invoked and destroyed. Whatever the
-// file says, the delegate may refuse it but must not crash, hang, or touch memory that is not its own; tensors therefore get exactly the
-// bytes their shapes need. Seeds are real files, written by lce_model.py.
+// tensors and nodes are laid out as TensorFlow Lite would, and the delegate is created, prepared, invoked and
+// destroyed. Whatever the file says, the delegate may refuse it but must not crash, hang, or touch memory that is not
+// its own; tensors therefore get exactly the bytes their shapes need. Seeds are real files, written by lce_model.py.
 //
 // Built with -fsanitize=fuzzer this is a libFuzzer target; with -DR2B_FUZZ_REPLAY it runs the files named as arguments.
 #include <cstdio>
@@ -25,7 +25,8 @@ struct Buffer {
   const uint8_t* data;
   size_t size;
   bool bad = false;
-  template <class T> T Read(size_t at) {
+  template <class T>
+  T Read(size_t at) {
     T value{};
     if (at > size || sizeof(T) > size - at) bad = true;
     else std::memcpy(&value, data + at, sizeof(T));
@@ -39,7 +40,8 @@ struct Buffer {
     const uint16_t offset = Read<uint16_t>(vtable + 4 + 2 * index);
     return offset ? table + offset : 0;
   }
-  template <class T> T Scalar(size_t table, int index, T absent) {
+  template <class T>
+  T Scalar(size_t table, int index, T absent) {
     const size_t at = Field(table, index);
     return at ? Read<T>(at) : absent;
   }
@@ -48,7 +50,8 @@ struct Buffer {
     const size_t field = Field(table, index);
     if (!field) return {0, 0};
     const size_t at = Follow(field), count = Read<uint32_t>(at);
-    if (bad || at + 4 > size || count > (size - at - 4) / element) return bad = true, std::make_pair(size_t(0), size_t(0));
+    if (bad || at + 4 > size || count > (size - at - 4) / element)
+      return bad = true, std::make_pair(size_t(0), size_t(0));
     return {at + 4, count};
   }
   size_t Element(std::pair<size_t, size_t> vector, size_t i) { return Follow(vector.first + 4 * i); }
@@ -77,7 +80,9 @@ struct MiniInterpreter {
 
   static void Ignore(tfl::Context*, const char*, ...) {}
   static MiniInterpreter* Of(tfl::Context* c) { return static_cast<MiniInterpreter*>(c->impl_); }
-  static size_t Bytes(tfl::Type type) { return type == tfl::kInt64 ? 8 : type == tfl::kInt8 || type == tfl::kBool || type == tfl::kUInt8 ? 1 : 4; }
+  static size_t Bytes(tfl::Type type) {
+    return type == tfl::kInt64 ? 8 : type == tfl::kInt8 || type == tfl::kBool || type == tfl::kUInt8 ? 1 : 4;
+  }
   static int64_t Count(const tfl::IntArray* dims) {
     int64_t count = 1;
     for (int i = 0; i < dims->size; ++i) {
@@ -102,7 +107,8 @@ struct MiniInterpreter {
       const auto shape = b.Vector(t, 0, 4);
       if (b.bad || shape.second > 6) return false;
       for (size_t d = 0; d < shape.second; ++d) shapes[i].Push(b.Read<int32_t>(shape.first + 4 * d));
-      static const tfl::Type types[] = {tfl::kFloat32, tfl::kNoType, tfl::kInt32, tfl::kUInt8, tfl::kInt64, tfl::kNoType, tfl::kBool, tfl::kNoType, tfl::kNoType, tfl::kInt8};
+      static const tfl::Type types[] = {tfl::kFloat32, tfl::kNoType, tfl::kInt32,  tfl::kUInt8,  tfl::kInt64,
+                                        tfl::kNoType,  tfl::kBool,   tfl::kNoType, tfl::kNoType, tfl::kInt8};
       const uint8_t type = b.Scalar<uint8_t>(t, 1, 0);
       tfl::Tensor& tensor = tensors[i];
       tensor = tfl::Tensor{};
@@ -149,9 +155,11 @@ struct MiniInterpreter {
           // Graphs are in order: nothing is read before it is written, nor written twice or over a constant.
           if (k && (produced[size_t(t)] || tensors[size_t(t)].allocation_type == tfl::kMmapRo)) return false;
           for (size_t e = 0; k && e < i; ++e)
-            for (size_t j = 1; j < lists[2 * e].storage.size(); ++j) if (lists[2 * e].storage[j] == t) return false;
+            for (size_t j = 1; j < lists[2 * e].storage.size(); ++j)
+              if (lists[2 * e].storage[j] == t) return false;
           if (k)
-            for (size_t e = 1; e < lists[2 * i].storage.size(); ++e) if (lists[2 * i].storage[e] == t) return false;
+            for (size_t e = 1; e < lists[2 * i].storage.size(); ++e)
+              if (lists[2 * i].storage[e] == t) return false;
           lists[2 * i + size_t(k)].Push(t);
           if (k) produced[size_t(t)] = true;
         }
@@ -177,20 +185,21 @@ struct MiniInterpreter {
       nodes[i].custom_initial_data_size = int(options[i].size());
       plan.Push(int(i));
     }
-    for (size_t i = 0; i < nodes.size(); ++i) nodes[i].inputs = lists[2 * i].get(), nodes[i].outputs = lists[2 * i + 1].get();
+    for (size_t i = 0; i < nodes.size(); ++i)
+      nodes[i].inputs = lists[2 * i].get(), nodes[i].outputs = lists[2 * i + 1].get();
     context.tensors = tensors.data();
     context.tensors_size = tensors.size();
     context.impl_ = this;
-    context.recommended_num_threads = 1 + int(tensors.size() % 2);  // so that the input decides, and one alone can be tried again
+    context.recommended_num_threads =
+        1 + int(tensors.size() % 2);  // so that the input decides, and one alone can be tried again
     context.ReportError = Ignore;
     context.GetExecutionPlan = [](tfl::Context* c, tfl::IntArray** out) { return *out = Of(c)->plan.get(), tfl::kOk; };
     context.GetNodeAndRegistration = [](tfl::Context* c, int i, tfl::Node** n, tfl::Registration** r) {
       return *n = &Of(c)->nodes[size_t(i)], *r = &Of(c)->registrations[size_t(i)], tfl::kOk;
     };
     context.ResizeTensor = [](tfl::Context* c, tfl::Tensor* t, tfl::IntArray* dims) { return Of(c)->Resize(t, dims); };
-    context.ReplaceNodeSubsetsWithDelegateKernels = [](tfl::Context* c, tfl::Registration r, const tfl::IntArray* n, tfl::Delegate* d) {
-      return Of(c)->Replace(r, n, d);
-    };
+    context.ReplaceNodeSubsetsWithDelegateKernels = [](tfl::Context* c, tfl::Registration r, const tfl::IntArray* n,
+                                                       tfl::Delegate* d) { return Of(c)->Replace(r, n, d); };
     return true;
   }
 
@@ -221,14 +230,17 @@ struct MiniInterpreter {
       all.Push(last);
       for (int j = 0; j < nodes[size_t(last)].inputs->size; ++j)
         if (const int t = nodes[size_t(last)].inputs->data[j]; t >= 0 && !made[size_t(t)]) in.Push(t);
-      for (int j = 0; j < nodes[size_t(last)].outputs->size; ++j) made[size_t(nodes[size_t(last)].outputs->data[j])] = true;
+      for (int j = 0; j < nodes[size_t(last)].outputs->size; ++j)
+        made[size_t(nodes[size_t(last)].outputs->data[j])] = true;
     }
     for (int i = 1; i < int(all.storage.size()); ++i) {
       const tfl::Node& n = nodes[size_t(all.storage[size_t(i)])];
-      for (int j = 0; j < n.inputs->size; ++j) if (n.inputs->data[j] >= 0) used[size_t(n.inputs->data[j])] = true;
+      for (int j = 0; j < n.inputs->size; ++j)
+        if (n.inputs->data[j] >= 0) used[size_t(n.inputs->data[j])] = true;
     }
     // Results that nobody reads, and now and then one that somebody does, leave the partition.
-    for (size_t t = 0; t < made.size(); ++t) if (made[t] && (!used[t] || t % 3 == 0)) out.Push(int(t));
+    for (size_t t = 0; t < made.size(); ++t)
+      if (made[t] && (!used[t] || t % 3 == 0)) out.Push(int(t));
     *params = {delegate, all.get(), in.get(), out.get()};
     kernels.emplace_back(r, std::move(params));
     return tfl::kOk;
@@ -238,7 +250,8 @@ struct MiniInterpreter {
     for (auto& [r, params] : kernels) {
       tfl::Node node{};
       node.user_data = r.init(&context, reinterpret_cast<const char*>(params.get()), 0);
-      if (r.prepare(&context, &node) == tfl::kOk && r.invoke(&context, &node) == tfl::kOk && r.prepare(&context, &node) == tfl::kOk)
+      if (r.prepare(&context, &node) == tfl::kOk && r.invoke(&context, &node) == tfl::kOk &&
+          r.prepare(&context, &node) == tfl::kOk)
         r.invoke(&context, &node);
       r.free(&context, node.user_data);
     }

@@ -1,0 +1,196 @@
+// Plans with binary convolutions against the scalar specification: integers and element-wise float operators exactly.
+#include <cmath>
+#include <cstdio>
+
+#include "kernels/reference.h"
+#include "plans.h"
+
+namespace r2b {
+namespace {
+
+// Bits beyond the channels are 0, as LCE writes them.
+std::vector<uint32_t> Bits(int64_t pixels, int channels) {
+  const int words = (channels + 31) / 32;
+  std::vector<uint32_t> v(size_t(pixels) * words);
+  for (size_t i = 0; i < v.size(); ++i) {
+    v[i] = rng();
+    if (i % words == size_t(words) - 1 && channels % 32) v[i] &= (1u << channels % 32) - 1;
+  }
+  return v;
+}
+
+// One convolution in each output format.
+void TestBconv(const Kernels* kernels, ReferenceConv s, bool same, int activation, int threads) {
+  const Extent eh = WindowExtent(s.h, s.kernel_h, s.stride_h, s.dilation_h, same),
+               ew = WindowExtent(s.w, s.kernel_w, s.stride_w, s.dilation_w, same);
+  if (eh.out < 1 || ew.out < 1) return;
+  s.out_h = eh.out, s.out_w = ew.out, s.top = eh.before, s.left = ew.before;
+  char what[256];
+  std::snprintf(what, sizeof what,
+                "%s bconv %dx%dx%dx%d -> %d, groups %d, kernel %dx%d, stride %dx%d, dilation %dx%d, same %d, pad_one "
+                "%d, activation %d, threads %d",
+                kernels->name, s.n, s.h, s.w, s.channels, s.outputs, s.groups, s.kernel_h, s.kernel_w, s.stride_h,
+                s.stride_w, s.dilation_h, s.dilation_w, same, s.pad_one, activation, threads);
+  const std::vector<uint32_t> x = Bits(int64_t(s.n) * s.h * s.w, s.channels),
+                              f = Bits(int64_t(s.outputs) * s.kernel_h * s.kernel_w, s.channels / s.groups);
+  const std::vector<int32_t> dot = ReferenceBconv(s, x.data(), f.data());
+  std::vector<float> multiplier(s.outputs, 1), bias(s.outputs, 0), scales = Floats(s.outputs),
+                                                                   biases = Floats(s.outputs);
+  std::vector<int32_t> thresholds(s.outputs);
+  const int depth = s.kernel_h * s.kernel_w * s.channels / s.groups;
+  for (int32_t& t : thresholds) t = Random(depth / 2 - 3, depth / 2 + 3);
+  thresholds[0] = INT32_MAX;
+  thresholds[s.outputs - 1] = INT32_MIN;
+  const float lo = activation == 2 ? -1.0f : 0.0f, hi = activation == 1 ? INFINITY : activation == 2 ? 1.0f : 6.0f;
+  auto act = [&](int v) { return activation ? std::fmin(std::fmax(float(v), lo), hi) : float(v); };
+  Guarded input(x.size() * 4);
+  std::memcpy(input.data<void>(), x.data(), x.size() * 4);
+  for (int format = 0; format < 4; ++format) {  // dot product, scaled float, int8, bits
+    if (format == 3 && activation) continue;
+    Builder b;
+    const int in = b.Tensor(DType::kInt32, {s.n, s.h, s.w, (s.channels + 31) / 32});
+    const int filter =
+        b.Constant(DType::kInt32, {s.outputs, s.kernel_h, s.kernel_w, (s.channels / s.groups + 31) / 32}, f);
+    const int mul = b.Constant(DType::kFloat, {s.outputs}, format ? scales : multiplier),
+              add = b.Constant(DType::kFloat, {s.outputs}, format ? biases : bias);
+    const int limit = b.Constant(DType::kInt32, {s.outputs}, thresholds);
+    const int out = b.Tensor(format == 3 ? DType::kInt32 : format == 2 ? DType::kInt8 : DType::kFloat, {});
+    b.graph.tensors[out].scale = 0.37f;
+    b.graph.tensors[out].zero_point = -7;
+    Op& op = b.Add(OpKind::kBconv, {in, filter, mul, add, limit}, out);
+    op.kernel_h = s.kernel_h, op.kernel_w = s.kernel_w, op.stride_h = s.stride_h, op.stride_w = s.stride_w;
+    op.dilation_h = s.dilation_h, op.dilation_w = s.dilation_w, op.same_padding = same, op.pad_one = s.pad_one,
+    op.channels_in = s.channels;
+    op.clamp = activation, op.lo = lo, op.hi = hi;
+    b.graph.inputs = {in};
+    b.graph.outputs = {out};
+    const std::vector<std::pair<int, Guarded*>> inputs{{in, &input}};
+    const size_t pixels = size_t(s.n) * s.out_h * s.out_w;
+    bool equal = true;
+    if (format <= 1) {
+      const auto y = RunPlan<float>(b, kernels, threads, inputs, dot.size(), what);
+      for (size_t i = 0; i < dot.size(); ++i) {
+        const int o = int(i % s.outputs);
+        const float exact = format ? act(dot[i]) * scales[o] + biases[o] : act(dot[i]);
+        equal &= format ? std::fabs(y[i] - exact) <= 1e-5f * (std::fabs(exact) + float(depth) * std::fabs(scales[o]))
+                        : y[i] == exact;
+      }
+    } else if (format == 2) {
+      const auto y = RunPlan<int8_t>(b, kernels, threads, inputs, dot.size(), what);
+      for (size_t i = 0; i < dot.size(); ++i) {
+        const int o = int(i % s.outputs);
+        // LCE's formula, in its order: exact, ties included.
+        const float m = float(-double(scales[o]) / double(0.37f)),
+                    c = float((double(biases[o]) + double(depth) * double(scales[o])) / double(0.37f) + -7.0);
+        const float v = std::round((float(depth) - act(dot[i])) * m + c);
+        equal &= y[i] == int8_t(std::fmin(std::fmax(v, -128.0f), 127.0f));
+      }
+    } else {
+      const int words = (s.outputs + 31) / 32;
+      const auto y = RunPlan<uint32_t>(b, kernels, threads, inputs, pixels * words, what);
+      for (size_t p = 0; p < pixels; ++p)
+        for (int o = 0; o < words * 32; ++o) {
+          // popcount > threshold, where depth - dot = 2 * popcount
+          const bool bit = o < s.outputs && int64_t(depth) - dot[p * s.outputs + o] > 2 * int64_t(thresholds[o]);
+          equal &= bit == bool(y[p * words + o / 32] >> (o % 32) & 1);
+        }
+    }
+    Check(equal, std::string(what) + ", format " + std::to_string(format));
+  }
+}
+
+// A Real-to-Binary half block, fused, against its operators one by one: same roundings, so the same bits.
+void TestHalfBlock(const Kernels* kernels, int n, int size, int channels, int threads) {
+  const std::string what = std::string(kernels->name) + " half block " + std::to_string(n) + "x" +
+                           std::to_string(size) + "x" + std::to_string(channels) + ", threads " +
+                           std::to_string(threads);
+  const int words = (channels + 31) / 32;
+  ReferenceConv s{n, size, size, channels, channels, 1, 3, 3, 1, 1, 1, 1, size, size, 1, 1, true};
+  const auto x = Bits(int64_t(n) * size * size, channels), f = Bits(int64_t(channels) * 9, channels);
+  const size_t count = size_t(n) * size * size * channels;
+  const auto shortcut = Floats(count), gate = Floats(size_t(n) * channels), mul = Floats(channels),
+             add = Floats(channels), slope = Floats(channels), bn_mul = Floats(channels), bn_add = Floats(channels);
+  Builder b;
+  const int in = b.Tensor(DType::kInt32, {n, size, size, words}),
+            skip = b.Tensor(DType::kFloat, {n, size, size, channels}), g = b.Tensor(DType::kFloat, {n, 1, 1, channels});
+  int t[10];
+  for (int& i : t) i = b.Tensor(DType::kFloat, {});
+  const int bits = b.Tensor(DType::kInt32, {});
+  Op& conv = b.Add(OpKind::kBconv,
+                   {in, b.Constant(DType::kInt32, {channels, 3, 3, words}, f),
+                    b.Constant(DType::kFloat, {channels}, mul), b.Constant(DType::kFloat, {channels}, add)},
+                   t[0]);
+  conv.kernel_h = conv.kernel_w = 3, conv.same_padding = conv.pad_one = true, conv.channels_in = channels;
+  b.Add(OpKind::kMul, {t[0], g}, t[1]);
+  b.Add(OpKind::kPrelu, {t[1], b.Constant(DType::kFloat, {1, 1, channels}, slope)}, t[2]);
+  b.Add(OpKind::kAdd, {skip, t[2]}, t[3]);
+  b.Add(OpKind::kMul, {t[3], b.Constant(DType::kFloat, {channels}, bn_mul)}, t[4]);
+  b.Add(OpKind::kAdd, {t[4], b.Constant(DType::kFloat, {channels}, bn_add)}, t[5]);
+  b.Add(OpKind::kQuantize, {t[5]}, bits);
+  Op& pool = b.Add(OpKind::kAvgPool, {t[5]}, t[6]);
+  pool.kernel_h = pool.kernel_w = pool.stride_h = pool.stride_w = size;
+  // Two outputs are compared through one: the sum is multiplied into what the bits unpack to.
+  b.graph.tensors[t[7]].dims = {n, size, size, channels};
+  b.Add(OpKind::kDequantize, {bits}, t[7]);
+  b.Add(OpKind::kMul, {t[7], t[6]}, t[8]);
+  b.Add(OpKind::kAdd, {t[8], t[3]}, t[9]);
+  b.graph.inputs = {in, skip, g};
+  b.graph.outputs = {t[9]};
+  Guarded gx(x.size() * 4), gs(count * 4), gg(gate.size() * 4);
+  std::memcpy(gx.data<void>(), x.data(), x.size() * 4);
+  std::memcpy(gs.data<void>(), shortcut.data(), count * 4);
+  std::memcpy(gg.data<void>(), gate.data(), gate.size() * 4);
+  const auto y = RunPlan<float>(b, kernels, threads, {{in, &gx}, {skip, &gs}, {g, &gg}}, count, what);
+
+  const auto dot = ReferenceBconv(s, x.data(), f.data());
+  std::vector<float> sum(size_t(n) * channels, 0), block(count), normed(count);
+  for (size_t i = 0; i < count; ++i) {
+    const int c = int(i % channels), image = int(i / (size_t(size) * size * channels));
+    volatile float v = (9.0f * channels - dot[i]) * -mul[c];  // volatile: no fused multiply-add in the reference either
+    v = v + float(double(add[c]) + 9.0 * channels * double(mul[c]));
+    v = v * gate[size_t(image) * channels + c];
+    if (v < 0) v = v * slope[c];
+    v = v + shortcut[i];
+    block[i] = v;
+    v = v * bn_mul[c];
+    v = v + bn_add[c];
+    normed[i] = v;
+    sum[size_t(image) * channels + c] += v;
+  }
+  bool equal = true;
+  for (size_t i = 0; i < count; ++i) {
+    const int c = int(i % channels), image = int(i / (size_t(size) * size * channels));
+    const float mean = sum[size_t(image) * channels + c] / float(size * size);
+    const float expected = (normed[i] < 0 ? -mean : mean) + block[i];
+    equal &= std::fabs(y[i] - expected) <= 1e-4f * (1 + std::fabs(block[i]) + std::fabs(mean));
+  }
+  Check(equal, what);
+}
+
+}  // namespace
+
+void TestBinaryPlans(const Kernels* k) {
+  // Widths around the tiles of every kernel (1 to 4, 7 pixels), outputs around a block of 32 and around two.
+  for (int width : {1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 14, 15})
+    for (int outputs : {1, 31, 32, 33, 64, 67})
+      TestBconv(k, {1, 2, width, 33, outputs, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, false}, false, 0, 1);
+  for (int channels : {1, 31, 32, 33, 64, 100, 256})
+    for (bool same : {false, true})
+      for (bool pad_one : {false, true})
+        TestBconv(k, {2, 5, 7, channels, 40, 1, 3, 3, 1, 1, 1, 1, 0, 0, 0, 0, pad_one}, same, 0, Random(1, 3));
+  for (int i = 0; i < 150; ++i) {
+    const int groups = i % 4 == 3 ? Random(2, 3) : 1;
+    const int channels = groups > 1 ? 32 * groups * Random(1, 2) : Random(1, 140);
+    TestBconv(k,
+              {Random(1, 3), Random(1, 9), Random(1, 17), channels, groups * Random(1, 40), groups, Random(1, 5),
+               Random(1, 5), Random(1, 3), Random(1, 3), Random(1, 2), Random(1, 2), 0, 0, 0, 0, Random(0, 1) == 1},
+              Random(0, 1) == 1, i % 5 == 4 ? Random(1, 3) : 0, Random(1, 4));
+  }
+  TestBconv(k, {1, 3, 3, 2048, 33, 1, 3, 3, 1, 1, 1, 1, 0, 0, 0, 0, false}, true, 0, 1);  // long runs
+  TestBconv(k, {1, 3, 3, 8192, 5, 1, 3, 3, 1, 1, 1, 1, 0, 0, 0, 0, false}, true, 0, 1);   // more than 16-bit sums hold
+  for (int channels : {32, 64, 100, 31})
+    for (int threads : {1, 2, 3})
+      for (int size : {1, Random(2, 9)}) TestHalfBlock(k, Random(1, 3), size, channels, threads);
+}
+
+}  // namespace r2b

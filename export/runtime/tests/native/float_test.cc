@@ -1,0 +1,190 @@
+// Plans with float convolutions and dense layers: sums within 1e-5, and exactly where their order is given.
+#include <cmath>
+
+#include "plans.h"
+
+namespace r2b {
+namespace {
+
+// Plain C++ and ARMv7 round product and sum apart.
+bool FusesProducts(const Kernels* kernels) {
+#if defined(__x86_64__) || defined(__aarch64__)
+  return std::string(kernels->name) != "portable";
+#else
+  (void)kernels;
+  return false;
+#endif
+}
+
+// A convolution and the window of maxima that takes it in, with a PReLU between them whose slopes begin at `least`.
+struct Window {
+  int kernel, stride;
+  bool same;
+  float least;
+};
+void TestFloatConv(const Kernels* kernels, int n, int h, int w, int channels, int outputs, int kernel, int stride,
+                   bool same, int threads, const Window& window) {
+  const Extent eh = WindowExtent(h, kernel, stride, 1, same), ew = WindowExtent(w, kernel, stride, 1, same);
+  if (eh.out < 1 || ew.out < 1) return;
+  const std::string what = std::string(kernels->name) + " conv " + std::to_string(h) + "x" + std::to_string(w) + "x" +
+                           std::to_string(channels) + " -> " + std::to_string(outputs) + " kernel " +
+                           std::to_string(kernel) + " stride " + std::to_string(stride) + ", window " +
+                           std::to_string(window.kernel) + " stride " + std::to_string(window.stride) +
+                           (window.same ? " same" : " valid") + ", slopes from " + std::to_string(window.least);
+  const auto x = Floats(size_t(n) * h * w * channels), f = Floats(size_t(outputs) * kernel * kernel * channels),
+             bias = Floats(outputs);
+  auto slopes = Floats(outputs);
+  for (float& slope : slopes) slope = window.least + std::fabs(slope);
+  Builder b;
+  const int in = b.Tensor(DType::kFloat, {n, h, w, channels}), out = b.Tensor(DType::kFloat, {}),
+            sloped = b.Tensor(DType::kFloat, {}), pooled = b.Tensor(DType::kFloat, {});
+  Op& op = b.Add(OpKind::kConv,
+                 {in, b.Constant(DType::kFloat, {outputs, kernel, kernel, channels}, f),
+                  b.Constant(DType::kFloat, {outputs}, bias)},
+                 out);
+  op.kernel_h = op.kernel_w = kernel, op.stride_h = op.stride_w = stride, op.same_padding = same, op.clamp = true,
+  op.lo = -6, op.hi = 6;
+  b.Add(OpKind::kPrelu, {out, b.Constant(DType::kFloat, {1, 1, outputs}, slopes)}, sloped);
+  Op& pool = b.Add(OpKind::kMaxPool, {sloped}, pooled);
+  pool.kernel_h = pool.kernel_w = window.kernel, pool.stride_h = pool.stride_w = window.stride,
+  pool.same_padding = window.same;
+  b.graph.inputs = {in};
+  b.graph.outputs = {pooled};
+  Guarded gx(x.size() * 4);
+  std::memcpy(gx.data<void>(), x.data(), x.size() * 4);
+  std::vector<float> y(size_t(n) * eh.out * ew.out * outputs);
+  for (int i = 0; i < n; ++i)
+    for (int oy = 0; oy < eh.out; ++oy)
+      for (int ox = 0; ox < ew.out; ++ox)
+        for (int o = 0; o < outputs; ++o) {
+          double sum = bias[o];
+          for (int ky = 0; ky < kernel; ++ky)
+            for (int kx = 0; kx < kernel; ++kx) {
+              const int iy = oy * stride - eh.before + ky, ix = ox * stride - ew.before + kx;
+              if (iy < 0 || iy >= h || ix < 0 || ix >= w) continue;
+              for (int c = 0; c < channels; ++c)
+                sum += double(x[((size_t(i) * h + iy) * w + ix) * channels + c]) *
+                       f[((size_t(o) * kernel + ky) * kernel + kx) * channels + c];
+            }
+          y[((size_t(i) * eh.out + oy) * ew.out + ox) * outputs + o] =
+              float(std::fmin(std::fmax(sum, -6), 6) * (sum < 0 ? slopes[o] : 1));
+        }
+  const Extent ph = WindowExtent(eh.out, window.kernel, window.stride, 1, window.same),
+               pw = WindowExtent(ew.out, window.kernel, window.stride, 1, window.same);
+  if (ph.out < 1 || pw.out < 1) return;
+  const auto got = RunPlan<float>(b, kernels, threads, {{in, &gx}}, size_t(n) * ph.out * pw.out * outputs, what);
+  bool equal = true;
+  for (int i = 0; i < n; ++i)
+    for (int py = 0; py < ph.out; ++py)
+      for (int px = 0; px < pw.out; ++px)
+        for (int o = 0; o < outputs; ++o) {
+          float most = -INFINITY;
+          for (int ky = 0; ky < window.kernel; ++ky)
+            for (int kx = 0; kx < window.kernel; ++kx) {
+              const int iy = py * window.stride - ph.before + ky, ix = px * window.stride - pw.before + kx;
+              if (iy >= 0 && iy < eh.out && ix >= 0 && ix < ew.out)
+                most = std::fmax(most, y[((size_t(i) * eh.out + iy) * ew.out + ix) * outputs + o]);
+            }
+          equal &= std::fabs(got[((size_t(i) * ph.out + py) * pw.out + px) * outputs + o] - most) <=
+                   1e-5f * float(kernel * kernel * channels);
+        }
+  Check(equal, what);
+}
+
+// A dense layer, whose sums have a given order: of one vector four lanes, added in pairs, then what fills no four; of
+// several one fused product after the other, from the bias.
+void TestDense(const Kernels* kernels, int batch, int inputs, int outputs, int threads) {
+  const std::string what = std::string(kernels->name) + " dense " + std::to_string(batch) + "x" +
+                           std::to_string(inputs) + " -> " + std::to_string(outputs) + ", threads " +
+                           std::to_string(threads);
+  const auto x = Floats(size_t(batch) * inputs), w = Floats(size_t(outputs) * inputs), bias = Floats(outputs);
+  Builder b;
+  const int in = b.Tensor(DType::kFloat, {batch, inputs}), out = b.Tensor(DType::kFloat, {});
+  b.Add(OpKind::kDense,
+        {in, b.Constant(DType::kFloat, {outputs, inputs}, w), b.Constant(DType::kFloat, {outputs}, bias)}, out);
+  b.graph.inputs = {in};
+  b.graph.outputs = {out};
+  Guarded gx(x.size() * 4);
+  std::memcpy(gx.data<void>(), x.data(), x.size() * 4);
+  const auto y = RunPlan<float>(b, kernels, threads, {{in, &gx}}, size_t(batch) * outputs, what);
+  bool equal = true;
+  for (int n = 0; n < batch; ++n)
+    for (int o = 0; o < outputs; ++o) {
+      const float *row = &x[size_t(n) * inputs], *weights = &w[size_t(o) * inputs];
+      if (batch > 1) {
+        double sum = bias[o], size = std::fabs(sum);
+        float fused = bias[o];
+        for (int i = 0; i < inputs; ++i) {
+          const double product = double(row[i]) * weights[i];
+          fused = std::fma(row[i], weights[i], fused);
+          sum += product;
+          size += std::fabs(product);
+        }
+        const float got = y[size_t(n) * outputs + o];
+        equal &= FusesProducts(kernels) ? got == fused : std::fabs(got - sum) <= 1e-5 * size;
+        continue;
+      }
+      volatile float lanes[4] = {}, product;  // volatile: every product and sum is rounded
+      int i = 0;
+      for (; i < inputs / 4 * 4; ++i) {
+        product = row[i] * weights[i];
+        lanes[i % 4] = lanes[i % 4] + product;
+      }
+      volatile float left = lanes[0] + lanes[1], right = lanes[2] + lanes[3], total = left + right;
+      for (; i < inputs; ++i) {
+        product = row[i] * weights[i];
+        total = total + product;
+      }
+      total = total + bias[o];
+      equal &= y[size_t(n) * outputs + o] == total;
+    }
+  Check(equal, what);
+}
+
+// Converters store equal constants once: tensors of other shapes then have the same memory, but not the same packing.
+void TestSharedConstant(const Kernels* kernels) {
+  const std::string what = std::string(kernels->name) + " one constant in two shapes";
+  const auto x = Floats(8), w = Floats(9 * 8);
+  Builder b;
+  const int in = b.Tensor(DType::kFloat, {1, 8}), wide = b.Tensor(DType::kFloat, {}), out = b.Tensor(DType::kFloat, {});
+  const int up = b.Constant(DType::kFloat, {9, 8}, w), down = b.Tensor(DType::kFloat, {8, 9});
+  b.graph.tensors[down].constant = b.graph.tensors[up].constant;
+  b.Add(OpKind::kDense, {in, up}, wide);
+  b.Add(OpKind::kDense, {wide, down}, out);
+  b.graph.inputs = {in};
+  b.graph.outputs = {out};
+  Guarded gx(x.size() * 4);
+  std::memcpy(gx.data<void>(), x.data(), x.size() * 4);
+  const auto y = RunPlan<float>(b, kernels, 1, {{in, &gx}}, 8, what);
+  bool equal = true;
+  for (int o = 0; o < 8; ++o) {
+    double sum = 0, size = 0;
+    for (int m = 0; m < 9; ++m)
+      for (int i = 0; i < 8; ++i) {
+        const double product = double(w[o * 9 + m]) * w[m * 8 + i] * x[i];
+        sum += product;
+        size += std::fabs(product);
+      }
+    equal &= std::fabs(y[o] - sum) <= 1e-5 * size;
+  }
+  Check(equal, what);
+}
+
+}  // namespace
+
+void TestFloatPlans(const Kernels* k) {
+  // Inputs around fours, outputs around groups of eight and the kernels' multiples of them; then large enough to
+  // be shared out.
+  for (int inputs : {1, 3, 4, 5, 64, 67})
+    for (int outputs : {1, 7, 8, 9, 31, 33, 100}) TestDense(k, Random(1, 3), inputs, outputs, 1);
+  for (int threads : {1, 2, 3})
+    for (int batch : {1, 4}) TestDense(k, batch, 515, 203, threads);
+  TestSharedConstant(k);
+  // Three wide and two apart is what kernels reduce in registers: every way such windows meet a tile and the edges.
+  for (int i = 0; i < 80; ++i)
+    TestFloatConv(k, Random(1, 2), Random(1, 12), Random(1, 70), Random(1, 9), Random(0, 1) ? Random(1, 70) : 64,
+                  Random(1, 7), Random(1, 2), Random(0, 1) == 1, Random(1, 3),
+                  {i % 4 ? 3 : Random(1, 4), i % 4 ? 2 : Random(1, 3), Random(0, 1) == 1, i % 3 ? 0.0f : -0.5f});
+}
+
+}  // namespace r2b

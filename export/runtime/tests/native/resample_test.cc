@@ -1,0 +1,102 @@
+// Resized images, to the bit: against the scalar specification, and against the portable kernels.
+#include "resample.h"
+
+#include <cstring>
+#include <memory>
+
+#include "checks.h"
+#include "kernels/reference.h"
+
+namespace r2b {
+namespace {
+
+// Samples and weights need not be those of an operator; every one has to be read where it is said to be.
+void TestResample(const Kernels* k, int height, int width, int channels, int out_height, int out_width, bool cubic,
+                  bool bytes, bool normalised) {
+  const std::string what = std::string(k->name) + (cubic ? " cubic " : " linear ") + (bytes ? "bytes " : "floats ") +
+                           std::to_string(height) + "x" + std::to_string(width) + "x" + std::to_string(channels) +
+                           " -> " + std::to_string(out_height) + "x" + std::to_string(out_width);
+  const int samples = cubic ? 4 : 2, weights = cubic ? 4 : 1, stride = width * channels + Random(0, 5),
+            size = bytes ? 1 : int(sizeof(float));
+  Guarded image(size_t(size) * ((height - 1) * stride + width * channels)),
+      out(sizeof(float) * out_height * out_width * channels, Random(0, 1) ? 0 : 4 * Random(0, 15));
+  std::vector<int> rows, columns;
+  for (int i = 0; i < samples * out_height; ++i) rows.push_back(Random(0, height - 1));
+  for (int i = 0; i < samples * out_width; ++i) columns.push_back(Random(0, width - 1) * channels);
+  for (int i = 0; i < int(image.size()) / size; ++i)
+    if (bytes) image.data<uint8_t>()[i] = uint8_t(Random(0, 255));
+    else image.data<float>()[i] = RandomFloat();
+  const auto row_weights = Floats(weights * out_height), column_weights = Floats(weights * out_width);
+  const auto mean = Floats(channels * out_width), std = Floats(channels * out_width);
+  Resample r{image.data<void>(),
+             bytes,
+             width * channels,
+             stride,
+             channels,
+             out_height,
+             out_width,
+             cubic,
+             rows.data(),
+             row_weights.data(),
+             columns.data(),
+             column_weights.data(),
+             nullptr,
+             nullptr,
+             nullptr,
+             normalised ? mean.data() : nullptr,
+             normalised ? std.data() : nullptr,
+             nullptr,
+             out.data<float>(),
+             Random(0, 1) == 1};
+  Guarded scratch(ResampleScratch(r) * sizeof(float));
+  r.scratch = scratch.data<float>();
+  k->resample(r);
+  Check(out.intact() && image.intact() && scratch.intact(), what + ": wrote outside");
+  bool equal = true;
+  for (int y = 0; y < out_height; ++y)
+    for (int x = 0; x < out_width; ++x)
+      for (int c = 0; c < channels; ++c) {
+        const float expected = ReferenceResample(r, y, x, c);
+        equal &= !std::memcmp(&expected, out.data<float>() + (y * out_width + x) * channels + c, sizeof(float));
+      }
+  Check(equal, what + ": values");
+}
+
+// Samples as the operators have them: near each other, in order or mirrored, which some kernels make use of.
+void TestResize(const Kernels* k, int channels, bool bilinear, bool bytes) {
+  const int height = Random(1, 80), width = Random(1, 80), count = Random(1, 3), size = bytes ? 1 : int(sizeof(float));
+  const int image_height = Random(1, 3 * height), image_width = Random(1, 3 * width),
+            stride = image_width * channels + Random(0, 5);
+  const std::vector<float> mean = Floats(channels), std = Floats(channels);
+  const Resizing resizing{channels, bytes, height, width, bilinear, Random(0, 1), mean.data(), std.data()};
+  std::vector<std::unique_ptr<Guarded>> memory;
+  std::vector<ResizedImage> images;
+  for (int i = 0; i < count; ++i) {
+    memory.push_back(std::make_unique<Guarded>(size_t(size) * ((image_height - 1) * stride + image_width * channels)));
+    for (size_t j = 0; j < memory.back()->size() / size; ++j)
+      if (bytes) memory.back()->data<uint8_t>()[j] = uint8_t(Random(0, 255));
+      else memory.back()->data<float>()[j] = RandomFloat();
+    images.push_back({int64_t(reinterpret_cast<uintptr_t>(memory.back()->data<void>())), stride, image_height,
+                      image_width, Random(0, 1)});
+  }
+  Guarded expected(sizeof(float) * count * height * width * channels), found(expected.size(), Random(0, 1) ? 0 : 4);
+  Resize(PortableKernels(), resizing, images.data(), count, expected.data<float>());
+  Resize(k, resizing, images.data(), count, found.data<float>());
+  bool intact = found.intact();
+  for (const auto& image : memory) intact &= image->intact();
+  const std::string what = std::string(k->name) + (bilinear ? " bilinear " : " bicubic ") +
+                           std::to_string(image_width) + " -> " + std::to_string(width);
+  Check(intact, what + ": wrote outside");
+  Check(!std::memcmp(expected.data<void>(), found.data<void>(), expected.size()), what + ": values");
+}
+
+}  // namespace
+
+void TestResampling(const Kernels* k) {
+  for (int i = 0; i < 200; ++i)
+    TestResample(k, Random(1, 9), Random(1, 40), Random(0, 1) ? 3 : 1, Random(1, 9), Random(1, 40), Random(0, 1),
+                 Random(0, 1), Random(0, 1));
+  for (int i = 0; i < 100; ++i) TestResize(k, Random(0, 1) ? 3 : 1, Random(0, 1), Random(0, 1));
+}
+
+}  // namespace r2b
