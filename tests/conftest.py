@@ -103,7 +103,12 @@ def r2b(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> C
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Groups for ``--dist loadgroup``: what shares the smoke run goes to one process, and else what shares a file."""
+    """Groups for ``--dist loadgroup``: what shares the smoke run goes to one process, and else what shares a file.
+
+    A file that says SHARES_NOTHING has tests of minutes, which start from nothing: they go wherever there is room.
+    """
     for item in items:
         shared = "smoke_run" if "smoke_run" in getattr(item, "fixturenames", ()) else item.path.stem
+        if getattr(getattr(item, "module", None), "SHARES_NOTHING", False):
+            shared = item.nodeid
         item.add_marker(pytest.mark.xdist_group(shared))

@@ -13,6 +13,7 @@ from tests.photo_folder import write_photographs
 from tests.prepared_data import write_cifar10, write_cifar100
 
 pytestmark = pytest.mark.slow
+SHARES_NOTHING = True
 
 
 def imagenet(folder):
