@@ -29,10 +29,12 @@ struct Tensor {
 };
 
 enum class OpKind : uint8_t {
+  // Larq Compute Engine's.
   kQuantize,
   kDequantize,
   kBconv,
-  kBmaxPool,  // Larq Compute Engine's
+  kBmaxPool,
+  // TensorFlow Lite's, float32.
   kConv,
   kMaxPool,
   kAvgPool,
@@ -40,7 +42,7 @@ enum class OpKind : uint8_t {
   kAdd,
   kMul,
   kPrelu,
-  kClamp,  // TensorFlow Lite's, float32
+  kClamp,
   kLogistic,
   kSoftmax,
   kReshape,
