@@ -96,15 +96,22 @@ def measure(sides: list[Side], rounds: int) -> dict[str, dict[str, float]]:
     }
 
 
-def listed_often(data_dir: Path, folder: Path, batches: int) -> None:
-    """ImageNet as it is prepared in ``data_dir``, each file of it listed until a split has so many batches."""
+def listed_often(data_dir: Path, folder: Path, batches: int) -> int:
+    """ImageNet as it is prepared in ``data_dir``, each file of it listed until a split has so many batches.
+
+    Returns:
+        How many photographs the largest split has then.
+    """
     (source,) = (data_dir / "imagenet2012").iterdir()
     target = folder / "imagenet2012" / source.name
     target.mkdir(parents=True)
     info = json.loads((source / "dataset_info.json").read_text(encoding="utf-8"))
+    largest = 0
     for split in info["splits"]:
         paths = sorted(source.glob(f"imagenet2012-{split['name']}.tfrecord-*"))
-        times = math.ceil(batches * BATCH / sum(int(length) for length in split["shardLengths"]))
+        photographs = sum(int(length) for length in split["shardLengths"])
+        times = math.ceil(batches * BATCH / photographs)
+        largest = max(largest, times * photographs)
         split["shardLengths"] *= times
         for i, path in enumerate(paths * times):
             link = target / f"imagenet2012-{split['name']}.tfrecord-{i:05}-of-{len(paths) * times:05}"
@@ -113,6 +120,7 @@ def listed_often(data_dir: Path, folder: Path, batches: int) -> None:
         if path.suffix in (".txt", ".json"):
             (target / path.name).write_bytes(path.read_bytes())
     (target / "dataset_info.json").write_text(json.dumps(info), encoding="utf-8")
+    return largest
 
 
 def as_folder(data_dir: Path, folder: Path) -> None:
@@ -147,7 +155,12 @@ def main(
         warm_up = WARM_UP_BATCHES
         if later_epochs:
             warm_up += LATER_EPOCH_BATCHES
-            listed_often(data_dir, often, LATER_EPOCH_BATCHES)
+            epoch = listed_often(data_dir, often, LATER_EPOCH_BATCHES)
+            if epoch > warm_up * BATCH:
+                raise click.UsageError(
+                    f"--later-epochs reads an epoch before it measures: it takes a sample of at most {warm_up * BATCH} "
+                    f"photographs a split; received {epoch}."
+                )
         else:
             listed_often(data_dir, often, warm_up + rounds * TURN_BATCHES + BEGUN_BATCHES)
         for split, title in SPLITS.items():

@@ -1,6 +1,7 @@
 """The benchmarks beside Larq Zoo run, and compare the same work; what they find is no matter here."""
 
 import pytest
+from click.testing import CliRunner
 
 pytest.importorskip("larq_zoo", reason="larq-zoo is not installed (pip install r2b-zoo[test])")
 
@@ -29,3 +30,11 @@ def test_imagenet_beside_larq_zoo(split, photographs, tmp_path):
     assert [side.said for side in sides] == [[8, 224, 224, 3]] * 2
     rows = input_pipeline.measure(sides, rounds=1)
     assert all(row["per_core"] > 0 for row in rows.values())
+
+
+def test_later_epochs_need_a_sample(photographs, monkeypatch):
+    monkeypatch.setattr(input_pipeline, "LATER_EPOCH_BATCHES", 1)
+    monkeypatch.setattr(input_pipeline, "WARM_UP_BATCHES", 1)
+    ended = CliRunner().invoke(input_pipeline.main, ["--data-dir", str(TEST_DATA), "--later-epochs"])
+    assert ended.exit_code == 2
+    assert "it takes a sample of at most 64 photographs a split; received 160" in " ".join(ended.output.split())
