@@ -110,5 +110,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         shared = "smoke_run" if "smoke_run" in getattr(item, "fixturenames", ()) else item.path.stem
         if getattr(getattr(item, "module", None), "SHARES_NOTHING", False):
-            shared = item.nodeid
+            # Without brackets, behind which pytest-xdist looks for no group.
+            shared = item.name.replace("[", "-").replace("]", "")
         item.add_marker(pytest.mark.xdist_group(shared))
