@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
@@ -64,7 +63,7 @@ def results_table(results: Mapping[str, Any]) -> Table:
         )
     from r2b_zoo.verification import Verification, undecided_sentence  # which imports TensorFlow
 
-    verdict = Verification(**{field.name: verification[field.name] for field in fields(Verification)}).verdict
+    verdict = Verification.recorded(verification).verdict
     table.caption = (
         f"images/s: in training. bytes: of the .tflite. ms: one image, one thread, {results['tflite']['engine']}, "
         f"{results['machine']['processor']}.\n"

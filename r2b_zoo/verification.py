@@ -1,8 +1,8 @@
 """Proof that a ``.tflite`` computes what its Keras model computes, on images."""
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import Optional, Union
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Optional, Union
 
 import numpy as np
 import tensorflow as tf
@@ -51,6 +51,11 @@ class Verification:
     mean_difference: float
     largest_difference: float
     undecided: int = 0
+
+    @classmethod
+    def recorded(cls, results: Mapping[str, Any]) -> "Verification":
+        """From what ``results.json`` has of it."""
+        return cls(**{field.name: results[field.name] for field in fields(cls)})
 
     @property
     def agreement(self) -> float:

@@ -39,7 +39,7 @@ def write_report(folder: RunFolder) -> Path:
 
 def _context(folder: RunFolder) -> dict[str, Any]:
     # These load TensorFlow, which this module's importers may not want to wait for.
-    from r2b_zoo.verification import MAX_MEAN_DIFFERENCE, MIN_AGREEMENT, MIN_DECIDED
+    from r2b_zoo.verification import MAX_MEAN_DIFFERENCE, MIN_AGREEMENT, MIN_DECIDED, Verification
 
     config, results = folder.config(), folder.results()
     stages, class_names = results["stages"], results["dataset"]["class_names"]
@@ -65,6 +65,7 @@ def _context(folder: RunFolder) -> dict[str, Any]:
         "kinds": results["cost"],
         "cost_bars": view.cost_bars(results["cost"]),
         "confusion": view.confusion(results["tflite"]["confusion"], class_names),
+        "is_decided": Verification.recorded(results["verification"]).is_decided,
         "limits": {"agreement": MIN_AGREEMENT, "mean_difference": MAX_MEAN_DIFFERENCE, "decided": MIN_DECIDED},
         "precision_words": PRECISION_WORDS,
     }

@@ -218,6 +218,10 @@ class Fuser {
     group_[op_index] = index;
     sum_tensor_ = -1;
     bool extend = true;
+    const auto alone = [&](Step::Kind kind) {
+      step.kind = kind;
+      extend = false;
+    };
     switch (op.kind) {
       case OpKind::kBconv:
         step.kind = Step::kBconv;
@@ -240,8 +244,7 @@ class Fuser {
         }
         break;
       case OpKind::kQuantize:
-        step.kind = Step::kPackBytes;
-        extend = false;
+        alone(Step::kPackBytes);
         if (T(op.in[0]).type == DType::kFloat) {
           LoadRoot(op_index, op.in[0]);
           return;
@@ -252,33 +255,14 @@ class Fuser {
       case OpKind::kPrelu:
       case OpKind::kClamp:
         if (LoadElementwise(op_index)) return;
-        step.kind = Step::kBinary;
-        extend = false;
+        alone(Step::kBinary);
         break;
-      case OpKind::kBmaxPool:
-        step.kind = Step::kBmaxPool;
-        extend = false;
-        break;
-      case OpKind::kDequantize:
-        step.kind = Step::kUnpack;
-        extend = false;
-        break;
-      case OpKind::kLogistic:
-        step.kind = Step::kLogistic;
-        extend = false;
-        break;
-      case OpKind::kSoftmax:
-        step.kind = Step::kSoftmax;
-        extend = false;
-        break;
-      case OpKind::kReshape:
-        step.kind = Step::kCopy;
-        extend = false;
-        break;
-      case OpKind::kDense:
-        step.kind = Step::kDense;
-        extend = false;
-        break;
+      case OpKind::kBmaxPool: alone(Step::kBmaxPool); break;
+      case OpKind::kDequantize: alone(Step::kUnpack); break;
+      case OpKind::kLogistic: alone(Step::kLogistic); break;
+      case OpKind::kSoftmax: alone(Step::kSoftmax); break;
+      case OpKind::kReshape: alone(Step::kCopy); break;
+      case OpKind::kDense: alone(Step::kDense); break;
     }
     steps_.push_back(step);
     if (extend) Extend(index, op.out);
