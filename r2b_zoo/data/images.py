@@ -1,7 +1,6 @@
 """Image files."""
 
 import os
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,6 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Optional, Union
 
 import numpy as np
+
+from r2b_zoo.data import pixels
+from r2b_zoo.data.pixels import MAX_PIXELS
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -22,9 +24,6 @@ UNREAD_SUFFIXES = (".heic", ".heif", ".avif", ".tif", ".tiff", ".jxl", ".jp2", "
 
 PILLOW_DCT = "INTEGER_ACCURATE"
 """The ``dct_method`` of ``tf.io.decode_jpeg`` that gives the same bits as Pillow."""
-
-_ORIENTATION = 0x0112
-_TURNED_ON_ITS_SIDE = (5, 6, 7, 8)
 
 
 @dataclass(frozen=True)
@@ -42,67 +41,49 @@ class Header:
     is_plain_jpeg: bool
 
 
-def read_image(path: PathLike) -> np.ndarray:
-    """An image file as uint8 (H, W, 3), turned as its EXIF data says; an alpha channel is dropped.
+def read_image(path: PathLike, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Any image file that Pillow knows by its content, as uint8 (H, W, 3), turned as its EXIF data says.
+
+    Grey is repeated over the channels, that of 16 bits divided by 257; an alpha channel is dropped, CMYK and other
+    colours are converted. Of several frames it is the first.
+
+    Args:
+        path: of a regular file.
+        max_pixels: height times width of the largest image that is read.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is not an image, or is truncated.
+        ValueError: the file is not an image, is damaged or too large, or holds numbers of which it does not say how
+            bright they are.
     """
-    from PIL import ImageOps
-
-    with _opened(path) as image:
-        return _rgb(ImageOps.exif_transpose(image))
+    with opened(path, max_pixels) as image:
+        return pixels.rgb(image)
 
 
-def check_image(path: PathLike) -> Header:
+def check_image(path: PathLike, max_pixels: int = MAX_PIXELS) -> Header:
     """Decodes an image file, as small as its format allows, to see whether it can be. Raises as ``read_image``."""
     import tensorflow as tf
 
-    with _opened(path) as image:
-        width, height = image.size
-        orientation = image.getexif().get(_ORIENTATION, 1)
-        if orientation in _TURNED_ON_ITS_SIDE:
-            width, height = height, width
-        is_plain_jpeg = image.format == "JPEG" and image.mode in ("RGB", "L") and orientation not in range(2, 9)
-        if is_plain_jpeg:
+    with opened(path, max_pixels) as image:
+        if image.format == "JPEG" and image.mode in ("RGB", "L") and pixels.orientation(image) == 1:
             try:
                 tf.io.decode_jpeg(Path(path).read_bytes(), channels=3, ratio=8)
-                return Header(height, width, True)
+                return Header(image.height, image.width, True)
             except tf.errors.InvalidArgumentError:
                 pass  # Pillow says why, or reads what TensorFlow does not
-        image.draft(None, (1, 1))
-        image.load()
-        return Header(height, width, False)
+        return Header(*pixels.check(image), False)
 
 
 @contextmanager
-def _opened(path: PathLike) -> "Iterator[Image.Image]":
-    from PIL import Image, UnidentifiedImageError
-
+def opened(path: PathLike, max_pixels: int = MAX_PIXELS) -> "Iterator[Image.Image]":
+    """An image file in Pillow, not yet decoded, its errors with the name of the file. Raises as ``read_image``."""
     try:
-        with Image.open(path) as image:
+        with pixels.opened(path, max_pixels) as image:
             yield image
     except FileNotFoundError:
         raise FileNotFoundError(f"There is no image {str(path)!r}.") from None
-    except (
-        UnidentifiedImageError,
-        Image.DecompressionBombError,
-        OSError,
-        SyntaxError,
-        ValueError,
-        EOFError,
-        struct.error,
-    ) as error:
+    except pixels.ImageError as error:
         raise ValueError(f"{path} cannot be read as an image: {error}.") from error
-
-
-def _rgb(image: "Image.Image") -> np.ndarray:
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        # Grey of 16 bits, which Pillow would cut off at 255.
-        grey = np.clip(np.asarray(image, np.float64) / 257, 0, 255).round().astype(np.uint8)
-        return np.repeat(grey[..., np.newaxis], 3, axis=-1)
-    return np.asarray(image.convert("RGB"))
 
 
 def image_files(folder: PathLike, number: Optional[int] = None) -> list[Path]:
@@ -111,7 +92,9 @@ def image_files(folder: PathLike, number: Optional[int] = None) -> list[Path]:
     Raises:
         ValueError: there are none.
     """
-    paths = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)[:number]
+    paths = sorted(
+        path for path in Path(folder).rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+    )[:number]
     if not paths:
         raise ValueError(f"There are no images ({', '.join(IMAGE_SUFFIXES)}) in {folder}.")
     return paths

@@ -1,0 +1,226 @@
+"""The pixels of an image that Pillow opened, whatever its mode: the one reading that training, r2b and r2b-run share.
+
+r2b_zoo and r2b_runtime each hold this file, word for word, because neither needs the other; a test compares the two.
+Needs Pillow only where a function is called.
+"""
+
+import contextlib
+import os
+import stat
+import sys
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Optional, Union
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+MAX_PIXELS = 178_956_970
+"""Height times width of the largest file that is read unless told otherwise, 13,377 squared; Pillow's own limit."""
+
+_ORIENTATION = 0x0112  # of EXIF
+# Orientations under which columns or rows of the file are in the reverse order in what one sees.
+_COLUMNS_REVERSED, _ROWS_REVERSED, _TURNED_ON_ITS_SIDE = (2, 3, 7, 8), (3, 4, 6, 7), (5, 6, 7, 8)
+_BAND = 1 << 20  # pixels that are converted at a time, so that a large image is not held in every form at once
+_DEEP_WHITE = 65535
+_BITS_PER_SAMPLE, _WHITE_IS = 258, 262  # tags of TIFF
+_WRITTEN_IN_16_BITS = ("PNG", "PPM")  # which some versions of Pillow open as 32 bits
+# Pillow reads these by running another program.
+_REFUSED_FORMATS = ("EPS",)
+_limit_lock = threading.Lock()
+
+
+class ImageError(ValueError):
+    """The text says why an image cannot be read, without the name of its file."""
+
+
+def is_pillow_image(image: Any) -> bool:
+    """Whether this is one of Pillow's images, without importing Pillow for the answer."""
+    module = sys.modules.get("PIL.Image")
+    return module is not None and isinstance(image, module.Image)
+
+
+@contextlib.contextmanager
+def opened(path: Union[str, "os.PathLike[str]"], max_pixels: int = MAX_PIXELS) -> "Iterator[Image.Image]":
+    """An image file of any kind that Pillow knows by its content, not yet decoded.
+
+    Args:
+        path: of a regular file: a pipe or a device might never end.
+        max_pixels: refuse an image of more, which might be a small file that fills the memory.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ImageError: it is no image, or has too many pixels.
+    """
+    from PIL import Image
+
+    pillows = Image.MAX_IMAGE_PIXELS
+    # Pillow refuses twice its limit, a variable of the whole process: it is raised only for who asked, one at a time.
+    raised = pillows is not None and max_pixels != MAX_PIXELS and max_pixels > 2 * pillows
+    with _limit_lock if raised else contextlib.nullcontext():
+        if raised:
+            Image.MAX_IMAGE_PIXELS = max_pixels
+        try:
+            with explained():
+                if not stat.S_ISREG(os.stat(path).st_mode):
+                    raise ImageError("it is not a regular file")
+                image = Image.open(path)
+            with image:
+                if image.format in _REFUSED_FORMATS:
+                    raise ImageError(f"{image.format} is a drawing, not pixels; export it as PNG")
+                if image.width * image.height > max_pixels:
+                    raise _too_large(f"Image size ({image.width * image.height} pixels) exceeds limit of {max_pixels}")
+                yield image
+        finally:
+            if raised:
+                Image.MAX_IMAGE_PIXELS = pillows
+
+
+def rgb(image: "Image.Image", crop_fraction: Optional[float] = None) -> np.ndarray:
+    """Red, green and blue of one of Pillow's images, turned as its EXIF data says.
+
+    Grey is repeated, alpha is dropped, colours of other spaces are converted. Grey of 16 bits is divided by 257, and
+    so is that of 32 bits, which must lie in 0–65535; grey of floats must lie in 0–255 and is rounded.
+
+    Args:
+        image: of any mode, open or made in memory.
+        crop_fraction: keep the centre square of this share of the shorter side, as ``centre_square``; None: keep all.
+
+    Returns:
+        uint8 (H, W, 3).
+
+    Raises:
+        ImageError: it is damaged, or its values are of no known range.
+    """
+    with explained():
+        image.load()
+        white, black_and_white_swapped = _white(image), getattr(image, "tag_v2", {}).get(_WHITE_IS) == 0
+        # After loading, because Pillow turns TIFF files by itself then.
+        turned = orientation(image)
+        top, left, height, width = 0, 0, image.height, image.width
+        if crop_fraction is not None:
+            height, width = (width, height) if turned in _TURNED_ON_ITS_SIDE else (height, width)
+            top, left, side = centre_square(height, width, crop_fraction)
+            # From what one sees to what the file has.
+            if turned in _TURNED_ON_ITS_SIDE:
+                top, left = left, top
+            if turned in _ROWS_REVERSED:
+                top = image.height - side - top
+            if turned in _COLUMNS_REVERSED:
+                left = image.width - side - left
+            height = width = side
+        result = np.empty((height, width, 3), np.uint8)
+        rows = max(1, _BAND // width)
+        for start in range(0, height, rows):
+            stop = min(start + rows, height)
+            box = (left, top + start, left + width, top + stop)
+            band = image if box == (0, 0, *image.size) else image.crop(box)
+            result[start:stop] = _converted(band, white)
+        if white and black_and_white_swapped:  # which Pillow heeds in 8 bits only
+            np.subtract(255, result, out=result)
+        return _turned(result, turned)
+
+
+def check(image: "Image.Image") -> tuple[int, int]:
+    """Decodes an image as small as its format allows, after which it is of no use. Raises as ``rgb``.
+
+    Returns:
+        Height and width of what ``rgb`` would have given.
+    """
+    with explained():
+        whole = image.size
+        image.draft(None, (1, 1))
+        drafted = image.size != whole
+        image.load()
+        _white(image)
+        width, height = whole if drafted else image.size
+        return (width, height) if orientation(image) in _TURNED_ON_ITS_SIDE else (height, width)
+
+
+def orientation(image: "Image.Image") -> int:
+    """1 to 8, as EXIF counts; 1 where the image is not turned."""
+    with explained():
+        found = image.getexif().get(_ORIENTATION, 1)
+        return found if found in range(1, 9) else 1
+
+
+def centre_square(height: int, width: int, fraction: float) -> tuple[int, int, int]:
+    """Top, left and side of the centre square of ``fraction`` of the shorter side.
+
+    The side is rounded down; an odd margin is cut at the top and left. In float32, as TensorFlow has it.
+    """
+    side = max(int(np.float32(fraction) * np.float32(min(height, width))), 1)
+    return (height - side + 1) // 2, (width - side + 1) // 2, side
+
+
+@contextlib.contextmanager
+def explained() -> Iterator[None]:
+    """Pillow's readers raise whatever their parsing runs into, so everything but a missing file becomes one error."""
+    from PIL import Image
+
+    try:
+        yield
+    except (FileNotFoundError, ImageError):
+        raise
+    except Image.DecompressionBombError as error:
+        raise _too_large(str(error).partition(" pixels, ")[0]) from error
+    except OSError as error:
+        raise ImageError(error.strerror or _sentence(error)) from error
+    except Exception as error:
+        raise ImageError(_sentence(error)) from error
+
+
+def _too_large(rule: str) -> ImageError:
+    return ImageError(f"{rule} pixels; give a larger max_pixels for an image that you trust")
+
+
+def _sentence(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+
+
+def _white(image: "Image.Image") -> int:
+    """The value of white where Pillow leaves the scale of grey open, else 0.
+
+    Raises ImageError for values out of the scale.
+    """
+    if image.mode.startswith("I;"):
+        tags = getattr(image, "tag_v2", {})
+        return 4095 if tags.get(_BITS_PER_SAMPLE) in (12, (12,)) else _DEEP_WHITE
+    if image.mode not in ("I", "F"):
+        return 0
+    if image.mode == "I":
+        low, high = image.getextrema()
+    else:
+        values = np.asarray(image)
+        low, high = float(values.min()), float(values.max())  # not a number wherever one is
+    limit = _DEEP_WHITE if image.mode == "I" else 255
+    kind = "whole numbers of 32 bits" if image.mode == "I" else "floats"
+    if not (low >= 0 and high <= limit):  # not a number fails too
+        raise ImageError(f"grey in {kind} must lie in 0–{limit}; it goes from {low} to {high}: save it in 8 or 16 bits")
+    unclear = 255 if image.mode == "I" else 1
+    if 0 < high <= unclear and image.format not in _WRITTEN_IN_16_BITS:
+        raise ImageError(
+            f"grey in {kind} must lie in 0–{limit}; it goes from {low} to {high}, which may also mean 0–{unclear}: "
+            "save it in 8 or 16 bits"
+        )
+    return limit
+
+
+def _converted(image: "Image.Image", white: int) -> np.ndarray:
+    if not white:
+        # Grey with its alpha multiplied in has no direct way to colours.
+        return np.asarray((image.convert("LA") if image.mode == "La" else image).convert("RGB"))
+    values = np.asarray(image)
+    grey = np.rint(values) if values.dtype.kind == "f" else (values.astype(np.uint32) * 255 + white // 2) // white
+    grey = np.minimum(grey, 255).astype(np.uint8)
+    return np.repeat(grey[..., np.newaxis], 3, axis=2)
+
+
+def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    if orientation in _ROWS_REVERSED:
+        pixels = pixels[::-1]
+    if orientation in _COLUMNS_REVERSED:
+        pixels = pixels[:, ::-1]
+    return pixels.transpose(1, 0, 2) if orientation in _TURNED_ON_ITS_SIDE else pixels
