@@ -56,26 +56,35 @@ def opened(path: Union[str, "os.PathLike[str]"], max_pixels: int = MAX_PIXELS) -
     """
     from PIL import Image
 
-    pillows = Image.MAX_IMAGE_PIXELS
-    # Pillow refuses twice its limit, a variable of the whole process: it is raised only for who asked, one at a time.
-    raised = pillows is not None and max_pixels != MAX_PIXELS and max_pixels > 2 * pillows
-    with _limit_lock if raised else contextlib.nullcontext():
-        if raised:
+    with _pillows_limit(max_pixels):
+        with explained():
+            if not stat.S_ISREG(os.stat(path).st_mode):
+                raise ImageError("it is not a regular file")
+            image = Image.open(path)
+        with image:
+            if image.format in _REFUSED_FORMATS:
+                raise ImageError(f"{image.format} is a drawing, not pixels; export it as PNG")
+            if image.width * image.height > max_pixels:
+                raise _too_large(f"Image size ({image.width * image.height} pixels) exceeds limit of {max_pixels}")
+            yield image
+
+
+@contextlib.contextmanager
+def _pillows_limit(max_pixels: int) -> Iterator[None]:
+    """Lets Pillow read so many pixels; it refuses twice its limit, which is a variable of the whole process."""
+    from PIL import Image
+
+    if max_pixels == MAX_PIXELS:
+        yield
+        return
+    with _limit_lock:
+        pillows = Image.MAX_IMAGE_PIXELS
+        if pillows is not None and max_pixels > 2 * pillows:
             Image.MAX_IMAGE_PIXELS = max_pixels
         try:
-            with explained():
-                if not stat.S_ISREG(os.stat(path).st_mode):
-                    raise ImageError("it is not a regular file")
-                image = Image.open(path)
-            with image:
-                if image.format in _REFUSED_FORMATS:
-                    raise ImageError(f"{image.format} is a drawing, not pixels; export it as PNG")
-                if image.width * image.height > max_pixels:
-                    raise _too_large(f"Image size ({image.width * image.height} pixels) exceeds limit of {max_pixels}")
-                yield image
+            yield
         finally:
-            if raised:
-                Image.MAX_IMAGE_PIXELS = pillows
+            Image.MAX_IMAGE_PIXELS = pillows
 
 
 def rgb(image: "Image.Image", crop_fraction: Optional[float] = None) -> np.ndarray:
