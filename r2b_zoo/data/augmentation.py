@@ -1,5 +1,6 @@
 """Random changes of training batches, each a function of the batch and a seed alone."""
 
+import math
 from collections.abc import Callable
 from typing import Union
 
@@ -12,6 +13,10 @@ AFFINE_ROTATION = 0.2  # radians
 AFFINE_SCALE = 0.15
 AFFINE_SHIFT = 1.0  # pixels
 CROP_PADDING = 4  # pixels
+ROTATION = 15.0  # degrees
+COLOUR = "_colour"
+"""At the end of an augmentation's name: colours are changed too."""
+COLOUR_STRENGTH = 0.4
 
 
 def none(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
@@ -23,12 +28,19 @@ def affine(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 
     Uniform in ±0.2 radians, ±15 % and ±1 pixel; bilinear, the border repeated.
     """
-    shape = tf.shape(images)
-    number, height, width = shape[0], tf.cast(shape[1], tf.float32), tf.cast(shape[2], tf.float32)
-    draws = tf.random.stateless_uniform((number, 4), seed, -1.0, 1.0)
+    draws = tf.random.stateless_uniform((tf.shape(images)[0], 4), seed, -1.0, 1.0)
     angle = draws[:, 0] * AFFINE_ROTATION
     scale = 1.0 + draws[:, 1] * AFFINE_SCALE
     shift_x, shift_y = draws[:, 2] * AFFINE_SHIFT, draws[:, 3] * AFFINE_SHIFT
+    return _transformed(images, angle, scale, shift_x, shift_y, fill="NEAREST")
+
+
+def _transformed(
+    images: tf.Tensor, angle: tf.Tensor, scale: tf.Tensor, shift_x: tf.Tensor, shift_y: tf.Tensor, fill: str
+) -> tf.Tensor:
+    """Images (N, H, W, C) rotated and scaled about their centre and shifted, by (N,) radians, factors and pixels."""
+    shape = tf.shape(images)
+    height, width = tf.cast(shape[1], tf.float32), tf.cast(shape[2], tf.float32)
     cos, sin = tf.cos(angle) * scale, tf.sin(angle) * scale
     centre_x, centre_y = (width - 1) / 2, (height - 1) / 2
     zeros = tf.zeros_like(angle)
@@ -51,7 +63,7 @@ def affine(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         transforms=transforms,
         output_shape=shape[1:3],
         interpolation="BILINEAR",
-        fill_mode="NEAREST",
+        fill_mode=fill,
         fill_value=0.0,
     )
 
@@ -80,7 +92,94 @@ def _mirrored(index: tf.Tensor, size: int) -> tf.Tensor:
     return (size - 1) - tf.abs(size - 1 - index)
 
 
-AUGMENTATIONS: dict[str, Augmentation] = {"none": none, "affine": affine, "crop_flip": crop_flip}
+def crop_flip_rotate(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """``crop_flip``, then a rotation by up to 15 degrees; bilinear, and the mirror image beyond the border.
+
+    Source: Martínez et al., ICLR 2020, section 4.1, for CIFAR-100.
+    """
+    images = crop_flip(images, seed)
+    limit = math.radians(ROTATION)
+    angle = tf.random.stateless_uniform((tf.shape(images)[0],), position_seed(seed, 2), -limit, limit)
+    zeros = tf.zeros_like(angle)
+    return _transformed(images, angle, tf.ones_like(angle), zeros, zeros, fill="REFLECT")
+
+
+AUGMENTATIONS: dict[str, Augmentation] = {
+    "none": none,
+    "affine": affine,
+    "crop_flip": crop_flip,
+    "crop_flip_rotate": crop_flip_rotate,
+}
+
+
+def colour_draws(number: int, seed: tf.Tensor) -> tf.Tensor:
+    """Factors of brightness, contrast and saturation for so many images, uniform in 0.6–1.4, float32 (number, 3)."""
+    return tf.random.stateless_uniform((number, 3), seed, 1 - COLOUR_STRENGTH, 1 + COLOUR_STRENGTH)
+
+
+def colour_jittered(pixels: tf.Tensor, factors: tf.Tensor) -> tf.Tensor:
+    """Images of another brightness, contrast and saturation, in this order.
+
+        brightness: b · x;   contrast: c · x + (1 − c) · mean of the image's grey;   saturation: s · x + (1 − s) · grey
+
+    each cut to 0–255, with grey as TensorFlow's ``rgb_to_grayscale``. A grey image has no saturation to change.
+
+    Args:
+        pixels: float32 (N, H, W, C), 0–255.
+        factors: b, c and s of each image, (N, 3).
+
+    Source: Howard, "Some Improvements on Deep Convolutional Neural Network Based Image Classification", 2013,
+    section 2.2; order and range are ours.
+    """
+    brightness, contrast, saturation = (factors[:, i, tf.newaxis, tf.newaxis, tf.newaxis] for i in range(3))
+    pixels = tf.clip_by_value(brightness * pixels, 0.0, 255.0)
+    mean = tf.reduce_mean(_grey(pixels), axis=[1, 2], keepdims=True)
+    pixels = tf.clip_by_value(mean + contrast * (pixels - mean), 0.0, 255.0)
+    grey = _grey(pixels)
+    return tf.clip_by_value(grey + saturation * (pixels - grey), 0.0, 255.0)
+
+
+def _grey(pixels: tf.Tensor) -> tf.Tensor:
+    return tf.image.rgb_to_grayscale(pixels) if pixels.shape[-1] == 3 else pixels
+
+
+def mixed(
+    images: tf.Tensor, labels: tf.Tensor, num_classes: int, alpha: float, seed: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Mix-up: each image and its label, mixed with those of its neighbour in the batch.
+
+        λ ~ Beta(alpha, alpha), one for the batch;   x ← λ x + (1 − λ) x',   y ← λ y + (1 − λ) y'
+
+    The batch is shuffled, so its neighbour is a random image; and pairs of neighbours are on one device, however many
+    share the batch. The last image of an odd number stays as it is.
+
+    Args:
+        images: float32 (N, H, W, C).
+        labels: int (N,), in 0–num_classes-1.
+        num_classes: of the labels.
+        alpha: above 0; the larger, the nearer λ is to one half.
+        seed: of λ, int (2,).
+
+    Returns:
+        The images, and probabilities of the classes, float32 (N, num_classes).
+
+    Raises:
+        InvalidArgumentError: a label is no class.
+
+    Source: Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018, section 2.
+    """
+    in_range = tf.reduce_all((labels >= 0) & (labels < num_classes))
+    check = tf.debugging.Assert(in_range, ["mixup: a label is no class of", num_classes, labels])
+    # A graph has an operator to wait for; an eager call has raised already.
+    with tf.control_dependencies([check] if isinstance(check, tf.Operation) else []):
+        targets = tf.one_hot(labels, num_classes)
+    gammas = tf.random.stateless_gamma((2,), seed, alpha=alpha)
+    share = gammas[0] / tf.reduce_sum(gammas)
+    number = tf.shape(images)[0]
+    neighbour = tf.bitwise.bitwise_xor(tf.range(number), 1)
+    neighbour = tf.where(neighbour < number, neighbour, number - 1)
+    images, targets = (share * x + (1 - share) * tf.gather(x, neighbour) for x in (images, targets))
+    return images, targets
 
 
 def position_seed(seed: tf.Tensor, position: Union[int, tf.Tensor]) -> tf.Tensor:

@@ -2,12 +2,21 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Union
 
 import numpy as np
 import tensorflow as tf
 
-from r2b_zoo.data.augmentation import check_augmentation, position_seed
+from r2b_zoo.cores import available_cores
+from r2b_zoo.data.augmentation import (
+    COLOUR,
+    check_augmentation,
+    colour_draws,
+    colour_jittered,
+    mixed,
+    position_seed,
+)
 from r2b_zoo.data.preprocessing import Preprocessing
 
 MOST_NAMED = 10
@@ -15,6 +24,8 @@ MOST_NAMED = 10
 
 # A batch of ImageNet's recipe takes 154 MB.
 BATCHES_AHEAD = 2
+# What a batch's seed is folded with for each of its changes; in_memory.py folds it with nothing.
+_COLOUR_PURPOSE, _MIXUP_PURPOSE = 101, 102
 
 Epoch = Union[int, tf.Tensor]
 Sample = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -101,8 +112,26 @@ class Dataset(ABC):
         """The same images, prepared for another network."""
         return replace(self, preprocessing=preprocessing)
 
+    @abstractmethod
+    def held_out(self, share: float) -> "Dataset":
+        """The training images alone, with a share of every class kept apart as the test split of what is returned.
+
+        What is chosen while training is chosen on it, so that the real test split has had no part in it. Which images
+        these are is a function of the data and the share alone.
+
+        Raises:
+            ValueError: the share is not above 0 and below 1, or leaves a class without images on one side.
+        """
+
     def training_batches(
-        self, batch_size: int, augment: str, seed: int, epoch: Epoch = 0, skip: int = 0, share: Share = WHOLE
+        self,
+        batch_size: int,
+        augment: str,
+        seed: int,
+        epoch: Epoch = 0,
+        skip: int = 0,
+        share: Share = WHOLE,
+        mixup: float = 0.0,
     ) -> tf.data.Dataset:
         """The shuffled, augmented batches (images float32, labels int32) of one epoch.
 
@@ -117,15 +146,56 @@ class Dataset(ABC):
             epoch: from 0; may be a scalar integer tensor, for pipelines that run through the epochs themselves.
             skip: how many batches to leave out at the start. They are not decoded, and those after them are the same.
             share: which images of each batch; photographs outside of it are not decoded.
+            mixup: above 0, images are mixed in pairs with a weight drawn from Beta(mixup, mixup), and labels are
+                probabilities, float32 (N, classes); see ``augmentation.mixed``.
 
         Raises:
-            ValueError: the batch is larger than the data, the augmentation unknown, or more is skipped than there is.
+            ValueError: the batch is larger than the data, the augmentation unknown, more is skipped than there is, or
+                labels that are no classes, or shares of an odd number of images, are to be mixed.
         """
         self.check_batches(batch_size, augment)
         steps = self.train_size // batch_size
         if not 0 <= skip <= steps:
             raise ValueError(f"skip must be in 0–{steps}, the number of batches of an epoch; received {skip}.")
-        return _ahead(self._training_batches(batch_size, augment, seed, epoch, skip, share))
+        shape, is_jittered = augment.removesuffix(COLOUR), augment.endswith(COLOUR)
+        batches = self._training_batches(batch_size, shape, seed, epoch, skip, share)
+        if is_jittered or mixup:
+            self.check_mixup(mixup, batch_size, share)
+            change = partial(self._change_batch, batch_size, epoch_seeds(seed, epoch)[1], share, is_jittered, mixup)
+            batches = batches.enumerate(start=skip).map(
+                change, num_parallel_calls=available_cores(), deterministic=True
+            )
+        return _ahead(batches)
+
+    def _change_batch(
+        self,
+        batch_size: int,
+        changes_seed: tf.Tensor,
+        share: Share,
+        is_jittered: bool,
+        mixup: float,
+        step: tf.Tensor,
+        batch: tuple[tf.Tensor, tf.Tensor],
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """The changes that are drawn for whole batches, so that every share of a batch has its part of them."""
+        images, labels = batch
+        seed = position_seed(changes_seed, step)
+        if is_jittered:
+            draws = share.of(colour_draws(batch_size, position_seed(seed, _COLOUR_PURPOSE)))
+            pixels = colour_jittered(self.preprocessing.pixels(images), draws)
+            images = self.preprocessing.normalise(pixels)
+        if mixup:
+            return mixed(images, labels, self.num_classes, mixup, position_seed(seed, _MIXUP_PURPOSE))
+        return images, labels
+
+    def check_mixup(self, mixup: float, batch_size: int, share: Share = WHOLE) -> None:
+        """Raises ValueError where ``training_batches`` cannot mix, and does nothing else."""
+        size = batch_size // (share.count * share.groups)
+        if mixup and share.count > 1 and size % 2:
+            raise ValueError(
+                f"mixup pairs the images of each device's part of a batch, so that must be an even number; received "
+                f"{size} of batch_size={batch_size}."
+            )
 
     @abstractmethod
     def _training_batches(

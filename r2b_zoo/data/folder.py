@@ -35,6 +35,7 @@ from r2b_zoo.data.images import (
 )
 from r2b_zoo.data.photographs import Encoded, Part, PhotographDataset, Size, Window, decode_jpeg_window
 from r2b_zoo.data.preprocessing import IMAGENET
+from r2b_zoo.data.validation import held_out
 
 TEST_SHARE = 0.2
 MIN_CLASSES = 2
@@ -163,6 +164,14 @@ class Folder(PhotographDataset):
             return tuple(replace(photograph, label=numbers[photograph.label][0]) for photograph in photographs)
 
         return replace(self, class_names=tuple(class_names), train=labelled(self.train), test=labelled(self.test))
+
+    def held_out(self, share: float) -> "Folder":
+        apart = held_out(np.array([photograph.label for photograph in self.train]), share, self.class_names)
+        train, test = (
+            tuple(photograph for photograph, chosen in zip(self.train, apart, strict=True) if chosen == tested)
+            for tested in (False, True)
+        )
+        return replace(self, train=train, test=test)
 
     @property
     def train_size(self) -> int:

@@ -1,6 +1,6 @@
 """ImageNet (ILSVRC 2012), as TensorFlow Datasets prepares it from the archives."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Optional
 
@@ -22,6 +22,7 @@ from r2b_zoo.data.photographs import (
 )
 from r2b_zoo.data.prepared import prepared
 from r2b_zoo.data.preprocessing import IMAGENET
+from r2b_zoo.data.validation import check_share
 
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
@@ -70,17 +71,51 @@ def imagenet(data_dir: Optional[PathLike] = None, image_size: int = IMAGENET.hei
 
 @dataclass(frozen=True, kw_only=True)
 class ImageNet(PhotographDataset):
-    """Photographs in the records of TensorFlow Datasets; decoded as it decodes them."""
+    """Photographs in the records of TensorFlow Datasets; decoded as it decodes them.
+
+    Attributes:
+        builder: of TensorFlow Datasets.
+        apart: the share of the training photographs that are tested on in the place of the validation split; 0 for
+            none, and for the validation split.
+    """
 
     builder: "tfds.core.DatasetBuilder" = field(repr=False)
+    apart: float = 0.0
+
+    def held_out(self, share: float) -> "ImageNet":
+        """As every data set; but the same share of every file, since labels are known only to who reads all of it.
+
+        TensorFlow Datasets has mixed the photographs over the files, so that is a random sample. Of the 732 to 1,300
+        photographs of a class, a share of 0.02 or more takes some of each.
+        """
+        check_share(share)
+        split = replace(self, apart=share)
+        if not (share and split.test_size and split.train_size):
+            raise ValueError(
+                f"validation={share} leaves no photograph on one side: there are {self.train_size} to train on, in "
+                f"{len(self._files('train'))} files. Choose another share, or validation=0 for none."
+            )
+        return split
 
     @property
     def train_size(self) -> int:
-        return int(self.builder.info.splits["train"].num_examples)
+        return int(self.builder.info.splits["train"].num_examples) - (self.test_size if self.apart else 0)
 
     @property
     def test_size(self) -> int:
+        if self.apart:
+            return sum(int(number * self.apart) for number in self.builder.info.splits["train"].shard_lengths)
         return int(self.builder.info.splits["validation"].num_examples)
+
+    def _side(self, path: tf.Tensor, is_tested: bool) -> tf.data.Dataset:
+        """The records of a training file that are kept apart, or the others: those at which ⌊share · i⌋ rises."""
+
+        def is_wanted(i: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
+            share = tf.constant(self.apart, tf.float64)
+            before, after = (tf.floor(share * tf.cast(number, tf.float64)) for number in (i, i + 1))
+            return (after > before) == is_tested
+
+        return tf.data.TFRecordDataset(path).enumerate().filter(is_wanted).map(lambda _, record: record)
 
     def _files(self, split: str) -> list[str]:
         return [str(path) for path in self.builder.info.splits[split].filepaths]
@@ -95,7 +130,7 @@ class ImageNet(PhotographDataset):
     def _training_records(self, order_seed: tf.Tensor, skip: int) -> tf.data.Dataset:
         files = tf.random.experimental.stateless_shuffle(self._files("train"), order_seed)
         records = tf.data.Dataset.from_tensor_slices(files).interleave(
-            tf.data.TFRecordDataset,
+            partial(self._side, is_tested=False) if self.apart else tf.data.TFRecordDataset,
             cycle_length=FILES_AT_A_TIME,
             num_parallel_calls=available_cores(),
             deterministic=True,
@@ -115,6 +150,10 @@ class ImageNet(PhotographDataset):
         return tf.data.experimental.from_variant(shuffled, records.element_spec).skip(skip)
 
     def _test_records(self) -> tf.data.Dataset:
+        if self.apart:
+            return tf.data.Dataset.from_tensor_slices(self._files("train")).flat_map(
+                partial(self._side, is_tested=True)
+            )
         return tf.data.TFRecordDataset(self._files("validation"))
 
     def _test_batches(self, batch_size: int) -> tf.data.Dataset:

@@ -1,7 +1,7 @@
 """Data sets of images of one size that fit into memory."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -9,8 +9,9 @@ import numpy as np
 import tensorflow as tf
 
 from r2b_zoo.cores import available_cores
-from r2b_zoo.data.augmentation import AUGMENTATIONS, position_seed
-from r2b_zoo.data.dataset import Dataset, Epoch, Sample, Share, epoch_seeds
+from r2b_zoo.data.augmentation import AUGMENTATIONS, COLOUR, position_seed
+from r2b_zoo.data.dataset import WHOLE, Dataset, Epoch, Sample, Share, epoch_seeds
+from r2b_zoo.data.validation import held_out
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,11 @@ class Split:
         # Outside of any graph, whoever asks first.
         with tf.init_scope():
             images, labels = self.read()
+            if not tf.as_dtype(labels.dtype).is_integer or len(labels.shape) != 1:
+                raise ValueError(
+                    "Labels must be the number of each image's class, integers (N,); received "
+                    f"{tf.as_dtype(labels.dtype).name} {tuple(labels.shape)}."
+                )
             return tf.convert_to_tensor(images), tf.cast(labels, tf.int32)
 
     @property
@@ -62,7 +68,25 @@ class InMemoryDataset(Dataset):
 
     @property
     def augmentations(self) -> tuple[str, ...]:
-        return tuple(AUGMENTATIONS)
+        return (*AUGMENTATIONS, *(name + COLOUR for name in AUGMENTATIONS))
+
+    def held_out(self, share: float) -> "InMemoryDataset":
+        images, labels = self.train.images, self.train.labels
+        apart = held_out(labels, share, self.class_names)
+        train, test = (Split.of(images[chosen], labels[chosen]) for chosen in (~apart, apart))
+        return replace(self, train=train, test=test)
+
+    def check_mixup(self, mixup: float, batch_size: int, share: Share = WHOLE) -> None:
+        super().check_mixup(mixup, batch_size, share)
+        if not mixup:
+            return
+        labels = self.train.labels
+        bad = labels[(labels < 0) | (labels >= self.num_classes)]
+        if bad.size:
+            raise ValueError(
+                f"mixup needs labels that are classes, 0–{self.num_classes - 1} in {self.name}; received {bad[0]}. "
+                "Correct the labels, or set mixup=0."
+            )
 
     def _training_batches(
         self, batch_size: int, augment: str, seed: int, epoch: Epoch, skip: int, share: Share

@@ -11,7 +11,7 @@ import tensorflow as tf
 from r2b_zoo import runtime
 from r2b_zoo.cores import available_cores
 from r2b_zoo.data import resampling
-from r2b_zoo.data.augmentation import position_seed
+from r2b_zoo.data.augmentation import COLOUR, position_seed
 from r2b_zoo.data.dataset import Dataset, Epoch, Sample, Share, epoch_seeds
 
 # Random resized crop, source: Szegedy et al., "Going Deeper with Convolutions", CVPR 2015, section 6. It is resized
@@ -50,7 +50,7 @@ class PhotographDataset(Dataset):
 
     @property
     def augmentations(self) -> tuple[str, ...]:
-        return ("none", "resized_crop_flip")
+        return ("none", "resized_crop_flip", f"none{COLOUR}", f"resized_crop_flip{COLOUR}")
 
     @abstractmethod
     def _training_records(self, order_seed: tf.Tensor, skip: int) -> tf.data.Dataset:

@@ -102,6 +102,10 @@ class Preprocessing:
         flat = tf.reshape(tf.cast(images, tf.float32), (-1, pixels * self.channels))
         return tf.reshape((flat - mean) / std, (-1, *self.input_shape))
 
+    def pixels(self, images: tf.Tensor) -> tf.Tensor:
+        """What ``normalise`` made the images (N, height, width, channels) of: 0–255, up to rounding."""
+        return images * tf.constant(self.std, tf.float32) + tf.constant(self.mean, tf.float32)
+
     def __call__(self, image: Any) -> np.ndarray:
         """One image of any size, uint8 (or float in 0–255), (H, W), (H, W, 1), (H, W, 3) or (H, W, 4).
 
