@@ -18,7 +18,8 @@ from r2b_zoo import convolution, runtime
 from r2b_zoo.cores import available_cores
 from r2b_zoo.switch import Switch
 
-# Quantisers of Larq that give ±1 and nothing else.
+# Quantisers of Larq that give ±1 and nothing else, and the one that gives kernels ± a factor per filter.
+_SCALED_SIGN = lq.quantizers.MagnitudeAwareSign
 _SIGNS = (lq.quantizers.SteSign, lq.quantizers.ApproxSign, lq.quantizers.SwishSign)
 # r2b-runtime computes so many channels at a time. Of fewer it does one by one, and TensorFlow is faster.
 _CHANNELS_AT_A_TIME = 32
@@ -66,6 +67,9 @@ def counting_bits(wanted: bool = True) -> Iterator[None]:
 def convolve(layer: lq.layers.QuantConv2D, inputs: tf.Tensor, kernel: tf.Variable) -> Optional[tf.Tensor]:
     """What the layer's convolution gives, (N, H', W', O); None where bits are not to be counted, or cannot be.
 
+    A scale of the filters multiplies the sums of signs, which are exact, so that its last digits may differ from those
+    of a sum of scaled products. The gradients are of the scaled kernel.
+
     Args:
         inputs: quantised, (N, H, W, C), float32.
         kernel: read quantised, (height, width, C, O), float32.
@@ -77,21 +81,24 @@ def convolve(layer: lq.layers.QuantConv2D, inputs: tf.Tensor, kernel: tf.Variabl
     def counted(inputs: np.ndarray, kernel: np.ndarray) -> np.ndarray:
         return convolver(inputs, kernel, strides, padding)
 
+    is_scaled = isinstance(layer.kernel_quantizer, _SCALED_SIGN)
+
     @tf.custom_gradient
     def convolved(inputs: tf.Tensor, kernel: tf.Tensor) -> Any:
         def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             return convolution.gradients(inputs, kernel, upstream, strides, padding, tf.float32)
 
         output = tf.numpy_function(counted, [inputs, kernel], tf.float32, stateful=False)
-        return tf.ensure_shape(output, layer.compute_output_shape(inputs.shape)), gradient
+        output = tf.ensure_shape(output, layer.compute_output_shape(inputs.shape))
+        return output * convolution.factors(kernel) if is_scaled else output, gradient
 
     return convolved(inputs, tf.convert_to_tensor(kernel))
 
 
 def _can_be_counted(layer: lq.layers.QuantConv2D, channels: int) -> bool:
-    of_signs = all(isinstance(quantizer, _SIGNS) for quantizer in (layer.input_quantizer, layer.kernel_quantizer))
     return (
-        of_signs
+        isinstance(layer.input_quantizer, _SIGNS)
+        and isinstance(layer.kernel_quantizer, (*_SIGNS, _SCALED_SIGN))
         and convolution.is_plain(layer)
         and channels % _CHANNELS_AT_A_TIME == layer.filters % _CHANNELS_AT_A_TIME == 0
     )

@@ -8,6 +8,11 @@ def is_plain(layer: tf.keras.layers.Conv2D) -> bool:
     return tuple(layer.dilation_rate) == (1, 1) and layer.groups == 1 and layer.data_format == "channels_last"
 
 
+def factors(kernel: tf.Tensor) -> tf.Tensor:
+    """What each filter of a kernel (height, width, C, O) of ± one magnitude is a multiple of, (O,); 0 where it is 0."""
+    return tf.reduce_max(tf.abs(kernel), axis=[0, 1, 2])
+
+
 def gradients(
     inputs: tf.Tensor,
     kernel: tf.Tensor,

@@ -84,7 +84,7 @@ class _CastsLast:
         if not isinstance(getattr(self, "kernel_quantizer", None), lq.quantizers.MagnitudeAwareSign):
             return kernel, None
         # A constant for the gradient, which is divided by it in one place and multiplied in the other.
-        scale = tf.stop_gradient(tf.reduce_max(tf.abs(kernel), axis=[0, 1, 2]))
+        scale = tf.stop_gradient(convolution.factors(kernel))
         return tf.math.divide_no_nan(kernel, scale), scale
 
 
@@ -261,6 +261,29 @@ class ChannelGate(tf.keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "reduction": self.reduction}
+
+
+@tf.keras.utils.register_keras_serializable(PACKAGE)
+class ChannelScale(tf.keras.layers.Layer):
+    """A learned factor per channel: output[n, i, j, c] = x[n, i, j, c] · s[c], and s starts at one.
+
+    Input and output are (N, H, W, C). Behind a binary convolution whose filters are scaled by the mean magnitude m[c]
+    of their latent weights, m[c] · s[c] is the scale α of the weights, learned from that mean on. A step of an
+    optimizer such as Adam, which is as large for a small parameter as for a large one, then changes α by the same share
+    in every filter.
+
+    Source: Martínez et al., ICLR 2020, equation 3.
+    """
+
+    def build(self, input_shape: Any) -> None:
+        self.scale = self.add_weight(name="scale", shape=(input_shape[-1],), initializer="ones")
+        super().build(input_shape)
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        return inputs * self.scale
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return input_shape
 
 
 @tf.keras.utils.register_keras_serializable(PACKAGE)

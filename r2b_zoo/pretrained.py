@@ -1,7 +1,7 @@
 """Weights from outside that a run starts from: the published ones, a file, or what another run trained."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
@@ -26,6 +26,7 @@ class Pretrained:
         stem: as its constructor takes it.
         preprocessing: fields of the ``Preprocessing`` it was trained with; None where that is not known.
         image_size: height and width of its input; None where the preprocessing says so, or nothing does.
+        options: further arguments of its constructor, as far as the weights tell: "downsample", "weight_scale", ...
     """
 
     network: str
@@ -34,6 +35,7 @@ class Pretrained:
     stem: str
     preprocessing: Optional[dict[str, Any]] = None
     image_size: Optional[int] = None
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 def describe(reference: str) -> Pretrained:
@@ -63,7 +65,14 @@ def describe(reference: str) -> Pretrained:
     size = SMALL_IMAGE_SIZE if found["stem"] == "cifar" else None
     if found["size"] is not None and found["size"][0] == found["size"][1]:
         size = found["size"][0]
-    return Pretrained(found["network"], found["precision"], found["width"], found["stem"], image_size=size)
+    return Pretrained(
+        found["network"],
+        found["precision"],
+        found["width"],
+        found["stem"],
+        image_size=size,
+        options=found["options"],
+    )
 
 
 def load(model: "tf.keras.Model", reference: str, *, width: int, stem: str, precision: str) -> None:
@@ -134,4 +143,5 @@ def _describe_run(path: Path) -> Pretrained:
         plan.width,
         plan.stem,
         None if preprocessing is None else preprocessing.to_dict(),
+        options=weights.architecture(folder.weights(stage.name))["options"],
     )

@@ -3,14 +3,14 @@
 A file is validated as a whole before any variable changes, so a network is never half loaded.
 """
 
+import json
 import os
-import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional, Union
 
-from r2b_zoo import files
+from r2b_zoo import files, larq_zoo_files
 
 if TYPE_CHECKING:
     import h5py
@@ -36,8 +36,10 @@ class PublishedWeights:
         return self.url.rsplit("/", 1)[1]
 
 
-# Apache-2.0, published by the Larq authors: 65.01 % top-1, 85.72 % top-5 on ImageNet.
+# Apache-2.0, published by the Larq authors. On ImageNet, top-1 and top-5: the Real-to-Binary network 65.01 and 85.72 %,
+# Bi-Real Net 57.47 and 79.84 %.
 _R2B_RELEASE = "https://github.com/larq/zoo/releases/download/r2b-v0.1.0/"
+_BI_REAL_RELEASE = "https://github.com/larq/zoo/releases/download/birealnet-v0.3.0/"
 PUBLISHED = {
     # (network, include_top)
     ("RealToBinaryNet", True): PublishedWeights(
@@ -46,9 +48,25 @@ PUBLISHED = {
     ("RealToBinaryNet", False): PublishedWeights(
         f"{_R2B_RELEASE}r2b_weights_notop.h5", "4ec47abf1a4da5c65f4908076257e8d5c812673891089a88c9d9e84e949d1dab"
     ),
+    ("BiRealNet18", True): PublishedWeights(
+        f"{_BI_REAL_RELEASE}birealnet_weights.h5", "6e6efac1584fcd60dd024198c87f42eb53b5ec719a5ca1f527e1fe7e8b997117"
+    ),
+    ("BiRealNet18", False): PublishedWeights(
+        f"{_BI_REAL_RELEASE}birealnet_weights_notop.h5",
+        "5148b61c0c2a1094bdef811f68bf4957d5ba5f83ad26437b7a4a6855441ab46b",
+    ),
 }
 # What the published files were trained with; anything else is another network.
-_PUBLISHED_ARGUMENTS = {"num_classes": 1000, "precision": "binary", "width": 64, "stem": "imagenet", "channels": 3}
+_PUBLISHED_ARGUMENTS = {
+    "num_classes": 1000,
+    "precision": "binary",
+    "width": 64,
+    "stem": "imagenet",
+    "channels": 3,
+    "downsample": "real",
+    "weight_scale": "none",
+    "gate_reduction": 8,
+}
 
 
 def cache_folder() -> Path:
@@ -61,13 +79,14 @@ def cache_folder() -> Path:
     return Path(pooch.os_cache("r2b_zoo"))
 
 
-def locate(network: str, weights: Optional[PathLike], **arguments: Union[int, str, bool]) -> Optional[Path]:
+def locate(network: str, weights: Optional[PathLike], **arguments: Any) -> Optional[Path]:
     """The file that ``weights=`` of a network's constructor means; downloads it where it is a published one.
 
     Args:
         network: name of the constructor.
         weights: None, ``"imagenet"`` or a path.
-        **arguments: the constructor's other arguments, and ``channels`` of its input.
+        **arguments: the constructor's other arguments, and ``channels`` of its input; one that is missing is not
+            checked.
 
     Raises:
         ValueError: no such weights are published, or they are of a network with other arguments.
@@ -92,7 +111,7 @@ def locate(network: str, weights: Optional[PathLike], **arguments: Union[int, st
             "pass weights=None to train it, or the path of a weights file."
         )
     for argument, required in _PUBLISHED_ARGUMENTS.items():
-        if argument == "num_classes" and not include_top:
+        if argument not in arguments or (argument == "num_classes" and not include_top):
             continue
         if arguments[argument] != required:
             hint = " To train your own classes on these features, pass include_top=False." * (argument == "num_classes")
@@ -150,44 +169,20 @@ def fetch(published: PublishedWeights) -> Path:
         ) from error
 
 
-# Layer names of Larq Zoo's Real-to-Binary files, without their model prefix, and ours. Its blocks count from 2,
-# because its stem is block 1.
-_LARQ_ZOO_LAYER = re.compile(r"(?:.*_)?block_(?P<block>\d+)(?P<half>[ab]?)_(?P<layer>\w+)$")
-_LARQ_ZOO_STEM = {"conv2d": "stem_conv", "batch_norm": "stem_batch_norm", "prelu": "stem_activation"}
-_LARQ_ZOO_HALF_BLOCK = {
-    "batch_norm": "batch_norm",
-    "conv2d": "conv",
-    "prelu": "prelu",
-    "shortcut_conv2d": "shortcut_conv",
-    "shortcut_batch_norm": "shortcut_batch_norm",
-    # Two dense layers there, in this order; one gate with both kernels here.
-    "scaling_dense_reduce": "gate",
-    "scaling_dense_expand": "gate",
-}
-
-
-def _our_layer_name(larq_zoo_name: str) -> Optional[str]:
-    match = _LARQ_ZOO_LAYER.match(larq_zoo_name)
-    if match is None:
-        return None
-    block, half, layer = int(match["block"]), match["half"], match["layer"]
-    if block == 1:
-        return _LARQ_ZOO_STEM.get(layer)
-    if layer == "logits":
-        return "logits"
-    ours = _LARQ_ZOO_HALF_BLOCK.get(layer)
-    return None if ours is None else f"block{block - 1}{half}_{ours}"
-
-
 def read(path: PathLike) -> dict[str, list["np.ndarray"]]:
     """The arrays of an HDF5 weights file by layer, in the layer names of this zoo.
 
     Reads what ``model.save_weights("name.h5")`` and ``model.save("name.h5")`` write, for networks of this zoo and for
-    Larq Zoo's ``RealToBinaryNet``.
+    Larq Zoo's ``RealToBinaryNet`` and ``BiRealNet``.
 
     Raises:
         ValueError: the file is truncated, altered, or no such file.
     """
+    return _read(path)[0]
+
+
+def _read(path: PathLike) -> tuple[dict[str, list["np.ndarray"]], Optional[str]]:
+    """``read``, and the network where the file is one of Larq Zoo's."""
     import h5py
     import numpy as np
 
@@ -198,13 +193,14 @@ def read(path: PathLike) -> dict[str, list["np.ndarray"]]:
             group = file.get("model_weights", file)
             if "layer_names" not in group.attrs:
                 raise ValueError(f"{path} holds no Keras layers: {wanted}.")
-            for name in _strings(group, "layer_names"):
+            names = [name for name in _strings(group, "layer_names") if _strings(group[name], "weight_names")]
+            network, ours = larq_zoo_files.our_names(names)
+            for name in names:
                 arrays = [np.asarray(group[name][weight]) for weight in _strings(group[name], "weight_names")]
-                if arrays:
-                    layers.setdefault(_our_layer_name(name) or name, []).extend(arrays)
+                layers.setdefault(ours.get(name, name), []).extend(arrays)
     except (OSError, KeyError) as error:
         raise ValueError(f"{path} cannot be read (truncated, altered or another format?): {wanted}.") from error
-    return layers
+    return layers, network
 
 
 def load(model: "tf.keras.Model", path: PathLike, *, classifier: bool = True) -> None:
@@ -218,9 +214,11 @@ def load(model: "tf.keras.Model", path: PathLike, *, classifier: bool = True) ->
         classifier: off: the network's classifier keeps its weights, and the file may have another one or none.
 
     Raises:
-        ValueError: the file cannot be read, or is of another architecture: names the first layer that differs.
+        ValueError: the file cannot be read, or is of another architecture: names the first layer that differs, or the
+            argument that its network was built with.
     """
-    arrays = read(path)
+    arrays, of_larq_zoo = _read(path)
+    _check_options(model, _recorded_options(path, of_larq_zoo), path)
     expected = {layer.name: [tuple(w.shape) for w in layer.weights] for layer in model.layers if layer.weights}
     found = {name: [array.shape for array in values] for name, values in arrays.items()}
     if not classifier:
@@ -241,7 +239,8 @@ def load(model: "tf.keras.Model", path: PathLike, *, classifier: bool = True) ->
 def save(model: "tf.keras.Model", path: PathLike) -> None:
     """Writes a network's weights as ``model.save_weights("name.h5")`` does; a failed write leaves no half of a file.
 
-    The file records the network, its precision and the size of its input too, which shapes alone do not tell.
+    The file records the network, its precision, its options and the size of its input too, which shapes alone do not
+    tell.
 
     Raises:
         OSError: the folder cannot be written or the disk is full.
@@ -258,6 +257,7 @@ def save(model: "tf.keras.Model", path: PathLike) -> None:
                 group[weight.name] = weight.numpy()
         file.attrs[_RECORDED_NETWORK] = model.name
         file.attrs[_RECORDED_PRECISION] = _precision(model)
+        file.attrs[_RECORDED_OPTIONS] = json.dumps(_options(model))
         if None not in model.input_shape[1:3]:
             file.attrs[_RECORDED_SIZE] = model.input_shape[1:3]
         file.flush()
@@ -270,17 +270,19 @@ def architecture(path: PathLike) -> dict[str, Any]:
 
     Returns:
         ``num_classes``, ``width``, ``stem``, ``include_top`` and ``precision`` as its constructor takes them, the
-        ``channels`` of its input, ``network``, which is None where neither a record nor the layers tell, and ``size``,
-        height and width of its input, which is None where there is no record.
+        ``channels`` of its input, ``network``, which is None where neither a record nor the layers tell, ``size``,
+        height and width of its input, which is None where there is no record, and ``options``, those arguments of its
+        constructor beyond these that the file tells and that say what its weights mean.
 
     Raises:
         ValueError: the file cannot be read, or is of no network of the zoo.
     """
-    arrays = read(path)
+    arrays, of_larq_zoo = _read(path)
     if "stem_conv" not in arrays:
         raise ValueError(f"{path} holds no weights of a network of this zoo: it has no layer 'stem_conv'.")
     kernel_size, _, channels, width = arrays["stem_conv"][0].shape
     network, precision, size = _recorded(path)
+    network = network or of_larq_zoo
     for ending, name in (("_gate", "RealToBinaryNet"), ("_scale", "StrongBaselineNet")):
         if any(layer.endswith(ending) for layer in arrays):
             network = name
@@ -292,6 +294,7 @@ def architecture(path: PathLike) -> dict[str, Any]:
         "stem": "imagenet" if kernel_size == 7 else "cifar",
         "channels": channels,
         "size": size,
+        "options": _recorded_options(path, of_larq_zoo),
         "include_top": include_top,
         "num_classes": arrays["logits"][1].shape[0] if include_top else 1000,
     }
@@ -300,6 +303,11 @@ def architecture(path: PathLike) -> dict[str, Any]:
 _RECORDED_NETWORK = "r2b_zoo_network"
 _RECORDED_PRECISION = "r2b_zoo_precision"
 _RECORDED_SIZE = "r2b_zoo_input_size"
+_RECORDED_OPTIONS = "r2b_zoo_options"
+# What the networks of files were before there was a choice, and those of Larq Zoo are.
+_WITHOUT_OPTIONS = {"downsample": "real", "weight_scale": "none", "gate_reduction": 8}
+# The networks that have a choice; of the others all have the same.
+_NETWORKS_WITH = {"weight_scale": ("RealToBinaryNet", "StrongBaselineNet"), "gate_reduction": ("RealToBinaryNet",)}
 
 
 def _recorded(path: PathLike) -> tuple[Optional[str], Optional[str], Optional[tuple[int, int]]]:
@@ -328,6 +336,54 @@ def _check_recorded(model: "tf.keras.Model", path: PathLike) -> None:
             f"precision={_precision(model)!r}, so they are only a start for training.",
             stacklevel=3,
         )
+
+
+def _recorded_options(path: PathLike, of_larq_zoo: Optional[str]) -> dict[str, Any]:
+    """Those a file was written with; none where they cannot be known, since Keras itself wrote it."""
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        if _RECORDED_OPTIONS in file.attrs:
+            return dict(json.loads(file.attrs[_RECORDED_OPTIONS]))
+        network = file.attrs.get(_RECORDED_NETWORK, of_larq_zoo)
+        is_binary = file.attrs.get(_RECORDED_PRECISION, "binary") == "binary"
+    if network is None:
+        return {}
+    options = {key: value for key, value in _WITHOUT_OPTIONS.items() if network in _NETWORKS_WITH.get(key, (network,))}
+    if not is_binary:
+        options.pop("weight_scale", None)
+    return options
+
+
+def _options(model: "tf.keras.Model") -> dict[str, Any]:
+    """The options of a network that say what its weights mean, read off its layers.
+
+    Real kernels have their scale in themselves, which fits every choice of one.
+    """
+    layers = {layer.name: layer for layer in model.layers}
+    shortcuts = (layer for name, layer in layers.items() if name.endswith("_shortcut_conv"))
+    # Of tanh or sign, which a real shortcut has not.
+    is_binary = any(getattr(shortcut, "input_quantizer", None) is not None for shortcut in shortcuts)
+    options: dict[str, Any] = {"downsample": "binary" if is_binary else "real"}
+    quantizer = getattr(layers["block1a_conv"], "kernel_quantizer", None)
+    if model.name in _NETWORKS_WITH["weight_scale"]:
+        if "block1a_weight_scale" in layers:
+            options["weight_scale"] = "learned"
+        elif quantizer is not None:
+            options["weight_scale"] = "mean" if type(quantizer).__name__ == "MagnitudeAwareSign" else "none"
+    if "block1a_gate" in layers:
+        options["gate_reduction"] = layers["block1a_gate"].reduction
+    return options
+
+
+def _check_options(model: "tf.keras.Model", recorded: dict[str, Any], path: PathLike) -> None:
+    built = _options(model)
+    for option, value in recorded.items():
+        if built.get(option, value) != value:
+            raise ValueError(
+                f"The weights in {path} are of a network with {option}={value!r}, and {model.name} was built with "
+                f"{option}={built[option]!r}: pass {option}={value!r} to load them."
+            )
 
 
 def _precision(model: "tf.keras.Model") -> str:

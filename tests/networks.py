@@ -14,7 +14,7 @@ def randomize(model: tf.keras.Model, seed: int = 0) -> tf.keras.Model:
     rng = np.random.default_rng(seed)
     for layer in model.layers:
         layer.set_weights([_random(rng, weight.name.split("/")[-1], weight.shape) for weight in layer.weights])
-    if isinstance(model.layers[-1], tf.keras.layers.Softmax):
+    if isinstance(model.layers[-1], (tf.keras.layers.Softmax, tf.keras.layers.Activation)):
         logits = model.layers[-2]
         shape = [size or 32 for size in model.input_shape[1:]]
         noise = rng.normal(size=(8, *shape)).astype("float32")

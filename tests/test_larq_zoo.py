@@ -1,4 +1,4 @@
-"""Our RealToBinaryNet is the same function as Larq Zoo's, and prepares images the same way."""
+"""Our RealToBinaryNet and BiRealNet18 are the same functions as Larq Zoo's, and prepare images the same way."""
 
 import numpy as np
 import pytest
@@ -10,36 +10,43 @@ from tests.networks import randomize
 larq_zoo = pytest.importorskip("larq_zoo", reason="larq-zoo is not installed (pip install r2b-zoo[test])")
 
 TOLERANCE = 1e-5
-# Include_top, and the input shape both are built for. For varying sizes both average in another order of summation, and
-# one rounding can turn a sign further on: the shape has to be the same on both sides.
+# Ours, the name of Larq Zoo's, include_top, and the input shape both are built for. For varying sizes both average in
+# another order of summation, and one rounding can turn a sign further on: the shape has to be the same on both sides.
 PAIRS = {
-    "top": (True, (224, 224, 3)),
-    "no_top": (False, (224, 224, 3)),
-    "no_top_any_size": (False, (None, None, 3)),  # Larq Zoo's default without top
+    "top": ("RealToBinaryNet", "RealToBinaryNet", True, (224, 224, 3)),
+    "no_top": ("RealToBinaryNet", "RealToBinaryNet", False, (224, 224, 3)),
+    "no_top_any_size": ("RealToBinaryNet", "RealToBinaryNet", False, (None, None, 3)),  # their default without top
+    "bireal_top": ("BiRealNet18", "BiRealNet", True, (224, 224, 3)),
+    "bireal_no_top": ("BiRealNet18", "BiRealNet", False, (224, 224, 3)),
 }
 
 
 @pytest.fixture(scope="module", params=list(PAIRS.values()), ids=list(PAIRS))
 def pair(request, tmp_path_factory):
     """Larq Zoo's network with random weights and batch-norm statistics, and ours from the file it saves."""
-    include_top, input_shape = request.param
+    name, their_name, include_top, input_shape = request.param
     arguments = {"include_top": include_top, "input_shape": input_shape}
-    theirs = larq_zoo.literature.RealToBinaryNet(weights=None, **arguments)
+    theirs = getattr(larq_zoo.literature, their_name)(weights=None, **arguments)
     path = tmp_path_factory.mktemp("larq_zoo") / "weights.h5"
     randomize(theirs, seed=3).save_weights(path)
-    return theirs, r2b_zoo.RealToBinaryNet(weights=path, **arguments)
+    return theirs, r2b_zoo.create(name, weights=path, **arguments)
 
 
 def assert_same(pair, images):
-    """Within the tolerance; features are sums over signs, of order 100, so theirs is relative to their spread."""
-    theirs, ours = (model(images).numpy() for model in pair)
+    """Within the tolerance; what comes before a softmax is a sum over signs, so there it is relative to the spread."""
+    with_top = len(pair[0].output_shape) == 2
+    outputs = []
+    for model in pair:
+        before_softmax = tf.keras.Model(model.input, model.layers[-2].output) if with_top else model
+        outputs.append((before_softmax(images).numpy(), model(images).numpy()))
+    (theirs, their_answer), (ours, our_answer) = outputs
+    spread = theirs.std()
     assert theirs.shape == ours.shape
-    probabilities = theirs.ndim == 2
-    spread = 1 if probabilities else theirs.std()
     assert np.abs(theirs - ours).max() <= TOLERANCE * spread
     assert np.ptp(theirs, axis=0).max() > 0.1 * spread, "all images give the same answer, so agreement says nothing"
-    if probabilities:
-        assert np.array_equal(theirs.argmax(axis=1), ours.argmax(axis=1))
+    if with_top:
+        assert np.abs(their_answer - our_answer).max() <= TOLERANCE
+        assert np.array_equal(their_answer.argmax(axis=1), our_answer.argmax(axis=1))
 
 
 def test_same_function_on_photographs(pair, photographs):

@@ -8,6 +8,7 @@ import r2b_zoo
 from r2b_zoo import weights
 from r2b_zoo.layers import ChannelGate, Conv2D, LearnedScale, tanh
 from r2b_zoo.models import BLOCK_NAMES, topology
+from r2b_zoo.models.parts import Parts
 from tests.networks import randomize
 from tests.small import DEPLOYED, NETWORKS, SMALL, small_network
 
@@ -188,7 +189,7 @@ def test_a_binary_convolution_is_the_float_convolution_of_signs(name, layer, rng
 
 
 def test_the_sign_of_zero_is_plus_one():
-    conv = topology.Quantization("binary", "ste_sign", "ste_sign")
+    conv = Parts("binary", "ste_sign", "ste_sign")
     image = tf.keras.Input((3, 3, 2))
     model = tf.keras.Model(image, conv.conv(image, 1, 1, "conv"))
     model.set_weights([np.zeros((3, 3, 2, 1))])
@@ -259,8 +260,8 @@ def test_shortcuts_that_change_shape_are_real(name):
 
 def test_names_and_cards():
     assert NAMES == ["RealToBinaryNet", "StrongBaselineNet", "BiRealNet18", "XNORNet18", "BNN18", "ResNet18"]
-    assert r2b_zoo.list_models(pretrained=True) == ["RealToBinaryNet"]
-    assert set(r2b_zoo.list_models(pretrained=False)) == set(NAMES) - {"RealToBinaryNet"}
+    assert r2b_zoo.list_models(pretrained=True) == ["RealToBinaryNet", "BiRealNet18"]
+    assert set(r2b_zoo.list_models(pretrained=False)) == set(NAMES) - {"RealToBinaryNet", "BiRealNet18"}
     for name in NAMES:
         card = r2b_zoo.card(name.lower())
         assert card.name == name == small_network(name, "real").name == getattr(r2b_zoo, name).__name__

@@ -3,8 +3,9 @@
 from r2b_zoo.cards import Card
 from r2b_zoo.models.bireal import BiRealNet18
 from r2b_zoo.models.bnn import BNN18
+from r2b_zoo.models.parts import DOWNSAMPLES, WEIGHT_SCALES
 from r2b_zoo.models.real_to_binary import RealToBinaryNet, StrongBaselineNet
-from r2b_zoo.models.registry import card, create, list_models
+from r2b_zoo.models.registry import card, create, list_models, options
 from r2b_zoo.models.resnet18 import ResNet18
 from r2b_zoo.models.topology import BLOCK_NAMES, PRECISIONS, STEMS, intermediates
 from r2b_zoo.models.xnor import XNORNet18
@@ -12,8 +13,10 @@ from r2b_zoo.models.xnor import XNORNet18
 __all__ = [
     "BLOCK_NAMES",
     "BNN18",
+    "DOWNSAMPLES",
     "PRECISIONS",
     "STEMS",
+    "WEIGHT_SCALES",
     "BiRealNet18",
     "Card",
     "RealToBinaryNet",
@@ -24,4 +27,5 @@ __all__ = [
     "create",
     "intermediates",
     "list_models",
+    "options",
 ]

@@ -7,45 +7,49 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from r2b_zoo.layers import Add, ChannelGate, LearnedScale
+from r2b_zoo.layers import Add, ChannelGate, ChannelScale, LearnedScale
 from r2b_zoo.models import topology
-from r2b_zoo.models.topology import Quantization
+from r2b_zoo.models.parts import GATE_REDUCTION_OPTION, PRELU_SLOPE_OPTION, Parts, weight_scale_option
 
-GATE_REDUCTION = 8
 SIGN = "ste_sign"
 
-Rescale = Callable[[tf.Tensor, tf.Tensor, str], tf.Tensor]
-"""``rescale(x, y, name)``: the output y of a binary convolution, rescaled; x are the real activations it read."""
+Rescale = Callable[[Parts, tf.Tensor, tf.Tensor, str], tf.Tensor]
+"""``rescale(parts, x, y, name)``: the output y of a convolution, rescaled; x are the real activations it read."""
 
 
-def _gate(x: tf.Tensor, y: tf.Tensor, name: str) -> tf.Tensor:
-    """Data-driven channel rescaling (section 4.3)."""
-    return ChannelGate(GATE_REDUCTION, name=f"{name}_gate")([x, y])
+def _gate(parts: Parts, x: tf.Tensor, y: tf.Tensor, name: str) -> tf.Tensor:
+    """(y ⊙ α) ⊙ G(x), data-driven channel rescaling (section 4.3, equation 3).
+
+    α, the scale of the weights, is part of the convolution's kernel where there is one; what of it is learned follows.
+    """
+    if parts.options["weight_scale"] == "learned":
+        y = ChannelScale(name=f"{name}_weight_scale")(y)
+    return ChannelGate(parts.options["gate_reduction"], name=f"{name}_gate")([x, y])
 
 
-def _scale(_: tf.Tensor, y: tf.Tensor, name: str) -> tf.Tensor:
+def _scale(_: Parts, __: tf.Tensor, y: tf.Tensor, name: str) -> tf.Tensor:
     """Learned static rescaling, as in XNOR-Net++ (section 4.1)."""
     return LearnedScale(name=f"{name}_scale")(y)
 
 
 def _half_block(
-    quantization: Quantization, rescale: Rescale, x: tf.Tensor, filters: int, strides: int, name: str, output: str
+    parts: Parts, rescale: Rescale, x: tf.Tensor, filters: int, strides: int, name: str, output: str
 ) -> tf.Tensor:
     """batch norm → sign → 3×3 convolution → rescale → PReLU → + shortcut (figure 1, left)."""
-    skip = topology.shortcut(x, filters, strides, name)
-    real = topology.batch_norm(x, f"{name}_batch_norm")
-    x = quantization.conv(real, filters, strides, f"{name}_conv")
-    x = rescale(real, x, name)
-    x = topology.prelu(x, f"{name}_prelu")
+    skip = parts.shortcut(x, filters, strides, name, batch_norm_before_sign=True)
+    real = parts.batch_norm(x, f"{name}_batch_norm")
+    x = parts.conv(real, filters, strides, f"{name}_conv")
+    x = rescale(parts, real, x, name)
+    x = parts.prelu(x, f"{name}_prelu")
     return Add(name=output)([x, skip])
 
 
 def _block(rescale: Rescale) -> topology.Block:
     """Two half blocks take the place of one block of the real ResNet-18 and its two convolutions."""
 
-    def block(quantization: Quantization, x: tf.Tensor, filters: int, strides: int, name: str) -> tf.Tensor:
-        x = _half_block(quantization, rescale, x, filters, strides, f"{name}a", output=f"{name}a")
-        return _half_block(quantization, rescale, x, filters, 1, f"{name}b", output=name)
+    def block(parts: Parts, x: tf.Tensor, filters: int, strides: int, name: str) -> tf.Tensor:
+        x = _half_block(parts, rescale, x, filters, strides, f"{name}a", output=f"{name}a")
+        return _half_block(parts, rescale, x, filters, 1, f"{name}b", output=name)
 
     return block
 
@@ -53,27 +57,41 @@ def _block(rescale: Rescale) -> topology.Block:
 RealToBinaryNet = topology.network(
     "RealToBinaryNet",
     _block(_gate),
-    stem_activation=topology.prelu,
+    stem_activation=Parts.prelu,
     sign=SIGN,
     kernel=SIGN,
-    doc="""The Real-to-Binary network of Martínez et al., ICLR 2020: 65.4 % ImageNet top-1 in the paper (table 3).
+    options={
+        "weight_scale": weight_scale_option(),
+        "gate_reduction": GATE_REDUCTION_OPTION,
+        "prelu_slope": PRELU_SLOPE_OPTION,
+    },
+    doc="""The Real-to-Binary network of Martínez et al., ICLR 2020: 65.4 % ImageNet top-1 in the paper (table 2).
 
     Half a block is batch norm → sign → 3×3 binary convolution → gate → PReLU → + shortcut. The gate multiplies every
-    channel by a factor it computes from the real activations before the sign (section 4.3).
+    channel by a factor it computes from the real activations before the sign (section 4.3). The paper's network has
+    the scale α of the weights besides (equation 3): pass ``weight_scale="mean"`` or ``"learned"`` to train it.
 
-    ``weights="imagenet"`` loads the weights Larq Zoo publishes: 65.01 % top-1, 85.72 % top-5, Apache-2.0.
+    ``weights="imagenet"`` loads the weights Larq Zoo publishes: 65.01 % top-1, 85.72 % top-5, Apache-2.0. They are of
+    a network without α.
     """,
 )
 
 StrongBaselineNet = topology.network(
     "StrongBaselineNet",
     _block(_scale),
-    stem_activation=topology.prelu,
+    stem_activation=Parts.prelu,
     sign=SIGN,
     kernel=SIGN,
     fixed_size=True,
-    doc="""The strong baseline of Martínez et al., ICLR 2020, section 4.1: 60.9 % ImageNet top-1 in the paper (table 3).
+    options={
+        # The factor that "learned" would add is a part of LearnedScale.
+        "weight_scale": weight_scale_option(("none", "mean")),
+        "prelu_slope": PRELU_SLOPE_OPTION,
+    },
+    doc="""The strong baseline of Martínez et al., ICLR 2020, section 4.1: 60.9 % ImageNet top-1 in the paper (table 2).
 
-    As RealToBinaryNet with a learned static scale in the gate's place, which needs a fixed input size.
+    As RealToBinaryNet with a learned static scale in the gate's place, which needs a fixed input size. With
+    ``weight_scale="mean"`` that scale counts from the mean magnitude of each filter, so that a network with binary
+    weights starts where the one with real weights ended.
     """,
 )

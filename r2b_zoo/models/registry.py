@@ -35,6 +35,14 @@ def card(name: str) -> Card:
     return CARDS[_known(name)]
 
 
+def options(name: str) -> dict[str, Any]:
+    """The arguments of a network's constructor that say how it is built beyond size, stem and precision, as
+
+    ``{"downsample": "real", "batch_norm_momentum": 0.99, ...}``: those it has, with what they are unless told.
+    """
+    return dict(NETWORKS[_known(name)].defaults)
+
+
 def create(name: str, **arguments: Any) -> tf.keras.Model:
     """Builds a network by name; ``arguments`` are those of its constructor.
 

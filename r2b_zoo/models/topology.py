@@ -1,34 +1,29 @@
-"""The ResNet-18 all networks of the zoo share: stem, stages, shortcuts, head.
+"""The ResNet-18 all networks of the zoo share: stem, stages, head, and the constructor's arguments.
 
-A file per paper supplies the block; everything else is here, so that two networks differ only in what their papers
-say they differ in (He et al., CVPR 2016, table 1; Martínez et al., ICLR 2020, figure 1).
-
-Under a mixed policy of Keras the 3×3 convolutions of the blocks compute in half precision, unless their maps are
-tiny, and everything else in float32. Those have most of the operations, and a sum of ±1 comes out of them exact: up to
-256 in bfloat16 and 2,048 in float16, twice that for an even number of addends. In a residual stream of half precision,
-rounding would turn a sign here and there; each turns others in the next block, and a few blocks on it is another
-network.
+A file per paper supplies the block; everything else is here and in ``parts``, so that two networks differ only in what
+their papers say they differ in (He et al., CVPR 2016, table 1; Martínez et al., ICLR 2020, figure 1).
 """
 
 import contextlib
+import inspect
 import numbers
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Optional, Union
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Optional, Protocol, Union
 
 import tensorflow as tf
 
 from r2b_zoo import weights as weights_module
-from r2b_zoo.layers import (
-    Conv2D,
-    FusedSteSign,
-    FusedWeightClip,
-    GlobalAverage,
-    MaxPooling2D,
-    PReLU,
-    QuantConv2D,
-    tanh,
+from r2b_zoo.layers import GlobalAverage, MaxPooling2D
+from r2b_zoo.models.parts import (
+    BATCH_NORM_MOMENTUM,
+    DOWNSAMPLES,
+    Option,
+    Parts,
+    plain_conv,
+    require_momentum,
+    require_one_of,
+    require_positive,
 )
 
 PRECISIONS = ("binary", "binary_activations", "real")
@@ -43,87 +38,21 @@ FEATURE_NAMES = BLOCK_NAMES[BLOCKS_PER_STAGE - 1 :: BLOCKS_PER_STAGE]
 
 DEFAULT_INPUT_SHAPE = (224, 224, 3)
 ANY_SIZE = (None, None, 3)
-KERNEL_INITIALIZER = "glorot_normal"
-BATCH_NORM_MOMENTUM = 0.99
-# Pixels of a map that is worth computing in half precision. On a smaller one a step has more values of kernels to turn
-# into that type, and into the order of its operators, than of images.
-SMALLEST_HALF = 16
 
 PathLike = Union[str, "os.PathLike[str]"]
-Network = Callable[..., tf.keras.Model]
-Activation = Callable[[tf.Tensor, str], tf.Tensor]
+Activation = Callable[[Parts, tf.Tensor, str], tf.Tensor]
+Block = Callable[[Parts, tf.Tensor, int, int, str], tf.Tensor]
+"""``block(parts, x, filters, strides, name)`` returns its output, made by a layer called ``name``."""
 
 
-@dataclass(frozen=True)
-class Quantization:
-    """What a convolution does to its input and kernel at one precision.
+class Network(Protocol):
+    """The public constructor of a network."""
 
-    ``sign`` and ``kernel`` are Larq quantisers (names or objects) of the paper at hand; ``policy`` is the one of Keras
-    that it computes in.
-    """
+    __name__: str
+    defaults: Mapping[str, Any]
+    """The arguments beyond the image and the classifier that this network has, with what they are unless told."""
 
-    precision: str
-    sign: Any
-    kernel: Any
-    policy: Any = "float32"
-
-    @property
-    def input_quantizer(self) -> Any:
-        """The paper's sign, or tanh where the network is real: both saturate at ±1 (Martínez et al., section 4.2)."""
-        return tanh if self.precision == "real" else _quantizer(self.sign)
-
-    @property
-    def kernel_quantizer(self) -> Any:
-        return _quantizer(self.kernel) if self.precision == "binary" else None
-
-    @property
-    def kernel_constraint(self) -> Any:
-        """Latent weights outside ±1 get no gradient through the clipped sign, so they are kept inside."""
-        return FusedWeightClip() if self.precision == "binary" else None
-
-    def conv(self, x: tf.Tensor, filters: int, strides: int, name: str) -> tf.Tensor:
-        """A 3×3 convolution without bias; zero padding, as every paper of the zoo has it."""
-        return QuantConv2D(
-            filters,
-            kernel_size=3,
-            strides=strides,
-            padding="same",
-            input_quantizer=self.input_quantizer,
-            kernel_quantizer=self.kernel_quantizer,
-            kernel_constraint=self.kernel_constraint,
-            kernel_initializer=KERNEL_INITIALIZER,
-            use_bias=False,
-            dtype=self._policy_for(x, strides),
-            name=name,
-        )(x)
-
-    def real_conv(self, x: tf.Tensor, filters: int, strides: int, name: str) -> tf.Tensor:
-        """The same where the paper has real inputs and kernels."""
-        return Conv2D(
-            filters,
-            kernel_size=3,
-            strides=strides,
-            padding="same",
-            kernel_initializer=KERNEL_INITIALIZER,
-            use_bias=False,
-            dtype=self._policy_for(x, strides),
-            name=name,
-        )(x)
-
-    def _policy_for(self, x: tf.Tensor, strides: int) -> Any:
-        """Of a convolution of that input."""
-        height, width = x.shape[1:3]
-        is_tiny = None not in (height, width) and -(-height // strides) * -(-width // strides) < SMALLEST_HALF
-        return getattr(self.policy, "variable_dtype", self.policy) if is_tiny else self.policy
-
-
-def _quantizer(identifier: Any) -> Any:
-    """Larq's, or ours where we have a faster one of the same values."""
-    return FusedSteSign() if identifier == "ste_sign" else identifier
-
-
-Block = Callable[[Quantization, tf.Tensor, int, int, str], tf.Tensor]
-"""``block(quantization, x, filters, strides, name)`` returns its output, made by a layer called ``name``."""
+    def __call__(self, **arguments: Any) -> tf.keras.Model: ...
 
 
 @contextlib.contextmanager
@@ -137,45 +66,10 @@ def global_policy(policy: Any) -> Iterator[None]:
         tf.keras.mixed_precision.set_global_policy(before)
 
 
-def batch_norm(x: tf.Tensor, name: str) -> tf.Tensor:
-    return tf.keras.layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, name=name)(x)
-
-
-def prelu(x: tf.Tensor, name: str) -> tf.Tensor:
-    """PReLU with one slope per channel (He et al., ICCV 2015)."""
-    return PReLU(shared_axes=[1, 2], name=name)(x)
-
-
-def relu(x: tf.Tensor, name: str) -> tf.Tensor:
-    return tf.keras.layers.ReLU(name=name)(x)
-
-
-def real_conv(x: tf.Tensor, filters: int, kernel_size: int, strides: int, name: str) -> tf.Tensor:
-    return tf.keras.layers.Conv2D(
-        filters,
-        kernel_size,
-        strides=strides,
-        padding="same",
-        kernel_initializer=KERNEL_INITIALIZER,
-        use_bias=False,
-        name=name,
-    )(x)
-
-
-def shortcut(x: tf.Tensor, filters: int, strides: int, name: str) -> tf.Tensor:
-    """The identity; where the shape changes: 2×2 average pool, real 1×1 convolution, batch norm."""
-    if strides == 1 and x.shape[-1] == filters:
-        return x
-    if strides > 1:
-        x = tf.keras.layers.AveragePooling2D(strides, padding="same", name=f"{name}_shortcut_pool")(x)
-    x = real_conv(x, filters, 1, 1, f"{name}_shortcut_conv")
-    return batch_norm(x, f"{name}_shortcut_batch_norm")
-
-
-def _stem(x: tf.Tensor, width: int, stem: str, activation: Activation) -> tf.Tensor:
+def _stem(parts: Parts, x: tf.Tensor, width: int, stem: str, activation: Activation) -> tf.Tensor:
     kernel_size, strides = (7, 2) if stem == "imagenet" else (3, 1)
-    x = real_conv(x, width, kernel_size, strides, "stem_conv")
-    x = activation(batch_norm(x, "stem_batch_norm"), "stem_activation")
+    x = plain_conv(x, width, kernel_size, strides, "stem_conv")
+    x = activation(parts, parts.batch_norm(x, "stem_batch_norm"), "stem_activation")
     if stem == "imagenet":
         x = MaxPooling2D(3, strides=2, padding="same", name="stem_pool")(x)
     return x
@@ -200,6 +94,9 @@ _ARGUMENTS = """
         precision: "binary"; "binary_activations" (real weights); "real" (tanh where the binary network has sign).
         width: channels of the first stage; the others have 2, 4 and 8 times as many. 64 is the papers'.
         stem: "imagenet" (7×7 stride 2, then max pool) or "cifar" (3×3 stride 1).
+        downsample: {downsample}
+        batch_norm_momentum: of the running statistics of every batch norm: what one step leaves of them. 0.99 takes
+            some hundred steps to follow; short runs want less.{options}
 
     Returns:
         A model from normalised images (N, height, width, channels) to probabilities (N, num_classes); without top, to
@@ -210,7 +107,11 @@ _ARGUMENTS = """
 
     Raises:
         ValueError: an argument is not one of the allowed values, or the weights do not fit.
+        TypeError: the network has no argument of that name.
 """
+_DOWNSAMPLE = """whether the convolutions of the shortcuts are "real" or "binary", as in half of tables 1 and 3 of
+            Martínez et al., where "real" ones are worth 3 to 4 points on ImageNet. Binary ones follow the precision."""
+_REAL_DOWNSAMPLE = """only "real": there is nothing binary in this network."""
 
 
 def network(
@@ -223,6 +124,7 @@ def network(
     kernel: Any = None,
     precisions: Sequence[str] = PRECISIONS,
     fixed_size: bool = False,
+    options: Optional[Mapping[str, Option]] = None,
 ) -> Network:
     """Makes the public constructor of a network, with the signature all networks share.
 
@@ -235,7 +137,10 @@ def network(
         kernel: the paper's quantiser of weights.
         precisions: those the network exists in; the first is the default.
         fixed_size: whether the network has weights for every row and column, and so cannot leave them open.
+        options: arguments that this network has and others have not.
     """
+    own = dict(options or {})
+    downsamples = DOWNSAMPLES if "binary" in precisions else DOWNSAMPLES[:1]
 
     def constructor(
         *,
@@ -248,11 +153,17 @@ def network(
         precision: str = precisions[0],
         width: int = 64,
         stem: str = "imagenet",
+        downsample: str = DOWNSAMPLES[0],
+        batch_norm_momentum: float = BATCH_NORM_MOMENTUM,
+        **options: Any,
     ) -> tf.keras.Model:
-        _require_one_of(f"precision of {name}", precision, precisions)
-        _require_one_of("stem", stem, STEMS)
-        _require_positive("width", width)
-        _require_positive("num_classes", num_classes)
+        require_one_of(f"precision of {name}", precision, precisions)
+        require_one_of("stem", stem, STEMS)
+        require_one_of(f"downsample of {name}", downsample, downsamples)
+        require_positive("width", width)
+        require_positive("num_classes", num_classes)
+        require_momentum("batch_norm_momentum", batch_norm_momentum)
+        options = _checked(name, own, options)
         include_top = include_top and not features_only
         # As in keras.applications: features may be of images of any size.
         default_shape = DEFAULT_INPUT_SHAPE if include_top or fixed_size else ANY_SIZE
@@ -266,17 +177,19 @@ def network(
             width=width,
             stem=stem,
             channels=image.shape[-1],
+            downsample=downsample,
+            **options,
         )
 
         policy = tf.keras.mixed_precision.global_policy()
-        quantization = Quantization(precision, sign, kernel, policy)
+        parts = Parts(precision, sign, kernel, policy, downsample, batch_norm_momentum, options)
         with global_policy(policy.variable_dtype):
-            x = _stem(image, width, stem, stem_activation)
+            x = _stem(parts, image, width, stem, stem_activation)
             names = iter(BLOCK_NAMES)
             features = []
             for multiple, strides in STAGES:
                 for i in range(BLOCKS_PER_STAGE):
-                    x = block(quantization, x, width * multiple, strides if i == 0 else 1, next(names))
+                    x = block(parts, x, width * multiple, strides if i == 0 else 1, next(names))
                 features.append(x)
             if include_top:
                 x = _head(x, num_classes)
@@ -287,8 +200,35 @@ def network(
         return model
 
     constructor.__name__ = constructor.__qualname__ = name
-    constructor.__doc__ = doc.rstrip() + "\n" + _ARGUMENTS
-    return constructor
+    descriptions = "".join(f"\n        {argument}: {option.doc}" for argument, option in own.items())
+    arguments = _ARGUMENTS.replace("{options}", descriptions)
+    arguments = arguments.replace("{downsample}", _DOWNSAMPLE if len(downsamples) > 1 else _REAL_DOWNSAMPLE)
+    constructor.__doc__ = doc.rstrip() + "\n" + arguments
+    constructor.__signature__ = _signature(constructor, own)  # type: ignore[attr-defined]
+    shared = {"downsample": DOWNSAMPLES[0], "batch_norm_momentum": BATCH_NORM_MOMENTUM}
+    constructor.defaults = {**shared, **{key: option.default for key, option in own.items()}}  # type: ignore[attr-defined]
+    return constructor  # type: ignore[return-value]  # mypy sees no attributes of functions
+
+
+def _checked(name: str, known: Mapping[str, Option], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a network's own options, with those that are not given."""
+    for argument, value in given.items():
+        if argument not in known:
+            own = f"; its own arguments are {', '.join(known)}" if known else ""
+            raise TypeError(f"{name} has no argument {argument!r}{own}.")
+        known[argument].check(f"{argument} of {name}", value)
+    return {argument: given.get(argument, option.default) for argument, option in known.items()}
+
+
+def _signature(constructor: Callable[..., Any], options: Mapping[str, Option]) -> inspect.Signature:
+    """The constructor's, with a network's own options by name."""
+    signature = inspect.signature(constructor)
+    shared = [one for one in signature.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
+    own = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=option.default, annotation=type(option.default))
+        for name, option in options.items()
+    ]
+    return signature.replace(parameters=[*shared, *own])
 
 
 def intermediates(model: tf.keras.Model) -> dict[str, tf.Tensor]:
@@ -298,16 +238,6 @@ def intermediates(model: tf.keras.Model) -> dict[str, tf.Tensor]:
     """
     names = [*BLOCK_NAMES, *(["logits"] if model.layers[-1].name == "probabilities" else [])]
     return {name: model.get_layer(name).output for name in names}
-
-
-def _require_one_of(argument: str, value: Any, allowed: Sequence[str]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{argument} must be one of {', '.join(map(repr, allowed))}; received {value!r}.")
-
-
-def _require_positive(argument: str, value: Any) -> None:
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or int(value) < 1:
-        raise ValueError(f"{argument} must be a positive integer; received {value!r}.")
 
 
 def _image_input(

@@ -7,23 +7,23 @@ ECCV 2016.
 import tensorflow as tf
 
 from r2b_zoo.models import topology
-from r2b_zoo.models.topology import Quantization
+from r2b_zoo.models.parts import Parts
 
 
-def _block(quantization: Quantization, x: tf.Tensor, filters: int, strides: int, name: str) -> tf.Tensor:
+def _block(parts: Parts, x: tf.Tensor, filters: int, strides: int, name: str) -> tf.Tensor:
     """Twice batch norm → sign → 3×3 convolution (figure 3, right), then + shortcut."""
-    skip = topology.shortcut(x, filters, strides, name)
-    x = topology.batch_norm(x, f"{name}a_batch_norm")
-    x = quantization.conv(x, filters, strides, f"{name}a_conv")
-    x = topology.batch_norm(x, f"{name}b_batch_norm")
-    x = quantization.conv(x, filters, 1, f"{name}b_conv")
+    skip = parts.shortcut(x, filters, strides, name, batch_norm_before_sign=True)
+    x = parts.batch_norm(x, f"{name}a_batch_norm")
+    x = parts.conv(x, filters, strides, f"{name}a_conv")
+    x = parts.batch_norm(x, f"{name}b_batch_norm")
+    x = parts.conv(x, filters, 1, f"{name}b_conv")
     return tf.keras.layers.Add(name=name)([x, skip])
 
 
 XNORNet18 = topology.network(
     "XNORNet18",
     _block,
-    stem_activation=topology.relu,
+    stem_activation=Parts.relu,
     sign="ste_sign",
     kernel="magnitude_aware_sign",
     doc="""XNOR-Net in the ResNet-18 topology, Rastegari et al., ECCV 2016: 51.2 % ImageNet top-1.
