@@ -15,7 +15,8 @@ from r2b_zoo import data, metadata, models, weights
 from r2b_zoo.data.dataset import Dataset
 from r2b_zoo.data.folder import Folder
 from r2b_zoo.data.imagenet_classes import imagenet_classes
-from r2b_zoo.data.images import image_files, read_image
+from r2b_zoo.data.images import read_image
+from r2b_zoo.data.listing import image_files
 from r2b_zoo.data.preprocessing import IMAGENET, Preprocessing
 from r2b_zoo.evaluation import predict_keras, prediction_batch
 from r2b_zoo.recipes import Plan

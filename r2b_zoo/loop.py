@@ -1,17 +1,14 @@
 """The loop every stage of every recipe is trained with, from wherever it stands to its end."""
 
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from types import FrameType
 from typing import Any, Optional
 
 import numpy as np
 import tensorflow as tf
 
 from r2b_zoo.checkpoints import Checkpoint, Position, set_random_state
+from r2b_zoo.stop_requests import StopRequest, stop_requests
 from r2b_zoo.teacher_student import TeacherStudent, local_value
 
 BEST = "best"
@@ -108,13 +105,13 @@ class StageLoop:
         Those are the last, the best where patience is on, and their moving averages where these are on.
 
         Raises:
-            TrainingStopped: SIGINT or SIGTERM came, and a checkpoint is written. A second one interrupts at once.
+            TrainingStopped: SIGINT, SIGTERM or SIGHUP came, and a checkpoint is written; see ``stop_requests``.
         """
         hooks = tf.keras.callbacks.CallbackList(
             list(callbacks), model=self.model, epochs=self.epochs, steps=self.steps_per_epoch, verbose=0
         )
         self._saved_at = self._running_since = time.monotonic()
-        with _stop_requests() as stop:
+        with stop_requests() as stop:
             hooks.on_train_begin()
             batches = iter(self.batches(self.position.epoch, self.position.step))
             while not self._is_done():
@@ -130,9 +127,7 @@ class StageLoop:
     def _is_done(self) -> bool:
         return self.position.epoch >= self.epochs or 0 < self.patience <= self.position.waited
 
-    def _train_epoch(
-        self, batches: Iterator[Any], hooks: tf.keras.callbacks.CallbackList, stop: "_StopRequest"
-    ) -> None:
+    def _train_epoch(self, batches: Iterator[Any], hooks: tf.keras.callbacks.CallbackList, stop: StopRequest) -> None:
         position = self.position
         hooks.on_epoch_begin(position.epoch)
         if position.step == 0:
@@ -218,36 +213,6 @@ class StageLoop:
         now = time.monotonic()
         self.position.seconds += now - self._running_since
         self._running_since = now
-
-
-class _StopRequest:
-    received: int = 0
-
-
-@contextmanager
-def _stop_requests() -> Iterator[_StopRequest]:
-    """Notes SIGINT and SIGTERM instead of interrupting, since a step that is half done cannot be saved.
-
-    Only the first one: a second interrupts at once. Outside the main thread, where signals never arrive, nothing.
-    """
-    request = _StopRequest()
-    if threading.current_thread() is not threading.main_thread():
-        yield request
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def note(number: int, frame: Optional[FrameType]) -> None:
-        request.received = number
-        for signal_number, handler in before.items():
-            signal.signal(signal_number, handler)
-
-    try:
-        for number in before:
-            signal.signal(number, note)
-        yield request
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class StopOnNaN(tf.keras.callbacks.Callback):

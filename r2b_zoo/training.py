@@ -127,7 +127,7 @@ def train(
     Raises:
         RunFolderError: the folder is another run's, another process trains in it, or it cannot be written.
         TrainingDiverged: a loss became NaN.
-        TrainingStopped: SIGINT or SIGTERM came; where training stands is saved.
+        TrainingStopped: SIGINT, SIGTERM or SIGHUP came; where training stands is saved.
         ValueError: the plan does not fit the data or the devices.
         WorkerLost: another machine of the cluster died.
     """

@@ -161,7 +161,7 @@ def test_from_weights_with_two_classes_of_twenty_photographs(from_nothing, kind,
     results = folder.results()
     assert [stage["name"] for stage in results["stages"]] == list(PRETRAINED_STAGES)
     assert results["dataset"]["description"] == f"photographs in photos, {SIZE}×{SIZE}"
-    assert (results["dataset"]["training_images"], results["dataset"]["test_images"]) == (32, 8)
+    assert (results["dataset"]["training_images"], results["dataset"]["test_images"]) == (36, 4)
     check_predictions(folder, ("bricks", "grass"), capfd, tmp_path)
     # The run knows its classes where its photographs are gone.
     shutil.rmtree(photos)

@@ -3,6 +3,7 @@
 import io
 import os
 import shutil
+import socket
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from PIL import Image
 from r2b_zoo import data
 from r2b_zoo.data import folder as module
 from r2b_zoo.data.dataset import left_out
-from r2b_zoo.data.images import PILLOW_DCT, read_image
+from r2b_zoo.data.images import PILLOW_DCT, Header, read_image
 from tests.passes import check_changes, check_epochs, one_pass, same
 
 SIZE = 48
@@ -38,6 +39,9 @@ def write_classes(root: Path, classes=("cat", "dog", "newt"), number=20, suffix=
         for i in range(number):
             picture(1000 * c + i).save(root / name / f"{i:03}{suffix}")
     return root
+
+
+HIDDEN = ("@eaDir", "System Volume Information", "lost+found", "__MACOSX", "$RECYCLE.BIN", ".thumbnails", "#recycle")
 
 
 @pytest.fixture
@@ -151,6 +155,70 @@ def test_a_sample_of_each_class(mixed):
     assert images.shape == inputs.shape == (3, SIZE, SIZE, 3)
 
 
+def test_a_sample_is_what_an_evaluation_sees_of_every_kind(mixed):
+    """Outside of a graph, as the sample is made at the end of a run, a file is read as inside of one."""
+    dataset = load(mixed, all_to_test=True)
+    shown, inputs, labels = dataset.test_sample(dataset.test_size)
+    batches, batch_labels = one_pass(dataset.test_batches(dataset.test_size))
+    np.testing.assert_array_equal(inputs, batches)
+    np.testing.assert_array_equal(labels, batch_labels)
+    assert (shown.dtype, shown.shape) == (np.uint8, (72, SIZE, SIZE, 3))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".bmp", ".gif"])
+def test_two_classes_of_six_have_a_sample(tmp_path, suffix):
+    dataset = load(write_classes(tmp_path, ("a", "b"), 6, suffix))
+    assert dataset.test_sample(20, one_per_class=True)[2].tolist() == [0, 1]
+
+
+def test_what_pillow_reads_is_taken_whatever_its_name_and_the_rest_is_named(pictures):
+    cat = pictures / "cat"
+    for suffix in (".jfif", ".jpe", "", ".jpg_large", ".JPG.tmp"):
+        picture(3).save(cat / f"jpeg{suffix}", "JPEG")
+    for suffix in (".ppm", ".tga", ".tif", ".apng", ".jp2"):
+        picture(4).save(cat / f"other{suffix}", {".apng": "PNG"}.get(suffix))
+    picture(5).save(cat / "says.png", "JPEG")
+    (cat / "notes.txt").write_text("no image")
+    (cat / "empty").write_bytes(b"")
+    (cat / "phone.HEIC").write_bytes(b"")
+    whole = io.BytesIO()
+    picture(6).save(whole, "PNG")
+    (cat / "half").write_bytes(whole.getvalue()[:300])
+    Image.fromarray(np.asarray(picture(7))).save(cat / "camera.dng", "TIFF")
+    picture(8).save(pictures / "lost.jpg")
+    (pictures / "README").write_text("About these pictures.")
+    dataset = load(pictures, all_to_test=True)
+    assert dataset.test_size == 71
+    images, _ = one_pass(dataset.test_batches(dataset.test_size))
+    for image, photograph in zip(images, dataset.test, strict=True):
+        np.testing.assert_array_equal(image, dataset.preprocessing(read_image(photograph.path)))
+    reasons = dict(sentence.split(" is left out: ") for sentence in dataset.skipped)
+    assert "truncated" in reasons.pop("cat/half")
+    assert list(reasons.items()) == [
+        ("cat/camera.dng", ".dng is not read, convert it to JPEG or PNG"),
+        ("cat/phone.HEIC", ".HEIC is not read, convert it to JPEG or PNG"),
+        ("cat/empty", "it is no image"),
+        ("cat/notes.txt", "it is no image"),
+        ("lost.jpg", "it lies in no folder of a class"),
+    ]
+
+
+def test_many_files_that_are_no_images_are_no_reason_to_refuse(pictures):
+    for path in list(pictures.rglob("*.jpg")):
+        path.with_suffix(".xml").write_text("<annotation/>")
+    dataset = load(pictures)
+    assert len(dataset.skipped) == 60
+    assert dataset.train_size + dataset.test_size == 60
+
+
+def test_folders_beside_train_and_val_are_named(tmp_path):
+    for name, number in (("train", 20), ("val", 2), ("test", 2), ("old", 1)):
+        write_classes(tmp_path / name, ("a", "b"), number)
+    dataset = load(tmp_path)
+    assert dataset.test_size == 4
+    assert dataset.skipped == tuple(f"{name} is left out: the classes are in train and val" for name in ("old", "test"))
+
+
 def test_the_description_has_the_size_that_the_network_sees(mixed):
     dataset = load(mixed)
     assert dataset.description == f"photographs in mixed, {SIZE}×{SIZE}"
@@ -186,15 +254,47 @@ def test_labels_of_a_network_that_knows_the_classes_in_another_order_and_more(mi
 # --- layouts ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_automatic_split_is_stratified_and_depends_on_names_and_seed_alone(pictures, tmp_path):
-    dataset = load(pictures)
+@pytest.mark.parametrize("rule", [module.BY_NAME, module.BY_RANK])
+def test_the_automatic_split_depends_on_names_and_seed_alone(pictures, tmp_path, rule):
+    dataset = load(pictures, split_rule=rule)
     test = files_of(dataset.test, pictures)
-    assert [sum(name.startswith(c) for name in test) for c in ("cat", "dog", "newt")] == [4, 4, 4]
     assert not set(test) & set(files_of(dataset.train, pictures))
-    assert dataset.train_size == 48
+    assert len(test) + dataset.train_size == 60
     moved = shutil.copytree(pictures, tmp_path / "elsewhere" / "train")
-    assert files_of(load(moved.parent).test, moved) == test
-    assert files_of(load(pictures, split_seed=1).test, pictures) != test
+    assert files_of(load(moved.parent, split_rule=rule).test, moved) == test
+    assert files_of(load(pictures, split_seed=1, split_rule=rule).test, pictures) != test
+
+
+def test_the_split_of_earlier_versions_has_a_fifth_of_each_class(pictures):
+    test = files_of(load(pictures, split_rule=module.BY_RANK).test, pictures)
+    assert [sum(name.startswith(c) for name in test) for c in ("cat", "dog", "newt")] == [4, 4, 4]
+    with pytest.raises(ValueError, match=r"split_rule must be one of 'by name', 'by rank'; received 'by hand'"):
+        load(pictures, split_rule="by hand")
+
+
+def test_other_photographs_make_no_difference_to_the_split(pictures):
+    """So that a network trained before photographs were added has not seen what one trained after it is tested on."""
+    before = load(pictures)
+    seen = {side: set(files_of(getattr(before, side), pictures)) for side in ("train", "test")}
+    for i in range(0, 20, 2):
+        (pictures / "cat" / f"{i:03}.jpg").unlink()
+    for i in range(30):
+        shutil.copy(pictures / "dog" / "000.jpg", pictures / "dog" / f"more{i}.jpg")
+    after = load(pictures)
+    for side, other in (("train", "test"), ("test", "train")):
+        now = set(files_of(getattr(after, side), pictures))
+        assert not now & seen[other]
+        assert len(now & seen[side]) >= 8
+
+
+def test_about_a_fifth_is_tested_and_of_the_smallest_class_one(tmp_path):
+    names = [Path(f"cat/IMG_{i:04}.jpg") for i in range(5000)]
+    photographs = [module.Photograph(name, 0, Header(1, 1, True), "") for name in names]
+    train, test = module._split(photographs, Path(), ["cat"], 0, module.BY_NAME)
+    assert 900 < len(test) < 1100  # 3.5 standard deviations
+    for pair in zip(photographs[::2], photographs[1::2], strict=True):
+        train, test = module._split(list(pair), Path(), ["cat"], 0, module.BY_NAME)
+        assert (len(train), len(test)) == (1, 1)
 
 
 @pytest.mark.parametrize("test_name", ["val", "valid", "validation", "test"])
@@ -226,17 +326,100 @@ def test_hidden_files_links_and_folders_below(pictures):
     found = files_of((*dataset.train, *dataset.test), pictures)
     assert len(found) == len(set(found)) == 62
     assert {"cat/holiday/one.jpg", "dog/link.jpg"} <= set(found)
-    assert dataset.skipped == ()
+    assert dataset.skipped == ("cat/notes.txt is left out: it is no image",)
+
+
+def test_what_a_system_keeps_for_itself_is_no_class_and_no_photograph(pictures):
+    """A NAS keeps thumbnails beside the photographs, and nobody may enter some folders of a disk."""
+    for hidden in HIDDEN:
+        for place in (pictures, pictures / "cat"):
+            (place / hidden).mkdir()
+            picture(1).save(place / hidden / "SYNOPHOTO_THUMB_M.jpg")
+            (place / hidden).chmod(0)
+    try:
+        dataset = load(pictures)
+    finally:
+        for path in [path for hidden in HIDDEN for path in pictures.rglob(hidden)]:
+            path.chmod(0o755)
+    assert dataset.class_names == ("cat", "dog", "newt")
+    assert (dataset.train_size + dataset.test_size, dataset.skipped) == (60, ())
+
+
+def test_a_name_that_is_not_utf8(pictures):
+    name = os.fsdecode(b"caf\xe9.jpg")
+    shutil.copy(pictures / "cat" / "000.jpg", pictures / "cat" / name)
+    picture(9).save(pictures / "dog" / os.fsdecode(b"\xe9.png"))
+    (pictures / "cat" / os.fsdecode(b"\xe9.txt")).write_text("")
+    dataset = load(pictures, all_to_test=True)
+    assert {"cat/" + name, os.fsdecode(b"dog/\xe9.png")} <= set(files_of(dataset.test, pictures))
+    images, _ = one_pass(dataset.test_batches(62))
+    np.testing.assert_array_equal(images[-1], dataset.preprocessing(read_image(dataset.test[-1].path)))
+    assert dataset.skipped == ("cat/\\udce9.txt is left out: it is no image",)
+    assert left_out(dataset, "the report").encode()
+
+
+@pytest.mark.parametrize("name", [b"two\nlines", b"esc\x1b[2J", b"caf\xe9", "para\u2029graph".encode()])
+def test_a_class_that_labels_cannot_hold_is_refused_before_training(pictures, name):
+    shutil.copytree(pictures / "cat", pictures / os.fsdecode(name))
+    with pytest.raises(ValueError, match=r"name of a class must be one line of text in UTF-8, .*: rename it") as raised:
+        load(pictures)
+    assert str(raised.value).isascii()
+    assert str(raised.value).isprintable()
+
+
+COMPOSED, DECOMPOSED = "Caf\u00e9", "Cafe\u0301"
+
+
+def test_accents_of_another_encoding_are_the_same_class(tmp_path):
+    write_classes(tmp_path / "train", (DECOMPOSED, "cup"), 20)
+    write_classes(tmp_path / "val", (COMPOSED, "cup"), 2)
+    dataset = load(tmp_path)
+    assert dataset.class_names == (COMPOSED, "cup")
+    assert dataset.test_size == 4
+    for photograph in dataset.test:
+        assert data.folder.normal(photograph.path.parent.name) == dataset.class_names[photograph.label]
+    # As the file of a network trained by an earlier version has them.
+    other = dataset.with_class_names(("cup", DECOMPOSED))
+    assert [photograph.label for photograph in other.test] == [1, 1, 0, 0]
+
+
+def test_a_class_twice_by_the_encoding_of_its_accents(tmp_path):
+    write_classes(tmp_path, (COMPOSED, DECOMPOSED), 3)
+    with pytest.raises(ValueError, match=r"which are the same but for how Unicode encodes their accents: put their"):
+        load(tmp_path)
+
+
+def test_only_regular_files_are_opened(pictures):
+    """Opening a pipe waits for who writes into it."""
+    cat = pictures / "cat"
+    os.mkfifo(cat / "pipe.jpg")
+    (cat / "nowhere.jpg").symlink_to(cat / "gone.jpg")
+    (cat / "null.jpg").symlink_to("/dev/null")
+    (cat / "round.jpg").symlink_to(cat / "round.jpg")
+    (cat / "folder.jpg").mkdir()
+    picture(2).save(cat / "folder.jpg" / "in.jpg")
+    os.mkfifo(pictures / "loose.jpg")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(os.path.relpath(cat / "socket.jpg"))
+        dataset = load(pictures)
+    assert dataset.train_size + dataset.test_size == 61
+    assert dataset.skipped == (
+        "cat/nowhere.jpg is left out: it is a link to nothing",
+        "cat/null.jpg is left out: it is a device",
+        "cat/pipe.jpg is left out: it is a pipe",
+        "cat/round.jpg is left out: it is a link to nothing",
+        "cat/socket.jpg is left out: it is a socket",
+    )
 
 
 def test_two_classes_of_twenty_are_enough_and_fewer_are_warned_of(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         load(write_classes(tmp_path / "enough", ("a", "b"), 20))
-    with pytest.warns(
-        UserWarning, match=r"Few images to train on: a \(8\), b \(8\)\. Expect poor accuracy with fewer "
-    ):
-        load(write_classes(tmp_path / "few", ("a", "b"), 10))
+    few = write_classes(tmp_path / "few", ("a", "b"), 10)
+    for rule, counts in ((module.BY_RANK, r"a \(8\), b \(8\)"), (module.BY_NAME, r"a \(\d\), b \(\d\)")):
+        with pytest.warns(UserWarning, match=rf"Few images to train on: {counts}\. Expect poor accuracy with fewer "):
+            load(few, split_rule=rule)
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------
@@ -271,7 +454,12 @@ def test_a_class_named_twice_by_case(pictures):
 def test_a_class_without_images_or_with_one(pictures):
     (pictures / "owl").mkdir()
     with pytest.raises(
-        ValueError, match=r"There are no images \(\.jpg, .*\) of owl in .*remove the folder of one that"
+        ValueError, match=r"There are no images of owl in .*: every class needs some, so remove the folder of one that"
+    ):
+        load(pictures)
+    (pictures / "owl" / "only.heic").write_bytes(b"")
+    with pytest.raises(
+        ValueError, match=r"of owl .*\(The first files there: owl/only\.heic is left out: \.heic is not"
     ):
         load(pictures)
     picture(5).save(pictures / "owl" / "only.jpg")
@@ -282,7 +470,7 @@ def test_a_class_without_images_or_with_one(pictures):
 def test_splits_of_different_classes(tmp_path):
     write_classes(tmp_path / "train", ("a", "b"), 3)
     write_classes(tmp_path / "val", ("b", "c"), 3)
-    with pytest.raises(ValueError, match=r"must have the same classes; only one of them has a, c\."):
+    with pytest.raises(ValueError, match=r"must have the same classes; only one of them has 'a', 'c'\."):
         load(tmp_path)
 
 
@@ -301,8 +489,9 @@ def test_too_many_files_that_cannot_be_read(pictures):
 
 
 def test_a_batch_larger_than_the_data(pictures):
+    dataset = load(pictures, split_rule=module.BY_RANK)
     with pytest.raises(ValueError, match=r"at most the number of training images, 48 in folder; received 64"):
-        load(pictures).check_batches(64, "resized_crop_flip")
+        dataset.check_batches(64, "resized_crop_flip")
 
 
 def test_a_folder_without_the_right_to_read_it(pictures, tmp_path):

@@ -1,23 +1,23 @@
 """A folder of one's own photographs.
 
-    DIR/<class>/*                            split automatically: a fifth of each class to test
+    DIR/<class>/*                            split automatically: about a fifth of each class to test
     DIR/train/<class>/*                      the same
     DIR/train/<class>/*, DIR/val/<class>/*   as it is split there; ``valid``, ``validation`` and ``test`` do too
 
-The name of a class is that of its folder, and the photographs may lie in folders below it. Links are followed; hidden
-files and files that are no images are left alone. Pillow decodes, as in ``r2b predict``.
+The name of a class is that of its folder, and the photographs may lie in folders below it. What is an image, a file's
+content says; which files are looked at, ``listing`` says. Pillow decodes, as in ``r2b predict``.
 """
 
 import hashlib
 import os
 import unicodedata
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import NoReturn, Optional, Union
+from typing import Optional, Union
 
 import numpy as np
 import tensorflow as tf
@@ -27,17 +27,24 @@ from r2b_zoo.data.dataset import MOST_NAMED
 from r2b_zoo.data.images import (
     IMAGE_SUFFIXES,
     PILLOW_DCT,
+    RAW_SUFFIXES,
     UNREAD_SUFFIXES,
     Header,
     PathLike,
     check_image,
+    is_image_file,
+    is_unidentified,
     read_image,
 )
+from r2b_zoo.data.listing import Listing, folders, is_one_line, listing, refuse, shown
 from r2b_zoo.data.photographs import Encoded, Part, PhotographDataset, Size, Window, decode_jpeg_window
 from r2b_zoo.data.preprocessing import IMAGENET
 from r2b_zoo.data.validation import held_out
 
 TEST_SHARE = 0.2
+BY_NAME, BY_RANK = "by name", "by rank"
+"""How the automatic split chooses test images: those whose names have a hash in the lowest fifth of all hashes, so that
+other photographs make no difference; or, as runs before this version did, the fifth of each class with the lowest."""
 MIN_CLASSES = 2
 ADVISED_IMAGES = 20
 """Per class, to train and to test; a class of fewer gets a warning."""
@@ -47,18 +54,22 @@ ALWAYS_SKIPPED = 3
 """So many bad files are no sign of that in the smallest folder."""
 LARGEST_BATCHED = 1 << 20
 """Pixels, 3 MB decoded; a few batches of larger ones, decoded and not yet resized, would fill a laptop's memory."""
+DIGEST_LENGTH = 16
+"""Of the SHA-256 of a file so many hexadecimal digits: two files that differ by accident do not have the same."""
 
 _TRAIN = "train"
 _TEST = ("val", "valid", "validation", "test")
+_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
 class Photograph:
-    """A file that was found to be an image, with its label."""
+    """A file that was found to be an image, with its label and a digest of its content."""
 
     path: Path
     label: int
     header: Header
+    digest: str
 
 
 def folder(
@@ -66,8 +77,9 @@ def folder(
     image_size: int = IMAGENET.height,
     split_seed: int = 0,
     all_to_test: bool = False,
+    split_rule: str = BY_NAME,
 ) -> "Folder":
-    """Photographs in a folder per class, JPEG, PNG, BMP, WebP or GIF (its first frame).
+    """Photographs in a folder per class, in any format that ``read_image`` reads.
 
     Reads every file once, to know which can be decoded. Those that cannot be are in ``skipped``.
 
@@ -77,10 +89,12 @@ def folder(
         split_seed: of the automatic split, which is a function of it and of the names of the files.
         all_to_test: every photograph is a test image and none is left to train on, for photographs that a network has
             not seen.
+        split_rule: ``BY_NAME``, or ``BY_RANK`` to split as runs of earlier versions were split.
 
     Raises:
-        ValueError: the folder is not laid out as above, cannot be read, has fewer than two classes, a class twice or
-            one without images, or more than a tenth of its image files (and more than three) cannot be decoded.
+        ValueError: the folder is not laid out as above, cannot be read, has fewer than two classes, a class twice, one
+            without images or one whose name is not one line of text, or more than a tenth of its image files (and more
+            than three) cannot be decoded.
 
     Warns:
         UserWarning: a class has fewer than 20 images to train on.
@@ -91,42 +105,41 @@ def folder(
     try:
         found_folder = root.is_dir()
     except OSError as error:
-        _refuse(error)
+        refuse(error)
     if not found_folder:
         kind = "a file" if root.is_file() else "no folder there"
         raise ValueError(f"data_dir must be a folder with a folder of photographs per class; {root} is {kind}.")
-    train_root, test_root = _layout(root)
+    train_root, test_root, unused = _layout(root)
     files = _class_files(train_root)
     names = list(files)
     test_split = ""
     if test_root is None:
         found, skipped = _checked(root, names, files)
-        train, test = ([], found) if all_to_test else _split(found, train_root, names, split_seed)
+        train, test = ([], found) if all_to_test else _split(found, train_root, names, split_seed, split_rule)
         if not all_to_test:
-            test_split = (
-                f"{root} has no split of its own, so these are the fifth of each class that training leaves out"
-            )
+            test_split = f"{root} has no split of its own, so these are the {_SPLIT_WORDS[split_rule]}"
     else:
         test_files = _class_files(test_root)
-        if list(test_files) != names:
-            only = sorted(set(names) ^ set(test_files))
-            raise ValueError(
-                f"{train_root} and {test_root} must have the same classes; only one of them has {', '.join(only)}."
-            )
+        if set(test_files) != set(names):
+            only = ", ".join(repr(name) for name in sorted(set(names) ^ set(test_files)))
+            raise ValueError(f"{train_root} and {test_root} must have the same classes; only one of them has {only}.")
         train, skipped = _checked(root, names, files)
         test, skipped_test = _checked(root, names, test_files)
         skipped += skipped_test
         if all_to_test:
             train, test = [], sorted([*train, *test], key=lambda photograph: photograph.label)
+    skipped += unused + _loose_images(root, {root, train_root, test_root or root})
     if not all_to_test:
-        _warn_of_few(names, train)
+        _warn_of_few(names, train, None if test_root else test)
     return Folder(
         name="folder",
-        title=f"photographs in {root.resolve().name}",
+        title=f"photographs in {shown(root.resolve().name)}",
         class_names=tuple(names),
         preprocessing=IMAGENET.with_size(image_size, image_size),
         skipped=tuple(skipped),
         test_split=test_split,
+        root=root,
+        split_rule=split_rule if test_root is None else "",
         train=tuple(train),
         test=tuple(test),
     )
@@ -134,8 +147,17 @@ def folder(
 
 @dataclass(frozen=True, kw_only=True)
 class Folder(PhotographDataset):
-    """Photographs in files, decoded as Pillow does."""
+    """Photographs in files, decoded as Pillow does.
 
+    Attributes:
+        root: the folder.
+        split_rule: of the automatic split; "" where the folder has a split of its own.
+        train: to train on.
+        test: to test on.
+    """
+
+    root: Path = field(repr=False)
+    split_rule: str = field(repr=False)
     train: tuple[Photograph, ...] = field(repr=False)
     test: tuple[Photograph, ...] = field(repr=False)
 
@@ -148,7 +170,8 @@ class Folder(PhotographDataset):
         Raises:
             ValueError: it does not know a class, or has two of that name.
         """
-        numbers = [[i for i, name in enumerate(class_names) if name == own] for own in self.class_names]
+        known_names = [normal(name) for name in class_names]
+        numbers = [[i for i, name in enumerate(known_names) if name == own] for own in self.class_names]
         unknown = [own for own, found in zip(self.class_names, numbers, strict=True) if not found]
         if unknown:
             known = ", ".join(class_names[:MOST_NAMED]) + (", ..." if len(class_names) > MOST_NAMED else "")
@@ -218,125 +241,171 @@ def _table(photographs: Iterable[Photograph]) -> Encoded:
     photographs = list(photographs)
     with tf.init_scope():
         return {
-            "path": tf.constant([os.fspath(photograph.path) for photograph in photographs]),
+            # As bytes: a name need not be UTF-8.
+            "path": tf.constant([os.fsencode(photograph.path) for photograph in photographs]),
             "label": tf.constant([photograph.label for photograph in photographs], tf.int32),
             "size": tf.constant([(item.header.height, item.header.width) for item in photographs], tf.int32),
             "is_plain_jpeg": tf.constant([photograph.header.is_plain_jpeg for photograph in photographs]),
         }
 
 
-def _read(path: bytes) -> np.ndarray:
-    return read_image(os.fsdecode(path))
+def _read(path: Union[bytes, np.ndarray]) -> np.ndarray:
+    # In a graph TensorFlow gives the text of a scalar, and outside of one an array of no dimensions that holds it.
+    return read_image(os.fsdecode(path if isinstance(path, bytes) else path.item()))
 
 
 # --- what is in the folder --------------------------------------------------------------------------------------------
 
 
-def _layout(root: Path) -> tuple[Path, Optional[Path]]:
-    """The folder with the classes to train on, and the one to test on, where there is one."""
-    below = {path.name.lower(): path for path in _folders(root)}
-    if _TRAIN not in below or not _folders(below[_TRAIN]):
-        return root, None  # a class may be called train
-    tests = [below[name] for name in _TEST if name in below]
-    return below[_TRAIN], tests[0] if tests else None
+def _layout(root: Path) -> tuple[Path, Optional[Path], list[str]]:
+    """The folder with the classes to train on, and the one to test on, where there is one; and which are left out."""
+    below = {path.name.lower(): path for path in folders(root)}
+    if _TRAIN not in below or not folders(below[_TRAIN]):
+        return root, None, []  # a class may be called train
+    test = next((below[name] for name in _TEST if name in below), None)
+    used = [path for path in (below[_TRAIN], test) if path is not None]
+    where = " and ".join(path.name for path in used)
+    unused = [path for path in below.values() if path not in used]
+    return below[_TRAIN], test, [f"{shown(path.name)} is left out: the classes are in {where}" for path in unused]
 
 
-def _class_files(root: Path) -> dict[str, list[Path]]:
-    """The image files of each class, both in the order of their names."""
-    folders = _folders(root)
-    names = [path.name for path in folders]
+def _class_files(root: Path) -> dict[str, Listing]:
+    """The files of each class, both in the order of their names."""
+    found = folders(root)
+    names = [path.name for path in found]
+    for path in found:
+        if not is_one_line(path.name):
+            raise ValueError(
+                "The name of a class must be one line of text in UTF-8, because a converted file carries it; received "
+                f"the folder '{shown(path)}': rename it."
+            )
     if len(names) < MIN_CLASSES:
-        found = f"there is one, {names[0]!r}" if names else "there is none"
-        raise ValueError(f"A classifier needs at least {MIN_CLASSES} classes, each a folder in {root}; {found}.")
+        there = f"there is one, {names[0]!r}" if names else "there is none"
+        raise ValueError(f"A classifier needs at least {MIN_CLASSES} classes, each a folder in {root}; {there}.")
     by_case: dict[str, str] = {}
     for name in names:
-        other = by_case.setdefault(name.casefold(), name)
+        other = by_case.setdefault(normal(name).casefold(), name)
         if other != name:
+            alike = "upper and lower case" if normal(other) != normal(name) else "how Unicode encodes their accents"
             raise ValueError(
-                f"{root} has the classes {other!r} and {name!r}, which are the same but for upper and lower case: put "
+                f"{root} has the classes {other!r} and {name!r}, which are the same but for {alike}: put "
                 "their photographs into one folder."
             )
-    return {path.name: sorted(_image_files(path)) for path in folders}
+    return {normal(path.name): listing(path) for path in found}
 
 
-def _folders(root: Path) -> list[Path]:
-    try:
-        return sorted(path for path in root.iterdir() if path.is_dir() and not _is_hidden(path.name))
-    except OSError as error:
-        _refuse(error)
+def normal(name: str) -> str:
+    """A name as most systems write it: macOS and archives made there decompose letters with accents (NFD)."""
+    return unicodedata.normalize("NFC", name)
 
 
-def _image_files(root: Path) -> Iterator[Path]:
-    """The files in a folder and below it whose name says that they are images, also of kinds that cannot be read."""
-    entered = set()
-    for directory, folders, files in os.walk(root, followlinks=True, onerror=_refuse):
-        # A link to a folder above would never end.
-        entered.add(os.path.realpath(directory))
-        folders[:] = [
-            name
-            for name in folders
-            if not _is_hidden(name) and os.path.realpath(os.path.join(directory, name)) not in entered
-        ]
-        for name in files:
-            if not _is_hidden(name) and Path(name).suffix.lower() in (*IMAGE_SUFFIXES, *UNREAD_SUFFIXES):
-                yield Path(directory) / name
-
-
-def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name == "__MACOSX"
-
-
-def _refuse(error: OSError) -> NoReturn:
-    raise ValueError(
-        f"The folder {error.filename} cannot be read ({error.strerror}): change its permissions, or choose another "
-        "with data_dir=."
-    ) from None
+def _loose_images(root: Path, places: Iterable[Path]) -> list[str]:
+    """A sentence for each image that lies beside the folders of the classes."""
+    return [
+        f"{shown(path.relative_to(root))} is left out: it lies in no folder of a class"
+        for place in sorted(set(places))
+        for path in listing(place, recursive=False).files
+        if is_image_file(path)
+    ]
 
 
 # --- which of it are images -------------------------------------------------------------------------------------------
 
 
-def _checked(root: Path, names: list[str], files: dict[str, list[Path]]) -> tuple[list[Photograph], list[str]]:
+@dataclass(frozen=True)
+class _Image:
+    header: Header
+    digest: str
+
+
+@dataclass(frozen=True)
+class _Unread:
+    """A file that is left out.
+
+    Attributes:
+        reason: why.
+        is_image: whether its name or its content says that it is an image.
+    """
+
+    reason: str
+    is_image: bool
+
+
+def _checked(root: Path, names: list[str], files: dict[str, Listing]) -> tuple[list[Photograph], list[str]]:
     """The files that are images, in the order of classes and names, and a sentence for each other one."""
-    candidates = [(path, label) for label, name in enumerate(names) for path in files[name]]
-    with ThreadPoolExecutor(available_cores()) as pool:
-        headers = list(pool.map(lambda candidate: _header(candidate[0]), candidates))
-    found, skipped = [], []
-    for (path, label), header in zip(candidates, headers, strict=True):
-        if isinstance(header, Header):
-            found.append(Photograph(path, label, header))
+    candidates = [(path, label) for label, name in enumerate(names) for path in files[name].files]
+    found = []
+    unread = [(path, _Unread(f"it is {kind}", False)) for name in names for path, kind in files[name].no_files]
+    results = _examined([path for path, _ in candidates])
+    for (path, label), result in zip(candidates, results, strict=True):
+        if isinstance(result, _Image):
+            found.append(Photograph(path, label, result.header, result.digest))
         else:
-            skipped.append(f"{path.relative_to(root)} is left out: {header}")
-    if len(skipped) > max(ALWAYS_SKIPPED, MAX_SKIPPED_SHARE * len(candidates)):
+            unread.append((path, result))
+    unread.sort(key=lambda item: not item[1].is_image)
+    skipped = [f"{shown(path.relative_to(root))} is left out: {result.reason}" for path, result in unread]
+    bad = sum(result.is_image for _, result in unread)
+    if bad > max(ALWAYS_SKIPPED, MAX_SKIPPED_SHARE * (len(found) + bad)):
         raise ValueError(
-            f"{len(skipped)} of the {len(candidates)} image files in {root} cannot be read, more than "
+            f"{bad} of the {len(found) + bad} image files in {root} cannot be read, more than "
             f"{100 * MAX_SKIPPED_SHARE:.0f} %: convert, repair or remove them. The first: {'; '.join(skipped[:3])}."
         )
     present = {photograph.label for photograph in found}
     empty = [name for label, name in enumerate(names) if label not in present]
     if empty:
+        there = f" (The first files there: {'; '.join(skipped[:3])}.)" if skipped else ""
         raise ValueError(
-            f"There are no images ({', '.join(IMAGE_SUFFIXES)}) of {', '.join(empty)} in {root}: every class needs "
-            "some, so remove the folder of one that has none."
+            f"There are no images of {', '.join(empty)} in {root}: every class needs some, so remove the folder of one "
+            f"that has none.{there}"
         )
     return found, skipped
 
 
-def _header(path: Path) -> Union[Header, str]:
-    """What the file is, or why it cannot be read."""
-    if path.suffix.lower() in UNREAD_SUFFIXES:
-        return f"{path.suffix} is not read, convert it to JPEG or PNG"
+def _examined(paths: Sequence[Path]) -> list[Union[_Image, _Unread]]:
+    with ThreadPoolExecutor(available_cores()) as pool:
+        return list(pool.map(_examine, paths))
+
+
+def _examine(path: Path) -> Union[_Image, _Unread]:
+    """What the file is, or why it is left out."""
+    suffix = path.suffix.lower()
+    unread = _Unread(f"{path.suffix} is not read, convert it to JPEG or PNG", True)
+    if suffix in RAW_SUFFIXES:
+        return unread
     try:
-        return check_image(path)
-    except (ValueError, FileNotFoundError) as error:
+        return _Image(check_image(path), _digest(path))
+    except (ValueError, OSError) as error:
+        if suffix in UNREAD_SUFFIXES:
+            return unread
+        if suffix not in IMAGE_SUFFIXES and is_unidentified(error):
+            return _Unread("it is no image", False)
+        cause = error.__cause__ or error
         # The sentence starts with the name of the file already.
-        return str(error.__cause__ or error).replace(f": {str(path)!r}", "").replace(f" {str(path)!r}", "")
+        return _Unread(str(cause).replace(f": {str(path)!r}", "").replace(f" {str(path)!r}", ""), True)
+
+
+def _digest(path: Path) -> str:
+    content = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(_CHUNK):
+            content.update(chunk)
+    return content.hexdigest()[:DIGEST_LENGTH]
+
+
+# --- to train and to test ---------------------------------------------------------------------------------------------
+
+_SPLIT_WORDS = {
+    BY_NAME: "about a fifth of each class that training leaves out",
+    BY_RANK: "fifth of each class that training leaves out",
+}
 
 
 def _split(
-    found: list[Photograph], root: Path, names: list[str], seed: int
+    found: list[Photograph], root: Path, names: list[str], seed: int, rule: str
 ) -> tuple[list[Photograph], list[Photograph]]:
-    """A share of each class to test: those whose names have the smallest hashes, at least one."""
+    """A share of each class to test: those whose names have the smallest hashes, at least one on either side."""
+    if rule not in _SPLIT_WORDS:
+        raise ValueError(f"split_rule must be one of {', '.join(map(repr, _SPLIT_WORDS))}; received {rule!r}.")
     tested: set[Path] = set()
     for label, name in enumerate(names):
         members = [photograph.path for photograph in found if photograph.label == label]
@@ -345,25 +414,38 @@ def _split(
                 f"Class {name!r} has one image, {members[0]}: it needs at least 2, to train and to test, and "
                 f"{ADVISED_IMAGES} or more to be recognised. (r2b evaluate takes one too, with split=all.)"
             )
-        members.sort(key=lambda path: _hash(path.relative_to(root), seed))
-        tested.update(members[: max(1, round(TEST_SHARE * len(members)))])
+        hashes = {path: _hash(path.relative_to(root), seed) for path in members}
+        members.sort(key=hashes.__getitem__)
+        if rule == BY_RANK:
+            number = round(TEST_SHARE * len(members))
+        else:
+            number = sum(int(value, 16) < TEST_SHARE * 16 ** len(value) for value in hashes.values())
+        tested.update(members[: min(max(1, number), len(members) - 1)])
     train = [photograph for photograph in found if photograph.path not in tested]
     return train, [photograph for photograph in found if photograph.path in tested]
 
 
 def _hash(path: Path, seed: int) -> str:
     """The same on every system."""
-    name = unicodedata.normalize("NFC", path.as_posix())
+    name = normal(path.as_posix())
     return hashlib.sha256(f"{seed}/{name}".encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _warn_of_few(names: list[str], train: list[Photograph]) -> None:
-    counts = np.bincount([photograph.label for photograph in train], minlength=len(names))
-    enough = (1 - TEST_SHARE) * ADVISED_IMAGES
-    few = [f"{name} ({count})" for name, count in zip(names, counts, strict=True) if count < enough]
+def _warn_of_few(names: list[str], train: list[Photograph], tested: Optional[list[Photograph]]) -> None:
+    """``tested``: those that an automatic split took from the same images, None where there was none."""
+    counts = _counts(train, names)
+    if tested is None:
+        is_few = counts < (1 - TEST_SHARE) * ADVISED_IMAGES
+    else:
+        is_few = counts + _counts(tested, names) < ADVISED_IMAGES
+    few = [f"{name} ({count})" for name, count, is_one in zip(names, counts, is_few, strict=True) if is_one]
     if few:
         warnings.warn(
             f"Few images to train on: {', '.join(few)}. Expect poor accuracy with fewer than {ADVISED_IMAGES} of a "
             "class.",
             stacklevel=3,
         )
+
+
+def _counts(photographs: list[Photograph], names: list[str]) -> np.ndarray:
+    return np.bincount([photograph.label for photograph in photographs], minlength=len(names))

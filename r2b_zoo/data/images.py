@@ -17,10 +17,16 @@ if TYPE_CHECKING:
 
 PathLike = Union[str, "os.PathLike[str]"]
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif")
-
-# Image files of other kinds, which a person would expect to be told about.
-UNREAD_SUFFIXES = (".heic", ".heif", ".avif", ".tif", ".tiff", ".jxl", ".jp2", ".dng", ".cr2", ".nef", ".arw")
+# What an image is, its content says. A file of such a name that cannot be read is one that a person expects to be told
+# about; of other names, any file may lie beside photographs.
+IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".apng", ".bmp", ".dib", ".webp", ".gif", ".tif", ".tiff"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".jp2", ".j2k", ".avif", ".qoi"),
+)
+UNREAD_SUFFIXES = (".heic", ".heif", ".jxl")
+"""Of images that Pillow reads with a plugin or not at all."""
+RAW_SUFFIXES = (".dng", ".cr2", ".cr3", ".nef", ".nrw", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw")
+"""Of what a camera's sensor saw, where Pillow would find a thumbnail or nothing."""
 
 PILLOW_DCT = "INTEGER_ACCURATE"
 """The ``dct_method`` of ``tf.io.decode_jpeg`` that gives the same bits as Pillow."""
@@ -74,6 +80,22 @@ def check_image(path: PathLike, max_pixels: int = MAX_PIXELS) -> Header:
         return Header(*pixels.check(image), False)
 
 
+def is_unidentified(error: Optional[BaseException]) -> bool:
+    """Whether the cause of a reader's error is that Pillow found the file to be of no kind that it knows."""
+    return error is not None and (type(error).__name__ == "UnidentifiedImageError" or is_unidentified(error.__cause__))
+
+
+def is_image_file(path: PathLike) -> bool:
+    """Whether a file's name or its content says that it is an image; it may be damaged."""
+    if Path(path).suffix.lower() in (*IMAGE_SUFFIXES, *UNREAD_SUFFIXES, *RAW_SUFFIXES):
+        return True
+    try:
+        with opened(path):
+            return True
+    except (ValueError, OSError) as error:
+        return not is_unidentified(error)
+
+
 @contextmanager
 def opened(path: PathLike, max_pixels: int = MAX_PIXELS) -> "Iterator[Image.Image]":
     """An image file in Pillow, not yet decoded, its errors with the name of the file. Raises as ``read_image``."""
@@ -84,17 +106,3 @@ def opened(path: PathLike, max_pixels: int = MAX_PIXELS) -> "Iterator[Image.Imag
         raise FileNotFoundError(f"There is no image {str(path)!r}.") from None
     except pixels.ImageError as error:
         raise ValueError(f"{path} cannot be read as an image: {error}.") from error
-
-
-def image_files(folder: PathLike, number: Optional[int] = None) -> list[Path]:
-    """The image files in a folder and its subfolders, in the order of their names, ``number`` of them at most.
-
-    Raises:
-        ValueError: there are none.
-    """
-    paths = sorted(
-        path for path in Path(folder).rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
-    )[:number]
-    if not paths:
-        raise ValueError(f"There are no images ({', '.join(IMAGE_SUFFIXES)}) in {folder}.")
-    return paths

@@ -1,0 +1,146 @@
+"""Which files of a folder count: one rule for training, ``r2b evaluate`` and ``r2b verify --images``.
+
+What a system or a program keeps for itself is hidden and never looked at. Of the rest, regular files are candidates,
+whatever their names end in; whether one is an image, its content says. Links are followed.
+"""
+
+import os
+import stat
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import NoReturn, Optional
+
+from r2b_zoo.data.images import PathLike, is_image_file
+from r2b_zoo.terminal import printable
+
+# In lower case. Names that start with a point are hidden too: .DS_Store, ._photo.jpg, .Trash-1000, .thumbnails.
+HIDDEN_NAMES = frozenset(
+    (
+        "__macosx",  # macOS, in ZIP archives
+        "icon\r",  # macOS, the icon of a folder
+        "thumbs.db",  # Windows
+        "ehthumbs.db",
+        "desktop.ini",
+        "$recycle.bin",
+        "recycler",
+        "system volume information",
+        "lost+found",  # ext2 to ext4
+        "@eadir",  # Synology: thumbnails, as JPEGs
+        "#recycle",
+        "#snapshot",
+        "@recycle",  # QNAP
+        "@recently-snapshot",
+    )
+)
+
+_KINDS = (
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+# Control characters, bytes that are no UTF-8, and the separators of lines and paragraphs.
+_NOT_IN_A_LINE = ("Cc", "Cs", "Zl", "Zp")
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The files in a folder and below it, in the order of their names.
+
+    Attributes:
+        files: regular ones.
+        no_files: what is neither a regular file nor a folder, and what it is.
+    """
+
+    files: tuple[Path, ...]
+    no_files: tuple[tuple[Path, str], ...]
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of that name belongs to a system or a program, not to who looks at the folder."""
+    return name.startswith(".") or name.lower() in HIDDEN_NAMES
+
+
+def folders(root: Path) -> list[Path]:
+    """The folders in a folder that are not hidden, by name. Raises ValueError where it cannot be read."""
+    try:
+        return sorted(path for path in root.iterdir() if not is_hidden(path.name) and path.is_dir())
+    except OSError as error:
+        refuse(error)
+
+
+def listing(root: PathLike, recursive: bool = True) -> Listing:
+    """What is in a folder, and below it unless told otherwise. Raises ValueError where a folder cannot be read."""
+    found, others = [], []
+    for path in sorted(_paths(root, recursive)):
+        kind = _kind(path)
+        if kind is None:
+            found.append(path)
+        else:
+            others.append((path, kind))
+    return Listing(tuple(found), tuple(others))
+
+
+def _paths(root: PathLike, recursive: bool) -> Iterator[Path]:
+    entered = set()
+    for directory, below, names in os.walk(root, followlinks=True, onerror=refuse):
+        # A link to a folder above would never end.
+        entered.add(os.path.realpath(directory))
+        below[:] = [
+            name
+            for name in below
+            if recursive and not is_hidden(name) and os.path.realpath(os.path.join(directory, name)) not in entered
+        ]
+        yield from (Path(directory) / name for name in names if not is_hidden(name))
+
+
+def _kind(path: Path) -> Optional[str]:
+    """What a path is that is no regular file; opening a pipe would wait for its writer for ever."""
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        return "a link to nothing" if path.is_symlink() else f"not readable ({error.strerror})"
+    if stat.S_ISREG(mode):
+        return None
+    return next((name for is_kind, name in _KINDS if is_kind(mode)), "no regular file")
+
+
+def image_files(folder: PathLike, number: Optional[int] = None) -> list[Path]:
+    """The image files in a folder and below it, in the order of their names, ``number`` of them at most.
+
+    A damaged image is among them: whoever reads it says so.
+
+    Raises:
+        FileNotFoundError: there is nothing of that name.
+        ValueError: it is no folder, cannot be read, or has no images.
+    """
+    root = Path(folder).expanduser()
+    if not root.exists():
+        raise FileNotFoundError(f"There is no folder '{shown(root)}': give a folder of images.")
+    if not root.is_dir():
+        raise ValueError(f"{shown(root)} is a file: give the folder of images that it is in.")
+    found = list(islice(filter(is_image_file, listing(root).files), number))
+    if not found:
+        raise ValueError(f"There are no images in {shown(root)}: give a folder with some, or with folders of some.")
+    return found
+
+
+def refuse(error: OSError) -> NoReturn:
+    """Turns the error of a folder that cannot be read into one sentence."""
+    raise ValueError(
+        f"The folder {shown(error.filename)} cannot be read ({error.strerror}): change its permissions, or choose "
+        "another."
+    ) from None
+
+
+def shown(path: PathLike) -> str:
+    """A path as a terminal or a page can show it: a line break as ``\\n``, a byte that is no UTF-8 as ``\\udce9``."""
+    return printable(os.fspath(path))
+
+
+def is_one_line(name: str) -> bool:
+    """Whether a name is text that a list of labels, one a line, can hold."""
+    return not any(unicodedata.category(char) in _NOT_IN_A_LINE for char in name)

@@ -1,0 +1,73 @@
+"""Signals that ask a process to stop, noted until it has saved what it would lose."""
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any, Optional
+
+_STDOUT_AND_STDERR = (1, 2)
+_HANGUP = getattr(signal, "SIGHUP", None)  # Windows has none
+
+
+class StopRequest:
+    """``received`` is the number of the first signal that came, 0 before."""
+
+    received: int = 0
+
+
+@contextlib.contextmanager
+def stop_requests() -> Iterator[StopRequest]:
+    """Notes SIGINT, SIGTERM and SIGHUP instead of ending the process, since a step that is half done cannot be saved.
+
+    Only the first SIGINT or SIGTERM: a second interrupts at once. A terminal that closes sends SIGHUP, its shell often
+    another one, so that of those none interrupts; what is printed afterwards goes nowhere, instead of failing. What the
+    process ignores stays ignored: SIGHUP under nohup, SIGINT in the background of a script. Outside the main thread,
+    where signals never arrive, this does nothing.
+    """
+    request = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield request
+        return
+    before: dict[int, Any] = {}
+    for number in (signal.SIGINT, signal.SIGTERM, _HANGUP):
+        # None is a handler that Python has not installed, and cannot put back.
+        if number is not None and signal.getsignal(number) not in (signal.SIG_IGN, None):
+            before[number] = signal.getsignal(number)
+    terminals = [descriptor for descriptor in _STDOUT_AND_STDERR if _is_terminal(descriptor)]
+
+    def note(number: int, frame: Optional[FrameType]) -> None:
+        request.received = request.received or number
+        if number == _HANGUP:
+            _leave(terminals)
+            return
+        for signal_number, handler in before.items():
+            if signal_number != _HANGUP:
+                signal.signal(signal_number, handler)
+
+    try:
+        for number in before:
+            signal.signal(number, note)
+        yield request
+    finally:
+        for number, handler in before.items():
+            # A terminal that is gone may still send its second SIGHUP while the process says what it saved.
+            signal.signal(number, signal.SIG_IGN if number == _HANGUP == request.received else handler)
+
+
+def _leave(terminals: list[int]) -> None:
+    """Sends what is printed to terminals that are gone to the null device."""
+    for descriptor in terminals:
+        if not _is_terminal(descriptor):
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, descriptor)
+            os.close(null)
+
+
+def _is_terminal(descriptor: int) -> bool:
+    try:
+        return os.isatty(descriptor)
+    except OSError:  # closed
+        return False
