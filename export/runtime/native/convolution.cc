@@ -1,6 +1,7 @@
 #include "convolution.h"
 
 #include <algorithm>
+#include <mutex>
 
 #include "export.h"
 #include "plan.h"
@@ -23,7 +24,7 @@ void Convolver::PackSigns(const ConvolutionShape& s, const float* kernel) {
 
 bool Convolver::Run(const ConvolutionShape& s, const float* images, const float* kernel, float* output,
                     std::string* error) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  std::lock_guard<ForkSafeMutex> lock(mutex_);
   PackSigns(s, kernel);
   const std::vector<float> ones(s.outputs, 1), zeros(s.outputs, 0);
   enum { kImages, kBits, kFilter, kMultiplier, kBias, kOutput };

@@ -3,10 +3,10 @@
 // of ±1 finds, exactly.
 #pragma once
 
-#include <mutex>
 #include <string>
 #include <vector>
 
+#include "fork.h"
 #include "kernels/kernels.h"
 #include "thread_pool.h"
 
@@ -33,7 +33,7 @@ class Convolver {
 
   const Kernels* kernels_;
   ThreadPool pool_;
-  std::mutex mutex_;
+  ForkSafeMutex mutex_;
   std::vector<uint32_t> filter_;  // [output][kernel_h][kernel_w][word], as in a model file
 };
 

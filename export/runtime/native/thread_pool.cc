@@ -3,6 +3,8 @@
 #include <chrono>
 #include <system_error>
 
+#include "fork.h"
+
 namespace r2b {
 namespace {
 inline void Pause() {
@@ -31,76 +33,86 @@ bool WaitFor(Clock::duration most, Passed passed, Relax relax) {
 }
 }  // namespace
 
-ThreadPool::ThreadPool(int threads, Between between) : between_(between) {
+ThreadPool::Team::Team(int threads, Between between) : forks(ForksSoFar()), between(between) {
   // The team grows one by one: where the system refuses another thread, the ones that exist do the work.
   for (int i = 1; i < threads; ++i) {
     try {
-      workers_.emplace_back(&ThreadPool::Work, this, i);
+      workers.emplace_back(&Team::Work, this, i);
     } catch (const std::system_error&) {
       break;
     }
   }
-  size_ = 1 + int(workers_.size());
+  // Workers look at the size once there is work.
+  size = 1 + int(workers.size());
 }
 
-ThreadPool::~ThreadPool() {
+ThreadPool::Team::~Team() {
   {
-    std::lock_guard<std::mutex> lock(mutex_);
-    stop_ = true;
+    std::lock_guard<std::mutex> lock(mutex);
+    stop = true;
   }
-  wake_.notify_all();
-  for (std::thread& worker : workers_) worker.join();
+  wake.notify_all();
+  for (std::thread& worker : workers) worker.join();
 }
+
+// Joining its threads, or destroying a condition that they wait for, would never end.
+void ThreadPool::Release(Team* team) {
+  if (team->forks == ForksSoFar()) delete team;
+}
+
+ThreadPool::ThreadPool(int threads, Between between) : team_(new Team(threads, between), Release) {}
 
 void ThreadPool::Run(const std::function<void(int)>& body) {
-  if (size_ > 1) {
+  if (team_->forks != ForksSoFar()) team_.reset(new Team(team_->size, team_->between));
+  Team& team = *team_;
+  if (team.size > 1) {
     {
-      std::lock_guard<std::mutex> lock(mutex_);
-      body_ = &body;
-      ++generation_;
+      std::lock_guard<std::mutex> lock(team.mutex);
+      team.body = &body;
+      ++team.generation;
     }
-    wake_.notify_all();
+    team.wake.notify_all();
   }
   body(0);
-  Barrier();
+  team.Barrier();
 }
 
 // The last to arrive stores the phase, then looks for sleepers; a sleeper counts itself, then looks at the phase. Both
 // in sequentially consistent order, so at least one sees the other and no wake-up is lost.
-void ThreadPool::Barrier() {
-  if (size_ == 1) return;
-  const unsigned phase = phase_.load();
-  if (arrived_.fetch_add(1) + 1 == size_) {
-    arrived_.store(0);
-    phase_.store(phase + 1);
-    if (sleepers_.load() > 0) {
-      std::lock_guard<std::mutex> lock(barrier_mutex_);
-      barrier_passed_.notify_all();
+void ThreadPool::Team::Barrier() {
+  if (size == 1) return;
+  const unsigned now = phase.load();
+  if (arrived.fetch_add(1) + 1 == size) {
+    arrived.store(0);
+    phase.store(now + 1);
+    if (sleepers.load() > 0) {
+      std::lock_guard<std::mutex> lock(barrier_mutex);
+      barrier_passed.notify_all();
     }
     return;
   }
-  const auto passed = [&] { return phase_.load(std::memory_order_acquire) != phase; };
+  const auto passed = [&] { return phase.load(std::memory_order_acquire) != now; };
   if (WaitFor(kSpin, passed, Pause) || WaitFor(kYield, passed, [] { std::this_thread::yield(); })) return;
-  std::unique_lock<std::mutex> lock(barrier_mutex_);
-  ++sleepers_;
-  barrier_passed_.wait(lock, [&] { return phase_.load() != phase; });
-  --sleepers_;
+  std::unique_lock<std::mutex> lock(barrier_mutex);
+  ++sleepers;
+  barrier_passed.wait(lock, [&] { return phase.load() != now; });
+  --sleepers;
 }
 
-void ThreadPool::Work(int index) {
+void ThreadPool::Team::Work(int index) {
   unsigned seen = 0;
   for (;;) {
-    const std::function<void(int)>* body;
-    if (between_ == Between::kLookOut)
-      WaitFor(kLookOut, [&] { return generation_.load(std::memory_order_relaxed) != seen; }, Pause);
+    const std::function<void(int)>* work;
+    if (between == Between::kLookOut)
+      WaitFor(kLookOut, [&] { return generation.load(std::memory_order_relaxed) != seen; }, Pause);
     {
-      std::unique_lock<std::mutex> lock(mutex_);
-      wake_.wait(lock, [&] { return stop_ || generation_ != seen; });
-      if (stop_) return;
-      seen = generation_;
-      body = body_;
+      std::unique_lock<std::mutex> lock(mutex);
+      wake.wait(lock, [&] { return stop || generation != seen; });
+      if (stop) return;
+      seen = generation;
+      work = body;
     }
-    (*body)(index);
+    (*work)(index);
     Barrier();
   }
 }

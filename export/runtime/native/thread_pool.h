@@ -9,12 +9,17 @@
 // a sleeping thread takes longer than several steps; then, or once others want the cores, they sleep.
 //
 // One inference runs at a time per pool; the owner (a delegate kernel) is only ever invoked by one thread at a time.
+//
+// A process made by fork() has the memory of a team but none of its threads, and whatever they held locked stays
+// locked. So everything that threads share is one object, which a child never touches: its first Run() makes a team of
+// its own.
 #pragma once
 
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -25,32 +30,42 @@ class ThreadPool {
  public:
   enum class Between : uint8_t { kLookOut, kSleep };
   explicit ThreadPool(int threads, Between between = Between::kLookOut);
-  ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
 
-  int size() const { return size_; }
-  // Calls body(index) on every thread of the team, index 0 being the caller, and returns when all have finished.
+  int size() const { return team_->size; }
+  // Calls body(index) on every thread of the team, index 0 being the caller, and returns when all have finished. In a
+  // process that fork() made, the first call may change the size: to less where the system refuses threads.
   void Run(const std::function<void(int)>& body);
   // To be called by every thread of the team from within `body`.
-  void Barrier();
+  void Barrier() { team_->Barrier(); }
 
  private:
-  void Work(int index);
+  struct Team {
+    Team(int threads, Between between);
+    ~Team();
+    void Barrier();
+    void Work(int index);
 
-  const Between between_;
-  int size_ = 1;
-  std::vector<std::thread> workers_;
-  std::mutex mutex_;
-  std::condition_variable wake_;
-  const std::function<void(int)>* body_ = nullptr;
-  std::atomic<unsigned> generation_{0};
-  bool stop_ = false;
-  std::atomic<int> arrived_{0};
-  std::atomic<unsigned> phase_{0};
-  std::mutex barrier_mutex_;
-  std::condition_variable barrier_passed_;
-  std::atomic<int> sleepers_{0};
+    const unsigned forks;  // ForksSoFar() when it was made
+    const Between between;
+    int size = 1;
+    std::vector<std::thread> workers;
+    std::mutex mutex;
+    std::condition_variable wake;
+    const std::function<void(int)>* body = nullptr;
+    std::atomic<unsigned> generation{0};
+    bool stop = false;
+    std::atomic<int> arrived{0};
+    std::atomic<unsigned> phase{0};
+    std::mutex barrier_mutex;
+    std::condition_variable barrier_passed;
+    std::atomic<int> sleepers{0};
+  };
+  // Leaves a team of a parent process alone.
+  static void Release(Team* team);
+
+  std::unique_ptr<Team, void (*)(Team*)> team_;
 };
 
 }  // namespace r2b

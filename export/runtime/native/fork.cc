@@ -1,0 +1,22 @@
+#include "fork.h"
+
+#if !defined(_WIN32)
+#include <pthread.h>
+#endif
+
+namespace r2b {
+namespace {
+std::atomic<unsigned> forks{0};
+}  // namespace
+
+// Counted by the C library's fork(). A process's number would not do: in a new namespace of processes, a child may have
+// that of its parent.
+unsigned ForksSoFar() {
+#if !defined(_WIN32)
+  static const int registered = pthread_atfork(nullptr, nullptr, [] { ++forks; });
+  (void)registered;
+#endif
+  return forks.load(std::memory_order_relaxed);
+}
+
+}  // namespace r2b

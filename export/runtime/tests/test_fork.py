@@ -1,0 +1,105 @@
+"""Interpreters and convolvers of several threads in processes that fork() made: they have none of the threads."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from test_networks import half_blocks
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork()")
+
+# In a process of its own, without TensorFlow: what its threads do after a fork() is not what is tested.
+BEGIN = """
+import gc, os, sys, threading
+import numpy as np
+import r2b_runtime
+
+def in_a_child(work):
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if work() else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+"""
+INTERPRETER = """
+interpreter = r2b_runtime.Interpreter(sys.argv[1], num_threads=2)
+interpreter.allocate_tensors()
+x = np.random.default_rng(0).uniform(-1, 1, interpreter.get_input_details()[0]["shape"]).astype(np.float32)
+
+def answer():
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], x)
+    interpreter.invoke()
+    return interpreter.get_tensor(interpreter.get_output_details()[0]["index"]).tobytes()
+"""
+CONVOLVER = """
+convolver = r2b_runtime.Convolver(num_threads=2)
+rng = np.random.default_rng(0)
+x, kernel = (rng.normal(size=size).astype(np.float32) for size in [(2, 14, 14, 64), (3, 3, 64, 64)])
+
+def answer():
+    return convolver(x, kernel).tobytes()
+"""
+TEAMS = pytest.mark.parametrize("team", [INTERPRETER, CONVOLVER], ids=["interpreter", "convolver"])
+
+
+def run(tmp_path, team, then):
+    (tmp_path / "model.tflite").write_bytes(half_blocks(np.random.default_rng(0)))
+    result = subprocess.run(
+        [sys.executable, "-c", BEGIN + team + then, str(tmp_path / "model.tflite")],
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert result.returncode == 0, result.stderr
+
+
+@TEAMS
+@pytest.mark.parametrize("used", [True, False], ids=["used before", "not used before"])
+def test_child_answers_the_same(tmp_path, team, used):
+    run(tmp_path, team, f"before = answer() if {used} else None\n" + """
+def work():
+    ours = answer(), answer()
+    child = os.fork()  # a grandchild
+    if child == 0:
+        os._exit(answer() != ours[0])
+    return ours[0] == ours[1] == (before or ours[0]) and os.waitpid(child, 0)[1] == 0
+
+in_a_child(work)
+in_a_child(work)
+assert answer() == (before or answer())  # the parent's team is what it was
+""")  # fmt: skip
+
+
+@TEAMS
+def test_child_lets_go(tmp_path, team):
+    name = "interpreter" if team is INTERPRETER else "convolver"
+    run(tmp_path, team, f"answer()\nname = {name!r}\n" + """
+def work():
+    del globals()[name]
+    gc.collect()
+    return True
+
+in_a_child(work)
+child = os.fork()
+if child == 0:
+    sys.exit(0)  # with everything that a Python program does at its end
+assert os.waitpid(child, 0)[1] == 0
+""")  # fmt: skip
+
+
+def test_fork_in_the_middle_of_an_answer(tmp_path):
+    # Another thread holds the convolver's lock, and perhaps those of its team. (An interpreter is for one thread.)
+    run(tmp_path, CONVOLVER, """
+expected = answer()
+done = threading.Event()
+
+def keep_busy():
+    while not done.is_set():
+        answer()
+
+threading.Thread(target=keep_busy, daemon=True).start()
+for _ in range(20):
+    in_a_child(lambda: answer() == expected)
+done.set()
+""")  # fmt: skip
