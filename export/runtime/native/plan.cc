@@ -86,10 +86,10 @@ bool Plan::Prepare(int threads, std::string* error) {
   if (threads > 1) LayInBlocks();
   AllocateArena();
 
-  scratch_.assign(threads, {});
-  rings_.assign(threads, {});
-  size_t scratch = 0, ring = 0;
+  size_t scratch = 0, ring = 0, stages = 0;
   for (Step& step : steps_) {
+    stages = std::max(stages, step.stages.size());
+    for (const Step& feeder : step.feeder) stages = std::max(stages, feeder.stages.size());
     if (step.kind == Step::kBconv || step.kind == Step::kFconv)
       scratch = std::max(scratch, PrepareRuns(&step, threads));
     if (step.kind == Step::kPool) SplitChannels(&step, threads);
@@ -100,15 +100,13 @@ bool Plan::Prepare(int threads, std::string* error) {
     if (step.sums >= 0 && step.kind != Step::kFinishSum) {
       Sums& s = sums_[step.sums];
       s.images = step.out.n;
-      // One running sum, pixel after pixel, where a thread sees all rows of its channels.
-      const bool in_order = threads == 1 || (step.splits > 1 && step.splits % threads == 0);
-      s.rows = in_order ? 1 : step.out.h;
       s.channels = step.out.c;
-      s.buffer.assign(size_t(s.images) * s.rows * s.channels * sizeof(float) + kAlign + kSlack, 0);
+      s.buffer.assign(size_t(s.images) * s.channels * sizeof(float) + kAlign + kSlack, 0);
       s.values = reinterpret_cast<float*>(Aligned(s.buffer));
+      s.added.assign(size_t(s.images) * step.splits, {});
       s.step = int(&step - steps_.data());
       step.sum_stage = FindStage(step, Stage::kSum);
-      s.apart.reset(threads > 1 && in_order ? new float[size_t(step.out.count())] : nullptr);
+      s.apart.reset(threads > 1 ? new float[size_t(step.out.count())] : nullptr);
     }
   }
   row_steps_.clear();
@@ -119,9 +117,29 @@ bool Plan::Prepare(int threads, std::string* error) {
     }
   for (WorkSharing& sharing : sharing_) sharing.Resize(threads);
   for (Step& step : steps_) step.alone = Alone(step);
-  for (auto& buffer : scratch_) buffer.assign(scratch + kSlack, 0);
-  for (auto& buffer : rings_) buffer.assign(ring + kSlack, 0);
+  for (size_t s = 0; s < steps_.size(); ++s) steps_[s].meet = Meets(s);
+  workspaces_.assign(size_t(threads), {});
+  for (Workspace& workspace : workspaces_) {
+    workspace.scratch.assign(scratch + kSlack, 0);
+    workspace.ring.assign(ring + kSlack, 0);
+    workspace.stages.resize(stages);
+    workspace.feeder_stages.resize(stages);
+  }
   return true;
+}
+
+// Whether threads wait for each other between a step and the next.
+bool Plan::Meets(size_t s) const {
+  const Step& step = steps_[s];
+  if (s + 1 == steps_.size()) return false;  // the pool itself meets at the end
+  if (step.planes_stage < 0) return !(step.alone && steps_[s + 1].alone);
+  // Sums do not wait until the planes are merged, nor does what one thread goes on with, unless it reads those bits.
+  if (steps_[s + 1].kind != Step::kFinishSum) return true;
+  const int bits = step.stages[size_t(step.planes_stage)].tensor;
+  for (size_t next = s + 1; next < steps_.size() && steps_[next].alone; ++next)
+    for (int t : Reads(steps_[next], graph_))
+      if (t == bits) return true;
+  return false;
 }
 
 bool Plan::Alone(const Step& step) const {
@@ -389,6 +407,11 @@ void Plan::AllocateArena() {
         if (o < 0 || IsStore(operand.kind) || !operand.per_pixel || !movable(o) || last[o] != s || first[o] == s)
           continue;
         if (o == step.input && step.kind != Step::kLoad) continue;
+        if (std::any_of(step.feeder.begin(), step.feeder.end(), [&](const Step& feeder) {
+              const std::vector<int> reads = Reads(feeder, graph_);
+              return std::find(reads.begin(), reads.end(), o) != reads.end();
+            }))
+          continue;  // it reads rows before and after that of y
         const StagePlan* end = step.stages.data() + step.stages.size();
         if (std::any_of(&store, end, [&](const StagePlan& later) { return &later != &store && later.tensor == o; }))
           continue;

@@ -22,10 +22,12 @@
 //
 // Threads. All threads run all steps, each its share of the output rows (or of the channels, where rows are few), with
 // a barrier between steps, except between those so small that one thread does them all. Who is done first takes over
-// rows that another has not begun (work_sharing.h). Sums over an image run pixel after pixel if the blocks of channels
-// divide among the threads, and results are those of one thread: the values that a row taken over would have added are
-// kept apart, and added in order once all rows are there. Else sums are kept per row and added in row order, which may
-// change their last bit but does not depend on timing. Threads that share a pixel's channels share the cache lines of
+// rows that another has not begun (work_sharing.h). Whoever does which rows, results are those of one thread, to the
+// last bit: a sum over an image adds pixel after pixel from the first row on, as long as one thread has the rows that
+// follow; the values of all other rows are kept apart, and added in order once all rows are there. What has been added
+// and what is kept apart is noted with the sums, since other steps may run before somebody needs them. Where the blocks
+// of channels divide among the threads, each thread begins with all rows of its own channels, so that little is kept
+// apart. Threads that share a pixel's channels share the cache lines of
 // its packed bits too, and taking a line from another core for one word costs as much as the products behind the word:
 // each thread writes a plane of its own channels' words, and once all are done, they merge the planes, each some rows.
 #pragma once
@@ -76,6 +78,7 @@ struct Step {
   Shape out;           // of the values in registers
   int sums = -1;       // index of the partial sums written by (or, kFinishSum, read) this step
   int sum_stage = -1;  // the stage that adds to them
+  bool meet = false;   // whether threads wait for each other after it
   // What the root needs, by kind.
   std::shared_ptr<std::vector<uint8_t>> packed;  // weights
   ptrdiff_t block_bytes = 0;
@@ -91,7 +94,6 @@ struct Step {
   std::vector<float> corrections;
   std::vector<int> correction_rows;
   std::vector<const float*> correction_tables;
-  bool correct_before = false;
   std::vector<int> window_begin, window_end;  // kPool: clipped columns
   std::vector<Step> feeder;                   // kPool: the convolution (one, or none) that computes its input
   Shape ring;                                 // the rows between a window and its feeder: how many, and how wide
@@ -126,7 +128,7 @@ class Plan {
   bool Prepare(int threads, std::string* error);
   const std::vector<int>& dims(int tensor) const { return graph_.tensors[tensor].dims; }
   void Bind(int tensor, void* data);
-  // All inputs and outputs must be bound. The pool's size must be the `threads` given to Prepare().
+  // All inputs and outputs must be bound. The pool's size must be the `threads` given to Prepare(), or less.
   void Run(ThreadPool* pool);
 
   const Graph& graph() const { return graph_; }
@@ -135,14 +137,25 @@ class Plan {
 
  private:
   struct Sums {
-    int rows = 0, images = 0, channels = 0;
+    int images = 0, channels = 0;
     float* values = nullptr;  // in `buffer`, from the start of a cache line, so that no two threads' channels share one
     std::vector<uint8_t> buffer;
     int step = -1;  // which step adds to them
-    // Values of rows that were taken over, [row][pixel][channel]; null where sums need none. Not initialised: few pages
-    // of it are ever touched.
+    // [image][split]: how many of the image's rows, from the first on, `values` has. Only the thread that adds them
+    // writes it before all have met; on a cache line of its own.
+    struct alignas(64) Added {
+      int rows = 0;
+    };
+    std::vector<Added> added;
+    // Values of the other rows, [row][pixel][channel]; null for one thread. Not initialised: few pages of it are ever
+    // touched.
     std::unique_ptr<float[]> apart;
-    bool apart_added = false;
+  };
+  // What a thread has for itself.
+  struct Workspace {
+    std::vector<uint8_t> scratch;
+    std::vector<uint8_t> ring;  // rows between a window and its feeder
+    std::vector<Stage> stages, feeder_stages;
   };
 
   void PrepareStep(Step* step);
@@ -159,6 +172,7 @@ class Plan {
   void InsertPads();
   void LayInBlocks();
   void AllocateArena();
+  bool Meets(size_t step) const;
   void RunStep(Step& step, int thread, int threads);
   bool Alone(const Step& step) const;
   void AssignRows(size_t turn, int thread, int threads);
@@ -169,7 +183,8 @@ class Plan {
   void RunConvRow(const Step& step, int image, int y, int c0, int c1, const Epilogue& epilogue, int thread);
   void RunPoolRow(const Step& step, int image, int y, int c0, int c1, const Epilogue& epilogue, int thread,
                   int* computed);
-  int ResolveStages(const Step& step, int image, int y, Stage* stages) const;
+  void ResolveStage(const Step& step, const StagePlan& plan, int image, int y, Stage* stage) const;
+  Epilogue ResolveStages(const Step& step, int image, int y, std::vector<Stage>* stages) const;
 
   Graph graph_;
   const Kernels* kernels_;
@@ -179,11 +194,10 @@ class Plan {
   std::vector<Sums> sums_;
   std::vector<uint8_t> arena_;
   std::vector<std::vector<uint8_t>> halos_;
-  std::vector<std::vector<uint8_t>> scratch_;  // per thread
-  std::vector<std::vector<uint8_t>> rings_;    // per thread: rows between a window and its feeder
-  std::vector<int> row_steps_;                 // by turn
-  WorkSharing sharing_[2];                     // of this turn, and of the next
-  size_t graph_tensors_ = 0;                   // tensors beyond are copies made by InsertPads
+  std::vector<Workspace> workspaces_;  // per thread
+  std::vector<int> row_steps_;         // by turn
+  WorkSharing sharing_[2];             // of this turn, and of the next
+  size_t graph_tensors_ = 0;           // tensors beyond are copies made by InsertPads
   // By tensor, not by its memory, which tensors of other shapes may share.
   enum class Packing : uint8_t { kBits, kFloats, kDense };
   struct PackedWeights {

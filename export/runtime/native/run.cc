@@ -9,8 +9,6 @@
 namespace r2b {
 namespace {
 
-constexpr int kMaxStages = 64;
-
 // A share of a row's channels, in blocks. A block's packed bits are one word.
 struct Split {
   int begin, end;
@@ -116,37 +114,37 @@ void RunSoftmax(const float* in, int rows, int channels, float beta, float* out)
 
 void Plan::Bind(int tensor, void* data) { storage_[tensor].base = static_cast<uint8_t*>(data); }
 
-// Fills in the stages' pointers for one row of outputs.
-int Plan::ResolveStages(const Step& step, int image, int y, Stage* stages) const {
-  int count = 0;
-  for (const StagePlan& plan : step.stages) {
-    Stage& stage = stages[count++];
-    stage.kind = plan.kind;
-    stage.lo = plan.lo;
-    stage.hi = plan.hi;
-    stage.pixel = stage.gap = 0;
-    stage.before = plan.before;
-    stage.windows = plan.windows;
-    // Kernels form addresses before they look at the kind; those of a stage without operands lead nowhere, not from
-    // null though.
-    stage.in = stage.out = reinterpret_cast<uint8_t*>(&stage);
-    if (plan.kind == Stage::kSum) {
-      const Sums& sums = sums_[step.sums];
-      const int64_t row = int64_t(image) * sums.rows + (sums.rows > 1 ? y : 0);
-      stage.out = const_cast<uint8_t*>(reinterpret_cast<const uint8_t*>(sums.values + row * sums.channels));
-    } else if (plan.constant) {
-      stage.in = reinterpret_cast<const uint8_t*>(plan.constant->data());
-    } else if (plan.tensor >= 0) {
-      const Storage& s = storage_[plan.tensor];
-      // Without a border, images are contiguous whatever shape the graph gives them.
-      const ptrdiff_t row = s.bordered() || s.gap || !plan.per_pixel ? s.row : step.out.w * s.pixel;
-      const ptrdiff_t next = s.bordered() || !plan.per_pixel ? s.image : step.out.h * row;
-      stage.in = stage.out = s.base + (plan.per_image ? image * next : 0) + (plan.per_pixel ? y * row : 0);
-      stage.pixel = plan.per_pixel ? s.pixel : 0;
-      stage.gap = s.gap;
-    }
+// Fills in a stage's pointers for one row of outputs.
+void Plan::ResolveStage(const Step& step, const StagePlan& plan, int image, int y, Stage* stage) const {
+  stage->kind = plan.kind;
+  stage->lo = plan.lo;
+  stage->hi = plan.hi;
+  stage->pixel = stage->gap = 0;
+  stage->before = plan.before;
+  stage->windows = plan.windows;
+  // Kernels form addresses before they look at the kind; those of a stage without operands lead nowhere, not from
+  // null though.
+  stage->in = stage->out = reinterpret_cast<uint8_t*>(stage);
+  if (plan.kind == Stage::kSum) {
+    const Sums& sums = sums_[step.sums];
+    stage->out = reinterpret_cast<uint8_t*>(sums.values + int64_t(image) * sums.channels);
+  } else if (plan.constant) {
+    stage->in = reinterpret_cast<const uint8_t*>(plan.constant->data());
+  } else if (plan.tensor >= 0) {
+    const Storage& s = storage_[plan.tensor];
+    // Without a border, images are contiguous whatever shape the graph gives them.
+    const ptrdiff_t row = s.bordered() || s.gap || !plan.per_pixel ? s.row : step.out.w * s.pixel;
+    const ptrdiff_t next = s.bordered() || !plan.per_pixel ? s.image : step.out.h * row;
+    stage->in = stage->out = s.base + (plan.per_image ? image * next : 0) + (plan.per_pixel ? y * row : 0);
+    stage->pixel = plan.per_pixel ? s.pixel : 0;
+    stage->gap = s.gap;
   }
-  return count;
+}
+
+// `stages` has room for those of every step.
+Epilogue Plan::ResolveStages(const Step& step, int image, int y, std::vector<Stage>* stages) const {
+  for (size_t s = 0; s < step.stages.size(); ++s) ResolveStage(step, step.stages[s], image, y, &(*stages)[s]);
+  return {stages->data(), int(step.stages.size())};
 }
 
 void Plan::RunConvRow(const Step& step, int image, int y, int c0, int c1, const Epilogue& epilogue, int thread) {
@@ -182,9 +180,9 @@ void Plan::RunConvRow(const Step& step, int image, int y, int c0, int c1, const 
     row.clamp = step.clamp;
     row.lo = step.lo;
     row.hi = step.hi;
-    (step.correct_before ? row.before : row.after) = corrections;
+    row.corrections = corrections;
     row.correction0 = slot;
-    row.scratch = scratch_[thread].data();
+    row.scratch = workspaces_[thread].scratch.data();
     step.kernels->bconv(row, epilogue);
   }
 }
@@ -206,18 +204,18 @@ void Plan::RunPoolRow(const Step& step, int image, int y, int c0, int c1, const 
     for (int i = y0; i < y1; ++i) lines[i - y0] = in.base + image * in.image + i * in.row;
   } else {
     const Step& conv = step.feeder[0];
-    uint8_t* ring = rings_[thread].data();
+    uint8_t* ring = workspaces_[thread].ring.data();
     pixel = step.ring.c * ptrdiff_t(sizeof(float));
     gap = 0;
     const ptrdiff_t row = step.ring.w * pixel;
     for (int i = std::max(*computed, y0); i < y1; ++i) {
-      Stage stages[kMaxStages];
-      const int count = ResolveStages(conv, image, i, stages);
-      Stage& store = stages[count - 1];  // FeedWindows saw that it is the last stage
+      std::vector<Stage>& stages = workspaces_[thread].feeder_stages;
+      const Epilogue feeder = ResolveStages(conv, image, i, &stages);
+      Stage& store = stages[conv.stages.size() - 1];  // FeedWindows saw that it is the last stage
       store.out = ring + i % step.ring.h * row;
       store.pixel = pixel;
       store.gap = gap;
-      RunConvRow(conv, image, i, c0, c1, {stages, count}, thread);
+      RunConvRow(conv, image, i, c0, c1, feeder, thread);
     }
     *computed = std::max(*computed, y1);
     for (int i = y0; i < y1; ++i) lines[i - y0] = ring + i % step.ring.h * row;
@@ -244,11 +242,12 @@ void Plan::AssignRows(size_t turn, int thread, int threads) {
 // Does rows until there are none that nobody has begun.
 void Plan::RunRows(const Step& step, int thread) {
   const int rows = step.out.n * step.out.h;
-  Stage stages[kMaxStages];
-  int computed = 0, expected = 0;
+  std::vector<Stage>& stages = workspaces_[thread].stages;
+  int computed = 0, expected = 0;  // of a window's feeder
+  int following = -1;              // the item whose row comes after those that the thread has added to a sum
   WorkSharing& sharing = sharing_[step.turn % 2];
-  for (WorkSharing::Item item = sharing.Take(thread); item.index >= 0; item = sharing.Take(thread)) {
-    const int row = item.index % rows, image = row / step.out.h, y = row % step.out.h, split = item.index / rows;
+  for (int item = sharing.Take(thread); item >= 0; item = sharing.Take(thread)) {
+    const int row = item % rows, image = row / step.out.h, y = row % step.out.h, split = item / rows;
     if (step.kind == Step::kPad) {
       PadRow(step, image, y);
       continue;
@@ -261,7 +260,7 @@ void Plan::RunRows(const Step& step, int thread) {
     }
     const Split blocks = SplitOf(step, split);
     const int c0 = blocks.begin * kBlock, c1 = std::min(blocks.end * kBlock, step.out.c);
-    const Epilogue epilogue{stages, ResolveStages(step, image, y, stages)};
+    const Epilogue epilogue = ResolveStages(step, image, y, &stages);
     if (step.planes_stage >= 0) {
       Stage& bits = stages[step.planes_stage];
       bits.out = reinterpret_cast<uint8_t*>(const_cast<uint32_t*>(PlaneRow(step, blocks, row)) - blocks.begin);
@@ -269,20 +268,21 @@ void Plan::RunRows(const Step& step, int thread) {
     }
     if (step.sums >= 0) {
       Sums& sums = sums_[step.sums];
-      const bool per_row = sums.rows > 1;
-      float* sum = sums.values + (int64_t(image) * sums.rows + (per_row ? y : 0)) * sums.channels;
-      if (sums.apart && !item.own) {
+      if (y == 0 || item == following) {
+        float* sum = sums.values + int64_t(image) * sums.channels;
+        if (y == 0) std::fill(sum + c0, sum + c1, 0.0f);
+        sums.added[size_t(image) * step.splits + split].rows = y + 1;
+        following = item + 1;
+      } else {
         Stage& stage = stages[step.sum_stage];
         stage.kind = Stage::kStoreFloat;
         stage.pixel = step.out.c * ptrdiff_t(sizeof(float));
         stage.out = reinterpret_cast<uint8_t*>(sums.apart.get()) + row * step.out.w * stage.pixel;
-      } else if (per_row || y == 0) {
-        std::fill(sum + c0, sum + c1, 0.0f);
       }
     }
     if (step.kind == Step::kPool) {
-      if (y == 0 || item.index != expected) computed = 0;
-      expected = item.index + 1;
+      if (y == 0 || item != expected) computed = 0;
+      expected = item + 1;
       RunPoolRow(step, image, y, c0, c1, epilogue, thread, &computed);
     } else if (step.kind == Step::kLoad) {
       const Storage& in = storage_[step.input];
@@ -293,37 +293,31 @@ void Plan::RunRows(const Step& step, int thread) {
   }
 }
 
-// Adds what rows that were taken over would have added: the last ones of each thread's own.
+// Adds the rows that were kept apart. Nothing is left to add when it is called again.
 void Plan::AddApart(Sums* sums) {
-  if (!sums->apart || sums->apart_added) return;
-  sums->apart_added = true;
   const Step& step = steps_[sums->step];
-  const int rows = step.out.n * step.out.h, threads = int(scratch_.size());
   const ptrdiff_t pixel = step.out.c * ptrdiff_t(sizeof(float));
-  for (int thread = 0; thread < threads; ++thread) {
-    const int end = ShareOf(rows * step.splits, thread, threads).end;
-    for (int item = sharing_[step.turn % 2].Kept(thread); item < end; ++item) {
-      const int row = item % rows;
-      const Split blocks = SplitOf(step, item / rows);
+  for (int image = 0; image < step.out.n; ++image)
+    for (int split = 0; split < step.splits; ++split) {
+      const Split blocks = SplitOf(step, split);
       const int c0 = blocks.begin * kBlock, c1 = std::min(blocks.end * kBlock, step.out.c);
-      float* sum = sums->values + int64_t(row / step.out.h) * sums->channels + c0;
-      if (row % step.out.h == 0) std::fill(sum, sum + (c1 - c0), 0.0f);
       Stage add;
       add.kind = Stage::kSum;
-      add.in = add.out = reinterpret_cast<uint8_t*>(sum);
-      const uint8_t* values = reinterpret_cast<const uint8_t*>(sums->apart.get() + c0) + row * step.out.w * pixel;
-      kernels_->load({values, pixel, 0, step.out.w, c1 - c0}, {&add, 1});
+      add.in = add.out = reinterpret_cast<uint8_t*>(sums->values + int64_t(image) * sums->channels + c0);
+      for (int& y = sums->added[size_t(image) * step.splits + split].rows; y < step.out.h; ++y) {
+        const ptrdiff_t row = int64_t(image) * step.out.h + y;
+        const uint8_t* values = reinterpret_cast<const uint8_t*>(sums->apart.get() + c0) + row * step.out.w * pixel;
+        kernels_->load({values, pixel, 0, step.out.w, c1 - c0}, {&add, 1});
+      }
     }
-  }
 }
 
 // Puts the words of the splits' planes where the step's readers look for them.
 void Plan::MergePlanes(const Step& step, int thread, int threads) {
   const Share share = ShareOf(step.out.n * step.out.h, thread, threads);
-  Stage stages[kMaxStages];
   for (int row = share.begin; row < share.end; ++row) {
-    ResolveStages(step, row / step.out.h, row % step.out.h, stages);
-    const Stage& bits = stages[step.planes_stage];
+    Stage bits;
+    ResolveStage(step, step.stages[step.planes_stage], row / step.out.h, row % step.out.h, &bits);
     for (int s = 0; s < step.splits; ++s) {
       const Split blocks = SplitOf(step, s);
       const uint32_t* from = PlaneRow(step, blocks, row);
@@ -410,10 +404,8 @@ void Plan::RunStep(Step& step, int thread, int threads) {
       const Sums& sums = sums_[step.sums];
       const float area = float(step.out.h * step.out.w);
       for (int n = 0; n < sums.images; ++n, z += sums.channels) {
-        std::fill(z, z + sums.channels, 0.0f);
-        for (int y = 0; y < sums.rows; ++y)
-          for (int c = 0; c < sums.channels; ++c) z[c] += sums.values[(size_t(n) * sums.rows + y) * sums.channels + c];
-        for (int c = 0; c < sums.channels; ++c) z[c] /= area;
+        const float* sum = sums.values + int64_t(n) * sums.channels;
+        for (int c = 0; c < sums.channels; ++c) z[c] = sum[c] / area;
       }
       break;
     }
@@ -432,23 +424,21 @@ void Plan::RunStep(Step& step, int thread, int threads) {
 
 void Plan::Run(ThreadPool* pool) {
   using Clock = std::chrono::steady_clock;
-  for (Sums& sums : sums_) sums.apart_added = false;
-  for (int thread = 0; thread < pool->size(); ++thread) AssignRows(0, thread, pool->size());
+  const int threads = int(workspaces_.size());
+  for (int thread = 0; thread < threads; ++thread) {
+    for (WorkSharing& sharing : sharing_) sharing.Assign(thread, 0, 0);  // of a thread that the pool does not have
+    if (thread < pool->size()) AssignRows(0, thread, pool->size());
+  }
   pool->Run([&](int thread) {
-    for (size_t s = 0; s < steps_.size(); ++s) {
-      Step& step = steps_[s];
+    for (Step& step : steps_) {
       const bool timed = profile_ && thread == 0;
       const Clock::time_point start = timed ? Clock::now() : Clock::time_point();
       RunStep(step, thread, pool->size());
-      const Step* next = s + 1 == steps_.size() ? nullptr : &steps_[s + 1];  // the pool itself meets at the end
       if (step.planes_stage >= 0) {
         pool->Barrier();
         MergePlanes(step, thread, pool->size());
-        // Sums do not wait for bits: whoever reads these comes after a barrier of its own.
-        if (next && next->kind != Step::kFinishSum) pool->Barrier();
-      } else if (next && !(step.alone && next->alone)) {
-        pool->Barrier();
       }
+      if (step.meet) pool->Barrier();
       if (timed) {
         step.seconds += std::chrono::duration<double>(Clock::now() - start).count();
         ++step.runs;

@@ -52,9 +52,10 @@ void Plan::PackWeights(Step* step, const Op& op) {
 }
 
 // Output scale, and what zero padding changes. With x = 2 * popcount over all taps, padded ones included as +1 (bit 0),
-// the dot product over the valid taps is depth - x - sum over padded taps of their weights' sum. LCE's interpreter
-// computes float outputs as float(x) * -multiplier + (bias + depth * multiplier) and then adds -multiplier * sum;
-// doing the same in the same order gives the same bits. Everything else is corrected in x, before clamping.
+// the dot product over the valid taps is depth - x - sum over padded taps of their weights' sum. That sum is added to
+// x, which stays a whole number, before anything is clamped or rounded, as LCE's reference kernel does: its optimised
+// one adds -multiplier * sum to the result, which then is not 0 where the dot product is. Float outputs are float(x) *
+// -multiplier + (bias + depth * multiplier), in LCE's order and so with its bits.
 void Plan::PrepareCorrections(Step* step, const Op& op) {
   const Tensor &filter = graph_.tensors[op.in[1]], &output = graph_.tensors[op.out];
   const int outputs = filter.dims[0], taps = filter.dims[1] * filter.dims[2], words = filter.dims[3];
@@ -88,8 +89,7 @@ void Plan::PrepareCorrections(Step* step, const Op& op) {
   step->clamp = op.clamp && !bits;
   step->lo = float(depth - std::min<double>(op.hi, depth));
   step->hi = float(depth - std::max<double>(op.lo, -depth));
-  step->correct_before = bits || output.type == DType::kInt8 || op.clamp || !scaled;
-  step->unscaled = !step->clamp && !step->correct_before;
+  step->unscaled = !step->clamp;
   for (int o = 0; o < outputs; ++o) step->unscaled &= step->multiplier[slot(o)] == -1;
   if (!op.same_padding || op.pad_one) return;
 
@@ -136,8 +136,7 @@ void Plan::PrepareCorrections(Step* step, const Op& op) {
           for (int x = 0; x < op.kernel_w; ++x)
             if (y < ys[cy].begin || y >= ys[cy].end || x < xs[cx].begin || x >= xs[cx].end)
               sum += tap_sum[size_t(y * op.kernel_w + x) * outputs + o];
-        step->corrections[(cy * xs.size() + cx) * vector + slot(o)] =
-            step->correct_before ? float(sum) : step->multiplier[slot(o)] * float(sum);
+        step->corrections[(cy * xs.size() + cx) * vector + slot(o)] = float(sum);
       }
   for (size_t cy = 0; cy < ys.size(); ++cy)
     for (int x = 0; x < step->out.w; ++x)

@@ -2,8 +2,7 @@
 //
 // Each thread begins with a run of items of its own and does them in ascending order. Who has none left takes the upper
 // half of what another has not yet begun: cores rarely run at one speed (another program, another virtual machine on
-// the same core), and with shares that do not move, all would wait for the slowest at the end of each step. So the
-// items that a thread does of those it began with are always the first of them, without a gap: `Kept()`.
+// the same core), and with shares that do not move, all would wait for the slowest at the end of each step.
 #pragma once
 
 #include <atomic>
@@ -20,43 +19,30 @@ class WorkSharing {
 
   // Gives a thread its own items. Nobody may be taking items of the same list meanwhile.
   void Assign(int thread, int begin, int end) {
-    Run& run = runs_[thread];
-    run.items.store(Pack(begin, end), std::memory_order_relaxed);
-    run.kept = end;
-    run.own = true;
+    runs_[thread].items.store(Pack(begin, end), std::memory_order_relaxed);
   }
 
-  struct Item {
-    int index;  // -1: no thread has an item left that it has not begun
-    bool own;   // the thread began with it
-  };
-  Item Take(int thread) {
+  // The thread's next item; -1: no thread has an item left that it has not begun.
+  int Take(int thread) {
     Run& run = runs_[thread];
     if (runs_.size() == 1) {  // nobody takes from it
       const uint64_t items = run.items.load(std::memory_order_relaxed);
-      if (Begin(items) == End(items)) return {-1, true};
+      if (Begin(items) == End(items)) return -1;
       run.items.store(Pack(Begin(items) + 1, End(items)), std::memory_order_relaxed);
-      return {Begin(items), true};
+      return Begin(items);
     }
     for (;;) {
       uint64_t items = run.items.load(std::memory_order_relaxed);
       while (Begin(items) < End(items))
         if (run.items.compare_exchange_weak(items, Pack(Begin(items) + 1, End(items)), std::memory_order_relaxed))
-          return {Begin(items), run.own};
-      if (run.own) run.kept = End(items);
-      run.own = false;
-      if (!TakeHalf(thread)) return {-1, false};
+          return Begin(items);
+      if (!TakeHalf(thread)) return -1;
     }
   }
-
-  // One past the last item that the thread has done of those it began with; to be asked for once all have met.
-  int Kept(int thread) const { return runs_[thread].kept; }
 
  private:
   struct alignas(64) Run {  // a cache line each
     std::atomic<uint64_t> items{0};
-    int kept = 0;
-    bool own = true;
   };
   static uint64_t Pack(int begin, int end) { return uint64_t(uint32_t(begin)) << 32 | uint32_t(end); }
   static int Begin(uint64_t items) { return int(items >> 32); }

@@ -98,10 +98,50 @@ def _input_shape(model):
 
 
 def test_float_bconv_has_the_same_bits(kernels, rng):
-    # LCE's formula in LCE's order, zero padding included: signs taken from the result agree.
+    # The formula of LCE's exact kernel in its order, zero padding included: signs taken from the result agree.
     model = bconv_model(rng, (2, 9, 9, 64), 64, (3, 3))
     x = rng.normal(0, 1, (2, 9, 9, 64)).astype(np.float32)
-    np.testing.assert_array_equal(run(model, [x], kernels=kernels)[0], run_lce(model, [x])[0])
+    theirs = run_lce(model, [x], use_reference_bconv=True)[0]
+    np.testing.assert_array_equal(run(model, [x], kernels=kernels)[0], theirs)
+
+
+@pytest.mark.parametrize("channels", [1, 40, 64])
+def test_products_that_are_zero_stay_zero_at_borders(kernels, rng, channels):
+    # On an image of ones, the second and third column of each filter cancel out; where the first lies outside, that is
+    # all there is.
+    filters = np.ones((channels, 3, 3, 2), np.float32)
+    filters[:, :, 2] = -1
+    model = lce_model.Model()
+    x = model.input((1, 5, 6, 2))
+    packed, out = model.tensor((1, 5, 6, 1), "int32"), model.tensor((1, 5, 6, channels))
+    model.custom("LceQuantize", [x], [packed])
+    model.bconv(packed, out, filters, multiplier=rng.normal(0, 0.1, channels), bias=np.zeros(channels))
+    model.output(out)
+    ours = run(model.bytes(), [np.ones((1, 5, 6, 2), np.float32)], kernels=kernels)[0]
+    np.testing.assert_array_equal(ours[:, :, 0], np.zeros((1, 5, channels)))
+    assert np.all(ours[:, :, 1:] != 0)
+
+
+@pytest.mark.parametrize("operators", [64, 200])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_long_chain_of_elementwise_operators(kernels, rng, operators, threads):
+    from tensorflow.lite.python import schema_py_generated as schema
+
+    model = lce_model.Model()
+    x = model.input((1, 5, 7, 33))
+    packed, value = model.tensor((1, 5, 7, 2), "int32"), model.tensor((1, 5, 7, 40))
+    model.custom("LceQuantize", [x], [packed])
+    model.bconv(packed, value, signs(rng, 40, 3, 3, 33), multiplier=np.ones(40), bias=np.zeros(40), pad_values=1)
+    for i in range(operators):
+        following = model.tensor((1, 5, 7, 40))
+        operand = model.constant(rng.normal(size=40) if i % 2 else rng.choice([-1.0, 1.0], 40))
+        name, table = ("ADD", schema.AddOptionsT()) if i % 2 else ("MUL", schema.MulOptionsT())
+        model.builtin(name, [value, operand], [following], table)
+        value = following
+    model.output(value)
+    data = rng.normal(0, 1, (1, 5, 7, 33)).astype(np.float32)
+    ours = run(model.bytes(), [data], kernels=kernels, num_threads=threads)[0]
+    np.testing.assert_array_equal(ours, run_lce(model.bytes(), [data])[0])
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1, 1), (2, 3, 5, 33), (3, 64), (1, 7, 100)])

@@ -69,7 +69,8 @@ struct RunList {
   int length;  // of a run: 32-bit words, or floats
 };
 
-// v = (2 * popcount + before[x]) clamped, * multiplier + bias + after[x]; see reference.cc for the meaning.
+// v = (2 * popcount + corrections[x]) clamped, * multiplier + bias; weights.cc says how these are made. What is added
+// up before `multiplier` is whole numbers, so that a product of signs that is 0 stays 0 wherever the image is padded.
 struct BconvRow {
   RunList input;
   const void* weights;    // packed by PackBits
@@ -77,13 +78,12 @@ struct BconvRow {
   int width, channel0, channels;
   const float* multiplier;  // from channel0, padded to whole blocks
   const float* bias;
-  bool unscaled;  // all multipliers are -1, nothing is clamped, and `before` is null
+  bool unscaled;  // all multipliers are -1 and nothing is clamped
   bool clamp;
   float lo, hi;
-  const float* const* before;  // per pixel of the row: null, or a vector like `bias`; the whole array may be null
-  const float* const* after;
-  int correction0;  // of channel0 in those vectors
-  void* scratch;    // BconvScratch() bytes, private to the thread
+  const float* const* corrections;  // per pixel of the row: null, or a vector like `bias`; the whole array may be null
+  int correction0;                  // of channel0 in those vectors
+  void* scratch;                    // BconvScratch() bytes, private to the thread
 };
 
 struct FconvRow {

@@ -227,23 +227,24 @@ struct Tile {
     PartialStages(lanes, P, epilogue, x, c, valid);
   }
 
-  // Adds to the pixels at a border what padding changes. `c` counts from row.channel0.
+  // Adds to the pixels at a border what padding changes, `unit` times: whole numbers or halves, without rounding. `c`
+  // counts from row.channel0.
   template <int P>
-  static R2B_INLINE void Correct(F (&v)[P][kRegs], const float* const* corrections, const BconvRow& row, int x, int c) {
-    if (!corrections) return;
+  static R2B_INLINE void Correct(F (&v)[P][kRegs], const BconvRow& row, int x, int c, float unit) {
+    if (!row.corrections) return;
     R2B_UNROLL
     for (int p = 0; p < P; ++p)
-      if (const float* correction = corrections[x + p]) {
+      if (const float* correction = row.corrections[x + p]) {
         R2B_UNROLL
         for (int r = 0; r < kRegs; ++r)
-          v[p][r] = V::Add(v[p][r], V::Load(correction + row.correction0 + c + r * V::kWidth));
+          v[p][r] = V::Fma(V::Load(correction + row.correction0 + c + r * V::kWidth), V::Set1(unit), v[p][r]);
       }
   }
 
   // From popcounts (already as floats, times two) to the convolution's output.
   template <int P>
   static R2B_INLINE void Affine(F (&v)[P][kRegs], const BconvRow& row, int x, int c) {
-    Correct<P>(v, row.before, row, x, c);
+    Correct<P>(v, row, x, c, 1);
     if (row.clamp) {
       R2B_UNROLL
       for (int p = 0; p < P; ++p) {
@@ -257,19 +258,18 @@ struct Tile {
       R2B_UNROLL
       for (int p = 0; p < P; ++p) v[p][r] = V::Add(V::Mul(v[p][r], multiplier), bias);
     }
-    Correct<P>(v, row.after, row, x, c);
   }
 
   // The same where row.unscaled, from popcounts as floats: bias - 2 * popcount is rounded once either way.
   template <int P>
   static R2B_INLINE void Unscaled(F (&v)[P][kRegs], const BconvRow& row, int x, int c) {
+    Correct<P>(v, row, x, c, 0.5f);
     R2B_UNROLL
     for (int r = 0; r < kRegs; ++r) {
       const F bias = V::Load(row.bias + c + r * V::kWidth);
       R2B_UNROLL
       for (int p = 0; p < P; ++p) v[p][r] = V::Fma(v[p][r], V::Set1(-2), bias);
     }
-    Correct<P>(v, row.after, row, x, c);
   }
 
   // ---- float convolution: broadcast an input value, multiply by 32 channels' weights ----
