@@ -1,0 +1,182 @@
+"""Draws graphs of the operators that the runtime supports, in random legal orders.
+
+A graph grows from its input by motifs (a gated half block, a shortcut that halves the map, a chain of element-wise
+operators, ...) and by single operators, each on a value drawn from those there are. Its operators are then put into
+another order in which they can run, since what a step leaves for a later one depends on what runs between them.
+"""
+
+import dataclasses
+
+import lce_model
+import numpy as np
+from drawing import CHANNELS, Drawing
+
+
+class Motifs(Drawing):
+    """Grows by pieces of networks."""
+
+    def gate(self, x, channels):
+        """mean → dense → dense → sigmoid, for each of `channels`."""
+        value = self.average(x)
+        hidden = self.dense(value, self.one((1, 8)), keep=False)
+        value = self.dense(hidden, channels, keep=False)
+        value = self.logistic(value)
+        return self.reshape(value, (x.shape[0], 1, 1, channels))
+
+    def shortcut(self, x, channels, stride):
+        """Average pool and 1x1 convolution, or what is needed of them."""
+        if stride > 1:
+            x = self.pool(x, "AVERAGE_POOL_2D", (min(2, x.shape[1]), min(2, x.shape[2])), 2, lce_model.SAME)
+        return x if x.channels == channels else self.conv(x, channels, 1)
+
+    def half_block(self):
+        x = self.value(is_map=True)
+        stride, channels = self.one((1, 1, 2)), x.channels if self.chance(0.5) else self.one(CHANNELS)
+        normed = self.arithmetic(self.arithmetic(x, name="MUL"), name="ADD") if self.chance(0.7) else x
+        y = self.bconv(self.quantize(normed), "float32", channels, stride)
+        if y is None:
+            return
+        if self.chance(0.7):
+            y = self.arithmetic(y, self.gate(self.one((x, normed)), channels), "MUL")
+        if self.chance(0.7):
+            y = self.prelu(y)
+        skip = self.shortcut(self.one((x, normed)), channels, stride)
+        if skip is not None:
+            self.arithmetic(y, skip, "ADD")
+
+    def chain(self):
+        """Element-wise operators one after the other, now and then more than a few."""
+        x = self.value()
+        for _ in range(self.one((2, 3, 5, 9)) if self.chance(0.95) else 70):
+            kind = self.one(("arithmetic",) * 4 + ("prelu", "clamp"))
+            x = getattr(self, kind)(x)
+
+    def swish(self):
+        x = self.value()
+        self.arithmetic(x, self.logistic(x), "MUL")
+
+    def itself(self):
+        x = self.clamp(self.value(), "RELU_N1_TO_1")
+        self.arithmetic(x, x, self.one(("MUL", "ADD", "SUB")))
+
+    def one_channel(self):
+        """A map of one channel, applied to one of more."""
+        x = self.value(is_map=True)
+        attention = self.conv(x, 1, 1)
+        if attention is None:
+            return
+        if self.chance(0.5):
+            attention = self.logistic(attention)
+        if attention.shape[:3] == x.shape[:3]:
+            self.arithmetic(x, attention, self.one(("MUL", "ADD")))
+
+    def join(self):
+        """Two maps of one shape."""
+        x = self.value(is_map=True)
+        others = [v for v in self.values if v.shape == x.shape and v.dtype == x.dtype and v is not x]
+        if others:
+            self.arithmetic(x, self.one(others), self.one(("ADD", "ADD", "MUL", "SUB")))
+
+    def pooled_conv(self):
+        """A convolution that only a pool reads, and often a shortcut around both."""
+        x = self.value(is_map=True)
+        y = self.conv(x, x.channels, min(3, *x.shape[1:3]))
+        if y is None:
+            return
+        if self.chance(0.5):
+            y = self.prelu(y)
+        kernel = (min(self.one((2, 3)), y.shape[1]), min(self.one((2, 3)), y.shape[2]))
+        y = self.pool(y, self.one(("MAX_POOL_2D", "MAX_POOL_2D", "AVERAGE_POOL_2D")), kernel, self.one((1, 2)))
+        if y.shape == x.shape:
+            self.arithmetic(y, x, "ADD")
+
+    def classifier(self):
+        x = self.average(self.value(is_map=True), keep_dims=True)
+        self.softmax(self.dense(x, 10))
+
+    def binary(self):
+        """One binary operator, or two."""
+        bits = self.value("bits", is_map=True)
+        if bits is None:
+            bits = self.quantize(self.value(is_map=True))
+        x = getattr(self, self.one(("bconv", "bconv", "bconv", "bmaxpool", "dequantize", "reshaped")))(bits)
+        if x is not None and x.dtype == "int8":
+            self.quantize(x)
+
+    def single(self):
+        """Any one operator on floats."""
+        x = self.value()
+        names = ["arithmetic", "prelu", "clamp", "logistic", "softmax", "quantize", "dense"]
+        if x.is_map:
+            names += ["conv", "conv", "pool", "average", "reshaped"]
+        getattr(self, self.one(names))(x)
+
+    MOTIFS = (
+        "half_block", "half_block", "half_block", "chain", "swish", "itself", "one_channel", "join", "pooled_conv",
+        "classifier", "binary", "binary", "binary", "binary", "single", "single", "single",
+    )  # fmt: skip
+
+    def grow(self):
+        for _ in range(self.one((1, 2, 3, 4, 6))):
+            getattr(self, self.one(self.MOTIFS))()
+        if not any(o.name.startswith("Lce") for o in self.operators):  # else the runtime leaves it to the interpreter
+            self.dequantize(self.quantize(self.value()))
+
+    # ---- the file ----
+
+    def ordered(self):
+        """The operators in an order in which they can run, drawn anew: now close to the first one, now far."""
+        last = float(self.one((0, 2, 1e6)))
+        keys = {id(o): i + self.rng.uniform(0, last) if last else i for i, o in enumerate(self.operators)}
+        waiting, made, order = list(self.operators), {id(self.input)}, []
+        while waiting:
+            ready = [o for o in waiting if all(id(v) in made for v in o.inputs)]
+            following = min(ready, key=lambda o: keys[id(o)])
+            waiting.remove(following)
+            made.add(id(following.output))
+            order.append(following)
+        return order
+
+
+@dataclasses.dataclass
+class Graph:
+    """A drawn graph.
+
+    Attributes:
+        model: the file.
+        probe: the same with every float32 tensor among its outputs, after the `outputs` of `model`.
+        outputs: how many.
+        signs: which of the probe's outputs LceQuantize takes the signs of.
+        operators: their names, in the file's order.
+        shape: of the input, float32.
+    """
+
+    model: bytes
+    probe: bytes
+    outputs: int
+    signs: list
+    operators: list
+    shape: tuple
+
+
+def draw(seed):
+    """The graph of a seed: a number or several."""
+    rng = np.random.default_rng(seed)
+    drawing = Motifs(rng)
+    drawing.grow()
+    operators = drawing.ordered()
+    results = [o.output for o in operators]
+    outputs = [v for v in results if not v.consumers or rng.random() < 0.15]
+    rng.shuffle(outputs)
+    floats = [v for v in results if v.dtype == "float32" and v not in outputs]
+    signed = {id(o.inputs[0]) for o in operators if o.name == "LceQuantize" and o.inputs[0].dtype == "float32"}
+
+    probed = outputs + floats
+    return Graph(
+        drawing.written(operators, outputs),
+        drawing.written(operators, probed),
+        len(outputs),
+        [i for i, v in enumerate(probed) if id(v) in signed],
+        [o.name for o in operators],
+        drawing.input.shape,
+    )
