@@ -401,22 +401,42 @@ def verify(
 
 
 @r2b.command(
-    example="r2b cost\nr2b cost RealToBinaryNet --layers\nr2b cost --input-size 32 --stem cifar --num-classes 10"
+    example="r2b cost\nr2b cost RealToBinaryNet --downsample real --layers\n"
+    "r2b cost --input-size 32 --stem cifar --num-classes 10"
 )
 @click.argument("networks", nargs=-1)
 @click.option("--input-size", type=click.IntRange(1), default=224, show_default=True, help="Height and width.")
 @click.option("--width", type=click.IntRange(1), default=64, show_default=True, help="Channels of the first stage.")
 @click.option("--stem", default="imagenet", show_default=True, help="'imagenet' or 'cifar'.")
 @click.option("--num-classes", type=click.IntRange(1), default=1000, show_default=True)
+@click.option(
+    "--downsample",
+    type=click.Choice(("real", "binary", "both")),
+    default="both",
+    show_default=True,
+    help="Kind of convolution in the shortcuts.",
+)
 @click.option("--layers", is_flag=True, help="A row per layer.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def cost(networks: tuple[str, ...], input_size: int, layers: bool, as_json: bool, **arguments: Any) -> None:
+def cost(
+    networks: tuple[str, ...], input_size: int, downsample: str, layers: bool, as_json: bool, **arguments: Any
+) -> None:
     """Parameters, bytes and operations of the networks (all six unless named), side by side."""
     from r2b_zoo import costs, models
     from r2b_zoo.tables import console, cost_tables
 
-    names = networks or models.list_models()
-    counted = [costs.cost(models.create(name, input_shape=(input_size, input_size, 3), **arguments)) for name in names]
+    arguments["input_shape"] = (input_size, input_size, 3)
+    counted = [
+        costs.cost(models.create(name, downsample=kind, **arguments))
+        for name in networks or models.list_models()
+        for kind in models.downsamples(name)
+        if downsample in (kind, "both")
+    ]
+    if not counted:
+        raise ValueError(
+            f"{', '.join(networks)} has only real downsampling: pass --downsample real, or name a network with binary "
+            "convolutions."
+        )
     if as_json:
         click.echo(json.dumps([one.as_dict() for one in counted]))
         return

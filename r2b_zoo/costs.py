@@ -1,30 +1,16 @@
 """What a network costs: parameters, bytes, and operations per image, layer by layer.
 
-Counted per image, from the shapes a network was built with:
+Counted per image, from the shapes a network was built with, by the rules of ``cost_rules``:
 
 - *MACs* (multiply-accumulates): output positions × size of the kernel, so for a convolution output H × W × kernel h × w
   × C_in / groups × C_out. Taps on the padding count like any other. They are *binary* where input **and** kernel are
-  quantised to one bit by the layer's own quantisers, *float* otherwise.
-- *FLOPs* as Martínez et al. count them (ICLR 2020, section 5, after Rastegari et al., ECCV 2016): float MACs + binary
-  MACs / 64. One MAC is one FLOP.
-- *Element-wise operations*: everything else that is computed in floating point, which the paper's FLOPs leave out:
-
-  ==========================  =============================================================================
-  layer                       operations
-  ==========================  =============================================================================
-  batch norm, rescaling       2 per element: multiply, add (batch norm as at inference)
-  PReLU, ReLU, softmax, ...   1 per element, whatever the function
-  max and average pool        window h × w per output element; on the padding too
-  global pool                 1 per input element
-  add, multiply, ...          1 per element and input after the first; 1 more per element to average
-  learned scale               1 per element: α⊗β⊗γ is a constant
-  gate                        1 per element of x (pool), of the hidden layer (ReLU), of the factors (sigmoid)
-                              and of y (multiplication); its two dense layers are float MACs
-  convolution, dense          1 per output element for a bias, 1 for an activation; 1 per input element for an
-                              input quantiser of more than one bit (tanh). Signs are packed bits: none
-  reshape, concatenate, ...   none: they move data
-  ==========================  =============================================================================
-
+  quantised to one bit by the layer's own quantisers, *float* otherwise. One MAC is one operation.
+- *Element-wise operations*: everything else that is computed in floating point, as an engine computes it.
+- *Float operations* as in table 1 of Martínez et al. (ICLR 2020, section 4.4), which has binary and float operations
+  apart: float MACs and element-wise operations, skip connections and pools included. They are the element-wise
+  operations above except that a batch norm is its formula, (x − μ) / σ · γ + β: four operations, where an engine
+  has a factor and an addend. With that, the counts of this module are the table's, see ``published_costs``.
+- *FLOPs* as Bi-Real Net counts them (Liu et al., ECCV 2018, section 4.4): float MACs + binary MACs / 64.
 - *Bytes* as deployed: 1 bit per binary weight, each tensor rounded up to whole bytes, and 4 bytes per other weight. A
   batch norm counts as stored, with its four vectors; the scale of a magnitude-aware kernel follows from the weights and
   is not stored.
@@ -32,21 +18,16 @@ Counted per image, from the shapes a network was built with:
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any, Optional
+from typing import Any
 
 import tensorflow as tf
 
-from r2b_zoo.layers import ChannelGate, GlobalAverage, LearnedScale
-
-keras = tf.keras.layers
+from r2b_zoo.cost_rules import Call, Shape, is_binary, is_one_bit, rule_of
 
 BINARY_MACS_PER_FLOP = 64
 BYTES_PER_REAL_WEIGHT = 4
-
-Shape = tuple[int, ...]
-"""Without the batch."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +48,11 @@ class LayerCost:
     binary_macs: int
     float_macs: int
     elementwise: int
+    float_operations: int
 
     @property
     def flops(self) -> float:
+        """As Bi-Real Net counts them."""
         return self.float_macs + self.binary_macs / BINARY_MACS_PER_FLOP
 
 
@@ -103,9 +86,24 @@ class Cost:
         return sum(layer.elementwise for layer in self.layers)
 
     @property
+    def float_operations(self) -> int:
+        """Those of table 1 of Martínez et al.; the binary operations beside them are ``binary_macs``."""
+        return sum(layer.float_operations for layer in self.layers)
+
+    @property
     def flops(self) -> float:
-        """Float MACs + binary MACs / 64."""
+        """Float MACs + binary MACs / 64, as Bi-Real Net counts them."""
         return sum(layer.flops for layer in self.layers)
+
+    @property
+    def binary_convolutions(self) -> int:
+        """How many layers have binary operations, those of shortcuts included."""
+        return sum(layer.binary_macs > 0 for layer in self.layers)
+
+    @property
+    def downsample(self) -> str:
+        """Whether the convolutions of the shortcuts are "binary" or "real", as those of a network without any are."""
+        return "binary" if any(layer.binary_macs for layer in self.of("shortcuts").layers) else "real"
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -125,6 +123,7 @@ class Cost:
         return {
             "name": self.name,
             "input_shapes": self.input_shapes,
+            "downsample": self.downsample,
             **_row(self),
             "by_kind": self.by_kind(),
             "layer_costs": [{**asdict(layer), "flops": layer.flops} for layer in self.layers],
@@ -136,7 +135,7 @@ class Cost:
 
 
 def _row(cost: Cost) -> dict[str, Any]:
-    numbers = ("parameters", "bytes", "binary_macs", "float_macs", "flops", "elementwise")
+    numbers = ("parameters", "bytes", "binary_macs", "float_macs", "flops", "elementwise", "float_operations")
     return {"layers": len(cost.layers), **{name: getattr(cost, name) for name in numbers}}
 
 
@@ -151,171 +150,12 @@ def compare(models: Iterable[tf.keras.Model]) -> list[dict[str, Any]]:
             "name": counted.name,
             "input_shapes": counted.input_shapes,
             **_row(counted),
-            "binary_convolutions": len(counted.of("binary convolutions").layers),
+            "binary_convolutions": counted.binary_convolutions,
             "gate_share": counted.share("gate"),
         }
         for counted in map(cost, models)
     ]
 
-
-@dataclass(frozen=True)
-class GateOverhead:
-    """What gates cost more than the learned scales in their place.
-
-    At 224×224 and width 64 the gates' two dense layers have 294,400 MACs: 0.18 % of the baseline's 164 M FLOPs. The
-    paper's "about 1 % more" appears once the gates' other work counts too, 1.2 %: 1,680,896 additions to pool x, and
-    424 ReLUs and 3,840 sigmoids. Their 1,505,280 multiplications take the place of as many that the scales have.
-    """
-
-    macs: int
-    elementwise: int
-    """Of the gates, less those of the scales."""
-    baseline_flops: float
-
-    @property
-    def share_of_macs(self) -> float:
-        """The MACs alone, as a share of the baseline's FLOPs."""
-        return self.macs / self.baseline_flops
-
-    @property
-    def share(self) -> float:
-        """MACs and element-wise operations, as a share of the baseline's FLOPs."""
-        return (self.macs + self.elementwise) / self.baseline_flops
-
-    def to_dict(self) -> dict[str, float]:
-        return {**asdict(self), "share_of_macs": self.share_of_macs, "share": self.share}
-
-
-def gate_overhead(gated: Cost, baseline: Cost) -> GateOverhead:
-    """What the gates of RealToBinaryNet cost more than the scales of StrongBaselineNet.
-
-    Raises:
-        ValueError: the two differ in more than that, for example in their input size.
-    """
-    rest = [[layer for layer in cost.layers if layer.kind not in ("gate", "scale")] for cost in (gated, baseline)]
-    if rest[0] != rest[1]:
-        raise ValueError(
-            f"gate_overhead compares two networks that differ only in gates and scales; {gated.name} for "
-            f"{gated.input_shapes} and {baseline.name} for {baseline.input_shapes} differ elsewhere too. "
-            "Build RealToBinaryNet and StrongBaselineNet with the same arguments."
-        )
-    gate, scale = gated.of("gate"), baseline.of("scale")
-    return GateOverhead(gate.float_macs, gate.elementwise - scale.elementwise, baseline.flops)
-
-
-@dataclass(frozen=True)
-class Call:
-    """One use of a layer in a network: the shapes that went in and came out, without the batch."""
-
-    inputs: tuple[Shape, ...]
-    outputs: tuple[Shape, ...]
-
-    @property
-    def output(self) -> Shape:
-        return self.outputs[0]
-
-
-Count = Callable[[tf.keras.layers.Layer, Call], int]
-
-
-@dataclass(frozen=True)
-class Rule:
-    """How the operations of one type of layer are counted."""
-
-    kind: str
-    elementwise: Count
-    macs: Optional[Count] = None
-
-
-def _per_output(operations: int) -> Count:
-    return lambda _, call: operations * math.prod(call.output)
-
-
-def _per_input(_: tf.keras.layers.Layer, call: Call) -> int:
-    return math.prod(call.inputs[0])
-
-
-def _window(layer: tf.keras.layers.Layer, call: Call) -> int:
-    return math.prod(layer.pool_size) * math.prod(call.output)
-
-
-def _merge(layer: tf.keras.layers.Layer, call: Call) -> int:
-    operations = len(call.inputs) - 1 + isinstance(layer, keras.Average)
-    return operations * math.prod(call.output)
-
-
-def _around_the_kernel(layer: tf.keras.layers.Layer, call: Call) -> int:
-    """Of a convolution or dense layer: bias, activation, and an input quantiser of more than one bit."""
-    per_output = layer.use_bias + (layer.activation not in (None, tf.keras.activations.linear))
-    quantizer = getattr(layer, "input_quantizer", None)
-    quantised = 0 if quantizer is None or _is_one_bit(quantizer) else math.prod(call.inputs[0])
-    return per_output * math.prod(call.output) + quantised
-
-
-def _positions(layer: tf.keras.layers.Layer, shape: Shape) -> int:
-    """Height × width, or what there is instead, of one feature map."""
-    return math.prod(shape[1:] if getattr(layer, "data_format", None) == "channels_first" else shape[:-1])
-
-
-def _kernel(layer: tf.keras.layers.Layer) -> tf.Variable:
-    return layer.depthwise_kernel if hasattr(layer, "depthwise_kernel") else layer.kernel
-
-
-def _forward(layer: tf.keras.layers.Layer, call: Call) -> int:
-    """Every output position sees the whole kernel once."""
-    return _positions(layer, call.output) * math.prod(_kernel(layer).shape)
-
-
-def _transposed(layer: tf.keras.layers.Layer, call: Call) -> int:
-    """Every input position meets the whole kernel once."""
-    return _positions(layer, call.inputs[0]) * math.prod(_kernel(layer).shape)
-
-
-def _gate_macs(layer: tf.keras.layers.Layer, _: Call) -> int:
-    return math.prod(layer.reduce_kernel.shape) + math.prod(layer.expand_kernel.shape)
-
-
-def _gate_elementwise(layer: tf.keras.layers.Layer, call: Call) -> int:
-    hidden, factors = layer.expand_kernel.shape
-    return math.prod(call.inputs[0]) + hidden + factors + math.prod(call.output)
-
-
-RULES: dict[type, Rule] = {
-    keras.Conv2DTranspose: Rule("convolutions", _around_the_kernel, _transposed),
-    keras.Dense: Rule("dense layers", _around_the_kernel, _forward),
-    ChannelGate: Rule("gate", _gate_elementwise, _gate_macs),
-    LearnedScale: Rule("scale", _per_output(1)),
-    **dict.fromkeys(
-        (keras.Conv1D, keras.Conv2D, keras.Conv3D, keras.DepthwiseConv1D, keras.DepthwiseConv2D),
-        Rule("convolutions", _around_the_kernel, _forward),
-    ),
-    **dict.fromkeys(
-        (keras.BatchNormalization, keras.Rescaling, keras.Normalization), Rule("batch norm", _per_output(2))
-    ),
-    **dict.fromkeys(
-        (keras.Activation, keras.ReLU, keras.LeakyReLU, keras.PReLU, keras.ELU, keras.Softmax),
-        Rule("activation", _per_output(1)),
-    ),
-    **dict.fromkeys((keras.MaxPooling2D, keras.AveragePooling2D), Rule("pooling", _window)),
-    **dict.fromkeys(
-        (GlobalAverage, keras.GlobalAveragePooling2D, keras.GlobalMaxPooling2D), Rule("pooling", _per_input)
-    ),
-    **dict.fromkeys(
-        (keras.Add, keras.Subtract, keras.Multiply, keras.Average, keras.Maximum, keras.Minimum),
-        Rule("shortcuts", _merge),
-    ),
-    **dict.fromkeys(
-        (
-            *(keras.InputLayer, keras.Flatten, keras.Reshape, keras.Permute, keras.Concatenate),
-            *(keras.Dropout, keras.SpatialDropout2D, keras.GaussianNoise, keras.ActivityRegularization),
-            *(keras.ZeroPadding2D, keras.Cropping2D, keras.UpSampling2D),
-        ),
-        Rule("no arithmetic", lambda *_: 0),
-    ),
-}
-"""The rule of each type of layer and of what derives from it. Add your own types here."""
-
-_UNKNOWN = Rule("not counted", lambda *_: 0)
 
 # Layer names of the shared topology whose place says more than their type.
 _PLACES = {
@@ -356,11 +196,12 @@ def _layer_costs(model: tf.keras.Model, prefix: str, seen: set[int]) -> Iterator
 
 
 def _layer_cost(layer: tf.keras.layers.Layer, calls: list[Call], prefix: str, seen: set[int]) -> LayerCost:
-    rule = _rule(layer)
+    rule = rule_of(layer)
     weights = [weight for weight in layer.weights if id(weight) not in seen]
     seen.update(map(id, weights))
     macs = sum(rule.macs(layer, call) for call in calls) if rule.macs else 0
-    binary = _is_binary(layer)
+    as_published = rule.published or rule.elementwise
+    binary = is_binary(layer)
     kind = next((place for pattern, place in _PLACES.items() if pattern.match(layer.name)), rule.kind)
     if kind in ("convolutions", "dense layers"):
         kind = f"{'binary' if binary else 'real'} {kind}"
@@ -374,17 +215,8 @@ def _layer_cost(layer: tf.keras.layers.Layer, calls: list[Call], prefix: str, se
         binary_macs=macs if binary else 0,
         float_macs=0 if binary else macs,
         elementwise=sum(rule.elementwise(layer, call) for call in calls),
+        float_operations=(0 if binary else macs) + sum(as_published(layer, call) for call in calls),
     )
-
-
-def _rule(layer: tf.keras.layers.Layer) -> Rule:
-    rule = next((RULES[base] for base in type(layer).__mro__ if base in RULES), _UNKNOWN)
-    if rule is _UNKNOWN and layer.weights:
-        raise ValueError(
-            f"cost() has no rule for layers of type {type(layer).__name__}, and {layer.name!r} has "
-            f"{layer.count_params()} weights: add one to r2b_zoo.cost.RULES."
-        )
-    return rule
 
 
 def _calls(model: tf.keras.Model) -> dict[int, list[Call]]:
@@ -422,16 +254,6 @@ def _shape(tensor: tf.Tensor, name: str) -> Shape:
     return shape
 
 
-def _is_one_bit(quantised: Any) -> bool:
-    """Of a Larq quantiser, or of a variable behind one."""
-    return getattr(quantised, "precision", None) == 1
-
-
-def _is_binary(layer: tf.keras.layers.Layer) -> bool:
-    quantizer = getattr(layer, "input_quantizer", None)
-    return quantizer is not None and _is_one_bit(quantizer) and _is_one_bit(_kernel(layer))
-
-
 def _bytes(weight: tf.Variable) -> int:
     count = math.prod(weight.shape)
-    return math.ceil(count / 8) if _is_one_bit(weight) else BYTES_PER_REAL_WEIGHT * count
+    return math.ceil(count / 8) if is_one_bit(weight) else BYTES_PER_REAL_WEIGHT * count

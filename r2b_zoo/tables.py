@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from r2b_zoo.costs import Cost
     from r2b_zoo.data.dataset import Dataset
     from r2b_zoo.evaluation import Evaluation
+    from r2b_zoo.published_costs import PublishedCost
 
 LEFT, RIGHT = "left", "right"
 _WIDTH_OF_A_FILE = 150
@@ -152,41 +153,59 @@ def _mistakes_table(class_names: Sequence[str], result: "Evaluation") -> tuple[T
 def cost_tables(costs: Sequence["Cost"], layers: bool) -> Iterator[Table]:
     """The networks side by side, and with ``layers`` a table of each one's layers."""
     from r2b_zoo.costs import BINARY_MACS_PER_FLOP
+    from r2b_zoo.published_costs import published
 
     numbers = [
         ("parameters", RIGHT),
         ("bytes", RIGHT),
-        ("binary MACs", RIGHT),
-        ("float MACs", RIGHT),
-        ("FLOPs", RIGHT),
-        ("element-wise", RIGHT),
+        ("binary operations", RIGHT),
+        ("float operations", RIGHT),
+        ("Bi-Real FLOPs", RIGHT),
     ]
+    rows = [published(cost) for cost in costs]
     size = "×".join(map(str, costs[0].input_shapes[0]))
-    overview = _table(
-        f"Cost of one image, {size}",
-        [("network", LEFT), *numbers, ("binary convs", RIGHT), ("gate's FLOPs", RIGHT)],
-    )
-    for cost in costs:
-        binary = len(cost.of("binary convolutions").layers)
-        overview.add_row(cost.name, *_numbers(cost), str(binary), _percent(cost.share("gate"), 2))
+    heads = [("network", LEFT), ("downsampling", LEFT), *numbers]
+    overview = _table(f"Cost of one image, {size}", [*heads, *([("in table 1", LEFT)] if any(rows) else [])])
+    for cost, row in zip(costs, rows, strict=True):
+        overview.add_row(cost.name, cost.downsample, *_numbers(cost), *([_as_printed(row)] if any(rows) else []))
     overview.caption = (
-        f"FLOPs = float MACs + binary MACs / {BINARY_MACS_PER_FLOP}, as Martínez et al. count them. element-wise: "
-        "float operations outside MACs (batch norm, PReLU, pools, gate, adds), which those FLOPs leave out."
+        "Operations as in table 1 of Martínez et al.: binary ones, and float ones with skips, pools and element-wise "
+        f"work. Bi-Real FLOPs, by Bi-Real Net's rule (section 4.4): float MACs + binary MACs / {BINARY_MACS_PER_FLOP}."
+        + "".join(_differences_in_words(cost, row) for cost, row in zip(costs, rows, strict=True) if row)
         + _gates_in_words(costs)
     )
     overview.caption_justify = "left"
     yield overview
     for cost in costs if layers else ():
-        table = _table(cost.name, [("layer", LEFT), ("kind", LEFT), ("output", LEFT), *numbers])
+        table = _table(
+            f"{cost.name}, {cost.downsample} downsampling",
+            [("layer", LEFT), ("kind", LEFT), ("output", LEFT), *numbers],
+        )
         for layer in cost.layers:
             table.add_row(layer.name, layer.kind, "×".join(map(str, layer.output_shape)), *_numbers(layer))
         yield table
 
 
+def _as_printed(row: Optional["PublishedCost"]) -> str:
+    """As table 1 has it, "1.676e9, 1.564e8 (Real-to-Binary)"."""
+    if row is None:
+        return ""
+    numbers = (f"{operations:.3e}".split("e") for operations in (row.binary_operations, row.float_operations))
+    binary, real = (f"{digits}e{int(exponent)}" for digits, exponent in numbers)
+    return f"{binary}, {real} ({row.row})"
+
+
+def _differences_in_words(cost: "Cost", row: "PublishedCost") -> str:
+    if not row.differences:
+        return ""
+    differences = ", ".join(f"{words} ({operations:+,})" for words, operations in row.differences)
+    return f"\nThe table's {row.row} has, other than {cost.name}: {differences}."
+
+
 def network_table(cards: Sequence["Card"]) -> Table:
     """The networks of the zoo with what the paper reports for them."""
     table = _table(
-        "Networks (ImageNet accuracies as Martínez et al. report them, ICLR 2020)",
+        "Networks (ImageNet accuracies as Martínez et al. report them, ICLR 2020, table 2)",
         [("network", LEFT), ("top-1", RIGHT), ("top-5", RIGHT), ("published weights", LEFT), ("paper", LEFT)],
     )
     for card in cards:
@@ -218,21 +237,21 @@ def card_table(card: "Card") -> Table:
 
 def _gates_in_words(costs: Sequence["Cost"]) -> str:
     """What the gates cost more than the scales, where both networks are among these."""
-    from r2b_zoo.costs import gate_overhead
+    from r2b_zoo.published_costs import gate_overhead
 
-    by_name = {cost.name: cost for cost in costs}
+    by_name = {cost.name: cost for cost in costs if cost.downsample == "real"}
     if not {"RealToBinaryNet", "StrongBaselineNet"} <= set(by_name):
         return ""
     overhead = gate_overhead(by_name["RealToBinaryNet"], by_name["StrongBaselineNet"])
     return (
         f"\nThe gates of RealToBinaryNet have {overhead.macs:,} MACs, {_percent(overhead.share_of_macs, 2)} of "
-        f"StrongBaselineNet's FLOPs; with their element-wise operations, less those of the scales, it is "
+        f"StrongBaselineNet's Bi-Real FLOPs; with their element-wise operations, less those of the scales, it is "
         f"{_percent(overhead.share, 2)}."
     )
 
 
 def _numbers(cost: Any) -> list[str]:
-    fields = ("parameters", "bytes", "binary_macs", "float_macs", "flops", "elementwise")
+    fields = ("parameters", "bytes", "binary_macs", "float_operations", "flops")
     return [f"{getattr(cost, field):,.0f}" for field in fields]
 
 

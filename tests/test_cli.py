@@ -95,7 +95,7 @@ def test_the_card_of_a_network(r2b):
 
 
 def test_cost_of_the_papers_network(r2b):
-    ended = r2b("cost", "RealToBinaryNet", "StrongBaselineNet", "--json")
+    ended = r2b("cost", "RealToBinaryNet", "StrongBaselineNet", "--downsample", "real", "--json")
     assert ended.status == 0
     gated, scaled = json.loads(ended.out)
     assert gated["parameters"] == 11_995_624
@@ -114,8 +114,10 @@ def test_the_table_of_costs(r2b):
     for name in r2b_zoo.list_models():
         assert name in ended.out
     assert "block8b_conv" not in ended.out
+    assert "in table 1 " not in ended.words.replace("as in table 1 of", "")
     layers = r2b("cost", "BNN18", "--layers", *words)
     assert "block8b_conv" in layers.out
+    assert "BNN18, binary downsampling" in layers.out
 
 
 # --- train and demo ---------------------------------------------------------------------------------------------------

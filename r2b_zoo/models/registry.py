@@ -43,6 +43,11 @@ def options(name: str) -> dict[str, Any]:
     return dict(NETWORKS[_known(name)].defaults)
 
 
+def downsamples(name: str) -> tuple[str, ...]:
+    """The values that ``downsample`` of a network may have."""
+    return NETWORKS[_known(name)].downsamples
+
+
 def create(name: str, **arguments: Any) -> tf.keras.Model:
     """Builds a network by name; ``arguments`` are those of its constructor.
 

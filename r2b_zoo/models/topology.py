@@ -51,6 +51,8 @@ class Network(Protocol):
     __name__: str
     defaults: Mapping[str, Any]
     """The arguments beyond the image and the classifier that this network has, with what they are unless told."""
+    downsamples: tuple[str, ...]
+    """Values of ``downsample`` that it exists with."""
 
     def __call__(self, **arguments: Any) -> tf.keras.Model: ...
 
@@ -207,6 +209,7 @@ def network(
     constructor.__signature__ = _signature(constructor, own)  # type: ignore[attr-defined]
     shared = {"downsample": DOWNSAMPLES[0], "batch_norm_momentum": BATCH_NORM_MOMENTUM}
     constructor.defaults = {**shared, **{key: option.default for key, option in own.items()}}  # type: ignore[attr-defined]
+    constructor.downsamples = downsamples  # type: ignore[attr-defined]
     return constructor  # type: ignore[return-value]  # mypy sees no attributes of functions
 
 
