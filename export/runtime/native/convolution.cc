@@ -1,8 +1,11 @@
 #include "convolution.h"
 
 #include <algorithm>
+#include <limits>
 #include <mutex>
 
+#include "boundary.h"
+#include "cores.h"
 #include "export.h"
 #include "plan.h"
 
@@ -11,12 +14,13 @@ namespace r2b {
 void Convolver::PackSigns(const ConvolutionShape& s, const float* kernel) {
   const int words = (s.channels + 31) / 32, depth = s.kernel_h * s.kernel_w * words;
   filter_.resize(size_t(s.outputs) * depth);
+  packing_.resize(size_t(pool_.size()) * s.outputs);  // not by the threads: what they threw would end the process
   pool_.Run([&](int thread) {
-    std::vector<uint32_t> of_outputs(s.outputs);
+    uint32_t* const of_outputs = packing_.data() + size_t(thread) * s.outputs;
     for (int d = thread; d < depth; d += pool_.size()) {
       const int tap = d / words, first = d % words * 32;
       kernels_->pack_signs(kernel + (size_t(tap) * s.channels + first) * s.outputs, std::min(32, s.channels - first),
-                           s.outputs, of_outputs.data());
+                           s.outputs, of_outputs);
       for (int o = 0; o < s.outputs; ++o) filter_[size_t(o) * depth + d] = of_outputs[o];
     }
   });
@@ -25,6 +29,12 @@ void Convolver::PackSigns(const ConvolutionShape& s, const float* kernel) {
 bool Convolver::Run(const ConvolutionShape& s, const float* images, const float* kernel, float* output,
                     std::string* error) {
   std::lock_guard<ForkSafeMutex> lock(mutex_);
+  for (const std::vector<int>& dims :
+       {std::vector<int>{s.images, s.height, s.width, s.channels}, {s.kernel_h, s.kernel_w, s.channels, s.outputs}})
+    if (Elements(dims) > kMostElements || Elements(dims).value() == 0)
+      return *error = "images and kernel must have 1 to " + std::to_string(kMostElements) + " elements; received " +
+                      DimsText(dims),
+             false;
   PackSigns(s, kernel);
   const std::vector<float> ones(s.outputs, 1), zeros(s.outputs, 0);
   enum { kImages, kBits, kFilter, kMultiplier, kBias, kOutput };
@@ -62,6 +72,7 @@ bool Convolver::Run(const ConvolutionShape& s, const float* images, const float*
   graph.outputs = {kOutput};
 
   Plan plan(std::move(graph), kernels_, false);
+  plan.SetLimits({std::numeric_limits<ptrdiff_t>::max(), Count::kMost});  // the arrays are the caller's own
   if (!plan.Prepare(pool_.size(), error)) return false;
   plan.Bind(kImages, const_cast<float*>(images));  // an input is only read
   plan.Bind(kOutput, output);
@@ -71,17 +82,34 @@ bool Convolver::Run(const ConvolutionShape& s, const float* images, const float*
 
 }  // namespace r2b
 
-// Null where no kernels of that name run here ("auto": the best).
-R2B_EXPORT r2b::Convolver* r2b_runtime_create_convolver(const char* kernels, int threads) {
-  const r2b::Kernels* selected = r2b::SelectKernels(kernels);
-  return selected ? new r2b::Convolver(selected, threads) : nullptr;
+namespace {
+using Convolvers = r2b::Handles<r2b::Convolver>;
 }
 
-R2B_EXPORT void r2b_runtime_destroy_convolver(r2b::Convolver* convolver) { delete convolver; }
+// Null where no kernels of that name run here ("auto": the best), or where there is no memory.
+R2B_EXPORT r2b::Convolver* r2b_runtime_create_convolver(const char* kernels, int threads) {
+  r2b::Convolver* made = nullptr;
+  std::string error;
+  r2b::Contained(&error, [&] {
+    if (const r2b::Kernels* selected = r2b::SelectKernels(kernels))
+      made = Convolvers::Instance().Add(std::make_shared<r2b::Convolver>(selected, r2b::TeamSize(threads)));
+  });
+  return made;
+}
+
+// A call that runs meanwhile ends first.
+R2B_EXPORT void r2b_runtime_destroy_convolver(r2b::Convolver* convolver) { Convolvers::Instance().Remove(convolver); }
 
 // Null, or why not; that text lives until the thread's next call.
 R2B_EXPORT const char* r2b_runtime_convolve(r2b::Convolver* convolver, const r2b::ConvolutionShape* shape,
                                             const float* images, const float* kernel, float* output) {
   thread_local std::string error;
-  return convolver->Run(*shape, images, kernel, output, &error) ? nullptr : error.c_str();
+  bool convolved = false;
+  const bool done = r2b::Contained(&error, [&] {
+    const auto found = Convolvers::Instance().Find(convolver);
+    if (found) convolved = found->Run(*shape, images, kernel, output, &error);
+    else error = "the convolver has been closed; make another one";
+  });
+  if (done && convolved) return nullptr;
+  return error.empty() ? "out of memory" : error.c_str();
 }

@@ -34,7 +34,8 @@ class Convolver {
   const Kernels* kernels_;
   ThreadPool pool_;
   ForkSafeMutex mutex_;
-  std::vector<uint32_t> filter_;  // [output][kernel_h][kernel_w][word], as in a model file
+  std::vector<uint32_t> filter_;   // [output][kernel_h][kernel_w][word], as in a model file
+  std::vector<uint32_t> packing_;  // [thread][output]
 };
 
 }  // namespace r2b

@@ -5,16 +5,21 @@
 // (KernelInit), and runs it in place of those nodes. Everything the interpreter can get wrong is reported here, with a
 // message; nothing below this file talks to it.
 #include <algorithm>
+#include <atomic>
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <limits>
 #include <memory>
 #include <mutex>
-#include <new>
 #include <set>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "boundary.h"
+#include "cores.h"
 #include "export.h"
 #include "import.h"
 #include "plan.h"
@@ -32,12 +37,12 @@ struct KernelState;
 // delegate before the interpreter that uses it.
 struct DelegateState {
   tfl::Delegate delegate{};
-  std::shared_ptr<DelegateState> self;  // the delegate's own share
   const Kernels* kernels = nullptr;
   int threads = 0;  // 0: as many as the interpreter recommends
   bool claim_float = true;
   bool profile = false;
-  std::mutex mutex;  // guards `live`
+  Limits limits;        // of all kernels together
+  ForkSafeMutex mutex;  // guards `live`, and what its members have taken
   std::set<KernelState*> live;
   std::string report;  // owned text of the last r2b_runtime_profile()
 };
@@ -48,12 +53,32 @@ struct KernelState {
   std::unique_ptr<Plan> plan;
   std::unique_ptr<ThreadPool> pool;
   std::vector<int> tensors;  // interpreter's index of each plan tensor
+  Limits taken{0, 0};
+  bool ready = false;                           // prepared, and nothing went wrong
+  std::atomic_flag running = ATOMIC_FLAG_INIT;  // by some thread
 };
 
-void* KernelInit(tfl::Context* context, const char* buffer, size_t) {
-  const auto* params = reinterpret_cast<const tfl::DelegateParams*>(buffer);
-  const std::shared_ptr<DelegateState> owner = static_cast<DelegateState*>(params->delegate->data)->self;
-  auto* state = new KernelState{owner, "", nullptr, nullptr, {}};
+// A kernel belongs to one thread at a time.
+class Turn {
+ public:
+  explicit Turn(KernelState* state) : state_(state), mine_(!state->running.test_and_set(std::memory_order_acquire)) {}
+  ~Turn() {
+    if (mine_) state_->running.clear(std::memory_order_release);
+  }
+  Turn(const Turn&) = delete;
+  Turn& operator=(const Turn&) = delete;
+  bool mine() const { return mine_; }
+
+ private:
+  KernelState* const state_;
+  const bool mine_;
+};
+constexpr char kTaken[] =
+    "another thread is using this interpreter; give each thread an interpreter of its own, or take turns";
+
+using Delegates = Handles<DelegateState>;
+
+void ReadGraph(tfl::Context* context, const tfl::DelegateParams* params, KernelState* state) {
   Graph graph;
   std::vector<int> local(context->tensors_size, -1);
   auto map = [&](int tensor) {
@@ -64,9 +89,8 @@ void* KernelInit(tfl::Context* context, const char* buffer, size_t) {
       graph.tensors.push_back(ImportTensor(source));
       state->tensors.push_back(tensor);
       const Tensor& t = graph.tensors.back();
-      int64_t count = 1;
-      for (int d : t.dims) count = d >= 0 && count < (int64_t(1) << 40) ? count * d : int64_t(1) << 40;
-      if (t.constant && t.type != DType::kOther && uint64_t(count) * uint64_t(ByteSize(t.type)) > source.bytes)
+      if (t.constant && t.type != DType::kOther &&
+          uint64_t((Elements(t.dims) * ByteSize(t.type)).value()) > source.bytes)
         state->error =
             "tensor " + std::to_string(tensor) + " has fewer bytes than its shape needs; the file is damaged";
     }
@@ -95,44 +119,75 @@ void* KernelInit(tfl::Context* context, const char* buffer, size_t) {
     const int t = params->output_tensors->data[i];
     if (t >= 0 && local[t] >= 0 && produced[local[t]]) graph.outputs.push_back(local[t]);
   }
-  if (state->error.empty()) state->plan = std::make_unique<Plan>(std::move(graph), owner->kernels, owner->profile);
-  std::lock_guard<std::mutex> lock(owner->mutex);
-  owner->live.insert(state);
-  return state;
+  if (state->error.empty())
+    state->plan = std::make_unique<Plan>(std::move(graph), state->owner->kernels, state->owner->profile);
+}
+
+void* KernelInit(tfl::Context* context, const char* buffer, size_t) {
+  const auto* params = reinterpret_cast<const tfl::DelegateParams*>(buffer);
+  KernelState* state = nullptr;
+  std::string error;
+  if (Contained(&error, [&] {
+        auto made = std::make_unique<KernelState>();
+        made->owner = Delegates::Instance().Find(static_cast<DelegateState*>(params->delegate->data));
+        if (!made->owner) return;
+        if (std::string found; !Contained(&found, [&] { ReadGraph(context, params, made.get()); })) {
+          made->plan.reset();
+          made->error = found;
+        }
+        const std::lock_guard<ForkSafeMutex> lock(made->owner->mutex);
+        made->owner->live.insert(made.get());
+        state = made.release();
+      }))
+    return state;
+  return nullptr;
 }
 
 void KernelFree(tfl::Context*, void* data) {
   auto* state = static_cast<KernelState*>(data);
+  if (!state) return;
   {
-    std::lock_guard<std::mutex> lock(state->owner->mutex);
+    const std::lock_guard<ForkSafeMutex> lock(state->owner->mutex);
     state->owner->live.erase(state);
   }
   delete state;
 }
 
+// The interpreters run messages together: the line's end keeps theirs apart from ours.
 tfl::Status Report(tfl::Context* context, const std::string& message) {
-  context->ReportError(context, "r2b-runtime: %s", message.c_str());
+  context->ReportError(context, "r2b-runtime: %s\n", message.empty() ? "out of memory" : message.c_str());
   return tfl::kError;
 }
 
-tfl::Status KernelPrepare(tfl::Context* context, tfl::Node* node) {
-  auto* state = static_cast<KernelState*>(node->user_data);
+// What the delegate's other kernels have left.
+Limits Remaining(const KernelState& state) {
+  const std::lock_guard<ForkSafeMutex> lock(state.owner->mutex);
+  Limits limits = state.owner->limits;
+  for (const KernelState* other : state.owner->live) {
+    if (other == &state) continue;
+    limits.memory -= std::min(limits.memory, other->taken.memory);
+    limits.work -= std::min(limits.work, other->taken.work);
+  }
+  return limits;
+}
+
+tfl::Status PrepareKernel(tfl::Context* context, KernelState* state) {
   if (!state->plan) return Report(context, state->error);
   Plan& plan = *state->plan;
+  state->ready = false;
   for (int t : plan.graph().inputs) {
     const tfl::Tensor& tensor = context->tensors[state->tensors[t]];
     if (!tensor.dims) return Report(context, "an input has no shape");
     plan.SetDims(t, tensor.dims->data, tensor.dims->size);
   }
-  const int wanted = state->owner->threads > 0              ? state->owner->threads
-                     : context->recommended_num_threads > 0 ? context->recommended_num_threads
-                                                            : 1;
-  if (!state->pool || state->pool->size() != wanted) state->pool = std::make_unique<ThreadPool>(wanted);
+  const int team = TeamSize(state->owner->threads > 0 ? state->owner->threads : context->recommended_num_threads);
+  if (!state->pool || state->pool->size() != team) state->pool = std::make_unique<ThreadPool>(team);
   std::string error;
-  try {
-    if (!plan.Prepare(state->pool->size(), &error)) return Report(context, error);
-  } catch (const std::bad_alloc&) {
-    return Report(context, "out of memory");
+  plan.SetLimits(Remaining(*state));
+  if (!plan.Prepare(state->pool->size(), &error)) return Report(context, error);
+  {
+    const std::lock_guard<ForkSafeMutex> lock(state->owner->mutex);
+    state->taken = {plan.budget().memory(), plan.budget().work()};
   }
   for (int t : plan.graph().outputs) {
     tfl::Tensor* tensor = &context->tensors[state->tensors[t]];
@@ -146,13 +201,15 @@ tfl::Status KernelPrepare(tfl::Context* context, tfl::Node* node) {
     if (!shape) return Report(context, "out of memory");
     shape->size = int(dims.size());
     std::copy(dims.begin(), dims.end(), shape->data);
-    if (context->ResizeTensor(context, tensor, shape) != tfl::kOk) return tfl::kError;
+    if (context->ResizeTensor(context, tensor, shape) != tfl::kOk)
+      return Report(context, "the interpreter has no memory for an output of " + DimsText(dims));
   }
+  state->ready = true;
   return tfl::kOk;
 }
 
-tfl::Status KernelInvoke(tfl::Context* context, tfl::Node* node) {
-  auto* state = static_cast<KernelState*>(node->user_data);
+tfl::Status InvokeKernel(tfl::Context* context, KernelState* state) {
+  if (!state->ready) return Report(context, "the model is not prepared; call allocate_tensors() first");
   Plan& plan = *state->plan;
   for (const std::vector<int>* list : {&plan.graph().inputs, &plan.graph().outputs})
     for (int t : *list) {
@@ -166,10 +223,30 @@ tfl::Status KernelInvoke(tfl::Context* context, tfl::Node* node) {
   return tfl::kOk;
 }
 
+// Runs `body(context, state)` for the one thread whose turn it is, and reports what it throws.
+template <class Body>
+tfl::Status InTurn(tfl::Context* context, tfl::Node* node, Body body) {
+  tfl::Status status = tfl::kError;
+  std::string error;
+  const bool done = Contained(&error, [&] {
+    auto* state = static_cast<KernelState*>(node->user_data);
+    if (!state) {
+      Report(context, "out of memory, or the delegate was destroyed before its interpreter was made");
+      return;
+    }
+    const Turn turn(state);
+    status = turn.mine() ? body(context, state) : Report(context, kTaken);
+  });
+  return done ? status : Report(context, error);
+}
+tfl::Status KernelPrepare(tfl::Context* context, tfl::Node* node) { return InTurn(context, node, PrepareKernel); }
+tfl::Status KernelInvoke(tfl::Context* context, tfl::Node* node) { return InTurn(context, node, InvokeKernel); }
+
 const char* ProfilingString(const tfl::Context*, const tfl::Node*) { return "r2b-runtime"; }
 
-tfl::Status DelegatePrepare(tfl::Context* context, tfl::Delegate* delegate) {
-  auto* owner = static_cast<DelegateState*>(delegate->data);
+tfl::Status ClaimNodes(tfl::Context* context, tfl::Delegate* delegate) {
+  const std::shared_ptr<DelegateState> owner = Delegates::Instance().Find(static_cast<DelegateState*>(delegate->data));
+  if (!owner) return Report(context, "the delegate has been destroyed");
   tfl::IntArray* plan;
   if (context->GetExecutionPlan(context, &plan) != tfl::kOk) return tfl::kError;
   const std::vector<int> nodes(plan->data, plan->data + plan->size);  // later calls invalidate `plan`
@@ -201,34 +278,61 @@ tfl::Status DelegatePrepare(tfl::Context* context, tfl::Delegate* delegate) {
       context, registration, reinterpret_cast<const tfl::IntArray*>(claimed.data()), delegate);
 }
 
-bool ParseCount(const char* text, int most, int* value) {
+tfl::Status DelegatePrepare(tfl::Context* context, tfl::Delegate* delegate) {
+  tfl::Status status = tfl::kError;
+  std::string error;
+  return Contained(&error, [&] { status = ClaimNodes(context, delegate); }) ? status : Report(context, error);
+}
+
+// A whole number from `least` to `most`.
+bool ParseCount(const std::string& text, int64_t least, int64_t most, int64_t* value) {
   char* end;
-  const long parsed = std::strtol(text, &end, 10);
-  if (end == text || *end || parsed < 0 || parsed > most) return false;
-  *value = int(parsed);
+  errno = 0;
+  const long long parsed = std::strtoll(text.c_str(), &end, 10);
+  if (end == text.c_str() || *end || errno || parsed < least || parsed > most) return false;
+  *value = parsed;
   return true;
 }
+
+constexpr int64_t kMostMemory = std::numeric_limits<ptrdiff_t>::max();  // bytes
+constexpr int64_t kMostWork = 1000000000;                               // billions
 
 bool ParseOptions(DelegateState* state, char** keys, char** values, size_t count, std::string* error) {
   const char* kernels = std::getenv("R2B_RUNTIME_KERNELS");
   for (size_t i = 0; i < count; ++i) {
     const std::string key = keys[i] ? keys[i] : "", value = values[i] ? values[i] : "";
-    int number = 0;
+    int64_t number = 0;
     if (key == "kernels") {
       kernels = values[i];
     } else if (key == "num_threads") {
-      if (!ParseCount(value.c_str(), 256, &state->threads))
-        return *error = "option num_threads = '" + value + "' must be 0 (the interpreter's) to 256", false;
+      if (!ParseCount(value, 0, kMostThreads, &number))
+        return *error = "option num_threads = '" + value + "' must be a whole number from 1 to " +
+                        std::to_string(kMostThreads) + ", or 0 for the interpreter's",
+               false;
+      state->threads = int(number);
+    } else if (key == "max_memory") {
+      if (!ParseCount(value, 1, kMostMemory >> 20, &number))
+        return *error = "option max_memory = '" + value + "' must be a whole number of MiB from 1 to " +
+                        std::to_string(kMostMemory >> 20),
+               false;
+      state->limits.memory = number << 20;
+    } else if (key == "max_work") {
+      if (!ParseCount(value, 1, kMostWork, &number))
+        return *error = "option max_work = '" + value +
+                        "' must be a whole number of billions of operations from 1 to " + std::to_string(kMostWork),
+               false;
+      state->limits.work = number * 1000000000;
     } else if (key == "profile") {
-      if (!ParseCount(value.c_str(), 1, &number))
-        return *error = "option profile = '" + value + "' must be 0 or 1", false;
-      state->profile = number;
+      if (!ParseCount(value, 0, 1, &number)) return *error = "option profile = '" + value + "' must be 0 or 1", false;
+      state->profile = number != 0;
     } else if (key == "claim") {
       if (value != "all" && value != "binary")
         return *error = "option claim = '" + value + "' must be 'all' or 'binary'", false;
       state->claim_float = value == "all";
     } else {
-      return *error = "unknown option '" + key + "'; there are kernels, num_threads, claim and profile", false;
+      return *error = "unknown option '" + key +
+                      "'; there are kernels, num_threads, claim, profile, max_memory and max_work",
+             false;
     }
   }
   state->kernels = SelectKernels(kernels);
@@ -244,49 +348,59 @@ bool ParseOptions(DelegateState* state, char** keys, char** values, size_t count
 
 R2B_EXPORT tfl::Delegate* tflite_plugin_create_delegate(char** keys, char** values, size_t count,
                                                         void (*report_error)(const char*)) {
-  auto state = std::make_shared<r2b::DelegateState>();
+  r2b::DelegateState* made = nullptr;
   std::string error;
-  if (!r2b::ParseOptions(state.get(), keys, values, count, &error)) {
-    if (report_error) report_error(("r2b-runtime: " + error).c_str());
-    return nullptr;
-  }
-  state->self = state;
-  state->delegate.data = state.get();
-  state->delegate.Prepare = r2b::DelegatePrepare;
-  state->delegate.flags = tfl::kAllowDynamicTensors;
-  return &state->delegate;
+  r2b::Contained(&error, [&] {
+    auto state = std::make_shared<r2b::DelegateState>();
+    if (!r2b::ParseOptions(state.get(), keys, values, count, &error)) return;
+    state->delegate.data = state.get();
+    state->delegate.Prepare = r2b::DelegatePrepare;
+    state->delegate.flags = tfl::kAllowDynamicTensors;
+    made = r2b::Delegates::Instance().Add(std::move(state));
+  });
+  if (made) return &made->delegate;
+  if (report_error) r2b::Contained(&error, [&] { report_error(("r2b-runtime: " + error).c_str()); });
+  return nullptr;
 }
 
 R2B_EXPORT void tflite_plugin_destroy_delegate(tfl::Delegate* delegate) {
-  if (delegate) static_cast<r2b::DelegateState*>(delegate->data)->self.reset();
+  // The delegate is the state's first member, and a handle that was given back is compared, not followed.
+  r2b::Delegates::Instance().Remove(reinterpret_cast<r2b::DelegateState*>(delegate));
 }
 
 R2B_EXPORT const char* r2b_runtime_version() { return R2B_VERSION; }
 
 // Names of the kernels that run here, best first, separated by commas.
 R2B_EXPORT const char* r2b_runtime_kernels() {
-  static const std::string names = [] {
-    std::string text;
+  thread_local std::string names, error;
+  r2b::Contained(&error, [&] {
+    names.clear();
     for (const char* const* name = r2b::AvailableKernels(); *name; ++name)
-      text += (text.empty() ? "" : ",") + std::string(*name);
-    return text;
-  }();
+      names += (names.empty() ? "" : ",") + std::string(*name);
+  });
   return names.c_str();
 }
 
-// What a delegate created with profile=1 has run: a line for each step, "seconds<TAB>runs<TAB>description".
-// Not to be called while its interpreter runs. The text lives until the next call for this delegate.
+// What a delegate created with profile=1 has run: a line for each step, "seconds<TAB>runs<TAB>description". An empty
+// text while its interpreter runs in another thread; null where this is no delegate of ours, or none any more. The text
+// lives until the thread's next call.
 R2B_EXPORT const char* r2b_runtime_profile(tfl::Delegate* delegate) {
-  auto* state = static_cast<r2b::DelegateState*>(delegate->data);
-  std::lock_guard<std::mutex> lock(state->mutex);
-  state->report = std::string("kernels\t") + state->kernels->name + "\n";
-  for (const r2b::KernelState* kernel : state->live) {
-    if (!kernel->plan) continue;
-    for (const r2b::Step& step : kernel->plan->steps()) {
-      char numbers[64];
-      std::snprintf(numbers, sizeof numbers, "%.9f\t%lld\t", step.seconds, static_cast<long long>(step.runs));
-      state->report += numbers + kernel->plan->Describe(step) + "\n";
+  thread_local std::string report, error;
+  const bool known = r2b::Contained(&error, [&] {
+    const auto state = r2b::Delegates::Instance().Find(reinterpret_cast<r2b::DelegateState*>(delegate));
+    if (!state) throw std::invalid_argument("no delegate");
+    const std::lock_guard<r2b::ForkSafeMutex> lock(state->mutex);
+    report = std::string("kernels\t") + state->kernels->name + "\n";
+    for (r2b::KernelState* kernel : state->live) {
+      const r2b::Turn turn(kernel);
+      if (!turn.mine()) return report.clear();
+      if (!kernel->plan) continue;
+      for (const r2b::Step& step : kernel->plan->steps()) {
+        char numbers[64];
+        std::snprintf(numbers, sizeof numbers, "%.9f\t%lld\t", step.seconds, static_cast<long long>(step.runs));
+        report += numbers + kernel->plan->Describe(step) + "\n";
+      }
     }
-  }
-  return state->report.c_str();
+  });
+  return known ? report.c_str() : nullptr;
 }

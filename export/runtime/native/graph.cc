@@ -2,7 +2,8 @@
 
 #include <algorithm>
 #include <limits>
-#include <sstream>
+
+#include "limits.h"
 
 namespace r2b {
 
@@ -33,13 +34,7 @@ Extent WindowExtent(int in, int kernel, int stride, int dilation, bool same_padd
 
 namespace {
 
-std::string Dims(const std::vector<int>& dims) {
-  std::ostringstream s;
-  s << '[';
-  for (size_t i = 0; i < dims.size(); ++i) s << (i ? ", " : "") << dims[i];
-  s << ']';
-  return s.str();
-}
+std::string Dims(const std::vector<int>& dims) { return DimsText(dims); }
 
 struct Checker {
   Graph* graph;
@@ -48,9 +43,7 @@ struct Checker {
   const Tensor& In(const Op& op, int i) { return graph->tensors[op.in[i]]; }
 
   bool Fail(const Op& op, const std::string& what) {
-    std::ostringstream s;
-    s << OpName(op.kind) << " (node " << op.node << "): " << what;
-    *error = s.str();
+    *error = std::string(OpName(op.kind)) + " (node " + std::to_string(op.node) + "): " + what;
     return false;
   }
 
@@ -125,21 +118,21 @@ struct Checker {
 
   bool Reshape(const Op& op, std::vector<int>* out) {
     const Tensor& input = In(op, 0);
-    int64_t count = 1, known = 1;
-    for (int d : input.dims) count *= d;
+    const int64_t count = Elements(input.dims).value();
     const Tensor& wanted = In(op, 1);
     if (wanted.dims.size() != 1 || wanted.type != DType::kInt32)
       return Fail(op, "the new shape must be a vector of int32");
     const int32_t* target = static_cast<const int32_t*>(wanted.constant);
     out->assign(target, target + wanted.dims[0]);
     int free = -1;
+    Count known = 1;
     for (size_t i = 0; i < out->size(); ++i) {
       if ((*out)[i] < 0) free = int(i);
-      else known *= (*out)[i];
+      else known = known * (*out)[i];
     }
-    if (free >= 0 && known > 0) (*out)[free] = int(count / known);
-    if (free >= 0) known *= (*out)[free];
-    if (known != count) return Fail(op, "cannot give " + Dims(input.dims) + " the shape " + Dims(*out));
+    if (free >= 0 && known.value() > 0) (*out)[free] = int(count / known.value());
+    if (free >= 0) known = known * (*out)[free];
+    if (known.value() != count) return Fail(op, "cannot give " + Dims(input.dims) + " the shape " + Dims(*out));
     return true;
   }
 
@@ -156,7 +149,7 @@ struct Checker {
       case OpKind::kDequantize:
         // How many channels the last word holds is written only in the output's stored shape.
         *out = in;
-        if (in.empty() || stored.size() != in.size() || (stored.back() + 31) / 32 != in.back())
+        if (in.empty() || stored.size() != in.size() || (int64_t(stored.back()) + 31) / 32 != in.back())
           return Fail(op, "output " + Dims(stored) + " does not fit " + Dims(in) + " words of 32 channels");
         out->back() = stored.back();
         return true;
@@ -190,8 +183,7 @@ struct Checker {
       case OpKind::kReshape: return Reshape(op, out);
       case OpKind::kDense: {
         const std::vector<int>& f = In(op, 1).dims;
-        int64_t count = 1;
-        for (int d : in) count *= d;
+        const int64_t count = Elements(in).value();
         if (f.size() != 2 || f[1] < 1 || count % f[1] != 0 || (op.keep_dims && (in.empty() || in.back() != f[1])))
           return Fail(op, "weights " + Dims(f) + " do not fit the input " + Dims(in));
         if (op.in.size() > 2 && op.in[2] >= 0 && In(op, 2).dims != std::vector<int>{f[0]})
@@ -213,20 +205,18 @@ struct Checker {
 
 bool InferShapes(Graph* graph, std::string* error) {
   Checker checker{graph, error};
+  const auto holds = [&](const Op& op, int t, const char* which) {
+    const std::vector<int>& dims = graph->tensors[t].dims;
+    if (std::any_of(dims.begin(), dims.end(), [](int d) { return d < 1; }))
+      return checker.Fail(op, which + (" shape " + Dims(dims)) + " has no elements; resize the model's input");
+    return !(Elements(dims) > kMostElements) ||
+           checker.Fail(op, which + (" shape " + Dims(dims)) + " has more than the " + std::to_string(kMostElements) +
+                                " elements that a tensor may have; resize the model's input");
+  };
   for (Op& op : graph->ops) {
-    for (int i : op.in) {
-      if (i < 0) continue;
-      int64_t count = 1;
-      for (int d : graph->tensors[i].dims) {
-        if (d < 1)
-          return checker.Fail(
-              op, "input shape " + Dims(graph->tensors[i].dims) + " has no elements; resize the model's input");
-        count *= d;
-        if (count > (int64_t(1) << 29))
-          return checker.Fail(op, "input shape " + Dims(graph->tensors[i].dims) + " is too large");
-      }
-    }
-    if (!checker.Check(op)) return false;
+    for (int i : op.in)
+      if (i >= 0 && !holds(op, i, "input")) return false;
+    if (!checker.Check(op) || !holds(op, op.out, "output")) return false;
     if (graph->tensors[op.out].dims.size() > 4)
       return checker.Fail(op, "tensors of more than 4 dimensions are not supported");
   }

@@ -10,6 +10,7 @@ namespace r2b {
 namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
+constexpr int kMost = 1 << 15;  // of a window's size, stride and dilation
 
 bool SetActivation(int activation, Op* op) {
   op->clamp = activation != tfl::kActNone;
@@ -85,7 +86,6 @@ class Reader {
     const OptionsMap options(node_.custom_initial_data, size_t(node_.custom_initial_data_size));
     if (!options.ok()) return Fail("its options are no well-formed map; the file is damaged");
     int padding, pad_value, activation;
-    constexpr int kMost = 1 << 15;
     if (!Option(options, "channels_in", 1, 1 << 20, &op_->channels_in) ||
         !Option(options, "stride_height", 1, kMost, &op_->stride_h) ||
         !Option(options, "stride_width", 1, kMost, &op_->stride_w) ||
@@ -115,7 +115,6 @@ class Reader {
     const OptionsMap options(node_.custom_initial_data, size_t(node_.custom_initial_data_size));
     if (!options.ok()) return Fail("its options are no well-formed map; the file is damaged");
     int padding;
-    constexpr int kMost = 1 << 15;
     if (!Option(options, "filter_height", 1, kMost, &op_->kernel_h) ||
         !Option(options, "filter_width", 1, kMost, &op_->kernel_w) ||
         !Option(options, "stride_height", 1, kMost, &op_->stride_h) ||
@@ -138,7 +137,9 @@ class Reader {
     op_->stride_w = sw;
     op_->dilation_h = dh;
     op_->dilation_w = dw;
-    return (padding == tfl::kPaddingSame || padding == tfl::kPaddingValid) && sh > 0 && sw > 0 && dh > 0 && dw > 0;
+    for (int size : {op_->kernel_h, op_->kernel_w, sh, sw, dh, dw})
+      if (size < 1 || size > kMost) return false;
+    return padding == tfl::kPaddingSame || padding == tfl::kPaddingValid;
   }
 
   bool Conv() {
@@ -150,7 +151,7 @@ class Reader {
     if (filter->dims->data[3] != Input(0)->dims->data[3]) return false;  // grouped
     op_->kernel_h = filter->dims->data[1];
     op_->kernel_w = filter->dims->data[2];
-    return op_->kernel_h > 0 && op_->kernel_w > 0 && SetActivation(p->activation, op_) &&
+    return SetActivation(p->activation, op_) &&
            Window(p->padding, p->stride_height, p->stride_width, p->dilation_height_factor, p->dilation_width_factor);
   }
 
@@ -159,8 +160,7 @@ class Reader {
     if (!p || !FloatInOut() || Rank(Input(0)) != 4) return false;
     op_->kernel_h = p->filter_height;
     op_->kernel_w = p->filter_width;
-    return op_->kernel_h > 0 && op_->kernel_w > 0 && SetActivation(p->activation, op_) &&
-           Window(p->padding, p->stride_height, p->stride_width, 1, 1);
+    return SetActivation(p->activation, op_) && Window(p->padding, p->stride_height, p->stride_width, 1, 1);
   }
 
   bool Mean() {

@@ -58,56 +58,49 @@ Plan::Plan(Graph graph, const Kernels* kernels, bool profile)
 void Plan::SetDims(int tensor, const int* dims, int rank) { graph_.tensors[tensor].dims.assign(dims, dims + rank); }
 
 bool Plan::Prepare(int threads, std::string* error) {
+  budget_.Begin(limits_);
+  try {
+    return PrepareAll(threads, error);
+  } catch (const Refused& refused) {
+    *error = refused.what();
+    return false;
+  }
+}
+
+bool Plan::PrepareAll(int threads, std::string* error) {
   graph_.tensors.resize(graph_tensors_);
   if (!InferShapes(&graph_, error)) return false;
+  TakeOperators(graph_, &budget_);
   int sums = 0;
   if (!Fuse(graph_, &steps_, &sums, error)) return false;
   sums_ = std::vector<Sums>(size_t(sums));
   for (Step& step : steps_) PrepareStep(&step);
   FeedWindows();
   InsertPads();
-
-  storage_.resize(graph_.tensors.size());
-  for (size_t t = 0; t < graph_.tensors.size(); ++t) {
-    Storage& s = storage_[t];
-    const Tensor& tensor = graph_.tensors[t];
-    const Shape shape = AsImage(tensor.dims);
-    s.pixel = ptrdiff_t(shape.c) * ByteSize(tensor.type);
-    s.row = (shape.w + s.left + s.right) * s.pixel;
-    s.image = (shape.h + s.top + s.bottom) * s.row;
-    // [N, C] is read both as one image of N pixels and as N images of one.
-    if (tensor.dims.size() <= 2) s.row = s.image = s.pixel;
-    s.bytes = size_t(shape.count() / (int64_t(shape.h) * shape.w)) * (shape.h + s.top + s.bottom) *
-              (shape.w + s.left + s.right) * ByteSize(tensor.type);
-    if (tensor.constant) s.base = static_cast<uint8_t*>(const_cast<void*>(tensor.constant));
-  }
-  for (int t : graph_.inputs) storage_[t].external = true;
-  for (int t : graph_.outputs) storage_[t].external = true;
+  PlaceTensors();
   if (threads > 1) LayInBlocks();
   AllocateArena();
 
-  size_t scratch = 0, ring = 0, stages = 0;
+  size_t scratch = 0, ring = 0, stages = 0, lines = 0;
   for (Step& step : steps_) {
+    const int op = step.ops.empty() ? -1 : step.ops[0];
+    const size_t known = scratch;
     stages = std::max(stages, step.stages.size());
     for (const Step& feeder : step.feeder) stages = std::max(stages, feeder.stages.size());
     if (step.kind == Step::kBconv || step.kind == Step::kFconv)
       scratch = std::max(scratch, PrepareRuns(&step, threads));
-    if (step.kind == Step::kPool) SplitChannels(&step, threads);
+    budget_.TakeMemory(op, Count(int64_t(scratch - known)) * threads, "scratch memory for each thread");
+    if (step.kind == Step::kPool) {
+      SplitChannels(&step, threads);
+      lines = std::max(lines, size_t(AsImage(graph_.tensors[graph_.ops[op].in[0]].dims).h));
+    }
     if (!step.feeder.empty()) {
       PrepareRuns(&step.feeder[0], 1);
-      ring = std::max(ring, size_t(step.ring.count()) * sizeof(float));
+      const Count bytes = Count(step.ring.h) * step.ring.w * step.ring.c * sizeof(float);
+      budget_.TakeMemory(op, bytes * threads, "the rows of its window, for each thread,");
+      ring = std::max(ring, size_t(bytes.value()));
     }
-    if (step.sums >= 0 && step.kind != Step::kFinishSum) {
-      Sums& s = sums_[step.sums];
-      s.images = step.out.n;
-      s.channels = step.out.c;
-      s.buffer.assign(size_t(s.images) * s.channels * sizeof(float) + kAlign + kSlack, 0);
-      s.values = reinterpret_cast<float*>(Aligned(s.buffer));
-      s.added.assign(size_t(s.images) * step.splits, {});
-      s.step = int(&step - steps_.data());
-      step.sum_stage = FindStage(step, Stage::kSum);
-      s.apart.reset(threads > 1 ? new float[size_t(step.out.count())] : nullptr);
-    }
+    if (step.sums >= 0 && step.kind != Step::kFinishSum) PrepareSums(&step, threads);
   }
   row_steps_.clear();
   for (size_t i = 0; i < steps_.size(); ++i)
@@ -118,14 +111,68 @@ bool Plan::Prepare(int threads, std::string* error) {
   for (WorkSharing& sharing : sharing_) sharing.Resize(threads);
   for (Step& step : steps_) step.alone = Alone(step);
   for (size_t s = 0; s < steps_.size(); ++s) steps_[s].meet = Meets(s);
+  budget_.TakeMemory(-1, Count(int64_t(lines)) * sizeof(void*) * threads, "the rows of windows, for each thread,");
   workspaces_.assign(size_t(threads), {});
   for (Workspace& workspace : workspaces_) {
     workspace.scratch.assign(scratch + kSlack, 0);
     workspace.ring.assign(ring + kSlack, 0);
+    workspace.lines.assign(lines, nullptr);
     workspace.stages.resize(stages);
     workspace.feeder_stages.resize(stages);
   }
   return true;
+}
+
+// Strides and sizes, borders included; bytes that the budget does not have are refused before they are multiplied out.
+void Plan::PlaceTensors() {
+  std::vector<int> readers(graph_.tensors.size(), -1);  // of tensors with borders: a convolution that wants them
+  for (const Step& whole : steps_) {
+    const Step& step = whole.feeder.empty() ? whole : whole.feeder[0];
+    if (step.kind == Step::kBconv || step.kind == Step::kFconv) readers[step.input] = step.ops[0];
+  }
+  storage_.resize(graph_.tensors.size());
+  for (size_t t = 0; t < graph_.tensors.size(); ++t) {
+    Storage& s = storage_[t];
+    const Tensor& tensor = graph_.tensors[t];
+    const Shape shape = AsImage(tensor.dims);
+    const int64_t width = int64_t(shape.w) + s.left + s.right, height = int64_t(shape.h) + s.top + s.bottom;
+    if (s.bordered())
+      budget_.TakeMemory(readers[t], Count(shape.n) * height * width * shape.c * ByteSize(tensor.type),
+                         "the input " + DimsText(tensor.dims) + ", padded to " + std::to_string(height) + "x" +
+                             std::to_string(width) + ",");
+    s.pixel = ptrdiff_t(shape.c) * ByteSize(tensor.type);
+    s.row = ptrdiff_t(width) * s.pixel;
+    s.image = ptrdiff_t(height) * s.row;
+    // [N, C] is read both as one image of N pixels and as N images of one.
+    if (tensor.dims.size() <= 2) s.row = s.image = s.pixel;
+    s.bytes = size_t(shape.n) * size_t(height) * size_t(width) * size_t(shape.c) * size_t(ByteSize(tensor.type));
+    if (tensor.constant) s.base = static_cast<uint8_t*>(const_cast<void*>(tensor.constant));
+  }
+  for (const auto* list : {&graph_.inputs, &graph_.outputs})
+    for (int t : *list) {
+      storage_[t].external = true;
+      const Tensor& tensor = graph_.tensors[t];
+      budget_.TakeMemory(
+          -1, Elements(tensor.dims) * ByteSize(tensor.type),
+          std::string(list == &graph_.inputs ? "an input" : "an output") + " of " + DimsText(tensor.dims));
+    }
+}
+
+void Plan::PrepareSums(Step* step, int threads) {
+  Sums& s = sums_[step->sums];
+  s.images = step->out.n;
+  s.channels = step->out.c;
+  const bool apart = threads > 1;
+  budget_.TakeMemory(step->ops[0],
+                     (Count(s.images) * s.channels + (apart ? step->out.count() : 0)) * sizeof(float) +
+                         Count(s.images) * step->splits * sizeof(Sums::Added) + kAlign + kSlack,
+                     "sums over its output");
+  s.buffer.assign(size_t(s.images) * s.channels * sizeof(float) + kAlign + kSlack, 0);
+  s.values = reinterpret_cast<float*>(Aligned(s.buffer));
+  s.added.assign(size_t(s.images) * step->splits, {});
+  s.step = int(step - steps_.data());
+  step->sum_stage = FindStage(*step, Stage::kSum);
+  s.apart.reset(apart ? new float[size_t(step->out.count())] : nullptr);
 }
 
 // Whether threads wait for each other between a step and the next.
@@ -199,6 +246,9 @@ void Plan::PreparePlanes(Step* step) {
   if (step->splits == 1) return;
   step->planes_stage = FindStage(*step, Stage::kStoreBits);
   if (step->planes_stage < 0) return;
+  const int64_t words = (step->out.c + kBlock - 1) / kBlock;
+  budget_.TakeMemory(step->ops[0], Count(step->out.n) * step->out.h * step->out.w * words * sizeof(uint32_t),
+                     "bits of its output, apart for each thread,");
   step->planes.assign(size_t(step->out.n) * step->out.h * step->out.w * ((step->out.c + kBlock - 1) / kBlock), 0);
 }
 
@@ -445,6 +495,11 @@ void Plan::AllocateArena() {
       at = std::max(at, end);
     }
     storage_[t].offset = at;
+    const Count end = Count(int64_t(at)) + RoundUp(storage_[t].bytes + kSlack);
+    if (end > int64_t(total)) {
+      budget_.TakeMemory(steps_[first[t]].ops.empty() ? -1 : steps_[first[t]].ops[0],
+                         Count(end.value() - int64_t(total)), "memory for " + DimsText(graph_.tensors[t].dims));
+    }
     total = std::max(total, at + RoundUp(storage_[t].bytes + kSlack));
     placed.push_back(t);
   }

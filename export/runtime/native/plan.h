@@ -38,6 +38,7 @@
 
 #include "graph.h"
 #include "kernels/kernels.h"
+#include "limits.h"
 #include "thread_pool.h"
 #include "work_sharing.h"
 
@@ -121,11 +122,18 @@ struct Storage {
 class Plan {
  public:
   Plan(Graph graph, const Kernels* kernels, bool profile);
+  Plan(const Plan&) = delete;
+  Plan& operator=(const Plan&) = delete;
 
   // Sets an input's shape for the next Prepare().
   void SetDims(int tensor, const int* dims, int rank);
-  // Infers shapes, fuses, allocates. May be called again after shapes changed.
+  // For the next Prepare().
+  void SetLimits(const Limits& limits) { limits_ = limits; }
+  // Infers shapes, fuses, allocates. May be called again after shapes changed. False, with the reason, where the graph
+  // cannot be run, or not within the limits.
   bool Prepare(int threads, std::string* error);
+  // What the last Prepare() took of the limits.
+  const Budget& budget() const { return budget_; }
   const std::vector<int>& dims(int tensor) const { return graph_.tensors[tensor].dims; }
   void Bind(int tensor, void* data);
   // All inputs and outputs must be bound. The pool's size must be the `threads` given to Prepare(), or less.
@@ -154,10 +162,14 @@ class Plan {
   // What a thread has for itself.
   struct Workspace {
     std::vector<uint8_t> scratch;
-    std::vector<uint8_t> ring;  // rows between a window and its feeder
+    std::vector<uint8_t> ring;          // rows between a window and its feeder
+    std::vector<const uint8_t*> lines;  // the rows of a high window
     std::vector<Stage> stages, feeder_stages;
   };
 
+  bool PrepareAll(int threads, std::string* error);
+  void PlaceTensors();
+  void PrepareSums(Step* step, int threads);
   void PrepareStep(Step* step);
   size_t PrepareRuns(Step* step, int threads);
   void SplitChannels(Step* step, int threads);
@@ -187,6 +199,8 @@ class Plan {
   Epilogue ResolveStages(const Step& step, int image, int y, std::vector<Stage>* stages) const;
 
   Graph graph_;
+  Limits limits_;
+  Budget budget_{graph_};
   const Kernels* kernels_;
   bool profile_;
   std::vector<Step> steps_;

@@ -2,8 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <stdexcept>
+#include <string>
 #include <vector>
 
+#include "boundary.h"
 #include "export.h"
 
 namespace r2b {
@@ -109,6 +112,13 @@ std::vector<float> Repeated(const float* values, int channels, int pixels) {
 }  // namespace
 
 void Resize(const Kernels* kernels, const Resizing& s, const ResizedImage* images, int count, float* out) {
+  const auto check = [](int64_t height, int64_t width) {
+    if (std::min(height, width) < 1 || std::max(height, width) > kMostPixels)
+      throw std::invalid_argument("heights and widths must be 1 to " + std::to_string(kMostPixels) + "; received " +
+                                  std::to_string(height) + "x" + std::to_string(width));
+  };
+  check(s.height, s.width);
+  for (int i = 0; i < count; ++i) check(images[i].height, images[i].width);
   std::vector<float> mean, std, scratch;
   Picks picks;
   if (s.mean) {
@@ -148,8 +158,13 @@ void Resize(const Kernels* kernels, const Resizing& s, const ResizedImage* image
 
 }  // namespace r2b
 
-// Kernels of that name have to run here ("auto": the best).
-R2B_EXPORT void r2b_runtime_resize(const char* kernels, const r2b::Resizing* resizing, const r2b::ResizedImage* images,
-                                   int count, float* out) {
-  r2b::Resize(r2b::SelectKernels(kernels), *resizing, images, count, out);
+// Kernels of that name have to run here ("auto": the best). Null, or why not; that text lives until the thread's next
+// call.
+R2B_EXPORT const char* r2b_runtime_resize(const char* kernels, const r2b::Resizing* resizing,
+                                          const r2b::ResizedImage* images, int count, float* out) {
+  thread_local std::string error;
+  const r2b::Kernels* selected = r2b::SelectKernels(kernels);
+  if (!selected) return "no such kernels run here";
+  if (r2b::Contained(&error, [&] { r2b::Resize(selected, *resizing, images, count, out); })) return nullptr;
+  return error.empty() ? "out of memory" : error.c_str();
 }

@@ -8,6 +8,8 @@
 
 namespace r2b {
 
+constexpr int kMostPixels = 1 << 24;  // along an axis: positions of samples are ints
+
 // These two as r2b_runtime/resampling.py has them.
 struct Resizing {
   int channels;       // of the images; 1 or 3, side by side

@@ -197,8 +197,7 @@ void Plan::RunPoolRow(const Step& step, int image, int y, int c0, int c1, const 
   const int top = y * op.stride_h - step.extent_h.before;
   const int y0 = std::max(top, 0), y1 = whole ? shape.h : std::min(top + op.kernel_h, shape.h);
   const uint8_t* few[16];
-  std::vector<const uint8_t*> many(y1 - y0 > 16 ? size_t(y1 - y0) : 0);
-  const uint8_t** lines = many.empty() ? few : many.data();
+  const uint8_t** lines = y1 - y0 > 16 ? workspaces_[thread].lines.data() : few;
   ptrdiff_t pixel = in.pixel, gap = in.gap;
   if (step.feeder.empty()) {
     for (int i = y0; i < y1; ++i) lines[i - y0] = in.base + image * in.image + i * in.row;

@@ -6,6 +6,8 @@ import sys
 
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# Races show with several threads, on machines with few cores too.
+os.environ.setdefault("R2B_RUNTIME_OVERSUBSCRIBE", "1")
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 

@@ -59,9 +59,10 @@ def test_commands(folder, capsys):
 
 def test_options_are_the_delegates():
     table = re.findall(r"^\| `(\w+)` \|", README, re.MULTILINE)
-    with pytest.raises(ValueError, match="there are kernels, num_threads, claim and profile"):
+    with pytest.raises(ValueError, match="there are kernels, num_threads, claim, profile, max_memory and max_work"):
         r2b_runtime.load_delegate(colour="red")
-    assert [name for name in table if name.islower()] == ["kernels", "num_threads", "claim", "profile"]
+    options = ["kernels", "num_threads", "claim", "profile", "max_memory", "max_work"]
+    assert [name for name in table if name.islower()] == options
 
 
 def test_table_of_operators_is_what_the_tests_draw_from():

@@ -102,7 +102,7 @@ def test_many_threads():
         (np.zeros((8, 8, 4), np.uint8), {}, r"received uint8 \(8, 8, 4\)"),
         (np.zeros((0, 8, 3), np.uint8), {}, r"at least one pixel; received uint8 \(0, 8, 3\)"),
         (np.zeros((8, 8, 3)), {}, r"received float64 \(8, 8, 3\)"),
-        (IMAGE, {"height": 0}, "height and width must be at least 1; received 0 and 4"),
+        (IMAGE, {"height": 0}, "height and width must be 1 to 16777216; received 0 and 4"),
         (IMAGE, {"mean": [1, 2, 3]}, r"one number per channel \(3\) each; received \[1, 2, 3\] and None"),
         (IMAGE, {"mean": [1, 2], "std": [1, 2]}, r"received \[1, 2\] and \[1, 2\]"),
         (IMAGE, {"kernels": "mmx"}, "kernels 'mmx' do not run here; available: auto, .*portable"),

@@ -46,6 +46,7 @@ def _parser():
     predict.add_argument("image", metavar="IMAGE", help="an image file")
     predict.add_argument("--top", type=_positive, default=5, metavar="N", help="how many classes (default: 5)")
     predict.add_argument("--threads", type=_positive, default=1, metavar="N", help="threads (default: 1)")
+    _add_limits(predict)
 
     command("info", _info, _show_info, "print operators, sizes, labels and preprocessing of a model")
 
@@ -58,7 +59,21 @@ def _parser():
         "--kernels", default=None, metavar="NAME", help=f"force a path: {', '.join(available_kernels())}"
     )
     bench.add_argument("--profile", action="store_true", help="time every step too")
+    _add_limits(bench)
     return parser
+
+
+def _add_limits(sub):
+    """What a file may take; the delegate has the defaults."""
+    sub.add_argument("--max-memory", type=_positive, metavar="MIB", help="memory the model may take (default: 2048)")
+    sub.add_argument(
+        "--max-work", type=_positive, metavar="N", help="billions of operations of one inference (default: 200)"
+    )
+
+
+def _limits(parsed):
+    options = {"max_memory": parsed.max_memory, "max_work": parsed.max_work}
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _positive(text):
@@ -68,7 +83,7 @@ def _positive(text):
 
 
 def _predict(parsed):
-    classifier = Classifier(parsed.model, parsed.threads)
+    classifier = Classifier(parsed.model, parsed.threads, **_limits(parsed))
     return [{"label": label, "probability": value} for label, value in classifier.predict(parsed.image, parsed.top)]
 
 
@@ -158,7 +173,7 @@ def _preparation(fields):
 
 def _bench(parsed):
     model = model_file.read(parsed.model)
-    options = {} if parsed.kernels is None else {"kernels": parsed.kernels}
+    options = _limits(parsed) | ({} if parsed.kernels is None else {"kernels": parsed.kernels})
     binary = sum(operator.macs for operator in model.operators if operator.binary)
     total = sum(operator.macs for operator in model.operators)
     results = []

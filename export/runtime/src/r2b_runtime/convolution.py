@@ -5,7 +5,9 @@ import ctypes
 import numpy as np
 
 from r2b_runtime.alignment import aligned
-from r2b_runtime.library import chosen_kernels, load_library
+from r2b_runtime.library import checked_threads, chosen_kernels, load_library
+
+_MOST_STRIDE = 1 << 15
 
 
 class _Shape(ctypes.Structure):
@@ -33,18 +35,23 @@ class Convolver:
     take turns, without Python's lock.
 
     Args:
-        num_threads: of the team.
+        num_threads: of the team, 1 to 256; no more than there are cores to run them take part.
         kernels: a name of `available_kernels()`; None: what R2B_RUNTIME_KERNELS says, else the best.
 
     Raises:
-        ValueError: fewer than one thread, or kernels that do not run here.
+        ValueError: a number of threads that cannot be, or kernels that do not run here.
+        MemoryError: there is no memory for it.
     """
 
     def __init__(self, num_threads=1, kernels=None):
-        if num_threads < 1:
-            raise ValueError(f"num_threads must be at least 1, received {num_threads}")
+        self._made_of = checked_threads(num_threads), kernels
         self._library = load_library()
-        self._convolver = self._library.r2b_runtime_create_convolver(chosen_kernels(kernels), num_threads)
+        self._convolver = self._library.r2b_runtime_create_convolver(chosen_kernels(kernels), self._made_of[0])
+        if not self._convolver:
+            raise MemoryError("there is no memory for a team of threads")
+
+    def __reduce__(self):
+        return type(self), self._made_of
 
     def __call__(self, images, kernel, strides=(1, 1), padding="same"):
         """The convolution, float32 (N, H', W', O).
@@ -66,8 +73,8 @@ class Convolver:
             )
         if padding not in ("same", "valid"):
             raise ValueError(f"padding must be 'same' or 'valid', received {padding!r}")
-        if min(strides) < 1:
-            raise ValueError(f"strides must be at least 1, received {tuple(strides)}")
+        if not all(1 <= stride <= _MOST_STRIDE for stride in strides):
+            raise ValueError(f"strides must be 1 to {_MOST_STRIDE}, received {tuple(strides)}")
         sizes = [
             -(-size // stride) if padding == "same" else (size - window) // stride + 1
             for size, window, stride in zip(images.shape[1:3], kernel.shape[:2], strides, strict=True)
@@ -87,5 +94,6 @@ class Convolver:
         return output
 
     def __del__(self):
-        if getattr(self, "_convolver", None):
-            self._library.r2b_runtime_destroy_convolver(self._convolver)
+        convolver, self._convolver = getattr(self, "_convolver", None), None
+        if convolver:
+            self._library.r2b_runtime_destroy_convolver(convolver)

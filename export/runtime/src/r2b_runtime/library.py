@@ -2,6 +2,7 @@
 
 import ctypes
 import functools
+import numbers
 import os
 import pathlib
 import platform
@@ -35,6 +36,7 @@ def load_library():
     library.r2b_runtime_destroy_convolver.argtypes = [ctypes.c_void_p]
     library.r2b_runtime_convolve.restype = ctypes.c_char_p
     library.r2b_runtime_convolve.argtypes = [ctypes.c_void_p] * 5
+    library.r2b_runtime_resize.restype = ctypes.c_char_p
     library.r2b_runtime_resize.argtypes = [ctypes.c_char_p, *[ctypes.c_void_p] * 2, ctypes.c_int, ctypes.c_void_p]
     return library
 
@@ -42,6 +44,16 @@ def load_library():
 def version():
     """Version of the compiled delegate."""
     return load_library().r2b_runtime_version().decode()
+
+
+MOST_THREADS = 256  # of a team; native/cores.h has the same
+
+
+def checked_threads(num_threads):
+    """`num_threads` as an int. Raises `ValueError` unless it is a whole number from 1 to `MOST_THREADS`."""
+    if not isinstance(num_threads, numbers.Integral) or not 1 <= num_threads <= MOST_THREADS:
+        raise ValueError(f"num_threads must be a whole number from 1 to {MOST_THREADS}; received {num_threads!r}")
+    return int(num_threads)
 
 
 def available_kernels():
@@ -61,9 +73,18 @@ def profile(delegate):
     """What a delegate loaded with `profile=True` has run.
 
     Returns the kernels' name and, for each step, (seconds in all runs, number of runs, description).
+
+    Raises:
+        ValueError: the delegate is another library's, or has been freed.
+        RuntimeError: its interpreter runs in another thread.
     """
     pointer = delegate._get_native_delegate_pointer()  # the interpreters' Python API shows no other way
-    kernels, *lines = load_library().r2b_runtime_profile(pointer).decode().splitlines()
+    text = load_library().r2b_runtime_profile(pointer)
+    if text is None:
+        raise ValueError(f"{delegate!r} is no delegate of r2b-runtime, or it has been freed; load another one")
+    if not text:
+        raise RuntimeError("another thread is using this interpreter; ask for the profile when it is done")
+    kernels, *lines = text.decode().splitlines()
     steps = []
     for line in lines:
         seconds, runs, description = line.split("\t")

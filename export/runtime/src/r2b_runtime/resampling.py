@@ -7,6 +7,8 @@ import numpy as np
 from r2b_runtime.alignment import aligned
 from r2b_runtime.library import chosen_kernels, load_library
 
+_MOST_PIXELS = 1 << 24  # along an axis; native/resample.h has the same
+
 
 class _Resizing(ctypes.Structure):
     """Resizing of native/resample.h."""
@@ -75,8 +77,8 @@ def _resized(images, mirrored, height, width, bilinear, mean, std, kernels, stre
             f"a batch needs images of one kind, and as many flags which are mirrored; received {len(images)} of "
             f"{len(kinds)} kinds and {len(mirrored)} flags"
         )
-    if height < 1 or width < 1:
-        raise ValueError(f"height and width must be at least 1; received {height} and {width}")
+    if not (1 <= height <= _MOST_PIXELS and 1 <= width <= _MOST_PIXELS):
+        raise ValueError(f"height and width must be 1 to {_MOST_PIXELS}; received {height} and {width}")
     ((dtype, channels),) = kinds
     moments = None, None
     if mean is not None or std is not None:
@@ -94,9 +96,11 @@ def _resized(images, mirrored, height, width, bilinear, mean, std, kernels, stre
         np.int64,
     )
     batch = aligned((len(images), height, width, channels))
-    load_library().r2b_runtime_resize(
+    error = load_library().r2b_runtime_resize(
         chosen_kernels(kernels), ctypes.byref(resizing), table.ctypes.data, len(images), batch.ctypes.data
     )
+    if error:
+        raise ValueError(error.decode())
     return batch
 
 

@@ -57,5 +57,6 @@ void TestFloatPlans(const Kernels* kernels);
 void TestConvolvers(const Kernels* kernels);
 void TestResampling(const Kernels* kernels);
 void TestWorkSharing();
+void TestCores();
 
 }  // namespace r2b

@@ -10,6 +10,7 @@ using namespace r2b;
 int main(int argc, char** argv) {
   std::string ran;
   TestWorkSharing();
+  TestCores();
   for (const char* const* name = AvailableKernels(); *name; ++name) {
     const Kernels* kernels = SelectKernels(*name);
     TestBinaryPlans(kernels);

@@ -1,0 +1,148 @@
+#include "limits.h"
+
+#include <algorithm>
+
+#include "kernels/kernels.h"
+
+namespace r2b {
+namespace {
+
+// What an element costs beside a float product.
+constexpr int64_t kPooled = 4, kBits = 16, kElementwise = 8, kTranscendental = 32, kPlanning = 1000;
+
+int64_t MiB(int64_t bytes) { return bytes / (1 << 20) + (bytes % (1 << 20) != 0); }
+int64_t Billions(int64_t work) { return work / 1000000000 + (work % 1000000000 != 0); }
+
+// Channels in whole blocks, as weights are packed and computed.
+Count Padded(int64_t outputs, int64_t groups) {
+  return Count((outputs / groups + kBlock - 1) / kBlock * kBlock) * groups;
+}
+
+struct Operators {
+  const Graph& graph;
+  Budget* budget;
+
+  const std::vector<int>& In(const Op& op, size_t i) const { return graph.tensors[op.in[i]].dims; }
+  Count In(const Op& op) const { return Elements(In(op, 0)); }
+  Count Out(const Op& op) const { return Elements(graph.tensors[op.out].dims); }
+
+  // Tables of a window's columns and rows.
+  void Window(int index, const Op& op) const {
+    const Shape out = AsImage(graph.tensors[op.out].dims);
+    budget->TakeMemory(index, (Count(out.w) + out.h) * (4 * sizeof(int)), "tables of its window");
+  }
+
+  void Convolution(int index, const Op& op) const {
+    const std::vector<int>& f = In(op, 1);
+    const Shape out = AsImage(graph.tensors[op.out].dims);
+    const bool binary = op.kind == OpKind::kBconv;
+    const int64_t groups = binary ? std::max((op.channels_in + 31) / 32 / f[3], 1) : 1;
+    const Count taps = Count(f[1]) * f[2], padded = Padded(f[0], groups), depth = taps * f[3];
+    const std::string filter = "a filter of " + DimsText(f);
+    budget->TakeMemory(index, padded * depth * 32 + padded * 8, "weights of " + filter);
+    budget->TakeMemory(index, taps * sizeof(ptrdiff_t), "offsets of " + filter);
+    Window(index, op);
+    const std::string output =
+        " for " + std::to_string(out.n) + "x" + std::to_string(out.h) + "x" + std::to_string(out.w) + " outputs";
+    budget->TakeWork(index, Count(out.n) * out.h * out.w * padded * depth + padded * depth * 32, filter + output);
+    if (!binary || !op.same_padding || op.pad_one) return;
+    // What zero padding changes: a table for each way in which rows and columns of taps lie outside.
+    const auto classes = [](int size, int kernel) { return Count(std::min<int64_t>(size, 2 * int64_t(kernel))) + 1; };
+    const Count tables = classes(out.h, f[1]) * classes(out.w, f[2]);
+    budget->TakeMemory(index, tables * padded * 4 + taps * f[0] * 4 + classes(out.h, f[1]) * out.w * sizeof(void*),
+                       "tables of the zero padding of " + filter);
+    budget->TakeWork(index,
+                     tables * taps * f[0] + Count(out.h) * f[1] * 3 + Count(out.w) * f[2] * 3 + padded * depth * 4,
+                     "the tables of the zero padding of " + filter);
+  }
+
+  void Take(int index) const {
+    const Op& op = graph.ops[size_t(index)];
+    const std::vector<int>& in = In(op, 0);
+    switch (op.kind) {
+      case OpKind::kBconv:
+      case OpKind::kConv: Convolution(index, op); return;
+      case OpKind::kBmaxPool:
+      case OpKind::kMaxPool:
+      case OpKind::kAvgPool: {
+        const Count window = Count(std::min(op.kernel_h, in[1])) * std::min(op.kernel_w, in[2]);
+        Window(index, op);
+        budget->TakeMemory(index, Count(std::min(op.kernel_h, in[1])) * sizeof(void*), "rows of its window");
+        budget->TakeWork(
+            index, (window + 1) * Out(op) * (op.kind == OpKind::kBmaxPool ? kBits : kPooled),
+            "a window of " + std::to_string(op.kernel_h) + "x" + std::to_string(op.kernel_w) + " over " + DimsText(in));
+        return;
+      }
+      case OpKind::kDense: {
+        const std::vector<int>& f = In(op, 1);
+        const Count weights = Padded(f[0], 1) * f[1];
+        budget->TakeMemory(index, weights * sizeof(float), "weights of " + DimsText(f));
+        const std::string what = "weights of " + DimsText(f) + " on an input of " + DimsText(in);
+        budget->TakeWork(index, Count(In(op).value() / std::max(f[1], 1)) * weights + weights, what);
+        return;
+      }
+      case OpKind::kAdd:
+      case OpKind::kMul:
+      case OpKind::kPrelu:
+        // A constant is spread over the channels.
+        for (int t : op.in)
+          if (t >= 0 && graph.tensors[t].constant)
+            budget->TakeMemory(index, Count(AsImage(graph.tensors[op.out].dims).c) * sizeof(float), "its constant");
+        break;
+      default: break;
+    }
+    const bool transcendental = op.kind == OpKind::kLogistic || op.kind == OpKind::kSoftmax;
+    budget->TakeWork(index, (In(op) + Out(op)) * (transcendental ? kTranscendental : kElementwise),
+                     "an input of " + DimsText(in) + " and an output of " + DimsText(graph.tensors[op.out].dims));
+  }
+};
+
+}  // namespace
+
+Count Elements(const std::vector<int>& dims) {
+  Count count = 1;
+  for (int d : dims) count = count * d;
+  return count;
+}
+
+std::string DimsText(const std::vector<int>& dims) {
+  std::string text = "[";
+  for (size_t i = 0; i < dims.size(); ++i) text += (i ? ", " : "") + std::to_string(dims[i]);
+  return text + "]";
+}
+
+std::string Budget::Place(int op) const {
+  if (op < 0) return "";
+  const Op& named = graph_.ops[size_t(op)];
+  return std::string(OpName(named.kind)) + " (node " + std::to_string(named.node) + "): ";
+}
+
+void Budget::TakeMemory(int op, Count bytes, const std::string& what) {
+  memory_ = memory_ + bytes;
+  if (!(memory_ > limits_.memory)) return;
+  throw Refused(Place(op) + what + " takes " + std::to_string(MiB(bytes.value())) + " MiB (" +
+                std::to_string(MiB(memory_.value())) +
+                " with all before it), more than the option max_memory leaves (" + std::to_string(MiB(limits_.memory)) +
+                " MiB); resize the model's input, or raise max_memory if the file can be trusted");
+}
+
+void Budget::TakeWork(int op, Count work, const std::string& what) {
+  work_ = work_ + work;
+  if (!(work_ > limits_.work)) return;
+  throw Refused(Place(op) + what + " takes " + std::to_string(Billions(work.value())) + " billion operations (" +
+                std::to_string(Billions(work_.value())) +
+                " with all before it), more than the option max_work leaves (" +
+                std::to_string(Billions(limits_.work)) +
+                "); resize the model's input, or raise max_work if the file can be trusted");
+}
+
+void TakeOperators(const Graph& graph, Budget* budget) {
+  // Fusing looks for each operator at every other.
+  const Count operators(int64_t(graph.ops.size()));
+  budget->TakeWork(-1, operators * operators * kPlanning,
+                   "planning " + std::to_string(graph.ops.size()) + " operators in one part of the graph");
+  const Operators all{graph, budget};
+  for (size_t i = 0; i < graph.ops.size(); ++i) all.Take(int(i));
+}
+
+}  // namespace r2b
