@@ -1,15 +1,16 @@
 """Stock TensorFlow Lite interpreters with the delegate in them."""
 
+import functools
 import importlib
 import importlib.metadata
 import importlib.util
 import inspect
-import mmap
 import os
 import sys
+import threading
 
-from r2b_runtime.library import library_path
-from r2b_runtime.model_file import ModelFile
+from r2b_runtime import model_file
+from r2b_runtime.library import checked_threads, library_path
 
 # In order of preference. An imported TensorFlow comes first: a program that has it wants one runtime, not two.
 _STOCK = {"ai_edge_litert": "ai-edge-litert", "tflite_runtime": "tflite-runtime"}
@@ -82,9 +83,12 @@ def load_delegate(**options):
     Options:
         kernels: force a path, one of `available_kernels()`; default: the environment's R2B_RUNTIME_KERNELS, else
             the best.
-        num_threads: threads of the delegate; default: the interpreter's.
+        num_threads: threads of the delegate, 1 to 256; default: the interpreter's. No more than there are cores to run
+            them take part.
         claim: "all" (default) or "binary", which leaves every float operator to the interpreter.
         profile: record the time of every step, see `profile()`.
+        max_memory: MiB that the delegate may take for one interpreter, its inputs and outputs included; default: 2048.
+        max_work: billions of operations (float products, or 32 binary ones) of one inference; default: 200.
 
     Raises `ValueError` for an option that does not exist or a value it cannot have.
     """
@@ -112,35 +116,81 @@ def load_delegate(**options):
 class Interpreter:
     """A stock interpreter that runs Larq Compute Engine models; has all of the stock interpreter's methods.
 
+    It belongs to one thread at a time: a call while another thread's call runs is an error. A copy (`pickle`,
+    `copy.deepcopy`) is made of the model anew, with the shapes of the inputs but without their values.
+
     Args:
-        model: path of a `.tflite` file, or its bytes.
-        num_threads: threads for one inference; default: the stock interpreter's, which is one.
-        delegate_options: see `load_delegate`.
+        model: path of a `.tflite` file, or its bytes. The file is read once, and may be replaced afterwards.
+        num_threads: threads for one inference, 1 to 256; default: the stock interpreter's, which is one. The delegate
+            uses no more than there are cores to run them.
+        model_path, model_content: the stock interpreter's names for a path and for bytes, in place of `model`.
+        options: see `load_delegate`; and the stock interpreter's `experimental_` arguments, but for delegates, of which
+            it has one, and for preserving all tensors, most of which never exist.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is no model or is damaged, or an option cannot have the value.
-        RuntimeError: the model holds something that cannot be run, or the interpreter is too old for it. An error that
-            only shows once the shapes are known comes from `allocate_tensors()`.
+        RuntimeError: the model holds something that cannot be run, or more than the limits allow, or the interpreter is
+            too old for it. An error that only shows once the shapes are known comes from `allocate_tensors()`.
         ImportError: there is no stock interpreter.
     """
 
-    def __init__(self, model, num_threads=None, **delegate_options):
-        if num_threads is not None and (not isinstance(num_threads, int) or num_threads < 1):
-            raise ValueError(
-                f"num_threads must be a whole number from 1, or None for one thread; received {num_threads!r}"
+    def __init__(self, model=None, num_threads=None, *, model_path=None, model_content=None, **options):
+        if num_threads is not None:
+            num_threads = checked_threads(num_threads)
+        self._model = _model_bytes(model, model_path, model_content)
+        self._num_threads, self._options = num_threads, options
+        self._lock, self._said, self._allocated = threading.Lock(), "", False
+        stock = stock_interpreter()
+        experimental = _experimental(stock, options)
+        self._delegate = load_delegate(**{key: value for key, value in options.items() if not _is_stock(key)})
+        self._interpreter = self._call(
+            stock.Interpreter,
+            model_content=self._model,
+            num_threads=num_threads,
+            experimental_delegates=[self._delegate],
+            **experimental,
+        )
+
+    def _call(self, method, *args, **kwargs):
+        """What the stock interpreter's method gives, or its error as one sentence."""
+        if not self._lock.acquire(blocking=False):
+            raise RuntimeError(
+                "another thread is using this interpreter; give each thread an interpreter of its own, or hold one "
+                "lock around set_tensor, invoke and get_tensor"
             )
-        source = _source(model)
-        self._delegate = load_delegate(**delegate_options)
-        with _Explained():
-            self._interpreter = stock_interpreter().Interpreter(
-                **source, num_threads=num_threads, experimental_delegates=[self._delegate]
-            )
+        try:
+            return method(*args, **kwargs)
+        except (RuntimeError, ValueError) as error:
+            if type(error) not in (RuntimeError, ValueError):
+                raise
+            # The interpreters never forget what they said: each error repeats all those before it.
+            text = str(error)
+            new, self._said = text.removeprefix(self._said), text
+            raise _explained(type(error), new) from None
+        finally:
+            self._lock.release()
 
     def allocate_tensors(self):
         """Prepares for `invoke()`; see the stock interpreter."""
-        with _Explained():
-            self._interpreter.allocate_tensors()
+        self._call(self._interpreter.allocate_tensors)
+        self._allocated = True
+
+    def invoke(self):
+        """Runs the model; see the stock interpreter."""
+        self._call(self._interpreter.invoke)
+
+    def set_tensor(self, tensor_index, value):
+        """Sets an input; see the stock interpreter."""
+        self._call(self._interpreter.set_tensor, tensor_index, value)
+
+    def get_tensor(self, tensor_index, subgraph_index=0):
+        """A copy of an output; see the stock interpreter."""
+        return self._call(self._interpreter.get_tensor, tensor_index, subgraph_index)
+
+    def get_signature_runner(self, signature_key=None):
+        """What runs a signature of the model; see the stock interpreter."""
+        return _Runner(self, self._call(self._interpreter.get_signature_runner, signature_key))
 
     @property
     def delegate(self):
@@ -149,59 +199,110 @@ class Interpreter:
     def __getattr__(self, name):
         if name == "_interpreter":  # not made: __init__ raised
             raise AttributeError(name)
-        return getattr(self._interpreter, name)
+        found = getattr(self._interpreter, name)
+        return functools.partial(self._call, found) if callable(found) else found
+
+    def __reduce__(self):
+        shapes = [tuple(detail["shape"]) for detail in self.get_input_details()]
+        return _remade, (type(self), self._model, self._num_threads, self._options, shapes, self._allocated)
 
 
-def _source(model):
-    """The model as the stock interpreter's argument, checked: not every interpreter checks what it reads."""
-    if isinstance(model, (bytes, bytearray, memoryview)):
-        data = bytes(model)
-        ModelFile(data)
-        return {"model_content": data}
-    path = os.fspath(model)
-    try:
-        with open(path, "rb") as file:
-            if not os.fstat(file.fileno()).st_size:
-                raise ValueError(f"{path!r} is empty; copy or convert it again")
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                ModelFile(data, repr(path))
-    except FileNotFoundError:
-        raise FileNotFoundError(f"there is no model file {path!r}") from None
-    return {"model_path": path}
+def _remade(kind, model, num_threads, options, shapes, allocated):
+    """An interpreter like one that was copied."""
+    made = kind(model, num_threads, **options)
+    for detail, shape in zip(made.get_input_details(), shapes):
+        if tuple(detail["shape"]) != shape:
+            made.resize_tensor_input(detail["index"], shape)
+    if allocated:
+        made.allocate_tensors()
+    return made
 
 
-class _Explained:
-    """Turns the stock interpreter's errors into one sentence with the way out."""
+class _Runner:
+    """A stock signature runner that takes its interpreter's turns."""
 
-    def __enter__(self):
-        return self
+    def __init__(self, owner, runner):
+        self._owner, self._runner = owner, runner
 
-    def __exit__(self, kind, error, traceback):
-        if kind not in (RuntimeError, ValueError):
-            return
-        text = _one_line(error)
-        said = _said(error)
-        if said:
-            raise RuntimeError(said) from None
-        if "Didn't find op for builtin opcode" in text:
-            upgrade = interpreter_version().split()[0]
-            raise RuntimeError(
-                f"{interpreter_version()} is too old for this model ({text}): pip install --upgrade {upgrade}"
-            ) from None
-        if "unresolved custom op" in text:
-            raise RuntimeError(
-                f"the model has an operator that neither r2b-runtime nor {interpreter_version()} knows ({text}); "
-                "convert it again without that operator"
-            ) from None
-        if "Flatbuffer" in text:
-            raise ValueError(
-                f"the model is damaged or was not copied whole: {text}; convert or copy it again"
-            ) from None
+    def __call__(self, **inputs):
+        return self._owner._call(self._runner, **inputs)
+
+    def __getattr__(self, name):
+        if name == "_runner":
+            raise AttributeError(name)
+        return getattr(self._runner, name)
+
+
+def _model_bytes(model, model_path, model_content):
+    """The model, checked: not every interpreter checks what it reads.
+
+    Bytes also of a file: an interpreter that maps the file ends the process when it is overwritten in place.
+    """
+    given = {"model": model, "model_path": model_path, "model_content": model_content}
+    given = {name: value for name, value in given.items() if value is not None}
+    if len(given) != 1:
+        received = " and ".join(given) or "none of them"
+        raise ValueError(f"give the model as one of model, model_path and model_content; received {received}")
+    ((name, value),) = given.items()
+    kinds = {
+        "model": ((bytes, bytearray, memoryview, str, os.PathLike), "a path or bytes"),
+        "model_path": ((str, os.PathLike), "a path"),
+        "model_content": ((bytes, bytearray, memoryview), "bytes"),
+    }
+    types, words = kinds[name]
+    if not isinstance(value, types):
+        raise ValueError(f"{name} must be {words}; received {type(value).__name__}")
+    return model_file.read(value).data
+
+
+def _is_stock(option):
+    return option.startswith("experimental_")
+
+
+def _experimental(stock, options):
+    """Of the options, those of the stock interpreter."""
+    found = {key: value for key, value in options.items() if _is_stock(key)}
+    if found.pop("experimental_delegates", None):
+        raise ValueError(
+            "this interpreter brings its delegate with it, and experimental_delegates cannot be given: give the "
+            "delegate's options themselves, or use the stock interpreter with r2b_runtime.load_delegate()"
+        )
+    if found.pop("experimental_preserve_all_tensors", False):
+        raise ValueError(
+            "experimental_preserve_all_tensors cannot be had: the values between operators that run as one never "
+            "exist; make the tensor an output of the model, or use Larq Compute Engine's interpreter"
+        )
+    known = inspect.signature(stock.Interpreter.__init__).parameters
+    for name in found:
+        if name not in known:
+            stock_options = ", ".join(key for key in known if _is_stock(key))
+            raise ValueError(f"{interpreter_version()} has no option {name!r}; there are {stock_options}")
+    return found
+
+
+def _explained(kind, text):
+    """The stock interpreter's error as one sentence with the way out."""
+    said, text = _said(text), _one_line(text)
+    if said:
+        return RuntimeError(said)
+    if "Didn't find op for builtin opcode" in text:
+        upgrade = interpreter_version().split()[0]
+        return RuntimeError(
+            f"{interpreter_version()} is too old for this model ({text}): pip install --upgrade {upgrade}"
+        )
+    if "unresolved custom op" in text:
+        return RuntimeError(
+            f"the model has an operator that neither r2b-runtime nor {interpreter_version()} knows ({text}); "
+            "convert it again without that operator"
+        )
+    if "Flatbuffer" in text:
+        return ValueError(f"the model is damaged or was not copied whole: {text}; convert or copy it again")
+    return kind(text)
 
 
 def _said(error):
-    """The delegate's own message in an interpreter's error, or ""."""
-    _, mark, rest = str(error).partition(_MARK)
+    """The delegate's own message in an interpreter's error, or ""; the last one where there are several."""
+    _, mark, rest = str(error).rpartition(_MARK)
     return rest.splitlines()[0] if mark and rest else ""
 
 

@@ -332,7 +332,10 @@ def read(model):
     path = os.fspath(model)
     try:
         with open(path, "rb") as file:
-            return ModelFile(file.read(), repr(path))
+            data = file.read()
+        if not data:
+            raise ValueError(f"{path!r} is empty; copy or convert it again")
+        return ModelFile(data, repr(path))
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no model file {path!r}") from None
 
