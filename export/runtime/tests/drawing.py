@@ -74,7 +74,7 @@ class Drawing:
         self.rough = rng.random() < 0.25
         while True:
             shape = (self.one(BATCHES), self.one(SIZES), self.one(SIZES), self.one(CHANNELS))
-            if math.prod(shape) <= MOST_VALUES // 2:
+            if math.prod(shape) <= MOST_VALUES:
                 break
         self.begin(shape)
 
@@ -171,7 +171,7 @@ class Drawing:
         ones = self.chance(0.5)
         if padding == lce_model.SAME and channels % 2:
             ones = True  # LCE's exact kernel pads an even number of channels with zeros
-        if math.prod(kernel) * channels // groups * h * w * n * outputs > MOST_PRODUCTS * 8:
+        if math.prod(kernel) * channels // groups * h * w * n * outputs > MOST_PRODUCTS * 16:
             return None
         activation = lce_model.NONE if dtype == "bits" or like is not None else self.one(ACTIVATIONS)
         depth = math.prod(kernel) * channels // groups
