@@ -32,6 +32,7 @@ import time
 
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("R2B_RUNTIME_OVERSUBSCRIBE", "1")  # as many threads as asked for, however few cores there are
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
 import drawn_graphs
@@ -59,10 +60,10 @@ def lce_outputs(model, x):
 
 
 class Runs:
-    """Runs of one model in one interpreter."""
+    """Runs of one model in one interpreter; `kernels` None: the best."""
 
     def __init__(self, model, kernels, threads):
-        self._interpreter = r2b_runtime.Interpreter(model, kernels=kernels, num_threads=threads)
+        self._interpreter = r2b_runtime.Interpreter(model, kernels=kernels or "auto", num_threads=threads)
         self._interpreter.allocate_tensors()
         (self._input,) = (detail["index"] for detail in self._interpreter.get_input_details())
         self._outputs = [detail["index"] for detail in self._interpreter.get_output_details()]
