@@ -3,23 +3,34 @@
 A file is validated as a whole before any variable changes, so a network is never half loaded.
 """
 
-import json
+import contextlib
+import errno
 import os
+import re
+import time
 import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional, Union
+from typing import TYPE_CHECKING, Any, Optional, TypeVar, Union
 
 from r2b_zoo import files, larq_zoo_files
 
 if TYPE_CHECKING:
-    import h5py
     import numpy as np
     import tensorflow as tf
+
+    from r2b_zoo.weights_file import Record, WeightsFile
 
 CACHE_ENVIRONMENT_VARIABLE = "R2B_ZOO_CACHE"
 IMAGENET = "imagenet"
 DOWNLOAD_RETRIES = 3
+_DOWNLOADS = ".downloads"
+# A download writes every few seconds, or is given up.
+_ABANDONED_SECONDS = 3600
+# The disk, the user's share of it, and the largest file that may be written.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_KERNEL_RANK = 4
 
 PathLike = Union[str, "os.PathLike[str]"]
 
@@ -146,8 +157,11 @@ def fetch(published: PublishedWeights) -> Path:
                 "Delete it to download it again."
             )
         return target
+    # A folder of its own, so that nothing else in the cache is taken for a download that was broken off.
+    downloads = folder / _DOWNLOADS
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        downloads.mkdir(parents=True, exist_ok=True)
+        _delete_old(downloads)
     except OSError as error:
         raise WeightsDownloadError(
             f"Weights are kept in {folder}, which cannot be written ({type(error).__name__}): "
@@ -155,114 +169,140 @@ def fetch(published: PublishedWeights) -> Path:
         ) from error
     downloader = pooch.HTTPDownloader(progressbar=True, timeout=30)
     files = pooch.create(
-        path=folder,
+        path=downloads,
         base_url=published.url.rsplit("/", 1)[0] + "/",
         registry={published.file_name: f"sha256:{published.sha256}"},
         retry_if_failed=DOWNLOAD_RETRIES,
     )
     try:
-        return Path(files.fetch(published.file_name, downloader=downloader))
+        os.replace(files.fetch(published.file_name, downloader=downloader), target)
     except (RequestException, OSError, ValueError) as error:
+        # What requests raises is an OSError too.
+        if isinstance(error, OSError) and error.errno in _FULL:
+            raise WeightsDownloadError(
+                f"There is no room for {published.file_name} in {folder} ({error.strerror}): free some space there, or "
+                f"set {CACHE_ENVIRONMENT_VARIABLE} to a folder on another disk."
+            ) from error
         raise WeightsDownloadError(
             f"Could not download {published.url} ({type(error).__name__}). "
             f"Fetch it by hand and put it at {target}, or move the cache with {CACHE_ENVIRONMENT_VARIABLE}."
         ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            downloads.rmdir()  # where no other process downloads
+    return target
+
+
+def _delete_old(downloads: Path) -> None:
+    """Deletes what processes left that were killed while they downloaded."""
+    for path in downloads.iterdir():
+        if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
+            path.unlink(missing_ok=True)
 
 
 def read(path: PathLike) -> dict[str, list["np.ndarray"]]:
-    """The arrays of an HDF5 weights file by layer, in the layer names of this zoo.
+    """The arrays of a weights file by layer, in the layer names of this zoo.
 
-    Reads what ``model.save_weights("name.h5")`` and ``model.save("name.h5")`` write, for networks of this zoo and for
-    Larq Zoo's ``RealToBinaryNet`` and ``BiRealNet``.
+    Reads what ``model.save_weights("name.h5")``, ``model.save("name.h5")`` and this module's ``save`` write, for
+    networks of this zoo and for Larq Zoo's ``RealToBinaryNet`` and ``BiRealNet``. Of Keras' newer files,
+    ``name.weights.h5`` and ``name.keras``, which number the layers of each class, only the first convolution and the
+    classifier have names.
 
     Raises:
-        ValueError: the file is truncated, altered, or no such file.
+        ValueError: the file is truncated, altered, no such file, or refers to another one; or an array is of another
+            type than float16, float32 and float64, or holds NaN or infinity.
     """
-    return _read(path)[0]
+    from r2b_zoo.weights_file import WeightsFile
+
+    with WeightsFile(path) as file:
+        return _by_our_names(file.arrays(), _renamed(file)[1])
 
 
-def _read(path: PathLike) -> tuple[dict[str, list["np.ndarray"]], Optional[str]]:
-    """``read``, and the network where the file is one of Larq Zoo's."""
-    import h5py
-    import numpy as np
-
-    wanted = "a weights file must be an HDF5 file as model.save_weights('name.h5') writes it"
-    layers: dict[str, list[np.ndarray]] = {}
-    try:
-        with h5py.File(path, "r") as file:
-            group = file.get("model_weights", file)
-            if "layer_names" not in group.attrs:
-                raise ValueError(f"{path} holds no Keras layers: {wanted}.")
-            names = [name for name in _strings(group, "layer_names") if _strings(group[name], "weight_names")]
-            network, ours = larq_zoo_files.our_names(names)
-            for name in names:
-                arrays = [np.asarray(group[name][weight]) for weight in _strings(group[name], "weight_names")]
-                layers.setdefault(ours.get(name, name), []).extend(arrays)
-    except (OSError, KeyError) as error:
-        raise ValueError(f"{path} cannot be read (truncated, altered or another format?): {wanted}.") from error
-    return layers, network
+# Layers of Keras' newer files whose numbers are the same in every network: the first of their classes.
+_OF_ANY_NETWORK = {"conv2d": "stem_conv", "dense": "logits"}
+_Values = TypeVar("_Values")
 
 
-def load(model: "tf.keras.Model", path: PathLike, *, classifier: bool = True) -> None:
+def _renamed(file: "WeightsFile") -> tuple[Optional[str], Mapping[str, str]]:
+    """The network where the file is one of Larq Zoo's, and our names by the file's of layers that have others."""
+    return (None, _OF_ANY_NETWORK) if file.numbered else larq_zoo_files.our_names(list(file.shapes))
+
+
+def _by_our_names(layers: Mapping[str, list[_Values]], names: Mapping[str, str]) -> dict[str, list[_Values]]:
+    found: dict[str, list[_Values]] = {}
+    for name, values in layers.items():
+        found.setdefault(names.get(name, name), []).extend(values)
+    return found
+
+
+def load(
+    model: "tf.keras.Model", path: PathLike, *, classifier: bool = True, outside: "Sequence[tf.keras.layers.Layer]" = ()
+) -> None:
     """Sets every variable of a network from a file, or changes nothing.
 
     A file with a classifier fits a network without top; the classifier is then left out.
 
     Args:
         model: a network of the zoo.
-        path: of the file.
+        path: of the file, see ``read``; a ``name.weights.h5`` and a ``name.keras`` must be of this very network.
         classifier: off: the network's classifier keeps its weights, and the file may have another one or none.
+        outside: layers of the model that are no part of the network, a normalization before it for example. They keep
+            their weights where the file has none of them.
 
     Raises:
-        ValueError: the file cannot be read, or is of another architecture: names the first layer that differs, or the
-            argument that its network was built with.
+        ValueError: the file cannot be read, was altered after it was written, or is of another architecture: names the
+            first layer that differs, or the argument that its network was built with.
     """
-    arrays, of_larq_zoo = _read(path)
-    _check_options(model, _recorded_options(path, of_larq_zoo), path)
+    from r2b_zoo.weights_file import WeightsFile, numbered_names
+
+    not_own = {layer.name for layer in outside}
+    own = [layer for layer in model.layers if layer.name not in not_own]
     expected = {layer.name: [tuple(w.shape) for w in layer.weights] for layer in model.layers if layer.weights}
-    found = {name: [array.shape for array in values] for name, values in arrays.items()}
-    if not classifier:
-        expected.pop("logits", None)
-    if "logits" not in expected:
-        found.pop("logits", None)
-    for name in [*expected, *(name for name in found if name not in expected)]:
-        if expected.get(name) != found.get(name):
-            raise ValueError(
-                f"The weights in {path} are of another architecture than {model.name}: layer {name!r} "
-                f"{_describe(expected.get(name))} in the network and {_describe(found.get(name))} in the file."
-            )
-    _check_recorded(model, path)
+    with WeightsFile(path) as file:
+        of_larq_zoo, names = _renamed(file)
+        if file.numbered:
+            names = {**names, **numbered_names(outside), **numbered_names(own)}
+        _check_options(model, _recorded_options(file.record, of_larq_zoo), path)
+        found = _by_our_names(file.shapes, names)
+        expected = {name: shapes for name, shapes in expected.items() if name not in not_own or name in found}
+        if not classifier:
+            expected.pop("logits", None)
+        if "logits" not in expected:
+            found.pop("logits", None)
+        for name in [*expected, *(name for name in found if name not in expected)]:
+            if expected.get(name) != found.get(name):
+                raise ValueError(
+                    f"The weights in {path} are of another architecture than {model.name}: layer {name!r} "
+                    f"{_describe(expected.get(name))} in the network and {_describe(found.get(name))} in the file."
+                    + (_OTHER_CLASSES if name == "logits" else "")
+                )
+        _check_recorded(model, path, file.record)
+        arrays = _by_our_names(file.arrays(), names)
     for name in expected:
         model.get_layer(name).set_weights(arrays[name])
+
+
+_OTHER_CLASSES = (
+    " To take over everything but the classifier, build the network with include_top=False, or train a new classifier: "
+    "r2b train recipe=finetune weights=FILE data.dir=PHOTOS."
+)
 
 
 def save(model: "tf.keras.Model", path: PathLike) -> None:
     """Writes a network's weights as ``model.save_weights("name.h5")`` does; a failed write leaves no half of a file.
 
     The file records the network, its precision, its options and the size of its input too, which shapes alone do not
-    tell.
+    tell, and a checksum of everything, by which ``load`` finds a value that was altered afterwards.
 
     Raises:
         OSError: the folder cannot be written or the disk is full.
     """
-    import h5py
+    from r2b_zoo.weights_file import Record, content
 
-    # In memory first: where the disk is full, HDF5 itself goes on failing until the process crashes.
-    with h5py.File("weights", "w", driver="core", backing_store=False) as file:
-        file.attrs["layer_names"] = [layer.name for layer in model.layers]
-        for layer in model.layers:
-            group = file.create_group(layer.name)
-            group.attrs["weight_names"] = [weight.name for weight in layer.weights]
-            for weight in layer.weights:
-                group[weight.name] = weight.numpy()
-        file.attrs[_RECORDED_NETWORK] = model.name
-        file.attrs[_RECORDED_PRECISION] = _precision(model)
-        file.attrs[_RECORDED_OPTIONS] = json.dumps(_options(model))
-        if None not in model.input_shape[1:3]:
-            file.attrs[_RECORDED_SIZE] = model.input_shape[1:3]
-        file.flush()
-        content = file.id.get_file_image()
-    files.write_bytes(Path(path), content)
+    height, width = model.input_shape[1:3]
+    size = None if None in (height, width) else (height, width)
+    record = Record(model.name, _precision(model), size, _options(model))
+    files.write_bytes(Path(path), content(model.layers, record))
 
 
 def architecture(path: PathLike) -> dict[str, Any]:
@@ -277,57 +317,42 @@ def architecture(path: PathLike) -> dict[str, Any]:
     Raises:
         ValueError: the file cannot be read, or is of no network of the zoo.
     """
-    arrays, of_larq_zoo = _read(path)
-    if "stem_conv" not in arrays:
+    from r2b_zoo.weights_file import WeightsFile
+
+    with WeightsFile(path) as file:
+        of_larq_zoo, names = _renamed(file)
+        shapes = _by_our_names(file.shapes, names)
+        record = file.record
+    if len(shapes.get("stem_conv", [()])[0]) != _KERNEL_RANK:
         raise ValueError(f"{path} holds no weights of a network of this zoo: it has no layer 'stem_conv'.")
-    kernel_size, _, channels, width = arrays["stem_conv"][0].shape
-    network, precision, size = _recorded(path)
-    network = network or of_larq_zoo
-    for ending, name in (("_gate", "RealToBinaryNet"), ("_scale", "StrongBaselineNet")):
-        if any(layer.endswith(ending) for layer in arrays):
+    kernel_size, _, channels, width = shapes["stem_conv"][0]
+    network = record.network or of_larq_zoo
+    # Also as Keras' newer files number layers: channel_gate_2.
+    for part, name in (("_gate", "RealToBinaryNet"), ("_scale", "StrongBaselineNet")):
+        if any(re.search(rf"{part}(_\d+)?$", layer) for layer in shapes):
             network = name
-    include_top = "logits" in arrays
+    include_top = "logits" in shapes
     return {
         "network": network,
-        "precision": precision or "binary",
+        "precision": record.precision or "binary",
         "width": width,
         "stem": "imagenet" if kernel_size == 7 else "cifar",
         "channels": channels,
-        "size": size,
-        "options": _recorded_options(path, of_larq_zoo),
+        "size": record.size,
+        "options": _recorded_options(record, of_larq_zoo),
         "include_top": include_top,
-        "num_classes": arrays["logits"][1].shape[0] if include_top else 1000,
+        "num_classes": shapes["logits"][-1][-1] if include_top else 1000,
     }
 
 
-_RECORDED_NETWORK = "r2b_zoo_network"
-_RECORDED_PRECISION = "r2b_zoo_precision"
-_RECORDED_SIZE = "r2b_zoo_input_size"
-_RECORDED_OPTIONS = "r2b_zoo_options"
 # What the networks of files were before there was a choice, and those of Larq Zoo are.
 _WITHOUT_OPTIONS = {"downsample": "real", "weight_scale": "none", "gate_reduction": 8}
 # The networks that have a choice; of the others all have the same.
 _NETWORKS_WITH = {"weight_scale": ("RealToBinaryNet", "StrongBaselineNet"), "gate_reduction": ("RealToBinaryNet",)}
 
 
-def _recorded(path: PathLike) -> tuple[Optional[str], Optional[str], Optional[tuple[int, int]]]:
-    """Network, precision and size of the input."""
-    import h5py
-
-    try:
-        with h5py.File(path, "r") as file:
-            size = file.attrs.get(_RECORDED_SIZE)
-            return (
-                file.attrs.get(_RECORDED_NETWORK),
-                file.attrs.get(_RECORDED_PRECISION),
-                None if size is None else (int(size[0]), int(size[1])),
-            )
-    except OSError:
-        return None, None, None  # read() says what is wrong with the file
-
-
-def _check_recorded(model: "tf.keras.Model", path: PathLike) -> None:
-    network, precision, _ = _recorded(path)
+def _check_recorded(model: "tf.keras.Model", path: PathLike, record: "Record") -> None:
+    network, precision = record.network, record.precision
     if network is not None and network != model.name:
         raise ValueError(f"The weights in {path} are of another architecture: of {network}, not of {model.name}.")
     if precision is not None and precision != _precision(model):
@@ -338,19 +363,15 @@ def _check_recorded(model: "tf.keras.Model", path: PathLike) -> None:
         )
 
 
-def _recorded_options(path: PathLike, of_larq_zoo: Optional[str]) -> dict[str, Any]:
+def _recorded_options(record: "Record", of_larq_zoo: Optional[str]) -> dict[str, Any]:
     """Those a file was written with; none where they cannot be known, since Keras itself wrote it."""
-    import h5py
-
-    with h5py.File(path, "r") as file:
-        if _RECORDED_OPTIONS in file.attrs:
-            return dict(json.loads(file.attrs[_RECORDED_OPTIONS]))
-        network = file.attrs.get(_RECORDED_NETWORK, of_larq_zoo)
-        is_binary = file.attrs.get(_RECORDED_PRECISION, "binary") == "binary"
+    if record.options is not None:
+        return record.options
+    network = record.network or of_larq_zoo
     if network is None:
         return {}
     options = {key: value for key, value in _WITHOUT_OPTIONS.items() if network in _NETWORKS_WITH.get(key, (network,))}
-    if not is_binary:
+    if record.precision not in (None, "binary"):
         options.pop("weight_scale", None)
     return options
 
@@ -393,10 +414,6 @@ def _precision(model: "tf.keras.Model") -> str:
         return "binary"
     quantizer = getattr(convolution, "input_quantizer", None)
     return "real" if quantizer is None or getattr(quantizer, "__name__", "") == "tanh" else "binary_activations"
-
-
-def _strings(group: "h5py.Group", attribute: str) -> list[str]:
-    return [value.decode() if isinstance(value, bytes) else value for value in group.attrs[attribute]]
 
 
 def _describe(shapes: Optional[list[tuple[int, ...]]]) -> str:

@@ -3,8 +3,12 @@
 import contextlib
 import hashlib
 import http.server
+import os
 import socket
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 
 import h5py
@@ -16,6 +20,7 @@ from r2b_zoo import weights
 from r2b_zoo.weights import PublishedWeights, WeightsDownloadError
 from tests.networks import randomize
 from tests.small import SMALL, small_network
+from tests.test_training import largest_file
 
 CONTENT = bytes(range(256)) * 400
 
@@ -239,9 +244,10 @@ def files_in(folder):
 class Server(http.server.ThreadingHTTPServer):
     """Serves CONTENT at every address; the first ``failures`` requests get half of it and a closed connection."""
 
-    def __init__(self, failures=0, content=CONTENT):
+    def __init__(self, failures=0, content=CONTENT, stall=False):
         super().__init__(("127.0.0.1", 0), Handler)
         self.failures, self.content, self.requests = failures, content, 0
+        self.stall, self.released = stall, threading.Event()
 
     @property
     def published(self):
@@ -257,6 +263,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Length", str(len(server.content)))
         self.end_headers()
+        if server.stall:
+            self.wfile.write(server.content[:-1])
+            server.released.wait(60)
+            return
         whole = server.requests > server.failures
         self.wfile.write(server.content if whole else server.content[: len(server.content) // 2])
 
@@ -302,6 +312,53 @@ def test_a_download_that_fails_leaves_no_file(cache, arguments):
     ):
         weights.fetch(server.published)
     assert server.requests == 1 + weights.DOWNLOAD_RETRIES
+    assert files_in(cache) == []
+
+
+def test_what_a_killed_download_left_goes_with_the_next(cache):
+    left, running, own = cache / ".downloads" / "tmpold", cache / ".downloads" / "tmpnew", cache / "tmpabcdefgh"
+    left.parent.mkdir(parents=True)
+    for path in (left, running, own):
+        path.write_bytes(CONTENT[:500])
+    for path in (left, own):
+        os.utime(path, (time.time() - 7200,) * 2)
+    with serving() as server:
+        path = weights.fetch(server.published)
+    assert sorted(files_in(cache)) == sorted([path, running, own])
+
+
+def test_a_download_that_is_killed_leaves_nothing_in_the_cache_itself(cache):
+    """A process that gets SIGKILL while the server makes it wait."""
+    with serving(stall=True) as server:
+        program = (
+            "import sys; from r2b_zoo import weights\nweights.fetch(weights.PublishedWeights(sys.argv[1], sys.argv[2]))"
+        )
+        published = server.published
+        process = subprocess.Popen(
+            [sys.executable, "-c", program, published.url, published.sha256],
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+            stderr=subprocess.DEVNULL,
+        )
+        while not any(path.stat().st_size for path in files_in(cache)):
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.kill()
+        process.wait()
+        server.released.set()
+    (left,) = files_in(cache)
+    assert left.parent == cache / ".downloads"
+    os.utime(left, (0, 0))
+    with serving() as server:
+        path = weights.fetch(server.published)
+    assert list(cache.iterdir()) == [path]
+
+
+def test_a_full_disk_is_said_to_be_full(cache):
+    message = (
+        r"There is no room for weights\.h5 in .*cache \(File too large\): free some space there, or set R2B_ZOO_CACH"
+    )
+    with serving() as server, largest_file(50_000), pytest.raises(WeightsDownloadError, match=message):
+        weights.fetch(server.published)
     assert files_in(cache) == []
 
 

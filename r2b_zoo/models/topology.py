@@ -87,7 +87,8 @@ _ARGUMENTS = """
     Args:
         input_shape: (height, width, channels) of the image. Height and width may be None. Unless told: (224, 224, 3),
             and without top (None, None, 3) for a network that takes any size.
-        input_tensor: a Keras tensor to build on instead.
+        input_tensor: a Keras tensor to build on instead. Layers before it keep their weights where a weights file has
+            none of them.
         weights: None (random), the path of a weights file, or "imagenet" where such weights are published.
         include_top: whether global pooling and the classifier are part of the network.
         features_only: whether to return the activations at the end of each of the four stages, for a detector or a
@@ -198,7 +199,8 @@ def network(
         inputs = image if input_tensor is None else tf.keras.utils.get_source_inputs(input_tensor)
         model = tf.keras.Model(inputs, features if features_only else x, name=name)
         if weights_path is not None:
-            weights_module.load(model, weights_path)
+            outside = () if input_tensor is None else tf.keras.Model(inputs, input_tensor).layers
+            weights_module.load(model, weights_path, outside=outside)
         return model
 
     constructor.__name__ = constructor.__qualname__ = name
