@@ -135,7 +135,8 @@ def _from_run(folder: RunFolder, stage: Optional[str]) -> Classifier:
         described = metadata.read(folder.tflite_path.read_bytes())
         if described.preprocessing is not None and described.labels is not None:
             model = network_of(plan, planned, described.preprocessing.input_shape, len(described.labels))
-            weights.load(model, folder.weights(stage))
+            with folder.loading(stage) as path:
+                weights.load(model, path)
             return Classifier(name, described.preprocessing, described.labels, model=model, plan=plan)
     networks = Networks(plan, folder)
     model, dataset = networks[stage], networks.dataset

@@ -30,20 +30,26 @@ class _Command(click.Command):
         self.tensorflow = tensorflow
 
     def invoke(self, ctx: click.Context) -> Any:
-        if self.tensorflow and not ctx.find_root().params["debug"]:
-            from r2b_zoo.captured_output import captured_output
-
-            # TF_CPP_MIN_LOG_LEVEL does not reach what is logged while the libraries load.
-            with captured_output():
-                import tensorflow
-            # Its Python code logs by itself.
-            tensorflow.get_logger().setLevel("ERROR")
+        if self.tensorflow:
+            _load_tensorflow(ctx)
         return super().invoke(ctx)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Example"):
             for line in self.example.splitlines():
                 formatter.write(f"{'':{formatter.current_indent}}{line}\n")
+
+
+def _load_tensorflow(ctx: click.Context) -> None:
+    """Without its noise, unless it is asked for."""
+    if not ctx.find_root().params["debug"]:
+        from r2b_zoo.captured_output import captured_output
+
+        # TF_CPP_MIN_LOG_LEVEL does not reach what is logged while the libraries load.
+        with captured_output():
+            import tensorflow
+        # Its Python code logs by itself.
+        tensorflow.get_logger().setLevel("ERROR")
 
 
 class _Group(click.Group):
@@ -106,7 +112,7 @@ def _sentence(error: Exception) -> str:
     return f"{type(error).__name__}: {error} (unexpected; --debug shows where)"
 
 
-@r2b.command(example="r2b demo\nr2b demo --seed 1 --output runs/second")
+@r2b.command(tensorflow=False, example="r2b demo\nr2b demo --seed 1 --output runs/second")
 @click.option("--output", type=click.Path(path_type=Path), default=DEMO_FOLDER, show_default=True, help="Run folder.")
 @click.option("--seed", type=int, default=0, show_default=True)
 def demo(output: Path, seed: int) -> None:
@@ -120,11 +126,12 @@ def demo(output: Path, seed: int) -> None:
 
 
 @r2b.command(
+    tensorflow=False,
     example="r2b train recipe=digits binary.epochs=3 --output runs/short\n"
     "r2b train recipe=digits gate=false              # the strong baseline's learned scale instead\n"
     "r2b train recipe=digits attention_matching=false\n"
     "r2b train recipe=digits output_matching=false\n"
-    "r2b train recipe=digits progressive=false       # no stages between teacher and binary"
+    "r2b train recipe=digits progressive=false       # no stages between teacher and binary",
 )
 @click.argument("fields", nargs=-1, metavar="[FIELD=VALUE]...")
 @click.option("--output", type=click.Path(path_type=Path), help="Run folder.  [default: runs/RECIPE]")
@@ -152,14 +159,17 @@ def train(fields: tuple[str, ...], output: Optional[Path], smoke: bool, show: bo
 
 
 def _run(plan: "Plan", output: Path) -> None:
+    from r2b_zoo.run_folder import RunFolder
+
+    folder = RunFolder(output)
+    folder.check(plan)  # before TensorFlow, which takes seconds to load
+    _load_tensorflow(click.get_current_context())
     from r2b_zoo import pipeline
     from r2b_zoo.progress import StageProgress
     from r2b_zoo.report import write_report
-    from r2b_zoo.run_folder import RunFolder
     from r2b_zoo.tables import console, point, results_table
 
     out = console()
-    folder = RunFolder(output)
     out.print(f"Recipe {plan.recipe} in {output}: {', '.join(stage.name for stage in plan.stages)}")
     for words in plan.switched_off:
         out.print(f"Off: {words}")

@@ -36,6 +36,13 @@ def write_bytes(path: Path, data: "bytes | memoryview", durable: bool = False) -
         partial.write_bytes(data)
 
 
+def set_aside(path: Path) -> Path:
+    """Gives a damaged file another name, since somebody may still read something in it; returns its new path."""
+    aside = path.with_name(f"{path.name}.damaged")
+    os.replace(path, aside)
+    return aside
+
+
 def replace_folder(partial: Path, folder: Path) -> None:
     """Gives a folder its final name, once everything in it is on the disk."""
     for path in partial.rglob("*"):

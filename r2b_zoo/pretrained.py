@@ -1,6 +1,5 @@
 """Weights from outside that a run starts from: the published ones, a file, or what another run trained."""
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
@@ -91,6 +90,8 @@ def load(model: "tf.keras.Model", reference: str, *, width: int, stem: str, prec
         FileNotFoundError: there is no such file or folder.
         RunFolderError: the folder holds no finished run.
     """
+    from r2b_zoo.run_folder import RunFolder
+
     path: Optional[Path]
     if reference == weights.IMAGENET:
         path = weights.locate(
@@ -105,7 +106,10 @@ def load(model: "tf.keras.Model", reference: str, *, width: int, stem: str, prec
     else:
         path = _existing(reference)
         if path.is_dir():
-            path = _weights_of_run(path)
+            folder = RunFolder(path)
+            with folder.loading(folder.plan().stages[-1].name) as path:
+                weights.load(model, path, classifier=False)
+            return
     assert path is not None, "a reference is no None"
     weights.load(model, path, classifier=False)
 
@@ -119,15 +123,6 @@ def _existing(reference: str) -> Path:
     return path
 
 
-def _weights_of_run(path: "str | os.PathLike[str]") -> Path:
-    from r2b_zoo.run_folder import RunFolder
-
-    folder = RunFolder(path)
-    stage = folder.plan().stages[-1].name
-    folder.stage_result(stage)  # says so where the stage is not finished
-    return folder.weights(stage)
-
-
 def _describe_run(path: Path) -> Pretrained:
     from r2b_zoo import metadata
     from r2b_zoo.run_folder import RunFolder
@@ -137,11 +132,13 @@ def _describe_run(path: Path) -> Pretrained:
     folder.results()  # says so where the run is not finished
     preprocessing = metadata.read(folder.tflite_path.read_bytes()).preprocessing
     stage = plan.stages[-1]
+    with folder.loading(stage.name) as weights_path:
+        options = weights.architecture(weights_path)["options"]
     return Pretrained(
         stage.network,
         stage.precision,
         plan.width,
         plan.stem,
         None if preprocessing is None else preprocessing.to_dict(),
-        options=weights.architecture(folder.weights(stage.name))["options"],
+        options=options,
     )

@@ -19,20 +19,22 @@ A stage is trained in ``stages/.<stage>.partial`` and gets its name when it is c
 ``.lock`` belongs to the process that trains here.
 """
 
+import contextlib
 import importlib.metadata
 import json
 import os
 import platform
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from r2b_zoo import checkpoints, files, locks, recipes
+from r2b_zoo import checkpoints, files, locks, recipes, run_records
 from r2b_zoo.checkpoints import Checkpoint, Checkpoints
-from r2b_zoo.recipes import Plan
+from r2b_zoo.recipes import Plan, StagePlan
+from r2b_zoo.run_records import DamagedRecordError, MissingRecordError, RunFolderError
 
 DEFAULT_ROOT = Path("runs")
 LOCK_NAME = ".lock"
@@ -43,15 +45,14 @@ SHARED_SECONDS = 60
 _VERSIONED = ("r2b-zoo", "tensorflow", "tf_keras", "larq", "larq-compute-engine", "numpy")
 
 
-class RunFolderError(RuntimeError):
-    """The folder of a run cannot be used: it belongs to another run, or cannot be written."""
+__all__ = ["RunFolder", "RunFolderError"]
 
 
 class RunFolder:
     """Paths and records of one run.
 
     Args:
-        path: the folder; made by ``open`` when it is not there.
+        path: the folder; made by ``opened`` when it is not there.
     """
 
     def __init__(self, path: "str | os.PathLike[str]") -> None:
@@ -69,6 +70,12 @@ class RunFolder:
 
     def weights(self, name: str) -> Path:
         return self.stage(name) / "weights.h5"
+
+    def result_path(self, name: str) -> Path:
+        return self.stage(name) / "result.json"
+
+    def log_path(self, name: str) -> Path:
+        return self.stage(name) / "log.csv"
 
     def is_finished(self, name: str) -> bool:
         return self.stage(name).is_dir()
@@ -110,10 +117,15 @@ class RunFolder:
             raise RunFolderError(f"The chief has read {path}, and this worker cannot ({error}).") from error
 
     @contextmanager
-    def opened(self, plan: Plan) -> Iterator[None]:
+    def opened(self, plan: Plan, announce: Callable[[str], None] = lambda line: None) -> Iterator[None]:
         """Starts a run here, or goes on with one of the same configuration; no other process can until the block ends.
 
-        Fields that make no other network (``MAY_CHANGE``) may differ.
+        Fields that make no other network (``MAY_CHANGE``) may differ. Records that are damaged are set aside, and
+        written again from what else there is.
+
+        Args:
+            plan: of the run.
+            announce: told which records were damaged, and what became of them.
 
         Raises:
             RunFolderError: the folder holds a run with other fields (names them) or something else, cannot be
@@ -126,7 +138,10 @@ class RunFolder:
         try:
             self.check(plan)  # again: another process may have started a run here between the first look and the lock
             with self.writing():
-                self._write_config(plan)
+                self._write_config(plan, announce)
+                for stage in plan.stages:
+                    if self.is_finished(stage.name):
+                        self._mend(stage, plan.loop.patience, announce)
                 # Left by a process that died right after it had finished the stage.
                 for stage in plan.stages:
                     shutil.rmtree(self.stage(stage.name) / checkpoints.FOLDER_NAME, ignore_errors=True)
@@ -134,13 +149,21 @@ class RunFolder:
         finally:
             lock.release()
 
-    def _write_config(self, plan: Plan) -> None:
+    def _write_config(self, plan: Plan, announce: Callable[[str], None]) -> None:
         config = {"fields": _config(plan), "versions": _versions()}
         if self.config_path.is_file():
-            before = self.config()
-            if before["fields"] == config["fields"]:
-                return
-            config["versions"] = before["versions"]
+            try:
+                before = self.config()
+            except DamagedRecordError:
+                aside = files.set_aside(self.config_path)
+                announce(
+                    f"{self.config_path} was damaged: written again from this command, which nothing in the folder "
+                    f"contradicts. The damaged file is {aside}."
+                )
+            else:
+                if before["fields"] == config["fields"]:
+                    return
+                config["versions"] = before["versions"]
         files.write_text(self.config_path, json.dumps(config, indent=2))
 
     def _lock(self) -> locks.Lock:
@@ -157,11 +180,52 @@ class RunFolder:
         """Raises as ``opened`` for a folder that cannot be used for this plan, and does nothing else."""
         with self.writing():
             if self.config_path.is_file():
-                self._require_same(_config(plan), self.config()["fields"])
+                try:
+                    existing = self.config()["fields"]
+                except DamagedRecordError:
+                    self._require_like(plan)
+                else:
+                    self._require_same(_config(plan), existing)
             elif self.path.exists() and any(not path.name.startswith(".") for path in self.path.iterdir()):
                 raise RunFolderError(
                     f"{self.path} is not empty and holds no run (no config.json): choose another folder with --output."
                 )
+
+    def _require_like(self, plan: Plan) -> None:
+        """For a folder whose configuration is damaged."""
+        stages = {}
+        for path in (self.path / "stages").glob("[!.]*"):
+            with contextlib.suppress(RunFolderError):
+                stages[path.name] = self.stage_result(path.name)
+        other = run_records.disagreement(plan, run_records.fields_left(self.config_path), stages)
+        if other is not None:
+            raise RunFolderError(
+                f"{self.config_path} is damaged, and {self.path} holds a run with {other}: give the command that "
+                "started the run, which writes the file again and keeps the finished stages, or choose another folder "
+                "with --output."
+            )
+
+    def _mend(self, stage: StagePlan, patience: int, announce: Callable[[str], None]) -> None:
+        """Rebuilds the records of a finished stage that are damaged."""
+        log_path, result_path = self.log_path(stage.name), self.result_path(stage.name)
+        whole, rows = run_records.whole_lines(log_path)
+        if log_path.is_file() and log_path.read_bytes() != whole:
+            aside = files.set_aside(log_path)
+            files.write_bytes(log_path, whole)
+            announce(f"{log_path} was damaged: its {len(rows)} whole rows are kept. The damaged file is {aside}.")
+        try:
+            self.stage_result(stage.name)
+        except RunFolderError as damage:
+            results: dict[str, Any] = {}
+            with contextlib.suppress(RunFolderError):
+                results = self.results()
+            result = run_records.rebuilt_result(stage, patience, results, rows)
+            if result is None:
+                raise damage
+            if result_path.is_file():
+                files.set_aside(result_path)
+            files.write_text(result_path, json.dumps(result, indent=2))
+            announce(f"{result_path} was damaged or missing: written again from the run's other records.")
 
     def _require_same(self, config: dict[str, Any], existing: dict[str, Any]) -> None:
         for key in [*config, *existing]:
@@ -172,15 +236,18 @@ class RunFolder:
                 )
 
     def config(self) -> dict[str, Any]:
-        """The configuration and versions as written by ``open``.
+        """The configuration and versions as written by ``opened``.
 
         Raises:
             RunFolderError: the folder holds no run, or its config.json is damaged.
         """
-        config = self._json(self.config_path)
-        fields = config.get("fields")
+        way_out = (
+            "give the command that started the run once more, which writes it again and keeps the finished stages."
+        )
+        config = self._read(self.config_path, way_out, ("fields", "versions"))
+        fields = config["fields"]
         if not isinstance(fields, dict) or "recipe" not in fields:
-            raise self._damaged(self.config_path, "no fields of a recipe in it")
+            raise DamagedRecordError(f"{self.config_path} is damaged (no fields of a recipe in it): {way_out}")
         return config
 
     def plan(self) -> Plan:
@@ -189,29 +256,47 @@ class RunFolder:
         return recipes.plan(fields.pop("recipe"), **fields)
 
     def stage_result(self, name: str) -> dict[str, Any]:
-        return self._json(self.stage(name) / "result.json")
+        """What a stage reached.
+
+        Raises:
+            RunFolderError: it is not finished, or its result.json is damaged.
+        """
+        way_out = (
+            "the same command again writes it from the run's other records; if it cannot, delete "
+            f"{self.stage(name)} and give it once more, which trains that stage again and keeps the others."
+        )
+        return self._read(self.result_path(name), way_out, run_records.REQUIRED)
 
     def results(self) -> dict[str, Any]:
-        """What ``results.json`` holds. Raises RunFolderError where the run has not come that far."""
-        return self._json(self.results_path)
+        """What ``results.json`` holds. Raises RunFolderError where the run has not come that far, or it is damaged."""
+        way_out = "the same command again writes it anew, from the stages that are finished."
+        return self._read(self.results_path, way_out)
 
     def write_results(self, results: dict[str, Any]) -> None:
         with self.writing():
             files.write_text(self.results_path, json.dumps(results, indent=2))
 
-    def _json(self, path: Path) -> dict[str, Any]:
+    def _read(self, path: Path, way_out: str, required: Sequence[str] = ()) -> dict[str, Any]:
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
+            return run_records.read(path, way_out, required)
         except FileNotFoundError:
-            raise RunFolderError(f"{self.path} holds no (finished) run: there is no {path.name} in it.") from None
-        except ValueError as error:
-            raise self._damaged(path, error) from None
-        if not isinstance(record, dict):
-            raise self._damaged(path, "not a JSON object")
-        return record
+            raise MissingRecordError(f"{self.path} holds no (finished) run: there is no {path.name} in it.") from None
 
-    def _damaged(self, path: Path, why: object) -> RunFolderError:
-        return RunFolderError(f"{path} is damaged ({why}): delete {self.path} and run again.")
+    @contextmanager
+    def loading(self, stage: str) -> Iterator[Path]:
+        """Yields the file of a finished stage's weights, and adds the way out to what is wrong with it.
+
+        Raises:
+            RunFolderError: the stage is not finished, or the block found its weights damaged (a ValueError).
+        """
+        self.stage_result(stage)  # says so where the stage is not finished
+        try:
+            yield self.weights(stage)
+        except ValueError as error:
+            raise RunFolderError(
+                f"{error} If there is no copy, delete {self.stage(stage)} and give the command that started the run "
+                "once more: it trains that stage again and keeps the others."
+            ) from error
 
     @contextmanager
     def writing(self) -> Iterator[None]:

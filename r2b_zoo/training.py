@@ -74,17 +74,17 @@ class Networks:
         """The network of a finished stage.
 
         Raises:
-            ValueError: the run has no such stage, or its file of weights is damaged.
-            RunFolderError: the stage is not finished.
+            ValueError: the run has no such stage.
+            RunFolderError: the stage is not finished, or its file of weights is damaged.
         """
         if stage not in self._stages:
             raise ValueError(
                 f"The run in {self.folder.path} has no stage {stage!r}; its stages are {', '.join(self._stages)}."
             )
         if stage not in self._networks:
-            self.folder.stage_result(stage)  # says so where the stage is not finished
-            network = self.build(stage)
-            weights.load(network, self.folder.weights(stage))
+            with self.folder.loading(stage) as path:
+                network = self.build(stage)
+                weights.load(network, path)
             self._networks[stage] = network
         return self._networks[stage]
 
@@ -131,7 +131,8 @@ def train(
         ValueError: the plan does not fit the data or the devices.
         WorkerLost: another machine of the cluster died.
     """
-    # First of all, since a cluster starts before TensorFlow does anything else.
+    folder.check(plan)  # before anything that takes time
+    # First of all else, since a cluster starts before TensorFlow does anything else.
     devices = distribution.start(plan, announce)
     with devices.watched():
         networks = Networks(plan, folder, devices)
@@ -147,7 +148,7 @@ def _train(networks: Networks, plan: Plan, callbacks: CallbackFactory, announce:
         raise ValueError(f"stem must be one of {', '.join(STEMS)}; received {plan.stem!r}.")
     for stage in plan.stages:
         _check(stage, networks)
-    with folder.opened(plan) if devices.is_chief else contextlib.nullcontext():
+    with folder.opened(plan, announce) if devices.is_chief else contextlib.nullcontext():
         if devices.from_chief(plan.config) != plan.config:
             raise ValueError("This worker has another configuration than the chief: start the same command on both.")
         tf.config.experimental.enable_op_determinism()

@@ -356,24 +356,7 @@ def test_a_loss_that_is_no_number_leaves_nothing(tmp_path):
     assert everything_in(folder.path) == [".lock", "config.json", "stages"]
 
 
-# --- damaged records --------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "content", [b"", b"{", b"\xff\xfe", b"[]", b"null", b"{}", b'{"fields": 3}', b'{"fields": {}}']
-)
-def test_a_damaged_configuration(copied_run, content):
-    copied_run.config_path.write_bytes(content)
-    for use in (copied_run.config, copied_run.plan, lambda: training.train(plan(), copied_run)):
-        with pytest.raises(RunFolderError, match=r"config\.json is damaged \(.*\): delete .*copy and run again"):
-            use()
-
-
-@pytest.mark.parametrize("content", [b'{"stages": [', b"3"])
-def test_damaged_results(copied_run, content):
-    copied_run.results_path.write_bytes(content)
-    with pytest.raises(RunFolderError, match=r"results\.json is damaged \(.*\): delete .*copy and run again"):
-        copied_run.results()
+# --- records ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_run_that_is_not_finished(copied_run, tmp_path):
@@ -390,13 +373,6 @@ def test_a_run_that_is_not_finished(copied_run, tmp_path):
 def test_a_stage_the_run_does_not_have(smoke_run):
     with pytest.raises(ValueError, match=r"has no stage 'student'; its stages are teacher, real, binary_activations, "):
         Networks(plan(), smoke_run)["student"]
-
-
-def test_damaged_weights_of_a_stage(copied_run):
-    path = copied_run.weights("teacher")
-    path.write_bytes(path.read_bytes()[:5000])
-    with pytest.raises(ValueError, match=r"weights\.h5 cannot be read \(truncated, altered or another format\?\)"):
-        Networks(plan(), copied_run)["teacher"]
 
 
 def test_records_are_plain_json(smoke_run):

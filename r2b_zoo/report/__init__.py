@@ -43,7 +43,7 @@ def _context(folder: RunFolder) -> dict[str, Any]:
 
     config, results = folder.config(), folder.results()
     stages, class_names = results["stages"], results["dataset"]["class_names"]
-    training_seconds = sum(stage["seconds"] for stage in stages)
+    training_seconds = sum(stage["seconds"] or 0 for stage in stages)  # None of a record that was rebuilt
     curves = view.curves(folder, [stage["name"] for stage in stages], config["fields"])
     return {
         "results": results,

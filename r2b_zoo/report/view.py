@@ -3,6 +3,8 @@
 import csv
 import json
 import shlex
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,7 +119,7 @@ def curves(folder: RunFolder, stages: Sequence[str], fields: Mapping[str, Any]) 
 
 def _log(folder: RunFolder, stage: str) -> dict[str, tuple[float, ...]]:
     """The columns of a stage's log.csv."""
-    path = folder.stage(stage) / "log.csv"
+    path = folder.log_path(stage)
     try:
         with path.open(encoding="utf-8", newline="") as file:
             lines = list(csv.DictReader(file))
@@ -125,7 +127,14 @@ def _log(folder: RunFolder, stage: str) -> dict[str, tuple[float, ...]]:
     except FileNotFoundError:
         raise missing(folder, f"stages/{stage}/log.csv") from None
     except (TypeError, ValueError) as error:
-        raise RunFolderError(f"{path} is damaged ({error}): delete the folder and run again.") from None
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> RunFolderError:
+    return RunFolderError(
+        f"{path} is damaged ({error}): give the command that started the run once more, which mends it or writes it "
+        "anew and keeps the finished stages."
+    )
 
 
 def missing(folder: RunFolder, name: str) -> RunFolderError:
@@ -228,8 +237,8 @@ def _arrays(folder: RunFolder, path: Path) -> dict[str, np.ndarray]:
             return dict(archive)
     except FileNotFoundError:
         raise missing(folder, path.name) from None
-    except (OSError, ValueError) as error:
-        raise RunFolderError(f"{path} is damaged ({error}): delete the folder and run again.") from None
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise _damaged(path, error) from None
 
 
 def _brightest(values: np.ndarray) -> str:
