@@ -1,0 +1,28 @@
+"""What the source distribution holds, as MANIFEST.in tells setuptools."""
+
+from pathlib import Path
+
+from setuptools._distutils.filelist import FileList  # type: ignore[import-untyped]
+from setuptools._distutils.text_file import TextFile  # type: ignore[import-untyped]
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = ("tests", "benchmarks", "results", "export")
+
+
+def test_the_source_distribution_has_what_its_tests_need(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    files = FileList()
+    inside = [
+        str(path.relative_to(ROOT)) for folder in FOLDERS for path in (ROOT / folder).rglob("*") if path.is_file()
+    ]
+    files.allfiles = [*inside, *(path.name for path in ROOT.iterdir() if path.is_file())]
+    for line in TextFile("MANIFEST.in", strip_comments=True, skip_blanks=True).readlines():
+        files.process_template_line(line)
+    found = {Path(name) for name in files.files}
+    for path in ("constraints.txt", "tests/conftest.py", "tests/__init__.py", "tests/small.py", "Makefile"):
+        assert Path(path) in found, path
+    python = {
+        path for path in map(Path, inside) if path.suffix in (".py", ".cc", ".h", ".md") and "build" not in path.parts
+    }
+    assert python <= found
+    assert not [path for path in found if path.suffix in (".pyc", ".so", ".o")]
