@@ -1,12 +1,14 @@
 """r2b_zoo: 1-bit neural networks that people actually use.
 
-Importing the package selects Keras 2 and nothing more; TensorFlow loads when the first name is used.
+Importing the package selects Keras 2, and nothing more; TensorFlow loads when the first name is used. Keras knows the
+layers of the zoo as soon as it is imported itself, so that ``load_model`` finds them.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 from r2b_zoo.keras_version import select_keras_2
+from r2b_zoo.registration import register_layers_with_keras
 
 select_keras_2()
 
@@ -65,3 +67,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted([*globals(), *_HOMES])
+
+
+register_layers_with_keras()

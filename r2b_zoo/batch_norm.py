@@ -43,10 +43,13 @@ def _normalise(epsilon: float) -> Callable[..., tuple[tf.Tensor, tf.Tensor, tf.T
     @tf.custom_gradient
     def normalise(images: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor) -> Any:
         mean, variance = _moments(images)
-        # With given statistics: the operator's gradient by itself would take them for constants.
-        output, _, _ = tf.compat.v1.nn.fused_batch_norm(
-            images, gamma, beta, mean=mean, variance=variance, epsilon=epsilon, is_training=False
-        )
+        if images.dtype == tf.float64:  # of which there is no fused operator
+            output = tf.nn.batch_normalization(images, mean, variance, beta, gamma, epsilon)
+        else:
+            # With given statistics: the operator's gradient by itself would take them for constants.
+            output, _, _ = tf.compat.v1.nn.fused_batch_norm(
+                images, gamma, beta, mean=mean, variance=variance, epsilon=epsilon, is_training=False
+            )
         scale = tf.math.rsqrt(variance + epsilon)
 
         def gradient(upstream: tf.Tensor, *_: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:

@@ -100,5 +100,6 @@ def _can_be_counted(layer: lq.layers.QuantConv2D, channels: int) -> bool:
         isinstance(layer.input_quantizer, _SIGNS)
         and isinstance(layer.kernel_quantizer, (*_SIGNS, _SCALED_SIGN))
         and convolution.is_plain(layer)
+        and layer.variable_dtype == "float32"
         and channels % _CHANNELS_AT_A_TIME == layer.filters % _CHANNELS_AT_A_TIME == 0
     )

@@ -39,11 +39,20 @@ class _CastsLast:
 
     Keras casts inputs and weights first. In half precision a latent weight near 0 then loses its sign, and the scale
     that a quantiser takes from a filter its digits. Here quantisers, with their gradients, read float32 and hand over
-    ±1, which every type holds; what is left to half precision are products and sums.
+    ±1, which every type holds; what is left to half precision are products and sums. What comes in of another type,
+    from a Keras layer in half precision for example, is cast to that of the weights before the products.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, autocast=False, **kwargs)  # type: ignore[call-arg]
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        initialise: Any = cls.__init__
+        shown: Any = super().__init__  # of Keras or Larq
+
+        @functools.wraps(shown)
+        def without_autocast(self: Any, *args: Any, **kwargs: Any) -> None:
+            initialise(self, *args, **{"autocast": False, **kwargs})
+
+        cls.__init__ = without_autocast  # type: ignore[method-assign]
 
     def add_weight(self, *args: Any, **kwargs: Any) -> tf.Variable:
         return super().add_weight(*args, experimental_autocast=False, **kwargs)  # type: ignore[misc]
@@ -51,6 +60,7 @@ class _CastsLast:
     def convolution_op(self, inputs: tf.Tensor, kernel: tf.Variable) -> tf.Tensor:
         convolve = super().convolution_op  # type: ignore[misc]
         weights, compute = self.variable_dtype, self.compute_dtype  # type: ignore[attr-defined]
+        inputs = tf.cast(inputs, weights)
         if _in_float32.on or weights == compute:
             counted = bit_counting.convolve(self, inputs, kernel) if isinstance(self, lq.layers.QuantConv2D) else None
             return convolve(inputs, kernel) if counted is None else counted
@@ -93,9 +103,43 @@ class Conv2D(_CastsLast, tf.keras.layers.Conv2D):
     """Keras' of that name; in mixed precision it alone computes in half, and takes and returns float32."""
 
 
+_QUANTIZERS = ("input_quantizer", "kernel_quantizer")
+
+
+def _of_type(quantizer: Any, dtype: str) -> Any:
+    """The quantiser, or one like it that reads values of that type as they are.
+
+    Larq's are layers, which cast to the type of Keras' policy: in half precision −1e-9 would be −0, whose sign is +1.
+    """
+    if not isinstance(quantizer, tf.keras.layers.Layer) or quantizer.compute_dtype == dtype:
+        return quantizer
+    config = {**quantizer.get_config(), "dtype": dtype}
+    twin = type(quantizer).from_config(config)
+    twin._custom_metrics = getattr(quantizer, "_custom_metrics", None)
+    return twin
+
+
+def _known(quantizer: Any) -> Any:
+    """The function that a configuration names: from HDF5 files Keras makes objects of classes alone."""
+    if isinstance(quantizer, dict) and quantizer.get("class_name") == "function":
+        return tf.keras.utils.get_registered_object(quantizer["config"]) or quantizer
+    return quantizer
+
+
 @tf.keras.utils.register_keras_serializable(PACKAGE)
 class QuantConv2D(_CastsLast, lq.layers.QuantConv2D):
     """Larq's of that name; in mixed precision it quantises in float32, and takes and returns float32."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name in _QUANTIZERS:
+            setattr(self, name, _of_type(getattr(self, name), self.variable_dtype))
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "QuantConv2D":
+        return super().from_config(
+            {key: _known(value) if key in _QUANTIZERS else value for key, value in config.items()}
+        )
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         fused.announce_sign(inputs)
@@ -150,8 +194,12 @@ class FusedSteSign(lq.quantizers.SteSign):
     """Larq's ``SteSign``: -1 below 0, else +1; the gradient is that of the identity where |x| ≤ 1, else 0.
 
     In ``fused_for_training`` value and gradient take one pass over the memory each instead of three and four, with the
-    same bits. Larq and HDF5 files look for quantisers by their bare name, so it is not Larq's.
+    same bits. Larq and HDF5 files look for quantisers by their bare name, so it is not Larq's. Values are taken as they
+    come, whatever the policy: half precision has no −1e-9.
     """
+
+    def __init__(self, clip_value: Optional[float] = 1.0, **kwargs: Any) -> None:
+        super().__init__(clip_value, **{"autocast": False, **kwargs})
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         if not fused.is_on() or self.clip_value is None:
@@ -196,6 +244,9 @@ def tanh(x: tf.Tensor) -> tf.Tensor:
 @tf.keras.utils.register_keras_serializable(PACKAGE)
 class GlobalAverage(tf.keras.layers.Layer):
     """``global_average`` as a layer."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
 
     def build(self, input_shape: Any) -> None:
         self._fixed_size = _has_fixed_size(input_shape)
@@ -275,6 +326,9 @@ class ChannelScale(tf.keras.layers.Layer):
     Source: Martínez et al., ICLR 2020, equation 3.
     """
 
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+
     def build(self, input_shape: Any) -> None:
         self.scale = self.add_weight(name="scale", shape=(input_shape[-1],), initializer="ones")
         super().build(input_shape)
@@ -300,6 +354,9 @@ class LearnedScale(tf.keras.layers.Layer):
     Raises:
         ValueError: height, width or channels are unknown.
     """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
 
     def build(self, input_shape: Any) -> None:
         _, height, width, channels = input_shape

@@ -16,6 +16,7 @@ from r2b_zoo.fused import fused_for_training
 from r2b_zoo.layers import (
     Add,
     ChannelGate,
+    ChannelScale,
     Conv2D,
     FusedSteSign,
     FusedWeightClip,
@@ -72,6 +73,7 @@ class Case:
 CASES = {
     "Add": Case(Add, ((4, 5, 3), (4, 5, 3)), np.add, weights=0),
     "ChannelGate": Case(lambda **k: ChannelGate(reduction=2, **k), ((5, 6, 8), (3, 2, 5)), gate, weights=8 * 4 + 4 * 5),
+    "ChannelScale": Case(ChannelScale, ((5, 6, 8),), np.multiply, weights=8),
     "Conv2D": Case(lambda **k: Conv2D(**CONVOLUTION, **k), ((4, 5, 2),), convolution, weights=9 * 2 * 4),
     "QuantConv2D": Case(lambda **k: QuantConv2D(**CONVOLUTION, **k), ((4, 5, 2),), convolution, weights=9 * 2 * 4),
     "FusedSteSign": Case(FusedSteSign, ((5, 6, 8),), lambda x: np.where(x < 0, -1.0, 1.0), weights=0),
@@ -148,7 +150,8 @@ def test_shape_inference_agrees_with_the_result(case, rng):
 def test_the_config_holds_exactly_the_init_arguments(case):
     layer = case.make(name="own")
     arguments = set(inspect.signature(type(layer).__init__).parameters) - {"self", "kwargs", "args"}
-    if "__init__" not in vars(type(layer)):
+    # A wrapper shows the arguments of what it wraps, which are those of the class above.
+    if "__init__" not in vars(type(layer)) or hasattr(type(layer).__init__, "__wrapped__"):
         arguments = set()
     assert set(layer.get_config()) == arguments | set(super(type(layer), layer).get_config())
     for argument in arguments:

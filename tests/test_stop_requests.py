@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -65,7 +66,8 @@ def test_what_is_ignored_stays_ignored(number):
 
 
 def test_another_thread_leaves_the_handlers_alone():
-    before, during = [signal.getsignal(number) for number in SIGNALS], []
+    before = [signal.getsignal(number) for number in SIGNALS]
+    during: list[Any] = []
 
     def in_thread():
         with stop_requests():
@@ -80,6 +82,7 @@ def test_another_thread_leaves_the_handlers_alone():
 PRINTS_UNTIL_IT_IS_TOLD_TO_STOP = """
 import sys, time
 from pathlib import Path
+from typing import Any
 from r2b_zoo.stop_requests import stop_requests
 
 with stop_requests() as stop:
