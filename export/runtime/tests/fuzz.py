@@ -1,4 +1,4 @@
-"""Fuzzes the delegate with model files: see native/fuzz_model.cc.
+"""Fuzzes the delegate with model files and with drawn graphs: see native/fuzz_model.cc.
 
     python tests/fuzz.py --seconds 600
 
@@ -11,6 +11,8 @@ import subprocess
 import sys
 import tempfile
 
+import numpy as np
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
@@ -20,7 +22,6 @@ import build_native  # noqa: E402
 def seeds():
     """Small real models that use every operator and output format."""
     import lce_model
-    import numpy as np
 
     rng = np.random.default_rng(0)
 
@@ -141,9 +142,16 @@ def build(compiler, output, flags):
         subprocess.run([*compiler, *sanitize, *flags, *files, "-pthread", "-o", str(output)], check=True)
 
 
-def write_seeds(directory):
+def draws(count):
+    """Bytes from which native/drawn_model.h draws graphs; the same in every run."""
+    rng = np.random.default_rng(1)
+    for _ in range(count):
+        yield b"PLAN" + rng.integers(0, 256, rng.integers(16, 400), np.uint8).tobytes()
+
+
+def write_seeds(directory, drawn=40):
     paths = []
-    for i, data in enumerate(seeds()):
+    for i, data in enumerate([*seeds(), *draws(drawn)]):
         paths.append(pathlib.Path(directory) / f"seed_{i}.tflite")
         paths[-1].write_bytes(data)
     return paths
@@ -157,13 +165,13 @@ def main():
     with tempfile.TemporaryDirectory() as directory:
         corpus = pathlib.Path(arguments.corpus or pathlib.Path(directory) / "corpus")
         corpus.mkdir(parents=True, exist_ok=True)
-        write_seeds(corpus)
+        write_seeds(corpus, 400)
         build(["clang++"], pathlib.Path(directory) / "fuzz", ["-fsanitize=fuzzer"])
         findings = ROOT / "build" / "fuzz"
         findings.mkdir(parents=True, exist_ok=True)
         limits = [
             f"-max_total_time={arguments.seconds}",
-            "-timeout=10",
+            "-timeout=60",
             "-rss_limit_mb=2048",
             "-max_len=65536",
             "-print_final_stats=1",

@@ -1,19 +1,21 @@
-// Coverage-guided fuzzing of everything below the delegate's entry points, over the bytes of a model file.
+// Coverage-guided fuzzing of everything below the delegate's entry points, over the bytes of a model file, and over
+// plans.
 //
-// The interpreter's part is played here, in miniature: bytes are read as a `.tflite` FlatBuffer (every offset checked),
-// tensors and nodes are laid out as TensorFlow Lite would, and the delegate is created, prepared, invoked and
-// destroyed. Whatever the file says, the delegate may refuse it but must not crash, hang, or touch memory that is not
-// its own; tensors therefore get exactly the bytes their shapes need. Seeds are real files, written by lce_model.py.
+// Bytes are read as a `.tflite` FlatBuffer (every offset checked), or, where they begin with "PLAN", as the draws of a
+// graph (drawn_model.h): long chains, large windows and large tensors are not found by changing a file's bytes. The
+// interpreter's part is played in mini_interpreter.h: the delegate is created, prepared, invoked and destroyed.
+// Whatever the input says, the delegate may refuse it but must not crash, hang, or touch memory that is not its own.
+// Seeds are real files, written by lce_model.py, and random draws.
 //
 // Built with -fsanitize=fuzzer this is a libFuzzer target; with -DR2B_FUZZ_REPLAY it runs the files named as arguments.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <memory>
 #include <string>
 #include <vector>
 
-#include "tflite_abi.h"
+#include "drawn_model.h"
+#include "mini_interpreter.h"
 
 extern "C" tfl::Delegate* tflite_plugin_create_delegate(char**, char**, size_t, void (*)(const char*));
 extern "C" void tflite_plugin_destroy_delegate(tfl::Delegate*);
@@ -57,42 +59,7 @@ struct Buffer {
   size_t Element(std::pair<size_t, size_t> vector, size_t i) { return Follow(vector.first + 4 * i); }
 };
 
-struct Array {
-  std::vector<int> storage{0};
-  void Push(int v) { storage.push_back(v), storage[0] = int(storage.size()) - 1; }
-  tfl::IntArray* get() { return reinterpret_cast<tfl::IntArray*>(storage.data()); }
-};
-
-struct MiniInterpreter {
-  tfl::Context context{};
-  std::vector<tfl::Tensor> tensors;
-  std::vector<Array> shapes;
-  std::vector<std::unique_ptr<uint8_t[]>> memory;
-  std::vector<tfl::Node> nodes;
-  std::vector<tfl::Registration> registrations;
-  std::vector<Array> lists;
-  std::vector<std::string> names;
-  std::vector<std::vector<uint8_t>> options;
-  std::vector<std::vector<int>> builtin;
-  Array plan;
-  std::vector<std::pair<tfl::Registration, std::unique_ptr<tfl::DelegateParams>>> kernels;
-  std::vector<std::unique_ptr<Array>> arrays;
-
-  static void Ignore(tfl::Context*, const char*, ...) {}
-  static MiniInterpreter* Of(tfl::Context* c) { return static_cast<MiniInterpreter*>(c->impl_); }
-  static size_t Bytes(tfl::Type type) {
-    return type == tfl::kInt64 ? 8 : type == tfl::kInt8 || type == tfl::kBool || type == tfl::kUInt8 ? 1 : 4;
-  }
-  static int64_t Count(const tfl::IntArray* dims) {
-    int64_t count = 1;
-    for (int i = 0; i < dims->size; ++i) {
-      if (dims->data[i] < 0 || dims->data[i] > 4096) return -1;
-      count *= dims->data[i];
-      if (count > 1 << 15) return -1;  // large shapes only cost time
-    }
-    return count;
-  }
-
+struct LoadedModel : MiniInterpreter {
   bool Load(Buffer b) {
     const size_t model = b.Follow(0);
     const auto codes = b.Vector(model, 1, 4), graphs = b.Vector(model, 2, 4), buffers = b.Vector(model, 4, 4);
@@ -113,10 +80,8 @@ struct MiniInterpreter {
       tfl::Tensor& tensor = tensors[i];
       tensor = tfl::Tensor{};
       tensor.type = type < 10 ? types[type] : tfl::kNoType;
-      const int64_t count = Count(shapes[i].get());
-      if (count < 0) return false;
+      tensor.dims = shapes[i].get();
       const uint32_t index = b.Scalar<uint32_t>(t, 2, 0);
-      tensor.bytes = size_t(count) * Bytes(tensor.type);
       if (const size_t q = b.Field(t, 4)) {
         const size_t table = b.Follow(q);
         const auto scale = b.Vector(table, 2, 4), zero = b.Vector(table, 3, 8);
@@ -125,19 +90,18 @@ struct MiniInterpreter {
         // TensorFlow Lite refuses zero points outside the type's range.
         if (tensor.params.zero_point < -128 || tensor.params.zero_point > 127) return false;
       }
-      memory.emplace_back(new uint8_t[tensor.bytes ? tensor.bytes : 1]());
-      tensor.data = memory.back().get();
+      memory.emplace_back();
       if (index < buffers.second) {
         const auto data = b.Vector(b.Element(buffers, index), 0, 1);
         if (b.bad) return false;
         if (data.second) {
-          if (data.second != tensor.bytes) return false;  // the interpreter checks this as well
+          if (int64_t(data.second) != Size(tensor)) return false;  // the interpreter checks this as well
+          Allocate(i);
           std::memcpy(tensor.data, b.data + data.first, data.second);
           tensor.allocation_type = tfl::kMmapRo;
         }
       }
     }
-    for (size_t i = 0; i < tensors.size(); ++i) tensors[i].dims = shapes[i].get();
     std::vector<bool> produced(tensors.size(), false);
     names.resize(ops.second), options.resize(ops.second), builtin.resize(ops.second), lists.resize(2 * ops.second);
     nodes.resize(ops.second), registrations.resize(ops.second);
@@ -185,108 +149,60 @@ struct MiniInterpreter {
       nodes[i].custom_initial_data_size = int(options[i].size());
       plan.Push(int(i));
     }
-    for (size_t i = 0; i < nodes.size(); ++i)
-      nodes[i].inputs = lists[2 * i].get(), nodes[i].outputs = lists[2 * i + 1].get();
-    context.tensors = tensors.data();
-    context.tensors_size = tensors.size();
-    context.impl_ = this;
-    context.recommended_num_threads =
-        1 + int(tensors.size() % 2);  // so that the input decides, and one alone can be tried again
-    context.ReportError = Ignore;
-    context.GetExecutionPlan = [](tfl::Context* c, tfl::IntArray** out) { return *out = Of(c)->plan.get(), tfl::kOk; };
-    context.GetNodeAndRegistration = [](tfl::Context* c, int i, tfl::Node** n, tfl::Registration** r) {
-      return *n = &Of(c)->nodes[size_t(i)], *r = &Of(c)->registrations[size_t(i)], tfl::kOk;
-    };
-    context.ResizeTensor = [](tfl::Context* c, tfl::Tensor* t, tfl::IntArray* dims) { return Of(c)->Resize(t, dims); };
-    context.ReplaceNodeSubsetsWithDelegateKernels = [](tfl::Context* c, tfl::Registration r, const tfl::IntArray* n,
-                                                       tfl::Delegate* d) { return Of(c)->Replace(r, n, d); };
+    Finish(1 + int(tensors.size() % 2));  // so that the input decides, and one alone can be tried again
     return true;
   }
-
-  tfl::Status Resize(tfl::Tensor* tensor, tfl::IntArray* dims) {
-    const size_t i = size_t(tensor - tensors.data());
-    shapes[i] = Array();
-    for (int d = 0; d < dims->size; ++d) shapes[i].Push(dims->data[d]);
-    std::free(dims);
-    tensor->dims = shapes[i].get();
-    const int64_t count = Count(tensor->dims);
-    if (count < 0) return tfl::kError;
-    tensor->bytes = size_t(count) * Bytes(tensor->type);
-    memory[i].reset(new uint8_t[tensor->bytes ? tensor->bytes : 1]());
-    tensor->data = memory[i].get();
-    return tfl::kOk;
-  }
-
-  // One kernel for each node, or one for all of a run of neighbours, as partitioning would give.
-  tfl::Status Replace(tfl::Registration r, const tfl::IntArray* claimed, tfl::Delegate* delegate) {
-    auto params = std::make_unique<tfl::DelegateParams>();
-    for (int k = 0; k < 3; ++k) arrays.push_back(std::make_unique<Array>());
-    Array &all = *arrays[arrays.size() - 3], &in = *arrays[arrays.size() - 2], &out = *arrays[arrays.size() - 1];
-    std::vector<bool> made(tensors.size(), false), used(tensors.size(), false);
-    int last = -1;
-    for (int i = 0; i < claimed->size; ++i) {
-      if (last >= 0 && claimed->data[i] != last + 1) break;
-      last = claimed->data[i];
-      all.Push(last);
-      for (int j = 0; j < nodes[size_t(last)].inputs->size; ++j)
-        if (const int t = nodes[size_t(last)].inputs->data[j]; t >= 0 && !made[size_t(t)]) in.Push(t);
-      for (int j = 0; j < nodes[size_t(last)].outputs->size; ++j)
-        made[size_t(nodes[size_t(last)].outputs->data[j])] = true;
-    }
-    for (int i = 1; i < int(all.storage.size()); ++i) {
-      const tfl::Node& n = nodes[size_t(all.storage[size_t(i)])];
-      for (int j = 0; j < n.inputs->size; ++j)
-        if (n.inputs->data[j] >= 0) used[size_t(n.inputs->data[j])] = true;
-    }
-    // Results that nobody reads, and now and then one that somebody does, leave the partition.
-    for (size_t t = 0; t < made.size(); ++t)
-      if (made[t] && (!used[t] || t % 3 == 0)) out.Push(int(t));
-    *params = {delegate, all.get(), in.get(), out.get()};
-    kernels.emplace_back(r, std::move(params));
-    return tfl::kOk;
-  }
-
-  void RunAll() {
-    for (auto& [r, params] : kernels) {
-      tfl::Node node{};
-      node.user_data = r.init(&context, reinterpret_cast<const char*>(params.get()), 0);
-      if (r.prepare(&context, &node) == tfl::kOk && r.invoke(&context, &node) == tfl::kOk &&
-          r.prepare(&context, &node) == tfl::kOk)
-        r.invoke(&context, &node);
-      r.free(&context, node.user_data);
-    }
-  }
 };
+
+int Run(MiniInterpreter* model, const char* kernels) {
+  std::string memory = std::to_string(kMemory);
+  char* keys[] = {const_cast<char*>("max_memory"), const_cast<char*>("max_work"), const_cast<char*>("kernels")};
+  char* values[] = {memory.data(), const_cast<char*>("1"), const_cast<char*>(kernels)};
+  tfl::Delegate* delegate = tflite_plugin_create_delegate(keys, values, 3, nullptr);
+  if (!delegate) delegate = tflite_plugin_create_delegate(keys, values, 2, nullptr);
+  int ran = 0;
+  if (delegate->Prepare(&model->context, delegate) == tfl::kOk) ran = model->RunAll();
+  tflite_plugin_destroy_delegate(delegate);
+  return ran;
+}
+
+// How many kernels ran; -1 where the bytes are no model.
+int Test(const uint8_t* data, size_t size) {
+  if (size < 8 || size > 1 << 16) return -1;
+  static const bool oversubscribed = !setenv("R2B_RUNTIME_OVERSUBSCRIBE", "1", 1);  // whatever the machine's cores
+  static const char* const kernels[] = {"auto", "portable", "avx2"};
+  const char* const chosen = kernels[oversubscribed ? data[size - 1] % 3 : 0];
+  if (!std::memcmp(data, "PLAN", 4)) {
+    DrawnModel model;
+    model.Draw(data + 4, size - 4);
+    return Run(&model, chosen);
+  }
+  LoadedModel model;
+  return model.Load(Buffer{data, size}) ? Run(&model, chosen) : -1;
+}
 
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  if (size < 8 || size > 1 << 16) return 0;
-  MiniInterpreter interpreter;
-  if (!interpreter.Load(Buffer{data, size})) return 0;
-  static const char* const kernels[] = {"auto", "portable", "avx2"};
-  char* keys[] = {const_cast<char*>("kernels")};
-  char* values[] = {const_cast<char*>(kernels[data[size - 1] % 3])};
-  tfl::Delegate* delegate = tflite_plugin_create_delegate(keys, values, 1, nullptr);
-  if (!delegate) delegate = tflite_plugin_create_delegate(nullptr, nullptr, 0, nullptr);
-  if (delegate->Prepare(&interpreter.context, delegate) == tfl::kOk) interpreter.RunAll();
-  tflite_plugin_destroy_delegate(delegate);
+  Test(data, size);
   return 0;
 }
 
 #if defined(R2B_FUZZ_REPLAY)
 int main(int argc, char** argv) {
-  int ran = 0;
+  int models = 0, ran = 0;
   for (int i = 1; i < argc; ++i) {
     FILE* file = std::fopen(argv[i], "rb");
     if (!file) return 1;
     std::vector<uint8_t> bytes(1 << 16);
     bytes.resize(std::fread(bytes.data(), 1, bytes.size(), file));
     std::fclose(file);
-    MiniInterpreter probe;
-    ran += probe.Load(Buffer{bytes.data(), bytes.size()});
-    LLVMFuzzerTestOneInput(bytes.data(), bytes.size());
+    std::printf("%s\n", argv[i]);
+    std::fflush(stdout);  // the last line names the file that ended the process
+    const int kernels = Test(bytes.data(), bytes.size());
+    models += kernels >= 0;
+    ran += kernels > 0;
   }
-  std::printf("%d files read as models\n", ran);
+  std::printf("%d files read as models, %d of them ran\n", models, ran);
 }
 #endif

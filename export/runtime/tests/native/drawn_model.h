@@ -1,0 +1,255 @@
+// Graphs drawn from bytes, for the fuzzer: chains of operators longer than any network's, windows, strides and
+// dilations up to the largest that the formats hold, batches and maps of any size. Most are refused, by a rule or by
+// the limits; shapes fit each other, so that what is refused is refused for its size.
+#pragma once
+
+#include <algorithm>
+#include <cstring>
+#include <initializer_list>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "graph.h"
+#include "mini_interpreter.h"
+
+struct DrawnModel : MiniInterpreter {
+  // Bytes as numbers; zeros after the last.
+  const uint8_t* next = nullptr;
+  size_t left = 0;
+  int Byte() { return left ? (--left, *next++) : 0; }
+  int Below(int n) { return Byte() % n; }
+  bool Chance(int of256) { return Byte() < of256; }
+  int One(std::initializer_list<int> of) { return of.begin()[Below(int(of.size()))]; }
+
+  std::vector<std::vector<int>> dims;
+  std::vector<std::string> custom_names;
+
+  int NewTensor(tfl::Type type, std::vector<int> shape) {
+    const size_t t = tensors.size();
+    dims.push_back(shape);
+    shapes.emplace_back();
+    for (int d : shape) shapes.back().Push(d);
+    tensors.push_back(tfl::Tensor{});
+    tensors[t].type = type;
+    tensors[t].params.scale = type == tfl::kInt8 ? 0.5f : 0;
+    memory.emplace_back();
+    return int(t);
+  }
+  // -1 where it would be too large to be in a file.
+  int Constant(tfl::Type type, const std::vector<int>& shape) {
+    if (r2b::Elements(shape) > 1 << 20) return -1;
+    const int t = NewTensor(type, shape);
+    tensors[size_t(t)].dims = shapes[size_t(t)].get();
+    Allocate(size_t(t));
+    tensors[size_t(t)].allocation_type = tfl::kMmapRo;
+    const int seed = Byte(), count = int(tensors[size_t(t)].bytes / 4);
+    for (int i = 0; i < count; ++i) {
+      const uint32_t bits = uint32_t(i + seed) * 2654435761u;
+      const float number = float(int(bits >> 20) - 2048) / 1024;
+      std::memcpy(memory[size_t(t)].get() + size_t(i) * 4,
+                  type == tfl::kFloat32 ? static_cast<const void*>(&number) : &bits, 4);
+    }
+    return t;
+  }
+  void Numbers(int t, const std::vector<int>& values) {
+    std::memcpy(memory[size_t(t)].get(), values.data(), values.size() * sizeof(int));
+  }
+
+  void Add(int code, const char* name, std::vector<int> in, int out, std::vector<int> parameters,
+           const std::vector<std::pair<const char*, int>>& map = {}) {
+    registrations.push_back(tfl::Registration{});
+    registrations.back().builtin_code = code;
+    custom_names.emplace_back(name);
+    lists.emplace_back();
+    for (int t : in) lists.back().Push(t);
+    lists.emplace_back();
+    lists.back().Push(out);
+    parameters.resize(8);
+    builtin.push_back(parameters);
+    options.push_back(FlexMap(map));
+    plan.Push(int(plan.storage.size()) - 1);
+  }
+
+  // A FlexBuffer of eight-byte numbers; keys have to be in order.
+  static std::vector<uint8_t> FlexMap(const std::vector<std::pair<const char*, int>>& map) {
+    std::vector<uint8_t> bytes;
+    const auto number = [&](uint64_t value) {
+      for (int i = 0; i < 8; ++i) bytes.push_back(uint8_t(value >> 8 * i));
+    };
+    std::vector<size_t> keys;
+    for (const auto& entry : map) {
+      keys.push_back(bytes.size());
+      bytes.insert(bytes.end(), entry.first, entry.first + std::strlen(entry.first) + 1);
+    }
+    number(map.size());
+    const size_t vector = bytes.size();
+    for (size_t key : keys) number(bytes.size() - key);
+    number(bytes.size() - vector);
+    number(8);
+    number(map.size());
+    const size_t values = bytes.size();
+    for (const auto& entry : map) number(uint64_t(int64_t(entry.second)));
+    for (size_t i = 0; i < map.size(); ++i) bytes.push_back(1 << 2 | 3);
+    number(bytes.size() - values);
+    bytes.push_back(9 << 2 | 3);
+    bytes.push_back(8);
+    return bytes;
+  }
+
+  int Channels() { return One({1, 3, 31, 32, 33, 64, 96, 100, 256}); }
+  int Kernel() { return One({1, 1, 2, 3, 3, 5, 7, 64, 1366}); }
+  int Stride() { return One({1, 1, 1, 2, 3, 32768}); }
+  int Dilation() { return One({1, 1, 1, 1, 2, 12291, 32768}); }
+  // A window's output, or nothing where it does not fit.
+  bool Out(const std::vector<int>& in, int kh, int kw, int sh, int sw, int dh, int dw, bool same,
+           std::vector<int>* out) {
+    const int h = r2b::WindowExtent(in[1], kh, sh, dh, same).out, w = r2b::WindowExtent(in[2], kw, sw, dw, same).out;
+    *out = {in[0], h, w, in[3]};
+    return h > 0 && w > 0;
+  }
+
+  int Quantize(int x) {
+    std::vector<int> shape = dims[size_t(x)];
+    shape.back() = (shape.back() + 31) / 32;
+    const int out = NewTensor(tfl::kInt32, shape);
+    Add(tfl::kCustom, "LceQuantize", {x}, out, {});
+    return out;
+  }
+
+  int Bconv(int x) {
+    const std::vector<int> in = dims[size_t(x)];
+    const int groups = in[3] % 128 ? 1 : One({1, 1, 2, 4}), outputs = Channels() / groups * groups;
+    const int kh = Kernel(), kw = Chance(128) ? kh : Kernel(), sh = Stride(), sw = Stride(), dh = Dilation(),
+              dw = Dilation();
+    const bool same = Chance(200), pad_one = Chance(64);
+    std::vector<int> out;
+    if (outputs < 1 || !Out(in, kh, kw, sh, sw, dh, dw, same, &out)) return x;
+    const tfl::Type type = Chance(60) ? tfl::kInt32 : Chance(30) ? tfl::kInt8 : tfl::kFloat32;
+    const int bits = Quantize(x), words = (in[3] + 31) / 32;
+    const int filter = Constant(tfl::kInt32, {outputs, kh, kw, words / groups});
+    if (filter < 0) return x;
+    const int thresholds = type == tfl::kInt32 ? Constant(tfl::kInt32, {outputs}) : -1;
+    const int multiplier = Constant(tfl::kFloat32, {outputs}), bias = Constant(tfl::kFloat32, {outputs});
+    out[3] = type == tfl::kInt32 ? (outputs + 31) / 32 : outputs;
+    const int y = NewTensor(type, out);
+    Add(tfl::kCustom, "LceBconv2d", {bits, filter, multiplier, bias, thresholds}, y, {},
+        {{"channels_in", in[3]},
+         {"dilation_height_factor", dh},
+         {"dilation_width_factor", dw},
+         {"fused_activation_function", Below(4)},
+         {"pad_values", pad_one},
+         {"padding", !same},
+         {"stride_height", sh},
+         {"stride_width", sw}});
+    if (type == tfl::kFloat32) return y;
+    if (type == tfl::kInt8) return x;
+    if (Chance(128)) {
+      std::vector<int> pooled;
+      if (Out(out, kh, kw, 1, 1, 1, 1, true, &pooled)) {
+        const int z = NewTensor(tfl::kInt32, pooled);
+        Add(tfl::kCustom, "LceBMaxPool2d", {y}, z, {},
+            {{"filter_height", kh}, {"filter_width", kw}, {"padding", 0}, {"stride_height", 1}, {"stride_width", 1}});
+      }
+    }
+    out[3] = outputs;
+    const int floats = NewTensor(tfl::kFloat32, out);
+    Add(tfl::kCustom, "LceDequantize", {y}, floats, {});
+    return floats;
+  }
+
+  int Chain(int x) {
+    const std::vector<int> shape = dims[size_t(x)];
+    const int length = One({1, 2, 5, 63, 64, 65, 130}), start = x;
+    for (int i = 0; i < length; ++i) {
+      const int code = One({tfl::kMul, tfl::kAdd, tfl::kSub, tfl::kPrelu, tfl::kRelu, tfl::kRelu6, tfl::kLogistic});
+      const int y = NewTensor(tfl::kFloat32, shape);
+      std::vector<int> in{x};
+      if (code == tfl::kMul || code == tfl::kAdd || code == tfl::kSub || code == tfl::kPrelu) {
+        const int operand =
+            code != tfl::kPrelu && Chance(40) ? start : Constant(tfl::kFloat32, {Chance(128) ? 1 : shape.back()});
+        if (operand < 0) return x;
+        in.push_back(operand);
+      }
+      Add(code, "", in, y, {Chance(30) ? 1 : 0});
+      x = y;
+    }
+    return x;
+  }
+
+  int Window(int x) {
+    const std::vector<int> in = dims[size_t(x)];
+    const bool whole = Chance(60), same = Chance(128);
+    const int kh = whole ? in[1] : Kernel(), kw = whole ? in[2] : Kernel(), s = whole ? 1 : Stride();
+    std::vector<int> out;
+    if (!Out(in, kh, kw, s, s, 1, 1, same, &out)) return x;
+    const int padding = same ? tfl::kPaddingSame : tfl::kPaddingValid;
+    const int code = One({tfl::kMaxPool2d, tfl::kAveragePool2d, tfl::kConv2d, tfl::kMean});
+    if (code == tfl::kMean) {
+      const int axes = Constant(tfl::kInt32, {2}), y = NewTensor(tfl::kFloat32, {in[0], 1, 1, in[3]});
+      Numbers(axes, {1, 2});
+      Add(code, "", {x, axes}, y, {1});
+      return y;
+    }
+    if (code == tfl::kConv2d) {
+      const int outputs = Channels(), d = Dilation();
+      if (!Out(in, kh, kw, s, s, d, d, same, &out)) return x;
+      out[3] = outputs;
+      const int filter = Constant(tfl::kFloat32, {outputs, kh, kw, in[3]});
+      if (filter < 0) return x;
+      const int bias = Constant(tfl::kFloat32, {outputs}), y = NewTensor(tfl::kFloat32, out);
+      Add(code, "", {x, filter, bias}, y, {padding, s, s, Below(4), d, d});
+      return y;
+    }
+    const int y = NewTensor(tfl::kFloat32, out);
+    Add(code, "", {x}, y, {padding, s, s, kw, kh, Below(4)});
+    return y;
+  }
+
+  int Dense(int x) {
+    const std::vector<int> in = dims[size_t(x)];
+    const int outputs = Channels(), weights = Constant(tfl::kFloat32, {outputs, in.back()});
+    if (weights < 0) return x;
+    std::vector<int> out = in;
+    out.back() = outputs;
+    const int y = NewTensor(tfl::kFloat32, out);
+    Add(tfl::kFullyConnected, "", {x, weights}, y, {Below(4), 0, 1});
+    return y;
+  }
+
+  int Step(int x) {
+    switch (Below(8)) {
+      case 0:
+      case 1:
+      case 2: return Bconv(x);
+      case 3:
+      case 4: return Chain(x);
+      case 5:
+      case 6: return Window(x);
+      default: return Dense(x);
+    }
+  }
+
+  void Draw(const uint8_t* bytes, size_t size) {
+    next = bytes;
+    left = size;
+    const int side = One({1, 2, 5, 8, 17, 64, 1000, 1 << 14, 1 << 20});
+    const int batch = One({1, 1, 1, 1, 2, 3, 64, 1 << 14, 1 << 24});
+    const int threads = 1 + Below(4);
+    int x = NewTensor(tfl::kFloat32, {batch, side, Chance(200) ? side : One({1, 3, 1 << 14}), Channels()});
+    for (int steps = 1 + Below(12); steps > 0; --steps) {
+      if (tensors.size() > 1500) break;
+      x = Step(x);
+    }
+    Quantize(x);
+    nodes.resize(registrations.size());
+    for (size_t i = 0; i < nodes.size(); ++i) {
+      registrations[i].custom_name = custom_names[i].c_str();
+      nodes[i] = tfl::Node{};
+      nodes[i].builtin_data = builtin[i].data();
+      nodes[i].custom_initial_data = options[i].data();
+      nodes[i].custom_initial_data_size = int(options[i].size());
+    }
+    Finish(threads);
+  }
+};

@@ -1,0 +1,140 @@
+// The interpreter's part in fuzzing, in miniature: tensors and nodes laid out as TensorFlow Lite would, and what the
+// delegate calls. Tensors get exactly the bytes that their shapes need, once the delegate has prepared.
+#pragma once
+
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "limits.h"
+#include "tflite_abi.h"
+
+constexpr int kMemory = 64;  // MiB: the delegate's max_memory, and what sanitizers hold easily
+
+struct Array {
+  std::vector<int> storage{0};
+  void Push(int v) { storage.push_back(v), storage[0] = int(storage.size()) - 1; }
+  tfl::IntArray* get() { return reinterpret_cast<tfl::IntArray*>(storage.data()); }
+};
+
+struct MiniInterpreter {
+  tfl::Context context{};
+  std::vector<tfl::Tensor> tensors;
+  std::vector<Array> shapes;
+  std::vector<std::unique_ptr<uint8_t[]>> memory;
+  std::vector<tfl::Node> nodes;
+  std::vector<tfl::Registration> registrations;
+  std::vector<Array> lists;
+  std::vector<std::string> names;
+  std::vector<std::vector<uint8_t>> options;
+  std::vector<std::vector<int>> builtin;
+  Array plan;
+  std::vector<std::pair<tfl::Registration, std::unique_ptr<tfl::DelegateParams>>> kernels;
+  std::vector<std::unique_ptr<Array>> arrays;
+
+  static void Ignore(tfl::Context*, const char*, ...) {}
+  static MiniInterpreter* Of(tfl::Context* c) { return static_cast<MiniInterpreter*>(c->impl_); }
+  static size_t Bytes(tfl::Type type) {
+    return type == tfl::kInt64 ? 8 : type == tfl::kInt8 || type == tfl::kBool || type == tfl::kUInt8 ? 1 : 4;
+  }
+  // Bytes of a tensor, or -1: more than the test's memory limit, which no tensor that the delegate lets through has.
+  static int64_t Size(const tfl::Tensor& tensor) {
+    r2b::Count size = Bytes(tensor.type);
+    for (int i = 0; i < tensor.dims->size; ++i) {
+      if (tensor.dims->data[i] < 0) return -1;
+      size = size * tensor.dims->data[i];
+    }
+    return size > int64_t(kMemory) << 20 ? -1 : size.value();
+  }
+  // Exactly the bytes that the tensor's shape needs.
+  bool Allocate(size_t t) {
+    const int64_t size = Size(tensors[t]);
+    if (size < 0) return false;
+    tensors[t].bytes = size_t(size);
+    memory[t].reset(new uint8_t[size ? size_t(size) : 1]());
+    tensors[t].data = memory[t].get();
+    return true;
+  }
+
+  // Once tensors, nodes and lists are there.
+  void Finish(int threads) {
+    for (size_t i = 0; i < tensors.size(); ++i) tensors[i].dims = shapes[i].get();
+    for (size_t i = 0; i < nodes.size(); ++i)
+      nodes[i].inputs = lists[2 * i].get(), nodes[i].outputs = lists[2 * i + 1].get();
+    context.tensors = tensors.data();
+    context.tensors_size = tensors.size();
+    context.impl_ = this;
+    context.recommended_num_threads = threads;
+    context.ReportError = Ignore;
+    context.GetExecutionPlan = [](tfl::Context* c, tfl::IntArray** out) { return *out = Of(c)->plan.get(), tfl::kOk; };
+    context.GetNodeAndRegistration = [](tfl::Context* c, int i, tfl::Node** n, tfl::Registration** r) {
+      return *n = &Of(c)->nodes[size_t(i)], *r = &Of(c)->registrations[size_t(i)], tfl::kOk;
+    };
+    context.ResizeTensor = [](tfl::Context* c, tfl::Tensor* t, tfl::IntArray* dims) { return Of(c)->Resize(t, dims); };
+    context.ReplaceNodeSubsetsWithDelegateKernels = [](tfl::Context* c, tfl::Registration r, const tfl::IntArray* n,
+                                                       tfl::Delegate* d) { return Of(c)->Replace(r, n, d); };
+  }
+
+  tfl::Status Resize(tfl::Tensor* tensor, tfl::IntArray* dims) {
+    const size_t i = size_t(tensor - tensors.data());
+    shapes[i] = Array();
+    for (int d = 0; d < dims->size; ++d) shapes[i].Push(dims->data[d]);
+    std::free(dims);
+    tensor->dims = shapes[i].get();
+    return tfl::kOk;
+  }
+
+  // One kernel for each node, or one for all of a run of neighbours, as partitioning would give.
+  tfl::Status Replace(tfl::Registration r, const tfl::IntArray* claimed, tfl::Delegate* delegate) {
+    auto params = std::make_unique<tfl::DelegateParams>();
+    for (int k = 0; k < 3; ++k) arrays.push_back(std::make_unique<Array>());
+    Array &all = *arrays[arrays.size() - 3], &in = *arrays[arrays.size() - 2], &out = *arrays[arrays.size() - 1];
+    std::vector<bool> made(tensors.size(), false), used(tensors.size(), false);
+    int last = -1;
+    for (int i = 0; i < claimed->size; ++i) {
+      if (last >= 0 && claimed->data[i] != last + 1) break;
+      last = claimed->data[i];
+      all.Push(last);
+      for (int j = 0; j < nodes[size_t(last)].inputs->size; ++j)
+        if (const int t = nodes[size_t(last)].inputs->data[j]; t >= 0 && !made[size_t(t)]) in.Push(t);
+      for (int j = 0; j < nodes[size_t(last)].outputs->size; ++j)
+        made[size_t(nodes[size_t(last)].outputs->data[j])] = true;
+    }
+    for (int i = 1; i < int(all.storage.size()); ++i) {
+      const tfl::Node& n = nodes[size_t(all.storage[size_t(i)])];
+      for (int j = 0; j < n.inputs->size; ++j)
+        if (n.inputs->data[j] >= 0) used[size_t(n.inputs->data[j])] = true;
+    }
+    // Results that nobody reads, and now and then one that somebody does, leave the partition.
+    for (size_t t = 0; t < made.size(); ++t)
+      if (made[t] && (!used[t] || t % 3 == 0)) out.Push(int(t));
+    *params = {delegate, all.get(), in.get(), out.get()};
+    kernels.emplace_back(r, std::move(params));
+    return tfl::kOk;
+  }
+
+  // As an interpreter does: prepares, gives inputs and outputs memory, runs; and once more. How many kernels ran.
+  int RunAll() {
+    int ran = 0;
+    for (auto& [r, params] : kernels) {
+      tfl::Node node{};
+      node.user_data = r.init(&context, reinterpret_cast<const char*>(params.get()), 0);
+      for (int run = 0; run < 2; ++run) {
+        if (r.prepare(&context, &node) != tfl::kOk) break;
+        bool held = true;
+        for (const tfl::IntArray* list : {params->input_tensors, params->output_tensors})
+          for (int i = 0; i < list->size; ++i) {
+            const size_t t = size_t(list->data[i]);
+            if (tensors[t].allocation_type != tfl::kMmapRo) held &= Allocate(t);
+          }
+        if (!held || r.invoke(&context, &node) != tfl::kOk) break;
+        ran += run;
+      }
+      r.free(&context, node.user_data);
+    }
+    return ran;
+  }
+};
