@@ -3,7 +3,7 @@
 import pytest
 from click.testing import CliRunner
 
-pytest.importorskip("larq_zoo", reason="larq-zoo is not installed (pip install r2b-zoo[test])")
+pytest.importorskip("larq_zoo", reason="larq-zoo is not installed (pip install '.[test]' in the repository)")
 
 from benchmarks import input_pipeline, training
 from benchmarks.sides import Side

@@ -7,7 +7,7 @@ import tensorflow as tf
 import r2b_zoo
 from tests.networks import randomize
 
-larq_zoo = pytest.importorskip("larq_zoo", reason="larq-zoo is not installed (pip install r2b-zoo[test])")
+larq_zoo = pytest.importorskip("larq_zoo", reason="larq-zoo is not installed (pip install '.[test]' in the repository)")
 
 TOLERANCE = 1e-5
 # Ours, the name of Larq Zoo's, include_top, and the input shape both are built for. For varying sizes both average in

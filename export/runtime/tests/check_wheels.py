@@ -102,7 +102,7 @@ def readme():
     shell, python = re.findall(
         r"```(?:sh|python)\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL
     )[:2]
-    if not shell.startswith('pip install "r2b-runtime[images]" ai-edge-litert'):
+    if not shell.startswith("pip install ./r2b_runtime-*.whl ai-edge-litert pillow"):
         raise RuntimeError(f"the README's first block is not the expected pip line: {shell!r}")
     return python
 

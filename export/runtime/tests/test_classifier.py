@@ -68,7 +68,7 @@ def test_image_files_that_cannot_be_read(model, tmp_path):
 
 def test_image_files_without_pillow(model, monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL", None)
-    with pytest.raises(ImportError, match=r"pip install 'r2b-runtime\[images\]', or give the pixels"):
+    with pytest.raises(ImportError, match=r"pip install pillow, or give the pixels"):
         Classifier(model).predict("image.png")
 
 

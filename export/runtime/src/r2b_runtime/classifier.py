@@ -97,7 +97,7 @@ def read_image(path):
         from PIL import Image, ImageOps
     except ImportError:
         raise ImportError(
-            "reading image files needs Pillow: pip install 'r2b-runtime[images]', or give the pixels as a uint8 array"
+            "reading image files needs Pillow: pip install pillow, or give the pixels as a uint8 array"
         ) from None
     try:
         with Image.open(path) as image:

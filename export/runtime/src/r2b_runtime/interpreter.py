@@ -109,7 +109,7 @@ def load_delegate(**options):
     except OSError as error:
         raise RuntimeError(
             f"the delegate {path.name} of this installation does not load here ({_one_line(error)}); it was made for "
-            "another platform: pip install --force-reinstall r2b-runtime"
+            "another platform: install the wheel that is made for this one"
         ) from None
 
 

@@ -18,7 +18,7 @@ def library_path():
         raise RuntimeError(
             f"r2b-runtime is installed without its compiled delegate ({path.name} for {sys.platform} on "
             f"{platform.machine()}). Install a wheel for this platform, or build it here: "
-            "pip install --no-binary r2b-runtime r2b-runtime"
+            "pip install ./export/runtime in the repository"
         )
     return path
 

@@ -52,7 +52,7 @@ class Preprocessing:
         if version != FORMAT or rule != RESIZE_RULE:
             raise ValueError(
                 f"the preprocessing in the model file has format {version!r} and resize {rule!r}; this "
-                f"r2b-runtime knows format {FORMAT} and resize {RESIZE_RULE!r}: pip install --upgrade r2b-runtime"
+                f"r2b-runtime knows format {FORMAT} and resize {RESIZE_RULE!r}: install a newer wheel of it"
             )
         try:
             made = cls(**{**fields, "mean": tuple(map(float, fields["mean"])), "std": tuple(map(float, fields["std"]))})
