@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 from r2b_zoo import weights
+from r2b_zoo.short_repr import short_repr
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class Card:
     pretrained_top5: Optional[float] = None
     pretrained_licence: Optional[str] = None
     input: str = "224×224×3 RGB, as preprocess_input makes it"
+
+    __repr__ = short_repr
 
     @property
     def pretrained(self) -> bool:

@@ -25,6 +25,7 @@ from typing import Any
 import tensorflow as tf
 
 from r2b_zoo.cost_rules import Call, Shape, is_binary, is_one_bit, rule_of
+from r2b_zoo.short_repr import short_repr
 
 BINARY_MACS_PER_FLOP = 64
 BYTES_PER_REAL_WEIGHT = 4
@@ -63,6 +64,8 @@ class Cost:
     name: str
     input_shapes: tuple[Shape, ...]
     layers: tuple[LayerCost, ...]
+
+    __repr__ = short_repr
 
     @property
     def parameters(self) -> int:

@@ -3,6 +3,8 @@
 import importlib
 from typing import TYPE_CHECKING, Any, Optional
 
+from r2b_zoo.suggestions import did_you_mean
+
 if TYPE_CHECKING:
     from r2b_zoo.data.dataset import Dataset
     from r2b_zoo.data.images import PathLike
@@ -33,5 +35,7 @@ def load(name: str, data_dir: "Optional[PathLike]" = None, **options: Any) -> "D
         ValueError: there is no data set of that name (lists the known ones), or its files are not as they must be.
     """
     if name not in DATASETS:
-        raise ValueError(f"There is no data set {name!r}; the data sets are {', '.join(DATASETS)}.")
+        raise ValueError(
+            f"There is no data set {name!r}; the data sets are {', '.join(DATASETS)}.{did_you_mean(name, DATASETS)}"
+        )
     return getattr(importlib.import_module(DATASETS[name]), name)(data_dir, **options)

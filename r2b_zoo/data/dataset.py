@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Union
+from typing import Any, Union
 
 import numpy as np
 import tensorflow as tf
@@ -18,6 +18,7 @@ from r2b_zoo.data.augmentation import (
     position_seed,
 )
 from r2b_zoo.data.preprocessing import Preprocessing
+from r2b_zoo.short_repr import short_repr
 
 MOST_NAMED = 10
 """Of files that were left out, or classes, that a sentence or a terminal names."""
@@ -79,6 +80,10 @@ class Dataset(ABC):
     preprocessing: Preprocessing
     skipped: tuple[str, ...] = ()
     test_split: str = ""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.__repr__ = short_repr  # type: ignore[method-assign]  # before dataclass gives it one of all that it holds
 
     @property
     def description(self) -> str:

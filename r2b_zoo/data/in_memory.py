@@ -12,6 +12,7 @@ from r2b_zoo.cores import available_cores
 from r2b_zoo.data.augmentation import AUGMENTATIONS, COLOUR, position_seed
 from r2b_zoo.data.dataset import WHOLE, Dataset, Epoch, Sample, Share, epoch_seeds
 from r2b_zoo.data.validation import held_out
+from r2b_zoo.short_repr import short_repr
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class Split:
 
     size: int
     read: Callable[[], tuple[Any, Any]]
+
+    __repr__ = short_repr
 
     @classmethod
     def of(cls, images: np.ndarray, labels: np.ndarray) -> "Split":

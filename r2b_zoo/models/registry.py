@@ -11,6 +11,7 @@ from r2b_zoo.models.real_to_binary import RealToBinaryNet, StrongBaselineNet
 from r2b_zoo.models.resnet18 import ResNet18
 from r2b_zoo.models.topology import Network
 from r2b_zoo.models.xnor import XNORNet18
+from r2b_zoo.suggestions import did_you_mean
 
 NETWORKS: dict[str, Network] = {
     network.__name__: network
@@ -26,7 +27,9 @@ def list_models(pretrained: Optional[bool] = None) -> list[str]:
 def _known(name: str) -> str:
     by_lower_case = {known.lower(): known for known in NETWORKS}
     if name.lower() not in by_lower_case:
-        raise ValueError(f"There is no network {name!r}; the networks are {', '.join(NETWORKS)}.")
+        raise ValueError(
+            f"There is no network {name!r}; the networks are {', '.join(NETWORKS)}.{did_you_mean(name, NETWORKS)}"
+        )
     return by_lower_case[name.lower()]
 
 

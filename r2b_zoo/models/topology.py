@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from r2b_zoo import weights as weights_module
 from r2b_zoo.layers import GlobalAverage, MaxPooling2D
+from r2b_zoo.limits import MOST_WIDTH
 from r2b_zoo.models.parts import (
     BATCH_NORM_MOMENTUM,
     DOWNSAMPLES,
@@ -164,6 +165,8 @@ def network(
         require_one_of("stem", stem, STEMS)
         require_one_of(f"downsample of {name}", downsample, downsamples)
         require_positive("width", width)
+        if width > MOST_WIDTH:
+            raise ValueError(f"width must be in 1–{MOST_WIDTH}; received {width}.")
         require_positive("num_classes", num_classes)
         require_momentum("batch_norm_momentum", batch_norm_momentum)
         options = _checked(name, own, options)

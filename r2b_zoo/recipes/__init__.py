@@ -8,6 +8,7 @@ from r2b_zoo.recipes.digits import Digits
 from r2b_zoo.recipes.finetune import FineTune
 from r2b_zoo.recipes.imagenet import ImageNet
 from r2b_zoo.recipes.recipe import STAGE_NAMES, LoopPlan, Plan, Recipe, StagePlan, configured
+from r2b_zoo.suggestions import did_you_mean
 
 RECIPES: dict[str, type[Recipe]] = {
     "digits": Digits,
@@ -42,5 +43,7 @@ def plan(name: str = DEFAULT_RECIPE, **overrides: Any) -> Plan:
         ValueError: the recipe or a field is unknown (lists the known ones), or a value is not allowed.
     """
     if name not in RECIPES:
-        raise ValueError(f"There is no recipe {name!r}; the recipes are {', '.join(RECIPES)}.")
+        raise ValueError(
+            f"There is no recipe {name!r}; the recipes are {', '.join(RECIPES)}.{did_you_mean(name, RECIPES)}"
+        )
     return configured(RECIPES[name], name, overrides)

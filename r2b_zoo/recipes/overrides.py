@@ -1,9 +1,11 @@
 """``key=value`` words of the command line."""
 
 import ast
-import difflib
+import types
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Union, get_args, get_origin
+
+from r2b_zoo.suggestions import did_you_mean
 
 ALIASES = {"data.dir": "data_dir"}
 """Other spellings of fields."""
@@ -56,13 +58,54 @@ def check_keys(recipe: str, overrides: Mapping[str, Any], fields: Sequence[str],
     for key in overrides:
         if key in known:
             continue
-        near = difflib.get_close_matches(key, known, n=3)
-        hint = f" Did you mean {' or '.join(near)}?" if near else ""
         stage_fields = ", ".join(dict.fromkeys(field for names in stages.values() for field in names))
         raise ValueError(
-            f"Recipe {recipe} has no field {key!r}.{hint} Its fields are {', '.join(fields)}; "
+            f"Recipe {recipe} has no field {key!r}.{did_you_mean(key, known)} Its fields are {', '.join(fields)}; "
             f"and of each stage ({', '.join(stages)}), as STAGE.FIELD: {stage_fields}."
         )
+
+
+def check_kinds(overrides: Mapping[str, Any], kinds: Mapping[str, Any]) -> None:
+    """Raises ValueError for the first value of another kind than its field's.
+
+    Args:
+        overrides: values by dotted field name.
+        kinds: annotations by dotted field name.
+    """
+    for key, value in overrides.items():
+        kind = kinds[key]
+        if not _is_a(value, kind):
+            raise ValueError(f"{key} must be {_in_words(kind)}; received {value!r}.")
+
+
+_WORDS_FOR = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a word",
+    type(None): "none",
+    Sequence: "a list of numbers, for example [40,60,70]",
+    dict: "a dictionary",
+}
+
+
+def _is_a(value: Any, kind: Any) -> bool:
+    origin = get_origin(kind)
+    if origin in (Union, types.UnionType):
+        return any(_is_a(value, member) for member in get_args(kind))
+    if kind in (int, float):
+        return isinstance(value, (int, kind)) and not isinstance(value, bool)
+    if origin is Sequence:
+        member = get_args(kind)[0]
+        return isinstance(value, (list, tuple)) and all(_is_a(one, member) for one in value)
+    return isinstance(value, origin or kind)
+
+
+def _in_words(kind: Any) -> str:
+    origin = get_origin(kind)
+    if origin in (Union, types.UnionType):
+        return " or ".join(_in_words(member) for member in get_args(kind))
+    return _WORDS_FOR[origin or kind]
 
 
 def _value(text: str) -> Any:

@@ -8,12 +8,14 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Optional
+from typing import Any, Optional, get_type_hints
 
 from zookeeper import ComponentField, Field, component
 from zookeeper.core.component import configure
 
-from r2b_zoo.recipes.overrides import ALIASES, check_keys
+from r2b_zoo.limits import MOST_WIDTH
+from r2b_zoo.recipes.overrides import ALIASES, check_keys, check_kinds
+from r2b_zoo.short_repr import short_repr
 
 STAGE_NAMES = ("teacher", "real", "binary_activations", "binary")
 """The stages of Martínez et al., which ``ProgressiveRecipe`` has."""
@@ -218,6 +220,8 @@ class StagePlan:
     max_steps_per_epoch: Optional[int]
     """None, or a limit far below the data's size for a smoke run."""
 
+    __repr__ = short_repr
+
     def __post_init__(self) -> None:
         for field in ("epochs", "batch_size"):
             if getattr(self, field) < 1:
@@ -321,6 +325,8 @@ class Plan:
     config: dict[str, Any]
     """Every field of the recipe by its dotted name: configuring the recipe with it gives the same plan."""
 
+    __repr__ = short_repr
+
 
 def configured(recipe: type[Recipe], name: str, overrides: Mapping[str, Any]) -> Plan:
     """A recipe with some fields overridden, as a plan.
@@ -342,6 +348,9 @@ def configured(recipe: type[Recipe], name: str, overrides: Mapping[str, Any]) ->
     overrides = {k: "none" if v is None and k.endswith(words) else v for k, v in overrides.items()}
     if overrides.get("data_dir") is not None:
         overrides["data_dir"] = absolute(str(overrides["data_dir"]))
+    check_kinds(overrides, _kinds(recipe, names))
+    if isinstance(overrides.get("width"), int) and overrides["width"] > MOST_WIDTH:
+        raise ValueError(f"width must be in 1–{MOST_WIDTH}; received {overrides['width']}.")
     instance = recipe()
     configure(instance, recipe.completed(overrides), name=name)
     try:
@@ -370,6 +379,15 @@ def configured(recipe: type[Recipe], name: str, overrides: Mapping[str, Any]) ->
         notes=instance.notes(),
         config={key: _plain(value) for key, value in config.items() if key not in names},
     )
+
+
+def _kinds(recipe: type[Recipe], stages: Sequence[str]) -> dict[str, Any]:
+    """The annotation of every field by its dotted name."""
+    of_stage = get_type_hints(Stage)
+    return {
+        **{name: kind for name, kind in get_type_hints(recipe).items() if name not in stages},
+        **{f"{stage}.{name}": kind for stage in stages for name, kind in of_stage.items()},
+    }
 
 
 def absolute(path: str) -> str:
