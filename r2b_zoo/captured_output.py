@@ -2,12 +2,18 @@
 
 import contextlib
 import os
+import re
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 
 _LINES_SHOWN = 20
-_STDOUT_AND_STDERR = (1, 2)
+_STDERR = 2
+_STDOUT_AND_STDERR = (1, _STDERR)
+# The descriptors belong to the process. Of two blocks that overlap the second would take the first one's file for the
+# terminal, and put that back in the end.
+_one_at_a_time = threading.RLock()
 
 
 @contextlib.contextmanager
@@ -15,12 +21,12 @@ def captured_output() -> Iterator[Callable[[], str]]:
     """Sends file descriptors 1 and 2 to a temporary file while the block runs.
 
     Python's own redirection does not reach what TensorFlow's libraries write. The descriptors come back whatever
-    happens in the block.
+    happens in the block. What other threads print meanwhile is lost too, so this is for the start of a program.
 
     Yields:
         A function that returns the last lines written so far; call it inside the block.
     """
-    with tempfile.TemporaryFile() as file:
+    with _one_at_a_time, tempfile.TemporaryFile() as file:
 
         def tail() -> str:
             _flush()
@@ -28,17 +34,37 @@ def captured_output() -> Iterator[Callable[[], str]]:
             lines = file.read().decode(errors="replace").splitlines()
             return "\n".join(lines[-_LINES_SHOWN:])
 
-        _flush()
-        saved = [os.dup(descriptor) for descriptor in _STDOUT_AND_STDERR]
-        try:
-            for descriptor in _STDOUT_AND_STDERR:
-                os.dup2(file.fileno(), descriptor)
+        with _redirected(_STDOUT_AND_STDERR, file.fileno()):
             yield tail
+
+
+@contextlib.contextmanager
+def without_lines(noise: "re.Pattern[bytes]") -> Iterator[None]:
+    """Leaves out the lines on stderr that match, whoever writes them; all others come when the block ends."""
+    with _one_at_a_time, tempfile.TemporaryFile() as file:
+        try:
+            with _redirected((_STDERR,), file.fileno()):
+                yield
         finally:
-            _flush()
-            for descriptor, copy in zip(_STDOUT_AND_STDERR, saved, strict=True):
-                os.dup2(copy, descriptor)
-                os.close(copy)
+            file.seek(0)
+            for line in file:
+                if not noise.search(line):
+                    os.write(_STDERR, line)
+
+
+@contextlib.contextmanager
+def _redirected(descriptors: tuple[int, ...], to: int) -> Iterator[None]:
+    _flush()
+    saved = [os.dup(descriptor) for descriptor in descriptors]
+    try:
+        for descriptor in descriptors:
+            os.dup2(to, descriptor)
+        yield
+    finally:
+        _flush()
+        for descriptor, copy in zip(descriptors, saved, strict=True):
+            os.dup2(copy, descriptor)
+            os.close(copy)
 
 
 def _flush() -> None:

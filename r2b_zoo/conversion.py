@@ -6,18 +6,21 @@ Larq Compute Engine's converter turns whatever it does not recognise into float 
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional, Union
 
-import larq_compute_engine as lce
+import numpy as np
 import tensorflow as tf
 
-from r2b_zoo import __version__, files, metadata
-from r2b_zoo.captured_output import captured_output
+from r2b_zoo import __version__, files, lce, metadata
 from r2b_zoo.data.preprocessing import Preprocessing
 from r2b_zoo.layer_report import LayerReport, layer_table, why_unrunnable
+from r2b_zoo.layers import resizable_files
+from r2b_zoo.short_repr import short_repr
+
+TFLITE_SUFFIX = ".tflite"
 
 PathLike = Union[str, "os.PathLike[str]"]
 
@@ -37,6 +40,8 @@ class Conversion:
 
     tflite: bytes
     layers: tuple[LayerReport, ...]
+
+    __repr__ = short_repr
 
     @property
     def total_bytes(self) -> int:
@@ -64,8 +69,11 @@ class Conversion:
         """Writes the file; an interrupted write leaves no file and no half of one.
 
         Raises:
+            ValueError: the name does not end in ``.tflite``; ``r2b_zoo.load`` would take the file for another kind.
             OSError: the folder cannot be written or the disk is full.
         """
+        if Path(path).suffix != TFLITE_SUFFIX:
+            raise ValueError(f"A converted file has a name that ends in {TFLITE_SUFFIX}; received {str(path)!r}.")
         try:
             files.write_bytes(Path(path), self.tflite)
         except OSError as error:
@@ -81,28 +89,36 @@ def convert(
     strict: bool = False,
     description: Optional[str] = None,
 ) -> Conversion:
-    """Converts a model with one input and one output for batches of one image.
+    """Converts a model with one input for batches of one image.
 
-    The file carries name, description, labels and preprocessing inside, as TFLite metadata.
+    The file carries name, description, labels and preprocessing inside, as TFLite metadata. Where a model has several
+    outputs, the file has them under the names of its output layers, or under the keys of a model that returns a
+    dictionary, in the alphabetical order of these names.
 
     Args:
         model: a functional or Sequential model with a fixed input size.
-        labels: names of the outputs, in order.
+        labels: names of the classes, in order; for a model with one output.
         preprocessing: how an image becomes the model's input.
         strict: refuse a model in which a quantised layer does not become an ``LceBconv2d``.
         description: a sentence about the model.
 
     Raises:
-        ConversionError: the model has no fixed input size, LCE's converter refuses it, no engine could run the
-            result, or ``strict`` finds quantised layers that are not binary (names all of them).
+        ConversionError: the model has no fixed input size or a weight that is no number, LCE's converter refuses it
+            or crashes, no engine could run the result, or ``strict`` finds quantised layers that are not binary (names
+            all of them).
         ValueError: labels or preprocessing do not fit the model.
     """
     _check_model(model)
+    if labels is not None and len(model.outputs) != 1:
+        raise ValueError(
+            f"Labels name the classes of one output; {model.name} has {len(model.outputs)} outputs: convert it without."
+        )
     if preprocessing is not None and preprocessing.input_shape != tuple(model.input_shape[1:]):
         raise ValueError(
             f"The preprocessing makes images of shape {preprocessing.input_shape}, but {model.name} takes "
             f"{tuple(model.input_shape[1:])}: use preprocessing.with_size, or build the network with that input_shape."
         )
+    _check_weights(model)
     tflite = _run_converter(model)
     obstacle = why_unrunnable(tflite)
     if obstacle is not None:
@@ -133,10 +149,8 @@ def _check_model(model: tf.keras.Model) -> None:
             f"{model.name} has no known input shape: build it as a functional model, or give a Sequential model an "
             "Input layer."
         )
-    if len(inputs) != 1 or len(outputs) != 1:
-        raise ConversionError(
-            f"convert takes models with one input and one output; {model.name} has {len(inputs)} and {len(outputs)}."
-        )
+    if len(inputs) != 1:
+        raise ConversionError(f"convert takes models with one input; {model.name} has {len(inputs)}.")
     if None in tuple(inputs[0].shape[1:]):
         raise ConversionError(
             f"convert needs a fixed input size; the input of {model.name} has shape {tuple(inputs[0].shape)}: "
@@ -150,6 +164,18 @@ def _check_model(model: tf.keras.Model) -> None:
         )
 
 
+def _check_weights(model: tf.keras.Model) -> None:
+    for weight in model.weights:
+        values = weight.numpy()
+        wrong = values.size - int(np.isfinite(values).sum()) if np.issubdtype(values.dtype, np.floating) else 0
+        if wrong:
+            raise ConversionError(
+                f"convert takes weights that are numbers; {wrong} of the {values.size} in {weight.name} of "
+                f"{model.name} are NaN or infinite: train it again from an earlier checkpoint with a smaller "
+                "learning_rate."
+            )
+
+
 def _run_converter(model: tf.keras.Model) -> bytes:
     """The bytes LCE's converter makes of the model in inference mode, with a batch of 1.
 
@@ -157,20 +183,21 @@ def _run_converter(model: tf.keras.Model) -> bytes:
     traced and saved, and not each layer for itself.
     """
     spec = tf.TensorSpec((1, *model.inputs[0].shape[1:]), model.inputs[0].dtype, name=model.input_names[0])
-    output = model.output_names[0]
 
     @tf.function(input_signature=[spec])
     def serve(image: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {output: model(image, training=False)}
+        with resizable_files():
+            outputs = model(image, training=False)
+        if isinstance(outputs, Mapping):
+            return dict(outputs)
+        return dict(zip(model.output_names, tf.nest.flatten(outputs), strict=True))
 
     module = tf.Module()
     module.variables_of_model = model.variables
     module.serve = serve
-    with captured_output() as messages, tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder:
+        tf.saved_model.save(module, folder, signatures={"serving_default": serve})
         try:
-            tf.saved_model.save(module, folder, signatures={"serving_default": serve})
-            return bytes(lce.convert_saved_model(folder))
-        except Exception as error:
-            raise ConversionError(
-                f"LCE's converter refuses {model.name}: {error}\nIts last messages:\n{messages()}"
-            ) from error
+            return lce.convert_saved_model(Path(folder))
+        except lce.LCEError as error:
+            raise ConversionError(f"LCE's converter cannot convert {model.name}: {error}") from error

@@ -1,8 +1,8 @@
 """What became of each Keras layer in a ``.tflite``: binary, int8 or float, why, and how many bytes.
 
-A layer counts as binary only where the file holds an ``LceBconv2d`` with exactly this layer's bits. Names in a
-``.tflite`` are cut off after 50 characters and merged by the converter, so they decide only what numbers cannot: to
-which layer a constant belongs that is not a kernel.
+A layer counts as binary only where the file holds an ``LceBconv2d`` with exactly this layer's bits, some filters
+negated where a negative factor follows. Names in a ``.tflite`` are cut off after 50 characters and merged by the
+converter, so they decide only what numbers cannot: to which layer a constant belongs that is not a kernel.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +14,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow.lite.tools import flatbuffer_utils
+
+from r2b_zoo.short_repr import short_repr
 
 Kind = Literal["binary", "int8", "float", "graph"]
 REST = "(graph and metadata)"
@@ -45,6 +47,8 @@ class LayerReport:
     reason: str
     bytes: int
     quantized: bool = False
+
+    __repr__ = short_repr
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +108,7 @@ def layer_table(model: tf.keras.Model, tflite: bytes) -> tuple[LayerReport, ...]
     for leaf in leaves:
         kind: Kind = "int8" if schema.TensorType.INT8 in types[leaf] else "float"
         if leaf in binary:
-            kind, reason = "binary", "LceBconv2d with this layer's bits" + _caveat(leaf.layer)
+            kind, reason = "binary", "LceBconv2d with this layer's bits" + _negated(binary[leaf]) + _caveat(leaf.layer)
         elif leaf.quantizers:
             reason = _why_not_binary(leaf)
         elif kind == "int8":
@@ -114,6 +118,12 @@ def layer_table(model: tf.keras.Model, tflite: bytes) -> tuple[LayerReport, ...]
         rows.append(LayerReport(leaf.path, kind, reason, sizes[leaf], quantized=bool(leaf.quantizers)))
     rest = len(tflite) - sum(sizes.values())
     return (*rows, LayerReport(REST, "graph", "operators, shapes, names, labels, preprocessing", rest))
+
+
+def _negated(filters: int) -> str:
+    if not filters:
+        return ""
+    return f"; {filters} filter{'s' if filters > 1 else ''} negated, for the negative factor that follows"
 
 
 def _caveat(layer: tf.keras.layers.Layer) -> str:
@@ -226,37 +236,66 @@ def _constant(file: Any, graph: Any, index: int) -> Optional[_Constant]:
 
 def _match_binary(
     leaves: Sequence[_Leaf], operators: Sequence[_Operator], model_name: str
-) -> tuple[set[_Leaf], dict[int, _Leaf]]:
-    """The layers that are an ``LceBconv2d``, and for each filter's buffer its layer.
+) -> tuple[dict[_Leaf, int], dict[int, _Leaf]]:
+    """The layers that are an ``LceBconv2d``, with how many of their filters are negated; each filter's buffer's layer.
 
     Every operator proves one layer, so of two layers with the same bits and one such operator only one is binary.
+    Where a bit-packed output follows a negative factor, LCE's converter negates the filter and compares the other way.
     """
-    by_bits: dict[bytes, list[_Leaf]] = {}
-    for leaf in leaves:
-        if _has_binary_kernel(leaf):
-            by_bits.setdefault(pack_signs(leaf.weights[0]), []).append(leaf)
-    for twins in by_bits.values():
-        # Where nothing else tells them apart, the one that binarises its own input is it.
-        twins.sort(key=lambda leaf: "input_quantizer" not in leaf.quantizers)
-    binary: set[_Leaf] = set()
+    with_kernel = [leaf for leaf in leaves if _has_binary_kernel(leaf)]
+    # Where nothing else tells them apart, the one that binarises its own input is it.
+    with_kernel.sort(key=lambda leaf: "input_quantizer" not in leaf.quantizers)
+    packed = {leaf: _Filters.of(leaf.weights[0]) for leaf in with_kernel}
+    binary: dict[_Leaf, int] = {}
     buffers: dict[int, _Leaf] = {}
     remaining = [operator for operator in operators if operator.name == _BINARY_CONVOLUTION]
-    # First the operators whose name names its layer, then those that may be any layer with these bits.
-    for by_name in (True, False):
+    # First the operators whose name names its layer, then those that may be any layer with these bits; and first
+    # those with its very bits.
+    for by_name, by_sign in ((True, False), (True, True), (False, False), (False, True)):
         unnamed = []
         for operator in remaining:
             kernel = operator.constants[1]
-            candidates = [] if kernel is None else by_bits.get(kernel.data.tobytes(), [])
-            if by_name:
-                candidates = [leaf for leaf in candidates if _names(operator.output, leaf, model_name)]
-            found = next((leaf for leaf in candidates if leaf not in binary), None)
-            if kernel is None or found is None:
+            found = negated = None
+            for leaf, filters in packed.items():
+                if kernel is None or leaf in binary or (by_name and not _names(operator.output, leaf, model_name)):
+                    continue
+                negated = filters.negated_in(kernel.data)
+                if negated == 0 or (by_sign and negated is not None):
+                    found = leaf
+                    break
+            if kernel is None or found is None or negated is None:
                 unnamed.append(operator)
                 continue
-            binary.add(found)
+            binary[found] = negated
             buffers.setdefault(kernel.buffer, found)
         remaining = unnamed
     return binary, buffers
+
+
+@dataclass(frozen=True)
+class _Filters:
+    """The bits of a kernel, a row of bytes per filter, and which of them are no padding."""
+
+    bits: np.ndarray
+    used: np.ndarray
+
+    @classmethod
+    def of(cls, kernel: np.ndarray) -> "_Filters":
+        filters = kernel.shape[-1]
+        bits, used = (
+            np.frombuffer(pack_signs(array), np.uint8).reshape(filters, -1) for array in (kernel, -np.ones_like(kernel))
+        )
+        return cls(bits, used)
+
+    def negated_in(self, data: np.ndarray) -> Optional[int]:
+        """How many filters are negated in a constant that has these; None where it has others."""
+        if data.size != self.bits.size:
+            return None
+        change = data.reshape(self.bits.shape) ^ self.bits
+        negated = change[:, 0] != 0
+        if not np.array_equal(change, self.used * negated[:, np.newaxis]):
+            return None
+        return int(negated.sum())
 
 
 def _has_binary_kernel(leaf: _Leaf) -> bool:

@@ -22,6 +22,12 @@ FEW_PIXELS = 64
 
 _in_float32 = Switch()
 _compiled_whole = Switch()
+_resizable = Switch()
+
+
+def resizable_files() -> contextlib.AbstractContextManager[None]:
+    """Networks traced in the block become files that can be resized to a batch: the same values, slower to train."""
+    return _resizable.set_to(True)
 
 
 def convolutions_in_float32() -> contextlib.AbstractContextManager[None]:
@@ -300,6 +306,9 @@ class ChannelGate(tf.keras.layers.Layer):
     def call(self, inputs: Any) -> tf.Tensor:
         activations, convolved = inputs
         average = global_average(activations, fixed_size=self._fixed_size)
+        if _resizable.on:
+            # LCE's converter leaves out a reshape before a product where one image needs none. So none comes there.
+            average = tf.reshape(average, [-1, 1, 1, average.shape[-1]])
         hidden = tf.nn.relu(tf.matmul(average, self.reduce_kernel))
         factors = tf.sigmoid(tf.matmul(hidden, self.expand_kernel))
         factors = tf.reshape(factors, [-1, 1, 1, factors.shape[-1]])

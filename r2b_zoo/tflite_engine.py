@@ -1,17 +1,20 @@
 """The one place that runs a ``.tflite`` on this machine."""
 
 import importlib.metadata
+import re
+import threading
 import warnings
-from typing import Any, Optional
+from typing import Optional
 
 import numpy as np
 
 from r2b_zoo import runtime
-from r2b_zoo.captured_output import captured_output
+from r2b_zoo.captured_output import without_lines
 
 RUNTIME = "runtime"
 LCE = "lce"
 ENGINES = (RUNTIME, LCE)
+_NOISE = re.compile(rb"^INFO: Created TensorFlow Lite XNNPACK delegate")
 _REFUSED_BY_REFERENCE = "Zero-padding is only supported by the reference kernel"
 
 
@@ -40,26 +43,28 @@ class TFLiteEngine:
     def __init__(self, tflite: bytes, num_threads: int = 1, engine: Optional[str] = None) -> None:
         make = _engine(engine)
         self.name = make.name()
-        with captured_output() as messages:
-            try:
-                self._interpreter = make(tflite, num_threads, messages)
-            except (RuntimeError, ValueError) as error:
-                raise self._refused(error, messages()) from error
+        self._lock = threading.Lock()  # one interpreter, and any number of threads that may use it
+        try:
+            self._interpreter = make(tflite, num_threads)
+        except (RuntimeError, ValueError) as error:
+            raise self._refused(error) from error
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """The output (N, ...) for preprocessed images, float32 (N, height, width, channels), N at least 1.
 
+        Threads may share an engine; their images then run one after the other.
+
         Raises:
             ValueError: the images do not fit the file's input.
         """
-        with captured_output() as messages:
-            try:
+        try:
+            with self._lock:
                 return self._interpreter.predict(np.ascontiguousarray(images, np.float32))
-            except (RuntimeError, ValueError) as error:
-                raise self._refused(error, messages()) from error
+        except (RuntimeError, ValueError) as error:
+            raise self._refused(error) from error
 
-    def _refused(self, error: Exception, messages: str) -> ValueError:
-        return ValueError(f"{self.name} cannot run this file: {error}\n{messages}".rstrip())
+    def _refused(self, error: Exception) -> ValueError:
+        return ValueError(f"{self.name} cannot run this file: {error}")
 
 
 def engine_name(engine: Optional[str] = None) -> str:
@@ -89,15 +94,19 @@ class _Runtime:
         version, kernels = importlib.metadata.version("r2b-runtime"), r2b_runtime.available_kernels()[0]
         return f"r2b-runtime {version} ({kernels}) in {r2b_runtime.interpreter_version()}"
 
-    def __init__(self, tflite: bytes, num_threads: int, messages: object) -> None:
+    def __init__(self, tflite: bytes, num_threads: int) -> None:
         import r2b_runtime
 
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", r"\s*Warning: tf.lite.Interpreter is deprecated")
+        # For good: the filters belong to the process, and threads that put back what each found lose some.
+        warnings.filterwarnings("ignore", r"\s*Warning: tf.lite.Interpreter is deprecated")
+        with without_lines(_NOISE):
             self._interpreter = r2b_runtime.Interpreter(tflite, num_threads)
-        self._interpreter.allocate_tensors()
-        (self._input,) = self._interpreter.get_input_details()
-        (self._output,) = self._interpreter.get_output_details()
+            self._interpreter.allocate_tensors()
+        inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+        if len(inputs) != 1:
+            raise ValueError(f"it has {len(inputs)} inputs, and images are one")
+        _check_outputs(len(outputs))
+        self._input, self._output = inputs[0], outputs[0]
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         expected = tuple(self._input["shape"][1:])
@@ -125,19 +134,27 @@ class _LarqComputeEngine:
     def name() -> str:
         return "Larq Compute Engine's interpreter"
 
-    def __init__(self, tflite: bytes, num_threads: int, messages: Any) -> None:
-        from larq_compute_engine.tflite.python.interpreter import Interpreter
+    def __init__(self, tflite: bytes, num_threads: int) -> None:
+        from r2b_zoo import lce
 
         try:
-            self._interpreter = Interpreter(tflite, num_threads=num_threads, use_reference_bconv=True)
-        except (RuntimeError, ValueError):
-            if _REFUSED_BY_REFERENCE not in messages():
+            self._interpreter = lce.Interpreter(tflite, num_threads, reference=True)
+        except lce.LCEError as error:
+            if _REFUSED_BY_REFERENCE not in str(error):
                 raise
             # The indirect kernel is the optimised one that also takes grouped convolutions.
-            self._interpreter = Interpreter(tflite, num_threads=num_threads, use_indirect_bgemm=True)
+            self._interpreter = lce.Interpreter(tflite, num_threads, indirect=True)
+        _check_outputs(self._interpreter.outputs)
 
     def predict(self, images: np.ndarray) -> np.ndarray:
-        return np.asarray(self._interpreter.predict(images))
+        return self._interpreter.predict(images)
+
+
+def _check_outputs(number: int) -> None:
+    if number != 1:
+        raise ValueError(
+            f"it has {number} outputs, and a classifier has one: run it with r2b_runtime.Interpreter, which gives all"
+        )
 
 
 def _engine(engine: Optional[str]) -> "type[_Runtime] | type[_LarqComputeEngine]":

@@ -2,12 +2,12 @@
 
 import errno
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import larq as lq
-import larq_compute_engine
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -16,8 +16,8 @@ import r2b_zoo
 from r2b_zoo.conversion import Conversion, ConversionError, convert
 from r2b_zoo.data.preprocessing import IMAGENET
 from r2b_zoo.layer_report import REST, LayerReport, layer_table, pack_signs
-from r2b_zoo.tflite_engine import run_tflite
-from tests.converted import converted
+from r2b_zoo.tflite_engine import ENGINES, LCE, RUNTIME, TFLiteEngine, default_engine, run_tflite
+from tests.converted import converted, images
 from tests.networks import randomize
 from tests.small import DEPLOYED, NETWORKS, SMALL
 
@@ -314,6 +314,11 @@ def two_outputs() -> tf.keras.Model:
     return tf.keras.Model(image, [image + 1.0, image * 2.0], name="two")
 
 
+def two_inputs() -> tf.keras.Model:
+    images = [tf.keras.Input((4,)), tf.keras.Input((4,))]
+    return tf.keras.Model(images, images[0] + images[1], name="both")
+
+
 def half_precision() -> tf.keras.Model:
     return tf.keras.Sequential([tf.keras.Input((4,)), tf.keras.layers.Dense(2, dtype="mixed_float16")], name="half")
 
@@ -323,7 +328,7 @@ def half_precision() -> tf.keras.Model:
     [
         (lambda: "model.h5", "takes a Keras 2 model .*received <class 'str'>"),
         (lambda: tf.keras.Sequential([tf.keras.layers.Dense(2)], name="open"), "open has no known input shape"),
-        (two_outputs, "one input and one output; two has 1 and 2"),
+        (two_inputs, "takes models with one input; both has 2"),
         (half_precision, "half computes in float16"),
         (
             lambda: r2b_zoo.BNN18(**{**SMALL, "input_shape": (None, None, 3)}),
@@ -348,18 +353,152 @@ def test_an_operator_tflite_does_not_have_is_refused() -> None:
         convert(model)
 
 
-def test_the_converters_own_messages_are_in_the_error(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    def fails(_: str) -> bytes:
-        os.write(2, b"error: from C++\n")
-        raise RuntimeError("short")
+class Counter(tf.keras.layers.Layer):
+    """Changes a variable when it is called, which no file can."""
 
-    monkeypatch.setattr(larq_compute_engine, "convert_saved_model", fails)
-    with pytest.raises(ConversionError, match=r"refuses net: short\nIts last messages:\n(.|\n)*error: from C\+\+"):
-        convert(sequential((4,), tf.keras.layers.Dense(2)))
+    def build(self, input_shape: Any) -> None:
+        self.calls = tf.Variable(0.0, trainable=False)
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        self.calls.assign_add(1.0)
+        return inputs * self.calls
+
+
+def test_the_converters_own_messages_are_in_the_error(capfd: pytest.CaptureFixture[str]) -> None:
+    message = r"cannot convert net: Could not translate to flatbuffer.\nIts last messages:\n(.|\n)*is not immutable"
+    with pytest.raises(ConversionError, match=message):
+        convert(sequential((4,), Counter()))
     os.write(2, b"still here")
     assert capfd.readouterr() == ("", "still here")
+
+
+def test_a_converter_that_crashes_takes_nothing_with_it() -> None:
+    """LCE 0.16 reads past the end of a constant that has no elements."""
+    model = sequential((8,), tf.keras.layers.Lambda(lambda x: tf.reshape(x, [1, 2, 4])[:, :0]))
+    with pytest.raises(ConversionError, match=r"LCE's converter cannot convert net: it crashed \(SIGSEGV\)"):
+        convert(model)
+
+
+def test_other_threads_print_while_a_model_is_converted(capfd: pytest.CaptureFixture[str]) -> None:
+    """And while files are loaded and run, by several threads at once."""
+    _, conversion = converted("ResNet18", "real")
+    working, printed = threading.Event(), 0
+
+    def work() -> None:
+        convert(sequential((4,), tf.keras.layers.Dense(2)))
+        for engine in ENGINES if default_engine() == RUNTIME else (LCE,):
+            TFLiteEngine(conversion.tflite, engine=engine).predict(images(2))
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        os.write(1, b"out\n")
+        os.write(2, b"err\n")
+        printed += 1
+        working.wait(0.002)
+    os.write(1, b"last\n")
+    captured = capfd.readouterr()
+    assert captured.out == "out\n" * printed + "last\n"
+    assert captured.err == "err\n" * printed
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_no_numbers_are_refused(value: float) -> None:
+    model = sequential((4,), tf.keras.layers.Dense(2, name="dense"))
+    kernel, bias = model.get_weights()
+    kernel[0, 0] = value
+    model.set_weights([kernel, bias])
+    with pytest.raises(ConversionError, match=r"1 of the 8 in dense/kernel:0 of net are NaN or infinite: train it"):
+        convert(model)
+
+
+# --- several outputs
+
+
+def outputs_of(tflite: bytes, image: np.ndarray) -> dict[str, np.ndarray]:
+    interpreter = tf.lite.Interpreter(model_content=tflite)
+    return interpreter.get_signature_runner()(
+        **{next(iter(interpreter.get_signature_runner().get_input_details())): image}
+    )
+
+
+@pytest.mark.parametrize("form", ["list", "dict", "one", "twice"])
+def test_models_with_several_outputs(form: str) -> None:
+    image = tf.keras.Input((8, 8, 3), name="image")
+    first = tf.keras.layers.Conv2D(4, 3, name="zebra")(image)
+    second = tf.keras.layers.Dense(5, name="ape")(tf.keras.layers.Flatten()(first))
+    outputs = {
+        "list": [first, second],
+        "dict": {"b": first, "a": second},
+        "one": {"a": second},
+        "twice": [second, second],
+    }
+    model = tf.keras.Model(image, outputs[form], name="net")
+    batch = np.random.default_rng(0).normal(size=(1, 8, 8, 3)).astype(np.float32)
+    expected = model(batch)
+    names = {"list": ["zebra", "ape"], "twice": ["ape", "ape_1"]}
+    if not isinstance(expected, dict):
+        expected = dict(zip(names[form], expected, strict=True))
+    found = outputs_of(convert(model).tflite, batch)
+    assert found.keys() == expected.keys()
+    for name, values in found.items():
+        np.testing.assert_allclose(values, expected[name], atol=1e-5, err_msg=name)
+
+
+def test_a_network_without_its_top_converts_to_all_of_its_features() -> None:
+    model = randomize(r2b_zoo.BiRealNet18(**{**SMALL, "input_shape": (16, 16, 3)}, include_top=False))
+    conversion = convert(model, strict=True)
+    assert len(conversion.binary) == BINARY_CONVOLUTIONS
+
+
+def test_labels_are_for_one_output() -> None:
+    with pytest.raises(ValueError, match="Labels name the classes of one output; two has 2 outputs"):
+        convert(two_outputs(), labels=["a", "b"])
+
+
+# --- a batch
+
+
+@pytest.mark.skipif(default_engine() != RUNTIME, reason="no r2b-runtime: pip install ./export/runtime")
+@pytest.mark.parametrize(("name", "precision"), DEPLOYED)
+def test_every_file_can_be_resized_to_a_batch(name: str, precision: str) -> None:
+    import r2b_runtime
+
+    _, conversion = converted(name, precision)
+    one_by_one = run_tflite(conversion.tflite, images(3), engine=RUNTIME)
+    interpreter = r2b_runtime.Interpreter(conversion.tflite, 1)
+    index = interpreter.get_input_details()[0]["index"]
+    interpreter.resize_tensor_input(index, (3, 32, 32, 3))
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(index, images(3))
+    interpreter.invoke()
+    found = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+    np.testing.assert_allclose(found, one_by_one, atol=1e-4)
+
+
+# --- filters that the converter negates
+
+
+@pytest.mark.parametrize("negative", [(), (1, 5), range(32)])
+def test_a_negative_factor_before_a_sign_is_no_obstacle(negative: Iterable[int]) -> None:
+    """LCE makes one bit-packed operator of both, for which it turns the filter and the comparison round."""
+    model = sequential(
+        (8, 8, 31),
+        layers.QuantConv2D(32, 3, name="first", use_bias=False, **BINARY),
+        tf.keras.layers.BatchNormalization(name="bn"),
+        layers.QuantConv2D(8, 3, name="second", use_bias=False, **BINARY),
+    )
+    gamma, *rest = model.get_layer("bn").get_weights()
+    gamma = np.abs(gamma)
+    gamma[list(negative)] *= -1
+    model.get_layer("bn").set_weights([gamma, *rest])
+    conversion = convert(model, strict=True)
+    assert [row.name for row in conversion.binary] == ["first", "second"]
+    turned = "".join(f"; {n} filters negated, for the negative factor that follows" for n in [len([*negative])] if n)
+    assert rows(conversion)["first"].reason == "LceBconv2d with this layer's bits" + turned
+    assert rows(conversion)["first"].bytes >= 32 * 9 * 4
+    assert_same_outputs(model, conversion.tflite)
 
 
 # --- the user's side
@@ -381,6 +520,13 @@ def test_save_writes_the_file(tmp_path: Path) -> None:
     conversion.save(path)
     assert path.read_bytes() == b"0123"
     assert os.listdir(tmp_path) == ["model.tflite"]
+
+
+def test_a_file_of_another_kind_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "weights.h5").write_bytes(b"of many epochs")
+    with pytest.raises(ValueError, match=r"has a name that ends in .tflite; received '.*weights.h5'"):
+        Conversion(b"0123", ()).save(tmp_path / "weights.h5")
+    assert (tmp_path / "weights.h5").read_bytes() == b"of many epochs"
 
 
 def test_save_leaves_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
