@@ -18,9 +18,11 @@ from r2b_zoo.data.imagenet_classes import imagenet_classes
 from r2b_zoo.data.images import read_image
 from r2b_zoo.data.listing import image_files
 from r2b_zoo.data.preprocessing import IMAGENET, Preprocessing
-from r2b_zoo.evaluation import predict_keras, prediction_batch
+from r2b_zoo.evaluation import check_numbers, predict_keras, prediction_batch
 from r2b_zoo.recipes import Plan
 from r2b_zoo.run_folder import RunFolder
+from r2b_zoo.short_repr import short_repr
+from r2b_zoo.suggestions import did_you_mean
 from r2b_zoo.tflite_engine import TFLiteEngine
 from r2b_zoo.training import Networks, dataset_of, network_of
 
@@ -49,6 +51,8 @@ class Classifier:
     tflite: Optional[bytes] = None
     plan: Optional[Plan] = None
 
+    __repr__ = short_repr
+
     @cached_property
     def dataset(self) -> Optional[Dataset]:
         """What a run was trained on, loaded when it is first asked for; None for the others."""
@@ -61,8 +65,13 @@ class Classifier:
         return TFLiteEngine(self.tflite)
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
-        """(N, classes) for preprocessed images (N, height, width, channels)."""
-        return self._engine.predict(images) if self.model is None else predict_keras(self.model, images)
+        """(N, classes) for preprocessed images (N, height, width, channels).
+
+        Raises:
+            ValueError: one is NaN or infinite.
+        """
+        found = self._engine.predict(images) if self.model is None else predict_keras(self.model, images)
+        return check_numbers(found, self.name)
 
     def predict(self, image: Any, top: int = 5) -> list[tuple[str, float]]:
         """The most probable classes of one image, uint8 (H, W, channels) of any size, best first.
@@ -237,7 +246,7 @@ def _loaded(
         if not Path(name).expanduser().is_dir():
             raise ValueError(
                 f"There is no data set {name!r}, and no folder of that name; the data sets are "
-                f"{', '.join(data.list_datasets())}."
+                f"{', '.join(data.list_datasets())}.{did_you_mean(name, data.list_datasets())}"
             )
         if data_dir is not None:
             raise ValueError(f"data={name} is a folder already: leave data_dir= out, or name a data set with data=.")

@@ -35,6 +35,12 @@ class Evaluation:
     confusion: np.ndarray
     top5_correct: int
 
+    def __repr__(self) -> str:
+        return (
+            f"Evaluation(top1={self.top1:.4f}, top5={self.top5:.4f}, images={self.images}, "
+            f"classes={len(self.confusion)})"
+        )
+
     def __add__(self, other: "Evaluation") -> "Evaluation":
         """What the images of both give together."""
         return Evaluation(self.confusion + other.confusion, self.top5_correct + other.top5_correct)
@@ -120,17 +126,34 @@ def prediction_batch(input_shape: Sequence[int]) -> int:
     return max(1, min(PREDICTION_BATCH, _PREDICTION_PIXELS // (input_shape[0] * input_shape[1])))
 
 
+def check_numbers(probabilities: np.ndarray, name: str) -> np.ndarray:
+    """The same array (N, classes), all of it numbers. NaN has no most probable class, and NumPy would name the first.
+
+    Raises:
+        ValueError: one is NaN or infinite.
+    """
+    wrong = int((~np.isfinite(probabilities).all(axis=tuple(range(1, probabilities.ndim)))).sum())
+    if wrong:
+        raise ValueError(
+            f"Probabilities must be numbers; {name} answers NaN or infinity for {wrong} of {len(probabilities)} "
+            f"image{'s' if len(probabilities) > 1 else ''}: its weights are damaged or its training has diverged, so "
+            "train it again, or take another file."
+        )
+    return probabilities
+
+
 def evaluate(probabilities: np.ndarray, labels: np.ndarray) -> Evaluation:
     """Compares probabilities (N, classes) with labels (N,).
 
     Raises:
-        ValueError: the numbers differ, there are no images, or a label is outside the classes.
+        ValueError: the numbers differ, there are no images, a label is outside the classes, or a probability is NaN.
     """
     if probabilities.ndim != 2 or len(probabilities) != len(labels) or len(labels) == 0:
         raise ValueError(
             f"Evaluation needs probabilities (N, classes) and labels (N,) with N at least 1; received "
             f"{probabilities.shape} and {labels.shape}."
         )
+    check_numbers(probabilities, "the network")
     classes = probabilities.shape[1]
     if labels.min() < 0 or labels.max() >= classes:
         raise ValueError(f"Labels must be in 0–{classes - 1}; received {labels.min()}–{labels.max()}.")

@@ -21,6 +21,7 @@ from tensorflow.lite.tools import flatbuffer_utils
 from r2b_zoo import metadata_schema
 from r2b_zoo.data.preprocessing import Preprocessing
 from r2b_zoo.metadata_schema import LABELS_FILE, PREPROCESSING_FILE
+from r2b_zoo.short_repr import short_repr
 
 BUFFER_NAME = "TFLITE_METADATA"
 PREPROCESSING_FORMAT = 1
@@ -41,6 +42,8 @@ class Metadata:
     description: str
     labels: Optional[tuple[str, ...]]
     preprocessing: Optional[Preprocessing]
+
+    __repr__ = short_repr
 
 
 def write(
@@ -86,6 +89,10 @@ def write(
     return _with_files(_pack(model, len(tflite)), files)
 
 
+class NoMetadataError(ValueError):
+    """A file without any."""
+
+
 def read(tflite: bytes) -> Metadata:
     """The metadata of a file, written by this project or by another.
 
@@ -101,7 +108,7 @@ def read(tflite: bytes) -> Metadata:
     except (struct.error, zipfile.BadZipFile, IndexError, TypeError, ValueError) as error:
         raise ValueError(f"The .tflite is truncated or altered: {error}.") from error
     if described is None:
-        raise ValueError(
+        raise NoMetadataError(
             "The .tflite carries no metadata, so its labels and preprocessing are unknown: "
             "convert the model with r2b_zoo.convert(model, labels=..., preprocessing=...)."
         )

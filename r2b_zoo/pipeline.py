@@ -81,7 +81,7 @@ def run(
 
     batches, number = _spread(dataset, SMOKE_FILE_IMAGES if plan.config["smoke"] else FILE_IMAGES)
     announce(f"Verifying the file on {number} of {dataset.test_size} test images")
-    verification, file_evaluation = _verify_and_evaluate(model, conversion.tflite, batches)
+    verification, file_evaluation = _verify_and_evaluate(model, conversion.tflite, dataset, batches)
     results = {
         "recipe": plan.recipe,
         "dataset": {
@@ -130,7 +130,7 @@ def _spread(dataset: Dataset, number: int) -> tuple[tf.data.Dataset, int]:
 
 
 def _verify_and_evaluate(
-    model: tf.keras.Model, tflite: bytes, batches: tf.data.Dataset
+    model: tf.keras.Model, tflite: bytes, dataset: Dataset, batches: tf.data.Dataset
 ) -> tuple[Verification, evaluation.Evaluation]:
     """Compares the file with its model, and with the labels, in one pass."""
     labels: list[np.ndarray] = []
@@ -141,7 +141,14 @@ def _verify_and_evaluate(
             labels.append(batch_labels.numpy())
             yield batch.numpy()
 
-    verification = verify(model, tflite, images(), each_output=found.append)
+    verification = verify(
+        model,
+        tflite,
+        images(),
+        labels=dataset.class_names,
+        preprocessing=dataset.preprocessing,
+        each_output=found.append,
+    )
     return verification, evaluation.evaluate(np.concatenate(found), np.concatenate(labels))
 
 

@@ -1,12 +1,16 @@
 """Proof that a ``.tflite`` computes what its Keras model computes, on images."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Optional, Union
 
 import numpy as np
 import tensorflow as tf
 
+from r2b_zoo import metadata
+from r2b_zoo.data.preprocessing import Preprocessing
+from r2b_zoo.evaluation import check_numbers
+from r2b_zoo.short_repr import short_repr
 from r2b_zoo.tflite_engine import TFLiteEngine
 
 # A float operator may round its last bit differently in the two engines. A value within that bit of zero then gets
@@ -29,6 +33,7 @@ MOST_UNEXPLAINED = 8
 
 BATCH_SIZE = 32
 
+
 Network = Callable[[np.ndarray], np.ndarray]
 """Probabilities float64 (N, classes) for images float32 (N, height, width, channels)."""
 
@@ -44,6 +49,8 @@ class Verification:
         largest_difference: the same, largest over images and classes.
         undecided: images that would differ, for which the Keras model by itself gives the class and the probabilities
             of the file too, once the last bits of their pixels change.
+        told_otherwise: a sentence for each thing that the file tells its reader about classes and preprocessing and
+            the model's own record does not say.
     """
 
     images: int
@@ -51,11 +58,15 @@ class Verification:
     mean_difference: float
     largest_difference: float
     undecided: int = 0
+    told_otherwise: tuple[str, ...] = ()
+
+    __repr__ = short_repr
 
     @classmethod
     def recorded(cls, results: Mapping[str, Any]) -> "Verification":
         """From what ``results.json`` has of it."""
-        return cls(**{field.name: results[field.name] for field in fields(cls)})
+        known = {field.name: results[field.name] for field in fields(cls) if field.name in results}
+        return cls(**{**known, "told_otherwise": tuple(known.get("told_otherwise", ()))})
 
     @property
     def agreement(self) -> float:
@@ -70,12 +81,14 @@ class Verification:
     @property
     def passed(self) -> bool:
         equal = self.agreement >= MIN_AGREEMENT and self.mean_difference <= MAX_MEAN_DIFFERENCE
-        return equal and self.is_decided
+        return equal and self.is_decided and not self.told_otherwise
 
     @property
     def verdict(self) -> str:
         """What model and file are, in a word or two."""
-        return "equal" if self.passed else "DIFFERENT" if self.is_decided else "NOT PROVEN equal"
+        if self.passed:
+            return "equal"
+        return "DIFFERENT" if self.is_decided or self.told_otherwise else "NOT PROVEN equal"
 
     def summary(self) -> str:
         """The result in three lines, and more where images are undecided."""
@@ -86,6 +99,8 @@ class Verification:
             f"Difference of probabilities: mean {self.mean_difference:.2e} "
             f"(at most {MAX_MEAN_DIFFERENCE:.0e} allowed), largest {self.largest_difference:.2e}."
         )
+        for sentence in self.told_otherwise:
+            lines += f"\n{sentence}"
         if self.undecided:
             lines += f"\n{undecided_sentence(self.undecided)}"
         if not self.is_decided:
@@ -111,29 +126,34 @@ def verify(
     *,
     num_threads: int = 1,
     engine: Optional[str] = None,
+    labels: Optional[Sequence[str]] = None,
+    preprocessing: Optional[Preprocessing] = None,
     each_output: Callable[[np.ndarray], None] = lambda probabilities: None,
 ) -> Verification:
-    """Runs images through the Keras model and through the file.
+    """Runs images through the Keras model and through the file, and compares what the two say of classes and images.
 
     Args:
         model: gives probabilities (N, classes).
         tflite: contents of the file.
         images: preprocessed float32 (N, height, width, channels), or an iterable of such batches.
         num_threads: threads for the file.
+        labels: names of the model's classes, which the file's have to be; not compared where the file names none.
+        preprocessing: what the model takes an image through, which the file's has to be; not compared where the file
+            has none.
         engine: what runs the file, see ``TFLiteEngine``.
         each_output: given the file's probabilities (n, classes) of each batch, in the order of the images, so that
             whoever needs them does not run the images through it again.
 
     Raises:
-        ValueError: the engine refuses the file, there are no images, they have another shape than the model takes, or
-            the outputs of model and file have different shapes.
+        ValueError: the engine refuses the file, there are no images, they have another shape than the model takes, the
+            outputs of model and file have different shapes, or the Keras model answers NaN.
     """
     count = disagreements = undecided = probabilities = unexplained = 0
     total = largest = 0.0
     keras = _network(model)
     file = TFLiteEngine(tflite, num_threads, engine)
     for batch in _batches(images, tuple(model.input_shape[1:])):
-        expected = keras(batch)
+        expected = check_numbers(keras(batch), model.name)
         found = file.predict(batch).astype(np.float64)
         if expected.ndim != 2 or expected.shape != found.shape:
             raise ValueError(
@@ -156,7 +176,49 @@ def verify(
         largest = float(np.maximum(largest, difference[decided].max(initial=0)))  # keeps NaN, which max() would lose
     if count == 0:
         raise ValueError("verify needs at least one image; received none.")
-    return Verification(count, disagreements, total / max(probabilities, 1), largest, undecided)
+    told = told_otherwise(tflite, labels, preprocessing)
+    mean = total / max(probabilities, 1)
+    return Verification(count, disagreements, mean, largest, undecided, told)
+
+
+def told_otherwise(
+    tflite: bytes, labels: Optional[Sequence[str]], preprocessing: Optional[Preprocessing]
+) -> tuple[str, ...]:
+    """A sentence for each thing that a file says of its classes and its images and that is not so.
+
+    Args:
+        tflite: contents of the file.
+        labels: names of the classes; None where they are not known.
+        preprocessing: from an image to the network's input; None where it is not known.
+    """
+    if labels is None and preprocessing is None:
+        return ()
+    try:
+        file = metadata.read(tflite)
+    except metadata.NoMetadataError:
+        return ()
+    found = []
+    if labels is not None and file.labels is not None and tuple(labels) != tuple(file.labels):
+        if len(labels) != len(file.labels):
+            found.append(f"The file names {len(file.labels)} classes, the model has {len(labels)}.")
+        else:
+            wrong = [
+                (i, *names) for i, names in enumerate(zip(labels, file.labels, strict=True)) if names[0] != names[1]
+            ]
+            index, own, other = wrong[0]
+            found.append(
+                f"The file gives {len(wrong)} of {len(labels)} classes other names than the model: class {index} is "
+                f"{own!r}, and {other!r} in the file."
+            )
+    if preprocessing is not None and file.preprocessing is not None and preprocessing != file.preprocessing:
+        own_values, other_values = preprocessing.to_dict(), file.preprocessing.to_dict()
+        differing = [name for name in own_values if own_values[name] != other_values.get(name)]
+        found.append(
+            "The file prepares images in another way than the model: "
+            + "; ".join(f"{name} is {own_values[name]}, and {other_values.get(name)} in the file" for name in differing)
+            + "."
+        )
+    return tuple(found)
 
 
 def _network(model: tf.keras.Model) -> Network:

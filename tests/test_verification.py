@@ -1,13 +1,16 @@
 """Verification: equal where it must be, and it can fail."""
 
+import json
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from typing import Optional
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from r2b_zoo import verification
+from r2b_zoo import metadata, verification
+from r2b_zoo.data.preprocessing import IMAGENET, Preprocessing
 from r2b_zoo.tflite_engine import LCE, run_tflite
 from r2b_zoo.verification import Verification, verify
 from tests.converted import converted, images
@@ -191,6 +194,59 @@ def test_nan_does_not_pass(compare) -> None:
     result = compare(expected, found)
     assert not result.passed
     assert np.isnan(result.largest_difference)
+
+
+def test_a_model_that_answers_nan_proves_nothing(compare) -> None:
+    expected = np.tile([0.7, 0.1, 0.1, 0.1], (8, 1))
+    expected[2:4, 0] = np.nan
+    with pytest.raises(ValueError, match=r".* answers NaN or infinity for 2 of 8 images: its weights are damaged"):
+        compare(expected, expected)
+
+
+LABELS = tuple(f"class {i}" for i in range(10))
+SMALL_IMAGENET = IMAGENET.with_size(32, 32)
+
+
+@pytest.mark.parametrize(
+    ("labels", "preprocessing", "sentence"),
+    [
+        (LABELS, SMALL_IMAGENET, None),
+        (None, None, None),
+        (None, SMALL_IMAGENET, None),
+        (
+            (*LABELS[:2], LABELS[3], LABELS[2], *LABELS[4:]),
+            SMALL_IMAGENET,
+            "The file gives 2 of 10 classes other names than the model: class 2 is 'class 3', and 'class 2'",
+        ),
+        (LABELS[:9], None, "The file names 10 classes, the model has 9."),
+        (
+            LABELS,
+            replace(SMALL_IMAGENET, crop_fraction=0.5),
+            "The file prepares images in another way than the model: crop_fraction is 0.5, and 0.875 in the file.",
+        ),
+        (
+            None,
+            replace(SMALL_IMAGENET, mean=(0.0, 0.0, 0.0)),
+            "The file prepares images in another way than the model: mean is (0.0, 0.0, 0.0), and (",
+        ),
+    ],
+)
+def test_what_the_file_tells_its_reader_is_compared_too(
+    labels: Optional[tuple[str, ...]], preprocessing: Optional[Preprocessing], sentence: Optional[str]
+) -> None:
+    model, conversion = converted("ResNet18", "real")
+    tflite = metadata.write(conversion.tflite, name="net", description="", labels=LABELS, preprocessing=SMALL_IMAGENET)
+    result = verify(model, tflite, images(2), labels=labels, preprocessing=preprocessing)
+    assert result.passed is (sentence is None)
+    assert result.verdict == ("equal" if sentence is None else "DIFFERENT")
+    assert sentence is None or sentence in result.summary()
+    recorded = json.loads(json.dumps(asdict(result)))
+    assert Verification.recorded(recorded) == result
+
+
+def test_what_a_file_does_not_say_is_not_compared() -> None:
+    model, conversion = converted("ResNet18", "real")
+    assert verify(model, conversion.tflite, images(2), labels=LABELS, preprocessing=SMALL_IMAGENET).passed
 
 
 def test_each_output_is_the_files(compare, monkeypatch: pytest.MonkeyPatch) -> None:
