@@ -1,5 +1,6 @@
 """What training looks like in a terminal."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Optional
@@ -27,7 +28,7 @@ def image_progress(title: str, images: int) -> Iterator[Callable[[int], None]]:
     Yields:
         What to tell how many images are done more.
     """
-    console = Console(stderr=True, markup=False)
+    console = Console(stderr=True, force_terminal=sys.stderr.isatty(), markup=False)
     progress = Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -37,17 +38,10 @@ def image_progress(title: str, images: int) -> Iterator[Callable[[int], None]]:
         console=console,
         transient=True,
         disable=not console.is_terminal,
-        # By hand: while a converted file runs, what is written to the terminal is captured.
-        auto_refresh=False,
     )
     task = progress.add_task(title, total=images)
-
-    def advance(number: int) -> None:
-        progress.advance(task, number)
-        progress.refresh()
-
     with progress:
-        yield advance
+        yield lambda number: progress.advance(task, number)
 
 
 class StageProgress(tf.keras.callbacks.Callback):

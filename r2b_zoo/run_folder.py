@@ -20,6 +20,7 @@ A stage is trained in ``stages/.<stage>.partial`` and gets its name when it is c
 """
 
 import contextlib
+import errno
 import importlib.metadata
 import json
 import os
@@ -304,10 +305,11 @@ class RunFolder:
         try:
             yield
         except OSError as error:
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
             raise RunFolderError(
-                f"The run folder {self.path} cannot be written ({error.strerror or error}): free some space there or "
-                "choose another folder with --output. Finished stages and checkpoints are kept, and the same command "
-                "goes on from them."
+                f"The run folder {self.path} cannot be written ({error.strerror or error}): "
+                f"{'free some space there or ' if full else ''}choose another folder with --output. Finished stages "
+                "and checkpoints are kept, and the same command goes on from them."
             ) from error
 
     @contextmanager

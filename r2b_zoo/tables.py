@@ -2,17 +2,21 @@
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Optional
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Optional, Union
 
 import numpy as np
-from rich.console import Console, Group, RenderableType
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
 from r2b_zoo.confusion import MOST_CLASSES_IN_TABLE, mistakes
+from r2b_zoo.terminal import printable
 
 if TYPE_CHECKING:
     from r2b_zoo.cards import Card
+    from r2b_zoo.conversion import Conversion
     from r2b_zoo.costs import Cost
     from r2b_zoo.data.dataset import Dataset
     from r2b_zoo.evaluation import Evaluation
@@ -21,7 +25,83 @@ if TYPE_CHECKING:
 LEFT, RIGHT = "left", "right"
 _WIDTH_OF_A_FILE = 150
 _MISTAKES_SHOWN = 20
-_UNBOUNDED = Console(width=10_000)
+_GAP = 2
+
+
+Cell = Union[str, Text]
+
+
+@dataclass
+class Stacked:
+    """A table that is whole at any width: columns for which there is no room come below, beside the names again.
+
+    Numbers are never broken; text is, between words while there is a choice.
+    """
+
+    title: Optional[str]
+    columns: Sequence[tuple[str, str]]
+    show_header: bool = True
+    caption: str = ""
+    rows: list[tuple[Cell, ...]] = field(default_factory=list)
+
+    def add_row(self, *cells: Cell) -> None:
+        self.rows.append(tuple(printable(cell) if isinstance(cell, str) else cell for cell in cells))
+
+    @property
+    def width(self) -> int:
+        """Of the table in one piece, without a line broken."""
+        return sum(self._full(column) + _GAP for column in range(len(self.columns))) - _GAP
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if self.title:
+            yield Text(self.title, style="bold")
+        for i, part in enumerate(self._parts(options.max_width)):
+            if i:
+                yield ""
+            yield self._table(part, options.max_width)
+        if self.caption:
+            yield Text(self.caption, style="dim italic")
+
+    def _parts(self, room: int) -> list[list[int]]:
+        """The columns of each piece, the first column of all in each."""
+        parts = [[0]]
+        left = room - self._least(0, room)
+        for column in range(1, len(self.columns)):
+            needed = self._least(column, room) + _GAP
+            if needed > left and len(parts[-1]) > 1:
+                parts.append([0])
+                left = room - self._least(0, room)
+            parts[-1].append(column)
+            left -= needed
+        return parts
+
+    def _table(self, part: Sequence[int], room: int) -> Table:
+        widths = [self._least(column, room) for column in part]
+        left = room - sum(widths) - _GAP * (len(part) - 1)
+        table = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, show_header=self.show_header)
+        for column, least in zip(part, widths, strict=True):
+            heading, justify = self.columns[column]
+            width = max(1, min(self._full(column), least + left))
+            left -= width - least
+            table.add_column(heading, justify="right" if justify == RIGHT else "left", width=width, overflow="fold")
+        for row in self.rows:
+            table.add_row(*(row[column] for column in part))
+        return table
+
+    def _texts(self, column: int) -> list[str]:
+        heading = [self.columns[column][0]] if self.show_header else []
+        return heading + [str(row[column]) for row in self.rows]
+
+    def _full(self, column: int) -> int:
+        return max((cell_len(line) for text in self._texts(column) for line in text.splitlines()), default=0)
+
+    def _least(self, column: int, room: int) -> int:
+        """What a column cannot do without: all of a number or a name; of longer text its longest word."""
+        full = self._full(column)
+        if self.columns[column][1] == RIGHT or full <= room // 3:
+            return full
+        longest = max((cell_len(word) for text in self._texts(column) for word in text.split()), default=0)
+        return min(longest, room // 2)
 
 
 def console() -> Console:
@@ -29,18 +109,26 @@ def console() -> Console:
 
     It takes text as it is: names of files and classes may look like the console's own markup.
     """
-    return Console(width=None if sys.stdout.isatty() else _WIDTH_OF_A_FILE, markup=False, emoji=False, highlight=False)
+    terminal = sys.stdout.isatty()
+    return Console(
+        width=None if terminal else _WIDTH_OF_A_FILE,
+        # FORCE_COLOR makes no terminal of a file: bars would fill it with their frames.
+        force_terminal=terminal,
+        markup=False,
+        emoji=False,
+        highlight=False,
+    )
 
 
 def point(text: str, sign: str = "•") -> Text:
     """A line after a green sign."""
-    return Text.assemble((sign, "green"), " ", text)
+    return Text.assemble((sign, "green"), " ", printable(text))
 
 
-def results_table(results: Mapping[str, Any]) -> Table:
+def results_table(results: Mapping[str, Any]) -> Stacked:
     """One row per stage of a run, then the converted file against its Keras model."""
     dataset, verification = results["dataset"], results["verification"]
-    table = _table(
+    table = Stacked(
         f"\n{dataset['name']}: {dataset['test_images']} test images",
         [
             ("stage", LEFT),
@@ -74,7 +162,6 @@ def results_table(results: Mapping[str, Any]) -> Table:
         f"top-1 of the file on them {_percent(results['tflite']['accuracy'])}. "
         f"{undecided_sentence(verification['undecided'])}"
     ).rstrip()
-    table.caption_justify = "left"
     return table
 
 
@@ -87,7 +174,7 @@ def rate(images_per_second: Optional[float]) -> str:
 
 def evaluation_tables(name: str, dataset: "Dataset", result: "Evaluation", width: int) -> Iterator[RenderableType]:
     """What a classifier got right: the classes, what was taken for what, and the whole in the last line."""
-    table = _table(
+    table = Stacked(
         None, [("class", LEFT), ("images", RIGHT), ("precision", RIGHT), ("recall", RIGHT), ("most taken for", LEFT)]
     )
     precision, recall = result.precision, result.recall
@@ -98,8 +185,7 @@ def evaluation_tables(name: str, dataset: "Dataset", result: "Evaluation", width
         table.add_row(
             label, f"{result.confusion[index].sum():,}", _percent(precision[index]), _percent(recall[index]), mistaken
         )
-    # A title would be folded to the width of its table.
-    yield Group(Text(f"{name} on {dataset.description}", style="bold"), table)
+    yield Group(Text(printable(f"{name} on {dataset.description}"), style="bold"), table)
     matrix = _confusion_table(dataset.class_names, result, width)
     if matrix is not None:
         yield Group(
@@ -112,7 +198,7 @@ def evaluation_tables(name: str, dataset: "Dataset", result: "Evaluation", width
     )
 
 
-def _confusion_table(class_names: Sequence[str], result: "Evaluation", width: int) -> Optional[Table]:
+def _confusion_table(class_names: Sequence[str], result: "Evaluation", width: int) -> Optional[Stacked]:
     """The confusion matrix; its columns have numbers where the names are too long; None where it is too wide."""
     if len(class_names) > MOST_CLASSES_IN_TABLE:
         return None
@@ -122,21 +208,20 @@ def _confusion_table(class_names: Sequence[str], result: "Evaluation", width: in
         ([f"{i} {name}" for i, name in zip(numbers, class_names, strict=True)], numbers),
     )
     for rows, columns in (named, numbered):
-        table = _table(None, [("", LEFT), *((column, RIGHT) for column in columns)])
+        table = Stacked(None, [("", LEFT), *((printable(column), RIGHT) for column in columns)])
         for index, (label, counts) in enumerate(zip(rows, result.confusion.tolist(), strict=True)):
             cells = [Text(f"{count:,}" if count else "·", style="" if count else "dim") for count in counts]
             cells[index].stylize("bold green" if counts[index] else "")
             table.add_row(label, *cells)
-        # As it would be with all the room there is.
-        if table.__rich_measure__(_UNBOUNDED, _UNBOUNDED.options).maximum <= width:
+        if table.width <= width:
             return table
     return None
 
 
-def _mistakes_table(class_names: Sequence[str], result: "Evaluation") -> tuple[Text, Table]:
+def _mistakes_table(class_names: Sequence[str], result: "Evaluation") -> tuple[Text, Stacked]:
     found = mistakes(result.cells)
     title = f"Most frequent confusions, {min(len(found), _MISTAKES_SHOWN)} of {len(found):,}"
-    table = _table(
+    table = Stacked(
         None,
         [("true class", LEFT), ("taken for", LEFT), ("images", RIGHT), ("of the class", RIGHT)],
     )
@@ -150,7 +235,7 @@ def _mistakes_table(class_names: Sequence[str], result: "Evaluation") -> tuple[T
     return Text(title, style="bold"), table
 
 
-def cost_tables(costs: Sequence["Cost"], layers: bool) -> Iterator[Table]:
+def cost_tables(costs: Sequence["Cost"], layers: bool) -> Iterator[Stacked]:
     """The networks side by side, and with ``layers`` a table of each one's layers."""
     from r2b_zoo.costs import BINARY_MACS_PER_FLOP
     from r2b_zoo.published_costs import published
@@ -165,7 +250,7 @@ def cost_tables(costs: Sequence["Cost"], layers: bool) -> Iterator[Table]:
     rows = [published(cost) for cost in costs]
     size = "×".join(map(str, costs[0].input_shapes[0]))
     heads = [("network", LEFT), ("downsampling", LEFT), *numbers]
-    overview = _table(f"Cost of one image, {size}", [*heads, *([("in table 1", LEFT)] if any(rows) else [])])
+    overview = Stacked(f"Cost of one image, {size}", [*heads, *([("in table 1", LEFT)] if any(rows) else [])])
     for cost, row in zip(costs, rows, strict=True):
         overview.add_row(cost.name, cost.downsample, *_numbers(cost), *([_as_printed(row)] if any(rows) else []))
     overview.caption = (
@@ -174,10 +259,9 @@ def cost_tables(costs: Sequence["Cost"], layers: bool) -> Iterator[Table]:
         + "".join(_differences_in_words(cost, row) for cost, row in zip(costs, rows, strict=True) if row)
         + _gates_in_words(costs)
     )
-    overview.caption_justify = "left"
     yield overview
     for cost in costs if layers else ():
-        table = _table(
+        table = Stacked(
             f"{cost.name}, {cost.downsample} downsampling",
             [("layer", LEFT), ("kind", LEFT), ("output", LEFT), *numbers],
         )
@@ -202,9 +286,9 @@ def _differences_in_words(cost: "Cost", row: "PublishedCost") -> str:
     return f"\nThe table's {row.row} has, other than {cost.name}: {differences}."
 
 
-def network_table(cards: Sequence["Card"]) -> Table:
+def network_table(cards: Sequence["Card"]) -> Stacked:
     """The networks of the zoo with what the paper reports for them."""
-    table = _table(
+    table = Stacked(
         "Networks (ImageNet accuracies as Martínez et al. report them, ICLR 2020, table 2)",
         [("network", LEFT), ("top-1", RIGHT), ("top-5", RIGHT), ("published weights", LEFT), ("paper", LEFT)],
     )
@@ -214,10 +298,9 @@ def network_table(cards: Sequence["Card"]) -> Table:
     return table
 
 
-def card_table(card: "Card") -> Table:
+def card_table(card: "Card") -> Stacked:
     """Everything a card says."""
-    table = _table(card.name, [("", LEFT), ("", LEFT)])
-    table.show_header = False
+    table = Stacked(card.name, [("", LEFT), ("", LEFT)], show_header=False)
     rows = {
         "paper": card.paper,
         "address": card.url,
@@ -255,12 +338,12 @@ def _numbers(cost: Any) -> list[str]:
     return [f"{getattr(cost, field):,.0f}" for field in fields]
 
 
-def _table(title: Optional[str], columns: Sequence[tuple[str, str]]) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
-    for heading, justify in columns:
-        table.add_column(
-            heading, justify="right" if justify == RIGHT else "left", no_wrap=justify == RIGHT, overflow="fold"
-        )
+def layers_table(conversion: "Conversion") -> Stacked:
+    """What became of each layer of a converted model."""
+    table = Stacked(None, [("layer", LEFT), ("kind", LEFT), ("bytes", RIGHT), ("why", LEFT)])
+    for row in conversion.layers:
+        table.add_row(row.name, row.kind, f"{row.bytes:,}", row.reason)
+    table.add_row("total", "", f"{conversion.total_bytes:,}", f"{len(conversion.binary)} binary convolutions")
     return table
 
 

@@ -58,6 +58,13 @@ def test_the_help_names_every_command():
     assert "Start with `r2b demo`" in done.output
 
 
+def test_the_help_cuts_no_sentence():
+    done = CliRunner().invoke(cli.r2b, ["--help"], env={"COLUMNS": "80"}, terminal_width=80)
+    commands = done.output.split("Commands:\n")[1].splitlines()
+    assert len(commands) == len(COMMANDS)
+    assert not [line for line in commands if line.endswith(("...", "…"))]
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_help_ends_with_an_example_that_the_command_understands(command):
     done = CliRunner().invoke(cli.r2b, [command, "--help"])

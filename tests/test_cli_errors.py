@@ -1,9 +1,14 @@
 """The ``r2b`` command when something is wrong: one clear sentence, and nothing written."""
 
+import shutil
 import sys
 import warnings
+from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
+from PIL import Image
 
 from r2b_zoo import cli
 
@@ -19,7 +24,22 @@ from r2b_zoo import cli
             "There is no recipe 'mnist'; the recipes are digits, cifar10, cifar100, imagenet, finetune.",
         ),
         (["train", "binary.epoch=3"], "Recipe digits has no field 'binary.epoch'. Did you mean binary.epochs"),
-        (["train", "binary.epochs=many"], "Recipe digits: Field 'epochs' of component 'digits.binary' is"),
+        (["train", "binary.epochs=many"], "binary.epochs must be a whole number; received 'many'."),
+        (["train", "binary.epochs=1.5"], "binary.epochs must be a whole number; received 1.5."),
+        (["train", "binary.learning_rate=nan"], "binary.learning_rate must be a number; received 'nan'."),
+        (["train", "gate=maybe"], "gate must be true or false; received 'maybe'."),
+        (["train", "gate=1"], "gate must be true or false; received 1."),
+        (["train", "stem=3"], "stem must be a word; received 3."),
+        (["train", "image_size=large"], "image_size must be a whole number or none; received 'large'."),
+        (["train", "binary.decay_epochs=3"], "binary.decay_epochs must be a list of numbers, for example [40,60,70]"),
+        (["train", "width=100000000"], "width must be in 1–512; received 100000000."),
+        (["train", "recipe=cfar10"], "There is no recipe 'cfar10'; the recipes are digits, cifar10, cifar100, ima"),
+        (
+            ["train", "output={tmp}"],
+            "output is an option and no field: write --output {tmp} instead of 'output={tmp}'.",
+        ),
+        (["train", "smoke=true", "show=true"], "show is an option and no field: write --show instead of 'show=true'"),
+        (["evaluate", "{run}", "plot=x.png"], "plot is an option and no field: write --plot x.png instead of 'plot=x"),
         (["train", "gate"], "Fields are set as key=value, for example binary.epochs=3; received 'gate'."),
         (
             ["train", "dataset=mnist", "--output", "{tmp}/run"],
@@ -56,6 +76,7 @@ from r2b_zoo import cli
         ),
         (["evaluate", "{run}", "--plot", "x.gif"], "A plot is a file that ends in .png, .svg, .pdf; received 'x.gif'."),
         (["evaluate", "{run}", "--csv", "{tmp}/none/x.csv"], "There is no folder '{tmp}/none' to write x.csv into."),
+        (["evaluate", "{run}", "--csv", "{tmp}/text.jpg"], "The file to write must end in .csv; received '{tmp}/text."),
         (
             ["evaluate", "{run}/stages/binary/weights.h5"],
             "weights.h5 does not say what it was trained on: name a data set, or a folder of photographs, with data=.",
@@ -64,6 +85,17 @@ from r2b_zoo import cli
             ["evaluate", "{run}", "--stage", "student"],
             "The run in {run} has no stage 'student'; its stages are teacher,",
         ),
+        (
+            ["export", "{run}/stages/binary/weights.h5", "{run}/stages/binary/weights.h5", "--force"],
+            "The file to write must end in .tflite; received '{run}/stages/binary/weights.h5'.",
+        ),
+        (["export", "{run}", "{tmp}/none/x.tflite"], "There is no folder '{tmp}/none' to write x.tflite into."),
+        (["export", "{run}", "{run}/model.tflite"], "'{run}/model.tflite' exists already: name another file, or over"),
+        (
+            ["export", "{run}/model.tflite", "{run}/model.tflite", "--force"],
+            "'{run}/model.tflite' is what is read, and would be overwritten: name another file to write.",
+        ),
+        (["export", "{run}", "{tmp}/x.tflite", "--labels", "{image}"], "{image} is no text in UTF-8; --labels takes a"),
         (["export", "{run}/model.tflite", "{tmp}/x.tflite"], "{run}/model.tflite is converted already; export takes a"),
         (["verify", "{run}/model.tflite"], "{run}/model.tflite is a converted file; verify compares a run folder or a"),
         (
@@ -119,4 +151,70 @@ def test_debug_shows_the_traceback(monkeypatch, words):
     monkeypatch.setattr(sys, "argv", ["r2b", *words])
     with pytest.raises(ValueError, match=r"There is no network 'Resnet'") as raised:
         cli.main()
-    assert str(raised.traceback[-1].path).endswith("cli.py")
+    assert Path(raised.traceback[-1].path).parts[-2:] == ("cli", "zoo.py")
+
+
+@pytest.mark.parametrize(
+    ("words", "suggestion"),
+    [
+        (["train", "recipe=cfar10"], "Did you mean cifar10 or cifar100?"),
+        (["train", "binary.epoch=3"], "Did you mean binary.epochs"),
+        (["train", "dataset=digit", "--output", "{tmp}/run"], "Did you mean digits?"),
+        (["cost", "RealToBinary"], "Did you mean RealToBinaryNet?"),
+        (["list", "Resnet"], "Did you mean ResNet18?"),
+        (["evaluate", "{run}", "dat=digits"], "Did you mean data"),
+        (["evaluate", "{run}", "data=digts"], "Did you mean digits?"),
+        (["evalute", "{run}"], "Did you mean"),
+        (["train", "--outptu", "x"], "Did you mean --output?"),
+    ],
+    ids=lambda value: value[1] if isinstance(value, list) else "",
+)
+def test_near_misses_are_named(r2b, tmp_path, smoke_run, words, suggestion):
+    ended = r2b(*(word.format(tmp=tmp_path, run=smoke_run.path) for word in words))
+    assert ended.status != 0
+    assert suggestion in ended.err
+
+
+def test_a_link_to_what_is_read_is_not_overwritten(r2b, smoke_run, tmp_path):
+    """A file of weights that a link calls a .tflite: the same file by another path."""
+    weights = smoke_run.weights("binary")
+    before = weights.read_bytes()
+    (tmp_path / "link.tflite").symlink_to(weights)
+    ended = r2b("export", weights, tmp_path / "link.tflite", "--force")
+    assert ended.status == 1
+    assert "link.tflite' is what is read, and would be overwritten: name another file to write." in ended.err
+    assert weights.read_bytes() == before
+
+
+def test_force_overwrites(r2b, smoke_run, tmp_path):
+    for name in ("table.csv", "table.png"):
+        (tmp_path / name).write_text("old")
+    words = ["evaluate", smoke_run.tflite_path, "data=digits", "--csv", tmp_path / "table.csv"]
+    words += ["--plot", tmp_path / "table.png"]
+    refused = r2b(*words)
+    assert refused.status == 1
+    assert refused.err.startswith(f"Error: '{tmp_path / 'table.png'}' exists already: name another file")
+    assert (tmp_path / "table.png").read_text() == "old"
+    allowed = r2b(*words, "--force")
+    assert allowed.status == 0, allowed.err
+    assert (tmp_path / "table.csv").read_text().startswith("class,")
+
+
+def test_a_network_that_answers_nan_is_refused(r2b, smoke_run, tmp_path):
+    shutil.copytree(smoke_run.path, tmp_path / "run")
+    weights = tmp_path / "run" / "stages" / "binary" / "weights.h5"
+    with h5py.File(weights, "r+") as file:
+        kernel = file["logits"]["logits"]["kernel:0"]
+        kernel[0, 0] = np.nan
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "digit.png")
+    for words in (
+        ["evaluate", tmp_path / "run"],
+        ["predict", tmp_path / "digit.png", "--model", tmp_path / "run"],
+        ["export", tmp_path / "run", tmp_path / "x.tflite"],
+        ["verify", tmp_path / "run"],
+    ):
+        ended = r2b(*words)
+        assert (ended.status, ended.out) == (1, ""), words
+        assert "NaN" in ended.err
+        assert ended.err.count("\n") == 1
+    assert not (tmp_path / "x.tflite").exists()

@@ -1,0 +1,78 @@
+"""Arguments that several commands take, checked before anything is computed."""
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+def existing(path: Path) -> Path:
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {str(path)!r}.")
+    return path
+
+
+def check_output(path: Path, suffixes: Sequence[str], force: bool, inputs: Iterable[Any] = ()) -> None:
+    """Raises, before anything is computed, where a result cannot be written to this path or would destroy something.
+
+    Args:
+        path: of the result.
+        suffixes: one of which its name has to have, so that no weights and no photograph take its place.
+        force: whether an existing file may be overwritten.
+        inputs: paths of what is read, which may not be, whatever ``force`` says; words that are no path do not matter.
+    """
+    if path.suffix.lower() not in suffixes:
+        raise ValueError(f"The file to write must end in {' or '.join(suffixes)}; received {str(path)!r}.")
+    if path.is_dir():
+        raise IsADirectoryError(f"{str(path)!r} is a folder: name a file in it.")
+    if not path.absolute().parent.is_dir():
+        raise FileNotFoundError(f"There is no folder {str(path.parent)!r} to write {path.name} into.")
+    if not path.exists():
+        return
+    for source in inputs:
+        if source is not None and os.path.exists(source) and os.path.samefile(source, path):
+            raise ValueError(f"{str(path)!r} is what is read, and would be overwritten: name another file to write.")
+    if not force:
+        raise FileExistsError(f"{str(path)!r} exists already: name another file, or overwrite it with --force.")
+
+
+force_option = click.option("--force", is_flag=True, help="Overwrite existing files.")
+
+
+def refuse_options(words: Sequence[str], but: Sequence[str] = ()) -> None:
+    """Raises ValueError for ``output=DIR``, which is an option of the command that runs and no field."""
+    options = click.get_current_context().command.params
+    names = {name for option in options for name in option.opts if name.startswith("--")}
+    for word in words:
+        key, _, value = word.partition("=")
+        option = f"--{key.lower().replace('_', '-')}"
+        if option in names and option[2:] not in but:
+            flag = value.lower() in ("", "true", "1", "yes")
+            raise ValueError(
+                f"{key} is an option and no field: write {option}{'' if flag else f' {value}'} instead of {word!r}."
+            )
+
+
+def reference_options(command: Any) -> Any:
+    """Options that say what a weights file is, for the commands that take any kind of model."""
+    for option in (
+        click.option("--stage", help="Which network of a run.  [default: the last]"),
+        click.option(
+            "--input-size", type=click.IntRange(1), help="Height and width for a weights file.  [default: 224]"
+        ),
+        click.option("--precision", help="Of a weights file that does not say.  [default: binary]"),
+        click.option("--network", help="Of a weights file that does not say."),
+    ):
+        command = option(command)
+    return command
+
+
+def labels_of(path: Path) -> list[str]:
+    try:
+        return existing(path).read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise ValueError(
+            f"{path} is no text in UTF-8; --labels takes a text file with the name of a class per line."
+        ) from None

@@ -1,0 +1,107 @@
+"""The command as a whole: what its commands have in common, and how it ends."""
+
+import os
+import sys
+import warnings
+from typing import Any, Optional, TextIO
+
+import click
+
+from r2b_zoo import __version__
+from r2b_zoo.terminal import printable
+
+
+class _Command(click.Command):
+    """A command whose help ends with an example, and that loads TensorFlow, if it needs it, without its noise."""
+
+    def __init__(self, *args: Any, example: str, tensorflow: bool = True, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.example = example
+        self.tensorflow = tensorflow
+
+    def invoke(self, ctx: click.Context) -> Any:
+        if self.tensorflow:
+            load_tensorflow(ctx)
+        return super().invoke(ctx)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Example"):
+            for line in self.example.splitlines():
+                formatter.write(f"{'':{formatter.current_indent}}{line}\n")
+
+
+def load_tensorflow(ctx: click.Context) -> None:
+    """Without its noise, unless it is asked for."""
+    if not ctx.find_root().params["debug"]:
+        from r2b_zoo.captured_output import captured_output
+
+        # TF_CPP_MIN_LOG_LEVEL does not reach what is logged while the libraries load.
+        with captured_output():
+            import tensorflow
+        # Its Python code logs by itself.
+        tensorflow.get_logger().setLevel("ERROR")
+
+
+class _Group(click.Group):
+    command_class = _Command
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="r2b")
+@click.option("--debug", is_flag=True, help="Show tracebacks and TensorFlow's own messages.")
+def r2b(debug: bool) -> None:
+    """1-bit neural networks that people actually use: train, convert, verify, run.
+
+    Start with `r2b demo`.
+    """
+
+
+def main() -> None:
+    """Entry point: one sentence for an error, a traceback only with ``--debug``."""
+    debug = "--debug" in sys.argv[1:]
+    if not debug:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+        warnings.showwarning = _show_warning
+    # --debug may stand anywhere.
+    arguments = ["--debug"] * debug + [word for word in sys.argv[1:] if word != "--debug"]
+    try:
+        status = r2b.main(arguments, prog_name="r2b", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        status = error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("Stopped. Finished stages of a run are kept; the same command goes on from them.", err=True)
+        status = 130
+    except Exception as error:
+        stopped_by = getattr(error, "signal_number", None)
+        if debug and stopped_by is None:
+            raise
+        # As a shell reports a process that a signal ended.
+        click.echo(_printable(f"Error: {_sentence(error)}" if stopped_by is None else str(error)), err=True)
+        status = 1 if stopped_by is None else 128 + stopped_by
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _show_warning(
+    message: "Warning | str",
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: Optional[TextIO] = None,
+    line: Optional[str] = None,
+) -> None:
+    """As a sentence, without the line of code; those that are for programmers do not come this far."""
+    click.echo(f"Warning: {_printable(str(message))}", err=True)
+
+
+def _printable(text: str) -> str:
+    """Line by line: a message may quote what a file says."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def _sentence(error: Exception) -> str:
+    """The message of an error of ours; the type too where it is not, since its message may say little."""
+    if isinstance(error, (ValueError, RuntimeError, OSError)) and str(error):
+        return str(error)
+    return f"{type(error).__name__}: {error} (unexpected; --debug shows where)"

@@ -1,0 +1,104 @@
+"""``r2b export`` and ``r2b verify``."""
+
+import sys
+from pathlib import Path
+from typing import Any, Optional
+
+import click
+
+from r2b_zoo.cli.arguments import check_output, existing, force_option, labels_of, reference_options
+from r2b_zoo.cli.command import r2b
+
+
+@r2b.command(
+    short_help="Convert a run or a weights file to a .tflite.",
+    example="r2b export runs/demo digits.tflite\nr2b export imagenet r2b.tflite\nr2b export r2b_weights.h5 r2b.tflite",
+)
+@click.argument("model")
+@click.argument("output", type=click.Path(path_type=Path))
+@click.option(
+    "--labels",
+    type=click.Path(path_type=Path),
+    help="Text file with the name of a class per line.",
+)
+@click.option("--strict/--no-strict", default=True, show_default=True, help="Refuse quantised layers that stay float.")
+@force_option
+@reference_options
+def export(model: str, output: Path, labels: Optional[Path], strict: bool, force: bool, **options: Any) -> None:
+    """Convert MODEL ('imagenet', a run folder or a weights file) to OUTPUT, a .tflite for Larq Compute Engine.
+
+    Prints what became of each layer. Converting needs no ARM machine.
+    """
+    from r2b_zoo import classifier
+    from r2b_zoo.conversion import TFLITE_SUFFIX, convert
+    from r2b_zoo.tables import console, layers_table
+
+    check_output(output, [TFLITE_SUFFIX], force, [model, labels])
+    names = labels_of(labels) if labels else None
+    loaded = classifier.load(model, **options)
+    if loaded.model is None:
+        raise ValueError(f"{model} is converted already; export takes a run folder or a weights file.")
+    conversion = convert(
+        loaded.model,
+        labels=loaded.labels if names is None else names,
+        preprocessing=loaded.preprocessing,
+        strict=strict,
+    )
+    conversion.save(output)
+    out = console()
+    out.print(layers_table(conversion))
+    out.print(f"Written to {output}", soft_wrap=True)
+
+
+@r2b.command(
+    short_help="Compare a converted file with its Keras model.",
+    example="r2b verify runs/demo\n"
+    "r2b verify runs/demo runs/demo/model.tflite --number 100\n"
+    "r2b verify r2b_weights.h5 r2b.tflite --images photos/",
+)
+@click.argument("model")
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--images",
+    type=click.Path(path_type=Path),
+    help="Folder of images.  [default: the run's test images]",
+)
+@click.option("--number", "-n", type=click.IntRange(1), help="How many images at most.  [default: all]")
+@click.option(
+    "--engine",
+    type=click.Choice(["runtime", "lce"]),
+    help="What runs the file.  [default: r2b-runtime where it is installed, else Larq Compute Engine's interpreter]",
+)
+@reference_options
+def verify(
+    model: str,
+    file: Optional[Path],
+    images: Optional[Path],
+    number: Optional[int],
+    engine: Optional[str],
+    **options: Any,
+) -> None:
+    """Run real images through MODEL in Keras and through the converted FILE, and compare.
+
+    The names of the classes and the preprocessing that FILE carries have to be those of MODEL too. FILE is the run's
+    own unless told. The exit status is 1 where they differ by more than the last bit of a float, or the last bit of
+    their pixels decides about too many of the images.
+    """
+    from r2b_zoo import classifier, verification
+
+    loaded = classifier.load(model, **options)
+    if loaded.model is None:
+        raise ValueError(f"{model} is a converted file; verify compares a run folder or a weights file with one.")
+    path = existing(file) if file else classifier.converted_file(model)
+    pixels = classifier.images_for(loaded, images, number)
+    result = verification.verify(
+        loaded.model,
+        path.read_bytes(),
+        pixels,
+        engine=engine,
+        labels=loaded.labels,
+        preprocessing=loaded.preprocessing,
+    )
+    click.echo(result.summary())
+    if not result.passed:
+        sys.exit(1)

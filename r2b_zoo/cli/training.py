@@ -1,0 +1,108 @@
+"""``r2b demo`` and ``r2b train``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Optional
+
+import click
+
+from r2b_zoo.cli.arguments import refuse_options
+from r2b_zoo.cli.command import load_tensorflow, r2b
+
+if TYPE_CHECKING:
+    from r2b_zoo.recipes import Plan
+
+DEFAULT_RECIPE_WORD = "recipe"
+DEMO_FOLDER = Path("runs/demo")
+
+
+@r2b.command(
+    tensorflow=False,
+    short_help="Train on handwritten digits, convert, verify and time it.",
+    example="r2b demo\nr2b demo --seed 1 --output runs/second",
+)
+@click.option("--output", type=click.Path(path_type=Path), default=DEMO_FOLDER, show_default=True, help="Run folder.")
+@click.option("--seed", type=int, default=0, show_default=True)
+def demo(output: Path, seed: int) -> None:
+    """Train a binary network on handwritten digits through all four stages, convert, verify and time it.
+
+    Takes a few minutes on a laptop and needs no network. Ends with a table and a report.
+    """
+    from r2b_zoo import recipes
+
+    _run(recipes.plan(seed=seed), output)
+
+
+@r2b.command(
+    tensorflow=False,
+    short_help="Train a recipe, convert and verify the result.",
+    example="r2b train recipe=digits binary.epochs=3 --output runs/short\n"
+    "r2b train recipe=digits gate=false              # the strong baseline's learned scale instead\n"
+    "r2b train recipe=digits attention_matching=false\n"
+    "r2b train recipe=digits output_matching=false\n"
+    "r2b train recipe=digits progressive=false       # no stages between teacher and binary",
+)
+@click.argument("fields", nargs=-1, metavar="[FIELD=VALUE]...")
+@click.option("--output", type=click.Path(path_type=Path), help="Run folder.  [default: runs/RECIPE]")
+@click.option("--smoke", is_flag=True, help="Two steps per stage, to see that everything fits together.")
+@click.option("--show", is_flag=True, help="Print the recipe's fields and train nothing.")
+def train(fields: tuple[str, ...], output: Optional[Path], smoke: bool, show: bool) -> None:
+    """Train a recipe through its stages, convert and verify the result.
+
+    FIELD=VALUE overrides a field of the recipe; `r2b train --show` lists them. The same command in the same folder
+    goes on after the last finished stage.
+    """
+    from r2b_zoo import recipes
+    from r2b_zoo.recipes.overrides import parse
+
+    refuse_options(fields, but=("smoke",))
+    overrides = parse(fields)
+    name = overrides.pop(DEFAULT_RECIPE_WORD, recipes.DEFAULT_RECIPE)
+    if smoke:
+        overrides["smoke"] = True
+    plan = recipes.plan(str(name), **overrides)
+    if show:
+        for key, value in plan.config.items():
+            click.echo(f"{key}={value}")
+        return
+    _run(plan, output or Path("runs") / plan.recipe)
+
+
+def _run(plan: "Plan", output: Path) -> None:
+    from r2b_zoo.run_folder import RunFolder
+
+    folder = RunFolder(output)
+    folder.check(plan)  # before TensorFlow, which takes seconds to load
+    load_tensorflow(click.get_current_context())
+    from r2b_zoo import pipeline
+    from r2b_zoo.progress import StageProgress
+    from r2b_zoo.report import write_report
+    from r2b_zoo.tables import console, point, results_table
+
+    out = console()
+    out.print(f"Recipe {plan.recipe} in {output}: {', '.join(stage.name for stage in plan.stages)}")
+    for words in plan.switched_off:
+        out.print(f"Off: {words}")
+    for note in plan.notes:
+        out.print(f"Note: {note}", soft_wrap=not out.is_terminal)
+    bars: list[StageProgress] = []
+
+    def progress(stage: Any) -> list[Any]:
+        bars.append(StageProgress(stage, out))
+        return [bars[-1]]
+
+    try:
+        results = pipeline.run(
+            plan, folder, progress, lambda line: out.print(point(line), soft_wrap=not out.is_terminal)
+        )
+    finally:
+        for bar in bars:
+            bar.close()
+    if not results:
+        out.print("Trained; the chief converts, verifies and reports.")
+        return
+    with folder.writing():
+        report = write_report(folder)
+    out.print(results_table(results))
+    out.print(f"File:   {folder.tflite_path}\nReport: {report}", soft_wrap=True)
+    if not results["verification"]["passed"]:
+        raise ValueError("The converted file is not shown to be equal to the Keras model, see above.")

@@ -1,0 +1,82 @@
+"""``r2b cost`` and ``r2b list``."""
+
+import json
+from typing import Any, Optional
+
+import click
+
+from r2b_zoo.cli.command import r2b
+from r2b_zoo.limits import MOST_WIDTH
+
+
+@r2b.command(
+    short_help="Parameters, bytes and operations of the networks.",
+    example="r2b cost\nr2b cost RealToBinaryNet --downsample real --layers\n"
+    "r2b cost --input-size 32 --stem cifar --num-classes 10",
+)
+@click.argument("networks", nargs=-1)
+@click.option("--input-size", type=click.IntRange(1), default=224, show_default=True, help="Height and width.")
+@click.option(
+    "--width", type=click.IntRange(1, MOST_WIDTH), default=64, show_default=True, help="Channels of the first stage."
+)
+@click.option("--stem", default="imagenet", show_default=True, help="'imagenet' or 'cifar'.")
+@click.option("--num-classes", type=click.IntRange(1), default=1000, show_default=True)
+@click.option(
+    "--downsample",
+    type=click.Choice(("real", "binary", "both")),
+    default="both",
+    show_default=True,
+    help="Kind of convolution in the shortcuts.",
+)
+@click.option("--layers", is_flag=True, help="A row per layer.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def cost(
+    networks: tuple[str, ...], input_size: int, downsample: str, layers: bool, as_json: bool, **arguments: Any
+) -> None:
+    """Parameters, bytes and operations of the networks (all six unless named), side by side."""
+    from r2b_zoo import costs, models
+    from r2b_zoo.tables import console, cost_tables
+
+    arguments["input_shape"] = (input_size, input_size, 3)
+    counted = [
+        costs.cost(models.create(name, downsample=kind, **arguments))
+        for name in networks or models.list_models()
+        for kind in models.downsamples(name)
+        if downsample in (kind, "both")
+    ]
+    if not counted:
+        raise ValueError(
+            f"{', '.join(networks)} has only real downsampling: pass --downsample real, or name a network with binary "
+            "convolutions."
+        )
+    if as_json:
+        click.echo(json.dumps([one.as_dict() for one in counted]))
+        return
+    for table in cost_tables(counted, layers):
+        console().print(table, "")
+
+
+@r2b.command(
+    "list",
+    short_help="The networks, recipes and data sets.",
+    tensorflow=False,
+    example="r2b list\nr2b list RealToBinaryNet",
+)
+@click.argument("network", required=False)
+def list_(network: Optional[str]) -> None:
+    """The networks of the zoo, the recipes and the data sets; the card of NETWORK where it is named."""
+    from r2b_zoo import data, recipes
+    from r2b_zoo.cards import CARDS
+    from r2b_zoo.suggestions import did_you_mean
+    from r2b_zoo.tables import card_table, console, network_table
+
+    out = console()
+    if network:
+        if network not in CARDS:
+            hint = did_you_mean(network, CARDS)
+            raise ValueError(f"There is no network {network!r}; the networks are {', '.join(CARDS)}.{hint}")
+        out.print(card_table(CARDS[network]))
+        return
+    out.print(network_table(list(CARDS.values())), "")
+    out.print(f"Recipes: {', '.join(recipes.list_recipes())}")
+    out.print(f"Data sets: {', '.join(data.list_datasets())}")
