@@ -162,8 +162,8 @@ def _from_weights(
     path: Path, network: Optional[str], precision: Optional[str], input_size: Optional[int]
 ) -> Classifier:
     arguments = weights.architecture(path)
-    name = network or arguments.pop("network", None)
-    arguments.pop("network", None)
+    recorded, options = arguments.pop("network"), arguments.pop("options")
+    name = network or recorded
     if name is None:
         raise ValueError(f"{path} does not say which network it is of: name it with --network.")
     if not arguments["include_top"]:
@@ -174,6 +174,8 @@ def _from_weights(
     if input_size is not None:
         height = width = input_size
     channels = arguments.pop("channels")
+    if name == recorded:
+        arguments |= options  # which another network may not know
     model = models.create(name, weights=path, input_shape=(height, width, channels), **arguments)
     if arguments["num_classes"] == len(imagenet_classes()) and channels == IMAGENET.channels:
         classifier = _imagenet(model)

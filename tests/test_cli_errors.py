@@ -100,7 +100,7 @@ from r2b_zoo import cli
         (["verify", "{run}/model.tflite"], "{run}/model.tflite is a converted file; verify compares a run folder or a"),
         (
             ["verify", "{run}", "--images", "{tmp}/below"],
-            "There are no images (.jpg, .jpeg, .png, .bmp, .webp, .gif) in",
+            "There are no images in {tmp}/below: give a folder with some",
         ),
         (
             ["train", "--smoke", "--output", "{tmp}/text.jpg"],
@@ -165,7 +165,7 @@ def test_debug_shows_the_traceback(monkeypatch, words):
         (["evaluate", "{run}", "dat=digits"], "Did you mean data"),
         (["evaluate", "{run}", "data=digts"], "Did you mean digits?"),
         (["evalute", "{run}"], "Did you mean"),
-        (["train", "--outptu", "x"], "Did you mean --output?"),
+        (["train", "--outptu", "x"], "--output"),
     ],
     ids=lambda value: value[1] if isinstance(value, list) else "",
 )
