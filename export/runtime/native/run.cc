@@ -135,7 +135,8 @@ void Plan::ResolveStage(const Step& step, const StagePlan& plan, int image, int 
     // Without a border, images are contiguous whatever shape the graph gives them.
     const ptrdiff_t row = s.bordered() || s.gap || !plan.per_pixel ? s.row : step.out.w * s.pixel;
     const ptrdiff_t next = s.bordered() || !plan.per_pixel ? s.image : step.out.h * row;
-    stage->in = stage->out = s.base + (plan.per_image ? image * next : 0) + (plan.per_pixel ? y * row : 0);
+    // The tensor between a window and its feeder has no memory: the window has its rows.
+    if (s.base) stage->in = stage->out = s.base + (plan.per_image ? image * next : 0) + (plan.per_pixel ? y * row : 0);
     stage->pixel = plan.per_pixel ? s.pixel : 0;
     stage->gap = s.gap;
   }
