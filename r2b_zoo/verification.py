@@ -11,7 +11,7 @@ from r2b_zoo import metadata
 from r2b_zoo.data.preprocessing import Preprocessing
 from r2b_zoo.evaluation import check_numbers
 from r2b_zoo.short_repr import short_repr
-from r2b_zoo.tflite_engine import TFLiteEngine
+from r2b_zoo.tflite_engine import RUNTIME, TFLiteEngine, default_engine
 
 # A float operator may round its last bit differently in the two engines. A value within that bit of zero then gets
 # the other sign, which moves a probability a little and now and then a close decision. More than this is a defect.
@@ -33,6 +33,11 @@ MOST_UNEXPLAINED = 8
 
 BATCH_SIZE = 32
 
+THREADS = (2, 4)
+"""Numbers of threads with which r2b-runtime has to give the same bits as with one."""
+IMAGES_ON_THREADS = 32
+"""How many images run on each of them: what threads do wrong, they do for any image."""
+
 
 Network = Callable[[np.ndarray], np.ndarray]
 """Probabilities float64 (N, classes) for images float32 (N, height, width, channels)."""
@@ -49,6 +54,7 @@ class Verification:
         largest_difference: the same, largest over images and classes.
         undecided: images that would differ, for which the Keras model by itself gives the class and the probabilities
             of the file too, once the last bits of their pixels change.
+        threads: images for which the file gives other bits on several threads than on one.
         told_otherwise: a sentence for each thing that the file tells its reader about classes and preprocessing and
             the model's own record does not say.
     """
@@ -58,6 +64,7 @@ class Verification:
     mean_difference: float
     largest_difference: float
     undecided: int = 0
+    threads: int = 0
     told_otherwise: tuple[str, ...] = ()
 
     __repr__ = short_repr
@@ -81,14 +88,14 @@ class Verification:
     @property
     def passed(self) -> bool:
         equal = self.agreement >= MIN_AGREEMENT and self.mean_difference <= MAX_MEAN_DIFFERENCE
-        return equal and self.is_decided and not self.told_otherwise
+        return equal and self.is_decided and not self.threads and not self.told_otherwise
 
     @property
     def verdict(self) -> str:
         """What model and file are, in a word or two."""
         if self.passed:
             return "equal"
-        return "DIFFERENT" if self.is_decided or self.told_otherwise else "NOT PROVEN equal"
+        return "DIFFERENT" if self.is_decided or self.threads or self.told_otherwise else "NOT PROVEN equal"
 
     def summary(self) -> str:
         """The result in three lines, and more where images are undecided."""
@@ -99,6 +106,9 @@ class Verification:
             f"Difference of probabilities: mean {self.mean_difference:.2e} "
             f"(at most {MAX_MEAN_DIFFERENCE:.0e} allowed), largest {self.largest_difference:.2e}."
         )
+        if self.threads:
+            numbers = " or ".join(map(str, THREADS))
+            lines += f"\nThe file gives other bits on {numbers} threads than on one for {self.threads} images."
         for sentence in self.told_otherwise:
             lines += f"\n{sentence}"
         if self.undecided:
@@ -132,6 +142,8 @@ def verify(
 ) -> Verification:
     """Runs images through the Keras model and through the file, and compares what the two say of classes and images.
 
+    r2b-runtime also has to give the same bits on several threads as on one.
+
     Args:
         model: gives probabilities (N, classes).
         tflite: contents of the file.
@@ -148,19 +160,25 @@ def verify(
         ValueError: the engine refuses the file, there are no images, they have another shape than the model takes, the
             outputs of model and file have different shapes, or the Keras model answers NaN.
     """
-    count = disagreements = undecided = probabilities = unexplained = 0
+    count = disagreements = undecided = probabilities = unexplained = on_threads = 0
     total = largest = 0.0
     keras = _network(model)
     file = TFLiteEngine(tflite, num_threads, engine)
+    others: list[TFLiteEngine] = []
+    if (engine or default_engine()) == RUNTIME:
+        others = [TFLiteEngine(tflite, threads, engine) for threads in THREADS if threads != num_threads]
     for batch in _batches(images, tuple(model.input_shape[1:])):
         expected = check_numbers(keras(batch), model.name)
-        found = file.predict(batch).astype(np.float64)
+        answers = file.predict(batch)
+        found = answers.astype(np.float64)
         if expected.ndim != 2 or expected.shape != found.shape:
             raise ValueError(
                 "verify compares probabilities of shape (images, classes); the Keras model gives "
                 f"{expected.shape} and the file {found.shape}: is the file made from this model, with its top?"
             )
         each_output(found)
+        for other in others if count < IMAGES_ON_THREADS else ():
+            on_threads = max(on_threads, _different_bits(answers, other.predict(batch)))
         difference = np.abs(expected - found)
         disagrees = expected.argmax(axis=1) != found.argmax(axis=1)
         decided = np.full(len(batch), True)
@@ -178,7 +196,7 @@ def verify(
         raise ValueError("verify needs at least one image; received none.")
     told = told_otherwise(tflite, labels, preprocessing)
     mean = total / max(probabilities, 1)
-    return Verification(count, disagreements, mean, largest, undecided, told)
+    return Verification(count, disagreements, mean, largest, undecided, on_threads, told)
 
 
 def told_otherwise(
@@ -219,6 +237,11 @@ def told_otherwise(
             + "."
         )
     return tuple(found)
+
+
+def _different_bits(one: np.ndarray, other: np.ndarray) -> int:
+    """How many rows of (N, ...) are not the same to the bit."""
+    return sum(a.tobytes() != b.tobytes() for a, b in zip(one, other, strict=True))
 
 
 def _network(model: tf.keras.Model) -> Network:

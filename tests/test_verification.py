@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from r2b_zoo import metadata, verification
 from r2b_zoo.data.preprocessing import IMAGENET, Preprocessing
-from r2b_zoo.tflite_engine import LCE, run_tflite
+from r2b_zoo.tflite_engine import LCE, RUNTIME, run_tflite
 from r2b_zoo.verification import Verification, verify
 from tests.converted import converted, images
 from tests.networks import randomize
@@ -177,6 +177,27 @@ def test_what_the_last_bits_decide_is_left_out(
     assert alone.passed is not bool(disagreements or undecided)
     assert ("NOT PROVEN equal on 1 images" in alone.summary()) is bool(undecided)
     assert ("At least 50 % of the images have to be left" in alone.summary()) is bool(undecided)
+
+
+def test_threads_have_to_give_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A last bit that only several threads change is no rounding: it is work that threads share wrongly."""
+
+    class Engine:
+        def __init__(self, tflite: bytes, num_threads: int, engine: Optional[str]) -> None:
+            self._threads = num_threads
+
+        def predict(self, batch: np.ndarray) -> np.ndarray:
+            found = np.tile(np.array([0.7, 0.1, 0.1, 0.1], np.float32), (len(batch), 1))
+            if self._threads == 4:
+                found[3, 0] = np.nextafter(found[3, 0], np.float32(1))
+            return found
+
+    monkeypatch.setattr(verification, "TFLiteEngine", Engine)
+    model = constant_model(np.tile(np.array([0.7, 0.1, 0.1, 0.1], np.float32), (8, 1)))
+    result = verify(model, b"", numbered(8), engine=RUNTIME)
+    assert (result.threads, result.disagreements, result.verdict) == (1, 0, "DIFFERENT")
+    assert "The file gives other bits on 2 or 4 threads than on one for 1 images." in result.summary()
+    assert verify(model, b"", numbered(8), engine=LCE).passed
 
 
 def test_a_wrong_file_is_not_looked_into_image_by_image(compare, monkeypatch: pytest.MonkeyPatch) -> None:
