@@ -108,7 +108,7 @@ def larq_zoo_networks():
     return {"Larq Zoo's RealToBinaryNet": larq_zoo.literature.RealToBinaryNet, "QuickNet": larq_zoo.sota.QuickNet}
 
 
-SIZE = 128
+SIZE = 96
 
 
 @pytest.fixture(scope="module")
