@@ -11,7 +11,7 @@ from typing import Any, Optional, Union
 import numpy as np
 import tensorflow as tf
 
-from r2b_zoo import data, metadata, models, weights
+from r2b_zoo import data, metadata, models, run_data, weights
 from r2b_zoo.data.dataset import Dataset
 from r2b_zoo.data.folder import Folder
 from r2b_zoo.data.imagenet_classes import imagenet_classes
@@ -42,6 +42,7 @@ class Classifier:
         model: the Keras model; None for a converted file.
         tflite: contents of the converted file; None for a Keras model.
         plan: of a run; None for the others.
+        split_rule: how a run split a folder of photographs, ``run_data.split_rule``; None for what is of no run.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Classifier:
     model: Optional[tf.keras.Model] = None
     tflite: Optional[bytes] = None
     plan: Optional[Plan] = None
+    split_rule: Optional[str] = None
 
     __repr__ = short_repr
 
@@ -57,7 +59,7 @@ class Classifier:
     def dataset(self) -> Optional[Dataset]:
         """What a run was trained on, loaded when it is first asked for; None for the others."""
         plan = self.plan
-        return None if plan is None else _without_warning(lambda: dataset_of(plan))
+        return None if plan is None else _without_warning(lambda: dataset_of(plan, self.split_rule))
 
     @cached_property
     def _engine(self) -> TFLiteEngine:
@@ -138,6 +140,7 @@ def _from_run(folder: RunFolder, stage: Optional[str]) -> Classifier:
     plan = folder.plan()
     stage = stage or plan.stages[-1].name
     name = f"{folder.path}, stage {stage}"
+    rule = run_data.split_rule(folder)
     planned = {stage.name: stage for stage in plan.stages}.get(stage)
     if planned is not None and folder.is_finished(stage) and folder.tflite_path.is_file():
         # A finished run knows its classes, wherever its data is now.
@@ -146,16 +149,20 @@ def _from_run(folder: RunFolder, stage: Optional[str]) -> Classifier:
             model = network_of(plan, planned, described.preprocessing.input_shape, len(described.labels))
             with folder.loading(stage) as path:
                 weights.load(model, path)
-            return Classifier(name, described.preprocessing, described.labels, model=model, plan=plan)
+            return Classifier(name, described.preprocessing, described.labels, model=model, plan=plan, split_rule=rule)
     networks = Networks(plan, folder)
     model, dataset = networks[stage], networks.dataset
-    return Classifier(name, dataset.preprocessing, dataset.class_names, model=model, plan=plan)
+    # Not by the names that the data have now: a class may have been renamed since.
+    labels = run_data.class_names(folder) or dataset.class_names
+    return Classifier(name, dataset.preprocessing, labels, model=model, plan=plan, split_rule=rule)
 
 
 def _from_tflite(path: Path) -> Classifier:
     tflite = path.read_bytes()
     described = metadata.read(tflite)
-    return Classifier(path.name, described.preprocessing, described.labels, tflite=tflite)
+    run = RunFolder(path.parent)
+    rule = run_data.split_rule(run) if run.config_path.is_file() else None
+    return Classifier(path.name, described.preprocessing, described.labels, tflite=tflite, split_rule=rule)
 
 
 def _from_weights(
@@ -255,11 +262,13 @@ def _loaded(
         name, data_dir = _FOLDER, name
     if data_dir is None and plan is not None and plan.dataset == name:
         data_dir = plan.data_dir
-    options = {}
+    options: dict[str, Any] = {}
     if all_photographs:
         if name != _FOLDER:
             raise ValueError(f"split=all is for a folder of photographs; {name} has a test split.")
         options["all_to_test"] = True
+    if name == _FOLDER and classifier.split_rule is not None:
+        options["split_rule"] = classifier.split_rule
     return _without_warning(lambda: data.load(name, data_dir, **options))
 
 

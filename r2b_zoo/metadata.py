@@ -89,6 +89,19 @@ def write(
     return _with_files(_pack(model, len(tflite)), files)
 
 
+def without_operators(input_shape: Sequence[int], outputs: int) -> bytes:
+    """A ``.tflite`` that computes nothing, of an input (1, *input_shape) and an output (1, outputs), to write into."""
+    tensors = []
+    for shape in ((1, *input_shape), (1, outputs)):
+        tensor = schema.TensorT()
+        tensor.shape, tensor.type = np.array(shape, np.int32), schema.TensorType.FLOAT32
+        tensors.append(tensor)
+    graph, model = schema.SubGraphT(), schema.ModelT()
+    graph.tensors, graph.operators, graph.inputs, graph.outputs = tensors, [], [0], [1]
+    model.version, model.operatorCodes, model.subgraphs, model.buffers = 3, [], [graph], [schema.BufferT()]
+    return _pack(model, 1 << 10)
+
+
 class NoMetadataError(ValueError):
     """A file without any."""
 

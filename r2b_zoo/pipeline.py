@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from r2b_zoo import costs, evaluation, files, training
+from r2b_zoo import costs, evaluation, files, metadata, training
 from r2b_zoo.conversion import Conversion, convert
 from r2b_zoo.data.dataset import Dataset
 from r2b_zoo.distillation import attention_map
@@ -53,7 +53,7 @@ def run(
         ValueError: the plan and the data do not fit.
     """
     started = time.perf_counter()
-    networks = training.train(plan, folder, callbacks, announce)
+    networks = training.train(plan, folder, callbacks, announce, rehearse)
     if not networks.devices.is_chief:
         return {}
     dataset = networks.dataset
@@ -114,6 +114,31 @@ def run(
     )
     _write(folder, conversion, attention, {"images": photographs, "labels": labels}, results)
     return results
+
+
+def rehearse(networks: training.Networks) -> None:
+    """Does on a few images what ``run`` does with the data after training, before hours are spent on that.
+
+    Reads the sample that the report shows, evaluates a batch through the graph of an evaluation, and writes labels and
+    preprocessing into a file without operators.
+
+    Raises:
+        ValueError: an image of the sample cannot be read, or a converted file could not carry the labels.
+    """
+    dataset = networks.dataset
+    dataset.test_sample(EXAMPLE_IMAGES, one_per_class=True)
+    for images, _ in dataset.test_batches(evaluation.prediction_batch(dataset.input_shape)).take(1):
+        if not np.isfinite(images).all():
+            raise ValueError(f"The preprocessing of {dataset.name} makes numbers of its images that are not finite.")
+    tflite = metadata.write(
+        metadata.without_operators(dataset.input_shape, dataset.num_classes),
+        name=networks.plan.stages[-1].network,
+        description=dataset.description,
+        labels=dataset.class_names,
+        preprocessing=dataset.preprocessing,
+    )
+    if metadata.read(tflite).labels != dataset.class_names:
+        raise ValueError(f"A converted file cannot carry the names of these classes: {', '.join(dataset.class_names)}.")
 
 
 def _spread(dataset: Dataset, number: int) -> tuple[tf.data.Dataset, int]:

@@ -1,6 +1,7 @@
 """The folder of a run: what is where, and what may go on in it.
 
     config.json                  every field of the recipe, and the versions it ran with
+    data.json                    the classes and images it is trained on (r2b_zoo/run_data.py)
     stages/<stage>/weights.h5    the trained weights of every stage
     stages/<stage>/log.csv       losses, accuracies and learning rate of every epoch
     stages/<stage>/tensorboard/  the same for TensorBoard
@@ -60,6 +61,8 @@ class RunFolder:
         self.path = Path(path)
 
     config_path = property(lambda self: self.path / "config.json")
+    data_path = property(lambda self: self.path / "data.json")
+    stages_path = property(lambda self: self.path / "stages")
     results_path = property(lambda self: self.path / "results.json")
     tflite_path = property(lambda self: self.path / "model.tflite")
     attention_path = property(lambda self: self.path / "attention.npz")

@@ -13,7 +13,7 @@ from typing import Any, Optional
 import numpy as np
 import tensorflow as tf
 
-from r2b_zoo import bit_counting, data, distribution, files, models, pretrained, weights
+from r2b_zoo import bit_counting, data, distribution, files, models, pretrained, run_data, weights
 from r2b_zoo.captured_output import captured_output
 from r2b_zoo.checkpoints import Position
 from r2b_zoo.data.dataset import WHOLE, Dataset, Epoch, Share, left_out
@@ -38,6 +38,8 @@ CallbackFactory = Callable[[StagePlan], Sequence[tf.keras.callbacks.Callback]]
 """Makes the callbacks of one stage, a progress bar for instance."""
 Announce = Callable[[str], None]
 """Takes a line that says what happens now."""
+Rehearsal = Callable[["Networks"], None]
+"""Raises what would else be raised after all training."""
 
 
 class Networks:
@@ -53,7 +55,7 @@ class Networks:
         self.plan = plan
         self.folder = folder
         self.devices = devices or Distribution()
-        self.dataset: Dataset = dataset_of(plan)
+        self.dataset: Dataset = dataset_of(plan, run_data.split_rule(folder))
         self._stages = {stage.name: stage for stage in plan.stages}
         self._networks: dict[str, tf.keras.Model] = {}
 
@@ -106,6 +108,7 @@ def train(
     folder: RunFolder,
     callbacks: CallbackFactory = lambda stage: (),
     announce: Announce = lambda line: None,
+    rehearse: Rehearsal = lambda networks: None,
 ) -> Networks:
     """Trains every stage that is not finished yet, from where its last checkpoint stands.
 
@@ -120,6 +123,7 @@ def train(
         callbacks: further Keras callbacks for each stage.
         announce: told which files of the data are left out, where a stage goes on from, of damaged checkpoints, and
             where half precision is slow.
+        rehearse: called before anything is trained, to try what is done with the networks and the data after it.
 
     Returns:
         The network of each stage.
@@ -138,11 +142,11 @@ def train(
         networks = Networks(plan, folder, devices)
         if skipped := left_out(networks.dataset, "the report"):
             announce(skipped)
-        _train(networks, _small_enough(plan, networks.dataset), callbacks, announce)
+        _train(networks, _small_enough(plan, networks.dataset), callbacks, announce, rehearse)
     return networks
 
 
-def _train(networks: Networks, plan: Plan, callbacks: CallbackFactory, announce: Announce) -> None:
+def _train(networks: Networks, plan: Plan, callbacks: CallbackFactory, announce: Announce, rehearse: Rehearsal) -> None:
     folder, devices = networks.folder, networks.devices
     if plan.stem not in STEMS:
         raise ValueError(f"stem must be one of {', '.join(STEMS)}; received {plan.stem!r}.")
@@ -151,6 +155,11 @@ def _train(networks: Networks, plan: Plan, callbacks: CallbackFactory, announce:
     with folder.opened(plan, announce) if devices.is_chief else contextlib.nullcontext():
         if devices.from_chief(plan.config) != plan.config:
             raise ValueError("This worker has another configuration than the chief: start the same command on both.")
+        if devices.is_chief:
+            run_data.keep(folder, networks.dataset, announce)
+        digest = run_data.digest(networks.dataset)
+        if devices.from_chief(digest) != digest:
+            raise ValueError("This worker sees other data than the chief: give both the same files.")
         tf.config.experimental.enable_op_determinism()
         _start_compiler()
         unfinished = [stage for stage in plan.stages if not folder.is_finished(stage.name)]
@@ -159,6 +168,8 @@ def _train(networks: Networks, plan: Plan, callbacks: CallbackFactory, announce:
             reasons.append(bit_counting.why_slow())
         for reason in filter(None, reasons):
             announce(reason)
+        if unfinished and devices.is_chief:
+            rehearse(networks)
         for index, stage in enumerate(plan.stages):
             if devices.from_chief(folder.is_finished(stage.name)):
                 if not devices.is_chief:
@@ -176,9 +187,15 @@ def _start_compiler() -> None:
             tf.function(tf.abs, jit_compile=True)(tf.zeros(1))
 
 
-def dataset_of(plan: Plan) -> Dataset:
-    """The data set of a plan, with the preprocessing and the size that the plan asks for."""
-    dataset = data.load(plan.dataset, plan.data_dir)
+def dataset_of(plan: Plan, split_rule: Optional[str] = None) -> Dataset:
+    """The data set of a plan, with the preprocessing and the size that the plan asks for.
+
+    Args:
+        plan: of a run.
+        split_rule: of the run, ``run_data.split_rule``; only a folder of photographs is split by one.
+    """
+    options = {"split_rule": split_rule} if split_rule and plan.dataset == "folder" else {}
+    dataset = data.load(plan.dataset, plan.data_dir, **options)
     preprocessing = dataset.preprocessing
     if plan.preprocessing is not None:
         preprocessing = Preprocessing.from_dict(plan.preprocessing)

@@ -213,7 +213,7 @@ def test_another_seed_starts_from_other_weights(tmp_path):
         with pytest.raises(KeyboardInterrupt):
             training.train(teacher_only(f"seed={seed}"), folder, lambda _: [StopsAtTheStart(starts[-1])])
         # Interrupted, a stage leaves nothing.
-        assert everything_in(folder.path) == [".lock", "config.json", "stages"]
+        assert everything_in(folder.path) == [".lock", "config.json", "data.json", "stages"]
         assert not folder.is_finished("teacher")
     first, other = (arrays(start) for start in starts)
     random = [name for name, value in first.items() if value.ndim > 1]
@@ -340,7 +340,7 @@ def test_a_disk_too_full_for_the_weights(tmp_path, capfd):
     message = r"cannot be written \(File too large\): .*Finished stages and checkpoints are kept, and the same"
     with largest_file(50_000), pytest.raises(RunFolderError, match=message):
         training.train(teacher_only(), folder)
-    assert everything_in(folder.path) == [".lock", "config.json", "stages"]
+    assert everything_in(folder.path) == [".lock", "config.json", "data.json", "stages"]
     assert "Traceback" not in capfd.readouterr().err
 
 
@@ -351,7 +351,7 @@ def test_a_loss_that_is_no_number_leaves_nothing(tmp_path):
         RuntimeError, match=r"loss of stage teacher became (nan|inf) at epoch 1, step 2: lower the learn"
     ):
         training.train(teacher_only("teacher.learning_rate=1e30"), folder)
-    assert everything_in(folder.path) == [".lock", "config.json", "stages"]
+    assert everything_in(folder.path) == [".lock", "config.json", "data.json", "stages"]
 
 
 # --- records ----------------------------------------------------------------------------------------------------------

@@ -46,6 +46,7 @@ def _cifar(
         preprocessing=Preprocessing(height=SIZE, width=SIZE, channels=3, crop_fraction=1.0, mean=mean, std=std),
         train=_split(builder, "train"),
         test=_split(builder, "test"),
+        version=str(builder.version),
     )
 
 

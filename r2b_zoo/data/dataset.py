@@ -72,6 +72,7 @@ class Dataset(ABC):
         preprocessing: from an image to a network's input; what the test split goes through.
         skipped: a sentence for each file that was left out.
         test_split: how the test images were chosen, where the data set does not come with a split of its own.
+        version: of a data set that has versions.
     """
 
     name: str
@@ -80,6 +81,18 @@ class Dataset(ABC):
     preprocessing: Preprocessing
     skipped: tuple[str, ...] = ()
     test_split: str = ""
+    version: str = ""
+
+    def record(self) -> dict[str, Any]:
+        """What has to be the same where a run goes on, as JSON can hold it: ``run_data`` compares it by these keys."""
+        return {
+            "name": self.name,
+            "version": self.version,
+            "class_names": list(self.class_names),
+            "images": self.train_size + self.test_size,
+            "training_images": self.train_size,
+            "test_images": self.test_size,
+        }
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Optional, Union
+from typing import Any, Optional, Union
 
 import numpy as np
 import tensorflow as tf
@@ -195,6 +195,17 @@ class Folder(PhotographDataset):
             for tested in (False, True)
         )
         return replace(self, train=train, test=test)
+
+    def record(self) -> dict[str, Any]:
+        """As every data set's; and the side and a digest of each photograph, and how they were split."""
+        sides = (("train", self.train), ("test", self.test))
+        return {
+            **super().record(),
+            "split": self.split_rule,
+            "files": {
+                item.path.relative_to(self.root).as_posix(): [side, item.digest] for side, of in sides for item in of
+            },
+        }
 
     @property
     def train_size(self) -> int:

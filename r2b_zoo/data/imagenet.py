@@ -65,6 +65,7 @@ def imagenet(data_dir: Optional[PathLike] = None, image_size: int = IMAGENET.hei
         title="ImageNet (ILSVRC 2012)",
         class_names=tuple(name for _, name in imagenet_classes()),
         preprocessing=IMAGENET.with_size(image_size, image_size),
+        version=str(builder.version),
         builder=builder,
     )
 
