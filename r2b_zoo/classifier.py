@@ -1,9 +1,10 @@
 """Anything that classifies images: a run, a weights file, the published weights, or a converted file."""
 
 import os
+import threading
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Optional, Union
@@ -35,6 +36,8 @@ _FOLDER = "folder"  # the data set of that name
 class Classifier:
     """A network, or a converted file, with the names of its classes and what it does to an image first.
 
+    Threads may share one: they take turns at the network.
+
     Attributes:
         name: for messages and tables.
         preprocessing: from an image to the network's input; None where the file does not say.
@@ -52,6 +55,19 @@ class Classifier:
     tflite: Optional[bytes] = None
     plan: Optional[Plan] = None
     split_rule: Optional[str] = None
+    _turn: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        outputs = None if self.model is None else self.model.output_shape[-1]
+        if outputs is not None and self.labels is not None and len(self.labels) != outputs:
+            raise ValueError(f"{self.name} has {outputs} outputs and {len(self.labels)} labels: name every output.")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what another process makes for itself: whose turn it is, and the loaded file."""
+        return {name: value for name, value in vars(self).items() if name not in ("_turn", "_engine")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _turn=threading.Lock())
 
     __repr__ = short_repr
 
@@ -72,11 +88,16 @@ class Classifier:
         Raises:
             ValueError: one is NaN or infinite.
         """
-        found = self._engine.predict(images) if self.model is None else predict_keras(self.model, images)
+        with self._turn:
+            found = self._engine.predict(images) if self.model is None else predict_keras(self.model, images)
         return check_numbers(found, self.name)
 
     def predict(self, image: Any, top: int = 5) -> list[tuple[str, float]]:
-        """The most probable classes of one image, uint8 (H, W, channels) of any size, best first.
+        """The most probable classes of one image of any size, best first.
+
+        Args:
+            image: as ``Preprocessing`` takes it: uint8 (H, W, channels), or one of Pillow's images.
+            top: how many classes.
 
         Returns:
             (name of the class, probability), ``top`` of them or as many as there are classes.

@@ -12,7 +12,7 @@ from typing import Any, Optional
 import numpy as np
 import tensorflow as tf
 
-from r2b_zoo import files
+from r2b_zoo import files, tensor_values
 from r2b_zoo.data.dataset import Dataset
 from r2b_zoo.tflite_engine import TFLiteEngine
 
@@ -198,6 +198,7 @@ def evaluate_batches(
 
 def predict_keras(model: tf.keras.Model, images: np.ndarray) -> np.ndarray:
     """Probabilities (N, classes) of preprocessed images (N, H, W, C)."""
+    images = tensor_values.stored(images, model.inputs[0].dtype.as_numpy_dtype)
     return np.asarray(model.predict(images, batch_size=PREDICTION_BATCH, verbose=0))
 
 

@@ -18,9 +18,10 @@ import numpy as np
 from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow.lite.tools import flatbuffer_utils
 
-from r2b_zoo import metadata_schema
+from r2b_zoo import attached_files, metadata_schema, tensor_values
+from r2b_zoo.attached_files import LABELS_FILE, PREPROCESSING_FILE, AttachedFileError, AttachedFiles
 from r2b_zoo.data.preprocessing import Preprocessing
-from r2b_zoo.metadata_schema import LABELS_FILE, PREPROCESSING_FILE
+from r2b_zoo.file_tensors import FileTensor, input_and_output
 from r2b_zoo.short_repr import short_repr
 
 BUFFER_NAME = "TFLITE_METADATA"
@@ -65,27 +66,20 @@ def write(
 
     Raises:
         ValueError: there are more or fewer labels than outputs, a label is not one line, or the preprocessing makes
-            another shape than the input.
+            another shape than the input, or values that it cannot hold.
     """
-    model = flatbuffer_utils.read_model_from_bytearray(bytearray(tflite))
-    graph = model.subgraphs[0]
-    input_shape, output_shape = (
-        tuple(int(size) for size in graph.tensors[index].shape) for index in (graph.inputs[0], graph.outputs[0])
-    )
+    taken, given = input_and_output(tflite)
     if labels is not None:
-        _check_labels(labels, output_shape[-1])
-    if preprocessing is not None and preprocessing.input_shape != input_shape[1:]:
-        raise ValueError(
-            f"The preprocessing makes images of shape {preprocessing.input_shape}, "
-            f"but the file takes {input_shape[1:]}."
-        )
+        _check_labels(labels, given.outputs)
+    _check_fit(labels, preprocessing, taken, given)
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(tflite))
     files = {}
     if labels is not None:
         files[LABELS_FILE] = "\n".join(labels)
     if preprocessing is not None:
         fields = {"format": PREPROCESSING_FORMAT, "resize": RESIZE_RULE, **preprocessing.to_dict()}
         files[PREPROCESSING_FILE] = json.dumps(fields, indent=2)
-    _set_buffer(model, metadata_schema.encode(name, description, input_shape, labels, preprocessing))
+    _set_buffer(model, metadata_schema.encode(name, description, taken.shape, labels, preprocessing))
     return _with_files(_pack(model, len(tflite)), files)
 
 
@@ -110,38 +104,50 @@ def read(tflite: bytes) -> Metadata:
     """The metadata of a file, written by this project or by another.
 
     Raises:
-        ValueError: the file is no ``.tflite``, has no metadata, or has metadata that cannot be read.
+        ValueError: the file is no ``.tflite``, has no metadata, or has metadata that cannot be read or does not fit its
+            input and output.
     """
     if tflite[4:8] != _MODEL_IDENTIFIER:
         raise ValueError(f"A .tflite has {_MODEL_IDENTIFIER!r} at byte 4; received {tflite[4:8]!r}.")
     try:
         buffer = _find_buffer(tflite)
         described = None if buffer is None else metadata_schema.decode(buffer)
-        files = _files(tflite)
-    except (struct.error, zipfile.BadZipFile, IndexError, TypeError, ValueError) as error:
+        files = AttachedFiles(tflite)
+        tensors = input_and_output(tflite)
+    except AttachedFileError as error:
+        raise ValueError(f"The .tflite is truncated or altered: its archive {error}.") from error
+    except (struct.error, IndexError, OverflowError, TypeError, ValueError) as error:
         raise ValueError(f"The .tflite is truncated or altered: {error}.") from error
     if described is None:
         raise NoMetadataError(
             "The .tflite carries no metadata, so its labels and preprocessing are unknown: "
             "convert the model with r2b_zoo.convert(model, labels=..., preprocessing=...)."
         )
-    missing = [name for name in described.files if name not in files]
+    missing = [name for name in described.files if name not in files.names]
     if missing:
         raise ValueError(f"The .tflite is truncated: its metadata mentions {missing[0]!r}, which is not in it.")
-    labels = None if described.labels_file is None else files[described.labels_file].removesuffix("\n").split("\n")
-    return Metadata(
-        name=described.name,
-        description=described.description,
-        labels=None if labels is None else tuple(labels),
-        preprocessing=_preprocessing(files[PREPROCESSING_FILE]) if PREPROCESSING_FILE in files else None,
-    )
+    try:
+        names = None if described.labels_file is None else files.text(described.labels_file)
+    except AttachedFileError as error:
+        raise _damaged(described.labels_file, error) from error
+    try:
+        prepared = files.text(PREPROCESSING_FILE)
+    except AttachedFileError as error:
+        raise _damaged(PREPROCESSING_FILE, error) from error
+    labels = None if names is None else attached_files.lines(names)
+    preprocessing = None if prepared is None else _preprocessing(prepared)
+    _check_fit(labels, preprocessing, *tensors)
+    return Metadata(described.name, described.description, labels, preprocessing)
+
+
+def _damaged(name: Optional[str], error: AttachedFileError) -> ValueError:
+    return ValueError(f"The .tflite is truncated or altered: {name} inside it {error}.")
 
 
 def _check_labels(labels: Sequence[str], outputs: int) -> None:
-    if isinstance(labels, str) or len(labels) != outputs:
+    if isinstance(labels, str):
         raise ValueError(
-            f"There must be one label per output of the model ({outputs}); received "
-            + (f"the single text {labels!r}." if isinstance(labels, str) else f"{len(labels)} labels.")
+            f"There must be one label per output of the model ({outputs}); received the single text {labels!r}."
         )
     for i, label in enumerate(labels):
         if not isinstance(label, str) or label.splitlines() != [label]:
@@ -151,15 +157,38 @@ def _check_labels(labels: Sequence[str], outputs: int) -> None:
             )
 
 
+def _check_fit(
+    labels: Optional[Sequence[str]], preprocessing: Optional[Preprocessing], taken: FileTensor, given: FileTensor
+) -> None:
+    """Raises ValueError where labels or preprocessing are not those of this input and output."""
+    outputs = given.shape[-1] if given.shape else 1
+    if labels is not None and len(labels) != outputs:
+        raise ValueError(f"There must be one label per output of the model ({outputs}); received {len(labels)} labels.")
+    if preprocessing is None:
+        return
+    if preprocessing.input_shape != taken.shape[1:]:
+        raise ValueError(
+            f"The preprocessing makes images of shape {preprocessing.input_shape}, "
+            f"but the file takes {taken.shape[1:]}."
+        )
+    tensor_values.check_normalisation("the file", taken.dtype, taken.scale, preprocessing.mean, preprocessing.std)
+
+
 def _preprocessing(text: str) -> Preprocessing:
-    fields = json.loads(text)
-    version, rule = fields.pop("format", None), fields.pop("resize", None)
+    try:
+        fields = json.loads(text)
+        version, rule = fields.pop("format", None), fields.pop("resize", None)
+    except (AttributeError, RecursionError, TypeError, ValueError) as error:
+        raise ValueError(f"{PREPROCESSING_FILE} inside the .tflite is damaged: {error}.") from None
     if version != PREPROCESSING_FORMAT or rule != RESIZE_RULE:
         raise ValueError(
             f"{PREPROCESSING_FILE} has format {version!r} and resize {rule!r}; this version of r2b_zoo knows "
             f"format {PREPROCESSING_FORMAT} and resize {RESIZE_RULE!r}. Install a newer r2b_zoo."
         )
-    return Preprocessing.from_dict(fields)
+    try:
+        return Preprocessing.from_dict(fields)
+    except ValueError as error:
+        raise ValueError(f"{PREPROCESSING_FILE} inside the .tflite is damaged: {error}") from None
 
 
 def _find_buffer(tflite: bytes) -> Optional[bytes]:
@@ -222,11 +251,3 @@ def _with_files(tflite: bytes, files: Mapping[str, str]) -> bytes:
         for name, text in files.items():
             archive.writestr(zipfile.ZipInfo(name, _ZIP_TIME), text)
     return stream.getvalue()
-
-
-def _files(tflite: bytes) -> dict[str, str]:
-    stream = io.BytesIO(tflite)
-    if not zipfile.is_zipfile(stream):
-        return {}
-    with zipfile.ZipFile(stream) as archive:
-        return {name: archive.read(name).decode() for name in archive.namelist()}

@@ -13,11 +13,10 @@ import flatbuffers.number_types as number_types
 import numpy as np
 from flatbuffers.table import Table
 
+from r2b_zoo.attached_files import LABELS_FILE, PREPROCESSING_FILE
 from r2b_zoo.data.preprocessing import Preprocessing
 
 FILE_IDENTIFIER = b"M001"
-LABELS_FILE = "labels.txt"
-PREPROCESSING_FILE = "preprocessing.json"
 
 _MIN_PARSER_VERSION = "1.0.0"
 

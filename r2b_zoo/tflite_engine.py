@@ -8,7 +8,7 @@ from typing import Optional
 
 import numpy as np
 
-from r2b_zoo import runtime
+from r2b_zoo import file_tensors, runtime
 from r2b_zoo.captured_output import without_lines
 
 RUNTIME = "runtime"
@@ -46,20 +46,25 @@ class TFLiteEngine:
         self._lock = threading.Lock()  # one interpreter, and any number of threads that may use it
         try:
             self._interpreter = make(tflite, num_threads)
+            self._input, self._output = file_tensors.check(tflite)
         except (RuntimeError, ValueError) as error:
             raise self._refused(error) from error
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """The output (N, ...) for preprocessed images, float32 (N, height, width, channels), N at least 1.
 
+        Images are quantised where the file's input is, rounded to 0–255 where it takes whole numbers without a scale;
+        the output is float32.
         Threads may share an engine; their images then run one after the other.
 
         Raises:
             ValueError: the images do not fit the file's input.
         """
         try:
+            stored = np.ascontiguousarray(self._input.stored(np.asarray(images, np.float32)))
             with self._lock:
-                return self._interpreter.predict(np.ascontiguousarray(images, np.float32))
+                found = self._interpreter.predict(stored)
+            return self._output.real(found)
         except (RuntimeError, ValueError) as error:
             raise self._refused(error) from error
 

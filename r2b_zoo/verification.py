@@ -7,7 +7,7 @@ from typing import Any, Optional, Union
 import numpy as np
 import tensorflow as tf
 
-from r2b_zoo import metadata
+from r2b_zoo import metadata, tensor_values
 from r2b_zoo.data.preprocessing import Preprocessing
 from r2b_zoo.evaluation import check_numbers
 from r2b_zoo.short_repr import short_repr
@@ -245,10 +245,11 @@ def _different_bits(one: np.ndarray, other: np.ndarray) -> int:
 
 
 def _network(model: tf.keras.Model) -> Network:
+    dtype = model.inputs[0].dtype
     compiled = tf.function(
-        lambda batch: model(batch, training=False), input_signature=[tf.TensorSpec(model.input_shape, tf.float32)]
+        lambda batch: model(batch, training=False), input_signature=[tf.TensorSpec(model.input_shape, dtype)]
     )
-    return lambda batch: np.asarray(compiled(batch), np.float64)
+    return lambda batch: np.asarray(compiled(tensor_values.stored(batch, dtype.as_numpy_dtype)), np.float64)
 
 
 def _rounding_explains(keras: Network, image: np.ndarray, found: np.ndarray) -> bool:

@@ -1,5 +1,8 @@
 """Everything that classifies images: runs, weights files and converted files."""
 
+import copy
+import pickle
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import h5py
@@ -167,6 +170,34 @@ def test_predictions_that_cannot_be_made(photograph):
         fixed.predict(np.zeros(3, np.uint8))
     with pytest.raises(ValueError, match=r"nameless does not say how an image is prepared for it: convert it with"):
         Fixed("nameless", None, None).predict(photograph)
+
+
+def test_many_threads_share_one(smoke_run):
+    """Of a file, whose interpreter has one input at a time, and of a Keras model."""
+    for loaded in (load(smoke_run.tflite_path), load(smoke_run.path)):
+        images = load(smoke_run.path).dataset.test_sample(4)[1]
+        expected = [loaded.probabilities(image[np.newaxis]).tolist() for image in images]
+
+        def work(first, loaded=loaded, images=images, expected=expected):
+            turns = [(first + step) % len(images) for step in range(6)]
+            return [loaded.probabilities(images[i][np.newaxis]).tolist() == expected[i] for i in turns]
+
+        with ThreadPoolExecutor(8) as pool:
+            assert all(all(answers) for answers in pool.map(work, range(8)))
+
+
+def test_a_file_can_be_copied_and_sent_to_another_process(smoke_run):
+    loaded = load(smoke_run.tflite_path)
+    inputs = np.zeros((1, 8, 8, 1), np.float32)
+    expected = loaded.probabilities(inputs)
+    for copied in (copy.deepcopy(loaded), pickle.loads(pickle.dumps(loaded))):
+        assert copied == loaded
+        np.testing.assert_array_equal(copied.probabilities(inputs), expected)
+
+
+def test_labels_that_are_not_those_of_the_network():
+    with pytest.raises(ValueError, match=r"net has 10 outputs and 3 labels: name every output"):
+        Classifier("net", IMAGENET, tuple("abc"), model=small_network("BiRealNet18", "binary"))
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------

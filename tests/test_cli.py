@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 import r2b_zoo
-from r2b_zoo import cli, pipeline, weights
+from r2b_zoo import cli, metadata, pipeline, weights
 from r2b_zoo.data.preprocessing import IMAGENET
 from tests.networks import randomize
 from tests.small import SMALL, small_network
@@ -233,6 +234,18 @@ def test_predict_with_a_runs_file(r2b, photograph, smoke_run):
     labels = [line.split()[-1] for line in ended.out.splitlines()]
     assert len(labels) == 3
     assert set(labels) <= set("0123456789")
+
+
+def test_labels_cannot_drive_the_terminal(r2b, photograph, smoke_run, tmp_path):
+    labels = [f"\x1b[2J{digit}\u202e" for digit in range(10)]
+    preprocessing = metadata.read(smoke_run.tflite_path.read_bytes()).preprocessing
+    written = metadata.write(
+        smoke_run.tflite_path.read_bytes(), name="net", description="", labels=labels, preprocessing=preprocessing
+    )
+    (tmp_path / "net.tflite").write_bytes(written)
+    ended = r2b("predict", photograph, "--model", tmp_path / "net.tflite", "--top", 1)
+    assert ended.status == 0, ended.err
+    assert re.fullmatch(r" *\d+\.\d\d %  \\x1b\[2J\d\\u202e\n", ended.out)
 
 
 def test_evaluate_a_run(r2b, smoke_run):

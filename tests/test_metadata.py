@@ -18,7 +18,9 @@ from tensorflow.lite.python import schema_py_generated as schema
 from r2b_zoo import metadata
 from r2b_zoo.conversion import convert
 from r2b_zoo.data.preprocessing import Preprocessing
+from r2b_zoo.evaluation import predict_keras
 from r2b_zoo.tflite_engine import run_tflite
+from r2b_zoo.verification import verify
 from tests.converted import converted, images
 
 LABELS = ("cat", "dog, brown", "Löwe")
@@ -210,7 +212,10 @@ def test_preprocessing_that_does_not_fit(bare: bytes) -> None:
         (lambda full: full[: len(full) // 3], "truncated"),
         (lambda full: full[:40], "truncated"),
         (lambda full: full.replace(b"M001", b"M999"), "metadata has b'M001' at byte 4; received b'M999'"),
-        (lambda full: full.replace(b'"format": 1', b'"format": 2'), "truncated or altered: Bad CRC-32"),
+        (
+            lambda full: full.replace(b'"format": 1', b'"format": 2'),
+            r"altered: preprocessing\.json inside it is damaged: Bad CRC",
+        ),
     ],
 )
 def test_files_that_cannot_be_read(full: bytes, damage: Callable[[bytes], bytes], message: str) -> None:
@@ -231,3 +236,112 @@ def test_a_newer_preprocessing_is_refused(bare: bytes, monkeypatch: pytest.Monke
         written = metadata.write(bare, name="Net", description="", preprocessing=PREPROCESSING)
     with pytest.raises(ValueError, match=r"has format 2 .*knows format 1 .*Install a newer"):
         metadata.read(written)
+
+
+# --- hostile and damaged files ----------------------------------------------------------------------------------------
+
+
+def archived(full: bytes, files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    """The model with other files behind it."""
+    with zipfile.ZipFile(io.BytesIO(full)) as archive:
+        present = {name: archive.read(name) for name in archive.namelist()}
+        start = min(info.header_offset for info in archive.infolist())
+    stream = io.BytesIO(full[:start])
+    with zipfile.ZipFile(stream, "a", method) as archive:
+        for name, content in {**present, **files}.items():
+            archive.writestr(name, content)
+    return stream.getvalue()
+
+
+def test_labels_of_other_editors(full: bytes) -> None:
+    for text in ("\ufeffcat\ndog, brown\nLöwe", "cat\r\ndog, brown\r\nLöwe\r\n"):
+        assert metadata.read(archived(full, {"labels.txt": text.encode()})).labels == LABELS
+
+
+def test_only_what_is_used_is_inflated(full: bytes) -> None:
+    altered = archived(full, {"other": b"\0" * 99}, zipfile.ZIP_STORED)
+    at = altered.index(b"\0" * 99)
+    assert metadata.read(altered[:at] + b"X" + altered[at + 1 :]) == metadata.read(full)
+
+
+@pytest.mark.parametrize(
+    ("files", "method", "message"),
+    [
+        (
+            {"labels.txt": b"a" * ((1 << 24) + 1)},
+            zipfile.ZIP_DEFLATED,
+            r"labels\.txt inside it has 16,777,217 byt",
+        ),
+        ({"labels.txt": b"a"}, zipfile.ZIP_BZIP2, r"labels\.txt inside it is compressed by method 12; known are 0 "),
+        ({"preprocessing.json": b"\xff"}, zipfile.ZIP_STORED, r"preprocessing\.json inside it is not UTF-8 text"),
+        ({"labels.txt": b"a\nb"}, zipfile.ZIP_STORED, r"one label per output of the model \(3\); received 2 labels"),
+        (
+            {"labels.txt": b"a\n" * 20},
+            zipfile.ZIP_STORED,
+            r"one label per output of the model .*received 20 labels",
+        ),
+        ({"preprocessing.json": b"{"}, zipfile.ZIP_STORED, r"preprocessing\.json inside the \.tflite is damaged: "),
+        ({"preprocessing.json": b"[]"}, zipfile.ZIP_STORED, r"preprocessing\.json inside the \.tflite is damaged: "),
+        ({"preprocessing.json": b"[" * 99_999}, zipfile.ZIP_STORED, r"preprocessing\.json inside .* is damaged: "),
+    ],
+)
+def test_attached_files_that_are_not_read(full: bytes, files: dict[str, bytes], method: int, message: str) -> None:
+    data = archived(full, files, method)
+    assert len(data) < len(full) + 200_000
+    with pytest.raises(ValueError, match=message):
+        metadata.read(data)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"mean": [float("nan")] * 3}, r"mean and std must be finite in float32 and std not 0; received mean=\(nan"),
+        ({"std": [1.0, 0.0, 1.0]}, r"std not 0; received .*std=\(1\.0, 0\.0, 1\.0\)"),
+        ({"std": "111"}, r"mean and std are lists of numbers, not '111'"),
+        ({"height": 7}, r"images of shape \(7, 5, 3\), but the file takes \(6, 5, 3\)"),
+        ({"crop_fraction": float("nan")}, r"crop_fraction must be in \(0, 1\]; received nan"),
+        ({"mean": None}, r"lists of numbers, not None"),
+        ({"gamma": 2}, r"unexpected keyword argument 'gamma'"),
+    ],
+)
+def test_preprocessing_that_prepares_nothing(full: bytes, changes: dict[str, Any], message: str) -> None:
+    with zipfile.ZipFile(io.BytesIO(full)) as archive:
+        fields = json.loads(archive.read("preprocessing.json"))
+    data = archived(full, {"preprocessing.json": json.dumps({**fields, **changes}).encode()})
+    with pytest.raises(ValueError, match=message):
+        metadata.read(data)
+
+
+def test_damaged_files_give_one_kind_of_error(full: bytes) -> None:
+    rng, refused = np.random.default_rng(6), 0
+    whole = archived(full, {})
+    for _ in range(400):
+        data = bytearray(whole)
+        for _ in range(rng.integers(1, 4)):
+            data[rng.integers(8, len(data))] = rng.integers(256)
+        try:
+            metadata.read(bytes(data[: rng.integers(len(data))] if rng.random() < 0.2 else data))
+        except ValueError:
+            refused += 1
+    assert refused > 50
+
+
+def test_an_input_of_whole_numbers_takes_no_normalisation() -> None:
+    image = tf.keras.Input((6, 5, 3), dtype="uint8")
+    model = tf.keras.Model(
+        image, tf.keras.layers.Dense(3, "softmax")(tf.keras.layers.Flatten()(tf.cast(image, "float32") / 255))
+    )
+    with pytest.raises(ValueError, match=r"input of the file is uint8 without a scale, so the image goes in as it"):
+        convert(model, labels=LABELS, preprocessing=PREPROCESSING)
+    plainly = replace(PREPROCESSING, mean=(0.0,) * 3, std=(1.0,) * 3)
+    conversion = convert(model, labels=LABELS, preprocessing=plainly)
+    photographs = np.random.default_rng(2).integers(0, 256, (5, 40, 50, 3), dtype=np.uint8)
+    prepared = np.stack([plainly(photograph) for photograph in photographs])
+    assert prepared.min() < 0
+    assert prepared.max() > 255
+    assert prepared.dtype == np.float32
+    for engine in ("runtime", "lce"):
+        assert verify(model, conversion.tflite, prepared, engine=engine).largest_difference < 1e-5
+    expected = model(np.clip(np.rint(prepared), 0, 255).astype(np.uint8)).numpy()
+    np.testing.assert_allclose(run_tflite(conversion.tflite, prepared), expected, atol=1e-5)
+    np.testing.assert_allclose(predict_keras(model, prepared), expected, atol=1e-5)

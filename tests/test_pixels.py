@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from r2b_zoo import terminal
+from r2b_zoo import attached_files, tensor_values, terminal
 from r2b_zoo.data import pixels
 from r2b_zoo.data.images import check_image, read_image
 
@@ -259,7 +259,7 @@ def test_damaged_files_give_one_kind_of_error(tmp_path: Path, kind: str) -> None
 # --- two packages -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("module", [pixels, terminal])
+@pytest.mark.parametrize("module", [attached_files, pixels, tensor_values, terminal])
 def test_r2b_runtime_has_the_same_source(module: Any) -> None:
     path = Path(module.__file__)
     assert (EXPORT / path.name).read_text() == path.read_text()

@@ -10,8 +10,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-# Weights of red, green and blue in grey (ITU-R BT.601), for networks with one input channel.
-_LUMA = (0.299, 0.587, 0.114)
+from r2b_zoo.data import pixels
+
+MAX_SIDE = 1 << 15
+"""Rows and columns of the largest input; r2b_runtime reads no larger one."""
+
+# An image of more values is resized from its bytes: as floats it would take four times the memory.
+_MOST_AS_FLOATS = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,9 @@ class Preprocessing:
         crop_fraction: side of the centre square that is kept, as a share of the image's shorter side.
         mean: per channel, in 0–255.
         std: per channel, in 0–255; the result is (image - mean) / std.
+
+    Raises:
+        ValueError: no image can be prepared with these numbers.
     """
 
     height: int
@@ -35,6 +43,9 @@ class Preprocessing:
     std: tuple[float, ...]
 
     def __post_init__(self) -> None:
+        sizes = (self.height, self.width)
+        if not all(isinstance(size, (int, np.integer)) and 0 < size <= MAX_SIDE for size in sizes):
+            raise ValueError(f"height and width must be whole numbers from 1 to {MAX_SIDE}; received {sizes}.")
         if self.channels not in (1, 3):
             raise ValueError(f"Preprocessing makes images of 1 or 3 channels; received channels={self.channels}.")
         for name in ("mean", "std"):
@@ -44,6 +55,10 @@ class Preprocessing:
                 )
         if not 0 < self.crop_fraction <= 1:
             raise ValueError(f"crop_fraction must be in (0, 1]; received {self.crop_fraction}.")
+        if not pixels.normalises(self.mean, self.std):
+            raise ValueError(
+                f"mean and std must be finite in float32 and std not 0; received mean={self.mean}, std={self.std}."
+            )
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -51,8 +66,18 @@ class Preprocessing:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "Preprocessing":
-        """The inverse of ``to_dict``."""
-        return cls(**{**fields, "mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
+        """The inverse of ``to_dict``.
+
+        Raises:
+            ValueError: a field is missing, unknown or of another kind, or no image can be prepared with the numbers.
+        """
+        try:
+            moments = {name: _numbers(fields[name]) for name in ("mean", "std")}
+            return cls(**{**fields, **moments})
+        except KeyError as error:
+            raise ValueError(f"Preprocessing needs {error}; received {fields!r}.") from None
+        except TypeError as error:
+            raise ValueError(f"Preprocessing cannot be made of {fields!r}: {error}.") from None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -85,8 +110,10 @@ class Preprocessing:
         Bicubic as TensorFlow 1 had it (corner-aligned samples, a = -0.75): what the published weights have seen. Or
         bilinear between the centres of pixels, which takes less time.
         """
-        # As floats first: the operators take less time of floats than of bytes, and give the same bits.
-        images = tf.cast(_with_channels(images, self.channels), tf.float32)
+        images = _with_channels(images, self.channels)
+        if (images.shape.num_elements() or 0) <= _MOST_AS_FLOATS:
+            # As floats first: the operators take less time of floats than of bytes, and give the same bits.
+            images = tf.cast(images, tf.float32)
         size = [self.height, self.width]
         if bilinear:
             resized = tf.raw_ops.ResizeBilinear(images=images, size=size, half_pixel_centers=True)
@@ -107,9 +134,10 @@ class Preprocessing:
         return images * tf.constant(self.std, tf.float32) + tf.constant(self.mean, tf.float32)
 
     def __call__(self, image: Any) -> np.ndarray:
-        """One image of any size, uint8 (or float in 0–255), (H, W), (H, W, 1), (H, W, 3) or (H, W, 4).
+        """One image of any size: uint8 (or float in 0–255), (H, W), (H, W, 1), (H, W, 3) or (H, W, 4).
 
-        Grey is repeated over the channels and an alpha channel is dropped.
+        Or one of Pillow's images, of any mode, which is turned as its EXIF data says. Grey is repeated over the
+        channels and an alpha channel is dropped.
 
         Returns:
             float32 (height, width, channels).
@@ -117,23 +145,42 @@ class Preprocessing:
         Raises:
             ValueError: not one image, no pixels, or values outside 0–255.
         """
-        array = np.asarray(image)
-        if array.ndim == 2:
-            array = array[..., np.newaxis]
-        rule = "An image must be one array of shape (height, width), or (height, width, 1, 3 or 4)"
-        if array.ndim != 3 or array.shape[2] not in (1, 3, 4):
-            hint = " Preprocess the images of a batch one by one." if array.ndim == 4 else ""
-            raise ValueError(f"{rule}; received shape {np.shape(image)}.{hint}")
-        if 0 in array.shape:
-            raise ValueError(f"{rule} with at least one pixel; received shape {array.shape}.")
-        if array.dtype != np.uint8:
-            if array.dtype.kind not in "iuf" or not (array.min() >= 0 and array.max() <= 255):
-                raise ValueError(
-                    f"An image must hold uint8 values, or numbers in 0–255; received {array.dtype} "
-                    f"with values other than that."
-                )
-            array = array.astype(np.float32)
-        return self.tensor(tf.constant(array)).numpy()
+        if pixels.is_pillow_image(image):
+            centre = pixels.rgb(image, self.crop_fraction)
+        else:
+            centre = pixels.crop(_checked(image), self.crop_fraction)
+        centre = pixels.with_channels(centre, self.channels, self.height)
+        return self.normalise(self.resize(tf.constant(centre)[tf.newaxis]))[0].numpy()
+
+
+def _checked(image: Any) -> np.ndarray:
+    """The image with three axes, uint8 or float32."""
+    array = np.asarray(image)
+    if array.ndim == 2:
+        array = array[..., np.newaxis]
+    rule = "An image must be one array of shape (height, width), or (height, width, 1, 3 or 4)"
+    if array.ndim != 3 or array.shape[2] not in (1, 3, 4):
+        hint = " Preprocess the images of a batch one by one." if array.ndim == 4 else ""
+        raise ValueError(f"{rule}; received shape {np.shape(image)}.{hint}")
+    if 0 in array.shape:
+        raise ValueError(f"{rule} with at least one pixel; received shape {array.shape}.")
+    if array.dtype != np.uint8:
+        if array.dtype.kind not in "iuf" or not (array.min() >= 0 and array.max() <= 255):
+            raise ValueError(
+                f"An image must hold uint8 values, or numbers in 0–255; received {array.dtype} "
+                f"with values other than that."
+            )
+        array = array.astype(np.float32)
+    return array
+
+
+def _numbers(values: Any) -> tuple[float, ...]:
+    try:
+        if isinstance(values, (list, tuple)):
+            return tuple(map(float, values))
+    except (OverflowError, TypeError, ValueError):
+        pass
+    raise TypeError(f"mean and std are lists of numbers, not {values!r}")
 
 
 # What Larq Zoo's published weights were trained with: crop 224/256 of the shorter side, ImageNet statistics.
@@ -172,4 +219,4 @@ def _with_channels(images: tf.Tensor, channels: int) -> tf.Tensor:
         return images
     if channels == 3:
         return tf.repeat(images, 3, axis=-1)
-    return tf.reduce_sum(tf.cast(images, tf.float32) * tf.constant(_LUMA), axis=-1, keepdims=True)
+    return tf.reduce_sum(tf.cast(images, tf.float32) * tf.constant(pixels.LUMA), axis=-1, keepdims=True)

@@ -11,7 +11,9 @@ from tensorflow.lite.python import schema_py_generated as schema
 _TYPES = {
     "float32": schema.TensorType.FLOAT32,
     "int32": schema.TensorType.INT32,
+    "int64": schema.TensorType.INT64,
     "int8": schema.TensorType.INT8,
+    "uint8": schema.TensorType.UINT8,
     "bool": schema.TensorType.BOOL,
 }
 SAME, VALID = 0, 1

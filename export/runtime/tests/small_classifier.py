@@ -59,3 +59,19 @@ def with_files(data, labels=LABELS, **changes):
         if changes != {"preprocessing": None}:
             archive.writestr("preprocessing.json", json.dumps({**PREPROCESSING, **changes}))
     return stream.getvalue()
+
+
+def of_type(dtype, scale=None, weights=None, operator="CAST"):
+    """A model of one dense layer whose input is of another type, without files; random weights unless told, (3, 64)."""
+    made = lce_model.Model()
+    schema = lce_model.schema
+    image = made.input([1, 8, 8, 1], dtype, scale=scale)
+    numbers, logits, output = made.tensor([1, 8, 8, 1]), made.tensor([1, 3]), made.tensor([1, 3])
+    made.builtin(operator, [image], [numbers], schema.CastOptionsT() if operator == "CAST" else None)
+    weights = np.random.default_rng(1).normal(size=(3, 64)) / 100 if weights is None else weights
+    made.builtin("FULLY_CONNECTED", [numbers, made.constant(weights), -1], [logits], schema.FullyConnectedOptionsT())
+    softmax = schema.SoftmaxOptionsT()
+    softmax.beta = 1.0
+    made.builtin("SOFTMAX", [logits], [output], softmax)
+    made.output(output)
+    return made.bytes()

@@ -1,6 +1,11 @@
 """Classifier: labels and preprocessing from the file, images as arrays and as files."""
 
+import io
+import json
+import os
 import sys
+import threading
+import zipfile
 
 import numpy as np
 import pytest
@@ -9,7 +14,8 @@ pytest.importorskip("tensorflow", reason="the models of these tests are written 
 
 import small_classifier
 from conftest import run
-from r2b_runtime import Classifier, model_file
+from r2b_runtime import Classifier, attached_files, model_file
+from r2b_runtime.classifier import read_image
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (30, 20, 3), dtype=np.uint8)
 
@@ -79,6 +85,9 @@ def test_image_files_without_pillow(model, monkeypatch):
         ({"preprocessing": None}, "carries no preprocessing: convert"),
         ({"labels": None, "preprocessing": None}, "carries no labels and no preprocessing: convert"),
         ({"labels": ["a", "b"]}, r"has 2 labels for an output of shape \(1, 3\)"),
+        ({"labels": list("abcdefghijklmnopqrst")}, r"has 20 labels for an output of shape \(1, 3\)"),
+        ({"mean": [float("nan")]}, r"preprocessing in the model file is damaged \(mean and std must be finite .*nan"),
+        ({"std": [float("inf")]}, r"is damaged \(mean and std must be finite .*std=\(inf,\)"),
         ({"height": 9}, r"makes images of shape \(9, 8, 1\), but the model takes \(8, 8, 1\)"),
     ],
 )
@@ -97,3 +106,232 @@ def test_refuses_a_damaged_archive(model):
     at = model.index(b"zero\none")
     with pytest.raises(ValueError, match=r"labels.txt inside the model is damaged: Bad CRC-32"):
         Classifier(model[:at] + b"X" + model[at + 1 :])
+
+
+# --- images of every kind ---------------------------------------------------------------------------------------------
+
+
+def test_grey_of_16_bits(model, tmp_path):
+    pillow = pytest.importorskip("PIL.Image")
+    classifier = Classifier(model)
+    grey = IMAGE[..., 0]
+    for name in ("deep.png", "deep.tif"):
+        pillow.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / name)
+        np.testing.assert_array_equal(read_image(tmp_path / name)[..., 1], grey)
+        assert classifier.predict(tmp_path / name) == classifier.predict(np.repeat(grey[..., np.newaxis], 3, axis=2))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "LAB", "LA", "I;16", "I", "F"])
+def test_images_of_pillow(model, mode):
+    """As objects they are read as from a file, turned as their EXIF data says."""
+    pillow = pytest.importorskip("PIL.Image")
+    from PIL import ImageCms
+
+    image = pillow.fromarray(IMAGE)
+    if mode in ("I;16", "I"):
+        image = pillow.fromarray(IMAGE[..., 0].astype(np.uint16 if mode == "I;16" else np.int32) * 257)
+    elif mode == "LAB":
+        profiles = [ImageCms.createProfile(space) for space in ("sRGB", "LAB")]
+        image = ImageCms.profileToProfile(image, *profiles, outputMode="LAB")
+    else:
+        image = image.convert(mode)
+    assert image.mode == mode
+    plain = image
+    if mode in ("I;16", "I"):
+        plain = pillow.fromarray(IMAGE[..., 0])
+    seen = np.asarray(plain.convert("RGB"))
+    classifier = Classifier(model)
+    assert classifier.predict(image) == classifier.predict(seen)
+    image.getexif()[0x0112] = 6
+    assert classifier.predict(image) == classifier.predict(np.rot90(seen, -1))
+
+
+def test_files_that_are_no_images(model, tmp_path):
+    pytest.importorskip("PIL")
+    classifier = Classifier(model)
+    os.mkfifo(tmp_path / "pipe.jpg")
+    for path in (tmp_path / "pipe.jpg", tmp_path):
+        with pytest.raises(ValueError, match="cannot be read as an image: it is not a regular file"):
+            classifier.predict(path)
+
+
+def test_an_image_of_too_many_pixels(model, tmp_path):
+    pillow = pytest.importorskip("PIL.Image")
+    path = tmp_path / "image.png"
+    pillow.fromarray(IMAGE).save(path)
+    classifier = Classifier(model)
+    message = (
+        r"image.png' cannot be read as an image: Image size \(600 pixels\) exceeds limit of 599 pixels; give a larger"
+    )
+    for call in (classifier.predict, classifier.probabilities, read_image):
+        with pytest.raises(ValueError, match=message):
+            call(path, max_pixels=599)
+    assert classifier.predict(path, max_pixels=600) == classifier.predict(IMAGE)
+
+
+# --- threads ----------------------------------------------------------------------------------------------------------
+
+
+def test_many_threads_share_one(model):
+    classifier = Classifier(model)
+    images = [np.roll(IMAGE, shift, axis=0) for shift in range(8)]
+    expected = [classifier.probabilities(image).tolist() for image in images]
+    wrong = []
+
+    def work(first):
+        try:
+            for step in range(60):
+                i = (first + step) % len(images)
+                if classifier.probabilities(images[i]).tolist() != expected[i]:
+                    wrong.append(i)
+        except Exception as error:
+            wrong.append(error)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        threads = [threading.Thread(target=work, args=(first,)) for first in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert not wrong
+
+
+# --- what the model takes and gives -----------------------------------------------------------------------------------
+
+AS_IT_IS = {"mean": [0.0], "std": [1.0]}
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int32", "int64"])
+def test_an_input_of_whole_numbers_takes_the_image_as_it_is(dtype):
+    """The answers are those of the same model with a float input, for the same rounded image."""
+    prepared = model_file.read(small_classifier.with_files(small_classifier.model(), **AS_IT_IS)).preprocessing()(IMAGE)
+    rounded = np.clip(np.rint(prepared), 0, 255)
+    assert np.ptp(rounded) > 100
+    (expected,) = run(small_classifier.of_type("float32"), [rounded[np.newaxis]])
+    classifier = Classifier(small_classifier.with_files(small_classifier.of_type(dtype), **AS_IT_IS))
+    np.testing.assert_allclose(classifier.probabilities(IMAGE), expected[0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+def test_an_input_with_a_scale_is_quantised(dtype):
+    prepared = model_file.read(small_classifier.with_files(small_classifier.model())).preprocessing()(IMAGE)
+    limits, scale = np.iinfo(dtype), np.float32(0.015)
+    held = np.clip(np.rint(prepared / scale), limits.min, limits.max) * scale
+    assert np.unique(held).size > 30
+    (expected,) = run(small_classifier.of_type("float32"), [held[np.newaxis].astype(np.float32)])
+    quantised = small_classifier.of_type(dtype, float(scale), operator="DEQUANTIZE")
+    found = Classifier(small_classifier.with_files(quantised)).probabilities(IMAGE)
+    np.testing.assert_allclose(found, expected[0], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "scale", "changes", "message"),
+    [
+        (
+            "uint8",
+            None,
+            {},
+            r"uint8 without a scale, so the image goes in as it is, .*mean 0 and std 1; received mean=\(1",
+        ),
+        ("int32", None, {"mean": [0.0]}, r"int32 without a scale, .* received mean=\(0\.0,\), std=\(50\.0,\)"),
+        (
+            "int8",
+            None,
+            AS_IT_IS,
+            "input of the model is int8 without a scale, which cannot hold 0–255: convert it with",
+        ),
+        ("bool", None, AS_IT_IS, "the input of the model must hold numbers; it holds bool: convert it with another"),
+        ("int8", float("nan"), {}, "the scale of the input of the model must be a positive number; it is nan: convert"),
+    ],
+)
+def test_inputs_that_cannot_hold_the_image(dtype, scale, changes, message):
+    data = small_classifier.with_files(small_classifier.of_type(dtype, scale), **changes)
+    with pytest.raises(ValueError, match=message):
+        Classifier(data)
+
+
+def test_an_answer_that_is_not_a_number():
+    weights = np.ones((3, 64))
+    weights[1] = np.nan
+    data = small_classifier.with_files(small_classifier.of_type("float32", weights=weights))
+    classifier = Classifier(data)
+    for call in (classifier.predict, classifier.probabilities):
+        with pytest.raises(ValueError, match=r"the model's answer is not a number for 3 of 3 classes: its weights"):
+            call(IMAGE)
+
+
+# --- the archive behind the model -------------------------------------------------------------------------------------
+
+
+def archived(files, method=zipfile.ZIP_STORED):
+    stream = io.BytesIO(small_classifier.model())
+    with zipfile.ZipFile(stream, "a", method) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return stream.getvalue()
+
+
+PREPROCESSING = json.dumps(small_classifier.PREPROCESSING)
+
+
+@pytest.mark.parametrize("text", ["\ufeffzero\none\ntwo", "zero\r\none\r\ntwo\r\n", "zero\none\ntwo\n"])
+def test_labels_of_other_editors(text):
+    data = archived({"labels.txt": text.encode(), "preprocessing.json": PREPROCESSING}, zipfile.ZIP_DEFLATED)
+    assert Classifier(data).labels == ("zero", "one", "two")
+
+
+def test_a_file_that_is_not_asked_for_is_not_inflated():
+    data = archived({"labels.txt": "zero\none\ntwo", "preprocessing.json": PREPROCESSING, "other": b"\0" * 99})
+    at = data.index(b"\0" * 99)
+    assert Classifier(data[:at] + b"X" + data[at + 1 :]).labels == ("zero", "one", "two")
+
+
+@pytest.mark.parametrize(
+    ("content", "method", "message"),
+    [
+        (
+            b"a" * (attached_files.MAX_BYTES + 1),
+            zipfile.ZIP_DEFLATED,
+            r"has 16,777,217 bytes, and at most 16,777,216 are",
+        ),
+        (b"zero\none\ntwo", zipfile.ZIP_BZIP2, r"is compressed by method 12; known are 0 \(stored\) and 8 \(deflated"),
+        (b"zero\none\ntwo", zipfile.ZIP_LZMA, r"is compressed by method 14; known are"),
+        (b"zero\none\n\xfftwo", zipfile.ZIP_STORED, r"is not UTF-8 text: 'utf-8' codec"),
+    ],
+)
+def test_attached_files_that_are_not_read(content, method, message):
+    data = archived({"labels.txt": content}, method)
+    assert len(data) < 100_000
+    with pytest.raises(ValueError, match=f"labels.txt inside the model {message}.*; convert or copy it again"):
+        Classifier(data)
+
+
+def test_an_attached_file_that_says_it_is_smaller():
+    """No more is inflated than the archive's list says, and the checksum is wrong then."""
+    data = bytearray(archived({"labels.txt": b"a" * (1 << 20)}, zipfile.ZIP_DEFLATED))
+    for signature, offset in ((b"PK\x01\x02", 24), (b"PK\x03\x04", 22)):
+        at = data.index(signature) + offset
+        data[at : at + 4] = (1000).to_bytes(4, "little")
+    with pytest.raises(ValueError, match=r"labels.txt inside the model is damaged: "):
+        Classifier(bytes(data))
+
+
+def test_damaged_archives_give_one_kind_of_error():
+    rng = np.random.default_rng(4)
+    whole = archived({"labels.txt": b"zero\none\ntwo", "preprocessing.json": PREPROCESSING}, zipfile.ZIP_DEFLATED)
+    start, refused = len(small_classifier.model()), 0
+    for _ in range(400):
+        data = bytearray(whole)
+        for _ in range(rng.integers(1, 4)):
+            data[rng.integers(start, len(data))] = rng.integers(256)
+        described = model_file.read(bytes(data[: rng.integers(start, len(data))] if rng.random() < 0.2 else data))
+        for read in (described.labels, described.preprocessing):
+            try:
+                read()
+            except ValueError:
+                refused += 1
+    assert refused > 50

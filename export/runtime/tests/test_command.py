@@ -1,5 +1,6 @@
 """The command r2b-run, as a user calls it."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -94,6 +95,9 @@ def test_steps_add_up_to_the_whole():
     [
         (["info", "nowhere.tflite"], "r2b-run: there is no model file 'nowhere.tflite'\n"),
         (["bench", "MODEL", "--kernels", "mmx"], "r2b-run: kernels 'mmx' are not built .*portable\n"),
+        (["info", "/"], "r2b-run: '/' is not a regular file; give the path of a .tflite file\n"),
+        (["info", "\x1b[2J\u202e"], r"r2b-run: there is no model file '\\x1b\[2J\\u202e'\n"),
+        (["predict", "MODEL", "/"], "r2b-run: '/' cannot be read as an image: it is not a regular file\n"),
         (["predict", "MODEL", "nowhere.png"], "r2b-run: there is no image 'nowhere.png'\n"),
         (["info", __file__], "r2b-run: '.*test_command.py' is not a .tflite file: .*\n"),
     ],
@@ -107,6 +111,69 @@ def test_errors_are_one_sentence(capfd, model, arguments, message):
     assert not captured.out
     assert re.search(rf"^{message}\Z", captured.err, re.MULTILINE)
     assert "Traceback" not in captured.err
+
+
+def test_labels_cannot_drive_the_terminal(capsys, tmp_path, image):
+    labels = ("\r  99.99%  all good", "\x1b[31mred\u202e", "zwei\u200d")
+    path = tmp_path / "m\x1b[2J.tflite"
+    path.write_bytes(small_classifier.with_files(small_classifier.model(), labels))
+    for arguments in (["predict", path, image], ["info", path], ["bench", path, "--runs", "1"]):
+        text = output(capsys, *map(str, arguments))
+        assert not set(text) & set("\r\x1b\u202e")
+        assert r"\x1b" in text
+    classes = json.loads(output(capsys, "predict", str(path), image, "--json"))
+    assert {entry["label"] for entry in classes} == set(labels)
+
+
+def test_a_large_image(capsys, model, tmp_path):
+    """One million pixels take the way of 100 millions: no warning, and no more than asked for."""
+    pillow = pytest.importorskip("PIL.Image")
+    path = str(tmp_path / "large.png")
+    pillow.new("1", (1200, 1000), 1).save(path)
+    assert main(["predict", model, path, "--max-pixels", "1199999"]) == 1
+    assert "Image size (1200000 pixels) exceeds limit of 1199999 pixels; give a larger" in capsys.readouterr().err
+    assert output(capsys, "predict", model, path, "--max-pixels", "1200000")
+
+
+def test_memory_for_a_large_image(model, tmp_path):
+    """Bytes of the crop and of the file, not floats of the whole image: 0.4 GB more than here."""
+    pillow = pytest.importorskip("PIL.Image")
+    path = tmp_path / "large.png"
+    pillow.new("1", (6000, 6000), 1).save(path)
+    # Not what getrusage says, which counts the process that this one comes from too.
+    program = (
+        "import re, sys; from r2b_runtime import command;"
+        "peak = lambda: int(re.search(r'VmHWM:\\s*(\\d+) kB', open('/proc/self/status').read())[1]) << 10;"
+        "command.main([*sys.argv[1:3], sys.argv[4]]); before = peak(); assert command.main(sys.argv[1:4]) == 0;"
+        "print(peak() - before)"
+    )
+    pillow.new("1", (8, 8), 1).save(tmp_path / "small.png")
+    arguments = ["predict", model, str(path), str(tmp_path / "small.png")]
+    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True)
+    assert 0 < int(done.stdout.split()[-1]) < 160 << 20
+
+
+@pytest.mark.parametrize("columns", [60, 80, 100, 120, 200])
+def test_terminals_of_any_width(capsys, monkeypatch, model, columns):
+    """Every word stands whole in a line that fits, as far as the word itself does."""
+    import pty
+
+    plain = output(capsys, "info", model)
+    ours, theirs = pty.openpty()
+    monkeypatch.setenv("COLUMNS", str(columns))
+    with open(theirs, "w") as terminal, monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", terminal)
+        assert main(["info", model]) == 0
+    chunks = []
+    with contextlib.suppress(OSError):  # nothing is left, and nobody writes any more
+        while chunk := os.read(ours, 1 << 12):
+            chunks.append(chunk)
+    os.close(ours)
+    shown = b"".join(chunks).decode().replace("\r\n", "\n")
+    assert shown.split() == plain.split()
+    longest = max(map(len, plain.split()))
+    assert max(map(len, shown.splitlines())) <= max(columns, longest + 15)
+    assert (max(map(len, plain.splitlines())) <= columns) == (shown == plain)
 
 
 @pytest.mark.parametrize(

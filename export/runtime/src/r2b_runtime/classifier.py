@@ -1,17 +1,19 @@
 """From an image to names of classes, with nothing but the model file."""
 
+import contextlib
 import os
+import threading
 
 import numpy as np
 
-from r2b_runtime import model_file
+from r2b_runtime import model_file, pixels, tensor_values
 from r2b_runtime.interpreter import Interpreter
-
-_QUANTIZED = {np.int8: (-128, 127), np.uint8: (0, 255)}
 
 
 class Classifier:
     """A model file that carries its labels and preprocessing, as r2b_zoo writes it.
+
+    Threads may share one: they take turns at the model.
 
     Args:
         model: path of a `.tflite` file, or its bytes.
@@ -27,7 +29,7 @@ class Classifier:
 
     def __init__(self, model, num_threads=None, **delegate_options):
         described = model_file.read(model)
-        if len(described.inputs) != 1 or len(described.outputs) != 1:
+        if len(described.inputs) != 1 or len(described.outputs) != 1 or None in described.inputs + described.outputs:
             raise ValueError(
                 f"a classifier has one input and one output; {described.name} has {len(described.inputs)} and "
                 f"{len(described.outputs)}; use r2b_runtime.Interpreter for it"
@@ -47,6 +49,9 @@ class Classifier:
         self._interpreter.allocate_tensors()
         self._input = self._interpreter.get_input_details()[0]
         self._output = self._interpreter.get_output_details()[0]
+        self._check_numbers(described.name)
+        # An interpreter has one input and one output at a time, whoever sets and reads them.
+        self._turn = threading.Lock()
 
     def _check_shapes(self, described):
         given, taken = (
@@ -63,61 +68,88 @@ class Classifier:
                 f"{described.name} has {len(self.labels)} labels for an output of shape {shape}; convert it again"
             )
 
-    def predict(self, image, top=5):
+    def _check_numbers(self, name):
+        for detail, is_input in ((self._input, True), (self._output, False)):
+            tensor_values.check(name, detail["dtype"], detail["quantization"][0], is_input)
+        tensor_values.check_normalisation(
+            name,
+            self._input["dtype"],
+            self._input["quantization"][0],
+            self.preprocessing.mean,
+            self.preprocessing.std,
+        )
+
+    def predict(self, image, top=5, max_pixels=pixels.MAX_PIXELS):
         """The most probable classes of one image, best first.
 
         Args:
-            image: uint8 (or numbers in 0–255) of any size, (H, W), (H, W, 1), (H, W, 3) or (H, W, 4); or the path of an
-                image file, which needs Pillow.
+            image: uint8 (or numbers in 0–255) of any size, (H, W), (H, W, 1), (H, W, 3) or (H, W, 4); or one of
+                Pillow's images, of any mode; or the path of an image file, which needs Pillow.
             top: how many classes; as many as there are if it is more.
+            max_pixels: refuse an image file of more, which may be a small file that fills the memory.
 
         Returns:
             A list of (label, probability).
+
+        Raises:
+            FileNotFoundError: there is no such image file.
+            ValueError: it is no image, or damaged; or the model's answer is not a number.
         """
         if not isinstance(top, int) or top < 1:
             raise ValueError(f"top must be a whole number from 1; received {top!r}")
-        row = self.probabilities(image)
+        row = self.probabilities(image, max_pixels)
         best = np.argsort(-row, kind="stable")[:top]
         return [(self.labels[i], float(row[i])) for i in best]
 
-    def probabilities(self, image):
-        """The model's output for one image: float32, one number for each label."""
-        pixels = read_image(image) if isinstance(image, (str, os.PathLike)) else image
-        self._interpreter.set_tensor(
-            self._input["index"], _quantized(self.preprocessing(pixels), self._input)[np.newaxis]
-        )
-        self._interpreter.invoke()
-        return _real(self._interpreter.get_tensor(self._output["index"]), self._output).reshape(-1)
+    def probabilities(self, image, max_pixels=pixels.MAX_PIXELS):
+        """The model's output for one image: float32, one number for each label. Takes and raises as `predict`."""
+        if isinstance(image, (str, os.PathLike)):
+            with _opened(image, max_pixels) as opened:
+                prepared = self.preprocessing(opened)
+        else:
+            prepared = self.preprocessing(image)
+        given = tensor_values.stored(prepared, self._input["dtype"], *self._input["quantization"])
+        with self._turn:
+            self._interpreter.set_tensor(self._input["index"], given[np.newaxis])
+            self._interpreter.invoke()
+            answer = self._interpreter.get_tensor(self._output["index"])
+        row = tensor_values.real(answer, *self._output["quantization"]).reshape(-1)
+        if np.isnan(row).any():
+            raise ValueError(
+                f"the model's answer is not a number for {np.isnan(row).sum()} of {len(row)} classes: its weights are "
+                "damaged or were trained to nothing; convert sound ones"
+            )
+        return row
 
 
-def read_image(path):
-    """An image file as uint8 (H, W, 3), turned as its EXIF data says. Needs Pillow: r2b-runtime[images]."""
+def read_image(path, max_pixels=pixels.MAX_PIXELS):
+    """An image file as uint8 (H, W, 3), turned as its EXIF data says. Needs Pillow: r2b-runtime[images].
+
+    Args:
+        path: of a regular file of any kind that Pillow knows by its content.
+        max_pixels: height times width of the largest image that is read.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no image, is damaged or too large, or does not say how bright its numbers are.
+    """
+    with _opened(path, max_pixels) as image:
+        return pixels.rgb(image)
+
+
+@contextlib.contextmanager
+def _opened(path, max_pixels):
     path = os.fspath(path)
     try:
-        from PIL import Image, ImageOps
+        import PIL.Image  # noqa: F401
     except ImportError:
         raise ImportError(
             "reading image files needs Pillow: pip install pillow, or give the pixels as a uint8 array"
         ) from None
     try:
-        with Image.open(path) as image:
-            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+        with pixels.opened(path, max_pixels) as image:
+            yield image
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no image {path!r}") from None
-    except (OSError, SyntaxError, ValueError) as error:
+    except pixels.ImageError as error:
         raise ValueError(f"{path!r} cannot be read as an image: {error}") from None
-
-
-def _quantized(values, detail):
-    limits = _QUANTIZED.get(detail["dtype"])
-    if limits is None:
-        return values.astype(detail["dtype"], copy=False)
-    scale, zero_point = detail["quantization"]
-    return np.clip(np.rint(values / np.float32(scale)) + zero_point, *limits).astype(detail["dtype"])
-
-
-def _real(values, detail):
-    if detail["dtype"] not in _QUANTIZED:
-        return values.astype(np.float32, copy=False)
-    scale, zero_point = detail["quantization"]
-    return (values.astype(np.float32) - zero_point) * np.float32(scale)

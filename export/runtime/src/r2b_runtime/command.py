@@ -6,24 +6,34 @@ import json
 import math
 import os
 import platform
+import shutil
 import sys
+import textwrap
+import warnings
 
 from r2b_runtime import benchmark, model_file
 from r2b_runtime.classifier import Classifier
 from r2b_runtime.interpreter import interpreter_version
 from r2b_runtime.library import available_kernels, version
+from r2b_runtime.pixels import MAX_PIXELS
+from r2b_runtime.terminal import printable
 
 
 def main(arguments=None):
     """Runs the command; returns the exit status: 0, 1 after an error, 2 where the arguments are wrong."""
     parsed = _parser().parse_args(arguments)
+    # The limit of --max-pixels is the command's own; Pillow warns of half of it.
+    warnings.filterwarnings("ignore", "Image size .* could be decompression bomb", RuntimeWarning)
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # labels in letters that the terminal lacks
     try:
         result = parsed.run(parsed)
         print(json.dumps(result, indent=2) if parsed.json else parsed.show(result))
     except BrokenPipeError:  # as in `r2b-run info model.tflite | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ImportError, MemoryError, OSError, RuntimeError, ValueError) as error:
-        print("r2b-run:", " ".join(str(error).split()) or type(error).__name__, file=sys.stderr)
+        text = printable(" ".join(str(error).split()))
+        print("r2b-run:", text or type(error).__name__, file=sys.stderr)
         return 1
     return 0
 
@@ -46,6 +56,13 @@ def _parser():
     predict.add_argument("image", metavar="IMAGE", help="an image file")
     predict.add_argument("--top", type=_positive, default=5, metavar="N", help="how many classes (default: 5)")
     predict.add_argument("--threads", type=_positive, default=1, metavar="N", help="threads (default: 1)")
+    predict.add_argument(
+        "--max-pixels",
+        type=_positive,
+        default=MAX_PIXELS,
+        metavar="N",
+        help=f"refuse an image file of more (default: {MAX_PIXELS})",
+    )
     _add_limits(predict)
 
     command("info", _info, _show_info, "print operators, sizes, labels and preprocessing of a model")
@@ -84,11 +101,12 @@ def _positive(text):
 
 def _predict(parsed):
     classifier = Classifier(parsed.model, parsed.threads, **_limits(parsed))
-    return [{"label": label, "probability": value} for label, value in classifier.predict(parsed.image, parsed.top)]
+    classes = classifier.predict(parsed.image, parsed.top, parsed.max_pixels)
+    return [{"label": label, "probability": value} for label, value in classes]
 
 
 def _show_predict(classes):
-    return "\n".join(f"{entry['probability']:8.2%}  {entry['label']}" for entry in classes)
+    return "\n".join(f"{entry['probability']:8.2%}  {printable(entry['label'])}" for entry in classes)
 
 
 def _info(parsed):
@@ -154,9 +172,25 @@ def _show_info(info):
         ),
         ("operators", f"{sum(info['operators'].values())}"),
     ]
-    text = [f"{name:14} {value}" for name, value in lines]
-    text += [f"{count:10}  {name}" for name, count in info["operators"].items()]
+    text = [_wrapped(f"{name:14} {printable(value)}", 15) for name, value in lines]
+    text += [_wrapped(f"{count:10}  {printable(name)}", 12) for name, count in info["operators"].items()]
     return "\n".join(text)
+
+
+def _wrapped(line, indent=0):
+    """The line as wide as the terminal, its further lines indented; as it is where it goes to a file or a pipe."""
+    if not sys.stdout.isatty():
+        return line
+    width = max(shutil.get_terminal_size().columns, indent + 20)
+    kept = len(line) - len(line.lstrip(" "))
+    return textwrap.fill(
+        line[kept:],
+        width,
+        initial_indent=" " * kept,
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _line(tensor):
@@ -216,8 +250,8 @@ def _profile(measured):
 def _show_bench(result):
     memory = result["peak_memory_bytes"]
     lines = [
-        f"{result['file']} with r2b-runtime {result['runtime']} in {result['interpreter']}",
-        f"{result['cpu']}, {result['cores']} cores, {result['system']}, kernels: {result['kernels']}",
+        _wrapped(f"{printable(result['file'])} with r2b-runtime {result['runtime']} in {result['interpreter']}"),
+        _wrapped(f"{result['cpu']}, {result['cores']} cores, {result['system']}, kernels: {result['kernels']}"),
         f"{result['binary_share_of_macs']:.1%} of the multiply-accumulates are binary",
         "",
         f"{'threads':>7}  {'median ms':>9}  {'min ms':>8}  {'first ms':>8}  runs",
@@ -238,15 +272,19 @@ def _show_profile(threads, profile):
     total = profile["total_ms"]
     rows = [*profile["steps"], {"name": "rest: the interpreter, and operators left to it", "ms": profile["rest_ms"]}]
     lines = [
-        f"{threads} thread{'s' if threads > 1 else ''}, {profile['kernels']}: where the time goes (mean of the "
-        "faster half of the runs, profiler on)"
+        _wrapped(
+            f"{threads} thread{'s' if threads > 1 else ''}, {profile['kernels']}: where the time goes (mean of the "
+            "faster half of the runs, profiler on)"
+        )
     ]
-    lines += [f"{row['ms']:9.3f} ms {row['ms'] / total:6.1%}  {row['name']}" for row in rows]
+    lines += [_wrapped(f"{row['ms']:9.3f} ms {row['ms'] / total:6.1%}  {printable(row['name'])}", 21) for row in rows]
     lines.append(f"{total:9.3f} ms         whole inference")
     steps = total - profile["rest_ms"]
     share = profile["binary_share_of_steps"]
     lines.append(
-        f"The steps add up to {steps / total:.1%} of it; {share:.0%} of that starts with a binary operator, "
-        f"{1 - share:.0%} with a float one."
+        _wrapped(
+            f"The steps add up to {steps / total:.1%} of it; {share:.0%} of that starts with a binary operator, "
+            f"{1 - share:.0%} with a float one."
+        )
     )
     return lines

@@ -1,13 +1,12 @@
 """What a `.tflite` file says about itself: its operators, sizes, labels and preprocessing. Needs no interpreter."""
 
 import dataclasses
-import io
 import math
 import os
-import struct
-import zipfile
-import zlib
+import stat
 
+from r2b_runtime import attached_files
+from r2b_runtime.attached_files import LABELS_FILE, PREPROCESSING_FILE
 from r2b_runtime.flatbuffer import DamagedError, Table, flexbuffer_integers
 from r2b_runtime.preprocessing import Preprocessing
 
@@ -198,8 +197,6 @@ _TYPES = [
     "int4",
 ]
 
-LABELS_FILE, PREPROCESSING_FILE = "labels.txt", "preprocessing.json"
-
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
@@ -295,7 +292,7 @@ class ModelFile:
     def labels(self):
         """Names of the classes, or None where the file does not say."""
         text = self._text(LABELS_FILE)
-        return None if text is None else tuple(text.removesuffix("\n").split("\n"))
+        return None if text is None else attached_files.lines(text)
 
     def preprocessing(self):
         """How an image becomes the input, or None where the file does not say."""
@@ -304,25 +301,10 @@ class ModelFile:
 
     def _text(self, name):
         """A file from the archive that follows the model, or None."""
-        stream = io.BytesIO(self.data)
-        if not zipfile.is_zipfile(stream):
-            return None
         try:
-            with zipfile.ZipFile(stream) as archive:
-                return archive.read(name).decode() if name in archive.namelist() else None
-        except (
-            zipfile.BadZipFile,
-            zlib.error,
-            struct.error,
-            EOFError,
-            NotImplementedError,
-            OSError,
-            RuntimeError,
-            ValueError,
-        ) as error:
-            raise ValueError(
-                f"{name} inside {self.name} is damaged: {error or type(error).__name__}; convert or copy it again"
-            ) from None
+            return attached_files.AttachedFiles(self.data).text(name)
+        except attached_files.AttachedFileError as error:
+            raise ValueError(f"{name} inside {self.name} {error}; convert or copy it again") from None
 
 
 def read(model):
@@ -331,6 +313,8 @@ def read(model):
         return ModelFile(bytes(model))
     path = os.fspath(model)
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe might never end
+            raise ValueError(f"{path!r} is not a regular file; give the path of a .tflite file")
         with open(path, "rb") as file:
             data = file.read()
         if not data:
@@ -338,6 +322,8 @@ def read(model):
         return ModelFile(data, repr(path))
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no model file {path!r}") from None
+    except OSError as error:
+        raise ValueError(f"the model file {path!r} cannot be read: {error.strerror or error}") from None
 
 
 def _tensor(table, buffers):

@@ -9,7 +9,7 @@ import os
 import stat
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Optional, Union
 
 import numpy as np
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 MAX_PIXELS = 178_956_970
 """Height times width of the largest file that is read unless told otherwise, 13,377 squared; Pillow's own limit."""
 
+LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue in grey (ITU-R BT.601)
+_RANGE_OF_BICUBIC = (-255, 510)  # of what comes of values in 0–255, and room
 _ORIENTATION = 0x0112  # of EXIF
 # Orientations under which columns or rows of the file are in the reverse order in what one sees.
 _COLUMNS_REVERSED, _ROWS_REVERSED, _TURNED_ON_ITS_SIDE = (2, 3, 7, 8), (3, 4, 6, 7), (5, 6, 7, 8)
@@ -162,6 +164,43 @@ def centre_square(height: int, width: int, fraction: float) -> tuple[int, int, i
     """
     side = max(int(np.float32(fraction) * np.float32(min(height, width))), 1)
     return (height - side + 1) // 2, (width - side + 1) // 2, side
+
+
+def crop(image: np.ndarray, fraction: float) -> np.ndarray:
+    """The centre square of an image (H, W, C), as ``centre_square``."""
+    top, left, side = centre_square(image.shape[0], image.shape[1], fraction)
+    return image[top : top + side, left : left + side]
+
+
+def with_channels(image: np.ndarray, channels: int, height: int) -> np.ndarray:
+    """An image (H, W, 1, 3 or 4) with 1 or 3 channels: grey is repeated, alpha dropped, colours become float32 grey.
+
+    Args:
+        image: uint8 or float32.
+        channels: 1 or 3.
+        height: rows that the image is resized to, bicubic; of a grey image only those rows are filled which that reads,
+            as floats of all of a large image would take more memory than the image.
+    """
+    image = image[..., :3]
+    if image.shape[2] == channels:
+        return image
+    if channels == 3:
+        return np.repeat(image, 3, axis=2)
+    rows = image.shape[0]
+    samples = (np.arange(height) * (rows / height)).astype(np.int64)
+    # Four rows around each sample are read; the others are there for the last bit of a position in float32.
+    read = np.unique(np.clip(samples[:, np.newaxis] + np.arange(-3, 6), 0, rows - 1))
+    grey = np.zeros((*image.shape[:2], 1), np.float32)
+    grey[read] = np.sum(image[read].astype(np.float32) * np.array(LUMA, np.float32), axis=2, keepdims=True)
+    return grey
+
+
+def normalises(mean: Sequence[float], std: Sequence[float]) -> bool:
+    """Whether (value - mean) / std in float32 is a finite number for every value that an image can have."""
+    with np.errstate(all="ignore"):
+        means, deviations = np.array(mean, np.float32), np.array(std, np.float32)
+        ends = [(np.float32(value) - means) / deviations for value in _RANGE_OF_BICUBIC]
+    return bool(np.isfinite(means).all() and np.isfinite(deviations).all() and np.isfinite(ends).all())
 
 
 @contextlib.contextmanager

@@ -10,13 +10,11 @@ import json
 
 import numpy as np
 
+from r2b_runtime import pixels
 from r2b_runtime.resampling import resize
 
 FORMAT = 1
 RESIZE_RULE = "bicubic, TensorFlow 1 (align_corners=False, half_pixel_centers=False, a=-0.75)"
-
-# Weights of red, green and blue in grey (ITU-R BT.601), for networks with one input channel.
-_LUMA = np.array((0.299, 0.587, 0.114), np.float32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +28,8 @@ class Preprocessing:
         crop_fraction: side of the centre square that is kept, as a share of the image's shorter side, in (0, 1].
         mean: per channel, in 0–255.
         std: per channel, in 0–255; the result is (image - mean) / std.
+
+    Raises `ValueError` for numbers that no image can be prepared with.
     """
 
     height: int
@@ -55,17 +55,17 @@ class Preprocessing:
                 f"r2b-runtime knows format {FORMAT} and resize {RESIZE_RULE!r}: install a newer wheel of it"
             )
         try:
-            made = cls(**{**fields, "mean": tuple(map(float, fields["mean"])), "std": tuple(map(float, fields["std"]))})
-            made._check()
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"the preprocessing in the model file is damaged ({error}); convert the model again"
-            ) from None
-        return made
+            mean, std = (tuple(map(float, fields[name])) for name in ("mean", "std"))
+            return cls(**{**fields, "mean": mean, "std": std})
+        except KeyError as error:
+            reason = f"it has no {error}"
+        except (OverflowError, TypeError, ValueError) as error:
+            reason = error
+        raise ValueError(f"the preprocessing in the model file is damaged ({reason}); convert the model again")
 
-    def _check(self):
+    def __post_init__(self):
         sizes = (self.height, self.width)
-        if not all(isinstance(size, int) and 0 < size <= 1 << 15 for size in sizes):
+        if not all(type(size) is int and 0 < size <= 1 << 15 for size in sizes):
             raise ValueError(f"height and width must be 1 to {1 << 15}; received {sizes}")
         if self.channels not in (1, 3) or len(self.mean) != self.channels or len(self.std) != self.channels:
             raise ValueError(
@@ -74,32 +74,22 @@ class Preprocessing:
             )
         if not 0 < self.crop_fraction <= 1:
             raise ValueError(f"crop_fraction must be in (0, 1]; received {self.crop_fraction}")
-        if not np.all(np.isfinite(self.mean)) or not np.all(np.isfinite(self.std)) or 0 in self.std:
-            raise ValueError(f"mean and std must be finite and std not 0; received mean={self.mean}, std={self.std}")
+        if not pixels.normalises(self.mean, self.std):
+            raise ValueError(
+                f"mean and std must be finite in float32 and std not 0; received mean={self.mean}, std={self.std}"
+            )
 
     def __call__(self, image):
-        """One image of any size, uint8 or numbers in 0–255; grey is repeated over the channels, alpha is dropped."""
-        image = _with_channels(_checked(image), self.channels)
-        centre = _centre_square(image, self.crop_fraction)
+        """One image of any size: uint8 or numbers in 0–255, or one of Pillow's images, of any mode.
+
+        Grey is repeated over the channels, alpha is dropped. Pillow's images are turned as their EXIF data says.
+        """
+        if pixels.is_pillow_image(image):
+            centre = pixels.rgb(image, self.crop_fraction)
+        else:
+            centre = pixels.crop(_checked(image), self.crop_fraction)
+        centre = pixels.with_channels(centre, self.channels, self.height)
         return resize(centre, self.height, self.width, mean=self.mean, std=self.std)
-
-
-def _centre_square(image, fraction):
-    """The centre square of `fraction` of the shorter side, rounded down; an odd margin is cut at the top and left."""
-    height, width = image.shape[:2]
-    side = max(int(np.float32(fraction) * np.float32(min(height, width))), 1)
-    top, left = (height - side + 1) // 2, (width - side + 1) // 2
-    return image[top : top + side, left : left + side]
-
-
-def _with_channels(image, channels):
-    if image.shape[2] == 4:
-        image = image[..., :3]
-    if image.shape[2] == channels:
-        return image
-    if channels == 3:
-        return np.repeat(image, 3, axis=2)
-    return np.sum(image.astype(np.float32) * _LUMA, axis=2, keepdims=True)
 
 
 def _checked(image):

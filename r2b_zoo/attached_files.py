@@ -1,0 +1,99 @@
+"""The files that TFLite metadata attaches to a model: a ZIP archive behind the model's own bytes.
+
+r2b_zoo and r2b_runtime each hold this file, word for word, because neither needs the other; a test compares the two.
+"""
+
+import io
+import struct
+import zipfile
+import zlib
+from typing import Optional
+
+LABELS_FILE, PREPROCESSING_FILE = "labels.txt", "preprocessing.json"
+
+MAX_BYTES = 1 << 24
+"""Of one attached file, 16 MiB: the names of a million classes. A damaged or hostile one may inflate to any size."""
+
+_METHODS = {zipfile.ZIP_STORED: "stored", zipfile.ZIP_DEFLATED: "deflated"}
+
+
+class AttachedFileError(ValueError):
+    """The text is a sentence without its subject, the attached file: what is wrong with it."""
+
+
+class AttachedFiles:
+    """The archive behind a model; empty where there is none.
+
+    Args:
+        data: the whole contents of a `.tflite` file.
+
+    Raises:
+        AttachedFileError: the archive is damaged.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self._stream = io.BytesIO(data)
+        self.names: tuple[str, ...] = ()
+        if not zipfile.is_zipfile(self._stream):
+            return
+        try:
+            with zipfile.ZipFile(self._stream) as archive:
+                self.names = tuple(archive.namelist())
+        except _FAILURES as error:
+            raise AttachedFileError(f"is damaged: {_sentence(error)}") from error
+
+    def text(self, name: str) -> Optional[str]:
+        """One of the files, UTF-8 with or without a byte-order mark; None where it is not among them.
+
+        Only this one is inflated, and no more of it than `MAX_BYTES`.
+
+        Raises:
+            AttachedFileError: it is damaged, too large, compressed in another way than ZIP's usual one, or no UTF-8.
+        """
+        if name not in self.names:
+            return None
+        try:
+            with zipfile.ZipFile(self._stream) as archive:
+                entry = archive.getinfo(name)
+                if entry.file_size > MAX_BYTES:
+                    raise AttachedFileError(f"has {entry.file_size:,} bytes, and at most {MAX_BYTES:,} are read")
+                # The other methods inflate without a limit.
+                if entry.compress_type not in _METHODS:
+                    raise AttachedFileError(
+                        f"is compressed by method {entry.compress_type}; known are "
+                        + " and ".join(f"{number} ({method})" for number, method in _METHODS.items())
+                    )
+                with archive.open(entry) as file:
+                    content = file.read(MAX_BYTES + 1)
+        except AttachedFileError:
+            raise
+        except _FAILURES as error:
+            raise AttachedFileError(f"is damaged: {_sentence(error)}") from error
+        try:
+            return content.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise AttachedFileError(f"is not UTF-8 text: {error}") from error
+
+
+def lines(text: str) -> tuple[str, ...]:
+    """The lines of `labels.txt`, as any system ends them; a last line that is ended is no further line."""
+    return tuple(text.replace("\r\n", "\n").removesuffix("\n").split("\n"))
+
+
+# What zipfile and the modules below it raise for bytes that are no archive.
+_FAILURES = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    LookupError,
+    NotImplementedError,
+    OSError,
+    OverflowError,
+    RuntimeError,
+    ValueError,
+)
+
+
+def _sentence(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__

@@ -1,0 +1,69 @@
+"""Between real numbers and what a model file's input and output hold.
+
+r2b_zoo and r2b_runtime each hold this file, word for word, because neither needs the other; a test compares the two.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+_WHITE = 255
+
+
+def check(name: str, dtype: Any, scale: float, is_input: bool) -> None:
+    """Raises ValueError where a tensor cannot hold an image or probabilities.
+
+    Args:
+        name: of the file, for the message.
+        dtype: NumPy's type of the tensor.
+        scale: of its quantisation; 0 where it has none.
+        is_input: whether it is the input.
+    """
+    kind = np.dtype(dtype)
+    role = "input" if is_input else "output"
+    if kind.kind not in "iuf":
+        raise ValueError(
+            f"the {role} of {name} must hold numbers; it holds {kind.name}: convert it with another {role}"
+        )
+    if not math.isfinite(scale) or scale < 0:
+        raise ValueError(
+            f"the scale of the {role} of {name} must be a positive number; it is {scale}: convert it again"
+        )
+    if is_input and scale == 0 and kind.kind != "f" and np.iinfo(kind).max < _WHITE:
+        raise ValueError(
+            f"the input of {name} is {kind.name} without a scale, which cannot hold 0–{_WHITE}: convert it with uint8, "
+            "float32 or a scale"
+        )
+
+
+def check_normalisation(name: str, dtype: Any, scale: float, mean: Sequence[float], std: Sequence[float]) -> None:
+    """Raises ValueError for a mean and a deviation whose result the input cannot hold: whole numbers without a scale.
+
+    Such a model takes the image as it is, in 0–255, and normalises for itself.
+    """
+    if np.dtype(dtype).kind in "iu" and scale == 0 and (any(mean) or any(value != 1 for value in std)):
+        raise ValueError(
+            f"the input of {name} is {np.dtype(dtype).name} without a scale, so the image goes in as it is, and the "
+            f"preprocessing must have mean 0 and std 1; received mean={tuple(mean)}, std={tuple(std)}"
+        )
+
+
+def stored(values: np.ndarray, dtype: Any, scale: float = 0, zero_point: int = 0) -> np.ndarray:
+    """Real numbers as the input holds them: quantised where it has a scale, else rounded to 0–255, or floats."""
+    kind = np.dtype(dtype)
+    if kind.kind == "f":
+        return values.astype(kind, copy=False)
+    if scale == 0:
+        return np.clip(np.rint(values), 0, min(_WHITE, np.iinfo(kind).max)).astype(kind)
+    limits = np.iinfo(kind)
+    steps = np.rint(values / np.float32(scale)).astype(np.float64) + zero_point
+    return np.clip(steps, limits.min, limits.max).astype(kind)
+
+
+def real(values: np.ndarray, scale: float = 0, zero_point: int = 0) -> np.ndarray:
+    """What an output holds as real numbers, float32."""
+    if values.dtype.kind == "f" or scale == 0:
+        return values.astype(np.float32, copy=False)
+    return (values.astype(np.float32) - zero_point) * np.float32(scale)
