@@ -1,5 +1,7 @@
 """The registered networks: what every one of them must do, and what each paper says of its own."""
 
+import inspect
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -245,7 +247,7 @@ def test_the_gate_reads_the_real_activations_before_the_sign():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_shortcuts_that_change_shape_are_real(name):
+def test_shortcuts_that_change_shape_are_real_unless_told(name):
     model = small_network(name, "real" if name == "ResNet18" else "binary")
     convs = [layer for layer in model.layers if layer.name.endswith("_shortcut_conv")]
     assert [conv.filters for conv in convs] == [32, 64, 128]
@@ -253,6 +255,22 @@ def test_shortcuts_that_change_shape_are_real(name):
     # Half blocks with a shortcut of their own add 16 times; whole blocks 8 times.
     adds = 16 if name in ("RealToBinaryNet", "StrongBaselineNet", "BiRealNet18") else 8
     assert len(layer_types(model, tf.keras.layers.Add)) == adds
+
+
+def test_binary_shortcuts_are_binary_convolutions_with_what_their_paper_has_before_a_sign():
+    for name, layers_before in (
+        ("BNN18", ["shortcut_pool"]),
+        ("XNORNet18", ["shortcut_pool", "shortcut_sign_batch_norm"]),
+    ):
+        model = r2b_zoo.create(name, **SMALL, downsample="binary", include_top=False)
+        convs = [layer for layer in model.layers if layer.name.endswith("_shortcut_conv")]
+        assert [conv.filters for conv in convs] == [32, 64, 128]
+        for conv, block in zip(convs, ("block3", "block5", "block7"), strict=True):
+            assert conv.kernel_size == (1, 1)
+            assert conv.input_quantizer.precision == conv.kernel_quantizer.precision == 1
+            source = model.get_layer(f"{block}_{layers_before[-1]}")
+            assert conv.input is source.output
+            assert model.get_layer(f"{block}_shortcut_batch_norm").input is conv.output
 
 
 # --- registry ---------------------------------------------------------------------------------------------------------
@@ -316,6 +334,9 @@ def test_the_stem_of_imagenet():
         ({"num_classes": -1}, r"num_classes must be a positive integer; received -1"),
         ({"num_classes": True}, r"num_classes must be a positive integer; received True"),
         ({"input_tensor": np.zeros((1, 32, 32, 3))}, r"input_tensor must be a Keras tensor.*received .*ndarray"),
+        ({"downsample": "pooled"}, r"downsample of {name} must be one of 'real'.*; received 'pooled'"),
+        ({"batch_norm_momentum": 1.0}, r"batch_norm_momentum must be a number from 0 and below 1; received 1.0"),
+        ({"batch_norm_momentum": True}, r"batch_norm_momentum must be a number from 0 and below 1; received True"),
         ({"weights": "nowhere.h5"}, r"None, 'imagenet' or the path of a weights file; there is no file 'nowhere.h5'"),
     ],
 )
@@ -333,6 +354,64 @@ def test_input_shape_that_disagrees_with_input_tensor():
 def test_resnet18_has_one_precision():
     with pytest.raises(ValueError, match=r"precision of ResNet18 must be one of 'real'; received 'binary'"):
         r2b_zoo.ResNet18(**SMALL, precision="binary")
+
+
+def test_resnet18_has_nothing_binary():
+    with pytest.raises(ValueError, match=r"downsample of ResNet18 must be one of 'real'; received 'binary'"):
+        r2b_zoo.ResNet18(**SMALL, downsample="binary")
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        (
+            "RealToBinaryNet",
+            {"weight_scale": "max"},
+            r"weight_scale of RealToBinaryNet must be one of 'none', 'mean', 'le",
+        ),
+        (
+            "RealToBinaryNet",
+            {"gate_reduction": 0},
+            r"gate_reduction of RealToBinaryNet must be a positive integer; rec",
+        ),
+        ("RealToBinaryNet", {"prelu_slope": float("nan")}, r"must be a finite number, for example 0\.25; received nan"),
+        ("StrongBaselineNet", {"weight_scale": "learned"}, r"must be one of 'none', 'mean'; received 'learned'"),
+    ],
+)
+def test_wrong_options(name, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        r2b_zoo.create(name, **SMALL, **arguments)
+
+
+def test_options_that_a_network_has_not():
+    with pytest.raises(TypeError, match=r"BNN18 has no argument 'weight_scale'\."):
+        r2b_zoo.BNN18(**SMALL, weight_scale="mean")
+    with pytest.raises(
+        TypeError, match=r"no argument 'gate_reduction'; its own arguments are weight_scale, prelu_slope\."
+    ):
+        r2b_zoo.StrongBaselineNet(**SMALL, gate_reduction=4)
+
+
+def test_options_are_what_the_signature_says():
+    for name in NAMES:
+        signature = inspect.signature(getattr(r2b_zoo, name))
+        options = r2b_zoo.models.options(name)
+        assert {option: signature.parameters[option].default for option in options} == options
+        assert all(f"        {option}: " in getattr(r2b_zoo, name).__doc__ for option in options)
+    assert r2b_zoo.models.options("BNN18") == {"downsample": "real", "batch_norm_momentum": 0.99}
+    assert "prelu_slope" in r2b_zoo.models.options("RealToBinaryNet")
+
+
+def test_options_reach_every_layer_they_are_about():
+    options = {"batch_norm_momentum": 0.9, "prelu_slope": 0.1, "gate_reduction": 4, "downsample": "binary"}
+    model = r2b_zoo.RealToBinaryNet(**{**SMALL, "width": 8}, **options)
+    norms = [layer for layer in model.layers if isinstance(layer, tf.keras.layers.BatchNormalization)]
+    slopes = [layer for layer in model.layers if isinstance(layer, tf.keras.layers.PReLU)]
+    gates = [layer for layer in model.layers if isinstance(layer, ChannelGate)]
+    assert {norm.momentum for norm in norms} == {0.9}
+    assert {float(value) for layer in slopes for value in np.unique(layer.get_weights()[0])} == {np.float32(0.1)}
+    assert {gate.reduction for gate in gates} == {4}
+    assert (len(norms), len(slopes), len(gates)) == (1 + 16 + 2 * 3, 1 + 16, 16)
 
 
 def test_a_network_too_narrow_for_its_gates():

@@ -1,0 +1,46 @@
+"""What reaches the signs of a fresh network, and what they leave of it."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from sklearn.datasets import load_sample_images
+
+import r2b_zoo
+from r2b_zoo.models import PRECISIONS
+
+NAMES = [name for name in r2b_zoo.list_models() if name != "ResNet18"]
+FEWEST, MOST = 0.1, 0.9
+
+
+@pytest.fixture(scope="module")
+def tiles():
+    """32×32 pixels each of two photographs, every channel standardised, (16, 32, 32, 3)."""
+    photographs = [photograph[: 4 * 96, : 4 * 96] for photograph in load_sample_images().images]
+    cut = [photograph[::2, ::2].reshape(6, 32, 6, 32, 3).swapaxes(1, 2)[1:5:2, ::2] for photograph in photographs]
+    pixels = np.concatenate([tiles.reshape(-1, 32, 32, 3) for tiles in cut]).astype(np.float32)
+    return (pixels - pixels.mean(axis=(0, 1, 2))) / pixels.std(axis=(0, 1, 2))
+
+
+@pytest.mark.parametrize(
+    "precision", [pytest.param(one, marks=[pytest.mark.slow] * (one != "binary")) for one in PRECISIONS]
+)
+@pytest.mark.parametrize(("stem", "downsample"), [("cifar", "real"), ("imagenet", "binary")])
+@pytest.mark.parametrize("name", NAMES)
+def test_both_signs_reach_every_convolution_and_vary_over_images(name, stem, downsample, precision, tiles):
+    """With the statistics of a batch, as in a first step of training; with tanh too, which saturates alike."""
+    model = r2b_zoo.create(
+        name,
+        precision=precision,
+        stem=stem,
+        downsample=downsample,
+        input_shape=tiles.shape[1:],
+        width=8,
+        include_top=False,
+    )
+    convolutions = [layer for layer in model.layers if getattr(layer, "input_quantizer", None) is not None]
+    assert len(convolutions) == (16 if downsample == "real" else 19)
+    tensors = tf.keras.Model(model.input, [(layer.input, layer.output) for layer in convolutions])
+    for layer, (inputs, outputs) in zip(convolutions, tensors(tiles, training=True), strict=True):
+        positive = np.mean(inputs.numpy() >= 0)
+        assert FEWEST <= positive <= MOST, f"{100 * positive:.1f} % of what {layer.name} reads is +1"
+        assert outputs.numpy().std(axis=0).mean() > 0.1 * outputs.numpy().std(), f"{layer.name} hardly sees the image"
