@@ -50,8 +50,8 @@ def describe(reference: str) -> Pretrained:
         RunFolderError: the folder holds no finished run.
     """
     if reference == weights.IMAGENET:
-        name = next(name for name, card in CARDS.items() if card.pretrained)
-        return Pretrained(name, "binary", width=64, stem="imagenet")
+        best = max((card for card in CARDS.values() if card.pretrained), key=lambda card: card.pretrained_top1 or 0)
+        return Pretrained(best.name, "binary", width=64, stem="imagenet")
     path = _existing(reference)
     if path.is_dir():
         return _describe_run(path)

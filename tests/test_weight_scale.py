@@ -94,7 +94,7 @@ def test_the_learned_factor_stands_between_convolution_and_gate():
     ids=str,
 )
 def test_with_a_scale_weights_of_real_kernels_keep_their_magnitude_as_binary_ones(name, options, rng):
-    """What a convolution gives is between half and twice as large as before; without one it is ten times."""
+    """What a convolution gives is between half and twice as large as before; without one it is larger by far."""
     before = network(name, precision="binary_activations", include_top=False, **options)
     x = rng.normal(size=(4, 16, 16, 3)).astype("float32")
 
@@ -104,7 +104,7 @@ def test_with_a_scale_weights_of_real_kernels_keep_their_magnitude_as_binary_one
         return np.array([tf.math.reduce_std(output) for output in outputs])
 
     real = magnitudes(before)
-    for binary_options, low, high in ((options, 0.5, 2.0), ({**options, "weight_scale": "none"}, 5.0, np.inf)):
+    for binary_options, low, high in ((options, 0.5, 2.0), ({**options, "weight_scale": "none"}, 3.0, np.inf)):
         after = network(name, include_top=False, **binary_options)
         copy_weights(before, after)
         ratios = magnitudes(after) / real
@@ -116,7 +116,7 @@ def test_training_reaches_every_weight(rng):
     assert sum(isinstance(layer, QuantConv2D) for layer in model.layers) == 19
     x = rng.normal(size=(4, 16, 16, 3)).astype("float32")
     with tf.GradientTape() as tape:
-        loss = tf.reduce_mean(tf.math.log(model(x, training=True)[:, 0]))
+        loss = tf.keras.losses.sparse_categorical_crossentropy([0, 3, 7, 9], model(x, training=True))
     gradients = tape.gradient(loss, model.trainable_variables)
     for variable, gradient in zip(model.trainable_variables, gradients, strict=True):
         assert np.isfinite(gradient).all(), variable.name

@@ -39,9 +39,9 @@ def card(name: str) -> Card:
 
 
 def options(name: str) -> dict[str, Any]:
-    """The arguments of a network's constructor that say how it is built beyond size, stem and precision, as
+    """How a network can be built beyond its size, stem and precision: arguments of its constructor, with defaults.
 
-    ``{"downsample": "real", "batch_norm_momentum": 0.99, ...}``: those it has, with what they are unless told.
+    For example ``{"downsample": "real", "batch_norm_momentum": 0.99, "weight_scale": "none", ...}``.
     """
     return dict(NETWORKS[_known(name)].defaults)
 
