@@ -85,7 +85,6 @@ CASES = {
     ),
     "GlobalAverage": Case(GlobalAverage, ((5, 6, 8),), lambda x: x.mean(axis=(1, 2)), weights=0),
     "MaxPooling2D": Case(lambda **k: MaxPooling2D(3, 2, "same", **k), ((5, 7, 3),), max_pool, weights=0),
-    "ChannelScale": Case(ChannelScale, ((5, 6, 8),), np.multiply, weights=8),
     "LearnedScale": Case(LearnedScale, ((5, 6, 8),), scale, weights=5 + 6 + 8),
 }
 EACH = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
