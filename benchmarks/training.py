@@ -110,8 +110,8 @@ def our_side(setting: Setting, weights: str, mixed_precision: str, connection: C
     """The loop of ``r2b train`` with its optimizer and callbacks."""
     import tensorflow as tf
 
-    from r2b_zoo.loop import StageLoop, StopOnNaN
-    from r2b_zoo.training import Throughput
+    from r2b_zoo.loop import StageLoop, StopOnNaN, Tests
+    from r2b_zoo.throughput import Throughput
 
     def losses(logs: dict[str, Any]) -> tuple[float, float]:
         return float(logs["classification"]), OUTPUT_MATCHING_WEIGHT * float(logs["output_matching"])
@@ -120,8 +120,7 @@ def our_side(setting: Setting, weights: str, mixed_precision: str, connection: C
         "binary",
         our_model(setting, Path(weights), mixed_precision),
         lambda epoch, skip: batches(setting),
-        batches(setting).take(0),
-        0,
+        Tests(batches(setting).take(0), 0),
         steps_per_epoch=sys.maxsize,
         epochs=1,
         save=lambda position, arrays: None,

@@ -37,6 +37,7 @@ class Position:
         rows: the log so far, a row per complete epoch.
         best: highest test accuracy so far, None before the first; kept where patience is on.
         waited: epochs since then.
+        start: metrics of the test before the first step, None where there was none.
         seconds: spent on the stage so far, in all processes.
         timed_steps, timed_seconds: those of them that its images per second are counted from.
     """
@@ -46,6 +47,7 @@ class Position:
     rows: list[dict[str, float]] = field(default_factory=list)
     best: Optional[float] = None
     waited: int = 0
+    start: Optional[dict[str, float]] = None
     seconds: float = 0.0
     timed_steps: int = 0
     timed_seconds: float = 0.0

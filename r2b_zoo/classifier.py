@@ -22,10 +22,10 @@ from r2b_zoo.data.preprocessing import IMAGENET, Preprocessing
 from r2b_zoo.evaluation import check_numbers, predict_keras, prediction_batch
 from r2b_zoo.recipes import Plan
 from r2b_zoo.run_folder import RunFolder
+from r2b_zoo.run_networks import Networks, dataset_of, network_of
 from r2b_zoo.short_repr import short_repr
 from r2b_zoo.suggestions import did_you_mean
 from r2b_zoo.tflite_engine import TFLiteEngine
-from r2b_zoo.training import Networks, dataset_of, network_of
 
 PathLike = Union[str, "os.PathLike[str]"]
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Optional
 
 import numpy as np
@@ -31,6 +32,29 @@ class TrainingStopped(Exception):  # noqa: N818 - reads as what happened
         self.signal_number = signal_number
 
 
+@dataclass(frozen=True)
+class Tests:
+    """What a network is tested on: so many batches of these, as often as they are asked for."""
+
+    batches: Any
+    steps: int
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """From what the statistics of batch norms are estimated anew, and when.
+
+    Attributes:
+        batches: ``batches(i)``, training batches for the i-th time that it is done.
+        steps: how many of them.
+        when: "running" for not at all, "before" the first step, "after" the last, or "both".
+    """
+
+    batches: Callable[[int], Any]
+    steps: int
+    when: str = "running"
+
+
 class StageLoop:
     """Trains one stage.
 
@@ -41,8 +65,10 @@ class StageLoop:
         name: of the stage, for messages.
         model: compiled.
         batches: of the training data.
-        test_batches: for the accuracy after each epoch.
-        test_steps: how many these are.
+        tests: for the accuracy after each epoch.
+        final_tests: what the final weights are tested on, once; None where that is ``tests``.
+        starts_from_weights: whether the student is worth a test before the first step.
+        statistics: of batch norms.
         steps_per_epoch: optimizer steps.
         epochs: of the whole stage.
         save: called after every epoch, every ``checkpoint_minutes``, and when the process is asked to stop.
@@ -56,9 +82,11 @@ class StageLoop:
         name: str,
         model: TeacherStudent,
         batches: Batches,
-        test_batches: Any,
-        test_steps: int,
+        tests: Tests,
+        final_tests: Optional[Tests] = None,
         *,
+        starts_from_weights: bool = False,
+        statistics: Optional[Statistics] = None,
         steps_per_epoch: int,
         epochs: int,
         save: Save,
@@ -69,8 +97,10 @@ class StageLoop:
         self.name = name
         self.model = model
         self.batches = batches
-        self.test_batches = test_batches
-        self.test_steps = test_steps
+        self.tests = tests
+        self.final_tests = final_tests
+        self.starts_from_weights = starts_from_weights
+        self.statistics = statistics
         self.steps_per_epoch = steps_per_epoch
         self.epochs = epochs
         self.save = save
@@ -78,6 +108,7 @@ class StageLoop:
         self.patience = patience
         self.largest = largest
         self.position = Position()
+        self.final: dict[str, float] = {}
         self._best_weights: list[np.ndarray] = []
         self._saved_at = time.monotonic()
         self._running_since = time.monotonic()
@@ -113,16 +144,51 @@ class StageLoop:
         self._saved_at = self._running_since = time.monotonic()
         with stop_requests() as stop:
             hooks.on_train_begin()
+            if (self.position.epoch, self.position.step) == (0, 0):
+                self._prepare_start()
             batches = iter(self.batches(self.position.epoch, self.position.step))
             while not self._is_done():
                 self._train_epoch(batches, hooks, stop)
                 self._finish_epoch(hooks)
                 if number := self.largest(stop.received):
                     raise self._stopped(number)
-            hooks.on_train_end({**self._final_row(), "epochs": self.position.epoch})
-        self._keep_final_weights()
+            self._finish()
+            if number := self.largest(stop.received):
+                raise self._stopped(number)
+            hooks.on_train_end({**self.final, "epochs": self.position.epoch})
         self._add_time()
         return self.position
+
+    def _prepare_start(self) -> None:
+        """What comes before the first step, and again in a process that finds no checkpoint after it."""
+        self._estimate_statistics("before", 0)
+        self.model.restart_averages()
+        if self.starts_from_weights:
+            self.position.start = self._tested(self.tests)
+
+    def _finish(self) -> None:
+        """Leaves the weights to keep in the student, and what they reach in ``final``.
+
+        A process that goes on from the last checkpoint does it again.
+        """
+        self.final = dict(self._final_row())
+        self._keep_final_weights()
+        estimated = self._estimate_statistics("after", 1)
+        accuracy = self.final["val_accuracy"]
+        if estimated or self.final_tests is not None:
+            accuracy = self._tested(self.final_tests or self.tests)["accuracy"]
+        self.final["test_accuracy"] = accuracy
+
+    def _estimate_statistics(self, when: str, number: int) -> bool:
+        statistics = self.statistics
+        if statistics is None or statistics.when not in (when, "both"):
+            return False
+        self.model.estimate_batch_norms(iter(statistics.batches(number)), statistics.steps)
+        return True
+
+    def _tested(self, tests: Tests) -> dict[str, float]:
+        tested = self.model.evaluate(tests.batches, steps=tests.steps, verbose=0, return_dict=True)
+        return {name: float(value) for name, value in tested.items()}
 
     def _is_done(self) -> bool:
         return self.position.epoch >= self.epochs or 0 < self.patience <= self.position.waited
@@ -161,8 +227,7 @@ class StageLoop:
         logs = self.model.results()
         logs["learning_rate"] = float(self.model.optimizer.learning_rate.numpy())
         with self.model.averaged():
-            tested = self.model.evaluate(self.test_batches, steps=self.test_steps, verbose=0, return_dict=True)
-            logs |= {f"val_{name}": float(value) for name, value in tested.items()}
+            logs |= {f"val_{name}": value for name, value in self._tested(self.tests).items()}
             if self.patience:
                 self._compare(logs["val_accuracy"])
         hooks.on_epoch_end(position.epoch, logs)

@@ -87,7 +87,8 @@ def run(
         "dataset": {
             "name": dataset.name,
             "description": dataset.description,
-            "training_images": dataset.train_size,
+            "training_images": networks.split.train_size,
+            "validation_images": networks.split.test_size if plan.loop.validation else 0,
             "test_images": dataset.test_size,
             "class_names": list(dataset.class_names),
             "skipped": list(dataset.skipped),

@@ -51,7 +51,7 @@ def describe(reference: str) -> Pretrained:
     """
     if reference == weights.IMAGENET:
         best = max((card for card in CARDS.values() if card.pretrained), key=lambda card: card.pretrained_top1 or 0)
-        return Pretrained(best.name, "binary", width=64, stem="imagenet")
+        return Pretrained(best.name, "binary", width=64, stem="imagenet", options={"weight_scale": "none"})
     path = _existing(reference)
     if path.is_dir():
         return _describe_run(path)

@@ -89,7 +89,7 @@ class StageProgress(tf.keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Optional[dict[str, Any]] = None) -> None:
         logs = logs or {}
-        self._update(metrics=f"loss {logs.get('loss', 0):.3f}  test {100 * logs.get('val_accuracy', 0):.1f} %")
+        self._update(metrics=f"loss {logs.get('loss', 0):.3f}  top-1 {100 * logs.get('val_accuracy', 0):.1f} %")
 
     def close(self) -> None:
         """Takes the bar away, also where training stopped with an error."""
@@ -100,7 +100,7 @@ class StageProgress(tf.keras.callbacks.Callback):
     def on_train_end(self, logs: Optional[dict[str, Any]] = None) -> None:
         self.close()
         logs = logs or {}
-        accuracy, epochs = 100 * logs.get("val_accuracy", 0), logs.get("epochs", self._stage.epochs)
+        accuracy, epochs = 100 * logs.get("test_accuracy", 0), logs.get("epochs", self._stage.epochs)
         self._console.print(
             point(
                 f"{self._stage.name:<19}{self._stage.network} ({self._stage.precision}), "

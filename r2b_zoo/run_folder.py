@@ -35,7 +35,7 @@ from typing import Any
 
 from r2b_zoo import checkpoints, files, locks, recipes, run_records
 from r2b_zoo.checkpoints import Checkpoint, Checkpoints
-from r2b_zoo.recipes import Plan, StagePlan
+from r2b_zoo.recipes import Plan, StagePlan, records
 from r2b_zoo.run_records import DamagedRecordError, MissingRecordError, RunFolderError
 
 DEFAULT_ROOT = Path("runs")
@@ -145,7 +145,7 @@ class RunFolder:
                 self._write_config(plan, announce)
                 for stage in plan.stages:
                     if self.is_finished(stage.name):
-                        self._mend(stage, plan.loop.patience, announce)
+                        self._mend(stage, plan, announce)
                 # Left by a process that died right after it had finished the stage.
                 for stage in plan.stages:
                     shutil.rmtree(self.stage(stage.name) / checkpoints.FOLDER_NAME, ignore_errors=True)
@@ -185,7 +185,7 @@ class RunFolder:
         with self.writing():
             if self.config_path.is_file():
                 try:
-                    existing = self.config()["fields"]
+                    existing = records.completed(self.config()["fields"])
                 except DamagedRecordError:
                     self._require_like(plan)
                 else:
@@ -209,7 +209,7 @@ class RunFolder:
                 "with --output."
             )
 
-    def _mend(self, stage: StagePlan, patience: int, announce: Callable[[str], None]) -> None:
+    def _mend(self, stage: StagePlan, plan: Plan, announce: Callable[[str], None]) -> None:
         """Rebuilds the records of a finished stage that are damaged."""
         log_path, result_path = self.log_path(stage.name), self.result_path(stage.name)
         whole, rows = run_records.whole_lines(log_path)
@@ -223,7 +223,10 @@ class RunFolder:
             results: dict[str, Any] = {}
             with contextlib.suppress(RunFolderError):
                 results = self.results()
-            result = run_records.rebuilt_result(stage, patience, results, rows)
+            # The log has the accuracy on the test images where it is theirs, and of the weights that were kept.
+            is_tested = stage.batch_norm_statistics in ("running", "before") and not plan.loop.validation
+            of_test = rows if is_tested and stage.from_run is None else []
+            result = run_records.rebuilt_result(stage, plan.loop.patience, results, of_test)
             if result is None:
                 raise damage
             if result_path.is_file():
@@ -256,7 +259,7 @@ class RunFolder:
 
     def plan(self) -> Plan:
         """The plan of the run in this folder. Raises as ``config``."""
-        fields = dict(self.config()["fields"])
+        fields = records.completed(self.config()["fields"])
         return recipes.plan(fields.pop("recipe"), **fields)
 
     def stage_result(self, name: str) -> dict[str, Any]:

@@ -89,6 +89,8 @@ def disagreement(plan: Plan, left: Mapping[str, Any], stages: Mapping[str, Mappi
             if key in record and record[key] != getattr(planned[name], key):
                 return f"{name}.{key}={record[key]!r}, and this command has {getattr(planned[name], key)!r}"
         epochs = record.get("epochs")
+        if planned[name].from_run is not None:
+            continue  # trained by another plan
         if isinstance(epochs, int) and (
             epochs > planned[name].epochs or (not plan.loop.patience and epochs != planned[name].epochs)
         ):

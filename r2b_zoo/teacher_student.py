@@ -1,9 +1,11 @@
 """The model that is trained: a student, its frozen teacher, and the step that brings the one nearer to the other."""
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any, Optional
 
+import numpy as np
 import tensorflow as tf
 
 from r2b_zoo.bit_counting import counting_bits
@@ -16,9 +18,11 @@ from r2b_zoo.models import BLOCK_NAMES, intermediates
 class TeacherStudent(tf.keras.Model):
     """A student and its frozen teacher, for ``compile`` and ``fit``, or a loop of one's own.
 
-    The batches are (images, integer labels), and all batches of training have one size. Every loss is a metric of its
-    own name; ``accuracy`` is top-1. Without a teacher only the classification loss is left, which makes this the
-    trainer of every stage. Under a distribution strategy, gradients and metrics are those of the whole batch.
+    The batches are (images, labels), and all batches of training have one size. Labels are integers (N,), or
+    probabilities of the classes (N, classes) as mix-up gives them. Every loss is a metric of its own name; ``accuracy``
+    is top-1: the share of labels, or their probability, that is of the predicted class. Without a teacher only the
+    classification loss is left, which makes this the trainer of every stage. Under a distribution strategy, gradients
+    and metrics are those of the whole batch.
 
     Args:
         student: a network of the zoo with its top.
@@ -30,6 +34,7 @@ class TeacherStudent(tf.keras.Model):
         ema_decay: above 0, ``averaged`` puts an exponential moving average of the student's weights and running
             statistics in their place. The decay of step t is at most (1 + t) / (10 + t), so that the average does not
             remember the start.
+        l2_penalty: λ of λ/2 · Σ w² over the kernels, added to the gradients and to no metric.
 
     Raises:
         ValueError: the weights ask for a teacher and there is none, or the two do not fit.
@@ -43,6 +48,7 @@ class TeacherStudent(tf.keras.Model):
         *,
         accumulation_steps: int = 1,
         ema_decay: float = 0.0,
+        l2_penalty: float = 0.0,
     ) -> None:
         super().__init__(name=f"{student.name}_student")
         if loss_weights.needs_teacher and teacher is None:
@@ -51,6 +57,7 @@ class TeacherStudent(tf.keras.Model):
         self.loss_weights = loss_weights
         self.accumulation_steps = accumulation_steps
         self.ema_decay = ema_decay
+        self.l2_penalty = l2_penalty
         self._student_outputs = tf.keras.Model(student.inputs, intermediates(student))
         self._teacher_outputs = None
         if teacher is not None and loss_weights.needs_teacher:
@@ -85,6 +92,7 @@ class TeacherStudent(tf.keras.Model):
         images, labels = data
         with fused_for_training(), counting_bits(not self.jit_compile), compiled_whole(self.jit_compile):
             gradients, sums = self._gradients_in_parts(images, labels)
+            gradients = self._penalised(gradients)
             self.optimizer.apply_gradients(zip(gradients, self.student.trainable_variables, strict=True))
         self._update_averages()
         return self._record(sums)
@@ -100,8 +108,12 @@ class TeacherStudent(tf.keras.Model):
         student = self._student_outputs(images, training=training)
         logits = student["logits"]
         values = {}
+        are_mixed = len(labels.shape) > 1
         if "classification" in self._losses:
-            values["classification"] = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+            cross_entropy = (
+                tf.nn.softmax_cross_entropy_with_logits if are_mixed else tf.nn.sparse_softmax_cross_entropy_with_logits
+            )
+            values["classification"] = cross_entropy(labels, logits)
         if self._teacher_outputs is not None:
             teacher = self._teacher_outputs(images, training=False)
             if "attention_matching" in self._losses:
@@ -111,8 +123,11 @@ class TeacherStudent(tf.keras.Model):
             if "output_matching" in self._losses:
                 values["output_matching"] = output_divergences(logits, teacher["logits"], self.loss_weights.temperature)
         values["loss"] = tf.add_n([getattr(self.loss_weights, name) * values[name] for name in self._losses])
-        hits = tf.equal(tf.argmax(logits, axis=-1, output_type=tf.int32), tf.cast(labels, tf.int32))
-        values["accuracy"] = tf.cast(hits, tf.float32)
+        predicted = tf.argmax(logits, axis=-1, output_type=tf.int32)
+        if are_mixed:
+            values["accuracy"] = tf.reduce_sum(labels * tf.one_hot(predicted, logits.shape[-1]), axis=-1)
+        else:
+            values["accuracy"] = tf.cast(tf.equal(predicted, tf.cast(labels, tf.int32)), tf.float32)
         ones = tf.ones_like(values["accuracy"])
         return tf.stack([tf.reduce_sum(value) for value in (ones, *(values[name] for name in self.metric_names))])
 
@@ -128,6 +143,16 @@ class TeacherStudent(tf.keras.Model):
         gradients = tape.gradient(loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         return (self.optimizer.get_unscaled_gradients(gradients) if scaled else gradients), sums
 
+    def _penalised(self, gradients: list[tf.Tensor]) -> list[tf.Tensor]:
+        if not self.l2_penalty:
+            return gradients
+        # The optimizer adds up the gradients of all replicas.
+        penalty = self.l2_penalty / self.distribute_strategy.num_replicas_in_sync
+        return [
+            gradient + penalty * tf.convert_to_tensor(variable) if is_kernel(variable) else gradient
+            for gradient, variable in zip(gradients, self.student.trainable_variables, strict=True)
+        ]
+
     def _gradients_in_parts(self, images: tf.Tensor, labels: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
         parts = self.accumulation_steps
         # The optimizer adds up the gradients of all replicas.
@@ -135,7 +160,7 @@ class TeacherStudent(tf.keras.Model):
         if parts == 1:
             return self._gradients(images, labels, batch_size)
         images = tf.reshape(images, [parts, -1, *images.shape[1:]])
-        labels = tf.reshape(labels, [parts, -1])
+        labels = tf.reshape(labels, [parts, -1, *labels.shape[1:]])
         norms = [layer for layer in self.student.layers if isinstance(layer, tf.keras.layers.BatchNormalization)]
         running = [variable for norm in norms for variable in (norm.moving_mean, norm.moving_variance)]
         before = [tf.identity(variable) for variable in running]
@@ -186,6 +211,50 @@ class TeacherStudent(tf.keras.Model):
         for average, weight in zip(self.averages, self.student.weights, strict=True):
             average.assign_add(rate * (tf.convert_to_tensor(weight) - tf.convert_to_tensor(average)))
 
+    def restart_averages(self) -> None:
+        """Lets the moving averages, where there are any, begin with the weights as they are."""
+        for average, weight in zip(self.averages, self.student.weights, strict=bool(self.averages)):
+            average.assign(local_value(weight))
+
+    def estimate_batch_norms(self, batches: Iterator[Any], steps: int) -> None:
+        """Puts the means of so many batches' own statistics in the place of batch norms' running ones.
+
+        Each batch norm reads what those before it make of the batch with the batch's statistics, as in training, and
+        in float32, as in evaluation.
+        """
+        norms = [
+            layer
+            for layer in self.student.layers
+            if isinstance(layer, tf.keras.layers.BatchNormalization) and layer.trainable
+        ]
+        running = [variable for norm in norms for variable in (norm.moving_mean, norm.moving_variance)]
+
+        totals = [np.zeros(variable.shape, np.float64) for variable in running]
+        for _ in range(steps):
+            # From zero, an update leaves the batch's own statistic times 1 - momentum.
+            for variable in running:
+                variable.assign(np.zeros(variable.shape, np.float32))
+            self._forward(batches)
+            for total, variable in zip(totals, running, strict=True):
+                total += local_value(variable)
+        moved = [1 - norm.momentum for norm in norms for _ in range(2)]
+        for variable, total, share in zip(running, totals, moved, strict=True):
+            variable.assign((total / (steps * share)).astype(np.float32))
+
+    @functools.cached_property
+    def _forward(self) -> Callable[[Iterator[Any]], None]:
+        """A pass of the next batch through the student as in training, which moves running statistics alone."""
+
+        def forward(images: tf.Tensor) -> None:
+            with convolutions_in_float32(), counting_bits():
+                self.student(images, training=True)
+
+        def step(batches: Any) -> None:
+            images, _ = next(batches)
+            self.distribute_strategy.run(forward, (images,))
+
+        return tf.function(step)
+
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:
         """Puts the moving averages, where there are any, in the place of the student's weights until the block ends."""
@@ -197,6 +266,11 @@ class TeacherStudent(tf.keras.Model):
         finally:
             for weight, value in zip(self.student.weights, kept, strict=bool(self.averages)):
                 weight.assign(value)
+
+
+def is_kernel(variable: tf.Variable) -> bool:
+    """Whether penalties and decay of weights are of it: of convolutions, gates and the classifier, and of no bias."""
+    return "kernel" in variable.name
 
 
 def _assign(variables: list[tf.Variable], values: list[tf.Tensor]) -> None:

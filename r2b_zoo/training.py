@@ -4,34 +4,37 @@ import contextlib
 import csv
 import functools
 import json
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from r2b_zoo import bit_counting, data, distribution, files, models, pretrained, run_data, weights
+from r2b_zoo import bit_counting, distribution, files, models, pretrained, run_data, shared_stages, weights
 from r2b_zoo.captured_output import captured_output
 from r2b_zoo.checkpoints import Position
 from r2b_zoo.data.dataset import WHOLE, Dataset, Epoch, Share, left_out
-from r2b_zoo.data.preprocessing import Preprocessing
 from r2b_zoo.distillation import LossWeights
-from r2b_zoo.distribution import Distribution
-from r2b_zoo.loop import StageLoop, StopOnNaN
-from r2b_zoo.mixed_precision import policy_name, why_slow
-from r2b_zoo.models.topology import PRECISIONS, STEMS, global_policy
+from r2b_zoo.loop import StageLoop, Statistics, StopOnNaN, Tests
+from r2b_zoo.mixed_precision import why_slow
+from r2b_zoo.models.topology import PRECISIONS, STEMS
 from r2b_zoo.optimizer import Adam
 from r2b_zoo.recipes import Plan, StagePlan
 from r2b_zoo.run_folder import RunFolder, RunFolderError
+from r2b_zoo.run_networks import Networks, copy_weights, dataset_of, network_of
 from r2b_zoo.schedules import learning_rate_schedule
-from r2b_zoo.teacher_student import TeacherStudent
+from r2b_zoo.teacher_student import TeacherStudent, is_kernel
+from r2b_zoo.throughput import EpochSummaries, Throughput
+
+__all__ = ["Announce", "CallbackFactory", "Networks", "copy_weights", "dataset_of", "network_of", "train"]
 
 EVALUATION_BATCH = 500
 # Of larger images fewer, so that the activations of a batch take about as much memory.
 EVALUATION_PIXELS = EVALUATION_BATCH * 64 * 64
+STATISTICS_BATCHES = 50
+"""Batches, or an epoch where that is less, from which the statistics of batch norms are estimated anew."""
 _SEEDS_APART = 1_000_003
 
 CallbackFactory = Callable[[StagePlan], Sequence[tf.keras.callbacks.Callback]]
@@ -40,67 +43,6 @@ Announce = Callable[[str], None]
 """Takes a line that says what happens now."""
 Rehearsal = Callable[["Networks"], None]
 """Raises what would else be raised after all training."""
-
-
-class Networks:
-    """The trained networks of a run by stage, each built and loaded once.
-
-    Args:
-        plan: of the run.
-        folder: where the weights are.
-        devices: that train.
-    """
-
-    def __init__(self, plan: Plan, folder: RunFolder, devices: Optional[Distribution] = None) -> None:
-        self.plan = plan
-        self.folder = folder
-        self.devices = devices or Distribution()
-        self.dataset: Dataset = dataset_of(plan, run_data.split_rule(folder))
-        self._stages = {stage.name: stage for stage in plan.stages}
-        self._networks: dict[str, tf.keras.Model] = {}
-
-    def build(self, stage: str, mixed_precision: str = "float32") -> tf.keras.Model:
-        """The untrained network of a stage."""
-        with global_policy(policy_name(mixed_precision)):
-            return network_of(self.plan, self._stages[stage], self.dataset.input_shape, self.dataset.num_classes)
-
-    def trained(self, stage: str, mixed_precision: str) -> tf.keras.Model:
-        """The network of a finished stage, computing in another precision."""
-        if mixed_precision == "float32":
-            return self[stage]
-        network = self.build(stage, mixed_precision)
-        network.set_weights(self[stage].get_weights())
-        return network
-
-    def __getitem__(self, stage: str) -> tf.keras.Model:
-        """The network of a finished stage.
-
-        Raises:
-            ValueError: the run has no such stage.
-            RunFolderError: the stage is not finished, or its file of weights is damaged.
-        """
-        if stage not in self._stages:
-            raise ValueError(
-                f"The run in {self.folder.path} has no stage {stage!r}; its stages are {', '.join(self._stages)}."
-            )
-        if stage not in self._networks:
-            with self.folder.loading(stage) as path:
-                network = self.build(stage)
-                weights.load(network, path)
-            self._networks[stage] = network
-        return self._networks[stage]
-
-
-def network_of(plan: Plan, stage: StagePlan, input_shape: tuple[int, int, int], num_classes: int) -> tf.keras.Model:
-    """The untrained network of a stage, for images and classes of a data set that need not be there."""
-    return models.create(
-        stage.network,
-        input_shape=input_shape,
-        num_classes=num_classes,
-        precision=stage.precision,
-        width=plan.width,
-        stem=plan.stem,
-    )
 
 
 def train(
@@ -140,9 +82,11 @@ def train(
     devices = distribution.start(plan, announce)
     with devices.watched():
         networks = Networks(plan, folder, devices)
+        if plan.loop.validation:
+            networks.split = networks.dataset.held_out(plan.loop.validation)
         if skipped := left_out(networks.dataset, "the report"):
             announce(skipped)
-        _train(networks, _small_enough(plan, networks.dataset), callbacks, announce, rehearse)
+        _train(networks, _small_enough(plan, networks.split), callbacks, announce, rehearse)
     return networks
 
 
@@ -174,6 +118,11 @@ def _train(networks: Networks, plan: Plan, callbacks: CallbackFactory, announce:
             if devices.from_chief(folder.is_finished(stage.name)):
                 if not devices.is_chief:
                     folder.wait_for(folder.stage(stage.name))
+            elif stage.from_run is not None:
+                if devices.is_chief:
+                    announce(f"Stage {stage.name} is taken from {stage.from_run}")
+                    shared_stages.take(stage, folder)
+                folder.wait_for(folder.stage(stage.name))
             else:
                 # A stage's own seed: what came before it, or was skipped as finished, makes no difference.
                 tf.keras.utils.set_random_seed(plan.seed + index * _SEEDS_APART)
@@ -185,43 +134,6 @@ def _start_compiler() -> None:
     if not tf.config.get_visible_devices("GPU"):
         with captured_output():
             tf.function(tf.abs, jit_compile=True)(tf.zeros(1))
-
-
-def dataset_of(plan: Plan, split_rule: Optional[str] = None) -> Dataset:
-    """The data set of a plan, with the preprocessing and the size that the plan asks for.
-
-    Args:
-        plan: of a run.
-        split_rule: of the run, ``run_data.split_rule``; only a folder of photographs is split by one.
-    """
-    options = {"split_rule": split_rule} if split_rule and plan.dataset == "folder" else {}
-    dataset = data.load(plan.dataset, plan.data_dir, **options)
-    preprocessing = dataset.preprocessing
-    if plan.preprocessing is not None:
-        preprocessing = Preprocessing.from_dict(plan.preprocessing)
-    if plan.image_size is not None:
-        preprocessing = preprocessing.with_size(plan.image_size, plan.image_size)
-    return dataset if preprocessing == dataset.preprocessing else dataset.with_preprocessing(preprocessing)
-
-
-def copy_weights(source: tf.keras.Model, target: tf.keras.Model) -> list[str]:
-    """Copies the weights of every layer that both networks have in the same shapes.
-
-    Returns:
-        Names of the target's layers that keep their own weights.
-    """
-    sources = {layer.name: layer for layer in source.layers}
-    kept = []
-    for layer in target.layers:
-        shapes = [tuple(w.shape) for w in layer.weights]
-        if not shapes:
-            continue
-        twin = sources.get(layer.name)
-        if twin is not None and [tuple(w.shape) for w in twin.weights] == shapes:
-            layer.set_weights(twin.get_weights())
-        else:
-            kept.append(layer.name)
-    return kept
 
 
 def _small_enough(plan: Plan, dataset: Dataset) -> Plan:
@@ -238,9 +150,14 @@ def _check(stage: StagePlan, networks: Networks) -> None:
         models.card(stage.network)
         if stage.precision not in PRECISIONS:
             raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}; received {stage.precision!r}.")
-        networks.dataset.check_batches(stage.batch_size, stage.augmentation)
-        _schedule(stage, _steps_per_epoch(stage, networks.dataset))
         # The whole network, because a network may not exist in a precision, or not fit its weights.
+        if stage.from_run is not None:
+            shared_stages.check(stage, networks.plan, networks.build(stage.name))
+            return
+        networks.split.check_batches(stage.batch_size, stage.augmentation)
+        share = Share(0, networks.devices.replicas, networks.plan.loop.accumulation_steps)
+        networks.split.check_mixup(stage.mixup, stage.batch_size, share)
+        _schedule(stage, _steps_per_epoch(stage, networks.split))
         _start(stage, networks)
     except ValueError as error:
         raise ValueError(f"Stage {stage.name}: {error}") from None
@@ -267,7 +184,7 @@ def _steps_per_epoch(stage: StagePlan, dataset: Dataset) -> int:
 def _test_batches(stage: StagePlan, dataset: Dataset, share: Share = WHOLE) -> tuple[tf.data.Dataset, int]:
     """What a stage is evaluated on, and in how many batches.
 
-    That is the test split, or in a smoke run as many of its batches as there are steps.
+    That is the test split of a data set, or in a smoke run as many of its batches as there are steps.
     """
     height, width, _ = dataset.input_shape
     batch_size = max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // (height * width)))
@@ -308,7 +225,10 @@ def _train_stage(
                 "epochs": position.epoch,
                 "seconds": position.seconds,
                 "images_per_second": throughput.images_per_second,
-                "test_accuracy": position.rows[-1]["val_accuracy"] if position.best is None else position.best,
+                "test_accuracy": loop.final["test_accuracy"],
+                "validation_accuracy": loop.final["val_accuracy"] if networks.plan.loop.validation else None,
+                # Before the first step, of a stage that starts from weights.
+                "start": position.start,
             }
             files.write_text(partial / "result.json", json.dumps(result, indent=2))
 
@@ -329,7 +249,7 @@ def _run(
 
 
 def _loop(stage: StagePlan, networks: Networks, student: tf.keras.Model) -> StageLoop:
-    dataset, loop, folder, devices = networks.dataset, networks.plan.loop, networks.folder, networks.devices
+    dataset, loop, folder, devices = networks.split, networks.plan.loop, networks.folder, networks.devices
     loss_weights = _loss_weights(stage)
     teacher = None
     if loss_weights.needs_teacher and stage.taught_by is not None:
@@ -338,7 +258,12 @@ def _loop(stage: StagePlan, networks: Networks, student: tf.keras.Model) -> Stag
     steps_per_epoch = _steps_per_epoch(stage, dataset)
     with devices.scope():
         model = TeacherStudent(
-            student, loss_weights, teacher, accumulation_steps=loop.accumulation_steps, ema_decay=loop.ema_decay
+            student,
+            loss_weights,
+            teacher,
+            accumulation_steps=loop.accumulation_steps,
+            ema_decay=loop.ema_decay,
+            l2_penalty=stage.l2_penalty,
         )
         optimizer = _optimizer(stage, student, steps_per_epoch)
         if loop.mixed_precision == "float16":
@@ -352,8 +277,10 @@ def _loop(stage: StagePlan, networks: Networks, student: tf.keras.Model) -> Stag
             folder.checkpoints(stage.name).save(position, arrays)
             _write_log(position, folder.partial(stage.name))
 
-    def batches(share: Share, epoch: Epoch, skip: int = 0) -> tf.data.Dataset:
-        whole = dataset.training_batches(stage.batch_size, stage.augmentation, networks.plan.seed, epoch, skip, share)
+    def batches(share: Share, epoch: Epoch, skip: int = 0, mixup: float = stage.mixup) -> tf.data.Dataset:
+        whole = dataset.training_batches(
+            stage.batch_size, stage.augmentation, networks.plan.seed, epoch, skip, share, mixup
+        )
         return whole.take(steps_per_epoch - skip)
 
     def batches_from(epoch: int, skip: int) -> Any:
@@ -363,12 +290,25 @@ def _loop(stage: StagePlan, networks: Networks, student: tf.keras.Model) -> Stag
 
         return devices.batches(of_share, loop.accumulation_steps)
 
+    def batches_for_statistics(pass_number: int) -> Any:
+        """Of an epoch that is not trained, with images as they are trained on but not mixed."""
+        return devices.batches(lambda share: batches(share, stage.epochs + pass_number, mixup=0.0))
+
+    def tests(split: Dataset) -> Tests:
+        return Tests(
+            devices.batches(lambda share: _test_batches(stage, split, share)[0]), _test_batches(stage, split)[1]
+        )
+
     return StageLoop(
         stage.name,
         model,
         batches_from,
-        devices.batches(lambda share: _test_batches(stage, dataset, share)[0]),
-        _test_batches(stage, dataset)[1],
+        tests(dataset),
+        final_tests=tests(networks.dataset) if loop.validation else None,
+        starts_from_weights=stage.initial_weights is not None or stage.pretrained is not None,
+        statistics=Statistics(
+            batches_for_statistics, min(STATISTICS_BATCHES, steps_per_epoch), stage.batch_norm_statistics
+        ),
         steps_per_epoch=steps_per_epoch,
         epochs=stage.epochs,
         save=save,
@@ -418,7 +358,7 @@ def _write_log(position: Position, folder: Path) -> None:
 def _optimizer(stage: StagePlan, student: tf.keras.Model, steps_per_epoch: int) -> tf.keras.optimizers.Optimizer:
     optimizer = Adam(_schedule(stage, steps_per_epoch), weight_decay=stage.weight_decay or None)
     if stage.weight_decay:
-        optimizer.exclude_from_weight_decay([w for w in student.trainable_variables if "kernel" not in w.name])
+        optimizer.exclude_from_weight_decay([w for w in student.trainable_variables if not is_kernel(w)])
     # Variables that exist before fit need no second trace of the training step, which takes longer than an epoch here.
     optimizer.build(student.trainable_variables)
     return optimizer
@@ -434,54 +374,3 @@ def _schedule(stage: StagePlan, steps_per_epoch: int) -> tf.keras.optimizers.sch
         decay=stage.decay,
         decay_epochs=stage.decay_epochs,
     )
-
-
-class EpochSummaries(tf.keras.callbacks.TensorBoard):
-    """TensorBoard's curves of the epochs.
-
-    After every step Keras' own also makes a summary of each metric, which nothing writes: half a millisecond, and the
-    better part of a second the first time.
-    """
-
-    def on_train_batch_end(self, batch: int, logs: Optional[dict[str, Any]] = None) -> None:
-        pass
-
-
-class Throughput(tf.keras.callbacks.Callback):
-    """Counts the images that training takes per second, in all processes of a stage.
-
-    Without the first step of each process, which traces, and without evaluation. Adds ``images_per_second`` to the
-    logs of a batch, for the callbacks after it.
-
-    Args:
-        batch_size: images per step.
-        position: where the steps and seconds that count are kept.
-    """
-
-    def __init__(self, batch_size: int, position: Position) -> None:
-        super().__init__()
-        self._batch_size = batch_size
-        self._position = position
-        self._has_traced = False
-        self._started = 0.0
-
-    @property
-    def images_per_second(self) -> Optional[float]:
-        """None before the second step."""
-        position = self._position
-        return position.timed_steps * self._batch_size / position.timed_seconds if position.timed_steps else None
-
-    def on_train_batch_begin(self, batch: int, logs: Optional[dict[str, Any]] = None) -> None:
-        if batch == 0:
-            self._started = time.perf_counter()
-
-    def on_train_batch_end(self, batch: int, logs: Optional[dict[str, Any]] = None) -> None:
-        now = time.perf_counter()
-        if self._has_traced:
-            self._position.timed_seconds += now - self._started
-            self._position.timed_steps += 1
-        self._has_traced = True
-        # To the end of the next step, so that waiting for its images counts.
-        self._started = now
-        if logs is not None and self.images_per_second is not None:
-            logs["images_per_second"] = self.images_per_second

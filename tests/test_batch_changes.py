@@ -18,9 +18,14 @@ from tests.photo_folder import write_photographs
 SEED = tf.constant([3, 4])
 
 
+def load(*arguments, **options):
+    """A data set, of which the tests know what kind it is."""
+    return data.load(*arguments, **options)
+
+
 @pytest.fixture(scope="module")
 def digits():
-    return data.load("digits")
+    return load("digits")
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +34,7 @@ def coloured():
     rng = np.random.default_rng(1)
     split = Split.of(rng.integers(0, 256, (12, 8, 8, 3), np.uint8), np.arange(12) % 4)
     return replace(
-        data.load("digits"),
+        load("digits"),
         class_names=("a", "b", "c", "d"),
         preprocessing=Preprocessing(8, 8, 3, 1.0, (100.0, 110.0, 120.0), (50.0, 60.0, 70.0)),
         train=split,
@@ -191,7 +196,7 @@ def test_a_share_that_leaves_a_class_empty(share, message):
 
 
 def test_photographs_are_kept_apart_by_class(tmp_path):
-    folder = data.load("folder", write_photographs(tmp_path / "photos"), image_size=8)
+    folder = load("folder", write_photographs(tmp_path / "photos"), image_size=8)
     split = folder.held_out(0.25)
     labels = [photograph.label for photograph in split.test]
     assert np.bincount(labels).tolist() == [round(0.25 * n) for n in np.bincount([p.label for p in folder.train])]
@@ -202,7 +207,7 @@ def test_photographs_are_kept_apart_by_class(tmp_path):
 def test_photographs_of_imagenet_are_kept_apart_in_their_files():
     if not (TEST_DATA / "imagenet2012").is_dir():
         pytest.skip(f"no photographs: {TEST_DATA / 'imagenet2012'} is missing (set R2B_ZOO_TEST_DATA)")
-    whole = data.load("imagenet", TEST_DATA, image_size=8)
+    whole = load("imagenet", TEST_DATA, image_size=8)
     split = whole.held_out(0.1)
     assert (split.train_size, split.test_size) == (144, 16)
 

@@ -180,7 +180,7 @@ def test_demo_prints_a_table_and_says_where_the_report_is(r2b, finished):
         ("gate=false", "Off: the gate (the learned scale"),
         ("attention_matching=false", "Off: attention matching"),
         ("output_matching=false", "Off: output matching"),
-        ("progressive=false", "Off: the progressive stages"),
+        ("progressive=false", "Off: the progressive teachers"),
     ],
 )
 def test_one_word_switches_an_idea_off(r2b, finished, switch, words):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from r2b_zoo import pretrained, training, weights
+from r2b_zoo import pretrained, run_networks, training, weights
 from r2b_zoo.report import write_report
 from r2b_zoo.run_folder import RunFolder, RunFolderError
 from r2b_zoo.training import Networks
@@ -91,7 +91,11 @@ def test_a_configuration_that_is_nonsense_is_written_again(run, content):
             ["smoke=false", "real.epochs=3", "teacher.epochs=1"],
             r"a run with \w+\.epochs=1, and this command has \d+",
         ),
-        (0.0, ["progressive=false"], r"a run with a stage 'binary_activations', which this command has not"),
+        (
+            0.0,
+            ["progressive=false"],
+            r"a run with (a stage 'real', which this|binary_activations\.initial_weights='real')",
+        ),
     ],
 )
 def test_a_damaged_configuration_of_another_run_is_refused(run, share, words, message):
@@ -235,6 +239,6 @@ def test_a_folder_of_another_configuration_is_refused_before_tensorflow_starts(s
 
 
 def test_training_checks_the_folder_before_it_starts_anything(smoke_run, monkeypatch):
-    monkeypatch.setattr(training, "dataset_of", lambda plan: pytest.fail("reads the data"))
+    monkeypatch.setattr(run_networks, "dataset_of", lambda plan: pytest.fail("reads the data"))
     with pytest.raises(RunFolderError, match="holds a run with seed=0, and this one has 5"):
         training.train(plan("seed=5"), smoke_run)

@@ -254,6 +254,7 @@ FIELDS = {
     "batch_size": 1024,
     "augmentation": "affine",
     "progressive": False,
+    "binary_activations.skip": True,
     "checkpoint_minutes": 1e-6,
     "teacher.epochs": STEPS,
     "teacher.learning_rate": 5e-5,

@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 from r2b_zoo import recipes, training
+from r2b_zoo import throughput as throughput_module
 from r2b_zoo.checkpoints import Checkpoint, Position, random_state
 from r2b_zoo.conversion import convert
 from r2b_zoo.distillation import LossWeights
@@ -144,7 +145,7 @@ def test_xla_trains_the_same_curve(options, rng):
 STAGE = (
     "width=8 batch_size=256 checkpoint_minutes=1e-6 binary.epochs=3 binary.warmup_epochs=0 binary.schedule=constant "
     "binary.taught_by=none binary.initial_weights=none binary.attention_matching_weight=0 "
-    "binary.output_matching_weight=0 augmentation=none"
+    "binary.output_matching_weight=0 binary.batch_norm_statistics=running augmentation=none"
 )
 STEPS = 5
 
@@ -193,11 +194,12 @@ def log(folder):
 
 
 COMBINED = "mixed_precision=bfloat16 accumulation_steps=2 ema_decay=0.9 patience=1"
+MIXED = "patience=1 validation=0.1 mixup=0.5 binary.l2_penalty=0.01 binary.batch_norm_statistics=both"
 OPTIONS = [
     "mixed_precision=bfloat16",
     "accumulation_steps=2",
     "ema_decay=0.9",
-    "patience=1",
+    MIXED,
     # Two steps of a few images: on a CPU its gradient takes long.
     "mixed_precision=float16 batch_size=16 smoke=true",
     COMBINED,
@@ -226,6 +228,7 @@ def test_a_stage_goes_on_from_a_checkpoint_bit_for_bit(words, tmp_path):
     loop.save = save
     position, weights = end()
     assert len(saved) == len(position.rows) * (1 + loop.steps_per_epoch)
+    final = loop.final
     assert position.best == (max(row["val_accuracy"] for row in position.rows) if "patience" in words else None)
     checkpoints, loop.save = saved[::3], lambda *_: None
     for checkpoint in checkpoints:
@@ -234,6 +237,7 @@ def test_a_stage_goes_on_from_a_checkpoint_bit_for_bit(words, tmp_path):
         loop.restore(copy.deepcopy(checkpoint))
         found_position, found = end()
         assert found_position == position
+        assert loop.final == final
         for weight, value, expected in zip(loop.model.student.weights, found, weights, strict=True):
             np.testing.assert_array_equal(value, expected, err_msg=f"{weight.name} after {checkpoint.position}")
 
@@ -347,11 +351,11 @@ def test_where_half_precision_is_slow(mixed_precision, flags, message, tmp_path)
 def test_images_per_second_are_those_of_all_processes(monkeypatch):
     """4 steps in 4 s, then another process: 2 steps in 8 s; the first step of each does not count."""
     now = [0.0]
-    monkeypatch.setattr(training.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(throughput_module.time, "perf_counter", lambda: now[0])
     position = Position()
     for start, ends in ((0.0, (9.0, 10.0, 11.0, 12.0, 13.0)), (50.0, (60.0, 64.0, 68.0))):
         now[0] = start
-        throughput = training.Throughput(8, position)
+        throughput = throughput_module.Throughput(8, position)
         throughput.on_train_batch_begin(0)
         for step, end in enumerate(ends):
             now[0] = end

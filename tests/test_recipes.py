@@ -3,12 +3,13 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Optional
 
 import pytest
 from zookeeper import ComponentField, Field, PartialComponent, component
 
 from r2b_zoo import recipes
-from r2b_zoo.recipes import STAGE_NAMES
+from r2b_zoo.recipes import STAGE_NAMES, cifar100, records
 from r2b_zoo.recipes.overrides import parse
 from r2b_zoo.recipes.recipe import SMOKE_BATCH, Recipe, Stage, configured
 
@@ -166,6 +167,13 @@ def test_a_value_of_the_wrong_type(word, message):
             "binary.pretrained=imagenet",
             r"binary starts either from binary\.pretrained or from .* received 'imagenet' and 'binary_act",
         ),
+        ("real.batch_norm_statistics=new", r"real\.batch_norm_statistics must be one of 'running', .*; received 'new'"),
+        (
+            "binary.trained=classifier",
+            r"binary\.trained='classifier' keeps the statistics of batch norms, so .* received 'before'",
+        ),
+        ("binary.mixup=-1.0", r"binary\.mixup must be a number from 0; received -1\.0"),
+        ("validation=1.0", r"validation must be 0 \(none\) or the share .*, for example 0\.1; received 1\.0"),
         ("seed=-1", r"seed must be in 0–2147483647; received -1"),
         ("seed=2147483648", r"seed must be in 0–2147483647; received 2147483648"),
     ],
@@ -191,7 +199,8 @@ def test_the_schedule_of_the_paper():
     assert [stage.initial_weights for stage in plain.stages] == [None, None, "real", "binary_activations"]
     assert plain.stages[0].network == "ResNet18"
     assert {stage.network for stage in plain.stages[1:]} == {"RealToBinaryNet"}
-    assert all(stage.attention_matching_weight > 0 and stage.output_matching_weight > 0 for stage in plain.stages[1:])
+    assert [stage.attention_matching_weight > 0 for stage in plain.stages] == [False, True, True, False]
+    assert [stage.output_matching_weight > 0 for stage in plain.stages] == [False, True, True, True]
     assert plain.switched_off == ()
 
 
@@ -206,17 +215,176 @@ def test_without_a_loss_its_weight_is_zero_everywhere(loss):
     plain = plan()
     changed = differences(plan(f"{loss}=false"), plain)
     weights = {stage.name: getattr(stage, f"{loss}_weight") for stage in plain.stages}
-    assert changed == {f"{name}.{loss}_weight": (0.0, weights[name]) for name in STAGE_NAMES[1:]}
+    assert changed == {f"{name}.{loss}_weight": (0.0, weight) for name, weight in weights.items() if weight}
     assert plan(f"{loss}=false").switched_off == (loss.replace("_", " "),)
 
 
-def test_without_progressive_stages_the_teacher_teaches_the_binary_network_from_random_weights():
+def test_without_progressive_teachers_weights_still_become_binary_after_activations():
     plain, direct = plan(), plan("progressive=false")
-    assert [stage.name for stage in direct.stages] == ["teacher", "binary"]
-    assert direct.stages[0] == plain.stages[0]
-    expected = {**asdict(plain.stages[-1]), "taught_by": "teacher", "initial_weights": None}
-    assert asdict(direct.stages[1]) == expected
-    assert direct.switched_off == ("the progressive stages (the real teacher teaches the binary network directly)",)
+    assert [stage.name for stage in direct.stages] == ["teacher", "binary_activations", "binary"]
+    assert [stage.taught_by for stage in direct.stages] == [None, "teacher", "teacher"]
+    assert [stage.initial_weights for stage in direct.stages] == [None, None, "binary_activations"]
+    for stage, same in zip(direct.stages, (plain.stages[0], *plain.stages[2:]), strict=True):
+        own = {"taught_by": stage.taught_by, "initial_weights": stage.initial_weights}
+        assert asdict(stage) == {**asdict(same), **own}
+    assert direct.switched_off == ("the progressive teachers (the real teacher teaches every student)",)
+
+
+def test_a_stage_that_is_left_out_hands_on_what_it_has():
+    def who(*words):
+        return {stage.name: (stage.taught_by, stage.initial_weights) for stage in plan(*words).stages}
+
+    assert who("real.skip=true") == {
+        "teacher": (None, None),
+        "binary_activations": ("teacher", None),
+        "binary": ("binary_activations", "binary_activations"),
+    }
+    assert who("real.skip=true", "binary_activations.skip=true") == {
+        "teacher": (None, None),
+        "binary": ("teacher", None),
+    }
+    without = "attention_matching=false", "output_matching=false"
+    assert who("teacher.skip=true", *without)["real"] == (None, None)
+    assert plan("real.skip=true").switched_off == ("stage real",)
+    with pytest.raises(ValueError, match=r"real has no teacher to match: .* \(of all stages: attention_matching=false"):
+        plan("teacher.skip=true")
+    with pytest.raises(
+        ValueError, match=r"A run needs at least one stage, and teacher, real, .* are left out \(skip=tr"
+    ):
+        plan(*(f"{name}.skip=true" for name in STAGE_NAMES))
+
+
+def test_another_runs_folder_means_the_same_from_everywhere(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert plan("teacher.from_run=other").stages[0].from_run == str(tmp_path / "other")
+
+
+def test_patience_without_a_validation_split_is_pointed_out():
+    (note,) = plan("patience=3").notes
+    assert note.startswith("patience=3 with validation=0 chooses the best epoch on the test images")
+    assert plan("patience=3", "validation=0.1").notes == plan("validation=0.1").notes == ()
+
+
+# --- the paper --------------------------------------------------------------------------------------------------------
+
+REAL_WEIGHTS = ("teacher", "real", "binary_activations")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "batch_size", "augmentation", "binary_augmentation", "mixup", "epochs", "steps"),
+    [
+        ("cifar100", 128, "crop_flip_rotate", "crop_flip_rotate", True, 350, (150.0, 250.0, 320.0)),
+        ("imagenet", 256, "resized_crop_flip_colour", "resized_crop_flip", False, 75, (40.0, 60.0, 70.0)),
+    ],
+)
+def test_the_papers_numbers(recipe, batch_size, augmentation, binary_augmentation, mixup, epochs, steps):
+    stages = {stage.name: stage for stage in recipes.plan(recipe).stages}
+    for name, stage in stages.items():
+        is_binary = name == "binary"
+        assert stage.batch_size == batch_size
+        assert stage.augmentation == (binary_augmentation if is_binary else augmentation)
+        assert (stage.mixup > 0) == mixup
+        assert stage.learning_rate == (2e-4 if is_binary else 1e-3)
+        assert stage.l2_penalty == (0.0 if is_binary else 1e-5)
+        assert stage.weight_decay == 0.0
+        assert stage.warmup_epochs == (0.0 if is_binary else 5.0)
+        if name != "teacher":
+            assert (stage.epochs, stage.schedule, stage.decay_epochs) == (epochs, "steps", steps)
+
+
+@pytest.mark.parametrize("recipe", recipes.list_recipes())
+def test_the_binary_stage_of_every_recipe_matches_logits_alone_and_has_no_warm_up(recipe):
+    whole = recipes.plan(recipe)
+    binary = whole.stages[-1]
+    assert (binary.attention_matching_weight, binary.warmup_epochs) == (0.0, 0.0)
+    assert binary.output_matching_weight > 0
+    assert binary.batch_norm_statistics == "before"
+    assert whole.options["weight_scale"] == "mean"
+
+
+def rows_of_table_3():
+    """Name and words of each row, from the head of the recipe."""
+    lines = (cifar100.__doc__ or "").splitlines()
+    first = next(i for i, line in enumerate(lines) if "stage 1   stage 2" in line) + 1
+    rows = lines[first : lines.index("", first)]
+    return [
+        (row.strip().split("  ")[0], [word for word in words.split() if word != "(none)"])
+        for row, words in zip(rows[::2], rows[1::2], strict=True)
+    ]
+
+
+TABLE_3: dict[str, tuple[str, dict[str, tuple[Optional[str], int, int]]]] = {
+    # The network of the students, and of each stage its teacher and whether it matches attention and logits.
+    "strong baseline (SB)": ("StrongBaselineNet", {"binary_activations": (None, 0, 0), "binary": (None, 0, 0)}),
+    "SB + attention": ("StrongBaselineNet", {"binary_activations": ("teacher", 1, 0), "binary": ("teacher", 0, 0)}),
+    "SB + attention + logit matching": (
+        "StrongBaselineNet",
+        {"binary_activations": ("teacher", 1, 1), "binary": ("teacher", 0, 1)},
+    ),
+    "SB + gate": ("RealToBinaryNet", {"binary_activations": (None, 0, 0), "binary": (None, 0, 0)}),
+    "SB + progressive": (
+        "StrongBaselineNet",
+        {"real": ("teacher", 1, 1), "binary_activations": ("real", 1, 1), "binary": ("binary_activations", 0, 1)},
+    ),
+    "Real-to-Binary": (
+        "RealToBinaryNet",
+        {"real": ("teacher", 1, 1), "binary_activations": ("real", 1, 1), "binary": ("binary_activations", 0, 1)},
+    ),
+    "real": ("ResNet18", {}),
+    "real with a teacher": ("ResNet18", {"real": ("teacher", 1, 1)}),
+}
+
+
+def test_each_row_of_table_3_is_one_command_line():
+    assert [name for name, _ in rows_of_table_3()] == list(TABLE_3)
+    for name, words in rows_of_table_3():
+        network, expected = TABLE_3[name]
+        students = [stage for stage in recipes.plan("cifar100", **parse(words)).stages if stage.name != "teacher"]
+        found = {
+            stage.name: (
+                stage.taught_by,
+                int(stage.attention_matching_weight > 0),
+                int(stage.output_matching_weight > 0),
+            )
+            for stage in students
+        }
+        assert found == expected, name
+        assert {stage.network for stage in students} <= {network}, name
+        # Two-stage training is in every row: binary weights start from binary activations, which start at random.
+        starts = {stage.name: stage.initial_weights for stage in students}
+        if "binary" in starts:
+            assert (starts["binary_activations"], starts["binary"]) == (None, "binary_activations"), name
+
+
+# --- records of earlier versions --------------------------------------------------------------------------------------
+
+
+def recorded(*words):
+    """The fields of a run as they were written before there were those of ``records``."""
+    whole = plan(*words).config
+    later = {*records.BEFORE, *(f"{stage}.{field}" for stage in STAGE_NAMES for field in records.BEFORE_OF_STAGE)}
+    return {key: value for key, value in whole.items() if key not in later}
+
+
+def test_a_record_without_later_fields_means_what_it_meant():
+    old = recipes.plan("digits", **records.completed(recorded("binary.learning_rate=3e-2")))
+    assert old.options == {
+        "weight_scale": "none",
+        "downsample": "real",
+        "batch_norm_momentum": 0.99,
+        "prelu_slope": 0.0,
+        "gate_reduction": 8,
+    }
+    assert old.loop.validation == 0.0
+    assert {stage.batch_norm_statistics for stage in old.stages} == {"running"}
+    assert {(stage.mixup, stage.l2_penalty, stage.from_run) for stage in old.stages} == {(0.0, 0.0, None)}
+    direct = recipes.plan("digits", **records.completed(recorded("progressive=false")))
+    assert [(stage.name, stage.taught_by, stage.initial_weights) for stage in direct.stages] == [
+        ("teacher", None, None),
+        ("binary", "teacher", None),
+    ]
+    now = plan("weight_scale=learned", "validation=0.1").config
+    assert records.completed(now) == now
 
 
 def test_all_switches_together():
@@ -289,7 +457,7 @@ def test_the_configuration_holds_every_field():
     config = plan("binary.epochs=3").config
     assert config["binary.epochs"] == 3
     assert config["gate"] is True
-    fields = set(asdict(plan().stages[0])) - {"name", "max_steps_per_epoch", "batch_size", "augmentation"}
+    fields = set(asdict(plan().stages[0])) - {"name", "max_steps_per_epoch", "batch_size", "augmentation", "mixup"}
     for stage in STAGE_NAMES:
         assert {f"{stage}.{field}" for field in fields} <= set(config)
 

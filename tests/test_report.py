@@ -215,7 +215,7 @@ def test_missing_stages(run_copy: RunFolder) -> None:
 def test_stage_without_teacher_has_no_matching(page: Page) -> None:
     panels = [svg["aria-label"] for svg in page.all("svg") if "aria-label" in svg]
     assert not any("matching of stage teacher" in label for label in panels)
-    assert any("Attention matching of stage binary over 1 epochs" in label for label in panels)
+    assert any("Attention matching of stage binary_activations over 1 epochs" in label for label in panels)
     assert "not part of this stage" in page.by_id["curves"]
 
 
@@ -360,7 +360,10 @@ def test_failed_write_keeps_the_old_page(run_copy: RunFolder, monkeypatch: pytes
 def test_axes_show_what_matters() -> None:
     curve = plots.Curve("test", (0.1, 0.3, 0.9, 0.93, 0.95, 0.97))
     accuracy = plots.Axes.around([curve], may_be_log=False, percent=True)
-    assert (accuracy.low, accuracy.high, accuracy.epochs) == (0.9, 1.0, 6)
+    assert (accuracy.low, accuracy.high, accuracy.epochs, accuracy.first) == (0.9, 1.0, 6, 1)
+    inherited = plots.Curve("test", (0.62, 0.9, 0.93, 0.95), first=0)
+    accuracy = plots.Axes.around([curve, inherited], may_be_log=False, percent=True)
+    assert (accuracy.low, accuracy.epochs, accuracy.first) == (0.6, 6, 0)
     loss = plots.Axes.around([plots.Curve("train", (2.3, 0.01))], may_be_log=True, percent=False)
     assert loss.log
     zero = plots.Axes.around([plots.Curve("train", (2.3, 0.0, float("nan")))], may_be_log=True, percent=False)

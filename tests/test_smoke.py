@@ -11,6 +11,7 @@ from r2b_zoo.run_folder import RunFolder
 from tests.conftest import TEST_DATA
 from tests.photo_folder import write_photographs
 from tests.prepared_data import write_cifar10, write_cifar100
+from tests.test_recipes import TABLE_3, rows_of_table_3
 
 pytestmark = pytest.mark.slow
 SHARES_NOTHING = True
@@ -75,6 +76,19 @@ def test_a_smoke_run_goes_through_all_stages_and_converts(recipe, tmp_path):
         assert described.preprocessing.input_shape == (224, 224, 3)
         assert (plan.width, len(described.labels)) == (64, 1000)
         assert results["dataset"]["training_images"] == 160
+
+
+@pytest.mark.parametrize(("row", "words"), [(row, words) for row, words in rows_of_table_3() if words])
+def test_a_smoke_run_of_each_row_of_table_3(row, words, tmp_path):
+    """That without words is the recipe itself."""
+    write_cifar100(tmp_path, train=64, test=20)
+    folder, _ = smoke("cifar100", tmp_path, tmp_path / "run", "width=8", *words)
+    results = folder.results()
+    assert [stage["name"] for stage in results["stages"]][1 - (row in NO_TEACHER) :] == list(TABLE_3[row][1])
+    assert results["verification"]["passed"] is True
+
+
+NO_TEACHER = ("strong baseline (SB)", "SB + gate")
 
 
 def test_a_smoke_run_takes_a_sample_smaller_than_its_batch(tmp_path):

@@ -39,7 +39,7 @@ def demo(output: Path, seed: int) -> None:
     "r2b train recipe=digits gate=false              # the strong baseline's learned scale instead\n"
     "r2b train recipe=digits attention_matching=false\n"
     "r2b train recipe=digits output_matching=false\n"
-    "r2b train recipe=digits progressive=false       # no stages between teacher and binary",
+    "r2b train recipe=digits progressive=false       # the real teacher teaches every student",
 )
 @click.argument("fields", nargs=-1, metavar="[FIELD=VALUE]...")
 @click.option("--output", type=click.Path(path_type=Path), help="Run folder.  [default: runs/RECIPE]")

@@ -7,7 +7,8 @@ from r2b_zoo.recipes.cifar100 import Cifar100
 from r2b_zoo.recipes.digits import Digits
 from r2b_zoo.recipes.finetune import FineTune
 from r2b_zoo.recipes.imagenet import ImageNet
-from r2b_zoo.recipes.recipe import STAGE_NAMES, LoopPlan, Plan, Recipe, StagePlan, configured
+from r2b_zoo.recipes.plans import LoopPlan, Plan, StagePlan
+from r2b_zoo.recipes.recipe import STAGE_NAMES, Recipe, configured
 from r2b_zoo.suggestions import did_you_mean
 
 RECIPES: dict[str, type[Recipe]] = {

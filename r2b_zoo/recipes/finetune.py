@@ -1,6 +1,6 @@
 """A binary network for photographs of your own, from weights that somebody else trained.
 
-Paper: none for the stages; the network is that of Martínez et al., ICLR 2020. All numbers are ours.
+Paper: none for the stages; the network is that of Martínez et al., ICLR 2020. Numbers without a mark are ours.
 Command: ``r2b train recipe=finetune data.dir=PHOTOS weights=imagenet``, where PHOTOS has a folder per class, and
 ``weights`` is ``imagenet`` (published), a weights file, or the folder of a run.
 Expected accuracy and time: not measured; both depend on the photographs.
@@ -26,8 +26,11 @@ from r2b_zoo.recipes.recipe import (
 )
 
 MATCHING = {"attention_matching_weight": 1.0, "output_matching_weight": 1.0, "temperature": 2.0}
+LOGIT_MATCHING = {**MATCHING, "attention_matching_weight": 0.0}  # [paper] in the binary stage
 PRETRAINED_STAGES = ("classifier", "finetuned")
 IMAGENET = "imagenet"
+# What of a network's options its weights decide.
+OF_WEIGHTS = ("weight_scale", "downsample", "gate_reduction")
 NOTHING_TO_START_FROM = (
     "No weights were given, so the network starts from nothing: it has to learn what an edge is from your photographs "
     "alone. Expect little from fewer than some thousand of them; weights=imagenet (or a weights file, or the folder of "
@@ -92,8 +95,9 @@ class FineTune(ProgressiveRecipe):
         PartialComponent(
             BinaryStudent,
             epochs=90,
-            learning_rate=1e-2,
-            **MATCHING,
+            learning_rate=1e-3,
+            warmup_epochs=0.0,  # [paper]
+            **LOGIT_MATCHING,
         )
     )
 
@@ -104,7 +108,8 @@ class FineTune(ProgressiveRecipe):
         if weights is None:
             return dict(overrides)
         reference = str(weights) if weights == IMAGENET else absolute(str(weights))
-        of_weights = ("width", "stem", "preprocessing", "image_size", *(f"{s}.network" for s in PRETRAINED_STAGES))
+        stages = (f"{stage}.network" for stage in PRETRAINED_STAGES)
+        of_weights = ("width", "stem", "preprocessing", "image_size", *OF_WEIGHTS, *stages)
         if all(key in overrides for key in of_weights):
             return {**overrides, "weights": reference}
         # Opens files, so not before it is needed.
@@ -116,6 +121,7 @@ class FineTune(ProgressiveRecipe):
             "stem": found.stem,
             "preprocessing": found.preprocessing,
             "image_size": found.image_size,
+            **{option: value for option, value in found.options.items() if option in OF_WEIGHTS},
             **{f"{stage}.network": found.network for stage in PRETRAINED_STAGES},
         }
         return {**values, **overrides, "weights": reference}
@@ -129,4 +135,4 @@ class FineTune(ProgressiveRecipe):
         return {"pretrained": self.weights} if stage == PRETRAINED_STAGES[0] else {}
 
     def notes(self) -> tuple[str, ...]:
-        return () if self.weights is not None else (NOTHING_TO_START_FROM,)
+        return (*super().notes(), *(() if self.weights is not None else (NOTHING_TO_START_FROM,)))

@@ -4,10 +4,9 @@ A recipe is a zookeeper component, so every field can be set from outside by its
 (``r2b train recipe=digits binary.epochs=3``). ``configured`` turns it into plain records for the training loop.
 """
 
-import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any, Optional, get_type_hints
 
 from zookeeper import ComponentField, Field, component
@@ -15,18 +14,20 @@ from zookeeper.core.component import configure
 
 from r2b_zoo.limits import MOST_WIDTH
 from r2b_zoo.recipes.overrides import ALIASES, check_keys, check_kinds
-from r2b_zoo.short_repr import short_repr
+from r2b_zoo.recipes.plans import LoopPlan, Plan, StagePlan
 
 STAGE_NAMES = ("teacher", "real", "binary_activations", "binary")
 """The stages of Martínez et al., which ``ProgressiveRecipe`` has."""
 REAL_TO_BINARY_NET = "RealToBinaryNet"
 STRONG_BASELINE_NET = "StrongBaselineNet"
-MIXED_PRECISIONS = ("float32", "bfloat16", "float16")
-STRATEGIES = ("none", "mirrored", "multi_worker")
-TRAINED = ("all", "classifier")
 SMOKE_STEPS = 2
 SMOKE_BATCH = 16
-LOSS_WEIGHTS = ("classification_weight", "attention_matching_weight", "output_matching_weight")
+NETWORK_OPTIONS = ("weight_scale", "downsample", "batch_norm_momentum", "prelu_slope", "gate_reduction")
+"""Fields of a recipe that are arguments of the networks' constructors, for those networks that have them."""
+CHOSEN_ON_TEST = (
+    "patience={} with validation=0 chooses the best epoch on the test images, so the accuracy that is reported is too "
+    "high; validation=0.1 keeps a tenth of the training images apart to choose on."
+)
 
 
 @component
@@ -42,6 +43,10 @@ class Stage:
     """Name of the earlier stage whose weights the student starts from; None for random ones."""
     pretrained: Optional[str] = Field(None)
     """Weights from outside that the student starts from instead, with a new classifier: 'imagenet', a file or a run."""
+    skip: bool = Field(False)
+    """On: the stage is left out. Stages that it would teach, or that would start from its weights, have what it has."""
+    from_run: Optional[str] = Field(None)
+    """Folder of another run whose finished stage of this name is taken, instead of training one."""
     trained: str = Field("all")
     """"all" layers, or the "classifier" alone: the others keep their weights, and batch norms their statistics."""
 
@@ -58,10 +63,16 @@ class Stage:
     decay_epochs: Sequence[float] = Field(lambda: (40.0, 60.0, 70.0))
     weight_decay: float = Field(0.0)
     """Decoupled (Loshchilov & Hutter, 2019); convolution and dense kernels only; times the learning rate."""
+    l2_penalty: float = Field(0.0)
+    """λ of a penalty λ/2 · Σ w² of the same kernels, whose gradient the optimizer sees; no part of the loss shown."""
+    batch_norm_statistics: str = Field("running")
+    """"running" averages, as training moves them; estimated anew on training images "before" the first step, "after"
+    the last, or "both"."""
 
     # Without a value of their own: the recipe's.
     batch_size: int = Field()
     augmentation: str = Field()
+    mixup: float = Field()
 
 
 @component
@@ -91,11 +102,15 @@ class BinaryActivationsStudent(Stage):
 
 @component
 class BinaryStudent(Stage):
-    """The Real-to-Binary network."""
+    """The Real-to-Binary network.
+
+    Its kernels are those of the stage before but for their magnitudes, so its batch norms' statistics are others.
+    """
 
     precision: str = Field("binary")
     taught_by: Optional[str] = Field("binary_activations")
     initial_weights: Optional[str] = Field("binary_activations")
+    batch_norm_statistics: str = Field("before")
 
 
 @component
@@ -114,6 +129,16 @@ class Recipe:
     seed: int = Field(0)
     batch_size: int = Field(256)
     augmentation: str = Field("none")
+    mixup: float = Field(0.0)
+    """Above 0: pairs of training images and labels are mixed with weights from Beta(mixup, mixup)."""
+
+    # Of the networks that have them, see their constructors.
+    weight_scale: str = Field("mean")
+    """α of equation 3, the scale of each filter of binary weights."""
+    downsample: str = Field("real")
+    batch_norm_momentum: float = Field(0.99)
+    prelu_slope: float = Field(0.25)
+    gate_reduction: int = Field(8)
 
     # The paper's ideas, each off by one word.
     gate: bool = Field(True)
@@ -126,6 +151,7 @@ class Recipe:
     xla: bool = Field(False)
     accumulation_steps: int = Field(1)
     ema_decay: float = Field(0.0)
+    validation: float = Field(0.0)
     patience: int = Field(0)
     checkpoint_minutes: float = Field(10.0)
     strategy: str = Field("none")
@@ -154,11 +180,12 @@ class Recipe:
             "attention_matching": "attention matching",
             "output_matching": "output matching",
         }
-        return tuple(words for field, words in switches.items() if not getattr(self, field))
+        left_out = (f"stage {name}" for name in self.stages() if getattr(self, name).skip)
+        return (*(words for field, words in switches.items() if not getattr(self, field)), *left_out)
 
     def notes(self) -> tuple[str, ...]:
         """Sentences that whoever trains this should read first."""
-        return ()
+        return (CHOSEN_ON_TEST.format(self.patience),) if self.patience > 0 and self.validation == 0 else ()
 
 
 @component
@@ -169,7 +196,7 @@ class ProgressiveRecipe(Recipe):
     """
 
     progressive: bool = Field(True)
-    """Off: the teacher teaches the binary network directly, from random weights."""
+    """Off: no real student, and the teacher teaches the others. Weights still become binary after activations."""
 
     teacher: Stage = ComponentField(Teacher)
     real: Stage = ComponentField(RealStudent)
@@ -177,13 +204,15 @@ class ProgressiveRecipe(Recipe):
     binary: Stage = ComponentField(BinaryStudent)
 
     def stages(self) -> tuple[str, ...]:
-        return STAGE_NAMES if self.progressive else (STAGE_NAMES[0], STAGE_NAMES[-1])
+        return STAGE_NAMES if self.progressive else tuple(name for name in STAGE_NAMES if name != "real")
 
     def changed(self, stage: str) -> dict[str, Any]:
-        return {} if self.progressive or stage != "binary" else {"taught_by": "teacher", "initial_weights": None}
+        if self.progressive or stage == "teacher":
+            return {}
+        return {"taught_by": "teacher", **({"initial_weights": None} if stage == "binary_activations" else {})}
 
     def switched_off(self) -> tuple[str, ...]:
-        words = "the progressive stages (the real teacher teaches the binary network directly)"
+        words = "the progressive teachers (the real teacher teaches every student)"
         return (*super().switched_off(), *(() if self.progressive else (words,)))
 
 
@@ -191,141 +220,6 @@ def stage_names(recipe: type[Recipe]) -> tuple[str, ...]:
     """Names of all stages that a recipe has fields for, in their order."""
     fields = recipe.__component_fields__  # type: ignore[attr-defined]  # of zookeeper
     return tuple(name for name, field in fields.items() if isinstance(field, ComponentField))
-
-
-@dataclass(frozen=True)
-class StagePlan:
-    """A stage as it will be trained: the recipe's switches applied, values checked. Fields as in ``Stage``."""
-
-    name: str
-    network: str
-    precision: str
-    taught_by: Optional[str]
-    initial_weights: Optional[str]
-    pretrained: Optional[str]
-    trained: str
-    classification_weight: float
-    attention_matching_weight: float
-    output_matching_weight: float
-    temperature: float
-    epochs: int
-    learning_rate: float
-    schedule: str
-    warmup_epochs: float
-    decay: float
-    decay_epochs: tuple[float, ...]
-    weight_decay: float
-    batch_size: int
-    augmentation: str
-    max_steps_per_epoch: Optional[int]
-    """None, or a limit far below the data's size for a smoke run."""
-
-    __repr__ = short_repr
-
-    def __post_init__(self) -> None:
-        for field in ("epochs", "batch_size"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{self.name}.{field} must be at least 1; received {getattr(self, field)}.")
-        for field in ("learning_rate", "temperature", "decay"):
-            if not 0 < getattr(self, field) < math.inf:
-                raise ValueError(f"{self.name}.{field} must be a number above 0; received {getattr(self, field)}.")
-        for field in ("weight_decay", "warmup_epochs", *LOSS_WEIGHTS):
-            if not 0 <= getattr(self, field) < math.inf:
-                raise ValueError(f"{self.name}.{field} must be a number from 0; received {getattr(self, field)}.")
-        if not any(getattr(self, field) for field in LOSS_WEIGHTS):
-            raise ValueError(f"{self.name} has no loss left: one of {', '.join(LOSS_WEIGHTS)} must be above 0.")
-        if self.taught_by is None and (self.attention_matching_weight or self.output_matching_weight):
-            raise ValueError(
-                f"{self.name} has no teacher to match: {self.name}.taught_by must name an earlier stage, or "
-                "attention_matching_weight and output_matching_weight be 0."
-            )
-        if self.trained not in TRAINED:
-            raise ValueError(
-                f"{self.name}.trained must be one of {', '.join(map(repr, TRAINED))}; received {self.trained!r}."
-            )
-        if self.pretrained is not None and self.initial_weights is not None:
-            raise ValueError(
-                f"{self.name} starts either from {self.name}.pretrained or from the earlier stage that "
-                f"{self.name}.initial_weights names; received {self.pretrained!r} and {self.initial_weights!r}."
-            )
-
-
-@dataclass(frozen=True)
-class LoopPlan:
-    """How the loop trains, the same for all stages of a recipe.
-
-    Attributes:
-        mixed_precision: what the 3×3 convolutions compute in: "float32", "bfloat16", or "float16" with a loss scale
-            that adapts. Everything else, and every weight, is float32, and so are evaluation and the saved network.
-        xla: whether the training step is compiled with XLA.
-        accumulation_steps: into how many parts a batch is cut, one after the other, for devices with too little memory
-            for all of it. Equal to the whole batch up to rounding, except that batch norm normalises each part with its
-            own statistics; its running statistics move once a step, by the mean of the parts'.
-        ema_decay: of the exponential moving average of the weights, which is what is evaluated and saved; 0 for none.
-        patience: epochs without a better test accuracy after which a stage ends, with its best weights; 0 for never.
-        checkpoint_minutes: time between two checkpoints within an epoch; there is one after every epoch besides.
-        strategy: how devices share the work: "none", one device; "mirrored", all GPUs of the machine; "multi_worker",
-            those of all machines in TF_CONFIG.
-        cpu_devices: with "mirrored", into how many devices the CPU is cut, to see on one machine what several would
-            train; 1 for not at all.
-    """
-
-    mixed_precision: str
-    xla: bool
-    accumulation_steps: int
-    ema_decay: float
-    patience: int
-    checkpoint_minutes: float
-    strategy: str
-    cpu_devices: int
-
-    def __post_init__(self) -> None:
-        for field, allowed in (("mixed_precision", MIXED_PRECISIONS), ("strategy", STRATEGIES)):
-            if getattr(self, field) not in allowed:
-                raise ValueError(
-                    f"{field} must be one of {', '.join(map(repr, allowed))}; received {getattr(self, field)!r}."
-                )
-        if self.xla and self.strategy != "none":
-            raise ValueError(
-                f"xla needs strategy='none': what devices send each other is not compiled; received {self.strategy!r}."
-            )
-        if self.cpu_devices < 1 or (self.cpu_devices > 1 and self.strategy != "mirrored"):
-            raise ValueError(
-                "cpu_devices must be at least 1, and above 1 with strategy='mirrored' alone; "
-                f"received {self.cpu_devices} and {self.strategy!r}."
-            )
-        if self.accumulation_steps < 1:
-            raise ValueError(f"accumulation_steps must be at least 1; received {self.accumulation_steps}.")
-        if not 0 <= self.ema_decay < 1:
-            raise ValueError(f"ema_decay must be 0 (off) or below 1, for example 0.999; received {self.ema_decay}.")
-        if self.patience < 0:
-            raise ValueError(f"patience must be 0 (off) or a number of epochs; received {self.patience}.")
-        if not 0 < self.checkpoint_minutes < math.inf:
-            raise ValueError(f"checkpoint_minutes must be a number above 0; received {self.checkpoint_minutes}.")
-
-
-@dataclass(frozen=True)
-class Plan:
-    """All that a run needs to know."""
-
-    recipe: str
-    dataset: str
-    data_dir: Optional[str]
-    preprocessing: Optional[dict[str, Any]]
-    image_size: Optional[int]
-    width: int
-    stem: str
-    seed: int
-    stages: tuple[StagePlan, ...]
-    loop: LoopPlan
-    switched_off: tuple[str, ...]
-    """Which of the paper's ideas are off, in words."""
-    notes: tuple[str, ...]
-    """Sentences that whoever trains this should read first."""
-    config: dict[str, Any]
-    """Every field of the recipe by its dotted name: configuring the recipe with it gives the same plan."""
-
-    __repr__ = short_repr
 
 
 def configured(recipe: type[Recipe], name: str, overrides: Mapping[str, Any]) -> Plan:
@@ -346,8 +240,9 @@ def configured(recipe: type[Recipe], name: str, overrides: Mapping[str, Any]) ->
     # The word, which the command line cannot tell from None.
     words = ("augmentation", "strategy")
     overrides = {k: "none" if v is None and k.endswith(words) else v for k, v in overrides.items()}
-    if overrides.get("data_dir") is not None:
-        overrides["data_dir"] = absolute(str(overrides["data_dir"]))
+    for key, value in overrides.items():
+        if value is not None and (key == "data_dir" or key.endswith(".from_run")):
+            overrides[key] = absolute(str(value))
     check_kinds(overrides, _kinds(recipe, names))
     if isinstance(overrides.get("width"), int) and overrides["width"] > MOST_WIDTH:
         raise ValueError(f"width must be in 1–{MOST_WIDTH}; received {overrides['width']}.")
@@ -372,6 +267,7 @@ def configured(recipe: type[Recipe], name: str, overrides: Mapping[str, Any]) ->
         image_size=instance.image_size,
         width=instance.width,
         stem=instance.stem,
+        options={field: getattr(instance, field) for field in NETWORK_OPTIONS},
         seed=instance.seed,
         stages=stages,
         loop=_loop(instance, stages),
@@ -411,23 +307,17 @@ def _loop(recipe: Recipe, stages: Sequence[StagePlan]) -> LoopPlan:
 
 
 def _stages(recipe: Recipe) -> tuple[StagePlan, ...]:
-    names = recipe.stages()
+    of_all = {name: _values(recipe, name) for name in recipe.stages()}
+    skipped = {name for name, values in of_all.items() if values.pop("skip")}
+    names = [name for name in of_all if name not in skipped]
+    if not names:
+        raise ValueError(f"A run needs at least one stage, and {', '.join(of_all)} are left out (skip=true).")
     plans = []
     for name in names:
-        stage = getattr(recipe, name)
-        values = {field: getattr(stage, field) for field in _fields(Stage)}
-        values["decay_epochs"] = tuple(float(epoch) for epoch in values["decay_epochs"])
-        if not recipe.gate and values["network"] == REAL_TO_BINARY_NET:
-            values["network"] = STRONG_BASELINE_NET
-        if not recipe.attention_matching:
-            values["attention_matching_weight"] = 0.0
-        if not recipe.output_matching:
-            values["output_matching_weight"] = 0.0
-        values |= recipe.changed(name)
-        if recipe.smoke:
-            values["epochs"], values["warmup_epochs"] = 1, 0.0
-            values["batch_size"] = min(values["batch_size"], SMOKE_BATCH)
+        values = of_all[name]
         for field in ("taught_by", "initial_weights"):
+            while values[field] in skipped:
+                values[field] = of_all[values[field]][field]
             earlier = names[: names.index(name)]
             if values[field] is not None and values[field] not in earlier:
                 known = ", ".join(earlier) or "none"
@@ -436,6 +326,24 @@ def _stages(recipe: Recipe) -> tuple[StagePlan, ...]:
                 )
         plans.append(StagePlan(name=name, max_steps_per_epoch=SMOKE_STEPS if recipe.smoke else None, **values))
     return tuple(plans)
+
+
+def _values(recipe: Recipe, name: str) -> dict[str, Any]:
+    """Of a stage's fields, the recipe's switches applied."""
+    stage = getattr(recipe, name)
+    values = {field: getattr(stage, field) for field in _fields(Stage)}
+    values["decay_epochs"] = tuple(float(epoch) for epoch in values["decay_epochs"])
+    if not recipe.gate and values["network"] == REAL_TO_BINARY_NET:
+        values["network"] = STRONG_BASELINE_NET
+    if not recipe.attention_matching:
+        values["attention_matching_weight"] = 0.0
+    if not recipe.output_matching:
+        values["output_matching_weight"] = 0.0
+    values |= recipe.changed(name)
+    if recipe.smoke:
+        values["epochs"], values["warmup_epochs"] = 1, 0.0
+        values["batch_size"] = min(values["batch_size"], SMOKE_BATCH)
+    return values
 
 
 def _plain(value: Any) -> Any:

@@ -49,15 +49,21 @@ LARGEST_THUMBNAIL = 128
 
 @dataclass(frozen=True)
 class Curve:
-    """One line of a panel: a value at the end of every epoch, the first is epoch 1.
+    """One line of a panel: a value at the end of every epoch.
 
     Attributes:
         name: a key of ``STYLES``.
         values: not finite where there is none.
+        first: the epoch of the first value; 0 is before the first step.
     """
 
     name: str
     values: tuple[float, ...]
+    first: int = 1
+
+    @property
+    def last(self) -> int:
+        return self.first + len(self.values) - 1
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,7 @@ class Axes:
 
     Attributes:
         epochs: the longest stage.
+        first: the first epoch of any stage; 0 where one has a value before its first step.
         low: smallest value.
         high: largest value.
         log: whether the vertical scale is logarithmic.
@@ -77,26 +84,30 @@ class Axes:
     high: float
     log: bool = False
     percent: bool = False
+    first: int = 1
 
     @classmethod
     def around(cls, curves: Sequence[Curve], *, may_be_log: bool, percent: bool) -> "Axes":
         """Axes on which these curves can be seen whole; of shares, from where they are after the first epochs."""
-        epochs = max(len(curve.values) for curve in curves)
+        epochs, first = max(curve.last for curve in curves), min(curve.first for curve in curves)
         values = np.array([value for curve in curves for value in curve.values], np.float64)
         values = values[np.isfinite(values)]
         if percent or not len(values):
-            return cls(epochs, _first_percent(curves), 1.0, percent=percent)
+            return cls(epochs, _first_percent(curves), 1.0, percent=percent, first=first)
         low, high = float(values.min()), float(values.max())
         log = may_be_log and low > 0 and high / low > _LOG_RANGE
-        return cls(epochs, low if log else min(low, 0.0), high if high > low or high > 0 else 1.0, log=log)
+        return cls(epochs, low if log else min(low, 0.0), high if high > low or high > 0 else 1.0, log=log, first=first)
 
 
 def _first_percent(curves: Sequence[Curve]) -> float:
     """Where an axis of shares starts: at a whole ten percent, below every curve after its first third; or at 0.
 
+    What a stage had before its first step is on it too, since it says what the stage inherited.
+
     Learning starts near chance and ends in the last few percent, which an axis from 0 would squeeze into a line.
     """
     later = [value for curve in curves for value in curve.values[len(curve.values) // 3 :] if np.isfinite(value)]
+    later += [curve.values[0] for curve in curves if curve.first == 0 and np.isfinite(curve.values[0])]
     low = np.floor(10 * min(later, default=0.0)) / 10
     return float(low) if low >= 0.5 else 0.0
 
@@ -118,12 +129,12 @@ def panel(curves: Sequence[Curve], axes: Axes, *, name: str, description: str) -
         style = STYLES[curve.name]
         # A stage of one epoch is a point, which no line shows.
         marker = style["marker"] if len(curve.values) <= 3 else ""
-        epochs = np.arange(1, len(curve.values) + 1)
+        epochs = np.arange(curve.first, curve.last + 1)
         plot.plot(epochs, curve.values, clip_on=axes.low > 0 and axes.percent, **{**style, "marker": marker})
         if curve.name == "test" and len(curve.values):
             plot.annotate(
                 _number(curve.values[-1], axes.percent),
-                (len(curve.values), curve.values[-1]),
+                (curve.last, curve.values[-1]),
                 xytext=(6, 0),
                 textcoords="offset points",
                 verticalalignment="center",
@@ -138,7 +149,7 @@ def panel(curves: Sequence[Curve], axes: Axes, *, name: str, description: str) -
 
 def _style(plot: matplotlib.axes.Axes, axes: Axes) -> None:
     few = axes.epochs <= 3
-    plot.set_xlim(0.5 if few else 1, axes.epochs + 0.5 if few else axes.epochs)
+    plot.set_xlim(axes.first - 0.5 if few else axes.first, axes.epochs + 0.5 if few else axes.epochs)
     plot.set_facecolor("none")
     if axes.log:
         plot.set_yscale("log")
@@ -151,7 +162,7 @@ def _style(plot: matplotlib.axes.Axes, axes: Axes) -> None:
         plot.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
     plot.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value, axes.percent)))
     plot.xaxis.set_major_locator(
-        FixedLocator(range(1, axes.epochs + 1)) if few else MaxNLocator(4, integer=True, steps=[1, 2, 5, 10])
+        FixedLocator(range(axes.first, axes.epochs + 1)) if few else MaxNLocator(4, integer=True, steps=[1, 2, 5, 10])
     )
     plot.grid(axis="y", color=_FAINT, linewidth=0.6)
     plot.set_axisbelow(True)

@@ -39,7 +39,7 @@ OTHER_KIND_COLOUR = "#999999"
 
 @dataclass(frozen=True)
 class Metric:
-    """A column of log.csv, and ``val_`` before it for the test images."""
+    """A column of log.csv, and ``val_`` before it for the images that are tested on after each epoch."""
 
     column: str
     title: str
@@ -52,7 +52,8 @@ METRICS = (
     Metric(
         "accuracy",
         "Accuracy",
-        "Share of images whose most probable class is the right one; the number is the last epoch's on test images.",
+        "Share of images whose most probable class is the right one; the number is the last epoch's on images that are "
+        "not trained on, and epoch 0 is before the first step, of a stage that starts from weights.",
         may_be_log=False,
         percent=True,
     ),
@@ -93,9 +94,12 @@ class MetricRow:
 def curves(folder: RunFolder, stages: Sequence[str], fields: Mapping[str, Any]) -> list[MetricRow]:
     """One row per metric that any stage has, one panel per stage, the same axes within a row."""
     logs = {stage: _log(folder, stage) for stage in stages}
+    starts = {stage: folder.stage_result(stage).get("start") or {} for stage in stages}
     rows = []
     for metric in METRICS:
-        by_stage = {stage: list(_curves_of(log, metric.column)) for stage, log in logs.items()}
+        by_stage = {
+            stage: list(_curves_of(log, metric.column, starts[stage].get(metric.column))) for stage, log in logs.items()
+        }
         drawn = [curve for lines in by_stage.values() for curve in lines]
         if not drawn:
             continue
@@ -109,7 +113,7 @@ def curves(folder: RunFolder, stages: Sequence[str], fields: Mapping[str, Any]) 
                     lines,
                     axes,
                     name=f"{metric.column}-{stage}",
-                    description=f"{metric.title} of stage {stage} over {len(lines[0].values)} epochs: {words}",
+                    description=f"{metric.title} of stage {stage} over {lines[0].last} epochs: {words}",
                 )
             note = _weighted_sum(stage, logs[stage], fields) if metric.column == "loss" else ""
             panels.append(Panel(stage, svg, note))
@@ -141,13 +145,13 @@ def missing(folder: RunFolder, name: str) -> RunFolderError:
     return RunFolderError(f"{folder.path} holds no finished run: there is no {name} in it. Run the same command again.")
 
 
-def _curves_of(log: Mapping[str, tuple[float, ...]], column: str) -> Iterator[plots.Curve]:
+def _curves_of(log: Mapping[str, tuple[float, ...]], column: str, start: Optional[float]) -> Iterator[plots.Curve]:
     test = log.get(f"val_{column}")
     if log.get(column):
         # What has no test value, the learning rate, is of neither kind of images.
         yield plots.Curve("train" if test else "value", log[column])
     if test:
-        yield plots.Curve("test", test)
+        yield plots.Curve("test", test) if start is None else plots.Curve("test", (start, *test), first=0)
 
 
 def _spoken(values: Sequence[float], percent: bool) -> str:

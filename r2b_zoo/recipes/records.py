@@ -1,0 +1,33 @@
+"""The fields of a run that was recorded by an earlier version, with what they meant then."""
+
+from collections.abc import Mapping
+from typing import Any
+
+# What a field that the record does not have was, before it became one.
+BEFORE = {
+    "weight_scale": "none",
+    "downsample": "real",
+    "batch_norm_momentum": 0.99,
+    "prelu_slope": 0.0,
+    "gate_reduction": 8,
+    "mixup": 0.0,
+    "validation": 0.0,
+}
+BEFORE_OF_STAGE = {
+    "skip": False,
+    "from_run": None,
+    "l2_penalty": 0.0,
+    "batch_norm_statistics": "running",
+}
+
+
+def completed(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The recorded fields, and those that came later with the values that make the same run."""
+    stages = dict.fromkeys(key.partition(".")[0] for key in fields if "." in key)
+    before: dict[str, Any] = dict(BEFORE)
+    for stage in stages:
+        before |= {f"{stage}.{field}": value for field, value in BEFORE_OF_STAGE.items()}
+    if "binary_activations.skip" not in fields and fields.get("progressive") is False:
+        # The teacher taught the binary network directly then.
+        before["binary_activations.skip"] = True
+    return {**before, **fields}
