@@ -128,7 +128,7 @@ def test_weights_without_classifier(tmp_path):
 
 def test_published_weights_are_imagenets(monkeypatch):
     """Without the download: the network that ``create`` is asked for."""
-    asked, network = [], small_network("RealToBinaryNet", "binary")
+    asked, network = [], r2b_zoo.RealToBinaryNet(**{**SMALL, "num_classes": len(imagenet_classes())})
 
     def create(name, **arguments):
         asked.append((name, arguments))
@@ -273,7 +273,7 @@ def test_images_come_from_the_test_split_or_a_folder(smoke_run, tmp_path, photog
 
 def test_images_that_cannot_be_had(smoke_run, tmp_path):
     run = load(smoke_run.path)
-    with pytest.raises(ValueError, match=r"There are no images \(\.jpg, .*\) in "):
+    with pytest.raises(ValueError, match=r"There are no images in .*: give a folder with some"):
         all_of(classifier.images_for(run, tmp_path, None))
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and then nothing")
     with pytest.raises(ValueError, match=r"broken\.png cannot be read as an image: "):

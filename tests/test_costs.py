@@ -223,7 +223,8 @@ def test_binary_is_one_bit_on_both_sides(input_quantizer, kernel_quantizer, bina
     one_bit_kernel = kernel_quantizer in ("ste_sign", "magnitude_aware_sign")
     assert counted.bytes == (7 if one_bit_kernel else 4 * weights) + 4 * 2  # 54 bits fill 7 bytes; the bias is real
     tanh = 5 * 5 * 3 if input_quantizer in ("tanh", "ste_tern") else 0
-    assert counted.elementwise == 3 * 3 * 2 + tanh
+    scale = 3 * 3 * 2 if kernel_quantizer == "magnitude_aware_sign" else 0
+    assert counted.elementwise == 3 * 3 * 2 + scale + tanh
 
 
 @pytest.mark.parametrize(

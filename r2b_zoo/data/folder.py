@@ -117,7 +117,7 @@ def folder(
         found, skipped = _checked(root, names, files)
         train, test = ([], found) if all_to_test else _split(found, train_root, names, split_seed, split_rule)
         if not all_to_test:
-            test_split = f"{root} has no split of its own, so these are the {_SPLIT_WORDS[split_rule]}"
+            test_split = f"{root} has no split of its own, so these are {_SPLIT_WORDS[split_rule]}"
     else:
         test_files = _class_files(test_root)
         if set(test_files) != set(names):
@@ -406,8 +406,8 @@ def _digest(path: Path) -> str:
 # --- to train and to test ---------------------------------------------------------------------------------------------
 
 _SPLIT_WORDS = {
-    BY_NAME: "about a fifth of each class that training leaves out",
-    BY_RANK: "fifth of each class that training leaves out",
+    BY_NAME: "about a fifth of each class, which training leaves out",
+    BY_RANK: "the fifth of each class that training leaves out",
 }
 
 

@@ -110,7 +110,7 @@ class Preprocessing:
         Bicubic as TensorFlow 1 had it (corner-aligned samples, a = -0.75): what the published weights have seen. Or
         bilinear between the centres of pixels, which takes less time.
         """
-        images = _with_channels(images, self.channels)
+        images = tf.convert_to_tensor(_with_channels(images, self.channels))
         if (images.shape.num_elements() or 0) <= _MOST_AS_FLOATS:
             # As floats first: the operators take less time of floats than of bytes, and give the same bits.
             images = tf.cast(images, tf.float32)
