@@ -142,9 +142,11 @@ def rebuilt_result(
         **{key: getattr(stage, key) for key in _PLANNED},
         "taught_by": stage.taught_by,
         "epochs": len(rows),
-        # Nothing else has the timings.
+        # Nothing else has the timings and where the stage started.
         "seconds": None,
         "images_per_second": None,
+        "validation_accuracy": None,
+        "start": None,
         "test_accuracy": max(accuracies) if patience else accuracies[-1],
     }
 
