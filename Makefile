@@ -7,12 +7,13 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.10 python3 python; do \
 	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' 2>/dev/null \
 	&& echo $$p && break; done)
 
-.PHONY: help demo test test-slow test-runtime test-runtime-slow lint format clean
+.PHONY: help demo test test-slow test-long test-runtime test-runtime-slow lint format clean
 
 help:
 	@echo "make demo       train a binary network on handwritten digits, convert, verify and time it (a few minutes)"
 	@echo "make test       lint, formats, types and the tests"
 	@echo "make test-slow  the tests that take more than half a minute each"
+	@echo "make test-long  those that take minutes, often in processes of their own: before a release"
 	@echo "make test-runtime  build export/runtime and run its tests"
 	@echo "make test-runtime-slow  its tests that take more than half a minute each"
 	@echo "make format     put the code in shape"
@@ -39,10 +40,13 @@ demo: $(RUNTIME)
 	$(BIN)/r2b demo
 
 test: lint $(RUNTIME)
-	$(BIN)/pytest -m "not slow" --numprocesses 2 --dist loadgroup
+	$(BIN)/pytest -m "not slow and not long" --numprocesses 2 --dist loadgroup
 
 test-slow: $(RUNTIME)
-	$(BIN)/pytest -m slow --numprocesses 2 --dist loadgroup
+	$(BIN)/pytest -m "slow and not long" --numprocesses 2 --dist loadgroup
+
+test-long: $(RUNTIME)
+	$(BIN)/pytest -m long --numprocesses 2 --dist loadgroup
 
 test-runtime: $(RUNTIME)
 	cd export/runtime/tests && ../../../$(BIN)/pytest -m "not slow"

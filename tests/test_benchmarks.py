@@ -10,7 +10,7 @@ from benchmarks.sides import Side
 from tests.conftest import TEST_DATA
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_training_beside_larq_zoo():
     """Refuses to measure where the losses of the first batch differ."""
     sides = training.measure(training.Setting(size=32, batch=8, steps=1), rounds=1, bfloat16=False)
@@ -19,7 +19,7 @@ def test_training_beside_larq_zoo():
     assert all(side["images_per_second"] > 0 for side in sides.values())
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("split", input_pipeline.SPLITS)
 def test_imagenet_beside_larq_zoo(split, photographs, tmp_path):
     input_pipeline.listed_often(TEST_DATA, tmp_path, batches=input_pipeline.TURN_BATCHES)

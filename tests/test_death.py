@@ -150,7 +150,7 @@ def moments(folder, seed):
             yield stage, kind, moment, delay
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_twenty_kills_leave_no_trace_in_the_weights(tmp_path):
     out, err, status = finish(start(tmp_path / "whole"))
     assert status == 0, err

@@ -317,7 +317,7 @@ def killed(tmp_path_factory):
     return folder, ends, [finish(worker) for worker in workers]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_devices_have_the_loss_curve_of_one(one_device, two_devices):
     expected, found = curve(one_device), curve(two_devices)
     assert len(expected) == STEPS
@@ -328,13 +328,13 @@ def test_two_devices_have_the_loss_curve_of_one(one_device, two_devices):
     assert curve(two_devices, "val_accuracy")[0] == curve(one_device, "val_accuracy")[0]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_workers_have_the_loss_curve_of_one(one_device, two_devices, killed):
     np.testing.assert_allclose(curve(killed[0]), curve(one_device), atol=1e-3)
     np.testing.assert_array_equal(curve(killed[0]), curve(two_devices))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("victim", [1, 0])
 def test_a_worker_that_is_killed_ends_the_other_with_a_sentence(killed, victim):
     _, ends, _ = killed
@@ -350,7 +350,7 @@ def test_a_worker_that_is_killed_ends_the_other_with_a_sentence(killed, victim):
     assert "Traceback" not in err
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_workers_go_on_after_a_death_and_leave_no_trace_of_it_in_the_weights(two_devices, killed):
     folder, ends, ((out, err, status), (other_out, other_err, other_status)) = killed
     assert (status, other_status) == (0, 0), err + other_err

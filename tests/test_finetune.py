@@ -148,7 +148,7 @@ def test_from_nothing(photos, from_nothing, capfd, tmp_path):
     assert len(evaluated["dataset"]["skipped"]) == 2
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["run", "file"])
 def test_from_weights_with_two_classes_of_twenty_photographs(from_nothing, kind, capfd, tmp_path):
     """The new classes are two of the old ones under names of their own, and in the opposite order."""

@@ -242,7 +242,7 @@ def test_a_stage_goes_on_from_a_checkpoint_bit_for_bit(words, tmp_path):
             np.testing.assert_array_equal(value, expected, err_msg=f"{weight.name} after {checkpoint.position}")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_with_every_option_that_dies_and_goes_on_is_the_one_that_did_not(tmp_path):
     words = f"{COMBINED} binary.epochs=2 checkpoint_minutes=10"
     whole, _ = train(words, tmp_path / "whole")
@@ -275,7 +275,8 @@ def accuracy(model, folder):
 
 def test_patience_ends_with_the_best_weights(tmp_path):
     """Batch norms' statistics lag behind at first, so that the test accuracy soon falls."""
-    folder, watch = train("patience=2 binary.epochs=40 binary.learning_rate=0.03", tmp_path)
+    words = "patience=2 binary.epochs=40 binary.learning_rate=0.03"
+    folder, watch = train(words, tmp_path)
     accuracies = [row["val_accuracy"] for row in log(folder)]
     best = int(np.argmax(accuracies))
     assert len(accuracies) == best + 1 + 2 < 40
@@ -284,7 +285,7 @@ def test_patience_ends_with_the_best_weights(tmp_path):
     result = folder.stage_result("binary")
     assert result["epochs"] == len(accuracies)
     assert result["test_accuracy"] == accuracies[best]
-    reference = network()
+    reference = Networks(one_stage(words), folder).build("binary")
     reference.set_weights(watch.epochs[best])
     assert_equal_networks(reference, folder.weights("binary"))
 
