@@ -142,7 +142,7 @@ def test_train_shows_the_fields_and_trains_nothing(r2b, tmp_path):
 
 @pytest.fixture
 def finished(smoke_run, tmp_path, monkeypatch):
-    """A folder, and a pipeline that puts a finished run there instead of training; the results, and the plans it got."""
+    """A folder, a pipeline that puts a finished run there instead of training, and what it was given and gave."""
     from r2b_zoo.run_folder import RunFolder
 
     folder = RunFolder(tmp_path / "run")
@@ -318,7 +318,8 @@ def test_evaluate_on_a_folder_of_photographs(r2b, smoke_run, tmp_path):
     assert "Skipped 1 file:" in fifth.out
     assert "3/[b]text.png is left out" in fifth.out
     assert (
-        "has no split of its own, so these are about a fifth of each class, which training leaves out; split=" in fifth.words
+        "has no split of its own, so these are about a fifth of each class, which training leaves out; split="
+        in fifth.words
     )
     assert "of 15 test images" in fifth.words
     (tmp_path / "photos" / "3").rename(tmp_path / "photos" / "three")
