@@ -237,13 +237,13 @@ def configured(recipe: type[Recipe], name: str, overrides: Mapping[str, Any]) ->
     own_fields = [field for field in _fields(recipe) if field not in names]
     overrides = {ALIASES.get(key, key): value for key, value in overrides.items()}
     check_keys(name, overrides, own_fields, {stage: _fields(Stage) for stage in names})
-    # The word, which the command line cannot tell from None.
-    words = ("augmentation", "strategy")
-    overrides = {k: "none" if v is None and k.endswith(words) else v for k, v in overrides.items()}
+    kinds = _kinds(recipe, names)
+    # Where a word must stand, "none" is one; the command line cannot tell it from None.
+    overrides = {key: "none" if value is None and kinds[key] is str else value for key, value in overrides.items()}
     for key, value in overrides.items():
         if value is not None and (key == "data_dir" or key.endswith(".from_run")):
             overrides[key] = absolute(str(value))
-    check_kinds(overrides, _kinds(recipe, names))
+    check_kinds(overrides, kinds)
     if isinstance(overrides.get("width"), int) and overrides["width"] > MOST_WIDTH:
         raise ValueError(f"width must be in 1–{MOST_WIDTH}; received {overrides['width']}.")
     instance = recipe()
