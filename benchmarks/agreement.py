@@ -73,7 +73,7 @@ def run(model, photos, **options):
 def run_lce(model, photos):
     from larq_compute_engine.tflite.python.interpreter import Interpreter
 
-    interpreter = Interpreter(model).interpreter
+    interpreter = Interpreter(model, use_reference_bconv=True).interpreter
     return np.stack([interpreter.predict([photo[None]])[0][0] for photo in photos])
 
 

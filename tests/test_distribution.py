@@ -377,8 +377,9 @@ def test_a_signal_to_one_worker_stops_both_at_the_same_step(tmp_path):
 
 @pytest.mark.slow
 def test_what_the_chief_cannot_do_ends_the_others_with_its_words(tmp_path):
-    (tmp_path / "run").write_text("a file in the way of the folder")
+    """A link to nothing is no folder of another run, which each worker would refuse by itself, and cannot be made."""
+    (tmp_path / "run").symlink_to(tmp_path / "nothing")
     ends = [finish(worker) for worker in two_workers(tmp_path / "run")]
     assert [status for _, _, status in ends] == [1, 1]
-    assert "run cannot be written (Not a directory)" in ends[0][1]
-    assert re.search(r"Training stopped, since worker 0 .* ended \(.*run cannot be written \(Not a dir", ends[1][1])
+    assert "run cannot be written (File exists)" in ends[0][1]
+    assert re.search(r"Training stopped, since worker 0 .* ended \(.*run cannot be written \(File exists", ends[1][1])
