@@ -126,7 +126,7 @@ def check_predictions(folder, classes, capfd, tmp_path):
     assert right >= 0.9 * FRESH * len(classes), right
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_from_nothing(photos, from_nothing, capfd, tmp_path):
     folder, done = from_nothing
     words = " ".join(done.stdout.split())
