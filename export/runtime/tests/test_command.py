@@ -64,7 +64,9 @@ def test_bench(capsys, model):
     result = json.loads(output(capsys, "bench", model, "--threads", "1", "2", "--runs", "5", "--profile", "--json"))
     assert [timing["threads"] for timing in result["results"]] == [1, 2]
     for timing in result["results"]:
-        assert 0 < timing["minimum_ms"] <= timing["median_ms"] < timing["load_and_first_inference_ms"]
+        # A neighbour on a core can make any one time longer than any other, the first inference's too.
+        assert 0 < timing["minimum_ms"] <= timing["median_ms"]
+        assert timing["load_and_first_inference_ms"] > 0
         steps = timing["profile"]["steps"]
         assert any(step["name"].startswith("bconv") and step["binary"] for step in steps)
         assert sum(step["ms"] for step in steps) + timing["profile"]["rest_ms"] == pytest.approx(
