@@ -49,10 +49,10 @@ test-long: $(RUNTIME)
 	$(BIN)/pytest -m long --numprocesses 2 --dist loadgroup
 
 test-runtime: $(RUNTIME)
-	cd export/runtime/tests && ../../../$(BIN)/pytest -m "not slow"
+	cd export/runtime/tests && ../../../$(BIN)/pytest -m "not slow" --numprocesses 2 --dist loadfile
 
 test-runtime-slow: $(RUNTIME)
-	cd export/runtime/tests && ../../../$(BIN)/pytest -m slow
+	cd export/runtime/tests && ../../../$(BIN)/pytest -m slow --numprocesses 2 --dist loadfile
 
 CPP := $(shell find benchmarks export/runtime/native export/runtime/tests/native -name '*.cc' -o -name '*.h' -o -name '*.inl')
 
