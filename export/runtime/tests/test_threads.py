@@ -113,7 +113,7 @@ SIZE = 96
 
 @pytest.fixture(scope="module")
 def photographs():
-    """100 photographs, float32 (1, SIZE, SIZE, 3)."""
+    """40 photographs, float32 (1, SIZE, SIZE, 3)."""
     pytest.importorskip("r2b_zoo", reason="the zoo is not installed beside the runtime: pip install ../..")
     sys.path.insert(0, str(build_native.ROOT.parents[1] / "benchmarks"))
     agreement = pytest.importorskip("agreement", reason="the project's benchmarks/ are not beside the runtime")
@@ -122,7 +122,7 @@ def photographs():
     if not (data / "imagenet2012").is_dir():
         pytest.skip(f"no photographs: {data / 'imagenet2012'} is missing (set R2B_ZOO_TEST_DATA)")
     begin = (224 - SIZE) // 2
-    middle = agreement.photographs(str(data), 100)[:, begin : begin + SIZE, begin : begin + SIZE]
+    middle = agreement.photographs(str(data), 40)[:, begin : begin + SIZE, begin : begin + SIZE]
     return [np.ascontiguousarray(photo[None]) for photo in middle]
 
 
@@ -153,4 +153,6 @@ def test_networks_on_photographs(photographs, name):
     for pinned in (False, True):
         with cores(pinned):
             answers = assert_bits_of_one_thread(model, photographs, 2)
-    assert len({answer.tobytes() for (answer,) in answers}) > 90, "the same answer for all: agreement says nothing"
+    assert len({answer.tobytes() for (answer,) in answers}) > 0.9 * len(photographs), (
+        "the same answer for all: agreement says nothing"
+    )
