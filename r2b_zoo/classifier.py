@@ -18,6 +18,7 @@ from r2b_zoo.data.folder import Folder
 from r2b_zoo.data.imagenet_classes import imagenet_classes
 from r2b_zoo.data.images import read_image
 from r2b_zoo.data.listing import image_files
+from r2b_zoo.data.pixels import MAX_PIXELS
 from r2b_zoo.data.preprocessing import IMAGENET, Preprocessing
 from r2b_zoo.evaluation import check_numbers, predict_keras, prediction_batch
 from r2b_zoo.recipes import Plan
@@ -308,13 +309,16 @@ def converted_file(reference: PathLike) -> Path:
     return path
 
 
-def images_for(classifier: Classifier, folder: Optional[PathLike], number: Optional[int]) -> Iterator[np.ndarray]:
+def images_for(
+    classifier: Classifier, folder: Optional[PathLike], number: Optional[int], max_pixels: int = MAX_PIXELS
+) -> Iterator[np.ndarray]:
     """Preprocessed images in batches: those in a folder and below it, or the test split of the classifier's data set.
 
     Args:
         classifier: says how images are prepared.
         folder: None for the test split.
         number: how many at most; None for all.
+        max_pixels: height times width of the largest image file that is read.
 
     Raises:
         ValueError: there are no images, one cannot be read, or the classifier does not say how to prepare them.
@@ -330,4 +334,5 @@ def images_for(classifier: Classifier, folder: Optional[PathLike], number: Optio
     paths = image_files(folder, number)
     batch = prediction_batch(classifier.preprocessing.input_shape)
     for start in range(0, len(paths), batch):
-        yield np.stack([classifier.preprocessing(read_image(path)) for path in paths[start : start + batch]])
+        images = (read_image(path, max_pixels) for path in paths[start : start + batch])
+        yield np.stack([classifier.preprocessing(image) for image in images])

@@ -236,6 +236,15 @@ def test_predict_with_a_runs_file(r2b, photograph, smoke_run):
     assert set(labels) <= set("0123456789")
 
 
+def test_predict_of_an_image_larger_than_allowed(r2b, photograph, smoke_run):
+    width, height = Image.open(photograph).size
+    words = ["predict", photograph, "--model", smoke_run.tflite_path, "--top", 1, "--max-pixels"]
+    refused = r2b(*words, width * height - 1)
+    assert refused.status == 1
+    assert f"Image size ({width * height} pixels) exceeds limit of {width * height - 1} pixels" in refused.err
+    assert r2b(*words, width * height).status == 0
+
+
 def test_labels_cannot_drive_the_terminal(r2b, photograph, smoke_run, tmp_path):
     labels = [f"\x1b[2J{digit}\u202e" for digit in range(10)]
     preprocessing = metadata.read(smoke_run.tflite_path.read_bytes()).preprocessing
@@ -361,6 +370,9 @@ def test_verify_ends_with_0_for_the_same_network_and_1_for_another(
     equal = r2b(*words)
     assert equal.status == 0, equal.err
     assert "equal on 1 images" in equal.out
+    too_large = r2b(*words, "--max-pixels", 1)
+    assert too_large.status == 1
+    assert "exceeds limit of 1 pixels" in too_large.err
     shutil.copy(imagenet_weights, tmp_path / "other.h5")
     with h5py.File(tmp_path / "other.h5", "r+") as file:
         for values in file["logits"]["logits"].values():

@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from r2b_zoo.data.pixels import MAX_PIXELS
+
 
 def existing(path: Path) -> Path:
     if not path.is_file():
@@ -39,6 +41,13 @@ def check_output(path: Path, suffixes: Sequence[str], force: bool, inputs: Itera
 
 
 force_option = click.option("--force", is_flag=True, help="Overwrite existing files.")
+max_pixels_option = click.option(
+    "--max-pixels",
+    type=click.IntRange(1),
+    default=MAX_PIXELS,
+    show_default=True,
+    help="Refuse an image file of more, which may be a small file that fills the memory.",
+)
 
 
 def refuse_options(words: Sequence[str], but: Sequence[str] = ()) -> None:

@@ -6,7 +6,7 @@ from typing import Any, Optional
 
 import click
 
-from r2b_zoo.cli.arguments import check_output, force_option, reference_options, refuse_options
+from r2b_zoo.cli.arguments import check_output, force_option, max_pixels_option, reference_options, refuse_options
 from r2b_zoo.cli.command import r2b
 from r2b_zoo.terminal import printable
 
@@ -27,13 +27,14 @@ from r2b_zoo.terminal import printable
     help="'imagenet' (published weights), a weights file, a run folder or a .tflite.",
 )
 @click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="How many classes to print.")
+@max_pixels_option
 @reference_options
-def predict(image: Path, model: str, top: int, **options: Any) -> None:
+def predict(image: Path, model: str, top: int, max_pixels: int, **options: Any) -> None:
     """Print the most probable classes of IMAGE."""
     from r2b_zoo import classifier
     from r2b_zoo.data.images import read_image
 
-    pixels = read_image(image)  # before the network, which takes longer to fail
+    pixels = read_image(image, max_pixels)  # before the network, which takes longer to fail
     for label, probability in classifier.load(model, **options).predict(pixels, top):
         click.echo(f"{100 * probability:6.2f} %  {printable(label)}")
 

@@ -6,7 +6,7 @@ from typing import Any, Optional
 
 import click
 
-from r2b_zoo.cli.arguments import check_output, existing, force_option, labels_of, reference_options
+from r2b_zoo.cli.arguments import check_output, existing, force_option, labels_of, max_pixels_option, reference_options
 from r2b_zoo.cli.command import r2b
 
 
@@ -69,6 +69,7 @@ def export(model: str, output: Path, labels: Optional[Path], strict: bool, force
     type=click.Choice(["runtime", "lce"]),
     help="What runs the file.  [default: r2b-runtime where it is installed, else Larq Compute Engine's interpreter]",
 )
+@max_pixels_option
 @reference_options
 def verify(
     model: str,
@@ -76,6 +77,7 @@ def verify(
     images: Optional[Path],
     number: Optional[int],
     engine: Optional[str],
+    max_pixels: int,
     **options: Any,
 ) -> None:
     """Run real images through MODEL in Keras and through the converted FILE, and compare.
@@ -90,7 +92,7 @@ def verify(
     if loaded.model is None:
         raise ValueError(f"{model} is a converted file; verify compares a run folder or a weights file with one.")
     path = existing(file) if file else classifier.converted_file(model)
-    pixels = classifier.images_for(loaded, images, number)
+    pixels = classifier.images_for(loaded, images, number, max_pixels)
     result = verification.verify(
         loaded.model,
         path.read_bytes(),
