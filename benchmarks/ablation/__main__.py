@@ -1,0 +1,155 @@
+"""What each of the paper's ideas is worth, on a budget that a laptop has.
+
+\b
+    python -m benchmarks.ablation data_dir=TFDS --plan              # what would be trained, and for how long
+    python -m benchmarks.ablation data_dir=TFDS                     # trains what is not trained, a process per core
+    python -m benchmarks.ablation data_dir=TFDS --arm baseline --arm gate --seed 0
+    python -m benchmarks.ablation data_dir=TFDS --arm bnn --try binary.learning_rate=1e-3,3e-3,1e-2
+    python -m benchmarks.ablation --summary                         # results/cifar10.md from the rows
+    python -m benchmarks.ablation dataset=cifar100 data_dir=TFDS --rows results/cifar100
+
+FIELD=VALUE sets a field of recipe cifar10 for all arms: another data set, other epochs. The same command goes on where
+it was stopped. Each finished stage leaves a row, a JSON file in the folder of --rows; the rows of one folder are of one
+protocol. --try trains the last stage of an arm again with each of some values of a field, for the first seed, and
+prints what they reach on the images kept apart for validation: that is how learning rates are chosen.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Optional
+
+import click
+
+from benchmarks.ablation.protocol import ARMS, COMMON, RECIPE, SHARED, STAGES, Protocol, Run
+from benchmarks.ablation.rows import Rows
+from benchmarks.ablation.runs import Team, runs, train, tries
+
+ROWS = Path("results/cifar10")
+
+
+@click.command(help=__doc__)
+@click.argument("fields", nargs=-1, metavar="[FIELD=VALUE]...")
+@click.option("--plan", "show_plan", is_flag=True, help="Print the runs and train nothing.")
+@click.option("--summary", is_flag=True, help="Write the page and its plots from the rows; train nothing.")
+@click.option("--arm", "arms", multiple=True, type=click.Choice(list(ARMS)), help="Only these.  [default: all]")
+@click.option("--seed", "seeds", multiple=True, type=int, default=(0, 1, 2, 3), show_default=True)
+@click.option("--try", "tried", metavar="FIELD=A,B,...", help="Compare values of a field of the last stage.")
+@click.option("--jobs", type=click.IntRange(1), help="Processes that train at a time.  [default: one per core]")
+@click.option("--output", type=click.Path(path_type=Path), default=Path("runs/ablation"), show_default=True)
+@click.option(
+    "--rows", "rows_path", type=click.Path(path_type=Path), default=Path("results/cifar10"), show_default=True
+)
+@click.option("--only", hidden=True, help="Train this run here, in this process.")
+def main(
+    fields: tuple[str, ...],
+    show_plan: bool,
+    summary: bool,
+    arms: tuple[str, ...],
+    seeds: tuple[int, ...],
+    tried: Optional[str],
+    jobs: Optional[int],
+    output: Path,
+    rows_path: Path,
+    only: Optional[str],
+) -> None:
+    from r2b_zoo.recipes.overrides import parse
+
+    rows = Rows(rows_path)
+    if summary:
+        _write_page(rows, output)
+        return
+    try:
+        protocol = Protocol({**COMMON, **parse(fields)})
+        waiting = runs(protocol, arms or tuple(ARMS), seeds, output)
+        variants = _variants(protocol, arms, seeds, tried, output) if tried else {}
+        waiting += variants.values()
+        _check(waiting, rows, protocol)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from None
+    if only is not None:
+        (run,) = [run for run in waiting if run.name == only]
+        train(protocol, run, output, None if run in variants.values() else rows, click.echo)
+    elif show_plan:
+        _show(protocol, waiting, rows)
+    else:
+        _train_all(waiting, output, jobs)
+        _compare(variants, output)
+
+
+def _write_page(rows: Rows, output: Path) -> None:
+    from benchmarks.ablation import page
+
+    try:
+        for path in page.write(rows, output):
+            click.echo(f"Written to {path}")
+    except ValueError as error:
+        raise click.ClickException(str(error)) from None
+
+
+def _train_all(waiting: Sequence[Run], output: Path, jobs: Optional[int]) -> None:
+    command = [sys.executable, "-m", "benchmarks.ablation", *sys.argv[1:], "--only"]
+    cores = sorted(os.sched_getaffinity(0))[: jobs or None]
+    failed = Team(command, output / "logs", cores, click.echo).run(waiting)
+    if failed:
+        raise click.ClickException(f"{len(failed)} of {len(waiting)} runs failed: {', '.join(failed)}")
+
+
+def _variants(
+    protocol: Protocol, arms: Sequence[str], seeds: Sequence[int], tried: str, output: Path
+) -> dict[str, Run]:
+    """The runs of --try by the value that they try. Raises ValueError for words that make no sense."""
+    from r2b_zoo.recipes.overrides import parse
+
+    field, _, texts = tried.partition("=")
+    if len(arms) != 1 or not field.startswith(f"{STAGES[-1]}.") or not texts:
+        raise ValueError(
+            f"--try takes values of a field of stage {STAGES[-1]} for one --arm, as --arm bnn --try "
+            f"{STAGES[-1]}.learning_rate=1e-3,3e-3; received {tried!r} and {len(arms)} arms."
+        )
+    values = {text: parse([f"{field}={text}"])[field] for text in texts.split(",")}
+    return tries(protocol, ARMS[arms[0]], seeds[0], output, field, values)
+
+
+def _compare(variants: dict[str, Run], output: Path) -> None:
+    from r2b_zoo.run_folder import RunFolder
+
+    for text, run in variants.items():
+        result = RunFolder(output / run.name).stage_result(STAGES[-1])
+        click.echo(f"{text:>10}: {100 * result['validation_accuracy']:.2f} % of the validation images")
+
+
+def _check(waiting: Sequence[Run], rows: Rows, protocol: Protocol) -> None:
+    """Raises ValueError, before anything is trained, where a run is no run of the recipe or the rows are another's."""
+    from r2b_zoo import recipes
+
+    for run in waiting:
+        recipes.plan(RECIPE, **run.fields)
+    rows.check(protocol)
+
+
+def _show(protocol: Protocol, waiting: Sequence[Run], rows: Rows) -> None:
+    known = rows.read()[0] if (rows.folder / "protocol.json").is_file() else []
+    done = {(row.arm, row.seed, row.stage) for row in known}
+    per_epoch = {(row.arm, row.stage): row.seconds / row.epochs for row in known}
+    total = left = 0
+    seconds = 0.0
+    unknown = False
+    for run in waiting:
+        parts = []
+        for stage, epochs in protocol.epochs(SHARED.get(run.arm) or ARMS[run.arm]).items():
+            total += epochs
+            finished = (run.arm, run.seed, stage) in done
+            parts.append(f"{stage} {epochs}{' ✓' if finished else ''}")
+            if not finished:
+                left += epochs
+                unknown |= (run.arm, stage) not in per_epoch
+                seconds += epochs * per_epoch.get((run.arm, stage), 0.0)
+        click.echo(f"{run.name:24} {', '.join(parts)}")
+    hours = f"{'at least ' if unknown else ''}{seconds / 3600:.1f} hours of one core, by the rows that are there"
+    click.echo(f"{total} epochs, {left} of them still to train; {hours if known else 'time not measured yet'}.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""Differences between arms over paired seeds, with what may be said of them."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Optional
+
+import numpy as np
+from scipy import stats
+
+from benchmarks.ablation.protocol import Contrast
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What two arms differ by, in points of top-1.
+
+    Attributes:
+        contrast: which arms.
+        seeds: that both have.
+        values: the difference of each seed.
+        mean: of them.
+        interval: of the mean, Student's t at ``CONFIDENCE``; None with fewer than two seeds.
+        p: of the paired t test; None likewise.
+        adjusted: p after Holm's correction over the primary contrasts; None for the others.
+    """
+
+    contrast: Contrast
+    seeds: tuple[int, ...]
+    values: tuple[float, ...]
+    mean: float
+    interval: Optional[tuple[float, float]]
+    p: Optional[float]
+    adjusted: Optional[float] = None
+
+    @property
+    def is_resolved(self) -> bool:
+        """Whether the interval leaves out 0, and for a primary contrast the corrected p value is small enough too."""
+        if self.interval is None or self.interval[0] <= 0 <= self.interval[1]:
+            return False
+        return self.adjusted is None or self.adjusted < 1 - CONFIDENCE
+
+
+def interval(values: Sequence[float]) -> Optional[tuple[float, float]]:
+    """Student's t interval of the mean; None with fewer than two values."""
+    if len(values) < 2:
+        return None
+    mean, error = float(np.mean(values)), float(stats.sem(values))
+    if error == 0:
+        return mean, mean
+    low, high = stats.t.interval(CONFIDENCE, len(values) - 1, loc=mean, scale=error)
+    return float(low), float(high)
+
+
+def difference(contrast: Contrast, accuracies: Mapping[str, Mapping[int, float]]) -> Optional[Difference]:
+    """Of two arms, over the seeds that both have; None where there is no such seed.
+
+    Args:
+        contrast: which arms.
+        accuracies: percent, by arm and seed.
+    """
+    first, second = accuracies.get(contrast.arm, {}), accuracies.get(contrast.over, {})
+    seeds = tuple(sorted(set(first) & set(second)))
+    if not seeds:
+        return None
+    values = tuple(first[seed] - second[seed] for seed in seeds)
+    p = None
+    if len(values) > 1:
+        p = 1.0 if not any(values) else float(stats.ttest_1samp(values, 0).pvalue)
+        p = 0.0 if math.isnan(p) else p  # equal differences have no variance
+    return Difference(contrast, seeds, values, float(np.mean(values)), interval(values), p)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down correction (Scandinavian Journal of Statistics 6, 1979), in the order given."""
+    adjusted = [0.0] * len(p_values)
+    largest = 0.0
+    for rank, index in enumerate(np.argsort(p_values, kind="stable")):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[int(index)] = largest
+    return adjusted
+
+
+def differences(
+    contrasts: Sequence[Contrast], accuracies: Mapping[str, Mapping[int, float]]
+) -> dict[Contrast, Optional[Difference]]:
+    """All contrasts, the primary ones corrected for their number, whether or not all of them can be computed yet."""
+    found = {contrast: difference(contrast, accuracies) for contrast in contrasts}
+    primary = [contrast for contrast in contrasts if contrast.primary]
+    known = {c: d.p for c in primary if (d := found[c]) is not None and d.p is not None}
+    # One that is missing counts as a p value of 1, so that the others are corrected for it as well.
+    for contrast, p in zip(primary, holm([known.get(c, 1.0) for c in primary]), strict=True):
+        if (one := found[contrast]) is not None and contrast in known:
+            found[contrast] = Difference(one.contrast, one.seeds, one.values, one.mean, one.interval, one.p, adjusted=p)
+    return found

@@ -1,0 +1,227 @@
+"""The page that is made of the rows: Markdown with its plots beside it."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Optional
+
+from benchmarks.ablation import figures
+from benchmarks.ablation.contrasts import CONFIDENCE, Difference, differences, interval
+from benchmarks.ablation.protocol import ARMS, BASELINE, CONTRASTS, CONTROL, LADDER, ORDER, STAGES, Arm, Contrast
+from benchmarks.ablation.rows import Row, Rows
+from r2b_zoo import files
+
+LAST = STAGES[-1]
+_PERCENT = f"{100 * CONFIDENCE:.0f} %"
+
+
+@dataclass(frozen=True)
+class Found:
+    """The rows, in the forms that tables and plots need.
+
+    Attributes:
+        rows: of one protocol and one commit.
+        left_out: a sentence for each row that is of another.
+        fields: of the protocol.
+    """
+
+    rows: Sequence[Row]
+    left_out: Sequence[str]
+    fields: Mapping[str, object]
+
+    def accuracies(self, stage: str) -> dict[str, dict[int, float]]:
+        """Test top-1 in percent, by arm and seed."""
+        found: dict[str, dict[int, float]] = {}
+        for row in self.rows:
+            if row.stage == stage:
+                found.setdefault(row.arm, {})[row.seed] = 100 * row.test_accuracy
+        return found
+
+    def missing(self) -> list[str]:
+        """A sentence for each arm that has fewer seeds than it should."""
+        of_arms = self.accuracies(LAST)
+        return [
+            f"{arm.title}: {len(of_arms.get(name, {}))} of {arm.seeds} seeds are there."
+            for name, arm in ARMS.items()
+            if len(of_arms.get(name, {})) < arm.seeds
+        ]
+
+
+def write(rows: Rows, runs: Path) -> list[Path]:
+    """Writes ``<folder of the rows>.md``, and its plots into that folder.
+
+    Args:
+        rows: to take every number from.
+        runs: folder of the runs, for the attention maps; a picture of them that is there stays where they are not.
+
+    Returns:
+        Paths of what was written.
+
+    Raises:
+        ValueError: there are no rows.
+    """
+    if not (rows.folder / "protocol.json").is_file():
+        raise ValueError(f"There are no rows in {rows.folder}: train first, without --summary.")
+    taken, left_out = rows.read()
+    found = Found(taken, left_out, rows.fields())
+    pictures = rows.folder
+    written = [
+        figures.ladder(pictures / "ladder.svg", found.accuracies(LAST)),
+        figures.curves(pictures / "curves.svg", found.rows),
+        figures.cost(pictures / "cost.svg", found.accuracies(LAST), found.accuracies("teacher"), found.fields),
+    ]
+    attention = figures.attention(pictures / "attention.png", runs, found.rows)
+    if attention is not None:
+        written.append(attention)
+    page = rows.folder.with_suffix(".md")
+    files.write_text(page, markdown(found, rows.folder.name))
+    return [page, *written]
+
+
+def markdown(found: Found, folder: str) -> str:
+    """The page. ``folder`` is that of the plots, beside it."""
+    of_arms = found.accuracies(LAST)
+    contrasts = differences(CONTRASTS, of_arms)
+    parts = [
+        _head(found),
+        f"![Test top-1 of each arm, every seed and the mean with its interval]({folder}/ladder.svg)",
+        _ladder_table(found),
+        "## What may be said",
+        _contrast_table(contrasts),
+        *_statements(contrasts, of_arms),
+        "## On the way",
+        f"![Validation top-1 after every epoch]({folder}/curves.svg)",
+        "## Cost beside accuracy",
+        f"![Test top-1 over operations]({folder}/cost.svg)",
+        "## Where the networks look",
+        f"![Attention maps of three networks on the same photographs]({folder}/attention.png)",
+        "## Time",
+        _time_table(found),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _head(found: Found) -> str:
+    fields = found.fields
+    epochs = ", ".join(f"{stage} {fields[f'{stage}.epochs']}" for stage in STAGES)
+    row = found.rows[0]
+    lines = [
+        f"# {str(fields.get('dataset', 'cifar10')).upper()}: what each idea is worth",
+        "",
+        "`python -m benchmarks.ablation data_dir=TFDS` trains what this page shows, and `--summary` writes it from the "
+        "rows beside its plots: one JSON file for each trained stage.",
+        "",
+        f"All arms alike: width {fields['width']}, {fields['stem']} stem, batch {fields['batch_size']}, "
+        f"{fields['augmentation']}, α of the weights, cosine to 0, {epochs} epochs; `binary_activations` starts from "
+        f"random weights, `binary` from it and matches no attention. {float(str(fields['validation'])):.0%} of the "
+        "training images are kept apart, and learning rates were chosen on them with one seed; the test split is read "
+        "once for each stage, with the weights after its last epoch.",
+        "",
+        f"Machine: {row.processor}. Commit {row.commit[:12]}. Protocol {row.protocol}.",
+    ]
+    notes = [*found.missing(), *found.left_out]
+    if notes:
+        lines += ["", "Not complete:", "", *(f"- {note}" for note in notes)]
+    return "\n".join(lines)
+
+
+def _value(values: Mapping[int, float]) -> str:
+    mean = statistics.mean(values.values())
+    bounds = interval(list(values.values()))
+    return f"{mean:.1f}" if bounds is None else f"{mean:.1f} [{bounds[0]:.1f}, {bounds[1]:.1f}]"
+
+
+def _ladder_table(found: Found) -> str:
+    activations, binary = found.accuracies("binary_activations"), found.accuracies(LAST)
+    lines = [
+        "| arm | binary activations | binary | seeds | paper, CIFAR-100 |",
+        "|---|---|---|---|---|",
+    ]
+    for group in (BASELINE, LADDER, CONTROL):
+        for name, arm in ARMS.items():
+            if arm.group != group or name not in binary:
+                continue
+            paper = " → ".join(f"{value}" for value in arm.table_3) if arm.table_3 else "–"
+            seeds = ", ".join(f"{value:.1f}" for _, value in sorted(binary[name].items()))
+            first = _value(activations[name]) if name in activations else "–"
+            lines.append(f"| {arm.title} | {first} | {_value(binary[name])} | {seeds} | {paper} |")
+    return "\n".join(lines) + (
+        f"\n\nTest top-1 in percent: mean over the seeds with its {_PERCENT} interval (Student's t), and the binary "
+        "network of each seed. The last column is table 3 of the paper, another data set and a network four times as "
+        "wide: only its order can be compared."
+    )
+
+
+def _contrast_table(contrasts: Mapping[Contrast, Optional[Difference]]) -> str:
+    lines = ["| difference | points | interval | p, corrected | seeds | |", "|---|---|---|---|---|---|"]
+    for contrast, one in contrasts.items():
+        arm, over = ARMS[contrast.arm], ARMS[contrast.over]
+        name = f"{arm.title} over {over.title}"
+        if one is None:
+            lines.append(f"| {name} | – | – | – | – | not measured |")
+            continue
+        bounds = "–" if one.interval is None else f"[{one.interval[0]:+.1f}, {one.interval[1]:+.1f}]"
+        p = "secondary" if one.adjusted is None else f"{one.adjusted:.3f}"
+        seeds = ", ".join(f"{value:+.1f}" for value in one.values)
+        verdict = "resolved" if one.is_resolved else "not resolved"
+        lines.append(f"| {name} | {one.mean:+.1f} | {bounds} | {p} | {seeds} | {verdict} |")
+    return "\n".join(lines) + (
+        f"\n\nPaired by seed: arms of one seed share their teacher and the order of their images. {_PERCENT} intervals "
+        "of the mean; p of the paired t test after Holm's correction for the three primary differences, which were "
+        "named before anything was trained. A difference is resolved where its interval leaves out 0 and p is below "
+        "0.05."
+    )
+
+
+def _statements(
+    contrasts: Mapping[Contrast, Optional[Difference]], accuracies: Mapping[str, Mapping[int, float]]
+) -> list[str]:
+    said = []
+    for contrast, one in contrasts.items():
+        if one is not None and one.is_resolved and one.interval is not None:
+            arm, over = ARMS[contrast.arm], ARMS[contrast.over]
+            better = "more" if one.mean > 0 else "less"
+            said.append(
+                f"- {arm.title} has {abs(one.mean):.1f} points {better} than {over.title} "
+                f"({_PERCENT} interval {one.interval[0]:+.1f} to {one.interval[1]:+.1f})."
+            )
+    if not said:
+        said.append("- No difference is resolved with these seeds.")
+    return ["\n".join(said), _order(accuracies)]
+
+
+def _order(accuracies: Mapping[str, Mapping[int, float]]) -> str:
+    """Whether the arms come in the order that the literature has, by their means."""
+    known = [ARMS[name] for name in ORDER if name in accuracies]
+    if len(known) < len(ORDER):
+        return "The order of the networks: not measured for all of them."
+    means = {arm.name: statistics.mean(accuracies[arm.name].values()) for arm in known}
+    wrong = [
+        f"{_with(second, means)} is not above {_with(first, means)}"
+        for first, second in pairwise(known)
+        if means[second.name] <= means[first.name]
+    ]
+    order = " < ".join(arm.title for arm in known)
+    return f"By their means: {order}." if not wrong else f"Expected {order}; but {'; '.join(wrong)}."
+
+
+def _with(arm: Arm, means: Mapping[str, float]) -> str:
+    return f"{arm.title} ({means[arm.name]:.1f})"
+
+
+def _time_table(found: Found) -> str:
+    lines = ["| stage | network | images/s | seconds an epoch |", "|---|---|---|---|"]
+    seen: dict[tuple[str, str, str], list[Row]] = {}
+    for row in found.rows:
+        seen.setdefault((row.stage, row.network, row.precision), []).append(row)
+    for (stage, network, _), rows in sorted(seen.items(), key=lambda item: (STAGES.index(item[0][0]), item[0][1])):
+        speed = statistics.median(row.images_per_second for row in rows)
+        seconds = statistics.median(row.seconds / row.epochs for row in rows)
+        lines.append(f"| `{stage}` | `{network}` | {speed:.0f} | {seconds:.0f} |")
+    hours = sum(row.seconds for row in found.rows) / 3600
+    return "\n".join(lines) + (
+        f"\n\nMedians; one process on one core, at low priority beside other work. {hours:.1f} hours of one core "
+        "for all rows together."
+    )

@@ -1,0 +1,217 @@
+"""The arms of the ablation, what they have in common, and the runs that train them: all of it data.
+
+An arm is recipe ``cifar10`` with some fields overridden. Paper: Martínez et al., ICLR 2020, table 3, which is on
+CIFAR-100; its two training stages are ``binary_activations`` and ``binary``, and every arm has both.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Optional
+
+RECIPE = "cifar10"
+LADDER, BASELINE, CONTROL = "ladder", "baseline", "control"
+STAGES = ("teacher", "real", "binary_activations", "binary")
+LOCAL = ("data_dir",)
+"""Fields that say where something is on one machine, and nothing of what is trained."""
+
+COMMON: dict[str, Any] = {
+    "width": 16,
+    "stem": "cifar",
+    "batch_size": 128,
+    "augmentation": "crop_flip",
+    "weight_scale": "mean",
+    "validation": 0.1,
+    "teacher.epochs": 8,
+    "real.epochs": 6,
+    "binary_activations.epochs": 8,
+    "binary.epochs": 5,
+    # Where a progressive arm started from the real student, it would be trained for longer than the others.
+    "binary_activations.initial_weights": None,
+}
+"""Fields of the recipe for all arms; the command line may set others."""
+
+NO_TEACHER: dict[str, Any] = {
+    "progressive": False,
+    "attention_matching": False,
+    "output_matching": False,
+    "teacher.skip": True,
+}
+# A run of the long control trains as many epochs as all stages of Real-to-Binary together: 21 and 11 by default.
+LONGER = {"binary_activations.epochs": 21 / 8, "binary.epochs": 11 / 5}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One of the things that are compared.
+
+    Attributes:
+        name: of files and on the command line.
+        title: in tables and plots.
+        group: ``LADDER``, ``BASELINE`` or ``CONTROL``.
+        fields: of the recipe, beside the common ones.
+        shared: the run that a stage is taken from, by stage; runs of the same seed.
+        seeds: how many at least.
+        table_3: the paper's CIFAR-100 top-1 in percent, after binary activations and after binary weights.
+    """
+
+    name: str
+    title: str
+    group: str
+    fields: Mapping[str, Any]
+    shared: Mapping[str, str] = field(default_factory=dict)
+    seeds: int = 4
+    table_3: Optional[tuple[float, float]] = None
+
+
+def _baseline(name: str, title: str, network: str) -> Arm:
+    fields = {**NO_TEACHER, "binary_activations.network": network, "binary.network": network}
+    return Arm(name, title, BASELINE, fields, seeds=2)
+
+
+TEACHER, REAL_GATE, REAL_SCALE = "teacher", "real-gate", "real-scale"
+
+ARMS: dict[str, Arm] = {
+    arm.name: arm
+    for arm in (
+        _baseline("bnn", "BNN", "BNN18"),
+        _baseline("xnor", "XNOR-Net", "XNORNet18"),
+        _baseline("bireal", "Bi-Real Net", "BiRealNet18"),
+        Arm("baseline", "strong baseline (SB)", LADDER, {"gate": False, **NO_TEACHER}, table_3=(72.1, 69.6)),
+        Arm(
+            "matching",
+            "SB + attention + logit matching",
+            LADDER,
+            {"gate": False, "progressive": False},
+            {"teacher": TEACHER},
+            table_3=(75.4, 73.9),
+        ),
+        Arm("gate", "SB + gate", LADDER, NO_TEACHER, table_3=(72.0, 70.9)),
+        Arm(
+            "progressive",
+            "SB + progressive",
+            LADDER,
+            {"gate": False},
+            {"teacher": TEACHER, "real": REAL_SCALE},
+            table_3=(75.7, 74.6),
+        ),
+        Arm(
+            "real-to-binary",
+            "Real-to-Binary",
+            LADDER,
+            {},
+            {"teacher": TEACHER, "real": REAL_GATE},
+            table_3=(76.5, 76.2),
+        ),
+        Arm("baseline-long", "SB for as long as Real-to-Binary", CONTROL, {"gate": False, **NO_TEACHER}, seeds=2),
+    )
+}
+
+_STUDENTS_LEFT_OUT = {"binary_activations.skip": True, "binary.skip": True}
+SHARED: dict[str, Arm] = {
+    arm.name: arm
+    for arm in (
+        Arm(TEACHER, "teacher", LADDER, {**_STUDENTS_LEFT_OUT, "real.skip": True}),
+        Arm(REAL_GATE, "real student with gate", LADDER, _STUDENTS_LEFT_OUT, {"teacher": TEACHER}),
+        Arm(REAL_SCALE, "real student", LADDER, {**_STUDENTS_LEFT_OUT, "gate": False}, {"teacher": TEACHER}),
+    )
+}
+"""Runs of stages that several arms have in common, trained once for each seed."""
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Two arms whose difference over paired seeds is asked for.
+
+    Attributes:
+        arm, over: names of arms; the difference is that of ``arm`` less that of ``over``.
+        primary: whether it is one of the three that Holm's correction is over, named before anything was trained.
+    """
+
+    arm: str
+    over: str
+    primary: bool
+
+
+CONTRASTS = (
+    Contrast("matching", "baseline", True),
+    Contrast("progressive", "matching", True),
+    Contrast("real-to-binary", "progressive", True),
+    Contrast("real-to-binary", "baseline-long", False),
+    Contrast("gate", "baseline", False),
+)
+ORDER = ("bnn", "xnor", "bireal", "baseline", "real-to-binary")
+"""Arms by the accuracy that the literature has for them, lowest first."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One arm, or one shared run, with one seed.
+
+    Attributes:
+        name: of its folder.
+        arm: of it, or of the shared run.
+        seed: of everything random in it.
+        fields: of the recipe, all of them.
+        needs: names of the runs that stages are taken from.
+    """
+
+    name: str
+    arm: str
+    seed: int
+    fields: Mapping[str, Any]
+    needs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What is the same for all arms.
+
+    Attributes:
+        fields: of the recipe, by dotted name.
+    """
+
+    fields: Mapping[str, Any]
+
+    @property
+    def digest(self) -> str:
+        """Twelve hexadecimal digits that differ where what is trained differs."""
+        kept = {key: value for key, value in self.fields.items() if key not in LOCAL}
+        return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
+
+    def epochs(self, arm: Arm) -> dict[str, int]:
+        """Of each stage that the arm trains itself."""
+        fields = {**self.fields, **arm.fields, **self._longer(arm)}
+        stages = [stage for stage in STAGES if not fields.get(f"{stage}.skip") and stage not in arm.shared]
+        if fields.get("progressive") is False and "real" in stages:
+            stages.remove("real")
+        return {stage: int(fields[f"{stage}.epochs"]) for stage in stages}
+
+    def run(self, arm: Arm, seed: int, folders: Mapping[str, str]) -> Run:
+        """The run of an arm.
+
+        Args:
+            arm: of ``ARMS`` or ``SHARED``.
+            seed: of the run, and of the runs that it takes stages from.
+            folders: paths of the runs' folders, by name of the run.
+        """
+        needs = {stage: run_name(name, seed) for stage, name in arm.shared.items()}
+        fields = {**self.fields, **arm.fields, **self._longer(arm), "seed": seed}
+        fields |= {f"{stage}.from_run": folders[name] for stage, name in needs.items()}
+        return Run(run_name(arm.name, seed), arm.name, seed, fields, tuple(needs.values()))
+
+    def _longer(self, arm: Arm) -> dict[str, int]:
+        if arm.group != CONTROL:
+            return {}
+        return {key: math.ceil(times * int(self.fields[key])) for key, times in LONGER.items()}
+
+
+def run_name(arm: str, seed: int) -> str:
+    return f"{arm}-seed-{seed}"
+
+
+def seeds_of(arm: Arm, seeds: Iterable[int]) -> list[int]:
+    """The first of the seeds, as many as the arm has."""
+    return list(seeds)[: arm.seeds]

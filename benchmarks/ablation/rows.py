@@ -1,0 +1,172 @@
+"""What is kept of a trained stage: a small JSON file for each, from which every figure of the page is made."""
+
+import csv
+import json
+import platform
+import subprocess
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+from benchmarks.ablation.protocol import LOCAL, Protocol, Run
+from r2b_zoo import files
+from r2b_zoo.run_folder import RunFolder
+
+PROTOCOL_FILE = "protocol.json"
+_ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One finished stage of one run.
+
+    Attributes:
+        protocol: digest of the fields that all arms have in common.
+        arm, stage, seed: what it is of.
+        network, precision: of the stage's network.
+        epochs: how many it was trained for.
+        validation_accuracy, test_accuracy: with the weights after the last epoch, shares in 0–1.
+        start_accuracy: on the validation images before the first step, of a stage that starts from weights.
+        losses: of the last epoch, in training, by name.
+        curve: accuracy on the validation images after each epoch.
+        seconds: of training, evaluation between the epochs included.
+        images_per_second: of training alone.
+        commit: of the code; with "+" behind it where files differed from the commit.
+        processor: the kind of machine.
+    """
+
+    protocol: str
+    arm: str
+    stage: str
+    seed: int
+    network: str
+    precision: str
+    epochs: int
+    validation_accuracy: Optional[float]
+    test_accuracy: float
+    start_accuracy: Optional[float]
+    losses: dict[str, float]
+    curve: list[float]
+    seconds: float
+    images_per_second: float
+    commit: str
+    processor: str
+
+
+class Rows:
+    """The rows in a folder, all of one protocol.
+
+    Args:
+        folder: made by ``write``.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def check(self, protocol: Protocol) -> None:
+        """Raises ValueError where the folder holds rows of another protocol, before anything is trained."""
+        path = self.folder / PROTOCOL_FILE
+        if not path.is_file():
+            return
+        kept = json.loads(path.read_text())
+        if kept["digest"] != protocol.digest:
+            other = {key: value for key, value in protocol.fields.items() if kept["fields"].get(key, ...) != value}
+            raise ValueError(
+                f"{self.folder} has the rows of another protocol ({kept['digest']}; this one is {protocol.digest}, "
+                f"and differs in {other or 'fields it does not have'}): name another folder with --rows."
+            )
+
+    def write(self, protocol: Protocol, run: Run, folder: RunFolder) -> list[Path]:
+        """Writes the rows of a run's finished stages that the run trained itself, and returns their paths."""
+        self.check(protocol)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        kept = {"digest": protocol.digest, "fields": _portable(protocol)}
+        files.write_text(self.folder / PROTOCOL_FILE, json.dumps(kept, indent=1) + "\n")
+        written = []
+        for stage in folder.plan().stages:
+            if not folder.is_finished(stage.name) or stage.from_run is not None:
+                continue
+            path = self.folder / f"{run.name}-{stage.name}.json"
+            # A row says what trained it, so that a later commit that only finds the stage finished does not claim it.
+            if not path.exists():
+                row = _row(protocol, run, folder, stage.name)
+                files.write_text(path, json.dumps(asdict(row), indent=1) + "\n")
+                written.append(path)
+        return written
+
+    def read(self) -> tuple[list[Row], list[str]]:
+        """All rows of one protocol and one commit, and a sentence for each that was left out.
+
+        Where rows are of several commits, those of the commit that has most are taken.
+        """
+        kept = json.loads((self.folder / PROTOCOL_FILE).read_text())
+        rows, left_out = [], []
+        for path in sorted(self.folder.glob("*.json")):
+            if path.name == PROTOCOL_FILE:
+                continue
+            row = Row(**json.loads(path.read_text()))
+            if row.protocol == kept["digest"]:
+                rows.append((path, row))
+            else:
+                left_out.append(f"{path.name} is of another protocol ({row.protocol}) and is left out.")
+        commits = [row.commit for _, row in rows]
+        most = max(sorted(set(commits)), key=commits.count, default="")
+        for path, row in rows:
+            if row.commit != most:
+                left_out.append(f"{path.name} is of commit {row.commit[:12]}, not {most[:12]}, and is left out.")
+        return [row for _, row in rows if row.commit == most], left_out
+
+    def fields(self) -> dict[str, Any]:
+        """The protocol's fields, as they were written."""
+        return dict(json.loads((self.folder / PROTOCOL_FILE).read_text())["fields"])
+
+
+def _portable(protocol: Protocol) -> dict[str, Any]:
+    return {key: value for key, value in protocol.fields.items() if key not in LOCAL}
+
+
+def _row(protocol: Protocol, run: Run, folder: RunFolder, stage: str) -> Row:
+    result = folder.stage_result(stage)
+    log = _log(folder.log_path(stage))
+    start = result.get("start")
+    return Row(
+        protocol=protocol.digest,
+        arm=run.arm,
+        stage=stage,
+        seed=run.seed,
+        network=result["network"],
+        precision=result["precision"],
+        epochs=result["epochs"],
+        validation_accuracy=result["validation_accuracy"],
+        test_accuracy=result["test_accuracy"],
+        start_accuracy=start["accuracy"] if start else None,
+        losses={key: value for key, value in log[-1].items() if key not in ("epoch", "learning_rate", "accuracy")},
+        curve=[row["val_accuracy"] for row in log],
+        seconds=result["seconds"],
+        images_per_second=result["images_per_second"],
+        commit=_commit(),
+        processor=_processor(),
+    )
+
+
+def _log(path: Path) -> Sequence[dict[str, float]]:
+    with open(path, encoding="utf-8", newline="") as file:
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+
+def _commit() -> str:
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=_ROOT, capture_output=True, text=True, check=True).stdout.strip()
+
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", "r2b_zoo", "benchmarks/ablation")
+    return git("rev-parse", "HEAD") + ("+" if changed else "")
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

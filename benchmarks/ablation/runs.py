@@ -1,0 +1,146 @@
+"""Trains the runs that are not finished, each in a process of its own on a core of its own."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Optional
+
+from benchmarks.ablation.protocol import ARMS, RECIPE, SHARED, STAGES, Arm, Protocol, Run, run_name, seeds_of
+from benchmarks.ablation.rows import Rows
+
+NICE = 10
+_POLL_SECONDS = 1.0
+
+
+def runs(protocol: Protocol, arms: Iterable[str], seeds: Sequence[int], output: Path) -> list[Run]:
+    """The runs of these arms and those that they take stages from, each after what it needs; seed by seed."""
+    folders = {run_name(name, seed): str(output / run_name(name, seed)) for name in (*SHARED, *ARMS) for seed in seeds}
+    found: dict[str, Run] = {}
+
+    def add(name: str, seed: int) -> None:
+        arm = SHARED.get(name) or ARMS[name]
+        for shared in arm.shared.values():
+            add(shared, seed)
+        run = protocol.run(arm, seed, folders)
+        found.setdefault(run.name, run)
+
+    for seed in seeds:
+        for name in arms:
+            if seed in seeds_of(ARMS[name], seeds):
+                add(name, seed)
+    return list(found.values())
+
+
+def tries(
+    protocol: Protocol, arm: Arm, seed: int, output: Path, field: str, values: Mapping[str, Any]
+) -> dict[str, Run]:
+    """Runs that train the last stage of an arm's run again, each with another value of a field.
+
+    Args:
+        protocol: of the arm's run.
+        arm: whose run the other stages are taken from.
+        seed: of the runs.
+        output: where the runs' folders are.
+        field: of the last stage, by its dotted name.
+        values: of the field, by the name to give them.
+    """
+    base = runs(protocol, [arm.name], [seed], output)[-1]
+    taken = {f"{stage}.from_run": str(output / base.name) for stage in stages_of(protocol, arm)[:-1]}
+    return {
+        text: Run(f"{base.name}-{field}-{text}", arm.name, seed, {**base.fields, **taken, field: value}, (base.name,))
+        for text, value in values.items()
+    }
+
+
+def stages_of(protocol: Protocol, arm: Arm) -> list[str]:
+    """All stages of an arm's run, those that it takes from others as well."""
+    return [stage for stage in STAGES if stage in protocol.epochs(arm) or stage in arm.shared]
+
+
+def train(protocol: Protocol, run: Run, output: Path, rows: Optional[Rows], announce: Callable[[str], None]) -> None:
+    """Trains one run from where it stands, and writes the rows of its finished stages, also where it is stopped."""
+    from r2b_zoo import recipes, training
+    from r2b_zoo.run_folder import RunFolder
+
+    folder = RunFolder(output / run.name)
+    plan = recipes.plan(RECIPE, **run.fields)
+    try:
+        training.train(plan, folder, announce=announce)
+    finally:
+        if rows is not None and folder.config_path.is_file():
+            for path in rows.write(protocol, run, folder):
+                announce(f"Row {path}")
+
+
+@dataclass
+class Team:
+    """Processes that train, one per core.
+
+    Args:
+        command: what trains a run, with its name behind it.
+        logs: folder of their output.
+        cores: to keep them on, one each.
+        announce: told what starts and ends.
+    """
+
+    command: Sequence[str]
+    logs: Path
+    cores: Sequence[int]
+    announce: Callable[[str], None]
+    _at_work: dict[int, tuple[Run, "subprocess.Popen[bytes]"]] = field(default_factory=dict)
+
+    def run(self, waiting: Sequence[Run]) -> dict[str, int]:
+        """Trains all of them, each once what it needs is done; what needs a run that failed is left.
+
+        Returns:
+            Exit statuses of those that failed, by name.
+        """
+        self.logs.mkdir(parents=True, exist_ok=True)
+        todo, names = list(waiting), {run.name for run in waiting}
+        done: set[str] = set()
+        failed: dict[str, int] = {}
+        try:
+            while todo or self._at_work:
+                ready = [run for run in todo if all(need in done or need not in names for need in run.needs)]
+                for core in self.cores:
+                    if core not in self._at_work and ready:
+                        todo.remove(ready[0])
+                        self._start(core, ready.pop(0))
+                for core, (run, process) in list(self._at_work.items()):
+                    status = process.poll()
+                    if status is None:
+                        continue
+                    del self._at_work[core]
+                    self.announce(f"{run.name}: {'done' if status == 0 else f'exit status {status}'}")
+                    if status == 0:
+                        done.add(run.name)
+                    else:
+                        failed[run.name] = status
+                for run in [run for run in todo if any(need in failed for need in run.needs)]:
+                    todo.remove(run)
+                    failed[run.name] = -1
+                    self.announce(f"{run.name}: left, since a run that it needs failed")
+                time.sleep(_POLL_SECONDS)
+        finally:
+            self._stop()
+        return failed
+
+    def _start(self, core: int, run: Run) -> None:
+        self.announce(f"{run.name}: starts on core {core}, log {self.logs / run.name}.log")
+        with open(self.logs / f"{run.name}.log", "ab") as log:
+            process = subprocess.Popen([*self.command, run.name], stdout=log, stderr=subprocess.STDOUT)
+        # Before the process has threads, which take both over.
+        os.sched_setaffinity(process.pid, {core})
+        os.setpriority(os.PRIO_PROCESS, process.pid, NICE)
+        self._at_work[core] = run, process
+
+    def _stop(self) -> None:
+        """Ends what still trains; a run keeps where it stands."""
+        for _, process in self._at_work.values():
+            process.send_signal(signal.SIGTERM)
+        for _, process in self._at_work.values():
+            process.wait()

@@ -1,0 +1,267 @@
+"""The ablation: its arms train what they say, its rows are those of one protocol, and its statements are carried."""
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from scipy import stats
+
+from benchmarks.ablation import contrasts, page, runs
+from benchmarks.ablation.__main__ import main
+from benchmarks.ablation.protocol import ARMS, COMMON, CONTRASTS, RECIPE, SHARED, STAGES, Contrast, Protocol, Run
+from benchmarks.ablation.rows import PROTOCOL_FILE, Row, Rows
+from r2b_zoo import recipes
+
+PROTOCOL = Protocol(COMMON)
+FOLDER = Path("/elsewhere")
+
+
+def plans(name, seed=0):
+    (*shared, run) = runs.runs(PROTOCOL, [name], [seed], FOLDER)
+    return {one.name: recipes.plan(RECIPE, **one.fields) for one in (*shared, run)}, run
+
+
+# --- the arms ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ARMS)
+def test_an_arm_has_both_training_stages_under_the_same_rules(name):
+    of_runs, run = plans(name)
+    plan = of_runs[run.name]
+    activations, binary = plan.stages[-2:]
+    assert (activations.name, activations.precision) == ("binary_activations", "binary_activations")
+    assert (binary.name, binary.precision) == ("binary", "binary")
+    assert activations.initial_weights is None
+    assert binary.initial_weights == "binary_activations"
+    assert binary.attention_matching_weight == 0
+    assert binary.network == activations.network
+    for stage in plan.stages:
+        assert (stage.batch_size, stage.augmentation, stage.schedule) == (128, "crop_flip", "cosine")
+        assert stage.epochs == PROTOCOL.epochs(ARMS[name]).get(stage.name, stage.epochs)
+    # Stages that come from another run are that run's, and trained alike there.
+    for stage in plan.stages:
+        if stage.from_run is not None:
+            other = of_runs[Path(stage.from_run).name]
+            assert stage.name in [one.name for one in other.stages]
+    assert len(plan.stages) == len(PROTOCOL.epochs(ARMS[name])) + len(ARMS[name].shared)
+
+
+def test_each_idea_is_on_in_its_arms_alone():
+    found = {}
+    for name in ARMS:
+        of_runs, run = plans(name)
+        activations = of_runs[run.name].stages[-2]
+        found[name] = (
+            activations.network,
+            activations.taught_by,
+            activations.attention_matching_weight > 0,
+            activations.output_matching_weight > 0,
+        )
+    assert found == {
+        "bnn": ("BNN18", None, False, False),
+        "xnor": ("XNORNet18", None, False, False),
+        "bireal": ("BiRealNet18", None, False, False),
+        "baseline": ("StrongBaselineNet", None, False, False),
+        "matching": ("StrongBaselineNet", "teacher", True, True),
+        "gate": ("RealToBinaryNet", None, False, False),
+        "progressive": ("StrongBaselineNet", "real", True, True),
+        "real-to-binary": ("RealToBinaryNet", "real", True, True),
+        "baseline-long": ("StrongBaselineNet", None, False, False),
+    }
+
+
+def test_the_long_control_has_all_the_epochs_of_real_to_binary():
+    assert PROTOCOL.epochs(ARMS["baseline-long"]) == {"binary_activations": 21, "binary": 11}
+    assert PROTOCOL.epochs(ARMS["real-to-binary"]) == {"binary_activations": 8, "binary": 5}
+    assert PROTOCOL.epochs(SHARED["real-gate"]) == {"real": 6}
+
+
+def test_runs_come_after_what_they_need_and_shared_ones_once():
+    found = runs.runs(PROTOCOL, list(ARMS), [3, 4, 5, 6], FOLDER)
+    names = [run.name for run in found]
+    assert len(names) == len(set(names)) == 4 * (len(SHARED) + 5) + 2 * 4
+    for run in found:
+        assert all(names.index(need) < names.index(run.name) for need in run.needs)
+    assert [run.seed for run in found if run.arm == "bnn"] == [3, 4]
+
+
+def test_tried_values_start_from_the_same_stages():
+    tried = runs.tries(PROTOCOL, ARMS["matching"], 0, FOLDER, "binary.learning_rate", {"1e-3": 1e-3, "1e-2": 1e-2})
+    for rate, run in tried.items():
+        plan = recipes.plan(RECIPE, **run.fields)
+        assert [stage.from_run for stage in plan.stages] == [str(FOLDER / "matching-seed-0")] * 2 + [None]
+        assert plan.stages[-1].learning_rate == float(rate)
+        assert run.needs == ("matching-seed-0",)
+
+
+# --- the processes ----------------------------------------------------------------------------------------------------
+
+
+def test_processes_run_in_order_and_what_needs_a_failed_one_is_left(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "_POLL_SECONDS", 0.01)
+    todo = [
+        Run("a", "", 0, {}, ()),
+        Run("bad", "", 0, {}, ()),
+        Run("c", "", 0, {}, ("a",)),
+        Run("d", "", 0, {}, ("bad",)),
+    ]
+    said: list[str] = []
+    order = tmp_path / "order"
+    program = f"import sys; open({str(order)!r}, 'a').write(sys.argv[1] + ' '); sys.exit(sys.argv[1] == 'bad')"
+    team = runs.Team([sys.executable, "-S", "-c", program], tmp_path / "logs", [0, 1], said.append)
+    assert team.run(todo) == {"bad": 1, "d": -1}
+    ran = order.read_text().split()
+    assert sorted(ran) == ["a", "bad", "c"]
+    assert ran.index("a") < ran.index("c")
+    assert "d: left, since a run that it needs failed" in said
+
+
+# --- rows and statements ----------------------------------------------------------------------------------------------
+
+
+def row(arm, seed, accuracy, **other):
+    values = {
+        "protocol": PROTOCOL.digest, "arm": arm, "stage": "binary", "seed": seed, "network": "StrongBaselineNet",
+        "precision": "binary", "epochs": 2, "validation_accuracy": accuracy, "test_accuracy": accuracy,
+        "start_accuracy": None, "losses": {"loss": 1.0}, "curve": [accuracy / 2, accuracy], "seconds": 60.0,
+        "images_per_second": 100.0, "commit": "c" * 40, "processor": "a machine",
+    }  # fmt: skip
+    return Row(**{**values, **other})
+
+
+@pytest.fixture
+def rows(tmp_path):
+    """Baseline, matching, progressive and Real-to-Binary with four seeds."""
+    folder = Rows(tmp_path / "cifar10")
+    folder.folder.mkdir()
+    kept = {"digest": PROTOCOL.digest, "fields": dict(COMMON)}
+    (folder.folder / PROTOCOL_FILE).write_text(json.dumps(kept))
+    values = {
+        "baseline": (0.60, 0.61, 0.60, 0.62),
+        "matching": (0.62, 0.634, 0.62, 0.641),
+        "progressive": (0.63, 0.62, 0.65, 0.64),
+        "real-to-binary": (0.66, 0.65, 0.67, 0.669),
+    }
+    for arm, of_seeds in values.items():
+        for seed, accuracy in enumerate(of_seeds):
+            add(folder, row(arm, seed, accuracy))
+    return folder
+
+
+def add(folder, one):
+    (folder.folder / f"{one.arm}-{one.seed}-{one.stage}.json").write_text(json.dumps(asdict(one)))
+
+
+def found(folder):
+    taken, left_out = folder.read()
+    return page.Found(taken, left_out, folder.fields())
+
+
+def test_differences_are_those_of_a_paired_t_test(rows):
+    of_arms = found(rows).accuracies("binary")
+    one = contrasts.differences(CONTRASTS, of_arms)[Contrast("matching", "baseline", True)]
+    assert one is not None
+    expected = stats.ttest_rel([62.0, 63.4, 62.0, 64.1], [60.0, 61.0, 60.0, 62.0])
+    low, high = expected.confidence_interval(0.95)
+    assert one.values == pytest.approx((2.0, 2.4, 2.0, 2.1))
+    assert one.interval == pytest.approx((low, high))
+    assert one.p == pytest.approx(expected.pvalue)
+    assert one.adjusted == pytest.approx(3 * expected.pvalue)
+    assert one.is_resolved
+
+
+def test_holms_correction():
+    # The example of Holm's paper's procedure: each p times the number of hypotheses not yet rejected, never falling.
+    assert contrasts.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert contrasts.holm([0.9, 0.8]) == [1.0, 1.0]
+
+
+def test_only_what_an_interval_carries_is_said(rows):
+    text = page.markdown(found(rows), "cifar10")
+    assert "- SB + attention + logit matching has 2.1 points more than strong baseline (SB)" in text
+    assert "- SB + progressive" not in text  # its interval holds 0
+    line = next(line for line in text.splitlines() if line.startswith("| SB + progressive over"))
+    assert line.endswith("| not resolved |")
+    assert "| SB + gate over strong baseline (SB) | – | – | – | – | not measured |" in text
+    assert "The order of the networks: not measured for all of them." in text
+
+
+def test_an_order_that_does_not_hold_is_said(rows):
+    for arm, accuracy in (("bnn", 0.5), ("xnor", 0.49), ("bireal", 0.55)):
+        add(rows, row(arm, 0, accuracy))
+    text = page.markdown(found(rows), "cifar10")
+    assert "Expected BNN < XNOR-Net < Bi-Real Net < strong baseline (SB) < Real-to-Binary; but" in text
+    assert "XNOR-Net (49.0) is not above BNN (50.0)" in text
+
+
+def test_missing_seeds_and_rows_of_others_are_named_and_not_averaged(rows):
+    add(rows, row("baseline", 7, 0.99, commit="d" * 40))
+    add(rows, row("baseline", 8, 0.99, protocol="0" * 12))
+    text = page.markdown(found(rows), "cifar10")
+    assert "- baseline-7-binary.json is of commit dddddddddddd, not cccccccccccc, and is left out." in text
+    assert "- baseline-8-binary.json is of another protocol (000000000000) and is left out." in text
+    assert "- BNN: 0 of 2 seeds are there." in text
+    assert "99.0" not in text
+
+
+def test_a_folder_takes_rows_of_one_protocol(rows):
+    other = Protocol({**COMMON, "binary.epochs": 6})
+    with pytest.raises(ValueError, match=r"has the rows of another protocol .* differs in {'binary.epochs': 6}"):
+        rows.check(other)
+    rows.check(Protocol({**COMMON, "data_dir": "/anywhere"}))
+    ended = CliRunner().invoke(main, ["binary.epochs=6", "--plan", "--rows", str(rows.folder)])
+    assert ended.exit_code == 1
+    assert "name another folder with --rows" in ended.output
+
+
+def test_the_plan_says_what_is_left(rows):
+    ended = CliRunner().invoke(main, ["--plan", "--arm", "baseline", "--seed", "0", "--rows", str(rows.folder)])
+    assert ended.exit_code == 0
+    assert "binary_activations 8, binary 5 ✓" in ended.output
+    assert "13 epochs, 8 of them still to train" in ended.output
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["binary.epoch=3"], "binary.epoch"),
+        (["--try", "binary.learning_rate=1e-3"], "for one --arm"),
+        (["--arm", "bnn", "--try", "teacher.learning_rate=1e-3"], "--try takes values of a field of stage binary"),
+        (["--summary", "--rows", "/nowhere/rows"], "There are no rows in /nowhere/rows"),
+    ],
+)
+def test_words_that_make_no_sense(words, message):
+    ended = CliRunner().invoke(main, words)
+    assert ended.exit_code == 1
+    assert message in " ".join(ended.output.split())
+
+
+def test_the_page_and_its_plots(rows):
+    written = page.write(rows, rows.folder / "no runs")
+    assert [path.name for path in written] == ["cifar10.md", "ladder.svg", "curves.svg", "cost.svg"]
+    before = [path.read_bytes() for path in written]
+    page.write(rows, rows.folder / "no runs")
+    assert [path.read_bytes() for path in written] == before
+    assert all(path.read_text().count("<svg") == 1 for path in written[1:])
+
+
+@pytest.mark.slow
+def test_a_run_leaves_its_rows(tmp_path):
+    """On digits with a few steps: a shared teacher, and an arm that takes it over."""
+    fields = {**COMMON, "dataset": "digits", "augmentation": "none", "width": 8, "smoke": True, "validation": 0.1}
+    protocol = Protocol(fields)
+    rows = Rows(tmp_path / "rows")
+    for run in runs.runs(protocol, ["matching"], [0], tmp_path):
+        runs.train(protocol, run, tmp_path, rows, announce=lambda line: None)
+    taken, left_out = rows.read()
+    assert left_out == []
+    assert sorted((one.arm, one.stage) for one in taken) == [
+        ("matching", "binary"),
+        ("matching", "binary_activations"),
+        ("teacher", "teacher"),
+    ]
+    assert all(0 <= one.test_accuracy <= 1 and len(one.curve) == one.epochs for one in taken)
+    assert STAGES[-1] in {one.stage for one in taken}
