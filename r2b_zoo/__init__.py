@@ -31,6 +31,9 @@ _HOMES = {
     "load": "r2b_zoo.classifier",
     "cost": "r2b_zoo.costs",
     "verify": "r2b_zoo.verification",
+    "train": "r2b_zoo.run",
+    "Run": "r2b_zoo.run",
+    "attention_maps": "r2b_zoo.run",
     "decode_predictions": "r2b_zoo.data.imagenet_classes",
     "IMAGENET": "r2b_zoo.data.preprocessing",
     "preprocess_input": "r2b_zoo.data.preprocessing",
@@ -56,6 +59,7 @@ if TYPE_CHECKING:
         intermediates,
         list_models,
     )
+    from r2b_zoo.run import Run, attention_maps, train
     from r2b_zoo.verification import verify
 
 

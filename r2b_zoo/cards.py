@@ -39,6 +39,11 @@ class Card:
 
     __repr__ = short_repr
 
+    def _repr_html_(self) -> str:
+        from r2b_zoo import html, tables
+
+        return html.together([html.table(tables.card_table(self))])
+
     @property
     def pretrained(self) -> bool:
         return self.pretrained_top1 is not None

@@ -31,6 +31,7 @@ from r2b_zoo.tflite_engine import TFLiteEngine
 PathLike = Union[str, "os.PathLike[str]"]
 
 _FOLDER = "folder"  # the data set of that name
+_LABELS_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,20 @@ class Classifier:
         vars(self).update(state, _turn=threading.Lock())
 
     __repr__ = short_repr
+
+    def _repr_html_(self) -> str:
+        from r2b_zoo import html
+
+        takes = self.preprocessing
+        labels = self.labels or ()
+        named = ", ".join(labels[:_LABELS_SHOWN]) + ("" if len(labels) <= _LABELS_SHOWN else ", …")
+        values = {
+            "kind": "Keras model" if self.model is not None else f"converted file, {len(self.tflite or b''):,} bytes",
+            "input": "" if takes is None else "×".join(map(str, takes.input_shape)),
+            "classes": f"{len(labels):,}: {named}" if labels else "",
+            "trained by": "" if self.plan is None else f"recipe {self.plan.recipe} on {self.plan.dataset}",
+        }
+        return html.together([html.facts(self.name, values)])
 
     @cached_property
     def dataset(self) -> Optional[Dataset]:

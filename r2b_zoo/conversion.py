@@ -43,6 +43,11 @@ class Conversion:
 
     __repr__ = short_repr
 
+    def _repr_html_(self) -> str:
+        from r2b_zoo import html, tables
+
+        return html.together([html.table(tables.layers_table(self))])
+
     @property
     def total_bytes(self) -> int:
         return len(self.tflite)

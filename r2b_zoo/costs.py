@@ -20,12 +20,15 @@ import math
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
 from r2b_zoo.cost_rules import Call, Shape, is_binary, is_one_bit, rule_of
 from r2b_zoo.short_repr import short_repr
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 BINARY_MACS_PER_FLOP = 64
 BYTES_PER_REAL_WEIGHT = 4
@@ -66,6 +69,17 @@ class Cost:
     layers: tuple[LayerCost, ...]
 
     __repr__ = short_repr
+
+    def _repr_html_(self) -> str:
+        from r2b_zoo import html, tables
+
+        return html.together(html.table(one) for one in tables.cost_tables([self], layers=False))
+
+    def figure(self) -> "Figure":
+        """Which parts of the network have the multiplications, the work and the bytes, as a matplotlib figure."""
+        from r2b_zoo import figures
+
+        return figures.cost(self.name, self.by_kind())
 
     @property
     def parameters(self) -> int:

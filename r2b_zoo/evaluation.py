@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
 import tensorflow as tf
@@ -15,6 +15,9 @@ import tensorflow as tf
 from r2b_zoo import files, tensor_values
 from r2b_zoo.data.dataset import Dataset
 from r2b_zoo.tflite_engine import TFLiteEngine
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 PREDICTION_BATCH = 256
 # Of larger images fewer, so that the activations of a batch take about as much memory.
@@ -40,6 +43,29 @@ class Evaluation:
             f"Evaluation(top1={self.top1:.4f}, top5={self.top5:.4f}, images={self.images}, "
             f"classes={len(self.confusion)})"
         )
+
+    def _repr_html_(self) -> str:
+        from r2b_zoo import html
+
+        values = {"top-1": f"{100 * self.top1:.2f} %", "top-5": f"{100 * self.top5:.2f} %"}
+        return html.together([html.facts(f"{self.images:,} images of {len(self.confusion):,} classes", values)])
+
+    def confusion_figure(self, class_names: Optional[Sequence[str]] = None, title: str = "Confusion") -> "Figure":
+        """What was taken for what: a row per true class, a column per predicted one, as a matplotlib figure.
+
+        Args:
+            class_names: in the order of the labels; numbers from 0 unless told.
+            title: above the figure.
+
+        Raises:
+            ValueError: another number of names than classes.
+        """
+        from r2b_zoo.report.confusion_plot import confusion_figure
+
+        names = list(map(str, range(len(self.confusion)))) if class_names is None else class_names
+        if len(names) != len(self.confusion):
+            raise ValueError(f"class_names must name all {len(self.confusion)} classes; received {len(names)} names.")
+        return confusion_figure(self, names, title)
 
     def __add__(self, other: "Evaluation") -> "Evaluation":
         """What the images of both give together."""

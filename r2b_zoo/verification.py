@@ -69,6 +69,11 @@ class Verification:
 
     __repr__ = short_repr
 
+    def _repr_html_(self) -> str:
+        from r2b_zoo import html
+
+        return html.together([html.verdict(self.verdict, self.passed), html.note(self.summary())])
+
     @classmethod
     def recorded(cls, results: Mapping[str, Any]) -> "Verification":
         """From what ``results.json`` has of it."""

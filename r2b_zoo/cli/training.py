@@ -73,9 +73,8 @@ def _run(plan: "Plan", output: Path) -> None:
     folder = RunFolder(output)
     folder.check(plan)  # before TensorFlow, which takes seconds to load
     load_tensorflow(click.get_current_context())
-    from r2b_zoo import pipeline
+    from r2b_zoo import run
     from r2b_zoo.progress import StageProgress
-    from r2b_zoo.report import write_report
     from r2b_zoo.tables import console, point, results_table
 
     out = console()
@@ -91,7 +90,7 @@ def _run(plan: "Plan", output: Path) -> None:
         return [bars[-1]]
 
     try:
-        results = pipeline.run(
+        results = run.execute(
             plan, folder, progress, lambda line: out.print(point(line), soft_wrap=not out.is_terminal)
         )
     finally:
@@ -100,9 +99,7 @@ def _run(plan: "Plan", output: Path) -> None:
     if not results:
         out.print("Trained; the chief converts, verifies and reports.")
         return
-    with folder.writing():
-        report = write_report(folder)
     out.print(results_table(results))
-    out.print(f"File:   {folder.tflite_path}\nReport: {report}", soft_wrap=True)
+    out.print(f"File:   {folder.tflite_path}\nReport: {folder.report_path}", soft_wrap=True)
     if not results["verification"]["passed"]:
         raise ValueError("The converted file is not shown to be equal to the Keras model, see above.")

@@ -58,11 +58,13 @@ def write_confusion_plot(path: Path, result: "Evaluation", class_names: Sequence
     # Text stays text in an SVG, a name is no formula, and the same result gives the same file.
     style = {"svg.fonttype": "none", "svg.hashsalt": "confusion", "text.parse_math": False}
     with matplotlib.rc_context(style), files.replacing(path) as partial:
-        figure = _figure(result, [_shortened(name) for name in class_names], title)
+        figure = confusion_figure(result, class_names, title)
         figure.savefig(partial, dpi=_DPI, bbox_inches="tight", metadata=metadata)
 
 
-def _figure(result: "Evaluation", class_names: Sequence[str], title: str) -> Figure:
+def confusion_figure(result: "Evaluation", class_names: Sequence[str], title: str) -> Figure:
+    """The plot that ``write_confusion_plot`` writes, as a figure."""
+    class_names = [_shortened(name) for name in class_names]
     classes = len(class_names)
     numbers, names = classes <= MOST_CLASSES_WITH_NUMBERS, classes <= MOST_CLASSES_WITH_NAMES
     per_cell = 1 if names else -(-classes // GROUPS_OF_MANY)

@@ -18,23 +18,41 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator
 from PIL import Image
 
-# What matplotlib draws with → what the page's style sheet calls it. The values only have to differ.
-COLOURS = {"#000001": "var(--ink)", "#000002": "var(--faint)", "#000003": "var(--train)", "#000004": "var(--test)"}
-_INK, _FAINT, _TRAIN, _TEST = COLOURS
 
-# Of the lines, by name of the curve; they differ in more than colour.
-STYLES: dict[str, dict[str, Any]] = {
-    "train": {
-        "color": _TRAIN,
-        "linewidth": 1.3,
-        "linestyle": (0, (3, 1.5)),
-        "marker": "s",
-        "markersize": 6,
-        "markerfacecolor": "none",
-    },
-    "test": {"color": _TEST, "linewidth": 1.8, "marker": "o", "markersize": 4},
-    "value": {"color": _INK, "linewidth": 1.3, "marker": "o", "markersize": 4},
+@dataclass(frozen=True)
+class Palette:
+    """Colours of a plot: text and lines of the axes, grid, and curves of training and test images."""
+
+    ink: str
+    faint: str
+    train: str
+    test: str
+
+    def style(self, curve: str) -> dict[str, Any]:
+        """How the curve of that name is drawn: "train", "test" or "value". They differ in more than colour."""
+        if curve == "train":
+            return {
+                "color": self.train,
+                "linewidth": 1.3,
+                "linestyle": (0, (3, 1.5)),
+                "marker": "s",
+                "markersize": 6,
+                "markerfacecolor": "none",
+            }
+        if curve == "test":
+            return {"color": self.test, "linewidth": 1.8, "marker": "o", "markersize": 4}
+        return {"color": self.ink, "linewidth": 1.3, "marker": "o", "markersize": 4}
+
+
+OF_PAGE = Palette("#000001", "#000002", "#000003", "#000004")
+"""What matplotlib draws with in a page. The values only have to differ: each becomes one of the style sheet's."""
+COLOURS = {
+    OF_PAGE.ink: "var(--ink)",
+    OF_PAGE.faint: "var(--faint)",
+    OF_PAGE.train: "var(--train)",
+    OF_PAGE.test: "var(--test)",
 }
+ON_WHITE = Palette("#1b1f24", "#c9d1d9", "#6b7280", "#0b6bcb")
 
 # Size of a panel in CSS pixels at which its text is 10 pixels high.
 PANEL_SIZE = (270, 140)
@@ -52,7 +70,7 @@ class Curve:
     """One line of a panel: a value at the end of every epoch.
 
     Attributes:
-        name: a key of ``STYLES``.
+        name: "train", "test" or "value", see ``Palette.style``.
         values: not finite where there is none.
         first: the epoch of the first value; 0 is before the first step.
     """
@@ -125,8 +143,14 @@ def panel(curves: Sequence[Curve], axes: Axes, *, name: str, description: str) -
     plot = figure.add_axes(
         (_PLOT["left"], _PLOT["bottom"], _PLOT["right"] - _PLOT["left"], _PLOT["top"] - _PLOT["bottom"])
     )
+    draw(plot, curves, axes, OF_PAGE)
+    return _inline_svg(figure, name, description)
+
+
+def draw(plot: matplotlib.axes.Axes, curves: Sequence[Curve], axes: Axes, palette: Palette) -> None:
+    """Draws curves into a plot of matplotlib's; the end of that of test images is labelled with its value."""
     for curve in curves:
-        style = STYLES[curve.name]
+        style = palette.style(curve.name)
         # A stage of one epoch is a point, which no line shows.
         marker = style["marker"] if len(curve.values) <= 3 else ""
         epochs = np.arange(curve.first, curve.last + 1)
@@ -143,11 +167,10 @@ def panel(curves: Sequence[Curve], axes: Axes, *, name: str, description: str) -
                 fontweight="bold",
                 annotation_clip=False,
             )
-    _style(plot, axes)
-    return _inline_svg(figure, name, description)
+    _style(plot, axes, palette)
 
 
-def _style(plot: matplotlib.axes.Axes, axes: Axes) -> None:
+def _style(plot: matplotlib.axes.Axes, axes: Axes, palette: Palette) -> None:
     few = axes.epochs <= 3
     plot.set_xlim(axes.first - 0.5 if few else axes.first, axes.epochs + 0.5 if few else axes.epochs)
     plot.set_facecolor("none")
@@ -164,12 +187,12 @@ def _style(plot: matplotlib.axes.Axes, axes: Axes) -> None:
     plot.xaxis.set_major_locator(
         FixedLocator(range(axes.first, axes.epochs + 1)) if few else MaxNLocator(4, integer=True, steps=[1, 2, 5, 10])
     )
-    plot.grid(axis="y", color=_FAINT, linewidth=0.6)
+    plot.grid(axis="y", color=palette.faint, linewidth=0.6)
     plot.set_axisbelow(True)
-    plot.tick_params(length=0, pad=4, labelsize=_FONT_SIZE, labelcolor=_INK)
+    plot.tick_params(length=0, pad=4, labelsize=_FONT_SIZE, labelcolor=palette.ink)
     for side, spine in plot.spines.items():
         spine.set_visible(side == "bottom")
-        spine.set_color(_FAINT)
+        spine.set_color(palette.faint)
 
 
 def _tick(value: float, percent: bool) -> str:

@@ -93,13 +93,9 @@ class MetricRow:
 
 def curves(folder: RunFolder, stages: Sequence[str], fields: Mapping[str, Any]) -> list[MetricRow]:
     """One row per metric that any stage has, one panel per stage, the same axes within a row."""
-    logs = {stage: _log(folder, stage) for stage in stages}
-    starts = {stage: folder.stage_result(stage).get("start") or {} for stage in stages}
     rows = []
     for metric in METRICS:
-        by_stage = {
-            stage: list(_curves_of(log, metric.column, starts[stage].get(metric.column))) for stage, log in logs.items()
-        }
+        by_stage = lines_of(folder, stages, metric)
         drawn = [curve for lines in by_stage.values() for curve in lines]
         if not drawn:
             continue
@@ -115,10 +111,22 @@ def curves(folder: RunFolder, stages: Sequence[str], fields: Mapping[str, Any]) 
                     name=f"{metric.column}-{stage}",
                     description=f"{metric.title} of stage {stage} over {lines[0].last} epochs: {words}",
                 )
-            note = _weighted_sum(stage, logs[stage], fields) if metric.column == "loss" else ""
+            note = _weighted_sum(stage, _log(folder, stage), fields) if metric.column == "loss" else ""
             panels.append(Panel(stage, svg, note))
         rows.append(MetricRow(metric, axes, tuple(panels)))
     return rows
+
+
+def lines_of(folder: RunFolder, stages: Sequence[str], metric: Metric) -> dict[str, list[plots.Curve]]:
+    """What there is of a metric in each stage, on training images and on others."""
+    return {
+        stage: list(
+            _curves_of(
+                _log(folder, stage), metric.column, (folder.stage_result(stage).get("start") or {}).get(metric.column)
+            )
+        )
+        for stage in stages
+    }
 
 
 def _log(folder: RunFolder, stage: str) -> dict[str, tuple[float, ...]]:

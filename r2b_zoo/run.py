@@ -1,0 +1,201 @@
+"""A run as Python sees it: ``train`` starts one or resumes it, ``Run`` is what it has become."""
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Optional, Union
+
+import numpy as np
+import tensorflow as tf
+
+from r2b_zoo import classifier, figures, html, pipeline, recipes, training
+from r2b_zoo.distillation import attention_map
+from r2b_zoo.models import intermediates
+from r2b_zoo.models.topology import FEATURE_NAMES
+from r2b_zoo.recipes import Plan
+from r2b_zoo.report import write_report
+from r2b_zoo.run_folder import DEFAULT_ROOT, RunFolder
+from r2b_zoo.run_networks import Networks
+from r2b_zoo.tables import results_table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PathLike = Union[str, "os.PathLike[str]"]
+PHOTOGRAPHS = 4
+"""Of the test split, whose attention maps are drawn unless others are given."""
+
+
+class Run:
+    """A run in its folder, finished or not.
+
+    Args:
+        path: of the folder that ``train`` or ``r2b train`` wrote.
+
+    Raises:
+        RunFolderError: there is no run in it, or its record is damaged.
+    """
+
+    def __init__(self, path: PathLike) -> None:
+        self.folder = RunFolder(path)
+        self.plan: Plan = self.folder.plan()
+
+    @property
+    def path(self) -> Path:
+        return self.folder.path
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Names of the finished stages, in their order."""
+        return tuple(stage.name for stage in self.plan.stages if self.folder.is_finished(stage.name))
+
+    @cached_property
+    def networks(self) -> Networks:
+        """The trained Keras networks: ``run.networks["binary"]``. Raises ValueError for a stage that is not there."""
+        return Networks(self.plan, self.folder)
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """What ``results.json`` holds: stages, verification, cost, seconds. Raises RunFolderError until it is there."""
+        return self.folder.results()
+
+    @property
+    def report(self) -> Path:
+        """The page to look at."""
+        return self.folder.report_path
+
+    @property
+    def file(self) -> Path:
+        """The converted file of the last stage."""
+        return self.folder.tflite_path
+
+    @property
+    def classifier(self) -> classifier.Classifier:
+        """The network of the last stage, with the names of its classes and what it does to an image."""
+        return classifier.load(self.path)
+
+    def figure(self, metric: str = "accuracy") -> "Figure":
+        """A metric over the epochs of each finished stage, as a matplotlib figure.
+
+        Args:
+            metric: "accuracy", "loss", "classification", "attention_matching", "output_matching" or "learning_rate".
+
+        Raises:
+            ValueError: there is no such metric, or no finished stage that has it.
+        """
+        if not self.stages:
+            raise ValueError(f"The run in {self.path} has no finished stage yet: train it on with the same call.")
+        return figures.training(self.folder, self.stages, metric)
+
+    def __repr__(self) -> str:
+        done = f"{len(self.stages)} of {len(self.plan.stages)} stages finished"
+        return f"Run({str(self.path)!r}, recipe {self.plan.recipe} on {self.plan.dataset}, {done})"[:400]
+
+    def _repr_html_(self) -> str:
+        if not self.folder.results_path.is_file():
+            return html.together([html.note(repr(self))])
+        results = self.results
+        results["dataset"]["name"] = f"{self.plan.recipe} in {self.path}, {results['dataset']['name']}"
+        return html.together([html.table(results_table(results))])
+
+
+def attention_maps(run: Run, images: Optional[np.ndarray] = None, stages: Optional[Sequence[str]] = None) -> "Figure":
+    """Where the networks of a run look: their attention maps on the same images, as a matplotlib figure.
+
+    An attention map is Q = Σ_c A_c² of the activations at the end of a block, divided by its norm (Martínez et al.,
+    section 4.2, equation 2).
+
+    Args:
+        run: with finished stages.
+        images: uint8 (n, H, W, channels) of any size; a few of the test split unless told.
+        stages: whose networks; the first and the last finished one unless told.
+
+    Raises:
+        ValueError: no stage is finished, or an image is none for these networks.
+    """
+    chosen = tuple(stages) if stages is not None else tuple(dict.fromkeys((*run.stages[:1], *run.stages[-1:])))
+    if not chosen:
+        raise ValueError(f"The run in {run.path} has no finished stage yet: train it on with the same call.")
+    dataset = run.networks.dataset
+    if images is None:
+        photographs, inputs, _ = dataset.test_sample(PHOTOGRAPHS, one_per_class=True)
+        photographs, inputs = photographs[:PHOTOGRAPHS], inputs[:PHOTOGRAPHS]
+    else:
+        photographs = np.asarray(images)
+        inputs = np.stack([dataset.preprocessing(image) for image in photographs])
+    return figures.attention(photographs, {stage: _maps(run.networks[stage], inputs) for stage in chosen})
+
+
+def _maps(model: tf.keras.Model, inputs: np.ndarray) -> dict[str, np.ndarray]:
+    blocks = tf.keras.Model(model.inputs, {name: intermediates(model)[name] for name in FEATURE_NAMES})
+    found = {}
+    for name, activations in blocks(inputs, training=False).items():
+        if activations.shape[1] > 1:  # a map of one pixel shows nothing
+            found[name] = tf.reshape(attention_map(activations), activations.shape[:3]).numpy()
+    return {name: found[name] for name in FEATURE_NAMES if name in found}
+
+
+def train(recipe: str = recipes.DEFAULT_RECIPE, output: Optional[PathLike] = None, **overrides: Any) -> Run:
+    """Trains a recipe through its stages, converts and verifies the result, and shows how it goes on.
+
+    In Jupyter one figure is redrawn while it trains, in a terminal a bar; elsewhere there is a line per stage. The
+    kernel's stop button, or ctrl-C, stops it with all saved; the same call then resumes it, to the same weights as
+    without the interruption. A run that is finished is not trained again.
+
+    Args:
+        recipe: its name, ``r2b_zoo.recipes.list_recipes()``.
+        output: folder of the run; ``runs/<recipe>`` unless told.
+        **overrides: fields of the recipe; those of a stage through ``**{"binary.epochs": 3}``.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        ValueError: the recipe or a field is unknown, a value is not allowed, or plan and data do not fit; before
+            anything is trained.
+        RunFolderError: the folder is another run's, or cannot be written.
+        TrainingStopped: it was interrupted; all is saved.
+        TrainingDiverged: a loss became NaN.
+        ConversionError: a quantised layer did not become binary.
+    """
+    plan = recipes.plan(recipe, **overrides)
+    folder = RunFolder(output if output is not None else DEFAULT_ROOT / plan.recipe)
+    folder.check(plan)
+    with ExitStack() as stack:
+        callbacks, announce = _progress(plan, folder, stack)
+        execute(plan, folder, callbacks, announce)
+    return Run(folder.path)
+
+
+def execute(
+    plan: Plan, folder: RunFolder, callbacks: training.CallbackFactory, announce: training.Announce
+) -> dict[str, Any]:
+    """Trains what is not trained, converts, verifies, and writes the report; what ``pipeline.run`` returns."""
+    results = pipeline.run(plan, folder, callbacks, announce)
+    if results:
+        with folder.writing():
+            write_report(folder)
+    return results
+
+
+def _progress(
+    plan: Plan, folder: RunFolder, stack: ExitStack
+) -> tuple[training.CallbackFactory, Callable[[str], None]]:
+    """How progress is shown where the caller is."""
+    from r2b_zoo import notebook
+    from r2b_zoo.progress import StageProgress
+    from r2b_zoo.tables import console, point
+
+    if notebook.is_here():
+        live = stack.enter_context(notebook.LiveFigure(plan, folder))
+        return (lambda stage: [live.callback(stage)]), live.announce
+    out = console()
+
+    def callbacks(stage: recipes.StagePlan) -> list[tf.keras.callbacks.Callback]:
+        bar = StageProgress(stage, out)
+        stack.callback(bar.close)
+        return [bar]
+
+    return callbacks, lambda line: out.print(point(line), soft_wrap=not out.is_terminal)
