@@ -3,11 +3,9 @@
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import click
-
-from r2b_zoo.data.pixels import MAX_PIXELS
 
 
 def existing(path: Path) -> Path:
@@ -41,11 +39,19 @@ def check_output(path: Path, suffixes: Sequence[str], force: bool, inputs: Itera
 
 
 force_option = click.option("--force", is_flag=True, help="Overwrite existing files.")
+
+
+def _most_pixels(ctx: click.Context, parameter: click.Parameter, value: Optional[int]) -> int:
+    from r2b_zoo.data.pixels import MAX_PIXELS  # which imports NumPy, and --help should not wait for it
+
+    return MAX_PIXELS if value is None else value
+
+
 max_pixels_option = click.option(
     "--max-pixels",
     type=click.IntRange(1),
-    default=MAX_PIXELS,
-    show_default=True,
+    callback=_most_pixels,
+    show_default="Pillow's own limit",
     help="Refuse an image file of more, which may be a small file that fills the memory.",
 )
 
