@@ -1,6 +1,5 @@
 """What training looks like in a notebook: one output that is redrawn, so that nothing piles up below the cell."""
 
-import sys
 import time
 from collections.abc import Sequence
 from types import TracebackType
@@ -21,12 +20,6 @@ _ACCURACY = view.METRICS[0]
 _PANEL = Markup('<figure style="display:inline-block;width:270px;margin:.3em">{}<figcaption>{}</figcaption></figure>')
 # What the panels are drawn with, which the report has in its style sheet.
 _COLOURS = "--ink:currentColor;--faint:#9aa4af80;--train:#8b949e;--test:#1f8fff;--font:sans-serif"
-
-
-def is_here() -> bool:
-    """Whether this process is a notebook's kernel. Imports nothing."""
-    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    return type(shell).__name__ == "ZMQInteractiveShell"
 
 
 class LiveFigure:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Optional, Union
 import numpy as np
 import tensorflow as tf
 
-from r2b_zoo import classifier, figures, html, pipeline, recipes, training
+from r2b_zoo import classifier, figures, html, pipeline, quiet_start, recipes, training
 from r2b_zoo.distillation import attention_map
 from r2b_zoo.models import intermediates
 from r2b_zoo.models.topology import FEATURE_NAMES
@@ -184,11 +184,12 @@ def _progress(
     plan: Plan, folder: RunFolder, stack: ExitStack
 ) -> tuple[training.CallbackFactory, Callable[[str], None]]:
     """How progress is shown where the caller is."""
-    from r2b_zoo import notebook
     from r2b_zoo.progress import StageProgress
     from r2b_zoo.tables import console, point
 
-    if notebook.is_here():
+    if quiet_start.in_notebook():
+        from r2b_zoo import notebook
+
         live = stack.enter_context(notebook.LiveFigure(plan, folder))
         return (lambda stage: [live.callback(stage)]), live.announce
     out = console()

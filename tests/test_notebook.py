@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 import r2b_zoo
-from r2b_zoo import html, notebook, recipes
+from r2b_zoo import html, notebook, quiet_start, recipes
 from r2b_zoo.conversion import Conversion
 from r2b_zoo.data.digits import digits
 from r2b_zoo.evaluation import Evaluation, evaluate
@@ -202,4 +202,4 @@ def test_the_live_figure_is_one_output_that_is_redrawn(smoke_run, monkeypatch):
 
 
 def test_no_notebook_here():
-    assert not notebook.is_here()
+    assert not quiet_start.in_notebook()

@@ -7,7 +7,7 @@ from typing import Any, Optional, TextIO
 
 import click
 
-from r2b_zoo import __version__
+from r2b_zoo import __version__, quiet_start
 from r2b_zoo.terminal import printable
 
 
@@ -33,13 +33,7 @@ class _Command(click.Command):
 def load_tensorflow(ctx: click.Context) -> None:
     """Without its noise, unless it is asked for."""
     if not ctx.find_root().params["debug"]:
-        from r2b_zoo.captured_output import captured_output
-
-        # TF_CPP_MIN_LOG_LEVEL does not reach what is logged while the libraries load.
-        with captured_output():
-            import tensorflow
-        # Its Python code logs by itself.
-        tensorflow.get_logger().setLevel("ERROR")
+        quiet_start.load_tensorflow()
 
 
 class _Group(click.Group):
@@ -60,7 +54,7 @@ def main() -> None:
     """Entry point: one sentence for an error, a traceback only with ``--debug``."""
     debug = "--debug" in sys.argv[1:]
     if not debug:
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        os.environ.setdefault(quiet_start.LOG_LEVEL, quiet_start.NO_MESSAGES)
         os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
         warnings.showwarning = _show_warning
     # --debug may stand anywhere.

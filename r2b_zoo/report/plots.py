@@ -196,7 +196,7 @@ def _style(plot: matplotlib.axes.Axes, axes: Axes, palette: Palette) -> None:
 
 
 def _tick(value: float, percent: bool) -> str:
-    return f"{100 * value:.0f} %" if percent else f"{value:.3g}"
+    return f"{100 * value:.3g} %" if percent else f"{value:.3g}"
 
 
 def _number(value: float, percent: bool) -> str:

@@ -1,0 +1,69 @@
+"""The notebooks: their two forms are the same, what they show is fit to be shown, and they run."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+jupytext = pytest.importorskip("jupytext", reason="jupytext is not installed")
+nbformat = pytest.importorskip("nbformat", reason="nbconvert is not installed")
+
+FOLDER = Path(__file__).parents[1] / "notebooks"
+sys.path.insert(0, str(FOLDER))
+import execute  # noqa: E402
+
+MOST_BYTES = 200_000
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+# What a notebook's text promises: values of its variables after the last cell.
+VALUES = {
+    "1_a_tour": "assert right >= 12 and bits == 2304",
+    "2_what_a_bit_does": "assert largest_difference == 0 and error_with < error_without and with_shortcut > 0.5",
+    "4_from_keras_to_a_board": "assert verification.passed and len(conversion.binary) == 16 and len(answers) == 3",
+}
+
+
+def check_outputs(notebook):
+    shown = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    assert any("image/png" in output.get("data", {}) for output in shown)
+    for output in shown:
+        assert output.output_type != "error"
+        assert output.get("name") != "stderr", output.text
+        assert len(nbformat.json.dumps(output)) <= MOST_BYTES
+        text = output.get("text", "") + output.get("data", {}).get("text/html", "")
+        assert not CONTROL.search(text), text
+
+
+def test_all_are_checked():
+    assert execute.names() == sorted(VALUES)
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_both_forms_have_the_same_cells(name):
+    """And what is shown is of these cells: `python notebooks/execute.py` writes the one from the other."""
+    text, shown = jupytext.read(FOLDER / f"{name}.py"), nbformat.read(FOLDER / f"{name}.ipynb", 4)
+    assert [(cell.cell_type, cell.source) for cell in text.cells] == [
+        (cell.cell_type, cell.source) for cell in shown.cells
+    ]
+    check_outputs(shown)
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_links_lead_somewhere(name):
+    text = (FOLDER / f"{name}.py").read_text()
+    for target in re.findall(r"\]\(([^)#]+)\)", text):
+        assert (FOLDER / target).exists(), target
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", VALUES)
+def test_it_runs(name, tmp_path, monkeypatch):
+    read = jupytext.read
+
+    def with_values(path):
+        notebook = read(path)
+        notebook.cells.append(nbformat.v4.new_code_cell(VALUES[name]))
+        return notebook
+
+    monkeypatch.setattr(jupytext, "read", with_values)
+    check_outputs(execute.executed(name, tmp_path))
