@@ -39,20 +39,24 @@ $(RUNTIME): $(INSTALLED) $(RUNTIME_SOURCES)
 demo: $(RUNTIME)
 	$(BIN)/r2b demo
 
+# A process that dies ends the suite with the name of its test. The runtime's own configuration has no timeout.
+PYTEST_OPTIONS := --numprocesses 2 --max-worker-restart 0
+RUNTIME_OPTIONS := $(PYTEST_OPTIONS) --dist loadfile --timeout 1200 --timeout-method thread
+
 test: lint $(RUNTIME)
-	$(BIN)/pytest -m "not slow and not long" --numprocesses 2 --dist loadgroup
+	$(BIN)/pytest -m "not slow and not long" $(PYTEST_OPTIONS) --dist loadgroup
 
 test-slow: $(RUNTIME)
-	$(BIN)/pytest -m "slow and not long" --numprocesses 2 --dist loadgroup
+	$(BIN)/pytest -m "slow and not long" $(PYTEST_OPTIONS) --dist loadgroup
 
 test-long: $(RUNTIME)
-	$(BIN)/pytest -m long --numprocesses 2 --dist loadgroup
+	$(BIN)/pytest -m long $(PYTEST_OPTIONS) --dist loadgroup
 
 test-runtime: $(RUNTIME)
-	cd export/runtime/tests && ../../../$(BIN)/pytest -m "not slow" --numprocesses 2 --dist loadfile
+	cd export/runtime/tests && ../../../$(BIN)/pytest -m "not slow" $(RUNTIME_OPTIONS)
 
 test-runtime-slow: $(RUNTIME)
-	cd export/runtime/tests && ../../../$(BIN)/pytest -m slow --numprocesses 2 --dist loadfile
+	cd export/runtime/tests && ../../../$(BIN)/pytest -m slow $(RUNTIME_OPTIONS)
 
 CPP := $(shell find benchmarks export/runtime/native export/runtime/tests/native -name '*.cc' -o -name '*.h' -o -name '*.inl')
 
