@@ -44,13 +44,13 @@ PYTEST_OPTIONS := --numprocesses 2 --max-worker-restart 0
 RUNTIME_OPTIONS := $(PYTEST_OPTIONS) --dist loadfile --timeout 1200 --timeout-method thread
 
 test: lint $(RUNTIME)
-	$(BIN)/pytest -m "not slow and not long" $(PYTEST_OPTIONS) --dist loadgroup
+	$(BIN)/pytest -m "not slow and not long" $(PYTEST_OPTIONS)
 
 test-slow: $(RUNTIME)
-	$(BIN)/pytest -m "slow and not long" $(PYTEST_OPTIONS) --dist loadgroup
+	$(BIN)/pytest -m "slow and not long" $(PYTEST_OPTIONS)
 
 test-long: $(RUNTIME)
-	$(BIN)/pytest -m long $(PYTEST_OPTIONS) --dist loadgroup
+	$(BIN)/pytest -m long $(PYTEST_OPTIONS)
 
 test-runtime: $(RUNTIME)
 	cd export/runtime/tests && ../../../$(BIN)/pytest -m "not slow" $(RUNTIME_OPTIONS)

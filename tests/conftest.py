@@ -1,11 +1,13 @@
 """Fixtures that every test file may use."""
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Union
+from typing import Any, Union
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -15,6 +17,7 @@ import numpy as np  # isort: skip
 import pytest  # isort: skip
 import tensorflow as tf  # isort: skip
 from PIL import Image  # isort: skip
+from xdist.scheduler import LoadScopeScheduling  # isort: skip
 
 from r2b_zoo.run_folder import RunFolder  # isort: skip
 
@@ -102,14 +105,37 @@ def r2b(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> C
     return run
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Groups for ``--dist loadgroup``: what shares the smoke run goes to one process, and else what shares a file.
+class _Groups(LoadScopeScheduling):
+    """Sends the tests of a group to one process of pytest-xdist.
+
+    By the test's name: pytest-xdist's own groups (``--dist loadgroup``) are marks, which do not reach it from pytest 9
+    on.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return _group(nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Groups:
+    return _Groups(config, log)
+
+
+def _group(nodeid: str) -> str:
+    """Files that share the smoke run, or converted networks, go together, and else the tests of each file.
 
     A file that says SHARES_NOTHING has tests of minutes, which start from nothing: they go wherever there is room.
     """
-    for item in items:
-        shared = "smoke_run" if "smoke_run" in getattr(item, "fixturenames", ()) else item.path.stem
-        if getattr(getattr(item, "module", None), "SHARES_NOTHING", False):
-            # Without brackets, behind which pytest-xdist looks for no group.
-            shared = item.name.replace("[", "-").replace("]", "")
-        item.add_marker(pytest.mark.xdist_group(shared))
+    file = nodeid.split("::")[0]
+    source = _source(Path(file).name)
+    if re.search("^SHARES_NOTHING", source, re.MULTILINE):
+        return nodeid
+    if re.search(r"\bsmoke_(run|folder)\b", source):
+        return "smoke_run"
+    return "converted" if "import converted" in source else file
+
+
+@cache
+def _source(name: str) -> str:
+    path = Path(__file__).parent / name
+    return path.read_text(encoding="utf-8") if path.is_file() else ""

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import _group
+
 ROOT = Path(__file__).parents[1]
 # With a process of its own, which outlives the test and holds what it inherited.
 DIES = """
@@ -33,3 +35,11 @@ def test_a_process_that_dies_or_hangs_ends_the_suite_with_the_tests_name(source,
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 1, done.stdout + done.stderr
     assert re.search(rf"worker 'gw\d' crashed while running 'test_it\.py::{name}'", done.stdout)
+
+
+def test_files_that_share_something_expensive_are_a_group():
+    groups = {path.stem: _group(f"tests/{path.name}::test_it[a::b]") for path in (ROOT / "tests").glob("test_*.py")}
+    assert {"test_report", "test_training", "test_stages"} <= {name for name, at in groups.items() if at == "smoke_run"}
+    assert {"test_conversion", "test_verification"} <= {name for name, at in groups.items() if at == "converted"}
+    assert groups["test_smoke"] == "tests/test_smoke.py::test_it[a::b]"
+    assert groups["test_schedules"] == "tests/test_schedules.py"
