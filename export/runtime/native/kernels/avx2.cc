@@ -18,14 +18,40 @@ namespace {
 struct V {
   using F = __m256;
   static constexpr int kWidth = 8;
-  static constexpr int kFconvPixels = 3;  // 12 accumulators, 3 values, 1 weight
+  // 12 accumulators, weights, and values: 3 pixels of whole blocks.
+  static constexpr int FconvPixels(int registers) { return 12 / registers; }
   static constexpr int kPlainPixels = 2;
+  static constexpr int PartPixels(int registers) { return registers < 3 ? 5 - registers : 2; }
   static constexpr int kDenseGroups = 2;
   static R2B_INLINE F Load(const float* p) { return _mm256_loadu_ps(p); }
   static R2B_INLINE F Load(const uint8_t* p) {
     return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
   }
   static R2B_INLINE void Store(float* p, F v) { _mm256_storeu_ps(p, v); }
+  struct Lanes {
+    __m256i mask;
+    int count;
+  };
+  static R2B_INLINE Lanes First(int count) {
+    return {_mm256_cmpgt_epi32(_mm256_set1_epi32(count), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)), count};
+  }
+  static R2B_INLINE F Load(const float* p, Lanes lanes) { return _mm256_maskload_ps(p, lanes.mask); }
+  // In pieces: masked stores take AMD's cores a dozen cycles, and there is no end of channels where all are stored.
+  static R2B_INLINE void Store(float* p, F v, Lanes lanes) {
+    if (lanes.count == 8) return Store(p, v);
+    __m128 rest = _mm256_castps256_ps128(v);
+    if (lanes.count & 4) {
+      _mm_storeu_ps(p, rest);
+      rest = _mm256_extractf128_ps(v, 1);
+      p += 4;
+    }
+    if (lanes.count & 2) {
+      _mm_storel_pi(reinterpret_cast<__m64*>(p), rest);
+      rest = _mm_movehl_ps(rest, rest);
+      p += 2;
+    }
+    if (lanes.count & 1) _mm_store_ss(p, rest);
+  }
   static constexpr int kPicks = 0;
   static R2B_INLINE F Set1(float v) { return _mm256_set1_ps(v); }
   static R2B_INLINE F Repeat4(const float* p) { return _mm256_broadcast_ps(reinterpret_cast<const __m128*>(p)); }
@@ -38,6 +64,20 @@ struct V {
   static R2B_INLINE F Fma(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
   static R2B_INLINE F Prelu(F v, F slope) {
     return _mm256_blendv_ps(v, _mm256_mul_ps(v, slope), _mm256_cmp_ps(v, _mm256_setzero_ps(), _CMP_LT_OQ));
+  }
+  static R2B_INLINE F IfNegative(F x, F yes, F no) { return _mm256_blendv_ps(no, yes, x); }
+  static R2B_INLINE F MinusAbs(F v) { return _mm256_or_ps(v, _mm256_set1_ps(-0.0f)); }
+  static R2B_INLINE void PowerOfTwo(const float* table, F rounded, F base, F* fraction, F* whole) {
+    const __m256i zero = _mm256_sub_epi32(_mm256_castps_si256(base), _mm256_set1_epi32(32 * 127));
+    const __m256i steps = _mm256_sub_epi32(_mm256_castps_si256(rounded), zero);
+    // Of 32 values a permutation finds one of eight by three bits, a blend one of two by the sign.
+    const auto eight = [&](int k) R2B_LAMBDA { return _mm256_permutevar8x32_ps(_mm256_loadu_ps(table + k), steps); };
+    const F bit3 = _mm256_castsi256_ps(_mm256_slli_epi32(steps, 28)),
+            bit4 = _mm256_castsi256_ps(_mm256_slli_epi32(steps, 27));
+    *fraction = _mm256_blendv_ps(_mm256_blendv_ps(eight(0), eight(8), bit3),
+                                 _mm256_blendv_ps(eight(16), eight(24), bit3), bit4);
+    const __m256i exponent = _mm256_max_epi32(_mm256_srai_epi32(steps, 5), _mm256_setzero_si256());
+    *whole = _mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23));
   }
   static R2B_INLINE uint32_t NegativeMask(F v) {
     return uint32_t(_mm256_movemask_ps(_mm256_cmp_ps(v, _mm256_setzero_ps(), _CMP_LT_OQ)));
@@ -58,6 +98,7 @@ const Tables kTables;
 
 constexpr int kFlush = 48;  // <= 63; divides the chunks of 3 taps x 64 channels
 constexpr int kChunksPerWord = 8;
+constexpr int kBconvPixels = 4;
 
 // Bytes of input that the pixels of a row need from one segment.
 ptrdiff_t Span(int width, const RunList& input) { return (width - 1) * input.pixel + 4 * ptrdiff_t(input.length); }
@@ -132,21 +173,42 @@ R2B_INLINE void Count(const BconvRow& row, const uint8_t* expanded, int x, int b
   }
 }
 
-template <int P>
-R2B_INLINE void Finish(const uint16_t (*count)[kBlock], const BconvRow& row, const Epilogue& epilogue, int x,
-                       int block) {
-  V::F v[P][T::kRegs];
+template <int P, int R>
+R2B_INLINE void ToFloats(const uint16_t (*count)[kBlock], const BconvRow& row, int x, int block, V::F (&v)[P][R]) {
   R2B_UNROLL
   for (int p = 0; p < P; ++p) {
     R2B_UNROLL
-    for (int r = 0; r < T::kRegs; ++r) {
+    for (int r = 0; r < R; ++r) {
       const __m256i n = _mm256_cvtepu16_epi32(_mm_load_si128(reinterpret_cast<const __m128i*>(&count[p][r * 8])));
       v[p][r] = _mm256_cvtepi32_ps(_mm256_add_epi32(n, n));
     }
   }
-  const int c = block * kBlock;
-  T::Affine<P>(v, row, x, c);
-  T::RunEpilogue<P>(v, epilogue, x, row.channel0 + c, row.channels - c);
+  T::Affine(v, row, x, block * kBlock);
+}
+
+// From the popcounts of P pixels and a whole block of channels.
+template <int P>
+R2B_INLINE void Finish(const uint16_t (*count)[kBlock], const BconvRow& row, const Epilogue& epilogue, int x,
+                       int block) {
+  V::F v[P][T::kRegs];
+  ToFloats(count, row, x, block, v);
+  T::Stages<true>(v, epilogue, x, row.channel0 + block * kBlock);
+}
+
+// Of the last block, where it is partial. Not inlined: every tile has the same.
+__attribute__((noinline)) void FinishPartial(const uint16_t (*count)[kBlock], int pixels, const BconvRow& row,
+                                             const Epilogue& epilogue, int x, int block) {
+  const int c = block * kBlock, valid = row.channels - c;
+  T::ForRegisters(valid, [&](auto registers) {
+    V::F v[kBconvPixels][registers.kCount];
+    for (int p = 0; p < pixels; ++p) {
+      V::F one[1][registers.kCount];
+      ToFloats(count + p, row, x + p, block, one);
+      R2B_UNROLL
+      for (int r = 0; r < registers.kCount; ++r) v[p][r] = one[0][r];
+    }
+    T::PartialStages<registers.kCount>(v, pixels, epilogue, x, row.channel0 + c, valid);
+  });
 }
 
 template <int P, int B>
@@ -156,6 +218,10 @@ __attribute__((noinline)) void BconvTile(const BconvRow& row, const Epilogue& ep
   Count<P, B>(row, expanded, x, block, count);
   R2B_UNROLL
   for (int b = 0; b < B; ++b) {
+    if ((block + b + 1) * kBlock > row.channels) {
+      FinishPartial(count[b], P, row, epilogue, x, block + b);
+      continue;
+    }
     int p = 0;
     for (; p + 2 <= P; p += 2) Finish<2>(&count[b][p], row, epilogue, x + p, block + b);
     if (P % 2) Finish<1>(&count[b][P - 1], row, epilogue, x + P - 1, block + b);
@@ -174,15 +240,30 @@ void Bconv(const BconvRow& row, const Epilogue& epilogue) {
   for (int s = 0; s < row.input.segments; ++s)
     Expand(row.input.origin + row.input.segment[s], span, expanded + s * (2 * span + 64));
   int block = 0;
-  for (; (block + 1) * kBlock < row.channels; block += 2) BconvTiles<4, 2>(row, epilogue, expanded, 0, block);
-  if (block * kBlock < row.channels) BconvTiles<4, 1>(row, epilogue, expanded, 0, block);
+  for (; (block + 1) * kBlock < row.channels; block += 2)
+    BconvTiles<kBconvPixels, 2>(row, epilogue, expanded, 0, block);
+  if (block * kBlock < row.channels) BconvTiles<kBconvPixels, 1>(row, epilogue, expanded, 0, block);
 }
 
 }  // namespace
 
 const Kernels* Avx2Kernels() {
-  static const Kernels kernels = {"avx2",   4,        65535,    BconvScratch, Bconv,        T::Fconv,
-                                  T::Pool,  T::Plain, T::Dense, T::Logistic,  T::PackSigns, ResampleImage<V>,
+  static const Kernels kernels = {"avx2",
+                                  4,
+                                  65535,
+                                  BconvScratch,
+                                  Bconv,
+                                  Rows<V>::Fconv,
+                                  Rows<V>::Pool,
+                                  Rows<V>::Plain,
+                                  Vectors<V>::Dense,
+                                  Vectors<V>::Logistic,
+                                  Vectors<V>::Softmax,
+                                  Vectors<V>::Arithmetic,
+                                  Vectors<V>::Unpack,
+                                  Vectors<V>::UnpackBytes,
+                                  Vectors<V>::PackSigns,
+                                  ResampleImage<V>,
                                   V::kPicks};
   return &kernels;
 }

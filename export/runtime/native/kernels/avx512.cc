@@ -13,14 +13,20 @@ namespace {
 struct V {
   using F = __m512;
   static constexpr int kWidth = 16;
-  static constexpr int kFconvPixels = 14;  // 28 accumulators, 2 weights, 1 value: 31 of 32 registers
+  // 28 accumulators, 2 weights, 1 value: 31 of 32 registers. 14 accumulators hide a product's latency too.
+  static constexpr int FconvPixels(int) { return 14; }
   static constexpr int kPlainPixels = 4;
+  static constexpr int PartPixels(int) { return 7; }
   static constexpr int kDenseGroups = 4;
   static R2B_INLINE F Load(const float* p) { return _mm512_loadu_ps(p); }
   static R2B_INLINE F Load(const uint8_t* p) {
     return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
   }
   static R2B_INLINE void Store(float* p, F v) { _mm512_storeu_ps(p, v); }
+  using Lanes = __mmask16;
+  static R2B_INLINE Lanes First(int count) { return Lanes((1u << count) - 1); }
+  static R2B_INLINE F Load(const float* p, Lanes lanes) { return _mm512_maskz_loadu_ps(lanes, p); }
+  static R2B_INLINE void Store(float* p, F v, Lanes lanes) { _mm512_mask_storeu_ps(p, lanes, v); }
   static constexpr int kPicks = kWidth;
   static R2B_INLINE F Pick(const float* p, const int* lanes) {
     return _mm512_permutex2var_ps(Load(p), _mm512_loadu_si512(lanes), Load(p + kWidth));
@@ -36,6 +42,17 @@ struct V {
   static R2B_INLINE F Fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
   static R2B_INLINE F Prelu(F v, F slope) {
     return _mm512_mask_mul_ps(v, _mm512_cmp_ps_mask(v, _mm512_setzero_ps(), _CMP_LT_OQ), v, slope);
+  }
+  static R2B_INLINE F IfNegative(F x, F yes, F no) {
+    return _mm512_mask_blend_ps(_mm512_movepi32_mask(_mm512_castps_si512(x)), no, yes);
+  }
+  static R2B_INLINE F MinusAbs(F v) { return _mm512_or_ps(v, _mm512_set1_ps(-0.0f)); }
+  static R2B_INLINE void PowerOfTwo(const float* table, F rounded, F base, F* fraction, F* whole) {
+    const __m512i zero = _mm512_sub_epi32(_mm512_castps_si512(base), _mm512_set1_epi32(32 * 127));
+    const __m512i steps = _mm512_sub_epi32(_mm512_castps_si512(rounded), zero);
+    *fraction = _mm512_permutex2var_ps(_mm512_loadu_ps(table), steps, _mm512_loadu_ps(table + 16));
+    const __m512i exponent = _mm512_max_epi32(_mm512_srai_epi32(steps, 5), _mm512_setzero_si512());
+    *whole = _mm512_castsi512_ps(_mm512_slli_epi32(exponent, 23));
   }
   static R2B_INLINE uint32_t NegativeMask(F v) { return _mm512_cmp_ps_mask(v, _mm512_setzero_ps(), _CMP_LT_OQ); }
 };
@@ -56,13 +73,13 @@ constexpr int kBconvPixels = 7;
 constexpr int kXor3 = 0x96;   // x ^ y ^ z
 constexpr int kCarry = 0x3a;  // x ? ~y : z
 
-template <int P>
+template <bool kWhole, int P, int R>
 __attribute__((noinline)) void BconvTile(const BconvRow& row, const Epilogue& epilogue, int x, int block) {
-  __m512i carries[P][2], left[P][2];
+  __m512i carries[P][R], left[P][R];
   R2B_UNROLL
   for (int p = 0; p < P; ++p) {
     R2B_UNROLL
-    for (int r = 0; r < 2; ++r) carries[p][r] = left[p][r] = _mm512_setzero_si512();
+    for (int r = 0; r < R; ++r) carries[p][r] = left[p][r] = _mm512_setzero_si512();
   }
   const uint8_t* w = static_cast<const uint8_t*>(row.weights) + block * row.block_bytes;
   const ptrdiff_t pixel = row.input.pixel;
@@ -78,7 +95,7 @@ __attribute__((noinline)) void BconvTile(const BconvRow& row, const Epilogue& ep
         const int* at = reinterpret_cast<const int*>(base[p / 3] + (p % 3) * pixel);
         const __m512i a = _mm512_set1_epi32(at[0]), b = _mm512_set1_epi32(at[1]);
         R2B_UNROLL
-        for (int r = 0; r < 2; ++r) {
+        for (int r = 0; r < R; ++r) {
           const __m512i t = _mm512_ternarylogic_epi32(left[p][r], a, _mm512_loadu_si512(w + 64 * r), kXor3);
           const __m512i next = _mm512_ternarylogic_epi32(t, b, _mm512_loadu_si512(w + 4 * kBlock + 64 * r), kXor3);
           const __m512i carry = _mm512_ternarylogic_epi32(t, next, left[p][r], kCarry);
@@ -96,7 +113,7 @@ __attribute__((noinline)) void BconvTile(const BconvRow& row, const Epilogue& ep
       for (int p = 0; p < P; ++p) {
         const __m512i a = _mm512_set1_epi32(*reinterpret_cast<const int*>(base[p / 3] + (p % 3) * pixel));
         R2B_UNROLL
-        for (int r = 0; r < 2; ++r) {
+        for (int r = 0; r < R; ++r) {
           const __m512i next = _mm512_ternarylogic_epi32(left[p][r], a, _mm512_loadu_si512(w + 64 * r), kXor3);
           carries[p][r] = _mm512_add_epi32(carries[p][r], _mm512_popcnt_epi32(_mm512_andnot_si512(next, left[p][r])));
           left[p][r] = next;
@@ -105,11 +122,11 @@ __attribute__((noinline)) void BconvTile(const BconvRow& row, const Epilogue& ep
       w += 4 * kBlock;
     }
   }
-  __m512 v[P][2];
+  __m512 v[P][R];
   R2B_UNROLL
   for (int p = 0; p < P; ++p) {
     R2B_UNROLL
-    for (int r = 0; r < 2; ++r) {
+    for (int r = 0; r < R; ++r) {
       const __m512i count =
           _mm512_add_epi32(_mm512_add_epi32(carries[p][r], carries[p][r]), _mm512_popcnt_epi32(left[p][r]));
       v[p][r] = _mm512_cvtepi32_ps(count);
@@ -117,26 +134,32 @@ __attribute__((noinline)) void BconvTile(const BconvRow& row, const Epilogue& ep
   }
   const int c = block * kBlock;
   if (row.unscaled) {
-    T::Unscaled<P>(v, row, x, c);
+    T::Unscaled(v, row, x, c);
   } else {
     R2B_UNROLL
     for (int p = 0; p < P; ++p) {
       R2B_UNROLL
-      for (int r = 0; r < 2; ++r) v[p][r] = _mm512_add_ps(v[p][r], v[p][r]);
+      for (int r = 0; r < R; ++r) v[p][r] = _mm512_add_ps(v[p][r], v[p][r]);
     }
-    T::Affine<P>(v, row, x, c);
+    T::Affine(v, row, x, c);
   }
-  T::RunEpilogue<P>(v, epilogue, x, row.channel0 + c, row.channels - c);
+  T::RunEpilogue<kWhole>(v, epilogue, x, row.channel0 + c, row.channels - c);
 }
 
-template <int P>
+template <bool kWhole, int P, int R>
 void BconvTiles(const BconvRow& row, const Epilogue& epilogue, int x, int block) {
-  for (; x + P <= row.width; x += P) BconvTile<P>(row, epilogue, x, block);
-  if constexpr (P > 1) BconvTiles<P / 2>(row, epilogue, x, block);
+  for (; x + P <= row.width; x += P) BconvTile<kWhole, P, R>(row, epilogue, x, block);
+  if constexpr (P > 1) BconvTiles<kWhole, P / 2, R>(row, epilogue, x, block);
 }
 
 void Bconv(const BconvRow& row, const Epilogue& epilogue) {
-  for (int block = 0; block * kBlock < row.channels; ++block) BconvTiles<kBconvPixels>(row, epilogue, 0, block);
+  const int whole = row.channels / kBlock, left = row.channels % kBlock;
+  for (int block = 0; block < whole; ++block) BconvTiles<true, kBconvPixels, T::kRegs>(row, epilogue, 0, block);
+  if (left)
+    T::ForRegisters(left, [&](auto registers) {
+      constexpr int R = registers.kCount;
+      BconvTiles<false, (R == 1 ? 2 * kBconvPixels : kBconvPixels), R>(row, epilogue, 0, whole);
+    });
 }
 
 size_t BconvScratch(int, const RunList&) { return 0; }
@@ -144,8 +167,22 @@ size_t BconvScratch(int, const RunList&) { return 0; }
 }  // namespace
 
 const Kernels* Avx512Kernels() {
-  static const Kernels kernels = {"avx512", 32,       1 << 22,  BconvScratch, Bconv,        T::Fconv,
-                                  T::Pool,  T::Plain, T::Dense, T::Logistic,  T::PackSigns, ResampleImage<V>,
+  static const Kernels kernels = {"avx512",
+                                  32,
+                                  1 << 22,
+                                  BconvScratch,
+                                  Bconv,
+                                  Rows<V>::Fconv,
+                                  Rows<V>::Pool,
+                                  Rows<V>::Plain,
+                                  Vectors<V>::Dense,
+                                  Vectors<V>::Logistic,
+                                  Vectors<V>::Softmax,
+                                  Vectors<V>::Arithmetic,
+                                  Vectors<V>::Unpack,
+                                  Vectors<V>::UnpackBytes,
+                                  Vectors<V>::PackSigns,
+                                  ResampleImage<V>,
                                   V::kPicks};
   return &kernels;
 }

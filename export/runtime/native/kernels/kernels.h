@@ -6,9 +6,10 @@
 // (kBlock): 32 channels are one word of packed output, two AVX-512 registers, four AVX ones, eight NEON ones.
 //
 // A row kernel computes tile after tile: accumulate (convolution, window, or plain load) into registers, run the
-// epilogue over them, go on. The epilogue is a short list of stages (multiply, add, PReLU, store, pack signs, ...),
-// chosen when the graph is planned. One dispatch of a stage serves a whole tile, so the list costs little more than
-// code written out for one network, and intermediate results of a block never leave the registers.
+// epilogue over them, go on. Of a last block of fewer channels it computes only the registers that hold some. The
+// epilogue is a short list of stages (multiply, add, PReLU, store, pack signs, ...), chosen when the graph is planned.
+// One dispatch of a stage serves a whole tile, so the list costs little more than code written out for one network, and
+// intermediate results of a block never leave the registers.
 //
 // Every multiplication and addition of the epilogue is rounded on its own (no fused multiply-add), as TensorFlow
 // Lite's kernels do, because the sign of the result decides bits downstream. Float convolutions start from the bias and
@@ -30,10 +31,15 @@ struct Stage {
   enum Kind : uint8_t {
     kMul,       // v *= operand
     kMulPixel,  // v *= operand, one number for all channels of a pixel
+    kMulSelf,   // v *= v
     kAdd,       // v += operand
-    kPrelu,     // v = v < 0 ? v * operand : v
-    kPreluMax,  // the same for operands that are at most 1: v = max(v, v * operand)
-    kClamp,     // v = min(max(v, lo), hi)
+    kAddPixel,
+    kAddSelf,
+    kPrelu,        // v = v < 0 ? v * operand : v
+    kPreluMax,     // the same for operands that are at most 1: v = max(v, v * operand)
+    kClamp,        // v = min(max(v, lo), hi)
+    kLogistic,     // v = 1 / (1 + exp(-v))
+    kMulLogistic,  // v *= 1 / (1 + exp(-v))
     kStoreFloat,
     kStoreBits,  // sign bits, one word for 32 channels
     kStoreInt8,  // round half away from zero, saturate
@@ -106,6 +112,19 @@ struct PoolRow {
   bool maximum;                    // else average
 };
 
+// An element-wise operator of two operands, or the first of them alone, and a clamp. An operand's step is 1, or 0 where
+// it is one number.
+struct ArithmeticRun {
+  enum Kind : uint8_t { kMul, kAdd, kSub, kPrelu, kFirst };
+  Kind kind;
+  bool clamp;
+  float lo, hi;
+  const float *x, *y;  // y: also where it is not used
+  int x_step, y_step;
+  int count;
+  float* out;
+};
+
 struct LoadRow {
   const uint8_t* origin;
   ptrdiff_t pixel, gap;  // as in PoolRow
@@ -154,6 +173,11 @@ struct Kernels {
   // y[o] = sum_i x[i] * w[o][i] for o in [begin, end), weights packed by PackDense; begin is a multiple of kDenseGroup
   void (*dense)(const float* x, const float* packed, int inputs, int begin, int end, float* y);
   void (*logistic)(const float* x, int64_t count, float* y);
+  void (*softmax)(const float* x, int64_t rows, int channels, float beta, float* y);
+  void (*arithmetic)(const ArithmeticRun&);
+  // Bits of pixels, in whole words, to 1 and -1 or to the two given values.
+  void (*unpack)(const uint32_t* words, int64_t pixels, int channels, float* out);
+  void (*unpack_bytes)(const uint32_t* words, int64_t pixels, int channels, int8_t plus, int8_t minus, int8_t* out);
   // Weights lie [channel][output], at most 32 channels: bit i of words[o] is set where that of channel i is negative.
   void (*pack_signs)(const float* weights, int channels, int outputs, uint32_t* words);
   void (*resample)(const Resample&);

@@ -11,8 +11,9 @@ struct V {
   struct F {
     float lane[kWidth];
   };
-  static constexpr int kFconvPixels = 1;
+  static constexpr int FconvPixels(int) { return 1; }
   static constexpr int kPlainPixels = 1;
+  static constexpr int PartPixels(int) { return 1; }
   static constexpr int kDenseGroups = 1;
 #define R2B_LANES(expression)                              \
   F r;                                                     \
@@ -21,6 +22,18 @@ struct V {
   static R2B_INLINE F Load(const float* p) { R2B_LANES(p[i]); }
   static R2B_INLINE void Store(float* p, F v) {
     for (int i = 0; i < kWidth; ++i) p[i] = v.lane[i];
+  }
+  using Lanes = int;
+  static R2B_INLINE Lanes First(int count) { return count; }
+  static R2B_INLINE F Load(const float* p, Lanes lanes) {
+    if (lanes == kWidth) return Load(p);
+    F r = Zero();
+    for (int i = 0; i < lanes; ++i) r.lane[i] = p[i];
+    return r;
+  }
+  static R2B_INLINE void Store(float* p, F v, Lanes lanes) {
+    if (lanes == kWidth) return Store(p, v);
+    for (int i = 0; i < lanes; ++i) p[i] = v.lane[i];
   }
   static constexpr int kPicks = 0;
   static R2B_INLINE F Set1(float v) { R2B_LANES(v); }
@@ -33,7 +46,13 @@ struct V {
   static R2B_INLINE F Min(F a, F b) { R2B_LANES(a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i]); }
   static R2B_INLINE F Fma(F a, F b, F c) { R2B_LANES(a.lane[i] * b.lane[i] + c.lane[i]); }
   static R2B_INLINE F Prelu(F v, F a) { R2B_LANES(v.lane[i] < 0 ? v.lane[i] * a.lane[i] : v.lane[i]); }
+  static R2B_INLINE F MinusAbs(F v) { R2B_LANES(-__builtin_fabsf(v.lane[i])); }
+  static R2B_INLINE F IfNegative(F x, F yes, F no) { R2B_LANES(x.lane[i] < 0 ? yes.lane[i] : no.lane[i]); }
 #undef R2B_LANES
+  static R2B_INLINE void PowerOfTwo(const float* table, F rounded, F base, F* fraction, F* whole) {
+    for (int i = 0; i < kWidth; ++i)
+      PowerOfTwoLane(table, rounded.lane[i], base.lane[i], &fraction->lane[i], &whole->lane[i]);
+  }
   static R2B_INLINE uint32_t NegativeMask(F v) {
     uint32_t mask = 0;
     for (int i = 0; i < kWidth; ++i) mask |= uint32_t(v.lane[i] < 0) << i;
@@ -51,24 +70,31 @@ R2B_INLINE uint32_t PopCount(uint32_t v) {
   return (v * 0x01010101u) >> 24;
 }
 
-void Bconv(const BconvRow& row, const Epilogue& epilogue) {
-  for (int block = 0; block * kBlock < row.channels; ++block)
-    for (int x = 0; x < row.width; ++x) {
-      uint32_t count[kBlock] = {};
-      auto w = reinterpret_cast<const uint32_t*>(static_cast<const uint8_t*>(row.weights) + block * row.block_bytes);
-      for (int s = 0; s < row.input.segments; ++s) {
-        auto in = reinterpret_cast<const uint32_t*>(row.input.origin + x * row.input.pixel + row.input.segment[s]);
-        for (int i = 0; i < row.input.length; ++i, w += kBlock)
-          for (int lane = 0; lane < kBlock; ++lane) count[lane] += PopCount(in[i] ^ w[lane]);
-      }
-      float twice[kBlock];
-      for (int lane = 0; lane < kBlock; ++lane) twice[lane] = float(int32_t(2 * count[lane]));
-      V::F v[1][T::kRegs];
-      for (int r = 0; r < T::kRegs; ++r) v[0][r] = V::Load(twice + r * V::kWidth);
-      const int c = block * kBlock;
-      T::Affine<1>(v, row, x, c);
-      T::RunEpilogue<1>(v, epilogue, x, row.channel0 + c, row.channels - c);
+template <bool kWhole, int R>
+void BconvBlock(const BconvRow& row, const Epilogue& epilogue, int block) {
+  constexpr int kLanes = R * V::kWidth;
+  for (int x = 0; x < row.width; ++x) {
+    uint32_t count[kLanes] = {};
+    auto w = reinterpret_cast<const uint32_t*>(static_cast<const uint8_t*>(row.weights) + block * row.block_bytes);
+    for (int s = 0; s < row.input.segments; ++s) {
+      auto in = reinterpret_cast<const uint32_t*>(row.input.origin + x * row.input.pixel + row.input.segment[s]);
+      for (int i = 0; i < row.input.length; ++i, w += kBlock)
+        for (int lane = 0; lane < kLanes; ++lane) count[lane] += PopCount(in[i] ^ w[lane]);
     }
+    float twice[kLanes];
+    for (int lane = 0; lane < kLanes; ++lane) twice[lane] = float(int32_t(2 * count[lane]));
+    V::F v[1][R];
+    for (int r = 0; r < R; ++r) v[0][r] = V::Load(twice + r * V::kWidth);
+    const int c = block * kBlock;
+    T::Affine(v, row, x, c);
+    T::RunEpilogue<kWhole>(v, epilogue, x, row.channel0 + c, row.channels - c);
+  }
+}
+
+void Bconv(const BconvRow& row, const Epilogue& epilogue) {
+  const int whole = row.channels / kBlock, left = row.channels % kBlock;
+  for (int block = 0; block < whole; ++block) BconvBlock<true, T::kRegs>(row, epilogue, block);
+  if (left) T::ForRegisters(left, [&](auto registers) { BconvBlock<false, registers.kCount>(row, epilogue, whole); });
 }
 
 size_t BconvScratch(int, const RunList&) { return 0; }
@@ -76,8 +102,22 @@ size_t BconvScratch(int, const RunList&) { return 0; }
 }  // namespace
 
 const Kernels* PortableKernels() {
-  static const Kernels kernels = {"portable", 32,       1 << 22,  BconvScratch, Bconv,        T::Fconv,
-                                  T::Pool,    T::Plain, T::Dense, T::Logistic,  T::PackSigns, ResampleImage<V>,
+  static const Kernels kernels = {"portable",
+                                  32,
+                                  1 << 22,
+                                  BconvScratch,
+                                  Bconv,
+                                  Rows<V>::Fconv,
+                                  Rows<V>::Pool,
+                                  Rows<V>::Plain,
+                                  Vectors<V>::Dense,
+                                  Vectors<V>::Logistic,
+                                  Vectors<V>::Softmax,
+                                  Vectors<V>::Arithmetic,
+                                  Vectors<V>::Unpack,
+                                  Vectors<V>::UnpackBytes,
+                                  Vectors<V>::PackSigns,
+                                  ResampleImage<V>,
                                   V::kPicks};
   return &kernels;
 }

@@ -13,6 +13,7 @@ int main(int argc, char** argv) {
   TestCores();
   for (const char* const* name = AvailableKernels(); *name; ++name) {
     const Kernels* kernels = SelectKernels(*name);
+    TestLanes(kernels);
     TestBinaryPlans(kernels);
     TestFloatPlans(kernels);
     TestConvolvers(kernels);

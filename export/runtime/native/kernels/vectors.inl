@@ -1,0 +1,176 @@
+// Dense layers, and what is done to long runs of values, written once over a vector type: see tile.inl.
+
+template <class V>
+struct Vectors {
+  using F = typename V::F;
+
+  // ---- dense ----
+  // Four lanes, products and sums rounded apart, lanes added in pairs: TensorFlow Lite's order. Weights lie as
+  // PackDense leaves them; groups of eight outputs side by side hide the latency of their additions.
+  template <int kGroups>
+  static R2B_INLINE void DenseGroups(const float* x, const float* packed, int inputs, int count, float* y) {
+    constexpr int kGroupRegs = 4 * kDenseGroup / V::kWidth;
+    const ptrdiff_t group = ptrdiff_t(inputs) * kDenseGroup;
+    F sum[kGroups][kGroupRegs];
+    R2B_UNROLL
+    for (int g = 0; g < kGroups; ++g) {
+      R2B_UNROLL
+      for (int r = 0; r < kGroupRegs; ++r) sum[g][r] = V::Zero();
+    }
+    int i = 0;
+    for (; i + 4 <= inputs; i += 4) {
+      const F value = V::Repeat4(x + i);
+      R2B_UNROLL
+      for (int g = 0; g < kGroups; ++g) {
+        R2B_UNROLL
+        for (int r = 0; r < kGroupRegs; ++r)
+          sum[g][r] = V::Add(sum[g][r], V::Mul(value, V::Load(packed + g * group + i * kDenseGroup + r * V::kWidth)));
+      }
+    }
+    float lanes[kGroups * kDenseGroup][4];
+    R2B_UNROLL
+    for (int g = 0; g < kGroups; ++g) {
+      R2B_UNROLL
+      for (int r = 0; r < kGroupRegs; ++r) V::Store(&lanes[g * kDenseGroup][0] + r * V::kWidth, sum[g][r]);
+    }
+    for (int o = 0; o < count; ++o) {
+      float total = (lanes[o][0] + lanes[o][1]) + (lanes[o][2] + lanes[o][3]);
+      for (int j = i; j < inputs; ++j)
+        total += x[j] * packed[o / kDenseGroup * group + j * kDenseGroup + o % kDenseGroup];
+      y[o] = total;
+    }
+  }
+  static void Dense(const float* x, const float* packed, int inputs, int begin, int end, float* y) {
+    constexpr int kOutputs = V::kDenseGroups * kDenseGroup;
+    int o = begin;
+    for (; o + kOutputs <= end; o += kOutputs)
+      DenseGroups<V::kDenseGroups>(x, packed + ptrdiff_t(o) * inputs, inputs, kOutputs, y + o);
+    for (; o < end; o += kDenseGroup)
+      DenseGroups<1>(x, packed + ptrdiff_t(o) * inputs, inputs, end - o < kDenseGroup ? end - o : kDenseGroup, y + o);
+  }
+
+  // ---- weights of a training step ----
+  // Compilers vectorise it for the instruction set of the file.
+  static void PackSigns(const float* weights, int channels, int outputs, uint32_t* words) {
+    for (int o = 0; o < outputs; ++o) words[o] = 0;
+    for (int i = 0; i < channels; ++i, weights += outputs)
+      for (int o = 0; o < outputs; ++o) words[o] |= uint32_t(weights[o] < 0) << i;
+  }
+
+  // ---- element-wise ----
+  // Calls put(i, lanes, store) for vectors from i on: all lanes, then the last few.
+  template <class Whole, class Part>
+  static R2B_INLINE void ForVectors(int64_t count, Whole whole, Part part) {
+    int64_t i = 0;
+    for (; i + V::kWidth <= count; i += V::kWidth) whole(i);
+    if (i < count) part(i, V::First(int(count - i)));
+  }
+  // y[i] = apply(x[i]); y may be x.
+  template <class Apply>
+  static R2B_INLINE void Map(const float* x, int64_t count, float* y, Apply apply) {
+    ForVectors(
+        count, [&](int64_t i) R2B_LAMBDA { V::Store(y + i, apply(V::Load(x + i))); },
+        [&](int64_t i, typename V::Lanes lanes) R2B_LAMBDA { V::Store(y + i, apply(V::Load(x + i, lanes)), lanes); });
+  }
+
+  static void Logistic(const float* x, int64_t count, float* y) {
+    Map(x, count, y, [](F v) R2B_LAMBDA { return Exponential<V>::Logistic(v); });
+  }
+
+  template <bool kMaximum>
+  static R2B_INLINE float Extreme(const float* x, int count) {
+    const auto further = [](float a, float b) R2B_LAMBDA { return kMaximum ? (a < b ? b : a) : (b < a ? b : a); };
+    float most = x[0];
+    int i = 0;
+    if (count >= 2 * V::kWidth) {
+      F vector = V::Load(x);
+      for (i = V::kWidth; i + V::kWidth <= count; i += V::kWidth)
+        vector = kMaximum ? V::Max(vector, V::Load(x + i)) : V::Min(vector, V::Load(x + i));
+      float lanes[V::kWidth];
+      V::Store(lanes, vector);
+      most = lanes[0];
+      for (float lane : lanes) most = further(most, lane);
+    }
+    for (; i < count; ++i) most = further(most, x[i]);
+    return most;
+  }
+
+  // Rows of `channels` values. Exponents are at most 0 whatever beta's sign; sums are added in the order of the
+  // channels.
+  static void Softmax(const float* x, int64_t rows, int channels, float beta, float* y) {
+    const int64_t together = channels < 512 ? 512 / channels : 1;  // as exp() takes whole vectors
+    for (int64_t begin = 0; begin < rows; begin += together) {
+      const int64_t end = begin + together < rows ? begin + together : rows, at = begin * channels;
+      for (int64_t row = begin; row < end; ++row) {
+        const float* in = x + row * channels;
+        float* out = y + row * channels;
+        const float top = beta < 0 ? Extreme<false>(in, channels) : Extreme<true>(in, channels);
+        for (int c = 0; c < channels; ++c) out[c] = (in[c] - top) * beta;
+      }
+      Map(y + at, (end - begin) * channels, y + at, [](F z) R2B_LAMBDA { return Exponential<V>::OfNegative(z); });
+      for (int64_t row = begin; row < end; ++row) {
+        float* out = y + row * channels;
+        float sum = 0;
+        for (int c = 0; c < channels; ++c) sum += out[c];
+        for (int c = 0; c < channels; ++c) out[c] /= sum;
+      }
+    }
+  }
+
+  static R2B_INLINE F Of(const ArithmeticRun& run, F u, F v) {
+    switch (run.kind) {
+      case ArithmeticRun::kMul: return V::Mul(u, v);
+      case ArithmeticRun::kAdd: return V::Add(u, v);
+      case ArithmeticRun::kSub: return V::Add(u, V::Mul(v, V::Set1(-1)));
+      case ArithmeticRun::kPrelu: return V::Prelu(u, v);
+      case ArithmeticRun::kFirst: break;
+    }
+    return u;
+  }
+  template <ArithmeticRun::Kind kKind>
+  static void ArithmeticOf(ArithmeticRun run) {
+    run.kind = kKind;  // known where it is asked for
+    const F lo = V::Set1(run.lo), hi = V::Set1(run.hi), x0 = V::Set1(run.x[0]), y0 = V::Set1(run.y[0]);
+    const auto clamped = [&](F v) R2B_LAMBDA { return run.clamp ? V::Min(hi, V::Max(lo, v)) : v; };
+    ForVectors(
+        run.count,
+        [&](int64_t i) R2B_LAMBDA {
+          const F u = run.x_step ? V::Load(run.x + i) : x0, v = run.y_step ? V::Load(run.y + i) : y0;
+          V::Store(run.out + i, clamped(Of(run, u, v)));
+        },
+        [&](int64_t i, typename V::Lanes lanes) R2B_LAMBDA {
+          const F u = run.x_step ? V::Load(run.x + i, lanes) : x0, v = run.y_step ? V::Load(run.y + i, lanes) : y0;
+          V::Store(run.out + i, clamped(Of(run, u, v)), lanes);
+        });
+  }
+  static void Arithmetic(const ArithmeticRun& run) {
+    switch (run.kind) {
+      case ArithmeticRun::kMul: return ArithmeticOf<ArithmeticRun::kMul>(run);
+      case ArithmeticRun::kAdd: return ArithmeticOf<ArithmeticRun::kAdd>(run);
+      case ArithmeticRun::kSub: return ArithmeticOf<ArithmeticRun::kSub>(run);
+      case ArithmeticRun::kPrelu: return ArithmeticOf<ArithmeticRun::kPrelu>(run);
+      case ArithmeticRun::kFirst: return ArithmeticOf<ArithmeticRun::kFirst>(run);
+    }
+  }
+
+  // ---- bits to values ----
+  // Compilers vectorise these loops for the instruction set of the file.
+  template <class Value>
+  static void UnpackTo(const uint32_t* words, int64_t pixels, int channels, Value plus, Value minus, Value* out) {
+    for (int64_t pixel = 0; pixel < pixels; ++pixel) {
+      int c = 0;
+      for (; c + 32 <= channels; c += 32, ++words, out += 32)
+        for (int i = 0; i < 32; ++i) out[i] = *words >> i & 1 ? minus : plus;
+      if (c == channels) continue;
+      for (int i = 0; i < channels - c; ++i) out[i] = *words >> i & 1 ? minus : plus;
+      out += channels - c;
+      ++words;
+    }
+  }
+  static void Unpack(const uint32_t* words, int64_t pixels, int channels, float* out) {
+    UnpackTo(words, pixels, channels, 1.0f, -1.0f, out);
+  }
+  static void UnpackBytes(const uint32_t* words, int64_t pixels, int channels, int8_t plus, int8_t minus, int8_t* out) {
+    UnpackTo(words, pixels, channels, plus, minus, out);
+  }
+};
