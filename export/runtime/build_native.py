@@ -23,7 +23,20 @@ ROOT = pathlib.Path(__file__).resolve().parent
 NATIVE = ROOT / "native"
 
 COMMON = ["delegate", "import", "flexbuffer"]
-PLAN = ["cores", "limits", "graph", "fuse", "plan", "weights", "run", "thread_pool", "fork", "convolution", "resample"]
+PLAN = [
+    "cores",
+    "limits",
+    "graph",
+    "fuse",
+    "plan",
+    "weights",
+    "run",
+    "arithmetic",
+    "thread_pool",
+    "fork",
+    "convolution",
+    "resample",
+]
 PLAN += ["kernels/dispatch", "kernels/pack", "kernels/portable"]
 X86 = {
     "kernels/avx2": ["-DR2B_BUILD_AVX2", "-mavx2", "-mfma"],

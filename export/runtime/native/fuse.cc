@@ -58,49 +58,76 @@ class Fuser {
     return false;
   }
 
-  // Adds the stages by which `op` continues value `t`. False, and nothing done, where it cannot.
+  // Adds the stages by which `op` continues value `t`, and returns the operator whose result is then in registers: `op`
+  // or one that was absorbed with it. -1, and nothing done, where it cannot.
   //
   // A RESHAPE that leaves the channels alone moves nothing: registers keep the pixels of step->out, in the same order,
   // while operands are given in the shape that the graph sees.
-  bool Continue(Step* step, int index, int op_index, int t) {
+  int Continue(Step* step, int index, int op_index, int t) {
     const Op& op = graph_.ops[op_index];
     const Shape shape = AsImage(T(t).dims), result = AsImage(T(op.out).dims);
-    if (group_[op_index] >= 0 || T(op.out).type != DType::kFloat || result.c != shape.c) return false;
+    if (group_[op_index] >= 0 || T(op.out).type != DType::kFloat || result.c != shape.c) return -1;
+    if (Constant(t) && (op.kind == OpKind::kReshape || op.kind == OpKind::kClamp || op.kind == OpKind::kLogistic))
+      return -1;
+    if (op.kind != OpKind::kReshape && !(result == shape)) return -1;
     StagePlan stage{};
-    if (op.kind == OpKind::kReshape) {
-      if (Constant(t)) return false;
-    } else if (!(result == shape)) {
-      return false;
-    } else if (op.kind == OpKind::kClamp) {
-      if (Constant(t)) return false;
-    } else if (op.kind == OpKind::kMul || op.kind == OpKind::kAdd || op.kind == OpKind::kPrelu) {
-      const bool first = op.in[0] == t;
-      const int other = op.in[first ? 1 : 0];
-      if (other == t || (!first && (op.kind == OpKind::kPrelu || op.subtract))) return false;
-      stage.kind = op.kind == OpKind::kMul ? Stage::kMul : op.kind == OpKind::kAdd ? Stage::kAdd : Stage::kPrelu;
-      if (!Operand(op, other, shape, step->out, &stage)) return false;
-      if (!Constant(other) && DependsOn(other, index)) return false;
-      if (stage.kind == Stage::kPrelu && stage.constant &&
-          std::all_of(stage.constant->begin(), stage.constant->end(), [](float slope) { return slope <= 1; }))
-        stage.kind = Stage::kPreluMax;
-      step->stages.push_back(stage);
-    } else {
-      return false;
+    int last = op_index;
+    switch (op.kind) {
+      case OpKind::kReshape:
+      case OpKind::kClamp: break;
+      case OpKind::kLogistic:
+        last = Swish(op_index);
+        stage.kind = last < 0 ? Stage::kLogistic : Stage::kMulLogistic;
+        if (last < 0) last = op_index;
+        step->stages.push_back(stage);
+        break;
+      case OpKind::kMul:
+      case OpKind::kAdd:
+      case OpKind::kPrelu:
+        if (!Arithmetic(op, index, t, step->out, &stage)) return -1;
+        step->stages.push_back(stage);
+        break;
+      default: return -1;
     }
-    if (op.clamp) {
-      StagePlan clamp{};
-      clamp.kind = Stage::kClamp;
-      clamp.lo = op.lo;
-      clamp.hi = op.hi;
-      step->stages.push_back(clamp);
+    Clamp(graph_.ops[last], step);
+    for (int absorbed : {op_index, last}) {
+      if (group_[absorbed] == index) continue;
+      step->ops.push_back(absorbed);
+      group_[absorbed] = index;
     }
-    step->ops.push_back(op_index);
-    group_[op_index] = index;
+    return last;
+  }
+
+  // The stage of an operator on value `t` and another operand.
+  bool Arithmetic(const Op& op, int index, int t, const Shape& pixels, StagePlan* stage) const {
+    const bool first = op.in[0] == t;
+    const int other = op.in[first ? 1 : 0];
+    if (!first && (op.kind == OpKind::kPrelu || op.subtract)) return false;
+    if (other == t) {
+      stage->kind = op.kind == OpKind::kMul ? Stage::kMulSelf : Stage::kAddSelf;
+      return op.kind != OpKind::kPrelu && !op.subtract && !Constant(t);
+    }
+    stage->kind = op.kind == OpKind::kMul ? Stage::kMul : op.kind == OpKind::kAdd ? Stage::kAdd : Stage::kPrelu;
+    if (!Operand(op, other, AsImage(T(t).dims), pixels, stage)) return false;
+    if (!Constant(other) && DependsOn(other, index)) return false;
+    if (stage->kind == Stage::kPrelu && stage->constant &&
+        std::all_of(stage->constant->begin(), stage->constant->end(), [](float slope) { return slope <= 1; }))
+      stage->kind = Stage::kPreluMax;
     return true;
   }
 
+  // The multiplication of what a LOGISTIC reads by its result, if nothing else wants that result; or -1.
+  int Swish(int logistic) const {
+    const int t = graph_.ops[logistic].in[0], sigma = graph_.ops[logistic].out;
+    if (output_[sigma] || consumers_[sigma].size() != 1) return -1;
+    const int product = consumers_[sigma][0];
+    const Op& op = graph_.ops[product];
+    const bool of_both = op.in.size() == 2 && (op.in[0] == t || op.in[1] == t);
+    return op.kind == OpKind::kMul && of_both && group_[product] < 0 ? product : -1;
+  }
+
   // How tensor `t` is applied to a value of shape `shape` in the graph that has the pixels of `pixels` in registers.
-  bool Operand(const Op& op, int t, const Shape& shape, const Shape& pixels, StagePlan* stage) {
+  bool Operand(const Op& op, int t, const Shape& shape, const Shape& pixels, StagePlan* stage) const {
     const Tensor& tensor = T(t);
     Shape s = AsImage(tensor.dims);
     if (tensor.type != DType::kFloat || (s.c != 1 && s.c != shape.c)) return false;
@@ -121,8 +148,8 @@ class Fuser {
     if ((s.n != 1 && s.n != pixels.n) || (!plain && (s.h != pixels.h || s.w != pixels.w))) return false;
     if (plain && s.n > 1 && !(shape == pixels)) return false;
     if (s.c != shape.c) {
-      if (plain || stage->kind != Stage::kMul) return false;
-      stage->kind = Stage::kMulPixel;
+      if (plain || stage->kind == Stage::kPrelu) return false;
+      stage->kind = stage->kind == Stage::kMul ? Stage::kMulPixel : Stage::kAddPixel;
     }
     stage->tensor = t;
     stage->per_pixel = !plain;
@@ -177,9 +204,7 @@ class Fuser {
       step = &steps_[index];  // push_back may have moved it
       // Continue along one consumer; what remains reads the value from memory.
       const size_t mark = step->stages.size();
-      int next = -1;
-      for (int c : consumers_[t])
-        if (next < 0 && T(t).type == DType::kFloat && Continue(step, index, c, t)) next = c;
+      const int next = T(t).type == DType::kFloat ? ContinueAny(step, index, t) : -1;
       bool needed = output_[t];
       for (int c : consumers_[t])
         needed |= group_[c] != index && !(group_[c] >= 0 && steps_[group_[c]].kind == Step::kFinishSum &&
@@ -190,6 +215,17 @@ class Fuser {
       if (next < 0) return;
       t = graph_.ops[next].out;
     }
+  }
+
+  // Continues along a consumer of `t`: along one that wants the logistic function alone only where there is no other.
+  int ContinueAny(Step* step, int index, int t) {
+    for (bool plain : {false, true})
+      for (int c : consumers_[t]) {
+        if (plain != (graph_.ops[c].kind == OpKind::kLogistic && Swish(c) < 0)) continue;
+        const int next = Continue(step, index, c, t);
+        if (next >= 0) return next;
+      }
+    return -1;
   }
 
   Stage::Kind StoreKind(int t) const {
@@ -259,7 +295,13 @@ class Fuser {
         break;
       case OpKind::kBmaxPool: alone(Step::kBmaxPool); break;
       case OpKind::kDequantize: alone(Step::kUnpack); break;
-      case OpKind::kLogistic: alone(Step::kLogistic); break;
+      case OpKind::kLogistic:
+        if (Swish(op_index) >= 0 && !Constant(op.in[0])) {
+          LoadRoot(op_index, op.in[0]);
+          return;
+        }
+        alone(Step::kLogistic);
+        break;
       case OpKind::kSoftmax: alone(Step::kSoftmax); break;
       case OpKind::kReshape: alone(Step::kCopy); break;
       case OpKind::kDense: alone(Step::kDense); break;
@@ -312,15 +354,13 @@ class Fuser {
       step->stages.push_back(Store(Stage::kStoreBits, op.out));
       step->ops.push_back(first);
       group_[first] = index;
-      for (int c : consumers_[t])  // continue with what else can be done while the value is at hand
-        if (group_[c] < 0 && Continue(step, index, c, t)) {
-          Extend(index, graph_.ops[c].out);
-          return;
-        }
+      // Continue with what else can be done while the value is at hand.
+      const int next = ContinueAny(step, index, t);
+      if (next >= 0) Extend(index, graph_.ops[next].out);
       return;
     }
-    Continue(step, index, first, t);
-    Extend(index, op.out);
+    const int last = Continue(step, index, first, t);
+    Extend(index, graph_.ops[last].out);
   }
 
   bool LoadElementwise(int op_index) {
@@ -334,7 +374,7 @@ class Fuser {
       const int index = int(steps_.size());
       group_[op_index] = -1;
       steps_.push_back(trial);
-      const bool works = Continue(&steps_.back(), index, op_index, t);
+      const bool works = Continue(&steps_.back(), index, op_index, t) >= 0;
       steps_.pop_back();
       group_[op_index] = index;
       if (!works) continue;

@@ -5,8 +5,8 @@
 namespace r2b {
 namespace {
 constexpr size_t kAlign = 64;
-constexpr size_t kSlack = 256;          // vectors may be read whole at the end of a buffer
-constexpr int64_t kSmallDense = 16384;  // products that one thread has done before another is there to help
+constexpr size_t kSlack = 256;         // vectors may be read whole at the end of a buffer
+constexpr int64_t kSmallWork = 16384;  // products that one thread has done before another is there to help
 size_t RoundUp(size_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
 
 uint8_t* Aligned(std::vector<uint8_t>& buffer) {
@@ -189,19 +189,18 @@ bool Plan::Meets(size_t s) const {
   return false;
 }
 
+// By what there is to do: where it is little, threads would wait for each other longer.
 bool Plan::Alone(const Step& step) const {
-  switch (step.kind) {
-    case Step::kFinishSum:
-    case Step::kLogistic:
-    case Step::kSoftmax:
-    case Step::kCopy:
-    case Step::kBinary: return true;
-    case Step::kDense: {
-      const Tensor& weights = graph_.tensors[graph_.ops[step.ops[0]].in[1]];
-      return int64_t(weights.dims[0]) * weights.dims[1] <= kSmallDense;
-    }
-    default: return false;
+  if (RunsByRows(step.kind)) return false;
+  if (step.kind == Step::kFinishSum) return true;  // a value for each channel; rows kept apart are added in their order
+  if (step.kind == Step::kDense) {
+    const Tensor& weights = graph_.tensors[graph_.ops[step.ops[0]].in[1]];
+    return int64_t(weights.dims[0]) * weights.dims[1] * Batch(graph_.ops[step.ops[0]]) <= kSmallWork;
   }
+  const int64_t values =
+      std::max(AsImage(graph_.tensors[step.input].dims).count(), AsImage(graph_.tensors[step.output].dims).count());
+  const int products = step.kind == Step::kLogistic || step.kind == Step::kSoftmax ? 8 : 1;  // that take as long
+  return values * products <= kSmallWork;
 }
 
 // How a convolution's rows are read and shared out; returns the scratch memory it needs.

@@ -2,10 +2,11 @@
 //
 // Fusion. A step starts where values must come from memory (a convolution, a window, or an existing tensor) and
 // absorbs the element-wise operators that follow: its result stays in registers while scales, gates, PReLU,
-// shortcuts and batch norms are applied. On the way it can store the value (where others read it), pack its signs (for
-// the next binary convolution) and sum it over the image (for the next gate). So a Real-to-Binary half block becomes
-// one bconv step: popcounts -> x gate -> PReLU -> + shortcut -> store -> batch norm -> sum and sign bits. An operator
-// is absorbed only if its other operand does not wait, through any step, for the step that would absorb it.
+// shortcuts, batch norms and logistic functions are applied. On the way it can store the value (where others read it),
+// pack its signs (for the next binary convolution) and sum it over the image (for the next gate). So a Real-to-Binary
+// half block becomes one bconv step: popcounts -> x gate -> PReLU -> + shortcut -> store -> batch norm -> sum and sign
+// bits. An operator is absorbed only if its other operand does not wait, through any step, for the step that would
+// absorb it.
 //
 // A window (max pooling) that alone reads a convolution takes it in as its feeder: the convolution's rows are computed
 // when the window needs them and live in a ring of a few rows, which stays in the cache where the whole tensor would
@@ -179,6 +180,9 @@ class Plan {
   void PrepareBias(Step* step, const Op& op);
   int Batch(const Op& dense) const;
   void RunDense(const Step& step, int thread, int threads);
+  void FinishSum(const Step& step);
+  void RunBinary(const Step& step, int thread, int threads);
+  void RunPlain(const Step& step, int thread, int threads);
   void FeedWindows();
   void Narrow(Step* pool);
   void InsertPads();

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "arithmetic.h"
 #include "plan.h"
 
 namespace r2b {
@@ -30,26 +31,9 @@ struct Share {
 Share ShareOf(int items, int thread, int threads) {
   return {int(int64_t(items) * thread / threads), int(int64_t(items) * (thread + 1) / threads)};
 }
-
-// An element-wise operator that fits no pattern: every broadcast, one element at a time.
-void RunBinary(const Op& op, const Shape& out, const Tensor& a, const float* x, const Tensor* b, const float* y,
-               float* z) {
-  const Shape sa = AsImage(a.dims), sb = b ? AsImage(b->dims) : Shape{};
-  auto index = [](const Shape& s, int n, int h, int w, int c) {
-    return ((int64_t(s.n > 1 ? n : 0) * s.h + (s.h > 1 ? h : 0)) * s.w + (s.w > 1 ? w : 0)) * s.c + (s.c > 1 ? c : 0);
-  };
-  for (int n = 0; n < out.n; ++n)
-    for (int h = 0; h < out.h; ++h)
-      for (int w = 0; w < out.w; ++w)
-        for (int c = 0; c < out.c; ++c) {
-          const float u = x[index(sa, n, h, w, c)], v = y ? y[index(sb, n, h, w, c)] : 0;
-          float r = u;
-          if (op.kind == OpKind::kMul) r = u * v;
-          if (op.kind == OpKind::kAdd) r = op.subtract ? u - v : u + v;
-          if (op.kind == OpKind::kPrelu) r = u < 0 ? u * v : u;
-          if (op.clamp) r = std::min(std::max(r, op.lo), op.hi);
-          *z++ = r;
-        }
+// All of them where one thread does the step.
+Share ShareOf(const Step& step, int items, int thread, int threads) {
+  return step.alone ? Share{0, items} : ShareOf(items, thread, threads);
 }
 
 void RunBmaxPool(const Step& step, const Op& op, const Shape& in_shape, const Storage& in, const Storage& out,
@@ -84,30 +68,17 @@ void RunPackBytes(const Tensor& input, const uint8_t* in, int channels, int begi
   }
 }
 
-void RunUnpack(const Tensor& output, const uint32_t* in, int channels, int begin, int end, uint8_t* out) {
-  const int words = (channels + 31) / 32;
-  // int8: one, as near as the output's scale allows, on either side of zero.
-  const int step =
-      output.type == DType::kInt8 && output.scale > 0 ? int(std::min(255.0f, std::round(1.0f / output.scale))) : 0;
-  const int8_t plus = int8_t(std::min(127, output.zero_point + step)),
-               minus = int8_t(std::max(-128, output.zero_point - step));
-  for (int pixel = begin; pixel < end; ++pixel)
-    for (int c = 0; c < channels; ++c) {
-      const bool negative = in[int64_t(pixel) * words + c / 32] >> (c % 32) & 1;
-      const int64_t at = int64_t(pixel) * channels + c;
-      if (output.type == DType::kFloat) reinterpret_cast<float*>(out)[at] = negative ? -1.0f : 1.0f;
-      else if (output.type == DType::kInt8) reinterpret_cast<int8_t*>(out)[at] = negative ? minus : plus;
-      else out[at] = !negative;
-    }
-}
-
-void RunSoftmax(const float* in, int rows, int channels, float beta, float* out) {
-  for (int r = 0; r < rows; ++r, in += channels, out += channels) {
-    const float top = *std::max_element(in, in + channels);
-    float sum = 0;
-    for (int c = 0; c < channels; ++c) sum += out[c] = std::exp((in[c] - top) * beta);
-    for (int c = 0; c < channels; ++c) out[c] /= sum;
-  }
+void RunUnpack(const Kernels* kernels, const Tensor& output, const uint32_t* in, int begin, int end, uint8_t* out) {
+  const int channels = output.dims.back();
+  in += int64_t(begin) * ((channels + 31) / 32);
+  out += int64_t(begin) * channels * ByteSize(output.type);
+  if (output.type == DType::kFloat) return kernels->unpack(in, end - begin, channels, reinterpret_cast<float*>(out));
+  // int8: one, as near as the output's scale allows, on either side of zero. A bool is true where the bit is +1.
+  const bool bytes = output.type == DType::kInt8;
+  const int step = output.scale > 0 ? int(std::min(255.0f, std::round(1.0f / output.scale))) : 0;
+  const int plus = bytes ? std::min(127, output.zero_point + step) : 1,
+            minus = bytes ? std::max(-128, output.zero_point - step) : 0;
+  kernels->unpack_bytes(in, end - begin, channels, int8_t(plus), int8_t(minus), reinterpret_cast<int8_t*>(out));
 }
 
 }  // namespace
@@ -334,7 +305,7 @@ void Plan::RunDense(const Step& step, int thread, int threads) {
   const Tensor& weights = graph_.tensors[op.in[1]];
   const int outputs = weights.dims[0], inputs = weights.dims[1], batch = Batch(op);
   const int unit = batch == 1 ? kDenseGroup : kBlock, groups = (outputs + unit - 1) / unit;
-  Share share = step.alone ? Share{0, groups} : ShareOf(groups, thread, threads);
+  Share share = ShareOf(step, groups, thread, threads);
   share = {std::min(share.begin * unit, outputs), std::min(share.end * unit, outputs)};
   const float* x = reinterpret_cast<const float*>(storage_[step.input].base);
   float* y = reinterpret_cast<float*>(storage_[step.output].base);
@@ -362,11 +333,71 @@ void Plan::RunDense(const Step& step, int thread, int threads) {
       }
 }
 
+void Plan::FinishSum(const Step& step) {
+  AddApart(&sums_[step.sums]);
+  const Sums& sums = sums_[step.sums];
+  float* z = reinterpret_cast<float*>(storage_[step.output].base);
+  const float area = float(step.out.h * step.out.w);
+  for (int n = 0; n < sums.images; ++n, z += sums.channels) {
+    const float* sum = sums.values + int64_t(n) * sums.channels;
+    for (int c = 0; c < sums.channels; ++c) z[c] = sum[c] / area;
+  }
+}
+
+void Plan::RunBinary(const Step& step, int thread, int threads) {
+  const Op& op = graph_.ops[step.ops[0]];
+  const int x = op.in[0], y = op.in.size() > 1 ? op.in[1] : x;
+  const Broadcast values(AsImage(graph_.tensors[op.out].dims), AsImage(graph_.tensors[x].dims),
+                         AsImage(graph_.tensors[y].dims));
+  ArithmeticRun run{};
+  run.kind = op.kind == OpKind::kMul     ? ArithmeticRun::kMul
+             : op.kind == OpKind::kPrelu ? ArithmeticRun::kPrelu
+             : op.kind != OpKind::kAdd   ? ArithmeticRun::kFirst
+             : op.subtract               ? ArithmeticRun::kSub
+                                         : ArithmeticRun::kAdd;
+  run.clamp = op.clamp;
+  run.lo = op.lo;
+  run.hi = op.hi;
+  run.x = reinterpret_cast<const float*>(storage_[x].base);
+  run.y = reinterpret_cast<const float*>(storage_[y].base);
+  run.out = reinterpret_cast<float*>(storage_[step.output].base);
+  const Share share = ShareOf(step, int(values.items()), thread, threads);
+  values.Run(kernels_, run, share.begin, share.end);
+}
+
+// Steps of contiguous tensors, each thread a run of pixels or values.
+void Plan::RunPlain(const Step& step, int thread, int threads) {
+  const Tensor &input = graph_.tensors[step.input], &output = graph_.tensors[step.output];
+  const uint8_t* in = storage_[step.input].base;
+  uint8_t* out = storage_[step.output].base;
+  const int values = int(AsImage(input.dims).count());
+  const bool by_value = step.kind == Step::kLogistic || step.kind == Step::kCopy;
+  const Tensor& whole = step.kind == Step::kPackBytes ? input : output;  // the one whose channels are not packed
+  const int channels = whole.dims.empty() ? 1 : whole.dims.back();
+  const int pixels = int(AsImage(whole.dims).count() / channels);
+  const Share share = ShareOf(step, by_value ? values : pixels, thread, threads);
+  const int64_t first = by_value ? share.begin : int64_t(share.begin) * channels;
+  const auto x = [&] { return reinterpret_cast<const float*>(in) + first; };
+  const auto z = [&] { return reinterpret_cast<float*>(out) + first; };
+  switch (step.kind) {
+    case Step::kUnpack:
+      return RunUnpack(kernels_, output, reinterpret_cast<const uint32_t*>(in), share.begin, share.end, out);
+    case Step::kPackBytes:
+      return RunPackBytes(input, in, channels, share.begin, share.end, reinterpret_cast<uint32_t*>(out));
+    case Step::kLogistic: return kernels_->logistic(x(), share.end - share.begin, z());
+    case Step::kSoftmax:
+      return kernels_->softmax(x(), share.end - share.begin, channels, graph_.ops[step.ops[0]].beta, z());
+    case Step::kCopy: {
+      const int64_t size = ByteSize(input.type);
+      std::memmove(out + share.begin * size, in + share.begin * size, size_t((share.end - share.begin) * size));
+      return;
+    }
+    default: return;
+  }
+}
+
 void Plan::RunStep(Step& step, int thread, int threads) {
   if (step.alone && thread != 0) return;
-  const Op* op = step.ops.empty() ? nullptr : &graph_.ops[step.ops[0]];
-  const Tensor& input = graph_.tensors[step.input];
-  const Storage& in = storage_[step.input];
   switch (step.kind) {
     case Step::kBconv:
     case Step::kFconv:
@@ -378,47 +409,10 @@ void Plan::RunStep(Step& step, int thread, int threads) {
       AssignRows(size_t(step.turn) + 1, thread,
                  threads);  // others may look for rows as soon as they are past the barrier
       return;
-    case Step::kUnpack:
-    case Step::kPackBytes: {
-      const Tensor& output = graph_.tensors[step.output];
-      const int channels = (step.kind == Step::kUnpack ? output : input).dims.back();
-      const int64_t pixels = AsImage(output.dims).count() / output.dims.back();
-      const Share share = ShareOf(int(pixels), thread, threads);
-      if (step.kind == Step::kUnpack)
-        RunUnpack(output, reinterpret_cast<const uint32_t*>(in.base), channels, share.begin, share.end,
-                  storage_[step.output].base);
-      else
-        RunPackBytes(input, in.base, channels, share.begin, share.end,
-                     reinterpret_cast<uint32_t*>(storage_[step.output].base));
-      return;
-    }
-    case Step::kDense: RunDense(step, thread, threads); return;
-    default: break;
-  }
-  const float* x = reinterpret_cast<const float*>(in.base);
-  float* z = reinterpret_cast<float*>(storage_[step.output].base);
-  const int64_t count = AsImage(input.dims).count();
-  switch (step.kind) {
-    case Step::kFinishSum: {
-      AddApart(&sums_[step.sums]);
-      const Sums& sums = sums_[step.sums];
-      const float area = float(step.out.h * step.out.w);
-      for (int n = 0; n < sums.images; ++n, z += sums.channels) {
-        const float* sum = sums.values + int64_t(n) * sums.channels;
-        for (int c = 0; c < sums.channels; ++c) z[c] = sum[c] / area;
-      }
-      break;
-    }
-    case Step::kLogistic: kernels_->logistic(x, count, z); break;
-    case Step::kSoftmax: RunSoftmax(x, int(count / input.dims.back()), input.dims.back(), op->beta, z); break;
-    case Step::kCopy: std::memmove(z, x, size_t(count) * ByteSize(input.type)); break;
-    case Step::kBinary: {
-      const int other = op->in.size() > 1 ? op->in[1] : -1;
-      RunBinary(*op, AsImage(graph_.tensors[op->out].dims), input, x, other >= 0 ? &graph_.tensors[other] : nullptr,
-                other >= 0 ? reinterpret_cast<const float*>(storage_[other].base) : nullptr, z);
-      break;
-    }
-    default: break;
+    case Step::kDense: return RunDense(step, thread, threads);
+    case Step::kFinishSum: return FinishSum(step);
+    case Step::kBinary: return RunBinary(step, thread, threads);
+    default: return RunPlain(step, thread, threads);
   }
 }
 
@@ -456,6 +450,7 @@ std::string Plan::Describe(const Step& step) const {
   for (const Step& conv : step.feeder)
     for (int op : conv.ops) text += std::string(" ") + OpName(graph_.ops[op].kind);
   for (int op : step.ops) text += std::string(" ") + OpName(graph_.ops[op].kind);
+  if (step.alone && workspaces_.size() > 1) text += " (one thread)";
   return text;
 }
 
