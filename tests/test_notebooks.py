@@ -1,5 +1,6 @@
 """The notebooks: their two forms are the same, what they show is fit to be shown, and they run."""
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -29,7 +30,7 @@ def check_outputs(notebook):
     for output in shown:
         assert output.output_type != "error"
         assert output.get("name") != "stderr", output.text
-        assert len(nbformat.json.dumps(output)) <= MOST_BYTES
+        assert len(json.dumps(output)) <= MOST_BYTES
         text = output.get("text", "") + output.get("data", {}).get("text/html", "")
         assert not CONTROL.search(text), text
 
