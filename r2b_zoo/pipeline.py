@@ -15,7 +15,8 @@ from r2b_zoo import costs, evaluation, files, metadata, training
 from r2b_zoo.conversion import Conversion, convert
 from r2b_zoo.data.dataset import Dataset
 from r2b_zoo.distillation import attention_map
-from r2b_zoo.models import BLOCK_NAMES, intermediates
+from r2b_zoo.models import intermediates
+from r2b_zoo.models.topology import blocks_of
 from r2b_zoo.recipes import Plan
 from r2b_zoo.run_folder import RunFolder
 from r2b_zoo.tflite_engine import engine_name
@@ -189,7 +190,7 @@ def _attention(
     arrays = {"images": images, "labels": labels}
     for stage in (stages[0], stages[-1]):
         model = networks[stage.name]
-        blocks = tf.keras.Model(model.inputs, {name: intermediates(model)[name] for name in BLOCK_NAMES})
+        blocks = tf.keras.Model(model.inputs, blocks_of(intermediates(model)))
         for name, activations in blocks(inputs, training=False).items():
             shape = activations.shape[:3]
             arrays[f"{stage.name}/{name}"] = tf.reshape(attention_map(activations), shape).numpy()

@@ -129,7 +129,8 @@ def attention_maps(run: Run, images: Optional[np.ndarray] = None, stages: Option
 
 
 def _maps(model: tf.keras.Model, inputs: np.ndarray) -> dict[str, np.ndarray]:
-    blocks = tf.keras.Model(model.inputs, {name: intermediates(model)[name] for name in FEATURE_NAMES})
+    ends_of_stages = {name: output for name, output in intermediates(model).items() if name in FEATURE_NAMES}
+    blocks = tf.keras.Model(model.inputs, ends_of_stages)
     found = {}
     for name, activations in blocks(inputs, training=False).items():
         if activations.shape[1] > 1:  # a map of one pixel shows nothing

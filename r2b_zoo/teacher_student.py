@@ -12,7 +12,8 @@ from r2b_zoo.bit_counting import counting_bits
 from r2b_zoo.distillation import LossWeights, attention_distances, output_divergences
 from r2b_zoo.fused import fused_for_training
 from r2b_zoo.layers import compiled_whole, convolutions_in_float32
-from r2b_zoo.models import BLOCK_NAMES, intermediates
+from r2b_zoo.models import intermediates
+from r2b_zoo.models.topology import blocks_of
 
 
 class TeacherStudent(tf.keras.Model):
@@ -117,9 +118,7 @@ class TeacherStudent(tf.keras.Model):
         if self._teacher_outputs is not None:
             teacher = self._teacher_outputs(images, training=False)
             if "attention_matching" in self._losses:
-                values["attention_matching"] = attention_distances(
-                    {name: student[name] for name in BLOCK_NAMES}, {name: teacher[name] for name in BLOCK_NAMES}
-                )
+                values["attention_matching"] = attention_distances(blocks_of(student), blocks_of(teacher))
             if "output_matching" in self._losses:
                 values["output_matching"] = output_divergences(logits, teacher["logits"], self.loss_weights.temperature)
         values["loss"] = tf.add_n([getattr(self.loss_weights, name) * values[name] for name in self._losses])

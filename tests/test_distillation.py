@@ -16,12 +16,14 @@ from r2b_zoo.distillation import (
     output_matching_loss,
 )
 from r2b_zoo.loop import StopOnNaN, TrainingDiverged
-from r2b_zoo.models import BLOCK_NAMES
+from r2b_zoo.models import BLOCK_NAMES as ALL_BLOCK_NAMES
 from r2b_zoo.teacher_student import TeacherStudent
 from tests.networks import randomize
-from tests.small import SMALL, small_network
+from tests.small import SHALLOW, SMALL, shallow, small_network
 
 CLASSES = 5
+# As many as are in tests.small.shallow().
+BLOCK_NAMES = ALL_BLOCK_NAMES[: sum(SHALLOW)]
 ALL = LossWeights(classification=0.7, attention_matching=0.4, output_matching=1.3, temperature=3.0)
 
 
@@ -464,8 +466,9 @@ def test_an_infinite_loss_stops_training_and_a_large_one_does_not():
 
 def test_a_step_in_fewer_passes_is_the_same_step(rng, monkeypatch):
     """Fused or not, a training step has the same losses to the bit, and the same gradients but for rounding."""
-    student = small_network("RealToBinaryNet", "binary")
-    teacher = r2b_zoo.create("RealToBinaryNet", precision="binary_activations", **SMALL)  # its own: it stays frozen
+    student = small_network("RealToBinaryNet", "binary", SHALLOW)
+    with shallow():
+        teacher = r2b_zoo.create("RealToBinaryNet", precision="binary_activations", **SMALL)  # its own: it stays frozen
     start = randomize(student, seed=1).get_weights()
     randomize(teacher, seed=2)
     images = tf.constant(rng.normal(size=(8, 32, 32, 3)), tf.float32)

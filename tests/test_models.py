@@ -12,7 +12,7 @@ from r2b_zoo.layers import ChannelGate, Conv2D, LearnedScale, tanh
 from r2b_zoo.models import BLOCK_NAMES, topology
 from r2b_zoo.models.parts import Parts
 from tests.networks import randomize
-from tests.small import DEPLOYED, NETWORKS, SMALL, small_network
+from tests.small import DEPLOYED, NETWORKS, SMALL, shallow, small_network
 
 NAMES = r2b_zoo.list_models()
 EACH = pytest.mark.parametrize(("name", "precision"), NETWORKS)
@@ -79,6 +79,20 @@ def test_intermediates_are_the_blocks_and_the_logits(name):
     }
     assert {name: tuple(tensor.shape) for name, tensor in outputs.items()} == expected
     assert tuple(expected)[:-1] == BLOCK_NAMES
+
+
+def test_intermediates_are_of_networks_of_the_zoo():
+    other = tf.keras.Sequential([tf.keras.Input((4,)), tf.keras.layers.Dense(2)], name="other")
+    with pytest.raises(ValueError, match=r"blocks, layers called block1 to block8; received other, which has none: bu"):
+        r2b_zoo.intermediates(other)
+
+
+def test_a_shallow_network_has_one_block_of_each_kind_and_the_next_is_whole_again():
+    with shallow():
+        model = r2b_zoo.create("BNN18", **SMALL)
+    shapes = {name: tuple(tensor.shape) for name, tensor in r2b_zoo.intermediates(model).items()}
+    assert shapes == {"block1": (None, 32, 32, 16), "block2": (None, 16, 16, 32), "logits": (None, 10)}
+    assert tuple(r2b_zoo.intermediates(r2b_zoo.create("BNN18", **SMALL))) == (*BLOCK_NAMES, "logits")
 
 
 @EACH_DEPLOYED

@@ -33,6 +33,8 @@ STEMS = ("imagenet", "cifar")
 # One row per stage: (width multiple, stride of the first convolution), two blocks each.
 STAGES = ((1, 1), (2, 2), (4, 2), (8, 2))
 BLOCKS_PER_STAGE = 2
+# How many blocks each stage has in networks that are built now; see _depth().
+_blocks_of_stages: Sequence[int] = (BLOCKS_PER_STAGE,) * len(STAGES)
 BLOCK_NAMES = tuple(f"block{i}" for i in range(1, len(STAGES) * BLOCKS_PER_STAGE + 1))
 # The last block of each stage.
 FEATURE_NAMES = BLOCK_NAMES[BLOCKS_PER_STAGE - 1 :: BLOCKS_PER_STAGE]
@@ -67,6 +69,22 @@ def global_policy(policy: Any) -> Iterator[None]:
         yield
     finally:
         tf.keras.mixed_precision.set_global_policy(before)
+
+
+@contextlib.contextmanager
+def _depth(*blocks: int) -> Iterator[None]:
+    """Networks made in the block have so many blocks in each stage, and no stage beyond those.
+
+    For tests of what is the same in a network of any depth: tracing, converting and loading take as long as a network
+    has blocks. ``_depth(1, 1)`` has a block that keeps the shape, and one that changes it.
+    """
+    global _blocks_of_stages
+    before = _blocks_of_stages
+    _blocks_of_stages = blocks
+    try:
+        yield
+    finally:
+        _blocks_of_stages = before
 
 
 def _stem(parts: Parts, x: tf.Tensor, width: int, stem: str, activation: Activation) -> tf.Tensor:
@@ -193,8 +211,9 @@ def network(
             x = _stem(parts, image, width, stem, stem_activation)
             names = iter(BLOCK_NAMES)
             features = []
-            for multiple, strides in STAGES:
-                for i in range(BLOCKS_PER_STAGE):
+            # Not strict: a shallow network leaves the last stages out.
+            for (multiple, strides), blocks in zip(STAGES, _blocks_of_stages, strict=False):
+                for i in range(blocks):
                     x = block(parts, x, width * multiple, strides if i == 0 else 1, next(names))
                 features.append(x)
             if include_top:
@@ -243,9 +262,26 @@ def intermediates(model: tf.keras.Model) -> dict[str, tf.Tensor]:
     """The symbolic outputs of the eight blocks by name, ``block1`` to ``block8``, and ``logits`` where there is a top.
 
     Attention matching compares the blocks of teacher and student; features come from them too.
+
+    Raises:
+        ValueError: the model has no layer ``block1``, so it is no network of the zoo.
     """
-    names = [*BLOCK_NAMES, *(["logits"] if model.layers[-1].name == "probabilities" else [])]
+    layers = {layer.name for layer in model.layers}
+    if BLOCK_NAMES[0] not in layers:
+        raise ValueError(
+            f"Only networks of the zoo have blocks, layers called {BLOCK_NAMES[0]} to {BLOCK_NAMES[-1]}; "
+            f"received {model.name}, which has none: build it with r2b_zoo.create."
+        )
+    names = [
+        *(name for name in BLOCK_NAMES if name in layers),
+        *(["logits"] if model.layers[-1].name == "probabilities" else []),
+    ]
     return {name: model.get_layer(name).output for name in names}
+
+
+def blocks_of(outputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """What ``intermediates`` has without the logits, or the values that a model has in their places."""
+    return {name: value for name, value in outputs.items() if name != "logits"}
 
 
 def _image_input(
