@@ -2,8 +2,8 @@
 
 Paper: Martínez et al., ICLR 2020, section 4.2, its stages and losses; numbers without a mark are ours.
 Command: ``r2b train recipe=cifar10 data_dir=TFDS``, after ``tfds build cifar10 --data_dir TFDS``.
-Expected accuracy and time: not measured. The learning rate of the binary stage is that of digits, not swept.
-results/cifar10.md has two epochs a stage of this recipe as it was without α.
+Expected accuracy and time: not measured to the end. results/cifar10.md has one epoch a stage, and the sweep of the
+binary stage's learning rate.
 """
 
 from zookeeper import ComponentField, Field, PartialComponent, component
@@ -63,7 +63,8 @@ class Cifar10(ProgressiveRecipe):
         PartialComponent(
             BinaryStudent,
             epochs=60,
-            learning_rate=1e-3,
+            # With validation=0.1, one epoch of each stage and one seed: 66.8 % of the validation images; 1e-3: 66.5 %.
+            learning_rate=3e-3,
             warmup_epochs=0.0,  # [paper]
             **LOGIT_MATCHING,
         )
