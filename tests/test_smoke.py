@@ -78,7 +78,6 @@ def test_a_smoke_run_goes_through_all_stages_and_converts(recipe, tmp_path):
         assert results["dataset"]["training_images"] == 160
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(("row", "words"), [(row, words) for row, words in rows_of_table_3() if words])
 def test_a_smoke_run_of_each_row_of_table_3(row, words, tmp_path):
     """That without words is the recipe itself."""

@@ -231,7 +231,7 @@ def test_published_weights_have_no_scale():
 # --- from one stage to the next ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["RealToBinaryNet", "StrongBaselineNet"])
 def test_a_binary_network_starts_where_the_one_with_real_weights_ended(name):
     """On digits: within 10 points of top-1 once batch norms have the statistics of training images."""
