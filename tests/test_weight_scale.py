@@ -241,7 +241,7 @@ def test_a_binary_network_starts_where_the_one_with_real_weights_ended(name):
     options = {"input_shape": (8, 8, 1), "width": 16, "stem": "cifar", "num_classes": 10, "weight_scale": "mean"}
     before = r2b_zoo.create(name, precision="binary_activations", batch_norm_momentum=0.8, **options)
     before.compile(tf.keras.optimizers.Adam(2e-3), "sparse_categorical_crossentropy", metrics=["accuracy"])
-    before.fit(pixels[train], labels[train], batch_size=64, epochs=4, verbose=0)
+    before.fit(pixels[train], labels[train], batch_size=64, epochs=8, verbose=0)
     found = before.evaluate(pixels[test], labels[test], batch_size=400, verbose=0)[1]
     assert found > 0.9
     # With a momentum of 0 the statistics are those of the batch that passed last.
