@@ -196,8 +196,10 @@ def fetch(published: PublishedWeights) -> Path:
 def _delete_old(downloads: Path) -> None:
     """Deletes what processes left that were killed while they downloaded."""
     for path in downloads.iterdir():
-        if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
-            path.unlink(missing_ok=True)
+        # The file of a process that downloads at the same time may be gone since it was listed.
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
+                path.unlink()
 
 
 def read(path: PathLike) -> dict[str, list["np.ndarray"]]:

@@ -241,6 +241,14 @@ def files_in(folder):
     return [path for path in folder.rglob("*") if path.is_file()] if folder.exists() else []
 
 
+def size_of(path):
+    """Bytes of a file that another process may delete or rename at any moment: 0 for one that is gone."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 class Server(http.server.ThreadingHTTPServer):
     """Serves CONTENT at every address; the first ``failures`` requests get half of it and a closed connection."""
 
@@ -327,6 +335,23 @@ def test_what_a_killed_download_left_goes_with_the_next(cache):
     assert sorted(files_in(cache)) == sorted([path, running, own])
 
 
+def test_a_download_of_another_process_may_end_while_its_file_is_looked_at(cache, monkeypatch):
+    """Its temporary file is in the list of the folder, and gone when its age is asked for."""
+    running = cache / ".downloads" / "tmpnew"
+    running.parent.mkdir(parents=True)
+    running.write_bytes(CONTENT[:500])
+    listed = Path.iterdir
+
+    def listed_then_ended(folder):
+        paths = list(listed(folder))
+        running.unlink(missing_ok=True)
+        return iter(paths)
+
+    monkeypatch.setattr(Path, "iterdir", listed_then_ended)
+    with serving() as server:
+        assert weights.fetch(server.published).read_bytes() == CONTENT
+
+
 def test_a_download_that_is_killed_leaves_nothing_in_the_cache_itself(cache):
     """A process that gets SIGKILL while the server makes it wait."""
     with serving(stall=True) as server:
@@ -339,7 +364,7 @@ def test_a_download_that_is_killed_leaves_nothing_in_the_cache_itself(cache):
             env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
             stderr=subprocess.DEVNULL,
         )
-        while not any(path.stat().st_size for path in files_in(cache)):
+        while not any(map(size_of, files_in(cache))):
             assert process.poll() is None
             time.sleep(0.02)
         process.kill()
