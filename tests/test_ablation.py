@@ -74,9 +74,9 @@ def test_each_idea_is_on_in_its_arms_alone():
 
 
 def test_the_long_control_has_all_the_epochs_of_real_to_binary():
-    assert PROTOCOL.epochs(ARMS["baseline-long"]) == {"binary_activations": 21, "binary": 11}
-    assert PROTOCOL.epochs(ARMS["real-to-binary"]) == {"binary_activations": 8, "binary": 5}
-    assert PROTOCOL.epochs(SHARED["real-gate"]) == {"real": 6}
+    assert PROTOCOL.epochs(ARMS["baseline-long"]) == {"binary_activations": 6, "binary": 3}  # of 4 + 2 + 2 + 1
+    assert PROTOCOL.epochs(ARMS["real-to-binary"]) == {"binary_activations": 2, "binary": 1}
+    assert PROTOCOL.epochs(SHARED["real-gate"]) == {"real": 2}
 
 
 def test_runs_come_after_what_they_need_and_shared_ones_once():
@@ -220,8 +220,8 @@ def test_a_folder_takes_rows_of_one_protocol(rows):
 def test_the_plan_says_what_is_left(rows):
     ended = CliRunner().invoke(main, ["--plan", "--arm", "baseline", "--seed", "0", "--rows", str(rows.folder)])
     assert ended.exit_code == 0
-    assert "binary_activations 8, binary 5 ✓" in ended.output
-    assert "13 epochs, 8 of them still to train" in ended.output
+    assert "binary_activations 2, binary 1 ✓" in ended.output
+    assert "3 epochs, 2 of them still to train" in ended.output
 
 
 @pytest.mark.parametrize(
