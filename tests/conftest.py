@@ -76,13 +76,23 @@ def shallow() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    """A finished run of every stage of the digits recipe, two steps each. Read only: copy what you change."""
+def smoke_folder(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """What ``smoke_run`` gives, for fixtures that live longer than a test: these load it within ``small.shallow()``."""
     from r2b_zoo import pipeline, recipes
 
     folder = RunFolder(tmp_path_factory.mktemp("runs") / "smoke")
-    pipeline.run(recipes.plan("digits", smoke=True, width=8), folder)
+    with small.shallow():
+        pipeline.run(recipes.plan("digits", smoke=True, width=8), folder)
     return folder
+
+
+@pytest.fixture
+def smoke_run(smoke_folder: RunFolder, shallow: None) -> RunFolder:
+    """A finished run of every stage of the digits recipe, two steps each, and networks of two blocks.
+
+    Read only: copy what you change.
+    """
+    return smoke_folder
 
 
 @dataclass

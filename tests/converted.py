@@ -7,8 +7,9 @@ import tensorflow as tf
 
 import r2b_zoo
 from r2b_zoo.conversion import Conversion, convert
+from r2b_zoo.models import topology
 from tests.networks import randomize
-from tests.small import SMALL
+from tests.small import FULL, SMALL
 
 
 def images(count: int = 48) -> np.ndarray:
@@ -16,7 +17,8 @@ def images(count: int = 48) -> np.ndarray:
 
 
 @cache
-def converted(name: str, precision: str) -> tuple[tf.keras.Model, Conversion]:
+def converted(name: str, precision: str, blocks: tuple[int, ...] = FULL) -> tuple[tf.keras.Model, Conversion]:
     # Not tests.small.small_network: another test may set the weights of that one.
-    model = randomize(r2b_zoo.create(name, precision=precision, **SMALL))
+    with topology._depth(*blocks):
+        model = randomize(r2b_zoo.create(name, precision=precision, **SMALL))
     return model, convert(model, strict=precision == "binary")

@@ -16,7 +16,10 @@ from r2b_zoo.data.imagenet_classes import decode_predictions, imagenet_classes
 from r2b_zoo.data.preprocessing import IMAGENET
 from r2b_zoo.run_folder import RunFolderError
 from tests.converted import converted
-from tests.small import SMALL, small_network
+from tests.small import SHALLOW, SMALL, shallow, small_network
+
+# What classifies does so whatever the depth of its network.
+pytestmark = pytest.mark.usefixtures("shallow")
 
 SIZE = 32
 
@@ -82,7 +85,7 @@ def test_weights_of_a_stage(smoke_run):
 
 
 def test_weights_of_another_network_are_recognised(tmp_path):
-    weights.save(small_network("BiRealNet18", "binary"), tmp_path / "weights.h5")
+    weights.save(small_network("BiRealNet18", "binary", SHALLOW), tmp_path / "weights.h5")
     loaded = load(tmp_path / "weights.h5", input_size=SIZE)
     assert loaded.model.name == "BiRealNet18"
     assert loaded.model.input_shape == (None, SIZE, SIZE, 3)
@@ -90,7 +93,7 @@ def test_weights_of_another_network_are_recognised(tmp_path):
 
 
 def test_weights_without_a_record_need_the_networks_name(tmp_path, photograph):
-    small_network("BiRealNet18", "binary").save_weights(tmp_path / "weights.h5")  # as Keras writes it
+    small_network("BiRealNet18", "binary", SHALLOW).save_weights(tmp_path / "weights.h5")  # as Keras writes it
     with pytest.raises(ValueError, match=r"weights\.h5 does not say which network it is of: name it with --network"):
         load(tmp_path / "weights.h5", input_size=SIZE)
     loaded = load(tmp_path / "weights.h5", network="BiRealNet18", input_size=SIZE)
@@ -102,7 +105,8 @@ def test_weights_without_a_record_need_the_networks_name(tmp_path, photograph):
 @pytest.fixture(scope="module")
 def imagenet_file(tmp_path_factory):
     """Weights for ImageNet's classes as Keras saves them, without a record: like Larq Zoo's, but narrow."""
-    network = r2b_zoo.RealToBinaryNet(**{**SMALL, "num_classes": 1000})
+    with shallow():
+        network = r2b_zoo.RealToBinaryNet(**{**SMALL, "num_classes": 1000})
     path = tmp_path_factory.mktemp("weights") / "imagenet.h5"
     network.save_weights(path)
     return path
@@ -197,7 +201,7 @@ def test_a_file_can_be_copied_and_sent_to_another_process(smoke_run):
 
 def test_labels_that_are_not_those_of_the_network():
     with pytest.raises(ValueError, match=r"net has 10 outputs and 3 labels: name every output"):
-        Classifier("net", IMAGENET, tuple("abc"), model=small_network("BiRealNet18", "binary"))
+        Classifier("net", IMAGENET, tuple("abc"), model=small_network("BiRealNet18", "binary", SHALLOW))
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------
@@ -287,7 +291,7 @@ def test_the_converted_file_of_a_run(smoke_run, tmp_path):
 
 
 def test_a_file_without_description_still_gives_probabilities(tmp_path, rng):
-    converted("BiRealNet18", "binary")[1].save(tmp_path / "bare.tflite")
+    converted("BiRealNet18", "binary", SHALLOW)[1].save(tmp_path / "bare.tflite")
     loaded = load(tmp_path / "bare.tflite")
     assert loaded.labels is None
     inputs = rng.normal(size=(4, SIZE, SIZE, 3)).astype(np.float32)

@@ -19,7 +19,7 @@ from r2b_zoo.layer_report import REST, LayerReport, layer_table, pack_signs
 from r2b_zoo.tflite_engine import ENGINES, LCE, RUNTIME, TFLiteEngine, default_engine, run_tflite
 from tests.converted import converted, images
 from tests.networks import randomize
-from tests.small import DEPLOYED, NETWORKS, SMALL
+from tests.small import DEPLOYED, NETWORKS, SHALLOW, SMALL
 
 SIGN = "ste_sign"
 BINARY: dict[str, Any] = {"input_quantizer": SIGN, "kernel_quantizer": SIGN, "kernel_constraint": "weight_clip"}
@@ -381,7 +381,7 @@ def test_a_converter_that_crashes_takes_nothing_with_it() -> None:
 
 def test_other_threads_print_while_a_model_is_converted(capfd: pytest.CaptureFixture[str]) -> None:
     """And while files are loaded and run, by several threads at once."""
-    _, conversion = converted("ResNet18", "real")
+    _, conversion = converted("ResNet18", "real", SHALLOW)
     working, printed = threading.Event(), 0
 
     def work() -> None:

@@ -18,9 +18,9 @@ STAGE = "real"
 
 
 @pytest.fixture(scope="module")
-def whole(smoke_run):
+def whole(smoke_folder):
     """What every file of the finished run holds."""
-    return {path: path.read_bytes() for path in smoke_run.path.rglob("*") if path.is_file()}
+    return {path: path.read_bytes() for path in smoke_folder.path.rglob("*") if path.is_file()}
 
 
 @pytest.fixture

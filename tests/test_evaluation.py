@@ -16,6 +16,7 @@ from r2b_zoo.report.confusion_plot import write_confusion_plot
 from r2b_zoo.tables import evaluation_tables
 from r2b_zoo.tflite_engine import TFLiteEngine
 from tests.converted import converted, images
+from tests.small import SHALLOW
 
 CLASSES = 8
 
@@ -157,7 +158,7 @@ def test_tables_of_few_and_of_many_classes(classes, width, expected, unexpected)
 
 
 def test_the_model_sees_every_image_in_order():
-    model, _ = converted("RealToBinaryNet", "binary")
+    model, _ = converted("RealToBinaryNet", "binary", SHALLOW)
     batch = images(20)
     found = evaluation.predict_keras(model, batch)
     assert found.shape == (20, 10)
@@ -175,6 +176,6 @@ def test_the_time_is_the_median_after_the_warm_up(monkeypatch):
         now[0] += run[0] / 1000
 
     monkeypatch.setattr(TFLiteEngine, "predict", predict)
-    _, conversion = converted("RealToBinaryNet", "binary")
+    _, conversion = converted("RealToBinaryNet", "binary", SHALLOW)
     assert evaluation.milliseconds_per_image(conversion.tflite, images(1)[0]) == pytest.approx(18.5)
     assert run[0] == evaluation.TIMING_WARM_UP + evaluation.TIMING_RUNS

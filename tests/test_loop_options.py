@@ -25,10 +25,12 @@ from tests.networks import randomize
 from tests.test_training import assert_equal_networks, assert_equal_weights
 from tests.tiny import HALF, batch, network, trainer, values
 
+# What a loop does with a network does not depend on its depth.
+pytestmark = pytest.mark.usefixtures("shallow")
+
 # --- accumulation -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("shallow")
 def test_accumulated_parts_are_the_whole_batch_where_batch_norm_keeps_its_statistics(rng):
     data, found = batch(rng), []
     start = randomize(network())
@@ -47,7 +49,6 @@ def test_accumulated_parts_are_the_whole_batch_where_batch_norm_keeps_its_statis
     assert not all(np.array_equal(a, b) for a, b in zip(weights, values(start), strict=True))
 
 
-@pytest.mark.usefixtures("shallow")
 def test_running_statistics_move_once_by_the_mean_of_the_parts(rng):
     images, labels = batch(rng)
     student = randomize(network())
@@ -85,7 +86,6 @@ def averaged_in_numpy(steps, decay):
     return average
 
 
-@pytest.mark.usefixtures("shallow")
 @pytest.mark.parametrize("decay", [0.999, 0.2])
 def test_the_average_is_numpys_and_takes_the_weights_place_in_evaluation(decay, rng):
     """0.2 is reached after two steps, 0.999 never: until then the warm-up has its way."""

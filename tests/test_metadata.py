@@ -22,6 +22,7 @@ from r2b_zoo.evaluation import predict_keras
 from r2b_zoo.tflite_engine import run_tflite
 from r2b_zoo.verification import verify
 from tests.converted import converted, images
+from tests.small import SHALLOW
 
 LABELS = ("cat", "dog, brown", "Löwe")
 PREPROCESSING = Preprocessing(
@@ -146,13 +147,13 @@ def test_the_model_is_unchanged(bare: bytes, full: bytes) -> None:
 
 
 def test_a_binary_network_still_runs() -> None:
-    _, conversion = converted("RealToBinaryNet", "binary")
+    _, conversion = converted("RealToBinaryNet", "binary", SHALLOW)
     again = metadata.write(conversion.tflite, name="again", description="", labels=list("abcdefghij"))
     np.testing.assert_array_equal(run_tflite(again, images(4)), run_tflite(conversion.tflite, images(4)))
 
 
 def test_constants_stay_aligned() -> None:
-    _, conversion = converted("RealToBinaryNet", "binary")
+    _, conversion = converted("RealToBinaryNet", "binary", SHALLOW)
     start = np.frombuffer(conversion.tflite, np.uint8).ctypes.data
     model = schema.Model.GetRootAs(conversion.tflite)
     constants = [model.Buffers(i).DataAsNumpy() for i in range(model.BuffersLength())]

@@ -12,7 +12,7 @@ from r2b_zoo.layers import Conv2D, QuantConv2D, convolutions_in_float32
 from r2b_zoo.loop import StageLoop, StopOnNaN, TrainingDiverged
 from r2b_zoo.mixed_precision import policy_name
 from r2b_zoo.models import intermediates
-from tests.small import NETWORKS
+from tests.small import FULL, NETWORKS
 from tests.tiny import HALF, LossScaleOptimizer, activations, batch, network, trainer, twins, values
 
 # --- mixed precision: what is half and what is not --------------------------------------------------------------------
@@ -21,7 +21,7 @@ from tests.tiny import HALF, LossScaleOptimizer, activations, batch, network, tr
 @pytest.mark.parametrize("mixed_precision", HALF)
 @pytest.mark.parametrize(("name", "precision"), NETWORKS)
 def test_only_the_convolutions_of_the_blocks_compute_in_half(name, precision, mixed_precision):
-    model = network(precision, mixed_precision, name)
+    model = network(precision, mixed_precision, name, FULL)
     half = [layer.name for layer in model.layers if layer.compute_dtype != "float32"]
     convolutions = [layer for layer in model.layers if re.fullmatch(r"block\d[ab]_conv", layer.name)]
     # Maps of 8×8, 4×4, 2×2 and 1×1 pixels.

@@ -12,7 +12,7 @@ from r2b_zoo.layers import ChannelGate, Conv2D, LearnedScale, tanh
 from r2b_zoo.models import BLOCK_NAMES, topology
 from r2b_zoo.models.parts import Parts
 from tests.networks import randomize
-from tests.small import DEPLOYED, NETWORKS, SMALL, shallow, small_network
+from tests.small import DEPLOYED, NETWORKS, SHALLOW, SMALL, shallow, small_network
 
 NAMES = r2b_zoo.list_models()
 EACH = pytest.mark.parametrize(("name", "precision"), NETWORKS)
@@ -40,7 +40,7 @@ def sign(x):
 
 @EACH
 def test_forward_gives_probabilities(name, precision, rng):
-    model = randomize(small_network(name, precision))
+    model = randomize(small_network(name, precision, SHALLOW))
     probabilities = model(images(rng)).numpy()
     assert probabilities.shape == (4, 10)
     assert np.isfinite(probabilities).all()
@@ -51,7 +51,7 @@ def test_forward_gives_probabilities(name, precision, rng):
 @EACH
 def test_training_reaches_every_weight(name, precision, rng):
     """A finite gradient, nowhere all zero, at every trainable weight; one step moves these and the statistics."""
-    model = randomize(small_network(name, precision))
+    model = randomize(small_network(name, precision, SHALLOW))
     before = model.get_weights()
     labels = tf.one_hot([0, 3, 7, 9], 10)
     with tf.GradientTape() as tape:
@@ -141,7 +141,7 @@ def test_features_only_with_the_stem_of_imagenet_are_at_strides_4_to_32(name):
     [*((*network, ".keras") for network in DEPLOYED), ("RealToBinaryNet", "binary", ".h5")],
 )
 def test_saved_and_loaded_it_is_the_same_function(name, precision, suffix, rng, tmp_path):
-    model = randomize(small_network(name, precision))
+    model = randomize(small_network(name, precision, SHALLOW))
     model.save(tmp_path / f"model{suffix}")
     loaded = tf.keras.models.load_model(tmp_path / f"model{suffix}")
     x = images(rng)
@@ -152,7 +152,7 @@ def test_saved_and_loaded_it_is_the_same_function(name, precision, suffix, rng, 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["RealToBinaryNet", "StrongBaselineNet"])
 def test_a_saved_model_is_the_same_function(name, rng, tmp_path):
-    model = randomize(small_network(name, "binary"))
+    model = randomize(small_network(name, "binary", SHALLOW))
     model.save(str(tmp_path / "model"), save_traces=False)
     x = images(rng)
     np.testing.assert_array_equal(tf.keras.models.load_model(str(tmp_path / "model"))(x), model(x))
@@ -161,7 +161,7 @@ def test_a_saved_model_is_the_same_function(name, rng, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["RealToBinaryNet", "StrongBaselineNet"])
 def test_a_saved_model_needs_no_python_of_ours(name, rng, tmp_path):
-    model = randomize(small_network(name, "binary"))
+    model = randomize(small_network(name, "binary", SHALLOW))
     model.save(str(tmp_path / "model"))
     loaded = tf.saved_model.load(str(tmp_path / "model"))
     x = images(rng)
@@ -189,10 +189,10 @@ def test_a_precision_is_what_it_says(name, precision):
 
 
 @pytest.mark.parametrize("name", BINARY)
-@pytest.mark.parametrize("layer", ["block2a_conv", "block3a_conv"])
+@pytest.mark.parametrize("layer", ["block1a_conv", "block2a_conv"])
 def test_a_binary_convolution_is_the_float_convolution_of_signs(name, layer, rng):
-    """On what really reaches it inside the network; block3a's has stride 2."""
-    model = randomize(small_network(name, "binary"))
+    """On what really reaches it inside the network; block2a's has stride 2."""
+    model = randomize(small_network(name, "binary", SHALLOW))
     conv = model.get_layer(layer)
     x, y = tf.keras.Model(model.input, [conv.input, conv.output])(images(rng))
     latent = conv.get_weights()[0]
@@ -214,8 +214,8 @@ def test_the_sign_of_zero_is_plus_one():
 
 @pytest.mark.parametrize("name", BINARY)
 def test_a_real_convolution_reads_tanh(name, rng):
-    model = randomize(small_network(name, "real"))
-    conv = model.get_layer("block3a_conv")
+    model = randomize(small_network(name, "real", SHALLOW))
+    conv = model.get_layer("block2a_conv")
     x, y = tf.keras.Model(model.input, [conv.input, conv.output])(images(rng))
     expected = tf.nn.conv2d(np.tanh(x), conv.get_weights()[0], conv.strides, "SAME")
     np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-4)
@@ -224,9 +224,9 @@ def test_a_real_convolution_reads_tanh(name, rng):
 @pytest.mark.parametrize("name", BINARY)
 def test_the_weights_of_one_precision_fit_the_next(name, tmp_path):
     """The progressive schedule hands them on; whoever meant to use them as they are is warned."""
-    before = randomize(small_network(name, "real"))
+    before = randomize(small_network(name, "real", SHALLOW))
     weights.save(before, tmp_path / "real.h5")
-    after = small_network(name, "binary_activations")
+    after = small_network(name, "binary_activations", SHALLOW)
     with pytest.warns(UserWarning, match=r"trained with precision='real'"):
         weights.load(after, tmp_path / "real.h5")
     for old, new in zip(before.get_weights(), after.get_weights(), strict=True):
@@ -296,7 +296,7 @@ def test_names_and_cards():
     assert set(r2b_zoo.list_models(pretrained=False)) == set(NAMES) - {"RealToBinaryNet", "BiRealNet18"}
     for name in NAMES:
         card = r2b_zoo.card(name.lower())
-        assert card.name == name == small_network(name, "real").name == getattr(r2b_zoo, name).__name__
+        assert card.name == name == small_network(name, "real", SHALLOW).name == getattr(r2b_zoo, name).__name__
         assert 0 < card.top1 < card.top5 < 100
         assert card.pretrained == (card.weights_url is not None) == (card.pretrained_licence is not None)
 
@@ -310,6 +310,7 @@ def test_unknown_names_list_the_known_ones():
 # --- arguments --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("shallow")
 def test_input_sizes_may_vary_where_nothing_is_learned_per_pixel(rng):
     model = r2b_zoo.RealToBinaryNet(**{**SMALL, "input_shape": (None, None, 3), "width": 8})
     assert model.get_layer("block1a_gate").reduce_kernel.shape == (8, 1)
@@ -319,6 +320,7 @@ def test_input_sizes_may_vary_where_nothing_is_learned_per_pixel(rng):
         r2b_zoo.StrongBaselineNet(**{**SMALL, "input_shape": (None, None, 3)})
 
 
+@pytest.mark.usefixtures("shallow")
 def test_input_tensor(rng):
     image = tf.keras.Input((32, 32, 3), name="photograph")
     model = r2b_zoo.BNN18(**{**SMALL, "input_shape": None}, input_tensor=image * 2.0)

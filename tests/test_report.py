@@ -15,6 +15,7 @@ from r2b_zoo import recipes
 from r2b_zoo.recipes.overrides import parse
 from r2b_zoo.report import plots, view, write_report
 from r2b_zoo.run_folder import RunFolder, RunFolderError
+from tests.small import SHALLOW
 
 VOID = {"meta", "img", "br", "wbr", "link", "hr", "path", "use", "rect"}
 LARGEST_PAGE = 2_000_000
@@ -70,8 +71,8 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def page(smoke_run: RunFolder) -> Page:
-    return Page(write_report(smoke_run))
+def page(smoke_folder: RunFolder) -> Page:
+    return Page(write_report(smoke_folder))
 
 
 @pytest.fixture
@@ -105,7 +106,7 @@ def test_inner_links_have_targets(page: Page) -> None:
 
 def test_pictures_have_words(page: Page) -> None:
     images = page.all("img")
-    blocks, maps_per_image, examples = 8, 2, 10
+    blocks, maps_per_image, examples = sum(SHALLOW), 2, 10
     labels = {image["alt"] for image in images if image["alt"].startswith("Test image of class")}
     assert len(labels) == 6
     assert len(images) == examples + 6 * (1 + maps_per_image * blocks)
@@ -150,10 +151,20 @@ def test_numbers_of_the_run_are_on_the_page(page: Page, smoke_run: RunFolder) ->
 
 def test_attention_distances_are_those_of_the_maps(page: Page, smoke_run: RunFolder) -> None:
     with np.load(smoke_run.attention_path) as maps:
-        distance = np.linalg.norm((maps["binary/block3"] - maps["teacher/block3"]).reshape(6, -1), axis=1)
+        distance = np.linalg.norm((maps["binary/block2"] - maps["teacher/block2"]).reshape(6, -1), axis=1)
     for value in distance:
         assert f"{value:.2f}" in page.by_id["attention"]
     assert f"{distance.mean():.2f}" in page.by_id["attention"]
+
+
+def test_blocks_whose_maps_are_a_single_number_are_named(run_copy: RunFolder, page: Page) -> None:
+    sentence = "The maps of block 3 are a"
+    assert sentence not in page.text
+    with np.load(run_copy.attention_path) as archive:
+        arrays = dict(archive)
+    arrays |= {f"{stage}/block3": np.ones((6, 1, 1), np.float32) for stage in ("teacher", "binary")}
+    np.savez(run_copy.attention_path, **arrays)
+    assert sentence in Page(write_report(run_copy)).text
 
 
 def test_smoke_run_warns_and_another_does_not(page: Page, run_copy: RunFolder) -> None:

@@ -16,6 +16,7 @@ from r2b_zoo.run_folder import RunFolder, RunFolderError
 from r2b_zoo.teacher_student import TeacherStudent
 from r2b_zoo.training import Networks
 from tests.networks import randomize
+from tests.small import FULL, shallow
 from tests.test_training import assert_equal_weights, everything_in, plan
 from tests.tiny import batch, network, trainer, values
 
@@ -51,7 +52,7 @@ def test_statistics_are_the_means_of_the_batches_whatever_was_there_before(rng):
 def test_with_its_statistics_estimated_a_network_evaluates_as_it_trains(rng):
     """One batch of 64; up to n / (n - 1) of the variances, and the last maps have one pixel."""
     images, _ = batch(rng, 64)
-    student = randomize(network("real"))
+    student = randomize(network("real", blocks=FULL))
     before = student(images, training=False).numpy()
     trainer(student).estimate_batch_norms(batches_of([images]), 1)
     evaluated, trained = (student(images, training=flag).numpy() for flag in (False, True))
@@ -119,11 +120,12 @@ def shared(run, *words):
 
 
 @pytest.fixture(scope="module")
-def sharing(smoke_run, tmp_path_factory):
+def sharing(smoke_folder, tmp_path_factory):
     """A run that trains its last stage and has the others from the smoke run."""
     folder = RunFolder(tmp_path_factory.mktemp("sharing") / "run")
     said: list[str] = []
-    training.train(shared(smoke_run.path), folder, announce=said.append)
+    with shallow():
+        training.train(shared(smoke_folder.path), folder, announce=said.append)
     return folder, said
 
 
@@ -204,6 +206,7 @@ def test_the_curve_of_a_stage_that_starts_from_weights_begins_at_epoch_0(smoke_r
     assert "test from" not in by_stage["teacher"]
 
 
+@pytest.mark.usefixtures("shallow")
 def test_with_a_validation_split_the_test_images_are_read_once_at_the_end(tmp_path, monkeypatch):
     reads = []
     tested = training.Tests
@@ -232,6 +235,7 @@ def test_with_a_validation_split_the_test_images_are_read_once_at_the_end(tmp_pa
     assert result["validation_accuracy"] * kept == pytest.approx(round(result["validation_accuracy"] * kept), abs=1e-3)
 
 
+@pytest.mark.usefixtures("shallow")
 def test_a_validation_split_that_leaves_a_class_empty_is_refused_before_anything_is_trained(tmp_path):
     with pytest.raises(ValueError, match=r"validation=0\.001 leaves class '0' no image to validate with: it has 143"):
         training.train(plan("validation=0.001"), RunFolder(tmp_path / "run"), lambda _: pytest.fail("trains"))
@@ -241,6 +245,7 @@ def test_a_validation_split_that_leaves_a_class_empty_is_refused_before_anything
 # --- runs of earlier versions -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("shallow")
 def test_a_run_that_was_recorded_before_the_later_fields_loads_and_goes_on(tmp_path):
     """Its config.json lacks them, and its networks have no α."""
     old = plan(*(f"{field}={value}" for field, value in records.BEFORE.items()))

@@ -6,7 +6,7 @@ import pytest
 from r2b_zoo import tflite_engine
 from r2b_zoo.tflite_engine import ENGINES, LCE, RUNTIME, TFLiteEngine, default_engine, run_tflite
 from tests.converted import converted, images
-from tests.small import DEPLOYED
+from tests.small import DEPLOYED, SHALLOW
 
 needs_runtime = pytest.mark.skipif(default_engine() != RUNTIME, reason="no r2b-runtime: pip install ./export/runtime")
 
@@ -25,7 +25,7 @@ def test_keras_lce_and_runtime_are_equal(name: str, precision: str) -> None:
 
 @needs_runtime
 def test_threads_change_nothing() -> None:
-    _, conversion = converted("RealToBinaryNet", "binary")
+    _, conversion = converted("RealToBinaryNet", "binary", SHALLOW)
     one, *others = (run_tflite(conversion.tflite, images(8), threads, RUNTIME) for threads in (1, 2, 3, 4))
     for other in others:
         np.testing.assert_array_equal(other, one)
@@ -33,7 +33,7 @@ def test_threads_change_nothing() -> None:
 
 @needs_runtime
 def test_the_name_says_what_runs() -> None:
-    _, conversion = converted("RealToBinaryNet", "binary")
+    _, conversion = converted("RealToBinaryNet", "binary", SHALLOW)
     assert TFLiteEngine(conversion.tflite).name.startswith("r2b-runtime ")
     assert TFLiteEngine(conversion.tflite, engine=LCE).name == "Larq Compute Engine's interpreter"
 
@@ -63,6 +63,6 @@ def test_what_is_no_model_is_refused(engine: str) -> None:
 
 @pytest.mark.parametrize("engine", [pytest.param(RUNTIME, marks=needs_runtime), LCE])
 def test_images_of_another_shape_are_refused(engine: str) -> None:
-    _, conversion = converted("RealToBinaryNet", "binary")
+    _, conversion = converted("RealToBinaryNet", "binary", SHALLOW)
     with pytest.raises(ValueError, match="cannot run this file"):
         run_tflite(conversion.tflite, np.zeros((1, 16, 16, 3), np.float32), engine=engine)

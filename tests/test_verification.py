@@ -15,7 +15,7 @@ from r2b_zoo.tflite_engine import LCE, RUNTIME, run_tflite
 from r2b_zoo.verification import Verification, verify
 from tests.converted import converted, images
 from tests.networks import randomize
-from tests.small import DEPLOYED
+from tests.small import DEPLOYED, SHALLOW
 
 CLASSES = 4
 
@@ -92,7 +92,7 @@ def test_file_and_model_agree(name: str, precision: str, monkeypatch: pytest.Mon
 
 
 def test_a_real_network_passes() -> None:
-    model, conversion = converted("ResNet18", "real")
+    model, conversion = converted("ResNet18", "real", SHALLOW)
     result = verify(model, conversion.tflite, images())
     assert result.passed
     assert result.disagreements == 0
@@ -101,7 +101,7 @@ def test_a_real_network_passes() -> None:
 
 
 def test_other_weights_do_not_pass() -> None:
-    model, conversion = converted("RealToBinaryNet", "binary")
+    model, conversion = converted("RealToBinaryNet", "binary", SHALLOW)
     weights = model.get_weights()
     try:
         randomize(model, seed=1)
@@ -255,7 +255,7 @@ SMALL_IMAGENET = IMAGENET.with_size(32, 32)
 def test_what_the_file_tells_its_reader_is_compared_too(
     labels: Optional[tuple[str, ...]], preprocessing: Optional[Preprocessing], sentence: Optional[str]
 ) -> None:
-    model, conversion = converted("ResNet18", "real")
+    model, conversion = converted("ResNet18", "real", SHALLOW)
     tflite = metadata.write(conversion.tflite, name="net", description="", labels=LABELS, preprocessing=SMALL_IMAGENET)
     result = verify(model, tflite, images(2), labels=labels, preprocessing=preprocessing)
     assert result.passed is (sentence is None)
@@ -266,19 +266,19 @@ def test_what_the_file_tells_its_reader_is_compared_too(
 
 
 def test_what_a_file_does_not_say_is_not_compared() -> None:
-    model, conversion = converted("ResNet18", "real")
+    model, conversion = converted("ResNet18", "real", SHALLOW)
     assert verify(model, conversion.tflite, images(2), labels=LABELS, preprocessing=SMALL_IMAGENET).passed
 
 
 def test_each_output_is_the_files(compare, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, conversion = converted("RealToBinaryNet", "binary")
+    model, conversion = converted("RealToBinaryNet", "binary", SHALLOW)
     found: list[np.ndarray] = []
     verify(model, conversion.tflite, iter([images()[:3], images()[3:]]), each_output=found.append)
     np.testing.assert_allclose(np.concatenate(found), run_tflite(conversion.tflite, images()))
 
 
 def test_batches_give_the_same_result_as_one_array() -> None:
-    model, conversion = converted("ResNet18", "real")
+    model, conversion = converted("ResNet18", "real", SHALLOW)
     whole = verify(model, conversion.tflite, images(40))
     parts = verify(model, conversion.tflite, (images(40)[i : i + 7] for i in range(0, 40, 7)))
     assert (whole.images, whole.disagreements) == (parts.images, parts.disagreements)
@@ -287,19 +287,19 @@ def test_batches_give_the_same_result_as_one_array() -> None:
 
 @pytest.mark.parametrize("nothing", [np.zeros((0, 32, 32, 3), np.float32), []])
 def test_no_images(nothing) -> None:
-    model, conversion = converted("ResNet18", "real")
+    model, conversion = converted("ResNet18", "real", SHALLOW)
     with pytest.raises(ValueError, match="needs at least one image; received none"):
         verify(model, conversion.tflite, nothing)
 
 
 def test_images_of_another_shape() -> None:
-    model, conversion = converted("ResNet18", "real")
+    model, conversion = converted("ResNet18", "real", SHALLOW)
     with pytest.raises(ValueError, match=r"shape \(N, 32, 32, 3\) that the model takes; received \(2, 28, 28, 1\)"):
         verify(model, conversion.tflite, np.zeros((2, 28, 28, 1), np.float32))
 
 
 def test_a_file_of_another_model() -> None:
-    _, conversion = converted("ResNet18", "real")
+    _, conversion = converted("ResNet18", "real", SHALLOW)
     image = tf.keras.Input((32, 32, 3))
     other = tf.keras.Model(image, tf.keras.layers.Dense(7)(tf.keras.layers.Flatten()(image)))
     with pytest.raises(ValueError, match=r"the Keras model gives \(2, 7\) and the file \(2, 10\)"):

@@ -11,18 +11,20 @@ from r2b_zoo import weights
 from r2b_zoo.bit_counting import counting_bits
 from r2b_zoo.conversion import convert
 from r2b_zoo.layers import ChannelGate, ChannelScale, QuantConv2D
+from r2b_zoo.models import topology
 from r2b_zoo.training import copy_weights
 from r2b_zoo.verification import verify
 from tests.converted import images
 from tests.networks import randomize
-from tests.small import SMALL
+from tests.small import FULL, SHALLOW, SMALL
 from tests.test_bit_counting import is_counted
 
 TINY = {"input_shape": (16, 16, 3), "width": 8, "stem": "cifar", "num_classes": 10}
 
 
-def network(name="RealToBinaryNet", **arguments):
-    return r2b_zoo.create(name, **{**TINY, **arguments})
+def network(name="RealToBinaryNet", blocks=SHALLOW, **arguments):
+    with topology._depth(*blocks):
+        return r2b_zoo.create(name, **{**TINY, **arguments})
 
 
 # --- one convolution --------------------------------------------------------------------------------------------------
@@ -72,7 +74,7 @@ def test_values_and_gradients_are_those_of_the_formula(counted, rng):
 
 
 def test_the_learned_factor_stands_between_convolution_and_gate():
-    model = network(weight_scale="learned")
+    model = network(blocks=FULL, weight_scale="learned")
     factors = [layer for layer in model.layers if isinstance(layer, ChannelScale)]
     assert len(factors) == 16
     for factor in factors:
@@ -94,7 +96,7 @@ def test_the_learned_factor_stands_between_convolution_and_gate():
 )
 def test_with_a_scale_weights_of_real_kernels_keep_their_magnitude_as_binary_ones(name, options, rng):
     """What a convolution gives is between half and twice as large as before; without one it is larger by far."""
-    before = network(name, precision="binary_activations", include_top=False, **options)
+    before = network(name, FULL, precision="binary_activations", include_top=False, **options)
     x = rng.normal(size=(4, 16, 16, 3)).astype("float32")
 
     def magnitudes(model):
@@ -104,14 +106,14 @@ def test_with_a_scale_weights_of_real_kernels_keep_their_magnitude_as_binary_one
 
     real = magnitudes(before)
     for binary_options, low, high in ((options, 0.5, 2.0), ({**options, "weight_scale": "none"}, 3.0, np.inf)):
-        after = network(name, include_top=False, **binary_options)
+        after = network(name, FULL, include_top=False, **binary_options)
         copy_weights(before, after)
         ratios = magnitudes(after) / real
         assert ((low < ratios) & (ratios < high)).all(), ratios
 
 
 def test_training_reaches_every_weight(rng):
-    model = randomize(network(weight_scale="learned", downsample="binary", gate_reduction=2))
+    model = randomize(network(blocks=FULL, weight_scale="learned", downsample="binary", gate_reduction=2))
     assert sum(isinstance(layer, QuantConv2D) for layer in model.layers) == 19
     x = rng.normal(size=(4, 16, 16, 3)).astype("float32")
     with tf.GradientTape() as tape:

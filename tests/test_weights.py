@@ -19,7 +19,7 @@ import r2b_zoo
 from r2b_zoo import weights
 from r2b_zoo.weights import PublishedWeights, WeightsDownloadError
 from tests.networks import randomize
-from tests.small import SMALL, small_network
+from tests.small import SHALLOW, SMALL, small_network
 from tests.test_training import largest_file
 
 CONTENT = bytes(range(256)) * 400
@@ -35,9 +35,13 @@ def cache(tmp_path, monkeypatch):
     return folder
 
 
+# A file is read and checked layer by layer, however many there are.
+pytestmark = pytest.mark.usefixtures("shallow")
+
+
 @pytest.fixture(scope="module")
 def network():
-    return randomize(small_network("RealToBinaryNet", "binary"))
+    return randomize(small_network("RealToBinaryNet", "binary", SHALLOW))
 
 
 @contextlib.contextmanager
@@ -74,7 +78,7 @@ def test_the_constructor_takes_a_path(network, tmp_path, rng):
 
 
 def test_a_file_of_another_network_names_the_first_layer_that_differs(network, tmp_path):
-    other = small_network("BiRealNet18", "binary")
+    other = small_network("BiRealNet18", "binary", SHALLOW)
     write(tmp_path / "bireal.h5", {layer.name: layer.get_weights() for layer in other.layers})
     message = (
         r"bireal\.h5 are of another architecture than RealToBinaryNet: layer 'stem_activation' "
@@ -85,21 +89,21 @@ def test_a_file_of_another_network_names_the_first_layer_that_differs(network, t
 
 
 def test_a_file_that_records_another_network_of_the_same_shapes(tmp_path):
-    weights.save(small_network("ResNet18", "real"), tmp_path / "resnet.h5")
-    bnn = small_network("BNN18", "binary")
+    weights.save(small_network("ResNet18", "real", SHALLOW), tmp_path / "resnet.h5")
+    bnn = small_network("BNN18", "binary", SHALLOW)
     with unchanged(bnn), pytest.raises(ValueError, match=r"resnet\.h5 are of another architecture: of ResNet18"):
         weights.load(bnn, tmp_path / "resnet.h5")
 
 
 def test_a_file_with_other_classes_names_both_shapes(network, tmp_path):
     arrays = {layer.name: layer.get_weights() for layer in network.layers}
-    arrays["logits"] = [np.zeros((128, 3)), np.zeros(3)]
+    arrays["logits"] = [np.zeros((32, 3)), np.zeros(3)]
     write(tmp_path / "three.h5", arrays)
     with (
         unchanged(network),
         pytest.raises(
             ValueError,
-            match=r"'logits' has shapes \[\(128, 10\), \(10,\)\] in the network and has shapes \[\(128, 3\), \(3",
+            match=r"'logits' has shapes \[\(32, 10\), \(10,\)\] in the network and has shapes \[\(32, 3\), \(3",
         ),
     ):
         weights.load(network, tmp_path / "three.h5")

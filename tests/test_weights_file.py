@@ -13,13 +13,16 @@ from r2b_zoo import weights
 from r2b_zoo.layers import ChannelGate
 from r2b_zoo.weights_file import Record, WeightsFile, content
 from tests.networks import randomize
-from tests.small import SMALL, small_network
+from tests.small import SHALLOW, SMALL, shallow, small_network
 from tests.test_weights import unchanged, write
+
+# A file is read and checked layer by layer, however many there are.
+pytestmark = pytest.mark.usefixtures("shallow")
 
 
 @pytest.fixture(scope="module")
 def network():
-    return randomize(small_network("RealToBinaryNet", "binary"))
+    return randomize(small_network("RealToBinaryNet", "binary", SHALLOW))
 
 
 @pytest.fixture
@@ -218,7 +221,8 @@ def test_weights_of_another_width_load(network, tmp_path, dtype):
 
 @pytest.fixture(scope="module")
 def without_top():
-    return r2b_zoo.RealToBinaryNet(**SMALL, include_top=False)
+    with shallow():
+        return r2b_zoo.RealToBinaryNet(**SMALL, include_top=False)
 
 
 @pytest.mark.parametrize(
@@ -247,13 +251,13 @@ def test_keras_newer_files_load(network, without_top, tmp_path, file, save):
     )
     assert told == ("RealToBinaryNet", "binary", 16, 10, 3, "cifar")
     assert known["size"] == ((32, 32) if file.endswith(".keras") else None)
-    other = small_network("BiRealNet18", "real")
+    other = small_network("BiRealNet18", "real", SHALLOW)
     with unchanged(other), pytest.raises(ValueError, match=r"are of another architecture than BiRealNet18: layer '"):
         weights.load(other, path)
 
 
 def test_a_keras_file_tells_network_and_precision(tmp_path):
-    small_network("BiRealNet18", "real").save(tmp_path / "network.keras")
+    small_network("BiRealNet18", "real", SHALLOW).save(tmp_path / "network.keras")
     known = weights.architecture(tmp_path / "network.keras")
     assert (known["network"], known["precision"]) == ("BiRealNet18", "real")
 
@@ -302,10 +306,10 @@ def test_a_normalization_before_the_network_keeps_its_weights(network, written, 
 
 def test_another_number_of_classes_says_the_way(network, tmp_path):
     arrays = {layer.name: layer.get_weights() for layer in network.layers}
-    arrays["logits"] = [np.zeros((128, 5), "float32"), np.zeros(5, "float32")]
+    arrays["logits"] = [np.zeros((32, 5), "float32"), np.zeros(5, "float32")]
     write(tmp_path / "five.h5", arrays)
     message = (
-        r"layer 'logits' has shapes \[\(128, 10\), \(10,\)\] in the network and has shapes \[\(128, 5\), \(5,\)\] in "
+        r"layer 'logits' has shapes \[\(32, 10\), \(10,\)\] in the network and has shapes \[\(32, 5\), \(5,\)\] in "
         r"the file\. To take over everything but the classifier, build the network with include_top=False, or train a "
         r"new classifier: r2b train recipe=finetune weights=FILE data\.dir=PHOTOS\."
     )

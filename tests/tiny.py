@@ -1,14 +1,15 @@
-"""Networks of a few pixels, alone and in training."""
+"""Networks of a few pixels and two blocks, alone and in training."""
 
 import tensorflow as tf
 
 import r2b_zoo
 from r2b_zoo.distillation import LossWeights
 from r2b_zoo.mixed_precision import policy_name
-from r2b_zoo.models import intermediates
+from r2b_zoo.models import intermediates, topology
 from r2b_zoo.models.topology import global_policy
 from r2b_zoo.teacher_student import TeacherStudent
 from tests.networks import randomize
+from tests.small import SHALLOW
 
 HALF = ("bfloat16", "float16")
 TINY = {"input_shape": (8, 8, 1), "num_classes": 10, "width": 8, "stem": "cifar"}
@@ -16,8 +17,8 @@ BATCH = 16
 LossScaleOptimizer = tf.keras.mixed_precision.LossScaleOptimizer
 
 
-def network(precision="binary", mixed_precision="float32", name="RealToBinaryNet"):
-    with global_policy(policy_name(mixed_precision)):
+def network(precision="binary", mixed_precision="float32", name="RealToBinaryNet", blocks=SHALLOW):
+    with global_policy(policy_name(mixed_precision)), topology._depth(*blocks):
         return r2b_zoo.create(name, precision=precision, **TINY)
 
 
