@@ -153,7 +153,7 @@ def test_a_binary_network_still_runs() -> None:
 
 
 def test_constants_stay_aligned() -> None:
-    _, conversion = converted("RealToBinaryNet", "binary", SHALLOW)
+    _, conversion = converted("RealToBinaryNet", "binary")
     start = np.frombuffer(conversion.tflite, np.uint8).ctypes.data
     model = schema.Model.GetRootAs(conversion.tflite)
     constants = [model.Buffers(i).DataAsNumpy() for i in range(model.BuffersLength())]
