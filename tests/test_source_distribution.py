@@ -6,7 +6,7 @@ from setuptools._distutils.filelist import FileList  # type: ignore[import-untyp
 from setuptools._distutils.text_file import TextFile  # type: ignore[import-untyped]
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("tests", "benchmarks", "results", "export")
+FOLDERS = ("tests", "benchmarks", "notebooks", "results", "export")
 
 
 def test_the_source_distribution_has_what_its_tests_need(monkeypatch):
@@ -19,7 +19,7 @@ def test_the_source_distribution_has_what_its_tests_need(monkeypatch):
     for line in TextFile("MANIFEST.in", strip_comments=True, skip_blanks=True).readlines():
         files.process_template_line(line)
     found = {Path(name) for name in files.files}
-    for path in ("constraints.txt", "tests/conftest.py", "tests/__init__.py", "tests/small.py", "Makefile"):
+    for path in ("constraints.txt", "tests/conftest.py", "tests/__init__.py", "tests/small.py", "Makefile", "SECURITY.md"):
         assert Path(path) in found, path
     python = {
         path for path in map(Path, inside) if path.suffix in (".py", ".cc", ".h", ".md") and "build" not in path.parts
