@@ -1,0 +1,137 @@
+"""What a person does in Jupyter: the stop button and the same cell again, and a conversion that ends badly.
+
+Each test runs in a kernel of its own process and speaks to it as a notebook does.
+"""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+manager = pytest.importorskip("jupyter_client.manager", reason="ipykernel is not installed")
+pytest.importorskip("ipykernel", reason="ipykernel is not installed")
+
+LONGEST_CELL = 300
+"""Seconds, for machines with much else to do."""
+TRAIN = """
+import r2b_zoo
+
+train = r2b_zoo.train  # loads TensorFlow
+from r2b_zoo.models import topology
+
+overrides = {{
+    "width": 8,
+    "progressive": False,
+    "attention_matching": False,
+    "output_matching": False,
+    "teacher.skip": True,
+    "binary_activations.skip": True,
+    "binary.epochs": 20,
+}}
+with topology._depth(1, 1):  # two blocks, which compile in less time
+    run = train("digits", output={output!r}, **overrides)
+    weights = run.networks["binary"].get_weights()
+"""
+
+
+class Kernel:
+    """A kernel with a working directory of its own."""
+
+    def __init__(self, started: Any, client: Any) -> None:
+        self._started = started
+        self._client = client
+
+    def interrupt(self) -> None:
+        """What the stop button does."""
+        self._started.interrupt_kernel()
+
+    def run(self, code: str, seen: Callable[[str], None] = lambda html: None) -> tuple[dict[str, Any], str]:
+        """Runs a cell.
+
+        Args:
+            code: of the cell.
+            seen: told the HTML of each output, while the cell runs.
+
+        Returns:
+            The kernel's reply, and what was printed.
+        """
+        printed: list[str] = []
+
+        def hear(message: dict[str, Any]) -> None:
+            content = message["content"]
+            if message["msg_type"] == "stream":
+                printed.append(content["text"])
+            seen(content.get("data", {}).get("text/html", ""))
+
+        reply = self._client.execute_interactive(code, output_hook=hear, allow_stdin=False, timeout=LONGEST_CELL)
+        return reply["content"], "".join(printed)
+
+
+@contextlib.contextmanager
+def kernel(folder: Any) -> Iterator[Kernel]:
+    started = manager.KernelManager()
+    # The interpreter of these tests, whichever the kernels of this computer are.
+    started.kernel_spec.argv[0] = sys.executable
+    started.start_kernel(cwd=str(folder))
+    client = started.client()
+    try:
+        client.start_channels()
+        client.wait_for_ready(timeout=LONGEST_CELL)
+        yield Kernel(started, client)
+    finally:
+        client.stop_channels()
+        started.shutdown_kernel(now=True)
+
+
+@pytest.mark.slow
+def test_the_stop_button_and_the_same_cell_again_give_the_weights_of_an_uninterrupted_run(tmp_path):
+    with kernel(tmp_path) as jupyter:
+        presses: list[str] = []
+
+        def stop_in_the_second_epoch(html: str) -> None:
+            if "epoch 2/20" in html and not presses:
+                presses.append(html)
+                jupyter.interrupt()
+
+        reply, _ = jupyter.run(TRAIN.format(output="stopped"), stop_in_the_second_epoch)
+        assert presses
+        assert reply["status"] == "error"
+        assert reply["ename"] == "TrainingStopped"
+        assert not (tmp_path / "stopped/results.json").exists()
+
+        resumed: list[str] = []
+        reply, _ = jupyter.run(TRAIN.format(output="stopped"), resumed.append)
+        assert reply["status"] == "ok"
+        assert not any("epoch 1/20" in html for html in resumed), "it began anew"
+        reply, _ = jupyter.run("resumed = weights")
+        assert reply["status"] == "ok"
+
+        reply, _ = jupyter.run(TRAIN.format(output="whole"))
+        assert reply["status"] == "ok"
+        reply, printed = jupyter.run(
+            "equal = [a.tobytes() == b.tobytes() for a, b in zip(weights, resumed)].count(True)\n"
+            "print(len(weights), len(resumed), equal)"
+        )
+        assert reply["status"] == "ok"
+        whole, after_stop, equal = map(int, printed.split())
+        assert whole == after_stop == equal > 0
+
+
+def test_a_kernel_outlives_a_converter_that_crashes(tmp_path):
+    """LCE 0.16 reads past the end of a constant that has no elements."""
+    with kernel(tmp_path) as jupyter:
+        reply, _ = jupyter.run(
+            "import r2b_zoo\n"
+            "r2b_zoo.convert\n"  # loads TensorFlow with Keras 2
+            "import tensorflow as tf\n"
+            "before = 6\n"
+            "empty = tf.keras.layers.Lambda(lambda x: tf.reshape(x, [1, 2, 4])[:, :0])\n"
+            "network = tf.keras.Sequential([tf.keras.Input((8,), batch_size=1), empty])\n"
+            "r2b_zoo.convert(network)"
+        )
+        assert (reply["status"], reply["ename"]) == ("error", "ConversionError")
+        assert "crashed (SIGSEGV)" in reply["evalue"]
+        reply, printed = jupyter.run("print(before * 7)")
+        assert (reply["status"], printed) == ("ok", "42\n")
