@@ -19,7 +19,14 @@ def test_the_source_distribution_has_what_its_tests_need(monkeypatch):
     for line in TextFile("MANIFEST.in", strip_comments=True, skip_blanks=True).readlines():
         files.process_template_line(line)
     found = {Path(name) for name in files.files}
-    for path in ("constraints.txt", "tests/conftest.py", "tests/__init__.py", "tests/small.py", "Makefile", "SECURITY.md"):
+    for path in (
+        "constraints.txt",
+        "tests/conftest.py",
+        "tests/__init__.py",
+        "tests/small.py",
+        "Makefile",
+        "SECURITY.md",
+    ):
         assert Path(path) in found, path
     python = {
         path for path in map(Path, inside) if path.suffix in (".py", ".cc", ".h", ".md") and "build" not in path.parts
