@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.10 python3 python; do \
 	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' 2>/dev/null \
 	&& echo $$p && break; done)
 
-.PHONY: help demo test test-slow test-long test-runtime test-runtime-slow lint format clean
+.PHONY: help demo test test-slow test-long test-runtime test-runtime-slow lint format docs clean
 
 help:
 	@echo "make demo       train a binary network on handwritten digits, convert, verify and time it (a few minutes)"
@@ -16,6 +16,7 @@ help:
 	@echo "make test-long  those that take minutes, often in processes of their own: before a release"
 	@echo "make test-runtime  build export/runtime and run its tests"
 	@echo "make test-runtime-slow  its tests that take more than half a minute each"
+	@echo "make docs       the documentation as a site, in site/"
 	@echo "make format     put the code in shape"
 	@echo "make clean      remove the environment and what the commands wrote"
 
@@ -71,5 +72,8 @@ format: $(INSTALLED)
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(CPP)
 
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 clean:
-	rm -rf $(VENV) build dist runs *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist runs site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

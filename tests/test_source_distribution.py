@@ -6,7 +6,7 @@ from setuptools._distutils.filelist import FileList  # type: ignore[import-untyp
 from setuptools._distutils.text_file import TextFile  # type: ignore[import-untyped]
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("tests", "benchmarks", "notebooks", "results", "export")
+FOLDERS = ("tests", "benchmarks", "notebooks", "results", "export", "docs")
 
 
 def test_the_source_distribution_has_what_its_tests_need(monkeypatch):
@@ -26,6 +26,7 @@ def test_the_source_distribution_has_what_its_tests_need(monkeypatch):
         "tests/small.py",
         "Makefile",
         "SECURITY.md",
+        "mkdocs.yml",
     ):
         assert Path(path) in found, path
     python = {
