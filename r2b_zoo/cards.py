@@ -1,7 +1,8 @@
 """A card for each network: what a user asks before building it. Plain data, without TensorFlow."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Optional
+from typing import Any, Optional
 
 from r2b_zoo import weights
 from r2b_zoo.short_repr import short_repr
@@ -49,8 +50,80 @@ class Card:
         return self.pretrained_top1 is not None
 
     @property
+    def bundled(self) -> "list[WeightsCard]":
+        """Cards of its weights that come with the package."""
+        from r2b_zoo import bundled  # which needs this module
+
+        return [card for card in bundled.cards() if card.network == self.name]
+
+    @property
     def weights_url(self) -> Optional[str]:
         return weights.PUBLISHED[self.name, True].url if self.pretrained else None
+
+
+@dataclass(frozen=True)
+class WeightsCard:
+    """What a user asks of weights that come with the package.
+
+    Attributes:
+        name: by which ``weights=`` and the commands know them.
+        network: name of the constructor.
+        top1: percent of the test images, as these very weights classify them.
+        top5: the same.
+        data: what they were trained and tested on, with its version.
+        source: of the data: authors, title and year; empty for data of nobody's.
+        training_images: that they were trained on.
+        test_images: that their accuracy was measured on.
+        bytes: of their file.
+        arguments: of the constructor.
+        class_names: in the order of the outputs.
+        preprocessing: fields of the ``Preprocessing`` that makes an image the network's input.
+        trained_top1: as top1, of the weights that training ended with, before they were rounded to bits and 16 bits.
+        changed_classes: test images of which that rounding changed the most probable class.
+        largest_logit_difference: that the rounding made on a test image.
+        logit_deviation: standard deviation of the logits over test images and classes, to compare that with.
+        recipe: the command that trains them.
+        commit: of the code that did; None where it is not recorded.
+        versions: of Python and the packages that did.
+        licence: of the weights.
+        notes: what else is to know.
+    """
+
+    name: str
+    network: str
+    top1: float
+    top5: float
+    data: str
+    source: str
+    training_images: int
+    test_images: int
+    bytes: int
+    arguments: Mapping[str, Any]
+    class_names: Sequence[str]
+    preprocessing: Mapping[str, Any]
+    trained_top1: float
+    changed_classes: int
+    largest_logit_difference: float
+    logit_deviation: float
+    recipe: str
+    commit: Optional[str]
+    versions: Mapping[str, str]
+    licence: str
+    notes: Sequence[str]
+
+    __repr__ = short_repr
+
+    def _repr_html_(self) -> str:
+        from r2b_zoo import html, tables
+
+        return html.together([html.table(tables.weights_card_table(self))])
+
+    @property
+    def call(self) -> str:
+        """The Python that builds the network with these weights, of arguments that have to be given."""
+        given = ("width", "stem", "input_shape", "num_classes")
+        words = ", ".join(f"{key}={self.arguments[key]!r}" for key in given)
+        return f"{self.network}(weights={self.name!r}, {words})"
 
 
 _R2B_PAPER = "Martínez, Yang, Bulat, Tzimiropoulos: Training binary neural networks with real-to-binary convolutions"

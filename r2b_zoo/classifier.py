@@ -12,7 +12,7 @@ from typing import Any, Optional, Union
 import numpy as np
 import tensorflow as tf
 
-from r2b_zoo import data, metadata, models, run_data, weights
+from r2b_zoo import data, metadata, models, named_weights, run_data, weights
 from r2b_zoo.data.dataset import Dataset
 from r2b_zoo.data.folder import Folder
 from r2b_zoo.data.imagenet_classes import imagenet_classes
@@ -144,7 +144,7 @@ def load(
     """Loads a classifier.
 
     Args:
-        reference: ``"imagenet"`` (published weights), the folder of a run, a ``.tflite``, or an ``.h5`` of weights.
+        reference: a name of weights in ``named_weights``, the folder of a run, a ``.tflite``, or a weights file.
         network: of a weights file that does not say; RealToBinaryNet for the published weights.
         precision: of a weights file that does not say; "binary" unless told.
         input_size: height and width for a weights file; unless told those it records, or 224.
@@ -155,14 +155,18 @@ def load(
         ValueError: the file is not one of these, or is damaged.
         RunFolderError: the folder holds no finished run.
     """
-    if reference == weights.IMAGENET:
-        return _imagenet(models.create(network or "RealToBinaryNet", weights=weights.IMAGENET))
+    if reference == named_weights.IMAGENET:
+        return _imagenet(models.create(network or "RealToBinaryNet", weights=reference))
+    if named_weights.is_name(reference):
+        found = _from_weights(named_weights.bundled_file(str(reference)), network, precision, input_size)
+        return replace(found, name=str(reference))
     path = Path(reference).expanduser()
     if path.is_dir():
         return _from_run(RunFolder(path), stage)
     if not path.is_file():
         raise FileNotFoundError(
-            f"There is no {str(reference)!r}: give 'imagenet', the folder of a run, a .tflite or an .h5 of weights."
+            f"There is no {str(reference)!r}: give {named_weights.NAMES_IN_WORDS}, the folder of a run, a .tflite or "
+            "a weights file."
         )
     if path.suffix == ".tflite":
         return _from_tflite(path)
@@ -206,7 +210,7 @@ def _from_weights(
     path: Path, network: Optional[str], precision: Optional[str], input_size: Optional[int]
 ) -> Classifier:
     arguments = weights.architecture(path)
-    recorded, options = arguments.pop("network"), arguments.pop("options")
+    recorded, options, card = (arguments.pop(name) for name in ("network", "options", "card"))
     name = network or recorded
     if name is None:
         raise ValueError(f"{path} does not say which network it is of: name it with --network.")
@@ -221,6 +225,9 @@ def _from_weights(
     if name == recorded:
         arguments |= options  # which another network may not know
     model = models.create(name, weights=path, input_shape=(height, width, channels), **arguments)
+    if card is not None:
+        prepared = Preprocessing.from_dict(card["preprocessing"]).with_size(height, width)
+        return Classifier(path.name, prepared, tuple(card["class_names"]), model=model)
     if arguments["num_classes"] == len(imagenet_classes()) and channels == IMAGENET.channels:
         classifier = _imagenet(model)
         return replace(classifier, name=path.name, preprocessing=IMAGENET.with_size(height, width))

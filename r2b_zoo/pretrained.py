@@ -4,8 +4,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
-from r2b_zoo import weights
+from r2b_zoo import named_weights, weights
 from r2b_zoo.cards import CARDS
+from r2b_zoo.named_weights import BUNDLED, IMAGENET, NAMES_IN_WORDS
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -41,7 +42,7 @@ def describe(reference: str) -> Pretrained:
     """What the weights are of that ``reference`` means. Downloads nothing.
 
     Args:
-        reference: ``"imagenet"`` (published weights), a weights file, or the folder of a finished run, whose last
+        reference: a name of weights in ``named_weights``, a weights file, or the folder of a finished run, whose last
             stage is meant.
 
     Raises:
@@ -49,10 +50,10 @@ def describe(reference: str) -> Pretrained:
         ValueError: the file is no weights file, is damaged, or does not say which network it is of.
         RunFolderError: the folder holds no finished run.
     """
-    if reference == weights.IMAGENET:
+    if reference == IMAGENET:
         best = max((card for card in CARDS.values() if card.pretrained), key=lambda card: card.pretrained_top1 or 0)
         return Pretrained(best.name, "binary", width=64, stem="imagenet", options={"weight_scale": "none"})
-    path = _existing(reference)
+    path = named_weights.bundled_file(reference) if reference in BUNDLED else _existing(reference)
     if path.is_dir():
         return _describe_run(path)
     found = weights.architecture(path)
@@ -69,7 +70,8 @@ def describe(reference: str) -> Pretrained:
         found["precision"],
         found["width"],
         found["stem"],
-        image_size=size,
+        None if found["card"] is None else found["card"]["preprocessing"],
+        image_size=size if found["card"] is None else None,
         options=found["options"],
     )
 
@@ -93,7 +95,7 @@ def load(model: "tf.keras.Model", reference: str, *, width: int, stem: str, prec
     from r2b_zoo.run_folder import RunFolder
 
     path: Optional[Path]
-    if reference == weights.IMAGENET:
+    if named_weights.is_name(reference):
         path = weights.locate(
             model.name,
             reference,
@@ -118,7 +120,7 @@ def _existing(reference: str) -> Path:
     path = Path(reference).expanduser()
     if not path.exists():
         raise FileNotFoundError(
-            f"weights must be 'imagenet', a weights file or the folder of a run; there is no {reference!r}."
+            f"weights must be {NAMES_IN_WORDS}, a weights file or the folder of a run; there is no {reference!r}."
         )
     return path
 

@@ -15,7 +15,7 @@ from r2b_zoo.confusion import MOST_CLASSES_IN_TABLE, mistakes
 from r2b_zoo.terminal import printable
 
 if TYPE_CHECKING:
-    from r2b_zoo.cards import Card
+    from r2b_zoo.cards import Card, WeightsCard
     from r2b_zoo.conversion import Conversion
     from r2b_zoo.costs import Cost
     from r2b_zoo.data.dataset import Dataset
@@ -311,6 +311,51 @@ def card_table(card: "Card") -> Stacked:
         "published weights": card.weights_url or "none",
         "their top-1 / top-5": f"{card.pretrained_top1} % / {card.pretrained_top5} %" if card.pretrained else "",
         "their licence": card.pretrained_licence or "",
+        "weights with r2b_zoo": "; ".join(
+            f"{one.name}: top-1 {one.top1:.2f} % on {one.data}, {one.licence}" for one in card.bundled
+        ),
+    }
+    for key, value in rows.items():
+        if value:
+            table.add_row(key, value)
+    return table
+
+
+def bundled_table(cards: Sequence["WeightsCard"]) -> Stacked:
+    """The weights that come with the package."""
+    table = Stacked(
+        "Weights that come with r2b_zoo (r2b list NAME says more)",
+        [("weights", LEFT), ("network", LEFT), ("top-1", RIGHT), ("data", LEFT), ("bytes", RIGHT), ("licence", LEFT)],
+    )
+    for card in cards:
+        network = f"{card.network}, width {card.arguments['width']}"
+        table.add_row(card.name, network, f"{card.top1:.2f} %", card.data, f"{card.bytes:,}", card.licence)
+    return table
+
+
+def weights_card_table(card: "WeightsCard") -> Stacked:
+    """Everything a card of weights says."""
+    table = Stacked(card.name, [("", LEFT), ("", LEFT)], show_header=False)
+    takes = card.preprocessing
+    rows = {
+        "network": card.network,
+        "arguments": ", ".join(f"{key}={value!r}" for key, value in card.arguments.items()),
+        "in Python": card.call,
+        "classes": ", ".join(card.class_names),
+        "input": f"{takes['height']}×{takes['width']}×{takes['channels']}, the middle {takes['crop_fraction']:.0%} of "
+        f"an image, minus {', '.join(map(str, takes['mean']))}, divided by {', '.join(map(str, takes['std']))}",
+        "data": f"{card.data}: {card.training_images:,} images to train, {card.test_images:,} to test",
+        "source of the data": card.source,
+        "top-1 / top-5": f"{card.top1:.2f} % / {card.top5:.2f} % of the {card.test_images:,} test images",
+        "before rounding": f"top-1 {card.trained_top1:.2f} %; a bit for each binary weight and 16 bits for the rest "
+        f"change the most probable class of {card.changed_classes:,} test images, and a logit by at most "
+        f"{card.largest_logit_difference:.2g} (their deviation is {card.logit_deviation:.2g})",
+        "bytes": f"{card.bytes:,}",
+        "recipe": card.recipe,
+        "commit": card.commit or "not recorded",
+        "versions": ", ".join(f"{name} {version}" for name, version in card.versions.items()),
+        "licence": card.licence,
+        "notes": " ".join(card.notes),
     }
     for key, value in rows.items():
         if value:

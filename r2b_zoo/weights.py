@@ -1,4 +1,4 @@
-"""Published weights: where they are, how they are checked, how they are loaded.
+"""Weights of networks: where those with a name are, how they are checked, how they are loaded.
 
 A file is validated as a whole before any variable changes, so a network is never half loaded.
 """
@@ -14,16 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional, TypeVar, Union
 
-from r2b_zoo import files, larq_zoo_files
+from r2b_zoo import files, larq_zoo_files, named_weights
+from r2b_zoo.named_weights import BUNDLED, NAMES_IN_WORDS
 
 if TYPE_CHECKING:
     import numpy as np
     import tensorflow as tf
 
+    from r2b_zoo.packed_weights import PackedWeights
     from r2b_zoo.weights_file import Record, WeightsFile
 
 CACHE_ENVIRONMENT_VARIABLE = "R2B_ZOO_CACHE"
-IMAGENET = "imagenet"
 DOWNLOAD_RETRIES = 3
 _DOWNLOADS = ".downloads"
 # A download writes every few seconds, or is given up.
@@ -95,24 +96,29 @@ def locate(network: str, weights: Optional[PathLike], **arguments: Any) -> Optio
 
     Args:
         network: name of the constructor.
-        weights: None, ``"imagenet"`` or a path.
-        **arguments: the constructor's other arguments, and ``channels`` of its input; one that is missing is not
-            checked.
+        weights: None, a name in ``named_weights``, or a path.
+        **arguments: the constructor's other arguments, ``channels`` of its input, and its whole ``input_shape``; one
+            that is missing is not checked.
 
     Raises:
-        ValueError: no such weights are published, or they are of a network with other arguments.
+        ValueError: there are no weights of that name for this network, or they are of one with other arguments.
         FileNotFoundError: a path that does not exist.
         WeightsDownloadError: the file could not be had from the network.
     """
     if weights is None:
         return None
-    if weights != IMAGENET:
+    if not named_weights.is_name(weights):
         path = Path(weights).expanduser()
         if not path.is_file():
             raise FileNotFoundError(
-                f"weights must be None, 'imagenet' or the path of a weights file; there is no file {str(weights)!r}."
+                f"weights must be None, {NAMES_IN_WORDS} or the path of a weights file; there is no file "
+                f"{str(weights)!r}."
             )
         return path
+    if weights in BUNDLED:
+        from r2b_zoo import bundled  # which needs this module
+
+        return bundled.locate(network, str(weights), **arguments)
     include_top = bool(arguments["include_top"])
     published = PUBLISHED.get((network, include_top))
     if published is None:
@@ -208,15 +214,15 @@ def read(path: PathLike) -> dict[str, list["np.ndarray"]]:
     Reads what ``model.save_weights("name.h5")``, ``model.save("name.h5")`` and this module's ``save`` write, for
     networks of this zoo and for Larq Zoo's ``RealToBinaryNet`` and ``BiRealNet``. Of Keras' newer files,
     ``name.weights.h5`` and ``name.keras``, which number the layers of each class, only the first convolution and the
-    classifier have names.
+    classifier have names. Packed files too, see ``packed_weights``.
 
     Raises:
         ValueError: the file is truncated, altered, no such file, or refers to another one; or an array is of another
             type than float16, float32 and float64, or holds NaN or infinity.
     """
-    from r2b_zoo.weights_file import WeightsFile
+    from r2b_zoo.packed_weights import opened
 
-    with WeightsFile(path) as file:
+    with opened(path) as file:
         return _by_our_names(file.arrays(), _renamed(file)[1])
 
 
@@ -225,7 +231,7 @@ _OF_ANY_NETWORK = {"conv2d": "stem_conv", "dense": "logits"}
 _Values = TypeVar("_Values")
 
 
-def _renamed(file: "WeightsFile") -> tuple[Optional[str], Mapping[str, str]]:
+def _renamed(file: "WeightsFile | PackedWeights") -> tuple[Optional[str], Mapping[str, str]]:
     """The network where the file is one of Larq Zoo's, and our names by the file's of layers that have others."""
     return (None, _OF_ANY_NETWORK) if file.numbered else larq_zoo_files.our_names(list(file.shapes))
 
@@ -255,12 +261,13 @@ def load(
         ValueError: the file cannot be read, was altered after it was written, or is of another architecture: names the
             first layer that differs, or the argument that its network was built with.
     """
-    from r2b_zoo.weights_file import WeightsFile, numbered_names
+    from r2b_zoo.packed_weights import opened
+    from r2b_zoo.weights_file import numbered_names
 
     not_own = {layer.name for layer in outside}
     own = [layer for layer in model.layers if layer.name not in not_own]
     expected = {layer.name: [tuple(w.shape) for w in layer.weights] for layer in model.layers if layer.weights}
-    with WeightsFile(path) as file:
+    with opened(path) as file:
         of_larq_zoo, names = _renamed(file)
         if file.numbered:
             names = {**names, **numbered_names(outside), **numbered_names(own)}
@@ -299,12 +306,18 @@ def save(model: "tf.keras.Model", path: PathLike) -> None:
     Raises:
         OSError: the folder cannot be written or the disk is full.
     """
-    from r2b_zoo.weights_file import Record, content
+    from r2b_zoo.weights_file import content
+
+    files.write_bytes(Path(path), content(model.layers, record_of(model)))
+
+
+def record_of(model: "tf.keras.Model") -> "Record":
+    """What a file says about a network of the zoo besides its weights."""
+    from r2b_zoo.weights_file import Record
 
     height, width = model.input_shape[1:3]
     size = None if None in (height, width) else (height, width)
-    record = Record(model.name, _precision(model), size, _options(model))
-    files.write_bytes(Path(path), content(model.layers, record))
+    return Record(model.name, _precision(model), size, _options(model))
 
 
 def architecture(path: PathLike) -> dict[str, Any]:
@@ -314,17 +327,18 @@ def architecture(path: PathLike) -> dict[str, Any]:
         ``num_classes``, ``width``, ``stem``, ``include_top`` and ``precision`` as its constructor takes them, the
         ``channels`` of its input, ``network``, which is None where neither a record nor the layers tell, ``size``,
         height and width of its input, which is None where there is no record, and ``options``, those arguments of its
-        constructor beyond these that the file tells and that say what its weights mean.
+        constructor beyond these that the file tells and that say what its weights mean. ``card``: of a packed file,
+        what ``cards.WeightsCard`` is made of; None of others.
 
     Raises:
         ValueError: the file cannot be read, or is of no network of the zoo.
     """
-    from r2b_zoo.weights_file import WeightsFile
+    from r2b_zoo.packed_weights import opened
 
-    with WeightsFile(path) as file:
+    with opened(path) as file:
         of_larq_zoo, names = _renamed(file)
         shapes = _by_our_names(file.shapes, names)
-        record = file.record
+        record, card = file.record, file.card
     if len(shapes.get("stem_conv", [()])[0]) != _KERNEL_RANK:
         raise ValueError(f"{path} holds no weights of a network of this zoo: it has no layer 'stem_conv'.")
     kernel_size, _, channels, width = shapes["stem_conv"][0]
@@ -342,6 +356,7 @@ def architecture(path: PathLike) -> dict[str, Any]:
         "channels": channels,
         "size": record.size,
         "options": _recorded_options(record, of_larq_zoo),
+        "card": card,
         "include_top": include_top,
         "num_classes": shapes["logits"][-1][-1] if include_top else 1000,
     }

@@ -74,10 +74,13 @@ class WeightsFile(contextlib.AbstractContextManager["WeightsFile"]):
         shapes: of the arrays of each layer that has any, by the file's name of it, as declared.
         numbered: whether these names are Keras' numbers of the layers of a class, see ``numbered_names``.
         record: what it says about its network.
+        card: None; packed files have one.
 
     Raises:
         ValueError: the file is truncated, altered, no such file, or refers to another one.
     """
+
+    card: Optional[dict[str, Any]] = None
 
     def __init__(self, path: Any) -> None:
         self.path = path
@@ -145,7 +148,7 @@ class WeightsFile(contextlib.AbstractContextManager["WeightsFile"]):
             yield
         except _Refused:
             raise
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise ValueError(
                 f"{self.path} cannot be read (truncated, altered or another format?): {WANTED}."
             ) from error
@@ -156,7 +159,7 @@ class _Refused(ValueError):  # noqa: N818 - reads as what happened
 
 
 # What h5py, zipfile and json raise for files that are not what they seem.
-_UNREADABLE = (
+UNREADABLE = (
     OSError,
     LookupError,
     ValueError,

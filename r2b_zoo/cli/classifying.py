@@ -6,14 +6,23 @@ from typing import Any, Optional
 
 import click
 
-from r2b_zoo.cli.arguments import check_output, force_option, max_pixels_option, reference_options, refuse_options
+from r2b_zoo.cli.arguments import (
+    ANY_MODEL,
+    check_output,
+    force_option,
+    max_pixels_option,
+    reference_options,
+    refuse_options,
+)
 from r2b_zoo.cli.command import r2b
+from r2b_zoo.named_weights import IMAGENET
 from r2b_zoo.terminal import printable
 
 
 @r2b.command(
     short_help="Print the most probable classes of an image.",
     example="r2b predict photo.jpg\n"
+    "r2b predict photo.jpg --model cifar10\n"
     "r2b predict photo.jpg --model r2b_weights.h5\n"
     "r2b predict digit.png --model runs/demo/model.tflite --top 3",
 )
@@ -22,9 +31,9 @@ from r2b_zoo.terminal import printable
     "--model",
     "--weights",
     "model",
-    default="imagenet",
+    default=IMAGENET,
     show_default=True,
-    help="'imagenet' (published weights), a weights file, a run folder or a .tflite.",
+    help=f"{ANY_MODEL}.",
 )
 @click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="How many classes to print.")
 @max_pixels_option
@@ -41,7 +50,16 @@ def predict(image: Path, model: str, top: int, max_pixels: int, **options: Any) 
 
 @r2b.command(
     short_help="Accuracy: as a whole, per class, and what is confused.",
+    help=f"""Accuracy of MODEL, {ANY_MODEL}: as a whole, per class, confusions.
+
+    \b
+    Fields, all optional for a run:
+      data=      a data set by name, or a folder of photographs, one folder per class
+      data_dir=  where the data set is, as `r2b train` takes it
+      split=     test (default); all takes every photograph of a folder, not only those training leaves out
+    """,
     example="r2b evaluate runs/demo\n"
+    "r2b evaluate cifar10 data=cifar10 data_dir=TFDS\n"
     "r2b evaluate runs/demo/model.tflite data=digits\n"
     "r2b evaluate r2b_weights.h5 data=imagenet data_dir=TFDS\n"
     "r2b evaluate runs/finetune/model.tflite data=PHOTOS split=all --plot confusion.png",
@@ -68,14 +86,6 @@ def evaluate(
     split: Optional[str],
     **options: Any,
 ) -> None:
-    """Accuracy of MODEL ('imagenet', a run folder, a weights file or a .tflite): as a whole, per class, confusions.
-
-    \b
-    Fields, all optional for a run:
-      data=      a data set by name, or a folder of photographs, one folder per class
-      data_dir=  where the data set is, as `r2b train` takes it
-      split=     test (default); all takes every photograph of a folder, not only those training leaves out
-    """
     from r2b_zoo import classifier, evaluation
     from r2b_zoo.data.dataset import left_out
     from r2b_zoo.progress import image_progress

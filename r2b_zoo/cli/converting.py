@@ -8,11 +8,18 @@ import click
 
 from r2b_zoo.cli.arguments import check_output, existing, force_option, labels_of, max_pixels_option, reference_options
 from r2b_zoo.cli.command import r2b
+from r2b_zoo.named_weights import NAMES_IN_WORDS
 
 
 @r2b.command(
     short_help="Convert a run or a weights file to a .tflite.",
-    example="r2b export runs/demo digits.tflite\nr2b export imagenet r2b.tflite\nr2b export r2b_weights.h5 r2b.tflite",
+    help=f"""Convert MODEL ({NAMES_IN_WORDS}, a run folder or a weights file) to OUTPUT, a .tflite for Larq Compute
+    Engine.
+
+    Prints what became of each layer. Converting needs no ARM machine.
+    """,
+    example="r2b export runs/demo digits.tflite\nr2b export cifar10 cifar10.tflite\n"
+    "r2b export r2b_weights.h5 r2b.tflite",
 )
 @click.argument("model")
 @click.argument("output", type=click.Path(path_type=Path))
@@ -25,10 +32,6 @@ from r2b_zoo.cli.command import r2b
 @force_option
 @reference_options
 def export(model: str, output: Path, labels: Optional[Path], strict: bool, force: bool, **options: Any) -> None:
-    """Convert MODEL ('imagenet', a run folder or a weights file) to OUTPUT, a .tflite for Larq Compute Engine.
-
-    Prints what became of each layer. Converting needs no ARM machine.
-    """
     from r2b_zoo import classifier
     from r2b_zoo.conversion import TFLITE_SUFFIX, convert
     from r2b_zoo.tables import console, layers_table
@@ -54,7 +57,7 @@ def export(model: str, output: Path, labels: Optional[Path], strict: bool, force
     short_help="Compare a converted file with its Keras model.",
     example="r2b verify runs/demo\n"
     "r2b verify runs/demo runs/demo/model.tflite --number 100\n"
-    "r2b verify r2b_weights.h5 r2b.tflite --images photos/",
+    "r2b verify cifar10 cifar10.tflite --images photos/",
 )
 @click.argument("model")
 @click.argument("file", required=False, type=click.Path(path_type=Path))

@@ -7,6 +7,7 @@ import click
 
 from r2b_zoo.cli.command import r2b
 from r2b_zoo.limits import MOST_WIDTH
+from r2b_zoo.named_weights import BUNDLED
 
 
 @r2b.command(
@@ -58,25 +59,35 @@ def cost(
 
 @r2b.command(
     "list",
-    short_help="The networks, recipes and data sets.",
+    short_help="The networks, weights, recipes and data sets.",
     tensorflow=False,
-    example="r2b list\nr2b list RealToBinaryNet",
+    example="r2b list\nr2b list RealToBinaryNet\nr2b list cifar10",
 )
-@click.argument("network", required=False)
-def list_(network: Optional[str]) -> None:
-    """The networks of the zoo, the recipes and the data sets; the card of NETWORK where it is named."""
-    from r2b_zoo import data, recipes
+@click.argument("name", required=False)
+def list_(name: Optional[str]) -> None:
+    """The networks of the zoo, the weights that come with it, the recipes and the data sets.
+
+    The card of a network, or of weights, where NAME is theirs.
+    """
+    from r2b_zoo import bundled, data, recipes
     from r2b_zoo.cards import CARDS
     from r2b_zoo.suggestions import did_you_mean
-    from r2b_zoo.tables import card_table, console, network_table
+    from r2b_zoo.tables import bundled_table, card_table, console, network_table, weights_card_table
 
     out = console()
-    if network:
-        if network not in CARDS:
-            hint = did_you_mean(network, CARDS)
-            raise ValueError(f"There is no network {network!r}; the networks are {', '.join(CARDS)}.{hint}")
-        out.print(card_table(CARDS[network]))
+    if name in BUNDLED:
+        out.print(weights_card_table(bundled.card(name)))
+        return
+    if name:
+        if name not in CARDS:
+            hint = did_you_mean(name, [*CARDS, *BUNDLED])
+            raise ValueError(
+                f"There is no network {name!r}; the networks are {', '.join(CARDS)}, and the weights that come with "
+                f"them {', '.join(BUNDLED)}.{hint}"
+            )
+        out.print(card_table(CARDS[name]))
         return
     out.print(network_table(list(CARDS.values())), "")
+    out.print(bundled_table(bundled.cards()), "")
     out.print(f"Recipes: {', '.join(recipes.list_recipes())}")
     out.print(f"Data sets: {', '.join(data.list_datasets())}")

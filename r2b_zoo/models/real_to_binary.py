@@ -72,7 +72,8 @@ RealToBinaryNet = topology.network(
     the scale α of the weights besides (equation 3): pass ``weight_scale="mean"`` or ``"learned"`` to train it.
 
     ``weights="imagenet"`` loads the weights Larq Zoo publishes: 65.01 % top-1, 85.72 % top-5, Apache-2.0. They are of
-    a network without α.
+    a network without α. ``weights="cifar10"`` are small ones that come with this package, for CIFAR-10's classes;
+    ``r2b list cifar10`` shows what they are of and how good they are.
     """,
 )
 

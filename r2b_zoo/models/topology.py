@@ -13,6 +13,7 @@ from typing import Any, Optional, Protocol, Union
 
 import tensorflow as tf
 
+from r2b_zoo import bundled
 from r2b_zoo import weights as weights_module
 from r2b_zoo.layers import GlobalAverage, MaxPooling2D
 from r2b_zoo.limits import MOST_WIDTH
@@ -26,6 +27,7 @@ from r2b_zoo.models.parts import (
     require_one_of,
     require_positive,
 )
+from r2b_zoo.named_weights import NAMES_IN_WORDS
 
 PRECISIONS = ("binary", "binary_activations", "real")
 STEMS = ("imagenet", "cifar")
@@ -108,7 +110,8 @@ _ARGUMENTS = """
             and without top (None, None, 3) for a network that takes any size.
         input_tensor: a Keras tensor to build on instead. Layers before it keep their weights where a weights file has
             none of them.
-        weights: None (random), the path of a weights file, or "imagenet" where such weights are published.
+        weights: None (random), the path of a weights file, or a name of weights that are published or come with this
+            package ({weights}) and are of this network. Those that come with it decide the network's own options.
         include_top: whether global pooling and the classifier are part of the network.
         features_only: whether to return the activations at the end of each of the four stages, for a detector or a
             segmenter to build on; there is no top then, whatever include_top says.
@@ -187,7 +190,7 @@ def network(
             raise ValueError(f"width must be in 1–{MOST_WIDTH}; received {width}.")
         require_positive("num_classes", num_classes)
         require_momentum("batch_norm_momentum", batch_norm_momentum)
-        options = _checked(name, own, options)
+        options = _checked(name, own, {**bundled.options_of(name, weights, list(own)), **options})
         include_top = include_top and not features_only
         # As in keras.applications: features may be of images of any size.
         default_shape = DEFAULT_INPUT_SHAPE if include_top or fixed_size else ANY_SIZE
@@ -201,6 +204,7 @@ def network(
             width=width,
             stem=stem,
             channels=image.shape[-1],
+            input_shape=tuple(image.shape[1:]),
             downsample=downsample,
             **options,
         )
@@ -227,7 +231,7 @@ def network(
 
     constructor.__name__ = constructor.__qualname__ = name
     descriptions = "".join(f"\n        {argument}: {option.doc}" for argument, option in own.items())
-    arguments = _ARGUMENTS.replace("{options}", descriptions)
+    arguments = _ARGUMENTS.replace("{options}", descriptions).replace("{weights}", NAMES_IN_WORDS)
     arguments = arguments.replace("{downsample}", _DOWNSAMPLE if len(downsamples) > 1 else _REAL_DOWNSAMPLE)
     constructor.__doc__ = doc.rstrip() + "\n" + arguments
     constructor.__signature__ = _signature(constructor, own)  # type: ignore[attr-defined]

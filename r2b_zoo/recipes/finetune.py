@@ -2,7 +2,8 @@
 
 Paper: none for the stages; the network is that of Martínez et al., ICLR 2020. Numbers without a mark are ours.
 Command: ``r2b train recipe=finetune data.dir=PHOTOS weights=imagenet``, where PHOTOS has a folder per class, and
-``weights`` is ``imagenet`` (published), a weights file, or the folder of a run.
+``weights`` is a name (``imagenet``, published; ``cifar10``, which comes with this package), a weights file, or the
+folder of a run.
 Expected accuracy and time: not measured; both depend on the photographs.
 
 With weights there are two stages, both binary: the classifier, which is new, is trained on what the network sees
@@ -15,6 +16,7 @@ from typing import Any, Optional
 
 from zookeeper import ComponentField, Field, PartialComponent, component
 
+from r2b_zoo.named_weights import NAMES, is_name
 from r2b_zoo.recipes.recipe import (
     BinaryActivationsStudent,
     BinaryStudent,
@@ -28,13 +30,12 @@ from r2b_zoo.recipes.recipe import (
 MATCHING = {"attention_matching_weight": 1.0, "output_matching_weight": 1.0, "temperature": 2.0}
 LOGIT_MATCHING = {**MATCHING, "attention_matching_weight": 0.0}  # [paper] in the binary stage
 PRETRAINED_STAGES = ("classifier", "finetuned")
-IMAGENET = "imagenet"
 # What of a network's options its weights decide.
 OF_WEIGHTS = ("weight_scale", "downsample", "gate_reduction")
 NOTHING_TO_START_FROM = (
     "No weights were given, so the network starts from nothing: it has to learn what an edge is from your photographs "
-    "alone. Expect little from fewer than some thousand of them; weights=imagenet (or a weights file, or the folder of "
-    "a run) starts from a network that can see, and trains in a fraction of the time."
+    f"alone. Expect little from fewer than some thousand of them; weights={' or '.join(NAMES)} (or a weights file, or "
+    "the folder of a run) starts from a network that can see, and trains in a fraction of the time."
 )
 
 
@@ -42,7 +43,9 @@ NOTHING_TO_START_FROM = (
 class FineTune(ProgressiveRecipe):
     dataset: str = Field("folder")
     weights: Optional[str] = Field(None)
-    """What the network starts from: 'imagenet', a weights file, or the folder of a run. Gives width, stem and size."""
+    """What the network starts from: a name in ``named_weights``, a weights file, or the folder of a run.
+
+    Gives width, stem and size."""
     batch_size: int = Field(16)
     augmentation: str = Field("resized_crop_flip")
 
@@ -107,7 +110,7 @@ class FineTune(ProgressiveRecipe):
         weights = overrides.get("weights")
         if weights is None:
             return dict(overrides)
-        reference = str(weights) if weights == IMAGENET else absolute(str(weights))
+        reference = str(weights) if is_name(weights) else absolute(str(weights))
         stages = (f"{stage}.network" for stage in PRETRAINED_STAGES)
         of_weights = ("width", "stem", "preprocessing", "image_size", *OF_WEIGHTS, *stages)
         if all(key in overrides for key in of_weights):

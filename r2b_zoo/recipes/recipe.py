@@ -42,7 +42,8 @@ class Stage:
     initial_weights: Optional[str] = Field(None)
     """Name of the earlier stage whose weights the student starts from; None for random ones."""
     pretrained: Optional[str] = Field(None)
-    """Weights from outside that the student starts from instead, with a new classifier: 'imagenet', a file or a run."""
+    """Weights from outside that the student starts from instead, with a new classifier: a name in
+    ``named_weights``, a file or a run."""
     skip: bool = Field(False)
     """On: the stage is left out. Stages that it would teach, or that would start from its weights, have what it has."""
     from_run: Optional[str] = Field(None)

@@ -1,0 +1,194 @@
+"""Makes weights that come with the package from a finished run.
+
+\b
+    python -m benchmarks.package_weights runs/cifar10 --name cifar10 --commit $(git rev-parse HEAD)
+
+Packs the network of the run's last stage (r2b_zoo/packed_weights.py), evaluates it and what it was packed from on all
+test images, and writes the file with its card into r2b_zoo/weights_data. --commit is that of the code that trained the
+run, which a run does not record. Where the data of the run has moved, --data-dir says where it is.
+
+Nothing is written if the run's network has another accuracy than the run recorded, if packing costs more than
+--tolerance, or if the file would be larger than 1 MB.
+"""
+
+import json
+import re
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Optional
+
+import click
+import numpy as np
+
+from r2b_zoo.named_weights import BUNDLED, FOLDER
+
+if TYPE_CHECKING:
+    from r2b_zoo.classifier import Classifier
+    from r2b_zoo.data.dataset import Dataset
+    from r2b_zoo.recipes import Plan
+
+MOST_BYTES = 1_000_000
+LICENCE = "Apache-2.0"
+# Points of top-1 between the run's record and its network here: last bits of sums on another machine turn some signs.
+SAME_ACCURACY = 0.1
+SOURCES = {
+    "cifar10": "Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009",
+    "cifar100": "Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009",
+}
+# Where somebody's files are, and how a run was divided: nothing of what is trained.
+PLACES = ("data_dir", "strategy", "cpu_devices", "checkpoint_minutes")
+
+
+def package(
+    run: Path,
+    name: str,
+    *,
+    commit: Optional[str] = None,
+    notes: tuple[str, ...] = (),
+    data_dir: Optional[Path] = None,
+    tolerance: float = 0.5,
+    folder: Optional[Path] = None,
+) -> Path:
+    """Writes the packed weights of a finished run; returns the path of the file.
+
+    Args:
+        run: its folder.
+        name: of the weights, one of ``BUNDLED``.
+        commit: of the code that trained the run, 40 hexadecimal digits.
+        notes: sentences for the card.
+        data_dir: where the run's data is, if not where it was.
+        tolerance: points of top-1 that packing may cost.
+        folder: to write into; the package's unless told.
+
+    Raises:
+        ValueError: see the module's first lines; or the name or the commit is none.
+        RunFolderError: the folder holds no finished run.
+    """
+    if name not in BUNDLED:
+        raise ValueError(
+            f"Weights that come with the package are called {', '.join(BUNDLED)}; received {name!r}. Add a new name to "
+            "BUNDLED in r2b_zoo/named_weights.py first."
+        )
+    if commit is not None and not re.fullmatch("[0-9a-f]{40}", commit):
+        raise ValueError(f"--commit must be the 40 hexadecimal digits that git rev-parse prints; received {commit!r}.")
+    from r2b_zoo import classifier, files, packed_weights, weights
+    from r2b_zoo.run_folder import RunFolder
+
+    run_folder = RunFolder(run)
+    results, plan = run_folder.results(), run_folder.plan()
+    trained = classifier.load(run)
+    assert trained.model is not None, "a run has a model"
+    assert trained.preprocessing is not None, "a run has one"
+    record = weights.record_of(trained.model)
+    dataset = classifier.dataset_for(trained, data_dir=data_dir)
+    card = {
+        "class_names": trained.labels,
+        "preprocessing": trained.preprocessing.to_dict(),
+        "data": _data(dataset, run_folder),
+        "source": SOURCES.get(dataset.name, ""),
+        "training_images": results["dataset"]["training_images"],
+        "test_images": results["dataset"]["test_images"],
+        "recipe": _command(plan),
+        "commit": commit,
+        "versions": run_folder.config()["versions"],
+        "licence": LICENCE,
+        "notes": notes,
+    }
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / BUNDLED[name]
+        path.write_bytes(packed_weights.content(trained.model.layers, record, card))
+        packed = classifier.load(path)
+    before, labels = _logits(trained, dataset)
+    after, _ = _logits(packed, dataset)
+    card |= _accuracies(before, after, labels)
+    recorded = 100 * results["stages"][-1]["test_accuracy"]
+    if abs(card["trained_top1"] - recorded) > SAME_ACCURACY:
+        raise ValueError(
+            f"{run} records a top-1 of {recorded:.2f} %, and its network has {card['trained_top1']:.2f} % on the "
+            f"{len(labels):,} test images here: pass --data-dir where its data is, with the same version of it."
+        )
+    if card["trained_top1"] - card["top1"] > tolerance:
+        raise ValueError(
+            f"Packed, the network has a top-1 of {card['top1']:.2f} % instead of {card['trained_top1']:.2f} %, and "
+            f"packing may cost {tolerance} points: train it for longer, or pass a larger --tolerance."
+        )
+    data = packed_weights.content(trained.model.layers, record, card)
+    if len(data) > MOST_BYTES:
+        raise ValueError(
+            f"Weights that come with the package have at most {MOST_BYTES:,} bytes, and these {len(data):,}: train a "
+            "narrower network."
+        )
+    target = (folder or Path(__file__).parents[1] / "r2b_zoo" / FOLDER) / BUNDLED[name]
+    target.parent.mkdir(exist_ok=True)
+    files.write_bytes(target, data)
+    return target
+
+
+def _logits(classifier: "Classifier", dataset: "Dataset") -> tuple[np.ndarray, np.ndarray]:
+    """Of all test images, (N, classes), and their labels, (N,)."""
+    import tensorflow as tf
+
+    from r2b_zoo.evaluation import predict_keras, prediction_batch
+
+    assert classifier.model is not None, "a network"
+    model = tf.keras.Model(classifier.model.input, classifier.model.get_layer("logits").output)
+    found, labels = [], []
+    for images, truth in dataset.test_batches(prediction_batch(dataset.input_shape)):
+        found.append(predict_keras(model, images.numpy()))
+        labels.append(truth.numpy())
+    return np.concatenate(found), np.concatenate(labels)
+
+
+def _accuracies(before: np.ndarray, after: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    from r2b_zoo.evaluation import evaluate
+
+    trained, packed = evaluate(before, labels), evaluate(after, labels)
+    return {
+        "top1": 100 * packed.top1,
+        "top5": 100 * packed.top5,
+        "trained_top1": 100 * trained.top1,
+        "changed_classes": int((before.argmax(axis=1) != after.argmax(axis=1)).sum()),
+        "largest_logit_difference": float(np.abs(before - after).max()),
+        "logit_deviation": float(before.std()),
+    }
+
+
+def _data(dataset: "Dataset", run_folder: Any) -> str:
+    """The data in words, with its version where there is one."""
+    known = json.loads(run_folder.data_path.read_text(encoding="utf-8")) if run_folder.data_path.is_file() else {}
+    version = f" (TensorFlow Datasets {known['name']} {known['version']})" if known.get("version") else ""
+    return f"{dataset.description}{version}"
+
+
+def _command(plan: "Plan") -> str:
+    """The command that trains such a run: the fields that are others than the recipe's."""
+    from r2b_zoo import recipes
+
+    usual = recipes.plan(plan.recipe).config
+    fields = [
+        f"{key}={value}"
+        for key, value in plan.config.items()
+        if value != usual.get(key) and key not in PLACES and not key.endswith(".from_run")
+    ]
+    return " ".join(["r2b train", f"recipe={plan.recipe}", *fields])
+
+
+@click.command(help=__doc__)
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--name", required=True, help=f"Of the weights: {', '.join(BUNDLED)}.")
+@click.option("--commit", help="Of the code that trained the run.")
+@click.option("--note", "notes", multiple=True, help="A sentence for the card; may be repeated.")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Where the run's data is now.")
+@click.option("--tolerance", type=float, default=0.5, show_default=True, help="Points of top-1 packing may cost.")
+def main(run: Path, **options: Any) -> None:
+    from r2b_zoo import bundled
+    from r2b_zoo.tables import console, weights_card_table
+
+    name = options.pop("name")
+    path = package(run, name, **options)
+    console().print(weights_card_table(bundled.card(name)))
+    click.echo(f"Written to {path}")
+
+
+if __name__ == "__main__":
+    main()
