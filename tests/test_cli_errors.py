@@ -49,7 +49,7 @@ from r2b_zoo import cli
         (["predict", "{tmp}/text.jpg"], "{tmp}/text.jpg cannot be read as an image: cannot identify image file"),
         (
             ["predict", "{image}", "--model", "{tmp}/none.h5"],
-            "There is no '{tmp}/none.h5': give 'imagenet', the folder",
+            "There is no '{tmp}/none.h5': give 'imagenet', 'cifar10', the folder",
         ),
         (["predict", "{image}", "--model", "{tmp}/text.jpg"], "{tmp}/text.jpg cannot be read (truncated, altered or"),
         (["evaluate", "{tmp}"], "{tmp} holds no (finished) run: there is no config.json in it."),

@@ -160,7 +160,7 @@ def test_a_file_that_is_no_weights_file(network, tmp_path):
 def test_a_path_that_does_not_exist(tmp_path):
     for path in (tmp_path / "none.h5", tmp_path):
         with pytest.raises(
-            FileNotFoundError, match=r"None, 'imagenet' or the path of a weights file; there is no file"
+            FileNotFoundError, match=r"None, 'imagenet', 'cifar10' or the path of a weights file; there is no file"
         ):
             r2b_zoo.RealToBinaryNet(**SMALL, weights=path)
 
