@@ -208,7 +208,9 @@ def test_labels_that_are_not_those_of_the_network():
 
 
 def test_a_path_with_nothing_there(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"There is no '.*none\.h5': give 'imagenet', 'cifar10', the folder of a run, a "):
+    with pytest.raises(
+        FileNotFoundError, match=r"There is no '.*none\.h5': give 'imagenet', 'cifar10', the folder of a"
+    ):
         load(tmp_path / "none.h5")
 
 

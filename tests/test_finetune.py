@@ -78,7 +78,7 @@ def test_without_weights_the_four_stages_and_what_to_expect():
 
 
 def test_weights_that_are_not_there(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"weights must be 'imagenet', 'cifar10', a weights file or the folder of a run"):
+    with pytest.raises(FileNotFoundError, match=r"weights must be 'imagenet', 'cifar10', a weights file or the"):
         recipes.plan("finetune", weights=str(tmp_path / "none.h5"))
 
 
