@@ -345,7 +345,8 @@ def architecture(path: PathLike) -> dict[str, Any]:
     network = record.network or of_larq_zoo
     # Also as Keras' newer files number layers: channel_gate_2.
     for part, name in (("_gate", "RealToBinaryNet"), ("_scale", "StrongBaselineNet")):
-        if any(re.search(rf"{part}(_\d+)?$", layer) for layer in shapes):
+        # Not where the network is told: RealToBinaryNet with weight_scale="learned" has layers of both names.
+        if network is None and any(re.search(rf"{part}(_\d+)?$", layer) for layer in shapes):
             network = name
     include_top = "logits" in shapes
     return {
