@@ -34,3 +34,18 @@ def test_the_source_distribution_has_what_its_tests_need(monkeypatch):
     }
     assert python <= found
     assert not [path for path in found if path.suffix in (".pyc", ".so", ".o")]
+
+
+def test_wheels_carry_the_weights(monkeypatch):
+    """Source distributions take what is package data by themselves."""
+    from setuptools import Distribution
+    from setuptools.config.pyprojecttoml import load_file
+
+    from r2b_zoo.named_weights import BUNDLED, FOLDER
+
+    monkeypatch.chdir(ROOT)
+    configured = load_file("pyproject.toml")["tool"]["setuptools"]["package-data"]
+    distribution = Distribution({"packages": ["r2b_zoo"], "package_data": configured})
+    command = distribution.get_finalized_command("build_py")
+    found = {name for _, _, _, names in command.data_files for name in names}
+    assert {f"{FOLDER}/{file}" for file in BUNDLED.values()} <= found
