@@ -46,6 +46,7 @@ def test_wheels_carry_the_weights(monkeypatch):
     monkeypatch.chdir(ROOT)
     configured = load_file("pyproject.toml")["tool"]["setuptools"]["package-data"]
     distribution = Distribution({"packages": ["r2b_zoo"], "package_data": configured})
-    command = distribution.get_finalized_command("build_py")
+    command = distribution.get_command_obj("build_py")
+    command.ensure_finalized()
     found = {name for _, _, _, names in command.data_files for name in names}
     assert {f"{FOLDER}/{file}" for file in BUNDLED.values()} <= found
