@@ -38,8 +38,8 @@ def test_the_source_distribution_has_what_its_tests_need(monkeypatch):
 
 def test_wheels_carry_the_weights(monkeypatch):
     """Source distributions take what is package data by themselves."""
-    from setuptools import Distribution
-    from setuptools.config.pyprojecttoml import load_file
+    from setuptools import Distribution  # type: ignore[import-untyped]
+    from setuptools.config.pyprojecttoml import load_file  # type: ignore[import-untyped]
 
     from r2b_zoo.named_weights import BUNDLED, FOLDER
 
