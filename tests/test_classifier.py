@@ -209,7 +209,8 @@ def test_labels_that_are_not_those_of_the_network():
 
 def test_a_path_with_nothing_there(tmp_path):
     with pytest.raises(
-        FileNotFoundError, match=r"There is no '.*none\.h5': give 'imagenet', 'cifar10', the folder of a"
+        FileNotFoundError,
+        match=r"There is no '.*none\.h5': give 'imagenet', 'cifar10', the folder of a run, a ",
     ):
         load(tmp_path / "none.h5")
 

@@ -408,7 +408,8 @@ def test_tensorflows_noise_does_not_reach_the_user(photograph, imagenet_weights)
 def test_an_error_in_a_process_is_one_sentence_and_with_debug_a_traceback(tmp_path):
     done = process("evaluate", tmp_path / "none")
     assert done.returncode == 1
-    assert done.stderr.startswith(f"Error: There is no '{tmp_path / 'none'}': give 'imagenet', 'cifar10', the folder")
+    said = f"Error: There is no '{tmp_path / 'none'}': give 'imagenet', 'cifar10', the folder of a run"
+    assert done.stderr.startswith(said)
     assert done.stderr.count("\n") == 1
     assert done.stdout == ""
     debug = process("list", "Resnet", "--debug")

@@ -78,7 +78,8 @@ def test_without_weights_the_four_stages_and_what_to_expect():
 
 
 def test_weights_that_are_not_there(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"weights must be 'imagenet', 'cifar10', a weights file or the"):
+    message = r"weights must be 'imagenet', 'cifar10', a weights file or the folder of a run"
+    with pytest.raises(FileNotFoundError, match=message):
         recipes.plan("finetune", weights=str(tmp_path / "none.h5"))
 
 
