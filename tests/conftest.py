@@ -3,6 +3,7 @@
 import gc
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -26,6 +27,11 @@ from tests import small  # isort: skip
 # Graphs are many small objects that live long: looking for garbage among them took a tenth of the suite's time.
 gc.freeze()
 gc.set_threshold(50_000, 10, 10)
+
+# A suite that a shell starts in the background inherits that SIGINT is ignored, and so do the processes of its tests;
+# these send it and wait for what it does.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TEST_DATA = Path(os.environ.get("R2B_ZOO_TEST_DATA") or Path(__file__).parents[2] / "shared" / "tfds")
 
