@@ -35,8 +35,6 @@ SOURCES = {
     "cifar10": "Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009",
     "cifar100": "Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009",
 }
-# Where somebody's files are, and how a run was divided: nothing of what is trained.
-PLACES = ("data_dir", "strategy", "cpu_devices", "checkpoint_minutes")
 
 
 def package(
@@ -163,12 +161,15 @@ def _data(dataset: "Dataset", run_folder: Any) -> str:
 def _command(plan: "Plan") -> str:
     """The command that trains such a run: the fields that are others than the recipe's."""
     from r2b_zoo import recipes
+    from r2b_zoo.run_folder import MAY_CHANGE
 
+    # Where somebody's files are, and how a run was divided, is nothing of what is trained.
+    elsewhere = ("data_dir", *MAY_CHANGE)
     usual = recipes.plan(plan.recipe).config
     fields = [
         f"{key}={value}"
         for key, value in plan.config.items()
-        if value != usual.get(key) and key not in PLACES and not key.endswith(".from_run")
+        if value != usual.get(key) and key not in elsewhere and not key.endswith(".from_run")
     ]
     return " ".join(["r2b train", f"recipe={plan.recipe}", *fields])
 

@@ -24,16 +24,21 @@ Page = tuple[str, str, "str | bytes"]
 """Section of the navigation ("" for none), path below docs/, and contents."""
 
 
+_made: list[Page] = []
+"""The pages of this build, which two hooks need: notebooks take seconds to convert."""
+
+
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    _made[:] = pages()
     sections = {name: pages for entry in config.nav or [] if isinstance(entry, dict) for name, pages in entry.items()}
-    for section, path, _ in pages():
+    for section, path, _ in _made:
         if section and path not in sections[section]:
             sections[section].append(path)
     return config
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    for _, path, content in pages():
+    for _, path, content in _made:
         files.append(File.generated(config, path, content=content))
     return files
 
@@ -198,6 +203,9 @@ def _fields(node: ast.ClassDef, described: Mapping[str, str]) -> Iterator[str]:
         if call.func.id != "Field":
             continue
         value = ast.unparse(call.args[0]).removeprefix("lambda: ") if call.args else "the recipe's"
-        is_text = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
-        text = str(following.value.value) if is_text else described.get(ast.unparse(field.target), "")  # type: ignore[union-attr]
+        match following:
+            case ast.Expr(value=ast.Constant(value=str(text))):
+                pass
+            case _:
+                text = described.get(ast.unparse(field.target), "")
         yield f"| `{ast.unparse(field.target)}` | `{value}` | {_words(text.replace('``', '`'))} |"

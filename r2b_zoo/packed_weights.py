@@ -12,6 +12,7 @@ mean magnitude are those of W: a network computes from it what it does from W, w
 a filter (Martínez et al., ICLR 2020, equation 3) or not.
 """
 
+import contextlib
 import hashlib
 import io
 import json
@@ -19,8 +20,7 @@ import math
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Optional, Union
+from typing import TYPE_CHECKING, Any, Union
 
 import numpy as np
 
@@ -140,17 +140,6 @@ class PackedWeights:
             )
         self.shapes = {name: [shape for shape, _ in arrays] for name, arrays in self._layers}
 
-    def __enter__(self) -> "PackedWeights":
-        return self
-
-    def __exit__(
-        self,
-        kind: Optional[type[BaseException]],
-        error: Optional[BaseException],
-        traceback: Optional[TracebackType],
-    ) -> None:
-        """There is nothing to close."""
-
     def arrays(self) -> dict[str, list[np.ndarray]]:
         """The arrays of each layer: kernels of binary convolutions as ± the scale of their filter, float32.
 
@@ -183,13 +172,13 @@ class PackedWeights:
         return arrays
 
 
-def opened(path: Any) -> Union[WeightsFile, PackedWeights]:
-    """A weights file of either kind, open.
+def opened(path: Any) -> contextlib.AbstractContextManager[Union[WeightsFile, PackedWeights]]:
+    """A weights file of either kind, open; a packed one is read at once, and there is nothing to close.
 
     Raises:
         ValueError: as both of them.
     """
-    return PackedWeights(path) if _is_packed(path) else WeightsFile(path)
+    return contextlib.nullcontext(PackedWeights(path)) if _is_packed(path) else WeightsFile(path)
 
 
 def _is_packed(path: Any) -> bool:

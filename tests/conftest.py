@@ -36,6 +36,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 TEST_DATA = Path(os.environ.get("R2B_ZOO_TEST_DATA") or Path(__file__).parents[2] / "shared" / "tfds")
 
 
+def skip_without(name: str) -> None:
+    """Skips the test where TensorFlow Datasets has not prepared the data set of that name."""
+    if not (TEST_DATA / name).is_dir():
+        pytest.skip(f"no {name}: {TEST_DATA / name} is missing (set R2B_ZOO_TEST_DATA)")
+
+
 @pytest.fixture(autouse=True)
 def _seed():
     """Every test starts from the same random numbers, whatever ran before it."""
@@ -58,8 +64,7 @@ def _imagenet_sample() -> Iterator[np.ndarray]:
 @pytest.fixture(scope="session")
 def photographs() -> list[np.ndarray]:
     """All 40 of the sample."""
-    if not (TEST_DATA / "imagenet2012").is_dir():
-        pytest.skip(f"no photographs: {TEST_DATA / 'imagenet2012'} is missing (set R2B_ZOO_TEST_DATA)")
+    skip_without("imagenet2012")
     return list(_imagenet_sample())
 
 

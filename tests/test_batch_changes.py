@@ -12,7 +12,7 @@ from r2b_zoo.data.dataset import Share
 from r2b_zoo.data.in_memory import Split
 from r2b_zoo.data.preprocessing import Preprocessing
 from r2b_zoo.data.validation import held_out
-from tests.conftest import TEST_DATA
+from tests.conftest import TEST_DATA, skip_without
 from tests.photo_folder import write_photographs
 
 SEED = tf.constant([3, 4])
@@ -205,8 +205,7 @@ def test_photographs_are_kept_apart_by_class(tmp_path):
 
 
 def test_photographs_of_imagenet_are_kept_apart_in_their_files():
-    if not (TEST_DATA / "imagenet2012").is_dir():
-        pytest.skip(f"no photographs: {TEST_DATA / 'imagenet2012'} is missing (set R2B_ZOO_TEST_DATA)")
+    skip_without("imagenet2012")
     whole = load("imagenet", TEST_DATA, image_size=8)
     split = whole.held_out(0.1)
     assert (split.train_size, split.test_size) == (144, 16)

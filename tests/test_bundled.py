@@ -11,7 +11,7 @@ import r2b_zoo
 from r2b_zoo import bundled, classifier, data, named_weights, pretrained, recipes, verification, weights
 from r2b_zoo.cards import CARDS
 from r2b_zoo.recipes.finetune import PRETRAINED_STAGES
-from tests.conftest import TEST_DATA
+from tests.conftest import TEST_DATA, skip_without
 from tests.photo_folder import write_photographs
 
 # Two images of each class from CIFAR-10's test split, the first of each: a column per class.
@@ -70,8 +70,7 @@ def test_how_good_they_are_on_twenty_images(loaded, sample, card):
 
 @pytest.mark.slow
 def test_the_card_has_the_accuracy_on_the_test_split(loaded, card):
-    if not (TEST_DATA / "cifar10").is_dir():
-        pytest.skip(f"no CIFAR-10: {TEST_DATA / 'cifar10'} is missing (set R2B_ZOO_TEST_DATA)")
+    skip_without("cifar10")
     from r2b_zoo.evaluation import evaluate_batches
 
     dataset = classifier.dataset_for(loaded, "cifar10", TEST_DATA)

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from r2b_zoo import data
 from r2b_zoo.data.augmentation import crop_flip
-from tests.conftest import TEST_DATA
+from tests.conftest import TEST_DATA, skip_without
 from tests.passes import check_changes, check_epochs, one_pass
 from tests.prepared_data import write_cifar100
 
@@ -20,8 +20,7 @@ def cifar100(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def cifar10():
-    if not (TEST_DATA / "cifar10").is_dir():
-        pytest.skip(f"no CIFAR-10: {TEST_DATA / 'cifar10'} is missing (set R2B_ZOO_TEST_DATA)")
+    skip_without("cifar10")
     return data.load("cifar10", TEST_DATA)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from r2b_zoo import metadata, recipes
 from r2b_zoo.run_folder import RunFolder
-from tests.conftest import TEST_DATA
+from tests.conftest import TEST_DATA, skip_without
 from tests.photo_folder import write_photographs
 from tests.prepared_data import write_cifar10, write_cifar100
 from tests.test_recipes import TABLE_3, rows_of_table_3
@@ -19,8 +19,7 @@ SHARES_NOTHING = True
 
 def imagenet(folder):
     """Real photographs."""
-    if not (TEST_DATA / "imagenet2012").is_dir():
-        pytest.skip(f"no photographs: {TEST_DATA / 'imagenet2012'} is missing (set R2B_ZOO_TEST_DATA)")
+    skip_without("imagenet2012")
     return TEST_DATA
 
 
