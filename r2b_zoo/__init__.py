@@ -8,7 +8,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from r2b_zoo.keras_version import select_keras_2
-from r2b_zoo.quiet_start import load_tensorflow_for_notebook
 from r2b_zoo.registration import register_layers_with_keras
 
 select_keras_2()
@@ -67,7 +66,6 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'r2b_zoo' has no attribute {name!r}")
-    load_tensorflow_for_notebook()
     return getattr(importlib.import_module(_HOMES[name]), name)
 
 

@@ -1,7 +1,9 @@
 """Loads TensorFlow without the pages of messages that its libraries write while they load."""
 
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 
 LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 NO_MESSAGES = "3"
@@ -13,21 +15,32 @@ def in_notebook() -> bool:
     return type(shell).__name__ == "ZMQInteractiveShell"
 
 
-def load_tensorflow() -> None:
-    """Imports TensorFlow; what its libraries print meanwhile is not shown."""
+@contextlib.contextmanager
+def without_messages() -> Iterator[None]:
+    """Hides what TensorFlow's libraries print while this block loads them, and what its Python code logs later."""
     from r2b_zoo.captured_output import captured_output
 
     # The level alone does not reach what is logged while the libraries load.
     with captured_output():
-        import tensorflow
-    # Its Python code logs by itself.
+        yield
+    import tensorflow
+
     tensorflow.get_logger().setLevel("ERROR")
 
 
-def load_tensorflow_for_notebook() -> None:
+def load_tensorflow() -> None:
+    with without_messages():
+        import tensorflow  # noqa: F401
+
+
+@contextlib.contextmanager
+def without_messages_in_a_notebook() -> Iterator[None]:
     """The same in a notebook, whose cells would show all of it in red; elsewhere nothing is done.
 
     What is set already stays: ``TF_CPP_MIN_LOG_LEVEL=0`` before the first import shows everything.
     """
-    if in_notebook() and "tensorflow" not in sys.modules and os.environ.setdefault(LOG_LEVEL, NO_MESSAGES) != "0":
-        load_tensorflow()
+    if in_notebook() and os.environ.setdefault(LOG_LEVEL, NO_MESSAGES) != "0":
+        with without_messages():
+            yield
+    else:
+        yield

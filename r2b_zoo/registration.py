@@ -1,9 +1,11 @@
 """Lets Keras find the layers of this package by name wherever ``import r2b_zoo`` was said.
 
 ``load_model`` needs them before any network is built, and importing them takes as long as Larq and TensorFlow do. So
-they are imported right after Keras is: at once where it is there already, else when somebody imports it.
+they are imported right after Keras is: at once where it is there already, else when somebody imports it. In a notebook
+TensorFlow's messages are kept away at the same moment, whoever imports it.
 """
 
+import contextlib
 import importlib
 import importlib.util
 import sys
@@ -12,6 +14,8 @@ from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any, Optional
+
+from r2b_zoo.quiet_start import without_messages_in_a_notebook
 
 _WITH_LAYERS = ("r2b_zoo.layers", "r2b_zoo.batch_norm")
 # The layers take all three, and whoever imports one of them may be half done with another: TensorFlow imports Keras
@@ -60,9 +64,11 @@ class _Watcher(MetaPathFinder):
         execute = loader.exec_module
 
         def exec_module(module: ModuleType) -> None:
+            quietly = without_messages_in_a_notebook if fullname == "tensorflow" else contextlib.nullcontext
             self._incomplete.add(fullname)
             try:
-                execute(module)
+                with quietly():
+                    execute(module)
             finally:
                 self._incomplete.discard(fullname)
             self.register()
