@@ -39,7 +39,7 @@ def training(folder: RunFolder, stages: Sequence[str], metric: str = "accuracy")
     if not drawn:
         raise ValueError(f"No stage of {folder.path} has {metric}: the run was trained without it.")
     axes = plots.Axes.around(drawn, may_be_log=known[metric].may_be_log, percent=known[metric].percent)
-    figure = Figure(figsize=(_PANEL[0] * len(lines), _PANEL[1]), layout="constrained")
+    figure = plots.ShownFigure(figsize=(_PANEL[0] * len(lines), _PANEL[1]), layout="constrained")
     for plot, (stage, curves) in zip(np.ravel(figure.subplots(1, len(lines))), lines.items(), strict=True):
         plots.draw(plot, curves, axes, plots.ON_WHITE)
         plot.set_title(stage, fontsize=10, loc="left", color=plots.ON_WHITE.ink)
@@ -57,7 +57,7 @@ def attention(photographs: np.ndarray, maps: Mapping[str, Mapping[str, np.ndarra
         maps: attention maps (n, h, w) by network and block; each block is drawn on one scale over the networks.
     """
     columns = [(network, block) for network, blocks in maps.items() for block in blocks]
-    figure = Figure(
+    figure = plots.ShownFigure(
         figsize=(_PHOTOGRAPH * (len(columns) + 1), _PHOTOGRAPH * len(photographs) + 0.5), layout="constrained"
     )
     panels = figure.subplots(len(photographs), len(columns) + 1, squeeze=False)
@@ -84,7 +84,7 @@ def cost(name: str, kinds: Sequence[Mapping[str, object]]) -> Figure:
         kinds: ``Cost.by_kind()``.
     """
     bars = view.cost_bars(kinds)
-    figure = Figure(figsize=(8, 2.6), layout="constrained")
+    figure = plots.ShownFigure(figsize=(8, 2.6), layout="constrained")
     axes = figure.subplots()
     drawn: dict[str, str] = {}
     for row, bar in enumerate(bars):

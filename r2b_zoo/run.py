@@ -18,6 +18,7 @@ from r2b_zoo.recipes import Plan
 from r2b_zoo.report import write_report
 from r2b_zoo.run_folder import DEFAULT_ROOT, RunFolder
 from r2b_zoo.run_networks import Networks
+from r2b_zoo.short_repr import LONGEST
 from r2b_zoo.tables import results_table
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class Run:
 
     def __repr__(self) -> str:
         done = f"{len(self.stages)} of {len(self.plan.stages)} stages finished"
-        return f"Run({str(self.path)!r}, recipe {self.plan.recipe} on {self.plan.dataset}, {done})"[:400]
+        return f"Run({str(self.path)!r}, recipe {self.plan.recipe} on {self.plan.dataset}, {done})"[:LONGEST]
 
     def _repr_html_(self) -> str:
         if not self.folder.results_path.is_file():

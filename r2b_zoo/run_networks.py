@@ -12,6 +12,7 @@ from r2b_zoo.mixed_precision import policy_name
 from r2b_zoo.models.topology import global_policy
 from r2b_zoo.recipes import Plan, StagePlan
 from r2b_zoo.run_folder import RunFolder
+from r2b_zoo.short_repr import LONGEST
 
 
 class Networks:
@@ -32,6 +33,10 @@ class Networks:
         self.split = self.dataset
         self._stages = {stage.name: stage for stage in plan.stages}
         self._networks: dict[str, tf.keras.Model] = {}
+
+    def __repr__(self) -> str:
+        networks = ", ".join(f"{name}: {stage.network}, {stage.precision}" for name, stage in self._stages.items())
+        return f"Networks({str(self.folder.path)!r}, {networks})"[:LONGEST]
 
     def build(self, stage: str, mixed_precision: str = "float32") -> tf.keras.Model:
         """The untrained network of a stage."""

@@ -134,3 +134,24 @@ def test_a_kernel_outlives_a_converter_that_crashes(tmp_path):
         assert "crashed (SIGSEGV)" in reply["evalue"]
         reply, printed = jupyter.run("print(before * 7)")
         assert (reply["status"], printed) == ("ok", "42\n")
+
+
+@pytest.mark.long
+def test_a_kernel_outlives_dorefanet_of_larq_zoo(tmp_path):
+    """LCE 0.16 crashes on it where its batch norms have statistics of their own."""
+    with kernel(tmp_path) as jupyter:
+        reply, _ = jupyter.run(
+            "import r2b_zoo\n"
+            "import larq_zoo\n"
+            "import numpy as np\n"
+            "network = larq_zoo.literature.DoReFaNet(weights=None)\n"
+            "rng = np.random.default_rng(0)\n"
+            "for layer in network.layers:\n"
+            "    if 'moving_variance' in ' '.join(weight.name for weight in layer.weights):\n"
+            "        layer.set_weights([rng.uniform(0.5, 1.5, w.shape) for w in layer.get_weights()])\n"
+            "r2b_zoo.convert(network)"
+        )
+        assert (reply["status"], reply["ename"]) == ("error", "ConversionError")
+        assert "cannot convert dorefanet" in reply["evalue"]
+        reply, printed = jupyter.run("print(6 * 7)")
+        assert (reply["status"], printed) == ("ok", "42\n")

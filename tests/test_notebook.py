@@ -8,11 +8,12 @@ import pytest
 from matplotlib.figure import Figure
 
 import r2b_zoo
-from r2b_zoo import html, notebook, quiet_start, recipes
+from r2b_zoo import bundled, html, notebook, quiet_start, recipes
 from r2b_zoo.conversion import Conversion
 from r2b_zoo.data.digits import digits
 from r2b_zoo.evaluation import Evaluation, evaluate
 from r2b_zoo.layer_report import LayerReport
+from r2b_zoo.report.plots import ShownFigure
 from r2b_zoo.run import Run, attention_maps, train
 from r2b_zoo.run_folder import RunFolderError
 from r2b_zoo.short_repr import LONGEST
@@ -59,6 +60,8 @@ def records(cost, evaluation, folder):
         "verification": Verification(100, 3, 1e-9, 1e-3, undecided=1, told_otherwise=(HOSTILE,)),
         "evaluation": evaluation,
         "classifier": replace(loaded, labels=tuple(f"{HOSTILE}{i}" for i in range(10))),
+        "classifier of 1,000": replace(loaded, labels=tuple(f"{HOSTILE}{i}" for i in range(1000))),
+        "weights": bundled.card("cifar10"),
         "run": Run(folder.path),
     }
 
@@ -68,6 +71,14 @@ def test_every_record_is_short_as_text_and_whole_as_html(cost, evaluation, smoke
         assert len(repr(record)) <= LONGEST, name
         assert "<script>" not in record._repr_html_(), name
         assert len(words(record)) > 10, name
+
+
+def test_what_shows_itself_as_text_alone_is_short_too(smoke_run):
+    run = Run(smoke_run.path)
+    stages = "teacher: ResNet18, real, real: RealToBinaryNet, real"
+    assert stages in repr(run.networks)
+    for record in (run.networks, run.plan, run.folder, r2b_zoo.IMAGENET, run.networks.dataset):
+        assert len(repr(record)) <= LONGEST
 
 
 def test_what_they_say(cost, evaluation, smoke_run):
@@ -97,9 +108,10 @@ def test_long_tables_end_with_how_much_is_left():
 def test_figures_of_a_run(smoke_run):
     run = Run(smoke_run.path)
     figure = run.figure("accuracy")
-    assert isinstance(figure, Figure)
+    assert isinstance(figure, ShownFigure)
     assert [axes.get_title("left") for axes in figure.axes] == list(run.stages)
     assert all(axes.lines for axes in figure.axes)
+    assert figure._repr_png_().startswith(b"\x89PNG"), "pyplot need not have been used for it to be shown"
     with pytest.raises(ValueError, match=r"metric must be one of accuracy, loss.*received 'acuracy'.*accuracy"):
         run.figure("acuracy")
 

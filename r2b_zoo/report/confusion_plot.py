@@ -10,6 +10,7 @@ from matplotlib.colors import ListedColormap, LogNorm, Normalize
 from matplotlib.figure import Figure
 
 from r2b_zoo import files
+from r2b_zoo.report.plots import ShownFigure
 
 if TYPE_CHECKING:
     from r2b_zoo.evaluation import Evaluation
@@ -72,7 +73,7 @@ def confusion_figure(result: "Evaluation", class_names: Sequence[str], title: st
     side = max((_CELL if numbers else _SMALL_CELL) * classes, _SMALLEST) if names else _WITHOUT_NAMES
     font = 9 if numbers else 7
 
-    figure = Figure(figsize=(side, side))
+    figure = ShownFigure(figsize=(side, side))
     axes = figure.add_axes((0, 0, 1, 1))
     if numbers:
         picture = axes.imshow(shares, cmap=COLOURS, norm=Normalize(0, 1))

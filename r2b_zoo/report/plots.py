@@ -19,6 +19,18 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocat
 from PIL import Image
 
 
+class ShownFigure(Figure):
+    """A figure that shows itself as the last line of a notebook's cell.
+
+    IPython draws matplotlib's own as pictures only once pyplot has been used; until then it prints their size.
+    """
+
+    def _repr_png_(self) -> bytes:
+        picture = io.BytesIO()
+        self.savefig(picture, format="png", bbox_inches="tight")
+        return picture.getvalue()
+
+
 @dataclass(frozen=True)
 class Palette:
     """Colours of a plot: text and lines of the axes, grid, and curves of training and test images."""

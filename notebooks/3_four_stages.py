@@ -1,0 +1,132 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Four stages
+#
+# A binary network that is trained from nothing learns badly: a sign has no slope to follow. The
+# paper goes there in four steps, and each network teaches the next: **a real teacher → a real
+# student → binary activations → binary weights too**. Here they are trained, on handwritten
+# digits, while you look.
+
+# %%
+import tempfile
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from r2b_zoo import attention_maps, train  # loads TensorFlow, without its messages
+
+folder = Path(tempfile.mkdtemp())
+# A narrow network and few epochs, so that all of this takes some minutes. The recipe has four times
+# as many epochs: results/digits.md says what it reaches.
+SHORT = {
+    "width": 8,
+    "teacher.epochs": 5,
+    "teacher.warmup_epochs": 1,
+    "real.epochs": 4,
+    "real.warmup_epochs": 1,
+    "binary_activations.epochs": 6,
+    "binary_activations.warmup_epochs": 1,
+    "binary.epochs": 6,
+}
+
+# %%
+run = train("digits", output=folder / "all", **SHORT)
+
+# %% [markdown]
+# ## Where each stage starts
+#
+# The third stage takes the weights of the second and only then puts a sign before every
+# convolution: it falls, and climbs again. The fourth makes the weights signs too, each filter with
+# its mean magnitude α beside it; so it falls less.
+
+# %%
+run.figure("accuracy")
+
+# %%
+ends = {stage["name"]: stage for stage in run.results["stages"]}
+figure, axes = plt.subplots(figsize=(7, 2.4))
+for row, stage in enumerate(ends.values()):
+    end = 100 * stage["test_accuracy"]
+    if stage["start"]:
+        start = 100 * stage["start"]["accuracy"]
+        axes.annotate("", (end, row), (start, row), arrowprops={"arrowstyle": "->", "color": "0.4"})
+        axes.plot(start, row, "o", color="white", markeredgecolor="0.4")
+    axes.plot(end, row, "o", color="C0")
+    axes.text(end + 1, row, f"{end:.1f}", va="center", fontsize=9)
+axes.set_yticks(range(len(ends)), list(ends))
+axes.invert_yaxis()
+axes.set_xlim(0, 108)
+axes.set_xlabel("test top-1 in percent: before the first step, and after the last")
+for side in ("top", "right"):
+    axes.spines[side].set_visible(False)
+figure.tight_layout()
+
+# %% [markdown]
+# ## Where teacher and student look
+#
+# Not only answers are taught. *Attention matching* compares where the energy of the activations
+# lies after each block, teacher beside student. A row for each digit, a map for each network and
+# block; bright is where a network looks.
+
+# %%
+attention_maps(run, stages=("teacher", "binary"))
+
+# %% [markdown]
+# ## One idea off
+#
+# What if there were no stairs? `progressive=False` leaves the real student out: the same teacher
+# teaches a network whose activations are binary from its first step. The teacher is not trained
+# again, it is taken from the run above.
+
+# %%
+without = train(
+    "digits",
+    output=folder / "without",
+    progressive=False,
+    **{**SHORT, "teacher.from_run": str(run.path)},
+)
+
+# %%
+figure, axes = plt.subplots(figsize=(7, 2.6))
+for label, one in (("progressive", run), ("without", without)):
+    log = np.genfromtxt(one.folder.log_path("binary_activations"), delimiter=",", names=True)
+    axes.plot(1 + np.arange(len(log)), 100 * log["val_accuracy"], "o-", label=label)
+axes.set_xlabel("epoch of binary activations")
+axes.set_ylabel("test top-1, %")
+axes.legend(frameon=False)
+for side in ("top", "right"):
+    axes.spines[side].set_visible(False)
+figure.tight_layout()
+
+# %% [markdown]
+# The stairs show at once: the student that starts from a real network is ahead from its first
+# epoch. What is left of that after long training, this cannot say. It is one seed, few epochs and
+# 355 images, of which one is 0.3 points; the ladder with four seeds on photographs is what
+# `python -m benchmarks.ablation` is for.
+
+# %%
+reached = {}
+for label, one in (("progressive", run), ("without", without)):
+    for stage in one.results["stages"]:
+        reached[label, stage["name"]] = stage["test_accuracy"]
+        print(f"{label:>12}  {stage['name']:<19} {stage['test_accuracy']:.1%}")
+
+# %% [markdown]
+# ## Another idea off
+#
+# `attention_matching=False`, `output_matching=False` and `gate=False` do the same for the paper's
+# other ideas, in Python and on the command line: `r2b train recipe=digits gate=false`.
+# [What a bit does](2_what_a_bit_does.ipynb) shows what the gate and α add to one image, and
+# [From Keras to a board](4_from_keras_to_a_board.ipynb) goes on with the network that came out.

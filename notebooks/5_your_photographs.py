@@ -1,0 +1,173 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Your photographs
+#
+# A folder for each class, a network that already knows ten others, and a minute of training:
+# at the end there is one small file that names your own classes, on this machine and on a board.
+#
+# The photographs here are cut from two pictures that come with scikit-learn, so that the notebook
+# runs anywhere. **Change `photos` to a folder of your own** and run it again.
+
+# %%
+import tempfile
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import r2b_runtime
+from PIL import Image
+from r2b_zoo import evaluation, load, train, verify  # loads TensorFlow, without its messages
+from sklearn.datasets import load_sample_images
+
+folder = Path(tempfile.mkdtemp())
+photos = folder / "photos"
+
+# %% [markdown]
+# ## A folder for each class
+#
+# Each class is cut from two places of a picture that do not overlap: one to train on, one to test
+# on. Twenty-four pieces of each are to train, twelve to test. With photographs of your own you
+# need no such split: a fifth of each class is kept apart by itself.
+
+# %%
+china, flower = load_sample_images().images
+# (left, top, right, bottom) to train on, then to test on
+PLACES = {
+    "flower": (flower, (168, 90, 302, 350), (306, 90, 444, 350)),
+    "leaves": (flower, (0, 0, 165, 427), (450, 0, 640, 360)),
+    "tower": (china, (85, 90, 205, 340), (207, 90, 325, 340)),
+    "trees": (china, (0, 345, 200, 427), (335, 300, 640, 427)),
+}
+rng = np.random.default_rng(0)
+for name, (picture, *places) in PLACES.items():
+    for split, count, (left, top, right, bottom) in zip(
+        ("train", "val"), (24, 12), places, strict=True
+    ):
+        (photos / split / name).mkdir(parents=True)
+        for number in range(count):
+            size = rng.integers(56, 80)
+            x, y = rng.integers(left, right - size + 1), rng.integers(top, bottom - size + 1)
+            piece = Image.fromarray(picture[y : y + size, x : x + size])
+            piece.save(photos / split / name / f"{number:02}.png")
+
+figure, panels = plt.subplots(4, 6, figsize=(4.4, 3.4))
+for row, name in zip(panels, PLACES, strict=True):
+    for panel, path in zip(row, sorted((photos / "train" / name).iterdir())[:6], strict=True):
+        panel.imshow(Image.open(path))
+        panel.axis("off")
+    row[0].set_title(name, fontsize=10, loc="left")
+
+# %% [markdown]
+# ## What it is before
+#
+# The weights that come with the package are of CIFAR-10: airplanes, cats, ships. The network has
+# never seen a dahlia, so it answers with what it knows.
+
+# %%
+before = load("cifar10")
+tested = {name: sorted((photos / "val" / name).iterdir()) for name in PLACES}
+figure, panels = plt.subplots(1, 4, figsize=(7, 2.1))
+for panel, (name, paths) in zip(panels, tested.items(), strict=True):
+    picture = Image.open(paths[0])
+    (answer, probability), *_ = before.predict(picture, top=1)
+    panel.imshow(picture)
+    panel.set_title(f"{name}: “{answer}”?\n{probability:.0%} sure", fontsize=9)
+    panel.axis("off")
+
+# %% [markdown]
+# ## A minute of training
+#
+# Two stages. First the classifier alone, which is new, on what the network sees already. Then all
+# of the network, slowly, so that its signs turn only where there is a reason.
+#
+# Stop it with the kernel's stop button if you like: the same cell goes on from there.
+
+# %%
+run = train(
+    "finetune",
+    output=folder / "run",
+    **{
+        "data.dir": str(photos),
+        "weights": "cifar10",
+        "classifier.epochs": 12,
+        "finetuned.epochs": 12,
+    },
+)
+
+# %%
+run.figure("accuracy")
+
+# %% [markdown]
+# ## Look at its mistakes
+#
+# One number does not tell which photographs go wrong. The confusion matrix tells between which
+# classes, and the pictures tell why.
+
+# %%
+classifier = run.classifier
+result = evaluation.evaluate_batches(classifier.probabilities, classifier.dataset.test_batches(64))
+print(f"{result.top1:.0%} of {result.images} pieces that it was not trained on")
+result.confusion_figure(classifier.labels)
+
+# %% [markdown]
+# The six pieces whose right class it holds for least probable: these are the ones to look at, and
+# the kind to take more photographs of.
+
+# %%
+doubts = []
+for name, paths in tested.items():
+    for path in paths:
+        answers = classifier.predict(Image.open(path), top=len(PLACES))
+        doubts.append((dict(answers)[name], name, answers[0][0], path))
+figure, panels = plt.subplots(1, 6, figsize=(7.6, 1.9))
+for panel, (probability, name, answer, path) in zip(panels, sorted(doubts)[:6], strict=True):
+    panel.imshow(Image.open(path))
+    panel.set_title(f"{name}: {probability:.0%}\nsays “{answer}”", fontsize=8)
+    panel.axis("off")
+
+# %% [markdown]
+# ## The file
+#
+# Training ended with a `.tflite`: the network, one bit for each binary weight, with the names of
+# your classes and what is done to a photograph before. `verify` compares it with the Keras network
+# on every test photograph.
+
+# %%
+photographs = classifier.dataset.test_batches(64)
+images = np.concatenate([np.asarray(batch) for batch, _ in photographs])
+verification = verify(run.networks["finetuned"], run.file.read_bytes(), images)
+verification
+
+# %% [markdown]
+# On the board the same file is three lines, without TensorFlow's training part, Larq or this
+# package: [From Keras to a board](4_from_keras_to_a_board.ipynb) has the rest.
+
+# %%
+board = r2b_runtime.Classifier(str(run.file))
+print(f"{run.file.stat().st_size:,} bytes, classes {', '.join(board.labels)}")
+agree = 0
+for name, paths in tested.items():
+    (answer, probability), *_ = board.predict(np.asarray(Image.open(paths[0])), top=1)
+    agree += answer == classifier.predict(Image.open(paths[0]), top=1)[0][0]
+    print(f"{name:>8}: {answer}, {probability:.0%}")
+
+# %% [markdown]
+# ## With your own
+#
+# - From the command line it is one line:
+#   `r2b train recipe=finetune data.dir=PHOTOS weights=cifar10`.
+# - Photographs that need more than 32×32 pixels want weights of larger ones: `weights="imagenet"`
+#   downloads Larq Zoo's Real-to-Binary network for 224×224.
+# - Files that cannot be read are named and left out; HEIC photographs need converting first.
