@@ -28,7 +28,7 @@ def main(seeds: tuple[int, ...], output: Path, fields: tuple[str, ...]) -> None:
     results = []
     for seed in seeds:
         plan = recipes.plan("digits", seed=seed, **overrides)
-        results.append(pipeline.run(plan, RunFolder(output / f"{name}-seed-{seed}"), announce=click.echo))
+        results.append(pipeline.run(plan, RunFolder(output / f"{name}-seed-{seed}"), log=click.echo))
     stages = [row["name"] for row in results[0]["stages"]]
     columns: dict[str, list[float]] = {name: [] for name in (*stages, "file", "agreement", "seconds")}
     for result in results:

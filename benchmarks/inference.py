@@ -48,7 +48,7 @@ TWO_THREADS = "RealToBinaryNet, two threads"
 AVX2 = "RealToBinaryNet, AVX2"
 WARM_UP = 5
 CALLS = 10
-EQUAL = 1.1  # cores are taken for equal where one thread takes at most so much longer on one than on the other
+EQUAL = 1.1  # cores count as equal where one thread takes at most so much longer on one than on the other
 
 
 def compiled_peaks(directory):

@@ -123,14 +123,14 @@ def our_side(setting: Setting, weights: str, mixed_precision: str, connection: C
         Tests(batches(setting).take(0), 0),
         steps_per_epoch=sys.maxsize,
         epochs=1,
-        save=lambda position, arrays: None,
+        save=lambda progress, arrays: None,
         checkpoint_minutes=float("inf"),
     )
     with tempfile.TemporaryDirectory() as logs, contextlib.suppress(Finished):
         loop.run(
             [
                 StopOnNaN("binary"),
-                Throughput(setting.batch, loop.position),
+                Throughput(setting.batch, loop.progress),
                 tf.keras.callbacks.TensorBoard(logs, write_graph=False),
                 turns(setting, connection, losses),
             ]
@@ -304,7 +304,7 @@ def main(
         return
     from r2b_zoo import bit_counting
 
-    if reason := bit_counting.why_slow():
+    if reason := bit_counting.why_not_counting():
         click.echo(reason, err=True)
     results: dict[str, Any] = {}
     click.echo("| binary stage | trained by | images/s | × larq-zoo |\n|---|---|---|---|")
@@ -320,12 +320,12 @@ def main(
 
 def _check(results: dict[str, Any]) -> int:
     """Of half precision, where this machine has it: that it is faster than float32."""
-    from r2b_zoo.mixed_precision import why_slow
+    from r2b_zoo.mixed_precision import why_half_precision_is_slow
 
     holds = True
     for setting, sides in results.items():
         claims = {FLOAT32: CLAIM}
-        if BFLOAT16 in sides and why_slow("bfloat16") is None:
+        if BFLOAT16 in sides and why_half_precision_is_slow("bfloat16") is None:
             claims[BFLOAT16] = max(CLAIM, sides[FLOAT32]["times_larq_zoo"])
         for side, limit in claims.items():
             found = sides[side]["times_larq_zoo"]

@@ -43,7 +43,7 @@ def _cores() -> int:
     return tf.config.threading.get_intra_op_parallelism_threads() or available_cores()
 
 
-def why_slow() -> Optional[str]:
+def why_not_counting() -> Optional[str]:
     """What to tell who trains a binary network here, if bits could be counted and are not."""
     if runtime.is_installed() or tf.config.get_visible_devices("GPU"):
         return None

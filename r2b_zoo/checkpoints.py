@@ -27,8 +27,8 @@ _DIGEST_LENGTH = 64
 
 
 @dataclass
-class Position:
-    """Where the training of a stage stands; with the variables, all it needs to go on.
+class Progress:
+    """Where the training of a stage stands; with the variables, all it needs to resume.
 
     Attributes:
         epoch: epochs that are complete, test accuracy and log row included.
@@ -55,10 +55,10 @@ class Position:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A position and the arrays that belong to it, by name, as a file holds them."""
+    """A progress and the arrays that belong to it, by name, as a file holds them."""
 
     path: Path
-    position: Position
+    progress: Progress
     arrays: dict[str, np.ndarray]
     random_state: dict[str, Any]
 
@@ -73,19 +73,19 @@ class Checkpoints:
         """Oldest first."""
         return sorted(path for path in self.folder.glob("*.npz") if not path.name.startswith("."))
 
-    def save(self, position: Position, arrays: Mapping[str, np.ndarray]) -> Path:
+    def save(self, progress: Progress, arrays: Mapping[str, np.ndarray]) -> Path:
         """Writes a checkpoint and deletes those older than the last two.
 
         Raises:
             OSError: the disk is full or cannot be written; what was there before still is.
         """
-        record = json.dumps({"position": asdict(position), "random_state": random_state()})
+        record = json.dumps({"position": asdict(progress), "random_state": random_state()})
         content = io.BytesIO()
         np.savez(content, **{_RECORD: np.array(record)}, **{f"array/{name}": value for name, value in arrays.items()})
         data = content.getbuffer()
         self.folder.mkdir(parents=True, exist_ok=True)
         digest = hashlib.sha256(data).hexdigest()
-        path = self.folder / f"{position.epoch:05d}-{position.step:08d}.{digest}.npz"
+        path = self.folder / f"{progress.epoch:05d}-{progress.step:08d}.{digest}.npz"
         files.write_bytes(path, data, durable=True)
         # Also what a process left that was killed while it wrote.
         for old in [*self.paths()[:-KEPT], *self.folder.glob(".*")]:
@@ -99,7 +99,7 @@ class Checkpoints:
             try:
                 return _read(path), damaged
             except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-                damaged.append(f"The checkpoint {path} is damaged ({error}); going on from the one before.")
+                damaged.append(f"The checkpoint {path} is damaged ({error}); resuming from the one before.")
         return None, damaged
 
     def read(self, name: str) -> Checkpoint:
@@ -119,7 +119,7 @@ def _read(path: Path) -> Checkpoint:
     with np.load(io.BytesIO(content), allow_pickle=False) as file:
         record = json.loads(str(file[_RECORD]))
         arrays = {name.partition("/")[2]: file[name] for name in file.files if name != _RECORD}
-    return Checkpoint(path, Position(**record["position"]), arrays, record["random_state"])
+    return Checkpoint(path, Progress(**record["position"]), arrays, record["random_state"])
 
 
 def random_state() -> dict[str, Any]:

@@ -156,8 +156,8 @@ class Cluster:
         who = "another worker" if other is None else f"{self.names[other]} ({self.addresses[other]})"
         what = "died, or cannot be reached any more" if said is None else f"ended ({said})"
         return WorkerLost(
-            f"Training stopped, since {who} {what}. See to it, then start the same command on every worker: it goes "
-            "on from the last checkpoint."
+            f"Training stopped, since {who} {what}. See to it, then start the same command on every worker: it "
+            "resumes from the last checkpoint."
         )
 
 

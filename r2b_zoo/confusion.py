@@ -1,4 +1,4 @@
-"""What is taken for what: the parts of a confusion matrix that a table, a picture and a page have in common."""
+"""The parts of a confusion matrix that a table, a picture and a page have in common."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,11 +9,11 @@ MOST_CLASSES_IN_TABLE = 20
 
 @dataclass(frozen=True)
 class Mistake:
-    """Images of one class that were taken for another one.
+    """Images of one class that were predicted to be of another one.
 
     Attributes:
         actual: the true class.
-        predicted: what they were taken for.
+        predicted: the predicted class.
         images: how many.
         share: of the images of the true class, 0–1.
     """

@@ -1,6 +1,6 @@
 """How devices share the work of a step: one device, all GPUs of a machine, or those of several machines.
 
-A batch is cut into equal shares, one for each replica. Gradients, losses and the statistics of batch norm are those of
+A batch is cut into equal shards, one for each replica. Gradients, losses and the statistics of batch norm are those of
 the whole batch, and so is everything that follows from them: up to the order in which numbers are added, and so to
 rounding, any number of devices trains the same network. Only the chief writes to the run's folder.
 """
@@ -16,11 +16,11 @@ import tensorflow as tf
 from r2b_zoo import cluster
 from r2b_zoo.batch_norm import SynchronisedBatchNormalization
 from r2b_zoo.cluster import Cluster
-from r2b_zoo.data.dataset import Share
+from r2b_zoo.data.dataset import Shard
 from r2b_zoo.recipes import Plan
 from r2b_zoo.teacher_student import local_value
 
-Announce = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 class Distribution:
@@ -76,29 +76,29 @@ class Distribution:
             for weight, value in zip(network.weights, values, strict=True):
                 weight.assign(value)
 
-    def batches(self, of_share: Callable[[Share], tf.data.Dataset], groups: int = 1) -> Any:
-        """Batches for every replica, from a function that gives one share of each.
+    def batches(self, of_shard: Callable[[Shard], tf.data.Dataset], groups: int = 1) -> Any:
+        """Batches for every replica, from a function that gives one shard of each.
 
         They do not end where there are several replicas: to ask all workers before each batch whether it is the last
         takes time.
 
         Args:
-            of_share: the same batches whatever the share.
-            groups: as ``Share`` has it.
+            of_shard: the same batches whatever the shard.
+            groups: as ``Shard`` has it.
         """
         if self.strategy is None:
-            return of_share(Share())
+            return of_shard(Shard())
         local = self.replicas // self.workers
 
         def of_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
-            batches = of_share(Share(context.input_pipeline_id, context.num_input_pipelines, groups))
+            batches = of_shard(Shard(context.input_pipeline_id, context.num_input_pipelines, groups))
             if local > 1:
                 batches = batches.flat_map(for_replicas)
             return batches.repeat()
 
         def for_replicas(images: tf.Tensor, labels: tf.Tensor) -> tf.data.Dataset:
-            shares = [Share(i, local, groups) for i in range(local)]
-            parts = [tf.data.Dataset.from_tensors((share.of(images), share.of(labels))) for share in shares]
+            shards = [Shard(i, local, groups) for i in range(local)]
+            parts = [tf.data.Dataset.from_tensors((shard.of(images), shard.of(labels))) for shard in shards]
             whole = parts[0]
             for part in parts[1:]:
                 whole = whole.concatenate(part)
@@ -146,11 +146,11 @@ def _cut_cpu(number: int) -> list[str]:
     return [device.name for device in tf.config.list_logical_devices("CPU")]
 
 
-def start(plan: Plan, announce: Announce = lambda line: None) -> Distribution:
+def start(plan: Plan, log: Log = lambda line: None) -> Distribution:
     """The devices that a plan's ``strategy`` asks for.
 
     Raises:
-        ValueError: the batch of a stage cannot be cut into as many shares; TF_CONFIG is not as it must be.
+        ValueError: the batch of a stage cannot be cut into as many shards; TF_CONFIG is not as it must be.
         WorkerLost: not all workers came.
         RuntimeError: the cluster or the CPU's devices cannot be set up in this process any more.
     """
@@ -162,7 +162,7 @@ def start(plan: Plan, announce: Announce = lambda line: None) -> Distribution:
         # Of this worker; all must have as many. Their names, not the devices, which start TensorFlow.
         local = len(tf.config.list_physical_devices("GPU")) or 1
         check_shares(plan, local * machines.size)
-        announce(f"This is {machines.names[machines.index]} of {machines.size}; waiting for the others")
+        log(f"This is {machines.names[machines.index]} of {machines.size}; waiting for the others")
         with _startup():
             distribution = Distribution(machines.start(), machines)
         with distribution.watched():
@@ -179,17 +179,17 @@ def start(plan: Plan, announce: Announce = lambda line: None) -> Distribution:
             devices = [device.name for kind in ("GPU", "CPU") for device in tf.config.list_logical_devices(kind)]
             devices = [name for name in devices if name.split(":")[1] == devices[0].split(":")[1]]
         if len(devices) == 1:
-            announce(f"strategy={strategy} finds one device, {devices[0]}, and trains as strategy=none does")
+            log(f"strategy={strategy} finds one device, {devices[0]}, and trains as strategy=none does")
             return Distribution()
         check_shares(plan, len(devices))
         distribution = Distribution(tf.distribute.MirroredStrategy(devices))
     machine = "machine" if distribution.workers == 1 else "machines"
-    announce(f"Each batch is shared by {distribution.replicas} devices on {distribution.workers} {machine}")
+    log(f"Each batch is shared by {distribution.replicas} devices on {distribution.workers} {machine}")
     return distribution
 
 
 def check_shares(plan: Plan, replicas: int) -> None:
-    """Raises ValueError where the batch of a stage cannot be cut into as many equal shares."""
+    """Raises ValueError where the batch of a stage cannot be cut into as many equal shards."""
     for stage in plan.stages:
         parts = replicas * plan.loop.accumulation_steps
         if stage.batch_size % parts:

@@ -51,7 +51,7 @@ class Evaluation:
         return html.together([html.facts(f"{self.images:,} images of {len(self.confusion):,} classes", values)])
 
     def confusion_figure(self, class_names: Optional[Sequence[str]] = None, title: str = "Confusion") -> "Figure":
-        """What was taken for what: a row per true class, a column per predicted one, as a matplotlib figure.
+        """The confusion matrix: a row per true class, a column per predicted one, as a matplotlib figure.
 
         Args:
             class_names: in the order of the labels; numbers from 0 unless told.
@@ -77,7 +77,7 @@ class Evaluation:
 
     @property
     def top1(self) -> float:
-        """Share of images whose most probable class is the true one, 0–1."""
+        """Shard of images whose most probable class is the true one, 0–1."""
         return float(np.trace(self.confusion) / self.images)
 
     @property
@@ -86,13 +86,13 @@ class Evaluation:
 
     @property
     def recall(self) -> np.ndarray:
-        """Share of each class's images that were recognised, 0–1; NaN for a class without images."""
+        """Shard of each class's images that were recognised, 0–1; NaN for a class without images."""
         totals = self.confusion.sum(axis=1)
         return np.divide(np.diag(self.confusion), totals, out=np.full(len(totals), np.nan), where=totals > 0)
 
     @property
     def precision(self) -> np.ndarray:
-        """Share of the images predicted as a class that are of it, 0–1; NaN for a class never predicted."""
+        """Shard of the images predicted as a class that are of it, 0–1; NaN for a class never predicted."""
         totals = self.confusion.sum(axis=0)
         return np.divide(np.diag(self.confusion), totals, out=np.full(len(totals), np.nan), where=totals > 0)
 
@@ -117,14 +117,14 @@ class Evaluation:
         ]
 
     def write_csv(self, path: Path, class_names: Sequence[str]) -> None:
-        """A row per class: its images, precision and recall, and how many were taken for each class.
+        """A row per class: its images, precision and recall, and how many were predicted to be of each class.
 
         Raises:
             OSError: the file cannot be written.
         """
         with files.replacing(path) as partial, open(partial, "w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
-            writer.writerow(["class", "images", "precision", "recall", *(f"taken for {name}" for name in class_names)])
+            writer.writerow(["class", "images", "precision", "recall", *(f"predicted {name}" for name in class_names)])
             for row, counts in zip(self.per_class(class_names), self.confusion.tolist(), strict=True):
                 writer.writerow([*row.values(), *counts])
 

@@ -8,7 +8,7 @@ from typing import Any, Optional
 import numpy as np
 import tensorflow as tf
 
-from r2b_zoo.checkpoints import Checkpoint, Position, set_random_state
+from r2b_zoo.checkpoints import Checkpoint, Progress, set_random_state
 from r2b_zoo.stop_requests import StopRequest, stop_requests
 from r2b_zoo.teacher_student import TeacherStudent, local_value
 
@@ -16,7 +16,7 @@ BEST = "best"
 
 Batches = Callable[[int, int], Any]
 """``batches(epoch, skip)``: all training batches after the first ``skip`` of an epoch, to the end of the stage."""
-Save = Callable[[Position, dict[str, np.ndarray]], None]
+Save = Callable[[Progress, dict[str, np.ndarray]], None]
 """Writes a checkpoint."""
 
 
@@ -107,7 +107,7 @@ class StageLoop:
         self.checkpoint_minutes = checkpoint_minutes
         self.patience = patience
         self.largest = largest
-        self.position = Position()
+        self.progress = Progress()
         self.final: dict[str, float] = {}
         self._best_weights: list[np.ndarray] = []
         self._saved_at = time.monotonic()
@@ -126,11 +126,11 @@ class StageLoop:
             raise ValueError("A checkpoint has other variables than this stage; was it written by another version?")
         for name, variable in variables.items():
             variable.assign(arrays[name])
-        self.position = checkpoint.position
+        self.progress = checkpoint.progress
         self._best_weights = best
         set_random_state(checkpoint.random_state)
 
-    def run(self, callbacks: Sequence[tf.keras.callbacks.Callback]) -> Position:
+    def run(self, callbacks: Sequence[tf.keras.callbacks.Callback]) -> Progress:
         """Trains to the end, and leaves in the student the weights to keep.
 
         Those are the last, the best where patience is on, and their moving averages where these are on.
@@ -144,9 +144,9 @@ class StageLoop:
         self._saved_at = self._running_since = time.monotonic()
         with stop_requests() as stop:
             hooks.on_train_begin()
-            if (self.position.epoch, self.position.step) == (0, 0):
+            if (self.progress.epoch, self.progress.step) == (0, 0):
                 self._prepare_start()
-            batches = iter(self.batches(self.position.epoch, self.position.step))
+            batches = iter(self.batches(self.progress.epoch, self.progress.step))
             while not self._is_done():
                 self._train_epoch(batches, hooks, stop)
                 self._finish_epoch(hooks)
@@ -155,21 +155,21 @@ class StageLoop:
             self._finish()
             if number := self.largest(stop.received):
                 raise self._stopped(number)
-            hooks.on_train_end({**self.final, "epochs": self.position.epoch})
+            hooks.on_train_end({**self.final, "epochs": self.progress.epoch})
         self._add_time()
-        return self.position
+        return self.progress
 
     def _prepare_start(self) -> None:
         """What comes before the first step, and again in a process that finds no checkpoint after it."""
         self._estimate_statistics("before", 0)
         self.model.restart_averages()
         if self.starts_from_weights:
-            self.position.start = self._tested(self.tests)
+            self.progress.start = self._tested(self.tests)
 
     def _finish(self) -> None:
         """Leaves the weights to keep in the student, and what they reach in ``final``.
 
-        A process that goes on from the last checkpoint does it again.
+        A process that resumes from the last checkpoint does it again.
         """
         self.final = dict(self._final_row())
         self._keep_final_weights()
@@ -191,19 +191,19 @@ class StageLoop:
         return {name: float(value) for name, value in tested.items()}
 
     def _is_done(self) -> bool:
-        return self.position.epoch >= self.epochs or 0 < self.patience <= self.position.waited
+        return self.progress.epoch >= self.epochs or 0 < self.patience <= self.progress.waited
 
     def _train_epoch(self, batches: Iterator[Any], hooks: tf.keras.callbacks.CallbackList, stop: StopRequest) -> None:
-        position = self.position
-        hooks.on_epoch_begin(position.epoch)
-        if position.step == 0:
+        progress = self.progress
+        hooks.on_epoch_begin(progress.epoch)
+        if progress.step == 0:
             self.model.reset_metrics()
         train = self.model.make_train_function()
-        while position.step < self.steps_per_epoch:
-            step = position.step
+        while progress.step < self.steps_per_epoch:
+            step = progress.step
             hooks.on_train_batch_begin(step)
             logs = train(batches)
-            position.step += 1
+            progress.step += 1
             hooks.on_train_batch_end(step, logs)
             if number := self.largest(stop.received):
                 self._write_checkpoint()
@@ -213,39 +213,39 @@ class StageLoop:
 
     def _stopped(self, signal_number: int) -> TrainingStopped:
         return TrainingStopped(
-            f"Stopped in stage {self.name} after {self.where()}, and saved: the same command goes on from there.",
+            f"Stopped in stage {self.name} after {self.where()}, and saved: the same command resumes there.",
             signal_number,
         )
 
     def where(self) -> str:
-        """The position in words."""
-        epochs = f"{self.position.epoch} of {self.epochs} epochs"
-        return epochs + (f" and {self.position.step} of {self.steps_per_epoch} steps" if self.position.step else "")
+        """The progress in words."""
+        epochs = f"{self.progress.epoch} of {self.epochs} epochs"
+        return epochs + (f" and {self.progress.step} of {self.steps_per_epoch} steps" if self.progress.step else "")
 
     def _finish_epoch(self, hooks: tf.keras.callbacks.CallbackList) -> None:
-        position = self.position
+        progress = self.progress
         logs = self.model.results()
         logs["learning_rate"] = float(self.model.optimizer.learning_rate.numpy())
         with self.model.averaged():
             logs |= {f"val_{name}": value for name, value in self._tested(self.tests).items()}
             if self.patience:
                 self._compare(logs["val_accuracy"])
-        hooks.on_epoch_end(position.epoch, logs)
-        position.rows.append({"epoch": position.epoch, **{name: float(value) for name, value in logs.items()}})
-        position.epoch, position.step = position.epoch + 1, 0
+        hooks.on_epoch_end(progress.epoch, logs)
+        progress.rows.append({"epoch": progress.epoch, **{name: float(value) for name, value in logs.items()}})
+        progress.epoch, progress.step = progress.epoch + 1, 0
         self._write_checkpoint()
 
     def _compare(self, accuracy: float) -> None:
-        position = self.position
-        if position.best is None or accuracy > position.best:
-            position.best, position.waited = accuracy, 0
+        progress = self.progress
+        if progress.best is None or accuracy > progress.best:
+            progress.best, progress.waited = accuracy, 0
             self._best_weights = [local_value(weight) for weight in self.model.student.weights]
         else:
-            position.waited += 1
+            progress.waited += 1
 
     def _final_row(self) -> dict[str, float]:
         """Of the log: the one of the weights to keep."""
-        rows = self.position.rows
+        rows = self.progress.rows
         return max(rows, key=lambda row: row["val_accuracy"]) if self.patience else rows[-1]
 
     def _keep_final_weights(self) -> None:
@@ -271,12 +271,12 @@ class StageLoop:
         self._add_time()
         arrays = {name: np.asarray(local_value(variable)) for name, variable in self._variables().items()}
         arrays |= {f"{BEST}/{i:05d}": value for i, value in enumerate(self._best_weights)}
-        self.save(self.position, arrays)
+        self.save(self.progress, arrays)
         self._saved_at = time.monotonic()
 
     def _add_time(self) -> None:
         now = time.monotonic()
-        self.position.seconds += now - self._running_since
+        self.progress.seconds += now - self._running_since
         self._running_since = now
 
 

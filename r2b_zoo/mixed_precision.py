@@ -16,7 +16,7 @@ def policy_name(mixed_precision: str) -> str:
     return mixed_precision if mixed_precision == "float32" else f"mixed_{mixed_precision}"
 
 
-def why_slow(mixed_precision: str, cpuinfo: Path = Path("/proc/cpuinfo")) -> Optional[str]:
+def why_half_precision_is_slow(mixed_precision: str, cpuinfo: Path = Path("/proc/cpuinfo")) -> Optional[str]:
     """A sentence where this machine has no fast way to compute in that type; None where it has, or does not tell."""
     if mixed_precision == "float32" or tf.config.list_physical_devices("GPU"):
         return None

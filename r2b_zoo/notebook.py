@@ -17,7 +17,7 @@ from r2b_zoo.run_folder import RunFolder
 _SECONDS = 0.5
 """Between two drawings of the bar at least: a browser that draws every step falls behind."""
 _ACCURACY = view.METRICS[0]
-_PANEL = Markup('<figure style="display:inline-block;width:270px;margin:.3em">{}<figcaption>{}</figcaption></figure>')
+_PANEL = Markup('<figure style="display:inline-block;width:270px;margin:.3em"><figcaption>{}</figcaption>{}</figure>')
 # What the panels are drawn with, which the report has in its style sheet.
 _COLOURS = "--ink:currentColor;--faint:#9aa4af80;--train:#8b949e;--test:#1f8fff;--font:sans-serif"
 
@@ -54,7 +54,7 @@ class LiveFigure:
             self._lines.append(f"Stopped: {error}")
         self._redraw(at_once=True)
 
-    def announce(self, line: str) -> None:
+    def log(self, line: str) -> None:
         """Shows what happens now below the curves."""
         self._lines.append(line)
         self._redraw(at_once=True)
@@ -92,7 +92,7 @@ class LiveFigure:
         drawn = [curve for lines in curves.values() for curve in lines]
         axes = plots.Axes.around(drawn, may_be_log=False, percent=True)
         panels = Markup("").join(
-            _PANEL.format(plots.panel(lines, axes, name=f"live-{stage}", description=f"Accuracy of {stage}"), stage)
+            _PANEL.format(stage, plots.panel(lines, axes, name=f"live-{stage}", description=f"Accuracy of {stage}"))
             for stage, lines in curves.items()
         )
         return Markup('<div style="{}">{}</div>').format(_COLOURS, panels)
@@ -105,7 +105,7 @@ class LiveFigure:
 
 
 class _Callback(tf.keras.callbacks.Callback):
-    """Tells a live figure how a stage goes on."""
+    """Tells a live figure the progress of a stage."""
 
     def __init__(self, live: LiveFigure, stage: StagePlan) -> None:
         super().__init__()

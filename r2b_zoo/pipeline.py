@@ -34,7 +34,7 @@ def run(
     plan: Plan,
     folder: RunFolder,
     callbacks: training.CallbackFactory = lambda stage: (),
-    announce: training.Announce = lambda line: None,
+    log: training.Log = lambda line: None,
 ) -> dict[str, Any]:
     """Trains what is not trained yet, then converts, verifies and times it.
 
@@ -42,7 +42,7 @@ def run(
         plan: what to train.
         folder: where everything goes; ``run_folder`` says what is where.
         callbacks: Keras callbacks of each stage.
-        announce: told what happens now.
+        log: told what happens now.
 
     Returns:
         What ``results.json`` holds: plain data. Empty on workers that are not the chief, which does all but training.
@@ -54,7 +54,7 @@ def run(
         ValueError: the plan and the data do not fit.
     """
     started = time.perf_counter()
-    networks = training.train(plan, folder, callbacks, announce, rehearse)
+    networks = training.train(plan, folder, callbacks, log, rehearse)
     if not networks.devices.is_chief:
         return {}
     dataset = networks.dataset
@@ -62,7 +62,7 @@ def run(
 
     rows = []
     for stage in plan.stages:
-        announce(f"Converting {stage.name}")
+        log(f"Converting {stage.name}")
         model = networks[stage.name]
         conversion = convert(
             model,
@@ -81,7 +81,7 @@ def run(
         )
 
     batches, number = _spread(dataset, SMOKE_FILE_IMAGES if plan.config["smoke"] else FILE_IMAGES)
-    announce(f"Verifying the file on {number} of {dataset.test_size} test images")
+    log(f"Verifying the file on {number} of {dataset.test_size} test images")
     verification, file_evaluation = _verify_and_evaluate(model, conversion.tflite, dataset, batches)
     results = {
         "recipe": plan.recipe,

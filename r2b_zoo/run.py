@@ -140,7 +140,7 @@ def _maps(model: tf.keras.Model, inputs: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def train(recipe: str = recipes.DEFAULT_RECIPE, output: Optional[PathLike] = None, **overrides: Any) -> Run:
-    """Trains a recipe through its stages, converts and verifies the result, and shows how it goes on.
+    """Trains a recipe through its stages, converts and verifies the result, and shows the progress.
 
     In Jupyter one figure is redrawn while it trains, in a terminal a bar; elsewhere there is a line per stage. The
     kernel's stop button, or ctrl-C, stops it with all saved; the same call then resumes it, to the same weights as
@@ -166,16 +166,14 @@ def train(recipe: str = recipes.DEFAULT_RECIPE, output: Optional[PathLike] = Non
     folder = RunFolder(output if output is not None else DEFAULT_ROOT / plan.recipe)
     folder.check(plan)
     with ExitStack() as stack:
-        callbacks, announce = _progress(plan, folder, stack)
-        execute(plan, folder, callbacks, announce)
+        callbacks, log = _progress(plan, folder, stack)
+        execute(plan, folder, callbacks, log)
     return Run(folder.path)
 
 
-def execute(
-    plan: Plan, folder: RunFolder, callbacks: training.CallbackFactory, announce: training.Announce
-) -> dict[str, Any]:
+def execute(plan: Plan, folder: RunFolder, callbacks: training.CallbackFactory, log: training.Log) -> dict[str, Any]:
     """Trains what is not trained, converts, verifies, and writes the report; what ``pipeline.run`` returns."""
-    results = pipeline.run(plan, folder, callbacks, announce)
+    results = pipeline.run(plan, folder, callbacks, log)
     if results:
         with folder.writing():
             write_report(folder)
@@ -193,7 +191,7 @@ def _progress(
         from r2b_zoo import notebook
 
         live = stack.enter_context(notebook.LiveFigure(plan, folder))
-        return (lambda stage: [live.callback(stage)]), live.announce
+        return (lambda stage: [live.callback(stage)]), live.log
     out = console()
 
     def callbacks(stage: recipes.StagePlan) -> list[tf.keras.callbacks.Callback]:

@@ -41,13 +41,13 @@ def class_names(folder: RunFolder) -> Optional[tuple[str, ...]]:
     return None if names is None else tuple(names)
 
 
-def keep(folder: RunFolder, dataset: Dataset, announce: Callable[[str], None]) -> None:
-    """Records the data of a run that starts, and checks that a run that goes on has the same.
+def keep(folder: RunFolder, dataset: Dataset, log: Callable[[str], None]) -> None:
+    """Records the data of a run that starts, and checks that a run that resumes has the same.
 
     Args:
         folder: of the run, open.
         dataset: as the run sees it now.
-        announce: told where a run cannot know whether its data are the same.
+        log: told where a run cannot know whether its data are the same.
 
     Raises:
         RunFolderError: the run was started with other data (names what differs).
@@ -55,7 +55,7 @@ def keep(folder: RunFolder, dataset: Dataset, announce: Callable[[str], None]) -
     now = dataset.record()
     before, damage = _recorded(folder)
     if damage:
-        announce(damage)
+        log(damage)
     if before is None:
         before = _from_results(folder)
     differences = _differences(before, now)

@@ -1,4 +1,4 @@
-"""The folder of a run: what is where, and what may go on in it.
+"""The folder of a run: what is where, and what may resume in it.
 
     config.json                  every field of the recipe, and the versions it ran with
     data.json                    the classes and images it is trained on (r2b_zoo/run_data.py)
@@ -41,7 +41,7 @@ from r2b_zoo.run_records import DamagedRecordError, MissingRecordError, RunFolde
 DEFAULT_ROOT = Path("runs")
 LOCK_NAME = ".lock"
 MAY_CHANGE = ("strategy", "cpu_devices", "checkpoint_minutes")
-"""Fields that may be others when a run goes on: up to rounding the same is trained, whatever they are."""
+"""Fields that may differ when a run resumes: up to rounding the same is trained, whatever they are."""
 SHARED_SECONDS = 60
 """So long what one machine has written may take until others see it, in a network file system that caches."""
 _VERSIONED = ("r2b-zoo", "tensorflow", "tf_keras", "larq", "larq-compute-engine", "numpy")
@@ -121,15 +121,15 @@ class RunFolder:
             raise RunFolderError(f"The chief has read {path}, and this worker cannot ({error}).") from error
 
     @contextmanager
-    def opened(self, plan: Plan, announce: Callable[[str], None] = lambda line: None) -> Iterator[None]:
-        """Starts a run here, or goes on with one of the same configuration; no other process can until the block ends.
+    def opened(self, plan: Plan, log: Callable[[str], None] = lambda line: None) -> Iterator[None]:
+        """Starts a run here, or resumes one of the same configuration; no other process can until the block ends.
 
         Fields that make no other network (``MAY_CHANGE``) may differ. Records that are damaged are set aside, and
         written again from what else there is.
 
         Args:
             plan: of the run.
-            announce: told which records were damaged, and what became of them.
+            log: told which records were damaged, and what became of them.
 
         Raises:
             RunFolderError: the folder holds a run with other fields (names them) or something else, cannot be
@@ -142,10 +142,10 @@ class RunFolder:
         try:
             self.check(plan)  # again: another process may have started a run here between the first look and the lock
             with self.writing():
-                self._write_config(plan, announce)
+                self._write_config(plan, log)
                 for stage in plan.stages:
                     if self.is_finished(stage.name):
-                        self._mend(stage, plan, announce)
+                        self._mend(stage, plan, log)
                 # Left by a process that died right after it had finished the stage.
                 for stage in plan.stages:
                     shutil.rmtree(self.stage(stage.name) / checkpoints.FOLDER_NAME, ignore_errors=True)
@@ -153,14 +153,14 @@ class RunFolder:
         finally:
             lock.release()
 
-    def _write_config(self, plan: Plan, announce: Callable[[str], None]) -> None:
+    def _write_config(self, plan: Plan, log: Callable[[str], None]) -> None:
         config = {"fields": _config(plan), "versions": _versions()}
         if self.config_path.is_file():
             try:
                 before = self.config()
             except DamagedRecordError:
                 aside = files.set_aside(self.config_path)
-                announce(
+                log(
                     f"{self.config_path} was damaged: written again from this command, which nothing in the folder "
                     f"contradicts. The damaged file is {aside}."
                 )
@@ -185,7 +185,7 @@ class RunFolder:
         with self.writing():
             if self.config_path.is_file():
                 try:
-                    existing = records.completed(self.config()["fields"])
+                    existing = records.with_later_fields(self.config()["fields"])
                 except DamagedRecordError:
                     self._require_like(plan)
                 else:
@@ -209,14 +209,14 @@ class RunFolder:
                 "with --output."
             )
 
-    def _mend(self, stage: StagePlan, plan: Plan, announce: Callable[[str], None]) -> None:
+    def _mend(self, stage: StagePlan, plan: Plan, log: Callable[[str], None]) -> None:
         """Rebuilds the records of a finished stage that are damaged."""
         log_path, result_path = self.log_path(stage.name), self.result_path(stage.name)
         whole, rows = run_records.whole_lines(log_path)
         if log_path.is_file() and log_path.read_bytes() != whole:
             aside = files.set_aside(log_path)
             files.write_bytes(log_path, whole)
-            announce(f"{log_path} was damaged: its {len(rows)} whole rows are kept. The damaged file is {aside}.")
+            log(f"{log_path} was damaged: its {len(rows)} whole rows are kept. The damaged file is {aside}.")
         try:
             self.stage_result(stage.name)
         except RunFolderError as damage:
@@ -232,7 +232,7 @@ class RunFolder:
             if result_path.is_file():
                 files.set_aside(result_path)
             files.write_text(result_path, json.dumps(result, indent=2))
-            announce(f"{result_path} was damaged or missing: written again from the run's other records.")
+            log(f"{result_path} was damaged or missing: written again from the run's other records.")
 
     def _require_same(self, config: dict[str, Any], existing: dict[str, Any]) -> None:
         for key in [*config, *existing]:
@@ -259,7 +259,7 @@ class RunFolder:
 
     def plan(self) -> Plan:
         """The plan of the run in this folder. Raises as ``config``."""
-        fields = records.completed(self.config()["fields"])
+        fields = records.with_later_fields(self.config()["fields"])
         return recipes.plan(fields.pop("recipe"), **fields)
 
     def stage_result(self, name: str) -> dict[str, Any]:
@@ -315,14 +315,14 @@ class RunFolder:
             raise RunFolderError(
                 f"The run folder {self.path} cannot be written ({error.strerror or error}): "
                 f"{'free some space there or ' if full else ''}choose another folder with --output. Finished stages "
-                "and checkpoints are kept, and the same command goes on from them."
+                "and checkpoints are kept, and the same command resumes from them."
             ) from error
 
     @contextmanager
     def new_stage(self, name: str) -> Iterator[Path]:
         """Yields the folder of a stage in training; it gets its name if the block ends well.
 
-        Otherwise it stays for the process that goes on, or goes if there is no checkpoint in it to go on from.
+        Otherwise it stays for the process that resumes, or is deleted if it holds no checkpoint to resume from.
         """
         partial, in_training = self.partial(name), self.checkpoints(name)
         if not in_training.paths():

@@ -43,7 +43,7 @@ class Networks:
         with global_policy(policy_name(mixed_precision)):
             return network_of(self.plan, self._stages[stage], self.dataset.input_shape, self.dataset.num_classes)
 
-    def trained(self, stage: str, mixed_precision: str) -> tf.keras.Model:
+    def in_precision(self, stage: str, mixed_precision: str) -> tf.keras.Model:
         """The network of a finished stage, computing in another precision."""
         if mixed_precision == "float32":
             return self[stage]

@@ -173,9 +173,10 @@ def rate(images_per_second: Optional[float]) -> str:
 
 
 def evaluation_tables(name: str, dataset: "Dataset", result: "Evaluation", width: int) -> Iterator[RenderableType]:
-    """What a classifier got right: the classes, what was taken for what, and the whole in the last line."""
+    """What a classifier got right: the classes, the confusion matrix, and the whole in the last line."""
     table = Stacked(
-        None, [("class", LEFT), ("images", RIGHT), ("precision", RIGHT), ("recall", RIGHT), ("most taken for", LEFT)]
+        None,
+        [("class", LEFT), ("images", RIGHT), ("precision", RIGHT), ("recall", RIGHT), ("confused with", LEFT)],
     )
     precision, recall = result.precision, result.recall
     for index, label in enumerate(dataset.class_names):
@@ -188,9 +189,7 @@ def evaluation_tables(name: str, dataset: "Dataset", result: "Evaluation", width
     yield Group(Text(printable(f"{name} on {dataset.description}"), style="bold"), table)
     matrix = _confusion_table(dataset.class_names, result, width)
     if matrix is not None:
-        yield Group(
-            Text("Confusion matrix: a row per true class, a column per class it was taken for", style="bold"), matrix
-        )
+        yield Group(Text("Confusion matrix: a row per true class, a column per predicted class", style="bold"), matrix)
     elif result.images > np.trace(result.confusion):
         yield Group(*_mistakes_table(dataset.class_names, result))
     yield Text(
@@ -223,7 +222,7 @@ def _mistakes_table(class_names: Sequence[str], result: "Evaluation") -> tuple[T
     title = f"Most frequent confusions, {min(len(found), _MISTAKES_SHOWN)} of {len(found):,}"
     table = Stacked(
         None,
-        [("true class", LEFT), ("taken for", LEFT), ("images", RIGHT), ("of the class", RIGHT)],
+        [("true class", LEFT), ("predicted class", LEFT), ("images", RIGHT), ("of the class", RIGHT)],
     )
     for mistake in found[:_MISTAKES_SHOWN]:
         table.add_row(

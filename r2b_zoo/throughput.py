@@ -5,7 +5,7 @@ from typing import Any, Optional
 
 import tensorflow as tf
 
-from r2b_zoo.checkpoints import Position
+from r2b_zoo.checkpoints import Progress
 
 
 class EpochSummaries(tf.keras.callbacks.TensorBoard):
@@ -27,21 +27,21 @@ class Throughput(tf.keras.callbacks.Callback):
 
     Args:
         batch_size: images per step.
-        position: where the steps and seconds that count are kept.
+        progress: where the steps and seconds that count are kept.
     """
 
-    def __init__(self, batch_size: int, position: Position) -> None:
+    def __init__(self, batch_size: int, progress: Progress) -> None:
         super().__init__()
         self._batch_size = batch_size
-        self._position = position
+        self._progress = progress
         self._has_traced = False
         self._started = 0.0
 
     @property
     def images_per_second(self) -> Optional[float]:
         """None before the second step."""
-        position = self._position
-        return position.timed_steps * self._batch_size / position.timed_seconds if position.timed_steps else None
+        progress = self._progress
+        return progress.timed_steps * self._batch_size / progress.timed_seconds if progress.timed_steps else None
 
     def on_train_batch_begin(self, batch: int, logs: Optional[dict[str, Any]] = None) -> None:
         if batch == 0:
@@ -50,8 +50,8 @@ class Throughput(tf.keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: Optional[dict[str, Any]] = None) -> None:
         now = time.perf_counter()
         if self._has_traced:
-            self._position.timed_seconds += now - self._started
-            self._position.timed_steps += 1
+            self._progress.timed_seconds += now - self._started
+            self._progress.timed_steps += 1
         self._has_traced = True
         # To the end of the next step, so that waiting for its images counts.
         self._started = now

@@ -14,11 +14,11 @@ import tensorflow as tf
 
 from r2b_zoo import bit_counting, distribution, files, models, pretrained, run_data, shared_stages, weights
 from r2b_zoo.captured_output import captured_output
-from r2b_zoo.checkpoints import Position
-from r2b_zoo.data.dataset import WHOLE, Dataset, Epoch, Share, left_out
+from r2b_zoo.checkpoints import Progress
+from r2b_zoo.data.dataset import WHOLE, Dataset, Epoch, Shard, left_out
 from r2b_zoo.distillation import LossWeights
 from r2b_zoo.loop import StageLoop, Statistics, StopOnNaN, Tests
-from r2b_zoo.mixed_precision import why_slow
+from r2b_zoo.mixed_precision import why_half_precision_is_slow
 from r2b_zoo.models.topology import PRECISIONS, STEMS
 from r2b_zoo.optimizer import Adam
 from r2b_zoo.recipes import Plan, StagePlan
@@ -28,7 +28,7 @@ from r2b_zoo.schedules import learning_rate_schedule
 from r2b_zoo.teacher_student import TeacherStudent, is_kernel
 from r2b_zoo.throughput import EpochSummaries, Throughput
 
-__all__ = ["Announce", "CallbackFactory", "Networks", "copy_weights", "dataset_of", "network_of", "train"]
+__all__ = ["CallbackFactory", "Log", "Networks", "copy_weights", "dataset_of", "network_of", "train"]
 
 EVALUATION_BATCH = 500
 # Of larger images fewer, so that the activations of a batch take about as much memory.
@@ -39,7 +39,7 @@ _SEEDS_APART = 1_000_003
 
 CallbackFactory = Callable[[StagePlan], Sequence[tf.keras.callbacks.Callback]]
 """Makes the callbacks of one stage, a progress bar for instance."""
-Announce = Callable[[str], None]
+Log = Callable[[str], None]
 """Takes a line that says what happens now."""
 Rehearsal = Callable[["Networks"], None]
 """Raises what would else be raised after all training."""
@@ -49,7 +49,7 @@ def train(
     plan: Plan,
     folder: RunFolder,
     callbacks: CallbackFactory = lambda stage: (),
-    announce: Announce = lambda line: None,
+    log: Log = lambda line: None,
     rehearse: Rehearsal = lambda networks: None,
 ) -> Networks:
     """Trains every stage that is not finished yet, from where its last checkpoint stands.
@@ -63,7 +63,7 @@ def train(
         folder: where; opened here, so that a folder of another run is refused before anything is done, and after the
             plan is checked, so that a mistake in the last stage does not show after the others are trained.
         callbacks: further Keras callbacks for each stage.
-        announce: told which files of the data are left out, where a stage goes on from, of damaged checkpoints, and
+        log: told which files of the data are left out, where a stage resumes, of damaged checkpoints, and
             where half precision is slow.
         rehearse: called before anything is trained, to try what is done with the networks and the data after it.
 
@@ -79,39 +79,39 @@ def train(
     """
     folder.check(plan)  # before anything that takes time
     # First of all else, since a cluster starts before TensorFlow does anything else.
-    devices = distribution.start(plan, announce)
+    devices = distribution.start(plan, log)
     with devices.watched():
         networks = Networks(plan, folder, devices)
         if plan.loop.validation:
             networks.split = networks.dataset.held_out(plan.loop.validation)
         if skipped := left_out(networks.dataset, "the report"):
-            announce(skipped)
-        _train(networks, _small_enough(plan, networks.split), callbacks, announce, rehearse)
+            log(skipped)
+        _train(networks, _small_enough(plan, networks.split), callbacks, log, rehearse)
     return networks
 
 
-def _train(networks: Networks, plan: Plan, callbacks: CallbackFactory, announce: Announce, rehearse: Rehearsal) -> None:
+def _train(networks: Networks, plan: Plan, callbacks: CallbackFactory, log: Log, rehearse: Rehearsal) -> None:
     folder, devices = networks.folder, networks.devices
     if plan.stem not in STEMS:
         raise ValueError(f"stem must be one of {', '.join(STEMS)}; received {plan.stem!r}.")
     for stage in plan.stages:
         _check(stage, networks)
-    with folder.opened(plan, announce) if devices.is_chief else contextlib.nullcontext():
+    with folder.opened(plan, log) if devices.is_chief else contextlib.nullcontext():
         if devices.from_chief(plan.config) != plan.config:
             raise ValueError("This worker has another configuration than the chief: start the same command on both.")
         if devices.is_chief:
-            run_data.keep(folder, networks.dataset, announce)
+            run_data.keep(folder, networks.dataset, log)
         digest = run_data.digest(networks.dataset)
         if devices.from_chief(digest) != digest:
             raise ValueError("This worker sees other data than the chief: give both the same files.")
         tf.config.experimental.enable_op_determinism()
         _start_compiler()
         unfinished = [stage for stage in plan.stages if not folder.is_finished(stage.name)]
-        reasons = [why_slow(plan.loop.mixed_precision)] if unfinished else []
+        reasons = [why_half_precision_is_slow(plan.loop.mixed_precision)] if unfinished else []
         if any(stage.precision == "binary" for stage in unfinished):
-            reasons.append(bit_counting.why_slow())
+            reasons.append(bit_counting.why_not_counting())
         for reason in filter(None, reasons):
-            announce(reason)
+            log(reason)
         if unfinished and devices.is_chief:
             rehearse(networks)
         for index, stage in enumerate(plan.stages):
@@ -120,13 +120,13 @@ def _train(networks: Networks, plan: Plan, callbacks: CallbackFactory, announce:
                     folder.wait_for(folder.stage(stage.name))
             elif stage.from_run is not None:
                 if devices.is_chief:
-                    announce(f"Stage {stage.name} is taken from {stage.from_run}")
+                    log(f"Stage {stage.name} is taken from {stage.from_run}")
                     shared_stages.take(stage, folder)
                 folder.wait_for(folder.stage(stage.name))
             else:
                 # A stage's own seed: what came before it, or was skipped as finished, makes no difference.
                 tf.keras.utils.set_random_seed(plan.seed + index * _SEEDS_APART)
-                _train_stage(stage, networks, callbacks(stage), announce)
+                _train_stage(stage, networks, callbacks(stage), log)
 
 
 def _start_compiler() -> None:
@@ -155,8 +155,8 @@ def _check(stage: StagePlan, networks: Networks) -> None:
             shared_stages.check(stage, networks.plan, networks.build(stage.name))
             return
         networks.split.check_batches(stage.batch_size, stage.augmentation)
-        share = Share(0, networks.devices.replicas, networks.plan.loop.accumulation_steps)
-        networks.split.check_mixup(stage.mixup, stage.batch_size, share)
+        shard = Shard(0, networks.devices.replicas, networks.plan.loop.accumulation_steps)
+        networks.split.check_mixup(stage.mixup, stage.batch_size, shard)
         _schedule(stage, _steps_per_epoch(stage, networks.split))
         _start(stage, networks)
     except ValueError as error:
@@ -181,7 +181,7 @@ def _steps_per_epoch(stage: StagePlan, dataset: Dataset) -> int:
     return min(steps, stage.max_steps_per_epoch or steps)
 
 
-def _test_batches(stage: StagePlan, dataset: Dataset, share: Share = WHOLE) -> tuple[tf.data.Dataset, int]:
+def _test_batches(stage: StagePlan, dataset: Dataset, shard: Shard = WHOLE) -> tuple[tf.data.Dataset, int]:
     """What a stage is evaluated on, and in how many batches.
 
     That is the test split of a data set, or in a smoke run as many of its batches as there are steps.
@@ -191,29 +191,29 @@ def _test_batches(stage: StagePlan, dataset: Dataset, share: Share = WHOLE) -> t
     number = -(-dataset.test_size // batch_size)
     number = min(number, stage.max_steps_per_epoch or number)
     batches = dataset.test_batches(batch_size).take(number)
-    return batches.map(lambda images, labels: (share.of(images), share.of(labels))), number
+    return batches.map(lambda images, labels: (shard.of(images), shard.of(labels))), number
 
 
 def _train_stage(
-    stage: StagePlan, networks: Networks, callbacks: Sequence[tf.keras.callbacks.Callback], announce: Announce
+    stage: StagePlan, networks: Networks, callbacks: Sequence[tf.keras.callbacks.Callback], log: Log
 ) -> None:
     folder, devices = networks.folder, networks.devices
     # First of all, so that its random weights depend on the seed alone.
     student = _start(stage, networks)
     kept = [] if stage.initial_weights is None else copy_weights(networks[stage.initial_weights], student)
     if not devices.is_chief:
-        _run(_loop(stage, networks, student), stage, networks, callbacks, announce)
+        _run(_loop(stage, networks, student), stage, networks, callbacks, log)
         return
     with folder.new_stage(stage.name) as partial:
         loop = _loop(stage, networks, student)
         summaries = EpochSummaries(str(partial / "tensorboard"), write_graph=False)
-        throughput = _run(loop, stage, networks, [summaries, *callbacks], announce)
-        position = loop.position
+        throughput = _run(loop, stage, networks, [summaries, *callbacks], log)
+        progress = loop.progress
         devices.collect(loop.model.student, student)
         student.trainable = True
         with folder.writing():
             weights.save(student, partial / "weights.h5")
-            _write_log(position, partial)
+            _write_log(progress, partial)
             result = {
                 "network": stage.network,
                 "precision": stage.precision,
@@ -222,13 +222,13 @@ def _train_stage(
                 "pretrained": stage.pretrained,
                 "trained": stage.trained,
                 "layers_not_initialised": kept,
-                "epochs": position.epoch,
-                "seconds": position.seconds,
+                "epochs": progress.epoch,
+                "seconds": progress.seconds,
                 "images_per_second": throughput.images_per_second,
                 "test_accuracy": loop.final["test_accuracy"],
                 "validation_accuracy": loop.final["val_accuracy"] if networks.plan.loop.validation else None,
                 # Before the first step, of a stage that starts from weights.
-                "start": position.start,
+                "start": progress.start,
             }
             files.write_text(partial / "result.json", json.dumps(result, indent=2))
 
@@ -238,12 +238,12 @@ def _run(
     stage: StagePlan,
     networks: Networks,
     callbacks: Sequence[tf.keras.callbacks.Callback],
-    announce: Announce,
+    log: Log,
 ) -> "Throughput":
     """Runs a stage from where it stands to its end."""
     with networks.devices.scope():
-        _go_on(loop, networks, announce)
-        throughput = Throughput(stage.batch_size, loop.position)
+        _resume(loop, networks, log)
+        throughput = Throughput(stage.batch_size, loop.progress)
         loop.run([StopOnNaN(stage.name), throughput, *callbacks])
         return throughput
 
@@ -253,7 +253,7 @@ def _loop(stage: StagePlan, networks: Networks, student: tf.keras.Model) -> Stag
     loss_weights = _loss_weights(stage)
     teacher = None
     if loss_weights.needs_teacher and stage.taught_by is not None:
-        teacher = devices.replicate(networks.trained(stage.taught_by, loop.mixed_precision))
+        teacher = devices.replicate(networks.in_precision(stage.taught_by, loop.mixed_precision))
     student = devices.replicate(student)
     steps_per_epoch = _steps_per_epoch(stage, dataset)
     with devices.scope():
@@ -270,33 +270,33 @@ def _loop(stage: StagePlan, networks: Networks, student: tf.keras.Model) -> Stag
             optimizer = tf.keras.mixed_precision.LossScaleOptimizer(optimizer)
         model.compile(optimizer=optimizer, jit_compile=loop.xla)
 
-    def save(position: Position, arrays: dict[str, np.ndarray]) -> None:
+    def save(progress: Progress, arrays: dict[str, np.ndarray]) -> None:
         if not devices.is_chief:
             return
         with folder.writing():
-            folder.checkpoints(stage.name).save(position, arrays)
-            _write_log(position, folder.partial(stage.name))
+            folder.checkpoints(stage.name).save(progress, arrays)
+            _write_log(progress, folder.partial(stage.name))
 
-    def batches(share: Share, epoch: Epoch, skip: int = 0, mixup: float = stage.mixup) -> tf.data.Dataset:
+    def batches(shard: Shard, epoch: Epoch, skip: int = 0, mixup: float = stage.mixup) -> tf.data.Dataset:
         whole = dataset.training_batches(
-            stage.batch_size, stage.augmentation, networks.plan.seed, epoch, skip, share, mixup
+            stage.batch_size, stage.augmentation, networks.plan.seed, epoch, skip, shard, mixup
         )
         return whole.take(steps_per_epoch - skip)
 
     def batches_from(epoch: int, skip: int) -> Any:
-        def of_share(share: Share) -> tf.data.Dataset:
-            later = tf.data.Dataset.range(epoch + 1, stage.epochs).flat_map(functools.partial(batches, share))
-            return batches(share, epoch, skip).concatenate(later)
+        def of_shard(shard: Shard) -> tf.data.Dataset:
+            later = tf.data.Dataset.range(epoch + 1, stage.epochs).flat_map(functools.partial(batches, shard))
+            return batches(shard, epoch, skip).concatenate(later)
 
-        return devices.batches(of_share, loop.accumulation_steps)
+        return devices.batches(of_shard, loop.accumulation_steps)
 
     def batches_for_statistics(pass_number: int) -> Any:
         """Of an epoch that is not trained, with images as they are trained on but not mixed."""
-        return devices.batches(lambda share: batches(share, stage.epochs + pass_number, mixup=0.0))
+        return devices.batches(lambda shard: batches(shard, stage.epochs + pass_number, mixup=0.0))
 
     def tests(split: Dataset) -> Tests:
         return Tests(
-            devices.batches(lambda share: _test_batches(stage, split, share)[0]), _test_batches(stage, split)[1]
+            devices.batches(lambda shard: _test_batches(stage, split, shard)[0]), _test_batches(stage, split)[1]
         )
 
     return StageLoop(
@@ -327,32 +327,32 @@ def _loss_weights(stage: StagePlan) -> LossWeights:
     )
 
 
-def _go_on(loop: StageLoop, networks: Networks, announce: Announce) -> None:
+def _resume(loop: StageLoop, networks: Networks, log: Log) -> None:
     folder, devices = networks.folder, networks.devices
     checkpoint, damaged = folder.checkpoints(loop.name).latest() if devices.is_chief else (None, [])
     for sentence in damaged:
-        announce(sentence)
-    # All workers go on from the chief's, whatever each of them sees.
+        log(sentence)
+    # All workers resume from the chief's, whatever each of them sees.
     name = devices.from_chief(None if checkpoint is None else checkpoint.path.name)
     if name is not None and checkpoint is None:
         checkpoint = folder.shared_checkpoint(loop.name, name)
     if checkpoint is None:
         if damaged:
-            announce(f"Stage {loop.name} starts again: it has no checkpoint that can be read.")
+            log(f"Stage {loop.name} starts again: it has no checkpoint that can be read.")
         return
     try:
         loop.restore(checkpoint)
     except ValueError as error:
         raise RunFolderError(f"{error} Delete {folder.partial(loop.name)} to train the stage again.") from None
-    announce(f"Going on with stage {loop.name} after {loop.where()}.")
+    log(f"Resuming stage {loop.name} after {loop.where()}.")
 
 
-def _write_log(position: Position, folder: Path) -> None:
-    if position.rows:
+def _write_log(progress: Progress, folder: Path) -> None:
+    if progress.rows:
         with files.replacing(folder / "log.csv") as partial, open(partial, "w", encoding="utf-8", newline="") as file:
-            log = csv.DictWriter(file, position.rows[0])
-            log.writeheader()
-            log.writerows(position.rows)
+            writer = csv.DictWriter(file, progress.rows[0])
+            writer.writeheader()
+            writer.writerows(progress.rows)
 
 
 def _optimizer(stage: StagePlan, student: tf.keras.Model, steps_per_epoch: int) -> tf.keras.optimizers.Optimizer:

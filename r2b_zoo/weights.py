@@ -163,7 +163,7 @@ def fetch(published: PublishedWeights) -> Path:
                 "Delete it to download it again."
             )
         return target
-    # A folder of its own, so that nothing else in the cache is taken for a download that was broken off.
+    # A folder of its own, so that no other file in the cache looks like a download that was broken off.
     downloads = folder / _DOWNLOADS
     try:
         downloads.mkdir(parents=True, exist_ok=True)

@@ -255,7 +255,7 @@ def test_a_run_leaves_its_rows(tmp_path):
     protocol = Protocol(fields)
     rows = Rows(tmp_path / "rows")
     for run in runs.runs(protocol, ["matching"], [0], tmp_path):
-        runs.train(protocol, run, tmp_path, rows, announce=lambda line: None)
+        runs.train(protocol, run, tmp_path, rows, log=lambda line: None)
     taken, left_out = rows.read()
     assert left_out == []
     assert sorted((one.arm, one.stage) for one in taken) == [

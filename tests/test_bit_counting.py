@@ -140,10 +140,10 @@ def test_what_xla_compiles_counts_no_bits(monkeypatch):
 
 
 def test_without_the_runtime_floats_are_convolved_and_it_is_said(rng, monkeypatch):
-    assert bit_counting.why_slow() is None
+    assert bit_counting.why_not_counting() is None
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "r2b_runtime" else find_spec(name))
-    assert "takes longer: pip install ./export/runtime" in str(bit_counting.why_slow())
+    assert "takes longer: pip install ./export/runtime" in str(bit_counting.why_not_counting())
     layer = QuantConv2D(32, 3, input_quantizer=FusedSteSign(), kernel_quantizer=FusedSteSign())
     with counting_bits():
         assert not is_counted(tf.function(layer), tf.zeros((1, 5, 5, 32)))

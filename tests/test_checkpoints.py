@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 
-from r2b_zoo.checkpoints import Checkpoints, Position, set_random_state
+from r2b_zoo.checkpoints import Checkpoints, Progress, set_random_state
 from r2b_zoo.locks import Lock, LockedError
 
 
@@ -28,11 +28,11 @@ def steps(checkpoints):
 
 
 def test_a_checkpoint_gives_back_what_was_saved_to_the_bit(checkpoints):
-    position = Position(3, 17, rows=[{"epoch": 0, "loss": 0.1}, {"epoch": 1, "loss": 1 / 3}], best=0.5, seconds=2.5)
-    checkpoints.save(position, arrays(1))
+    progress = Progress(3, 17, rows=[{"epoch": 0, "loss": 0.1}, {"epoch": 1, "loss": 1 / 3}], best=0.5, seconds=2.5)
+    checkpoints.save(progress, arrays(1))
     found, damaged = checkpoints.latest()
     assert damaged == []
-    assert found.position == position
+    assert found.progress == progress
     assert found.arrays.keys() == arrays(1).keys()
     for name, value in arrays(1).items():
         assert found.arrays[name].dtype == value.dtype
@@ -43,7 +43,7 @@ def test_random_numbers_go_on_where_they_were(checkpoints):
     random.seed(3)
     np.random.seed(3)
     random.gauss(0, 1), np.random.normal()  # both keep a second normal number for the next call
-    checkpoints.save(Position(), {})
+    checkpoints.save(Progress(), {})
     expected = [random.random(), random.gauss(0, 1), np.random.normal(), *np.random.randint(0, 99, 5)]
     set_random_state(checkpoints.latest()[0].random_state)
     assert [random.random(), random.gauss(0, 1), np.random.normal(), *np.random.randint(0, 99, 5)] == expected
@@ -52,46 +52,46 @@ def test_random_numbers_go_on_where_they_were(checkpoints):
 def test_the_last_two_are_kept(checkpoints):
     assert checkpoints.latest() == (None, [])
     for epoch, step in ((0, 9), (0, 10), (1, 0), (10, 2)):
-        checkpoints.save(Position(epoch, step), arrays(step))
+        checkpoints.save(Progress(epoch, step), arrays(step))
     assert steps(checkpoints) == ["00001-00000000", "00010-00000002"]
-    assert checkpoints.latest()[0].position == Position(10, 2)
+    assert checkpoints.latest()[0].progress == Progress(10, 2)
 
 
 def test_the_same_position_twice(checkpoints):
     for seconds in (1.0, 2.0, 3.0):
-        checkpoints.save(Position(1, 5, seconds=seconds), arrays(0))
+        checkpoints.save(Progress(1, 5, seconds=seconds), arrays(0))
     assert len(checkpoints.paths()) == 2
-    assert checkpoints.latest()[0].position.epoch == 1
+    assert checkpoints.latest()[0].progress.epoch == 1
 
 
 @pytest.mark.parametrize("damage", ["cut", "bit", "empty", "nonsense"])
 def test_a_damaged_newest_falls_back_to_the_one_before_and_says_so(checkpoints, damage):
     for epoch in (1, 2):
-        newest = checkpoints.save(Position(epoch), arrays(epoch))
+        newest = checkpoints.save(Progress(epoch), arrays(epoch))
     content = bytearray(newest.read_bytes())
     if damage == "bit":
         content[len(content) // 2] ^= 1
     newest.write_bytes({"cut": content[:-100], "bit": content, "empty": b"", "nonsense": b"nonsense"}[damage])
     found, (sentence,) = checkpoints.latest()
-    assert found.position == Position(1)
+    assert found.progress == Progress(1)
     assert str(newest) in sentence
-    assert sentence.endswith("its content has another hash than its name); going on from the one before.")
+    assert sentence.endswith("its content has another hash than its name); resuming from the one before.")
 
 
 def test_all_damaged(checkpoints):
     for epoch in (1, 2):
-        checkpoints.save(Position(epoch), arrays(epoch)).write_bytes(b"")
+        checkpoints.save(Progress(epoch), arrays(epoch)).write_bytes(b"")
     found, damaged = checkpoints.latest()
     assert found is None
     assert len(damaged) == 2
 
 
 def test_what_a_killed_process_was_writing_is_no_checkpoint_and_goes_with_the_next(checkpoints):
-    kept = checkpoints.save(Position(1), arrays(1))
+    kept = checkpoints.save(Progress(1), arrays(1))
     (checkpoints.folder / f".00002-00000000.{'0' * 64}.partial.npz").write_bytes(kept.read_bytes()[:50])
     assert checkpoints.paths() == [kept]
-    assert checkpoints.latest()[0].position == Position(1)
-    checkpoints.save(Position(3), arrays(3))
+    assert checkpoints.latest()[0].progress == Progress(1)
+    checkpoints.save(Progress(3), arrays(3))
     assert [path.name for path in checkpoints.folder.iterdir() if path.name.startswith(".")] == []
 
 

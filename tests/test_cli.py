@@ -148,11 +148,11 @@ def finished(smoke_run, tmp_path, monkeypatch):
     folder = RunFolder(tmp_path / "run")
     results, plans = smoke_run.results(), []
 
-    def run(plan, opened, callbacks, announce):
+    def run(plan, opened, callbacks, log):
         assert opened.path == folder.path
         shutil.copytree(smoke_run.path, folder.path)
         plans.append(plan)
-        announce("Converting binary")
+        log("Converting binary")
         return results
 
     monkeypatch.setattr(pipeline, "run", run)
@@ -210,7 +210,7 @@ def test_an_interrupted_run_says_how_to_go_on(r2b, tmp_path, monkeypatch):
     monkeypatch.setattr(pipeline, "run", interrupted)
     ended = r2b("demo", "--output", tmp_path / "run")
     assert ended.status == 130
-    assert ended.err == "\nStopped. Finished stages of a run are kept; the same command goes on from them.\n"
+    assert ended.err == "\nStopped. Finished stages of a run are kept; the same command resumes from them.\n"
 
 
 # --- predict, evaluate, export, verify --------------------------------------------------------------------------------
@@ -282,9 +282,9 @@ def test_evaluate_a_file_a_run_and_its_weights_on_the_same_images(r2b, smoke_run
         results = smoke_run.results()["tflite"]
         assert f"top-1 {100 * results['accuracy']:.1f} %, top-5 " in ended.words
         assert ended.out.endswith(" of 355 test images\n")
-        before, matrix = ended.out.split("Confusion matrix: a row per true class, a column per class it was taken for")
+        before, matrix = ended.out.split("Confusion matrix: a row per true class, a column per predicted class")
         classes = before.split("digits, 8×8\n")[1].splitlines()
-        assert classes[0].split() == ["class", "images", "precision", "recall", "most", "taken", "for"]
+        assert classes[0].split() == ["class", "images", "precision", "recall", "confused", "with"]
         assert [line.split()[0] for line in classes[1:11]] == list("0123456789")
         shown = [line.split()[1:] for line in matrix.splitlines()[2:12]]
         cells = np.zeros((10, 10), int)
@@ -302,7 +302,7 @@ def test_evaluate_writes_a_picture_and_a_table(r2b, smoke_run, tmp_path):
         assert min(image.size) > 500
         assert len(set(image.convert("RGB").resize((64, 64)).getdata())) > 10
     rows = list(csv.reader(table.open(encoding="utf-8")))
-    assert rows[0] == ["class", "images", "precision", "recall", *(f"taken for {i}" for i in range(10))]
+    assert rows[0] == ["class", "images", "precision", "recall", *(f"predicted {i}" for i in range(10))]
     assert sum(int(cell) for row in rows[1:] for cell in row[4:]) == 355
 
 

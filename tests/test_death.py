@@ -1,4 +1,4 @@
-"""Processes that die while they train: killed, interrupted, out of disk. The same command goes on to the same bits."""
+"""Processes that die while they train: killed, interrupted, out of disk. The same command resumes, to the same bits."""
 
 import contextlib
 import os
@@ -34,7 +34,7 @@ PROGRAM = """
 import sys
 from r2b_zoo import recipes, training
 from r2b_zoo.run_folder import RunFolder
-training.train(recipes.plan("digits", **eval(sys.argv[2])), RunFolder(sys.argv[1]), announce=print)
+training.train(recipes.plan("digits", **eval(sys.argv[2])), RunFolder(sys.argv[1]), log=print)
 """
 ROOT = Path(__file__).parents[1]
 LIMIT = 900  # seconds; far more than any of this takes, so that a test that hangs ends
@@ -154,7 +154,7 @@ def moments(folder, seed):
 def test_twenty_kills_leave_no_trace_in_the_weights(tmp_path):
     out, err, status = finish(start(tmp_path / "whole"))
     assert status == 0, err
-    assert "Going on" not in out
+    assert "Resuming" not in out
     died = []
     for stage, kind, moment, delay in moments(tmp_path / "killed", seed=20260301):
         process = start(tmp_path / "killed")
@@ -203,7 +203,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(interrupted):
     assert status == 130
     # 1,442 images in batches of 256
     assert re.fullmatch(
-        r"Stopped in stage teacher after \d of 3 epochs( and \d of 5 steps)?, and saved: the same command goes on from "
+        r"Stopped in stage teacher after \d of 3 epochs( and \d of 5 steps)?, and saved: the same command resumes "
         r"there\.",
         err.strip().splitlines()[-1],
     )
@@ -224,12 +224,12 @@ def test_a_damaged_newest_checkpoint_costs_a_step_and_no_bit(interrupted, teache
     newest = folder.checkpoints("teacher").paths()[-1]
     newest.write_bytes(newest.read_bytes()[:-1])
     said: list[str] = []
-    training.train(teacher_only(), folder, announce=said.append)
+    training.train(teacher_only(), folder, log=said.append)
     assert said[0] == (
-        f"The checkpoint {newest} is damaged (its content has another hash than its name); going on from the one "
+        f"The checkpoint {newest} is damaged (its content has another hash than its name); resuming from the one "
         "before."
     )
-    assert said[1].startswith("Going on with stage teacher after ")
+    assert said[1].startswith("Resuming stage teacher after ")
     assert_equal_weights(folder.weights("teacher"), teacher.weights("teacher"))
 
 
@@ -239,7 +239,7 @@ def test_checkpoints_that_are_all_damaged_start_the_stage_again(interrupted, tea
     for path in folder.checkpoints("teacher").paths():
         path.write_bytes(b"")
     said: list[str] = []
-    training.train(teacher_only(), folder, announce=said.append)
+    training.train(teacher_only(), folder, log=said.append)
     assert said[2:] == ["Stage teacher starts again: it has no checkpoint that can be read."]
     assert_equal_weights(folder.weights("teacher"), teacher.weights("teacher"))
 
@@ -268,12 +268,12 @@ class FillsTheDisk(tf.keras.callbacks.Callback):
 
 def test_a_disk_that_fills_up_in_the_middle_of_a_checkpoint(teacher, tmp_path):
     folder = RunFolder(tmp_path / "run")
-    message = r"run cannot be written \(File too large\): free some space there or .*and the same command goes on"
+    message = r"run cannot be written \(File too large\): free some space there or .*and the same command resumes"
     with contextlib.ExitStack() as stack, pytest.raises(RunFolderError, match=message):
         training.train(teacher_only(), folder, lambda _: [FillsTheDisk(stack)])
     assert Moments(folder.path).position("teacher") == (1, 0)
     assert [path.name for path in folder.path.rglob(".*.npz")] == []
     said: list[str] = []
-    training.train(teacher_only(), folder, announce=said.append)
-    assert said == ["Going on with stage teacher after 1 of 3 epochs."]
+    training.train(teacher_only(), folder, log=said.append)
+    assert said == ["Resuming stage teacher after 1 of 3 epochs."]
     assert_equal_weights(folder.weights("teacher"), teacher.weights("teacher"))

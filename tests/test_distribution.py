@@ -15,7 +15,7 @@ import pytest
 import tensorflow as tf
 
 from r2b_zoo import cluster, data, distribution, recipes
-from r2b_zoo.data.dataset import WHOLE, Share
+from r2b_zoo.data.dataset import WHOLE, Shard
 from r2b_zoo.run_folder import RunFolder, RunFolderError
 from tests.test_death import COMMAND, ROOT, Moments, finish, kill, wait_for
 from tests.test_folder import write_classes
@@ -30,7 +30,7 @@ TWO_WORKERS = {"worker": ["10.0.0.1:2222", "10.0.0.2:2222"]}
 @pytest.mark.parametrize("groups", [1, 2, 3])
 def test_shares_are_a_batch_cut_up(groups):
     batch = tf.reshape(tf.range(24), (12, 2))
-    shares = [Share(i, 2, groups).of(batch) for i in range(2)]
+    shares = [Shard(i, 2, groups).of(batch) for i in range(2)]
     assert all(share.shape == (6, 2) for share in shares)
     # The images of a group are those that one device has in it.
     for group in range(groups):
@@ -43,7 +43,7 @@ def test_shares_are_a_batch_cut_up(groups):
 @pytest.mark.parametrize("number", [0, 1, 5, 7])
 def test_shares_of_any_number_of_images_hold_each_of_them_once(number):
     batch = tf.range(number)
-    found = np.concatenate([Share(i, 3).of(batch) for i in range(3)])
+    found = np.concatenate([Shard(i, 3).of(batch) for i in range(3)])
     np.testing.assert_array_equal(found, batch)
 
 
@@ -61,12 +61,12 @@ def test_the_shares_of_all_workers_are_the_batches_of_one(dataset, groups):
     def batches(share):
         return list(images.training_batches(8, augmentation, seed=3, epoch=1, skip=1, share=share))
 
-    whole, shares = batches(WHOLE), [batches(Share(i, 2, groups)) for i in range(2)]
+    whole, shares = batches(WHOLE), [batches(Shard(i, 2, groups)) for i in range(2)]
     assert len(whole) == len(shares[0]) == len(shares[1]) == images.train_size // 8 - 1
     for step, batch in enumerate(whole):
         for part, expected in enumerate(batch):
             for index, share in enumerate(shares):
-                np.testing.assert_array_equal(share[step][part], Share(index, 2, groups).of(expected))
+                np.testing.assert_array_equal(share[step][part], Shard(index, 2, groups).of(expected))
 
 
 # --- TF_CONFIG --------------------------------------------------------------------------------------------------------
@@ -303,7 +303,7 @@ def two_devices(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory):
-    """Two workers of which one is killed in the middle, then the other, and which go on each time."""
+    """Two workers of which one is killed in the middle, then the other, and which resume each time."""
     folder = RunFolder(tmp_path_factory.mktemp("killed") / "run")
     seen, ends = Moments(folder.path), []
     for epoch, victim in ((8, 1), (20, 0)):
@@ -343,7 +343,7 @@ def test_a_worker_that_is_killed_ends_the_other_with_a_sentence(killed, victim):
     assert seconds < 2 * cluster.HEARTBEAT_SECONDS
     assert re.search(
         rf"Error: Training stopped, since worker {victim} \(127\.0\.0\.1:\d+\) died, or cannot be reached any more\. "
-        r"See to it, then start the same command on every worker: it goes on from the last checkpoint\.\n$",
+        r"See to it, then start the same command on every worker: it resumes from the last checkpoint\.\n$",
         err,
     )
     assert position >= ((8, 0), (20, 0))[1 - victim]
@@ -356,7 +356,7 @@ def test_workers_go_on_after_a_death_and_leave_no_trace_of_it_in_the_weights(two
     assert (status, other_status) == (0, 0), err + other_err
     epoch = ends[1][4][0]
     for words in (out, other_out):
-        assert f"Going on with stage teacher after {epoch} of {STEPS} epochs" in words
+        assert f"Resuming stage teacher after {epoch} of {STEPS} epochs" in words
     assert "Trained; the chief converts, verifies and reports." in other_out
     assert folder.results_path.is_file()
     for stage in STAGES:
@@ -371,7 +371,7 @@ def test_a_signal_to_one_worker_stops_both_at_the_same_step(tmp_path):
     ends = [finish(worker) for worker in workers]
     assert [status for _, _, status in ends] == [128 + signal.SIGTERM] * 2
     lines = [err.strip().splitlines()[-1] for _, err, _ in ends]
-    assert re.fullmatch(r"Stopped in stage teacher after .* and saved: the same command goes on from there\.", lines[0])
+    assert re.fullmatch(r"Stopped in stage teacher after .* and saved: the same command resumes there\.", lines[0])
     assert lines[0] == lines[1]
 
 

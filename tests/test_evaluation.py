@@ -115,7 +115,7 @@ def test_scores_of_the_classes_and_the_mistakes():
 
 
 def blurred(classes, images=20):
-    """Four of five images are right, the others taken for the next class."""
+    """Four of five images are right, the others predicted to be of the next class."""
     confusion = np.eye(classes, dtype=int) * (images * 4 // 5)
     return evaluation.Evaluation(confusion + np.roll(np.eye(classes, dtype=int), 1, axis=1) * (images // 5), 9)
 

@@ -141,7 +141,7 @@ def test_from_nothing(photos, from_nothing, capfd, tmp_path):
     assert results["dataset"]["description"] == f"photographs in photos, {SIZE}×{SIZE}"
     assert [sentence.split(" is left out")[0] for sentence in results["dataset"]["skipped"]] == list(BAD_FILES)
     page = folder.report_path.read_text(encoding="utf-8")
-    for expected in ("2 files were left out", *BAD_FILES, "starts from nothing", *CLASSES, "true ↓ taken for →"):
+    for expected in ("2 files were left out", *BAD_FILES, "starts from nothing", *CLASSES, "true ↓ predicted →"):
         assert expected in page
     check_predictions(folder, CLASSES, capfd, tmp_path)
     evaluated = json.loads(r2b(capfd, "evaluate", folder.tflite_path, f"data={photos}", "--json"))

@@ -12,10 +12,10 @@ import tensorflow as tf
 
 from r2b_zoo import recipes, training
 from r2b_zoo import throughput as throughput_module
-from r2b_zoo.checkpoints import Checkpoint, Position, random_state
+from r2b_zoo.checkpoints import Checkpoint, Progress, random_state
 from r2b_zoo.conversion import convert
 from r2b_zoo.distillation import LossWeights
-from r2b_zoo.mixed_precision import why_slow
+from r2b_zoo.mixed_precision import why_half_precision_is_slow
 from r2b_zoo.recipes.overrides import parse
 from r2b_zoo.run_folder import RunFolder
 from r2b_zoo.teacher_student import TeacherStudent
@@ -184,10 +184,10 @@ class Watch(tf.keras.callbacks.Callback):
         self.epochs.append(values(self.model.student))
 
 
-def train(words, path, watch=None, announce=lambda line: None):
+def train(words, path, watch=None, log=lambda line: None):
     watch = watch or Watch()
     folder = RunFolder(path)
-    training.train(one_stage(words), folder, lambda stage: [watch], announce)
+    training.train(one_stage(words), folder, lambda stage: [watch], log)
     return folder, watch
 
 
@@ -219,30 +219,30 @@ def test_a_stage_goes_on_from_a_checkpoint_bit_for_bit(words, tmp_path):
     loop = training._loop(stage, networks, training._start(stage, networks))
     saved = []
 
-    def save(position, arrays):
+    def save(progress, arrays):
         copies = {name: array.copy() for name, array in arrays.items()}
-        saved.append(Checkpoint(tmp_path, copy.deepcopy(position), copies, random_state()))
+        saved.append(Checkpoint(tmp_path, copy.deepcopy(progress), copies, random_state()))
 
     def end():
-        position = copy.deepcopy(loop.run([]))
-        position.seconds = 0.0
-        return position, values(loop.model.student)
+        progress = copy.deepcopy(loop.run([]))
+        progress.seconds = 0.0
+        return progress, values(loop.model.student)
 
     loop.save = save
-    position, weights = end()
-    assert len(saved) == len(position.rows) * (1 + loop.steps_per_epoch)
+    progress, weights = end()
+    assert len(saved) == len(progress.rows) * (1 + loop.steps_per_epoch)
     final = loop.final
-    assert position.best == (max(row["val_accuracy"] for row in position.rows) if "patience" in words else None)
+    assert progress.best == (max(row["val_accuracy"] for row in progress.rows) if "patience" in words else None)
     checkpoints, loop.save = saved[::3], lambda *_: None
     for checkpoint in checkpoints:
         for variable in loop._variables().values():
             variable.assign(tf.fill(variable.shape, tf.cast(7, variable.dtype)))
         loop.restore(copy.deepcopy(checkpoint))
-        found_position, found = end()
-        assert found_position == position
+        found_progress, found = end()
+        assert found_progress == progress
         assert loop.final == final
         for weight, value, expected in zip(loop.model.student.weights, found, weights, strict=True):
-            np.testing.assert_array_equal(value, expected, err_msg=f"{weight.name} after {checkpoint.position}")
+            np.testing.assert_array_equal(value, expected, err_msg=f"{weight.name} after {checkpoint.progress}")
 
 
 @pytest.mark.long
@@ -252,8 +252,8 @@ def test_a_run_with_every_option_that_dies_and_goes_on_is_the_one_that_did_not(t
     with pytest.raises(KeyboardInterrupt):
         train(words, tmp_path / "died", Watch(dies_at=(1, 2)))
     said: list[str] = []
-    died, _ = train(words, tmp_path / "died", announce=said.append)
-    assert said[-1] == "Going on with stage binary after 1 of 2 epochs."
+    died, _ = train(words, tmp_path / "died", log=said.append)
+    assert said[-1] == "Resuming stage binary after 1 of 2 epochs."
     assert_equal_weights(died.weights("binary"), whole.weights("binary"))
     assert log(died) == log(whole)
     results = [folder.stage_result("binary") for folder in (whole, died)]
@@ -346,26 +346,26 @@ def test_where_half_precision_is_slow(mixed_precision, flags, message, tmp_path)
     if tf.config.list_physical_devices("GPU"):
         pytest.skip("a machine with a GPU, where half precision is fast")
     (tmp_path / "cpuinfo").write_text(f"processor : 0\n{flags}\n")
-    found = why_slow(mixed_precision, tmp_path / "cpuinfo")
+    found = why_half_precision_is_slow(mixed_precision, tmp_path / "cpuinfo")
     assert (found is None) == (message is None)
     assert (found or "").startswith(message or "")
-    assert why_slow("bfloat16", tmp_path / "missing") is None
+    assert why_half_precision_is_slow("bfloat16", tmp_path / "missing") is None
 
 
 def test_images_per_second_are_those_of_all_processes(monkeypatch):
     """4 steps in 4 s, then another process: 2 steps in 8 s; the first step of each does not count."""
     now = [0.0]
     monkeypatch.setattr(throughput_module.time, "perf_counter", lambda: now[0])
-    position = Position()
+    progress = Progress()
     for start, ends in ((0.0, (9.0, 10.0, 11.0, 12.0, 13.0)), (50.0, (60.0, 64.0, 68.0))):
         now[0] = start
-        throughput = throughput_module.Throughput(8, position)
+        throughput = throughput_module.Throughput(8, progress)
         throughput.on_train_batch_begin(0)
         for step, end in enumerate(ends):
             now[0] = end
             throughput.on_train_batch_end(step, {})
         # What a checkpoint brings to the next process.
-        position = copy.deepcopy(position)
+        progress = copy.deepcopy(progress)
     assert throughput.images_per_second == pytest.approx(6 * 8 / 12)
 
 

@@ -201,7 +201,7 @@ def test_the_live_figure_is_one_output_that_is_redrawn(smoke_run, monkeypatch):
             callback.on_epoch_begin(epoch)
             callback.on_train_batch_end(0)
             callback.on_epoch_end(epoch, {"accuracy": 0.5, "val_accuracy": 0.4 + epoch / 10})
-        live.announce(f"Converting {HOSTILE}")
+        live.log(f"Converting {HOSTILE}")
         live.__exit__(KeyboardInterrupt, KeyboardInterrupt("by the stop button"), None)
     assert [kind for kind, _ in shown].count("new") == 1
     final = shown[-1][1]

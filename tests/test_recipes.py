@@ -11,7 +11,7 @@ from zookeeper import ComponentField, Field, PartialComponent, component
 from r2b_zoo import recipes
 from r2b_zoo.recipes import STAGE_NAMES, cifar100, records
 from r2b_zoo.recipes.overrides import parse
-from r2b_zoo.recipes.recipe import SMOKE_BATCH, Recipe, Stage, configured
+from r2b_zoo.recipes.recipe import SMOKE_BATCH, Recipe, Stage, plan_of
 
 
 def plan(*words):
@@ -367,7 +367,7 @@ def recorded(*words):
 
 
 def test_a_record_without_later_fields_means_what_it_meant():
-    old = recipes.plan("digits", **records.completed(recorded("binary.learning_rate=3e-2")))
+    old = recipes.plan("digits", **records.with_later_fields(recorded("binary.learning_rate=3e-2")))
     assert old.options == {
         "weight_scale": "none",
         "downsample": "real",
@@ -378,13 +378,13 @@ def test_a_record_without_later_fields_means_what_it_meant():
     assert old.loop.validation == 0.0
     assert {stage.batch_norm_statistics for stage in old.stages} == {"running"}
     assert {(stage.mixup, stage.l2_penalty, stage.from_run) for stage in old.stages} == {(0.0, 0.0, None)}
-    direct = recipes.plan("digits", **records.completed(recorded("progressive=false")))
+    direct = recipes.plan("digits", **records.with_later_fields(recorded("progressive=false")))
     assert [(stage.name, stage.taught_by, stage.initial_weights) for stage in direct.stages] == [
         ("teacher", None, None),
         ("binary", "teacher", None),
     ]
     now = plan("weight_scale=learned", "validation=0.1").config
-    assert records.completed(now) == now
+    assert records.with_later_fields(now) == now
 
 
 def test_all_switches_together():
@@ -420,17 +420,17 @@ class TwoStages(Recipe):
 
 
 def test_a_recipe_has_the_stages_it_declares():
-    two = configured(TwoStages, "two", {"cold.epochs": 4, "seed": 1})
+    two = plan_of(TwoStages, "two", {"cold.epochs": 4, "seed": 1})
     assert [(stage.name, stage.epochs, stage.trained) for stage in two.stages] == [
         ("warm", 2, "classifier"),
         ("cold", 4, "all"),
     ]
     assert {key.split(".")[0] for key in two.config if "." in key} == {"warm", "cold"}
-    assert configured(TwoStages, "two", two.config) == two
+    assert plan_of(TwoStages, "two", two.config) == two
     with pytest.raises(ValueError, match=r"Recipe two has no field 'binary\.epochs'.*of each stage \(warm, cold\)"):
-        configured(TwoStages, "two", {"binary.epochs": 4})
+        plan_of(TwoStages, "two", {"binary.epochs": 4})
     with pytest.raises(ValueError, match=r"Recipe two has no field 'progressive'"):
-        configured(TwoStages, "two", {"progressive": False})
+        plan_of(TwoStages, "two", {"progressive": False})
 
 
 # --- configuration ----------------------------------------------------------------------------------------------------

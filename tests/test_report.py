@@ -255,7 +255,7 @@ def test_few_classes_are_a_table(run_copy: RunFolder, classes: int) -> None:
     page = of_classes(run_copy, counts)
     assert page.source.count('<td class="cell') == classes**2
     assert "wrong on 3 of" in page.text
-    assert "class 1 taken for class 0: 3 images" in page.text
+    assert "class 1 predicted as class 0: 3 images" in page.text
     assert "62.5\xa0%" in page.by_id["confusion"]  # 5 of 8
 
 
@@ -269,7 +269,7 @@ def test_many_classes_become_lists_of_what_matters(run_copy: RunFolder, classes:
     page = of_classes(run_copy, counts, test_images=50_000)
     assert 'class="cell' not in page.source
     mistakes = " ".join(page.by_id["confusion"].split())
-    first, second = "class 7 taken for class 9: 3 images, 38 %", "class 3 taken for class 4: 2 images, 29 %"
+    first, second = "class 7 predicted as class 9: 3 images, 38 %", "class 3 predicted as class 4: 2 images, 29 %"
     assert mistakes.index(first) < mistakes.index(second)
     assert mistakes.index("class 12: 0 % of 1, else class 13") < mistakes.index("class 7: 62 % of 8, else class 9")
     assert f"wrong on 6 of {counts.sum():,} test images, which are spread evenly over all 50,000" in mistakes

@@ -125,7 +125,7 @@ def sharing(smoke_folder, tmp_path_factory):
     folder = RunFolder(tmp_path_factory.mktemp("sharing") / "run")
     said: list[str] = []
     with shallow():
-        training.train(shared(smoke_folder.path), folder, announce=said.append)
+        training.train(shared(smoke_folder.path), folder, log=said.append)
     return folder, said
 
 

@@ -1,4 +1,4 @@
-"""A tiny run through every stage: what it writes, where it starts and goes on, and what it leaves when it fails."""
+"""A tiny run through every stage: what it writes, where it starts and resumes, and what it leaves when it fails."""
 
 import contextlib
 import csv
@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from r2b_zoo import recipes, training, weights
 from r2b_zoo import throughput as throughput_module
-from r2b_zoo.checkpoints import Position
+from r2b_zoo.checkpoints import Progress
 from r2b_zoo.recipes import STAGE_NAMES
 from r2b_zoo.recipes.overrides import parse
 from r2b_zoo.run_folder import RunFolder, RunFolderError
@@ -393,7 +393,7 @@ def test_the_callbacks_after_the_throughput_see_its_figure(monkeypatch):
     """Steps that end at 1, 3 and 7 s: the first does not count, then 8 images in 2 s, then 16 in 6 s."""
     now = [0.0]
     monkeypatch.setattr(throughput_module.time, "perf_counter", lambda: now[0])
-    throughput = throughput_module.Throughput(batch_size=8, position=Position())
+    throughput = throughput_module.Throughput(batch_size=8, progress=Progress())
     throughput.on_train_batch_begin(0)
     seen = []
     for batch, end in enumerate((1.0, 3.0, 7.0)):

@@ -8,7 +8,7 @@
     python -m benchmarks.ablation --summary                         # results/cifar10.md from the rows
     python -m benchmarks.ablation dataset=cifar100 data_dir=TFDS --rows results/cifar100
 
-FIELD=VALUE sets a field of recipe cifar10 for all arms: another data set, other epochs. The same command goes on where
+FIELD=VALUE sets a field of recipe cifar10 for all arms: another data set, other epochs. The same command resumes where
 it was stopped. Each finished stage leaves a row, a JSON file in the folder of --rows; the rows of one folder are of one
 protocol. --try trains the last stage of an arm again with each of some values of a field, for the first seed, and
 prints what they reach on the images kept apart for validation: that is how learning rates are chosen.

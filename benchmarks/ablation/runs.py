@@ -61,7 +61,7 @@ def stages_of(protocol: Protocol, arm: Arm) -> list[str]:
     return [stage for stage in STAGES if stage in protocol.epochs(arm) or stage in arm.shared]
 
 
-def train(protocol: Protocol, run: Run, output: Path, rows: Optional[Rows], announce: Callable[[str], None]) -> None:
+def train(protocol: Protocol, run: Run, output: Path, rows: Optional[Rows], log: Callable[[str], None]) -> None:
     """Trains one run from where it stands, and writes the rows of its finished stages, also where it is stopped."""
     from r2b_zoo import recipes, training
     from r2b_zoo.run_folder import RunFolder
@@ -69,11 +69,11 @@ def train(protocol: Protocol, run: Run, output: Path, rows: Optional[Rows], anno
     folder = RunFolder(output / run.name)
     plan = recipes.plan(RECIPE, **run.fields)
     try:
-        training.train(plan, folder, announce=announce)
+        training.train(plan, folder, log=log)
     finally:
         if rows is not None and folder.config_path.is_file():
             for path in rows.write(protocol, run, folder):
-                announce(f"Row {path}")
+                log(f"Row {path}")
 
 
 @dataclass
@@ -84,13 +84,13 @@ class Team:
         command: what trains a run, with its name behind it.
         logs: folder of their output.
         cores: to keep them on, one each.
-        announce: told what starts and ends.
+        log: told what starts and ends.
     """
 
     command: Sequence[str]
     logs: Path
     cores: Sequence[int]
-    announce: Callable[[str], None]
+    log: Callable[[str], None]
     _at_work: dict[int, tuple[Run, "subprocess.Popen[bytes]"]] = field(default_factory=dict)
 
     def run(self, waiting: Sequence[Run]) -> dict[str, int]:
@@ -115,7 +115,7 @@ class Team:
                     if status is None:
                         continue
                     del self._at_work[core]
-                    self.announce(f"{run.name}: {'done' if status == 0 else f'exit status {status}'}")
+                    self.log(f"{run.name}: {'done' if status == 0 else f'exit status {status}'}")
                     if status == 0:
                         done.add(run.name)
                     else:
@@ -123,14 +123,14 @@ class Team:
                 for run in [run for run in todo if any(need in failed for need in run.needs)]:
                     todo.remove(run)
                     failed[run.name] = -1
-                    self.announce(f"{run.name}: left, since a run that it needs failed")
+                    self.log(f"{run.name}: left, since a run that it needs failed")
                 time.sleep(_POLL_SECONDS)
         finally:
             self._stop()
         return failed
 
     def _start(self, core: int, run: Run) -> None:
-        self.announce(f"{run.name}: starts on core {core}, log {self.logs / run.name}.log")
+        self.log(f"{run.name}: starts on core {core}, log {self.logs / run.name}.log")
         with open(self.logs / f"{run.name}.log", "ab") as log:
             process = subprocess.Popen([*self.command, run.name], stdout=log, stderr=subprocess.STDOUT)
         # Before the process has threads, which take both over.

@@ -65,7 +65,7 @@ def main() -> None:
         error.show()
         status = error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        click.echo("Stopped. Finished stages of a run are kept; the same command goes on from them.", err=True)
+        click.echo("Stopped. Finished stages of a run are kept; the same command resumes from them.", err=True)
         status = 130
     except Exception as error:
         stopped_by = getattr(error, "signal_number", None)

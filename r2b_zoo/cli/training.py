@@ -49,7 +49,7 @@ def train(fields: tuple[str, ...], output: Optional[Path], smoke: bool, show: bo
     """Train a recipe through its stages, convert and verify the result.
 
     FIELD=VALUE overrides a field of the recipe; `r2b train --show` lists them. The same command in the same folder
-    goes on after the last finished stage.
+    resumes after the last finished stage.
     """
     from r2b_zoo import recipes
     from r2b_zoo.recipes.overrides import parse

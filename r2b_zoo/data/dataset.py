@@ -33,10 +33,10 @@ Sample = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
-class Share:
+class Shard:
     """Which images of a batch: part ``index`` of ``count``, from each of ``groups`` groups of consecutive images.
 
-    With as many groups as there are parts whose gradients are accumulated, the shares of all replicas together have
+    With as many groups as there are parts whose gradients are accumulated, the shards of all replicas together have
     in each of these parts the images that one device has there.
     """
 
@@ -45,7 +45,7 @@ class Share:
     groups: int = 1
 
     def of(self, batch: tf.Tensor) -> tf.Tensor:
-        """Those of (N, ...), in their order; as many in every share where N is a multiple of count · groups."""
+        """Those of (N, ...), in their order; as many in every shard where N is a multiple of count · groups."""
         if self.count == 1:
             return batch
         size = (batch.shape[0] or tf.shape(batch)[0]) // self.groups
@@ -58,7 +58,7 @@ class Share:
         return position % size // (size // self.count) == self.index
 
 
-WHOLE = Share()
+WHOLE = Shard()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +84,7 @@ class Dataset(ABC):
     version: str = ""
 
     def record(self) -> dict[str, Any]:
-        """What has to be the same where a run goes on, as JSON can hold it: ``run_data`` compares it by these keys."""
+        """What has to be the same where a run resumes, as JSON can hold it: ``run_data`` compares it by these keys."""
         return {
             "name": self.name,
             "version": self.version,
@@ -148,7 +148,7 @@ class Dataset(ABC):
         seed: int,
         epoch: Epoch = 0,
         skip: int = 0,
-        share: Share = WHOLE,
+        shard: Shard = WHOLE,
         mixup: float = 0.0,
     ) -> tf.data.Dataset:
         """The shuffled, augmented batches (images float32, labels int32) of one epoch.
@@ -163,23 +163,23 @@ class Dataset(ABC):
             seed: of the order and of the augmentation, from 0 to 2³¹ - 1.
             epoch: from 0; may be a scalar integer tensor, for pipelines that run through the epochs themselves.
             skip: how many batches to leave out at the start. They are not decoded, and those after them are the same.
-            share: which images of each batch; photographs outside of it are not decoded.
+            shard: which images of each batch; photographs outside of it are not decoded.
             mixup: above 0, images are mixed in pairs with a weight drawn from Beta(mixup, mixup), and labels are
                 probabilities, float32 (N, classes); see ``augmentation.mixed``.
 
         Raises:
             ValueError: the batch is larger than the data, the augmentation unknown, more is skipped than there is, or
-                labels that are no classes, or shares of an odd number of images, are to be mixed.
+                labels that are no classes, or shards of an odd number of images, are to be mixed.
         """
         self.check_batches(batch_size, augment)
         steps = self.train_size // batch_size
         if not 0 <= skip <= steps:
             raise ValueError(f"skip must be in 0–{steps}, the number of batches of an epoch; received {skip}.")
         shape, is_jittered = augment.removesuffix(COLOUR), augment.endswith(COLOUR)
-        batches = self._training_batches(batch_size, shape, seed, epoch, skip, share)
+        batches = self._training_batches(batch_size, shape, seed, epoch, skip, shard)
         if is_jittered or mixup:
-            self.check_mixup(mixup, batch_size, share)
-            change = partial(self._change_batch, batch_size, epoch_seeds(seed, epoch)[1], share, is_jittered, mixup)
+            self.check_mixup(mixup, batch_size, shard)
+            change = partial(self._change_batch, batch_size, epoch_seeds(seed, epoch)[1], shard, is_jittered, mixup)
             batches = batches.enumerate(start=skip).map(
                 change, num_parallel_calls=available_cores(), deterministic=True
             )
@@ -189,27 +189,27 @@ class Dataset(ABC):
         self,
         batch_size: int,
         changes_seed: tf.Tensor,
-        share: Share,
+        shard: Shard,
         is_jittered: bool,
         mixup: float,
         step: tf.Tensor,
         batch: tuple[tf.Tensor, tf.Tensor],
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """The changes that are drawn for whole batches, so that every share of a batch has its part of them."""
+        """The changes that are drawn for whole batches, so that every shard of a batch has its part of them."""
         images, labels = batch
         seed = position_seed(changes_seed, step)
         if is_jittered:
-            draws = share.of(colour_draws(batch_size, position_seed(seed, _COLOUR_PURPOSE)))
+            draws = shard.of(colour_draws(batch_size, position_seed(seed, _COLOUR_PURPOSE)))
             pixels = colour_jittered(self.preprocessing.pixels(images), draws)
             images = self.preprocessing.normalise(pixels)
         if mixup:
             return mixed(images, labels, self.num_classes, mixup, position_seed(seed, _MIXUP_PURPOSE))
         return images, labels
 
-    def check_mixup(self, mixup: float, batch_size: int, share: Share = WHOLE) -> None:
+    def check_mixup(self, mixup: float, batch_size: int, shard: Shard = WHOLE) -> None:
         """Raises ValueError where ``training_batches`` cannot mix, and does nothing else."""
-        size = batch_size // (share.count * share.groups)
-        if mixup and share.count > 1 and size % 2:
+        size = batch_size // (shard.count * shard.groups)
+        if mixup and shard.count > 1 and size % 2:
             raise ValueError(
                 f"mixup pairs the images of each device's part of a batch, so that must be an even number; received "
                 f"{size} of batch_size={batch_size}."
@@ -217,7 +217,7 @@ class Dataset(ABC):
 
     @abstractmethod
     def _training_batches(
-        self, batch_size: int, augment: str, seed: int, epoch: Epoch, skip: int, share: Share
+        self, batch_size: int, augment: str, seed: int, epoch: Epoch, skip: int, shard: Shard
     ) -> tf.data.Dataset: ...
 
     def check_batches(self, batch_size: int, augment: str) -> None:

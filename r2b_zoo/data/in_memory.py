@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from r2b_zoo.cores import available_cores
 from r2b_zoo.data.augmentation import AUGMENTATIONS, COLOUR, position_seed
-from r2b_zoo.data.dataset import WHOLE, Dataset, Epoch, Sample, Share, epoch_seeds
+from r2b_zoo.data.dataset import WHOLE, Dataset, Epoch, Sample, Shard, epoch_seeds
 from r2b_zoo.data.validation import held_out
 from r2b_zoo.short_repr import short_repr
 
@@ -79,8 +79,8 @@ class InMemoryDataset(Dataset):
         train, test = (Split.of(images[chosen], labels[chosen]) for chosen in (~apart, apart))
         return replace(self, train=train, test=test)
 
-    def check_mixup(self, mixup: float, batch_size: int, share: Share = WHOLE) -> None:
-        super().check_mixup(mixup, batch_size, share)
+    def check_mixup(self, mixup: float, batch_size: int, shard: Shard = WHOLE) -> None:
+        super().check_mixup(mixup, batch_size, shard)
         if not mixup:
             return
         labels = self.train.labels
@@ -92,7 +92,7 @@ class InMemoryDataset(Dataset):
             )
 
     def _training_batches(
-        self, batch_size: int, augment: str, seed: int, epoch: Epoch, skip: int, share: Share
+        self, batch_size: int, augment: str, seed: int, epoch: Epoch, skip: int, shard: Shard
     ) -> tf.data.Dataset:
         change = AUGMENTATIONS[augment]
         images, labels = self.train.tensors
@@ -105,7 +105,7 @@ class InMemoryDataset(Dataset):
             inputs = self.preprocessing.batch(tf.gather(images, indices))
             # Changed as a whole, since the changes are drawn for a whole batch.
             changed = change(inputs, position_seed(changes_seed, step))
-            return share.of(changed), share.of(tf.gather(labels, indices))
+            return shard.of(changed), shard.of(tf.gather(labels, indices))
 
         steps = tf.data.Dataset.range(skip, self.train_size // batch_size)
         return steps.map(batch, num_parallel_calls=available_cores(), deterministic=True)

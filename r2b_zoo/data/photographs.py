@@ -12,7 +12,7 @@ from r2b_zoo import runtime
 from r2b_zoo.cores import available_cores
 from r2b_zoo.data import resampling
 from r2b_zoo.data.augmentation import COLOUR, position_seed
-from r2b_zoo.data.dataset import Dataset, Epoch, Sample, Share, epoch_seeds
+from r2b_zoo.data.dataset import Dataset, Epoch, Sample, Shard, epoch_seeds
 
 # Random resized crop, source: Szegedy et al., "Going Deeper with Convolutions", CVPR 2015, section 6. It is resized
 # bilinearly, as in torchvision, which takes less time than the bicubic resizing that evaluation needs.
@@ -88,7 +88,7 @@ class PhotographDataset(Dataset):
         """
 
     def _training_batches(
-        self, batch_size: int, augment: str, seed: int, epoch: Epoch, skip: int, share: Share
+        self, batch_size: int, augment: str, seed: int, epoch: Epoch, skip: int, shard: Shard
     ) -> tf.data.Dataset:
         order_seed, changes_seed = epoch_seeds(seed, epoch)
 
@@ -99,11 +99,11 @@ class PhotographDataset(Dataset):
             return self._random_crop(photograph, position_seed(changes_seed, position))
 
         records = self._training_records(order_seed, skip * batch_size).enumerate(start=skip * batch_size)
-        if share.count > 1:
-            # Of the images that are left over a share could have enough for a batch.
+        if shard.count > 1:
+            # Of the images that are left over a shard could have enough for a batch.
             records = records.take((self.train_size // batch_size - skip) * batch_size)
-            records = records.filter(lambda position, _: share.has(position, batch_size))
-        return self._batches(records, cut, batch_size // share.count, bilinear=augment != "none", drop_remainder=True)
+            records = records.filter(lambda position, _: shard.has(position, batch_size))
+        return self._batches(records, cut, batch_size // shard.count, bilinear=augment != "none", drop_remainder=True)
 
     def _batches(
         self,

@@ -8,7 +8,7 @@ from r2b_zoo.recipes.digits import Digits
 from r2b_zoo.recipes.finetune import FineTune
 from r2b_zoo.recipes.imagenet import ImageNet
 from r2b_zoo.recipes.plans import LoopPlan, Plan, StagePlan
-from r2b_zoo.recipes.recipe import STAGE_NAMES, Recipe, configured
+from r2b_zoo.recipes.recipe import STAGE_NAMES, Recipe, plan_of
 from r2b_zoo.suggestions import did_you_mean
 
 RECIPES: dict[str, type[Recipe]] = {
@@ -47,4 +47,4 @@ def plan(name: str = DEFAULT_RECIPE, **overrides: Any) -> Plan:
         raise ValueError(
             f"There is no recipe {name!r}; the recipes are {', '.join(RECIPES)}.{did_you_mean(name, RECIPES)}"
         )
-    return configured(RECIPES[name], name, overrides)
+    return plan_of(RECIPES[name], name, overrides)

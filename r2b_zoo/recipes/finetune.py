@@ -105,7 +105,7 @@ class FineTune(ProgressiveRecipe):
     )
 
     @classmethod
-    def completed(cls, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    def with_dependent_values(cls, overrides: Mapping[str, Any]) -> dict[str, Any]:
         """The overrides, and what the weights say about the network where it is not there yet, as in a run's record."""
         weights = overrides.get("weights")
         if weights is None:
@@ -132,9 +132,9 @@ class FineTune(ProgressiveRecipe):
     def stages(self) -> tuple[str, ...]:
         return super().stages() if self.weights is None else PRETRAINED_STAGES
 
-    def changed(self, stage: str) -> dict[str, Any]:
+    def switched_values(self, stage: str) -> dict[str, Any]:
         if self.weights is None:
-            return super().changed(stage)
+            return super().switched_values(stage)
         return {"pretrained": self.weights} if stage == PRETRAINED_STAGES[0] else {}
 
     def notes(self) -> tuple[str, ...]:

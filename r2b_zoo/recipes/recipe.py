@@ -1,7 +1,7 @@
 """What a recipe is: stages as data.
 
 A recipe is a zookeeper component, so every field can be set from outside by its dotted name
-(``r2b train recipe=digits binary.epochs=3``). ``configured`` turns it into plain records for the training loop.
+(``r2b train recipe=digits binary.epochs=3``). ``plan_of`` turns it into plain records for the training loop.
 """
 
 import os
@@ -162,7 +162,7 @@ class Recipe:
     """On: each stage trains two steps of a few images only, to see that everything fits together."""
 
     @classmethod
-    def completed(cls, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    def with_dependent_values(cls, overrides: Mapping[str, Any]) -> dict[str, Any]:
         """The overrides with what follows from them; a recipe adds the values of fields that depend on others."""
         return dict(overrides)
 
@@ -170,7 +170,7 @@ class Recipe:
         """Names of the stages that are trained, in their order."""
         return stage_names(type(self))
 
-    def changed(self, stage: str) -> dict[str, Any]:
+    def switched_values(self, stage: str) -> dict[str, Any]:
         """Values of a stage's fields that the recipe's switches replace."""
         return {}
 
@@ -207,7 +207,7 @@ class ProgressiveRecipe(Recipe):
     def stages(self) -> tuple[str, ...]:
         return STAGE_NAMES if self.progressive else tuple(name for name in STAGE_NAMES if name != "real")
 
-    def changed(self, stage: str) -> dict[str, Any]:
+    def switched_values(self, stage: str) -> dict[str, Any]:
         if self.progressive or stage == "teacher":
             return {}
         return {"taught_by": "teacher", **({"initial_weights": None} if stage == "binary_activations" else {})}
@@ -223,7 +223,7 @@ def stage_names(recipe: type[Recipe]) -> tuple[str, ...]:
     return tuple(name for name, field in fields.items() if isinstance(field, ComponentField))
 
 
-def configured(recipe: type[Recipe], name: str, overrides: Mapping[str, Any]) -> Plan:
+def plan_of(recipe: type[Recipe], name: str, overrides: Mapping[str, Any]) -> Plan:
     """A recipe with some fields overridden, as a plan.
 
     Args:
@@ -248,7 +248,7 @@ def configured(recipe: type[Recipe], name: str, overrides: Mapping[str, Any]) ->
     if isinstance(overrides.get("width"), int) and overrides["width"] > MOST_WIDTH:
         raise ValueError(f"width must be in 1–{MOST_WIDTH}; received {overrides['width']}.")
     instance = recipe()
-    configure(instance, recipe.completed(overrides), name=name)
+    configure(instance, recipe.with_dependent_values(overrides), name=name)
     try:
         config = dict(iter(instance))  # type: ignore[call-overload]  # zookeeper makes components iterable
         stages = _stages(instance)
@@ -340,7 +340,7 @@ def _values(recipe: Recipe, name: str) -> dict[str, Any]:
         values["attention_matching_weight"] = 0.0
     if not recipe.output_matching:
         values["output_matching_weight"] = 0.0
-    values |= recipe.changed(name)
+    values |= recipe.switched_values(name)
     if recipe.smoke:
         values["epochs"], values["warmup_epochs"] = 1, 0.0
         values["batch_size"] = min(values["batch_size"], SMOKE_BATCH)

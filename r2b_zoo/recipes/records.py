@@ -21,7 +21,7 @@ BEFORE_OF_STAGE = {
 }
 
 
-def completed(fields: Mapping[str, Any]) -> dict[str, Any]:
+def with_later_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
     """The recorded fields, and those that came later with the values that make the same run."""
     stages = dict.fromkeys(key.partition(".")[0] for key in fields if "." in key)
     before: dict[str, Any] = dict(BEFORE)

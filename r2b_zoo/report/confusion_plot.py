@@ -39,7 +39,7 @@ def check_format(path: Path) -> None:
 
 
 def write_confusion_plot(path: Path, result: "Evaluation", class_names: Sequence[str], title: str) -> None:
-    """Draws a row per true class and a column per class its images were taken for.
+    """Draws a row per true class and a column per predicted class.
 
     The colour is the share of the true class's images, so that large classes do not drown small ones; with many classes
     on a logarithmic scale, since mistakes are spread thinly over them.
@@ -93,7 +93,7 @@ def confusion_figure(result: "Evaluation", class_names: Sequence[str], title: st
         axes.set_yticks(range(classes), class_names, fontsize=font)
         axes.tick_params(length=0)
     which = "" if names else f", by number, {per_cell} to a cell" if per_cell > 1 else ", by number"
-    axes.set_xlabel(f"taken for{which}")
+    axes.set_xlabel(f"predicted class{which}")
     axes.set_ylabel(f"true class{which}")
     for spine in axes.spines.values():
         spine.set_color("0.7")

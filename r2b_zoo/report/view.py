@@ -52,7 +52,7 @@ METRICS = (
     Metric(
         "accuracy",
         "Accuracy",
-        "Share of images whose most probable class is the right one; the number is the last epoch's on images that are "
+        "Shard of images whose most probable class is the right one; the number is the last epoch's on images that are "
         "not trained on, and epoch 0 is before the first step, of a stage that starts from weights.",
         may_be_log=False,
         percent=True,
@@ -331,13 +331,13 @@ def examples(folder: RunFolder, class_names: Sequence[str]) -> tuple[Example, ..
 class ConfusionRow:
     name: str
     counts: tuple[int, ...]
-    """Number of images taken for each class; empty where there are too many classes for a table."""
+    """Number of images predicted to be of each class; empty where there are too many classes for a table."""
     shares: tuple[float, ...]
     images: int
     recall: Optional[float]
     """None for a class without test images."""
     mistaken: str
-    """The class its images are most often taken for, where they are not recognised."""
+    """The class that is most often predicted for its images, where they are not recognised."""
 
 
 @dataclass(frozen=True)
@@ -355,7 +355,7 @@ class Confusion:
 
 
 def confusion(cells: Sequence[Sequence[int]], class_names: Sequence[str]) -> Confusion:
-    """What was taken for what.
+    """The confusion matrix in words.
 
     Args:
         cells: (true class, predicted class, images) of each pair that occurs.
