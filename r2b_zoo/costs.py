@@ -132,7 +132,7 @@ class Cost:
         return Cost(self.name, self.input_shapes, tuple(layer for layer in self.layers if layer.kind == kind))
 
     def share(self, kind: str) -> float:
-        """Shard of the FLOPs that layers of this kind have, 0–1."""
+        """Share of the FLOPs that layers of this kind have, 0–1."""
         return self.of(kind).flops / self.flops if self.flops else 0.0
 
     def as_dict(self) -> dict[str, Any]:

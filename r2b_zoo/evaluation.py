@@ -77,7 +77,7 @@ class Evaluation:
 
     @property
     def top1(self) -> float:
-        """Shard of images whose most probable class is the true one, 0–1."""
+        """Share of images whose most probable class is the true one, 0–1."""
         return float(np.trace(self.confusion) / self.images)
 
     @property
@@ -86,13 +86,13 @@ class Evaluation:
 
     @property
     def recall(self) -> np.ndarray:
-        """Shard of each class's images that were recognised, 0–1; NaN for a class without images."""
+        """Share of each class's images that were recognised, 0–1; NaN for a class without images."""
         totals = self.confusion.sum(axis=1)
         return np.divide(np.diag(self.confusion), totals, out=np.full(len(totals), np.nan), where=totals > 0)
 
     @property
     def precision(self) -> np.ndarray:
-        """Shard of the images predicted as a class that are of it, 0–1; NaN for a class never predicted."""
+        """Share of the images predicted as a class that are of it, 0–1; NaN for a class never predicted."""
         totals = self.confusion.sum(axis=0)
         return np.divide(np.diag(self.confusion), totals, out=np.full(len(totals), np.nan), where=totals > 0)
 

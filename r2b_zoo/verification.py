@@ -82,7 +82,7 @@ class Verification:
 
     @property
     def agreement(self) -> float:
-        """Shard of the decided images without a disagreement, 0 to 1."""
+        """Share of the decided images without a disagreement, 0 to 1."""
         return 1 - self.disagreements / max(self.images - self.undecided, 1)
 
     @property

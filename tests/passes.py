@@ -50,7 +50,7 @@ def check_changes(dataset, augment: str) -> None:
 
 
 def differ(images: np.ndarray, others: np.ndarray) -> float:
-    """Shard of images that are not the same."""
+    """Share of images that are not the same."""
     return float((np.abs(images - others).max(axis=(1, 2, 3)) > 1e-3).mean())
 
 

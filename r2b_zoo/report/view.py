@@ -52,7 +52,7 @@ METRICS = (
     Metric(
         "accuracy",
         "Accuracy",
-        "Shard of images whose most probable class is the right one; the number is the last epoch's on images that are "
+        "Share of images whose most probable class is the right one; the number is the last epoch's on images that are "
         "not trained on, and epoch 0 is before the first step, of a stage that starts from weights.",
         may_be_log=False,
         percent=True,
