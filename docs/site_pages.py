@@ -166,7 +166,7 @@ def _dedented(doc: str) -> str:
 
 
 def _recipes() -> str:
-    from r2b_zoo import recipes
+    from r2b_zoo import losses, recipes
 
     parts = [
         "# Recipes",
@@ -184,6 +184,10 @@ def _recipes() -> str:
         ("Fields of a stage", ("Stage",)),
     ):
         rows = [row for name in names for row in _fields(of_classes[name], {} if name == "Stage" else described)]
+        if "Stage" in names:
+            rows += [f"| `{loss.field}` | `{loss.weight}` | {loss.explanation} |" for loss in losses.LOSSES]
+        if "Recipe" in names:
+            rows += [f"| `{loss.name}` | `True` | off: no stage has this loss |" for loss in losses.switches()]
         parts.append(f"## {title}\n\n| field | unless told | |\n|---|---|---|\n" + "\n".join(rows))
     for name, recipe in recipes.RECIPES.items():
         module = ast.parse((ROOT / f"r2b_zoo/recipes/{name}.py").read_text(encoding="utf-8"))

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
+from r2b_zoo import losses
+from r2b_zoo.suggestions import did_you_mean
+
 # Below this an attention map has no direction: a map of zeros stays zeros instead of becoming NaN.
 _SMALLEST_NORM = 1e-12
 
@@ -47,7 +50,7 @@ def attention_distances(student: Mapping[str, tf.Tensor], teacher: Mapping[str, 
     """
     if set(student) != set(teacher):
         raise ValueError(f"Attention matching needs the same blocks; received {sorted(student)} and {sorted(teacher)}.")
-    losses = []
+    distances = []
     for name, activations in student.items():
         if activations.shape[1:3] != teacher[name].shape[1:3]:
             raise ValueError(
@@ -56,8 +59,8 @@ def attention_distances(student: Mapping[str, tf.Tensor], teacher: Mapping[str, 
             )
         difference = attention_map(activations) - attention_map(teacher[name])
         # tf.norm has no gradient at 0, so the square root never sees it.
-        losses.append(tf.sqrt(tf.reduce_sum(tf.square(difference), axis=1) + _SMALLEST_NORM**2))
-    return tf.add_n(losses)
+        distances.append(tf.sqrt(tf.reduce_sum(tf.square(difference), axis=1) + _SMALLEST_NORM**2))
+    return tf.add_n(distances)
 
 
 def output_matching_loss(student_logits: tf.Tensor, teacher_logits: tf.Tensor, temperature: float) -> tf.Tensor:
@@ -83,35 +86,40 @@ def output_divergences(student_logits: tf.Tensor, teacher_logits: tf.Tensor, tem
     return temperature**2 * tf.reduce_sum(tf.exp(teacher) * (teacher - student), axis=-1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class LossWeights:
     """Weight of each loss; 0 switches it off.
 
     Attributes:
-        classification: of the cross-entropy with the labels.
-        attention_matching: of the attention maps' distance at the end of every block.
-        output_matching: of the divergence between teacher's and student's probabilities.
+        weights: by name of the loss, see ``losses.LOSSES``; of those that are not given, as ``Loss.weight`` has it.
         temperature: of output matching.
 
     Raises:
-        ValueError: a weight is negative, the temperature is not positive, or every weight is 0.
+        ValueError: there is no such loss, a weight is negative, the temperature is not positive, or every weight is 0.
     """
 
-    classification: float = 1.0
-    attention_matching: float = 0.0
-    output_matching: float = 0.0
-    temperature: float = 1.0
+    weights: Mapping[str, float]
+    temperature: float
 
-    def __post_init__(self) -> None:
-        weights = {name: getattr(self, name) for name in ("classification", "attention_matching", "output_matching")}
+    def __init__(self, *, temperature: float = 1.0, **weights: float) -> None:
+        known = {loss.name: loss.weight for loss in losses.LOSSES}
         for name, weight in weights.items():
+            if name not in known:
+                raise ValueError(f"The losses are {', '.join(known)}; received {name!r}.{did_you_mean(name, known)}")
             if weight < 0:
                 raise ValueError(f"The weight of {name} must be 0 (off) or more; received {weight}.")
-        if not any(weights.values()):
+        object.__setattr__(self, "weights", {**known, **weights})
+        object.__setattr__(self, "temperature", temperature)
+        if not self.used:
             raise ValueError("Every loss is switched off; give at least one of them a weight above 0.")
-        if self.temperature <= 0:
-            raise ValueError(f"temperature must be above 0; received {self.temperature}.")
+        if temperature <= 0:
+            raise ValueError(f"temperature must be above 0; received {temperature}.")
+
+    @property
+    def used(self) -> tuple[losses.Loss, ...]:
+        """Those with a weight above 0, in the order in which they are added up."""
+        return tuple(loss for loss in losses.LOSSES if self.weights.get(loss.name, 0) > 0)
 
     @property
     def needs_teacher(self) -> bool:
-        return self.attention_matching > 0 or self.output_matching > 0
+        return any(loss.needs_teacher for loss in self.used)

@@ -9,11 +9,11 @@ import numpy as np
 import tensorflow as tf
 
 from r2b_zoo.bit_counting import counting_bits
-from r2b_zoo.distillation import LossWeights, attention_distances, output_divergences
+from r2b_zoo.distillation import LossWeights
 from r2b_zoo.fused import fused_for_training
 from r2b_zoo.layers import compiled_whole, convolutions_in_float32
+from r2b_zoo.losses import Seen
 from r2b_zoo.models import intermediates
-from r2b_zoo.models.topology import blocks_of
 
 
 class TeacherStudent(tf.keras.Model):
@@ -53,7 +53,9 @@ class TeacherStudent(tf.keras.Model):
     ) -> None:
         super().__init__(name=f"{student.name}_student")
         if loss_weights.needs_teacher and teacher is None:
-            raise ValueError(f"These losses need a teacher, and there is none: {loss_weights}.")
+            of_teachers = [loss.name for loss in loss_weights.used if loss.needs_teacher]
+            words = ", ".join(f"{name}={loss_weights.weights[name]}" for name in of_teachers)
+            raise ValueError(f"These losses need a teacher, and there is none: {words}.")
         self.student = student
         self.loss_weights = loss_weights
         self.accumulation_steps = accumulation_steps
@@ -69,9 +71,7 @@ class TeacherStudent(tf.keras.Model):
                 )
             self._teacher_outputs = tf.keras.Model(teacher.inputs, intermediates(teacher))
             self._teacher_outputs.trainable = False
-        losses = ("classification", "attention_matching", "output_matching")
-        self._losses = [name for name in losses if getattr(loss_weights, name) > 0]
-        self.metric_names = ["loss", *self._losses, "accuracy"]
+        self.metric_names = ["loss", *(loss.name for loss in loss_weights.used), "accuracy"]
         # The number of images of the epoch so far, and over them the sum of every metric.
         self.sums = _same_on_every_replica(tf.zeros(1 + len(self.metric_names), tf.float64), "metric_sums")
         self.averages = [_same_on_every_replica(w, "average") for w in student.weights] if ema_decay else []
@@ -108,20 +108,12 @@ class TeacherStudent(tf.keras.Model):
         """The number of images, and the sum of every metric over them."""
         student = self._student_outputs(images, training=training)
         logits = student["logits"]
-        values = {}
+        teacher = {} if self._teacher_outputs is None else self._teacher_outputs(images, training=False)
+        seen = Seen(labels, student, teacher, self.loss_weights.temperature)
+        used, weights = self.loss_weights.used, self.loss_weights.weights
+        values = {loss.name: loss.of(seen) for loss in used}
+        values["loss"] = tf.add_n([weights[loss.name] * values[loss.name] for loss in used])
         are_mixed = len(labels.shape) > 1
-        if "classification" in self._losses:
-            cross_entropy = (
-                tf.nn.softmax_cross_entropy_with_logits if are_mixed else tf.nn.sparse_softmax_cross_entropy_with_logits
-            )
-            values["classification"] = cross_entropy(labels, logits)
-        if self._teacher_outputs is not None:
-            teacher = self._teacher_outputs(images, training=False)
-            if "attention_matching" in self._losses:
-                values["attention_matching"] = attention_distances(blocks_of(student), blocks_of(teacher))
-            if "output_matching" in self._losses:
-                values["output_matching"] = output_divergences(logits, teacher["logits"], self.loss_weights.temperature)
-        values["loss"] = tf.add_n([getattr(self.loss_weights, name) * values[name] for name in self._losses])
         predicted = tf.argmax(logits, axis=-1, output_type=tf.int32)
         if are_mixed:
             values["accuracy"] = tf.reduce_sum(labels * tf.one_hot(predicted, logits.shape[-1]), axis=-1)

@@ -319,12 +319,7 @@ def _loop(stage: StagePlan, networks: Networks, student: tf.keras.Model) -> Stag
 
 
 def _loss_weights(stage: StagePlan) -> LossWeights:
-    return LossWeights(
-        classification=stage.classification_weight,
-        attention_matching=stage.attention_matching_weight,
-        output_matching=stage.output_matching_weight,
-        temperature=stage.temperature,
-    )
+    return LossWeights(temperature=stage.temperature, **stage.loss_weights)
 
 
 def _resume(loop: StageLoop, networks: Networks, log: Log) -> None:

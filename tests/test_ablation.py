@@ -36,7 +36,7 @@ def test_an_arm_has_both_training_stages_under_the_same_rules(name):
     assert (binary.name, binary.precision) == ("binary", "binary")
     assert activations.initial_weights is None
     assert binary.initial_weights == "binary_activations"
-    assert binary.attention_matching_weight == 0
+    assert binary.loss_weights["attention_matching"] == 0
     assert binary.network == activations.network
     for stage in plan.stages:
         assert (stage.batch_size, stage.augmentation, stage.schedule) == (128, "crop_flip", "cosine")
@@ -57,8 +57,8 @@ def test_each_idea_is_on_in_its_arms_alone():
         found[name] = (
             activations.network,
             activations.taught_by,
-            activations.attention_matching_weight > 0,
-            activations.output_matching_weight > 0,
+            activations.loss_weights["attention_matching"] > 0,
+            activations.loss_weights["output_matching"] > 0,
         )
     assert found == {
         "bnn": ("BNN18", None, False, False),

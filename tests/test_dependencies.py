@@ -20,12 +20,12 @@ def normalised(name):
 
 
 def names(requirements):
-    return {normalised(re.match(r"[\w.-]+", one)[0]) for one in requirements}
+    return {normalised(name) for one in requirements for name in re.findall(r"^[\w.-]+", one)}
 
 
 @pytest.fixture(scope="module")
 def project():
-    from setuptools.config.pyprojecttoml import load_file
+    from setuptools.config.pyprojecttoml import load_file  # type: ignore[import-untyped]
 
     return load_file(str(ROOT / "pyproject.toml"))["project"]
 
@@ -38,7 +38,7 @@ def imported(package):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 modules = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
                 modules = [node.module]
             else:
                 continue

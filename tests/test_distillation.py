@@ -317,8 +317,8 @@ def expected_losses(weights, student, teacher, images, labels):
         "attention_matching": numpy_attention_loss(*blocks),
         "output_matching": numpy_output_loss(s["logits"], t["logits"], weights.temperature),
     }
-    active = {name: value for name, value in losses.items() if getattr(weights, name) > 0}
-    total = sum(getattr(weights, name) * value for name, value in active.items())
+    active = {name: value for name, value in losses.items() if weights.weights[name] > 0}
+    total = sum(weights.weights[name] * value for name, value in active.items())
     return {"loss": total, **active, "accuracy": np.mean(s["logits"].argmax(axis=1) == labels)}
 
 

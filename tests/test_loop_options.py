@@ -125,7 +125,7 @@ def test_xla_trains_the_same_curve(options, rng):
     for xla in (False, True):
         student = network()
         student.set_weights(start.get_weights())
-        model = TeacherStudent(student, LossWeights(1.0, 1.0, 1.0), teacher, **options)
+        model = TeacherStudent(student, LossWeights(attention_matching=1.0, output_matching=1.0), teacher, **options)
         optimizer = tf.keras.optimizers.SGD(1e-3)
         optimizer.build(student.trainable_variables)
         model.compile(optimizer=optimizer, jit_compile=xla)

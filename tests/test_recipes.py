@@ -23,11 +23,17 @@ def differences(changed, plain):
     assert [stage.name for stage in changed.stages] == [stage.name for stage in plain.stages]
     found = {}
     for new, old in zip(changed.stages, plain.stages, strict=True):
-        before = asdict(old)
-        for field, value in asdict(new).items():
+        before = fields_of(old)
+        for field, value in fields_of(new).items():
             if value != before[field]:
                 found[f"{new.name}.{field}"] = (value, before[field])
     return found
+
+
+def fields_of(stage):
+    values = asdict(stage)
+    weights = values.pop("loss_weights")
+    return {**values, **{f"{loss}_weight": weight for loss, weight in weights.items()}}
 
 
 # --- overrides --------------------------------------------------------------------------------------------------------
@@ -199,8 +205,8 @@ def test_the_schedule_of_the_paper():
     assert [stage.initial_weights for stage in plain.stages] == [None, None, "real", "binary_activations"]
     assert plain.stages[0].network == "ResNet18"
     assert {stage.network for stage in plain.stages[1:]} == {"RealToBinaryNet"}
-    assert [stage.attention_matching_weight > 0 for stage in plain.stages] == [False, True, True, False]
-    assert [stage.output_matching_weight > 0 for stage in plain.stages] == [False, True, True, True]
+    assert [stage.loss_weights["attention_matching"] > 0 for stage in plain.stages] == [False, True, True, False]
+    assert [stage.loss_weights["output_matching"] > 0 for stage in plain.stages] == [False, True, True, True]
     assert plain.switched_off == ()
 
 
@@ -214,7 +220,7 @@ def test_without_gate_the_strong_baseline_is_trained():
 def test_without_a_loss_its_weight_is_zero_everywhere(loss):
     plain = plan()
     changed = differences(plan(f"{loss}=false"), plain)
-    weights = {stage.name: getattr(stage, f"{loss}_weight") for stage in plain.stages}
+    weights = {stage.name: stage.loss_weights[loss] for stage in plain.stages}
     assert changed == {f"{name}.{loss}_weight": (0.0, weight) for name, weight in weights.items() if weight}
     assert plan(f"{loss}=false").switched_off == (loss.replace("_", " "),)
 
@@ -296,8 +302,8 @@ def test_the_papers_numbers(recipe, batch_size, augmentation, binary_augmentatio
 def test_the_binary_stage_of_every_recipe_matches_logits_alone_and_has_no_warm_up(recipe):
     whole = recipes.plan(recipe)
     binary = whole.stages[-1]
-    assert (binary.attention_matching_weight, binary.warmup_epochs) == (0.0, 0.0)
-    assert binary.output_matching_weight > 0
+    assert (binary.loss_weights["attention_matching"], binary.warmup_epochs) == (0.0, 0.0)
+    assert binary.loss_weights["output_matching"] > 0
     assert binary.batch_norm_statistics == "before"
     assert whole.options["weight_scale"] == "mean"
 
@@ -343,8 +349,8 @@ def test_each_row_of_table_3_is_one_command_line():
         found = {
             stage.name: (
                 stage.taught_by,
-                int(stage.attention_matching_weight > 0),
-                int(stage.output_matching_weight > 0),
+                int(stage.loss_weights["attention_matching"] > 0),
+                int(stage.loss_weights["output_matching"] > 0),
             )
             for stage in students
         }
@@ -391,7 +397,7 @@ def test_all_switches_together():
     bare = plan("gate=false", "attention_matching=false", "output_matching=false", "progressive=false")
     assert len(bare.switched_off) == 4
     binary = bare.stages[-1]
-    assert (binary.network, binary.attention_matching_weight, binary.output_matching_weight) == (
+    assert (binary.network, binary.loss_weights["attention_matching"], binary.loss_weights["output_matching"]) == (
         "StrongBaselineNet",
         0.0,
         0.0,
@@ -457,7 +463,7 @@ def test_the_configuration_holds_every_field():
     config = plan("binary.epochs=3").config
     assert config["binary.epochs"] == 3
     assert config["gate"] is True
-    fields = set(asdict(plan().stages[0])) - {"name", "max_steps_per_epoch", "batch_size", "augmentation", "mixup"}
+    fields = set(fields_of(plan().stages[0])) - {"name", "max_steps_per_epoch", "batch_size", "augmentation", "mixup"}
     for stage in STAGE_NAMES:
         assert {f"{stage}.{field}" for field in fields} <= set(config)
 

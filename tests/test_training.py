@@ -93,7 +93,7 @@ def test_the_log_has_the_losses_of_the_stage_and_its_learning_rate(smoke_run, st
     planned = next(planned for planned in plan().stages if planned.name == stage)
     # That of the last step, half way down a cosine of two steps.
     assert float(row["learning_rate"]) == pytest.approx(planned.learning_rate / 2, rel=1e-5)
-    total = sum(getattr(planned, f"{name}_weight") * float(row[name]) for name in losses)
+    total = sum(planned.loss_weights[name] * float(row[name]) for name in losses)
     assert float(row["loss"]) == pytest.approx(total, rel=1e-4)
 
 

@@ -4,13 +4,13 @@ import math
 from dataclasses import dataclass
 from typing import Any, Optional
 
+from r2b_zoo import losses
 from r2b_zoo.short_repr import short_repr
 
 MIXED_PRECISIONS = ("float32", "bfloat16", "float16")
 STRATEGIES = ("none", "mirrored", "multi_worker")
 TRAINED = ("all", "classifier")
 BATCH_NORM_STATISTICS = ("running", "before", "after", "both")
-LOSS_WEIGHTS = ("classification_weight", "attention_matching_weight", "output_matching_weight")
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,8 @@ class StagePlan:
     initial_weights: Optional[str]
     pretrained: Optional[str]
     trained: str
-    classification_weight: float
-    attention_matching_weight: float
-    output_matching_weight: float
+    loss_weights: dict[str, float]
+    """By name of the loss; fields ``<name>_weight`` of ``Stage``."""
     temperature: float
     epochs: int
     learning_rate: float
@@ -53,17 +52,10 @@ class StagePlan:
         for field in ("learning_rate", "temperature", "decay"):
             if not 0 < getattr(self, field) < math.inf:
                 raise ValueError(f"{self.name}.{field} must be a number above 0; received {getattr(self, field)}.")
-        for field in ("weight_decay", "l2_penalty", "mixup", "warmup_epochs", *LOSS_WEIGHTS):
+        for field in ("weight_decay", "l2_penalty", "mixup", "warmup_epochs"):
             if not 0 <= getattr(self, field) < math.inf:
                 raise ValueError(f"{self.name}.{field} must be a number from 0; received {getattr(self, field)}.")
-        if not any(getattr(self, field) for field in LOSS_WEIGHTS):
-            raise ValueError(f"{self.name} has no loss left: one of {', '.join(LOSS_WEIGHTS)} must be above 0.")
-        if self.taught_by is None and (self.attention_matching_weight or self.output_matching_weight):
-            raise ValueError(
-                f"{self.name} has no teacher to match: {self.name}.taught_by must name an earlier stage, or "
-                "attention_matching_weight and output_matching_weight be 0 (of all stages: attention_matching=false "
-                "output_matching=false)."
-            )
+        self._check_losses()
         for field, allowed in (("trained", TRAINED), ("batch_norm_statistics", BATCH_NORM_STATISTICS)):
             if getattr(self, field) not in allowed:
                 raise ValueError(
@@ -79,6 +71,23 @@ class StagePlan:
             raise ValueError(
                 f"{self.name} starts either from {self.name}.pretrained or from the earlier stage that "
                 f"{self.name}.initial_weights names; received {self.pretrained!r} and {self.initial_weights!r}."
+            )
+
+    def _check_losses(self) -> None:
+        for loss in losses.LOSSES:
+            weight = self.loss_weights[loss.name]
+            if not 0 <= weight < math.inf:
+                raise ValueError(f"{self.name}.{loss.field} must be a number from 0; received {weight}.")
+        if not any(self.loss_weights.values()):
+            fields = ", ".join(loss.field for loss in losses.LOSSES)
+            raise ValueError(f"{self.name} has no loss left: one of {fields} must be above 0.")
+        of_teachers = losses.switches()
+        if self.taught_by is None and any(self.loss_weights[loss.name] for loss in of_teachers):
+            fields = " and ".join(loss.field for loss in of_teachers)
+            off = " ".join(f"{loss.name}=false" for loss in of_teachers)
+            raise ValueError(
+                f"{self.name} has no teacher to match: {self.name}.taught_by must name an earlier stage, or {fields} "
+                f"be 0 (of all stages: {off})."
             )
 
 

@@ -13,6 +13,7 @@ from zookeeper import ComponentField, Field, component
 from zookeeper.core.component import configure
 
 from r2b_zoo.limits import MOST_WIDTH
+from r2b_zoo.losses import LOSSES, switches
 from r2b_zoo.recipes.overrides import ALIASES, check_keys, check_kinds
 from r2b_zoo.recipes.plans import LoopPlan, Plan, StagePlan
 
@@ -51,9 +52,11 @@ class Stage:
     trained: str = Field("all")
     """"all" layers, or the "classifier" alone: the others keep their weights, and batch norms their statistics."""
 
-    classification_weight: float = Field(1.0)
-    attention_matching_weight: float = Field(0.0)
-    output_matching_weight: float = Field(0.0)
+    # The weight of each loss is a field of its own: classification_weight, attention_matching_weight, …
+    for _loss in LOSSES:
+        __annotations__[_loss.field] = float
+        locals()[_loss.field] = Field(_loss.weight)
+    del _loss
     temperature: float = Field(1.0)
 
     epochs: int = Field(75)
@@ -144,8 +147,10 @@ class Recipe:
     # The paper's ideas, each off by one word.
     gate: bool = Field(True)
     """Data-driven rescaling; off: the strong baseline's learned scale in its place."""
-    attention_matching: bool = Field(True)
-    output_matching: bool = Field(True)
+    for _loss in switches():
+        __annotations__[_loss.name] = bool
+        locals()[_loss.name] = Field(True)
+    del _loss
 
     # How the loop trains every stage; see ``LoopPlan``.
     mixed_precision: str = Field("float32")
@@ -176,13 +181,12 @@ class Recipe:
 
     def switched_off(self) -> tuple[str, ...]:
         """Which of the paper's ideas are off, in words."""
-        switches = {
+        ideas = {
             "gate": "the gate (the learned scale of the strong baseline takes its place)",
-            "attention_matching": "attention matching",
-            "output_matching": "output matching",
+            **{loss.name: loss.title.lower() for loss in switches()},
         }
         left_out = (f"stage {name}" for name in self.stages() if getattr(self, name).skip)
-        return (*(words for field, words in switches.items() if not getattr(self, field)), *left_out)
+        return (*(words for field, words in ideas.items() if not getattr(self, field)), *left_out)
 
     def notes(self) -> tuple[str, ...]:
         """Sentences that whoever trains this should read first."""
@@ -336,10 +340,9 @@ def _values(recipe: Recipe, name: str) -> dict[str, Any]:
     values["decay_epochs"] = tuple(float(epoch) for epoch in values["decay_epochs"])
     if not recipe.gate and values["network"] == REAL_TO_BINARY_NET:
         values["network"] = STRONG_BASELINE_NET
-    if not recipe.attention_matching:
-        values["attention_matching_weight"] = 0.0
-    if not recipe.output_matching:
-        values["output_matching_weight"] = 0.0
+    weights = {loss.name: values.pop(loss.field) for loss in LOSSES}
+    off = {loss.name: 0.0 for loss in switches() if not getattr(recipe, loss.name)}
+    values["loss_weights"] = {**weights, **off}
     values |= recipe.switched_values(name)
     if recipe.smoke:
         values["epochs"], values["warmup_epochs"] = 1, 0.0

@@ -15,10 +15,10 @@ from markupsafe import Markup
 
 from r2b_zoo import recipes
 from r2b_zoo.confusion import MOST_CLASSES_IN_TABLE, Mistake, mistakes
+from r2b_zoo.losses import LOSSES
 from r2b_zoo.report import plots
 from r2b_zoo.run_folder import RunFolder, RunFolderError
 
-LOSSES = ("classification", "attention_matching", "output_matching")
 CONFUSED_PAIRS = 8
 CONFUSED_PAIRS_OF_MANY = 25
 EXTREME_CLASSES = 10
@@ -58,20 +58,7 @@ METRICS = (
         percent=True,
     ),
     Metric("loss", "Total loss", "What training makes small: the sum of the losses below, each times its weight."),
-    Metric(
-        "classification", "Classification", "Cross-entropy between the network's probabilities and the right class."
-    ),
-    Metric(
-        "attention_matching",
-        "Attention matching",
-        "How far the student looks elsewhere than its teacher: distances of attention maps, summed over the blocks.",
-    ),
-    Metric(
-        "output_matching",
-        "Output matching",
-        "How far the student's probabilities are from its teacher's (Kullback–Leibler divergence, softened by a "
-        "temperature).",
-    ),
+    *(Metric(loss.name, loss.title, loss.explanation) for loss in LOSSES),
     Metric("learning_rate", "Learning rate", "Size of a step, at the end of each epoch.", may_be_log=False),
 )
 
@@ -170,9 +157,10 @@ def _spoken(values: Sequence[float], percent: bool) -> str:
 def _weighted_sum(stage: str, log: Mapping[str, Any], fields: Mapping[str, Any]) -> str:
     terms = []
     for loss in LOSSES:
-        weight = fields.get(f"{stage}.{loss}_weight", 1)
-        if loss in log:
-            terms.append(("" if weight == 1 else f"{weight:g}·") + loss.replace("_matching", "").replace("_", " "))
+        weight = fields.get(f"{stage}.{loss.field}", 1)
+        if loss.name in log:
+            words = loss.name.replace("_matching", "").replace("_", " ")
+            terms.append(("" if weight == 1 else f"{weight:g}·") + words)
     return "= " + " + ".join(terms)
 
 
