@@ -66,6 +66,7 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run -Werror $(CPP)
 	$(BIN)/mypy
+	$(BIN)/lizard -C 15 -w r2b_zoo benchmarks tests docs notebooks
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .

@@ -219,13 +219,10 @@ def _layer_cost(layer: tf.keras.layers.Layer, calls: list[Call], prefix: str, se
     macs = sum(rule.macs(layer, call) for call in calls) if rule.macs else 0
     as_published = rule.published or rule.elementwise
     binary = is_binary(layer)
-    kind = next((place for pattern, place in _PLACES.items() if pattern.match(layer.name)), rule.kind)
-    if kind in ("convolutions", "dense layers"):
-        kind = f"{'binary' if binary else 'real'} {kind}"
     return LayerCost(
         name=prefix + layer.name,
         type=type(layer).__name__,
-        kind=kind,
+        kind=_kind(layer.name, rule.kind, binary),
         output_shape=calls[0].output,
         parameters=sum(math.prod(weight.shape) for weight in weights),
         bytes=sum(map(_bytes, weights)),
@@ -234,6 +231,13 @@ def _layer_cost(layer: tf.keras.layers.Layer, calls: list[Call], prefix: str, se
         elementwise=sum(rule.elementwise(layer, call) for call in calls),
         float_operations=(0 if binary else macs) + sum(as_published(layer, call) for call in calls),
     )
+
+
+def _kind(name: str, of_rule: str, binary: bool) -> str:
+    kind = next((place for pattern, place in _PLACES.items() if pattern.match(name)), of_rule)
+    if kind in ("convolutions", "dense layers"):
+        return f"{'binary' if binary else 'real'} {kind}"
+    return kind
 
 
 def _calls(model: tf.keras.Model) -> dict[int, list[Call]]:

@@ -86,6 +86,10 @@ class _Operator:
     constants: tuple[Optional[_Constant], ...]
     """By input; None where the input is computed or missing."""
 
+    @property
+    def inputs_that_are_constants(self) -> list[_Constant]:
+        return [constant for constant in self.constants if constant is not None]
+
 
 def layer_table(model: tf.keras.Model, tflite: bytes) -> tuple[LayerReport, ...]:
     """The table of a model and the file it was converted to.
@@ -188,13 +192,17 @@ def _walk(layer: tf.keras.layers.Layer, path: str) -> Iterator[tuple[str, tf.ker
         for inner in layer.layers:
             yield from _walk(inner, f"{path}/{inner.name}".lstrip("/"))
         return
-    inside = [inner for inner in layer.submodules if isinstance(inner, tf.keras.layers.Layer) and inner.weights]
+    inside = _inner_layers_with_weights(layer)
     for inner in inside:
-        if not any(isinstance(part, tf.keras.layers.Layer) and part.weights for part in inner.submodules):
+        if not _inner_layers_with_weights(inner):
             yield f"{path}/{inner.name}", inner
     held = {id(weight) for inner in inside for weight in inner.weights}
     if any(id(weight) not in held for weight in layer.weights) or (_quantizers(layer) and not inside):
         yield path, layer
+
+
+def _inner_layers_with_weights(layer: tf.keras.layers.Layer) -> list[tf.keras.layers.Layer]:
+    return [inner for inner in layer.submodules if isinstance(inner, tf.keras.layers.Layer) and inner.weights]
 
 
 def _quantizers(layer: tf.keras.layers.Layer) -> dict[str, Any]:
@@ -242,9 +250,8 @@ def _match_binary(
     Every operator proves one layer, so of two layers with the same bits and one such operator only one is binary.
     Where a bit-packed output follows a negative factor, LCE's converter negates the filter and compares the other way.
     """
-    with_kernel = [leaf for leaf in leaves if _has_binary_kernel(leaf)]
     # Where nothing else tells them apart, the one that binarises its own input is it.
-    with_kernel.sort(key=lambda leaf: "input_quantizer" not in leaf.quantizers)
+    with_kernel = sorted(filter(_has_binary_kernel, leaves), key=lambda leaf: "input_quantizer" not in leaf.quantizers)
     packed = {leaf: _Filters.of(leaf.weights[0]) for leaf in with_kernel}
     binary: dict[_Leaf, int] = {}
     buffers: dict[int, _Leaf] = {}
@@ -255,21 +262,28 @@ def _match_binary(
         unnamed = []
         for operator in remaining:
             kernel = operator.constants[1]
-            found = negated = None
-            for leaf, filters in packed.items():
-                if kernel is None or leaf in binary or (by_name and not _names(operator.output, leaf, model_name)):
-                    continue
-                negated = filters.negated_in(kernel.data)
-                if negated == 0 or (by_sign and negated is not None):
-                    found = leaf
-                    break
-            if kernel is None or found is None or negated is None:
+            left = [leaf for leaf in packed if leaf not in binary]
+            if by_name:
+                left = [leaf for leaf in left if _names(operator.output, leaf, model_name)]
+            found = None if kernel is None else _with_filters(kernel.data, left, packed, by_sign)
+            if kernel is None or found is None:
                 unnamed.append(operator)
                 continue
-            binary[found] = negated
-            buffers.setdefault(kernel.buffer, found)
+            leaf, binary[leaf] = found
+            buffers.setdefault(kernel.buffer, leaf)
         remaining = unnamed
     return binary, buffers
+
+
+def _with_filters(
+    data: np.ndarray, leaves: Sequence[_Leaf], packed: "Mapping[_Leaf, _Filters]", by_sign: bool
+) -> Optional[tuple[_Leaf, int]]:
+    """The first of the layers that has these filters, and how many of them are negated: none unless ``by_sign``."""
+    for leaf in leaves:
+        negated = packed[leaf].negated_in(data)
+        if negated == 0 or (by_sign and negated is not None):
+            return leaf, negated
+    return None
 
 
 @dataclass(frozen=True)
@@ -336,32 +350,38 @@ def _owners(
     leaves: Sequence[_Leaf], operators: Sequence[_Operator], filters: Mapping[int, _Leaf], model_name: str
 ) -> dict[int, tuple[_Constant, _Leaf]]:
     """Buffer → its constant and the layer it belongs to. A buffer that several layers share belongs to the first."""
-    owners: dict[int, tuple[_Constant, _Leaf]] = {}
     with_weights = [leaf for leaf in leaves if leaf.weights]
-    unclaimed = [(leaf, weight) for leaf in with_weights for weight in leaf.weights]
-    # Kernels, by their numbers.
+    constants = [constant for operator in operators for constant in operator.inputs_that_are_constants]
+    owners = _owners_by_numbers(constants, filters, with_weights)
+    # The rest by name: the constant's own, that of what it helps to compute, that of the kernel beside it.
     for operator in operators:
-        for constant in operator.constants:
-            if constant is None or constant.buffer in owners:
-                continue
+        constants = operator.inputs_that_are_constants
+        beside = [owners[constant.buffer][1] for constant in constants if constant.buffer in owners]
+        for constant in constants:
+            if constant.buffer not in owners:
+                named = _named((constant.name, operator.output), with_weights, model_name)
+                if named or beside:
+                    owners[constant.buffer] = constant, (named or beside)[0]
+    return owners
+
+
+def _owners_by_numbers(
+    constants: Sequence[_Constant], filters: Mapping[int, _Leaf], leaves: Sequence[_Leaf]
+) -> dict[int, tuple[_Constant, _Leaf]]:
+    """Of kernels, which are recognised by what they hold."""
+    owners: dict[int, tuple[_Constant, _Leaf]] = {}
+    unclaimed = [(leaf, weight) for leaf in leaves for weight in leaf.weights]
+    for constant in constants:
+        if constant.buffer not in owners:
             leaf = filters.get(constant.buffer) or _claim(constant, unclaimed)
             if leaf is not None:
                 owners[constant.buffer] = constant, leaf
-    # The rest by name: the constant's own, that of what it helps to compute, that of the kernel beside it.
-    for operator in operators:
-        beside = [owners[c.buffer][1] for c in operator.constants if c is not None and c.buffer in owners]
-        for constant in operator.constants:
-            if constant is None or constant.buffer in owners:
-                continue
-            named = [
-                leaf
-                for name in (constant.name, operator.output)
-                for leaf in with_weights
-                if _names(name, leaf, model_name)
-            ]
-            if named or beside:
-                owners[constant.buffer] = constant, (named or beside)[0]
     return owners
+
+
+def _named(tensors: Sequence[str], leaves: Sequence[_Leaf], model_name: str) -> list[_Leaf]:
+    """The layers that the first of these tensors names, then those of the next."""
+    return [leaf for tensor in tensors for leaf in leaves if _names(tensor, leaf, model_name)]
 
 
 def _names(tensor: str, leaf: _Leaf, model_name: str) -> bool:

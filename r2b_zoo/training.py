@@ -97,21 +97,11 @@ def _train(networks: Networks, plan: Plan, callbacks: CallbackFactory, log: Log,
     for stage in plan.stages:
         _check(stage, networks)
     with folder.opened(plan, log) if devices.is_chief else contextlib.nullcontext():
-        if devices.from_chief(plan.config) != plan.config:
-            raise ValueError("This worker has another configuration than the chief: start the same command on both.")
-        if devices.is_chief:
-            run_data.keep(folder, networks.dataset, log)
-        digest = run_data.digest(networks.dataset)
-        if devices.from_chief(digest) != digest:
-            raise ValueError("This worker sees other data than the chief: give both the same files.")
+        _check_workers(networks, plan, log)
         tf.config.experimental.enable_op_determinism()
         _start_compiler()
         unfinished = [stage for stage in plan.stages if not folder.is_finished(stage.name)]
-        reasons = [why_half_precision_is_slow(plan.loop.mixed_precision)] if unfinished else []
-        if any(stage.precision == "binary" for stage in unfinished):
-            reasons.append(bit_counting.why_not_counting())
-        for reason in filter(None, reasons):
-            log(reason)
+        _log_what_is_slow(plan, unfinished, log)
         if unfinished and devices.is_chief:
             rehearse(networks)
         for index, stage in enumerate(plan.stages):
@@ -127,6 +117,26 @@ def _train(networks: Networks, plan: Plan, callbacks: CallbackFactory, log: Log,
                 # A stage's own seed: what came before it, or was skipped as finished, makes no difference.
                 tf.keras.utils.set_random_seed(plan.seed + index * _SEEDS_APART)
                 _train_stage(stage, networks, callbacks(stage), log)
+
+
+def _check_workers(networks: Networks, plan: Plan, log: Log) -> None:
+    """Raises ValueError where the workers of a cluster differ in their plan or their data, which the chief records."""
+    devices = networks.devices
+    if devices.from_chief(plan.config) != plan.config:
+        raise ValueError("This worker has another configuration than the chief: start the same command on both.")
+    if devices.is_chief:
+        run_data.keep(networks.folder, networks.dataset, log)
+    digest = run_data.digest(networks.dataset)
+    if devices.from_chief(digest) != digest:
+        raise ValueError("This worker sees other data than the chief: give both the same files.")
+
+
+def _log_what_is_slow(plan: Plan, unfinished: Sequence[StagePlan], log: Log) -> None:
+    reasons = [why_half_precision_is_slow(plan.loop.mixed_precision)] if unfinished else []
+    if any(stage.precision == "binary" for stage in unfinished):
+        reasons.append(bit_counting.why_not_counting())
+    for reason in filter(None, reasons):
+        log(reason)
 
 
 def _start_compiler() -> None:

@@ -222,26 +222,27 @@ def told_otherwise(
         return ()
     found = []
     if labels is not None and file.labels is not None and tuple(labels) != tuple(file.labels):
-        if len(labels) != len(file.labels):
-            found.append(f"The file names {len(file.labels)} classes, the model has {len(labels)}.")
-        else:
-            wrong = [
-                (i, *names) for i, names in enumerate(zip(labels, file.labels, strict=True)) if names[0] != names[1]
-            ]
-            index, own, other = wrong[0]
-            found.append(
-                f"The file gives {len(wrong)} of {len(labels)} classes other names than the model: class {index} is "
-                f"{own!r}, and {other!r} in the file."
-            )
+        found.append(_other_names(labels, file.labels))
     if preprocessing is not None and file.preprocessing is not None and preprocessing != file.preprocessing:
-        own_values, other_values = preprocessing.to_dict(), file.preprocessing.to_dict()
-        differing = [name for name in own_values if own_values[name] != other_values.get(name)]
-        found.append(
-            "The file prepares images in another way than the model: "
-            + "; ".join(f"{name} is {own_values[name]}, and {other_values.get(name)} in the file" for name in differing)
-            + "."
-        )
+        found.append(_other_preprocessing(preprocessing.to_dict(), file.preprocessing.to_dict()))
     return tuple(found)
+
+
+def _other_names(own: Sequence[str], others: Sequence[str]) -> str:
+    if len(own) != len(others):
+        return f"The file names {len(others)} classes, the model has {len(own)}."
+    wrong = [i for i, (name, other) in enumerate(zip(own, others, strict=True)) if name != other]
+    first = wrong[0]
+    return (
+        f"The file gives {len(wrong)} of {len(own)} classes other names than the model: class {first} is "
+        f"{own[first]!r}, and {others[first]!r} in the file."
+    )
+
+
+def _other_preprocessing(own: Mapping[str, Any], others: Mapping[str, Any]) -> str:
+    differing = [name for name in own if own[name] != others.get(name)]
+    words = "; ".join(f"{name} is {own[name]}, and {others.get(name)} in the file" for name in differing)
+    return f"The file prepares images in another way than the model: {words}."
 
 
 def _different_bits(one: np.ndarray, other: np.ndarray) -> int:

@@ -34,6 +34,8 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _KERNEL_RANK = 4
 
 PathLike = Union[str, "os.PathLike[str]"]
+_Shapes = list[tuple[int, ...]]
+"""Of the variables of a layer, in their order."""
 
 
 @dataclass(frozen=True)
@@ -278,17 +280,23 @@ def load(
             expected.pop("logits", None)
         if "logits" not in expected:
             found.pop("logits", None)
-        for name in [*expected, *(name for name in found if name not in expected)]:
-            if expected.get(name) != found.get(name):
-                raise ValueError(
-                    f"The weights in {path} are of another architecture than {model.name}: layer {name!r} "
-                    f"{_describe(expected.get(name))} in the network and {_describe(found.get(name))} in the file."
-                    + (_OTHER_CLASSES if name == "logits" else "")
-                )
+        _check_shapes(model, path, expected, found)
         _check_recorded(model, path, file.record)
         arrays = _by_our_names(file.arrays(), names)
     for name in expected:
         model.get_layer(name).set_weights(arrays[name])
+
+
+def _check_shapes(
+    model: "tf.keras.Model", path: PathLike, expected: Mapping[str, _Shapes], found: Mapping[str, _Shapes]
+) -> None:
+    for name in [*expected, *(name for name in found if name not in expected)]:
+        if expected.get(name) != found.get(name):
+            raise ValueError(
+                f"The weights in {path} are of another architecture than {model.name}: layer {name!r} "
+                f"{_describe(expected.get(name))} in the network and {_describe(found.get(name))} in the file."
+                + (_OTHER_CLASSES if name == "logits" else "")
+            )
 
 
 _OTHER_CLASSES = (
@@ -434,5 +442,5 @@ def _precision(model: "tf.keras.Model") -> str:
     return "real" if quantizer is None or getattr(quantizer, "__name__", "") == "tanh" else "binary_activations"
 
 
-def _describe(shapes: Optional[list[tuple[int, ...]]]) -> str:
+def _describe(shapes: Optional[_Shapes]) -> str:
     return "is missing" if shapes is None else f"has shapes {shapes}"

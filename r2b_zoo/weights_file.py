@@ -97,19 +97,25 @@ class WeightsFile(contextlib.AbstractContextManager["WeightsFile"]):
             if not self.numbered and "layer_names" not in group.attrs:
                 raise _Refused(f"{path} holds no Keras layers: {WANTED}.")
             self._datasets = _numbered_datasets(file) if self.numbered else _named_datasets(group)
-            for name, dataset in ((n, d) for n, datasets in self._datasets.items() for d in datasets):
-                _check(path, name, dataset)
-            declared = sum(dataset.nbytes for datasets in self._datasets.values() for dataset in datasets)
-            if declared > MOST_BYTES_PER_BYTE * size:
-                raise _Refused(
-                    f"{path} is damaged: a file of {size:,} bytes cannot hold arrays of {declared:,} bytes, as it "
-                    "declares."
-                )
+            self._check_declared(size)
             self.shapes = {name: [dataset.shape for dataset in all_] for name, all_ in self._datasets.items()}
             self.record = _record(file, config)
             recorded = _attribute(file, _RECORDED_DIGEST)
             self._digest = None if recorded is None else _text(recorded)
             self._open = stack.pop_all()
+
+    def _check_declared(self, size: int) -> None:
+        """Before anything is read: a small file can declare arrays that no memory holds."""
+        declared = 0
+        for name, datasets in self._datasets.items():
+            for dataset in datasets:
+                _check(self.path, name, dataset)
+                declared += dataset.nbytes
+        if declared > MOST_BYTES_PER_BYTE * size:
+            raise _Refused(
+                f"{self.path} is damaged: a file of {size:,} bytes cannot hold arrays of {declared:,} bytes, as it "
+                "declares."
+            )
 
     def __exit__(
         self,

@@ -134,7 +134,7 @@ def test_changed_batches_are_functions_of_seed_epoch_and_position(coloured):
         return [(x.numpy(), y.numpy()) for x, y in coloured.training_batches(**arguments)]
 
     whole, again, later = batches(), batches(), batches(skip=1)
-    halves = [batches(share=Shard(i, 2)) for i in range(2)]
+    halves = [batches(shard=Shard(i, 2)) for i in range(2)]
     assert [(x.shape, y.shape) for x, y in whole] == 3 * [((4, 8, 8, 3), (4, 4))]
     for step, (images, labels) in enumerate(whole):
         others = [again[step], *([later[step - 1]] if step else [])]
@@ -161,7 +161,7 @@ def test_labels_that_are_no_classes_are_not_mixed(coloured):
 
 def test_pairs_are_not_torn_apart(coloured):
     with pytest.raises(ValueError, match=r"mixup pairs .* must be an even number; received 3 of batch_size=6"):
-        coloured.training_batches(6, "none", 0, share=Shard(0, 2), mixup=1.0)
+        coloured.training_batches(6, "none", 0, shard=Shard(0, 2), mixup=1.0)
 
 
 # --- validation -------------------------------------------------------------------------------------------------------

@@ -24,24 +24,24 @@ from tests.test_training import assert_equal_weights
 TWO_WORKERS = {"worker": ["10.0.0.1:2222", "10.0.0.2:2222"]}
 
 
-# --- shares of a batch ------------------------------------------------------------------------------------------------
+# --- shards of a batch ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("groups", [1, 2, 3])
 def test_shares_are_a_batch_cut_up(groups):
     batch = tf.reshape(tf.range(24), (12, 2))
-    shares = [Shard(i, 2, groups).of(batch) for i in range(2)]
-    assert all(share.shape == (6, 2) for share in shares)
+    shards = [Shard(i, 2, groups).of(batch) for i in range(2)]
+    assert all(shard.shape == (6, 2) for shard in shards)
     # The images of a group are those that one device has in it.
     for group in range(groups):
         size = 12 // groups
         half = slice(group * size // 2, (group + 1) * size // 2)
-        found = np.concatenate([share[half] for share in shares])
+        found = np.concatenate([shard[half] for shard in shards])
         np.testing.assert_array_equal(found, batch[group * size : (group + 1) * size])
 
 
 @pytest.mark.parametrize("number", [0, 1, 5, 7])
-def test_shares_of_any_number_of_images_hold_each_of_them_once(number):
+def test_shards_of_any_number_of_images_hold_each_of_them_once(number):
     batch = tf.range(number)
     found = np.concatenate([Shard(i, 3).of(batch) for i in range(3)])
     np.testing.assert_array_equal(found, batch)
@@ -55,18 +55,18 @@ def dataset(request, tmp_path):
 
 
 @pytest.mark.parametrize("groups", [1, 2])
-def test_the_shares_of_all_workers_are_the_batches_of_one(dataset, groups):
+def test_the_shards_of_all_workers_are_the_batches_of_one(dataset, groups):
     images, augmentation = dataset
 
-    def batches(share):
-        return list(images.training_batches(8, augmentation, seed=3, epoch=1, skip=1, share=share))
+    def batches(shard):
+        return list(images.training_batches(8, augmentation, seed=3, epoch=1, skip=1, shard=shard))
 
-    whole, shares = batches(WHOLE), [batches(Shard(i, 2, groups)) for i in range(2)]
-    assert len(whole) == len(shares[0]) == len(shares[1]) == images.train_size // 8 - 1
+    whole, shards = batches(WHOLE), [batches(Shard(i, 2, groups)) for i in range(2)]
+    assert len(whole) == len(shards[0]) == len(shards[1]) == images.train_size // 8 - 1
     for step, batch in enumerate(whole):
         for part, expected in enumerate(batch):
-            for index, share in enumerate(shares):
-                np.testing.assert_array_equal(share[step][part], Shard(index, 2, groups).of(expected))
+            for index, shard in enumerate(shards):
+                np.testing.assert_array_equal(shard[step][part], Shard(index, 2, groups).of(expected))
 
 
 # --- TF_CONFIG --------------------------------------------------------------------------------------------------------

@@ -170,12 +170,16 @@ def attention(path: Path, runs: Path, rows: Sequence[Row]) -> Optional[Path]:
             panels[0][column].imshow(photographs[column])
         for column, values in enumerate(_maps(networks[stage], inputs, BLOCK_NAMES[-1])):
             panels[row + 1][column].imshow(values, cmap="magma", interpolation="nearest")
-    for row, title in enumerate(titles):
-        panels[row][0].set_ylabel(title, fontsize=8)
-        for axes in panels[row]:
-            axes.set_xticks([])
-            axes.set_yticks([])
+    _label_rows(panels, titles)
     return _save(figure, path)
+
+
+def _label_rows(panels: np.ndarray, titles: Sequence[str]) -> None:
+    for title, row_of_panels in zip(titles, panels, strict=True):
+        row_of_panels[0].set_ylabel(title, fontsize=8)
+    for axes in panels.flat:
+        axes.set_xticks([])
+        axes.set_yticks([])
 
 
 def _maps(model: Any, inputs: np.ndarray, block: str) -> np.ndarray:

@@ -110,24 +110,34 @@ class Team:
                     if core not in self._at_work and ready:
                         todo.remove(ready[0])
                         self._start(core, ready.pop(0))
-                for core, (run, process) in list(self._at_work.items()):
-                    status = process.poll()
-                    if status is None:
-                        continue
-                    del self._at_work[core]
-                    self.log(f"{run.name}: {'done' if status == 0 else f'exit status {status}'}")
+                for name, status in self._ended():
                     if status == 0:
-                        done.add(run.name)
+                        done.add(name)
                     else:
-                        failed[run.name] = status
-                for run in [run for run in todo if any(need in failed for need in run.needs)]:
-                    todo.remove(run)
-                    failed[run.name] = -1
-                    self.log(f"{run.name}: left, since a run that it needs failed")
+                        failed[name] = status
+                self._leave(todo, failed)
                 time.sleep(_POLL_SECONDS)
         finally:
             self._stop()
         return failed
+
+    def _leave(self, todo: list[Run], failed: dict[str, int]) -> None:
+        """Counts as failed what needs a run that failed."""
+        for run in [run for run in todo if any(need in failed for need in run.needs)]:
+            todo.remove(run)
+            failed[run.name] = -1
+            self.log(f"{run.name}: left, since a run that it needs failed")
+
+    def _ended(self) -> list[tuple[str, int]]:
+        """The runs that ended since, with their exit statuses; their cores are free."""
+        found = []
+        for core, (run, process) in list(self._at_work.items()):
+            status = process.poll()
+            if status is not None:
+                del self._at_work[core]
+                self.log(f"{run.name}: {'done' if status == 0 else f'exit status {status}'}")
+                found.append((run.name, status))
+        return found
 
     def _start(self, core: int, run: Run) -> None:
         self.log(f"{run.name}: starts on core {core}, log {self.logs / run.name}.log")

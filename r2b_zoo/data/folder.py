@@ -355,7 +355,12 @@ def _checked(root: Path, names: list[str], files: dict[str, Listing]) -> tuple[l
             unread.append((path, result))
     unread.sort(key=lambda item: not item[1].is_image)
     skipped = [f"{shown(path.relative_to(root))} is left out: {result.reason}" for path, result in unread]
-    bad = sum(result.is_image for _, result in unread)
+    _check_enough(root, names, found, sum(result.is_image for _, result in unread), skipped)
+    return found, skipped
+
+
+def _check_enough(root: Path, names: list[str], found: list[Photograph], bad: int, skipped: list[str]) -> None:
+    """Raises ValueError where too many images are bad, or a class has none."""
     if bad > max(ALWAYS_SKIPPED, MAX_SKIPPED_SHARE * (len(found) + bad)):
         raise ValueError(
             f"{bad} of the {len(found) + bad} image files in {root} cannot be read, more than "
@@ -369,7 +374,6 @@ def _checked(root: Path, names: list[str], files: dict[str, Listing]) -> tuple[l
             f"There are no images of {', '.join(empty)} in {root}: every class needs some, so remove the folder of one "
             f"that has none.{there}"
         )
-    return found, skipped
 
 
 def _examined(paths: Sequence[Path]) -> list[Union[_Image, _Unread]]:

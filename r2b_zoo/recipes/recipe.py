@@ -239,31 +239,14 @@ def plan_of(recipe: type[Recipe], name: str, overrides: Mapping[str, Any]) -> Pl
         ValueError: an unknown field (names the known ones), a value of the wrong type or out of range.
     """
     names = stage_names(recipe)
-    own_fields = [field for field in _fields(recipe) if field not in names]
-    overrides = {ALIASES.get(key, key): value for key, value in overrides.items()}
-    check_keys(name, overrides, own_fields, {stage: _fields(Stage) for stage in names})
-    kinds = _kinds(recipe, names)
-    # Where a word must stand, "none" is one; the command line cannot tell it from None.
-    overrides = {key: "none" if value is None and kinds[key] is str else value for key, value in overrides.items()}
-    for key, value in overrides.items():
-        if value is not None and (key == "data_dir" or key.endswith(".from_run")):
-            overrides[key] = absolute(str(value))
-    check_kinds(overrides, kinds)
-    if isinstance(overrides.get("width"), int) and overrides["width"] > MOST_WIDTH:
-        raise ValueError(f"width must be in 1–{MOST_WIDTH}; received {overrides['width']}.")
     instance = recipe()
-    configure(instance, recipe.with_dependent_values(overrides), name=name)
+    configure(instance, recipe.with_dependent_values(_checked(recipe, name, names, overrides)), name=name)
     try:
         config = dict(iter(instance))  # type: ignore[call-overload]  # zookeeper makes components iterable
         stages = _stages(instance)
     except TypeError as error:
         raise ValueError(f"Recipe {name}: {error}") from None
-    for field in ("width", "image_size"):
-        value = getattr(instance, field)
-        if value is not None and value < 1:
-            raise ValueError(f"{field} must be at least 1; received {value}.")
-    if not 0 <= instance.seed < 2**31:
-        raise ValueError(f"seed must be in 0–{2**31 - 1}; received {instance.seed}.")
+    _check_numbers(instance)
     return Plan(
         recipe=name,
         dataset=instance.dataset,
@@ -280,6 +263,32 @@ def plan_of(recipe: type[Recipe], name: str, overrides: Mapping[str, Any]) -> Pl
         notes=instance.notes(),
         config={key: _plain(value) for key, value in config.items() if key not in names},
     )
+
+
+def _checked(recipe: type[Recipe], name: str, stages: Sequence[str], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The overrides under their full names, with paths that mean the same from every folder."""
+    own_fields = [field for field in _fields(recipe) if field not in stages]
+    overrides = {ALIASES.get(key, key): value for key, value in overrides.items()}
+    check_keys(name, overrides, own_fields, {stage: _fields(Stage) for stage in stages})
+    kinds = _kinds(recipe, stages)
+    # Where a word must stand, "none" is one; the command line cannot tell it from None.
+    overrides = {key: "none" if value is None and kinds[key] is str else value for key, value in overrides.items()}
+    for key, value in overrides.items():
+        if value is not None and (key == "data_dir" or key.endswith(".from_run")):
+            overrides[key] = absolute(str(value))
+    check_kinds(overrides, kinds)
+    if isinstance(overrides.get("width"), int) and overrides["width"] > MOST_WIDTH:
+        raise ValueError(f"width must be in 1–{MOST_WIDTH}; received {overrides['width']}.")
+    return overrides
+
+
+def _check_numbers(recipe: Recipe) -> None:
+    for field in ("width", "image_size"):
+        value = getattr(recipe, field)
+        if value is not None and value < 1:
+            raise ValueError(f"{field} must be at least 1; received {value}.")
+    if not 0 <= recipe.seed < 2**31:
+        raise ValueError(f"seed must be in 0–{2**31 - 1}; received {recipe.seed}.")
 
 
 def _kinds(recipe: type[Recipe], stages: Sequence[str]) -> dict[str, Any]:

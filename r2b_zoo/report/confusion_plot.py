@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap, LogNorm, Normalize
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
 from r2b_zoo import files
 from r2b_zoo.report.plots import ShownFigure
@@ -75,19 +77,9 @@ def confusion_figure(result: "Evaluation", class_names: Sequence[str], title: st
 
     figure = ShownFigure(figsize=(side, side))
     axes = figure.add_axes((0, 0, 1, 1))
-    if numbers:
-        picture = axes.imshow(shares, cmap=COLOURS, norm=Normalize(0, 1))
-    else:
-        visible = ListedColormap(matplotlib.colormaps[COLOURS](np.linspace(_FAINTEST, 1, 256)))
-        smallest = float(shares[shares > 0].min(initial=0.1))
-        picture = axes.imshow(np.where(shares > 0, shares, np.nan), cmap=visible, norm=LogNorm(smallest, 1))
+    picture = _with_numbers(axes, result.confusion, shares, font) if numbers else _with_faintest_visible(axes, shares)
     if per_cell > 1:
         picture.set_extent((0.5, len(shares) * per_cell + 0.5, len(shares) * per_cell + 0.5, 0.5))
-    if numbers:
-        for (row, column), count in np.ndenumerate(result.confusion):
-            if count:
-                colour = "white" if shares[row, column] > _WHITE_TEXT else "black"
-                axes.text(column, row, f"{count}", ha="center", va="center", color=colour, fontsize=font)
     if names:
         axes.set_xticks(range(classes), class_names, rotation=90 if classes > 5 else 0, fontsize=font)
         axes.set_yticks(range(classes), class_names, fontsize=font)
@@ -115,6 +107,20 @@ def confusion_figure(result: "Evaluation", class_names: Sequence[str], title: st
     bar.ax.tick_params(labelsize=font)
     bar.outline.set_edgecolor("0.7")
     return figure
+
+
+def _with_numbers(axes: Axes, confusion: np.ndarray, shares: np.ndarray, font: int) -> AxesImage:
+    for (row, column), count in np.ndenumerate(confusion):
+        if count:
+            colour = "white" if shares[row, column] > _WHITE_TEXT else "black"
+            axes.text(column, row, f"{count}", ha="center", va="center", color=colour, fontsize=font)
+    return axes.imshow(shares, cmap=COLOURS, norm=Normalize(0, 1))
+
+
+def _with_faintest_visible(axes: Axes, shares: np.ndarray) -> AxesImage:
+    visible = ListedColormap(matplotlib.colormaps[COLOURS](np.linspace(_FAINTEST, 1, 256)))
+    smallest = float(shares[shares > 0].min(initial=0.1))
+    return axes.imshow(np.where(shares > 0, shares, np.nan), cmap=visible, norm=LogNorm(smallest, 1))
 
 
 def _shares(confusion: np.ndarray, per_cell: int) -> np.ndarray:

@@ -206,20 +206,8 @@ def attention(folder: RunFolder, class_names: Sequence[str]) -> Attention:
     images = []
     for i, image in enumerate(arrays["images"]):
         label = class_names[int(arrays["labels"][i])]
-        largest = {block: max(float(arrays[f"{stage}/{block}"][i].max()) for stage in stages) for block in blocks}
-        maps = tuple(
-            (
-                stage,
-                tuple(
-                    AttentionMap(
-                        plots.map_png(arrays[f"{stage}/{block}"][i], largest[block]),
-                        f"{stage}, {block}: {_brightest(arrays[f'{stage}/{block}'][i])}",
-                    )
-                    for block in blocks
-                ),
-            )
-            for stage in stages
-        )
+        of_image = {key: values[i] for key, values in arrays.items() if "/" in key}
+        maps = tuple((stage, _maps_of(stage, stages, blocks, of_image)) for stage in stages)
         alt = f"Test image of class {label}"
         images.append(AttentionImage(plots.photo_png(image), alt, label, maps, tuple(distances[i].tolist())))
     return Attention(
@@ -229,6 +217,18 @@ def attention(folder: RunFolder, class_names: Sequence[str]) -> Attention:
         tuple(distances.mean(axis=0).tolist()),
         tuple(block.removeprefix("block") for block in blocks if sizes[block] == "1×1"),
     )
+
+
+def _maps_of(
+    stage: str, stages: Sequence[str], blocks: Sequence[str], of_image: Mapping[str, np.ndarray]
+) -> tuple[AttentionMap, ...]:
+    """A stage's maps of one image; each block is drawn on one scale over the stages."""
+    maps = []
+    for block in blocks:
+        largest = max(float(of_image[f"{one}/{block}"].max()) for one in stages)
+        values = of_image[f"{stage}/{block}"]
+        maps.append(AttentionMap(plots.map_png(values, largest), f"{stage}, {block}: {_brightest(values)}"))
+    return tuple(maps)
 
 
 def _arrays(folder: RunFolder, path: Path) -> dict[str, np.ndarray]:
