@@ -166,37 +166,40 @@ def _dedented(doc: str) -> str:
 
 
 def _recipes() -> str:
-    from r2b_zoo import losses, recipes
+    from r2b_zoo import recipes
 
     parts = [
         "# Recipes",
         "A recipe is data: fields with values, of which `r2b train` and `r2b_zoo.train` override any. Those of a stage "
         "have its name before them: `binary.epochs=3`.",
+        *_tables_of_fields(),
     ]
-    described = _constructor_arguments() | _described((recipes.LoopPlan.__doc__ or "").split("Attributes:")[1])
-    tree = ast.parse((ROOT / "r2b_zoo/recipes/recipe.py").read_text(encoding="utf-8"))
-    of_classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
-    finetune = ast.parse((ROOT / "r2b_zoo/recipes/finetune.py").read_text(encoding="utf-8"))
-    of_classes |= {node.name: node for node in finetune.body if isinstance(node, ast.ClassDef)}
-    for title, names in (
-        ("Fields of a recipe", ("Recipe", "ProgressiveRecipe")),
-        ("Fields of recipe finetune beside these", ("FineTune",)),
-        ("Fields of a stage", ("Stage",)),
-    ):
-        rows = [row for name in names for row in _fields(of_classes[name], {} if name == "Stage" else described)]
-        if "Stage" in names:
-            rows += [f"| `{loss.field}` | `{loss.weight}` | {loss.explanation} |" for loss in losses.LOSSES]
-        if "Recipe" in names:
-            rows += [f"| `{loss.name}` | `True` | off: no stage has this loss |" for loss in losses.switches()]
-        parts.append(f"## {title}\n\n| field | unless told | |\n|---|---|---|\n" + "\n".join(rows))
     for name, recipe in recipes.RECIPES.items():
         module = ast.parse((ROOT / f"r2b_zoo/recipes/{name}.py").read_text(encoding="utf-8"))
-        shown = "\n".join(f"{key}={value}" for key, value in recipes.plan(name).config.items())
-        shown = "\n".join(f"    {line}" for line in shown.splitlines())
+        shown = "\n".join(f"    {key}={value}" for key, value in recipes.plan(name).config.items())
         head = ast.get_docstring(module) or recipe.__doc__
         parts.append(f"## {name}\n\n```text\n{head}\n```")
         parts.append(f'??? note "Its values: `r2b train recipe={name} --show`"\n\n    ```text\n{shown}\n    ```')
     return "\n\n".join(parts) + "\n"
+
+
+def _tables_of_fields() -> Iterator[str]:
+    from r2b_zoo import losses, recipes
+
+    described = _constructor_arguments() | _described((recipes.LoopPlan.__doc__ or "").split("Attributes:")[1])
+    of_classes: dict[str, ast.ClassDef] = {}
+    for module in ("recipe", "finetune"):
+        tree = ast.parse((ROOT / f"r2b_zoo/recipes/{module}.py").read_text(encoding="utf-8"))
+        of_classes |= {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+    weights = [f"| `{loss.field}` | `{loss.weight}` | {loss.explanation} |" for loss in losses.LOSSES]
+    switches = [f"| `{loss.name}` | `True` | off: no stage has this loss |" for loss in losses.switches()]
+    for title, names, generated in (
+        ("Fields of a recipe", ("Recipe", "ProgressiveRecipe"), switches),
+        ("Fields of recipe finetune beside these", ("FineTune",), []),
+        ("Fields of a stage", ("Stage",), weights),
+    ):
+        rows = [row for name in names for row in _fields(of_classes[name], {} if name == "Stage" else described)]
+        yield f"## {title}\n\n| field | unless told | |\n|---|---|---|\n" + "\n".join([*rows, *generated])
 
 
 def _fields(node: ast.ClassDef, described: Mapping[str, str]) -> Iterator[str]:
