@@ -30,6 +30,13 @@ def test_reads_operators_and_tensors():
     assert model.operators[1].inputs[4] is None
 
 
+def test_an_operator_without_its_output_has_no_products():
+    """As a damaged file has it: -1 stands for a tensor that is absent."""
+    image, kernel = model_file.Tensor("x", (1, 4, 4, 2), "float32", 0), model_file.Tensor("w", (3, 2), "float32", 24)
+    for name in ("CONV_2D", "LceBconv2d", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"):
+        assert model_file.Operator(name, (image, kernel, image), (None,), {}).macs == 0
+
+
 def test_names_of_the_operators_are_the_formats():
     schema = lce_model.schema
     names = {number: name for name, number in vars(schema.BuiltinOperator).items() if not name.startswith("_")}

@@ -1,5 +1,7 @@
 """The rules for wheels, each broken once; `make wheels` builds wheels and applies the rules to them."""
 
+import ast
+import pathlib
 import struct
 import zipfile
 
@@ -7,6 +9,8 @@ import build_native
 import build_wheels
 import pytest
 
+RUNTIME = pathlib.Path(build_native.__file__).parent
+SOURCES = sorted([*RUNTIME.glob("*.py"), *RUNTIME.glob("src/r2b_runtime/*.py")])
 ENTRY_POINTS = b"\0tflite_plugin_create_delegate\0tflite_plugin_destroy_delegate\0"
 GOOD = b"\x7fELF\0libc.so.6\0libm.so.6\0GLIBC_2.4\0GLIBC_2.17\0" + ENTRY_POINTS
 LICENSES = ["LICENSE", *build_wheels._LICENSES]
@@ -76,6 +80,14 @@ def test_libraries_of_other_systems(suffix, library, fault):
 
 def test_every_platform_has_a_tag_of_its_own():
     assert len({spec.wheel for spec in build_native.TARGETS.values()}) == len(build_native.TARGETS) == 5
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
+def test_the_sources_run_on_python_3_9(path):
+    """No syntax of a newer Python, and no `strict` of zip(), which came with 3.10, and which no linter looks for."""
+    tree = ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 9))
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    assert [node.lineno for node in calls if getattr(node.func, "id", "") == "zip" and node.keywords] == []
 
 
 def test_check_fails_with_the_reason(tmp_path, monkeypatch, capsys):

@@ -73,11 +73,11 @@ class Convolver:
             )
         if padding not in ("same", "valid"):
             raise ValueError(f"padding must be 'same' or 'valid', received {padding!r}")
-        if not all(1 <= stride <= _MOST_STRIDE for stride in strides):
-            raise ValueError(f"strides must be 1 to {_MOST_STRIDE}, received {tuple(strides)}")
+        if len(strides) != 2 or not all(1 <= stride <= _MOST_STRIDE for stride in strides):
+            raise ValueError(f"strides must be two, 1 to {_MOST_STRIDE}, received {tuple(strides)}")
         sizes = [
             -(-size // stride) if padding == "same" else (size - window) // stride + 1
-            for size, window, stride in zip(images.shape[1:3], kernel.shape[:2], strides, strict=True)
+            for size, window, stride in zip(images.shape[1:3], kernel.shape[:2], strides)
         ]
         if min(sizes) < 1:
             raise ValueError(

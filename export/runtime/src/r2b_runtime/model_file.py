@@ -221,7 +221,7 @@ class Operator:
     @property
     def macs(self):
         """Multiply-accumulates of one inference, by the shapes in the file."""
-        if not self.outputs or len(self.inputs) < 2 or not self.inputs[1]:
+        if not self.outputs or not self.outputs[0] or len(self.inputs) < 2 or not self.inputs[1]:
             return 0
         out, weights = math.prod(self.outputs[0].shape), self.inputs[1].shape
         if self.name in ("LceBconv2d", "CONV_2D") and len(weights) == 4:

@@ -91,7 +91,7 @@ def _resized(images, mirrored, height, width, bilinear, mean, std, kernels, stre
     table = np.array(
         [
             (image.ctypes.data, image.strides[0] // dtype.itemsize, *image.shape[:2], bool(is_mirrored))
-            for image, is_mirrored in zip(images, mirrored, strict=True)
+            for image, is_mirrored in zip(images, mirrored)
         ],
         np.int64,
     )
