@@ -8,7 +8,7 @@ convolutions of real numbers, and stay TensorFlow's.
 import contextlib
 import functools
 from collections.abc import Iterator
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 import larq as lq
 import numpy as np
@@ -17,6 +17,9 @@ import tensorflow as tf
 from r2b_zoo import convolution, runtime
 from r2b_zoo.cores import available_cores
 from r2b_zoo.switch import Switch
+
+if TYPE_CHECKING:
+    from r2b_runtime import Convolver
 
 # Quantisers of Larq that give ±1 and nothing else, and the one that gives kernels ± a factor per filter.
 _SCALED_SIGN = lq.quantizers.MagnitudeAwareSign
@@ -29,7 +32,7 @@ class _Counting(Switch):
     """Whether bits are counted, and by whom: replicas, each traced in a thread, run at the same time."""
 
     @functools.cached_property
-    def convolver(self) -> Any:
+    def convolver(self) -> "Convolver":
         import r2b_runtime
 
         # The teacher's convolutions run at the same time; two teams of all cores would be in each other's way.

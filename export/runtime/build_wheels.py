@@ -96,6 +96,8 @@ def faults(wheel):
         library = f"r2b_runtime/{spec.library}"
         if libraries != [library]:
             return [*found, f"it holds the libraries {libraries} instead of {library}"]
+        if "r2b_runtime/py.typed" not in names:
+            found.append("it lacks r2b_runtime/py.typed, without which type checkers ignore the annotations")
         for name in ["LICENSE", *_LICENSES, *(_WINDOWS_LICENSES if target.startswith("windows") else {})]:
             if not any(re.fullmatch(rf".*\.dist-info/(licenses/)?{re.escape(name)}", entry) for entry in names):
                 found.append(f"it lacks {name}")

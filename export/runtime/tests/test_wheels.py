@@ -1,6 +1,7 @@
 """The rules for wheels, each broken once; `make wheels` builds wheels and applies the rules to them."""
 
 import ast
+import importlib.resources
 import pathlib
 import struct
 import zipfile
@@ -8,17 +9,19 @@ import zipfile
 import build_native
 import build_wheels
 import pytest
+import r2b_runtime
 
 RUNTIME = pathlib.Path(build_native.__file__).parent
 SOURCES = sorted([*RUNTIME.glob("*.py"), *RUNTIME.glob("src/r2b_runtime/*.py")])
 ENTRY_POINTS = b"\0tflite_plugin_create_delegate\0tflite_plugin_destroy_delegate\0"
 GOOD = b"\x7fELF\0libc.so.6\0libm.so.6\0GLIBC_2.4\0GLIBC_2.17\0" + ENTRY_POINTS
 LICENSES = ["LICENSE", *build_wheels._LICENSES]
+PACKAGE = ["__init__.py", "py.typed"]
 
 
-def wheel(folder, platform="manylinux2014_x86_64", library=GOOD, licenses=LICENSES, **more):
+def wheel(folder, platform="manylinux2014_x86_64", library=GOOD, licenses=LICENSES, package=PACKAGE, **more):
     path = folder / f"r2b_runtime-0.1.0-py3-none-{platform}.whl"
-    files = {"r2b_runtime/libr2b_runtime.so": library, "r2b_runtime/__init__.py": b"", **more}
+    files = {"r2b_runtime/libr2b_runtime.so": library, **{f"r2b_runtime/{name}": b"" for name in package}, **more}
     files.update({f"r2b_runtime-0.1.0.dist-info/{name}": b"text" for name in licenses})
     with zipfile.ZipFile(path, "w") as archive:
         for name, data in files.items():
@@ -48,6 +51,7 @@ def test_a_good_wheel_has_no_faults(tmp_path):
         ({"library": GOOD.replace(ENTRY_POINTS, b"")}, "it lacks the entry point tflite_plugin_create_delegate"),
         ({"library": GOOD + bytes(build_wheels.MOST_BYTES)}, "bytes; 2,000,000 is the most"),
         ({"licenses": ["LICENSE"]}, "it lacks LICENSE-libcxx.txt"),
+        ({"package": ["__init__.py"]}, "it lacks r2b_runtime/py.typed"),
         ({"r2b_runtime/libr2b_runtime.dylib": b""}, "it holds the libraries"),
         ({"platform": "manylinux2014_aarch65"}, "its name is not"),
     ],
@@ -80,6 +84,10 @@ def test_libraries_of_other_systems(suffix, library, fault):
 
 def test_every_platform_has_a_tag_of_its_own():
     assert len({spec.wheel for spec in build_native.TARGETS.values()}) == len(build_native.TARGETS) == 5
+
+
+def test_the_installed_package_says_that_it_has_types():
+    assert (importlib.resources.files(r2b_runtime) / "py.typed").is_file()
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)

@@ -1,4 +1,7 @@
-"""Runs Larq Compute Engine models in stock TensorFlow Lite interpreters."""
+"""Runs Larq Compute Engine models in stock TensorFlow Lite interpreters.
+
+`__all__` is the interface; all other modules are internal.
+"""
 
 from r2b_runtime.classifier import Classifier
 from r2b_runtime.convolution import Convolver

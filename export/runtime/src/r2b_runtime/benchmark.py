@@ -6,11 +6,16 @@ import platform
 import statistics
 import sys
 import time
+from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
 
-from r2b_runtime.interpreter import Interpreter
+from r2b_runtime.interpreter import DelegateOptions, Interpreter
 from r2b_runtime.library import profile
+from r2b_runtime.model_file import ModelSource
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack  # type checkers know it where it is not installed
 
 # Steps whose first operator works on bits; the float operators fused into them (scales, PReLU, adds) count with them.
 _BINARY_STEPS = ("bconv", "bmaxpool", "quantize", "dequantize", "binary")
@@ -24,7 +29,7 @@ class Step:
     seconds: float
 
     @property
-    def binary(self):
+    def binary(self) -> bool:
         return self.name.split()[0] in _BINARY_STEPS
 
 
@@ -42,15 +47,15 @@ class Profile:
 
     kernels: str
     seconds: float
-    steps: list
+    steps: list[Step]
 
     @property
-    def rest(self):
+    def rest(self) -> float:
         """Seconds outside the delegate's steps: the interpreter itself and the operators left to it."""
         return self.seconds - sum(step.seconds for step in self.steps)
 
     @property
-    def binary_share(self):
+    def binary_share(self) -> float:
         """Share of the steps' time in those that start with a binary operator."""
         total = sum(step.seconds for step in self.steps)
         return sum(step.seconds for step in self.steps if step.binary) / total if total else 0.0
@@ -67,8 +72,10 @@ class Timing:
     first: float  # from opening the file to the end of the first inference
 
 
-def time_model(model, threads=1, runs=50, **delegate_options):
-    """Times `runs` inferences of `model` (path or bytes) on random input, after a few that do not count."""
+def time_model(
+    model: ModelSource, threads: int = 1, runs: int = 50, **delegate_options: "Unpack[DelegateOptions]"
+) -> Timing:
+    """Times `runs` inferences of `model` on random input, after a few that do not count."""
     began = time.perf_counter()
     interpreter = _prepared(model, threads, **delegate_options)
     interpreter.invoke()
@@ -77,7 +84,9 @@ def time_model(model, threads=1, runs=50, **delegate_options):
     return Timing(threads, runs, statistics.median(seconds), min(seconds), first)
 
 
-def profile_model(model, threads=1, runs=50, **delegate_options):
+def profile_model(
+    model: ModelSource, threads: int = 1, runs: int = 50, **delegate_options: "Unpack[DelegateOptions]"
+) -> Profile:
     """The `Profile` of `runs` inferences."""
     interpreter = _prepared(model, threads, profile=True, **delegate_options)
     _times(interpreter, 1)
@@ -95,22 +104,23 @@ def profile_model(model, threads=1, runs=50, **delegate_options):
     return Profile(kernels, statistics.fmean(total for total, _ in faster), steps)
 
 
-def _prepared(model, threads, **options):
+def _prepared(model: ModelSource, threads: int, **options: Any) -> Interpreter:
     if not isinstance(threads, int) or threads < 1:
         raise ValueError(f"threads must be a whole number from 1; received {threads!r}")
     interpreter = Interpreter(model, num_threads=threads, **options)
     interpreter.allocate_tensors()
     rng = np.random.default_rng(0)
     for detail in interpreter.get_input_details():
-        values = rng.normal(size=detail["shape"])
-        if np.issubdtype(detail["dtype"], np.integer):
-            limits = np.iinfo(detail["dtype"])
+        kind: np.dtype = np.dtype(detail["dtype"])
+        values: np.ndarray = rng.normal(size=detail["shape"])
+        if kind.kind in "iu":
+            limits = np.iinfo(kind)
             values = rng.integers(max(limits.min, -128), min(limits.max, 255), detail["shape"], endpoint=True)
-        interpreter.set_tensor(detail["index"], values.astype(detail["dtype"]))
+        interpreter.set_tensor(detail["index"], values.astype(kind))
     return interpreter
 
 
-def _times(interpreter, runs, warm=3):
+def _times(interpreter: Interpreter, runs: int, warm: int = 3) -> list[float]:
     if runs < 1:
         raise ValueError(f"runs must be at least 1; received {runs}")
     seconds = []
@@ -122,7 +132,7 @@ def _times(interpreter, runs, warm=3):
     return seconds
 
 
-def peak_memory():
+def peak_memory() -> Optional[int]:
     """The most memory that this process has had at once, in bytes; None where the system does not say."""
     if sys.platform == "win32":
         return _windows_peak_memory()
@@ -132,8 +142,11 @@ def peak_memory():
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def _windows_peak_memory():
+def _windows_peak_memory() -> Optional[int]:
     import ctypes
+
+    if sys.platform != "win32":  # which type checkers ask about, because elsewhere ctypes has no windll
+        return None
 
     class Counters(ctypes.Structure):  # PROCESS_MEMORY_COUNTERS
         _fields_ = [("cb", ctypes.c_uint32), ("faults", ctypes.c_uint32)] + [
@@ -158,7 +171,7 @@ def _windows_peak_memory():
     return counters.peak if done else None
 
 
-def cpu_name():
+def cpu_name() -> str:
     """The processor's name, as far as the system tells."""
     try:
         with open("/proc/cpuinfo") as file:
@@ -176,7 +189,7 @@ def cpu_name():
     return platform.processor() or platform.machine()
 
 
-def _read_text(path):
+def _read_text(path: str) -> str:
     try:
         with open(path) as file:
             return file.read().strip("\0\n ")

@@ -3,11 +3,18 @@
 import contextlib
 import os
 import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Optional, Union
 
 import numpy as np
 
 from r2b_runtime import model_file, pixels, tensor_values
-from r2b_runtime.interpreter import Interpreter
+from r2b_runtime.interpreter import DelegateOptions, Interpreter
+from r2b_runtime.model_file import ModelSource, Tensor
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from typing_extensions import Unpack  # type checkers know it where it is not installed
 
 
 class Classifier:
@@ -27,24 +34,26 @@ class Classifier:
     Raises `ValueError` where the file lacks labels or preprocessing, and what `Interpreter` raises.
     """
 
-    def __init__(self, model, num_threads=None, **delegate_options):
+    def __init__(
+        self, model: ModelSource, num_threads: Optional[int] = None, **delegate_options: "Unpack[DelegateOptions]"
+    ) -> None:
         described = model_file.read(model)
-        if len(described.inputs) != 1 or len(described.outputs) != 1 or None in described.inputs + described.outputs:
+        tensors = [tensor for tensor in described.inputs + described.outputs if tensor is not None]
+        if len(described.inputs) != 1 or len(described.outputs) != 1 or len(tensors) != 2:
             raise ValueError(
                 f"a classifier has one input and one output; {described.name} has {len(described.inputs)} and "
                 f"{len(described.outputs)}; use r2b_runtime.Interpreter for it"
             )
-        self.labels, self.preprocessing = described.labels(), described.preprocessing()
-        missing = [
-            name for name, value in (("labels", self.labels), ("preprocessing", self.preprocessing)) if value is None
-        ]
-        if missing:
+        labels, preprocessing = described.labels(), described.preprocessing()
+        if labels is None or preprocessing is None:
+            missing = [name for name, value in (("labels", labels), ("preprocessing", preprocessing)) if value is None]
             raise ValueError(
                 f"{described.name} carries no {' and no '.join(missing)}: convert the model with "
                 "r2b_zoo.convert(model, labels=..., preprocessing=...), or use r2b_runtime.Interpreter and "
                 "prepare the input yourself"
             )
-        self._check_shapes(described)
+        self.labels, self.preprocessing = labels, preprocessing
+        self._check_shapes(described.name, *tensors)
         self._interpreter = Interpreter(model, num_threads, **delegate_options)
         self._interpreter.allocate_tensors()
         self._input = self._interpreter.get_input_details()[0]
@@ -53,22 +62,15 @@ class Classifier:
         # An interpreter has one input and one output at a time, whoever sets and reads them.
         self._turn = threading.Lock()
 
-    def _check_shapes(self, described):
-        given, taken = (
-            (self.preprocessing.height, self.preprocessing.width, self.preprocessing.channels),
-            described.inputs[0].shape,
-        )
-        if tuple(taken[1:]) != given:
-            raise ValueError(
-                f"the preprocessing makes images of shape {given}, but {described.name} takes {tuple(taken[1:])}"
-            )
-        shape = described.outputs[0].shape
+    def _check_shapes(self, name: str, taken: Tensor, answer: Tensor) -> None:
+        given = (self.preprocessing.height, self.preprocessing.width, self.preprocessing.channels)
+        if taken.shape[1:] != given:
+            raise ValueError(f"the preprocessing makes images of shape {given}, but {name} takes {taken.shape[1:]}")
+        shape = answer.shape
         if not shape or shape[-1] != len(self.labels):
-            raise ValueError(
-                f"{described.name} has {len(self.labels)} labels for an output of shape {shape}; convert it again"
-            )
+            raise ValueError(f"{name} has {len(self.labels)} labels for an output of shape {shape}; convert it again")
 
-    def _check_numbers(self, name):
+    def _check_numbers(self, name: str) -> None:
         for detail, is_input in ((self._input, True), (self._output, False)):
             tensor_values.check(name, detail["dtype"], detail["quantization"][0], is_input)
         tensor_values.check_normalisation(
@@ -79,7 +81,12 @@ class Classifier:
             self.preprocessing.std,
         )
 
-    def predict(self, image, top=5, max_pixels=pixels.MAX_PIXELS):
+    def predict(
+        self,
+        image: Union[np.ndarray, "Image.Image", str, "os.PathLike[str]"],
+        top: int = 5,
+        max_pixels: int = pixels.MAX_PIXELS,
+    ) -> list[tuple[str, float]]:
         """The most probable classes of one image, best first.
 
         Args:
@@ -89,7 +96,7 @@ class Classifier:
             max_pixels: refuse an image file of more, which may be a small file that fills the memory.
 
         Returns:
-            A list of (label, probability).
+            Of each its label and its probability.
 
         Raises:
             FileNotFoundError: there is no such image file.
@@ -101,7 +108,11 @@ class Classifier:
         best = np.argsort(-row, kind="stable")[:top]
         return [(self.labels[i], float(row[i])) for i in best]
 
-    def probabilities(self, image, max_pixels=pixels.MAX_PIXELS):
+    def probabilities(
+        self,
+        image: Union[np.ndarray, "Image.Image", str, "os.PathLike[str]"],
+        max_pixels: int = pixels.MAX_PIXELS,
+    ) -> np.ndarray:
         """The model's output for one image: float32, one number for each label. Takes and raises as `predict`."""
         if isinstance(image, (str, os.PathLike)):
             with _opened(image, max_pixels) as opened:
@@ -122,7 +133,7 @@ class Classifier:
         return row
 
 
-def read_image(path, max_pixels=pixels.MAX_PIXELS):
+def read_image(path: Union[str, "os.PathLike[str]"], max_pixels: int = pixels.MAX_PIXELS) -> np.ndarray:
     """An image file as uint8 (H, W, 3), turned as its EXIF data says. Needs Pillow: r2b-runtime[images].
 
     Args:
@@ -138,7 +149,7 @@ def read_image(path, max_pixels=pixels.MAX_PIXELS):
 
 
 @contextlib.contextmanager
-def _opened(path, max_pixels):
+def _opened(path: Union[str, "os.PathLike[str]"], max_pixels: int) -> "Iterator[Image.Image]":
     path = os.fspath(path)
     try:
         import PIL.Image  # noqa: F401

@@ -10,16 +10,18 @@ import shutil
 import sys
 import textwrap
 import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, Optional
 
 from r2b_runtime import benchmark, model_file
 from r2b_runtime.classifier import Classifier
-from r2b_runtime.interpreter import interpreter_version
+from r2b_runtime.interpreter import DelegateOptions, interpreter_version
 from r2b_runtime.library import available_kernels, version
 from r2b_runtime.pixels import MAX_PIXELS
 from r2b_runtime.terminal import printable
 
 
-def main(arguments=None):
+def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Runs the command; returns the exit status: 0, 1 after an error, 2 where the arguments are wrong."""
     parsed = _parser().parse_args(arguments)
     # The limit of --max-pixels is the command's own; Pillow warns of half of it.
@@ -38,14 +40,16 @@ def main(arguments=None):
     return 0
 
 
-def _parser():
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="r2b-run", description="Runs 1-bit networks that Larq Compute Engine converted."
     )
     parser.add_argument("--version", action="version", version=f"r2b-runtime {version()}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(name, run, show, text):
+    def command(
+        name: str, run: Callable[[argparse.Namespace], Any], show: Callable[[Any], str], text: str
+    ) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
         sub.add_argument("model", metavar="MODEL", help="a .tflite file")
         sub.add_argument("--json", action="store_true", help="print JSON")
@@ -80,7 +84,7 @@ def _parser():
     return parser
 
 
-def _add_limits(sub):
+def _add_limits(sub: argparse.ArgumentParser) -> None:
     """What a file may take; the delegate has the defaults."""
     sub.add_argument("--max-memory", type=_positive, metavar="MIB", help="memory the model may take (default: 2048)")
     sub.add_argument(
@@ -88,28 +92,32 @@ def _add_limits(sub):
     )
 
 
-def _limits(parsed):
-    options = {"max_memory": parsed.max_memory, "max_work": parsed.max_work}
-    return {name: value for name, value in options.items() if value is not None}
+def _limits(parsed: argparse.Namespace) -> DelegateOptions:
+    options: DelegateOptions = {}
+    if parsed.max_memory is not None:
+        options["max_memory"] = parsed.max_memory
+    if parsed.max_work is not None:
+        options["max_work"] = parsed.max_work
+    return options
 
 
-def _positive(text):
+def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number from 1; received {text!r}")
     return int(text)
 
 
-def _predict(parsed):
+def _predict(parsed: argparse.Namespace) -> list[dict[str, Any]]:
     classifier = Classifier(parsed.model, parsed.threads, **_limits(parsed))
     classes = classifier.predict(parsed.image, parsed.top, parsed.max_pixels)
     return [{"label": label, "probability": value} for label, value in classes]
 
 
-def _show_predict(classes):
+def _show_predict(classes: list[dict[str, Any]]) -> str:
     return "\n".join(f"{entry['probability']:8.2%}  {printable(entry['label'])}" for entry in classes)
 
 
-def _info(parsed):
+def _info(parsed: argparse.Namespace) -> dict[str, Any]:
     model = model_file.read(parsed.model)
     labels, preprocessing = model.labels(), model.preprocessing()
     macs = [sum(operator.macs for operator in model.operators if operator.binary == binary) for binary in (True, False)]
@@ -139,11 +147,11 @@ def _info(parsed):
     }
 
 
-def _tensor(tensor):
+def _tensor(tensor: model_file.Tensor) -> dict[str, Any]:
     return {"name": tensor.name, "shape": list(tensor.shape), "type": tensor.dtype}
 
 
-def _show_info(info):
+def _show_info(info: dict[str, Any]) -> str:
     labels, preparation = info["labels"], info["preprocessing"]
     lines = [
         ("file", f"{info['file']}, {info['bytes']:,} bytes"),
@@ -177,7 +185,7 @@ def _show_info(info):
     return "\n".join(text)
 
 
-def _wrapped(line, indent=0):
+def _wrapped(line: str, indent: int = 0) -> str:
     """The line as wide as the terminal, its further lines indented; as it is where it goes to a file or a pipe."""
     if not sys.stdout.isatty():
         return line
@@ -193,11 +201,11 @@ def _wrapped(line, indent=0):
     )
 
 
-def _line(tensor):
+def _line(tensor: dict[str, Any]) -> str:
     return f"{tensor['type']} {'x'.join(map(str, tensor['shape']))}  {tensor['name']}"
 
 
-def _preparation(fields):
+def _preparation(fields: dict[str, Any]) -> str:
     mean, std = (", ".join(f"{value:g}" for value in fields[name]) for name in ("mean", "std"))
     return (
         f"centre {fields['crop_fraction']:g}, bicubic to {fields['height']}x{fields['width']}x{fields['channels']}, "
@@ -205,15 +213,17 @@ def _preparation(fields):
     )
 
 
-def _bench(parsed):
+def _bench(parsed: argparse.Namespace) -> dict[str, Any]:
     model = model_file.read(parsed.model)
-    options = _limits(parsed) | ({} if parsed.kernels is None else {"kernels": parsed.kernels})
+    options = _limits(parsed)
+    if parsed.kernels is not None:
+        options["kernels"] = parsed.kernels
     binary = sum(operator.macs for operator in model.operators if operator.binary)
     total = sum(operator.macs for operator in model.operators)
     results = []
     for threads in parsed.threads:
         timing = benchmark.time_model(parsed.model, threads, parsed.runs, **options)
-        result = {
+        result: dict[str, Any] = {
             "threads": threads,
             "runs": timing.runs,
             "median_ms": timing.median * 1e3,
@@ -237,7 +247,7 @@ def _bench(parsed):
     }
 
 
-def _profile(measured):
+def _profile(measured: benchmark.Profile) -> dict[str, Any]:
     return {
         "kernels": measured.kernels,
         "total_ms": measured.seconds * 1e3,
@@ -247,7 +257,7 @@ def _profile(measured):
     }
 
 
-def _show_bench(result):
+def _show_bench(result: dict[str, Any]) -> str:
     memory = result["peak_memory_bytes"]
     lines = [
         _wrapped(f"{printable(result['file'])} with r2b-runtime {result['runtime']} in {result['interpreter']}"),
@@ -268,7 +278,7 @@ def _show_bench(result):
     return "\n".join(lines)
 
 
-def _show_profile(threads, profile):
+def _show_profile(threads: int, profile: dict[str, Any]) -> list[str]:
     total = profile["total_ms"]
     rows = [*profile["steps"], {"name": "rest: the interpreter, and operators left to it", "ms": profile["rest_ms"]}]
     lines = [

@@ -1,6 +1,8 @@
 """The binary convolution by itself, for training."""
 
 import ctypes
+from collections.abc import Sequence
+from typing import Literal, Optional
 
 import numpy as np
 
@@ -43,17 +45,23 @@ class Convolver:
         MemoryError: there is no memory for it.
     """
 
-    def __init__(self, num_threads=1, kernels=None):
+    def __init__(self, num_threads: int = 1, kernels: Optional[str] = None) -> None:
         self._made_of = checked_threads(num_threads), kernels
         self._library = load_library()
         self._convolver = self._library.r2b_runtime_create_convolver(chosen_kernels(kernels), self._made_of[0])
         if not self._convolver:
             raise MemoryError("there is no memory for a team of threads")
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type["Convolver"], tuple[int, Optional[str]]]:
         return type(self), self._made_of
 
-    def __call__(self, images, kernel, strides=(1, 1), padding="same"):
+    def __call__(
+        self,
+        images: np.ndarray,
+        kernel: np.ndarray,
+        strides: Sequence[int] = (1, 1),
+        padding: Literal["same", "valid"] = "same",
+    ) -> np.ndarray:
         """The convolution, float32 (N, H', W', O).
 
         Args:
@@ -93,7 +101,7 @@ class Convolver:
                 raise ValueError(error.decode())
         return output
 
-    def __del__(self):
+    def __del__(self) -> None:
         convolver, self._convolver = getattr(self, "_convolver", None), None
         if convolver:
             self._library.r2b_runtime_destroy_convolver(convolver)

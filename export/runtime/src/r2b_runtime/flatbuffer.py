@@ -1,6 +1,7 @@
 """As much of FlatBuffers and FlexBuffers as reading a model file takes; every read stays inside the file."""
 
 import struct
+from typing import Optional
 
 
 class DamagedError(ValueError):
@@ -10,48 +11,48 @@ class DamagedError(ValueError):
 class Table:
     """A FlatBuffers table. Fields are read by number; an absent field gives the default, an absent vector is empty."""
 
-    def __init__(self, data, at):
+    def __init__(self, data: bytes, at: int) -> None:
         self._data, self._at = data, at
         self._fields = at - _read(data, "<i", at)
         self._size = _read(data, "<H", self._fields)
 
     @classmethod
-    def root(cls, data):
+    def root(cls, data: bytes) -> "Table":
         return cls(data, _read(data, "<I", 0))
 
-    def scalar(self, field, code, default=0):
+    def scalar(self, field: int, code: str, default: int = 0) -> int:
         at = self._field(field)
         return default if at is None else _read(self._data, "<" + code, at)
 
-    def table(self, field):
+    def table(self, field: int) -> Optional["Table"]:
         at = self._field(field)
         return None if at is None else Table(self._data, _follow(self._data, at))
 
-    def text(self, field):
-        return self.bytes(field).decode("utf-8", "replace")
+    def text(self, field: int) -> str:
+        return self.content(field).decode("utf-8", "replace")
 
-    def bytes(self, field):
+    def content(self, field: int) -> bytes:
         start, count = self._vector(field, 1)
         return self._data[start : start + count]
 
-    def numbers(self, field, code):
+    def numbers(self, field: int, code: str) -> tuple[int, ...]:
         start, count = self._vector(field, struct.calcsize("<" + code))
         return struct.unpack_from(f"<{count}{code}", self._data, start)
 
-    def tables(self, field):
+    def tables(self, field: int) -> list["Table"]:
         start, count = self._vector(field, 4)
         return [Table(self._data, _follow(self._data, start + 4 * i)) for i in range(count)]
 
-    def size(self, field):
+    def size(self, field: int) -> int:
         """Number of bytes in a vector of bytes, without reading them."""
         return self._vector(field, 1)[1]
 
-    def _field(self, field):
+    def _field(self, field: int) -> Optional[int]:
         entry = 4 + 2 * field
         offset = _read(self._data, "<H", self._fields + entry) if entry + 2 <= self._size else 0
         return self._at + offset if offset else None
 
-    def _vector(self, field, item):
+    def _vector(self, field: int, item: int) -> tuple[int, int]:
         at = self._field(field)
         if at is None:
             return 0, 0
@@ -62,8 +63,8 @@ class Table:
         return start + 4, count
 
 
-def flexbuffer_integers(data):
-    """The whole numbers in a FlexBuffers map, {name: value}; {} where `data` holds anything else."""
+def flexbuffer_integers(data: bytes) -> dict[str, int]:
+    """The whole numbers in a FlexBuffers map, by name; none where `data` holds anything else."""
     try:
         width, kind = data[-1], data[-2]
         at = len(data) - 2 - width
@@ -84,17 +85,17 @@ def flexbuffer_integers(data):
         return {}
 
 
-def _unsigned(data, at, width):
+def _unsigned(data: bytes, at: int, width: int) -> int:
     if not 0 <= at <= len(data) - width:
         raise DamagedError(f"an offset leads to byte {at} of {len(data)}")
     return int.from_bytes(data[at : at + width], "little")
 
 
-def _read(data, code, at):
+def _read(data: bytes, code: str, at: int) -> int:
     if not 0 <= at <= len(data) - struct.calcsize(code):
         raise DamagedError(f"an offset leads to byte {at} of {len(data)}")
     return struct.unpack_from(code, data, at)[0]
 
 
-def _follow(data, at):
+def _follow(data: bytes, at: int) -> int:
     return at + _read(data, "<I", at)

@@ -8,16 +8,24 @@ import inspect
 import os
 import sys
 import threading
+from collections.abc import Callable, Mapping, Sequence
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Literal, Optional, TypedDict, TypeVar, Union, cast
+
+import numpy as np
 
 from r2b_runtime import model_file
 from r2b_runtime.library import checked_threads, library_path
+from r2b_runtime.model_file import ModelBytes, ModelPath, ModelSource
+from r2b_runtime.stock import Delegate, SignatureRunner, Stock, StockInterpreter, StockModule, TensorDetail
 
 # In order of preference. An imported TensorFlow comes first: a program that has it wants one runtime, not two.
 _STOCK = {"ai_edge_litert": "ai-edge-litert", "tflite_runtime": "tflite-runtime"}
+_Result = TypeVar("_Result")
 _MARK = "r2b-runtime: "  # the delegate's messages start with it
 
 
-def stock_interpreter():
+def stock_interpreter() -> Union[StockModule, "_TensorFlow"]:
     """The module that provides `Interpreter` and `load_delegate`.
 
     TensorFlow if the program has imported it, else ai-edge-litert, else tflite-runtime, else an installed TensorFlow.
@@ -45,7 +53,7 @@ def stock_interpreter():
     )
 
 
-def interpreter_version():
+def interpreter_version() -> str:
     """Name and version of the stock interpreter, such as "ai-edge-litert 2.3.0"."""
     stock = stock_interpreter()
     if isinstance(stock, _TensorFlow):
@@ -54,7 +62,7 @@ def interpreter_version():
     return f"{distribution} {importlib.metadata.version(distribution)}"
 
 
-def _has_interpreter(tensorflow):
+def _has_interpreter(tensorflow: ModuleType) -> bool:
     """TensorFlow announced that it will drop its interpreter."""
     lite = getattr(tensorflow, "lite", None)
     return hasattr(lite, "Interpreter") and hasattr(lite, "experimental")
@@ -63,21 +71,30 @@ def _has_interpreter(tensorflow):
 class _TensorFlow:
     """tf.lite under the names that the small packages use."""
 
-    def __init__(self, lite):
-        self.Interpreter = lite.Interpreter
-        self.load_delegate = lite.experimental.load_delegate
+    def __init__(self, lite: Any) -> None:
+        self.Interpreter: type[StockInterpreter] = lite.Interpreter
+        self.load_delegate: Callable[[str, Mapping[str, str]], Delegate] = lite.experimental.load_delegate
 
 
-def _usable(module, distribution):
+def _usable(module: ModuleType, distribution: str) -> StockModule:
     arguments = inspect.signature(module.Interpreter.__init__).parameters
     missing = [name for name in ("experimental_delegates", "num_threads") if name not in arguments]
     missing += [] if hasattr(module, "load_delegate") else ["load_delegate"]
     if missing:
         raise ImportError(f"it is too old, it has no {missing[0]}: pip install --upgrade {distribution}")
-    return module
+    return cast(StockModule, module)
 
 
-def load_delegate(**options):
+class DelegateOptions(TypedDict, total=False):
+    """What `load_delegate` takes for any inference."""
+
+    kernels: str
+    claim: Literal["all", "binary"]
+    max_memory: int
+    max_work: int
+
+
+def load_delegate(**options: Union[str, int]) -> Delegate:
     """The delegate, for `Interpreter(..., experimental_delegates=[delegate])` of the stock interpreter.
 
     Options:
@@ -135,7 +152,23 @@ class Interpreter:
         ImportError: there is no stock interpreter.
     """
 
-    def __init__(self, model=None, num_threads=None, *, model_path=None, model_content=None, **options):
+    if TYPE_CHECKING:  # at run time __getattr__ finds them
+
+        def get_input_details(self) -> list[TensorDetail]: ...
+
+        def get_output_details(self) -> list[TensorDetail]: ...
+
+        def resize_tensor_input(self, input_index: int, tensor_size: Sequence[int], strict: bool = False) -> None: ...
+
+    def __init__(
+        self,
+        model: Optional[ModelSource] = None,
+        num_threads: Optional[int] = None,
+        *,
+        model_path: Optional[ModelPath] = None,
+        model_content: Optional[ModelBytes] = None,
+        **options: Any,  # those of the stock interpreter have types of its own
+    ) -> None:
         if num_threads is not None:
             num_threads = checked_threads(num_threads)
         self._model = _model_bytes(model, model_path, model_content)
@@ -152,7 +185,7 @@ class Interpreter:
             **experimental,
         )
 
-    def _call(self, method, *args, **kwargs):
+    def _call(self, method: Callable[..., _Result], *args: object, **kwargs: object) -> _Result:
         """What the stock interpreter's method gives, or its error as one sentence."""
         if not self._lock.acquire(blocking=False):
             raise RuntimeError(
@@ -171,43 +204,50 @@ class Interpreter:
         finally:
             self._lock.release()
 
-    def allocate_tensors(self):
+    def allocate_tensors(self) -> None:
         """Prepares for `invoke()`; see the stock interpreter."""
         self._call(self._interpreter.allocate_tensors)
         self._allocated = True
 
-    def invoke(self):
+    def invoke(self) -> None:
         """Runs the model; see the stock interpreter."""
         self._call(self._interpreter.invoke)
 
-    def set_tensor(self, tensor_index, value):
+    def set_tensor(self, tensor_index: int, value: np.ndarray) -> None:
         """Sets an input; see the stock interpreter."""
         self._call(self._interpreter.set_tensor, tensor_index, value)
 
-    def get_tensor(self, tensor_index, subgraph_index=0):
+    def get_tensor(self, tensor_index: int, subgraph_index: int = 0) -> np.ndarray:
         """A copy of an output; see the stock interpreter."""
         return self._call(self._interpreter.get_tensor, tensor_index, subgraph_index)
 
-    def get_signature_runner(self, signature_key=None):
+    def get_signature_runner(self, signature_key: Optional[str] = None) -> "_Runner":
         """What runs a signature of the model; see the stock interpreter."""
         return _Runner(self, self._call(self._interpreter.get_signature_runner, signature_key))
 
     @property
-    def delegate(self):
+    def delegate(self) -> Delegate:
         return self._delegate
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         if name == "_interpreter":  # not made: __init__ raised
             raise AttributeError(name)
         found = getattr(self._interpreter, name)
         return functools.partial(self._call, found) if callable(found) else found
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Callable[..., "Interpreter"], tuple[object, ...]]:
         shapes = [tuple(detail["shape"]) for detail in self.get_input_details()]
         return _remade, (type(self), self._model, self._num_threads, self._options, shapes, self._allocated)
 
 
-def _remade(kind, model, num_threads, options, shapes, allocated):
+def _remade(
+    kind: type[Interpreter],
+    model: bytes,
+    num_threads: Optional[int],
+    options: dict[str, Any],
+    shapes: list[tuple[int, ...]],
+    allocated: bool,
+) -> Interpreter:
     """An interpreter like one that was copied."""
     made = kind(model, num_threads, **options)
     for detail, shape in zip(made.get_input_details(), shapes):
@@ -221,30 +261,32 @@ def _remade(kind, model, num_threads, options, shapes, allocated):
 class _Runner:
     """A stock signature runner that takes its interpreter's turns."""
 
-    def __init__(self, owner, runner):
+    def __init__(self, owner: Interpreter, runner: SignatureRunner) -> None:
         self._owner, self._runner = owner, runner
 
-    def __call__(self, **inputs):
+    def __call__(self, **inputs: np.ndarray) -> dict[str, np.ndarray]:
         return self._owner._call(self._runner, **inputs)
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         if name == "_runner":
             raise AttributeError(name)
         return getattr(self._runner, name)
 
 
-def _model_bytes(model, model_path, model_content):
+def _model_bytes(
+    model: Optional[ModelSource], model_path: Optional[ModelPath], model_content: Optional[ModelBytes]
+) -> bytes:
     """The model, checked: not every interpreter checks what it reads.
 
     Bytes also of a file: an interpreter that maps the file ends the process when it is overwritten in place.
     """
-    given = {"model": model, "model_path": model_path, "model_content": model_content}
-    given = {name: value for name, value in given.items() if value is not None}
+    named = {"model": model, "model_path": model_path, "model_content": model_content}
+    given = {name: value for name, value in named.items() if value is not None}
     if len(given) != 1:
         received = " and ".join(given) or "none of them"
         raise ValueError(f"give the model as one of model, model_path and model_content; received {received}")
     ((name, value),) = given.items()
-    kinds = {
+    kinds: dict[str, tuple[tuple[type, ...], str]] = {
         "model": ((bytes, bytearray, memoryview, str, os.PathLike), "a path or bytes"),
         "model_path": ((str, os.PathLike), "a path"),
         "model_content": ((bytes, bytearray, memoryview), "bytes"),
@@ -255,11 +297,11 @@ def _model_bytes(model, model_path, model_content):
     return model_file.read(value).data
 
 
-def _is_stock(option):
+def _is_stock(option: str) -> bool:
     return option.startswith("experimental_")
 
 
-def _experimental(stock, options):
+def _experimental(stock: Stock, options: dict[str, Any]) -> dict[str, Any]:
     """Of the options, those of the stock interpreter."""
     found = {key: value for key, value in options.items() if _is_stock(key)}
     if found.pop("experimental_delegates", None):
@@ -280,7 +322,7 @@ def _experimental(stock, options):
     return found
 
 
-def _explained(kind, text):
+def _explained(kind: type[Exception], text: str) -> Exception:
     """The stock interpreter's error as one sentence with the way out."""
     said, text = _said(text), _one_line(text)
     if said:
@@ -300,11 +342,11 @@ def _explained(kind, text):
     return kind(text)
 
 
-def _said(error):
+def _said(error: Union[Exception, str]) -> str:
     """The delegate's own message in an interpreter's error, or ""; the last one where there are several."""
     _, mark, rest = str(error).rpartition(_MARK)
     return rest.splitlines()[0] if mark and rest else ""
 
 
-def _one_line(error):
+def _one_line(error: Union[Exception, str]) -> str:
     return " ".join(str(error).split())

@@ -7,12 +7,15 @@ import os
 import pathlib
 import platform
 import sys
+from typing import Optional
+
+from r2b_runtime.stock import Delegate
 
 _NAMES = {"win32": "r2b_runtime.dll", "darwin": "libr2b_runtime.dylib"}
 
 
-def library_path():
-    """Path of the shared library. Raises `RuntimeError` where this installation has none."""
+def library_path() -> pathlib.Path:
+    """The shared library. Raises `RuntimeError` where this installation has none."""
     path = pathlib.Path(__file__).resolve().parent / _NAMES.get(sys.platform, "libr2b_runtime.so")
     if not path.exists():
         raise RuntimeError(
@@ -24,7 +27,7 @@ def library_path():
 
 
 @functools.cache
-def load_library():
+def load_library() -> ctypes.CDLL:
     """The delegate as a library of C functions."""
     library = ctypes.CDLL(str(library_path()))
     for name in ("r2b_runtime_version", "r2b_runtime_kernels"):
@@ -41,7 +44,7 @@ def load_library():
     return library
 
 
-def version():
+def version() -> str:
     """Version of the compiled delegate."""
     return load_library().r2b_runtime_version().decode()
 
@@ -49,19 +52,19 @@ def version():
 MOST_THREADS = 256  # of a team; native/cores.h has the same
 
 
-def checked_threads(num_threads):
+def checked_threads(num_threads: int) -> int:
     """`num_threads` as an int. Raises `ValueError` unless it is a whole number from 1 to `MOST_THREADS`."""
     if not isinstance(num_threads, numbers.Integral) or not 1 <= num_threads <= MOST_THREADS:
         raise ValueError(f"num_threads must be a whole number from 1 to {MOST_THREADS}; received {num_threads!r}")
     return int(num_threads)
 
 
-def available_kernels():
+def available_kernels() -> list[str]:
     """Names of the kernels that this CPU runs, best first."""
     return load_library().r2b_runtime_kernels().decode().split(",")
 
 
-def chosen_kernels(name=None):
+def chosen_kernels(name: Optional[str] = None) -> bytes:
     """`name`, or what R2B_RUNTIME_KERNELS says, or "auto"; encoded. Raises `ValueError` where they do not run here."""
     name = name or os.environ.get("R2B_RUNTIME_KERNELS") or "auto"
     if name != "auto" and name not in available_kernels():
@@ -69,7 +72,7 @@ def chosen_kernels(name=None):
     return name.encode()
 
 
-def profile(delegate):
+def profile(delegate: Delegate) -> tuple[str, list[tuple[float, int, str]]]:
     """What a delegate loaded with `profile=True` has run.
 
     Returns the kernels' name and, for each step, (seconds in all runs, number of runs, description).

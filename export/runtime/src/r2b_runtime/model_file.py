@@ -4,11 +4,17 @@ import dataclasses
 import math
 import os
 import stat
+from collections.abc import Sequence
+from typing import Optional, Union
 
 from r2b_runtime import attached_files
 from r2b_runtime.attached_files import LABELS_FILE, PREPROCESSING_FILE
 from r2b_runtime.flatbuffer import DamagedError, Table, flexbuffer_integers
 from r2b_runtime.preprocessing import Preprocessing
+
+ModelPath = Union[str, "os.PathLike[str]"]
+ModelBytes = Union[bytes, bytearray, memoryview]
+ModelSource = Union[ModelPath, ModelBytes]  # the path of a `.tflite` file, or what it holds
 
 # The format's BuiltinOperator, by number.
 _BUILTIN = [
@@ -201,7 +207,7 @@ _TYPES = [
 @dataclasses.dataclass(frozen=True)
 class Tensor:
     name: str
-    shape: tuple
+    shape: tuple[int, ...]
     dtype: str
     bytes: int  # of a constant in the file, else 0
 
@@ -209,17 +215,17 @@ class Tensor:
 @dataclasses.dataclass(frozen=True)
 class Operator:
     name: str
-    inputs: tuple  # tensors; None for an optional one that is absent
-    outputs: tuple
-    options: dict  # of a custom operator, where they are whole numbers
+    inputs: tuple[Optional[Tensor], ...]  # None for an optional one that is absent
+    outputs: tuple[Optional[Tensor], ...]
+    options: dict[str, int]  # of a custom operator, where they are whole numbers
 
     @property
-    def binary(self):
+    def binary(self) -> bool:
         """Whether it is one of Larq Compute Engine's."""
         return self.name.startswith("Lce")
 
     @property
-    def macs(self):
+    def macs(self) -> int:
         """Multiply-accumulates of one inference, by the shapes in the file."""
         if not self.outputs or not self.outputs[0] or len(self.inputs) < 2 or not self.inputs[1]:
             return 0
@@ -251,7 +257,7 @@ class ModelFile:
     Raises `ValueError` where the bytes are not a whole model.
     """
 
-    def __init__(self, data, name="the model"):
+    def __init__(self, data: bytes, name: str = "the model") -> None:
         self.name, self.data = name, data
         if bytes(data[4:8]) != b"TFL3":
             raise ValueError(f"{name} is not a .tflite file: it has {bytes(data[4:8])!r} at byte 4 instead of b'TFL3'")
@@ -260,7 +266,7 @@ class ModelFile:
         except DamagedError as error:
             raise ValueError(f"{name} is damaged or was not copied whole: {error}; convert or copy it again") from None
 
-    def _read(self, model):
+    def _read(self, model: Table) -> None:
         codes, buffers = model.tables(1), model.tables(4)
         graphs = model.tables(2)
         if not graphs:
@@ -270,7 +276,7 @@ class ModelFile:
         self.inputs = self._pick(graphs[0].numbers(1, "i"))
         self.outputs = self._pick(graphs[0].numbers(2, "i"))
         names = [_name(code) for code in codes]
-        self.operators = []
+        self.operators: list[Operator] = []
         for table in graphs[0].tables(3):
             code = table.scalar(0, "I")
             if code >= len(names):
@@ -280,26 +286,26 @@ class ModelFile:
                     names[code],
                     self._pick(table.numbers(1, "i")),
                     self._pick(table.numbers(2, "i")),
-                    flexbuffer_integers(table.bytes(5)),
+                    flexbuffer_integers(table.content(5)),
                 )
             )
 
-    def _pick(self, indices):
+    def _pick(self, indices: Sequence[int]) -> tuple[Optional[Tensor], ...]:
         if any(not -1 <= i < len(self.tensors) for i in indices):
             raise DamagedError(f"an operator names tensors {indices} of {len(self.tensors)}")
         return tuple(None if i < 0 else self.tensors[i] for i in indices)
 
-    def labels(self):
+    def labels(self) -> Optional[tuple[str, ...]]:
         """Names of the classes, or None where the file does not say."""
         text = self._text(LABELS_FILE)
         return None if text is None else attached_files.lines(text)
 
-    def preprocessing(self):
+    def preprocessing(self) -> Optional[Preprocessing]:
         """How an image becomes the input, or None where the file does not say."""
         text = self._text(PREPROCESSING_FILE)
         return None if text is None else Preprocessing.from_json(text)
 
-    def _text(self, name):
+    def _text(self, name: str) -> Optional[str]:
         """A file from the archive that follows the model, or None."""
         try:
             return attached_files.AttachedFiles(self.data).text(name)
@@ -307,7 +313,7 @@ class ModelFile:
             raise ValueError(f"{name} inside {self.name} {error}; convert or copy it again") from None
 
 
-def read(model):
+def read(model: ModelSource) -> ModelFile:
     """The `ModelFile` of a path or of bytes."""
     if isinstance(model, (bytes, bytearray, memoryview)):
         return ModelFile(bytes(model))
@@ -326,7 +332,7 @@ def read(model):
         raise ValueError(f"the model file {path!r} cannot be read: {error.strerror or error}") from None
 
 
-def _tensor(table, buffers):
+def _tensor(table: Table, buffers: Sequence[Table]) -> Tensor:
     index, dtype = table.scalar(2, "I"), table.scalar(1, "b")
     if index >= len(buffers):
         raise DamagedError(f"a tensor names buffer {index} of {len(buffers)}")
@@ -338,7 +344,7 @@ def _tensor(table, buffers):
     )
 
 
-def _name(code):
+def _name(code: Table) -> str:
     builtin = max(code.scalar(0, "b"), code.scalar(3, "i"))  # files from before 2020 have only the first
     if builtin == _CUSTOM:
         return code.text(1) or "CUSTOM"

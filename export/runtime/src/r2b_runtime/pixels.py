@@ -10,7 +10,7 @@ import stat
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Optional, Union
+from typing import TYPE_CHECKING, Optional, Union
 
 import numpy as np
 
@@ -38,7 +38,7 @@ class ImageError(ValueError):
     """The text says why an image cannot be read, without the name of its file."""
 
 
-def is_pillow_image(image: Any) -> bool:
+def is_pillow_image(image: object) -> bool:
     """Whether this is one of Pillow's images, without importing Pillow for the answer."""
     module = sys.modules.get("PIL.Image")
     return module is not None and isinstance(image, module.Image)

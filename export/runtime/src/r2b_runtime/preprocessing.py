@@ -7,11 +7,15 @@ and deviation. Every step is done in float32 and in TensorFlow's order, so that 
 
 import dataclasses
 import json
+from typing import TYPE_CHECKING, Union
 
 import numpy as np
 
 from r2b_runtime import pixels
 from r2b_runtime.resampling import resize
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 FORMAT = 1
 RESIZE_RULE = "bicubic, TensorFlow 1 (align_corners=False, half_pixel_centers=False, a=-0.75)"
@@ -36,11 +40,11 @@ class Preprocessing:
     width: int
     channels: int
     crop_fraction: float
-    mean: tuple
-    std: tuple
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
 
     @classmethod
-    def from_json(cls, text):
+    def from_json(cls, text: str) -> "Preprocessing":
         """Reads what r2b_zoo wrote into a model file. Raises `ValueError` for what this version cannot follow."""
         try:
             fields = json.loads(text)
@@ -60,10 +64,10 @@ class Preprocessing:
         except KeyError as error:
             reason = f"it has no {error}"
         except (OverflowError, TypeError, ValueError) as error:
-            reason = error
+            reason = str(error)
         raise ValueError(f"the preprocessing in the model file is damaged ({reason}); convert the model again")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         sizes = (self.height, self.width)
         if not all(type(size) is int and 0 < size <= 1 << 15 for size in sizes):
             raise ValueError(f"height and width must be 1 to {1 << 15}; received {sizes}")
@@ -79,7 +83,7 @@ class Preprocessing:
                 f"mean and std must be finite in float32 and std not 0; received mean={self.mean}, std={self.std}"
             )
 
-    def __call__(self, image):
+    def __call__(self, image: Union[np.ndarray, "Image.Image"]) -> np.ndarray:
         """One image of any size: uint8 or numbers in 0–255, or one of Pillow's images, of any mode.
 
         Grey is repeated over the channels, alpha is dropped. Pillow's images are turned as their EXIF data says.
@@ -92,7 +96,7 @@ class Preprocessing:
         return resize(centre, self.height, self.width, mean=self.mean, std=self.std)
 
 
-def _checked(image):
+def _checked(image: np.ndarray) -> np.ndarray:
     array = np.asarray(image)
     if array.ndim == 2:
         array = array[..., np.newaxis]

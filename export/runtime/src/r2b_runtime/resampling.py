@@ -1,6 +1,8 @@
 """Images in another size, as TensorFlow's operators make them, without TensorFlow."""
 
 import ctypes
+from collections.abc import Sequence
+from typing import Optional, Union
 
 import numpy as np
 
@@ -25,7 +27,17 @@ class _Resizing(ctypes.Structure):
     ]
 
 
-def resize(image, height, width, *, bilinear=False, mirrored=False, mean=None, std=None, kernels=None):
+def resize(
+    image: np.ndarray,
+    height: int,
+    width: int,
+    *,
+    bilinear: bool = False,
+    mirrored: bool = False,
+    mean: Optional[Sequence[float]] = None,
+    std: Optional[Sequence[float]] = None,
+    kernels: Optional[str] = None,
+) -> np.ndarray:
     """An image in another size, and normalised where `mean` and `std` are given; one thread, without Python's lock.
 
     Gives the bits that TensorFlow gives on x86-64, for the same operations one after the other.
@@ -50,7 +62,17 @@ def resize(image, height, width, *, bilinear=False, mirrored=False, mean=None, s
     return _resized([image], [mirrored], height, width, bilinear, mean, std, kernels, streamed=False)[0]
 
 
-def resize_batch(images, height, width, *, mirrored, bilinear=False, mean=None, std=None, kernels=None):
+def resize_batch(
+    images: Sequence[np.ndarray],
+    height: int,
+    width: int,
+    *,
+    mirrored: Union[Sequence[bool], np.ndarray],
+    bilinear: bool = False,
+    mean: Optional[Sequence[float]] = None,
+    std: Optional[Sequence[float]] = None,
+    kernels: Optional[str] = None,
+) -> np.ndarray:
     """The same of many images of one kind and any sizes, for training.
 
     The batch is written past the processor's caches, which it would not fit.
@@ -69,7 +91,17 @@ def resize_batch(images, height, width, *, mirrored, bilinear=False, mean=None, 
     return _resized(images, mirrored, height, width, bilinear, mean, std, kernels, streamed=True)
 
 
-def _resized(images, mirrored, height, width, bilinear, mean, std, kernels, streamed):
+def _resized(
+    images: Sequence[np.ndarray],
+    mirrored: Union[Sequence[bool], np.ndarray],
+    height: int,
+    width: int,
+    bilinear: bool,
+    mean: Optional[Sequence[float]],
+    std: Optional[Sequence[float]],
+    kernels: Optional[str],
+    streamed: bool,
+) -> np.ndarray:
     images = [_checked(image) for image in images]
     kinds = {(image.dtype, image.shape[2]) for image in images}
     if len(kinds) != 1 or len(images) != len(mirrored):
@@ -80,12 +112,12 @@ def _resized(images, mirrored, height, width, bilinear, mean, std, kernels, stre
     if not (1 <= height <= _MOST_PIXELS and 1 <= width <= _MOST_PIXELS):
         raise ValueError(f"height and width must be 1 to {_MOST_PIXELS}; received {height} and {width}")
     ((dtype, channels),) = kinds
-    moments = None, None
+    moments: list[np.ndarray] = []
     if mean is not None or std is not None:
         moments = [np.array(values, np.float32) for values in (mean, std)]
         if any(values.shape != (channels,) for values in moments):
             raise ValueError(f"mean and std need one number per channel ({channels}) each; received {mean} and {std}")
-    addresses = (None if values is None else values.ctypes.data for values in moments)
+    addresses: list[Optional[int]] = [values.ctypes.data for values in moments] or [None, None]
     resizing = _Resizing(channels, dtype == np.uint8, height, width, bool(bilinear), streamed, *addresses)
     # Rows of ResizedImage of native/resample.h.
     table = np.array(
@@ -104,7 +136,7 @@ def _resized(images, mirrored, height, width, bilinear, mean, std, kernels, stre
     return batch
 
 
-def _checked(image):
+def _checked(image: np.ndarray) -> np.ndarray:
     """The image, its pixels side by side."""
     image = np.asarray(image)
     if image.ndim != 3 or image.shape[2] not in (1, 3) or 0 in image.shape or image.dtype not in (np.uint8, np.float32):

@@ -5,14 +5,14 @@ r2b_zoo and r2b_runtime each hold this file, word for word, because neither need
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 _WHITE = 255
 
 
-def check(name: str, dtype: Any, scale: float, is_input: bool) -> None:
+def check(name: str, dtype: DTypeLike, scale: float, is_input: bool) -> None:
     """Raises ValueError where a tensor cannot hold an image or probabilities.
 
     Args:
@@ -38,7 +38,7 @@ def check(name: str, dtype: Any, scale: float, is_input: bool) -> None:
         )
 
 
-def check_normalisation(name: str, dtype: Any, scale: float, mean: Sequence[float], std: Sequence[float]) -> None:
+def check_normalisation(name: str, dtype: DTypeLike, scale: float, mean: Sequence[float], std: Sequence[float]) -> None:
     """Raises ValueError for a mean and a deviation whose result the input cannot hold: whole numbers without a scale.
 
     Such a model takes the image as it is, in 0–255, and normalises for itself.
@@ -50,7 +50,7 @@ def check_normalisation(name: str, dtype: Any, scale: float, mean: Sequence[floa
         )
 
 
-def stored(values: np.ndarray, dtype: Any, scale: float = 0, zero_point: int = 0) -> np.ndarray:
+def stored(values: np.ndarray, dtype: DTypeLike, scale: float = 0, zero_point: int = 0) -> np.ndarray:
     """Real numbers as the input holds them: quantised where it has a scale, else rounded to 0–255, or floats."""
     kind = np.dtype(dtype)
     if kind.kind == "f":
