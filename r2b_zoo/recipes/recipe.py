@@ -38,6 +38,7 @@ class Stage:
     network: str = Field(REAL_TO_BINARY_NET)
     """Name in the registry of networks."""
     precision: str = Field("binary")
+    """"real", "binary_activations" (real weights) or "binary"."""
     taught_by: Optional[str] = Field(None)
     """Name of the earlier stage whose student is the teacher; None for labels alone."""
     initial_weights: Optional[str] = Field(None)
@@ -58,13 +59,19 @@ class Stage:
         locals()[_loss.field] = Field(_loss.weight)
     del _loss
     temperature: float = Field(1.0)
+    """Divides the logits where they are matched."""
 
     epochs: int = Field(75)
     learning_rate: float = Field(1e-3)
+    """Adam's, after the warm-up."""
     schedule: str = Field("cosine")
+    """"cosine" to 0, "steps" or "constant"."""
     warmup_epochs: float = Field(5.0)
+    """In these the learning rate rises from 0."""
     decay: float = Field(0.1)
+    """"steps" multiplies the learning rate by it …"""
     decay_epochs: Sequence[float] = Field(lambda: (40.0, 60.0, 70.0))
+    """… after each of these epochs."""
     weight_decay: float = Field(0.0)
     """Decoupled (Loshchilov & Hutter, 2019); convolution and dense kernels only; times the learning rate."""
     l2_penalty: float = Field(0.0)
@@ -75,8 +82,11 @@ class Stage:
 
     # Without a value of their own: the recipe's.
     batch_size: int = Field()
+    """Images; accumulation cuts it into parts."""
     augmentation: str = Field()
+    """See the recipe's."""
     mixup: float = Field()
+    """See the recipe's."""
 
 
 @component
@@ -122,6 +132,7 @@ class Recipe:
     """What all recipes have in common. A recipe adds its stages, as fields that are a ``Stage``, in their order."""
 
     dataset: str = Field("digits")
+    """Its name, as ``r2b list`` has it."""
     data_dir: Optional[str] = Field(None)
     """Folder of the data, for data sets that come from files; also spelled ``data.dir``."""
     preprocessing: Optional[dict] = Field(None)
@@ -131,8 +142,10 @@ class Recipe:
     width: int = Field(64)
     stem: str = Field("imagenet")
     seed: int = Field(0)
+    """Of first weights, of the order of the images and of how they are changed."""
     batch_size: int = Field(256)
     augmentation: str = Field("none")
+    """How training images are changed at random; a data set names those that it has."""
     mixup: float = Field(0.0)
     """Above 0: pairs of training images and labels are mixed with weights from Beta(mixup, mixup)."""
 
@@ -142,7 +155,9 @@ class Recipe:
     downsample: str = Field("real")
     batch_norm_momentum: float = Field(0.99)
     prelu_slope: float = Field(0.25)
+    """Below 0, before training."""
     gate_reduction: int = Field(8)
+    """How many channels share one of the gate's hidden units."""
 
     # The paper's ideas, each off by one word.
     gate: bool = Field(True)
