@@ -67,6 +67,7 @@ lint: $(INSTALLED)
 	$(BIN)/clang-format --dry-run -Werror $(CPP)
 	$(BIN)/mypy
 	$(BIN)/lizard -C 15 -w r2b_zoo benchmarks tests docs notebooks
+	$(BIN)/lint-imports --no-cache
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .

@@ -25,7 +25,7 @@ from r2b_zoo.named_weights import BUNDLED, FOLDER
 if TYPE_CHECKING:
     from r2b_zoo.classifier import Classifier
     from r2b_zoo.data.dataset import Dataset
-    from r2b_zoo.recipes import Plan
+    from r2b_zoo.plans import Plan
 
 MOST_BYTES = 1_000_000
 LICENCE = "Apache-2.0"

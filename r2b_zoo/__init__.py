@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from r2b_zoo.keras_version import select_keras_2
 from r2b_zoo.registration import register_layers_with_keras
+from r2b_zoo.version import __version__
 
 select_keras_2()
-
-__version__ = "0.1.0"
 
 # public name → the module it lives in
 _HOMES = {

@@ -21,7 +21,7 @@ from r2b_zoo.data.listing import image_files
 from r2b_zoo.data.pixels import MAX_PIXELS
 from r2b_zoo.data.preprocessing import IMAGENET, Preprocessing
 from r2b_zoo.evaluation import check_numbers, predict_keras, prediction_batch
-from r2b_zoo.recipes import Plan
+from r2b_zoo.plans import Plan
 from r2b_zoo.run_folder import RunFolder
 from r2b_zoo.run_networks import Networks, dataset_of, network_of
 from r2b_zoo.short_repr import short_repr

@@ -17,8 +17,8 @@ from r2b_zoo import cluster
 from r2b_zoo.batch_norm import SynchronisedBatchNormalization
 from r2b_zoo.cluster import Cluster
 from r2b_zoo.data.dataset import Shard
-from r2b_zoo.recipes import Plan
-from r2b_zoo.teacher_student import local_value
+from r2b_zoo.local_value import local_value
+from r2b_zoo.plans import Plan
 
 Log = Callable[[str], None]
 

@@ -9,8 +9,9 @@ import numpy as np
 import tensorflow as tf
 
 from r2b_zoo.checkpoints import Checkpoint, Progress, set_random_state
+from r2b_zoo.local_value import local_value
 from r2b_zoo.stop_requests import StopRequest, stop_requests
-from r2b_zoo.teacher_student import TeacherStudent, local_value
+from r2b_zoo.teacher_student import TeacherStudent
 
 BEST = "best"
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 from markupsafe import Markup
 
 from r2b_zoo import html
-from r2b_zoo.recipes import Plan, StagePlan
+from r2b_zoo.plans import Plan, StagePlan
 from r2b_zoo.report import plots, view
 from r2b_zoo.run_folder import RunFolder
 

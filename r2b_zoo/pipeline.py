@@ -17,7 +17,7 @@ from r2b_zoo.data.dataset import Dataset
 from r2b_zoo.distillation import attention_map
 from r2b_zoo.models import intermediates
 from r2b_zoo.models.topology import blocks_of
-from r2b_zoo.recipes import Plan
+from r2b_zoo.plans import Plan
 from r2b_zoo.run_folder import RunFolder
 from r2b_zoo.tflite_engine import engine_name
 from r2b_zoo.verification import Verification, verify
@@ -55,7 +55,7 @@ def run(
     """
     started = time.perf_counter()
     networks = training.train(plan, folder, callbacks, log, rehearse)
-    if not networks.devices.is_chief:
+    if networks is None:
         return {}
     dataset = networks.dataset
     photographs, inputs, labels = dataset.test_sample(EXAMPLE_IMAGES, one_per_class=True)

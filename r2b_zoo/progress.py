@@ -17,7 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from r2b_zoo.recipes import StagePlan
+from r2b_zoo.plans import StagePlan
 from r2b_zoo.tables import point, rate
 
 

@@ -14,7 +14,7 @@ from r2b_zoo import classifier, figures, html, pipeline, quiet_start, recipes, t
 from r2b_zoo.distillation import attention_map
 from r2b_zoo.models import intermediates
 from r2b_zoo.models.topology import FEATURE_NAMES
-from r2b_zoo.recipes import Plan
+from r2b_zoo.plans import Plan
 from r2b_zoo.report import write_report
 from r2b_zoo.run_folder import DEFAULT_ROOT, RunFolder
 from r2b_zoo.run_networks import Networks

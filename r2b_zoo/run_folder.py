@@ -33,9 +33,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from r2b_zoo import checkpoints, files, locks, recipes, run_records
+from r2b_zoo import checkpoints, files, locks, run_records
 from r2b_zoo.checkpoints import Checkpoint, Checkpoints
-from r2b_zoo.recipes import Plan, StagePlan, records
+from r2b_zoo.later_fields import with_later_fields
+from r2b_zoo.plans import Plan, StagePlan
 from r2b_zoo.run_records import DamagedRecordError, MissingRecordError, RunFolderError
 
 DEFAULT_ROOT = Path("runs")
@@ -185,7 +186,7 @@ class RunFolder:
         with self.writing():
             if self.config_path.is_file():
                 try:
-                    existing = records.with_later_fields(self.config()["fields"])
+                    existing = with_later_fields(self.config()["fields"])
                 except DamagedRecordError:
                     self._require_like(plan)
                 else:
@@ -259,7 +260,9 @@ class RunFolder:
 
     def plan(self) -> Plan:
         """The plan of the run in this folder. Raises as ``config``."""
-        fields = records.with_later_fields(self.config()["fields"])
+        from r2b_zoo import recipes  # with zookeeper, which only whoever trains needs to load
+
+        fields = with_later_fields(self.config()["fields"])
         return recipes.plan(fields.pop("recipe"), **fields)
 
     def stage_result(self, name: str) -> dict[str, Any]:

@@ -7,10 +7,9 @@ import tensorflow as tf
 from r2b_zoo import data, models, run_data, weights
 from r2b_zoo.data.dataset import Dataset
 from r2b_zoo.data.preprocessing import Preprocessing
-from r2b_zoo.distribution import Distribution
 from r2b_zoo.mixed_precision import policy_name
 from r2b_zoo.models.topology import global_policy
-from r2b_zoo.recipes import Plan, StagePlan
+from r2b_zoo.plans import Plan, StagePlan
 from r2b_zoo.run_folder import RunFolder
 from r2b_zoo.short_repr import LONGEST
 
@@ -21,13 +20,11 @@ class Networks:
     Args:
         plan: of the run.
         folder: where the weights are.
-        devices: that train.
     """
 
-    def __init__(self, plan: Plan, folder: RunFolder, devices: Optional[Distribution] = None) -> None:
+    def __init__(self, plan: Plan, folder: RunFolder) -> None:
         self.plan = plan
         self.folder = folder
-        self.devices = devices or Distribution()
         self.dataset: Dataset = dataset_of(plan, run_data.split_rule(folder))
         # What stages train on, and are tested on after each epoch; ``training.train`` keeps a validation split apart.
         self.split = self.dataset

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
-from r2b_zoo.recipes import Plan, StagePlan
+from r2b_zoo.plans import Plan, StagePlan
 
 # Of a stage's record, those that its plan tells too.
 _PLANNED = ("network", "precision", "initial_weights", "pretrained", "trained")

@@ -5,7 +5,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from r2b_zoo import checkpoints, files, weights
-from r2b_zoo.recipes import Plan, StagePlan
+from r2b_zoo.plans import Plan, StagePlan
 from r2b_zoo.run_folder import RunFolder, RunFolderError
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ from r2b_zoo.bit_counting import counting_bits
 from r2b_zoo.distillation import LossWeights
 from r2b_zoo.fused import fused_for_training
 from r2b_zoo.layers import compiled_whole, convolutions_in_float32
+from r2b_zoo.local_value import local_value
 from r2b_zoo.losses import Seen
 from r2b_zoo.models import intermediates
 
@@ -278,8 +279,3 @@ def _same_on_every_replica(value: tf.Tensor, name: str) -> tf.Variable:
         aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
         name=name,
     )
-
-
-def local_value(variable: tf.Variable) -> Any:
-    """The value of this process's first replica, as an array; asks no other process for theirs."""
-    return tf.distribute.get_strategy().experimental_local_results(variable)[0].numpy()

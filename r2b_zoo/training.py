@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 import tensorflow as tf
@@ -17,11 +17,12 @@ from r2b_zoo.captured_output import captured_output
 from r2b_zoo.checkpoints import Progress
 from r2b_zoo.data.dataset import WHOLE, Dataset, Epoch, Shard, left_out
 from r2b_zoo.distillation import LossWeights
+from r2b_zoo.distribution import Distribution
 from r2b_zoo.loop import StageLoop, Statistics, StopOnNaN, Tests
 from r2b_zoo.mixed_precision import why_half_precision_is_slow
 from r2b_zoo.models.topology import PRECISIONS, STEMS
 from r2b_zoo.optimizer import Adam
-from r2b_zoo.recipes import Plan, StagePlan
+from r2b_zoo.plans import Plan, StagePlan
 from r2b_zoo.run_folder import RunFolder, RunFolderError
 from r2b_zoo.run_networks import Networks, copy_weights, dataset_of, network_of
 from r2b_zoo.schedules import learning_rate_schedule
@@ -51,7 +52,7 @@ def train(
     callbacks: CallbackFactory = lambda stage: (),
     log: Log = lambda line: None,
     rehearse: Rehearsal = lambda networks: None,
-) -> Networks:
+) -> Optional[Networks]:
     """Trains every stage that is not finished yet, from where its last checkpoint stands.
 
     The same plan gives the same weights on the same CPU, however often the process died on the way: the seeds of
@@ -68,7 +69,7 @@ def train(
         rehearse: called before anything is trained, to try what is done with the networks and the data after it.
 
     Returns:
-        The network of each stage.
+        The network of each stage; None on workers that are not the chief, which do nothing after training.
 
     Raises:
         RunFolderError: the folder is another run's, another process trains in it, or it cannot be written.
@@ -81,23 +82,25 @@ def train(
     # First of all else, since a cluster starts before TensorFlow does anything else.
     devices = distribution.start(plan, log)
     with devices.watched():
-        networks = Networks(plan, folder, devices)
+        networks = Networks(plan, folder)
         if plan.loop.validation:
             networks.split = networks.dataset.held_out(plan.loop.validation)
         if skipped := left_out(networks.dataset, "the report"):
             log(skipped)
-        _train(networks, _small_enough(plan, networks.split), callbacks, log, rehearse)
-    return networks
+        _train(networks, devices, _small_enough(plan, networks.split), callbacks, log, rehearse)
+    return networks if devices.is_chief else None
 
 
-def _train(networks: Networks, plan: Plan, callbacks: CallbackFactory, log: Log, rehearse: Rehearsal) -> None:
-    folder, devices = networks.folder, networks.devices
+def _train(
+    networks: Networks, devices: Distribution, plan: Plan, callbacks: CallbackFactory, log: Log, rehearse: Rehearsal
+) -> None:
+    folder = networks.folder
     if plan.stem not in STEMS:
         raise ValueError(f"stem must be one of {', '.join(STEMS)}; received {plan.stem!r}.")
     for stage in plan.stages:
-        _check(stage, networks)
+        _check(stage, networks, devices)
     with folder.opened(plan, log) if devices.is_chief else contextlib.nullcontext():
-        _check_workers(networks, plan, log)
+        _check_workers(networks, devices, plan, log)
         tf.config.experimental.enable_op_determinism()
         _start_compiler()
         unfinished = [stage for stage in plan.stages if not folder.is_finished(stage.name)]
@@ -116,12 +119,11 @@ def _train(networks: Networks, plan: Plan, callbacks: CallbackFactory, log: Log,
             else:
                 # A stage's own seed: what came before it, or was skipped as finished, makes no difference.
                 tf.keras.utils.set_random_seed(plan.seed + index * _SEEDS_APART)
-                _train_stage(stage, networks, callbacks(stage), log)
+                _train_stage(stage, networks, devices, callbacks(stage), log)
 
 
-def _check_workers(networks: Networks, plan: Plan, log: Log) -> None:
+def _check_workers(networks: Networks, devices: Distribution, plan: Plan, log: Log) -> None:
     """Raises ValueError where the workers of a cluster differ in their plan or their data, which the chief records."""
-    devices = networks.devices
     if devices.from_chief(plan.config) != plan.config:
         raise ValueError("This worker has another configuration than the chief: start the same command on both.")
     if devices.is_chief:
@@ -154,7 +156,7 @@ def _small_enough(plan: Plan, dataset: Dataset) -> Plan:
     return replace(plan, stages=tuple(replace(stage, batch_size=min(stage.batch_size, most)) for stage in plan.stages))
 
 
-def _check(stage: StagePlan, networks: Networks) -> None:
+def _check(stage: StagePlan, networks: Networks, devices: Distribution) -> None:
     """Raises ValueError, naming the stage, for what cannot be trained."""
     try:
         models.card(stage.network)
@@ -165,7 +167,7 @@ def _check(stage: StagePlan, networks: Networks) -> None:
             shared_stages.check(stage, networks.plan, networks.build(stage.name))
             return
         networks.split.check_batches(stage.batch_size, stage.augmentation)
-        shard = Shard(0, networks.devices.replicas, networks.plan.loop.accumulation_steps)
+        shard = Shard(0, devices.replicas, networks.plan.loop.accumulation_steps)
         networks.split.check_mixup(stage.mixup, stage.batch_size, shard)
         _schedule(stage, _steps_per_epoch(stage, networks.split))
         _start(stage, networks)
@@ -205,19 +207,23 @@ def _test_batches(stage: StagePlan, dataset: Dataset, shard: Shard = WHOLE) -> t
 
 
 def _train_stage(
-    stage: StagePlan, networks: Networks, callbacks: Sequence[tf.keras.callbacks.Callback], log: Log
+    stage: StagePlan,
+    networks: Networks,
+    devices: Distribution,
+    callbacks: Sequence[tf.keras.callbacks.Callback],
+    log: Log,
 ) -> None:
-    folder, devices = networks.folder, networks.devices
+    folder = networks.folder
     # First of all, so that its random weights depend on the seed alone.
     student = _start(stage, networks)
     kept = [] if stage.initial_weights is None else copy_weights(networks[stage.initial_weights], student)
     if not devices.is_chief:
-        _run(_loop(stage, networks, student), stage, networks, callbacks, log)
+        _run(_loop(stage, networks, devices, student), stage, networks, devices, callbacks, log)
         return
     with folder.new_stage(stage.name) as partial:
-        loop = _loop(stage, networks, student)
+        loop = _loop(stage, networks, devices, student)
         summaries = EpochSummaries(str(partial / "tensorboard"), write_graph=False)
-        throughput = _run(loop, stage, networks, [summaries, *callbacks], log)
+        throughput = _run(loop, stage, networks, devices, [summaries, *callbacks], log)
         progress = loop.progress
         devices.collect(loop.model.student, student)
         student.trainable = True
@@ -247,19 +253,20 @@ def _run(
     loop: StageLoop,
     stage: StagePlan,
     networks: Networks,
+    devices: Distribution,
     callbacks: Sequence[tf.keras.callbacks.Callback],
     log: Log,
 ) -> "Throughput":
     """Runs a stage from where it stands to its end."""
-    with networks.devices.scope():
-        _resume(loop, networks, log)
+    with devices.scope():
+        _resume(loop, networks, devices, log)
         throughput = Throughput(stage.batch_size, loop.progress)
         loop.run([StopOnNaN(stage.name), throughput, *callbacks])
         return throughput
 
 
-def _loop(stage: StagePlan, networks: Networks, student: tf.keras.Model) -> StageLoop:
-    dataset, loop, folder, devices = networks.split, networks.plan.loop, networks.folder, networks.devices
+def _loop(stage: StagePlan, networks: Networks, devices: Distribution, student: tf.keras.Model) -> StageLoop:
+    dataset, loop, folder = networks.split, networks.plan.loop, networks.folder
     loss_weights = _loss_weights(stage)
     teacher = None
     if loss_weights.needs_teacher and stage.taught_by is not None:
@@ -332,8 +339,8 @@ def _loss_weights(stage: StagePlan) -> LossWeights:
     return LossWeights(temperature=stage.temperature, **stage.loss_weights)
 
 
-def _resume(loop: StageLoop, networks: Networks, log: Log) -> None:
-    folder, devices = networks.folder, networks.devices
+def _resume(loop: StageLoop, networks: Networks, devices: Distribution, log: Log) -> None:
+    folder = networks.folder
     checkpoint, damaged = folder.checkpoints(loop.name).latest() if devices.is_chief else (None, [])
     for sentence in damaged:
         log(sentence)

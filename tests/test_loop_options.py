@@ -15,6 +15,7 @@ from r2b_zoo import throughput as throughput_module
 from r2b_zoo.checkpoints import Checkpoint, Progress, random_state
 from r2b_zoo.conversion import convert
 from r2b_zoo.distillation import LossWeights
+from r2b_zoo.distribution import Distribution
 from r2b_zoo.mixed_precision import why_half_precision_is_slow
 from r2b_zoo.recipes.overrides import parse
 from r2b_zoo.run_folder import RunFolder
@@ -216,7 +217,7 @@ def test_a_stage_goes_on_from_a_checkpoint_bit_for_bit(words, tmp_path):
     tf.config.experimental.enable_op_determinism()
     plan = one_stage(words)
     (stage,), networks = plan.stages, Networks(plan, RunFolder(tmp_path))
-    loop = training._loop(stage, networks, training._start(stage, networks))
+    loop = training._loop(stage, networks, Distribution(), training._start(stage, networks))
     saved = []
 
     def save(progress, arrays):

@@ -9,7 +9,8 @@ import pytest
 from zookeeper import ComponentField, Field, PartialComponent, component
 
 from r2b_zoo import recipes
-from r2b_zoo.recipes import STAGE_NAMES, cifar100, records
+from r2b_zoo.later_fields import BEFORE, BEFORE_OF_STAGE, with_later_fields
+from r2b_zoo.recipes import STAGE_NAMES, cifar100
 from r2b_zoo.recipes.overrides import parse
 from r2b_zoo.recipes.recipe import SMOKE_BATCH, Recipe, Stage, plan_of
 
@@ -368,12 +369,12 @@ def test_each_row_of_table_3_is_one_command_line():
 def recorded(*words):
     """The fields of a run as they were written before there were those of ``records``."""
     whole = plan(*words).config
-    later = {*records.BEFORE, *(f"{stage}.{field}" for stage in STAGE_NAMES for field in records.BEFORE_OF_STAGE)}
+    later = {*BEFORE, *(f"{stage}.{field}" for stage in STAGE_NAMES for field in BEFORE_OF_STAGE)}
     return {key: value for key, value in whole.items() if key not in later}
 
 
 def test_a_record_without_later_fields_means_what_it_meant():
-    old = recipes.plan("digits", **records.with_later_fields(recorded("binary.learning_rate=3e-2")))
+    old = recipes.plan("digits", **with_later_fields(recorded("binary.learning_rate=3e-2")))
     assert old.options == {
         "weight_scale": "none",
         "downsample": "real",
@@ -384,13 +385,13 @@ def test_a_record_without_later_fields_means_what_it_meant():
     assert old.loop.validation == 0.0
     assert {stage.batch_norm_statistics for stage in old.stages} == {"running"}
     assert {(stage.mixup, stage.l2_penalty, stage.from_run) for stage in old.stages} == {(0.0, 0.0, None)}
-    direct = recipes.plan("digits", **records.with_later_fields(recorded("progressive=false")))
+    direct = recipes.plan("digits", **with_later_fields(recorded("progressive=false")))
     assert [(stage.name, stage.taught_by, stage.initial_weights) for stage in direct.stages] == [
         ("teacher", None, None),
         ("binary", "teacher", None),
     ]
     now = plan("weight_scale=learned", "validation=0.1").config
-    assert records.with_later_fields(now) == now
+    assert with_later_fields(now) == now
 
 
 def test_all_switches_together():

@@ -200,6 +200,7 @@ def test_a_finished_run_is_checked_too_and_never_calls_an_apple_a_pear(trained, 
     folder, photos = trained
     plan = plan_of(photos)
     again = training.train(plan, folder)
+    assert again is not None
     assert again.dataset.class_names == ("apple", "pear")
     (photos / "apple").rename(photos / "quince")
     try:

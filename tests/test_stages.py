@@ -10,7 +10,8 @@ import tensorflow as tf
 
 from r2b_zoo import recipes, training
 from r2b_zoo.distillation import LossWeights
-from r2b_zoo.recipes import STAGE_NAMES, records
+from r2b_zoo.later_fields import BEFORE, BEFORE_OF_STAGE
+from r2b_zoo.recipes import STAGE_NAMES
 from r2b_zoo.report import view
 from r2b_zoo.run_folder import RunFolder, RunFolderError
 from r2b_zoo.teacher_student import TeacherStudent
@@ -225,6 +226,7 @@ def test_with_a_validation_split_the_test_images_are_read_once_at_the_end(tmp_pa
     whole = replace(whole, stages=whole.stages[:1])
     folder = RunFolder(tmp_path / "run")
     networks = training.train(whole, folder)
+    assert networks is not None
     kept = networks.split.test_size
     assert reads == [kept, kept, 355]
     assert networks.split.train_size == 1442 - kept
@@ -248,14 +250,14 @@ def test_a_validation_split_that_leaves_a_class_empty_is_refused_before_anything
 @pytest.mark.usefixtures("shallow")
 def test_a_run_that_was_recorded_before_the_later_fields_loads_and_goes_on(tmp_path):
     """Its config.json lacks them, and its networks have no α."""
-    old = plan(*(f"{field}={value}" for field, value in records.BEFORE.items()))
+    old = plan(*(f"{field}={value}" for field, value in BEFORE.items()))
     words = {f"{stage}.batch_norm_statistics": "running" for stage in STAGE_NAMES}
     old = recipes.plan("digits", **{**old.config, **words})
     teacher = replace(old, stages=old.stages[:1])
     folder = RunFolder(tmp_path / "run")
     training.train(teacher, folder)
     record = folder.config()
-    later = {*records.BEFORE, *(f"{stage}.{field}" for stage in STAGE_NAMES for field in records.BEFORE_OF_STAGE)}
+    later = {*BEFORE, *(f"{stage}.{field}" for stage in STAGE_NAMES for field in BEFORE_OF_STAGE)}
     record["fields"] = {key: value for key, value in record["fields"].items() if key not in later}
     folder.config_path.write_text(json.dumps(record))
     assert folder.plan() == old

@@ -185,6 +185,7 @@ def test_training_changed_every_layer(gone_on):
 def test_a_finished_run_is_not_trained_again(copied_run):
     before = everything_in(copied_run.path)
     networks = training.train(plan(), copied_run, lambda stage: pytest.fail(f"trains {stage.name} again"))
+    assert networks is not None
     assert everything_in(copied_run.path) == before
     for stage in STAGE_NAMES:
         assert_equal_networks(networks[stage], copied_run.weights(stage))

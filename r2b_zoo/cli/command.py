@@ -7,8 +7,9 @@ from typing import Any, Optional, TextIO
 
 import click
 
-from r2b_zoo import __version__, quiet_start
+from r2b_zoo import quiet_start
 from r2b_zoo.terminal import printable
+from r2b_zoo.version import __version__
 
 
 class _Command(click.Command):

@@ -9,7 +9,7 @@ from r2b_zoo.cli.arguments import refuse_options
 from r2b_zoo.cli.command import load_tensorflow, r2b
 
 if TYPE_CHECKING:
-    from r2b_zoo.recipes import Plan
+    from r2b_zoo.plans import Plan
 
 DEFAULT_RECIPE_WORD = "recipe"
 DEMO_FOLDER = Path("runs/demo")

@@ -2,12 +2,12 @@
 
 from typing import Any
 
+from r2b_zoo.plans import LoopPlan, Plan, StagePlan
 from r2b_zoo.recipes.cifar10 import Cifar10
 from r2b_zoo.recipes.cifar100 import Cifar100
 from r2b_zoo.recipes.digits import Digits
 from r2b_zoo.recipes.finetune import FineTune
 from r2b_zoo.recipes.imagenet import ImageNet
-from r2b_zoo.recipes.plans import LoopPlan, Plan, StagePlan
 from r2b_zoo.recipes.recipe import STAGE_NAMES, Recipe, plan_of
 from r2b_zoo.suggestions import did_you_mean
 

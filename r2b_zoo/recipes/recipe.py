@@ -14,8 +14,8 @@ from zookeeper.core.component import configure
 
 from r2b_zoo.limits import MOST_WIDTH
 from r2b_zoo.losses import LOSSES, switches
+from r2b_zoo.plans import LoopPlan, Plan, StagePlan
 from r2b_zoo.recipes.overrides import ALIASES, check_keys, check_kinds
-from r2b_zoo.recipes.plans import LoopPlan, Plan, StagePlan
 
 STAGE_NAMES = ("teacher", "real", "binary_activations", "binary")
 """The stages of Martínez et al., which ``ProgressiveRecipe`` has."""

@@ -13,7 +13,6 @@ from typing import Any, Optional
 import numpy as np
 from markupsafe import Markup
 
-from r2b_zoo import recipes
 from r2b_zoo.confusion import MOST_CLASSES_IN_TABLE, Mistake, mistakes
 from r2b_zoo.losses import LOSSES
 from r2b_zoo.report import plots
@@ -384,6 +383,8 @@ def _confusion_row(counts: np.ndarray, index: int, class_names: Sequence[str], i
 
 def command(fields: Mapping[str, Any]) -> str:
     """The command line that makes this run again: the fields that differ from the recipe's own."""
+    from r2b_zoo import recipes  # with zookeeper, which figures do without
+
     name = fields["recipe"]
     own = {key: value for key, value in fields.items() if key != "recipe"}
     changed = own
@@ -395,6 +396,8 @@ def command(fields: Mapping[str, Any]) -> str:
 
 def _changed(name: str, own: Mapping[str, Any]) -> dict[str, Any]:
     """The fewest of a recipe's fields that bring about all of them."""
+    from r2b_zoo import recipes
+
     defaults = recipes.plan(name).config
     changed = {key: value for key, value in own.items() if "." not in key and defaults.get(key) != value}
     try:

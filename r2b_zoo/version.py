@@ -1,0 +1,3 @@
+"""The version of the package, which modules can read without importing the package's public face."""
+
+__version__ = "0.1.0"
