@@ -108,12 +108,14 @@ def _notebook(notebook: Path) -> Iterator[Page]:
 
 
 def _commands() -> str:
-    from r2b_zoo.cli import r2b
+    from r2b_zoo.cli import answers, r2b
 
     parts = ["# The command line", "What `r2b --help` and the help of its commands say."]
     for name, command in (("r2b", r2b), *((f"r2b {name}", r2b.commands[name]) for name in sorted(r2b.commands))):
         context = click.Context(command, info_name=name, help_option_names=["-h", "--help"], terminal_width=100)
         parts.append(f"## {name}\n\n```text\n{command.get_help(context)}\n```")
+    json_form = (answers.__doc__ or "").replace("``", "`")
+    parts.append(f"## JSON\n\n{json_form}")
     parts.append(
         "`r2b train` shows the fields that its `FIELD=VALUE` may name with `--show`; [recipes](recipes.md) says what "
         "they are. `r2b-run`, the command of the runtime, is described [there](runtime.md)."

@@ -1,7 +1,7 @@
 """A card for each network: what a user asks before building it. Plain data, without TensorFlow."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Optional
 
 from r2b_zoo import weights
@@ -59,6 +59,10 @@ class Card:
     @property
     def weights_url(self) -> Optional[str]:
         return weights.PUBLISHED[self.name, True].url if self.pretrained else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data; of the weights that come with the package their names, which have cards of their own."""
+        return {**asdict(self), "weights_url": self.weights_url, "bundled": [card.name for card in self.bundled]}
 
 
 @dataclass(frozen=True)
@@ -124,6 +128,10 @@ class WeightsCard:
         given = ("width", "stem", "input_shape", "num_classes")
         words = ", ".join(f"{key}={self.arguments[key]!r}" for key in given)
         return f"{self.network}(weights={self.name!r}, {words})"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, with the Python that builds the network."""
+        return {**asdict(self), "call": self.call}
 
 
 _R2B_PAPER = "Martínez, Yang, Bulat, Tzimiropoulos: Training binary neural networks with real-to-binary convolutions"

@@ -7,9 +7,9 @@ Larq Compute Engine's converter turns whatever it does not recognise into float 
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Optional, Union
+from typing import Any, Optional, Union
 
 import numpy as np
 import tensorflow as tf
@@ -62,6 +62,14 @@ class Conversion:
     def not_binary(self) -> tuple[LayerReport, ...]:
         """The rows of the quantised layers that are no ``LceBconv2d``."""
         return tuple(row for row in self.layers if row.quantized and row.kind != "binary")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data: a row per layer, and the totals; not the file."""
+        return {
+            "bytes": self.total_bytes,
+            "binary_convolutions": len(self.binary),
+            "layers": [asdict(row) for row in self.layers],
+        }
 
     def summary(self) -> str:
         """The table as text."""

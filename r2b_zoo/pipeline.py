@@ -4,7 +4,6 @@ import os
 import platform
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -98,8 +97,8 @@ def run(
         "switched_off": list(plan.switched_off),
         "smoke": bool(plan.config["smoke"]),
         "stages": rows,
-        "layers": [asdict(row) for row in conversion.layers],
-        "verification": {**asdict(verification), "agreement": verification.agreement, "passed": verification.passed},
+        "layers": conversion.as_dict()["layers"],
+        "verification": verification.as_dict(),
         "tflite": {
             "images": file_evaluation.images,
             "accuracy": file_evaluation.top1,

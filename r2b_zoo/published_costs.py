@@ -1,7 +1,8 @@
 """What Martínez et al. say their networks cost (ICLR 2020, section 4.4), to put beside what ``costs`` counts."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Optional
+from typing import Any, Optional
 
 from r2b_zoo.costs import Cost
 
@@ -118,3 +119,26 @@ def gate_overhead(gated: Cost, baseline: Cost) -> GateOverhead:
         )
     gate, scale = gated.of("gate"), baseline.of("scale")
     return GateOverhead(gate.float_macs, gate.elementwise - scale.elementwise, baseline.flops)
+
+
+def overhead_among(costs: Sequence[Cost]) -> Optional[GateOverhead]:
+    """What the gates cost more than the scales, where both networks are among these with real downsampling."""
+    by_name = {cost.name: cost for cost in costs if cost.downsample == "real"}
+    if not {"RealToBinaryNet", "StrongBaselineNet"} <= set(by_name):
+        return None
+    return gate_overhead(by_name["RealToBinaryNet"], by_name["StrongBaselineNet"])
+
+
+def as_dict(costs: Sequence[Cost]) -> dict[str, Any]:
+    """Plain data of networks side by side: what each costs, its row of table 1, and what the gates cost more.
+
+    The last two are None where there is no such row and where not both networks are there that they compare.
+    """
+    rows, overhead = [published(cost) for cost in costs], overhead_among(costs)
+    return {
+        "networks": [
+            {**cost.as_dict(), "table_1": None if row is None else asdict(row)}
+            for cost, row in zip(costs, rows, strict=True)
+        ],
+        "gate_overhead": None if overhead is None else overhead.to_dict(),
+    }

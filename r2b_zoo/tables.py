@@ -104,16 +104,20 @@ class Stacked:
         return min(longest, room // 2)
 
 
-def console() -> Console:
+def console(stderr: bool = False) -> Console:
     """Where tables go: as wide as the terminal, and wide enough for every table where there is none.
 
     It takes text as it is: names of files and classes may look like the console's own markup.
+
+    Args:
+        stderr: print to standard error, where standard output is for something else.
     """
-    terminal = sys.stdout.isatty()
+    terminal = (sys.stderr if stderr else sys.stdout).isatty()
     return Console(
         width=None if terminal else _WIDTH_OF_A_FILE,
         # FORCE_COLOR makes no terminal of a file: bars would fill it with their frames.
         force_terminal=terminal,
+        stderr=stderr,
         markup=False,
         emoji=False,
         highlight=False,
@@ -364,12 +368,11 @@ def weights_card_table(card: "WeightsCard") -> Stacked:
 
 def _gates_in_words(costs: Sequence["Cost"]) -> str:
     """What the gates cost more than the scales, where both networks are among these."""
-    from r2b_zoo.published_costs import gate_overhead
+    from r2b_zoo.published_costs import overhead_among
 
-    by_name = {cost.name: cost for cost in costs if cost.downsample == "real"}
-    if not {"RealToBinaryNet", "StrongBaselineNet"} <= set(by_name):
+    overhead = overhead_among(costs)
+    if overhead is None:
         return ""
-    overhead = gate_overhead(by_name["RealToBinaryNet"], by_name["StrongBaselineNet"])
     return (
         f"\nThe gates of RealToBinaryNet have {overhead.macs:,} MACs, {_percent(overhead.share_of_macs, 2)} of "
         f"StrongBaselineNet's Bi-Real FLOPs; with their element-wise operations, less those of the scales, it is "

@@ -1,7 +1,7 @@
 """Proof that a ``.tflite`` computes what its Keras model computes, on images."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Optional, Union
 
 import numpy as np
@@ -101,6 +101,10 @@ class Verification:
         if self.passed:
             return "equal"
         return "DIFFERENT" if self.is_decided or self.threads or self.told_otherwise else "NOT PROVEN equal"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data: the fields, and what follows from them. ``recorded`` reads it back."""
+        return {**asdict(self), "agreement": self.agreement, "passed": self.passed, "verdict": self.verdict}
 
     def summary(self) -> str:
         """The result in three lines, and more where images are undecided."""

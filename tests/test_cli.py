@@ -105,13 +105,18 @@ def test_the_card_of_a_network(r2b):
 def test_cost_of_the_papers_network(r2b):
     ended = r2b("cost", "RealToBinaryNet", "StrongBaselineNet", "--downsample", "real", "--json")
     assert ended.status == 0
-    gated, scaled = json.loads(ended.out)
+    result = json.loads(ended.out)["result"]
+    gated, scaled = result["networks"]
     assert gated["parameters"] == 11_995_624
     assert gated["binary_macs"] == 1_676_279_808
     assert gated["float_macs"] == 138_087_936
     # The gates: a dense layer C → C/8 and one C/8 → C' in each half block.
     gates = [(c, c) for c in (64, 128, 256, 512) for _ in range(3)] + [(64, 64), (64, 128), (128, 256), (256, 512)]
     assert gated["flops"] - scaled["flops"] == sum(c * c // 8 + c // 8 * out for c, out in gates)
+    assert result["gate_overhead"]["macs"] == gated["flops"] - scaled["flops"]
+    assert gated["table_1"]["row"] == "Real-to-Binary"
+    assert gated["table_1"]["float_operations"] == 1.564e8
+    assert scaled["table_1"] is None
 
 
 def test_the_table_of_costs(r2b):
@@ -260,7 +265,7 @@ def test_labels_cannot_drive_the_terminal(r2b, photograph, smoke_run, tmp_path):
 def test_evaluate_a_run(r2b, smoke_run):
     ended = r2b("evaluate", smoke_run.path, "--json")
     assert ended.status == 0, ended.err
-    found = json.loads(ended.out)
+    found = json.loads(ended.out)["result"]
     assert found["images"] == 355
     assert found["top1"] == pytest.approx(smoke_run.stage_result("binary")["test_accuracy"], abs=1.5 / 355)
     assert found["top1"] <= found["top5"] <= 1
@@ -317,8 +322,8 @@ def test_evaluate_on_a_folder_of_photographs(r2b, smoke_run, tmp_path):
             Image.fromarray(images[i, ..., 0]).save(tmp_path / "photos" / str(digit) / f"{i}.png")
     (tmp_path / "photos" / "3" / "[b]text.png").write_text("no image")
     everything = r2b("evaluate", smoke_run.tflite_path, f"data={tmp_path / 'photos'}", "split=all", "--json")
-    found = json.loads(everything.out)
-    own = json.loads(r2b("evaluate", smoke_run.tflite_path, "data=digits", "--json").out)["confusion"]
+    found = json.loads(everything.out)["result"]
+    own = json.loads(r2b("evaluate", smoke_run.tflite_path, "data=digits", "--json").out)["result"]["confusion"]
     expected = [own[digit] if digit in (3, 8) else [0] * 10 for digit in range(10)]
     assert found["confusion"] == expected
     assert found["dataset"]["skipped"][0].startswith("3/[b]text.png is left out: cannot identify image file")

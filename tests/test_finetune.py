@@ -144,7 +144,7 @@ def test_from_nothing(photos, from_nothing, capfd, tmp_path):
     for expected in ("2 files were left out", *BAD_FILES, "starts from nothing", *CLASSES, "true ↓ predicted →"):
         assert expected in page
     check_predictions(folder, CLASSES, capfd, tmp_path)
-    evaluated = json.loads(r2b(capfd, "evaluate", folder.tflite_path, f"data={photos}", "--json"))
+    evaluated = json.loads(r2b(capfd, "evaluate", folder.tflite_path, f"data={photos}", "--json"))["result"]
     assert evaluated["top1"] == results["tflite"]["accuracy"]
     assert len(evaluated["dataset"]["skipped"]) == 2
 

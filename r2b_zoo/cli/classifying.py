@@ -1,11 +1,11 @@
 """``r2b predict`` and ``r2b evaluate``."""
 
-import json
 from pathlib import Path
 from typing import Any, Optional
 
 import click
 
+from r2b_zoo.cli.answers import json_option, print_answer
 from r2b_zoo.cli.arguments import (
     ANY_MODEL,
     check_output,
@@ -24,7 +24,7 @@ from r2b_zoo.terminal import printable
     example="r2b predict photo.jpg\n"
     "r2b predict photo.jpg --model cifar10\n"
     "r2b predict photo.jpg --model r2b_weights.h5\n"
-    "r2b predict digit.png --model runs/demo/model.tflite --top 3",
+    "r2b predict digit.png --model runs/demo/model.tflite --top 3 --json",
 )
 @click.argument("image", type=click.Path(path_type=Path))
 @click.option(
@@ -37,14 +37,21 @@ from r2b_zoo.terminal import printable
 )
 @click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="How many classes to print.")
 @max_pixels_option
+@json_option
 @reference_options
-def predict(image: Path, model: str, top: int, max_pixels: int, **options: Any) -> None:
+def predict(image: Path, model: str, top: int, max_pixels: int, as_json: bool, **options: Any) -> None:
     """Print the most probable classes of IMAGE."""
     from r2b_zoo import classifier
     from r2b_zoo.data.images import read_image
 
     pixels = read_image(image, max_pixels)  # before the network, which takes longer to fail
-    for label, probability in classifier.load(model, **options).predict(pixels, top):
+    loaded = classifier.load(model, **options)
+    classes = loaded.predict(pixels, top)
+    if as_json:
+        rows = [{"label": label, "probability": probability} for label, probability in classes]
+        print_answer({"model": loaded.name, "image": str(image), "classes": rows})
+        return
+    for label, probability in classes:
         click.echo(f"{100 * probability:6.2f} %  {printable(label)}")
 
 
@@ -71,7 +78,7 @@ def predict(image: Path, model: str, top: int, max_pixels: int, **options: Any) 
 @click.option("--split", help="As the field.")
 @click.option("--plot", type=click.Path(path_type=Path), help="Draw the confusion matrix into a .png, .svg or .pdf.")
 @click.option("--csv", "table", type=click.Path(path_type=Path), help="Write classes and confusion matrix as a table.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @force_option
 @reference_options
 def evaluate(
@@ -110,17 +117,17 @@ def evaluate(
         write_confusion_plot(plot, result, dataset.class_names, loaded.name)
     if table is not None:
         result.write_csv(table, dataset.class_names)
+    out = console(stderr=as_json)
     if as_json:
-        click.echo(json.dumps({"model": loaded.name, **evaluation.as_dict(result, dataset)}))
-        return
-    out = console()
-    split_note = f"{dataset.test_split}; split=all takes them all." if dataset.test_split else ""
-    for line in (left_out(dataset, "--json"), split_note):
-        if line:
-            out.print(line, soft_wrap=not out.is_terminal)
-    for part in evaluation_tables(loaded.name, dataset, result, out.width):
-        out.print()
-        out.print(part)
+        print_answer({"model": loaded.name, **evaluation.as_dict(result, dataset)})
+    else:
+        split_note = f"{dataset.test_split}; split=all takes them all." if dataset.test_split else ""
+        for line in (left_out(dataset, "--json"), split_note):
+            if line:
+                out.print(line, soft_wrap=not out.is_terminal)
+        for part in evaluation_tables(loaded.name, dataset, result, out.width):
+            out.print()
+            out.print(part)
     for path in (plot, table):
         if path is not None:
             out.print(f"Written to {path}", soft_wrap=True)

@@ -6,6 +6,7 @@ from typing import Any, Optional
 
 import click
 
+from r2b_zoo.cli.answers import json_option, print_answer
 from r2b_zoo.cli.arguments import check_output, existing, force_option, labels_of, max_pixels_option, reference_options
 from r2b_zoo.cli.command import r2b
 from r2b_zoo.named_weights import NAMES_IN_WORDS
@@ -30,8 +31,11 @@ from r2b_zoo.named_weights import NAMES_IN_WORDS
 )
 @click.option("--strict/--no-strict", default=True, show_default=True, help="Refuse quantised layers that stay float.")
 @force_option
+@json_option
 @reference_options
-def export(model: str, output: Path, labels: Optional[Path], strict: bool, force: bool, **options: Any) -> None:
+def export(
+    model: str, output: Path, labels: Optional[Path], strict: bool, force: bool, as_json: bool, **options: Any
+) -> None:
     from r2b_zoo import classifier
     from r2b_zoo.conversion import TFLITE_SUFFIX, convert
     from r2b_zoo.tables import console, layers_table
@@ -48,8 +52,11 @@ def export(model: str, output: Path, labels: Optional[Path], strict: bool, force
         strict=strict,
     )
     conversion.save(output)
-    out = console()
-    out.print(layers_table(conversion))
+    out = console(stderr=as_json)
+    if as_json:
+        print_answer({"model": loaded.name, "file": str(output), **conversion.as_dict()})
+    else:
+        out.print(layers_table(conversion))
     out.print(f"Written to {output}", soft_wrap=True)
 
 
@@ -57,7 +64,7 @@ def export(model: str, output: Path, labels: Optional[Path], strict: bool, force
     short_help="Compare a converted file with its Keras model.",
     example="r2b verify runs/demo\n"
     "r2b verify runs/demo runs/demo/model.tflite --number 100\n"
-    "r2b verify cifar10 cifar10.tflite --images photos/",
+    "r2b verify cifar10 cifar10.tflite --images photos/ --json",
 )
 @click.argument("model")
 @click.argument("file", required=False, type=click.Path(path_type=Path))
@@ -73,6 +80,7 @@ def export(model: str, output: Path, labels: Optional[Path], strict: bool, force
     help="What runs the file.  [default: r2b-runtime where it is installed, else Larq Compute Engine's interpreter]",
 )
 @max_pixels_option
+@json_option
 @reference_options
 def verify(
     model: str,
@@ -81,6 +89,7 @@ def verify(
     number: Optional[int],
     engine: Optional[str],
     max_pixels: int,
+    as_json: bool,
     **options: Any,
 ) -> None:
     """Run real images through MODEL in Keras and through the converted FILE, and compare.
@@ -104,6 +113,9 @@ def verify(
         labels=loaded.labels,
         preprocessing=loaded.preprocessing,
     )
-    click.echo(result.summary())
+    if as_json:
+        print_answer({"model": loaded.name, "file": str(path), **result.as_dict()})
+    else:
+        click.echo(result.summary())
     if not result.passed:
         sys.exit(1)

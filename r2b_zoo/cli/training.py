@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Optional
 
 import click
 
+from r2b_zoo.cli.answers import json_option, print_answer
 from r2b_zoo.cli.arguments import refuse_options
 from r2b_zoo.cli.command import load_tensorflow, r2b
 
@@ -22,14 +23,15 @@ DEMO_FOLDER = Path("runs/demo")
 )
 @click.option("--output", type=click.Path(path_type=Path), default=DEMO_FOLDER, show_default=True, help="Run folder.")
 @click.option("--seed", type=int, default=0, show_default=True)
-def demo(output: Path, seed: int) -> None:
+@json_option
+def demo(output: Path, seed: int, as_json: bool) -> None:
     """Train a binary network on handwritten digits through all four stages, convert, verify and time it.
 
     Takes a few minutes on a laptop and needs no network. Ends with a table and a report.
     """
     from r2b_zoo import recipes
 
-    _run(recipes.plan(seed=seed), output)
+    _run(recipes.plan(seed=seed), output, as_json)
 
 
 @r2b.command(
@@ -45,7 +47,8 @@ def demo(output: Path, seed: int) -> None:
 @click.option("--output", type=click.Path(path_type=Path), help="Run folder.  [default: runs/RECIPE]")
 @click.option("--smoke", is_flag=True, help="Two steps per stage, to see that everything fits together.")
 @click.option("--show", is_flag=True, help="Print the recipe's fields and train nothing.")
-def train(fields: tuple[str, ...], output: Optional[Path], smoke: bool, show: bool) -> None:
+@json_option
+def train(fields: tuple[str, ...], output: Optional[Path], smoke: bool, show: bool, as_json: bool) -> None:
     """Train a recipe through its stages, convert and verify the result.
 
     FIELD=VALUE overrides a field of the recipe; `r2b train --show` lists them. The same command in the same folder
@@ -60,14 +63,17 @@ def train(fields: tuple[str, ...], output: Optional[Path], smoke: bool, show: bo
     if smoke:
         overrides["smoke"] = True
     plan = recipes.plan(str(name), **overrides)
+    if show and as_json:
+        print_answer({"recipe": plan.recipe, "fields": plan.config})
+        return
     if show:
         for key, value in plan.config.items():
             click.echo(f"{key}={value}")
         return
-    _run(plan, output or Path("runs") / plan.recipe)
+    _run(plan, output or Path("runs") / plan.recipe, as_json)
 
 
-def _run(plan: "Plan", output: Path) -> None:
+def _run(plan: "Plan", output: Path, as_json: bool) -> None:
     from r2b_zoo.run_folder import RunFolder
 
     folder = RunFolder(output)
@@ -77,7 +83,7 @@ def _run(plan: "Plan", output: Path) -> None:
     from r2b_zoo.progress import StageProgress
     from r2b_zoo.tables import console, point, results_table
 
-    out = console()
+    out = console(stderr=as_json)
     out.print(f"Recipe {plan.recipe} in {output}: {', '.join(stage.name for stage in plan.stages)}")
     for words in plan.switched_off:
         out.print(f"Off: {words}")
@@ -96,10 +102,13 @@ def _run(plan: "Plan", output: Path) -> None:
     finally:
         for bar in bars:
             bar.close()
+    if as_json:
+        print_answer({"folder": str(folder.path), "results": results or None})
     if not results:
         out.print("Trained; the chief converts, verifies and reports.")
         return
-    out.print(results_table(results))
+    if not as_json:
+        out.print(results_table(results))
     out.print(f"File:   {folder.tflite_path}\nReport: {folder.report_path}", soft_wrap=True)
     if not results["verification"]["passed"]:
         raise ValueError("The converted file is not shown to be equal to the Keras model, see above.")

@@ -1,10 +1,10 @@
 """``r2b cost`` and ``r2b list``."""
 
-import json
 from typing import Any, Optional
 
 import click
 
+from r2b_zoo.cli.answers import json_option, print_answer
 from r2b_zoo.cli.command import r2b
 from r2b_zoo.limits import MOST_WIDTH
 from r2b_zoo.named_weights import BUNDLED
@@ -13,7 +13,7 @@ from r2b_zoo.named_weights import BUNDLED
 @r2b.command(
     short_help="Parameters, bytes and operations of the networks.",
     example="r2b cost\nr2b cost RealToBinaryNet --downsample real --layers\n"
-    "r2b cost --input-size 32 --stem cifar --num-classes 10",
+    "r2b cost --input-size 32 --stem cifar --num-classes 10\nr2b cost BNN18 --json",
 )
 @click.argument("networks", nargs=-1)
 @click.option("--input-size", type=click.IntRange(1), default=224, show_default=True, help="Height and width.")
@@ -29,13 +29,13 @@ from r2b_zoo.named_weights import BUNDLED
     show_default=True,
     help="Kind of convolution in the shortcuts.",
 )
-@click.option("--layers", is_flag=True, help="A row per layer.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--layers", is_flag=True, help="A row per layer; JSON has them anyway.")
+@json_option
 def cost(
     networks: tuple[str, ...], input_size: int, downsample: str, layers: bool, as_json: bool, **arguments: Any
 ) -> None:
     """Parameters, bytes and operations of the networks (all six unless named), side by side."""
-    from r2b_zoo import costs, models
+    from r2b_zoo import costs, models, published_costs
     from r2b_zoo.tables import console, cost_tables
 
     arguments["input_shape"] = (input_size, input_size, 3)
@@ -51,7 +51,7 @@ def cost(
             "convolutions."
         )
     if as_json:
-        click.echo(json.dumps([one.as_dict() for one in counted]))
+        print_answer(published_costs.as_dict(counted))
         return
     for table in cost_tables(counted, layers):
         console().print(table, "")
@@ -61,10 +61,11 @@ def cost(
     "list",
     short_help="The networks, weights, recipes and data sets.",
     tensorflow=False,
-    example="r2b list\nr2b list RealToBinaryNet\nr2b list cifar10",
+    example="r2b list\nr2b list RealToBinaryNet\nr2b list cifar10 --json",
 )
 @click.argument("name", required=False)
-def list_(name: Optional[str]) -> None:
+@json_option
+def list_(name: Optional[str], as_json: bool) -> None:
     """The networks of the zoo, the weights that come with it, the recipes and the data sets.
 
     The card of a network, or of weights, where NAME is theirs.
@@ -76,7 +77,11 @@ def list_(name: Optional[str]) -> None:
 
     out = console()
     if name in BUNDLED:
-        out.print(weights_card_table(bundled.card(name)))
+        weights_card = bundled.card(name)
+        if as_json:
+            print_answer({"weights": weights_card.as_dict()})
+        else:
+            out.print(weights_card_table(weights_card))
         return
     if name:
         if name not in CARDS:
@@ -85,7 +90,20 @@ def list_(name: Optional[str]) -> None:
                 f"There is no network {name!r}; the networks are {', '.join(CARDS)}, and the weights that come with "
                 f"them {', '.join(BUNDLED)}.{hint}"
             )
-        out.print(card_table(CARDS[name]))
+        if as_json:
+            print_answer({"network": CARDS[name].as_dict()})
+        else:
+            out.print(card_table(CARDS[name]))
+        return
+    if as_json:
+        print_answer(
+            {
+                "networks": [card.as_dict() for card in CARDS.values()],
+                "weights": [card.as_dict() for card in bundled.cards()],
+                "recipes": list(recipes.list_recipes()),
+                "data_sets": list(data.list_datasets()),
+            }
+        )
         return
     out.print(network_table(list(CARDS.values())), "")
     out.print(bundled_table(bundled.cards()), "")
