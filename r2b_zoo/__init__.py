@@ -7,9 +7,9 @@ layers of the zoo as soon as it is imported itself, so that ``load_model`` finds
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from r2b_zoo.identity import __version__
 from r2b_zoo.keras_version import select_keras_2
 from r2b_zoo.registration import register_layers_with_keras
-from r2b_zoo.version import __version__
 
 select_keras_2()
 

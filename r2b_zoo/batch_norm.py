@@ -5,7 +5,7 @@ from typing import Any, Optional
 
 import tensorflow as tf
 
-from r2b_zoo.layers import PACKAGE
+from r2b_zoo.identity import PACKAGE
 
 
 @tf.keras.utils.register_keras_serializable(PACKAGE)

@@ -16,10 +16,10 @@ import tensorflow as tf
 
 from r2b_zoo import files, lce, metadata
 from r2b_zoo.data.preprocessing import Preprocessing
+from r2b_zoo.identity import __version__
 from r2b_zoo.layer_report import LayerReport, layer_table, why_unrunnable
 from r2b_zoo.layers import resizable_files
 from r2b_zoo.short_repr import short_repr
-from r2b_zoo.version import __version__
 
 TFLITE_SUFFIX = ".tflite"
 

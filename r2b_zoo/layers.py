@@ -13,9 +13,9 @@ import larq as lq
 import tensorflow as tf
 
 from r2b_zoo import bit_counting, convolution, fused
+from r2b_zoo.identity import PACKAGE
 from r2b_zoo.switch import Switch
 
-PACKAGE = "r2b_zoo"
 # Of a map. A gradient of a kernel is a sum over the pixels of a batch: with fewer, a CPU takes longer to bring it and
 # the pixels into the order of operators in half precision than to add in float32.
 FEW_PIXELS = 64

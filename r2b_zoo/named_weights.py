@@ -7,6 +7,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from r2b_zoo.identity import PACKAGE
+
 IMAGENET = "imagenet"
 FOLDER = "weights_data"
 BUNDLED = {
@@ -28,7 +30,7 @@ def bundled_file(name: str) -> Path:
     Raises:
         FileNotFoundError: the installation lacks it.
     """
-    path = Path(str(resources.files("r2b_zoo") / FOLDER / BUNDLED[name]))
+    path = Path(str(resources.files(PACKAGE) / FOLDER / BUNDLED[name]))
     if not path.is_file():
         raise FileNotFoundError(f"The weights {name!r} come with r2b_zoo, and {path} is missing: install it again.")
     return path

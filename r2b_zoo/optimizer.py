@@ -2,8 +2,10 @@
 
 import tensorflow as tf
 
+from r2b_zoo.identity import PACKAGE
 
-@tf.keras.utils.register_keras_serializable("r2b_zoo")
+
+@tf.keras.utils.register_keras_serializable(PACKAGE)
 class Adam(tf.keras.optimizers.Adam):
     """Adam (Kingma & Ba, 2015) with decoupled weight decay (Loshchilov & Hutter, 2019), as Keras' of that name.
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional, TypeVar, Union
 
 from r2b_zoo import files, larq_zoo_files, named_weights
+from r2b_zoo.identity import PACKAGE
 from r2b_zoo.named_weights import BUNDLED, NAMES_IN_WORDS
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def cache_folder() -> Path:
         return Path(override).expanduser()
     import pooch
 
-    return Path(pooch.os_cache("r2b_zoo"))
+    return Path(pooch.os_cache(PACKAGE))
 
 
 def locate(network: str, weights: Optional[PathLike], **arguments: Any) -> Optional[Path]:

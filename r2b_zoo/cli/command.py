@@ -8,8 +8,8 @@ from typing import Any, Optional, TextIO
 import click
 
 from r2b_zoo import quiet_start
+from r2b_zoo.identity import __version__
 from r2b_zoo.terminal import printable
-from r2b_zoo.version import __version__
 
 
 class _Command(click.Command):

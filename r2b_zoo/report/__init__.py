@@ -7,6 +7,7 @@ import jinja2
 from markupsafe import Markup
 
 from r2b_zoo import files
+from r2b_zoo.identity import PACKAGE
 from r2b_zoo.report import plots, view
 from r2b_zoo.run_folder import RunFolder
 from r2b_zoo.tables import rate
@@ -92,7 +93,7 @@ def _headline(results: dict[str, Any]) -> str:
 
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("r2b_zoo", "report"),
+        loader=jinja2.PackageLoader(PACKAGE, "report"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
