@@ -55,7 +55,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A progress and the arrays that belong to it, by name, as a file holds them."""
+    """The progress of a stage and the arrays that belong to it, by name, as a file holds them."""
 
     path: Path
     progress: Progress

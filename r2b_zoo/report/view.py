@@ -206,7 +206,7 @@ def attention(folder: RunFolder, class_names: Sequence[str]) -> Attention:
     for i, image in enumerate(arrays["images"]):
         label = class_names[int(arrays["labels"][i])]
         of_image = {key: values[i] for key, values in arrays.items() if "/" in key}
-        maps = tuple((stage, _maps_of(stage, stages, blocks, of_image)) for stage in stages)
+        maps = _maps_of(stages, blocks, of_image)
         alt = f"Test image of class {label}"
         images.append(AttentionImage(plots.photo_png(image), alt, label, maps, tuple(distances[i].tolist())))
     return Attention(
@@ -219,15 +219,16 @@ def attention(folder: RunFolder, class_names: Sequence[str]) -> Attention:
 
 
 def _maps_of(
-    stage: str, stages: Sequence[str], blocks: Sequence[str], of_image: Mapping[str, np.ndarray]
-) -> tuple[AttentionMap, ...]:
-    """A stage's maps of one image; each block is drawn on one scale over the stages."""
-    maps = []
-    for block in blocks:
-        largest = max(float(of_image[f"{one}/{block}"].max()) for one in stages)
+    stages: Sequence[str], blocks: Sequence[str], of_image: Mapping[str, np.ndarray]
+) -> tuple[tuple[str, tuple[AttentionMap, ...]], ...]:
+    """The maps of one image by stage; each block is drawn on one scale over the stages."""
+    largest = {block: max(float(of_image[f"{stage}/{block}"].max()) for stage in stages) for block in blocks}
+
+    def shown(stage: str, block: str) -> AttentionMap:
         values = of_image[f"{stage}/{block}"]
-        maps.append(AttentionMap(plots.map_png(values, largest), f"{stage}, {block}: {_brightest(values)}"))
-    return tuple(maps)
+        return AttentionMap(plots.map_png(values, largest[block]), f"{stage}, {block}: {_brightest(values)}")
+
+    return tuple((stage, tuple(shown(stage, block) for block in blocks)) for stage in stages)
 
 
 def _arrays(folder: RunFolder, path: Path) -> dict[str, np.ndarray]:
