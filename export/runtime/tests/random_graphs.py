@@ -89,42 +89,56 @@ def check(seed, number, runs, kernels, threads=THREADS):
     graph = drawn_graphs.draw([seed, number])
     rng = np.random.default_rng([seed, number, 1])
     inputs = [rng.integers(-8, 9, graph.shape).astype(np.float32) / 8, rng.normal(0, 1, graph.shape).astype(np.float32)]
-    checked = Checked(number, False, graph.operators, [])
-    references = []
-    for x in inputs:
-        probed = lce_outputs(graph.probe, x)
-        floats = [value for value in probed if value.dtype == np.float32]
-        largest = max([1.0, *(np.abs(value).max() for value in floats)])
-        close = [np.abs(probed[i]) for i in graph.signs]
-        if np.isfinite(largest) and not any(np.any((v > 0) & (v <= ROUNDING * largest)) for v in close):
-            references.append((probed[: graph.outputs], largest))
-            checked.compared = True
-        else:
-            references.append(None)
+    references = [reference(graph, x) for x in inputs]
+    found = []
     for name in kernels:
         one_thread = Runs(graph.model, name, 1)
         ones = [one_thread(x) for x in inputs]
-        for reference, one in zip(references, ones):
-            if reference is None:
-                continue
-            for i, (ours, theirs) in enumerate(zip(one, reference[0])):
-                far = apart(ours, theirs)
-                if far > (ROUNDING * reference[1] if ours.dtype == np.float32 else 0):
-                    checked.found.append(f"{name}, 1 thread: output {i} differs from LCE's by up to {far:.2g}")
+        found += [
+            f"{name}, 1 thread: {difference}"
+            for expected, one in zip(references, ones)
+            if expected is not None
+            for difference in differences(one, *expected)
+        ]
         for count in threads:
-            several = Runs(graph.model, name, count)
-            unequal, furthest = 0, 0.0
-            for _ in range(runs):
-                for x, one in zip(inputs, ones):
-                    pairs = list(zip(several(x), one))
-                    unequal += any(a.tobytes() != b.tobytes() for a, b in pairs)
-                    furthest = max([furthest, *(apart(a, b) for a, b in pairs)])
+            unequal, furthest = repeated(Runs(graph.model, name, count), inputs, ones, runs)
             if unequal:
-                checked.found.append(
+                found.append(
                     f"{name}, {count} thread{'s' * (count > 1)}: {unequal} of {2 * runs} runs differ from the first in "
                     f"one thread, by up to {furthest:.2g}"
                 )
-    return checked
+    compared = any(expected is not None for expected in references)
+    return Checked(number, compared, graph.operators, found)
+
+
+def reference(graph, x):
+    """LCE's outputs and the largest value on the way; None where rounding decides a sign, or nothing is finite."""
+    probed = lce_outputs(graph.probe, x)
+    floats = [value for value in probed if value.dtype == np.float32]
+    largest = max([1.0, *(np.abs(value).max() for value in floats)])
+    close = [np.abs(probed[i]) for i in graph.signs]
+    if not np.isfinite(largest) or any(np.any((v > 0) & (v <= ROUNDING * largest)) for v in close):
+        return None
+    return probed[: graph.outputs], largest
+
+
+def differences(outputs, expected, largest):
+    """Sentences on outputs that are further from LCE's than rounding explains."""
+    for i, (ours, theirs) in enumerate(zip(outputs, expected)):
+        far = apart(ours, theirs)
+        if far > (ROUNDING * largest if ours.dtype == np.float32 else 0):
+            yield f"output {i} differs from LCE's by up to {far:.2g}"
+
+
+def repeated(run, inputs, expected, runs):
+    """How many of several runs have other bits than expected, and by how much they differ at most."""
+    unequal, furthest = 0, 0.0
+    for _ in range(runs):
+        for x, one in zip(inputs, expected):
+            pairs = list(zip(run(x), one))
+            unequal += any(a.tobytes() != b.tobytes() for a, b in pairs)
+            furthest = max([furthest, *(apart(a, b) for a, b in pairs)])
+    return unequal, furthest
 
 
 def _work(numbers, arguments, results):

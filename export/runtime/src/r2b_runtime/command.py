@@ -120,31 +120,38 @@ def _show_predict(classes: list[dict[str, Any]]) -> str:
 def _info(parsed: argparse.Namespace) -> dict[str, Any]:
     model = model_file.read(parsed.model)
     labels, preprocessing = model.labels(), model.preprocessing()
-    macs = [sum(operator.macs for operator in model.operators if operator.binary == binary) for binary in (True, False)]
-    constants = {
-        id(tensor): (tensor, operator) for operator in model.operators for tensor in operator.inputs if tensor
-    }.values()
-    weights = [
-        sum(tensor.bytes for tensor, operator in constants if (operator.binary and tensor.dtype == "int32") == binary)
-        for binary in (True, False)
-    ]
+    binary_macs, float_macs = _macs(model)
+    binary_bytes, other_bytes = _constant_bytes(model)
     return {
         "file": parsed.model,
         "bytes": len(model.data),
-        "binary_weight_bytes": weights[0],
-        "other_constant_bytes": weights[1],
+        "binary_weight_bytes": binary_bytes,
+        "other_constant_bytes": other_bytes,
         "inputs": [_tensor(tensor) for tensor in model.inputs if tensor],
         "outputs": [_tensor(tensor) for tensor in model.outputs if tensor],
         "operators": dict(collections.Counter(operator.name for operator in model.operators).most_common()),
-        "binary_macs": macs[0],
-        "float_macs": macs[1],
-        "binary_share_of_macs": macs[0] / sum(macs) if sum(macs) else 0.0,
+        "binary_macs": binary_macs,
+        "float_macs": float_macs,
+        "binary_share_of_macs": binary_macs / max(1, binary_macs + float_macs),
         "labels": None if labels is None else list(labels),
         "preprocessing": None if preprocessing is None else vars(preprocessing),
         "converter": model.description or None,
         # Larq Compute Engine's converter (0.16) writes no version.
         "lce_version": None,
     }
+
+
+def _macs(model: model_file.ModelFile) -> tuple[int, int]:
+    """Multiply-accumulates of one inference: binary ones, and others."""
+    binary = sum(operator.macs for operator in model.operators if operator.binary)
+    return binary, sum(operator.macs for operator in model.operators) - binary
+
+
+def _constant_bytes(model: model_file.ModelFile) -> tuple[int, int]:
+    """Bytes of constants: words of bits, and others. A constant that several operators read counts once."""
+    readers = {id(tensor): (tensor, reader) for reader in model.operators for tensor in reader.inputs if tensor}
+    binary = sum(tensor.bytes for tensor, reader in readers.values() if reader.binary and tensor.dtype == "int32")
+    return binary, sum(tensor.bytes for tensor, _ in readers.values()) - binary
 
 
 def _tensor(tensor: model_file.Tensor) -> dict[str, Any]:

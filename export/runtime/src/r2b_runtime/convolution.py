@@ -74,24 +74,7 @@ class Convolver:
             ValueError: arguments that make no convolution; a window larger than the images.
         """
         images, kernel = (np.ascontiguousarray(array, np.float32) for array in (images, kernel))
-        if images.ndim != 4 or kernel.ndim != 4 or images.shape[3] != kernel.shape[2] or 0 in kernel.shape:
-            raise ValueError(
-                "images must be (N, H, W, C) and the kernel (height, width, C, O) with the same C, "
-                f"received {images.shape} and {kernel.shape}"
-            )
-        if padding not in ("same", "valid"):
-            raise ValueError(f"padding must be 'same' or 'valid', received {padding!r}")
-        if len(strides) != 2 or not all(1 <= stride <= _MOST_STRIDE for stride in strides):
-            raise ValueError(f"strides must be two, 1 to {_MOST_STRIDE}, received {tuple(strides)}")
-        sizes = [
-            -(-size // stride) if padding == "same" else (size - window) // stride + 1
-            for size, window, stride in zip(images.shape[1:3], kernel.shape[:2], strides)
-        ]
-        if min(sizes) < 1:
-            raise ValueError(
-                f"a kernel of {kernel.shape[0]}x{kernel.shape[1]} does not fit images of "
-                f"{images.shape[1]}x{images.shape[2]}; give larger images or padding='same'"
-            )
+        sizes = _output_size(images, kernel, strides, padding)
         output = aligned((len(images), *sizes, kernel.shape[3]))
         if len(images):
             shape = _Shape(*images.shape, *kernel.shape[:2], kernel.shape[3], *strides, padding == "same")
@@ -105,3 +88,26 @@ class Convolver:
         convolver, self._convolver = getattr(self, "_convolver", None), None
         if convolver:
             self._library.r2b_runtime_destroy_convolver(convolver)
+
+
+def _output_size(images: np.ndarray, kernel: np.ndarray, strides: Sequence[int], padding: str) -> list[int]:
+    """Height and width of what a convolution makes. Raises ValueError for arguments that make none."""
+    if images.ndim != 4 or kernel.ndim != 4 or images.shape[3] != kernel.shape[2] or 0 in kernel.shape:
+        raise ValueError(
+            "images must be (N, H, W, C) and the kernel (height, width, C, O) with the same C, "
+            f"received {images.shape} and {kernel.shape}"
+        )
+    if padding not in ("same", "valid"):
+        raise ValueError(f"padding must be 'same' or 'valid', received {padding!r}")
+    if len(strides) != 2 or not all(1 <= stride <= _MOST_STRIDE for stride in strides):
+        raise ValueError(f"strides must be two, 1 to {_MOST_STRIDE}, received {tuple(strides)}")
+    sizes = [
+        -(-size // stride) if padding == "same" else (size - window) // stride + 1
+        for size, window, stride in zip(images.shape[1:3], kernel.shape[:2], strides)
+    ]
+    if min(sizes) < 1:
+        raise ValueError(
+            f"a kernel of {kernel.shape[0]}x{kernel.shape[1]} does not fit images of "
+            f"{images.shape[1]}x{images.shape[2]}; give larger images or padding='same'"
+        )
+    return sizes

@@ -4,14 +4,15 @@ import dataclasses
 import math
 import os
 import stat
-from collections.abc import Sequence
-from typing import Optional, Union
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Optional, Union
 
 from r2b_runtime import attached_files
 from r2b_runtime.attached_files import LABELS_FILE, PREPROCESSING_FILE
 from r2b_runtime.flatbuffer import DamagedError, Table, flexbuffer_integers
 from r2b_runtime.preprocessing import Preprocessing
 
+_Shape = tuple[int, ...]
 ModelPath = Union[str, "os.PathLike[str]"]
 ModelBytes = Union[bytes, bytearray, memoryview]
 ModelSource = Union[ModelPath, ModelBytes]  # the path of a `.tflite` file, or what it holds
@@ -227,23 +228,39 @@ class Operator:
     @property
     def macs(self) -> int:
         """Multiply-accumulates of one inference, by the shapes in the file."""
-        if not self.outputs or not self.outputs[0] or len(self.inputs) < 2 or not self.inputs[1]:
+        counted = _MACS.get(self.name)
+        if counted is None or not self.outputs or len(self.inputs) < 2:
             return 0
-        out, weights = math.prod(self.outputs[0].shape), self.inputs[1].shape
-        if self.name in ("LceBconv2d", "CONV_2D") and len(weights) == 4:
-            taps = weights[1] * weights[2]
-            if self.name == "CONV_2D":
-                return out * taps * weights[3]
-            # The filter holds 32 channels in a word; only the last word of an ungrouped filter is partly used.
-            out = math.prod(self.outputs[0].shape[:-1]) * weights[0]  # bit-packed outputs have fewer elements
-            return out * taps * min(32 * weights[3], self.options.get("channels_in", 32 * weights[3]))
-        if self.name == "DEPTHWISE_CONV_2D" and len(weights) == 4:
-            return out * weights[1] * weights[2]
-        if self.name == "FULLY_CONNECTED" and len(weights) == 2:
-            return out * weights[1]
-        if self.name == "TRANSPOSE_CONV" and len(self.inputs) > 2 and self.inputs[2] and len(weights) == 4:
-            return math.prod(self.inputs[2].shape) * weights[0] * weights[1] * weights[2]
-        return 0
+        output, weights = self.outputs[0], self.inputs[1]
+        if output is None or weights is None or len(weights.shape) != counted.rank:
+            return 0
+        return counted.macs(self, output.shape, weights.shape)
+
+
+def _bconv_macs(operator: Operator, output: _Shape, weights: _Shape) -> int:
+    filters, height, width, words = weights
+    # The filter holds 32 channels in a word; only the last word of an ungrouped filter is partly used.
+    channels = min(32 * words, operator.options.get("channels_in", 32 * words))
+    return math.prod(output[:-1]) * filters * height * width * channels  # bit-packed outputs have fewer elements
+
+
+def _transposed_macs(operator: Operator, output: _Shape, weights: _Shape) -> int:
+    image = operator.inputs[2] if len(operator.inputs) > 2 else None
+    return math.prod(image.shape) * math.prod(weights[:3]) if image else 0
+
+
+class _Counted(NamedTuple):
+    rank: int  # of the weights, which are the second input
+    macs: Callable[[Operator, _Shape, _Shape], int]
+
+
+_MACS = {
+    "LceBconv2d": _Counted(4, _bconv_macs),
+    "CONV_2D": _Counted(4, lambda _, output, weights: math.prod(output) * math.prod(weights[1:])),
+    "DEPTHWISE_CONV_2D": _Counted(4, lambda _, output, weights: math.prod(output) * math.prod(weights[1:3])),
+    "FULLY_CONNECTED": _Counted(2, lambda _, output, weights: math.prod(output) * weights[1]),
+    "TRANSPOSE_CONV": _Counted(4, _transposed_macs),
+}
 
 
 class ModelFile:

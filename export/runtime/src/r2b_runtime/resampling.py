@@ -103,20 +103,10 @@ def _resized(
     streamed: bool,
 ) -> np.ndarray:
     images = [_checked(image) for image in images]
-    kinds = {(image.dtype, image.shape[2]) for image in images}
-    if len(kinds) != 1 or len(images) != len(mirrored):
-        raise ValueError(
-            f"a batch needs images of one kind, and as many flags which are mirrored; received {len(images)} of "
-            f"{len(kinds)} kinds and {len(mirrored)} flags"
-        )
+    dtype, channels = _kind(images, mirrored)
     if not (1 <= height <= _MOST_PIXELS and 1 <= width <= _MOST_PIXELS):
         raise ValueError(f"height and width must be 1 to {_MOST_PIXELS}; received {height} and {width}")
-    ((dtype, channels),) = kinds
-    moments: list[np.ndarray] = []
-    if mean is not None or std is not None:
-        moments = [np.array(values, np.float32) for values in (mean, std)]
-        if any(values.shape != (channels,) for values in moments):
-            raise ValueError(f"mean and std need one number per channel ({channels}) each; received {mean} and {std}")
+    moments = _moments(mean, std, channels)
     addresses: list[Optional[int]] = [values.ctypes.data for values in moments] or [None, None]
     resizing = _Resizing(channels, dtype == np.uint8, height, width, bool(bilinear), streamed, *addresses)
     # Rows of ResizedImage of native/resample.h.
@@ -134,6 +124,27 @@ def _resized(
     if error:
         raise ValueError(error.decode())
     return batch
+
+
+def _kind(images: Sequence[np.ndarray], mirrored: Union[Sequence[bool], np.ndarray]) -> tuple[np.dtype, int]:
+    """The type and the number of channels that all images of a batch have."""
+    kinds = {(image.dtype, image.shape[2]) for image in images}
+    if len(kinds) != 1 or len(images) != len(mirrored):
+        raise ValueError(
+            f"a batch needs images of one kind, and as many flags which are mirrored; received {len(images)} of "
+            f"{len(kinds)} kinds and {len(mirrored)} flags"
+        )
+    return kinds.pop()
+
+
+def _moments(mean: Optional[Sequence[float]], std: Optional[Sequence[float]], channels: int) -> list[np.ndarray]:
+    """Mean and standard deviation per channel, or nothing where images are not normalised."""
+    if mean is None and std is None:
+        return []
+    moments = [np.array(values, np.float32) for values in (mean, std)]
+    if any(values.shape != (channels,) for values in moments):
+        raise ValueError(f"mean and std need one number per channel ({channels}) each; received {mean} and {std}")
+    return moments
 
 
 def _checked(image: np.ndarray) -> np.ndarray:
