@@ -21,7 +21,7 @@ import click
 def main(seeds: tuple[int, ...], output: Path, fields: tuple[str, ...]) -> None:
     from r2b_zoo import pipeline, recipes
     from r2b_zoo.recipes.overrides import parse
-    from r2b_zoo.run_folder import RunFolder
+    from r2b_zoo.runs.folder import RunFolder
 
     overrides = parse(fields)
     name = "-".join(["digits", *(word.replace("=", "-") for word in fields)])

@@ -3,8 +3,8 @@
 \b
     python -m benchmarks.package_weights runs/cifar10 --name cifar10 --commit $(git rev-parse HEAD)
 
-Packs the network of the run's last stage (r2b_zoo/packed_weights.py), evaluates it and what it was packed from on all
-test images, and writes the file with its card into r2b_zoo/weights_data. --commit is that of the code that trained the
+Packs the network of the run's last stage (r2b_zoo/weights/packed.py), evaluates it and what it was packed from on all
+test images, and writes the file with its card into r2b_zoo/weights/data. --commit is that of the code that trained the
 run, which a run does not record. Where the data of the run has moved, --data-dir says where it is.
 
 Nothing is written if the run's network has another accuracy than the run recorded, if packing costs more than
@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any, Optional
 import click
 import numpy as np
 
-from r2b_zoo.named_weights import BUNDLED, FOLDER
+from r2b_zoo.weights.named import BUNDLED, FOLDER
 
 if TYPE_CHECKING:
-    from r2b_zoo.classifier import Classifier
     from r2b_zoo.data.dataset import Dataset
-    from r2b_zoo.plans import Plan
+    from r2b_zoo.evaluation.classifier import Classifier
+    from r2b_zoo.runs.plans import Plan
 
 MOST_BYTES = 1_000_000
 LICENCE = "Apache-2.0"
@@ -65,12 +65,15 @@ def package(
     if name not in BUNDLED:
         raise ValueError(
             f"Weights that come with the package are called {', '.join(BUNDLED)}; received {name!r}. Add a new name to "
-            "BUNDLED in r2b_zoo/named_weights.py first."
+            "BUNDLED in r2b_zoo/weights/named.py first."
         )
     if commit is not None and not re.fullmatch("[0-9a-f]{40}", commit):
         raise ValueError(f"--commit must be the 40 hexadecimal digits that git rev-parse prints; received {commit!r}.")
-    from r2b_zoo import classifier, files, packed_weights, weights
-    from r2b_zoo.run_folder import RunFolder
+    from r2b_zoo import weights
+    from r2b_zoo.evaluation import classifier
+    from r2b_zoo.runs.folder import RunFolder
+    from r2b_zoo.system import files
+    from r2b_zoo.weights import packed
 
     run_folder = RunFolder(run)
     results, plan = run_folder.results(), run_folder.plan()
@@ -94,10 +97,10 @@ def package(
     }
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / BUNDLED[name]
-        path.write_bytes(packed_weights.content(trained.model.layers, record, card))
-        packed = classifier.load(path)
+        path.write_bytes(packed.content(trained.model.layers, record, card))
+        packaged = classifier.load(path)
     before, labels = _logits(trained, dataset)
-    after, _ = _logits(packed, dataset)
+    after, _ = _logits(packaged, dataset)
     card |= _accuracies(before, after, labels)
     recorded = 100 * results["stages"][-1]["test_accuracy"]
     if abs(card["trained_top1"] - recorded) > SAME_ACCURACY:
@@ -110,7 +113,7 @@ def package(
             f"Packed, the network has a top-1 of {card['top1']:.2f} % instead of {card['trained_top1']:.2f} %, and "
             f"packing may cost {tolerance} points: train it for longer, or pass a larger --tolerance."
         )
-    data = packed_weights.content(trained.model.layers, record, card)
+    data = packed.content(trained.model.layers, record, card)
     if len(data) > MOST_BYTES:
         raise ValueError(
             f"Weights that come with the package have at most {MOST_BYTES:,} bytes, and these {len(data):,}: train a "
@@ -126,7 +129,7 @@ def _logits(classifier: "Classifier", dataset: "Dataset") -> tuple[np.ndarray, n
     """Of all test images, (N, classes), and their labels, (N,)."""
     import tensorflow as tf
 
-    from r2b_zoo.evaluation import predict_keras, prediction_batch
+    from r2b_zoo.evaluation.accuracy import predict_keras, prediction_batch
 
     assert classifier.model is not None, "a network"
     model = tf.keras.Model(classifier.model.input, classifier.model.get_layer("logits").output)
@@ -138,7 +141,7 @@ def _logits(classifier: "Classifier", dataset: "Dataset") -> tuple[np.ndarray, n
 
 
 def _accuracies(before: np.ndarray, after: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-    from r2b_zoo.evaluation import evaluate
+    from r2b_zoo.evaluation.accuracy import evaluate
 
     trained, packed = evaluate(before, labels), evaluate(after, labels)
     return {
@@ -161,7 +164,7 @@ def _data(dataset: "Dataset", run_folder: Any) -> str:
 def _command(plan: "Plan") -> str:
     """The command that trains such a run: the fields that are others than the recipe's."""
     from r2b_zoo import recipes
-    from r2b_zoo.run_folder import MAY_CHANGE
+    from r2b_zoo.runs.folder import MAY_CHANGE
 
     # Where somebody's files are, and how a run was divided, is nothing of what is trained.
     elsewhere = ("data_dir", *MAY_CHANGE)
@@ -182,8 +185,8 @@ def _command(plan: "Plan") -> str:
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Where the run's data is now.")
 @click.option("--tolerance", type=float, default=0.5, show_default=True, help="Points of top-1 packing may cost.")
 def main(run: Path, **options: Any) -> None:
-    from r2b_zoo import bundled
-    from r2b_zoo.tables import console, weights_card_table
+    from r2b_zoo.report.tables import console, weights_card_table
+    from r2b_zoo.weights import bundled
 
     name = options.pop("name")
     path = package(run, name, **options)

@@ -110,8 +110,8 @@ def our_side(setting: Setting, weights: str, mixed_precision: str, connection: C
     """The loop of ``r2b train`` with its optimizer and callbacks."""
     import tensorflow as tf
 
-    from r2b_zoo.loop import StageLoop, StopOnNaN, Tests
-    from r2b_zoo.throughput import Throughput
+    from r2b_zoo.training.loop import StageLoop, StopOnNaN, Tests
+    from r2b_zoo.training.throughput import Throughput
 
     def losses(logs: dict[str, Any]) -> tuple[float, float]:
         return float(logs["classification"]), OUTPUT_MATCHING_WEIGHT * float(logs["output_matching"])
@@ -143,11 +143,11 @@ def our_model(setting: Setting, weights: Optional[Path], mixed_precision: str) -
 
     from r2b_zoo import models
     from r2b_zoo import weights as weights_module
-    from r2b_zoo.distillation import LossWeights
-    from r2b_zoo.mixed_precision import policy_name
     from r2b_zoo.models.topology import global_policy
-    from r2b_zoo.optimizer import Adam
-    from r2b_zoo.teacher_student import TeacherStudent
+    from r2b_zoo.ops.mixed_precision import policy_name
+    from r2b_zoo.training.distillation import LossWeights
+    from r2b_zoo.training.optimizer import Adam
+    from r2b_zoo.training.teacher_student import TeacherStudent
 
     tf.config.experimental.enable_op_determinism()
     tf.keras.utils.set_random_seed(0)
@@ -302,7 +302,7 @@ def main(
         for setting in settings:
             profile(setting, "bfloat16" if bfloat16 else "float32")
         return
-    from r2b_zoo import bit_counting
+    from r2b_zoo.ops import bit_counting
 
     if reason := bit_counting.why_not_counting():
         click.echo(reason, err=True)
@@ -320,7 +320,7 @@ def main(
 
 def _check(results: dict[str, Any]) -> int:
     """Of half precision, where this machine has it: that it is faster than float32."""
-    from r2b_zoo.mixed_precision import why_half_precision_is_slow
+    from r2b_zoo.ops.mixed_precision import why_half_precision_is_slow
 
     holds = True
     for setting, sides in results.items():

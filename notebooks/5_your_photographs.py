@@ -28,7 +28,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import r2b_runtime
 from PIL import Image
-from r2b_zoo import evaluation, load, train, verify  # loads TensorFlow, without its messages
+from r2b_zoo import load, train, verify  # loads TensorFlow, without its messages
+from r2b_zoo.evaluation.accuracy import evaluate_batches
 from sklearn.datasets import load_sample_images
 
 folder = Path(tempfile.mkdtemp())
@@ -119,7 +120,7 @@ run.figure("accuracy")
 
 # %%
 classifier = run.classifier
-result = evaluation.evaluate_batches(classifier.probabilities, classifier.dataset.test_batches(64))
+result = evaluate_batches(classifier.probabilities, classifier.dataset.test_batches(64))
 print(f"{result.top1:.0%} of {result.images} pieces that it was not trained on")
 result.confusion_figure(classifier.labels)
 

@@ -8,8 +8,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from r2b_zoo.identity import __version__
-from r2b_zoo.keras_version import select_keras_2
-from r2b_zoo.registration import register_layers_with_keras
+from r2b_zoo.system.keras_version import select_keras_2
+from r2b_zoo.system.registration import register_layers_with_keras
 
 select_keras_2()
 
@@ -25,11 +25,11 @@ _HOMES = {
     "create": "r2b_zoo.models",
     "intermediates": "r2b_zoo.models",
     "list_models": "r2b_zoo.models",
-    "convert": "r2b_zoo.conversion",
-    "Classifier": "r2b_zoo.classifier",
-    "load": "r2b_zoo.classifier",
-    "cost": "r2b_zoo.costs",
-    "verify": "r2b_zoo.verification",
+    "convert": "r2b_zoo.conversion.converter",
+    "Classifier": "r2b_zoo.evaluation.classifier",
+    "load": "r2b_zoo.evaluation.classifier",
+    "cost": "r2b_zoo.evaluation.costs",
+    "verify": "r2b_zoo.evaluation.verification",
     "train": "r2b_zoo.run",
     "Run": "r2b_zoo.run",
     "attention_maps": "r2b_zoo.run",
@@ -41,11 +41,12 @@ _HOMES = {
 __all__ = ["__version__", *_HOMES]
 
 if TYPE_CHECKING:
-    from r2b_zoo.classifier import Classifier, load
-    from r2b_zoo.conversion import convert
-    from r2b_zoo.costs import cost
+    from r2b_zoo.conversion.converter import convert
     from r2b_zoo.data.imagenet_classes import decode_predictions
     from r2b_zoo.data.preprocessing import IMAGENET, preprocess_input
+    from r2b_zoo.evaluation.classifier import Classifier, load
+    from r2b_zoo.evaluation.costs import cost
+    from r2b_zoo.evaluation.verification import verify
     from r2b_zoo.models import (
         BNN18,
         BiRealNet18,
@@ -59,7 +60,6 @@ if TYPE_CHECKING:
         list_models,
     )
     from r2b_zoo.run import Run, attention_maps, train
-    from r2b_zoo.verification import verify
 
 
 def __getattr__(name: str) -> Any:

@@ -64,14 +64,14 @@ def _cross_entropy(seen: Seen) -> "tf.Tensor":
 
 
 def _attention_distances(seen: Seen) -> "tf.Tensor":
-    from r2b_zoo.distillation import attention_distances
     from r2b_zoo.models.topology import blocks_of
+    from r2b_zoo.training.distillation import attention_distances
 
     return attention_distances(blocks_of(seen.student), blocks_of(seen.teacher))
 
 
 def _output_divergences(seen: Seen) -> "tf.Tensor":
-    from r2b_zoo.distillation import output_divergences
+    from r2b_zoo.training.distillation import output_divergences
 
     return output_divergences(seen.student["logits"], seen.teacher["logits"], seen.temperature)
 

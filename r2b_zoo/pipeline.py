@@ -10,16 +10,20 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from r2b_zoo import costs, evaluation, files, metadata, training
-from r2b_zoo.conversion import Conversion, convert
+from r2b_zoo import training
+from r2b_zoo.conversion import metadata
+from r2b_zoo.conversion.converter import Conversion, convert
+from r2b_zoo.conversion.tflite_engine import engine_name
 from r2b_zoo.data.dataset import Dataset
-from r2b_zoo.distillation import attention_map
+from r2b_zoo.evaluation import accuracy, costs
+from r2b_zoo.evaluation.verification import Verification, verify
 from r2b_zoo.models import intermediates
 from r2b_zoo.models.topology import blocks_of
-from r2b_zoo.plans import Plan
-from r2b_zoo.run_folder import RunFolder
-from r2b_zoo.tflite_engine import engine_name
-from r2b_zoo.verification import Verification, verify
+from r2b_zoo.runs.folder import RunFolder
+from r2b_zoo.runs.networks import Networks
+from r2b_zoo.runs.plans import Plan
+from r2b_zoo.system import files
+from r2b_zoo.training.distillation import attention_map
 
 ATTENTION_IMAGES = 6
 EXAMPLE_IMAGES = 20
@@ -39,7 +43,7 @@ def run(
 
     Args:
         plan: what to train.
-        folder: where everything goes; ``run_folder`` says what is where.
+        folder: where everything goes; ``runs.folder`` says what is where.
         callbacks: Keras callbacks of each stage.
         log: told what happens now.
 
@@ -75,7 +79,7 @@ def run(
                 "name": stage.name,
                 **folder.stage_result(stage.name),
                 "tflite_bytes": conversion.total_bytes,
-                "milliseconds": evaluation.milliseconds_per_image(conversion.tflite, inputs[0]),
+                "milliseconds": accuracy.milliseconds_per_image(conversion.tflite, inputs[0]),
             }
         )
 
@@ -117,7 +121,7 @@ def run(
     return results
 
 
-def rehearse(networks: training.Networks) -> None:
+def rehearse(networks: Networks) -> None:
     """Does on a few images what ``run`` does with the data after training, before hours are spent on that.
 
     Reads the sample that the report shows, evaluates a batch through the graph of an evaluation, and writes labels and
@@ -128,7 +132,7 @@ def rehearse(networks: training.Networks) -> None:
     """
     dataset = networks.dataset
     dataset.test_sample(EXAMPLE_IMAGES, one_per_class=True)
-    for images, _ in dataset.test_batches(evaluation.prediction_batch(dataset.input_shape)).take(1):
+    for images, _ in dataset.test_batches(accuracy.prediction_batch(dataset.input_shape)).take(1):
         if not np.isfinite(images).all():
             raise ValueError(f"The preprocessing of {dataset.name} makes numbers of its images that are not finite.")
     tflite = metadata.write(
@@ -147,7 +151,7 @@ def _spread(dataset: Dataset, number: int) -> tuple[tf.data.Dataset, int]:
 
     They are spread evenly over the test split, which may come class by class.
     """
-    batch = evaluation.prediction_batch(dataset.input_shape)
+    batch = accuracy.prediction_batch(dataset.input_shape)
     batches = dataset.test_batches(batch)
     every = -(-dataset.test_size // number)
     if every > 1:
@@ -157,7 +161,7 @@ def _spread(dataset: Dataset, number: int) -> tuple[tf.data.Dataset, int]:
 
 def _verify_and_evaluate(
     model: tf.keras.Model, tflite: bytes, dataset: Dataset, batches: tf.data.Dataset
-) -> tuple[Verification, evaluation.Evaluation]:
+) -> tuple[Verification, accuracy.Evaluation]:
     """Compares the file with its model, and with the labels, in one pass."""
     labels: list[np.ndarray] = []
     found: list[np.ndarray] = []
@@ -175,12 +179,10 @@ def _verify_and_evaluate(
         preprocessing=dataset.preprocessing,
         each_output=found.append,
     )
-    return verification, evaluation.evaluate(np.concatenate(found), np.concatenate(labels))
+    return verification, accuracy.evaluate(np.concatenate(found), np.concatenate(labels))
 
 
-def _attention(
-    networks: training.Networks, images: np.ndarray, inputs: np.ndarray, labels: np.ndarray
-) -> dict[str, np.ndarray]:
+def _attention(networks: Networks, images: np.ndarray, inputs: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
     """Attention maps of the first and the last stage's network on a few images.
 
     Keys: ``images`` uint8 (n, H, W, C), ``labels`` (n,), and ``<stage>/<block>`` float32 (n, h, w).

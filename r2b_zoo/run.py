@@ -10,16 +10,19 @@ from typing import TYPE_CHECKING, Any, Optional, Union
 import numpy as np
 import tensorflow as tf
 
-from r2b_zoo import classifier, figures, html, pipeline, quiet_start, recipes, training
-from r2b_zoo.distillation import attention_map
+from r2b_zoo import pipeline, recipes, training
+from r2b_zoo.evaluation import classifier
 from r2b_zoo.models import intermediates
 from r2b_zoo.models.topology import FEATURE_NAMES
-from r2b_zoo.plans import Plan
-from r2b_zoo.report import write_report
-from r2b_zoo.run_folder import DEFAULT_ROOT, RunFolder
-from r2b_zoo.run_networks import Networks
-from r2b_zoo.short_repr import LONGEST
-from r2b_zoo.tables import results_table
+from r2b_zoo.report import figures, html
+from r2b_zoo.report.page import write_report
+from r2b_zoo.report.tables import results_table
+from r2b_zoo.runs.folder import DEFAULT_ROOT, RunFolder
+from r2b_zoo.runs.networks import Networks
+from r2b_zoo.runs.plans import Plan
+from r2b_zoo.system import quiet_start
+from r2b_zoo.system.short_repr import LONGEST
+from r2b_zoo.training.distillation import attention_map
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -184,11 +187,11 @@ def _progress(
     plan: Plan, folder: RunFolder, stack: ExitStack
 ) -> tuple[training.CallbackFactory, Callable[[str], None]]:
     """How progress is shown where the caller is."""
-    from r2b_zoo.progress import StageProgress
-    from r2b_zoo.tables import console, point
+    from r2b_zoo.report.progress import StageProgress
+    from r2b_zoo.report.tables import console, point
 
     if quiet_start.in_notebook():
-        from r2b_zoo import notebook
+        from r2b_zoo.report import notebook
 
         live = stack.enter_context(notebook.LiveFigure(plan, folder))
         return (lambda stage: [live.callback(stage)]), live.log

@@ -21,7 +21,7 @@ import tensorflow as tf  # isort: skip
 from PIL import Image  # isort: skip
 from xdist.scheduler import LoadScopeScheduling  # isort: skip
 
-from r2b_zoo.run_folder import RunFolder  # isort: skip
+from r2b_zoo.runs.folder import RunFolder  # isort: skip
 from tests import small  # isort: skip
 
 # Graphs are many small objects that live long: looking for garbage among them took a tenth of the suite's time.

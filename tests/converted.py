@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 import r2b_zoo
-from r2b_zoo.conversion import Conversion, convert
+from r2b_zoo.conversion.converter import Conversion, convert
 from r2b_zoo.models import topology
 from tests.networks import randomize
 from tests.small import FULL, SMALL

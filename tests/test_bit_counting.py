@@ -8,11 +8,12 @@ import pytest
 import tensorflow as tf
 
 import r2b_zoo
-from r2b_zoo import bit_counting, teacher_student
-from r2b_zoo.bit_counting import counting_bits
-from r2b_zoo.distillation import LossWeights
-from r2b_zoo.layers import FusedSteSign, QuantConv2D
-from r2b_zoo.teacher_student import TeacherStudent
+from r2b_zoo.models.layers import FusedSteSign, QuantConv2D
+from r2b_zoo.ops import bit_counting
+from r2b_zoo.ops.bit_counting import counting_bits
+from r2b_zoo.training import teacher_student
+from r2b_zoo.training.distillation import LossWeights
+from r2b_zoo.training.teacher_student import TeacherStudent
 from tests.small import SHALLOW
 
 # Counting does the same with every convolution.

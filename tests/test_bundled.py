@@ -8,15 +8,18 @@ import pytest
 from PIL import Image
 
 import r2b_zoo
-from r2b_zoo import bundled, classifier, data, named_weights, pretrained, recipes, verification, weights
-from r2b_zoo.cards import CARDS
+from r2b_zoo import data, recipes, weights
+from r2b_zoo.evaluation import classifier, verification
 from r2b_zoo.recipes.finetune import PRETRAINED_STAGES
+from r2b_zoo.runs import pretrained
+from r2b_zoo.weights import bundled, named
+from r2b_zoo.weights.cards import CARDS
 from tests.conftest import TEST_DATA, skip_without
 from tests.photo_folder import write_photographs
 
 # Two images of each class from CIFAR-10's test split, the first of each: a column per class.
 SAMPLE = Path(__file__).parent / "data" / "cifar10_test.png"
-NAMES = sorted(named_weights.BUNDLED)
+NAMES = sorted(named.BUNDLED)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +50,7 @@ def needed(card):
 @pytest.mark.parametrize("name", NAMES)
 def test_files_are_small_and_say_what_they_are(name):
     card = bundled.card(name)
-    assert card.bytes == named_weights.bundled_file(name).stat().st_size <= 1_000_000
+    assert card.bytes == named.bundled_file(name).stat().st_size <= 1_000_000
     assert len(card.class_names) == card.arguments["num_classes"]
     assert 100 / len(card.class_names) < card.top1 <= card.top5 <= 100
     assert abs(card.top1 - card.trained_top1) <= 0.5
@@ -71,7 +74,7 @@ def test_how_good_they_are_on_twenty_images(loaded, sample, card):
 @pytest.mark.slow
 def test_the_card_has_the_accuracy_on_the_test_split(loaded, card):
     skip_without("cifar10")
-    from r2b_zoo.evaluation import evaluate_batches
+    from r2b_zoo.evaluation.accuracy import evaluate_batches
 
     dataset = classifier.dataset_for(loaded, "cifar10", TEST_DATA)
     found = evaluate_batches(loaded.probabilities, dataset.test_batches(200))
@@ -82,16 +85,16 @@ def test_the_card_has_the_accuracy_on_the_test_split(loaded, card):
 
 
 def test_a_missing_file(monkeypatch, tmp_path):
-    monkeypatch.setattr(named_weights.resources, "files", lambda package: tmp_path)
+    monkeypatch.setattr(named.resources, "files", lambda package: tmp_path)
     with pytest.raises(FileNotFoundError, match=r"The weights 'cifar10' come with r2b_zoo, and .*zip is missing: inst"):
         bundled.card("cifar10")
 
 
 def test_a_damaged_file(monkeypatch, tmp_path):
-    damaged = named_weights.bundled_file("cifar10").read_bytes()[:-1000]
-    (tmp_path / named_weights.FOLDER).mkdir()
-    (tmp_path / named_weights.FOLDER / named_weights.BUNDLED["cifar10"]).write_bytes(damaged)
-    monkeypatch.setattr(named_weights.resources, "files", lambda package: tmp_path)
+    damaged = named.bundled_file("cifar10").read_bytes()[:-1000]
+    (tmp_path / named.FOLDER).mkdir(parents=True)
+    (tmp_path / named.FOLDER / named.BUNDLED["cifar10"]).write_bytes(damaged)
+    monkeypatch.setattr(named.resources, "files", lambda package: tmp_path)
     with pytest.raises(ValueError, match=r"cannot be read \(truncated or altered\?\): take another copy of the file"):
         classifier.load("cifar10")
 
@@ -169,8 +172,8 @@ def test_cards_show_themselves(card):
 
 @pytest.mark.parametrize("command", ["predict", "evaluate", "export"])
 def test_help_names_all_weights(r2b, command):
-    assert named_weights.NAMES_IN_WORDS == "'imagenet', 'cifar10'"
-    assert named_weights.NAMES_IN_WORDS in r2b(command, "--help").words
+    assert named.NAMES_IN_WORDS == "'imagenet', 'cifar10'"
+    assert named.NAMES_IN_WORDS in r2b(command, "--help").words
 
 
 def test_predict(r2b, loaded):
@@ -224,7 +227,7 @@ def test_fine_tuning_takes_network_size_and_preprocessing(card):
     assert plan.stages[0].pretrained == "cifar10"
     model = r2b_zoo.create(card.network, **{**card.arguments, "num_classes": 2})
     pretrained.load(model, "cifar10", width=plan.width, stem=plan.stem, precision="binary")
-    expected = weights.read(named_weights.bundled_file("cifar10"))
+    expected = weights.read(named.bundled_file("cifar10"))
     np.testing.assert_array_equal(model.get_layer("stem_conv").get_weights()[0], expected["stem_conv"][0])
     assert model.get_layer("logits").get_weights()[0].shape[-1] == 2
 

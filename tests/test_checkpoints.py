@@ -5,8 +5,8 @@ import random
 import numpy as np
 import pytest
 
-from r2b_zoo.checkpoints import Checkpoints, Progress, set_random_state
-from r2b_zoo.locks import Lock, LockedError
+from r2b_zoo.runs.checkpoints import Checkpoints, Progress, set_random_state
+from r2b_zoo.system.locks import Lock, LockedError
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def test_a_lock_is_held_by_one(tmp_path):
 
 
 def test_where_there_are_no_locks_a_warning_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr("r2b_zoo.locks.fcntl", None)
+    monkeypatch.setattr("r2b_zoo.system.locks.fcntl", None)
     with pytest.warns(UserWarning, match=r"is not protected from a second process, since this system has no locks"):
         lock = Lock(tmp_path / "lock")
     lock.release()

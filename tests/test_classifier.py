@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 import r2b_zoo
-from r2b_zoo import classifier, weights
-from r2b_zoo.classifier import Classifier
+from r2b_zoo import weights
 from r2b_zoo.data.imagenet_classes import decode_predictions, imagenet_classes
 from r2b_zoo.data.preprocessing import IMAGENET
-from r2b_zoo.run_folder import RunFolderError
+from r2b_zoo.evaluation import classifier
+from r2b_zoo.evaluation.classifier import Classifier
+from r2b_zoo.runs.folder import RunFolderError
 from tests.converted import converted
 from tests.small import SHALLOW, SMALL, shallow, small_network
 

@@ -15,7 +15,8 @@ from click.testing import CliRunner
 from PIL import Image
 
 import r2b_zoo
-from r2b_zoo import cli, metadata, pipeline, weights
+from r2b_zoo import cli, pipeline, weights
+from r2b_zoo.conversion import metadata
 from r2b_zoo.data.preprocessing import IMAGENET
 from tests.networks import randomize
 from tests.small import SMALL, small_network
@@ -148,7 +149,7 @@ def test_train_shows_the_fields_and_trains_nothing(r2b, tmp_path):
 @pytest.fixture
 def finished(smoke_run, tmp_path, monkeypatch):
     """A folder, a pipeline that puts a finished run there instead of training, and what it was given and gave."""
-    from r2b_zoo.run_folder import RunFolder
+    from r2b_zoo.runs.folder import RunFolder
 
     folder = RunFolder(tmp_path / "run")
     results, plans = smoke_run.results(), []

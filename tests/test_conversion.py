@@ -13,10 +13,10 @@ import pytest
 import tensorflow as tf
 
 import r2b_zoo
-from r2b_zoo.conversion import Conversion, ConversionError, convert
+from r2b_zoo.conversion.converter import Conversion, ConversionError, convert
+from r2b_zoo.conversion.layer_report import REST, LayerReport, layer_table, pack_signs
+from r2b_zoo.conversion.tflite_engine import ENGINES, LCE, RUNTIME, TFLiteEngine, default_engine, run_tflite
 from r2b_zoo.data.preprocessing import IMAGENET
-from r2b_zoo.layer_report import REST, LayerReport, layer_table, pack_signs
-from r2b_zoo.tflite_engine import ENGINES, LCE, RUNTIME, TFLiteEngine, default_engine, run_tflite
 from tests.converted import converted, images
 from tests.networks import randomize
 from tests.small import DEPLOYED, NETWORKS, SHALLOW, SMALL

@@ -5,11 +5,11 @@ import pytest
 import tensorflow as tf
 
 import r2b_zoo
-from r2b_zoo import cost_rules
-from r2b_zoo.cost_rules import Rule
-from r2b_zoo.costs import compare, cost
-from r2b_zoo.layers import ChannelGate, ChannelScale, GlobalAverage, LearnedScale
-from r2b_zoo.published_costs import TABLE_1, gate_overhead, published
+from r2b_zoo.evaluation import cost_rules
+from r2b_zoo.evaluation.cost_rules import Rule
+from r2b_zoo.evaluation.costs import compare, cost
+from r2b_zoo.evaluation.published_costs import TABLE_1, gate_overhead, published
+from r2b_zoo.models.layers import ChannelGate, ChannelScale, GlobalAverage, LearnedScale
 from tests.small import NETWORKS, small_network
 
 layers = tf.keras.layers

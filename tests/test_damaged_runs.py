@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from r2b_zoo import pretrained, run_networks, training, weights
-from r2b_zoo.report import write_report
-from r2b_zoo.run_folder import RunFolder, RunFolderError
-from r2b_zoo.training import Networks
+from r2b_zoo import training, weights
+from r2b_zoo.report.page import write_report
+from r2b_zoo.runs import networks, pretrained
+from r2b_zoo.runs.folder import RunFolder, RunFolderError
+from r2b_zoo.runs.networks import Networks
 from tests.test_training import everything_in, plan
 
 CUTS = (0.0, 0.02, 0.3, 0.6, 0.9, 0.99)
@@ -239,6 +240,6 @@ def test_a_folder_of_another_configuration_is_refused_before_tensorflow_starts(s
 
 
 def test_training_checks_the_folder_before_it_starts_anything(smoke_run, monkeypatch):
-    monkeypatch.setattr(run_networks, "dataset_of", lambda plan: pytest.fail("reads the data"))
+    monkeypatch.setattr(networks, "dataset_of", lambda plan: pytest.fail("reads the data"))
     with pytest.raises(RunFolderError, match="holds a run with seed=0, and this one has 5"):
         training.train(plan("seed=5"), smoke_run)

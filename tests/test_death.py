@@ -16,9 +16,9 @@ import pytest
 import tensorflow as tf
 
 from r2b_zoo import recipes, training
-from r2b_zoo.checkpoints import FOLDER_NAME
 from r2b_zoo.recipes import STAGE_NAMES
-from r2b_zoo.run_folder import RunFolder, RunFolderError
+from r2b_zoo.runs.checkpoints import FOLDER_NAME
+from r2b_zoo.runs.folder import RunFolder, RunFolderError
 from tests.test_training import assert_equal_weights, largest_file
 
 # All four stages and their losses; a checkpoint after every step, so that there is much to interrupt.
@@ -33,7 +33,7 @@ STEPS = 5  # of each epoch: 1,442 images in batches of 256
 PROGRAM = """
 import sys
 from r2b_zoo import recipes, training
-from r2b_zoo.run_folder import RunFolder
+from r2b_zoo.runs.folder import RunFolder
 training.train(recipes.plan("digits", **eval(sys.argv[2])), RunFolder(sys.argv[1]), log=print)
 """
 ROOT = Path(__file__).parents[1]

@@ -8,16 +8,16 @@ import pytest
 import tensorflow as tf
 
 import r2b_zoo
-from r2b_zoo import teacher_student
-from r2b_zoo.distillation import (
+from r2b_zoo.models import BLOCK_NAMES as ALL_BLOCK_NAMES
+from r2b_zoo.training import teacher_student
+from r2b_zoo.training.distillation import (
     LossWeights,
     attention_map,
     attention_matching_loss,
     output_matching_loss,
 )
-from r2b_zoo.loop import StopOnNaN, TrainingDiverged
-from r2b_zoo.models import BLOCK_NAMES as ALL_BLOCK_NAMES
-from r2b_zoo.teacher_student import TeacherStudent
+from r2b_zoo.training.loop import StopOnNaN, TrainingDiverged
+from r2b_zoo.training.teacher_student import TeacherStudent
 from tests.networks import randomize
 from tests.small import SHALLOW, SMALL, shallow, small_network
 

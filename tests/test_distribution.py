@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from r2b_zoo import cluster, data, distribution, recipes
+from r2b_zoo import data, recipes
 from r2b_zoo.data.dataset import WHOLE, Shard
-from r2b_zoo.run_folder import RunFolder, RunFolderError
+from r2b_zoo.runs.folder import RunFolder, RunFolderError
+from r2b_zoo.training import cluster, distribution
 from tests.test_death import COMMAND, ROOT, Moments, finish, kill, wait_for
 from tests.test_folder import write_classes
 from tests.test_training import assert_equal_weights
@@ -163,7 +164,7 @@ def test_a_run_may_go_on_on_other_devices(tmp_path):
 
 
 def test_a_folder_that_the_workers_do_not_share(tmp_path, monkeypatch):
-    monkeypatch.setattr("r2b_zoo.run_folder.SHARED_SECONDS", 0.1)
+    monkeypatch.setattr("r2b_zoo.runs.folder.SHARED_SECONDS", 0.1)
     message = r"The chief has .*x\.npz, and this worker sees nothing there: --output must be a folder on storage"
     with pytest.raises(RunFolderError, match=message):
         RunFolder(tmp_path).shared_checkpoint("teacher", "x.npz")
@@ -178,7 +179,7 @@ tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], 2 * [tf.config.LogicalDeviceConfiguration()]
 )
 import numpy as np
-from r2b_zoo.batch_norm import SynchronisedBatchNormalization
+from r2b_zoo.ops.batch_norm import SynchronisedBatchNormalization
 
 rng = np.random.default_rng(5)
 # A mean far from 0: the mean of squares less the square of the mean would be off by more than what is allowed.

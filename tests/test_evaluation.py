@@ -9,12 +9,13 @@ from PIL import Image
 from rich.console import Console
 from sklearn import metrics
 
-from r2b_zoo import data, evaluation
-from r2b_zoo.confusion import Mistake, mistakes
-from r2b_zoo.evaluation import evaluate
+from r2b_zoo import data
+from r2b_zoo.conversion.tflite_engine import TFLiteEngine
+from r2b_zoo.evaluation import accuracy
+from r2b_zoo.evaluation.accuracy import evaluate
+from r2b_zoo.evaluation.confusion import Mistake, mistakes
 from r2b_zoo.report.confusion_plot import write_confusion_plot
-from r2b_zoo.tables import evaluation_tables
-from r2b_zoo.tflite_engine import TFLiteEngine
+from r2b_zoo.report.tables import evaluation_tables
 from tests.converted import converted, images
 from tests.small import SHALLOW
 
@@ -88,20 +89,20 @@ def test_as_many_classes_as_the_data_has():
     def predict(images):
         return np.full((len(images), 4), 0.25)
 
-    assert evaluation.evaluate_batches(predict, batches, told.append, num_classes=4).images == 2
+    assert accuracy.evaluate_batches(predict, batches, told.append, num_classes=4).images == 2
     assert told == [2]
     with pytest.raises(ValueError, match=r"The network tells 4 classes apart and the data has 3: evaluate it on data"):
-        evaluation.evaluate_batches(predict, batches, num_classes=3)
+        accuracy.evaluate_batches(predict, batches, num_classes=3)
 
 
 def test_batches_of_large_images_are_smaller():
-    assert evaluation.prediction_batch((8, 8, 1)) == evaluation.PREDICTION_BATCH
-    assert 1 < evaluation.prediction_batch((224, 224, 3)) < 64
-    assert evaluation.prediction_batch((5000, 5000, 3)) == 1
+    assert accuracy.prediction_batch((8, 8, 1)) == accuracy.PREDICTION_BATCH
+    assert 1 < accuracy.prediction_batch((224, 224, 3)) < 64
+    assert accuracy.prediction_batch((5000, 5000, 3)) == 1
 
 
 def test_scores_of_the_classes_and_the_mistakes():
-    found = evaluation.Evaluation(np.array([[3, 1, 0], [2, 0, 0], [0, 0, 0]]), 6)
+    found = accuracy.Evaluation(np.array([[3, 1, 0], [2, 0, 0], [0, 0, 0]]), 6)
     assert found.per_class(("a", "b", "c")) == [
         {"name": "a", "images": 4, "precision": 3 / 5, "recall": 3 / 4},
         {"name": "b", "images": 2, "precision": 0.0, "recall": 0.0},
@@ -117,7 +118,7 @@ def test_scores_of_the_classes_and_the_mistakes():
 def blurred(classes, images=20):
     """Four of five images are right, the others predicted to be of the next class."""
     confusion = np.eye(classes, dtype=int) * (images * 4 // 5)
-    return evaluation.Evaluation(confusion + np.roll(np.eye(classes, dtype=int), 1, axis=1) * (images // 5), 9)
+    return accuracy.Evaluation(confusion + np.roll(np.eye(classes, dtype=int), 1, axis=1) * (images // 5), 9)
 
 
 @pytest.mark.parametrize("classes", [2, 10, 100, 1000])
@@ -160,7 +161,7 @@ def test_tables_of_few_and_of_many_classes(classes, width, expected, unexpected)
 def test_the_model_sees_every_image_in_order():
     model, _ = converted("RealToBinaryNet", "binary", SHALLOW)
     batch = images(20)
-    found = evaluation.predict_keras(model, batch)
+    found = accuracy.predict_keras(model, batch)
     assert found.shape == (20, 10)
     np.testing.assert_allclose(found, model(batch, training=False), atol=1e-5)
 
@@ -168,7 +169,7 @@ def test_the_model_sees_every_image_in_order():
 def test_the_time_is_the_median_after_the_warm_up(monkeypatch):
     """Runs of 1, 2, 3, ... ms: after three to warm up the median of 4–33 is 18.5."""
     now, run = [0.0], [0]
-    monkeypatch.setattr(evaluation.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(accuracy.time, "perf_counter", lambda: now[0])
 
     def predict(engine, batch):
         assert batch.shape == (1, 32, 32, 3)
@@ -177,5 +178,5 @@ def test_the_time_is_the_median_after_the_warm_up(monkeypatch):
 
     monkeypatch.setattr(TFLiteEngine, "predict", predict)
     _, conversion = converted("RealToBinaryNet", "binary", SHALLOW)
-    assert evaluation.milliseconds_per_image(conversion.tflite, images(1)[0]) == pytest.approx(18.5)
-    assert run[0] == evaluation.TIMING_WARM_UP + evaluation.TIMING_RUNS
+    assert accuracy.milliseconds_per_image(conversion.tflite, images(1)[0]) == pytest.approx(18.5)
+    assert run[0] == accuracy.TIMING_WARM_UP + accuracy.TIMING_RUNS

@@ -9,9 +9,10 @@ import pytest
 import r2b_runtime
 
 import r2b_zoo
-from r2b_zoo import cli, pretrained, recipes, weights
+from r2b_zoo import cli, recipes, weights
 from r2b_zoo.recipes.finetune import NOTHING_TO_START_FROM, PRETRAINED_STAGES
-from r2b_zoo.run_folder import RunFolder
+from r2b_zoo.runs import pretrained
+from r2b_zoo.runs.folder import RunFolder
 from tests.photo_folder import BAD_FILES, CLASSES, photograph, write_every_kind, write_photographs
 
 SIZE = 32

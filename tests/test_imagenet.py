@@ -5,11 +5,12 @@ import pytest
 import r2b_runtime
 import tensorflow as tf
 
-from r2b_zoo import data, preprocess_input, runtime
+from r2b_zoo import data, preprocess_input
 from r2b_zoo.data import imagenet as module
 from r2b_zoo.data import photographs as photographs_module
 from r2b_zoo.data.imagenet_classes import imagenet_classes
 from r2b_zoo.data.photographs import decode_jpeg_window, windowed
+from r2b_zoo.system import runtime
 from tests.conftest import TEST_DATA
 from tests.passes import check_changes, check_epochs, one_pass, same
 from tests.prepared_data import write_in_shards, write_other_classes

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from r2b_zoo.batch_norm import SynchronisedBatchNormalization
-from r2b_zoo.layers import Conv2D, FusedSteSign, QuantConv2D
+from r2b_zoo.models.layers import Conv2D, FusedSteSign, QuantConv2D
 from r2b_zoo.models.topology import global_policy
+from r2b_zoo.ops.batch_norm import SynchronisedBatchNormalization
 from tests.test_layers import CASES, EACH, call, tensors
 
 MIXED = pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])

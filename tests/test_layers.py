@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from r2b_zoo import fused, layers
-from r2b_zoo.fused import fused_for_training
-from r2b_zoo.layers import (
+from r2b_zoo.models import layers
+from r2b_zoo.models.layers import (
     Add,
     ChannelGate,
     ChannelScale,
@@ -27,6 +26,8 @@ from r2b_zoo.layers import (
     QuantConv2D,
     compiled_whole,
 )
+from r2b_zoo.ops import fused
+from r2b_zoo.ops.fused import fused_for_training
 
 
 def sigmoid(x):

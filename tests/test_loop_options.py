@@ -11,17 +11,19 @@ import pytest
 import tensorflow as tf
 
 from r2b_zoo import recipes, training
-from r2b_zoo import throughput as throughput_module
-from r2b_zoo.checkpoints import Checkpoint, Progress, random_state
-from r2b_zoo.conversion import convert
-from r2b_zoo.distillation import LossWeights
-from r2b_zoo.distribution import Distribution
-from r2b_zoo.mixed_precision import why_half_precision_is_slow
+from r2b_zoo.conversion.converter import convert
+from r2b_zoo.evaluation.verification import verify
+from r2b_zoo.ops.mixed_precision import why_half_precision_is_slow
 from r2b_zoo.recipes.overrides import parse
-from r2b_zoo.run_folder import RunFolder
-from r2b_zoo.teacher_student import TeacherStudent
-from r2b_zoo.training import Networks
-from r2b_zoo.verification import verify
+from r2b_zoo.runs.checkpoints import Checkpoint, Progress, random_state
+from r2b_zoo.runs.folder import RunFolder
+from r2b_zoo.runs.networks import Networks
+from r2b_zoo.training import stages
+from r2b_zoo.training import throughput as throughput_module
+from r2b_zoo.training.distillation import LossWeights
+from r2b_zoo.training.distribution import Distribution
+from r2b_zoo.training.optimizer import Adam
+from r2b_zoo.training.teacher_student import TeacherStudent
 from tests.networks import randomize
 from tests.test_training import assert_equal_networks, assert_equal_weights
 from tests.tiny import HALF, batch, network, trainer, values
@@ -90,7 +92,7 @@ def averaged_in_numpy(steps, decay):
 @pytest.mark.parametrize("decay", [0.999, 0.2])
 def test_the_average_is_numpys_and_takes_the_weights_place_in_evaluation(decay, rng):
     """0.2 is reached after two steps, 0.999 never: until then the warm-up has its way."""
-    model = trainer(network(), training.Adam(0.01), ema_decay=decay)
+    model = trainer(network(), Adam(0.01), ema_decay=decay)
     steps = [values(model.student)]
     for _ in range(4):
         model.train_step(batch(rng))
@@ -217,7 +219,7 @@ def test_a_stage_goes_on_from_a_checkpoint_bit_for_bit(words, tmp_path):
     tf.config.experimental.enable_op_determinism()
     plan = one_stage(words)
     (stage,), networks = plan.stages, Networks(plan, RunFolder(tmp_path))
-    loop = training._loop(stage, networks, Distribution(), training._start(stage, networks))
+    loop = stages._loop(stage, networks, Distribution(), stages._start(stage, networks))
     saved = []
 
     def save(progress, arrays):

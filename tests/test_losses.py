@@ -9,8 +9,8 @@ import tensorflow as tf
 
 import r2b_zoo
 from r2b_zoo import losses
-from r2b_zoo.distillation import LossWeights
-from r2b_zoo.teacher_student import TeacherStudent
+from r2b_zoo.training.distillation import LossWeights
+from r2b_zoo.training.teacher_student import TeacherStudent
 from tests.small import SMALL
 
 CONFIDENCE = losses.Loss(

@@ -15,12 +15,12 @@ from flatbuffers import number_types
 from flatbuffers.table import Table
 from tensorflow.lite.python import schema_py_generated as schema
 
-from r2b_zoo import metadata
-from r2b_zoo.conversion import convert
+from r2b_zoo.conversion import metadata
+from r2b_zoo.conversion.converter import convert
+from r2b_zoo.conversion.tflite_engine import run_tflite
 from r2b_zoo.data.preprocessing import Preprocessing
-from r2b_zoo.evaluation import predict_keras
-from r2b_zoo.tflite_engine import run_tflite
-from r2b_zoo.verification import verify
+from r2b_zoo.evaluation.accuracy import predict_keras
+from r2b_zoo.evaluation.verification import verify
 from tests.converted import converted, images
 from tests.small import SHALLOW
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from r2b_zoo import training
-from r2b_zoo.layers import Conv2D, QuantConv2D, convolutions_in_float32
-from r2b_zoo.loop import StageLoop, StopOnNaN, TrainingDiverged
-from r2b_zoo.mixed_precision import policy_name
 from r2b_zoo.models import intermediates
+from r2b_zoo.models.layers import Conv2D, QuantConv2D, convolutions_in_float32
+from r2b_zoo.ops.mixed_precision import policy_name
+from r2b_zoo.training.loop import StageLoop, StopOnNaN, TrainingDiverged
+from r2b_zoo.training.optimizer import Adam
 from tests.small import FULL, NETWORKS
 from tests.tiny import HALF, LossScaleOptimizer, activations, batch, network, trainer, twins, values
 
@@ -36,7 +36,7 @@ def test_only_the_convolutions_of_the_blocks_compute_in_half(name, precision, mi
 
 @pytest.mark.parametrize("mixed_precision", HALF)
 def test_all_that_a_checkpoint_holds_is_float32_and_latent_weights_are_clipped(mixed_precision, rng):
-    optimizer = training.Adam(0.95)
+    optimizer = Adam(0.95)
     model = trainer(
         network("binary", mixed_precision),
         LossScaleOptimizer(optimizer) if mixed_precision == "float16" else optimizer,
@@ -221,9 +221,7 @@ def test_a_step_in_half_precision_is_near_the_one_in_float32(mixed_precision, rn
 
 def test_a_step_that_overflows_is_left_out(rng):
     data = batch(rng)
-    model = trainer(
-        network("binary", "float16"), LossScaleOptimizer(training.Adam(0.01), initial_scale=2.0**60), ema_decay=0.5
-    )
+    model = trainer(network("binary", "float16"), LossScaleOptimizer(Adam(0.01), initial_scale=2.0**60), ema_decay=0.5)
     model.optimizer.build(model.student.trainable_variables)
     stop = StopOnNaN("binary")
     stop.set_model(model)
@@ -244,7 +242,7 @@ def test_a_step_that_overflows_is_left_out(rng):
 
 
 def test_gradients_that_overflow_at_any_scale_end_the_training():
-    model = trainer(network("binary", "float16"), LossScaleOptimizer(training.Adam(0.01), initial_scale=2.0))
+    model = trainer(network("binary", "float16"), LossScaleOptimizer(Adam(0.01), initial_scale=2.0))
     stop = StopOnNaN("binary")
     stop.set_model(model)
     stop.on_train_batch_end(0, {"loss": 1.0})

@@ -8,8 +8,8 @@ import tensorflow as tf
 
 import r2b_zoo
 from r2b_zoo import weights
-from r2b_zoo.layers import ChannelGate, Conv2D, LearnedScale, tanh
 from r2b_zoo.models import BLOCK_NAMES, topology
+from r2b_zoo.models.layers import ChannelGate, Conv2D, LearnedScale, tanh
 from r2b_zoo.models.parts import Parts
 from tests.networks import randomize
 from tests.small import DEPLOYED, NETWORKS, SHALLOW, SMALL, shallow, small_network

@@ -8,17 +8,20 @@ import pytest
 from matplotlib.figure import Figure
 
 import r2b_zoo
-from r2b_zoo import bundled, html, notebook, quiet_start, recipes
-from r2b_zoo.conversion import Conversion
+from r2b_zoo import recipes
+from r2b_zoo.conversion.converter import Conversion
+from r2b_zoo.conversion.layer_report import LayerReport
 from r2b_zoo.data.digits import digits
-from r2b_zoo.evaluation import Evaluation, evaluate
-from r2b_zoo.layer_report import LayerReport
+from r2b_zoo.evaluation.accuracy import Evaluation, evaluate
+from r2b_zoo.evaluation.verification import Verification
+from r2b_zoo.report import html, notebook
 from r2b_zoo.report.plots import ShownFigure
+from r2b_zoo.report.tables import LEFT, RIGHT, Stacked
 from r2b_zoo.run import Run, attention_maps, train
-from r2b_zoo.run_folder import RunFolderError
-from r2b_zoo.short_repr import LONGEST
-from r2b_zoo.tables import LEFT, RIGHT, Stacked
-from r2b_zoo.verification import Verification
+from r2b_zoo.runs.folder import RunFolderError
+from r2b_zoo.system import quiet_start
+from r2b_zoo.system.short_repr import LONGEST
+from r2b_zoo.weights import bundled
 
 MOST_BYTES = 100_000
 HOSTILE = "<script>alert(1)</script>&\x1b[2J"

@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 
 from benchmarks.package_weights import package
-from r2b_zoo import classifier, named_weights
-from r2b_zoo.packed_weights import PackedWeights
-from r2b_zoo.run_folder import RunFolderError
+from r2b_zoo.evaluation import classifier
+from r2b_zoo.runs.folder import RunFolderError
+from r2b_zoo.weights import named
+from r2b_zoo.weights.packed import PackedWeights
 
 
 def test_a_run_becomes_a_file_with_its_card(smoke_run, tmp_path):
     path = package(smoke_run.path, "cifar10", commit="0" * 40, notes=("Digits.",), tolerance=10, folder=tmp_path)
-    assert path == tmp_path / named_weights.BUNDLED["cifar10"]
+    assert path == tmp_path / named.BUNDLED["cifar10"]
     assert [one.name for one in tmp_path.iterdir()] == [path.name]
     card = PackedWeights(path).card
     run, packed = classifier.load(smoke_run.path), classifier.load(path)

@@ -11,9 +11,9 @@ import tensorflow as tf
 
 import r2b_zoo
 from r2b_zoo import weights
-from r2b_zoo.layers import QuantConv2D
-from r2b_zoo.packed_weights import PackedWeights, content, opened
-from r2b_zoo.weights_file import Record, WeightsFile
+from r2b_zoo.models.layers import QuantConv2D
+from r2b_zoo.weights.file import Record, WeightsFile
+from r2b_zoo.weights.packed import PackedWeights, content, opened
 from tests.networks import randomize
 from tests.small import SMALL
 from tests.test_weights import unchanged
@@ -147,7 +147,7 @@ def test_a_damaged_file_leaves_a_network_alone(tmp_path):
 
 def rewritten(data, path, *, record=None, compression=zipfile.ZIP_STORED, **members):
     """The file with another record or other members; a record's hash is made anew."""
-    from r2b_zoo.packed_weights import _MEMBERS, _digest
+    from r2b_zoo.weights.packed import _MEMBERS, _digest
 
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         contents = {name: archive.read(name) for name in _MEMBERS} | members

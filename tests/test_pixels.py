@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from r2b_zoo import attached_files, tensor_values, terminal
+from r2b_zoo.conversion import attached_files, tensor_values
 from r2b_zoo.data import pixels
 from r2b_zoo.data.images import check_image, read_image
+from r2b_zoo.system import terminal
 
 EXPORT = Path(__file__).parents[1] / "export" / "runtime" / "src" / "r2b_runtime"
 COLOURS = np.random.default_rng(3).integers(0, 256, (7, 10, 3), dtype=np.uint8)

@@ -9,10 +9,10 @@ import pytest
 from zookeeper import ComponentField, Field, PartialComponent, component
 
 from r2b_zoo import recipes
-from r2b_zoo.later_fields import BEFORE, BEFORE_OF_STAGE, with_later_fields
 from r2b_zoo.recipes import STAGE_NAMES, cifar100
 from r2b_zoo.recipes.overrides import parse
 from r2b_zoo.recipes.recipe import SMOKE_BATCH, Recipe, Stage, plan_of
+from r2b_zoo.runs.later_fields import BEFORE, BEFORE_OF_STAGE, with_later_fields
 
 
 def plan(*words):

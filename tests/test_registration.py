@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from r2b_zoo.layers import QuantConv2D, tanh
+from r2b_zoo.models.layers import QuantConv2D, tanh
 from tests.small import DEPLOYED, small_network
 from tests.test_layers import CASES, call
 

@@ -13,8 +13,9 @@ from PIL import Image
 
 from r2b_zoo import recipes
 from r2b_zoo.recipes.overrides import parse
-from r2b_zoo.report import plots, view, write_report
-from r2b_zoo.run_folder import RunFolder, RunFolderError
+from r2b_zoo.report import plots, view
+from r2b_zoo.report.page import write_report
+from r2b_zoo.runs.folder import RunFolder, RunFolderError
 from tests.small import SHALLOW
 
 VOID = {"meta", "img", "br", "wbr", "link", "hr", "path", "use", "rect"}

@@ -8,9 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from r2b_zoo import classifier, data, metadata, pipeline, recipes, run_data, training, weights
+from r2b_zoo import data, pipeline, recipes, training, weights
+from r2b_zoo.conversion import metadata
 from r2b_zoo.data.folder import BY_NAME, BY_RANK
-from r2b_zoo.run_folder import RunFolder, RunFolderError
+from r2b_zoo.evaluation import classifier
+from r2b_zoo.runs import data_record
+from r2b_zoo.runs.folder import RunFolder, RunFolderError
+from r2b_zoo.runs.networks import Networks
+from r2b_zoo.training import stages
 from tests.test_folder import picture, write_classes
 
 pytestmark = pytest.mark.filterwarnings("ignore:Few images to train on")
@@ -38,16 +43,16 @@ def run(photos, tmp_path):
     """The folder of a run that has been started on the photographs."""
     folder = RunFolder(tmp_path / "run")
     with folder.opened(recipes.plan("finetune", data_dir=str(photos))):
-        run_data.keep(folder, load(photos), quiet)
+        data_record.keep(folder, load(photos), quiet)
     folder.stages_path.mkdir()
     return folder
 
 
 def test_the_same_data_again_and_somewhere_else(run, photos, tmp_path):
-    run_data.keep(run, load(photos), quiet)
+    data_record.keep(run, load(photos), quiet)
     moved = photos.rename(tmp_path / "moved")
-    run_data.keep(run, load(moved), quiet)
-    assert run_data.class_names(run) == ("apple", "pear")
+    data_record.keep(run, load(moved), quiet)
+    assert data_record.class_names(run) == ("apple", "pear")
 
 
 def rename_a_class(photos):
@@ -97,34 +102,34 @@ def test_other_data_are_refused_by_what_differs(run, photos, make, what):
     before = run.data_path.read_bytes()
     make(photos)
     with pytest.raises(RunFolderError, match=r"run holds a run on other data: " + what):
-        run_data.keep(run, load(photos), quiet)
+        data_record.keep(run, load(photos), quiet)
     assert run.data_path.read_bytes() == before
 
 
 def test_another_split_or_version_or_order_of_classes_is_refused(run, photos):
     by_rank = load(photos, split_rule=BY_RANK)
     with pytest.raises(RunFolderError, match=r"data: \d photographs? \(.*\) (is|are) on the other side of the split"):
-        run_data.keep(run, by_rank, quiet)
+        data_record.keep(run, by_rank, quiet)
     digits = data.load("digits")
     folder = RunFolder(run.path.parent / "digits")
     folder.path.mkdir()
-    run_data.keep(folder, replace(digits, version="1.0"), quiet)
+    data_record.keep(folder, replace(digits, version="1.0"), quiet)
     with pytest.raises(RunFolderError, match=r"data: its version was '1\.0' and is '1\.1'"):
-        run_data.keep(folder, replace(digits, version="1.1"), quiet)
+        data_record.keep(folder, replace(digits, version="1.1"), quiet)
     other = replace(digits, version="1.0", class_names=digits.class_names[::-1])
     with pytest.raises(RunFolderError, match=r"data: the classes are in another order"):
-        run_data.keep(folder, other, quiet)
+        data_record.keep(folder, other, quiet)
 
 
 def test_a_run_of_an_earlier_version_goes_on_with_its_split(run, photos):
-    assert run_data.split_rule(run) == BY_NAME
+    assert data_record.split_rule(run) == BY_NAME
     run.data_path.unlink()
-    assert run_data.split_rule(run) == BY_RANK
+    assert data_record.split_rule(run) == BY_RANK
     # It is recorded from then on.
-    run_data.keep(run, load(photos, split_rule=BY_RANK), quiet)
+    data_record.keep(run, load(photos, split_rule=BY_RANK), quiet)
     assert json.loads(run.data_path.read_text())["split"] == BY_RANK
-    assert run_data.split_rule(run) == BY_RANK
-    assert run_data.split_rule(RunFolder(run.path / "new")) == BY_NAME
+    assert data_record.split_rule(run) == BY_RANK
+    assert data_record.split_rule(RunFolder(run.path / "new")) == BY_NAME
 
 
 def test_a_finished_run_of_an_earlier_version_knows_its_classes_and_their_number(run, photos):
@@ -134,26 +139,26 @@ def test_a_finished_run_of_an_earlier_version_knows_its_classes_and_their_number
     by_rank = load(photos, split_rule=BY_RANK)
     add(photos)
     with pytest.raises(RunFolderError, match=r"data: there were 20 images and are 25\. Put"):
-        run_data.keep(run, load(photos, split_rule=BY_RANK), quiet)
+        data_record.keep(run, load(photos, split_rule=BY_RANK), quiet)
     rename_a_class(photos)
     with pytest.raises(RunFolderError, match=r"data: 1 class \(apple\) is gone; 1 class \(quince\) is new\. Put"):
-        run_data.keep(run, load(photos, split_rule=BY_RANK), quiet)
-    run_data.keep(run, by_rank, quiet)
+        data_record.keep(run, load(photos, split_rule=BY_RANK), quiet)
+    data_record.keep(run, by_rank, quiet)
     assert run.data_path.is_file()
 
 
 def test_a_damaged_record_is_written_again_and_keeps_the_split(run, photos):
     for text, rule in (("", BY_NAME), ("[]", BY_NAME), ('{"split": "by rank", "fil', BY_RANK)):
         run.data_path.write_text(text)
-        assert run_data.split_rule(run) == rule
+        assert data_record.split_rule(run) == rule
         said: list[str] = []
-        run_data.keep(run, load(photos, split_rule=rule), said.append)
+        data_record.keep(run, load(photos, split_rule=rule), said.append)
         assert len(said) == 1
         assert said[0].startswith(f"{run.data_path} was damaged (")
         assert json.loads(run.data_path.read_text())["split"] == rule
     run.data_path.write_text('{"format": 9}')
     with pytest.raises(RunFolderError, match=r"data\.json has format 9, and this version of r2b_zoo reads 1: install"):
-        run_data.keep(run, load(photos), quiet)
+        data_record.keep(run, load(photos), quiet)
 
 
 # --- in training ------------------------------------------------------------------------------------------------------
@@ -166,8 +171,8 @@ def trained(tmp_path_factory):
     photos = write_classes(root / "photos", ("apple", "pear"), 10, ".png")
     folder, plan = RunFolder(root / "run"), plan_of(photos)
     with folder.opened(plan):
-        networks = training.Networks(plan, folder)
-        run_data.keep(folder, networks.dataset, quiet)
+        networks = Networks(plan, folder)
+        data_record.keep(folder, networks.dataset, quiet)
         for stage in plan.stages:
             folder.stage(stage.name).mkdir(parents=True)
             weights.save(networks.build(stage.name), folder.weights(stage.name))
@@ -249,7 +254,7 @@ def test_what_a_run_does_at_its_end_is_tried_before_any_training(photos, tmp_pat
         return dataset
 
     monkeypatch.setattr(data, "load", loaded_and_damaged)
-    monkeypatch.setattr(training, "_train_stage", lambda *_: pytest.fail("trained"))
+    monkeypatch.setattr(stages, "_train_stage", lambda *_: pytest.fail("trained"))
     with pytest.raises(Exception, match=r"cannot be read as an image|cannot identify image file"):
         pipeline.run(plan, folder)
     assert not folder.results_path.exists()
@@ -257,7 +262,7 @@ def test_what_a_run_does_at_its_end_is_tried_before_any_training(photos, tmp_pat
 
 def test_a_rehearsal_of_every_kind_of_preprocessing(trained):
     folder, photos = trained
-    networks = training.Networks(plan_of(photos), folder)
+    networks = Networks(plan_of(photos), folder)
     pipeline.rehearse(networks)
     networks.dataset = replace(networks.dataset, class_names=("apple", "pe\nar"))
     with pytest.raises(ValueError, match=r"[Aa] label must be one line"):

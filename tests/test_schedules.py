@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from r2b_zoo.schedules import SCHEDULES, WarmUp, learning_rate_schedule
+from r2b_zoo.training.schedules import SCHEDULES, WarmUp, learning_rate_schedule
 
 RATE, STEPS_PER_EPOCH, EPOCHS, DECAY = 0.03, 7, 10, 0.1
 DECAY_EPOCHS = (4.0, 7.5, 9.0)

@@ -8,11 +8,14 @@ import pytest
 import tensorflow as tf
 
 import r2b_zoo
-from r2b_zoo import costs, evaluation, metadata, recipes, short_repr
-from r2b_zoo.conversion import Conversion, convert
+from r2b_zoo import recipes
+from r2b_zoo.conversion import metadata
+from r2b_zoo.conversion.converter import Conversion, convert
 from r2b_zoo.data.digits import digits
 from r2b_zoo.data.preprocessing import IMAGENET
-from r2b_zoo.verification import Verification
+from r2b_zoo.evaluation import accuracy, costs
+from r2b_zoo.evaluation.verification import Verification
+from r2b_zoo.system import short_repr
 
 CLASSES = tuple(f"a class with a rather long name, number {i}" for i in range(1000))
 
@@ -49,7 +52,7 @@ def everything() -> dict[str, Any]:
         "load of a model": r2b_zoo.Classifier("net", preprocessing, CLASSES[:10], model=model),
         "load of a run": r2b_zoo.Classifier("net", preprocessing, CLASSES[:10], model=model, plan=plan),
         "verify": Verification(10, 0, 0.0, 0.0, 0, told_otherwise=("The file says otherwise. " * 40,) * 5),
-        "evaluate": evaluation.Evaluation(np.eye(1000, dtype=np.int64), 1000),
+        "evaluate": accuracy.Evaluation(np.eye(1000, dtype=np.int64), 1000),
         "cost": counted,
         "a layer of it": counted.layers[0],
         "card": r2b_zoo.card("RealToBinaryNet"),
@@ -74,7 +77,7 @@ def test_every_repr_is_short() -> None:
 def test_a_repr_says_what_there_is() -> None:
     _, conversion = small()
     assert repr(conversion).startswith(f"Conversion(tflite=<{conversion.total_bytes:,} bytes>, layers=(LayerReport(")
-    assert repr(evaluation.Evaluation(np.eye(3, dtype=np.int64), 3)) == (
+    assert repr(accuracy.Evaluation(np.eye(3, dtype=np.int64), 3)) == (
         "Evaluation(top1=1.0000, top5=1.0000, images=3, classes=3)"
     )
 

@@ -6,8 +6,9 @@ import sys
 import numpy as np
 import pytest
 
-from r2b_zoo import metadata, recipes
-from r2b_zoo.run_folder import RunFolder
+from r2b_zoo import recipes
+from r2b_zoo.conversion import metadata
+from r2b_zoo.runs.folder import RunFolder
 from tests.conftest import TEST_DATA, skip_without
 from tests.photo_folder import write_photographs
 from tests.prepared_data import write_cifar10, write_cifar100

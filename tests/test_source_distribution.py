@@ -41,7 +41,7 @@ def test_wheels_carry_the_weights(monkeypatch):
     from setuptools import Distribution  # type: ignore[import-untyped]
     from setuptools.config.pyprojecttoml import load_file  # type: ignore[import-untyped]
 
-    from r2b_zoo.named_weights import BUNDLED, FOLDER
+    from r2b_zoo.weights.named import BUNDLED, FOLDER
 
     monkeypatch.chdir(ROOT)
     configured = load_file("pyproject.toml")["tool"]["setuptools"]["package-data"]

@@ -9,13 +9,14 @@ import pytest
 import tensorflow as tf
 
 from r2b_zoo import recipes, training
-from r2b_zoo.distillation import LossWeights
-from r2b_zoo.later_fields import BEFORE, BEFORE_OF_STAGE
 from r2b_zoo.recipes import STAGE_NAMES
 from r2b_zoo.report import view
-from r2b_zoo.run_folder import RunFolder, RunFolderError
-from r2b_zoo.teacher_student import TeacherStudent
-from r2b_zoo.training import Networks
+from r2b_zoo.runs.folder import RunFolder, RunFolderError
+from r2b_zoo.runs.later_fields import BEFORE, BEFORE_OF_STAGE
+from r2b_zoo.runs.networks import Networks
+from r2b_zoo.training import stages
+from r2b_zoo.training.distillation import LossWeights
+from r2b_zoo.training.teacher_student import TeacherStudent
 from tests.networks import randomize
 from tests.small import FULL, shallow
 from tests.test_training import assert_equal_weights, everything_in, plan
@@ -210,7 +211,7 @@ def test_the_curve_of_a_stage_that_starts_from_weights_begins_at_epoch_0(smoke_r
 @pytest.mark.usefixtures("shallow")
 def test_with_a_validation_split_the_test_images_are_read_once_at_the_end(tmp_path, monkeypatch):
     reads = []
-    tested = training.Tests
+    tested = stages.Tests
 
     def noted(batches, steps):
         def counted():
@@ -221,7 +222,7 @@ def test_with_a_validation_split_the_test_images_are_read_once_at_the_end(tmp_pa
         signature = batches.element_spec
         return tested(tf.data.Dataset.from_generator(counted, output_signature=signature), steps)
 
-    monkeypatch.setattr(training, "Tests", noted)
+    monkeypatch.setattr(stages, "Tests", noted)
     whole = plan("smoke=false", "validation=0.25", "teacher.epochs=2", "teacher.warmup_epochs=0", "batch_size=512")
     whole = replace(whole, stages=whole.stages[:1])
     folder = RunFolder(tmp_path / "run")

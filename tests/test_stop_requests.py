@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from r2b_zoo.stop_requests import stop_requests
+from r2b_zoo.system.stop_requests import stop_requests
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -83,7 +83,7 @@ PRINTS_UNTIL_IT_IS_TOLD_TO_STOP = """
 import sys, time
 from pathlib import Path
 from typing import Any
-from r2b_zoo.stop_requests import stop_requests
+from r2b_zoo.system.stop_requests import stop_requests
 
 with stop_requests() as stop:
     while not stop.received:

@@ -15,12 +15,13 @@ import pytest
 from rich.cells import cell_len
 
 import r2b_zoo
-from r2b_zoo import costs, models, recipes
-from r2b_zoo.cards import CARDS
+from r2b_zoo import models, recipes
 from r2b_zoo.data.digits import digits
-from r2b_zoo.evaluation import Evaluation
-from r2b_zoo.progress import StageProgress, image_progress
-from r2b_zoo.tables import Stacked, console, evaluation_tables, point
+from r2b_zoo.evaluation import costs
+from r2b_zoo.evaluation.accuracy import Evaluation
+from r2b_zoo.report.progress import StageProgress, image_progress
+from r2b_zoo.report.tables import Stacked, console, evaluation_tables, point
+from r2b_zoo.weights.cards import CARDS
 from tests.small import shallow
 
 fcntl = pytest.importorskip("fcntl", reason="no pseudo-terminals on this system")

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from r2b_zoo import tflite_engine
-from r2b_zoo.tflite_engine import ENGINES, LCE, RUNTIME, TFLiteEngine, default_engine, run_tflite
+from r2b_zoo.conversion import tflite_engine
+from r2b_zoo.conversion.tflite_engine import ENGINES, LCE, RUNTIME, TFLiteEngine, default_engine, run_tflite
 from tests.converted import converted, images
 from tests.small import DEPLOYED, SHALLOW
 

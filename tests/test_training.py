@@ -12,13 +12,14 @@ import pytest
 import tensorflow as tf
 
 from r2b_zoo import recipes, training, weights
-from r2b_zoo import throughput as throughput_module
-from r2b_zoo.checkpoints import Progress
+from r2b_zoo.conversion.tflite_engine import run_tflite
 from r2b_zoo.recipes import STAGE_NAMES
 from r2b_zoo.recipes.overrides import parse
-from r2b_zoo.run_folder import RunFolder, RunFolderError
-from r2b_zoo.tflite_engine import run_tflite
-from r2b_zoo.training import Networks, copy_weights
+from r2b_zoo.runs.checkpoints import Progress
+from r2b_zoo.runs.folder import RunFolder, RunFolderError
+from r2b_zoo.runs.networks import Networks, copy_weights
+from r2b_zoo.training import stages
+from r2b_zoo.training import throughput as throughput_module
 from tests.small import shallow, small_network
 
 LOSSES = ["classification", "attention_matching", "output_matching"]
@@ -244,7 +245,7 @@ def test_copied_weights_and_the_layers_that_keep_their_own():
 def test_weight_decay_is_of_kernels_alone():
     student = small_network("RealToBinaryNet", "real")
     stage = replace(plan("binary.weight_decay=0.5", "binary.learning_rate=0.1").stages[-1], schedule="constant")
-    optimizer = training._optimizer(stage, student, steps_per_epoch=2)
+    optimizer = stages._optimizer(stage, student, steps_per_epoch=2)
     before = [variable.numpy() for variable in student.trainable_variables]
     optimizer.apply_gradients([(tf.zeros_like(v), v) for v in student.trainable_variables])
     for variable, value in zip(student.trainable_variables, before, strict=True):

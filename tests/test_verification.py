@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from r2b_zoo import metadata, verification
+from r2b_zoo.conversion import metadata
+from r2b_zoo.conversion.tflite_engine import LCE, RUNTIME, run_tflite
 from r2b_zoo.data.preprocessing import IMAGENET, Preprocessing
-from r2b_zoo.tflite_engine import LCE, RUNTIME, run_tflite
-from r2b_zoo.verification import Verification, verify
+from r2b_zoo.evaluation import verification
+from r2b_zoo.evaluation.verification import Verification, verify
 from tests.converted import converted, images
 from tests.networks import randomize
 from tests.small import DEPLOYED, SHALLOW

@@ -8,12 +8,12 @@ from sklearn.datasets import load_digits
 
 import r2b_zoo
 from r2b_zoo import weights
-from r2b_zoo.bit_counting import counting_bits
-from r2b_zoo.conversion import convert
-from r2b_zoo.layers import ChannelGate, ChannelScale, QuantConv2D
+from r2b_zoo.conversion.converter import convert
+from r2b_zoo.evaluation.verification import verify
 from r2b_zoo.models import topology
-from r2b_zoo.training import copy_weights
-from r2b_zoo.verification import verify
+from r2b_zoo.models.layers import ChannelGate, ChannelScale, QuantConv2D
+from r2b_zoo.ops.bit_counting import counting_bits
+from r2b_zoo.training.stages import copy_weights
 from tests.converted import images
 from tests.networks import randomize
 from tests.small import FULL, SHALLOW, SMALL

@@ -17,7 +17,8 @@ import pytest
 
 import r2b_zoo
 from r2b_zoo import weights
-from r2b_zoo.weights import PublishedWeights, WeightsDownloadError
+from r2b_zoo.weights import loading
+from r2b_zoo.weights.loading import PublishedWeights, WeightsDownloadError
 from tests.networks import randomize
 from tests.small import SHALLOW, SMALL, small_network
 from tests.test_training import largest_file
@@ -29,7 +30,7 @@ CONTENT = bytes(range(256)) * 400
 def cache(tmp_path, monkeypatch):
     """An empty cache, no proxies, no waiting between attempts."""
     folder = tmp_path / "cache"
-    monkeypatch.setenv(weights.CACHE_ENVIRONMENT_VARIABLE, str(folder))
+    monkeypatch.setenv(loading.CACHE_ENVIRONMENT_VARIABLE, str(folder))
     monkeypatch.setenv("NO_PROXY", "*")
     monkeypatch.setattr("pooch.core.time.sleep", lambda _: None)
     return folder
@@ -323,7 +324,7 @@ def test_a_download_that_fails_leaves_no_file(cache, arguments):
         pytest.raises(WeightsDownloadError, match=r"not download http://127.*by hand"),
     ):
         weights.fetch(server.published)
-    assert server.requests == 1 + weights.DOWNLOAD_RETRIES
+    assert server.requests == 1 + loading.DOWNLOAD_RETRIES
     assert files_in(cache) == []
 
 
@@ -360,7 +361,8 @@ def test_a_download_that_is_killed_leaves_nothing_in_the_cache_itself(cache):
     """A process that gets SIGKILL while the server makes it wait."""
     with serving(stall=True) as server:
         program = (
-            "import sys; from r2b_zoo import weights\nweights.fetch(weights.PublishedWeights(sys.argv[1], sys.argv[2]))"
+            "import sys; from r2b_zoo.weights import loading as it\n"
+            "it.fetch(it.PublishedWeights(sys.argv[1], sys.argv[2]))"
         )
         published = server.published
         process = subprocess.Popen(
@@ -400,18 +402,18 @@ def test_an_unreachable_server(cache):
 
 def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    monkeypatch.setenv(weights.CACHE_ENVIRONMENT_VARIABLE, str(tmp_path / "file" / "cache"))
+    monkeypatch.setenv(loading.CACHE_ENVIRONMENT_VARIABLE, str(tmp_path / "file" / "cache"))
     with serving() as server, pytest.raises(WeightsDownloadError, match=r"cannot be written.*R2B_ZOO_CACHE"):
         weights.fetch(server.published)
     assert server.requests == 0
 
 
 def test_the_cache_is_the_users_unless_it_is_moved(monkeypatch, tmp_path):
-    assert weights.cache_folder() == tmp_path / "cache"
-    monkeypatch.delenv(weights.CACHE_ENVIRONMENT_VARIABLE)
-    assert weights.cache_folder().name == "r2b_zoo"
-    monkeypatch.setenv(weights.CACHE_ENVIRONMENT_VARIABLE, "~/weights")
-    assert weights.cache_folder() == Path.home() / "weights"
+    assert loading.cache_folder() == tmp_path / "cache"
+    monkeypatch.delenv(loading.CACHE_ENVIRONMENT_VARIABLE)
+    assert loading.cache_folder().name == "r2b_zoo"
+    monkeypatch.setenv(loading.CACHE_ENVIRONMENT_VARIABLE, "~/weights")
+    assert loading.cache_folder() == Path.home() / "weights"
 
 
 def test_weights_from_the_cache_make_the_network(network, cache, tmp_path, monkeypatch, rng):
@@ -420,9 +422,9 @@ def test_weights_from_the_cache_make_the_network(network, cache, tmp_path, monke
     content = (tmp_path / "small.h5").read_bytes()
     with serving(content=content) as server:
         published = PublishedWeights(server.published.url, hashlib.sha256(content).hexdigest())
-        monkeypatch.setitem(weights.PUBLISHED, ("RealToBinaryNet", True), published)
+        monkeypatch.setitem(loading.PUBLISHED, ("RealToBinaryNet", True), published)
         small = {"num_classes": 10, "width": 16, "stem": "cifar"}
-        monkeypatch.setattr(weights, "_PUBLISHED_ARGUMENTS", {**weights._PUBLISHED_ARGUMENTS, **small})
+        monkeypatch.setattr(loading, "_PUBLISHED_ARGUMENTS", {**loading._PUBLISHED_ARGUMENTS, **small})
         again = r2b_zoo.RealToBinaryNet(**SMALL, weights="imagenet")
     x = rng.normal(size=(2, 32, 32, 3)).astype("float32")
     np.testing.assert_array_equal(again(x), network(x))

@@ -10,8 +10,8 @@ import tensorflow as tf
 
 import r2b_zoo
 from r2b_zoo import weights
-from r2b_zoo.layers import ChannelGate
-from r2b_zoo.weights_file import Record, WeightsFile, content
+from r2b_zoo.models.layers import ChannelGate
+from r2b_zoo.weights.file import Record, WeightsFile, content
 from tests.networks import randomize
 from tests.small import SHALLOW, SMALL, shallow, small_network
 from tests.test_weights import unchanged, write

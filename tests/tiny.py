@@ -3,11 +3,11 @@
 import tensorflow as tf
 
 import r2b_zoo
-from r2b_zoo.distillation import LossWeights
-from r2b_zoo.mixed_precision import policy_name
 from r2b_zoo.models import intermediates, topology
 from r2b_zoo.models.topology import global_policy
-from r2b_zoo.teacher_student import TeacherStudent
+from r2b_zoo.ops.mixed_precision import policy_name
+from r2b_zoo.training.distillation import LossWeights
+from r2b_zoo.training.teacher_student import TeacherStudent
 from tests.networks import randomize
 from tests.small import SHALLOW
 

@@ -113,7 +113,7 @@ def _variants(
 
 
 def _compare(variants: dict[str, Run], output: Path) -> None:
-    from r2b_zoo.run_folder import RunFolder
+    from r2b_zoo.runs.folder import RunFolder
 
     for text, run in variants.items():
         result = RunFolder(output / run.name).stage_result(STAGES[-1])

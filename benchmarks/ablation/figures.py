@@ -13,7 +13,7 @@ from matplotlib.ticker import ScalarFormatter
 from benchmarks.ablation.contrasts import CONFIDENCE, interval
 from benchmarks.ablation.protocol import ARMS, LADDER, STAGES, run_name
 from benchmarks.ablation.rows import Row
-from r2b_zoo import files
+from r2b_zoo.system import files
 
 LAST = STAGES[-1]
 WIDTH = 7.5  # inches
@@ -119,7 +119,8 @@ def cost(
         real: the same of the real-valued teacher.
         fields: of the protocol; the networks have their width and stem.
     """
-    from r2b_zoo import costs, models
+    from r2b_zoo import models
+    from r2b_zoo.evaluation import costs
 
     figure = Figure(figsize=(WIDTH, 3.2))
     axes = figure.subplots()
@@ -153,8 +154,8 @@ def cost(
 def attention(path: Path, runs: Path, rows: Sequence[Row]) -> Optional[Path]:
     """Attention maps of three networks on the same photographs; None where a run's folder is not here."""
     from r2b_zoo.models import BLOCK_NAMES
-    from r2b_zoo.run_folder import RunFolder
-    from r2b_zoo.run_networks import Networks
+    from r2b_zoo.runs.folder import RunFolder
+    from r2b_zoo.runs.networks import Networks
 
     seeds = sorted({row.seed for row in rows if row.arm == "real-to-binary" and row.stage == LAST})
     folders = [(RunFolder(runs / run_name(arm, seeds[0])), stage) for arm, stage in _MAPPED] if seeds else []
@@ -186,8 +187,8 @@ def _maps(model: Any, inputs: np.ndarray, block: str) -> np.ndarray:
     """Attention maps (n, h, w) at the end of a block."""
     import tensorflow as tf
 
-    from r2b_zoo.distillation import attention_map
     from r2b_zoo.models import intermediates
+    from r2b_zoo.training.distillation import attention_map
 
     values = tf.keras.Model(model.inputs, intermediates(model)[block])(inputs, training=False)
     return tf.reshape(attention_map(values), values.shape[:3]).numpy()

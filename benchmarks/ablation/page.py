@@ -11,7 +11,7 @@ from benchmarks.ablation import figures
 from benchmarks.ablation.contrasts import CONFIDENCE, Difference, differences, interval
 from benchmarks.ablation.protocol import ARMS, BASELINE, CONTRASTS, CONTROL, LADDER, ORDER, STAGES, Arm, Contrast
 from benchmarks.ablation.rows import Row, Rows
-from r2b_zoo import files
+from r2b_zoo.system import files
 
 LAST = STAGES[-1]
 _PERCENT = f"{100 * CONFIDENCE:.0f} %"

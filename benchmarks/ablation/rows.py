@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Optional
 
 from benchmarks.ablation.protocol import LOCAL, Protocol, Run
-from r2b_zoo import files
-from r2b_zoo.run_folder import RunFolder
+from r2b_zoo.runs.folder import RunFolder
+from r2b_zoo.system import files
 
 PROTOCOL_FILE = "protocol.json"
 _ROOT = Path(__file__).resolve().parents[2]

@@ -64,7 +64,7 @@ def stages_of(protocol: Protocol, arm: Arm) -> list[str]:
 def train(protocol: Protocol, run: Run, output: Path, rows: Optional[Rows], log: Callable[[str], None]) -> None:
     """Trains one run from where it stands, and writes the rows of its finished stages, also where it is stopped."""
     from r2b_zoo import recipes, training
-    from r2b_zoo.run_folder import RunFolder
+    from r2b_zoo.runs.folder import RunFolder
 
     folder = RunFolder(output / run.name)
     plan = recipes.plan(RECIPE, **run.fields)

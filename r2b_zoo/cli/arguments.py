@@ -7,7 +7,7 @@ from typing import Any, Optional
 
 import click
 
-from r2b_zoo.named_weights import NAMES_IN_WORDS
+from r2b_zoo.weights.named import NAMES_IN_WORDS
 
 ANY_MODEL = f"{NAMES_IN_WORDS} (see r2b list), a weights file, a run folder or a .tflite"
 """What a model may be, for the help of commands."""

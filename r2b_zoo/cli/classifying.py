@@ -15,8 +15,8 @@ from r2b_zoo.cli.arguments import (
     refuse_options,
 )
 from r2b_zoo.cli.command import r2b
-from r2b_zoo.named_weights import IMAGENET
-from r2b_zoo.terminal import printable
+from r2b_zoo.system.terminal import printable
+from r2b_zoo.weights.named import IMAGENET
 
 
 @r2b.command(
@@ -41,8 +41,8 @@ from r2b_zoo.terminal import printable
 @reference_options
 def predict(image: Path, model: str, top: int, max_pixels: int, as_json: bool, **options: Any) -> None:
     """Print the most probable classes of IMAGE."""
-    from r2b_zoo import classifier
     from r2b_zoo.data.images import read_image
+    from r2b_zoo.evaluation import classifier
 
     pixels = read_image(image, max_pixels)  # before the network, which takes longer to fail
     loaded = classifier.load(model, **options)
@@ -93,11 +93,11 @@ def evaluate(
     split: Optional[str],
     **options: Any,
 ) -> None:
-    from r2b_zoo import classifier, evaluation
     from r2b_zoo.data.dataset import left_out
-    from r2b_zoo.progress import image_progress
+    from r2b_zoo.evaluation import accuracy, classifier
     from r2b_zoo.report.confusion_plot import FORMATS, check_format, write_confusion_plot
-    from r2b_zoo.tables import console, evaluation_tables
+    from r2b_zoo.report.progress import image_progress
+    from r2b_zoo.report.tables import console, evaluation_tables
 
     refuse_options(fields, but=("data", "data-dir", "split"))
     chosen = _evaluation_fields(fields, {"data": data, "data_dir": data_dir, "split": split})
@@ -110,16 +110,16 @@ def evaluate(
     dataset = classifier.dataset_for(
         loaded, chosen.get("data"), chosen.get("data_dir"), chosen.get("split") == _ALL_PHOTOGRAPHS
     )
-    batches = dataset.test_batches(evaluation.prediction_batch(dataset.input_shape))
+    batches = dataset.test_batches(accuracy.prediction_batch(dataset.input_shape))
     with image_progress("Evaluating", dataset.test_size) as advance:
-        result = evaluation.evaluate_batches(loaded.probabilities, batches, advance, dataset.num_classes)
+        result = accuracy.evaluate_batches(loaded.probabilities, batches, advance, dataset.num_classes)
     if plot is not None:
         write_confusion_plot(plot, result, dataset.class_names, loaded.name)
     if table is not None:
         result.write_csv(table, dataset.class_names)
     out = console(stderr=as_json)
     if as_json:
-        print_answer({"model": loaded.name, **evaluation.as_dict(result, dataset)})
+        print_answer({"model": loaded.name, **accuracy.as_dict(result, dataset)})
     else:
         split_note = f"{dataset.test_split}; split=all takes them all." if dataset.test_split else ""
         for line in (left_out(dataset, "--json"), split_note):
@@ -139,7 +139,7 @@ _TEST_SPLIT, _ALL_PHOTOGRAPHS = "test", "all"
 def _evaluation_fields(words: tuple[str, ...], options: dict[str, Optional[str]]) -> dict[str, str]:
     """The fields of ``evaluate`` from its words, and from the options that say the same."""
     from r2b_zoo.recipes.overrides import ALIASES, texts
-    from r2b_zoo.suggestions import did_you_mean
+    from r2b_zoo.system.suggestions import did_you_mean
 
     as_words = [f"{key}={value}" for key, value in options.items() if value is not None]
     chosen = texts((*words, *as_words), "data=digits", {**ALIASES, "dataset": "data"})

@@ -7,9 +7,9 @@ from typing import Any, Optional, TextIO
 
 import click
 
-from r2b_zoo import quiet_start
 from r2b_zoo.identity import __version__
-from r2b_zoo.terminal import printable
+from r2b_zoo.system import quiet_start
+from r2b_zoo.system.terminal import printable
 
 
 class _Command(click.Command):

@@ -9,7 +9,7 @@ import click
 from r2b_zoo.cli.answers import json_option, print_answer
 from r2b_zoo.cli.arguments import check_output, existing, force_option, labels_of, max_pixels_option, reference_options
 from r2b_zoo.cli.command import r2b
-from r2b_zoo.named_weights import NAMES_IN_WORDS
+from r2b_zoo.weights.named import NAMES_IN_WORDS
 
 
 @r2b.command(
@@ -36,9 +36,9 @@ from r2b_zoo.named_weights import NAMES_IN_WORDS
 def export(
     model: str, output: Path, labels: Optional[Path], strict: bool, force: bool, as_json: bool, **options: Any
 ) -> None:
-    from r2b_zoo import classifier
-    from r2b_zoo.conversion import TFLITE_SUFFIX, convert
-    from r2b_zoo.tables import console, layers_table
+    from r2b_zoo.conversion.converter import TFLITE_SUFFIX, convert
+    from r2b_zoo.evaluation import classifier
+    from r2b_zoo.report.tables import console, layers_table
 
     check_output(output, [TFLITE_SUFFIX], force, [model, labels])
     names = labels_of(labels) if labels else None
@@ -98,7 +98,7 @@ def verify(
     own unless told. The exit status is 1 where they differ by more than the last bit of a float, or the last bit of
     their pixels decides about too many of the images.
     """
-    from r2b_zoo import classifier, verification
+    from r2b_zoo.evaluation import classifier, verification
 
     loaded = classifier.load(model, **options)
     if loaded.model is None:

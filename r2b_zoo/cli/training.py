@@ -10,7 +10,7 @@ from r2b_zoo.cli.arguments import refuse_options
 from r2b_zoo.cli.command import load_tensorflow, r2b
 
 if TYPE_CHECKING:
-    from r2b_zoo.plans import Plan
+    from r2b_zoo.runs.plans import Plan
 
 DEFAULT_RECIPE_WORD = "recipe"
 DEMO_FOLDER = Path("runs/demo")
@@ -74,14 +74,14 @@ def train(fields: tuple[str, ...], output: Optional[Path], smoke: bool, show: bo
 
 
 def _run(plan: "Plan", output: Path, as_json: bool) -> None:
-    from r2b_zoo.run_folder import RunFolder
+    from r2b_zoo.runs.folder import RunFolder
 
     folder = RunFolder(output)
     folder.check(plan)  # before TensorFlow, which takes seconds to load
     load_tensorflow(click.get_current_context())
     from r2b_zoo import run
-    from r2b_zoo.progress import StageProgress
-    from r2b_zoo.tables import console, point, results_table
+    from r2b_zoo.report.progress import StageProgress
+    from r2b_zoo.report.tables import console, point, results_table
 
     out = console(stderr=as_json)
     out.print(f"Recipe {plan.recipe} in {output}: {', '.join(stage.name for stage in plan.stages)}")

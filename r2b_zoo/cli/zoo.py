@@ -7,7 +7,7 @@ import click
 from r2b_zoo.cli.answers import json_option, print_answer
 from r2b_zoo.cli.command import r2b
 from r2b_zoo.limits import MOST_WIDTH
-from r2b_zoo.named_weights import BUNDLED
+from r2b_zoo.weights.named import BUNDLED
 
 
 @r2b.command(
@@ -35,8 +35,9 @@ def cost(
     networks: tuple[str, ...], input_size: int, downsample: str, layers: bool, as_json: bool, **arguments: Any
 ) -> None:
     """Parameters, bytes and operations of the networks (all six unless named), side by side."""
-    from r2b_zoo import costs, models, published_costs
-    from r2b_zoo.tables import console, cost_tables
+    from r2b_zoo import models
+    from r2b_zoo.evaluation import costs, published_costs
+    from r2b_zoo.report.tables import console, cost_tables
 
     arguments["input_shape"] = (input_size, input_size, 3)
     counted = [
@@ -70,10 +71,11 @@ def list_(name: Optional[str], as_json: bool) -> None:
 
     The card of a network, or of weights, where NAME is theirs.
     """
-    from r2b_zoo import bundled, data, recipes
-    from r2b_zoo.cards import CARDS
-    from r2b_zoo.suggestions import did_you_mean
-    from r2b_zoo.tables import bundled_table, card_table, console, network_table, weights_card_table
+    from r2b_zoo import data, recipes
+    from r2b_zoo.report.tables import bundled_table, card_table, console, network_table, weights_card_table
+    from r2b_zoo.system.suggestions import did_you_mean
+    from r2b_zoo.weights import bundled
+    from r2b_zoo.weights.cards import CARDS
 
     out = console()
     if name in BUNDLED:

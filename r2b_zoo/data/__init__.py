@@ -3,7 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any, Optional
 
-from r2b_zoo.suggestions import did_you_mean
+from r2b_zoo.system.suggestions import did_you_mean
 
 if TYPE_CHECKING:
     from r2b_zoo.data.dataset import Dataset

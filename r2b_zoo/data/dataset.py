@@ -8,7 +8,6 @@ from typing import Any, Union
 import numpy as np
 import tensorflow as tf
 
-from r2b_zoo.cores import available_cores
 from r2b_zoo.data.augmentation import (
     COLOUR,
     check_augmentation,
@@ -18,7 +17,8 @@ from r2b_zoo.data.augmentation import (
     position_seed,
 )
 from r2b_zoo.data.preprocessing import Preprocessing
-from r2b_zoo.short_repr import short_repr
+from r2b_zoo.system.cores import available_cores
+from r2b_zoo.system.short_repr import short_repr
 
 MOST_NAMED = 10
 """Of files that were left out, or classes, that a sentence or a terminal names."""
@@ -84,7 +84,7 @@ class Dataset(ABC):
     version: str = ""
 
     def record(self) -> dict[str, Any]:
-        """What has to be the same where a run resumes, as JSON can hold it: ``run_data`` compares it by these keys."""
+        """What has to be the same where a run resumes, as JSON can hold it; ``runs.data_record`` compares it by key."""
         return {
             "name": self.name,
             "version": self.version,

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Optional
 
 import tensorflow as tf
 
-from r2b_zoo.cores import available_cores
 from r2b_zoo.data import resampling
 from r2b_zoo.data.imagenet_classes import imagenet_classes
 from r2b_zoo.data.images import PathLike
@@ -23,6 +22,7 @@ from r2b_zoo.data.photographs import (
 from r2b_zoo.data.prepared import prepared
 from r2b_zoo.data.preprocessing import IMAGENET
 from r2b_zoo.data.validation import check_share
+from r2b_zoo.system.cores import available_cores
 
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NoReturn, Optional
 
 from r2b_zoo.data.images import PathLike, is_image_file
-from r2b_zoo.terminal import printable
+from r2b_zoo.system.terminal import printable
 
 # In lower case. Names that start with a point are hidden too: .DS_Store, ._photo.jpg, .Trash-1000, .thumbnails.
 HIDDEN_NAMES = frozenset(

@@ -1,6 +1,5 @@
 """The networks, one file per paper."""
 
-from r2b_zoo.cards import Card
 from r2b_zoo.models.bireal import BiRealNet18
 from r2b_zoo.models.bnn import BNN18
 from r2b_zoo.models.parts import DOWNSAMPLES, WEIGHT_SCALES
@@ -9,6 +8,7 @@ from r2b_zoo.models.registry import card, create, downsamples, list_models, opti
 from r2b_zoo.models.resnet18 import ResNet18
 from r2b_zoo.models.topology import BLOCK_NAMES, PRECISIONS, STEMS, intermediates
 from r2b_zoo.models.xnor import XNORNet18
+from r2b_zoo.weights.cards import Card
 
 __all__ = [
     "BLOCK_NAMES",

@@ -18,7 +18,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from r2b_zoo.layers import Conv2D, FusedSteSign, FusedWeightClip, PReLU, QuantConv2D, tanh
+from r2b_zoo.models.layers import Conv2D, FusedSteSign, FusedWeightClip, PReLU, QuantConv2D, tanh
 
 DOWNSAMPLES = ("real", "binary")
 WEIGHT_SCALES = ("none", "mean", "learned")

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from r2b_zoo.layers import Add, ChannelGate, ChannelScale, LearnedScale
 from r2b_zoo.models import topology
+from r2b_zoo.models.layers import Add, ChannelGate, ChannelScale, LearnedScale
 from r2b_zoo.models.parts import GATE_REDUCTION_OPTION, PRELU_SLOPE_OPTION, Parts, weight_scale_option
 
 SIGN = "ste_sign"

@@ -4,14 +4,14 @@ from typing import Any, Optional
 
 import tensorflow as tf
 
-from r2b_zoo.cards import CARDS, Card
 from r2b_zoo.models.bireal import BiRealNet18
 from r2b_zoo.models.bnn import BNN18
 from r2b_zoo.models.real_to_binary import RealToBinaryNet, StrongBaselineNet
 from r2b_zoo.models.resnet18 import ResNet18
 from r2b_zoo.models.topology import Network
 from r2b_zoo.models.xnor import XNORNet18
-from r2b_zoo.suggestions import did_you_mean
+from r2b_zoo.system.suggestions import did_you_mean
+from r2b_zoo.weights.cards import CARDS, Card
 
 NETWORKS: dict[str, Network] = {
     network.__name__: network

@@ -13,10 +13,9 @@ from typing import Any, Optional, Protocol, Union
 
 import tensorflow as tf
 
-from r2b_zoo import bundled
 from r2b_zoo import weights as weights_module
-from r2b_zoo.layers import GlobalAverage, MaxPooling2D
 from r2b_zoo.limits import MOST_WIDTH
+from r2b_zoo.models.layers import GlobalAverage, MaxPooling2D
 from r2b_zoo.models.parts import (
     BATCH_NORM_MOMENTUM,
     DOWNSAMPLES,
@@ -27,7 +26,8 @@ from r2b_zoo.models.parts import (
     require_one_of,
     require_positive,
 )
-from r2b_zoo.named_weights import NAMES_IN_WORDS
+from r2b_zoo.weights import bundled
+from r2b_zoo.weights.named import NAMES_IN_WORDS
 
 PRECISIONS = ("binary", "binary_activations", "real")
 STEMS = ("imagenet", "cifar")

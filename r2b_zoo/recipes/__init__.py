@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from r2b_zoo.plans import LoopPlan, Plan, StagePlan
 from r2b_zoo.recipes.cifar10 import Cifar10
 from r2b_zoo.recipes.cifar100 import Cifar100
 from r2b_zoo.recipes.digits import Digits
 from r2b_zoo.recipes.finetune import FineTune
 from r2b_zoo.recipes.imagenet import ImageNet
 from r2b_zoo.recipes.recipe import STAGE_NAMES, Recipe, plan_of
-from r2b_zoo.suggestions import did_you_mean
+from r2b_zoo.runs.plans import LoopPlan, Plan, StagePlan
+from r2b_zoo.system.suggestions import did_you_mean
 
 RECIPES: dict[str, type[Recipe]] = {
     "digits": Digits,

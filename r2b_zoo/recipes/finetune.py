@@ -16,7 +16,6 @@ from typing import Any, Optional
 
 from zookeeper import ComponentField, Field, PartialComponent, component
 
-from r2b_zoo.named_weights import NAMES, is_name
 from r2b_zoo.recipes.recipe import (
     BinaryActivationsStudent,
     BinaryStudent,
@@ -26,6 +25,7 @@ from r2b_zoo.recipes.recipe import (
     Teacher,
     absolute,
 )
+from r2b_zoo.weights.named import NAMES, is_name
 
 MATCHING = {"attention_matching_weight": 1.0, "output_matching_weight": 1.0, "temperature": 2.0}
 LOGIT_MATCHING = {**MATCHING, "attention_matching_weight": 0.0}  # [paper] in the binary stage
@@ -43,7 +43,7 @@ NOTHING_TO_START_FROM = (
 class FineTune(ProgressiveRecipe):
     dataset: str = Field("folder")
     weights: Optional[str] = Field(None)
-    """What the network starts from: a name in ``named_weights``, a weights file, or the folder of a run.
+    """What the network starts from: a name in ``weights.named``, a weights file, or the folder of a run.
 
     Gives width, stem and size."""
     batch_size: int = Field(16)
@@ -116,7 +116,7 @@ class FineTune(ProgressiveRecipe):
         if all(key in overrides for key in of_weights):
             return {**overrides, "weights": reference}
         # Opens files, so not before it is needed.
-        from r2b_zoo import pretrained
+        from r2b_zoo.runs import pretrained
 
         found = pretrained.describe(reference)
         values = {

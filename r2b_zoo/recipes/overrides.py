@@ -5,7 +5,7 @@ import types
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Union, get_args, get_origin
 
-from r2b_zoo.suggestions import did_you_mean
+from r2b_zoo.system.suggestions import did_you_mean
 
 ALIASES = {"data.dir": "data_dir"}
 """Other spellings of fields."""

@@ -14,8 +14,8 @@ from zookeeper.core.component import configure
 
 from r2b_zoo.limits import MOST_WIDTH
 from r2b_zoo.losses import LOSSES, switches
-from r2b_zoo.plans import LoopPlan, Plan, StagePlan
 from r2b_zoo.recipes.overrides import ALIASES, check_keys, check_kinds
+from r2b_zoo.runs.plans import LoopPlan, Plan, StagePlan
 
 STAGE_NAMES = ("teacher", "real", "binary_activations", "binary")
 """The stages of Martínez et al., which ``ProgressiveRecipe`` has."""
@@ -45,7 +45,7 @@ class Stage:
     """Name of the earlier stage whose weights the student starts from; None for random ones."""
     pretrained: Optional[str] = Field(None)
     """Weights from outside that the student starts from instead, with a new classifier: a name in
-    ``named_weights``, a file or a run."""
+    ``weights.named``, a file or a run."""
     skip: bool = Field(False)
     """On: the stage is left out. Stages that it would teach, or that would start from its weights, have what it has."""
     from_run: Optional[str] = Field(None)

@@ -11,11 +11,11 @@ from matplotlib.colors import ListedColormap, LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from r2b_zoo import files
 from r2b_zoo.report.plots import ShownFigure
+from r2b_zoo.system import files
 
 if TYPE_CHECKING:
-    from r2b_zoo.evaluation import Evaluation
+    from r2b_zoo.evaluation.accuracy import Evaluation
 
 FORMATS = (".png", ".svg", ".pdf")
 COLOURS = "Blues"

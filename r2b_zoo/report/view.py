@@ -13,10 +13,10 @@ from typing import Any, Optional
 import numpy as np
 from markupsafe import Markup
 
-from r2b_zoo.confusion import MOST_CLASSES_IN_TABLE, Mistake, mistakes
+from r2b_zoo.evaluation.confusion import MOST_CLASSES_IN_TABLE, Mistake, mistakes
 from r2b_zoo.losses import LOSSES
 from r2b_zoo.report import plots
-from r2b_zoo.run_folder import RunFolder, RunFolderError
+from r2b_zoo.runs.folder import RunFolder, RunFolderError
 
 CONFUSED_PAIRS = 8
 CONFUSED_PAIRS_OF_MANY = 25

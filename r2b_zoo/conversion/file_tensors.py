@@ -1,0 +1,94 @@
+"""The input and the output of a ``.tflite``: shapes, and what their numbers mean."""
+
+import math
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from tensorflow.lite.python import schema_py_generated as schema
+
+from r2b_zoo.conversion import tensor_values
+
+_TYPES = {
+    getattr(schema.TensorType, name.upper()): name
+    for name in (
+        "float32",
+        "float16",
+        "float64",
+        "int8",
+        "uint8",
+        "int16",
+        "uint16",
+        "int32",
+        "uint32",
+        "int64",
+        "bool",
+    )
+}
+
+
+@dataclass(frozen=True)
+class FileTensor:
+    """One of a file's tensors.
+
+    Attributes:
+        shape: the batch first.
+        dtype: NumPy's name of the type; "object" for one that NumPy lacks.
+        scale: of its quantisation; 0 where it has none.
+        zero_point: of the same.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    scale: float
+    zero_point: int
+
+    @property
+    def outputs(self) -> int:
+        """How many classes it has numbers for, where it is an output."""
+        return self.shape[-1] if self.shape else 1
+
+    def stored(self, values: np.ndarray) -> np.ndarray:
+        """Real numbers as this input holds them."""
+        return tensor_values.stored(values, self.dtype, self.scale, self.zero_point)
+
+    def real(self, values: np.ndarray) -> np.ndarray:
+        """What this output holds, as float32."""
+        return tensor_values.real(values, self.scale, self.zero_point)
+
+
+def input_and_output(tflite: bytes) -> tuple[FileTensor, FileTensor]:
+    """Of a file with one of each; of others the first.
+
+    Raises:
+        ValueError: the file has none, or is truncated or altered.
+    """
+    try:
+        graph = schema.Model.GetRootAs(tflite).Subgraphs(0)
+        if not graph.InputsLength() or not graph.OutputsLength():
+            raise ValueError("it has no input or no output")
+        return _tensor(graph.Tensors(graph.Inputs(0))), _tensor(graph.Tensors(graph.Outputs(0)))
+    except (AttributeError, IndexError, OverflowError, TypeError, struct.error) as error:
+        raise ValueError(f"it is truncated or altered ({error})") from error
+
+
+def check(tflite: bytes) -> tuple[FileTensor, FileTensor]:
+    """The same, where the input can hold an image and the output probabilities. Raises ValueError where they cannot."""
+    found = input_and_output(tflite)
+    for tensor, is_input in zip(found, (True, False), strict=True):
+        tensor_values.check("the file", tensor.dtype, tensor.scale, is_input)
+    return found
+
+
+def _tensor(tensor: Any) -> FileTensor:
+    quantisation = tensor.Quantization()
+    scales = [] if quantisation is None else [quantisation.Scale(i) for i in range(quantisation.ScaleLength())]
+    zeros = [] if quantisation is None else [quantisation.ZeroPoint(i) for i in range(quantisation.ZeroPointLength())]
+    return FileTensor(
+        tuple(tensor.Shape(i) for i in range(tensor.ShapeLength())),
+        _TYPES.get(tensor.Type(), "object"),
+        # A scale per channel is for weights.
+        scales[0] if len(scales) == 1 else math.nan if scales else 0.0,
+        int(zeros[0]) if len(zeros) == 1 else 0,
+    )

@@ -1,0 +1,419 @@
+"""What became of each Keras layer in a ``.tflite``: binary, int8 or float, why, and how many bytes.
+
+A layer counts as binary only where the file holds an ``LceBconv2d`` with exactly this layer's bits, some filters
+negated where a negative factor follows. Names in a ``.tflite`` are cut off after 50 characters and merged by the
+converter, so they decide only what numbers cannot: to which layer a constant belongs that is not a kernel.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Optional
+
+import larq as lq
+import numpy as np
+import tensorflow as tf
+from tensorflow.lite.python import schema_py_generated as schema
+from tensorflow.lite.tools import flatbuffer_utils
+
+from r2b_zoo.system.short_repr import short_repr
+
+Kind = Literal["binary", "int8", "float", "graph"]
+REST = "(graph and metadata)"
+
+_BINARY_CONVOLUTION = "LceBconv2d"
+_LCE_PREFIX = "Lce"
+_WORD_BITS = 32
+_QUANTIZERS = ("input_quantizer", "kernel_quantizer", "depthwise_quantizer", "pointwise_quantizer")
+# Two kernels are the same up to a factor per filter where the cosine of every pair of filters is at least this;
+# int8 rounding stays above it, filters of different layers far below.
+_SAME_DIRECTION = 0.999
+_SHORTEST_FILTER = 4
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """One row of the table.
+
+    Attributes:
+        name: the layer's name, with those of the models around it ("encoder/conv"); in the last row ``REST``.
+        kind: "binary", "int8" or "float"; "graph" in the last row.
+        reason: why, in plain words.
+        bytes: size of the constants in the file that belong to this layer.
+        quantized: whether the layer was meant to be quantised.
+    """
+
+    name: str
+    kind: Kind
+    reason: str
+    bytes: int
+    quantized: bool = False
+
+    __repr__ = short_repr
+
+
+@dataclass(frozen=True, eq=False)
+class _Leaf:
+    """A layer that owns variables or quantisers. ``weights`` are as the layer uses them, so quantised."""
+
+    path: str
+    layer: tf.keras.layers.Layer
+    weights: tuple[np.ndarray, ...]
+    quantizers: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class _Constant:
+    buffer: int
+    name: str
+    type: int
+    shape: tuple[int, ...]
+    data: np.ndarray  # uint8
+
+    def array(self) -> Optional[np.ndarray]:
+        """Float32 or int8 numbers; None for any other type."""
+        if self.type == schema.TensorType.FLOAT32:
+            return self.data.view(np.float32).reshape(self.shape)
+        if self.type == schema.TensorType.INT8:
+            return self.data.view(np.int8).astype(np.float32).reshape(self.shape)
+        return None
+
+
+@dataclass(frozen=True)
+class _Operator:
+    name: str
+    custom: bool
+    output: str
+    constants: tuple[Optional[_Constant], ...]
+    """By input; None where the input is computed or missing."""
+
+    @property
+    def inputs_that_are_constants(self) -> list[_Constant]:
+        return [constant for constant in self.constants if constant is not None]
+
+
+def layer_table(model: tf.keras.Model, tflite: bytes) -> tuple[LayerReport, ...]:
+    """The table of a model and the file it was converted to.
+
+    Returns:
+        One row per layer that has variables or quantisers, in the model's order, and a last row for everything in the
+        file that belongs to no layer. The bytes of all rows add up to the size of the file.
+    """
+    leaves = list(_leaves(model))
+    operators = list(_operators(tflite))
+    binary, filters = _match_binary(leaves, operators, model.name)
+    owners = _owners(leaves, operators, filters, model.name)
+
+    sizes = dict.fromkeys(leaves, 0)
+    types: dict[_Leaf, set[int]] = {leaf: set() for leaf in leaves}
+    for constant, leaf in owners.values():
+        sizes[leaf] += constant.data.nbytes
+        types[leaf].add(constant.type)
+    rows = []
+    for leaf in leaves:
+        kind: Kind = "int8" if schema.TensorType.INT8 in types[leaf] else "float"
+        if leaf in binary:
+            kind, reason = "binary", "LceBconv2d with this layer's bits" + _negated(binary[leaf]) + _caveat(leaf.layer)
+        elif leaf.quantizers:
+            reason = _why_not_binary(leaf)
+        elif kind == "int8":
+            reason = "8-bit weights"
+        else:
+            reason = "a real layer" if sizes[leaf] else "folded into the operators around it"
+        rows.append(LayerReport(leaf.path, kind, reason, sizes[leaf], quantized=bool(leaf.quantizers)))
+    rest = len(tflite) - sum(sizes.values())
+    return (*rows, LayerReport(REST, "graph", "operators, shapes, names, labels, preprocessing", rest))
+
+
+def _negated(filters: int) -> str:
+    if not filters:
+        return ""
+    return f"; {filters} filter{'s' if filters > 1 else ''} negated, for the negative factor that follows"
+
+
+def _caveat(layer: tf.keras.layers.Layer) -> str:
+    """LCE 0.16's optimised kernels correct for zero padding at each border by itself, so not where borders overlap."""
+    shape = getattr(layer, "input_shape", None)  # a layer inside another layer has none
+    if shape is None or layer.padding != "same" or layer.pad_values != 0:
+        return ""
+    if all(size >= kernel for size, kernel in zip(shape[1:3], layer.kernel_size, strict=True)):
+        return ""
+    return "; its input is smaller than its kernel, which LCE's optimised kernels get wrong and its reference right"
+
+
+def why_unrunnable(tflite: bytes) -> Optional[str]:
+    """What in a file of LCE's converter stops every engine, and the way out; None where nothing does.
+
+    The converter writes operators that it has no translation for as custom operators of the same name. It also folds
+    any constant factor into a binary convolution, whose kernels accept only one per channel.
+    """
+    operators = list(_operators(tflite))
+    unknown = sorted({op.name for op in operators if op.custom and not op.name.startswith(_LCE_PREFIX)})
+    if unknown:
+        return f"TFLite has no operator {', '.join(unknown)}: replace it with others, or leave it out of the model"
+    for operator in operators:
+        if operator.name != _BINARY_CONVOLUTION:
+            continue
+        kernel, *factors = operator.constants[1:4]
+        for factor in factors:
+            if kernel is not None and factor is not None and factor.shape != kernel.shape[:1]:
+                return (
+                    f"a factor of shape {factor.shape} was folded into the binary convolution before "
+                    f"{operator.output!r}, whose kernels take one factor per channel: "
+                    "put a tf.reshape between the convolution and a factor that depends on the position"
+                )
+    return None
+
+
+def pack_signs(kernel: np.ndarray) -> bytes:
+    """The filter of an ``LceBconv2d``: (height, width, in, out) → 32-bit words (out, height, width, ⌈in / 32⌉).
+
+    A bit is 1 where the value is negative; the lowest bit of a word is its first channel; missing channels are 0.
+    """
+    bits = np.moveaxis(kernel < 0, -1, 0)
+    bits = np.pad(bits, [(0, 0), (0, 0), (0, 0), (0, -bits.shape[-1] % _WORD_BITS)])
+    return np.packbits(bits, axis=-1, bitorder="little").tobytes()
+
+
+def _leaves(model: tf.keras.Model) -> Iterator[_Leaf]:
+    seen: set[int] = set()
+    for path, layer in _walk(model, ""):
+        quantizers = _quantizers(layer)
+        if id(layer) in seen or not (layer.weights or quantizers):
+            continue
+        seen.add(id(layer))
+        with lq.context.quantized_scope(True):
+            weights = tuple(np.asarray(tf.convert_to_tensor(weight)) for weight in layer.weights)
+        yield _Leaf(path, layer, weights, quantizers)
+
+
+def _walk(layer: tf.keras.layers.Layer, path: str) -> Iterator[tuple[str, tf.keras.layers.Layer]]:
+    """The layers that hold no other layers with variables, with their paths."""
+    if isinstance(layer, tf.keras.Model):
+        for inner in layer.layers:
+            yield from _walk(inner, f"{path}/{inner.name}".lstrip("/"))
+        return
+    inside = _inner_layers_with_weights(layer)
+    for inner in inside:
+        if not _inner_layers_with_weights(inner):
+            yield f"{path}/{inner.name}", inner
+    held = {id(weight) for inner in inside for weight in inner.weights}
+    if any(id(weight) not in held for weight in layer.weights) or (_quantizers(layer) and not inside):
+        yield path, layer
+
+
+def _inner_layers_with_weights(layer: tf.keras.layers.Layer) -> list[tf.keras.layers.Layer]:
+    return [inner for inner in layer.submodules if isinstance(inner, tf.keras.layers.Layer) and inner.weights]
+
+
+def _quantizers(layer: tf.keras.layers.Layer) -> dict[str, Any]:
+    found = {name: getattr(layer, name, None) for name in _QUANTIZERS}
+    return {name: quantizer for name, quantizer in found.items() if _quantizes(quantizer)}
+
+
+def _quantizes(function: Any) -> bool:
+    """Whether this is a quantiser, and not, say, the tanh that has its place in a real network."""
+    if function is None or isinstance(function, lq.quantizers.NoOp):
+        return False
+    return getattr(function, "precision", None) is not None or _levels(function).size <= 2
+
+
+def _levels(function: Any) -> np.ndarray:
+    return np.unique(np.asarray(function(tf.linspace([-2.0], [2.0], 64))))
+
+
+def _operators(tflite: bytes) -> Iterator[_Operator]:
+    file = flatbuffer_utils.read_model_from_bytearray(bytearray(tflite))
+    for graph in file.subgraphs:
+        for operator in graph.operators:
+            custom = file.operatorCodes[operator.opcodeIndex].customCode
+            name = custom.decode() if custom else flatbuffer_utils.opcode_to_name(file, operator.opcodeIndex)
+            constants = tuple(_constant(file, graph, index) for index in operator.inputs)
+            yield _Operator(name, bool(custom), graph.tensors[operator.outputs[0]].name.decode(), constants)
+
+
+def _constant(file: Any, graph: Any, index: int) -> Optional[_Constant]:
+    if index < 0:
+        return None
+    tensor = graph.tensors[index]
+    data = file.buffers[tensor.buffer].data
+    if data is None or len(data) == 0:
+        return None
+    shape = () if tensor.shape is None else tuple(int(size) for size in tensor.shape)
+    return _Constant(tensor.buffer, tensor.name.decode(), tensor.type, shape, np.asarray(data, np.uint8))
+
+
+def _match_binary(
+    leaves: Sequence[_Leaf], operators: Sequence[_Operator], model_name: str
+) -> tuple[dict[_Leaf, int], dict[int, _Leaf]]:
+    """The layers that are an ``LceBconv2d``, with how many of their filters are negated; each filter's buffer's layer.
+
+    Every operator proves one layer, so of two layers with the same bits and one such operator only one is binary.
+    Where a bit-packed output follows a negative factor, LCE's converter negates the filter and compares the other way.
+    """
+    # Where nothing else tells them apart, the one that binarises its own input is it.
+    with_kernel = sorted(filter(_has_binary_kernel, leaves), key=lambda leaf: "input_quantizer" not in leaf.quantizers)
+    packed = {leaf: _Filters.of(leaf.weights[0]) for leaf in with_kernel}
+    binary: dict[_Leaf, int] = {}
+    buffers: dict[int, _Leaf] = {}
+    remaining = [operator for operator in operators if operator.name == _BINARY_CONVOLUTION]
+    # First the operators whose name names its layer, then those that may be any layer with these bits; and first
+    # those with its very bits.
+    for by_name, by_sign in ((True, False), (True, True), (False, False), (False, True)):
+        unnamed = []
+        for operator in remaining:
+            kernel = operator.constants[1]
+            left = [leaf for leaf in packed if leaf not in binary]
+            if by_name:
+                left = [leaf for leaf in left if _names(operator.output, leaf, model_name)]
+            found = None if kernel is None else _with_filters(kernel.data, left, packed, by_sign)
+            if kernel is None or found is None:
+                unnamed.append(operator)
+                continue
+            leaf, binary[leaf] = found
+            buffers.setdefault(kernel.buffer, leaf)
+        remaining = unnamed
+    return binary, buffers
+
+
+def _with_filters(
+    data: np.ndarray, leaves: Sequence[_Leaf], packed: "Mapping[_Leaf, _Filters]", by_sign: bool
+) -> Optional[tuple[_Leaf, int]]:
+    """The first of the layers that has these filters, and how many of them are negated: none unless ``by_sign``."""
+    for leaf in leaves:
+        negated = packed[leaf].negated_in(data)
+        if negated == 0 or (by_sign and negated is not None):
+            return leaf, negated
+    return None
+
+
+@dataclass(frozen=True)
+class _Filters:
+    """The bits of a kernel, a row of bytes per filter, and which of them are no padding."""
+
+    bits: np.ndarray
+    used: np.ndarray
+
+    @classmethod
+    def of(cls, kernel: np.ndarray) -> "_Filters":
+        filters = kernel.shape[-1]
+        bits, used = (
+            np.frombuffer(pack_signs(array), np.uint8).reshape(filters, -1) for array in (kernel, -np.ones_like(kernel))
+        )
+        return cls(bits, used)
+
+    def negated_in(self, data: np.ndarray) -> Optional[int]:
+        """How many filters are negated in a constant that has these; None where it has others."""
+        if data.size != self.bits.size:
+            return None
+        change = data.reshape(self.bits.shape) ^ self.bits
+        negated = change[:, 0] != 0
+        if not np.array_equal(change, self.used * negated[:, np.newaxis]):
+            return None
+        return int(negated.sum())
+
+
+def _has_binary_kernel(leaf: _Leaf) -> bool:
+    """Whether the layer is a 2-D convolution whose every filter holds one magnitude and its negative."""
+    if not isinstance(leaf.layer, lq.layers.QuantConv2D) or "kernel_quantizer" not in leaf.quantizers:
+        return False
+    magnitudes = np.abs(leaf.weights[0]).reshape(-1, leaf.weights[0].shape[-1])
+    return bool(np.allclose(magnitudes, magnitudes[:1], rtol=1e-5, atol=0))
+
+
+def _why_not_binary(leaf: _Leaf) -> str:
+    layer, kind = leaf.layer, type(leaf.layer).__name__
+    if isinstance(layer, lq.layers.QuantDense):
+        return "dense layers have no binary kernel in LCE: use a 1×1 convolution"
+    if not isinstance(layer, lq.layers.QuantConv2D):
+        return f"{kind} has no binary kernel in LCE, only QuantConv2D has"
+    if "input_quantizer" not in leaf.quantizers:
+        return "no input quantiser: real activations"
+    if "kernel_quantizer" not in leaf.quantizers:
+        return "no kernel quantiser: the kernel is real"
+    if not np.array_equal(_levels(layer.input_quantizer), (-1, 1)):
+        return f"the input quantiser {_name(layer.input_quantizer)} gives other values than -1 and +1"
+    if not _has_binary_kernel(leaf):
+        return f"the kernel quantiser {_name(layer.kernel_quantizer)} gives other values than a scale and its negative"
+    channels = leaf.weights[0].shape[2]
+    if layer.groups > 1 and channels % _WORD_BITS:
+        return f"groups of {channels} channels: LCE needs a multiple of {_WORD_BITS}"
+    if layer.padding == "same" and layer.pad_values not in (0.0, 1.0):
+        return f"padding with {layer.pad_values}: LCE pads with 0 or 1"
+    return "LCE's converter did not recognise it: is there another operator between the sign and the convolution?"
+
+
+def _name(quantizer: Any) -> str:
+    return getattr(quantizer, "__name__", type(quantizer).__name__)
+
+
+def _owners(
+    leaves: Sequence[_Leaf], operators: Sequence[_Operator], filters: Mapping[int, _Leaf], model_name: str
+) -> dict[int, tuple[_Constant, _Leaf]]:
+    """Buffer → its constant and the layer it belongs to. A buffer that several layers share belongs to the first."""
+    with_weights = [leaf for leaf in leaves if leaf.weights]
+    constants = [constant for operator in operators for constant in operator.inputs_that_are_constants]
+    owners = _owners_by_numbers(constants, filters, with_weights)
+    # The rest by name: the constant's own, that of what it helps to compute, that of the kernel beside it.
+    for operator in operators:
+        constants = operator.inputs_that_are_constants
+        beside = [owners[constant.buffer][1] for constant in constants if constant.buffer in owners]
+        for constant in constants:
+            if constant.buffer not in owners:
+                named = _named((constant.name, operator.output), with_weights, model_name)
+                if named or beside:
+                    owners[constant.buffer] = constant, (named or beside)[0]
+    return owners
+
+
+def _owners_by_numbers(
+    constants: Sequence[_Constant], filters: Mapping[int, _Leaf], leaves: Sequence[_Leaf]
+) -> dict[int, tuple[_Constant, _Leaf]]:
+    """Of kernels, which are recognised by what they hold."""
+    owners: dict[int, tuple[_Constant, _Leaf]] = {}
+    unclaimed = [(leaf, weight) for leaf in leaves for weight in leaf.weights]
+    for constant in constants:
+        if constant.buffer not in owners:
+            leaf = filters.get(constant.buffer) or _claim(constant, unclaimed)
+            if leaf is not None:
+                owners[constant.buffer] = constant, leaf
+    return owners
+
+
+def _named(tensors: Sequence[str], leaves: Sequence[_Leaf], model_name: str) -> list[_Leaf]:
+    """The layers that the first of these tensors names, then those of the next."""
+    return [leaf for tensor in tensors for leaf in leaves if _names(tensor, leaf, model_name)]
+
+
+def _names(tensor: str, leaf: _Leaf, model_name: str) -> bool:
+    """Whether the first of the names that the converter merged into a tensor's name lies in this layer's scope."""
+    return tensor.split(";")[0].removeprefix(f"{model_name}/").startswith(f"{leaf.path}/")
+
+
+def _claim(constant: _Constant, unclaimed: list[tuple[_Leaf, np.ndarray]]) -> Optional[_Leaf]:
+    """The layer whose kernel this constant is, up to a factor per filter; takes that kernel off the list."""
+    array = constant.array() if len(constant.shape) > 1 else None
+    if array is None:
+        return None
+    for i, (leaf, weight) in enumerate(unclaimed):
+        if weight.size == array.size and weight.ndim > 1 and _same_kernel(array, weight):
+            del unclaimed[i]
+            return leaf
+    return None
+
+
+def _same_kernel(array: np.ndarray, weight: np.ndarray) -> bool:
+    # TFLite has a filter's output channel first, or last where it is depthwise; Keras last, or next to last where it
+    # is depthwise or transposed.
+    for filters in (np.moveaxis(array, axis, 0).reshape(array.shape[axis], -1) for axis in (0, -1)):
+        for rows in (np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1) for axis in (-1, -2)):
+            same_shape = filters.shape == rows.shape and rows.shape[1] >= _SHORTEST_FILTER
+            if same_shape and _parallel(filters[:1], rows[:1]) and _parallel(filters, rows):
+                return True
+    return False
+
+
+def _parallel(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether each row of ``a`` is a multiple of the same row of ``b``."""
+    dots = np.abs(np.einsum("ij,ij->i", a, b))
+    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    return bool(np.all(dots >= _SAME_DIRECTION * lengths))

@@ -1,0 +1,97 @@
+"""Larq Compute Engine's C++ in a process of its own: the script that ``r2b_zoo.conversion.lce`` starts.
+
+It loads one extension module and no TensorFlow, so it is there within a fifth of a second. What the C++ prints and
+how it ends touch no one else: a crash is the end of this process only.
+"""
+
+import os
+import sys
+
+if __name__ == "__main__":
+    # The folder of a script comes first on the path; modules there must not take the place of others.
+    sys.path = [path for path in sys.path if path not in ("", os.path.dirname(os.path.abspath(__file__)))]
+
+import importlib.util
+import json
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+REFUSED = 3
+"""Exit status of a conversion that failed in order; the file then holds why."""
+
+
+def send(stream: IO[bytes], header: dict[str, Any], payload: "bytes | memoryview" = b"") -> None:
+    """A line of JSON, and the bytes that belong to it."""
+    stream.write(json.dumps({**header, "bytes": len(payload)}).encode() + b"\n")
+    stream.write(payload)
+    stream.flush()
+
+
+def receive(stream: IO[bytes]) -> tuple[dict[str, Any], bytes]:
+    """What ``send`` sent.
+
+    Raises:
+        EOFError: the other side has ended.
+    """
+    line = stream.readline()
+    header = json.loads(line) if line.endswith(b"\n") else {"bytes": 1}
+    payload = stream.read(header["bytes"])
+    if len(payload) < header["bytes"]:
+        raise EOFError
+    return header, payload
+
+
+def _load(library: str) -> Any:
+    specification = importlib.util.spec_from_file_location(Path(library).stem, library)
+    assert specification is not None, "the path of an extension module"
+    assert specification.loader is not None, "the path of an extension module"
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+def _convert(library: str, saved_model: str, output: str) -> int:
+    """Converts a SavedModel with the signature ``serving_default``; writes the ``.tflite``, or why there is none."""
+    try:
+        tflite = _load(library).convert_saved_model_to_tflite_flatbuffer(
+            saved_model, ["serve"], ["serving_default"], 1, "arm", None
+        )
+    except Exception as error:
+        Path(output).write_text(str(error), encoding="utf-8")
+        return REFUSED
+    Path(output).write_bytes(tflite)
+    return 0
+
+
+def _interpret(library: str, num_threads: str, reference: str, indirect: str) -> int:
+    """Runs one model, which comes first on stdin, on batches of images, until stdin ends."""
+    # An interrupt from the keyboard reaches every process of a terminal; this one ends with its parent.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    source, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever the C++ prints is no answer
+    import numpy as np
+
+    interpreter = None
+    while True:
+        try:
+            header, payload = receive(source)
+        except EOFError:
+            return 0
+        try:
+            if interpreter is None:
+                make = _load(library).LiteInterpreter
+                interpreter = make(payload, int(num_threads), reference == "1", indirect == "1", False)
+                send(answers, {"outputs": len(interpreter.output_shapes)})
+                continue
+            images = np.frombuffer(payload, header["type"]).reshape(header["shape"])
+            outputs = np.concatenate([interpreter.predict([image[np.newaxis]])[0] for image in images])
+            send(answers, {"shape": outputs.shape, "type": outputs.dtype.str}, outputs.tobytes())
+        except Exception as error:
+            send(answers, {"error": str(error)})
+
+
+if __name__ == "__main__":
+    _tasks: dict[str, Callable[..., int]] = {"convert": _convert, "interpret": _interpret}
+    sys.exit(_tasks[sys.argv[1]](*sys.argv[2:]))

@@ -1,0 +1,170 @@
+"""The one place that runs a ``.tflite`` on this machine."""
+
+import importlib.metadata
+import re
+import threading
+import warnings
+from typing import Optional
+
+import numpy as np
+
+from r2b_zoo.conversion import file_tensors
+from r2b_zoo.system import runtime
+from r2b_zoo.system.captured_output import without_lines
+
+RUNTIME = "runtime"
+LCE = "lce"
+ENGINES = (RUNTIME, LCE)
+_NOISE = re.compile(rb"^INFO: Created TensorFlow Lite XNNPACK delegate")
+_REFUSED_BY_REFERENCE = "Zero-padding is only supported by the reference kernel"
+
+
+def default_engine() -> str:
+    """``"runtime"`` where r2b-runtime is installed (``pip install ./export/runtime``), else ``"lce"``."""
+    return RUNTIME if runtime.is_installed() else LCE
+
+
+class TFLiteEngine:
+    """A converted file, loaded once.
+
+    Attributes:
+        name: of the engine and what it runs on, for a reader of figures.
+
+    Args:
+        tflite: contents of a file with one input and one output.
+        num_threads: threads of the interpreter.
+        engine: ``"runtime"``: r2b-runtime in TensorFlow's own interpreter; ``"lce"``: Larq Compute Engine's
+            interpreter; None: ``default_engine()``.
+
+    Raises:
+        ValueError: there is no such engine, or it refuses the file; says what it printed.
+        ImportError: r2b-runtime is asked for and not installed.
+    """
+
+    def __init__(self, tflite: bytes, num_threads: int = 1, engine: Optional[str] = None) -> None:
+        make = _engine(engine)
+        self.name = make.name()
+        self._lock = threading.Lock()  # one interpreter, and any number of threads that may use it
+        try:
+            self._interpreter = make(tflite, num_threads)
+            self._input, self._output = file_tensors.check(tflite)
+        except (RuntimeError, ValueError) as error:
+            raise self._refused(error) from error
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """The output (N, ...) for preprocessed images, float32 (N, height, width, channels), N at least 1.
+
+        Images are quantised where the file's input is, rounded to 0–255 where it takes whole numbers without a scale;
+        the output is float32.
+        Threads may share an engine; their images then run one after the other.
+
+        Raises:
+            ValueError: the images do not fit the file's input.
+        """
+        try:
+            stored = np.ascontiguousarray(self._input.stored(np.asarray(images, np.float32)))
+            with self._lock:
+                found = self._interpreter.predict(stored)
+            return self._output.real(found)
+        except (RuntimeError, ValueError) as error:
+            raise self._refused(error) from error
+
+    def _refused(self, error: Exception) -> ValueError:
+        return ValueError(f"{self.name} cannot run this file: {error}")
+
+
+def engine_name(engine: Optional[str] = None) -> str:
+    """``TFLiteEngine.name`` without a file. Raises as the engine."""
+    return _engine(engine).name()
+
+
+def run_tflite(tflite: bytes, images: np.ndarray, num_threads: int = 1, engine: Optional[str] = None) -> np.ndarray:
+    """The output (N, ...) of a file for each of N images; loads the file for this one call. Raises as the engine."""
+    return TFLiteEngine(tflite, num_threads, engine).predict(images)
+
+
+class _Runtime:
+    """r2b-runtime, in the interpreter that comes with TensorFlow, which is imported anyway."""
+
+    @staticmethod
+    def name() -> str:
+        import tensorflow  # noqa: F401  (r2b-runtime takes the interpreter that a program has imported)
+
+        try:
+            import r2b_runtime
+        except ImportError:
+            raise ImportError(
+                "r2b-runtime is not installed: pip install ./export/runtime (from the root of the repository), or "
+                f"choose the engine {LCE!r}."
+            ) from None
+        version, kernels = importlib.metadata.version("r2b-runtime"), r2b_runtime.available_kernels()[0]
+        return f"r2b-runtime {version} ({kernels}) in {r2b_runtime.interpreter_version()}"
+
+    def __init__(self, tflite: bytes, num_threads: int) -> None:
+        import r2b_runtime
+
+        # For good: the filters belong to the process, and threads that put back what each found lose some.
+        warnings.filterwarnings("ignore", r"\s*Warning: tf.lite.Interpreter is deprecated")
+        with without_lines(_NOISE):
+            self._interpreter = r2b_runtime.Interpreter(tflite, num_threads)
+            self._interpreter.allocate_tensors()
+        inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+        if len(inputs) != 1:
+            raise ValueError(f"it has {len(inputs)} inputs, and images are one")
+        _check_outputs(len(outputs))
+        self._input, self._output = inputs[0], outputs[0]
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        expected = tuple(self._input["shape"][1:])
+        if images.shape[1:] != expected:
+            raise ValueError(
+                f"images must have the shape (N, {', '.join(map(str, expected))}); received {images.shape}"
+            )
+        outputs = []
+        for image in images:  # one by one, as LCE's interpreter and as on a board
+            self._interpreter.set_tensor(self._input["index"], image[np.newaxis])
+            self._interpreter.invoke()
+            outputs.append(self._interpreter.get_tensor(self._output["index"])[0])
+        return np.stack(outputs)
+
+
+class _LarqComputeEngine:
+    """LCE's interpreter with its reference kernels.
+
+    The optimised ones are wrong where a zero-padded 3×3 convolution reads an input of 1×1 or 2×2, and on x86 they are
+    portable C++ too. Reference kernels refuse zero padding for an odd number of channels where more than a float
+    convolution is fused; such a file runs on the optimised ones.
+    """
+
+    @staticmethod
+    def name() -> str:
+        return "Larq Compute Engine's interpreter"
+
+    def __init__(self, tflite: bytes, num_threads: int) -> None:
+        from r2b_zoo.conversion import lce
+
+        try:
+            self._interpreter = lce.Interpreter(tflite, num_threads, reference=True)
+        except lce.LCEError as error:
+            if _REFUSED_BY_REFERENCE not in str(error):
+                raise
+            # The indirect kernel is the optimised one that also takes grouped convolutions.
+            self._interpreter = lce.Interpreter(tflite, num_threads, indirect=True)
+        _check_outputs(self._interpreter.outputs)
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        return self._interpreter.predict(images)
+
+
+def _check_outputs(number: int) -> None:
+    if number != 1:
+        raise ValueError(
+            f"it has {number} outputs, and a classifier has one: run it with r2b_runtime.Interpreter, which gives all"
+        )
+
+
+def _engine(engine: Optional[str]) -> "type[_Runtime] | type[_LarqComputeEngine]":
+    engine = engine or default_engine()
+    if engine not in ENGINES:
+        raise ValueError(f"engine must be one of {', '.join(ENGINES)}; received {engine!r}.")
+    return _Runtime if engine == RUNTIME else _LarqComputeEngine

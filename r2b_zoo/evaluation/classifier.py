@@ -1,0 +1,363 @@
+"""Anything that classifies images: a run, a weights file, the published weights, or a converted file."""
+
+import os
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Optional, Union
+
+import numpy as np
+import tensorflow as tf
+
+from r2b_zoo import data, models, weights
+from r2b_zoo.conversion import metadata
+from r2b_zoo.conversion.tflite_engine import TFLiteEngine
+from r2b_zoo.data.dataset import Dataset
+from r2b_zoo.data.folder import Folder
+from r2b_zoo.data.imagenet_classes import imagenet_classes
+from r2b_zoo.data.images import read_image
+from r2b_zoo.data.listing import image_files
+from r2b_zoo.data.pixels import MAX_PIXELS
+from r2b_zoo.data.preprocessing import IMAGENET, Preprocessing
+from r2b_zoo.evaluation.accuracy import check_numbers, predict_keras, prediction_batch
+from r2b_zoo.runs import data_record
+from r2b_zoo.runs.folder import RunFolder
+from r2b_zoo.runs.networks import Networks, dataset_of, network_of
+from r2b_zoo.runs.plans import Plan
+from r2b_zoo.system.short_repr import short_repr
+from r2b_zoo.system.suggestions import did_you_mean
+from r2b_zoo.weights import named
+
+PathLike = Union[str, "os.PathLike[str]"]
+
+_FOLDER = "folder"  # the data set of that name
+_LABELS_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A network, or a converted file, with the names of its classes and what it does to an image first.
+
+    Threads may share one: they take turns at the network.
+
+    Attributes:
+        name: for messages and tables.
+        preprocessing: from an image to the network's input; None where the file does not say.
+        labels: names of the classes; None where the file does not say.
+        model: the Keras model; None for a converted file.
+        tflite: contents of the converted file; None for a Keras model.
+        plan: of a run; None for the others.
+        split_rule: how a run split a folder of photographs, ``data_record.split_rule``; None for what is of no run.
+    """
+
+    name: str
+    preprocessing: Optional[Preprocessing]
+    labels: Optional[tuple[str, ...]]
+    model: Optional[tf.keras.Model] = None
+    tflite: Optional[bytes] = None
+    plan: Optional[Plan] = None
+    split_rule: Optional[str] = None
+    _turn: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        outputs = None if self.model is None else self.model.output_shape[-1]
+        if outputs is not None and self.labels is not None and len(self.labels) != outputs:
+            raise ValueError(f"{self.name} has {outputs} outputs and {len(self.labels)} labels: name every output.")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what another process makes for itself: whose turn it is, and the loaded file."""
+        return {name: value for name, value in vars(self).items() if name not in ("_turn", "_engine")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _turn=threading.Lock())
+
+    __repr__ = short_repr
+
+    def _repr_html_(self) -> str:
+        from r2b_zoo.report import html
+
+        takes = self.preprocessing
+        labels = self.labels or ()
+        named = ", ".join(labels[:_LABELS_SHOWN]) + ("" if len(labels) <= _LABELS_SHOWN else ", …")
+        values = {
+            "kind": "Keras model" if self.model is not None else f"converted file, {len(self.tflite or b''):,} bytes",
+            "input": "" if takes is None else "×".join(map(str, takes.input_shape)),
+            "classes": f"{len(labels):,}: {named}" if labels else "",
+            "trained by": "" if self.plan is None else f"recipe {self.plan.recipe} on {self.plan.dataset}",
+        }
+        return html.together([html.facts(self.name, values)])
+
+    @cached_property
+    def dataset(self) -> Optional[Dataset]:
+        """What a run was trained on, loaded when it is first asked for; None for the others."""
+        plan = self.plan
+        return None if plan is None else _without_warning(lambda: dataset_of(plan, self.split_rule))
+
+    @cached_property
+    def _engine(self) -> TFLiteEngine:
+        assert self.tflite is not None, "a classifier is a model or a file"
+        return TFLiteEngine(self.tflite)
+
+    def probabilities(self, images: np.ndarray) -> np.ndarray:
+        """(N, classes) for preprocessed images (N, height, width, channels).
+
+        Raises:
+            ValueError: one is NaN or infinite.
+        """
+        with self._turn:
+            found = self._engine.predict(images) if self.model is None else predict_keras(self.model, images)
+        return check_numbers(found, self.name)
+
+    def predict(self, image: Any, top: int = 5) -> list[tuple[str, float]]:
+        """The most probable classes of one image of any size, best first.
+
+        Args:
+            image: as ``Preprocessing`` takes it: uint8 (H, W, channels), or one of Pillow's images.
+            top: how many classes.
+
+        Returns:
+            (name of the class, probability), ``top`` of them or as many as there are classes.
+
+        Raises:
+            ValueError: not an image, or ``top`` is less than 1.
+        """
+        if top < 1:
+            raise ValueError(f"top must be at least 1; received {top}.")
+        if self.preprocessing is None:
+            raise ValueError(
+                f"{self.name} does not say how an image is prepared for it: convert it with preprocessing=, "
+                "as r2b export does."
+            )
+        row = self.probabilities(self.preprocessing(image)[np.newaxis])[0]
+        best = np.argsort(-row, kind="stable")[:top]
+        return [(self.labels[i] if self.labels else f"class {i}", float(row[i])) for i in best]
+
+
+def load(
+    reference: PathLike,
+    *,
+    network: Optional[str] = None,
+    precision: Optional[str] = None,
+    input_size: Optional[int] = None,
+    stage: Optional[str] = None,
+) -> Classifier:
+    """Loads a classifier.
+
+    Args:
+        reference: a name of weights in ``weights.named``, the folder of a run, a ``.tflite``, or a weights file.
+        network: of a weights file that does not say; RealToBinaryNet for the published weights.
+        precision: of a weights file that does not say; "binary" unless told.
+        input_size: height and width for a weights file; unless told those it records, or 224.
+        stage: which network of a run; its last unless told.
+
+    Raises:
+        FileNotFoundError: there is no such file or folder.
+        ValueError: the file is not one of these, or is damaged.
+        RunFolderError: the folder holds no finished run.
+    """
+    if reference == named.IMAGENET:
+        return _imagenet(models.create(network or "RealToBinaryNet", weights=reference))
+    if named.is_name(reference):
+        found = _from_weights(named.bundled_file(str(reference)), network, precision, input_size)
+        return replace(found, name=str(reference))
+    path = Path(reference).expanduser()
+    if path.is_dir():
+        return _from_run(RunFolder(path), stage)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"There is no {str(reference)!r}: give {named.NAMES_IN_WORDS}, the folder of a run, a .tflite or "
+            "a weights file."
+        )
+    if path.suffix == ".tflite":
+        return _from_tflite(path)
+    return _from_weights(path, network, precision, input_size)
+
+
+def _imagenet(model: tf.keras.Model) -> Classifier:
+    return Classifier(model.name, IMAGENET, tuple(name for _, name in imagenet_classes()), model=model)
+
+
+def _from_run(folder: RunFolder, stage: Optional[str]) -> Classifier:
+    plan = folder.plan()
+    stage = stage or plan.stages[-1].name
+    name = f"{folder.path}, stage {stage}"
+    rule = data_record.split_rule(folder)
+    planned = {stage.name: stage for stage in plan.stages}.get(stage)
+    if planned is not None and folder.is_finished(stage) and folder.tflite_path.is_file():
+        # A finished run knows its classes, wherever its data is now.
+        described = metadata.read(folder.tflite_path.read_bytes())
+        if described.preprocessing is not None and described.labels is not None:
+            model = network_of(plan, planned, described.preprocessing.input_shape, len(described.labels))
+            with folder.loading(stage) as path:
+                weights.load(model, path)
+            return Classifier(name, described.preprocessing, described.labels, model=model, plan=plan, split_rule=rule)
+    networks = Networks(plan, folder)
+    model, dataset = networks[stage], networks.dataset
+    # Not by the names that the data have now: a class may have been renamed since.
+    labels = data_record.class_names(folder) or dataset.class_names
+    return Classifier(name, dataset.preprocessing, labels, model=model, plan=plan, split_rule=rule)
+
+
+def _from_tflite(path: Path) -> Classifier:
+    tflite = path.read_bytes()
+    described = metadata.read(tflite)
+    run = RunFolder(path.parent)
+    rule = data_record.split_rule(run) if run.config_path.is_file() else None
+    return Classifier(path.name, described.preprocessing, described.labels, tflite=tflite, split_rule=rule)
+
+
+def _from_weights(
+    path: Path, network: Optional[str], precision: Optional[str], input_size: Optional[int]
+) -> Classifier:
+    arguments = weights.architecture(path)
+    recorded, options, card = (arguments.pop(name) for name in ("network", "options", "card"))
+    name = network or recorded
+    if name is None:
+        raise ValueError(f"{path} does not say which network it is of: name it with --network.")
+    if not arguments["include_top"]:
+        raise ValueError(f"{path} has no classifier: it holds the weights of a network without top.")
+    if precision is not None:
+        arguments["precision"] = precision
+    height, width = arguments.pop("size") or (IMAGENET.height, IMAGENET.width)
+    if input_size is not None:
+        height = width = input_size
+    channels = arguments.pop("channels")
+    if name == recorded:
+        arguments |= options  # which another network may not know
+    model = models.create(name, weights=path, input_shape=(height, width, channels), **arguments)
+    if card is not None:
+        prepared = Preprocessing.from_dict(card["preprocessing"]).with_size(height, width)
+        return Classifier(path.name, prepared, tuple(card["class_names"]), model=model)
+    if arguments["num_classes"] == len(imagenet_classes()) and channels == IMAGENET.channels:
+        classifier = _imagenet(model)
+        return replace(classifier, name=path.name, preprocessing=IMAGENET.with_size(height, width))
+    return Classifier(path.name, None, None, model=model)
+
+
+def dataset_for(
+    classifier: Classifier,
+    name: Optional[str] = None,
+    data_dir: Optional[PathLike] = None,
+    all_photographs: bool = False,
+) -> Dataset:
+    """A data set to evaluate a classifier on, its images prepared for it and its classes in the order of its labels.
+
+    Args:
+        classifier: where it says nothing of preprocessing and labels, a weights file for instance, those of the data
+            set are taken.
+        name: of a data set, or the path of a folder of photographs; the classifier's own data unless told.
+        data_dir: where the files of the data set are; where the run has them unless told.
+        all_photographs: take all photographs of a folder, not only those that training leaves out.
+
+    Raises:
+        ValueError: there is no such data set, or its images or classes do not fit the classifier.
+    """
+    dataset = _loaded(classifier, name, data_dir, all_photographs)
+    if classifier.preprocessing is not None:
+        if classifier.preprocessing != dataset.preprocessing:
+            dataset = dataset.with_preprocessing(classifier.preprocessing)
+    elif classifier.model is not None:
+        height, width, channels = classifier.model.input_shape[1:]
+        if channels != dataset.preprocessing.channels:
+            raise ValueError(
+                f"{classifier.name} takes images of {channels} channel{'s' if channels > 1 else ''}, and those of "
+                f"{dataset.name} have {dataset.preprocessing.channels}."
+            )
+        dataset = dataset.with_preprocessing(dataset.preprocessing.with_size(height, width))
+    if classifier.labels is None:
+        outputs = dataset.num_classes if classifier.model is None else classifier.model.output_shape[-1]
+        if outputs != dataset.num_classes:
+            raise ValueError(
+                f"{classifier.name} tells {outputs} classes apart and {dataset.name} has {dataset.num_classes}: "
+                "evaluate it on data of its own classes."
+            )
+    elif classifier.labels != dataset.class_names:
+        if isinstance(dataset, Folder):
+            return dataset.with_class_names(classifier.labels)
+        raise ValueError(
+            f"{classifier.name} knows {len(classifier.labels)} classes ({', '.join(classifier.labels[:3])}, ...), "
+            f"which are not those of {dataset.name} ({', '.join(dataset.class_names[:3])}, ...)."
+        )
+    return dataset
+
+
+def _loaded(
+    classifier: Classifier, name: Optional[str], data_dir: Optional[PathLike], all_photographs: bool
+) -> Dataset:
+    plan = classifier.plan
+    if name is None:
+        if plan is None:
+            raise ValueError(
+                f"{classifier.name} does not say what it was trained on: name a data set, or a folder of photographs, "
+                "with data=."
+            )
+        if data_dir is None and not all_photographs:
+            assert classifier.dataset is not None, "a run has one"
+            return classifier.dataset
+        name = plan.dataset
+    elif name not in data.list_datasets():
+        if not Path(name).expanduser().is_dir():
+            raise ValueError(
+                f"There is no data set {name!r}, and no folder of that name; the data sets are "
+                f"{', '.join(data.list_datasets())}.{did_you_mean(name, data.list_datasets())}"
+            )
+        if data_dir is not None:
+            raise ValueError(f"data={name} is a folder already: leave data_dir= out, or name a data set with data=.")
+        name, data_dir = _FOLDER, name
+    if data_dir is None and plan is not None and plan.dataset == name:
+        data_dir = plan.data_dir
+    options: dict[str, Any] = {}
+    if all_photographs:
+        if name != _FOLDER:
+            raise ValueError(f"split=all is for a folder of photographs; {name} has a test split.")
+        options["all_to_test"] = True
+    if name == _FOLDER and classifier.split_rule is not None:
+        options["split_rule"] = classifier.split_rule
+    return _without_warning(lambda: data.load(name, data_dir, **options))
+
+
+def _without_warning(load: Callable[[], Dataset]) -> Dataset:
+    """Without the one about few images to train on: nothing is trained here."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Few images to train on")
+        return load()
+
+
+def converted_file(reference: PathLike) -> Path:
+    """The converted file of a run. Raises ValueError where ``reference`` is no run's folder or has none."""
+    path = RunFolder(reference).tflite_path
+    if not path.is_file():
+        raise ValueError(f"There is no {path}: name the converted file to compare with.")
+    return path
+
+
+def images_for(
+    classifier: Classifier, folder: Optional[PathLike], number: Optional[int], max_pixels: int = MAX_PIXELS
+) -> Iterator[np.ndarray]:
+    """Preprocessed images in batches: those in a folder and below it, or the test split of the classifier's data set.
+
+    Args:
+        classifier: says how images are prepared.
+        folder: None for the test split.
+        number: how many at most; None for all.
+        max_pixels: height times width of the largest image file that is read.
+
+    Raises:
+        ValueError: there are no images, one cannot be read, or the classifier does not say how to prepare them.
+    """
+    if folder is None:
+        dataset = dataset_for(classifier)
+        batch = prediction_batch(dataset.input_shape)
+        for inputs, _ in dataset.test_batches(batch).unbatch().take(number or -1).batch(batch):
+            yield inputs.numpy()
+        return
+    if classifier.preprocessing is None:
+        raise ValueError(f"{classifier.name} does not say how an image is prepared for it.")
+    paths = image_files(folder, number)
+    batch = prediction_batch(classifier.preprocessing.input_shape)
+    for start in range(0, len(paths), batch):
+        images = (read_image(path, max_pixels) for path in paths[start : start + batch])
+        yield np.stack([classifier.preprocessing(image) for image in images])

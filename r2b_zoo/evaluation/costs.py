@@ -1,0 +1,280 @@
+"""What a network costs: parameters, bytes, and operations per image, layer by layer.
+
+Counted per image, from the shapes a network was built with, by the rules of ``cost_rules``:
+
+- *MACs* (multiply-accumulates): output positions × size of the kernel, so for a convolution output H × W × kernel h × w
+  × C_in / groups × C_out. Taps on the padding count like any other. They are *binary* where input **and** kernel are
+  quantised to one bit by the layer's own quantisers, *float* otherwise. One MAC is one operation.
+- *Element-wise operations*: everything else that is computed in floating point, as an engine computes it.
+- *Float operations* as in table 1 of Martínez et al. (ICLR 2020, section 4.4), which has binary and float operations
+  apart: float MACs and element-wise operations, skip connections and pools included. They are the element-wise
+  operations above except that a batch norm is its formula, (x − μ) / σ · γ + β: four operations, where an engine
+  has a factor and an addend. With that, the counts of this module are the table's, see ``published_costs``.
+- *FLOPs* as Bi-Real Net counts them (Liu et al., ECCV 2018, section 4.4): float MACs + binary MACs / 64.
+- *Bytes* as deployed: 1 bit per binary weight, each tensor rounded up to whole bytes, and 4 bytes per other weight. A
+  batch norm counts as stored, with its four vectors; the scale of a magnitude-aware kernel follows from the weights and
+  is not stored.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import tensorflow as tf
+
+from r2b_zoo.evaluation.cost_rules import Call, Shape, is_binary, is_one_bit, rule_of
+from r2b_zoo.system.short_repr import short_repr
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+BINARY_MACS_PER_FLOP = 64
+BYTES_PER_REAL_WEIGHT = 4
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """What one layer costs per image. Every number is a count; the module's documentation has the rules.
+
+    ``kind`` says what part of the network the layer belongs to: first by place ("stem", "shortcuts", "classifier"),
+    then by type ("binary convolutions", "gate", "batch norm", ...); "not counted" are the operations of layers without
+    weights that no rule knows.
+    """
+
+    name: str
+    type: str
+    kind: str
+    output_shape: Shape
+    parameters: int
+    bytes: int
+    binary_macs: int
+    float_macs: int
+    elementwise: int
+    float_operations: int
+
+    @property
+    def flops(self) -> float:
+        """As Bi-Real Net counts them."""
+        return self.float_macs + self.binary_macs / BINARY_MACS_PER_FLOP
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a network costs per image: the sum over its layers, or over those of one kind."""
+
+    name: str
+    input_shapes: tuple[Shape, ...]
+    layers: tuple[LayerCost, ...]
+
+    __repr__ = short_repr
+
+    def _repr_html_(self) -> str:
+        from r2b_zoo.report import html, tables
+
+        return html.together(html.table(one) for one in tables.cost_tables([self], layers=False))
+
+    def figure(self) -> "Figure":
+        """Which parts of the network have the multiplications, the work and the bytes, as a matplotlib figure."""
+        from r2b_zoo.report import figures
+
+        return figures.cost(self.name, self.by_kind())
+
+    @property
+    def parameters(self) -> int:
+        """All weights, trainable or not, as ``model.count_params()`` has them."""
+        return sum(layer.parameters for layer in self.layers)
+
+    @property
+    def bytes(self) -> int:
+        return sum(layer.bytes for layer in self.layers)
+
+    @property
+    def binary_macs(self) -> int:
+        return sum(layer.binary_macs for layer in self.layers)
+
+    @property
+    def float_macs(self) -> int:
+        return sum(layer.float_macs for layer in self.layers)
+
+    @property
+    def elementwise(self) -> int:
+        return sum(layer.elementwise for layer in self.layers)
+
+    @property
+    def float_operations(self) -> int:
+        """Those of table 1 of Martínez et al.; the binary operations beside them are ``binary_macs``."""
+        return sum(layer.float_operations for layer in self.layers)
+
+    @property
+    def flops(self) -> float:
+        """Float MACs + binary MACs / 64, as Bi-Real Net counts them."""
+        return sum(layer.flops for layer in self.layers)
+
+    @property
+    def binary_convolutions(self) -> int:
+        """How many layers have binary operations, those of shortcuts included."""
+        return sum(layer.binary_macs > 0 for layer in self.layers)
+
+    @property
+    def downsample(self) -> str:
+        """Whether the convolutions of the shortcuts are "binary" or "real", as those of a network without any are."""
+        return "binary" if any(layer.binary_macs for layer in self.of("shortcuts").layers) else "real"
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of layers there are, in the order of their first layer."""
+        return tuple(dict.fromkeys(layer.kind for layer in self.layers))
+
+    def of(self, kind: str) -> "Cost":
+        """The layers of one kind, see ``kinds``; all counts are 0 for a kind the network has not."""
+        return Cost(self.name, self.input_shapes, tuple(layer for layer in self.layers if layer.kind == kind))
+
+    def share(self, kind: str) -> float:
+        """Share of the FLOPs that layers of this kind have, 0–1."""
+        return self.of(kind).flops / self.flops if self.flops else 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data: the totals, and a row per layer."""
+        return {
+            "name": self.name,
+            "input_shapes": self.input_shapes,
+            "downsample": self.downsample,
+            **_row(self),
+            "by_kind": self.by_kind(),
+            "layer_costs": [{**asdict(layer), "flops": layer.flops} for layer in self.layers],
+        }
+
+    def by_kind(self) -> list[dict[str, Any]]:
+        """One row of plain data per kind of layer."""
+        return [{"kind": kind, **_row(self.of(kind)), "share": self.share(kind)} for kind in self.kinds]
+
+
+def _row(cost: Cost) -> dict[str, Any]:
+    numbers = ("parameters", "bytes", "binary_macs", "float_macs", "flops", "elementwise", "float_operations")
+    return {"layers": len(cost.layers), **{name: getattr(cost, name) for name in numbers}}
+
+
+def compare(models: Iterable[tf.keras.Model]) -> list[dict[str, Any]]:
+    """One row of plain data per network, to put side by side.
+
+    Raises:
+        ValueError: as ``cost`` does.
+    """
+    return [
+        {
+            "name": counted.name,
+            "input_shapes": counted.input_shapes,
+            **_row(counted),
+            "binary_convolutions": counted.binary_convolutions,
+            "gate_share": counted.share("gate"),
+        }
+        for counted in map(cost, models)
+    ]
+
+
+# Layer names of the shared topology whose place says more than their type.
+_PLACES = {
+    re.compile(r"stem_"): "stem",
+    re.compile(r"block\d+[ab]?_shortcut_"): "shortcuts",
+    re.compile(r"(global_pool|logits|probabilities)$"): "classifier",
+}
+
+
+def cost(model: tf.keras.Model) -> Cost:
+    """Counts what a network costs per image, see the rules above.
+
+    Args:
+        model: a functional or Sequential network with a known input size; networks inside it are counted layer by
+            layer, as "outer/inner". A layer used twice costs its operations twice and its weights once.
+
+    Raises:
+        ValueError: the input size is unknown, or a layer with weights is of a type that no rule knows.
+    """
+    layers = tuple(_layer_costs(model, prefix="", seen=set()))
+    return Cost(model.name, tuple(_shape(tensor, model.name) for tensor in model.inputs), layers)
+
+
+def _layer_costs(model: tf.keras.Model, prefix: str, seen: set[int]) -> Iterator[LayerCost]:
+    calls = _calls(model)
+    for layer in model.layers:
+        if isinstance(layer, tf.keras.Model):
+            for call in calls[id(layer)]:
+                expected = tuple(_shape(tensor, layer.name) for tensor in layer.inputs)
+                if expected != call.inputs:
+                    raise ValueError(
+                        f"cost() needs a known input size: {layer.name} was built for {expected} and is used on "
+                        f"{call.inputs} in {model.name}. Pass input_shape=(height, width, channels) to {layer.name}."
+                    )
+                yield from _layer_costs(layer, f"{prefix}{layer.name}/", seen)
+        else:
+            yield _layer_cost(layer, calls[id(layer)], prefix, seen)
+
+
+def _layer_cost(layer: tf.keras.layers.Layer, calls: list[Call], prefix: str, seen: set[int]) -> LayerCost:
+    rule = rule_of(layer)
+    weights = [weight for weight in layer.weights if id(weight) not in seen]
+    seen.update(map(id, weights))
+    macs = sum(rule.macs(layer, call) for call in calls) if rule.macs else 0
+    as_published = rule.published or rule.elementwise
+    binary = is_binary(layer)
+    return LayerCost(
+        name=prefix + layer.name,
+        type=type(layer).__name__,
+        kind=_kind(layer.name, rule.kind, binary),
+        output_shape=calls[0].output,
+        parameters=sum(math.prod(weight.shape) for weight in weights),
+        bytes=sum(map(_bytes, weights)),
+        binary_macs=macs if binary else 0,
+        float_macs=0 if binary else macs,
+        elementwise=sum(rule.elementwise(layer, call) for call in calls),
+        float_operations=(0 if binary else macs) + sum(as_published(layer, call) for call in calls),
+    )
+
+
+def _kind(name: str, of_rule: str, binary: bool) -> str:
+    kind = next((place for pattern, place in _PLACES.items() if pattern.match(name)), of_rule)
+    if kind in ("convolutions", "dense layers"):
+        return f"{'binary' if binary else 'real'} {kind}"
+    return kind
+
+
+def _calls(model: tf.keras.Model) -> dict[int, list[Call]]:
+    """Every use of a layer inside a network, by the layer's identity."""
+    if not getattr(model, "outputs", None):
+        raise ValueError(
+            "cost() needs a known input size, so a functional or Sequential network that was built on an input; "
+            f"received {model!r}. Pass input_shape=(height, width, channels) to its first layer."
+        )
+    for tensor in model.inputs:
+        _shape(tensor, f"the input of {model.name}")
+    calls: dict[int, list[Call]] = {}
+    waiting, seen = [tensor.node for tensor in model.outputs], set()
+    while waiting:
+        node = waiting.pop()
+        if id(node) not in seen:
+            seen.add(id(node))
+            waiting.extend(node.parent_nodes)
+            calls.setdefault(id(node.layer), []).append(
+                Call(
+                    inputs=tuple(_shape(tensor, node.layer.name) for tensor in node.keras_inputs),
+                    outputs=tuple(_shape(tensor, node.layer.name) for tensor in tf.nest.flatten(node.outputs)),
+                )
+            )
+    return calls
+
+
+def _shape(tensor: tf.Tensor, name: str) -> Shape:
+    shape = tuple(tensor.shape[1:])
+    if None in shape:
+        raise ValueError(
+            f"cost() needs a known input size: {name} has the shape {shape}. "
+            "Build the network with input_shape=(height, width, channels)."
+        )
+    return shape
+
+
+def _bytes(weight: tf.Variable) -> int:
+    count = math.prod(weight.shape)
+    return math.ceil(count / 8) if is_one_bit(weight) else BYTES_PER_REAL_WEIGHT * count

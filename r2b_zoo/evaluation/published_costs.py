@@ -1,0 +1,144 @@
+"""What Martínez et al. say their networks cost (ICLR 2020, section 4.4), to put beside what ``costs`` counts."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Optional
+
+from r2b_zoo.evaluation.costs import Cost
+
+_CONVOLVED = 4 * 56**2 * 64 + 4 * 28**2 * 128 + 4 * 14**2 * 256 + 4 * 7**2 * 512
+"""Values that the sixteen 3×3 convolutions of the blocks give."""
+_SHORTCUTS = 28**2 * 128 + 14**2 * 256 + 7**2 * 512
+"""Values that the three convolutions of the shortcuts give; half as many go in."""
+_STEM = 112**2 * 64
+"""Values that the first convolution gives."""
+
+_NO_ACTIVATION = ("no activation behind the first convolution", -_STEM)
+_PRELU = ("a PReLU behind each 3×3 convolution", _CONVOLVED)
+# Those before a convolution of stride 2 read four times as many values, of half as many channels.
+_BATCH_NORMS_LATER = ("batch norms of what convolutions give instead of what they read", -4 * _SHORTCUTS)
+
+
+@dataclass(frozen=True)
+class PublishedCost:
+    """A row of table 1: operations for one image of 224×224 in the ResNet-18 topology.
+
+    Attributes:
+        row: its name there.
+        binary_operations: as printed.
+        float_operations: as printed.
+        differences: what the row has otherwise than the zoo's network, as far as its digits tell: in words, and how
+            many float operations. Added to our count they give the row within 0.2 %.
+    """
+
+    row: str
+    binary_operations: float
+    float_operations: float
+    differences: tuple[tuple[str, int], ...] = ()
+
+
+# By network and kind of downsampling.
+TABLE_1: dict[tuple[str, str], PublishedCost] = {
+    ("BNN18", "binary"): PublishedCost("BNN", 1.695e9, 1.314e8),
+    ("XNORNet18", "binary"): PublishedCost(
+        "XNOR-Net",
+        1.695e9,
+        1.333e8,
+        (
+            _NO_ACTIVATION,
+            _BATCH_NORMS_LATER,
+            ("one batch norm in a binary shortcut instead of two", -4 * _SHORTCUTS // 2),
+        ),
+    ),
+    ("BiRealNet18", "binary"): PublishedCost(
+        "double skip", 1.695e9, 1.351e8, (_PRELU, ("no scale of the shortcuts' filters", -_SHORTCUTS))
+    ),
+    ("BiRealNet18", "real"): PublishedCost("Bi-Real", 1.676e9, 1.544e8, (_PRELU,)),
+    ("RealToBinaryNet", "real"): PublishedCost(
+        "Real-to-Binary", 1.676e9, 1.564e8, (_NO_ACTIVATION, _BATCH_NORMS_LATER)
+    ),
+    ("ResNet18", "real"): PublishedCost("real", 0.0, 1.826e9),
+}
+_IMAGE = (224, 224, 3)
+_STEM_OUTPUT = (56, 56, 64)
+_CLASSES = (1000,)
+
+
+def published(cost: Cost) -> Optional[PublishedCost]:
+    """The row of table 1 that a network is, or None where it has none or is of another size."""
+    stem = cost.of("stem").layers
+    is_of_the_papers_size = (
+        cost.input_shapes == (_IMAGE,)
+        and cost.layers[-1].output_shape == _CLASSES
+        and bool(stem)
+        and stem[-1].output_shape == _STEM_OUTPUT
+    )
+    return TABLE_1.get((cost.name, cost.downsample)) if is_of_the_papers_size else None
+
+
+@dataclass(frozen=True)
+class GateOverhead:
+    """What gates cost more than the learned scales in their place.
+
+    At 224×224 and width 64 the gates' two dense layers have 294,400 MACs: 0.18 % of the baseline's 164 M FLOPs. The
+    paper's "about 1 % more" appears once the gates' other work counts too, 1.2 %: 1,680,896 additions to pool x, and
+    424 ReLUs and 3,840 sigmoids. Their 1,505,280 multiplications take the place of as many that the scales have.
+    """
+
+    macs: int
+    elementwise: int
+    """Of the gates, less those of the scales."""
+    baseline_flops: float
+
+    @property
+    def share_of_macs(self) -> float:
+        """The MACs alone, as a share of the baseline's FLOPs."""
+        return self.macs / self.baseline_flops
+
+    @property
+    def share(self) -> float:
+        """MACs and element-wise operations, as a share of the baseline's FLOPs."""
+        return (self.macs + self.elementwise) / self.baseline_flops
+
+    def to_dict(self) -> dict[str, float]:
+        return {**asdict(self), "share_of_macs": self.share_of_macs, "share": self.share}
+
+
+def gate_overhead(gated: Cost, baseline: Cost) -> GateOverhead:
+    """What the gates of RealToBinaryNet cost more than the scales of StrongBaselineNet.
+
+    Raises:
+        ValueError: the two differ in more than that, for example in their input size.
+    """
+    rest = [[layer for layer in cost.layers if layer.kind not in ("gate", "scale")] for cost in (gated, baseline)]
+    if rest[0] != rest[1]:
+        raise ValueError(
+            f"gate_overhead compares two networks that differ only in gates and scales; {gated.name} for "
+            f"{gated.input_shapes} and {baseline.name} for {baseline.input_shapes} differ elsewhere too. "
+            "Build RealToBinaryNet and StrongBaselineNet with the same arguments."
+        )
+    gate, scale = gated.of("gate"), baseline.of("scale")
+    return GateOverhead(gate.float_macs, gate.elementwise - scale.elementwise, baseline.flops)
+
+
+def overhead_among(costs: Sequence[Cost]) -> Optional[GateOverhead]:
+    """What the gates cost more than the scales, where both networks are among these with real downsampling."""
+    by_name = {cost.name: cost for cost in costs if cost.downsample == "real"}
+    if not {"RealToBinaryNet", "StrongBaselineNet"} <= set(by_name):
+        return None
+    return gate_overhead(by_name["RealToBinaryNet"], by_name["StrongBaselineNet"])
+
+
+def as_dict(costs: Sequence[Cost]) -> dict[str, Any]:
+    """Plain data of networks side by side: what each costs, its row of table 1, and what the gates cost more.
+
+    The last two are None where there is no such row and where not both networks are there that they compare.
+    """
+    rows, overhead = [published(cost) for cost in costs], overhead_among(costs)
+    return {
+        "networks": [
+            {**cost.as_dict(), "table_1": None if row is None else asdict(row)}
+            for cost, row in zip(costs, rows, strict=True)
+        ],
+        "gate_overhead": None if overhead is None else overhead.to_dict(),
+    }

@@ -1,0 +1,248 @@
+"""The element-wise work of a training step in few passes over memory.
+
+Between two convolutions a network multiplies, compares and adds, and every operator of TensorFlow reads and writes all
+activations for it: on a processor that is most of what a step takes beside its convolutions. Here XLA compiles what
+neighbours do into one pass each, and gradients that meet are added where they are made.
+
+Layers see one tensor each. So they leave notes, while the graph of a step is built, on what a tensor is made of, and
+the next one takes over the work of the one before; what nobody reads any more is no part of the step. The values are
+those of the layers by themselves, to the bit; gradients of parameters and of the gate's factors are summed in another
+order.
+"""
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, Optional
+
+import larq as lq
+import tensorflow as tf
+
+from r2b_zoo.ops.switch import Switch
+
+# Into so many strips an image is cut at most to be summed: more are no faster.
+_MOST_STRIPS = 8
+
+
+class _Activated(NamedTuple):
+    """PReLU of x (N, H, W, C), or of x times factors (N, 1, 1, C)."""
+
+    x: tf.Tensor
+    factors: Optional[tf.Tensor]
+    alpha: tf.Tensor
+
+
+class _Fusion(Switch):
+    """Whether layers are fused, and their notes, by tensor."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        self.to_be_signed: set[Any] = set()
+        self.averages: dict[Any, tf.Tensor] = {}
+        self.products: dict[Any, tuple[tf.Tensor, tf.Tensor]] = {}
+        self.activated: dict[Any, _Activated] = {}
+
+
+_fusion = _Fusion()
+
+
+@contextlib.contextmanager
+def fused_for_training() -> Iterator[None]:
+    """Layers called in the block compute in fewer passes over memory where they can: the same values, more to compile.
+
+    Not where there is a GPU, whose XLA needs more than TensorFlow brings.
+    """
+    try:
+        with _fusion.set_to(not tf.config.get_visible_devices("GPU")):
+            yield
+    finally:
+        _fusion.forget()
+
+
+def is_on() -> bool:
+    return _fusion.on
+
+
+def _one_pass(function: Callable[..., Any]) -> Callable[..., Any]:
+    return tf.function(function, jit_compile=True, autograph=False)
+
+
+# --- sign and average of the same activations -------------------------------------------------------------------------
+
+
+def announce_sign(x: tf.Tensor) -> None:
+    """The convolution that is called next takes the sign of these activations: their average may be wanted too."""
+    if _fusion.on and None not in x.shape[1:3]:
+        _fusion.to_be_signed.add(x.ref())
+
+
+def sign(x: tf.Tensor, clip_value: float) -> tf.Tensor:
+    """The sign, ±1, with the gradient of the identity where |x| ≤ ``clip_value``."""
+    x = tf.convert_to_tensor(x)
+    limit = tf.cast(clip_value, x.dtype)
+    if x.ref() not in _fusion.to_be_signed:
+        return _sign_alone(x, limit)
+    signs, _fusion.averages[x.ref()] = _sign_and_average(x, limit)
+    return signs
+
+
+def average(x: tf.Tensor) -> tf.Tensor:
+    """Over all rows and columns, of which the number is known, (N, H, W, C) → (N, 1, 1, C)."""
+    known = _fusion.averages.get(x.ref())
+    return _average_alone(x) if known is None else known
+
+
+@tf.custom_gradient
+def _sign_alone(x: tf.Tensor, limit: tf.Tensor) -> Any:
+    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, None]:
+        if tf.executing_eagerly() or x.op.type != "ReadVariableOp":
+            return _passed_on(x, upstream, limit), None
+        # Weights are clipped in every step, so the gradient passes whole; to see that takes less time.
+        within = (tf.reduce_max(x) <= limit) & (tf.reduce_min(x) >= -limit)
+        return tf.cond(within, lambda: upstream, lambda: _passed_on(x, upstream, limit)), None
+
+    return _sign(x), gradient
+
+
+@tf.custom_gradient
+def _average_alone(x: tf.Tensor) -> Any:
+    # TensorFlow's own gradient adds every window up in turn, which takes longer than writing the one there is.
+    return average_pool(x), lambda upstream: tf.broadcast_to(upstream / _area(x), tf.shape(x))
+
+
+@tf.custom_gradient
+def _sign_and_average(x: tf.Tensor, limit: tf.Tensor) -> Any:
+    def gradient(of_sign: tf.Tensor, of_average: tf.Tensor) -> tuple[tf.Tensor, None]:
+        return _passed_on_with_average(x, of_sign, of_average / _area(x), limit), None
+
+    return (_sign(x), average_pool(x)), gradient
+
+
+def average_pool(x: tf.Tensor) -> tf.Tensor:
+    """The plain operator behind ``average``."""
+    return tf.nn.avg_pool2d(x, x.shape[1:3], 1, "VALID")
+
+
+def _area(x: tf.Tensor) -> int:
+    return x.shape[1] * x.shape[2]
+
+
+@_one_pass
+def _sign(x: tf.Tensor) -> tf.Tensor:
+    return lq.math.sign(x)
+
+
+@_one_pass
+def _passed_on(x: tf.Tensor, upstream: tf.Tensor, limit: tf.Tensor) -> tf.Tensor:
+    """The gradient of the sign."""
+    return tf.where(tf.abs(x) <= limit, upstream, tf.zeros_like(upstream))
+
+
+@_one_pass
+def _passed_on_with_average(x: tf.Tensor, upstream: tf.Tensor, of_each_pixel: tf.Tensor, limit: tf.Tensor) -> tf.Tensor:
+    """The gradients of sign and average together."""
+    return _passed_on(x, upstream, limit) + of_each_pixel
+
+
+# --- gate, PReLU, shortcut --------------------------------------------------------------------------------------------
+
+
+def note_product(product: tf.Tensor, x: tf.Tensor, factors: tf.Tensor) -> None:
+    """Of a channel gate: x (N, H, W, C) times factors (N, 1, 1, C), which are not negative."""
+    if _fusion.on:
+        _fusion.products[product.ref()] = (x, factors)
+
+
+def prelu(x: tf.Tensor, alpha: tf.Variable) -> Optional[tf.Tensor]:
+    """max(x, 0) + α · min(x, 0); where x is the product of a gate, that is part of it.
+
+    None where it would have to know more than it does: it takes one α per channel, and images of a known size.
+    """
+    if x.shape.rank != 4 or None in x.shape[1:] or alpha.shape != (1, 1, x.shape[-1]):
+        return None
+    x, factors = _fusion.products.get(x.ref(), (x, None))
+    made_of = _Activated(x, factors, tf.convert_to_tensor(alpha))
+    output = _prelu_of(made_of, None)
+    _fusion.activated[output.ref()] = made_of
+    return output
+
+
+def add(inputs: Sequence[tf.Tensor]) -> Optional[tf.Tensor]:
+    """The sum of two tensors of which one comes from ``prelu``; None where it does not."""
+    if len(inputs) != 2:
+        return None
+    for value, other in (inputs, inputs[::-1]):
+        made_of = _fusion.activated.get(value.ref())
+        if made_of is not None and value.shape[1:] == other.shape[1:]:
+            return _prelu_of(made_of, other)
+    return None
+
+
+def _prelu_of(made_of: _Activated, shortcut: Optional[tf.Tensor]) -> tf.Tensor:
+    given = {"x": made_of.x, "alpha": made_of.alpha, "factors": made_of.factors, "shortcut": shortcut}
+    names = [name for name, operand in given.items() if operand is not None]
+
+    @tf.custom_gradient
+    def compute(*operands: tf.Tensor) -> Any:
+        values = dict(zip(names, operands, strict=True))
+        x, alpha, factors = values["x"], values["alpha"], values.get("factors")
+
+        def gradient(upstream: tf.Tensor) -> list[tf.Tensor]:
+            gradients = {"x": _prelu_gradient(x, alpha, factors, upstream), "shortcut": upstream}
+            if factors is None:
+                (below,) = _sums_by_sign(x, upstream, (tf.minimum,))
+            else:
+                above, below = _sums_by_sign(x, upstream, (tf.maximum, tf.minimum))
+                gradients["factors"] = tf.where(factors > 0, above + alpha * below, tf.zeros_like(factors))
+                below *= factors
+            gradients["alpha"] = tf.reshape(tf.reduce_sum(below, 0), alpha.shape)
+            return [gradients[name] for name in names]
+
+        return _prelu(x, alpha, factors, values.get("shortcut")), gradient
+
+    return compute(*(given[name] for name in names))
+
+
+@_one_pass
+def _prelu(x: tf.Tensor, alpha: tf.Tensor, factors: Optional[tf.Tensor], shortcut: Optional[tf.Tensor]) -> tf.Tensor:
+    if factors is not None:
+        x = x * factors
+    output = tf.maximum(x, 0) + alpha * tf.minimum(x, 0)
+    return output if shortcut is None else output + shortcut
+
+
+@_one_pass
+def _prelu_gradient(x: tf.Tensor, alpha: tf.Tensor, factors: Optional[tf.Tensor], upstream: tf.Tensor) -> tf.Tensor:
+    """Of x. At 0 it is 0, as that of Keras' relu(x) - α · relu(-x) is."""
+    product = x if factors is None else x * factors
+    gradient = tf.where(product > 0, upstream, tf.where(product < 0, alpha * upstream, tf.zeros_like(x)))
+    return gradient if factors is None else gradient * factors
+
+
+_Limit = Callable[[tf.Tensor, int], tf.Tensor]
+
+
+def _sums_by_sign(x: tf.Tensor, upstream: tf.Tensor, limits: tuple[_Limit, ...]) -> list[tf.Tensor]:
+    """Σ limit(x, 0) · upstream over the pixels of every image, (N, 1, 1, C), for each limit (minimum or maximum)."""
+    strips = _sums_of_strips(x, upstream, limits)
+    pixels = strips.shape[2]
+    return tf.split(tf.nn.avg_pool2d(strips, (1, pixels), 1, "VALID") * pixels, len(limits), axis=1)
+
+
+@_one_pass
+def _sums_of_strips(x: tf.Tensor, upstream: tf.Tensor, limits: tuple[_Limit, ...]) -> tf.Tensor:
+    """The same before the last sum, (N, limits, a strip's pixels, C).
+
+    XLA is slow at sums over pixels, and whole products would have to be written first, which is slower than reading. So
+    it adds up a few strips of the image, pixel by pixel, and leaves the rest to a pool.
+    """
+    strips = max(divisor for divisor in range(1, _MOST_STRIPS + 1) if _area(x) % divisor == 0)
+    shape = [-1, strips, _area(x) // strips, x.shape[-1]]
+    parts, upstreams = (tf.split(tf.reshape(whole, shape), strips, axis=1) for whole in (x, upstream))
+    sums = []
+    for limit in limits:
+        products = [limit(part, 0) * above for part, above in zip(parts, upstreams, strict=True)]
+        sums.append(functools.reduce(tf.add, products))
+    return tf.concat(sums, axis=1)

@@ -1,0 +1,351 @@
+"""The folder of a run: what is where, and what may resume in it.
+
+    config.json                  every field of the recipe, and the versions it ran with
+    data.json                    the classes and images it is trained on (r2b_zoo/runs/data_record.py)
+    stages/<stage>/weights.h5    the trained weights of every stage
+    stages/<stage>/log.csv       losses, accuracies and learning rate of every epoch
+    stages/<stage>/tensorboard/  the same for TensorBoard
+    stages/<stage>/result.json   what the stage reached
+    model.tflite                 the converted network of the last stage
+    attention.npz                attention maps of teacher and student on a few test images
+    examples.npz                 a test image of each class, of the first classes where there are many
+    results.json                 the table, conversion, verification and timing
+    report.html                  all of it to look at
+
+A stage is trained in ``stages/.<stage>.partial`` and gets its name when it is complete. Until then there are in it:
+
+    checkpoints/                 where its training stands (r2b_zoo/runs/checkpoints.py)
+    log.csv, tensorboard/        as above, as far as it is
+
+``.lock`` belongs to the process that trains here.
+"""
+
+import contextlib
+import errno
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from r2b_zoo.runs import checkpoints, records
+from r2b_zoo.runs.checkpoints import Checkpoint, Checkpoints
+from r2b_zoo.runs.later_fields import with_later_fields
+from r2b_zoo.runs.plans import Plan, StagePlan
+from r2b_zoo.runs.records import DamagedRecordError, MissingRecordError, RunFolderError
+from r2b_zoo.system import files, locks
+
+DEFAULT_ROOT = Path("runs")
+LOCK_NAME = ".lock"
+MAY_CHANGE = ("strategy", "cpu_devices", "checkpoint_minutes")
+"""Fields that may differ when a run resumes: up to rounding the same is trained, whatever they are."""
+SHARED_SECONDS = 60
+"""So long what one machine has written may take until others see it, in a network file system that caches."""
+_VERSIONED = ("r2b-zoo", "tensorflow", "tf_keras", "larq", "larq-compute-engine", "numpy")
+
+
+__all__ = ["RunFolder", "RunFolderError"]
+
+
+class RunFolder:
+    """Paths and records of one run.
+
+    Args:
+        path: the folder; made by ``opened`` when it is not there.
+    """
+
+    def __init__(self, path: "str | os.PathLike[str]") -> None:
+        self.path = Path(path)
+
+    config_path = property(lambda self: self.path / "config.json")
+    data_path = property(lambda self: self.path / "data.json")
+    stages_path = property(lambda self: self.path / "stages")
+    results_path = property(lambda self: self.path / "results.json")
+    tflite_path = property(lambda self: self.path / "model.tflite")
+    attention_path = property(lambda self: self.path / "attention.npz")
+    examples_path = property(lambda self: self.path / "examples.npz")
+    report_path = property(lambda self: self.path / "report.html")
+
+    def stage(self, name: str) -> Path:
+        return self.path / "stages" / name
+
+    def weights(self, name: str) -> Path:
+        return self.stage(name) / "weights.h5"
+
+    def result_path(self, name: str) -> Path:
+        return self.stage(name) / "result.json"
+
+    def log_path(self, name: str) -> Path:
+        return self.stage(name) / "log.csv"
+
+    def is_finished(self, name: str) -> bool:
+        return self.stage(name).is_dir()
+
+    def partial(self, name: str) -> Path:
+        """Where a stage is while it is trained."""
+        return self.path / "stages" / f".{name}.partial"
+
+    def checkpoints(self, name: str) -> Checkpoints:
+        """Those of a stage that is not finished."""
+        return Checkpoints(self.partial(name) / checkpoints.FOLDER_NAME)
+
+    def wait_for(self, path: Path) -> None:
+        """Returns when there is something at ``path``, which another machine has written.
+
+        Raises:
+            RunFolderError: there is nothing after a minute.
+        """
+        end = time.monotonic() + SHARED_SECONDS
+        while not path.exists():
+            if time.monotonic() > end:
+                raise RunFolderError(
+                    f"The chief has {path}, and this worker sees nothing there: --output must be a folder on storage "
+                    "that all workers share, by the same path."
+                )
+            time.sleep(0.2)
+
+    def shared_checkpoint(self, stage: str, name: str) -> Checkpoint:
+        """The checkpoint of that file name, which another machine has written.
+
+        Raises:
+            RunFolderError: it cannot be read here.
+        """
+        path = self.checkpoints(stage).folder / name
+        self.wait_for(path)
+        try:
+            return self.checkpoints(stage).read(name)
+        except (OSError, ValueError) as error:
+            raise RunFolderError(f"The chief has read {path}, and this worker cannot ({error}).") from error
+
+    @contextmanager
+    def opened(self, plan: Plan, log: Callable[[str], None] = lambda line: None) -> Iterator[None]:
+        """Starts a run here, or resumes one of the same configuration; no other process can until the block ends.
+
+        Fields that make no other network (``MAY_CHANGE``) may differ. Records that are damaged are set aside, and
+        written again from what else there is.
+
+        Args:
+            plan: of the run.
+            log: told which records were damaged, and what became of them.
+
+        Raises:
+            RunFolderError: the folder holds a run with other fields (names them) or something else, cannot be
+                written, or another process trains in it.
+        """
+        self.check(plan)
+        with self.writing():
+            self.path.mkdir(parents=True, exist_ok=True)
+        lock = self._lock()
+        try:
+            self.check(plan)  # again: another process may have started a run here between the first look and the lock
+            with self.writing():
+                self._write_config(plan, log)
+                for stage in plan.stages:
+                    if self.is_finished(stage.name):
+                        self._mend(stage, plan, log)
+                # Left by a process that died right after it had finished the stage.
+                for stage in plan.stages:
+                    shutil.rmtree(self.stage(stage.name) / checkpoints.FOLDER_NAME, ignore_errors=True)
+            yield
+        finally:
+            lock.release()
+
+    def _write_config(self, plan: Plan, log: Callable[[str], None]) -> None:
+        config = {"fields": _config(plan), "versions": _versions()}
+        if self.config_path.is_file():
+            try:
+                before = self.config()
+            except DamagedRecordError:
+                aside = files.set_aside(self.config_path)
+                log(
+                    f"{self.config_path} was damaged: written again from this command, which nothing in the folder "
+                    f"contradicts. The damaged file is {aside}."
+                )
+            else:
+                if before["fields"] == config["fields"]:
+                    return
+                config["versions"] = before["versions"]
+        files.write_text(self.config_path, json.dumps(config, indent=2))
+
+    def _lock(self) -> locks.Lock:
+        try:
+            with self.writing():
+                return locks.Lock(self.path / LOCK_NAME)
+        except locks.LockedError as error:
+            raise RunFolderError(
+                f"{self.path} is in use: {error.owner} trains in it. Wait until it is done, stop it, or choose another "
+                "folder with --output."
+            ) from None
+
+    def check(self, plan: Plan) -> None:
+        """Raises as ``opened`` for a folder that cannot be used for this plan, and does nothing else."""
+        with self.writing():
+            if self.config_path.is_file():
+                try:
+                    existing = with_later_fields(self.config()["fields"])
+                except DamagedRecordError:
+                    self._require_like(plan)
+                else:
+                    self._require_same(_config(plan), existing)
+            elif self.path.exists() and any(not path.name.startswith(".") for path in self.path.iterdir()):
+                raise RunFolderError(
+                    f"{self.path} is not empty and holds no run (no config.json): choose another folder with --output."
+                )
+
+    def _require_like(self, plan: Plan) -> None:
+        """For a folder whose configuration is damaged."""
+        stages = {}
+        for path in (self.path / "stages").glob("[!.]*"):
+            with contextlib.suppress(RunFolderError):
+                stages[path.name] = self.stage_result(path.name)
+        other = records.disagreement(plan, records.fields_left(self.config_path), stages)
+        if other is not None:
+            raise RunFolderError(
+                f"{self.config_path} is damaged, and {self.path} holds a run with {other}: give the command that "
+                "started the run, which writes the file again and keeps the finished stages, or choose another folder "
+                "with --output."
+            )
+
+    def _mend(self, stage: StagePlan, plan: Plan, log: Callable[[str], None]) -> None:
+        """Rebuilds the records of a finished stage that are damaged."""
+        log_path, result_path = self.log_path(stage.name), self.result_path(stage.name)
+        whole, rows = records.whole_lines(log_path)
+        if log_path.is_file() and log_path.read_bytes() != whole:
+            aside = files.set_aside(log_path)
+            files.write_bytes(log_path, whole)
+            log(f"{log_path} was damaged: its {len(rows)} whole rows are kept. The damaged file is {aside}.")
+        try:
+            self.stage_result(stage.name)
+        except RunFolderError as damage:
+            results: dict[str, Any] = {}
+            with contextlib.suppress(RunFolderError):
+                results = self.results()
+            # The log has the accuracy on the test images where it is theirs, and of the weights that were kept.
+            is_tested = stage.batch_norm_statistics in ("running", "before") and not plan.loop.validation
+            of_test = rows if is_tested and stage.from_run is None else []
+            result = records.rebuilt_result(stage, plan.loop.patience, results, of_test)
+            if result is None:
+                raise damage
+            if result_path.is_file():
+                files.set_aside(result_path)
+            files.write_text(result_path, json.dumps(result, indent=2))
+            log(f"{result_path} was damaged or missing: written again from the run's other records.")
+
+    def _require_same(self, config: dict[str, Any], existing: dict[str, Any]) -> None:
+        for key in [*config, *existing]:
+            if key not in MAY_CHANGE and config.get(key) != existing.get(key):
+                raise RunFolderError(
+                    f"{self.path} holds a run with {key}={existing.get(key)!r}, and this one has {config.get(key)!r}: "
+                    "choose another folder with --output, or delete that one."
+                )
+
+    def config(self) -> dict[str, Any]:
+        """The configuration and versions as written by ``opened``.
+
+        Raises:
+            RunFolderError: the folder holds no run, or its config.json is damaged.
+        """
+        way_out = (
+            "give the command that started the run once more, which writes it again and keeps the finished stages."
+        )
+        config = self._read(self.config_path, way_out, ("fields", "versions"))
+        fields = config["fields"]
+        if not isinstance(fields, dict) or "recipe" not in fields:
+            raise DamagedRecordError(f"{self.config_path} is damaged (no fields of a recipe in it): {way_out}")
+        return config
+
+    def plan(self) -> Plan:
+        """The plan of the run in this folder. Raises as ``config``."""
+        from r2b_zoo import recipes  # with zookeeper, which only whoever trains needs to load
+
+        fields = with_later_fields(self.config()["fields"])
+        return recipes.plan(fields.pop("recipe"), **fields)
+
+    def stage_result(self, name: str) -> dict[str, Any]:
+        """What a stage reached.
+
+        Raises:
+            RunFolderError: it is not finished, or its result.json is damaged.
+        """
+        way_out = (
+            "the same command again writes it from the run's other records; if it cannot, delete "
+            f"{self.stage(name)} and give it once more, which trains that stage again and keeps the others."
+        )
+        return self._read(self.result_path(name), way_out, records.REQUIRED)
+
+    def results(self) -> dict[str, Any]:
+        """What ``results.json`` holds. Raises RunFolderError where the run has not come that far, or it is damaged."""
+        way_out = "the same command again writes it anew, from the stages that are finished."
+        return self._read(self.results_path, way_out)
+
+    def write_results(self, results: dict[str, Any]) -> None:
+        with self.writing():
+            files.write_text(self.results_path, json.dumps(results, indent=2))
+
+    def _read(self, path: Path, way_out: str, required: Sequence[str] = ()) -> dict[str, Any]:
+        try:
+            return records.read(path, way_out, required)
+        except FileNotFoundError:
+            raise MissingRecordError(f"{self.path} holds no (finished) run: there is no {path.name} in it.") from None
+
+    @contextmanager
+    def loading(self, stage: str) -> Iterator[Path]:
+        """Yields the file of a finished stage's weights, and adds the way out to what is wrong with it.
+
+        Raises:
+            RunFolderError: the stage is not finished, or the block found its weights damaged (a ValueError).
+        """
+        self.stage_result(stage)  # says so where the stage is not finished
+        try:
+            yield self.weights(stage)
+        except ValueError as error:
+            raise RunFolderError(
+                f"{error} If there is no copy, delete {self.stage(stage)} and give the command that started the run "
+                "once more: it trains that stage again and keeps the others."
+            ) from error
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Turns a disk that is full or may not be written into one sentence."""
+        try:
+            yield
+        except OSError as error:
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+            raise RunFolderError(
+                f"The run folder {self.path} cannot be written ({error.strerror or error}): "
+                f"{'free some space there or ' if full else ''}choose another folder with --output. Finished stages "
+                "and checkpoints are kept, and the same command resumes from them."
+            ) from error
+
+    @contextmanager
+    def new_stage(self, name: str) -> Iterator[Path]:
+        """Yields the folder of a stage in training; it gets its name if the block ends well.
+
+        Otherwise it stays for the process that resumes, or is deleted if it holds no checkpoint to resume from.
+        """
+        partial, in_training = self.partial(name), self.checkpoints(name)
+        if not in_training.paths():
+            shutil.rmtree(partial, ignore_errors=True)
+        with self.writing():
+            partial.mkdir(parents=True, exist_ok=True)
+        try:
+            yield partial
+            with self.writing():
+                files.replace_folder(partial, self.stage(name))
+                shutil.rmtree(self.stage(name) / checkpoints.FOLDER_NAME)
+        finally:
+            if not in_training.paths():
+                shutil.rmtree(partial, ignore_errors=True)
+
+
+def _config(plan: Plan) -> dict[str, Any]:
+    return {"recipe": plan.recipe, **plan.config}
+
+
+def _versions() -> dict[str, str]:
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in _VERSIONED}

@@ -1,0 +1,119 @@
+"""The networks of a run's stages, and the data set they are of."""
+
+from typing import Optional
+
+import tensorflow as tf
+
+from r2b_zoo import data, models, weights
+from r2b_zoo.data.dataset import Dataset
+from r2b_zoo.data.preprocessing import Preprocessing
+from r2b_zoo.models.topology import global_policy
+from r2b_zoo.ops.mixed_precision import policy_name
+from r2b_zoo.runs import data_record
+from r2b_zoo.runs.folder import RunFolder
+from r2b_zoo.runs.plans import Plan, StagePlan
+from r2b_zoo.system.short_repr import LONGEST
+
+
+class Networks:
+    """The trained networks of a run by stage, each built and loaded once.
+
+    Args:
+        plan: of the run.
+        folder: where the weights are.
+    """
+
+    def __init__(self, plan: Plan, folder: RunFolder) -> None:
+        self.plan = plan
+        self.folder = folder
+        self.dataset: Dataset = dataset_of(plan, data_record.split_rule(folder))
+        # What stages train on, and are tested on after each epoch; ``training.train`` keeps a validation split apart.
+        self.split = self.dataset
+        self._stages = {stage.name: stage for stage in plan.stages}
+        self._networks: dict[str, tf.keras.Model] = {}
+
+    def __repr__(self) -> str:
+        networks = ", ".join(f"{name}: {stage.network}, {stage.precision}" for name, stage in self._stages.items())
+        return f"Networks({str(self.folder.path)!r}, {networks})"[:LONGEST]
+
+    def build(self, stage: str, mixed_precision: str = "float32") -> tf.keras.Model:
+        """The untrained network of a stage."""
+        with global_policy(policy_name(mixed_precision)):
+            return network_of(self.plan, self._stages[stage], self.dataset.input_shape, self.dataset.num_classes)
+
+    def in_precision(self, stage: str, mixed_precision: str) -> tf.keras.Model:
+        """The network of a finished stage, computing in another precision."""
+        if mixed_precision == "float32":
+            return self[stage]
+        network = self.build(stage, mixed_precision)
+        network.set_weights(self[stage].get_weights())
+        return network
+
+    def __getitem__(self, stage: str) -> tf.keras.Model:
+        """The network of a finished stage.
+
+        Raises:
+            ValueError: the run has no such stage.
+            RunFolderError: the stage is not finished, or its file of weights is damaged.
+        """
+        if stage not in self._stages:
+            raise ValueError(
+                f"The run in {self.folder.path} has no stage {stage!r}; its stages are {', '.join(self._stages)}."
+            )
+        if stage not in self._networks:
+            with self.folder.loading(stage) as path:
+                network = self.build(stage)
+                weights.load(network, path)
+            self._networks[stage] = network
+        return self._networks[stage]
+
+
+def network_of(plan: Plan, stage: StagePlan, input_shape: tuple[int, int, int], num_classes: int) -> tf.keras.Model:
+    """The untrained network of a stage, for images and classes of a data set that need not be there."""
+    own = models.options(stage.network)
+    return models.create(
+        stage.network,
+        input_shape=input_shape,
+        num_classes=num_classes,
+        precision=stage.precision,
+        width=plan.width,
+        stem=plan.stem,
+        **{name: value for name, value in plan.options.items() if name in own},
+    )
+
+
+def dataset_of(plan: Plan, split_rule: Optional[str] = None) -> Dataset:
+    """The data set of a plan, with the preprocessing and the size that the plan asks for.
+
+    Args:
+        plan: of a run.
+        split_rule: of the run, ``data_record.split_rule``; only a folder of photographs is split by one.
+    """
+    options = {"split_rule": split_rule} if split_rule and plan.dataset == "folder" else {}
+    dataset = data.load(plan.dataset, plan.data_dir, **options)
+    preprocessing = dataset.preprocessing
+    if plan.preprocessing is not None:
+        preprocessing = Preprocessing.from_dict(plan.preprocessing)
+    if plan.image_size is not None:
+        preprocessing = preprocessing.with_size(plan.image_size, plan.image_size)
+    return dataset if preprocessing == dataset.preprocessing else dataset.with_preprocessing(preprocessing)
+
+
+def copy_weights(source: tf.keras.Model, target: tf.keras.Model) -> list[str]:
+    """Copies the weights of every layer that both networks have in the same shapes.
+
+    Returns:
+        Names of the target's layers that keep their own weights.
+    """
+    sources = {layer.name: layer for layer in source.layers}
+    kept = []
+    for layer in target.layers:
+        shapes = [tuple(w.shape) for w in layer.weights]
+        if not shapes:
+            continue
+        twin = sources.get(layer.name)
+        if twin is not None and [tuple(w.shape) for w in twin.weights] == shapes:
+            layer.set_weights(twin.get_weights())
+        else:
+            kept.append(layer.name)
+    return kept

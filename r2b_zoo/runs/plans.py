@@ -1,0 +1,180 @@
+"""What a recipe becomes: plain records for the training loop, every value checked."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Optional
+
+from r2b_zoo import losses
+from r2b_zoo.system.short_repr import short_repr
+
+MIXED_PRECISIONS = ("float32", "bfloat16", "float16")
+STRATEGIES = ("none", "mirrored", "multi_worker")
+TRAINED = ("all", "classifier")
+BATCH_NORM_STATISTICS = ("running", "before", "after", "both")
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """A stage as it will be trained: the recipe's switches applied, values checked. Fields as in ``Stage``."""
+
+    name: str
+    network: str
+    precision: str
+    taught_by: Optional[str]
+    initial_weights: Optional[str]
+    pretrained: Optional[str]
+    trained: str
+    loss_weights: dict[str, float]
+    """By name of the loss; fields ``<name>_weight`` of ``Stage``."""
+    temperature: float
+    epochs: int
+    learning_rate: float
+    schedule: str
+    warmup_epochs: float
+    decay: float
+    decay_epochs: tuple[float, ...]
+    weight_decay: float
+    l2_penalty: float
+    batch_norm_statistics: str
+    from_run: Optional[str]
+    batch_size: int
+    augmentation: str
+    mixup: float
+    max_steps_per_epoch: Optional[int]
+    """None, or a limit far below the data's size for a smoke run."""
+
+    __repr__ = short_repr
+
+    def __post_init__(self) -> None:
+        for field in ("epochs", "batch_size"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"{self.name}.{field} must be at least 1; received {getattr(self, field)}.")
+        for field in ("learning_rate", "temperature", "decay"):
+            if not 0 < getattr(self, field) < math.inf:
+                raise ValueError(f"{self.name}.{field} must be a number above 0; received {getattr(self, field)}.")
+        for field in ("weight_decay", "l2_penalty", "mixup", "warmup_epochs"):
+            if not 0 <= getattr(self, field) < math.inf:
+                raise ValueError(f"{self.name}.{field} must be a number from 0; received {getattr(self, field)}.")
+        self._check_losses()
+        for field, allowed in (("trained", TRAINED), ("batch_norm_statistics", BATCH_NORM_STATISTICS)):
+            if getattr(self, field) not in allowed:
+                raise ValueError(
+                    f"{self.name}.{field} must be one of {', '.join(map(repr, allowed))}; "
+                    f"received {getattr(self, field)!r}."
+                )
+        if self.trained == "classifier" and self.batch_norm_statistics != "running":
+            raise ValueError(
+                f"{self.name}.trained='classifier' keeps the statistics of batch norms, so "
+                f"{self.name}.batch_norm_statistics must be 'running'; received {self.batch_norm_statistics!r}."
+            )
+        if self.pretrained is not None and self.initial_weights is not None:
+            raise ValueError(
+                f"{self.name} starts either from {self.name}.pretrained or from the earlier stage that "
+                f"{self.name}.initial_weights names; received {self.pretrained!r} and {self.initial_weights!r}."
+            )
+
+    def _check_losses(self) -> None:
+        for loss in losses.LOSSES:
+            weight = self.loss_weights[loss.name]
+            if not 0 <= weight < math.inf:
+                raise ValueError(f"{self.name}.{loss.field} must be a number from 0; received {weight}.")
+        if not any(self.loss_weights.values()):
+            fields = ", ".join(loss.field for loss in losses.LOSSES)
+            raise ValueError(f"{self.name} has no loss left: one of {fields} must be above 0.")
+        of_teachers = losses.switches()
+        if self.taught_by is None and any(self.loss_weights[loss.name] for loss in of_teachers):
+            fields = " and ".join(loss.field for loss in of_teachers)
+            off = " ".join(f"{loss.name}=false" for loss in of_teachers)
+            raise ValueError(
+                f"{self.name} has no teacher to match: {self.name}.taught_by must name an earlier stage, or {fields} "
+                f"be 0 (of all stages: {off})."
+            )
+
+
+@dataclass(frozen=True)
+class LoopPlan:
+    """How the loop trains, the same for all stages of a recipe.
+
+    Attributes:
+        mixed_precision: what the 3×3 convolutions compute in: "float32", "bfloat16", or "float16" with a loss scale
+            that adapts. Everything else, and every weight, is float32, and so are evaluation and the saved network.
+        xla: whether the training step is compiled with XLA.
+        accumulation_steps: into how many parts a batch is cut, one after the other, for devices with too little memory
+            for all of it. Equal to the whole batch up to rounding, except that batch norm normalises each part with its
+            own statistics; its running statistics move once a step, by the mean of the parts'.
+        ema_decay: of the exponential moving average of the weights, which is what is evaluated and saved; 0 for none.
+        validation: the share of every class's training images that is kept apart: the accuracy after each epoch is on
+            them, ``patience`` goes by it, and the test split is read once, at the end of each stage. 0 for none: all
+            images are trained on, and the accuracy after each epoch is on the test split.
+        patience: epochs without a better accuracy after which a stage ends, with its best weights; 0 for never.
+        checkpoint_minutes: time between two checkpoints within an epoch; there is one after every epoch besides.
+        strategy: how devices share the work: "none", one device; "mirrored", all GPUs of the machine; "multi_worker",
+            those of all machines in TF_CONFIG.
+        cpu_devices: with "mirrored", into how many devices the CPU is cut, to see on one machine what several would
+            train; 1 for not at all.
+    """
+
+    mixed_precision: str
+    xla: bool
+    accumulation_steps: int
+    ema_decay: float
+    validation: float
+    patience: int
+    checkpoint_minutes: float
+    strategy: str
+    cpu_devices: int
+
+    def __post_init__(self) -> None:
+        for field, allowed in (("mixed_precision", MIXED_PRECISIONS), ("strategy", STRATEGIES)):
+            if getattr(self, field) not in allowed:
+                raise ValueError(
+                    f"{field} must be one of {', '.join(map(repr, allowed))}; received {getattr(self, field)!r}."
+                )
+        if self.xla and self.strategy != "none":
+            raise ValueError(
+                f"xla needs strategy='none': what devices send each other is not compiled; received {self.strategy!r}."
+            )
+        if self.cpu_devices < 1 or (self.cpu_devices > 1 and self.strategy != "mirrored"):
+            raise ValueError(
+                "cpu_devices must be at least 1, and above 1 with strategy='mirrored' alone; "
+                f"received {self.cpu_devices} and {self.strategy!r}."
+            )
+        if self.accumulation_steps < 1:
+            raise ValueError(f"accumulation_steps must be at least 1; received {self.accumulation_steps}.")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay must be 0 (off) or below 1, for example 0.999; received {self.ema_decay}.")
+        if not 0 <= self.validation < 1:
+            raise ValueError(
+                "validation must be 0 (none) or the share of the training images to keep apart, below 1, for example "
+                f"0.1; received {self.validation}."
+            )
+        if self.patience < 0:
+            raise ValueError(f"patience must be 0 (off) or a number of epochs; received {self.patience}.")
+        if not 0 < self.checkpoint_minutes < math.inf:
+            raise ValueError(f"checkpoint_minutes must be a number above 0; received {self.checkpoint_minutes}.")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a run needs to know."""
+
+    recipe: str
+    dataset: str
+    data_dir: Optional[str]
+    preprocessing: Optional[dict[str, Any]]
+    image_size: Optional[int]
+    width: int
+    stem: str
+    options: dict[str, Any]
+    """Of the networks' constructors, for those networks that have them."""
+    seed: int
+    stages: tuple[StagePlan, ...]
+    loop: LoopPlan
+    switched_off: tuple[str, ...]
+    """Which of the paper's ideas are off, in words."""
+    notes: tuple[str, ...]
+    """Sentences that whoever trains this should read first."""
+    config: dict[str, Any]
+    """Every field of the recipe by its dotted name: configuring the recipe with it gives the same plan."""
+
+    __repr__ = short_repr

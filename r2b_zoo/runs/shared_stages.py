@@ -1,0 +1,59 @@
+"""Stages that one run takes from another, where they are finished, instead of training them again."""
+
+import json
+import shutil
+from typing import TYPE_CHECKING
+
+from r2b_zoo import weights
+from r2b_zoo.runs import checkpoints
+from r2b_zoo.runs.folder import RunFolder, RunFolderError
+from r2b_zoo.runs.plans import Plan, StagePlan
+from r2b_zoo.system import files
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+
+def check(stage: StagePlan, plan: Plan, network: "tf.keras.Model") -> None:
+    """Raises ValueError where the other run's stage cannot take the place of this one, and writes nothing.
+
+    Args:
+        stage: with ``from_run``.
+        plan: of the run that is to have it.
+        network: of the stage; its weights are replaced.
+    """
+    assert stage.from_run is not None, "there is a run to take the stage from"
+    other = RunFolder(stage.from_run)
+    rule = f"{stage.name}.from_run must be the folder of a run whose stage {stage.name} is finished and fits"
+    try:
+        others = other.plan()
+        if stage.name not in [planned.name for planned in others.stages]:
+            raise ValueError(f"that run has {', '.join(planned.name for planned in others.stages)} alone.")
+        if not other.is_finished(stage.name):
+            raise ValueError(f"stage {stage.name} of that run is not finished.")
+        if others.dataset != plan.dataset:
+            raise ValueError(f"that run is on {others.dataset} and this one on {plan.dataset}.")
+        if plan.loop.validation and others.loop.validation != plan.loop.validation:
+            raise ValueError(
+                f"that run has validation={others.loop.validation} and this one {plan.loop.validation}, so it has "
+                "trained on images that this one keeps apart."
+            )
+        weights.load(network, other.weights(stage.name))
+    except (ValueError, OSError, RunFolderError) as error:
+        raise ValueError(f"{rule}; received {stage.from_run}: {error}") from None
+
+
+def take(stage: StagePlan, folder: RunFolder) -> None:
+    """Copies the other run's stage, so that this run has all it needs whatever becomes of the other.
+
+    Raises:
+        RunFolderError: the other stage cannot be read any more, or this run's folder cannot be written.
+    """
+    assert stage.from_run is not None, "there is a run to take the stage from"
+    other = RunFolder(stage.from_run)
+    result = {**other.stage_result(stage.name), "from_run": stage.from_run}
+    with folder.new_stage(stage.name) as partial, folder.writing():
+        shutil.copytree(other.stage(stage.name), partial, dirs_exist_ok=True)
+        files.write_text(partial / "result.json", json.dumps(result, indent=2))
+        # A stage that was trained has some, which go as soon as it has its name.
+        (partial / checkpoints.FOLDER_NAME).mkdir(exist_ok=True)

@@ -1,0 +1,46 @@
+"""Loads TensorFlow without the pages of messages that its libraries write while they load."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+
+LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+NO_MESSAGES = "3"
+
+
+def in_notebook() -> bool:
+    """Whether this process is the kernel of a notebook. Imports nothing."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    return type(shell).__name__ == "ZMQInteractiveShell"
+
+
+@contextlib.contextmanager
+def without_messages() -> Iterator[None]:
+    """Hides what TensorFlow's libraries print while this block loads them, and what its Python code logs later."""
+    from r2b_zoo.system.captured_output import captured_output
+
+    # The level alone does not reach what is logged while the libraries load.
+    with captured_output():
+        yield
+    import tensorflow
+
+    tensorflow.get_logger().setLevel("ERROR")
+
+
+def load_tensorflow() -> None:
+    with without_messages():
+        import tensorflow  # noqa: F401
+
+
+@contextlib.contextmanager
+def without_messages_in_a_notebook() -> Iterator[None]:
+    """The same in a notebook, whose cells would show all of it in red; elsewhere nothing is done.
+
+    What is set already stays: ``TF_CPP_MIN_LOG_LEVEL=0`` before the first import shows everything.
+    """
+    if in_notebook() and os.environ.setdefault(LOG_LEVEL, NO_MESSAGES) != "0":
+        with without_messages():
+            yield
+    else:
+        yield

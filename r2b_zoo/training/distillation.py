@@ -1,0 +1,125 @@
+"""What a teacher teaches: attention matching, output matching, and how much each loss counts."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import tensorflow as tf
+
+from r2b_zoo import losses
+from r2b_zoo.system.suggestions import did_you_mean
+
+# Below this an attention map has no direction: a map of zeros stays zeros instead of becoming NaN.
+_SMALLEST_NORM = 1e-12
+
+
+def attention_map(activations: tf.Tensor) -> tf.Tensor:
+    """Where a layer looks: Q = Σ_c A_c², flattened and divided by its L2 norm.
+
+    Args:
+        activations: (N, H, W, C).
+
+    Returns:
+        (N, H · W), each row of length 1 and not negative (a row of zeros where all activations are zero).
+
+    Source: Zagoruyko & Komodakis, ICLR 2017, section 3.1; Martínez et al., ICLR 2020, section 4.2.
+    """
+    energy = tf.reduce_sum(tf.square(activations), axis=-1)
+    flat = tf.reshape(energy, [tf.shape(energy)[0], -1])
+    norm = tf.sqrt(tf.reduce_sum(tf.square(flat), axis=1, keepdims=True) + _SMALLEST_NORM**2)
+    return flat / norm
+
+
+def attention_matching_loss(student: Mapping[str, tf.Tensor], teacher: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    """``attention_distances``, averaged over the batch. Raises as that."""
+    return tf.reduce_mean(attention_distances(student, teacher))
+
+
+def attention_distances(student: Mapping[str, tf.Tensor], teacher: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    """Σ_j ‖Q_S^j − Q_T^j‖₂ over the blocks j, for each image (Martínez et al., section 4.2).
+
+    Args:
+        student: the activations of each block by name, (N, H, W, C).
+        teacher: the same of the teacher; channels may differ, height and width not.
+
+    Returns:
+        (N,), each in [0, √2 · number of blocks], since maps are unit vectors without negative entries. At equal maps
+        the gradient is taken as 0.
+
+    Raises:
+        ValueError: the blocks or their heights and widths differ.
+    """
+    if set(student) != set(teacher):
+        raise ValueError(f"Attention matching needs the same blocks; received {sorted(student)} and {sorted(teacher)}.")
+    distances = []
+    for name, activations in student.items():
+        if activations.shape[1:3] != teacher[name].shape[1:3]:
+            raise ValueError(
+                f"Attention maps of {name} must have the same height and width; received "
+                f"{tuple(activations.shape[1:3])} of the student and {tuple(teacher[name].shape[1:3])} of the teacher."
+            )
+        difference = attention_map(activations) - attention_map(teacher[name])
+        # tf.norm has no gradient at 0, so the square root never sees it.
+        distances.append(tf.sqrt(tf.reduce_sum(tf.square(difference), axis=1) + _SMALLEST_NORM**2))
+    return tf.add_n(distances)
+
+
+def output_matching_loss(student_logits: tf.Tensor, teacher_logits: tf.Tensor, temperature: float) -> tf.Tensor:
+    """``output_divergences``, averaged over the batch."""
+    return tf.reduce_mean(output_divergences(student_logits, teacher_logits, temperature))
+
+
+def output_divergences(student_logits: tf.Tensor, teacher_logits: tf.Tensor, temperature: float) -> tf.Tensor:
+    """T² · KL(softmax(t / T) ‖ softmax(s / T)) for each image.
+
+    The factor T² keeps the size of the gradient when the temperature changes (Hinton et al., 2015, section 2).
+
+    Args:
+        student_logits: (N, classes), before the softmax.
+        teacher_logits: (N, classes).
+        temperature: T > 0; larger values bring out what the teacher thinks of the unlikely classes.
+
+    Returns:
+        (N,), each at least 0.
+    """
+    teacher = tf.nn.log_softmax(tf.cast(teacher_logits, tf.float32) / temperature)
+    student = tf.nn.log_softmax(tf.cast(student_logits, tf.float32) / temperature)
+    return temperature**2 * tf.reduce_sum(tf.exp(teacher) * (teacher - student), axis=-1)
+
+
+@dataclass(frozen=True, init=False)
+class LossWeights:
+    """Weight of each loss; 0 switches it off.
+
+    Attributes:
+        weights: by name of the loss, see ``losses.LOSSES``; of those that are not given, as ``Loss.weight`` has it.
+        temperature: of output matching.
+
+    Raises:
+        ValueError: there is no such loss, a weight is negative, the temperature is not positive, or every weight is 0.
+    """
+
+    weights: Mapping[str, float]
+    temperature: float
+
+    def __init__(self, *, temperature: float = 1.0, **weights: float) -> None:
+        known = {loss.name: loss.weight for loss in losses.LOSSES}
+        for name, weight in weights.items():
+            if name not in known:
+                raise ValueError(f"The losses are {', '.join(known)}; received {name!r}.{did_you_mean(name, known)}")
+            if weight < 0:
+                raise ValueError(f"The weight of {name} must be 0 (off) or more; received {weight}.")
+        object.__setattr__(self, "weights", {**known, **weights})
+        object.__setattr__(self, "temperature", temperature)
+        if not self.used:
+            raise ValueError("Every loss is switched off; give at least one of them a weight above 0.")
+        if temperature <= 0:
+            raise ValueError(f"temperature must be above 0; received {temperature}.")
+
+    @property
+    def used(self) -> tuple[losses.Loss, ...]:
+        """Those with a weight above 0, in the order in which they are added up."""
+        return tuple(loss for loss in losses.LOSSES if self.weights.get(loss.name, 0) > 0)
+
+    @property
+    def needs_teacher(self) -> bool:
+        return any(loss.needs_teacher for loss in self.used)

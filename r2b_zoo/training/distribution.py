@@ -1,0 +1,203 @@
+"""How devices share the work of a step: one device, all GPUs of a machine, or those of several machines.
+
+A batch is cut into equal shards, one for each replica. Gradients, losses and the statistics of batch norm are those of
+the whole batch, and so is everything that follows from them: up to the order in which numbers are added, and so to
+rounding, any number of devices trains the same network. Only the chief writes to the run's folder.
+"""
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from typing import Any, Optional
+
+import numpy as np
+import tensorflow as tf
+
+from r2b_zoo.data.dataset import Shard
+from r2b_zoo.ops.batch_norm import SynchronisedBatchNormalization
+from r2b_zoo.runs.plans import Plan
+from r2b_zoo.training import cluster
+from r2b_zoo.training.cluster import Cluster
+from r2b_zoo.training.local_value import local_value
+
+Log = Callable[[str], None]
+
+
+class Distribution:
+    """The devices of a run.
+
+    Args:
+        strategy: TensorFlow's; None for one device.
+        cluster: the machines; None for this one alone.
+    """
+
+    def __init__(self, strategy: Optional[tf.distribute.Strategy] = None, cluster: Optional[Cluster] = None) -> None:
+        self.strategy = strategy
+        self.cluster = cluster
+
+    @property
+    def replicas(self) -> int:
+        return 1 if self.strategy is None else self.strategy.num_replicas_in_sync
+
+    @property
+    def workers(self) -> int:
+        return 1 if self.cluster is None else self.cluster.size
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether this process writes."""
+        return self.cluster is None or self.cluster.is_chief
+
+    def scope(self) -> contextlib.AbstractContextManager:
+        """Variables made in the block are on every replica."""
+        return contextlib.nullcontext() if self.strategy is None else self.strategy.scope()
+
+    def replicate(self, network: tf.keras.Model) -> tf.keras.Model:
+        """A copy on every replica, batch norms synchronised; on one device the network itself."""
+        if self.strategy is None:
+            return network
+
+        def copy(layer: tf.keras.layers.Layer) -> tf.keras.layers.Layer:
+            kind = type(layer)
+            if kind is tf.keras.layers.BatchNormalization:
+                kind = SynchronisedBatchNormalization
+            return kind.from_config(layer.get_config())
+
+        with self.scope():
+            replicated = tf.keras.models.clone_model(network, clone_function=copy)
+            replicated.set_weights(network.get_weights())
+        return replicated
+
+    def collect(self, replicated: tf.keras.Model, network: tf.keras.Model) -> None:
+        """Puts the weights of what ``replicate`` made into the network that it was made from."""
+        if replicated is not network:
+            with self.scope():
+                values = [local_value(weight) for weight in replicated.weights]
+            for weight, value in zip(network.weights, values, strict=True):
+                weight.assign(value)
+
+    def batches(self, of_shard: Callable[[Shard], tf.data.Dataset], groups: int = 1) -> Any:
+        """Batches for every replica, from a function that gives one shard of each.
+
+        They do not end where there are several replicas: to ask all workers before each batch whether it is the last
+        takes time.
+
+        Args:
+            of_shard: the same batches whatever the shard.
+            groups: as ``Shard`` has it.
+        """
+        if self.strategy is None:
+            return of_shard(Shard())
+        local = self.replicas // self.workers
+
+        def of_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
+            batches = of_shard(Shard(context.input_pipeline_id, context.num_input_pipelines, groups))
+            if local > 1:
+                batches = batches.flat_map(for_replicas)
+            return batches.repeat()
+
+        def for_replicas(images: tf.Tensor, labels: tf.Tensor) -> tf.data.Dataset:
+            shards = [Shard(i, local, groups) for i in range(local)]
+            parts = [tf.data.Dataset.from_tensors((shard.of(images), shard.of(labels))) for shard in shards]
+            whole = parts[0]
+            for part in parts[1:]:
+                whole = whole.concatenate(part)
+            return whole
+
+        return self.strategy.distribute_datasets_from_function(of_worker)
+
+    def largest(self, number: int) -> int:
+        """The largest number that a worker gives. All of them must ask, in the same order."""
+        if self.strategy is None or self.cluster is None:
+            return number
+        own = tf.one_hot(self.cluster.index, self.cluster.size, on_value=float(number), dtype=tf.float64)
+        return int(np.max(self.strategy.reduce(tf.distribute.ReduceOp.SUM, own, axis=None)))
+
+    def from_chief(self, value: Any) -> Any:
+        """The chief's value, plain data, on every worker. All of them must ask, in the same order."""
+        return value if self.cluster is None else json.loads(self.cluster.from_chief(json.dumps(value)))
+
+    def watched(self) -> contextlib.AbstractContextManager:
+        """As ``Cluster.watched``; on one machine nothing."""
+        return contextlib.nullcontext() if self.cluster is None else self.cluster.watched()
+
+
+@contextlib.contextmanager
+def _startup() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        if "program startup" not in str(error):
+            raise
+        raise RuntimeError(
+            "strategy='multi_worker' must start before TensorFlow does anything else in the process: call train first."
+        ) from error
+
+
+def _cut_cpu(number: int) -> list[str]:
+    """Names of as many devices, into which the CPU is cut."""
+    (cpu,) = tf.config.list_physical_devices("CPU")
+    try:
+        tf.config.set_logical_device_configuration(cpu, number * [tf.config.LogicalDeviceConfiguration()])
+    except RuntimeError as error:
+        raise RuntimeError(
+            "cpu_devices must be set before TensorFlow does anything else in the process: call train first."
+        ) from error
+    return [device.name for device in tf.config.list_logical_devices("CPU")]
+
+
+def start(plan: Plan, log: Log = lambda line: None) -> Distribution:
+    """The devices that a plan's ``strategy`` asks for.
+
+    Raises:
+        ValueError: the batch of a stage cannot be cut into as many shards; TF_CONFIG is not as it must be.
+        WorkerLost: not all workers came.
+        RuntimeError: the cluster or the CPU's devices cannot be set up in this process any more.
+    """
+    strategy = plan.loop.strategy
+    if strategy == "none":
+        return Distribution()
+    machines = cluster.from_environment() if strategy == "multi_worker" else None
+    if machines is not None and machines.size > 1:
+        # Of this worker; all must have as many. Their names, not the devices, which start TensorFlow.
+        local = len(tf.config.list_physical_devices("GPU")) or 1
+        check_shares(plan, local * machines.size)
+        log(f"This is {machines.names[machines.index]} of {machines.size}; waiting for the others")
+        with _startup():
+            distribution = Distribution(machines.start(), machines)
+        with distribution.watched():
+            of_chief = distribution.from_chief(local)
+            if of_chief != local:
+                raise ValueError(
+                    f"All workers must have as many devices as {machines.names[0]}, which has {of_chief}; "
+                    f"{machines.names[machines.index]} has {local}. CUDA_VISIBLE_DEVICES hides some."
+                )
+    else:
+        if plan.loop.cpu_devices > 1:
+            devices = _cut_cpu(plan.loop.cpu_devices)
+        else:
+            devices = [device.name for kind in ("GPU", "CPU") for device in tf.config.list_logical_devices(kind)]
+            devices = [name for name in devices if name.split(":")[1] == devices[0].split(":")[1]]
+        if len(devices) == 1:
+            log(f"strategy={strategy} finds one device, {devices[0]}, and trains as strategy=none does")
+            return Distribution()
+        check_shares(plan, len(devices))
+        distribution = Distribution(tf.distribute.MirroredStrategy(devices))
+    machine = "machine" if distribution.workers == 1 else "machines"
+    log(f"Each batch is shared by {distribution.replicas} devices on {distribution.workers} {machine}")
+    return distribution
+
+
+def check_shares(plan: Plan, replicas: int) -> None:
+    """Raises ValueError where the batch of a stage cannot be cut into as many equal shards."""
+    for stage in plan.stages:
+        parts = replicas * plan.loop.accumulation_steps
+        if stage.batch_size % parts:
+            of = f"{replicas} devices"
+            if plan.loop.accumulation_steps > 1:
+                of += f" × {plan.loop.accumulation_steps} accumulation_steps"
+            nearest = max(1, round(stage.batch_size / parts)) * parts
+            raise ValueError(
+                f"{stage.name}.batch_size must be a multiple of {parts} ({of}), so that every device has as many "
+                f"images; received {stage.batch_size}. {stage.name}.batch_size={nearest} would be."
+            )

@@ -1,0 +1,92 @@
+"""Weights that come with the package: what they are of, and which networks they fit.
+
+What is said of them comes from their files in ``r2b_zoo/weights/data``, which
+``python -m benchmarks.package_weights`` writes.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Optional
+
+from r2b_zoo import weights
+from r2b_zoo.weights import named
+from r2b_zoo.weights.cards import WeightsCard
+from r2b_zoo.weights.named import BUNDLED
+
+
+def card(name: str) -> WeightsCard:
+    """What is known of weights that come with the package.
+
+    Raises:
+        FileNotFoundError, ValueError: their file is missing or damaged.
+    """
+    path = named.bundled_file(name)
+    found = weights.architecture(path)
+    return WeightsCard(
+        name=name, network=found["network"], arguments=arguments_of(found), bytes=path.stat().st_size, **found["card"]
+    )
+
+
+def cards() -> list[WeightsCard]:
+    """All of them."""
+    return [card(name) for name in BUNDLED]
+
+
+def arguments_of(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of the constructor for weights of which ``weights.architecture`` found this."""
+    return {
+        "width": found["width"],
+        "stem": found["stem"],
+        "input_shape": (*found["size"], found["channels"]),
+        "num_classes": found["num_classes"],
+        "precision": found["precision"],
+        **found["options"],
+    }
+
+
+def options_of(network: str, reference: Any, own: Sequence[str]) -> dict[str, Any]:
+    """What weights that come with the package decide about a network's own options, where nobody tells them.
+
+    Args:
+        network: name of the constructor.
+        reference: as its ``weights=``.
+        own: names of its own options.
+    """
+    if not isinstance(reference, str) or reference not in BUNDLED:
+        return {}
+    found = weights.architecture(named.bundled_file(reference))
+    return {key: value for key, value in found["options"].items() if key in own and network == found["network"]}
+
+
+def locate(network: str, name: str, **arguments: Any) -> Path:
+    """The file of weights that come with the package, for a network of these arguments, as ``weights.locate``.
+
+    Raises:
+        ValueError: the weights are of another network, or of one with other arguments.
+    """
+    path = named.bundled_file(name)
+    found = weights.architecture(path)
+    if network != found["network"]:
+        raise ValueError(f"The weights {name!r} are of {found['network']}, not of {network}.")
+    required = arguments_of(found)
+    if not arguments["include_top"]:
+        # Features are of images of any size.
+        del required["input_shape"], required["num_classes"]
+        required["channels"] = found["channels"]
+    required = {key: value for key, value in required.items() if key in arguments}
+    wrong = {key: arguments[key] for key, value in required.items() if not _fits(arguments[key], value)}
+    if wrong:
+        hint = " To train your own classes on these features, pass include_top=False." * ("num_classes" in wrong)
+        raise ValueError(f"weights={name!r} needs {_in_words(required)}; received {_in_words(wrong)}.{hint}")
+    return path
+
+
+def _fits(value: Any, required: Any) -> bool:
+    """Whether an argument is the required one, or a shape that leaves it open."""
+    if not isinstance(required, tuple):
+        return bool(value == required)
+    return len(value) == len(required) and all(a in (None, b) for a, b in zip(value, required, strict=True))
+
+
+def _in_words(arguments: Mapping[str, Optional[Any]]) -> str:
+    return ", ".join(f"{key}={value!r}" for key, value in arguments.items())

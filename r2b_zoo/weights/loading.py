@@ -1,0 +1,448 @@
+"""Weights of networks: where those with a name are, how they are checked, how they are loaded.
+
+A file is validated as a whole before any variable changes, so a network is never half loaded.
+"""
+
+import contextlib
+import errno
+import os
+import re
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Optional, TypeVar, Union
+
+from r2b_zoo.identity import PACKAGE
+from r2b_zoo.system import files
+from r2b_zoo.weights import larq_zoo_files, named
+from r2b_zoo.weights.named import BUNDLED, NAMES_IN_WORDS
+
+if TYPE_CHECKING:
+    import numpy as np
+    import tensorflow as tf
+
+    from r2b_zoo.weights.file import Record, WeightsFile
+    from r2b_zoo.weights.packed import PackedWeights
+
+CACHE_ENVIRONMENT_VARIABLE = "R2B_ZOO_CACHE"
+DOWNLOAD_RETRIES = 3
+_DOWNLOADS = ".downloads"
+# A download writes every few seconds, or is given up.
+_ABANDONED_SECONDS = 3600
+# The disk, the user's share of it, and the largest file that may be written.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_KERNEL_RANK = 4
+
+PathLike = Union[str, "os.PathLike[str]"]
+_Shapes = list[tuple[int, ...]]
+"""Of the variables of a layer, in their order."""
+
+
+@dataclass(frozen=True)
+class PublishedWeights:
+    """A file of weights at a fixed address with a fixed hash."""
+
+    url: str
+    sha256: str
+
+    @property
+    def file_name(self) -> str:
+        return self.url.rsplit("/", 1)[1]
+
+
+# Apache-2.0, published by the Larq authors. On ImageNet, top-1 and top-5: the Real-to-Binary network 65.01 and 85.72 %,
+# Bi-Real Net 57.47 and 79.84 %.
+_R2B_RELEASE = "https://github.com/larq/zoo/releases/download/r2b-v0.1.0/"
+_BI_REAL_RELEASE = "https://github.com/larq/zoo/releases/download/birealnet-v0.3.0/"
+PUBLISHED = {
+    # (network, include_top)
+    ("RealToBinaryNet", True): PublishedWeights(
+        f"{_R2B_RELEASE}r2b_weights.h5", "e8fd16ca1ab9810ac3835f24f5c62758a57bc32a615f73aaa50d382d2b9617e1"
+    ),
+    ("RealToBinaryNet", False): PublishedWeights(
+        f"{_R2B_RELEASE}r2b_weights_notop.h5", "4ec47abf1a4da5c65f4908076257e8d5c812673891089a88c9d9e84e949d1dab"
+    ),
+    ("BiRealNet18", True): PublishedWeights(
+        f"{_BI_REAL_RELEASE}birealnet_weights.h5", "6e6efac1584fcd60dd024198c87f42eb53b5ec719a5ca1f527e1fe7e8b997117"
+    ),
+    ("BiRealNet18", False): PublishedWeights(
+        f"{_BI_REAL_RELEASE}birealnet_weights_notop.h5",
+        "5148b61c0c2a1094bdef811f68bf4957d5ba5f83ad26437b7a4a6855441ab46b",
+    ),
+}
+# What the published files were trained with; anything else is another network.
+_PUBLISHED_ARGUMENTS = {
+    "num_classes": 1000,
+    "precision": "binary",
+    "width": 64,
+    "stem": "imagenet",
+    "channels": 3,
+    "downsample": "real",
+    "weight_scale": "none",
+    "gate_reduction": 8,
+}
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept: ``$R2B_ZOO_CACHE``, or the user's cache folder."""
+    override = os.environ.get(CACHE_ENVIRONMENT_VARIABLE)
+    if override:
+        return Path(override).expanduser()
+    import pooch
+
+    return Path(pooch.os_cache(PACKAGE))
+
+
+def locate(network: str, weights: Optional[PathLike], **arguments: Any) -> Optional[Path]:
+    """The file that ``weights=`` of a network's constructor means; downloads it where it is a published one.
+
+    Args:
+        network: name of the constructor.
+        weights: None, a name in ``weights.named``, or a path.
+        **arguments: the constructor's other arguments, ``channels`` of its input, and its whole ``input_shape``; one
+            that is missing is not checked.
+
+    Raises:
+        ValueError: there are no weights of that name for this network, or they are of one with other arguments.
+        FileNotFoundError: a path that does not exist.
+        WeightsDownloadError: the file could not be had from the network.
+    """
+    if weights is None:
+        return None
+    if not named.is_name(weights):
+        path = Path(weights).expanduser()
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"weights must be None, {NAMES_IN_WORDS} or the path of a weights file; there is no file "
+                f"{str(weights)!r}."
+            )
+        return path
+    if weights in BUNDLED:
+        from r2b_zoo.weights import bundled  # which needs this module
+
+        return bundled.locate(network, str(weights), **arguments)
+    include_top = bool(arguments["include_top"])
+    published = PUBLISHED.get((network, include_top))
+    if published is None:
+        names = ", ".join(sorted({name for name, _ in PUBLISHED}))
+        raise ValueError(
+            f"There are no published ImageNet weights for {network}, only for {names}: "
+            "pass weights=None to train it, or the path of a weights file."
+        )
+    for argument, required in _PUBLISHED_ARGUMENTS.items():
+        if argument not in arguments or (argument == "num_classes" and not include_top):
+            continue
+        if arguments[argument] != required:
+            hint = " To train your own classes on these features, pass include_top=False." * (argument == "num_classes")
+            raise ValueError(
+                f"weights='imagenet' needs {argument}={required!r}, received {argument}={arguments[argument]!r}.{hint}"
+            )
+    return fetch(published)
+
+
+class WeightsDownloadError(RuntimeError):
+    """A published file is neither in the cache nor to be had from the network."""
+
+
+def fetch(published: PublishedWeights) -> Path:
+    """The local copy of a published file, downloaded, hash-checked and moved into the cache as a whole.
+
+    Raises:
+        WeightsDownloadError: no network, or what came has another hash; says where to put the file by hand. Or the
+            cache cannot be written.
+        ValueError: a file of that name in the cache has another hash (truncated or altered).
+    """
+    import pooch
+    from requests.exceptions import RequestException
+
+    folder = cache_folder()
+    target = folder / published.file_name
+    if target.is_file():
+        found = pooch.file_hash(str(target))
+        if found != published.sha256:
+            raise ValueError(
+                f"{target} is truncated or altered: its SHA-256 is {found}, expected {published.sha256}. "
+                "Delete it to download it again."
+            )
+        return target
+    # A folder of its own, so that no other file in the cache looks like a download that was broken off.
+    downloads = folder / _DOWNLOADS
+    try:
+        downloads.mkdir(parents=True, exist_ok=True)
+        _delete_old(downloads)
+    except OSError as error:
+        raise WeightsDownloadError(
+            f"Weights are kept in {folder}, which cannot be written ({type(error).__name__}): "
+            f"set {CACHE_ENVIRONMENT_VARIABLE} to another folder."
+        ) from error
+    downloader = pooch.HTTPDownloader(progressbar=True, timeout=30)
+    files = pooch.create(
+        path=downloads,
+        base_url=published.url.rsplit("/", 1)[0] + "/",
+        registry={published.file_name: f"sha256:{published.sha256}"},
+        retry_if_failed=DOWNLOAD_RETRIES,
+    )
+    try:
+        os.replace(files.fetch(published.file_name, downloader=downloader), target)
+    except (RequestException, OSError, ValueError) as error:
+        # What requests raises is an OSError too.
+        if isinstance(error, OSError) and error.errno in _FULL:
+            raise WeightsDownloadError(
+                f"There is no room for {published.file_name} in {folder} ({error.strerror}): free some space there, or "
+                f"set {CACHE_ENVIRONMENT_VARIABLE} to a folder on another disk."
+            ) from error
+        raise WeightsDownloadError(
+            f"Could not download {published.url} ({type(error).__name__}). "
+            f"Fetch it by hand and put it at {target}, or move the cache with {CACHE_ENVIRONMENT_VARIABLE}."
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            downloads.rmdir()  # where no other process downloads
+    return target
+
+
+def _delete_old(downloads: Path) -> None:
+    """Deletes what processes left that were killed while they downloaded."""
+    for path in downloads.iterdir():
+        # The file of a process that downloads at the same time may be gone since it was listed.
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
+                path.unlink()
+
+
+def read(path: PathLike) -> dict[str, list["np.ndarray"]]:
+    """The arrays of a weights file by layer, in the layer names of this zoo.
+
+    Reads what ``model.save_weights("name.h5")``, ``model.save("name.h5")`` and this module's ``save`` write, for
+    networks of this zoo and for Larq Zoo's ``RealToBinaryNet`` and ``BiRealNet``. Of Keras' newer files,
+    ``name.weights.h5`` and ``name.keras``, which number the layers of each class, only the first convolution and the
+    classifier have names. Packed files too, see ``weights.packed``.
+
+    Raises:
+        ValueError: the file is truncated, altered, no such file, or refers to another one; or an array is of another
+            type than float16, float32 and float64, or holds NaN or infinity.
+    """
+    from r2b_zoo.weights.packed import opened
+
+    with opened(path) as file:
+        return _by_our_names(file.arrays(), _renamed(file)[1])
+
+
+# Layers of Keras' newer files whose numbers are the same in every network: the first of their classes.
+_OF_ANY_NETWORK = {"conv2d": "stem_conv", "dense": "logits"}
+_Values = TypeVar("_Values")
+
+
+def _renamed(file: "WeightsFile | PackedWeights") -> tuple[Optional[str], Mapping[str, str]]:
+    """The network where the file is one of Larq Zoo's, and our names by the file's of layers that have others."""
+    return (None, _OF_ANY_NETWORK) if file.numbered else larq_zoo_files.our_names(list(file.shapes))
+
+
+def _by_our_names(layers: Mapping[str, list[_Values]], names: Mapping[str, str]) -> dict[str, list[_Values]]:
+    found: dict[str, list[_Values]] = {}
+    for name, values in layers.items():
+        found.setdefault(names.get(name, name), []).extend(values)
+    return found
+
+
+def load(
+    model: "tf.keras.Model", path: PathLike, *, classifier: bool = True, outside: "Sequence[tf.keras.layers.Layer]" = ()
+) -> None:
+    """Sets every variable of a network from a file, or changes nothing.
+
+    A file with a classifier fits a network without top; the classifier is then left out.
+
+    Args:
+        model: a network of the zoo.
+        path: of the file, see ``read``; a ``name.weights.h5`` and a ``name.keras`` must be of this very network.
+        classifier: off: the network's classifier keeps its weights, and the file may have another one or none.
+        outside: layers of the model that are no part of the network, a normalization before it for example. They keep
+            their weights where the file has none of them.
+
+    Raises:
+        ValueError: the file cannot be read, was altered after it was written, or is of another architecture: names the
+            first layer that differs, or the argument that its network was built with.
+    """
+    from r2b_zoo.weights.file import numbered_names
+    from r2b_zoo.weights.packed import opened
+
+    not_own = {layer.name for layer in outside}
+    own = [layer for layer in model.layers if layer.name not in not_own]
+    expected = {layer.name: [tuple(w.shape) for w in layer.weights] for layer in model.layers if layer.weights}
+    with opened(path) as file:
+        of_larq_zoo, names = _renamed(file)
+        if file.numbered:
+            names = {**names, **numbered_names(outside), **numbered_names(own)}
+        _check_options(model, _recorded_options(file.record, of_larq_zoo), path)
+        found = _by_our_names(file.shapes, names)
+        expected = {name: shapes for name, shapes in expected.items() if name not in not_own or name in found}
+        if not classifier:
+            expected.pop("logits", None)
+        if "logits" not in expected:
+            found.pop("logits", None)
+        _check_shapes(model, path, expected, found)
+        _check_recorded(model, path, file.record)
+        arrays = _by_our_names(file.arrays(), names)
+    for name in expected:
+        model.get_layer(name).set_weights(arrays[name])
+
+
+def _check_shapes(
+    model: "tf.keras.Model", path: PathLike, expected: Mapping[str, _Shapes], found: Mapping[str, _Shapes]
+) -> None:
+    for name in [*expected, *(name for name in found if name not in expected)]:
+        if expected.get(name) != found.get(name):
+            raise ValueError(
+                f"The weights in {path} are of another architecture than {model.name}: layer {name!r} "
+                f"{_describe(expected.get(name))} in the network and {_describe(found.get(name))} in the file."
+                + (_OTHER_CLASSES if name == "logits" else "")
+            )
+
+
+_OTHER_CLASSES = (
+    " To take over everything but the classifier, build the network with include_top=False, or train a new classifier: "
+    "r2b train recipe=finetune weights=FILE data.dir=PHOTOS."
+)
+
+
+def save(model: "tf.keras.Model", path: PathLike) -> None:
+    """Writes a network's weights as ``model.save_weights("name.h5")`` does; a failed write leaves no half of a file.
+
+    The file records the network, its precision, its options and the size of its input too, which shapes alone do not
+    tell, and a checksum of everything, by which ``load`` finds a value that was altered afterwards.
+
+    Raises:
+        OSError: the folder cannot be written or the disk is full.
+    """
+    from r2b_zoo.weights.file import content
+
+    files.write_bytes(Path(path), content(model.layers, record_of(model)))
+
+
+def record_of(model: "tf.keras.Model") -> "Record":
+    """What a file says about a network of the zoo besides its weights."""
+    from r2b_zoo.weights.file import Record
+
+    height, width = model.input_shape[1:3]
+    size = None if None in (height, width) else (height, width)
+    return Record(model.name, _precision(model), size, _options(model))
+
+
+def architecture(path: PathLike) -> dict[str, Any]:
+    """What a weights file tells about its network.
+
+    Returns:
+        ``num_classes``, ``width``, ``stem``, ``include_top`` and ``precision`` as its constructor takes them, the
+        ``channels`` of its input, ``network``, which is None where neither a record nor the layers tell, ``size``,
+        height and width of its input, which is None where there is no record, and ``options``, those arguments of its
+        constructor beyond these that the file tells and that say what its weights mean. ``card``: of a packed file,
+        what ``cards.WeightsCard`` is made of; None of others.
+
+    Raises:
+        ValueError: the file cannot be read, or is of no network of the zoo.
+    """
+    from r2b_zoo.weights.packed import opened
+
+    with opened(path) as file:
+        of_larq_zoo, names = _renamed(file)
+        shapes = _by_our_names(file.shapes, names)
+        record, card = file.record, file.card
+    if len(shapes.get("stem_conv", [()])[0]) != _KERNEL_RANK:
+        raise ValueError(f"{path} holds no weights of a network of this zoo: it has no layer 'stem_conv'.")
+    kernel_size, _, channels, width = shapes["stem_conv"][0]
+    network = record.network or of_larq_zoo
+    # Also as Keras' newer files number layers: channel_gate_2.
+    for part, name in (("_gate", "RealToBinaryNet"), ("_scale", "StrongBaselineNet")):
+        # Not where the network is told: RealToBinaryNet with weight_scale="learned" has layers of both names.
+        if network is None and any(re.search(rf"{part}(_\d+)?$", layer) for layer in shapes):
+            network = name
+    include_top = "logits" in shapes
+    return {
+        "network": network,
+        "precision": record.precision or "binary",
+        "width": width,
+        "stem": "imagenet" if kernel_size == 7 else "cifar",
+        "channels": channels,
+        "size": record.size,
+        "options": _recorded_options(record, of_larq_zoo),
+        "card": card,
+        "include_top": include_top,
+        "num_classes": shapes["logits"][-1][-1] if include_top else 1000,
+    }
+
+
+# What the networks of files were before there was a choice, and those of Larq Zoo are.
+_WITHOUT_OPTIONS = {"downsample": "real", "weight_scale": "none", "gate_reduction": 8}
+# The networks that have a choice; of the others all have the same.
+_NETWORKS_WITH = {"weight_scale": ("RealToBinaryNet", "StrongBaselineNet"), "gate_reduction": ("RealToBinaryNet",)}
+
+
+def _check_recorded(model: "tf.keras.Model", path: PathLike, record: "Record") -> None:
+    network, precision = record.network, record.precision
+    if network is not None and network != model.name:
+        raise ValueError(f"The weights in {path} are of another architecture: of {network}, not of {model.name}.")
+    if precision is not None and precision != _precision(model):
+        warnings.warn(
+            f"The weights in {path} were trained with precision={precision!r}; {model.name} has "
+            f"precision={_precision(model)!r}, so they are only a start for training.",
+            stacklevel=3,
+        )
+
+
+def _recorded_options(record: "Record", of_larq_zoo: Optional[str]) -> dict[str, Any]:
+    """Those a file was written with; none where they cannot be known, since Keras itself wrote it."""
+    if record.options is not None:
+        return record.options
+    network = record.network or of_larq_zoo
+    if network is None:
+        return {}
+    options = {key: value for key, value in _WITHOUT_OPTIONS.items() if network in _NETWORKS_WITH.get(key, (network,))}
+    if record.precision not in (None, "binary"):
+        options.pop("weight_scale", None)
+    return options
+
+
+def _options(model: "tf.keras.Model") -> dict[str, Any]:
+    """The options of a network that say what its weights mean, read off its layers.
+
+    Real kernels have their scale in themselves, which fits every choice of one.
+    """
+    layers = {layer.name: layer for layer in model.layers}
+    shortcuts = (layer for name, layer in layers.items() if name.endswith("_shortcut_conv"))
+    # Of tanh or sign, which a real shortcut has not.
+    is_binary = any(getattr(shortcut, "input_quantizer", None) is not None for shortcut in shortcuts)
+    options: dict[str, Any] = {"downsample": "binary" if is_binary else "real"}
+    quantizer = getattr(layers["block1a_conv"], "kernel_quantizer", None)
+    if model.name in _NETWORKS_WITH["weight_scale"]:
+        if "block1a_weight_scale" in layers:
+            options["weight_scale"] = "learned"
+        elif quantizer is not None:
+            options["weight_scale"] = "mean" if type(quantizer).__name__ == "MagnitudeAwareSign" else "none"
+    if "block1a_gate" in layers:
+        options["gate_reduction"] = layers["block1a_gate"].reduction
+    return options
+
+
+def _check_options(model: "tf.keras.Model", recorded: dict[str, Any], path: PathLike) -> None:
+    built = _options(model)
+    for option, value in recorded.items():
+        if built.get(option, value) != value:
+            raise ValueError(
+                f"The weights in {path} are of a network with {option}={value!r}, and {model.name} was built with "
+                f"{option}={built[option]!r}: pass {option}={value!r} to load them."
+            )
+
+
+def _precision(model: "tf.keras.Model") -> str:
+    """The precision a network was built with, read off its first quantised convolution."""
+    convolution = model.get_layer("block1a_conv")
+    if getattr(convolution, "kernel_quantizer", None) is not None:
+        return "binary"
+    quantizer = getattr(convolution, "input_quantizer", None)
+    return "real" if quantizer is None or getattr(quantizer, "__name__", "") == "tanh" else "binary_activations"
+
+
+def _describe(shapes: Optional[_Shapes]) -> str:
+    return "is missing" if shapes is None else f"has shapes {shapes}"

@@ -1,0 +1,36 @@
+"""Weights that have a name: the published ones, which are downloaded, and those that come with this package.
+
+A file or folder of such a name is meant by ``./name``.
+"""
+
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from r2b_zoo.identity import PACKAGE
+
+IMAGENET = "imagenet"
+FOLDER = "weights/data"
+BUNDLED = {
+    # name: its file in that folder, which python -m benchmarks.package_weights writes
+    "cifar10": "cifar10.zip",
+}
+NAMES = (IMAGENET, *BUNDLED)
+NAMES_IN_WORDS = ", ".join(map(repr, NAMES))
+
+
+def is_name(reference: Any) -> bool:
+    """Whether a reference to weights is one of the names, and no path."""
+    return isinstance(reference, str) and reference in NAMES
+
+
+def bundled_file(name: str) -> Path:
+    """The file of weights that come with the package.
+
+    Raises:
+        FileNotFoundError: the installation lacks it.
+    """
+    path = Path(str(resources.files(PACKAGE) / FOLDER / BUNDLED[name]))
+    if not path.is_file():
+        raise FileNotFoundError(f"The weights {name!r} come with r2b_zoo, and {path} is missing: install it again.")
+    return path
