@@ -4,7 +4,6 @@ import os
 import platform
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from r2b_zoo.runs.folder import RunFolder
 from r2b_zoo.runs.networks import Networks
 from r2b_zoo.runs.plans import Plan
 from r2b_zoo.system import files
+from r2b_zoo.system.machine import processor_name
 from r2b_zoo.training.distillation import attention_map
 
 ATTENTION_IMAGES = 6
@@ -215,9 +215,4 @@ def _write(
 
 def _machine() -> dict[str, Any]:
     """The kind of machine, for the reader of a figure."""
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        model = names[0] if names else model
-    return {"processor": model, "cores": os.cpu_count(), "system": platform.platform(terse=True)}
+    return {"processor": processor_name(), "cores": os.cpu_count(), "system": platform.platform(terse=True)}

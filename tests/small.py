@@ -10,7 +10,7 @@ from r2b_zoo.models import topology
 
 SMALL = {"input_shape": (32, 32, 3), "width": 16, "stem": "cifar", "num_classes": 10}
 
-# Blocks of each stage.
+# Blocks of each section.
 FULL = (2, 2, 2, 2)
 SHALLOW = (1, 1)
 

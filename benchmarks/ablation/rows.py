@@ -2,7 +2,6 @@
 
 import csv
 import json
-import platform
 import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -12,6 +11,7 @@ from typing import Any, Optional
 from benchmarks.ablation.protocol import LOCAL, Protocol, Run
 from r2b_zoo.runs.folder import RunFolder
 from r2b_zoo.system import files
+from r2b_zoo.system.machine import processor_name
 
 PROTOCOL_FILE = "protocol.json"
 _ROOT = Path(__file__).resolve().parents[2]
@@ -146,7 +146,7 @@ def _row(protocol: Protocol, run: Run, folder: RunFolder, stage: str) -> Row:
         seconds=result["seconds"],
         images_per_second=result["images_per_second"],
         commit=_commit(),
-        processor=_processor(),
+        processor=processor_name(),
     )
 
 
@@ -161,12 +161,3 @@ def _commit() -> str:
 
     changed = git("status", "--porcelain", "--untracked-files=no", "--", "r2b_zoo", "benchmarks/ablation")
     return git("rev-parse", "HEAD") + ("+" if changed else "")
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()

@@ -18,7 +18,11 @@ from r2b_zoo.weights.named import BUNDLED
 @click.argument("networks", nargs=-1)
 @click.option("--input-size", type=click.IntRange(1), default=224, show_default=True, help="Height and width.")
 @click.option(
-    "--width", type=click.IntRange(1, MOST_WIDTH), default=64, show_default=True, help="Channels of the first stage."
+    "--width",
+    type=click.IntRange(1, MOST_WIDTH),
+    default=64,
+    show_default=True,
+    help="Channels of the first section.",
 )
 @click.option("--stem", default="imagenet", show_default=True, help="'imagenet' or 'cifar'.")
 @click.option("--num-classes", type=click.IntRange(1), default=1000, show_default=True)

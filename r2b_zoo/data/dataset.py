@@ -17,7 +17,7 @@ from r2b_zoo.data.augmentation import (
     position_seed,
 )
 from r2b_zoo.data.preprocessing import Preprocessing
-from r2b_zoo.system.cores import available_cores
+from r2b_zoo.system.machine import available_cores
 from r2b_zoo.system.short_repr import short_repr
 
 MOST_NAMED = 10

@@ -39,7 +39,7 @@ from r2b_zoo.data.listing import Listing, folders, is_one_line, listing, refuse,
 from r2b_zoo.data.photographs import Encoded, Part, PhotographDataset, Size, Window, decode_jpeg_window
 from r2b_zoo.data.preprocessing import IMAGENET
 from r2b_zoo.data.validation import held_out
-from r2b_zoo.system.cores import available_cores
+from r2b_zoo.system.machine import available_cores
 
 TEST_SHARE = 0.2
 BY_NAME, BY_RANK = "by name", "by rank"

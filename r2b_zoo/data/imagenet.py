@@ -22,7 +22,7 @@ from r2b_zoo.data.photographs import (
 from r2b_zoo.data.prepared import prepared
 from r2b_zoo.data.preprocessing import IMAGENET
 from r2b_zoo.data.validation import check_share
-from r2b_zoo.system.cores import available_cores
+from r2b_zoo.system.machine import available_cores
 
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds

@@ -11,7 +11,7 @@ import tensorflow as tf
 from r2b_zoo.data.augmentation import AUGMENTATIONS, COLOUR, position_seed
 from r2b_zoo.data.dataset import WHOLE, Dataset, Epoch, Sample, Shard, epoch_seeds
 from r2b_zoo.data.validation import held_out
-from r2b_zoo.system.cores import available_cores
+from r2b_zoo.system.machine import available_cores
 from r2b_zoo.system.short_repr import short_repr
 
 

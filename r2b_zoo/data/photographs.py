@@ -12,7 +12,7 @@ from r2b_zoo.data import resampling
 from r2b_zoo.data.augmentation import COLOUR, position_seed
 from r2b_zoo.data.dataset import Dataset, Epoch, Sample, Shard, epoch_seeds
 from r2b_zoo.system import runtime
-from r2b_zoo.system.cores import available_cores
+from r2b_zoo.system.machine import available_cores
 
 # Random resized crop, source: Szegedy et al., "Going Deeper with Convolutions", CVPR 2015, section 6. It is resized
 # bilinearly, as in torchvision, which takes less time than the bicubic resizing that evaluation needs.

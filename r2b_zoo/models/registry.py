@@ -51,6 +51,11 @@ def downsamples(name: str) -> tuple[str, ...]:
     return NETWORKS[_known(name)].downsamples
 
 
+def check(name: str, **arguments: Any) -> None:
+    """Raises what ``create`` raises of these arguments, without building anything."""
+    NETWORKS[_known(name)].check(**arguments)
+
+
 def create(name: str, **arguments: Any) -> tf.keras.Model:
     """Builds a network by name; ``arguments`` are those of its constructor.
 

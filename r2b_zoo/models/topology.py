@@ -1,4 +1,4 @@
-"""The ResNet-18 all networks of the zoo share: stem, stages, head, and the constructor's arguments.
+"""The ResNet-18 all networks of the zoo share: stem, sections, head, and the constructor's arguments.
 
 A file per paper supplies the block; everything else is here and in ``parts``, so that two networks differ only in what
 their papers say they differ in (He et al., CVPR 2016, table 1; Martínez et al., ICLR 2020, figure 1).
@@ -32,14 +32,14 @@ from r2b_zoo.weights.named import NAMES_IN_WORDS
 PRECISIONS = ("binary", "binary_activations", "real")
 STEMS = ("imagenet", "cifar")
 
-# One row per stage: (width multiple, stride of the first convolution), two blocks each.
-STAGES = ((1, 1), (2, 2), (4, 2), (8, 2))
-BLOCKS_PER_STAGE = 2
-# How many blocks each stage has in networks that are built now; see _depth().
-_blocks_of_stages: Sequence[int] = (BLOCKS_PER_STAGE,) * len(STAGES)
-BLOCK_NAMES = tuple(f"block{i}" for i in range(1, len(STAGES) * BLOCKS_PER_STAGE + 1))
-# The last block of each stage.
-FEATURE_NAMES = BLOCK_NAMES[BLOCKS_PER_STAGE - 1 :: BLOCKS_PER_STAGE]
+# One row per section: (width multiple, stride of the first convolution), two blocks each.
+SECTIONS = ((1, 1), (2, 2), (4, 2), (8, 2))
+BLOCKS_PER_SECTION = 2
+# How many blocks each section has in networks that are built now; see _depth().
+_blocks_of_sections: Sequence[int] = (BLOCKS_PER_SECTION,) * len(SECTIONS)
+BLOCK_NAMES = tuple(f"block{i}" for i in range(1, len(SECTIONS) * BLOCKS_PER_SECTION + 1))
+# The last block of each section.
+FEATURE_NAMES = BLOCK_NAMES[BLOCKS_PER_SECTION - 1 :: BLOCKS_PER_SECTION]
 
 DEFAULT_INPUT_SHAPE = (224, 224, 3)
 ANY_SIZE = (None, None, 3)
@@ -58,6 +58,8 @@ class Network(Protocol):
     """The arguments beyond the image and the classifier that this network has, with what they are unless told."""
     downsamples: tuple[str, ...]
     """Values of ``downsample`` that it exists with."""
+    check: Callable[..., dict[str, Any]]
+    """Raises what the constructor raises of these arguments, without building anything."""
 
     def __call__(self, **arguments: Any) -> tf.keras.Model: ...
 
@@ -75,18 +77,18 @@ def global_policy(policy: Any) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _depth(*blocks: int) -> Iterator[None]:
-    """Networks made in the block have so many blocks in each stage, and no stage beyond those.
+    """Networks made in the block have so many blocks in each section, and no section beyond those.
 
     For tests of what is the same in a network of any depth: tracing, converting and loading take as long as a network
     has blocks. ``_depth(1, 1)`` has a block that keeps the shape, and one that changes it.
     """
-    global _blocks_of_stages
-    before = _blocks_of_stages
-    _blocks_of_stages = blocks
+    global _blocks_of_sections
+    before = _blocks_of_sections
+    _blocks_of_sections = blocks
     try:
         yield
     finally:
-        _blocks_of_stages = before
+        _blocks_of_sections = before
 
 
 def _stem(parts: Parts, x: tf.Tensor, width: int, stem: str, activation: Activation) -> tf.Tensor:
@@ -113,11 +115,11 @@ _ARGUMENTS = """
         weights: None (random), the path of a weights file, or a name of weights that are published or come with this
             package ({weights}) and are of this network. Those that come with it decide the network's own options.
         include_top: whether global pooling and the classifier are part of the network.
-        features_only: whether to return the activations at the end of each of the four stages, for a detector or a
+        features_only: whether to return the activations at the end of each of the four sections, for a detector or a
             segmenter to build on; there is no top then, whatever include_top says.
         num_classes: outputs of the classifier.
         precision: "binary"; "binary_activations" (real weights); "real" (tanh where the binary network has sign).
-        width: channels of the first stage; the others have 2, 4 and 8 times as many. 64 is the papers'.
+        width: channels of the first section; the others have 2, 4 and 8 times as many. 64 is the papers'.
         stem: "imagenet" (7×7 stride 2, then max pool) or "cifar" (3×3 stride 1).
         downsample: {downsample}
         batch_norm_momentum: of the running statistics of every batch norm: what one step leaves of them. 0.99 takes
@@ -167,6 +169,31 @@ def network(
     own = dict(options or {})
     downsamples = DOWNSAMPLES if "binary" in precisions else DOWNSAMPLES[:1]
 
+    def check(
+        *,
+        input_shape: Optional[Sequence[Optional[int]]] = None,
+        weights: Optional[PathLike] = None,
+        num_classes: int = 1000,
+        precision: str = precisions[0],
+        width: int = 64,
+        stem: str = "imagenet",
+        downsample: str = DOWNSAMPLES[0],
+        batch_norm_momentum: float = BATCH_NORM_MOMENTUM,
+        **options: Any,
+    ) -> dict[str, Any]:
+        """The network's own options, with those that are not given."""
+        require_one_of(f"precision of {name}", precision, precisions)
+        require_one_of("stem", stem, STEMS)
+        require_one_of(f"downsample of {name}", downsample, downsamples)
+        require_positive("width", width)
+        if width > MOST_WIDTH:
+            raise ValueError(f"width must be in 1–{MOST_WIDTH}; received {width}.")
+        require_positive("num_classes", num_classes)
+        require_momentum("batch_norm_momentum", batch_norm_momentum)
+        if input_shape is not None:
+            _check_input_shape(tuple(input_shape))
+        return _checked(name, own, {**bundled.options_of(name, weights, list(own)), **options})
+
     def constructor(
         *,
         input_shape: Optional[Sequence[Optional[int]]] = None,
@@ -182,15 +209,16 @@ def network(
         batch_norm_momentum: float = BATCH_NORM_MOMENTUM,
         **options: Any,
     ) -> tf.keras.Model:
-        require_one_of(f"precision of {name}", precision, precisions)
-        require_one_of("stem", stem, STEMS)
-        require_one_of(f"downsample of {name}", downsample, downsamples)
-        require_positive("width", width)
-        if width > MOST_WIDTH:
-            raise ValueError(f"width must be in 1–{MOST_WIDTH}; received {width}.")
-        require_positive("num_classes", num_classes)
-        require_momentum("batch_norm_momentum", batch_norm_momentum)
-        options = _checked(name, own, {**bundled.options_of(name, weights, list(own)), **options})
+        options = check(
+            weights=weights,
+            num_classes=num_classes,
+            precision=precision,
+            width=width,
+            stem=stem,
+            downsample=downsample,
+            batch_norm_momentum=batch_norm_momentum,
+            **options,
+        )
         include_top = include_top and not features_only
         # As in keras.applications: features may be of images of any size.
         default_shape = DEFAULT_INPUT_SHAPE if include_top or fixed_size else ANY_SIZE
@@ -215,8 +243,8 @@ def network(
             x = _stem(parts, image, width, stem, stem_activation)
             names = iter(BLOCK_NAMES)
             features = []
-            # Not strict: a shallow network leaves the last stages out.
-            for (multiple, strides), blocks in zip(STAGES, _blocks_of_stages, strict=False):
+            # Not strict: a shallow network leaves the last sections out.
+            for (multiple, strides), blocks in zip(SECTIONS, _blocks_of_sections, strict=False):
                 for i in range(blocks):
                     x = block(parts, x, width * multiple, strides if i == 0 else 1, next(names))
                 features.append(x)
@@ -238,6 +266,7 @@ def network(
     shared = {"downsample": DOWNSAMPLES[0], "batch_norm_momentum": BATCH_NORM_MOMENTUM}
     constructor.defaults = {**shared, **{key: option.default for key, option in own.items()}}  # type: ignore[attr-defined]
     constructor.downsamples = downsamples  # type: ignore[attr-defined]
+    constructor.check = check  # type: ignore[attr-defined]
     return constructor  # type: ignore[return-value]  # mypy sees no attributes of functions
 
 

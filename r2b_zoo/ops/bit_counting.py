@@ -17,7 +17,7 @@ import tensorflow as tf
 from r2b_zoo.ops import convolution
 from r2b_zoo.ops.switch import Switch
 from r2b_zoo.system import runtime
-from r2b_zoo.system.cores import available_cores
+from r2b_zoo.system.machine import available_cores
 
 if TYPE_CHECKING:
     from r2b_runtime import Convolver

@@ -5,6 +5,8 @@ from typing import Optional
 
 import tensorflow as tf
 
+from r2b_zoo.system import machine
+
 # Of x86 and of ARM, as Linux spells them: those that make it faster, and those that were measured not to (see
 # results/training.md).
 _FAST_BFLOAT16 = {"amx_bf16", "bf16"}
@@ -16,7 +18,7 @@ def policy_name(mixed_precision: str) -> str:
     return mixed_precision if mixed_precision == "float32" else f"mixed_{mixed_precision}"
 
 
-def why_half_precision_is_slow(mixed_precision: str, cpuinfo: Path = Path("/proc/cpuinfo")) -> Optional[str]:
+def why_half_precision_is_slow(mixed_precision: str, cpuinfo: Path = machine.CPUINFO) -> Optional[str]:
     """A sentence where this machine has no fast way to compute in that type; None where it has, or does not tell."""
     if mixed_precision == "float32" or tf.config.list_physical_devices("GPU"):
         return None
@@ -25,7 +27,7 @@ def why_half_precision_is_slow(mixed_precision: str, cpuinfo: Path = Path("/proc
             "float16 is for GPUs: TensorFlow's gradient of a convolution's kernel has no fast float16 form on CPUs and "
             "takes about a hundred times as long. mixed_precision=bfloat16 or float32 is faster here."
         )
-    instructions = _cpu_instructions(cpuinfo)
+    instructions = machine.instructions(cpuinfo)
     if not instructions or instructions & _FAST_BFLOAT16:
         return None
     if instructions & _SLOW_BFLOAT16:
@@ -37,11 +39,3 @@ def why_half_precision_is_slow(mixed_precision: str, cpuinfo: Path = Path("/proc
         "This CPU has no bfloat16 instructions (amx_bf16, avx512_bf16): mixed_precision=float32 may be faster here, "
         "with the same result."
     )
-
-
-def _cpu_instructions(path: Path) -> set[str]:
-    """Empty where the system does not tell."""
-    if not path.is_file():
-        return set()
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return {word for line in lines if line.startswith(("flags", "Features")) for word in line.split()[1:]}

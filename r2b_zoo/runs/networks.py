@@ -1,6 +1,6 @@
 """The networks of a run's stages, and the data set they are of."""
 
-from typing import Optional
+from typing import Any, Optional
 
 import tensorflow as tf
 
@@ -41,6 +41,12 @@ class Networks:
         with global_policy(policy_name(mixed_precision)):
             return network_of(self.plan, self._stages[stage], self.dataset.input_shape, self.dataset.num_classes)
 
+    def check(self, stage: str) -> None:
+        """Raises ValueError where the network of a stage cannot be built; builds nothing."""
+        plan, dataset = self.plan, self.dataset
+        network = self._stages[stage].network
+        models.check(network, **_arguments(plan, self._stages[stage], dataset.input_shape, dataset.num_classes))
+
     def in_precision(self, stage: str, mixed_precision: str) -> tf.keras.Model:
         """The network of a finished stage, computing in another precision."""
         if mixed_precision == "float32":
@@ -70,16 +76,20 @@ class Networks:
 
 def network_of(plan: Plan, stage: StagePlan, input_shape: tuple[int, int, int], num_classes: int) -> tf.keras.Model:
     """The untrained network of a stage, for images and classes of a data set that need not be there."""
+    return models.create(stage.network, **_arguments(plan, stage, input_shape, num_classes))
+
+
+def _arguments(plan: Plan, stage: StagePlan, input_shape: tuple[int, int, int], num_classes: int) -> dict[str, Any]:
+    """Of the constructor of a stage's network."""
     own = models.options(stage.network)
-    return models.create(
-        stage.network,
-        input_shape=input_shape,
-        num_classes=num_classes,
-        precision=stage.precision,
-        width=plan.width,
-        stem=plan.stem,
+    return {
+        "input_shape": input_shape,
+        "num_classes": num_classes,
+        "precision": stage.precision,
+        "width": plan.width,
+        "stem": plan.stem,
         **{name: value for name, value in plan.options.items() if name in own},
-    )
+    }
 
 
 def dataset_of(plan: Plan, split_rule: Optional[str] = None) -> Dataset:

@@ -166,7 +166,7 @@ def _check(stage: StagePlan, networks: Networks, devices: Distribution) -> None:
         models.card(stage.network)
         if stage.precision not in PRECISIONS:
             raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}; received {stage.precision!r}.")
-        # The whole network, because a network may not exist in a precision, or not fit its weights.
+        networks.check(stage.name)
         if stage.from_run is not None:
             shared_stages.check(stage, networks.plan, networks.build(stage.name))
             return
@@ -174,7 +174,9 @@ def _check(stage: StagePlan, networks: Networks, devices: Distribution) -> None:
         shard = Shard(0, devices.replicas, networks.plan.loop.accumulation_steps)
         networks.split.check_mixup(stage.mixup, stage.batch_size, shard)
         _schedule(stage, _steps_per_epoch(stage, networks.split))
-        _start(stage, networks)
+        if stage.pretrained is not None:
+            # Only the whole network tells whether the weights fit it.
+            _start(stage, networks)
     except ValueError as error:
         raise ValueError(f"Stage {stage.name}: {error}") from None
 
