@@ -3,19 +3,19 @@
     python benchmarks/inference.py                    # everything, one thread; two threads and AVX2 for RealToBinaryNet
     python benchmarks/inference.py --check            # exits 1 where a claim of the README does not hold here
 
-All numbers come from one run: every round gives each network its turn, so that whatever else the machine does hits
-all of them. In its turn a network is called several times in a row, as a program with a camera would; the first calls
-find caches and branch predictors full of other networks and are not counted. Medians, and medians of per-round ratios,
-are printed.
+All numbers come from one run: every round gives each network a turn, so that other load on the machine affects all of
+them alike. In its turn a network is called several times in a row, as a program with a camera would call it; the first
+calls find other networks' data in caches and branch predictors and are not counted. The program prints medians, and
+medians of per-round ratios.
 
 The floor is what RealToBinaryNet would take if every instruction were a product: its binary products at the core's
 xor-popcount peak plus its float products at the multiply-add peak (peaks.cc), which every round measures anew.
 
-A virtual machine's core is one thread of a physical core, whose other thread may be a neighbour's: then a network takes
-half as long again there, for tenths of a second, and no clock of the machine shows it. So whatever runs in one thread,
-and the peaks, stay on one core; and two threads are compared with one thread on either of the two cores, at the mean
-of the two speeds. While the cores are equal that is one thread anywhere; in how many rounds they were, and what two
-threads took in those, is printed too.
+A virtual machine's core is one hardware thread of a physical core, whose other thread may run another tenant's code: a
+network then takes 1.5 times as long there, for tenths of a second, and no clock of the machine shows it. Everything in
+one thread, and the peaks, therefore stays on one core; and two threads are compared with the mean speed of one thread
+on each of the two cores. The program also prints in how many rounds the cores were equally fast, and what two threads
+took in those.
 """
 
 import argparse
@@ -48,11 +48,11 @@ TWO_THREADS = "RealToBinaryNet, two threads"
 AVX2 = "RealToBinaryNet, AVX2"
 WARM_UP = 5
 CALLS = 10
-EQUAL = 1.1  # cores count as equal where one thread takes at most so much longer on one than on the other
+EQUAL = 1.1  # two cores count as equal if one thread's times on them differ at most by this factor
 
 
 def compiled_peaks(directory):
-    """peaks.cc as a program for this machine."""
+    """Compiles peaks.cc for this machine, and returns the program's path."""
     program = os.path.join(directory, "peaks")
     compiler = build_native.compiler(build_native.host())
     source = str(ROOT / "benchmarks" / "peaks.cc")
@@ -61,7 +61,7 @@ def compiled_peaks(directory):
 
 
 def two_cores():
-    """The machine's first two cores; Nones where the system does not let a program choose."""
+    """The machine's first two cores; Nones where the system does not let a program choose its cores."""
     if not hasattr(os, "sched_getaffinity"):
         return [None, None]
     cores = sorted(os.sched_getaffinity(0))
@@ -113,9 +113,11 @@ def lce_call(path):
 
 
 def measure(calls, rounds, program, cores):
-    """Seconds (rounds, CALLS) of every network; of the slow ones, in every eighth round only (NaN elsewhere).
+    """Measures every network and the machine's peaks.
 
-    And the peaks (rounds, 1 or 2 cores, binary or float), in products per second.
+    Returns:
+        Seconds (rounds, CALLS) by network, NaN except in every eighth round for the slow ones; and the peaks (rounds,
+        1 or 2 cores, binary or float), in products per second.
     """
     times = {name: np.full((rounds, CALLS), np.nan) for name in calls}
     found = np.zeros((rounds, 2, 2))
@@ -130,7 +132,7 @@ def measure(calls, rounds, program, cores):
                 start = time.perf_counter()
                 call()
                 times[name][r, i] = time.perf_counter() - start
-            if name == OTHER_CORE:  # close to what is compared with them
+            if name == OTHER_CORE:  # so that the peaks are measured close to the networks they are compared with
                 found[r] = peaks(program, cores[:1]), peaks(program, cores)
     return times, found
 
@@ -148,7 +150,7 @@ def main():
 
     files = {name: networks.file_of(name, arguments.models) for name in RUNTIME + STOCK}
     best = r2b_runtime.available_kernels()[0]
-    # What is compared closely stands side by side, since a shared machine is not equally fast for long.
+    # Networks whose times are compared run next to each other, since the speed of a shared machine varies.
     calls = {OURS: runtime_call(files[RUNTIME[0]], 1), TWO_THREADS: runtime_call(files[RUNTIME[0]], 2)}
     calls[OTHER_CORE] = calls[OURS]
     calls |= {f"{name}, runtime": runtime_call(files[name], 1) for name in RUNTIME[1:]}

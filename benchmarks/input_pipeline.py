@@ -35,7 +35,7 @@ BATCH = 32
 TURN_BATCHES = 64
 # The first batches fill buffers, and tune how many calls run at a time.
 WARM_UP_BATCHES = 40
-# Of an epoch that is read before the turns, and again during them.
+# The batches of an epoch that is read once before the turns, and again during them.
 LATER_EPOCH_BATCHES = 160
 # Batches that a pipeline begins before they are asked for; with Larq Zoo's shuffled photographs.
 BEGUN_BATCHES = 40
@@ -80,7 +80,7 @@ def _take_turns(batches: Any, warm_up: int, connection: Connection) -> None:
 
 
 def measure(sides: list[Side], rounds: int) -> dict[str, dict[str, float]]:
-    """Of each side, in images per second, of the clock and of a core; and how many times the first side's these are."""
+    """Each side's images per second, by the clock and per core, and how many times the first side's the former are."""
     turns = np.array([[side.turn() for side in sides] for _ in range(rounds)])
     for side in sides:
         side.end()

@@ -1,13 +1,13 @@
-"""Makes weights that come with the package from a finished run.
+"""Turns a finished run into weights that come with the package.
 
 \b
     python -m benchmarks.package_weights runs/cifar10 --name cifar10 --commit $(git rev-parse HEAD)
 
-Packs the network of the run's last stage (r2b_zoo/weights/packed.py), evaluates it and what it was packed from on all
-test images, and writes the file with its card into r2b_zoo/weights/data. --commit is that of the code that trained the
-run, which a run does not record. Where the data of the run has moved, --data-dir says where it is.
+Packs the network of the run's last stage (r2b_zoo/weights/packed.py), evaluates the network before and after packing on
+all test images, and writes the file with its card into r2b_zoo/weights/data. --commit names the commit of the code that
+trained the run, which a run does not record. If the run's data has moved, --data-dir says where it is.
 
-Nothing is written if the run's network has another accuracy than the run recorded, if packing costs more than
+Nothing is written if the network's accuracy is not the one that the run recorded, if packing costs more than
 --tolerance, or if the file would be larger than 1 MB.
 """
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 MOST_BYTES = 1_000_000
 LICENCE = "Apache-2.0"
-# Points of top-1 between the run's record and its network here: last bits of sums on another machine turn some signs.
+# Top-1 may differ from the run's record by so many points: on another machine, the last bits of sums flip some signs.
 SAME_ACCURACY = 0.1
 SOURCES = {
     "cifar10": "Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009",
@@ -50,16 +50,16 @@ def package(
     """Writes the packed weights of a finished run; returns the path of the file.
 
     Args:
-        run: its folder.
-        name: of the weights, one of ``BUNDLED``.
-        commit: of the code that trained the run, 40 hexadecimal digits.
+        run: the run's folder.
+        name: name of the weights, one of ``BUNDLED``.
+        commit: the commit of the code that trained the run, 40 hexadecimal digits.
         notes: sentences for the card.
         data_dir: where the run's data is, if not where it was.
         tolerance: points of top-1 that packing may cost.
-        folder: to write into; the package's unless told.
+        folder: where to write the file; None: into the package.
 
     Raises:
-        ValueError: see the module's first lines; or the name or the commit is none.
+        ValueError: nothing is written, see the module's docstring; or the name or the commit is invalid.
         RunFolderError: the folder holds no finished run.
     """
     if name not in BUNDLED:
@@ -79,7 +79,7 @@ def package(
     results, plan = run_folder.results(), run_folder.plan()
     trained = classifier.load(run)
     assert trained.model is not None, "a run has a model"
-    assert trained.preprocessing is not None, "a run has one"
+    assert trained.preprocessing is not None, "a run has a preprocessing"
     record = weights.record_of(trained.model)
     dataset = classifier.dataset_for(trained, data_dir=data_dir)
     card = {
@@ -126,7 +126,7 @@ def package(
 
 
 def _logits(classifier: "Classifier", dataset: "Dataset") -> tuple[np.ndarray, np.ndarray]:
-    """Of all test images, (N, classes), and their labels, (N,)."""
+    """Logits of all test images, (N, classes), and their labels, (N,)."""
     import tensorflow as tf
 
     from r2b_zoo.evaluation.accuracy import predict_keras, prediction_batch
@@ -155,18 +155,18 @@ def _accuracies(before: np.ndarray, after: np.ndarray, labels: np.ndarray) -> di
 
 
 def _data(dataset: "Dataset", run_folder: Any) -> str:
-    """The data in words, with its version where there is one."""
+    """Description of the data, with its version where it has one."""
     known = json.loads(run_folder.data_path.read_text(encoding="utf-8")) if run_folder.data_path.is_file() else {}
     version = f" (TensorFlow Datasets {known['name']} {known['version']})" if known.get("version") else ""
     return f"{dataset.description}{version}"
 
 
 def _command(plan: "Plan") -> str:
-    """The command that trains such a run: the fields that are others than the recipe's."""
+    """The command that trains such a run, with the fields that differ from the recipe's defaults."""
     from r2b_zoo import recipes
     from r2b_zoo.runs.folder import MAY_CHANGE
 
-    # Where somebody's files are, and how a run was divided, is nothing of what is trained.
+    # Where the files are, and over which devices a run was distributed, has no effect on what is trained.
     elsewhere = ("data_dir", *MAY_CHANGE)
     usual = recipes.plan(plan.recipe).config
     fields = [
@@ -179,8 +179,8 @@ def _command(plan: "Plan") -> str:
 
 @click.command(help=__doc__)
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--name", required=True, help=f"Of the weights: {', '.join(BUNDLED)}.")
-@click.option("--commit", help="Of the code that trained the run.")
+@click.option("--name", required=True, help=f"Name of the weights: {', '.join(BUNDLED)}.")
+@click.option("--commit", help="Commit of the code that trained the run.")
 @click.option("--note", "notes", multiple=True, help="A sentence for the card; may be repeated.")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Where the run's data is now.")
 @click.option("--tolerance", type=float, default=0.5, show_default=True, help="Points of top-1 packing may cost.")

@@ -1,7 +1,7 @@
-"""Processes that are measured in turns, so that whatever else the machine does hits all of them.
+"""Processes that are measured in turns, so that other load on the machine affects all of them alike.
 
-Whoever is not at turn is stopped, threads and all: an input pipeline would fill its buffers while others are measured,
-and be measured with what it had finished before.
+All processes but the one whose turn it is are stopped, with their threads: an input pipeline would otherwise fill its
+buffers during the turns of others, and that work would be missing from its own times.
 """
 
 import atexit
@@ -17,12 +17,12 @@ class Side:
 
     Args:
         name: for tables.
-        work: ``work(*arguments, connection)``; sends what it has to say at the start, then answers every True that it
-            receives with what it measured in a turn, and ends at False.
+        work: ``work(*arguments, connection)``; sends one message at the start, then answers every True that it receives
+            with what it measured in a turn, and ends at False.
         arguments: of ``work``.
 
     Attributes:
-        said: what it sent at the start.
+        said: the message that it sent at the start.
     """
 
     def __init__(self, name: str, work: Callable[..., None], *arguments: Any) -> None:
@@ -31,7 +31,7 @@ class Side:
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=work, args=(*arguments, theirs), daemon=True)
         self._process.start()
-        # Where this process fails, multiprocessing asks those it started to end, and stopped ones would never answer.
+        # When this process fails, multiprocessing terminates the others and waits, but a stopped one ignores SIGTERM.
         atexit.register(self._process.kill)
         theirs.close()
         self.said: Any = self._connection.recv()

@@ -93,7 +93,7 @@ def count(bits: np.ndarray) -> np.ndarray:
 
 
 def binary_convolution(x: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    """Of the signs of x (H, W, channels) and of the kernel (3, 3, channels, outputs)."""
+    """Convolves the signs of x (H, W, channels) and of kernel (3, 3, channels, outputs)."""
     inputs, inside = patches(x < 0), patches(np.ones(x.shape, bool))
     weights = np.packbits((kernel < 0).reshape(-1, kernel.shape[-1]).T, axis=-1)
     differ = (inputs[:, :, np.newaxis] ^ weights) & inside[:, :, np.newaxis]

@@ -129,4 +129,4 @@ for label, one in (("progressive", run), ("without", without)):
 # `attention_matching=False`, `output_matching=False` and `gate=False` do the same for the paper's
 # other ideas, in Python and on the command line: `r2b train recipe=digits gate=false`.
 # [What a bit does](2_what_a_bit_does.ipynb) shows what the gate and α add to one image, and
-# [From Keras to a board](4_from_keras_to_a_board.ipynb) goes on with the network that came out.
+# [From Keras to a board](4_from_keras_to_a_board.ipynb) continues with the trained network.

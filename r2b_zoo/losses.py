@@ -51,7 +51,7 @@ class Loss:
 
     @property
     def field(self) -> str:
-        """Of a stage."""
+        """The name of the stage's field that holds the weight of this loss."""
         return f"{self.name}_weight"
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 PathLike = Union[str, "os.PathLike[str]"]
 PHOTOGRAPHS = 4
-"""Of the test split, whose attention maps are drawn unless others are given."""
+"""Attention maps are drawn for this many photographs of the test split, unless others are given."""
 
 
 class Run:

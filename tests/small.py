@@ -1,4 +1,4 @@
-"""The networks of the zoo at a size that builds in a second, and shallow ones, which build in less."""
+"""Small networks of the zoo, which build in a second, and shallow ones, which build faster still."""
 
 from contextlib import AbstractContextManager
 from functools import cache
@@ -10,11 +10,11 @@ from r2b_zoo.models import topology
 
 SMALL = {"input_shape": (32, 32, 3), "width": 16, "stem": "cifar", "num_classes": 10}
 
-# Blocks of each section.
+# The numbers of blocks in each section.
 FULL = (2, 2, 2, 2)
 SHALLOW = (1, 1)
 
-# Every network at every precision it has.
+# Every network, at every precision that it has.
 NETWORKS = [
     (name, precision)
     for name in r2b_zoo.list_models()
@@ -25,15 +25,15 @@ DEPLOYED = [(name, precision) for name, precision in NETWORKS if precision == "b
 
 
 def shallow() -> AbstractContextManager[None]:
-    """The networks of the zoo have two blocks: one that keeps the shape, and one that changes it.
+    """Within this context the zoo's networks have two blocks: one that keeps the shape, and one that changes it.
 
-    For tests of what does not depend on depth; facts of the papers' networks are tested on the papers' networks.
+    Use it where depth makes no difference; test facts of the papers' networks on the full networks.
     """
     return topology._depth(*SHALLOW)
 
 
 @cache
 def small_network(name: str, precision: str, blocks: tuple[int, ...] = FULL) -> tf.keras.Model:
-    """One network per session, for tests that leave its structure alone; whoever needs certain weights sets them."""
+    """A network that tests of a session share; they must not change its structure, and set the weights they need."""
     with topology._depth(*blocks):
         return r2b_zoo.create(name, precision=precision, **SMALL)

@@ -1,4 +1,4 @@
-"""Rotation, colour jitter, mix-up and the validation split: against NumPy, deterministic, refused where they must."""
+"""Rotation, colour jitter, mix-up and validation split: compared with NumPy, deterministic, bad values refused."""
 
 from dataclasses import replace
 
@@ -19,7 +19,7 @@ SEED = tf.constant([3, 4])
 
 
 def load(*arguments, **options):
-    """A data set, of which the tests know what kind it is."""
+    """Loads a data set; returns Any, because the tests know its type."""
     return data.load(*arguments, **options)
 
 
@@ -30,7 +30,7 @@ def digits():
 
 @pytest.fixture(scope="module")
 def coloured():
-    """Twelve images of 8×8 in colour, of four classes."""
+    """Twelve colour images of 8×8 pixels, in four classes."""
     rng = np.random.default_rng(1)
     split = Split.of(rng.integers(0, 256, (12, 8, 8, 3), np.uint8), np.arange(12) % 4)
     return replace(
@@ -46,7 +46,7 @@ def coloured():
 
 
 def test_a_rotation_is_by_at_most_fifteen_degrees_and_follows_the_crop():
-    """A bright pixel right of the centre, in 64 copies: where its brightness has its centre is turned by the angle."""
+    """Rotates 64 copies of a bright spot right of the centre: its centre of brightness moves by the angle."""
     size, radius = 33, 10
     image = np.zeros((size, size, 1), np.float32)
     image[size // 2 - 1 : size // 2 + 2, size // 2 + radius - 1 : size // 2 + radius + 2] = 1
@@ -58,7 +58,7 @@ def test_a_rotation_is_by_at_most_fifteen_degrees_and_follows_the_crop():
         weight = maps.sum(axis=(1, 2))
         return np.arctan2((maps * rows).sum(axis=(1, 2)) / weight, np.abs((maps * columns).sum(axis=(1, 2)) / weight))
 
-    # About the centre of the image, after the crop moved what is in it.
+    # The rotation is about the centre of the image, after the crop has moved the spot.
     rows, columns = (np.abs(cropped).argmax(axis=i).max(axis=1) for i in (1, 2))
     assert len(set(rows)) > 3
     assert len(set(columns)) > 3
@@ -159,7 +159,7 @@ def test_labels_that_are_no_classes_are_not_mixed(coloured):
         replace(coloured, train=soft).training_batches(4, "none", 0, mixup=1.0)
 
 
-def test_pairs_are_not_torn_apart(coloured):
+def test_mixup_pairs_are_not_split(coloured):
     with pytest.raises(ValueError, match=r"mixup pairs .* must be an even number; received 3 of batch_size=6"):
         coloured.training_batches(6, "none", 0, shard=Shard(0, 2), mixup=1.0)
 
@@ -167,7 +167,7 @@ def test_pairs_are_not_torn_apart(coloured):
 # --- validation -------------------------------------------------------------------------------------------------------
 
 
-def test_a_tenth_of_every_class_is_kept_apart_and_the_rest_trained_on(digits):
+def test_a_tenth_of_every_class_is_held_out_and_the_rest_trained_on(digits):
     split = digits.held_out(0.1)
     assert np.bincount(split.test.labels).tolist() == [round(n / 10) for n in np.bincount(digits.train.labels)]
     assert (split.train_size, split.test_size) == (digits.train_size - split.test_size, len(split.test.labels))
@@ -176,7 +176,7 @@ def test_a_tenth_of_every_class_is_kept_apart_and_the_rest_trained_on(digits):
     np.testing.assert_array_equal(digits.held_out(0.1).test.images, split.test.images)
 
 
-def test_kept_apart_are_images_from_all_over_a_class():
+def test_validation_images_come_from_all_over_a_class():
     apart = held_out(np.zeros(10, int), 0.3, ["a"])
     assert np.flatnonzero(apart).tolist() == [1, 5, 8]
 
@@ -195,7 +195,7 @@ def test_a_share_that_leaves_a_class_empty(share, message):
         held_out(np.repeat([0, 1], [50, 10]), share, ["a", "b"])
 
 
-def test_photographs_are_kept_apart_by_class(tmp_path):
+def test_photographs_are_held_out_by_class(tmp_path):
     folder = load("folder", write_photographs(tmp_path / "photos"), image_size=8)
     split = folder.held_out(0.25)
     labels = [photograph.label for photograph in split.test]
@@ -204,7 +204,7 @@ def test_photographs_are_kept_apart_by_class(tmp_path):
     assert not set(split.test) & set(folder.test)
 
 
-def test_photographs_of_imagenet_are_kept_apart_in_their_files():
+def test_imagenet_photographs_are_held_out_within_their_files():
     skip_without("imagenet2012")
     whole = load("imagenet", TEST_DATA, image_size=8)
     split = whole.held_out(0.1)

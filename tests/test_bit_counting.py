@@ -91,7 +91,7 @@ def test_what_is_no_convolution_of_signs_or_would_be_slower_is_not_counted(optio
 
 
 def trainer(start=None, **options):
-    """Of the binary stage, compiled; from these weights of the student, if any."""
+    """A compiled trainer of the binary stage; its student starts from these weights, if any."""
     student = r2b_zoo.create("RealToBinaryNet", **SMALL)
     if start is not None:
         student.set_weights(start)

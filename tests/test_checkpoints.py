@@ -39,7 +39,7 @@ def test_a_checkpoint_gives_back_what_was_saved_to_the_bit(checkpoints):
         assert found.arrays[name].tobytes() == value.tobytes()
 
 
-def test_random_numbers_go_on_where_they_were(checkpoints):
+def test_random_numbers_resume_where_they_stopped(checkpoints):
     random.seed(3)
     np.random.seed(3)
     random.gauss(0, 1), np.random.normal()  # both keep a second normal number for the next call

@@ -19,20 +19,20 @@ from r2b_zoo.runs.folder import RunFolderError
 from tests.converted import converted
 from tests.small import SHALLOW, SMALL, shallow, small_network
 
-# What classifies does so whatever the depth of its network.
+# Classifiers work the same whatever the depth of their network.
 pytestmark = pytest.mark.usefixtures("shallow")
 
 SIZE = 32
 
 
 def load(*arguments, **options) -> Any:
-    """Any, because what is None in one kind of classifier is there in another, as the tests say."""
+    """Returns Any: an attribute that is None in one kind of classifier is set in another, as the tests assert."""
     return r2b_zoo.load(*arguments, **options)
 
 
 @pytest.fixture
 def photograph(rng):
-    """Not a real one, but as large and as colourful."""
+    """Random pixels, as large and as colourful as a photograph."""
     return rng.integers(0, 256, (60, 80, 3), dtype=np.uint8)
 
 
@@ -132,7 +132,7 @@ def test_weights_without_classifier(tmp_path):
 
 
 def test_published_weights_are_imagenets(monkeypatch):
-    """Without the download: the network that ``create`` is asked for."""
+    """Checks which network ``create`` is asked for, without the download."""
     asked, network = [], r2b_zoo.RealToBinaryNet(**{**SMALL, "num_classes": len(imagenet_classes())})
 
     def create(name, **arguments):
@@ -150,7 +150,7 @@ def test_published_weights_are_imagenets(monkeypatch):
 
 
 class Fixed(Classifier):
-    """Gives these probabilities whatever the image is."""
+    """Returns fixed probabilities, whatever the image."""
 
     def probabilities(self, images):
         assert images.shape == (1, 224, 224, 3)
@@ -178,7 +178,7 @@ def test_predictions_that_cannot_be_made(photograph):
 
 
 def test_many_threads_share_one(smoke_run):
-    """Of a file, whose interpreter has one input at a time, and of a Keras model."""
+    """Shares a file, whose interpreter takes one input at a time, and a Keras model."""
     for loaded in (load(smoke_run.tflite_path), load(smoke_run.path)):
         images = load(smoke_run.path).dataset.test_sample(4)[1]
         expected = [loaded.probabilities(image[np.newaxis]).tolist() for image in images]

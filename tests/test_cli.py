@@ -148,7 +148,7 @@ def test_train_shows_the_fields_and_trains_nothing(r2b, tmp_path):
 
 @pytest.fixture
 def finished(smoke_run, tmp_path, monkeypatch):
-    """A folder, a pipeline that puts a finished run there instead of training, and what it was given and gave."""
+    """Replaces training by a copy of a finished run; gives the folder, and what the pipeline received and returned."""
     from r2b_zoo.runs.folder import RunFolder
 
     folder = RunFolder(tmp_path / "run")
@@ -189,7 +189,7 @@ def test_demo_prints_a_table_and_says_where_the_report_is(r2b, finished):
         ("progressive=false", "Off: the progressive teachers"),
     ],
 )
-def test_one_word_switches_an_idea_off(r2b, finished, switch, words):
+def test_one_argument_switches_an_idea_off(r2b, finished, switch, words):
     folder, _, plans = finished
     ended = r2b("train", "recipe=digits", switch, "--smoke", "--output", folder.path)
     assert ended.status == 0, ended.err
@@ -209,7 +209,7 @@ def test_a_file_that_differs_fails_the_run_after_its_report(r2b, finished):
     assert folder.report_path.is_file()
 
 
-def test_an_interrupted_run_says_how_to_go_on(r2b, tmp_path, monkeypatch):
+def test_an_interrupted_run_says_how_to_resume(r2b, tmp_path, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
@@ -313,7 +313,7 @@ def test_evaluate_writes_a_picture_and_a_table(r2b, smoke_run, tmp_path):
 
 
 def test_evaluate_on_a_folder_of_photographs(r2b, smoke_run, tmp_path):
-    """The digits again, as files, some of their classes only."""
+    """Evaluates on the digits as files, with only some of their classes."""
     from r2b_zoo.data.digits import digits
 
     images, labels = digits().test.images, digits().test.labels
@@ -340,8 +340,8 @@ def test_evaluate_on_a_folder_of_photographs(r2b, smoke_run, tmp_path):
     (tmp_path / "photos" / "3").rename(tmp_path / "photos" / "three")
     unknown = r2b("evaluate", smoke_run.path, f"data={tmp_path / 'photos'}")
     assert unknown.err == (
-        "Error: The network does not know three; its 10 classes are 0, 1, 2, 3, 4, 5, 6, 7, 8, 9. Call the folders of "
-        "photographs as its classes, or remove those of others.\n"
+        "Error: The network does not know three; its 10 classes are 0, 1, 2, 3, 4, 5, 6, 7, 8, 9. Name the folders of "
+        "photographs after its classes, or remove the other folders.\n"
     )
 
 
@@ -395,7 +395,7 @@ def test_verify_a_run_on_some_of_its_test_images(r2b, smoke_run):
     assert "equal on 64 images" in ended.out
 
 
-# --- in a process of its own ------------------------------------------------------------------------------------------
+# --- in a separate process --------------------------------------------------------------------------------------------
 
 
 def process(*words):

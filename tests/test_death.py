@@ -1,4 +1,4 @@
-"""Processes that die while they train: killed, interrupted, out of disk. The same command resumes, to the same bits."""
+"""Training processes that are killed, interrupted or out of disk: the same command resumes, to the same bits."""
 
 import contextlib
 import os
@@ -37,7 +37,7 @@ from r2b_zoo.runs.folder import RunFolder
 training.train(recipes.plan("digits", **eval(sys.argv[2])), RunFolder(sys.argv[1]), log=print)
 """
 ROOT = Path(__file__).parents[1]
-LIMIT = 900  # seconds; far more than any of this takes, so that a test that hangs ends
+LIMIT = 900  # seconds; far more than any test here takes, but it ends one that hangs
 
 
 def start(folder, fields=FIELDS, program=PROGRAM, **options):
@@ -63,7 +63,7 @@ def finish(process):
 
 
 def wait_for(condition, process):
-    """Waits until there is something, and returns it; None where the process ended first."""
+    """Waits until the condition returns something true, and returns it; None where the process ended first."""
     end = time.monotonic() + LIMIT
     while time.monotonic() < end:
         found = condition()
@@ -97,7 +97,7 @@ def teacher(tmp_path_factory):
 
 
 class Moments:
-    """Sees in the run's folder that a moment has come."""
+    """Conditions on the run's folder, by which a test recognises a moment in training."""
 
     def __init__(self, path):
         self.folder = RunFolder(path)
@@ -107,7 +107,7 @@ class Moments:
         return max(tuple(map(int, path.name.split(".")[0].split("-"))) for path in paths) if paths else (0, 0)
 
     def within_epoch(self, stage, steps):
-        """The stage is ``steps`` past where this began."""
+        """Whether the stage is ``steps`` past where the waiting began."""
         first = self.position(stage)
         start = first[0] * STEPS + first[1]
 
@@ -118,7 +118,7 @@ class Moments:
         return reached
 
     def while_writing(self, stage, number):
-        """The process writes its ``number``-th checkpoint of the stage."""
+        """Whether the process is writing its ``number``-th checkpoint of the stage."""
         seen: set[str] = set()
 
         def writing():
@@ -133,7 +133,7 @@ class Moments:
 
 
 def moments(folder, seed):
-    """20 of them in the order they come in, spread over the stages; after each, up to 20 ms more."""
+    """20 moments in the order in which they occur, spread over the stages, each with up to 20 ms of delay."""
     draw = random.Random(seed)
     see = Moments(folder)
     for stage in STAGE_NAMES:
@@ -181,7 +181,7 @@ COMMAND = "import sys; from r2b_zoo.cli import main; sys.argv = ['r2b', *sys.arg
 
 @pytest.fixture(scope="module")
 def interrupted(tmp_path_factory):
-    """`r2b train` that Ctrl-C stops within an epoch: the folder, what a second process hears, and how it ended."""
+    """`r2b train`, stopped by Ctrl-C within an epoch: the folder, a second process's error, and how the first ended."""
     path = tmp_path_factory.mktemp("interrupted") / "run"
     process = subprocess.Popen(
         [sys.executable, "-c", COMMAND, "train", "--output", str(path), *(f"{k}={v}" for k, v in FIELDS.items())],
@@ -198,7 +198,7 @@ def interrupted(tmp_path_factory):
     return RunFolder(path), str(second.value), process.pid, err, status
 
 
-def test_ctrl_c_saves_and_says_how_to_go_on(interrupted):
+def test_ctrl_c_saves_and_says_how_to_resume(interrupted):
     folder, _, _, err, status = interrupted
     assert status == 130
     # 1,442 images in batches of 256
@@ -255,7 +255,7 @@ def test_another_configuration_is_refused_in_the_middle_of_a_stage(interrupted):
 
 
 class FillsTheDisk(tf.keras.callbacks.Callback):
-    """From the second epoch on nothing larger than some kilobytes can be written."""
+    """Lets nothing larger than a few kilobytes be written from the second epoch on."""
 
     def __init__(self, stack):
         super().__init__()

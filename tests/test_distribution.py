@@ -153,7 +153,7 @@ def test_the_cpu_is_cut_before_tensorflow_starts():
         distribution.start(recipes.plan("digits", strategy="mirrored", cpu_devices=2))
 
 
-def test_a_run_may_go_on_on_other_devices(tmp_path):
+def test_a_run_may_resume_on_other_devices(tmp_path):
     folder = RunFolder(tmp_path)
     for fields in ({}, {"strategy": "mirrored"}, {"strategy": "mirrored", "checkpoint_minutes": 1.0}):
         with folder.opened(recipes.plan("digits", **fields)):
@@ -344,7 +344,7 @@ def test_a_worker_that_is_killed_ends_the_other_with_a_sentence(killed, victim):
     assert seconds < 2 * cluster.HEARTBEAT_SECONDS
     assert re.search(
         rf"Error: Training stopped, since worker {victim} \(127\.0\.0\.1:\d+\) died, or cannot be reached any more\. "
-        r"See to it, then start the same command on every worker: it resumes from the last checkpoint\.\n$",
+        r"Fix the cause, then start the same command on every worker: it resumes from the last checkpoint\.\n$",
         err,
     )
     assert position >= ((8, 0), (20, 0))[1 - victim]
@@ -352,7 +352,7 @@ def test_a_worker_that_is_killed_ends_the_other_with_a_sentence(killed, victim):
 
 
 @pytest.mark.long
-def test_workers_go_on_after_a_death_and_leave_no_trace_of_it_in_the_weights(two_devices, killed):
+def test_workers_resume_after_a_death_and_leave_no_trace_of_it_in_the_weights(two_devices, killed):
     folder, ends, ((out, err, status), (other_out, other_err, other_status)) = killed
     assert (status, other_status) == (0, 0), err + other_err
     epoch = ends[1][4][0]

@@ -50,7 +50,7 @@ def test_every_block_is_run_or_says_why_not(page):
 
 @pytest.fixture
 def folder(tmp_path, smoke_run, monkeypatch):
-    """What the pages speak of: photographs, a run, weights, a picture."""
+    """The files that the pages use: photographs, a run, weights, a picture."""
     (tmp_path / "runs").mkdir()
     shutil.copytree(smoke_run.path, tmp_path / "runs" / "demo")
     write_photographs(tmp_path / "photos", number=5)
@@ -75,13 +75,13 @@ def test_block(kind, code, folder, r2b):
                 assert all(Path(word).exists() for word in words)
                 continue
             if any(word.startswith("cpu_devices=") for word in words):
-                # The CPU is cut into devices before TensorFlow starts, which it has in this process.
+                # The CPU can be split into devices only before TensorFlow starts, and it has started in this process.
                 start = [sys.executable, "-c", "from r2b_zoo.cli import main; main()", *words]
                 alone = subprocess.run(start, capture_output=True, text=True, timeout=600)
                 assert alone.returncode == 0 or "NOT PROVEN" in alone.stdout + alone.stderr, alone.stderr
                 continue
             ended = r2b(*words)
-            # A network of two steps may have nothing that verification could decide.
+            # Verification may be undecided about a network that was trained for two steps.
             undecided = "verify" in words or "train" in words
             assert ended.status == 0 or (undecided and "NOT PROVEN" in ended.out + ended.err), ended.err
 

@@ -29,7 +29,7 @@ def labels(rng):
 
 @pytest.fixture
 def probabilities(rng, labels):
-    """Right about half of the time."""
+    """Probabilities that predict the right class about half of the time."""
     raw = rng.random((300, CLASSES))
     raw[np.arange(300), labels] += 0.5
     return raw / raw.sum(axis=1, keepdims=True)
@@ -77,12 +77,12 @@ def test_with_five_classes_or_fewer_the_top_five_are_all(rng):
         (np.ones((2, 4)), np.array([-1, 2]), r"Labels must be in 0–3; received -1–2"),
     ],
 )
-def test_what_cannot_be_compared(probabilities, labels, message):
+def test_predictions_that_do_not_fit_the_labels_are_refused(probabilities, labels, message):
     with pytest.raises(ValueError, match=message):
         evaluate(probabilities, labels)
 
 
-def test_as_many_classes_as_the_data_has():
+def test_a_network_must_have_as_many_classes_as_the_data():
     batches = [(np.zeros((2, 8, 8, 3), np.float32), np.array([0, 1]))]
     told: list[int] = []
 
@@ -116,7 +116,7 @@ def test_scores_of_the_classes_and_the_mistakes():
 
 
 def blurred(classes, images=20):
-    """Four of five images are right, the others predicted to be of the next class."""
+    """An evaluation in which four of five images are right, and the others are predicted as the next class."""
     confusion = np.eye(classes, dtype=int) * (images * 4 // 5)
     return accuracy.Evaluation(confusion + np.roll(np.eye(classes, dtype=int), 1, axis=1) * (images // 5), 9)
 
@@ -167,7 +167,7 @@ def test_the_model_sees_every_image_in_order():
 
 
 def test_the_time_is_the_median_after_the_warm_up(monkeypatch):
-    """Runs of 1, 2, 3, ... ms: after three to warm up the median of 4–33 is 18.5."""
+    """Runs take 1, 2, 3, ... ms; after three for the warm-up, the median of 4–33 is 18.5."""
     now, run = [0.0], [0]
     monkeypatch.setattr(accuracy.time, "perf_counter", lambda: now[0])
 

@@ -99,6 +99,6 @@ def test_constructors_show_their_arguments(layer, like):
 
 def test_no_layer_hides_its_arguments():
     for name, case in CASES.items():
-        # Of the method: of a class, Pythons before 3.11.5 show the arguments of Keras' __new__.
+        # Inspect the method: for a class, Python before 3.11.5 shows the arguments of Keras' __new__.
         kinds = {p.kind for p in inspect.signature(type(case.make()).__init__).parameters.values()}
         assert inspect.Parameter.VAR_POSITIONAL not in kinds, name

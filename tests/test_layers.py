@@ -194,7 +194,7 @@ def test_forward(case, rng):
 
 @pytest.mark.parametrize("case", [case for name, case in CASES.items() if name != "FusedSteSign"])  # whose is made up
 def test_gradients_are_those_of_the_formula(case, rng):
-    """Of Σ r ⊙ output for a random r, against central differences of the NumPy formula in float64."""
+    """Checks the gradients of Σ r ⊙ output, r random, against central differences of the NumPy formula in float64."""
     layer = built(case, rng, dtype="float64")
     inputs = [tf.Variable(x) for x in tensors(case, rng, "float64")]
     variables = [*inputs, *layer.weights]
@@ -349,7 +349,7 @@ def test_a_half_block_fused_for_training_has_the_same_values_and_gradients(strid
         np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-6)
     graph = step.get_concrete_function().graph
     inputs = {f.signature.name: len(f.signature.input_arg) for f in graph.as_graph_def().library.function}
-    # Of x, α, factors and shortcut; of x, two gradients and the limit.
+    # The operators take x, α, factors and shortcut; and x, two gradients and the limit.
     assert 4 in [n for name, n in inputs.items() if re.search(r"__prelu_\d", name)]
     assert [n for name, n in inputs.items() if "_passed_on_with_average_" in name] == [4]
     assert "BroadcastTo" not in {operator.type for operator in graph.get_operations()}

@@ -1,4 +1,4 @@
-"""Each option of the loop: accumulation, moving average, XLA, patience; each continued after death."""
+"""Each option of the loop (accumulation, moving average, XLA, patience), and that each resumes after a crash."""
 
 import copy
 import csv
@@ -28,7 +28,7 @@ from tests.networks import randomize
 from tests.test_training import assert_equal_networks, assert_equal_weights
 from tests.tiny import HALF, batch, network, trainer, values
 
-# What a loop does with a network does not depend on its depth.
+# The loop treats a network the same whatever its depth.
 pytestmark = pytest.mark.usefixtures("shallow")
 
 # --- accumulation -----------------------------------------------------------------------------------------------------
@@ -67,7 +67,7 @@ def test_running_statistics_move_once_by_the_mean_of_the_parts(rng):
     for weight, is_running, old, *each in zip(student.weights, running, start, *parts, strict=True):
         np.testing.assert_allclose(weight, np.mean(each, axis=0), rtol=1e-5, atol=1e-6, err_msg=weight.name)
         assert np.array_equal(weight, old) != is_running
-    # The first batch norm reads the same as with the whole batch, and its mean moves as far.
+    # The first batch norm has the same inputs as with the whole batch, so its mean moves as far.
     student.set_weights(start)
     student(images, training=True)
     names = [weight.name for weight in student.weights]
@@ -81,7 +81,7 @@ def test_running_statistics_move_once_by_the_mean_of_the_parts(rng):
 
 
 def averaged_in_numpy(steps, decay):
-    """Of the weights before the first step and after each."""
+    """The moving average of weights, given those before the first step and after each step."""
     average = [value.astype(np.float64) for value in steps[0]]
     for t, weights in enumerate(steps[1:], 1):
         d = min(decay, (1 + t) / (10 + t))
@@ -91,7 +91,7 @@ def averaged_in_numpy(steps, decay):
 
 @pytest.mark.parametrize("decay", [0.999, 0.2])
 def test_the_average_is_numpys_and_takes_the_weights_place_in_evaluation(decay, rng):
-    """0.2 is reached after two steps, 0.999 never: until then the warm-up has its way."""
+    """The warm-up limits the decay until it reaches 0.2, after two steps, or 0.999, which it never does here."""
     model = trainer(network(), Adam(0.01), ema_decay=decay)
     steps = [values(model.student)]
     for _ in range(4):
@@ -122,7 +122,7 @@ def test_the_average_is_numpys_and_takes_the_weights_place_in_evaluation(decay, 
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"accumulation_steps": 2, "ema_decay": 0.9}], ids=["plain", "with options"])
 def test_xla_trains_the_same_curve(options, rng):
-    """All three losses; plain gradient descent, which does not blow up roundings as Adam's first steps do."""
+    """Trains all three losses by plain gradient descent, which does not amplify rounding as Adam's first steps do."""
     teacher, start = randomize(network("binary_activations"), 1), randomize(network())
     data, found = batch(rng), []
     for xla in (False, True):
@@ -163,7 +163,7 @@ def one_stage(words=""):
 
 
 class Watch(tf.keras.callbacks.Callback):
-    """Notes the weights before the first step, after each step and after each epoch; dies before some step."""
+    """Records the weights before the first step, after each step and after each epoch; can stop before a given step."""
 
     def __init__(self, dies_at=None):
         super().__init__()
@@ -206,7 +206,7 @@ OPTIONS = [
     "accumulation_steps=2",
     "ema_decay=0.9",
     MIXED,
-    # Two steps of a few images: on a CPU its gradient takes long.
+    # Train two steps of a few images only: float16 gradients are slow on a CPU.
     "mixed_precision=float16 batch_size=16 smoke=true",
     COMBINED,
     pytest.param("xla=true accumulation_steps=2 ema_decay=0.9", marks=pytest.mark.slow),
@@ -214,8 +214,8 @@ OPTIONS = [
 
 
 @pytest.mark.parametrize("words", OPTIONS)
-def test_a_stage_goes_on_from_a_checkpoint_bit_for_bit(words, tmp_path):
-    """From every third checkpoint, after all that changes was overwritten; in one process, so that it traces once."""
+def test_a_stage_resumes_from_a_checkpoint_bit_for_bit(words, tmp_path):
+    """Restores every third checkpoint over overwritten variables, in one process, so that it traces only once."""
     tf.config.experimental.enable_op_determinism()
     plan = one_stage(words)
     (stage,), networks = plan.stages, Networks(plan, RunFolder(tmp_path))
@@ -249,7 +249,7 @@ def test_a_stage_goes_on_from_a_checkpoint_bit_for_bit(words, tmp_path):
 
 
 @pytest.mark.long
-def test_a_run_with_every_option_that_dies_and_goes_on_is_the_one_that_did_not(tmp_path):
+def test_a_run_with_every_option_that_dies_and_resumes_equals_one_that_did_not_die(tmp_path):
     words = f"{COMBINED} binary.epochs=2 checkpoint_minutes=10"
     whole, _ = train(words, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
@@ -308,7 +308,7 @@ def test_a_network_trained_in_half_precision_converts_and_verifies(mixed_precisi
     assert verify(saved, convert(saved, strict=True).tflite, [inputs]).passed
 
 
-# --- values that cannot be --------------------------------------------------------------------------------------------
+# --- invalid values ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -367,15 +367,15 @@ def test_images_per_second_are_those_of_all_processes(monkeypatch):
         for step, end in enumerate(ends):
             now[0] = end
             throughput.on_train_batch_end(step, {})
-        # What a checkpoint brings to the next process.
+        # The next process gets its progress from a checkpoint, so from a copy.
         progress = copy.deepcopy(progress)
     assert throughput.images_per_second == pytest.approx(6 * 8 / 12)
 
 
 def test_no_summary_is_made_of_a_step(monkeypatch, tmp_path):
-    """Keras' own makes some and throws them away, so slowly at first that Keras warns of it."""
+    """Keras' own callback makes summaries of steps and discards them, at first so slowly that Keras warns of it."""
     made: list[str] = []
-    # Keras has an import of TensorFlow of its own.
+    # Keras imports TensorFlow under another name, so patch the module that its callback uses.
     summary = sys.modules[tf.keras.callbacks.TensorBoard.__module__].tf.summary
     scalar = summary.scalar
 

@@ -1,4 +1,4 @@
-"""From images of any size and kind to a network's input."""
+"""Preprocessing turns images of any size and kind into a network's input."""
 
 from dataclasses import asdict, replace
 from typing import Any
@@ -19,7 +19,7 @@ GREY = Preprocessing(8, 8, 1, 1.0, (77.82,), (95.88,))
 @pytest.mark.parametrize("channels", [1, 3, 4])
 @pytest.mark.parametrize("size", [(1, 1), (7, 5), (16, 20), (301, 200), (2000, 9), (9, 2000), (1411, 1500)])
 def test_one_image_is_what_tensorflow_makes_of_it(rule: Preprocessing, channels: int, size: tuple[int, int]) -> None:
-    """``tensor``, which data pipelines use, does the same in TensorFlow alone and with all of the image."""
+    """Compares with ``tensor``, which data pipelines use: it runs in TensorFlow alone and on the whole image."""
     image = np.random.default_rng(0).integers(0, 256, (*size, channels), dtype=np.uint8)
     np.testing.assert_array_equal(rule(image), rule.tensor(tf.constant(image)).numpy())
 
@@ -42,7 +42,7 @@ def test_large_images_are_resized_from_their_bytes(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGBA", "CMYK", "YCbCr", "HSV", "LA", "PA", "I;16"])
 @pytest.mark.parametrize("rule", [COLOUR, GREY], ids=["colour", "grey"])
-def test_images_of_pillow(rule: Preprocessing, mode: str) -> None:
+def test_pillow_images(rule: Preprocessing, mode: str) -> None:
     colours = Image.fromarray(np.random.default_rng(2).integers(0, 256, (31, 43, 3), dtype=np.uint8))
     deep = np.random.default_rng(3).integers(0, 256, (31, 43), dtype=np.uint16) * 257
     image = Image.fromarray(deep) if mode == "I;16" else colours.convert("P" if mode == "PA" else mode).convert(mode)
@@ -53,7 +53,7 @@ def test_images_of_pillow(rule: Preprocessing, mode: str) -> None:
     np.testing.assert_array_equal(rule(image), rule(np.rot90(np.asarray(seen))))
 
 
-def test_images_of_pillow_that_cannot_be_read() -> None:
+def test_pillow_images_that_cannot_be_read() -> None:
     with pytest.raises(pixels.ImageError, match=r"grey in floats must lie in 0–255; it goes from -1\.0 to -1\.0: save"):
         COLOUR(Image.new("F", (4, 4), -1))
 
@@ -77,7 +77,7 @@ def test_images_of_pillow_that_cannot_be_read() -> None:
         ({"height": 40_000}, r"from 1 to 32768; received \(40000, 20\)"),
     ],
 )
-def test_numbers_that_prepare_nothing(changes: dict[str, Any], message: str) -> None:
+def test_numbers_that_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         replace(COLOUR, **changes)
     with pytest.raises(ValueError, match=message):
@@ -99,7 +99,7 @@ def test_numbers_that_prepare_nothing(changes: dict[str, Any], message: str) -> 
         ({"mean": [1], "std": [1]}, r"missing 4 required positional arguments"),
     ],
 )
-def test_fields_that_are_none(fields: Any, message: str) -> None:
+def test_fields_that_are_no_preprocessing(fields: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Preprocessing.from_dict(fields)
 

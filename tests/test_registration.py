@@ -1,4 +1,4 @@
-"""Saved networks load after ``import r2b_zoo`` and nothing else of it."""
+"""Saved networks load after a bare ``import r2b_zoo``, without any of its modules."""
 
 import os
 import subprocess
@@ -24,7 +24,7 @@ for path in sys.argv[1:]:
 
 
 def load(imports, folder, models):
-    """Saves models in both formats, loads them in a process that imports that, and compares what they give."""
+    """Saves models in both formats, loads them in a process with these imports, and compares the outputs."""
     paths = {folder / f"{i}{suffix}": model for i, model in enumerate(models) for suffix in (".keras", ".h5")}
     for path, model in paths.items():
         model.save(path)
@@ -41,7 +41,7 @@ def load(imports, folder, models):
 
 
 def every_layer():
-    """One model of each layer alone, and one that is a Sequential of what a network has."""
+    """A model of each layer alone, and a Sequential of the layers of a network."""
     for case in CASES.values():
         inputs = [tf.keras.Input(shape) for shape in case.shapes]
         yield tf.keras.Model(inputs, call(case.make(), inputs))

@@ -121,7 +121,7 @@ def test_another_split_or_version_or_order_of_classes_is_refused(run, photos):
         data_record.keep(folder, other, quiet)
 
 
-def test_a_run_of_an_earlier_version_goes_on_with_its_split(run, photos):
+def test_a_run_of_an_earlier_version_resumes_with_its_split(run, photos):
     assert data_record.split_rule(run) == BY_NAME
     run.data_path.unlink()
     assert data_record.split_rule(run) == BY_RANK

@@ -1,4 +1,4 @@
-"""What reaches the signs of a fresh network, and what they leave of it."""
+"""The signs in a network with initial weights: both values occur, and the output still depends on the image."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ FEWEST, MOST = 0.1, 0.9
 
 @pytest.fixture(scope="module")
 def tiles():
-    """32×32 pixels each of two photographs, every channel standardised, (16, 32, 32, 3)."""
+    """Tiles of 32×32 pixels from two photographs, with every channel standardised, (16, 32, 32, 3)."""
     photographs = [photograph[: 4 * 96, : 4 * 96] for photograph in load_sample_images().images]
     cut = [photograph[::2, ::2].reshape(6, 32, 6, 32, 3).swapaxes(1, 2)[1:5:2, ::2] for photograph in photographs]
     pixels = np.concatenate([tiles.reshape(-1, 32, 32, 3) for tiles in cut]).astype(np.float32)
@@ -27,7 +27,7 @@ def tiles():
 @pytest.mark.parametrize(("stem", "downsample"), [("cifar", "real"), ("imagenet", "binary")])
 @pytest.mark.parametrize("name", NAMES)
 def test_both_signs_reach_every_convolution_and_vary_over_images(name, stem, downsample, precision, tiles):
-    """With the statistics of a batch, as in a first step of training; with tanh too, which saturates alike."""
+    """Uses the statistics of the batch, as a first training step does; tanh is tested too, since it saturates alike."""
     model = r2b_zoo.create(
         name,
         precision=precision,

@@ -249,7 +249,7 @@ def test_a_validation_split_that_leaves_a_class_empty_is_refused_before_anything
 
 
 @pytest.mark.usefixtures("shallow")
-def test_a_run_that_was_recorded_before_the_later_fields_loads_and_goes_on(tmp_path):
+def test_a_run_that_was_recorded_before_the_later_fields_loads_and_resumes(tmp_path):
     """Its config.json lacks them, and its networks have no α."""
     old = plan(*(f"{field}={value}" for field, value in BEFORE.items()))
     words = {f"{stage}.batch_norm_statistics": "running" for stage in STAGE_NAMES}

@@ -1,4 +1,4 @@
-"""Signals that ask to stop: noted, ignored where they were ignored, and a terminal that is gone."""
+"""Signals that ask to stop: they are noted, stay ignored where they were, and work when the terminal is gone."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @pytest.fixture(autouse=True)
 def handlers():
-    """Those of before are there again after a test; these tests start from Python's own."""
+    """Starts each test from Python's own handler of SIGHUP, and restores the handlers after it."""
     before = {number: signal.getsignal(number) for number in SIGNALS}
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
@@ -52,12 +52,12 @@ def test_a_closed_terminal_sends_several_hangups_and_a_session_that_ends_sigterm
         for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGTERM, signal.SIGHUP):
             send(number)
     assert stop.received == signal.SIGHUP
-    send(signal.SIGHUP)  # still ends nothing, while what was saved is told
+    send(signal.SIGHUP)  # still ends nothing, so that the program can report what it saved
 
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_what_is_ignored_stays_ignored(number):
-    """SIGHUP under nohup, SIGINT in the background of a script."""
+    """A process ignores SIGHUP under nohup, and SIGINT in the background of a script."""
     signal.signal(number, signal.SIG_IGN)
     with stop_requests() as stop:
         send(number)

@@ -1,4 +1,4 @@
-"""The suite itself: what ends its processes ends it, with the name of the test, and does not leave it waiting."""
+"""The suite itself: a test process that dies or hangs ends the suite with the test's name, and does not block it."""
 
 import re
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import _group
 
 ROOT = Path(__file__).parents[1]
-# With a process of its own, which outlives the test and holds what it inherited.
+# The test starts a process that outlives it and keeps the inherited pipes open.
 DIES = """
 import os, signal, subprocess, sys
 def test_that_dies():

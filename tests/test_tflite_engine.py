@@ -1,4 +1,4 @@
-"""The engines that run a file: r2b-runtime, and Larq Compute Engine's interpreter, which it must equal."""
+"""The engines that run a file: r2b-runtime, and Larq Compute Engine's interpreter, with the same results."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def test_keras_lce_and_runtime_are_equal(name: str, precision: str) -> None:
     runtime, lce = (run_tflite(conversion.tflite, images(), engine=engine) for engine in (RUNTIME, LCE))
     assert runtime.std() > 0.03, "a network that always gives the same answer proves nothing"
     for other in (lce, model(images(), training=False).numpy()):
-        # A sign that the last bit of a float operator decides spreads through a random network, but is rare.
+        # Rarely, the last bit of a float operator decides a sign, and the difference spreads through a random network.
         assert np.mean(np.abs(runtime - other).max(axis=1) < 1e-4) >= 0.9
         assert np.mean(runtime.argmax(axis=1) == other.argmax(axis=1)) >= 0.97
 
@@ -55,7 +55,7 @@ def test_unknown_engines_are_refused() -> None:
 
 
 @pytest.mark.parametrize("engine", [pytest.param(RUNTIME, marks=needs_runtime), LCE])
-def test_what_is_no_model_is_refused(engine: str) -> None:
+def test_bytes_that_are_not_a_model_are_refused(engine: str) -> None:
     assert engine in ENGINES
     with pytest.raises(ValueError, match="cannot run this file"):
         TFLiteEngine(b"not a model at all", engine=engine)

@@ -169,7 +169,7 @@ def test_a_stage_starts_from_the_weights_saved_before_it(gone_on):
     assert folder.stage_result("binary")["layers_not_initialised"] == []
 
 
-def test_a_run_that_goes_on_ends_with_the_same_weights_bit_for_bit(smoke_run, gone_on):
+def test_a_run_that_resumes_ends_with_the_same_weights_bit_for_bit(smoke_run, gone_on):
     folder, _ = gone_on
     assert_equal_weights(folder.weights("binary"), smoke_run.weights("binary"))
     first, second = smoke_run.stage_result("binary"), folder.stage_result("binary")

@@ -55,7 +55,7 @@ def interval(values: Sequence[float]) -> Optional[tuple[float, float]]:
 
 
 def difference(contrast: Contrast, accuracies: Mapping[str, Mapping[int, float]]) -> Optional[Difference]:
-    """Of two arms, over the seeds that both have; None where there is no such seed.
+    """The difference of two arms over the seeds that both have; None where they share none.
 
     Args:
         contrast: which arms.

@@ -181,7 +181,7 @@ class Protocol:
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
 
     def epochs(self, arm: Arm) -> dict[str, int]:
-        """Of each stage that the arm trains itself."""
+        """Epochs of each stage that the arm trains itself."""
         fields = {**self.fields, **arm.fields, **self._longer(arm)}
         stages = [stage for stage in STAGES if not fields.get(f"{stage}.skip") and stage not in arm.shared]
         if fields.get("progressive") is False and "real" in stages:

@@ -1,4 +1,4 @@
-"""Trains the runs that are not finished, each in a process of its own on a core of its own."""
+"""Trains the unfinished runs, each in a separate process on a separate core."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ _POLL_SECONDS = 1.0
 
 
 def runs(protocol: Protocol, arms: Iterable[str], seeds: Sequence[int], output: Path) -> list[Run]:
-    """The runs of these arms and those that they take stages from, each after what it needs; seed by seed."""
+    """The runs of these arms and the runs they take stages from, seed by seed, each run after those that it needs."""
     folders = {run_name(name, seed): str(output / run_name(name, seed)) for name in (*SHARED, *ARMS) for seed in seeds}
     found: dict[str, Run] = {}
 
@@ -42,7 +42,7 @@ def tries(
 
     Args:
         protocol: of the arm's run.
-        arm: whose run the other stages are taken from.
+        arm: the other stages are taken from its run.
         seed: of the runs.
         output: where the runs' folders are.
         field: of the last stage, by its dotted name.
@@ -62,7 +62,7 @@ def stages_of(protocol: Protocol, arm: Arm) -> list[str]:
 
 
 def train(protocol: Protocol, run: Run, output: Path, rows: Optional[Rows], log: Callable[[str], None]) -> None:
-    """Trains one run from where it stands, and writes the rows of its finished stages, also where it is stopped."""
+    """Trains one run, or resumes it, and writes the rows of its finished stages, also where it is stopped."""
     from r2b_zoo import recipes, training
     from r2b_zoo.runs.folder import RunFolder
 
@@ -81,10 +81,10 @@ class Team:
     """Processes that train, one per core.
 
     Args:
-        command: what trains a run, with its name behind it.
+        command: trains a run whose name is appended.
         logs: folder of their output.
-        cores: to keep them on, one each.
-        log: told what starts and ends.
+        cores: to pin the processes to, one each.
+        log: takes a line when a run starts or ends.
     """
 
     command: Sequence[str]
@@ -94,10 +94,10 @@ class Team:
     _at_work: dict[int, tuple[Run, "subprocess.Popen[bytes]"]] = field(default_factory=dict)
 
     def run(self, waiting: Sequence[Run]) -> dict[str, int]:
-        """Trains all of them, each once what it needs is done; what needs a run that failed is left.
+        """Trains all runs, each once the runs it needs are done; a run that needs a failed one is not started.
 
         Returns:
-            Exit statuses of those that failed, by name.
+            Exit statuses of the runs that failed, by name.
         """
         self.logs.mkdir(parents=True, exist_ok=True)
         todo, names = list(waiting), {run.name for run in waiting}
@@ -122,14 +122,14 @@ class Team:
         return failed
 
     def _leave(self, todo: list[Run], failed: dict[str, int]) -> None:
-        """Counts as failed what needs a run that failed."""
+        """Counts runs that need a failed run as failed."""
         for run in [run for run in todo if any(need in failed for need in run.needs)]:
             todo.remove(run)
             failed[run.name] = -1
             self.log(f"{run.name}: left, since a run that it needs failed")
 
     def _ended(self) -> list[tuple[str, int]]:
-        """The runs that ended since, with their exit statuses; their cores are free."""
+        """The runs that ended since the last call, with their exit statuses; frees their cores."""
         found = []
         for core, (run, process) in list(self._at_work.items()):
             status = process.poll()
@@ -143,13 +143,13 @@ class Team:
         self.log(f"{run.name}: starts on core {core}, log {self.logs / run.name}.log")
         with open(self.logs / f"{run.name}.log", "ab") as log:
             process = subprocess.Popen([*self.command, run.name], stdout=log, stderr=subprocess.STDOUT)
-        # Before the process has threads, which take both over.
+        # Set both before the process has threads, which inherit them.
         os.sched_setaffinity(process.pid, {core})
         os.setpriority(os.PRIO_PROCESS, process.pid, NICE)
         self._at_work[core] = run, process
 
     def _stop(self) -> None:
-        """Ends what still trains; a run keeps where it stands."""
+        """Ends the runs that still train; they can be resumed."""
         for _, process in self._at_work.values():
             process.send_signal(signal.SIGTERM)
         for _, process in self._at_work.values():

@@ -1,6 +1,6 @@
-"""The ``r2b`` command, a file for the commands of one purpose.
+"""The ``r2b`` command, with one module per group of commands.
 
-Every command imports what it needs itself, so that ``r2b --help`` answers at once.
+Each command imports what it needs when it runs, so that ``r2b --help`` answers at once.
 """
 
 from r2b_zoo.cli import classifying, converting, training, zoo  # noqa: F401  (each adds its commands)

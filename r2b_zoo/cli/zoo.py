@@ -73,7 +73,7 @@ def cost(
 def list_(name: Optional[str], as_json: bool) -> None:
     """The networks of the zoo, the weights that come with it, the recipes and the data sets.
 
-    The card of a network, or of weights, where NAME is theirs.
+    With the NAME of a network or of weights, prints their card instead.
     """
     from r2b_zoo import data, recipes
     from r2b_zoo.report.tables import bundled_table, card_table, console, network_table, weights_card_table

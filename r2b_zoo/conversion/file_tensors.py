@@ -59,7 +59,7 @@ class FileTensor:
 
 
 def input_and_output(tflite: bytes) -> tuple[FileTensor, FileTensor]:
-    """Of a file with one of each; of others the first.
+    """The input and the output of a file; the first of each where it has several.
 
     Raises:
         ValueError: the file has none, or is truncated or altered.

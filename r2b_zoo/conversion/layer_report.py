@@ -131,7 +131,7 @@ def _negated(filters: int) -> str:
 
 
 def _caveat(layer: tf.keras.layers.Layer) -> str:
-    """LCE 0.16's optimised kernels correct for zero padding at each border by itself, so not where borders overlap."""
+    """A note where LCE 0.16's optimised kernels fail: they correct zero padding per border, not where two overlap."""
     shape = getattr(layer, "input_shape", None)  # a layer inside another layer has none
     if shape is None or layer.padding != "same" or layer.pad_values != 0:
         return ""
@@ -141,7 +141,7 @@ def _caveat(layer: tf.keras.layers.Layer) -> str:
 
 
 def why_unrunnable(tflite: bytes) -> Optional[str]:
-    """What in a file of LCE's converter stops every engine, and the way out; None where nothing does.
+    """Why no engine can run a file of LCE's converter, and the way out; None where some can.
 
     The converter writes operators that it has no translation for as custom operators of the same name. It also folds
     any constant factor into a binary convolution, whose kernels accept only one per channel.
@@ -211,7 +211,7 @@ def _quantizers(layer: tf.keras.layers.Layer) -> dict[str, Any]:
 
 
 def _quantizes(function: Any) -> bool:
-    """Whether this is a quantiser, and not, say, the tanh that has its place in a real network."""
+    """Whether this is a quantiser, and not, for example, the tanh that replaces it in a real network."""
     if function is None or isinstance(function, lq.quantizers.NoOp):
         return False
     return getattr(function, "precision", None) is not None or _levels(function).size <= 2
@@ -245,19 +245,19 @@ def _constant(file: Any, graph: Any, index: int) -> Optional[_Constant]:
 def _match_binary(
     leaves: Sequence[_Leaf], operators: Sequence[_Operator], model_name: str
 ) -> tuple[dict[_Leaf, int], dict[int, _Leaf]]:
-    """The layers that are an ``LceBconv2d``, with how many of their filters are negated; each filter's buffer's layer.
+    """The layers that are an ``LceBconv2d``, and how many of their filters are negated; the layer of each filter.
 
-    Every operator proves one layer, so of two layers with the same bits and one such operator only one is binary.
+    Every operator accounts for one layer, so where two layers share their bits and one such operator, one is binary.
     Where a bit-packed output follows a negative factor, LCE's converter negates the filter and compares the other way.
     """
-    # Where nothing else tells them apart, the one that binarises its own input is it.
+    # Where nothing else tells layers apart, the one that binarises its own input comes first.
     with_kernel = sorted(filter(_has_binary_kernel, leaves), key=lambda leaf: "input_quantizer" not in leaf.quantizers)
     packed = {leaf: _Filters.of(leaf.weights[0]) for leaf in with_kernel}
     binary: dict[_Leaf, int] = {}
     buffers: dict[int, _Leaf] = {}
     remaining = [operator for operator in operators if operator.name == _BINARY_CONVOLUTION]
-    # First the operators whose name names its layer, then those that may be any layer with these bits; and first
-    # those with its very bits.
+    # Match operators that bear their layer's name first, then those that may be any layer with these bits; in both
+    # rounds, match equal bits before negated ones.
     for by_name, by_sign in ((True, False), (True, True), (False, False), (False, True)):
         unnamed = []
         for operator in remaining:
@@ -288,7 +288,7 @@ def _with_filters(
 
 @dataclass(frozen=True)
 class _Filters:
-    """The bits of a kernel, a row of bytes per filter, and which of them are no padding."""
+    """The bits of a kernel, a row of bytes per filter, and a mask of those that are not padding."""
 
     bits: np.ndarray
     used: np.ndarray
@@ -353,7 +353,7 @@ def _owners(
     with_weights = [leaf for leaf in leaves if leaf.weights]
     constants = [constant for operator in operators for constant in operator.inputs_that_are_constants]
     owners = _owners_by_numbers(constants, filters, with_weights)
-    # The rest by name: the constant's own, that of what it helps to compute, that of the kernel beside it.
+    # Match the rest by name: the constant's own, that of the operator's output, that of the kernel beside it.
     for operator in operators:
         constants = operator.inputs_that_are_constants
         beside = [owners[constant.buffer][1] for constant in constants if constant.buffer in owners]
@@ -368,7 +368,7 @@ def _owners(
 def _owners_by_numbers(
     constants: Sequence[_Constant], filters: Mapping[int, _Leaf], leaves: Sequence[_Leaf]
 ) -> dict[int, tuple[_Constant, _Leaf]]:
-    """Of kernels, which are recognised by what they hold."""
+    """Buffer → its constant and layer, for kernels, which are recognised by their numbers."""
     owners: dict[int, tuple[_Constant, _Leaf]] = {}
     unclaimed = [(leaf, weight) for leaf in leaves for weight in leaf.weights]
     for constant in constants:
@@ -380,7 +380,7 @@ def _owners_by_numbers(
 
 
 def _named(tensors: Sequence[str], leaves: Sequence[_Leaf], model_name: str) -> list[_Leaf]:
-    """The layers that the first of these tensors names, then those of the next."""
+    """The layers that these tensors' names point to, in the order of the tensors."""
     return [leaf for tensor in tensors for leaf in leaves if _names(tensor, leaf, model_name)]
 
 
@@ -402,8 +402,8 @@ def _claim(constant: _Constant, unclaimed: list[tuple[_Leaf, np.ndarray]]) -> Op
 
 
 def _same_kernel(array: np.ndarray, weight: np.ndarray) -> bool:
-    # TFLite has a filter's output channel first, or last where it is depthwise; Keras last, or next to last where it
-    # is depthwise or transposed.
+    # TFLite puts a filter's output channel first, or last where it is depthwise; Keras puts it last, or next to last
+    # where it is depthwise or transposed.
     for filters in (np.moveaxis(array, axis, 0).reshape(array.shape[axis], -1) for axis in (0, -1)):
         for rows in (np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1) for axis in (-1, -2)):
             same_shape = filters.shape == rows.shape and rows.shape[1] >= _SHORTEST_FILTER

@@ -1,4 +1,4 @@
-"""The one place that runs a ``.tflite`` on this machine."""
+"""Runs a ``.tflite`` on this machine; no other module does."""
 
 import importlib.metadata
 import re
@@ -25,10 +25,10 @@ def default_engine() -> str:
 
 
 class TFLiteEngine:
-    """A converted file, loaded once.
+    """Loads a converted file once, and runs it.
 
     Attributes:
-        name: of the engine and what it runs on, for a reader of figures.
+        name: the engine and its versions, for people who read measurements.
 
     Args:
         tflite: contents of a file with one input and one output.
@@ -37,14 +37,14 @@ class TFLiteEngine:
             interpreter; None: ``default_engine()``.
 
     Raises:
-        ValueError: there is no such engine, or it refuses the file; says what it printed.
-        ImportError: r2b-runtime is asked for and not installed.
+        ValueError: there is no such engine, or it refuses the file; the message repeats what it printed.
+        ImportError: r2b-runtime is asked for, but not installed.
     """
 
     def __init__(self, tflite: bytes, num_threads: int = 1, engine: Optional[str] = None) -> None:
         make = _engine(engine)
         self.name = make.name()
-        self._lock = threading.Lock()  # one interpreter, and any number of threads that may use it
+        self._lock = threading.Lock()  # any number of threads may use the one interpreter
         try:
             self._interpreter = make(tflite, num_threads)
             self._input, self._output = file_tensors.check(tflite)
@@ -54,9 +54,8 @@ class TFLiteEngine:
     def predict(self, images: np.ndarray) -> np.ndarray:
         """The output (N, ...) for preprocessed images, float32 (N, height, width, channels), N at least 1.
 
-        Images are quantised where the file's input is, rounded to 0–255 where it takes whole numbers without a scale;
-        the output is float32.
-        Threads may share an engine; their images then run one after the other.
+        Images are quantised where the file's input is quantised, and rounded to 0–255 where it takes integers without a
+        scale; the output is float32. Threads may share an engine; it runs their images one after the other.
 
         Raises:
             ValueError: the images do not fit the file's input.
@@ -74,17 +73,17 @@ class TFLiteEngine:
 
 
 def engine_name(engine: Optional[str] = None) -> str:
-    """``TFLiteEngine.name`` without a file. Raises as the engine."""
+    """``TFLiteEngine.name`` without loading a file; raises the same errors."""
     return _engine(engine).name()
 
 
 def run_tflite(tflite: bytes, images: np.ndarray, num_threads: int = 1, engine: Optional[str] = None) -> np.ndarray:
-    """The output (N, ...) of a file for each of N images; loads the file for this one call. Raises as the engine."""
+    """The output (N, ...) of a file for N images; loads the file for this call, and raises as ``TFLiteEngine`` does."""
     return TFLiteEngine(tflite, num_threads, engine).predict(images)
 
 
 class _Runtime:
-    """r2b-runtime, in the interpreter that comes with TensorFlow, which is imported anyway."""
+    """r2b-runtime in the interpreter that comes with TensorFlow, which is imported in any case."""
 
     @staticmethod
     def name() -> str:
@@ -103,14 +102,14 @@ class _Runtime:
     def __init__(self, tflite: bytes, num_threads: int) -> None:
         import r2b_runtime
 
-        # For good: the filters belong to the process, and threads that put back what each found lose some.
+        # Never reset: warning filters belong to the process, and threads that restore what each found would lose some.
         warnings.filterwarnings("ignore", r"\s*Warning: tf.lite.Interpreter is deprecated")
         with without_lines(_NOISE):
             self._interpreter = r2b_runtime.Interpreter(tflite, num_threads)
             self._interpreter.allocate_tensors()
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         if len(inputs) != 1:
-            raise ValueError(f"it has {len(inputs)} inputs, and images are one")
+            raise ValueError(f"it has {len(inputs)} inputs, and a classifier has one")
         _check_outputs(len(outputs))
         self._input, self._output = inputs[0], outputs[0]
 
@@ -121,7 +120,7 @@ class _Runtime:
                 f"images must have the shape (N, {', '.join(map(str, expected))}); received {images.shape}"
             )
         outputs = []
-        for image in images:  # one by one, as LCE's interpreter and as on a board
+        for image in images:  # one by one, as in LCE's interpreter and on a device
             self._interpreter.set_tensor(self._input["index"], image[np.newaxis])
             self._interpreter.invoke()
             outputs.append(self._interpreter.get_tensor(self._output["index"])[0])
@@ -131,9 +130,9 @@ class _Runtime:
 class _LarqComputeEngine:
     """LCE's interpreter with its reference kernels.
 
-    The optimised ones are wrong where a zero-padded 3×3 convolution reads an input of 1×1 or 2×2, and on x86 they are
-    portable C++ too. Reference kernels refuse zero padding for an odd number of channels where more than a float
-    convolution is fused; such a file runs on the optimised ones.
+    The optimised kernels are wrong where a zero-padded 3×3 convolution reads an input of 1×1 or 2×2, and on x86 they
+    are portable C++ as well. Reference kernels refuse zero padding for an odd number of channels where more than a
+    float convolution is fused; such a file runs on the optimised kernels.
     """
 
     @staticmethod
@@ -148,7 +147,7 @@ class _LarqComputeEngine:
         except lce.LCEError as error:
             if _REFUSED_BY_REFERENCE not in str(error):
                 raise
-            # The indirect kernel is the optimised one that also takes grouped convolutions.
+            # Of the optimised kernels, only the indirect one takes grouped convolutions too.
             self._interpreter = lce.Interpreter(tflite, num_threads, indirect=True)
         _check_outputs(self._interpreter.outputs)
 

@@ -21,7 +21,7 @@ from r2b_zoo.system.machine import available_cores
 from r2b_zoo.system.short_repr import short_repr
 
 MOST_NAMED = 10
-"""Of files that were left out, or classes, that a sentence or a terminal names."""
+"""A message names at most this many skipped files or classes."""
 
 # A batch of ImageNet's recipe takes 154 MB.
 BATCHES_AHEAD = 2

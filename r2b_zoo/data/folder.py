@@ -47,15 +47,15 @@ BY_NAME, BY_RANK = "by name", "by rank"
 other photographs make no difference; or, as runs before this version did, the fifth of each class with the lowest."""
 MIN_CLASSES = 2
 ADVISED_IMAGES = 20
-"""Per class, to train and to test; a class of fewer gets a warning."""
+"""Images per class, for training and testing together; a class with fewer gets a warning."""
 MAX_SKIPPED_SHARE = 0.1
-"""Of the image files; where more cannot be read, something is wrong with the folder."""
+"""Where a larger share of the image files cannot be read, something is wrong with the folder."""
 ALWAYS_SKIPPED = 3
-"""So many bad files are no sign of that in the smallest folder."""
+"""This many unreadable files are skipped in a folder of any size."""
 LARGEST_BATCHED = 1 << 20
-"""Pixels, 3 MB decoded; a few batches of larger ones, decoded and not yet resized, would fill a laptop's memory."""
+"""Pixels (3 MB decoded): larger photographs are resized one by one, as batches of them would fill a laptop's memory."""
 DIGEST_LENGTH = 16
-"""Of the SHA-256 of a file so many hexadecimal digits: two files that differ by accident do not have the same."""
+"""Hexadecimal digits kept of a file's SHA-256, enough that no two files share them by accident."""
 
 _TRAIN = "train"
 _TEST = ("val", "valid", "validation", "test")
@@ -177,7 +177,7 @@ class Folder(PhotographDataset):
             known = ", ".join(class_names[:MOST_NAMED]) + (", ..." if len(class_names) > MOST_NAMED else "")
             raise ValueError(
                 f"The network does not know {', '.join(unknown[:MOST_NAMED])}; its {len(class_names)} classes are "
-                f"{known}. Call the folders of photographs as its classes, or remove those of others."
+                f"{known}. Name the folders of photographs after its classes, or remove the other folders."
             )
         twice = [own for own, found in zip(self.class_names, numbers, strict=True) if len(found) > 1]
         if twice:

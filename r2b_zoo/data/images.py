@@ -24,9 +24,9 @@ IMAGE_SUFFIXES = (
     *(".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".jp2", ".j2k", ".avif", ".qoi"),
 )
 UNREAD_SUFFIXES = (".heic", ".heif", ".jxl")
-"""Of images that Pillow reads with a plugin or not at all."""
+"""Image formats that Pillow reads with a plugin or not at all."""
 RAW_SUFFIXES = (".dng", ".cr2", ".cr3", ".nef", ".nrw", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw")
-"""Of what a camera's sensor saw, where Pillow would find a thumbnail or nothing."""
+"""Raw data of a camera's sensor, in which Pillow would find a thumbnail or nothing."""
 
 PILLOW_DCT = "INTEGER_ACCURATE"
 """The ``dct_method`` of ``tf.io.decode_jpeg`` that gives the same bits as Pillow."""

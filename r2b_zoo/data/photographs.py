@@ -75,7 +75,7 @@ class PhotographDataset(Dataset):
 
     @abstractmethod
     def _size(self, encoded: Encoded) -> Size:
-        """Of the photograph as people look at it; without decoding it."""
+        """Size of the photograph as it is displayed, found without decoding it."""
 
     @abstractmethod
     def _decode(self, encoded: Encoded, size: Size, window: Window) -> Part:
@@ -100,7 +100,7 @@ class PhotographDataset(Dataset):
 
         records = self._training_records(order_seed, skip * batch_size).enumerate(start=skip * batch_size)
         if shard.count > 1:
-            # Of the images that are left over a shard could have enough for a batch.
+            # Drop the epoch's incomplete batch here: one shard could find enough images in it for a batch of its own.
             records = records.take((self.train_size // batch_size - skip) * batch_size)
             records = records.filter(lambda position, _: shard.has(position, batch_size))
         return self._batches(records, cut, batch_size // shard.count, bilinear=augment != "none", drop_remainder=True)

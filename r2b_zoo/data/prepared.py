@@ -1,4 +1,4 @@
-"""Data sets that TensorFlow Datasets has prepared on this machine. Nothing here uses the network."""
+"""Finds data sets that TensorFlow Datasets has prepared on this machine, without network access."""
 
 import os
 from pathlib import Path
@@ -11,16 +11,16 @@ if TYPE_CHECKING:
 
 
 def prepared(name: str, data_dir: Optional[PathLike], hint: str = "") -> "tfds.core.DatasetBuilder":
-    """A prepared data set, its newest version.
+    """The newest version of a prepared data set.
 
     Args:
-        name: as TensorFlow Datasets calls it.
-        data_dir: the folder of all prepared data sets; TensorFlow Datasets' own (``$TFDS_DATA_DIR``, or
-            ``tensorflow_datasets`` in the home folder) unless told.
+        name: its name in TensorFlow Datasets.
+        data_dir: the folder of all prepared data sets; None: TensorFlow Datasets' default (``$TFDS_DATA_DIR``, or
+            ``tensorflow_datasets`` in the home folder).
         hint: what is needed before it can be prepared.
 
     Raises:
-        ValueError: it is not there; says which command prepares it.
+        ValueError: it is not prepared; the message names the command that prepares it.
     """
     import tensorflow_datasets as tfds
 

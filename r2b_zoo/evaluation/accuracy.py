@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PREDICTION_BATCH = 256
-# Of larger images fewer, so that the activations of a batch take about as much memory.
+# Larger images come in smaller batches, so that the activations of a batch take about as much memory.
 _PREDICTION_PIXELS = PREDICTION_BATCH * 96 * 96
 TIMING_RUNS = 30
 TIMING_WARM_UP = 3

@@ -81,7 +81,7 @@ def _merge(layer: tf.keras.layers.Layer, call: Call) -> int:
 
 
 def _around_the_kernel(layer: tf.keras.layers.Layer, call: Call) -> int:
-    """Of a convolution or dense layer: bias, activation, scale, and an input quantiser of more than one bit."""
+    """Operations of a layer besides its MACs: bias, activation, scale, and an input quantiser of more than one bit."""
     is_scaled = isinstance(getattr(layer, "kernel_quantizer", None), lq.quantizers.MagnitudeAwareSign)
     per_output = layer.use_bias + (layer.activation not in (None, tf.keras.activations.linear)) + is_scaled
     quantizer = getattr(layer, "input_quantizer", None)
@@ -172,7 +172,7 @@ def rule_of(layer: tf.keras.layers.Layer) -> Rule:
 
 
 def is_one_bit(quantised: Any) -> bool:
-    """Of a Larq quantiser, or of a variable behind one."""
+    """Whether a Larq quantiser, or a variable that is read through one, has one bit."""
     return getattr(quantised, "precision", None) == 1
 
 

@@ -87,7 +87,7 @@ class GateOverhead:
 
     macs: int
     elementwise: int
-    """Of the gates, less those of the scales."""
+    """Elementwise operations of the gates, less those of the scales."""
     baseline_flops: float
 
     @property

@@ -16,8 +16,8 @@ from r2b_zoo.identity import PACKAGE
 from r2b_zoo.ops import bit_counting, convolution, fused
 from r2b_zoo.ops.switch import Switch
 
-# Of a map. A gradient of a kernel is a sum over the pixels of a batch: with fewer, a CPU takes longer to bring it and
-# the pixels into the order of operators in half precision than to add in float32.
+# Below this many pixels of a map, reordering operands for a half-precision gradient of the kernel, which is a sum over
+# the pixels of a batch, costs a CPU more than summing in float32.
 FEW_PIXELS = 64
 
 _in_float32 = Switch()

@@ -29,8 +29,8 @@ BATCH_NORM_MOMENTUM = 0.99
 PRELU_SLOPE = 0.25
 # Martínez et al., section 4.3.
 GATE_REDUCTION = 8
-# Pixels of a map that is worth computing in half precision. On a smaller one a step has more values of kernels to turn
-# into that type, and into the order of its operators, than of images.
+# Maps of fewer pixels are not worth computing in half precision: a step would convert and reorder more values of
+# kernels than of images.
 SMALLEST_HALF = 16
 
 
@@ -164,7 +164,7 @@ class Parts:
         )(x)
 
     def _policy_for(self, x: tf.Tensor, strides: int) -> Any:
-        """Of a convolution of that input."""
+        """The dtype policy of a convolution of that input: that of its variables where its output is too small."""
         height, width = x.shape[1:3]
         is_tiny = None not in (height, width) and -(-height // strides) * -(-width // strides) < SMALLEST_HALF
         return getattr(self.policy, "variable_dtype", self.policy) if is_tiny else self.policy

@@ -38,7 +38,7 @@ class SynchronisedBatchNormalization(tf.keras.layers.BatchNormalization):
 
 
 def _normalise(epsilon: float) -> Callable[..., tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
-    """Of images, γ and β: the output, and mean and variance over all replicas."""
+    """A function of images, γ and β that gives the output, and mean and variance over all replicas."""
 
     @tf.custom_gradient
     def normalise(images: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor) -> Any:

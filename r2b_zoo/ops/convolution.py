@@ -21,11 +21,11 @@ def gradients(
     padding: str,
     compute_inputs_in: tf.DType,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Of a plain convolution of float32 (N, H, W, C) by (height, width, C, O), by inputs and kernel, float32.
+    """Gradients of a plain float32 convolution by its inputs and by its kernel, both float32.
 
     Args:
-        inputs: of the convolution.
-        kernel: of it.
+        inputs: of the convolution, (N, H, W, C).
+        kernel: of the convolution, (height, width, C, O).
         upstream: the gradient of its output, (N, H', W', O).
         strides: of the convolution.
         padding: "same" or "valid".

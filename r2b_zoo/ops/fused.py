@@ -150,7 +150,7 @@ def _passed_on_with_average(x: tf.Tensor, upstream: tf.Tensor, of_each_pixel: tf
 
 
 def note_product(product: tf.Tensor, x: tf.Tensor, factors: tf.Tensor) -> None:
-    """Of a channel gate: x (N, H, W, C) times factors (N, 1, 1, C), which are not negative."""
+    """Notes the product of a channel gate for ``prelu``: x (N, H, W, C) times factors (N, 1, 1, C) ≥ 0."""
     if _fusion.on:
         _fusion.products[product.ref()] = (x, factors)
 
@@ -215,7 +215,7 @@ def _prelu(x: tf.Tensor, alpha: tf.Tensor, factors: Optional[tf.Tensor], shortcu
 
 @_one_pass
 def _prelu_gradient(x: tf.Tensor, alpha: tf.Tensor, factors: Optional[tf.Tensor], upstream: tf.Tensor) -> tf.Tensor:
-    """Of x. At 0 it is 0, as that of Keras' relu(x) - α · relu(-x) is."""
+    """The gradient by x. At 0 it is 0, as that of Keras' relu(x) - α · relu(-x) is."""
     product = x if factors is None else x * factors
     gradient = tf.where(product > 0, upstream, tf.where(product < 0, alpha * upstream, tf.zeros_like(x)))
     return gradient if factors is None else gradient * factors

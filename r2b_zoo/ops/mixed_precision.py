@@ -7,19 +7,19 @@ import tensorflow as tf
 
 from r2b_zoo.system import machine
 
-# Of x86 and of ARM, as Linux spells them: those that make it faster, and those that were measured not to (see
-# results/training.md).
+# These CPU flags, as Linux spells them for x86 and ARM, mean that bfloat16 is faster than float32, and that it was
+# measured to be slower (see results/training.md).
 _FAST_BFLOAT16 = {"amx_bf16", "bf16"}
 _SLOW_BFLOAT16 = {"avx512_bf16"}
 
 
 def policy_name(mixed_precision: str) -> str:
-    """Keras' name of the policy: "bfloat16" → "mixed_bfloat16", and "float32" as it is."""
+    """Keras' name of the policy: "bfloat16" → "mixed_bfloat16"; "float32" keeps its name."""
     return mixed_precision if mixed_precision == "float32" else f"mixed_{mixed_precision}"
 
 
 def why_half_precision_is_slow(mixed_precision: str, cpuinfo: Path = machine.CPUINFO) -> Optional[str]:
-    """A sentence where this machine has no fast way to compute in that type; None where it has, or does not tell."""
+    """Why this machine has no fast way to compute in that type; None where it has one, or does not tell."""
     if mixed_precision == "float32" or tf.config.list_physical_devices("GPU"):
         return None
     if mixed_precision == "float16":

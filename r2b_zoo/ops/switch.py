@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 
 class Switch(threading.local):
-    """Of each thread, because the replicas of a distribution strategy are traced in threads."""
+    """A switch that each thread sets for itself, because a distribution strategy traces its replicas in threads."""
 
     on = False
 

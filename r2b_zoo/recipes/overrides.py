@@ -1,4 +1,4 @@
-"""``key=value`` words of the command line."""
+"""Reads and checks the ``key=value`` arguments of the command line."""
 
 import ast
 import types
@@ -46,7 +46,7 @@ def texts(words: Iterable[str], example: str, aliases: Mapping[str, str]) -> dic
 
 
 def check_keys(recipe: str, overrides: Mapping[str, Any], fields: Sequence[str], stages: Mapping[str, Any]) -> None:
-    """Raises ValueError for the first key that is no field, with the names that come near and all others.
+    """Raises ValueError for the first key that is not a field, and names similar fields and all fields.
 
     Args:
         recipe: name, for the message.
@@ -66,7 +66,7 @@ def check_keys(recipe: str, overrides: Mapping[str, Any], fields: Sequence[str],
 
 
 def check_kinds(overrides: Mapping[str, Any], kinds: Mapping[str, Any]) -> None:
-    """Raises ValueError for the first value of another kind than its field's.
+    """Raises ValueError for the first value whose type is not its field's.
 
     Args:
         overrides: values by dotted field name.

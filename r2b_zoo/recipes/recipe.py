@@ -142,14 +142,14 @@ class Recipe:
     width: int = Field(64)
     stem: str = Field("imagenet")
     seed: int = Field(0)
-    """Of first weights, of the order of the images and of how they are changed."""
+    """Seeds the first weights, the order of the images and their augmentation."""
     batch_size: int = Field(256)
     augmentation: str = Field("none")
     """How training images are changed at random; a data set names those that it has."""
     mixup: float = Field(0.0)
     """Above 0: pairs of training images and labels are mixed with weights from Beta(mixup, mixup)."""
 
-    # Of the networks that have them, see their constructors.
+    # Only some networks have these options; see their constructors.
     weight_scale: str = Field("mean")
     """α of equation 3, the scale of each filter of binary weights."""
     downsample: str = Field("real")
@@ -358,7 +358,7 @@ def _stages(recipe: Recipe) -> tuple[StagePlan, ...]:
 
 
 def _values(recipe: Recipe, name: str) -> dict[str, Any]:
-    """Of a stage's fields, the recipe's switches applied."""
+    """The values of a stage's fields, with the recipe's switches applied."""
     stage = getattr(recipe, name)
     values = {field: getattr(stage, field) for field in _fields(Stage)}
     values["decay_epochs"] = tuple(float(epoch) for epoch in values["decay_epochs"])

@@ -1,1 +1,1 @@
-"""What people look at: the page of a run, figures, tables, and the progress of training."""
+"""Everything that is shown to people: the report page of a run, figures, tables, and the progress of training."""

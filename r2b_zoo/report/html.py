@@ -14,7 +14,7 @@ from r2b_zoo.system.terminal import printable
 _CELL = "padding:.15em .7em;vertical-align:top"
 _NOTE = "max-width:60em;opacity:.75;font-size:90%"
 MOST_ROWS = 200
-"""Of a table; what follows is counted in a line."""
+"""A table shows at most this many rows; one line counts the rest."""
 
 
 def table(stacked: Stacked) -> Markup:

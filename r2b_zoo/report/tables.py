@@ -49,7 +49,7 @@ class Stacked:
 
     @property
     def width(self) -> int:
-        """Of the table in one piece, without a line broken."""
+        """Width of the table in one piece, without line breaks in its cells."""
         return sum(self._full(column) + _GAP for column in range(len(self.columns))) - _GAP
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:

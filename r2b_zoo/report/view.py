@@ -337,9 +337,9 @@ class Confusion:
     mistakes: int
     is_table: bool
     worst: tuple[ConfusionRow, ...]
-    """Of many classes those recognised least, the worst first."""
+    """Where there are many classes, those recognised least, the worst first."""
     best: tuple[ConfusionRow, ...]
-    """Of many classes those recognised best, the best first."""
+    """Where there are many classes, those recognised best, the best first."""
 
 
 def confusion(cells: Sequence[Sequence[int]], class_names: Sequence[str]) -> Confusion:

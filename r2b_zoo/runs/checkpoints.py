@@ -123,10 +123,10 @@ def _read(path: Path) -> Checkpoint:
 
 
 def random_state() -> dict[str, Any]:
-    """Of Python's and NumPy's generators, as plain data.
+    """The states of Python's and NumPy's random generators, as plain data.
 
-    TensorFlow's has none to keep: no network of the zoo draws random numbers while it trains, and augmentation draws
-    from the seed and the position.
+    TensorFlow's generator has no state to keep: no network of the zoo draws random numbers while it trains, and
+    augmentation draws from the seed and the position.
     """
     version, internal, gauss = random.getstate()
     numpy_state = np.random.get_state(legacy=False)

@@ -18,7 +18,7 @@ from r2b_zoo.system import files
 
 FORMAT = 1
 MOST_NAMED = 3
-"""Of the classes or files that a sentence names."""
+"""A sentence names at most this many classes or files."""
 
 
 def split_rule(folder: RunFolder) -> str:
@@ -70,7 +70,7 @@ def keep(folder: RunFolder, dataset: Dataset, log: Callable[[str], None]) -> Non
 
 
 def digest(dataset: Dataset) -> str:
-    """Of what is recorded, so that machines can see whether they have the same data."""
+    """A digest of what is recorded, so that machines can see whether they have the same data."""
     return hashlib.sha256(json.dumps(dataset.record(), sort_keys=True).encode()).hexdigest()
 
 

@@ -80,7 +80,7 @@ def network_of(plan: Plan, stage: StagePlan, input_shape: tuple[int, int, int], 
 
 
 def _arguments(plan: Plan, stage: StagePlan, input_shape: tuple[int, int, int], num_classes: int) -> dict[str, Any]:
-    """Of the constructor of a stage's network."""
+    """Arguments for the constructor of a stage's network."""
     own = models.options(stage.network)
     return {
         "input_shape": input_shape,

@@ -166,7 +166,7 @@ class Plan:
     width: int
     stem: str
     options: dict[str, Any]
-    """Of the networks' constructors, for those networks that have them."""
+    """Options of the networks' constructors, for those networks that have them."""
     seed: int
     stages: tuple[StagePlan, ...]
     loop: LoopPlan

@@ -12,7 +12,7 @@ from r2b_zoo.weights.named import BUNDLED, IMAGENET, NAMES_IN_WORDS
 if TYPE_CHECKING:
     import tensorflow as tf
 
-# Of a file with the stem for small images, which does not say for which size it was trained.
+# A file with the stem for small images that does not record its image size is taken to have this one.
 SMALL_IMAGE_SIZE = 32
 
 

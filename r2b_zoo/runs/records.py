@@ -1,8 +1,8 @@
-"""The records of a run, read with their damage, and rebuilt from what else there is.
+"""Reads the records of a run, and rebuilds damaged ones from the others.
 
-A file that was cut off, by a disk that filled up or a copy that broke off, must cost no trained stage. The results of a
-stage stand in its result.json, in the run's results.json, and but for timings in its log.csv; the configuration is
-that of the command, where all else that the folder says about it agrees.
+A file that was cut off, by a full disk or an interrupted copy, must cost no trained stage. The results of a stage are
+in its result.json, in the run's results.json and, but for timings, in its log.csv. A damaged configuration is replaced
+by the command's, if nothing else in the folder contradicts it.
 """
 
 import csv
@@ -14,11 +14,11 @@ from typing import Any, Optional
 
 from r2b_zoo.runs.plans import Plan, StagePlan
 
-# Of a stage's record, those that its plan tells too.
+# These fields of a stage's record are in its plan as well.
 _PLANNED = ("network", "precision", "initial_weights", "pretrained", "trained")
-# What a run's record adds to each stage's.
+# A run's record adds these fields to those of each stage's.
 _ADDED = ("name", "tflite_bytes", "milliseconds")
-# What every record of a stage has.
+# Every record of a stage has these fields.
 REQUIRED = ("network", "precision", "epochs", "test_accuracy")
 ACCURACY = "val_accuracy"
 
@@ -28,19 +28,19 @@ class RunFolderError(RuntimeError):
 
 
 class MissingRecordError(RunFolderError):
-    """There is no such record, or not yet."""
+    """The record does not exist, or not yet."""
 
 
 class DamagedRecordError(RunFolderError):
-    """A record is there, and cannot be read."""
+    """The record exists, but cannot be read."""
 
 
 def read(path: Path, way_out: str, required: Sequence[str] = ()) -> dict[str, Any]:
-    """A JSON object with the required keys.
+    """Reads a JSON object that has the required keys.
 
     Raises:
         FileNotFoundError: there is no such file.
-        DamagedRecordError: it is not one; ends with the way out.
+        DamagedRecordError: the file holds no such object; the message ends with the way out.
     """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -57,10 +57,10 @@ def read(path: Path, way_out: str, required: Sequence[str] = ()) -> dict[str, An
 
 
 def fields_left(path: Path) -> dict[str, Any]:
-    """Fields that can still be read in a damaged record, which has one on each line."""
+    """Fields that can still be read in a damaged record, which has one field per line."""
     found: dict[str, Any] = {}
     for line in path.read_bytes().decode(errors="replace").splitlines():
-        # The last value may be cut off, and still look like one; before a comma it is whole.
+        # A value that was cut off may still look complete; only a comma after it shows that it is.
         if line.endswith(","):
             try:
                 found |= json.loads(f"{{{line.rstrip(',')}}}")
@@ -70,10 +70,10 @@ def fields_left(path: Path) -> dict[str, Any]:
 
 
 def disagreement(plan: Plan, left: Mapping[str, Any], stages: Mapping[str, Mapping[str, Any]]) -> Optional[str]:
-    """In what a plan is not that of a run whose configuration is damaged, in words; None where nothing contradicts it.
+    """How a plan contradicts a run whose configuration is damaged, in words; None where it does not.
 
     Args:
-        plan: of the command.
+        plan: the command's.
         left: fields that can still be read in the configuration.
         stages: records of the finished stages, as far as they can be read.
     """
@@ -84,7 +84,7 @@ def disagreement(plan: Plan, left: Mapping[str, Any], stages: Mapping[str, Mappi
     planned = {stage.name: stage for stage in plan.stages}
     for name, record in stages.items():
         if name not in planned:
-            return f"a stage {name!r}, which this command has not"
+            return f"a stage {name!r}, which this command does not have"
         for key in _PLANNED:
             if key in record and record[key] != getattr(planned[name], key):
                 return f"{name}.{key}={record[key]!r}, and this command has {getattr(planned[name], key)!r}"
@@ -99,7 +99,7 @@ def disagreement(plan: Plan, left: Mapping[str, Any], stages: Mapping[str, Mappi
 
 
 def whole_lines(path: Path) -> tuple[bytes, list[dict[str, float]]]:
-    """The lines of a log that are whole, header included, and their values. Of a missing file none."""
+    """The complete lines of a log, header included, and their values; none where the file is missing."""
     lines: list[bytes] = []
     rows: list[dict[str, float]] = []
     columns: list[str] = []
@@ -110,7 +110,7 @@ def whole_lines(path: Path) -> tuple[bytes, list[dict[str, float]]]:
             continue
         if not columns:
             if "epoch" not in cells or ACCURACY not in cells:
-                break  # without a header no number says what it is of
+                break  # without a header, nothing says what the numbers are
             columns = cells
         else:
             try:
@@ -124,7 +124,7 @@ def whole_lines(path: Path) -> tuple[bytes, list[dict[str, float]]]:
 def rebuilt_result(
     stage: StagePlan, patience: int, results: Mapping[str, Any], rows: Sequence[Mapping[str, float]]
 ) -> Optional[dict[str, Any]]:
-    """A stage's record from the run's, or from its plan and its log; None where neither tells.
+    """Rebuilds a stage's record from the run's, or from its plan and its log; None where neither has it.
 
     Args:
         stage: whose record it is.

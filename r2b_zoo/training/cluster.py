@@ -1,4 +1,4 @@
-"""The machines of a cluster: which there are, as TF_CONFIG says, and what happens when one of them dies."""
+"""The machines of a cluster, which TF_CONFIG lists, and what happens when one of them dies."""
 
 import contextlib
 import itertools
@@ -12,7 +12,8 @@ from typing import Any, Optional
 
 import tensorflow as tf
 
-# Not public, and the only way to these limits, to messages and to errors of other workers; TensorFlow is pinned.
+# These modules are private, but nothing else gives access to the timeouts, to messages between workers and to their
+# errors; TensorFlow's version is pinned.
 from tensorflow.compiler.xla.tsl.protobuf import coordination_config_pb2
 from tensorflow.python.eager import context as eager_context
 
@@ -22,11 +23,11 @@ EXAMPLE = (
     'TF_CONFIG=\'{"cluster": {"worker": ["10.0.0.1:2222", "10.0.0.2:2222"]}, "task": {"type": "worker", "index": 0}}\''
 )
 HEARTBEAT_SECONDS = 20
-"""A worker that has not been heard of for so long counts as dead."""
+"""A worker that sent no heartbeat for so long counts as dead."""
 FAREWELL_SECONDS = 2
-"""So long the chief waits before it ends with an error: what passes its words on to the others ends with it."""
+"""How long the chief waits before it ends with an error, because it also runs the service that informs the others."""
 START_SECONDS = 600
-"""So long the workers wait for each other at the start."""
+"""How long the workers wait for each other at the start."""
 
 
 class WorkerLost(RuntimeError):  # noqa: N818 - reads as what happened
@@ -38,9 +39,9 @@ class Cluster:
     """The workers by their addresses; the first is the chief, which alone writes.
 
     Attributes:
-        names: of the tasks, ``worker 0`` for instance.
-        addresses: host:port of each.
-        index: which of them this process is.
+        names: names of the tasks, for example ``worker 0``.
+        addresses: host:port of each task.
+        index: index of this process's task.
     """
 
     names: tuple[str, ...]
@@ -60,7 +61,7 @@ class Cluster:
         """Waits for the other workers, and gives the strategy over the devices of all.
 
         Raises:
-            WorkerLost: they did not all come within ten minutes.
+            WorkerLost: not all of them started within ten minutes.
             RuntimeError: this process cannot listen on its address, or has used TensorFlow already.
         """
         jobs: dict[str, int] = {}
@@ -91,7 +92,7 @@ class Cluster:
             ) from error
 
     def from_chief(self, text: str) -> str:
-        """The chief's text, on every worker. All of them must ask, in the same order.
+        """Sends a text of the chief to all workers, which must all make the same calls in the same order.
 
         Raises:
             WorkerLost: the chief ended with an error instead.
@@ -107,12 +108,12 @@ class Cluster:
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
-        """Ends the work on all workers when one of them dies, or ends with an error in the block.
+        """Stops all workers when one of them dies, or fails with an error in the block.
 
-        A signal that asks to stop is no error: the workers have agreed on it (``loop.StageLoop``).
+        A request to stop is not an error, because the workers have agreed on it (``loop.StageLoop``).
 
         Raises:
-            WorkerLost: on the others.
+            WorkerLost: on the other workers.
         """
         try:
             yield
@@ -130,9 +131,9 @@ class Cluster:
             raise
 
     def _tell(self, error: Exception) -> None:
-        """Ends the others at once, which else find out after a time, or not at all while this process lives."""
+        """Stops the others at once: else they notice the error late, or never while this process lives."""
         with contextlib.suppress(Exception), _quiet():
-            if self.is_chief:  # to those who wait for a text of it; the error reaches those who compute
+            if self.is_chief:  # for workers that wait in from_chief; the error below reaches those that compute
                 eager_context.context().set_config_key_value(f"r2b_zoo/{next(self._messages)}", f"{_SAID}{error}")
             eager_context.context().report_error_to_cluster(tf.errors.ABORTED, f"{_SAID}{error}")
             if self.is_chief:
@@ -156,14 +157,14 @@ class Cluster:
         who = "another worker" if other is None else f"{self.names[other]} ({self.addresses[other]})"
         what = "died, or cannot be reached any more" if said is None else f"ended ({said})"
         return WorkerLost(
-            f"Training stopped, since {who} {what}. See to it, then start the same command on every worker: it "
-            "resumes from the last checkpoint."
+            f"Training stopped, since {who} {what}. Fix the cause, then start the same command on every worker: "
+            "it resumes from the last checkpoint."
         )
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what the cluster's server logs, which passes by TF_CPP_MIN_LOG_LEVEL, where that says to log nothing."""
+    """Hides the log of the cluster's server, which ignores TF_CPP_MIN_LOG_LEVEL, where that says to log nothing."""
     with captured_output() if os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "3" else contextlib.nullcontext():
         yield
 
@@ -181,7 +182,7 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Cluster:
     """The cluster that TF_CONFIG describes.
 
     Raises:
-        ValueError: there is no TF_CONFIG, or it is not as it must be; says how, with an example.
+        ValueError: there is no TF_CONFIG, or it is invalid; the message gives a valid example.
     """
     text = environment.get("TF_CONFIG", "")
     if not text:

@@ -159,7 +159,7 @@ def start(plan: Plan, log: Log = lambda line: None) -> Distribution:
         return Distribution()
     machines = cluster.from_environment() if strategy == "multi_worker" else None
     if machines is not None and machines.size > 1:
-        # Of this worker; all must have as many. Their names, not the devices, which start TensorFlow.
+        # Count this worker's GPUs, of which all workers must have as many. Logical devices would start TensorFlow.
         local = len(tf.config.list_physical_devices("GPU")) or 1
         check_shares(plan, local * machines.size)
         log(f"This is {machines.names[machines.index]} of {machines.size}; waiting for the others")

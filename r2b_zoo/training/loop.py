@@ -245,7 +245,7 @@ class StageLoop:
             progress.waited += 1
 
     def _final_row(self) -> dict[str, float]:
-        """Of the log: the one of the weights to keep."""
+        """The log's row for the weights that are kept."""
         rows = self.progress.rows
         return max(rows, key=lambda row: row["val_accuracy"]) if self.patience else rows[-1]
 
@@ -256,7 +256,7 @@ class StageLoop:
 
     def _variables(self) -> dict[str, tf.Variable]:
         """All that changes from step to step, by a name that is the same in every process."""
-        # Of a LossScaleOptimizer too, whose own ``variables`` leaves the scale out.
+        # Walk through what the optimizer tracks: a LossScaleOptimizer's ``variables`` leaves the scale out.
         in_optimizer = tf.train.TrackableView(self.model.optimizer).descendants()
         optimizer = {id(v): v for v in in_optimizer if isinstance(v, tf.Variable)}
         students = {id(weight) for weight in self.model.student.weights}

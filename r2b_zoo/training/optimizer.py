@@ -7,11 +7,11 @@ from r2b_zoo.identity import PACKAGE
 
 @tf.keras.utils.register_keras_serializable(PACKAGE)
 class Adam(tf.keras.optimizers.Adam):
-    """Adam (Kingma & Ba, 2015) with decoupled weight decay (Loshchilov & Hutter, 2019), as Keras' of that name.
+    """Adam (Kingma & Ba, 2015) with decoupled weight decay (Loshchilov & Hutter, 2019), the same as Keras' ``Adam``.
 
         m ← β₁ m + (1 − β₁) g,   v ← β₂ v + (1 − β₂) g²,   w ← w − rate · √(1 − β₂ᵗ) / (1 − β₁ᵗ) · m / (√v + ε)
 
-    One operator per variable does it, where Keras has thirty that each pass over the memory of all weights.
+    One operator updates a variable, where Keras uses thirty, each with a pass over the memory of all weights.
     """
 
     def update_step(self, gradient: tf.Tensor, variable: tf.Variable) -> None:

@@ -36,7 +36,7 @@ from r2b_zoo.training.throughput import EpochSummaries, Throughput
 __all__ = ["CallbackFactory", "Log", "Networks", "copy_weights", "dataset_of", "network_of", "train"]
 
 EVALUATION_BATCH = 500
-# Of larger images fewer, so that the activations of a batch take about as much memory.
+# Larger images come in smaller batches, so that the activations of a batch take about as much memory.
 EVALUATION_PIXELS = EVALUATION_BATCH * 64 * 64
 STATISTICS_BATCHES = 50
 """Batches, or an epoch where that is less, from which the statistics of batch norms are estimated anew."""
@@ -314,7 +314,7 @@ def _loop(stage: StagePlan, networks: Networks, devices: Distribution, student: 
         return devices.batches(of_shard, loop.accumulation_steps)
 
     def batches_for_statistics(pass_number: int) -> Any:
-        """Of an epoch that is not trained, with images as they are trained on but not mixed."""
+        """Batches of an epoch that is not trained on, with images augmented as in training but not mixed."""
         return devices.batches(lambda shard: batches(shard, stage.epochs + pass_number, mixup=0.0))
 
     def tests(split: Dataset) -> Tests:

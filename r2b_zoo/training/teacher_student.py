@@ -1,4 +1,4 @@
-"""The model that is trained: a student, its frozen teacher, and the step that brings the one nearer to the other."""
+"""The model that is trained: a student, its frozen teacher, and the training step that matches one to the other."""
 
 import contextlib
 import functools
@@ -18,21 +18,22 @@ from r2b_zoo.training.local_value import local_value
 
 
 class TeacherStudent(tf.keras.Model):
-    """A student and its frozen teacher, for ``compile`` and ``fit``, or a loop of one's own.
+    """A student and its frozen teacher, for ``compile`` and ``fit``, or for a custom training loop.
 
-    The batches are (images, labels), and all batches of training have one size. Labels are integers (N,), or
-    probabilities of the classes (N, classes) as mix-up gives them. Every loss is a metric of its own name; ``accuracy``
-    is top-1: the share of labels, or their probability, that is of the predicted class. Without a teacher only the
-    classification loss is left, which makes this the trainer of every stage. Under a distribution strategy, gradients
-    and metrics are those of the whole batch.
+    The batches are (images, labels), and all training batches have one size. Labels are integers (N,), or probabilities
+    of the classes (N, classes) as mix-up gives them. Every loss is a metric of the same name; ``accuracy`` is top-1,
+    the share of labels, or the mean label probability, at the predicted class. Without a teacher only the
+    classification loss is left, so this class trains every stage. Under a distribution strategy, gradients and metrics
+    are those of the whole batch.
 
     Args:
         student: a network of the zoo with its top.
         loss_weights: weight of each loss.
         teacher: a network of the zoo with its top, same number of classes; its weights never change, its layers stay
             frozen (``trainable`` is False) and it runs in inference mode, batch norms with their running statistics.
-        accumulation_steps: parts of a batch whose gradients are computed one after the other and added. Batch norms
-            normalise each part with its own statistics; their running statistics move once, by the mean of the parts'.
+        accumulation_steps: number of parts of a batch whose gradients are computed one after the other and summed.
+            Batch norms normalise each part with its own statistics; their running statistics are updated once, by the
+            mean over the parts.
         ema_decay: above 0, ``averaged`` puts an exponential moving average of the student's weights and running
             statistics in their place. The decay of step t is at most (1 + t) / (10 + t), so that the average does not
             remember the start.
@@ -73,10 +74,10 @@ class TeacherStudent(tf.keras.Model):
             self._teacher_outputs = tf.keras.Model(teacher.inputs, intermediates(teacher))
             self._teacher_outputs.trainable = False
         self.metric_names = ["loss", *(loss.name for loss in loss_weights.used), "accuracy"]
-        # The number of images of the epoch so far, and over them the sum of every metric.
+        # Holds the number of images of the epoch so far, and the sum of every metric over them.
         self.sums = _same_on_every_replica(tf.zeros(1 + len(self.metric_names), tf.float64), "metric_sums")
         self.averages = [_same_on_every_replica(w, "average") for w in student.weights] if ema_decay else []
-        # Every replica returns the metrics of the whole batch, so that there is nothing to reduce.
+        # Every replica returns the metrics of the whole batch, so there is nothing to reduce.
         self.distribute_reduction_method = "first"
 
     def call(self, inputs: tf.Tensor, training: Optional[bool] = None) -> tf.Tensor:
@@ -101,7 +102,7 @@ class TeacherStudent(tf.keras.Model):
 
     def test_step(self, data: tuple[tf.Tensor, tf.Tensor]) -> dict[str, Any]:
         images, labels = data
-        # What is saved is the float32 network, so that is what is measured.
+        # Measure the float32 network, because that is the one that is saved.
         with convolutions_in_float32(), counting_bits(not self.jit_compile):
             return self._record(self._metric_sums(images, labels, training=False))
 
@@ -124,7 +125,7 @@ class TeacherStudent(tf.keras.Model):
         return tf.stack([tf.reduce_sum(value) for value in (ones, *(values[name] for name in self.metric_names))])
 
     def _gradients(self, images: tf.Tensor, labels: tf.Tensor, batch_size: tf.Tensor) -> tuple[list[tf.Tensor], Any]:
-        """The part of these images in the gradients of the loss of a batch, and their metric sums."""
+        """These images' contribution to the gradients of a batch's loss, and their metric sums."""
         scaled = isinstance(self.optimizer, tf.keras.mixed_precision.LossScaleOptimizer)
         variables = self.student.trainable_variables
         with tf.GradientTape() as tape:
@@ -138,7 +139,7 @@ class TeacherStudent(tf.keras.Model):
     def _penalised(self, gradients: list[tf.Tensor]) -> list[tf.Tensor]:
         if not self.l2_penalty:
             return gradients
-        # The optimizer adds up the gradients of all replicas.
+        # Divide, because the optimizer sums the gradients of all replicas.
         penalty = self.l2_penalty / self.distribute_strategy.num_replicas_in_sync
         return [
             gradient + penalty * tf.convert_to_tensor(variable) if is_kernel(variable) else gradient
@@ -147,7 +148,7 @@ class TeacherStudent(tf.keras.Model):
 
     def _gradients_in_parts(self, images: tf.Tensor, labels: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
         parts = self.accumulation_steps
-        # The optimizer adds up the gradients of all replicas.
+        # Count the images of all replicas, because the optimizer sums their gradients.
         batch_size = tf.cast(tf.shape(labels)[0] * self.distribute_strategy.num_replicas_in_sync, tf.float32)
         if parts == 1:
             return self._gradients(images, labels, batch_size)
@@ -175,14 +176,14 @@ class TeacherStudent(tf.keras.Model):
         return gradients, sums
 
     def _part_by_part(self, add_part: Callable[..., Any], state: tuple[Any, ...]) -> tuple[Any, ...]:
-        """``add_part`` of each part, one at a time, since it is there to save memory. The state begins with a number
-        and gradients."""
+        """Calls ``add_part`` for one part at a time, to save memory. The state begins with the part's number and the
+        gradients."""
         parts = self.accumulation_steps
         if self.distribute_strategy.num_replicas_in_sync == 1:
             return tf.while_loop(
                 lambda i, *_: i < parts, add_part, state, parallel_iterations=1, maximum_iterations=parts
             )
-        # In batch norm replicas talk to each other, which they cannot within a loop of TensorFlow.
+        # Unroll the loop: batch norm needs an all-reduce, which cannot run inside TensorFlow's while_loop.
         for _ in range(parts):
             with tf.control_dependencies(state[1]):
                 state = add_part(*state)
@@ -204,15 +205,14 @@ class TeacherStudent(tf.keras.Model):
             average.assign_add(rate * (tf.convert_to_tensor(weight) - tf.convert_to_tensor(average)))
 
     def restart_averages(self) -> None:
-        """Lets the moving averages, where there are any, begin with the weights as they are."""
+        """Resets the moving averages, where there are any, to the current weights."""
         for average, weight in zip(self.averages, self.student.weights, strict=bool(self.averages)):
             average.assign(local_value(weight))
 
     def estimate_batch_norms(self, batches: Iterator[Any], steps: int) -> None:
-        """Puts the means of so many batches' own statistics in the place of batch norms' running ones.
+        """Replaces the running statistics of batch norms by the means of the statistics of so many batches.
 
-        Each batch norm reads what those before it make of the batch with the batch's statistics, as in training, and
-        in float32, as in evaluation.
+        Each batch norm's input is computed with batch statistics, as in training, and in float32, as in evaluation.
         """
         norms = [
             layer
@@ -223,7 +223,7 @@ class TeacherStudent(tf.keras.Model):
 
         totals = [np.zeros(variable.shape, np.float64) for variable in running]
         for _ in range(steps):
-            # From zero, an update leaves the batch's own statistic times 1 - momentum.
+            # After an update from zero, the variable holds the batch's statistic times 1 - momentum.
             for variable in running:
                 variable.assign(np.zeros(variable.shape, np.float32))
             self._forward(batches)
@@ -235,7 +235,7 @@ class TeacherStudent(tf.keras.Model):
 
     @functools.cached_property
     def _forward(self) -> Callable[[Iterator[Any]], None]:
-        """A pass of the next batch through the student as in training, which moves running statistics alone."""
+        """A function that passes the next batch through the student in training mode, to update running statistics."""
 
         def forward(images: tf.Tensor) -> None:
             with convolutions_in_float32(), counting_bits():
@@ -249,7 +249,7 @@ class TeacherStudent(tf.keras.Model):
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:
-        """Puts the moving averages, where there are any, in the place of the student's weights until the block ends."""
+        """Replaces the student's weights by their moving averages, where there are any, until the block ends."""
         kept = [local_value(weight) for weight in self.student.weights] if self.averages else []
         try:
             for weight, average in zip(self.student.weights, self.averages, strict=bool(self.averages)):
@@ -261,7 +261,7 @@ class TeacherStudent(tf.keras.Model):
 
 
 def is_kernel(variable: tf.Variable) -> bool:
-    """Whether penalties and decay of weights are of it: of convolutions, gates and the classifier, and of no bias."""
+    """Whether L2 penalty and weight decay apply to a variable: to the kernel of a layer or a gate, never to a bias."""
     return "kernel" in variable.name
 
 
@@ -271,7 +271,7 @@ def _assign(variables: list[tf.Variable], values: list[tf.Tensor]) -> None:
 
 
 def _same_on_every_replica(value: tf.Tensor, name: str) -> tf.Variable:
-    """A variable that each replica updates by itself, all of them with the same values."""
+    """A variable that every replica updates separately, with the same values."""
     return tf.Variable(
         tf.convert_to_tensor(value),
         trainable=False,

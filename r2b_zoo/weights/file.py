@@ -42,7 +42,7 @@ _RECORDED_PRECISION = "r2b_zoo_precision"
 _RECORDED_SIZE = "r2b_zoo_input_size"
 _RECORDED_OPTIONS = "r2b_zoo_options"
 _RECORDED_DIGEST = "r2b_zoo_sha256"
-# Of Keras' newer layout.
+# Keras' newer layout has groups of these names.
 _LAYERS, _VARIABLES = "layers", "vars"
 _MEMBER, _CONFIG = "model.weights.h5", "config.json"
 
@@ -291,7 +291,7 @@ def _check(path: Any, name: str, dataset: Any) -> None:
 
 
 def _record(file: "h5py.File", config: Any) -> Record:
-    """Of a file of ours; else what the configuration of a whole model tells."""
+    """What a file of ours records; for another file, what the configuration of a whole model tells."""
     network, precision, size, options = (
         _attribute(file, name) for name in (_RECORDED_NETWORK, _RECORDED_PRECISION, _RECORDED_SIZE, _RECORDED_OPTIONS)
     )
@@ -319,7 +319,7 @@ def _record(file: "h5py.File", config: Any) -> Record:
 
 
 def _precision(convolution: Mapping[str, Any]) -> Optional[str]:
-    """Of a network, from the configuration of its first quantised convolution."""
+    """A network's precision, from the configuration of its first quantised convolution."""
     if convolution.get("kernel_quantizer"):
         return "binary"
     quantizer = convolution.get("input_quantizer")

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Optional
 
-# Of the Real-to-Binary network, without the prefix of the model. Its blocks count from 2, because its stem is block 1.
+# Matches layers of the Real-to-Binary network, without the model's prefix. Blocks count from 2: the stem is block 1.
 _NAMED_LAYER = re.compile(r"(?:.*_)?block_(?P<block>\d+)(?P<half>[ab]?)_(?P<layer>\w+)$")
 _STEM = {"conv2d": "stem_conv", "batch_norm": "stem_batch_norm", "prelu": "stem_activation"}
 _HALF_BLOCK = {
@@ -13,26 +13,26 @@ _HALF_BLOCK = {
     "prelu": "prelu",
     "shortcut_conv2d": "shortcut_conv",
     "shortcut_batch_norm": "shortcut_batch_norm",
-    # Two dense layers there, in this order; one gate with both kernels here.
+    # Larq Zoo has two dense layers, in this order, where we have one gate with both kernels.
     "scaling_dense_reduce": "gate",
     "scaling_dense_expand": "gate",
 }
 
 _BLOCKS = 8
 _BLOCKS_WITH_SHORTCUT_CONVOLUTION = (3, 5, 7)
-# Of Bi-Real Net, whose layers have the names that Keras numbers: type in the file, and what it is here.
+# Bi-Real Net's layers have Keras' default names: a type and, from the second layer of that type on, a number.
 _CONVOLUTION, _QUANTISED, _BATCH_NORM, _DENSE = "conv2d", "quant_conv2d", "batch_normalization", "dense"
 _NUMBERED_LAYER = re.compile(rf"(?P<type>{_CONVOLUTION}|{_QUANTISED}|{_BATCH_NORM}|{_DENSE})(?:_\d+)?$")
 
 
 def our_names(names: Sequence[str]) -> tuple[Optional[str], dict[str, str]]:
-    """What layers with weights are called here.
+    """Our names of the layers with weights in a file.
 
     Args:
-        names: in the file, in its order.
+        names: the file's, in its order.
 
     Returns:
-        The network, where the file is one of Larq Zoo's, and our name by theirs of each layer that has another one.
+        The network, where the file is one of Larq Zoo's, and a mapping from their names to ours where these differ.
     """
     numbered = dict(_bi_real_net(with_top=_DENSE in map(_type, names)))
     if [_type(name) for name in names] == list(numbered.values()):

@@ -37,7 +37,7 @@ _KERNEL_RANK = 4
 
 PathLike = Union[str, "os.PathLike[str]"]
 _Shapes = list[tuple[int, ...]]
-"""Of the variables of a layer, in their order."""
+"""Shapes of a layer's variables, in their order."""
 
 
 @dataclass(frozen=True)
@@ -411,7 +411,7 @@ def _options(model: "tf.keras.Model") -> dict[str, Any]:
     """
     layers = {layer.name: layer for layer in model.layers}
     shortcuts = (layer for name, layer in layers.items() if name.endswith("_shortcut_conv"))
-    # Of tanh or sign, which a real shortcut has not.
+    # A binary shortcut has an input quantiser (tanh or sign); a real one has none.
     is_binary = any(getattr(shortcut, "input_quantizer", None) is not None for shortcut in shortcuts)
     options: dict[str, Any] = {"downsample": "binary" if is_binary else "real"}
     quantizer = getattr(layers["block1a_conv"], "kernel_quantizer", None)

@@ -23,7 +23,7 @@ def expected(images, kernel, strides, padding):
 
 
 def floats(rng, *shape):
-    """Of either sign, among them zeros of either."""
+    """Random numbers of either sign, with zeros of either sign among them."""
     return rng.choice([-1.5, -1e-38, -0.0, 0.0, 1e-38, 2.0], shape).astype(np.float32)
 
 

@@ -156,7 +156,7 @@ def long_model():
 
 
 def test_one_thread_at_a_time():
-    """Of threads that use one interpreter at once, one is served and the others are told."""
+    """Where threads use one interpreter at once, one is served and the others get an error."""
     interpreter = allocated(long_model(), kernels="portable")
     expected = predict_zeros(interpreter)
     told, served = [], []

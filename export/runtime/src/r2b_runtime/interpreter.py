@@ -302,7 +302,7 @@ def _is_stock(option: str) -> bool:
 
 
 def _experimental(stock: Stock, options: dict[str, Any]) -> dict[str, Any]:
-    """Of the options, those of the stock interpreter."""
+    """The options that belong to the stock interpreter."""
     found = {key: value for key, value in options.items() if _is_stock(key)}
     if found.pop("experimental_delegates", None):
         raise ValueError(

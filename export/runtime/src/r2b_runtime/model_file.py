@@ -1,4 +1,4 @@
-"""What a `.tflite` file says about itself: its operators, sizes, labels and preprocessing. Needs no interpreter."""
+"""Reads a `.tflite` file's operators, sizes, labels and preprocessing, without an interpreter."""
 
 import dataclasses
 import math
@@ -15,9 +15,9 @@ from r2b_runtime.preprocessing import Preprocessing
 _Shape = tuple[int, ...]
 ModelPath = Union[str, "os.PathLike[str]"]
 ModelBytes = Union[bytes, bytearray, memoryview]
-ModelSource = Union[ModelPath, ModelBytes]  # the path of a `.tflite` file, or what it holds
+ModelSource = Union[ModelPath, ModelBytes]  # the path of a `.tflite` file, or its contents
 
-# The format's BuiltinOperator, by number.
+# Names of the format's BuiltinOperator values, in their order.
 _BUILTIN = [
     "ADD",
     "AVERAGE_POOL_2D",
@@ -210,7 +210,7 @@ class Tensor:
     name: str
     shape: tuple[int, ...]
     dtype: str
-    bytes: int  # of a constant in the file, else 0
+    bytes: int  # size of a constant in the file; 0 for other tensors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -218,11 +218,11 @@ class Operator:
     name: str
     inputs: tuple[Optional[Tensor], ...]  # None for an optional one that is absent
     outputs: tuple[Optional[Tensor], ...]
-    options: dict[str, int]  # of a custom operator, where they are whole numbers
+    options: dict[str, int]  # integer options of a custom operator
 
     @property
     def binary(self) -> bool:
-        """Whether it is one of Larq Compute Engine's."""
+        """Whether it is an operator of Larq Compute Engine."""
         return self.name.startswith("Lce")
 
     @property
@@ -250,7 +250,7 @@ def _transposed_macs(operator: Operator, output: _Shape, weights: _Shape) -> int
 
 
 class _Counted(NamedTuple):
-    rank: int  # of the weights, which are the second input
+    rank: int  # rank of the weights, which are the second input
     macs: Callable[[Operator, _Shape, _Shape], int]
 
 
@@ -269,9 +269,9 @@ class ModelFile:
     Attributes:
         operators, inputs, outputs: of the main graph.
         tensors: all tensors of the main graph.
-        description: what the converter wrote.
+        description: the converter's description of the model.
 
-    Raises `ValueError` where the bytes are not a whole model.
+    Raises `ValueError` if the bytes are not a complete model.
     """
 
     def __init__(self, data: bytes, name: str = "the model") -> None:
@@ -313,17 +313,17 @@ class ModelFile:
         return tuple(None if i < 0 else self.tensors[i] for i in indices)
 
     def labels(self) -> Optional[tuple[str, ...]]:
-        """Names of the classes, or None where the file does not say."""
+        """Names of the classes, or None if the file does not have them."""
         text = self._text(LABELS_FILE)
         return None if text is None else attached_files.lines(text)
 
     def preprocessing(self) -> Optional[Preprocessing]:
-        """How an image becomes the input, or None where the file does not say."""
+        """How an image becomes the input, or None if the file does not say."""
         text = self._text(PREPROCESSING_FILE)
         return None if text is None else Preprocessing.from_json(text)
 
     def _text(self, name: str) -> Optional[str]:
-        """A file from the archive that follows the model, or None."""
+        """The text of a file in the archive that follows the model, or None if it is missing."""
         try:
             return attached_files.AttachedFiles(self.data).text(name)
         except attached_files.AttachedFileError as error:
@@ -331,7 +331,7 @@ class ModelFile:
 
 
 def read(model: ModelSource) -> ModelFile:
-    """The `ModelFile` of a path or of bytes."""
+    """Reads a `ModelFile` from a path or from bytes."""
     if isinstance(model, (bytes, bytearray, memoryview)):
         return ModelFile(bytes(model))
     path = os.fspath(model)

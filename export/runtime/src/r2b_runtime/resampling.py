@@ -1,4 +1,4 @@
-"""Images in another size, as TensorFlow's operators make them, without TensorFlow."""
+"""Resizes images as TensorFlow's operators do, without TensorFlow."""
 
 import ctypes
 from collections.abc import Sequence
@@ -9,11 +9,11 @@ import numpy as np
 from r2b_runtime.alignment import aligned
 from r2b_runtime.library import chosen_kernels, load_library
 
-_MOST_PIXELS = 1 << 24  # along an axis; native/resample.h has the same
+_MOST_PIXELS = 1 << 24  # along an axis; the same limit as in native/resample.h
 
 
 class _Resizing(ctypes.Structure):
-    """Resizing of native/resample.h."""
+    """The struct ``Resizing`` of native/resample.h."""
 
     _fields_ = [
         ("channels", ctypes.c_int),
@@ -38,17 +38,17 @@ def resize(
     std: Optional[Sequence[float]] = None,
     kernels: Optional[str] = None,
 ) -> np.ndarray:
-    """An image in another size, and normalised where `mean` and `std` are given; one thread, without Python's lock.
+    """Resizes an image, and normalises it if `mean` and `std` are given, in one thread and without Python's GIL.
 
-    Gives the bits that TensorFlow gives on x86-64, for the same operations one after the other.
+    The result has the bits that TensorFlow's operators give on x86-64 when called one after the other.
 
     Args:
         image: uint8 or float32 (H, W, C) of 1 or 3 channels.
         height: rows of the result.
         width: columns of the result.
-        bilinear: between the centres of pixels, as `ResizeBilinear(half_pixel_centers=True)`. Else bicubic,
-            corner-aligned samples, a = -0.75, as `ResizeBicubic()`: the rule that model files name.
-        mirrored: exchange left and right first.
+        bilinear: interpolate between the centres of pixels, as `ResizeBilinear(half_pixel_centers=True)`. Otherwise
+            bicubic with corner-aligned samples, a = -0.75, as `ResizeBicubic()`, which is the rule in model files.
+        mirrored: flip the image horizontally first.
         mean: per channel; the result is (value - mean) / std.
         std: per channel.
         kernels: a name of `available_kernels()`; None: what R2B_RUNTIME_KERNELS says, else the best.
@@ -57,7 +57,7 @@ def resize(
         float32 (height, width, C).
 
     Raises:
-        ValueError: no such image or size; `mean` without `std`; kernels that do not run here.
+        ValueError: the image or the size is invalid; `mean` is given without `std`; the kernels do not run here.
     """
     return _resized([image], [mirrored], height, width, bilinear, mean, std, kernels, streamed=False)[0]
 
@@ -73,20 +73,20 @@ def resize_batch(
     std: Optional[Sequence[float]] = None,
     kernels: Optional[str] = None,
 ) -> np.ndarray:
-    """The same of many images of one kind and any sizes, for training.
+    """Resizes many images of one dtype and any sizes, for training.
 
-    The batch is written past the processor's caches, which it would not fit.
+    The batch is written past the processor's caches, in which it would not fit.
 
     Args:
-        images: N of them, all uint8 or all float32, and of as many channels.
+        images: N images, all uint8 or all float32, with the same number of channels.
         height, width, bilinear, mean, std, kernels: as `resize` takes them.
-        mirrored: of which images to exchange left and right first, (N,).
+        mirrored: which images to flip horizontally first, (N,).
 
     Returns:
         float32 (N, height, width, C).
 
     Raises:
-        ValueError: as `resize`; no images, or of two kinds.
+        ValueError: as `resize`; or there are no images, or their dtypes or channels differ.
     """
     return _resized(images, mirrored, height, width, bilinear, mean, std, kernels, streamed=True)
 
@@ -109,7 +109,7 @@ def _resized(
     moments = _moments(mean, std, channels)
     addresses: list[Optional[int]] = [values.ctypes.data for values in moments] or [None, None]
     resizing = _Resizing(channels, dtype == np.uint8, height, width, bool(bilinear), streamed, *addresses)
-    # Rows of ResizedImage of native/resample.h.
+    # Each row is a struct ResizedImage of native/resample.h.
     table = np.array(
         [
             (image.ctypes.data, image.strides[0] // dtype.itemsize, *image.shape[:2], bool(is_mirrored))
@@ -131,14 +131,14 @@ def _kind(images: Sequence[np.ndarray], mirrored: Union[Sequence[bool], np.ndarr
     kinds = {(image.dtype, image.shape[2]) for image in images}
     if len(kinds) != 1 or len(images) != len(mirrored):
         raise ValueError(
-            f"a batch needs images of one kind, and as many flags which are mirrored; received {len(images)} of "
-            f"{len(kinds)} kinds and {len(mirrored)} flags"
+            "a batch needs images of one dtype and number of channels, and a flag in mirrored for each; received "
+            f"{len(images)} images of {len(kinds)} kinds and {len(mirrored)} flags"
         )
     return kinds.pop()
 
 
 def _moments(mean: Optional[Sequence[float]], std: Optional[Sequence[float]], channels: int) -> list[np.ndarray]:
-    """Mean and standard deviation per channel, or nothing where images are not normalised."""
+    """Mean and standard deviation per channel; an empty list where images are not normalised."""
     if mean is None and std is None:
         return []
     moments = [np.array(values, np.float32) for values in (mean, std)]
@@ -148,7 +148,7 @@ def _moments(mean: Optional[Sequence[float]], std: Optional[Sequence[float]], ch
 
 
 def _checked(image: np.ndarray) -> np.ndarray:
-    """The image, its pixels side by side."""
+    """The image, checked and contiguous in memory."""
     image = np.asarray(image)
     if image.ndim != 3 or image.shape[2] not in (1, 3) or 0 in image.shape or image.dtype not in (np.uint8, np.float32):
         raise ValueError(
