@@ -1,4 +1,4 @@
-"""Networks of the zoo with random weights and what they are converted to, once per session."""
+"""Networks of the zoo with random weights, converted once per session."""
 
 from functools import cache
 
@@ -18,7 +18,7 @@ def images(count: int = 48) -> np.ndarray:
 
 @cache
 def converted(name: str, precision: str, blocks: tuple[int, ...] = FULL) -> tuple[tf.keras.Model, Conversion]:
-    # Not tests.small.small_network: another test may set the weights of that one.
+    # Build a new network: another test may set the weights of tests.small.small_network's.
     with topology._depth(*blocks):
         model = randomize(r2b_zoo.create(name, precision=precision, **SMALL))
     return model, convert(model, strict=precision == "binary")

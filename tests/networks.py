@@ -1,4 +1,4 @@
-"""Networks for tests."""
+"""Random weights for the networks in tests."""
 
 import numpy as np
 import tensorflow as tf
@@ -7,9 +7,9 @@ import tensorflow as tf
 def randomize(model: tf.keras.Model, seed: int = 0) -> tf.keras.Model:
     """Sets every weight and batch-norm statistic to random values that keep activations of order one.
 
-    Fresh networks have γ = 1, β = 0, slopes 0 and scales 1, which hides mistakes in whatever reads these. The logits
-    are shifted and scaled to differ by about 2 between images: sums over signs are large, and saturated probabilities
-    would hide every difference before them.
+    New networks have γ = 1, β = 0, slopes 0 and scales 1, which hides mistakes in code that reads these. The logits are
+    shifted and scaled to differ by about 2 between images: sums of signs are large, and saturated probabilities would
+    hide differences in the logits.
     """
     rng = np.random.default_rng(seed)
     for layer in model.layers:

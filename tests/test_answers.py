@@ -1,4 +1,4 @@
-"""``--json``: one envelope on standard output, and in it what the records hold."""
+"""``--json`` prints one envelope on standard output, with the contents of the records."""
 
 import json
 import math
@@ -23,7 +23,7 @@ HOSTILE = "\x1b[2J\x7f\u202eäpfel 🍎"
 
 
 def result_of(ended, command, status=0):
-    """What is in the envelope, once everything around it is as it has to be."""
+    """The result in the envelope, after checking everything around it."""
     assert ended.status == status, ended.err
     assert ended.out.endswith("\n")
     assert ended.out.count("\n") == 1
@@ -88,7 +88,7 @@ def of_verify(result, run):
 
 
 def of_export(result, run):
-    # The last row is the rest of the file, which has another description than the run's own.
+    # The last row is the rest of the file, whose description differs from that of the run's file.
     assert result["layers"][:-1] == run.results()["layers"][:-1]
     assert result["bytes"] == sum(row["bytes"] for row in result["layers"]) == os.path.getsize(result["file"])
     assert result["binary_convolutions"] == sum(row["kind"] == "binary" for row in result["layers"]) > 0
@@ -114,7 +114,7 @@ ANSWERS = [
 
 
 @pytest.mark.parametrize(("words", "check"), ANSWERS, ids=lambda value: value.__name__ if callable(value) else "")
-def test_the_envelope_and_what_the_records_hold(r2b, smoke_run, photograph, tmp_path, words, check):
+def test_the_envelope_has_the_contents_of_the_records(r2b, smoke_run, photograph, tmp_path, words, check):
     places = {"run": smoke_run.path, "tmp": tmp_path, "image": photograph}
     ended = r2b(*(word.format(**places) for word in words), "--json")
     check(result_of(ended, words[0]), smoke_run)
@@ -123,8 +123,8 @@ def test_the_envelope_and_what_the_records_hold(r2b, smoke_run, photograph, tmp_
 
 
 @pytest.mark.parametrize(("command", "passed"), [("demo", True), ("train", False)])
-def test_what_a_run_prints_meanwhile_goes_to_standard_error(r2b, smoke_run, tmp_path, monkeypatch, command, passed):
-    """A finished run in the place of training, with a number that is none; its file equal, and different."""
+def test_what_a_run_prints_before_the_result_goes_to_stderr(r2b, smoke_run, tmp_path, monkeypatch, command, passed):
+    """Replaces training by a finished run with an infinite number; its file is equal to the model, or different."""
     results = smoke_run.results() | {"seconds": math.inf}
     results["verification"] |= {"passed": passed}
 
@@ -143,7 +143,7 @@ def test_what_a_run_prints_meanwhile_goes_to_standard_error(r2b, smoke_run, tmp_
     assert ("Error: The converted file is not shown to be equal to the Keras model" in ended.err) is not passed
 
 
-def test_an_error_is_a_sentence_and_no_document(r2b):
+def test_an_error_is_a_sentence_and_not_json(r2b):
     ended = r2b("list", "Resnet", "--json")
     assert (ended.status, ended.out) == (1, "")
     assert ended.err.startswith("Error: There is no network 'Resnet'; ")
@@ -151,7 +151,7 @@ def test_an_error_is_a_sentence_and_no_document(r2b):
 
 @pytest.fixture
 def renamed(smoke_run, tmp_path):
-    """The run's file with other names of the classes, which terminals obey."""
+    """The run's file with class names that contain control sequences of terminals."""
     tflite = smoke_run.tflite_path.read_bytes()
     labels = [f"{HOSTILE} {digit}" for digit in range(10)]
     preprocessing = metadata.read(tflite).preprocessing
@@ -160,7 +160,7 @@ def renamed(smoke_run, tmp_path):
     return path
 
 
-def test_names_are_whole_and_drive_no_terminal(r2b, photograph, renamed):
+def test_names_are_complete_and_control_no_terminal(r2b, photograph, renamed):
     classes = result_of(r2b("predict", photograph, "--model", renamed, "--json"), "predict")["classes"]
     assert len(classes) == 5
     assert {row["label"][:-1] for row in classes} == {f"{HOSTILE} "}
@@ -174,7 +174,7 @@ def test_verify_ends_with_1_where_the_file_differs(r2b, smoke_run, renamed):
 
 
 def test_every_command_has_the_option_in_the_same_words():
-    """All of them print a table or a list: one that prints neither would be named here."""
+    """Every command prints a table or a list; one that prints neither would be an exception to list here."""
     assert isinstance(cli.r2b, click.Group)
     own = {
         name: [option.help for option in command.params if isinstance(option, click.Option) and "--json" in option.opts]
@@ -186,7 +186,7 @@ def test_every_command_has_the_option_in_the_same_words():
     assert {words[0] for words, _ in ANSWERS} | {"demo"} == set(own)
 
 
-def test_a_number_that_is_none_and_a_name_that_is_no_text():
+def test_a_number_that_is_not_finite_and_a_name_that_is_not_text():
     name = os.fsdecode(b"caf\xe9.png")
     text = document("list", {"a": (math.nan, [-math.inf, np.float64("nan")]), "b": 0.1 + 0.2, "c": name})
     assert json.loads(text)["result"] == {"a": [None, [None, None]], "b": 0.1 + 0.2, "c": "caf\\udce9.png"}

@@ -1,4 +1,4 @@
-"""A loss is one record: whoever adds one has it in the step, in the recipes and in the report."""
+"""A loss is one record: a new record appears in the training step, in the recipes and in the report."""
 
 import importlib
 import sys
@@ -26,13 +26,23 @@ CONFIDENCE = losses.Loss(
 
 @pytest.fixture
 def with_confidence(monkeypatch):
-    """The modules that were made of the records when they were imported are imported again, and put back afterwards."""
-    monkeypatch.setattr(losses, "LOSSES", (*losses.LOSSES, CONFIDENCE))
+    """Adds a loss, imports the modules that read the records at import again, and restores them afterwards."""
     package = sys.modules["r2b_zoo"]
-    for name in [name for name in sys.modules if name.startswith(("r2b_zoo.recipes", "r2b_zoo.report"))]:
+    for name in ("recipes", "report"):
+        # Note the module before it is imported again: the import replaces the package's attribute by itself.
+        monkeypatch.setattr(package, name, importlib.import_module(f"r2b_zoo.{name}"))
+    monkeypatch.setattr(losses, "LOSSES", (*losses.LOSSES, CONFIDENCE))
+    for name in _reading():
         monkeypatch.delitem(sys.modules, name)
     for name in ("recipes", "report"):
-        monkeypatch.setattr(package, name, importlib.import_module(f"r2b_zoo.{name}"))
+        importlib.import_module(f"r2b_zoo.{name}")
+    yield
+    for name in _reading():
+        del sys.modules[name]
+
+
+def _reading():
+    return [name for name in sys.modules if name.startswith(("r2b_zoo.recipes", "r2b_zoo.report"))]
 
 
 @pytest.mark.usefixtures("with_confidence")
@@ -75,6 +85,13 @@ def test_the_step_trains_on_it(rng):
     assert found["loss"] == pytest.approx(2 * expected, rel=1e-4)
 
 
-def test_a_loss_that_there_is_not():
+def test_an_unknown_loss_is_refused():
     with pytest.raises(ValueError, match=r"The losses are classification, .*; received 'atention_matching'.*attention"):
         LossWeights(atention_matching=1.0)
+
+
+def test_other_tests_do_not_see_the_added_loss():
+    """The fixture restores the modules, so that tests after it in this process have the zoo's losses."""
+    from r2b_zoo import recipes
+
+    assert f"binary.{CONFIDENCE.field}" not in recipes.plan("digits").config

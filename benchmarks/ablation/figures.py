@@ -1,4 +1,4 @@
-"""The plots of the page."""
+"""The plots of the ablation's page."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ WIDTH = 7.5  # inches
 _INK, _FAINT, _ACCENT, _SECOND = "#1b1f24", "#9aa4af", "#0b6bcb", "#c2410c"
 _PHOTOGRAPHS = 6
 _MAPPED = (("teacher", "teacher"), ("baseline", LAST), ("real-to-binary", LAST))
-"""Runs, and their stage, whose attention maps are shown."""
+"""Attention maps are shown of these runs, each at the given stage."""
 
 
 _NETWORKS = {
@@ -35,7 +35,7 @@ _LADDER = ("baseline", "real-to-binary")
 
 
 def _save(figure: Figure, path: Path) -> Path:
-    # The same rows give the same bytes: no date, and identifiers that do not change.
+    # Leave out the date and fix the identifiers, so that the same rows give the same bytes.
     with matplotlib.rc_context({"svg.hashsalt": "r2b", "svg.fonttype": "path"}), files.replacing(path) as partial:
         metadata: dict[str, Any] = {"Date": None} if path.suffix == ".svg" else {}
         figure.savefig(partial, format=path.suffix[1:], metadata=metadata, bbox_inches="tight", facecolor="white")
@@ -50,7 +50,7 @@ def _plain(axes: Any) -> None:
 
 
 def ladder(path: Path, accuracies: Mapping[str, Mapping[int, float]]) -> Path:
-    """Every arm: its seeds, their mean, and the mean's interval."""
+    """Plots every arm: its seeds, their mean, and the mean's interval."""
     arms = [arm for arm in ARMS.values() if arm.name in accuracies]
     figure = Figure(figsize=(WIDTH, 0.42 * len(arms) + 0.9))
     axes = figure.subplots()
@@ -73,7 +73,7 @@ def ladder(path: Path, accuracies: Mapping[str, Mapping[int, float]]) -> Path:
 
 
 def curves(path: Path, rows: Sequence[Row]) -> Path:
-    """Validation top-1 after every epoch of the two stages that all arms have, mean over the seeds."""
+    """Plots validation top-1 after every epoch of the two stages that all arms have, averaged over the seeds."""
     figure = Figure(figsize=(WIDTH, 3.2))
     panels = figure.subplots(1, 2, sharey=True)
     colours = matplotlib.colormaps["tab10"].colors  # type: ignore[attr-defined]
@@ -111,13 +111,13 @@ def cost(
     real: Mapping[str, Mapping[int, float]],
     fields: Mapping[str, object],
 ) -> Path:
-    """Accuracy over operations of one image, a binary one counted as a 64th.
+    """Plots accuracy over the operations of one image, with a binary operation counted as 1/64.
 
     Args:
         path: of the plot.
         binary: test top-1 in percent of the binary networks, by arm and seed.
-        real: the same of the real-valued teacher.
-        fields: of the protocol; the networks have their width and stem.
+        real: the same for the real-valued teacher.
+        fields: the protocol's fields, which give the networks' width and stem.
     """
     from r2b_zoo import models
     from r2b_zoo.evaluation import costs
@@ -152,7 +152,7 @@ def cost(
 
 
 def attention(path: Path, runs: Path, rows: Sequence[Row]) -> Optional[Path]:
-    """Attention maps of three networks on the same photographs; None where a run's folder is not here."""
+    """Plots attention maps of three networks on the same photographs; None if a run's folder is missing."""
     from r2b_zoo.models import BLOCK_NAMES
     from r2b_zoo.runs.folder import RunFolder
     from r2b_zoo.runs.networks import Networks

@@ -1,6 +1,6 @@
 """The files that TFLite metadata attaches to a model: a ZIP archive behind the model's own bytes.
 
-r2b_zoo and r2b_runtime each hold this file, word for word, because neither needs the other; a test compares the two.
+r2b_zoo and r2b_runtime have identical copies of this file, because neither depends on the other; a test compares them.
 """
 
 import io
@@ -18,7 +18,7 @@ _METHODS = {zipfile.ZIP_STORED: "stored", zipfile.ZIP_DEFLATED: "deflated"}
 
 
 class AttachedFileError(ValueError):
-    """The text is a sentence without its subject, the attached file: what is wrong with it."""
+    """An attached file cannot be used. The message says why, as a sentence without its subject, the file."""
 
 
 class AttachedFiles:
@@ -43,12 +43,12 @@ class AttachedFiles:
             raise AttachedFileError(f"is damaged: {_sentence(error)}") from error
 
     def text(self, name: str) -> Optional[str]:
-        """One of the files, UTF-8 with or without a byte-order mark; None where it is not among them.
+        """The text of a file, UTF-8 with or without a byte-order mark; None if there is no such file.
 
-        Only this one is inflated, and no more of it than `MAX_BYTES`.
+        Only this file is inflated, and at most `MAX_BYTES` of it.
 
         Raises:
-            AttachedFileError: it is damaged, too large, compressed in another way than ZIP's usual one, or no UTF-8.
+            AttachedFileError: it is damaged, too large, compressed by an unusual method, or not UTF-8.
         """
         if name not in self.names:
             return None
@@ -76,11 +76,11 @@ class AttachedFiles:
 
 
 def lines(text: str) -> tuple[str, ...]:
-    """The lines of `labels.txt`, as any system ends them; a last line that is ended is no further line."""
+    """The lines of `labels.txt`, with any system's line ends; a line end after the last line adds no line."""
     return tuple(text.replace("\r\n", "\n").removesuffix("\n").split("\n"))
 
 
-# What zipfile and the modules below it raise for bytes that are no archive.
+# zipfile and the modules it uses raise these errors for bytes that are not an archive.
 _FAILURES = (
     zipfile.BadZipFile,
     zlib.error,

@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100: 60,000 photographs of 32×32 in 10 and in 100 classes.
+"""CIFAR-10 and CIFAR-100: 60,000 photographs of 32×32 pixels, in 10 and in 100 classes.
 
 Source: Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009.
 """
@@ -37,7 +37,7 @@ def cifar100(data_dir: Optional[PathLike] = None) -> InMemoryDataset:
 def _cifar(
     name: str, title: str, data_dir: Optional[PathLike], mean: tuple[float, ...], std: tuple[float, ...]
 ) -> InMemoryDataset:
-    """``mean`` and ``std`` are those of all pixels of the training split, as the field has long used them."""
+    """A CIFAR data set. ``mean`` and ``std`` are over all training pixels, the values in common use."""
     builder = prepared(name, data_dir)
     return InMemoryDataset(
         name=name,
@@ -51,7 +51,7 @@ def _cifar(
 
 
 def _split(builder: "tfds.core.DatasetBuilder", split: str) -> Split:
-    """A split that is decoded when it is first used: to evaluate a network takes no training images."""
+    """A split that is decoded when it is first used, because evaluating a network needs no training images."""
 
     def read() -> tuple:
         examples = builder.as_dataset(split, batch_size=-1)

@@ -1,4 +1,4 @@
-"""What a data set is to the rest of the library: batches to train and test on, and what they are of."""
+"""The interface of a data set to the rest of the library: batches to train and test on, and their description."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
@@ -25,7 +25,7 @@ MOST_NAMED = 10
 
 # A batch of ImageNet's recipe takes 154 MB.
 BATCHES_AHEAD = 2
-# What a batch's seed is folded with for each of its changes; in_memory.py folds it with nothing.
+# Folded into a batch's seed, so that each kind of change draws its own numbers; augmentation uses the seed as it is.
 _COLOUR_PURPOSE, _MIXUP_PURPOSE = 101, 102
 
 Epoch = Union[int, tf.Tensor]
@@ -34,10 +34,10 @@ Sample = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class Shard:
-    """Which images of a batch: part ``index`` of ``count``, from each of ``groups`` groups of consecutive images.
+    """Selects images of a batch: part ``index`` of ``count``, from each of ``groups`` groups of consecutive images.
 
-    With as many groups as there are parts whose gradients are accumulated, the shards of all replicas together have
-    in each of these parts the images that one device has there.
+    With one group per gradient accumulation step, the shards of all replicas together have the same images in each
+    step as a single device has.
     """
 
     index: int = 0
@@ -45,7 +45,7 @@ class Shard:
     groups: int = 1
 
     def of(self, batch: tf.Tensor) -> tf.Tensor:
-        """Those of (N, ...), in their order; as many in every shard where N is a multiple of count · groups."""
+        """The shard's part of (N, ...), in order; shards have equal sizes if N is a multiple of count · groups."""
         if self.count == 1:
             return batch
         size = (batch.shape[0] or tf.shape(batch)[0]) // self.groups
@@ -53,7 +53,7 @@ class Shard:
         return tf.concat([batch[i * size + begin : i * size + end] for i in range(self.groups)], axis=0)
 
     def has(self, position: tf.Tensor, batch_size: int) -> tf.Tensor:
-        """Whether the image at that position of an epoch is one of them."""
+        """Whether the image at that position of an epoch is in the shard."""
         size = batch_size // self.groups
         return position % size // (size // self.count) == self.index
 
@@ -66,13 +66,13 @@ class Dataset(ABC):
     """Images with labels, in a training and a test split.
 
     Attributes:
-        name: as ``data.load`` takes it.
+        name: its name for ``data.load``.
         title: in words, without the size of the images.
-        class_names: in the order of the labels.
-        preprocessing: from an image to a network's input; what the test split goes through.
-        skipped: a sentence for each file that was left out.
-        test_split: how the test images were chosen, where the data set does not come with a split of its own.
-        version: of a data set that has versions.
+        class_names: names of the classes, in the order of the labels.
+        preprocessing: turns an image into a network's input; applied to the test split.
+        skipped: a sentence for each file that was skipped.
+        test_split: how the test images were chosen, if the data set does not come with its own split.
+        version: the data set's version, if it has versions.
     """
 
     name: str
@@ -84,7 +84,7 @@ class Dataset(ABC):
     version: str = ""
 
     def record(self) -> dict[str, Any]:
-        """What has to be the same where a run resumes, as JSON can hold it; ``runs.data_record`` compares it by key."""
+        """What must be unchanged when a run resumes, as JSON values; ``runs.data_record`` compares it key by key."""
         return {
             "name": self.name,
             "version": self.version,
@@ -96,11 +96,11 @@ class Dataset(ABC):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls.__repr__ = short_repr  # type: ignore[method-assign]  # before dataclass gives it one of all that it holds
+        cls.__repr__ = short_repr  # type: ignore[method-assign]  # else dataclass adds one that prints all fields
 
     @property
     def description(self) -> str:
-        """The title, and the size at which a network sees the images."""
+        """The title, and the size of a network's input."""
         return f"{self.title}, {self.preprocessing.height}×{self.preprocessing.width}"
 
     @property
@@ -124,7 +124,7 @@ class Dataset(ABC):
     @property
     @abstractmethod
     def augmentations(self) -> tuple[str, ...]:
-        """Names of the augmentations that the training images can go through."""
+        """Names of the augmentations that suit the training images."""
 
     def with_preprocessing(self, preprocessing: Preprocessing) -> "Dataset":
         """The same images, prepared for another network."""
@@ -132,10 +132,10 @@ class Dataset(ABC):
 
     @abstractmethod
     def held_out(self, share: float) -> "Dataset":
-        """The training images alone, with a share of every class kept apart as the test split of what is returned.
+        """A data set of the training images only, whose test split is a share of every class.
 
-        What is chosen while training is chosen on it, so that the real test split has had no part in it. Which images
-        these are is a function of the data and the share alone.
+        Decisions during training are made on that validation split, so that the real test split has no part in them.
+        Which images it holds depends only on the data and the share.
 
         Raises:
             ValueError: the share is not above 0 and below 1, or leaves a class without images on one side.
@@ -153,23 +153,23 @@ class Dataset(ABC):
     ) -> tf.data.Dataset:
         """The shuffled, augmented batches (images float32, labels int32) of one epoch.
 
-        Order and changes are functions of seed, epoch and position alone: neither what ran before, nor the number of
-        threads, nor the global seed makes a difference.
+        Order and augmentation depend only on seed, epoch and position: not on what ran before, the number of threads
+        or the global seed.
 
         Args:
-            batch_size: images per batch; a smaller last batch is left out, since batch statistics of a few images
-                harm more than they help.
+            batch_size: images per batch; a smaller last batch is dropped, since batch statistics of a few images harm
+                more than they help.
             augment: name of an augmentation.
-            seed: of the order and of the augmentation, from 0 to 2³¹ - 1.
+            seed: seed of the order and of the augmentation, from 0 to 2³¹ - 1.
             epoch: from 0; may be a scalar integer tensor, for pipelines that run through the epochs themselves.
-            skip: how many batches to leave out at the start. They are not decoded, and those after them are the same.
+            skip: how many batches to skip at the start. They are not decoded, and the batches after them are the same.
             shard: which images of each batch; photographs outside of it are not decoded.
             mixup: above 0, images are mixed in pairs with a weight drawn from Beta(mixup, mixup), and labels are
                 probabilities, float32 (N, classes); see ``augmentation.mixed``.
 
         Raises:
-            ValueError: the batch is larger than the data, the augmentation unknown, more is skipped than there is, or
-                labels that are no classes, or shards of an odd number of images, are to be mixed.
+            ValueError: the batch is larger than the data, the augmentation is unknown, ``skip`` is larger than the
+                epoch, or ``mixup`` is asked for with labels that are no classes or shards of an odd number of images.
         """
         self.check_batches(batch_size, augment)
         steps = self.train_size // batch_size
@@ -195,7 +195,7 @@ class Dataset(ABC):
         step: tf.Tensor,
         batch: tuple[tf.Tensor, tf.Tensor],
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """The changes that are drawn for whole batches, so that every shard of a batch has its part of them."""
+        """Applies the changes that are drawn for a whole batch, of which every shard applies its part."""
         images, labels = batch
         seed = position_seed(changes_seed, step)
         if is_jittered:
@@ -207,7 +207,7 @@ class Dataset(ABC):
         return images, labels
 
     def check_mixup(self, mixup: float, batch_size: int, shard: Shard = WHOLE) -> None:
-        """Raises ValueError where ``training_batches`` cannot mix, and does nothing else."""
+        """Raises ValueError if ``training_batches`` cannot mix; does nothing else."""
         size = batch_size // (shard.count * shard.groups)
         if mixup and shard.count > 1 and size % 2:
             raise ValueError(
@@ -221,7 +221,7 @@ class Dataset(ABC):
     ) -> tf.data.Dataset: ...
 
     def check_batches(self, batch_size: int, augment: str) -> None:
-        """Raises as ``training_batches``, and does nothing else."""
+        """Raises ValueError where ``training_batches`` would; does nothing else."""
         if not 1 <= batch_size <= self.train_size:
             raise ValueError(
                 f"batch_size must be at least 1 and at most the number of training images, {self.train_size} in "
@@ -230,7 +230,7 @@ class Dataset(ABC):
         check_augmentation(augment, self.augmentations, self.name)
 
     def test_batches(self, batch_size: int) -> tf.data.Dataset:
-        """The test split as (images float32, labels int32), in an order of its own, without augmentation."""
+        """The test split as (images float32, labels int32), in a fixed order, without augmentation."""
         return _ahead(self._test_batches(batch_size))
 
     @abstractmethod
@@ -241,16 +241,16 @@ class Dataset(ABC):
         """The first test images, or the first one of each of the first classes.
 
         Returns:
-            The images as people look at them, uint8 (n, H, W, C); the same as a network sees them, float32
-            (n, height, width, channels); their labels (n,). n is ``number``, or less where there are not so many.
+            The images for display, uint8 (n, H, W, C); the same images as a network's input, float32 (n, height, width,
+            channels); their labels (n,). n is ``number``, or less if there are fewer.
         """
 
 
 def _ahead(batches: tf.data.Dataset) -> tf.data.Dataset:
-    """Batches that are made while the ones before are used, without tf.data's tuning.
+    """Prefetches batches, without tf.data's tuning.
 
-    Tuning runs at intervals that double from 10 ms to a minute, and an iterator at its end often waits for the next:
-    an evaluation could take twice its time. So what would be tuned has to have a number.
+    Tuning runs at intervals that double from 10 ms to a minute, and an iterator that ends often waits for the next
+    interval: an evaluation could take twice as long. Every option that would be tuned therefore needs a fixed number.
     """
     options = tf.data.Options()
     options.autotune.enabled = False
@@ -258,7 +258,7 @@ def _ahead(batches: tf.data.Dataset) -> tf.data.Dataset:
 
 
 def left_out(dataset: Dataset, all_named_in: str) -> str:
-    """Lines for a terminal about the files that were left out, the first few by name; "" where all are used.
+    """Lines for a terminal about skipped files, with the names of the first few; "" if no file was skipped.
 
     Args:
         dataset: the data set.
@@ -274,6 +274,6 @@ def left_out(dataset: Dataset, all_named_in: str) -> str:
 
 
 def epoch_seeds(seed: int, epoch: Epoch) -> tuple[tf.Tensor, tf.Tensor]:
-    """Seeds (2,) of one epoch: of its order, and of the changes to its images."""
+    """Two seeds (2,) for one epoch: for its order, and for the changes to its images."""
     order, changes = (position_seed(tf.constant([seed, purpose]), epoch) for purpose in (0, 1))
     return order, changes

@@ -109,7 +109,7 @@ class ImageNet(PhotographDataset):
         return int(self.builder.info.splits["validation"].num_examples)
 
     def _side(self, path: tf.Tensor, is_tested: bool) -> tf.data.Dataset:
-        """The records of a training file that are kept apart, or the others: those at which ⌊share · i⌋ rises."""
+        """The records of a training file that are held out, at which ⌊share · i⌋ rises; or the others."""
 
         def is_wanted(i: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
             share = tf.constant(self.apart, tf.float64)

@@ -1,4 +1,4 @@
-"""Data sets of images of one size that fit into memory."""
+"""Data sets whose images have one size and fit into memory."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ class Split:
 
     Attributes:
         size: N.
-        read: gives the two.
+        read: returns images and labels.
     """
 
     size: int
@@ -35,7 +35,7 @@ class Split:
 
     @cached_property
     def tensors(self) -> tuple[tf.Tensor, tf.Tensor]:
-        # Outside of any graph, whoever asks first.
+        # Create eager tensors, even if the first caller is tracing a graph.
         with tf.init_scope():
             images, labels = self.read()
             if not tf.as_dtype(labels.dtype).is_integer or len(labels.shape) != 1:
@@ -100,10 +100,10 @@ class InMemoryDataset(Dataset):
         order = tf.random.experimental.stateless_shuffle(tf.range(self.train_size), order_seed)
 
         def batch(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            # A static size, which XLA needs.
+            # XLA needs a static size.
             indices = tf.ensure_shape(order[step * batch_size : (step + 1) * batch_size], (batch_size,))
             inputs = self.preprocessing.batch(tf.gather(images, indices))
-            # Changed as a whole, since the changes are drawn for a whole batch.
+            # Change the whole batch before taking the shard, since the changes are drawn for a whole batch.
             changed = change(inputs, position_seed(changes_seed, step))
             return shard.of(changed), shard.of(tf.gather(labels, indices))
 

@@ -1,4 +1,4 @@
-"""Which training images are kept apart to choose by: epochs, learning rates, anything but the final figure."""
+"""Chooses the training images that are held out to select epochs, learning rates, and so on, not for final results."""
 
 from collections.abc import Sequence
 
@@ -9,13 +9,13 @@ def check_share(share: float) -> None:
     """Raises ValueError for what is no share of the training images."""
     if not 0 <= share < 1:
         raise ValueError(
-            f"validation must be 0 (none) or the share of the training images to keep apart, below 1, for example 0.1; "
+            f"validation must be 0 (none) or the share of the training images to hold out, below 1, for example 0.1; "
             f"received {share}."
         )
 
 
 def held_out(labels: np.ndarray, share: float, class_names: Sequence[str]) -> np.ndarray:
-    """The images to keep apart: of every class the same share, spread evenly over its images in their order.
+    """The images to hold out: the same share of every class, spread evenly over its images in their order.
 
     A function of the labels and the share alone, so that every run, and every run that another one shares a stage
     with, keeps the same images apart.
@@ -26,7 +26,7 @@ def held_out(labels: np.ndarray, share: float, class_names: Sequence[str]) -> np
         class_names: in the order of the labels.
 
     Returns:
-        Whether each image is kept apart, bool (N,).
+        Whether each image is held out, bool (N,).
 
     Raises:
         ValueError: ``share`` is no such share, or leaves a class without images to train on or without any to validate.
@@ -40,7 +40,7 @@ def held_out(labels: np.ndarray, share: float, class_names: Sequence[str]) -> np
             what = "to validate with" if number == 0 else "to train on"
             raise ValueError(
                 f"validation={share} leaves class {class_names[label]!r} no image {what}: it has {len(members)}, and "
-                f"{number} of them would be kept apart. Every class needs at least one on either side: choose another "
+                f"{number} of them would be held out. Every class needs at least one on either side: choose another "
                 "share, or validation=0 for none."
             )
         chosen[members[(np.arange(number) * 2 + 1) * len(members) // (2 * number)]] = True

@@ -1,8 +1,8 @@
-"""Convolutions of signs with signs by counting bits, where r2b-runtime is installed and there is no GPU.
+"""Binary convolutions by counting bits, where r2b-runtime is installed and there is no GPU.
 
-On the way forward, a binary convolution of a training step is what r2b-runtime does in an inference, and takes less
-time than the float convolution of ±1 that TensorFlow offers. Both are exact, and so equal. The gradients are
-convolutions of real numbers, and stay TensorFlow's.
+In the forward pass of a training step, r2b-runtime computes binary convolutions as in inference, faster than
+TensorFlow's float convolution of ±1. Both are exact, so the results are equal. The gradients are convolutions of real
+numbers, and are left to TensorFlow.
 """
 
 import contextlib
@@ -22,21 +22,21 @@ from r2b_zoo.system.machine import available_cores
 if TYPE_CHECKING:
     from r2b_runtime import Convolver
 
-# Quantisers of Larq that give ±1 and nothing else, and the one that gives kernels ± a factor per filter.
+# Larq's quantisers that give only ±1, and the one that multiplies each filter of a kernel by a factor.
 _SCALED_SIGN = lq.quantizers.MagnitudeAwareSign
 _SIGNS = (lq.quantizers.SteSign, lq.quantizers.ApproxSign, lq.quantizers.SwishSign)
-# r2b-runtime computes so many channels at a time. Of fewer it does one by one, and TensorFlow is faster.
+# r2b-runtime computes so many channels at a time. With fewer it computes them one by one, and TensorFlow is faster.
 _CHANNELS_AT_A_TIME = 32
 
 
 class _Counting(Switch):
-    """Whether bits are counted, and by whom: replicas, each traced in a thread, run at the same time."""
+    """Whether bits are counted, and a convolver per thread: replicas are traced in threads and run at the same time."""
 
     @functools.cached_property
     def convolver(self) -> "Convolver":
         import r2b_runtime
 
-        # The teacher's convolutions run at the same time; two teams of all cores would be in each other's way.
+        # Use half of the cores, because the teacher's convolutions run at the same time.
         return r2b_runtime.Convolver(max(1, _cores() // 2))
 
 
@@ -48,7 +48,7 @@ def _cores() -> int:
 
 
 def why_not_counting() -> Optional[str]:
-    """What to tell who trains a binary network here, if bits could be counted and are not."""
+    """A message for people who train a binary network here, if bits could be counted but are not."""
     if runtime.is_installed() or tf.config.get_visible_devices("GPU"):
         return None
     return (
@@ -59,24 +59,24 @@ def why_not_counting() -> Optional[str]:
 
 @contextlib.contextmanager
 def counting_bits(wanted: bool = True) -> Iterator[None]:
-    """Binary convolutions that are called in the block count bits, where they can: the same values in less time.
+    """Makes binary convolutions that are called in the block count bits where they can: the same values in less time.
 
     Args:
-        wanted: False for what XLA compiles as a whole, which takes in nothing from outside.
+        wanted: False for code that XLA compiles as a whole, which cannot call functions outside of it.
     """
     with _counting.set_to(wanted and runtime.is_installed() and not tf.config.get_visible_devices("GPU")):
         yield
 
 
 def convolve(layer: lq.layers.QuantConv2D, inputs: tf.Tensor, kernel: tf.Variable) -> Optional[tf.Tensor]:
-    """What the layer's convolution gives, (N, H', W', O); None where bits are not to be counted, or cannot be.
+    """The output of the layer's convolution, (N, H', W', O); None if bits are not to be counted, or cannot be.
 
-    A scale of the filters multiplies the sums of signs, which are exact, so that its last digits may differ from those
-    of a sum of scaled products. The gradients are of the scaled kernel.
+    A scale of the filters is multiplied with the exact sums of signs, so the last digits may differ from those of a sum
+    of scaled products. The gradients are those of the scaled kernel.
 
     Args:
-        inputs: quantised, (N, H, W, C), float32.
-        kernel: read quantised, (height, width, C, O), float32.
+        inputs: quantised inputs, (N, H, W, C), float32.
+        kernel: (height, width, C, O), float32; it is quantised when it is read.
     """
     if not _counting.on or not _can_be_counted(layer, inputs.shape[-1]):
         return None

@@ -1,4 +1,4 @@
-"""The networks of a run's stages, and the data set they are of."""
+"""The networks of a run's stages, and the run's data set."""
 
 from typing import Any, Optional
 
@@ -16,7 +16,7 @@ from r2b_zoo.system.short_repr import LONGEST
 
 
 class Networks:
-    """The trained networks of a run by stage, each built and loaded once.
+    """The trained networks of a run by stage; each is built and loaded once.
 
     Args:
         plan: of the run.
@@ -27,7 +27,7 @@ class Networks:
         self.plan = plan
         self.folder = folder
         self.dataset: Dataset = dataset_of(plan, data_record.split_rule(folder))
-        # What stages train on, and are tested on after each epoch; ``training.train`` keeps a validation split apart.
+        # Stages train on this, and are tested on it after each epoch; ``training.train`` holds out a validation split.
         self.split = self.dataset
         self._stages = {stage.name: stage for stage in plan.stages}
         self._networks: dict[str, tf.keras.Model] = {}
@@ -42,13 +42,13 @@ class Networks:
             return network_of(self.plan, self._stages[stage], self.dataset.input_shape, self.dataset.num_classes)
 
     def check(self, stage: str) -> None:
-        """Raises ValueError where the network of a stage cannot be built; builds nothing."""
+        """Raises ValueError if the network of a stage cannot be built; does not build it."""
         plan, dataset = self.plan, self.dataset
         network = self._stages[stage].network
         models.check(network, **_arguments(plan, self._stages[stage], dataset.input_shape, dataset.num_classes))
 
     def in_precision(self, stage: str, mixed_precision: str) -> tf.keras.Model:
-        """The network of a finished stage, computing in another precision."""
+        """The network of a finished stage, computing in another type, for example bfloat16."""
         if mixed_precision == "float32":
             return self[stage]
         network = self.build(stage, mixed_precision)
@@ -75,7 +75,7 @@ class Networks:
 
 
 def network_of(plan: Plan, stage: StagePlan, input_shape: tuple[int, int, int], num_classes: int) -> tf.keras.Model:
-    """The untrained network of a stage, for images and classes of a data set that need not be there."""
+    """The untrained network of a stage, for images and classes of a data set that need not be loaded."""
     return models.create(stage.network, **_arguments(plan, stage, input_shape, num_classes))
 
 
@@ -93,11 +93,11 @@ def _arguments(plan: Plan, stage: StagePlan, input_shape: tuple[int, int, int], 
 
 
 def dataset_of(plan: Plan, split_rule: Optional[str] = None) -> Dataset:
-    """The data set of a plan, with the preprocessing and the size that the plan asks for.
+    """The data set of a plan, with the preprocessing and the image size that the plan asks for.
 
     Args:
         plan: of a run.
-        split_rule: of the run, ``data_record.split_rule``; only a folder of photographs is split by one.
+        split_rule: the run's ``data_record.split_rule``; only folders of photographs use it.
     """
     options = {"split_rule": split_rule} if split_rule and plan.dataset == "folder" else {}
     dataset = data.load(plan.dataset, plan.data_dir, **options)

@@ -1,4 +1,4 @@
-"""What a recipe becomes: plain records for the training loop, every value checked."""
+"""Plans, which recipes are turned into: plain records for the training loop, with every value checked."""
 
 import math
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ BATCH_NORM_STATISTICS = ("running", "before", "after", "both")
 
 @dataclass(frozen=True)
 class StagePlan:
-    """A stage as it will be trained: the recipe's switches applied, values checked. Fields as in ``Stage``."""
+    """A stage as it is trained, with the recipe's switches applied and values checked. Its fields are ``Stage``'s."""
 
     name: str
     network: str
@@ -25,7 +25,7 @@ class StagePlan:
     pretrained: Optional[str]
     trained: str
     loss_weights: dict[str, float]
-    """By name of the loss; fields ``<name>_weight`` of ``Stage``."""
+    """Weights by name of the loss, from the fields ``<name>_weight`` of ``Stage``."""
     temperature: float
     epochs: int
     learning_rate: float
@@ -41,7 +41,7 @@ class StagePlan:
     augmentation: str
     mixup: float
     max_steps_per_epoch: Optional[int]
-    """None, or a limit far below the data's size for a smoke run."""
+    """A small limit for a smoke run; None otherwise."""
 
     __repr__ = short_repr
 
@@ -96,22 +96,23 @@ class LoopPlan:
     """How the loop trains, the same for all stages of a recipe.
 
     Attributes:
-        mixed_precision: what the 3×3 convolutions compute in: "float32", "bfloat16", or "float16" with a loss scale
-            that adapts. Everything else, and every weight, is float32, and so are evaluation and the saved network.
+        mixed_precision: the type in which 3×3 convolutions compute: "float32", "bfloat16", or "float16" with dynamic
+            loss scaling. Everything else, and every weight, is float32, and so are evaluation and the saved network.
         xla: whether the training step is compiled with XLA.
-        accumulation_steps: into how many parts a batch is cut, one after the other, for devices with too little memory
-            for all of it. Equal to the whole batch up to rounding, except that batch norm normalises each part with its
-            own statistics; its running statistics move once a step, by the mean of the parts'.
-        ema_decay: of the exponential moving average of the weights, which is what is evaluated and saved; 0 for none.
-        validation: the share of every class's training images that is kept apart: the accuracy after each epoch is on
-            them, ``patience`` goes by it, and the test split is read once, at the end of each stage. 0 for none: all
-            images are trained on, and the accuracy after each epoch is on the test split.
+        accumulation_steps: number of parts of a batch that are computed one after the other, for devices with too
+            little memory for the whole batch. Equal to the whole batch up to rounding, except that batch norm
+            normalises each part with its own statistics; its running statistics are updated once a step, by the mean
+            over the parts.
+        ema_decay: decay of the exponential moving average of the weights, which is evaluated and saved; 0 for none.
+        validation: the share of every class's training images that is held out: the accuracy after each epoch is
+            measured on them, ``patience`` uses it, and the test split is read once, at the end of each stage. 0 for
+            none: all images are trained on, and the accuracy after each epoch is measured on the test split.
         patience: epochs without a better accuracy after which a stage ends, with its best weights; 0 for never.
-        checkpoint_minutes: time between two checkpoints within an epoch; there is one after every epoch besides.
+        checkpoint_minutes: time between two checkpoints within an epoch; every epoch ends with one as well.
         strategy: how devices share the work: "none", one device; "mirrored", all GPUs of the machine; "multi_worker",
             those of all machines in TF_CONFIG.
-        cpu_devices: with "mirrored", into how many devices the CPU is cut, to see on one machine what several would
-            train; 1 for not at all.
+        cpu_devices: with "mirrored", the number of virtual devices into which the CPU is split, to try on one machine
+            what several devices would train; 1 for none.
     """
 
     mixed_precision: str
@@ -132,7 +133,8 @@ class LoopPlan:
                 )
         if self.xla and self.strategy != "none":
             raise ValueError(
-                f"xla needs strategy='none': what devices send each other is not compiled; received {self.strategy!r}."
+                "xla needs strategy='none': XLA does not compile communication between devices; "
+                f"received {self.strategy!r}."
             )
         if self.cpu_devices < 1 or (self.cpu_devices > 1 and self.strategy != "mirrored"):
             raise ValueError(
@@ -145,7 +147,7 @@ class LoopPlan:
             raise ValueError(f"ema_decay must be 0 (off) or below 1, for example 0.999; received {self.ema_decay}.")
         if not 0 <= self.validation < 1:
             raise ValueError(
-                "validation must be 0 (none) or the share of the training images to keep apart, below 1, for example "
+                "validation must be 0 (none) or the share of the training images to hold out, below 1, for example "
                 f"0.1; received {self.validation}."
             )
         if self.patience < 0:
@@ -156,7 +158,7 @@ class LoopPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """All that a run needs to know."""
+    """Everything that a run needs to know."""
 
     recipe: str
     dataset: str
@@ -171,9 +173,9 @@ class Plan:
     stages: tuple[StagePlan, ...]
     loop: LoopPlan
     switched_off: tuple[str, ...]
-    """Which of the paper's ideas are off, in words."""
+    """The paper's ideas that are switched off, in words."""
     notes: tuple[str, ...]
-    """Sentences that whoever trains this should read first."""
+    """Sentences to read before training this."""
     config: dict[str, Any]
     """Every field of the recipe by its dotted name: configuring the recipe with it gives the same plan."""
 

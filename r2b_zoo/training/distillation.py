@@ -1,4 +1,4 @@
-"""What a teacher teaches: attention matching, output matching, and how much each loss counts."""
+"""The losses that match a student to its teacher, attention matching and output matching, and each loss's weight."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import tensorflow as tf
 from r2b_zoo import losses
 from r2b_zoo.system.suggestions import did_you_mean
 
-# Below this an attention map has no direction: a map of zeros stays zeros instead of becoming NaN.
+# Norms below this are not divided by, so that an attention map of zeros stays zeros instead of becoming NaN.
 _SMALLEST_NORM = 1e-12
 
 
@@ -30,7 +30,7 @@ def attention_map(activations: tf.Tensor) -> tf.Tensor:
 
 
 def attention_matching_loss(student: Mapping[str, tf.Tensor], teacher: Mapping[str, tf.Tensor]) -> tf.Tensor:
-    """``attention_distances``, averaged over the batch. Raises as that."""
+    """``attention_distances`` averaged over the batch; raises the same errors."""
     return tf.reduce_mean(attention_distances(student, teacher))
 
 
@@ -39,11 +39,11 @@ def attention_distances(student: Mapping[str, tf.Tensor], teacher: Mapping[str, 
 
     Args:
         student: the activations of each block by name, (N, H, W, C).
-        teacher: the same of the teacher; channels may differ, height and width not.
+        teacher: the same for the teacher; its channels may differ, its height and width may not.
 
     Returns:
-        (N,), each in [0, √2 · number of blocks], since maps are unit vectors without negative entries. At equal maps
-        the gradient is taken as 0.
+        (N,), each in [0, √2 · number of blocks], since maps are unit vectors without negative entries. The gradient at
+        equal maps is defined as 0.
 
     Raises:
         ValueError: the blocks or their heights and widths differ.
@@ -91,8 +91,8 @@ class LossWeights:
     """Weight of each loss; 0 switches it off.
 
     Attributes:
-        weights: by name of the loss, see ``losses.LOSSES``; of those that are not given, as ``Loss.weight`` has it.
-        temperature: of output matching.
+        weights: weight by name of the loss, see ``losses.LOSSES``; by default, ``Loss.weight``.
+        temperature: temperature of output matching.
 
     Raises:
         ValueError: there is no such loss, a weight is negative, the temperature is not positive, or every weight is 0.
@@ -117,7 +117,7 @@ class LossWeights:
 
     @property
     def used(self) -> tuple[losses.Loss, ...]:
-        """Those with a weight above 0, in the order in which they are added up."""
+        """The losses with a weight above 0, in the order in which they are summed."""
         return tuple(loss for loss in losses.LOSSES if self.weights.get(loss.name, 0) > 0)
 
     @property

@@ -1,8 +1,8 @@
 """How devices share the work of a step: one device, all GPUs of a machine, or those of several machines.
 
-A batch is cut into equal shards, one for each replica. Gradients, losses and the statistics of batch norm are those of
-the whole batch, and so is everything that follows from them: up to the order in which numbers are added, and so to
-rounding, any number of devices trains the same network. Only the chief writes to the run's folder.
+A batch is split into equal shards, one per replica. Gradients, losses and batch-norm statistics are all-reduced, so
+they are those of the whole batch. Any number of devices trains the same network up to rounding, which depends on the
+order of sums. Only the chief writes to the run's folder.
 """
 
 import contextlib
@@ -45,15 +45,15 @@ class Distribution:
 
     @property
     def is_chief(self) -> bool:
-        """Whether this process writes."""
+        """Whether this process writes to the run's folder."""
         return self.cluster is None or self.cluster.is_chief
 
     def scope(self) -> contextlib.AbstractContextManager:
-        """Variables made in the block are on every replica."""
+        """A context in which new variables are created on every replica."""
         return contextlib.nullcontext() if self.strategy is None else self.strategy.scope()
 
     def replicate(self, network: tf.keras.Model) -> tf.keras.Model:
-        """A copy on every replica, batch norms synchronised; on one device the network itself."""
+        """A copy of the network on every replica, with synchronised batch norms; on one device the network itself."""
         if self.strategy is None:
             return network
 
@@ -69,7 +69,7 @@ class Distribution:
         return replicated
 
     def collect(self, replicated: tf.keras.Model, network: tf.keras.Model) -> None:
-        """Puts the weights of what ``replicate`` made into the network that it was made from."""
+        """Copies the weights of ``replicate``'s result back into the network that it was made from."""
         if replicated is not network:
             with self.scope():
                 values = [local_value(weight) for weight in replicated.weights]
@@ -77,14 +77,13 @@ class Distribution:
                 weight.assign(value)
 
     def batches(self, of_shard: Callable[[Shard], tf.data.Dataset], groups: int = 1) -> Any:
-        """Batches for every replica, from a function that gives one shard of each.
+        """Batches for every replica, from a function that gives one shard of each batch.
 
-        They do not end where there are several replicas: to ask all workers before each batch whether it is the last
-        takes time.
+        With several replicas they do not end: asking all workers before each batch whether it is the last takes time.
 
         Args:
-            of_shard: the same batches whatever the shard.
-            groups: as ``Shard`` has it.
+            of_shard: must give the same batches for every shard.
+            groups: see ``Shard``.
         """
         if self.strategy is None:
             return of_shard(Shard())
@@ -107,18 +106,18 @@ class Distribution:
         return self.strategy.distribute_datasets_from_function(of_worker)
 
     def largest(self, number: int) -> int:
-        """The largest number that a worker gives. All of them must ask, in the same order."""
+        """The largest of the workers' numbers. All workers must make the same calls in the same order."""
         if self.strategy is None or self.cluster is None:
             return number
         own = tf.one_hot(self.cluster.index, self.cluster.size, on_value=float(number), dtype=tf.float64)
         return int(np.max(self.strategy.reduce(tf.distribute.ReduceOp.SUM, own, axis=None)))
 
     def from_chief(self, value: Any) -> Any:
-        """The chief's value, plain data, on every worker. All of them must ask, in the same order."""
+        """The chief's value, plain data, on every worker. All workers must make the same calls in the same order."""
         return value if self.cluster is None else json.loads(self.cluster.from_chief(json.dumps(value)))
 
     def watched(self) -> contextlib.AbstractContextManager:
-        """As ``Cluster.watched``; on one machine nothing."""
+        """See ``Cluster.watched``; does nothing on one machine."""
         return contextlib.nullcontext() if self.cluster is None else self.cluster.watched()
 
 
@@ -135,7 +134,7 @@ def _startup() -> Iterator[None]:
 
 
 def _cut_cpu(number: int) -> list[str]:
-    """Names of as many devices, into which the CPU is cut."""
+    """Splits the CPU into so many virtual devices; returns their names."""
     (cpu,) = tf.config.list_physical_devices("CPU")
     try:
         tf.config.set_logical_device_configuration(cpu, number * [tf.config.LogicalDeviceConfiguration()])
@@ -150,8 +149,8 @@ def start(plan: Plan, log: Log = lambda line: None) -> Distribution:
     """The devices that a plan's ``strategy`` asks for.
 
     Raises:
-        ValueError: the batch of a stage cannot be cut into as many shards; TF_CONFIG is not as it must be.
-        WorkerLost: not all workers came.
+        ValueError: the batch of a stage cannot be split into so many equal shards; TF_CONFIG is invalid.
+        WorkerLost: not all workers started.
         RuntimeError: the cluster or the CPU's devices cannot be set up in this process any more.
     """
     strategy = plan.loop.strategy
@@ -189,7 +188,7 @@ def start(plan: Plan, log: Log = lambda line: None) -> Distribution:
 
 
 def check_shares(plan: Plan, replicas: int) -> None:
-    """Raises ValueError where the batch of a stage cannot be cut into as many equal shards."""
+    """Raises ValueError if the batch of a stage cannot be split into so many equal shards."""
     for stage in plan.stages:
         parts = replicas * plan.loop.accumulation_steps
         if stage.batch_size % parts:

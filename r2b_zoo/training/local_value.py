@@ -1,4 +1,4 @@
-"""Values of variables that every replica has a copy of."""
+"""Reads variables of which every replica has a copy."""
 
 from typing import Any
 
@@ -6,5 +6,5 @@ import tensorflow as tf
 
 
 def local_value(variable: tf.Variable) -> Any:
-    """The value of this process's first replica, as an array; asks no other process for theirs."""
+    """The value on this process's first replica, as an array, without communication with other processes."""
     return tf.distribute.get_strategy().experimental_local_results(variable)[0].numpy()

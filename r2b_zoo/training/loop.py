@@ -1,4 +1,4 @@
-"""The loop every stage of every recipe is trained with, from wherever it stands to its end."""
+"""The training loop of every stage of every recipe, which starts or resumes a stage and trains it to its end."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,11 +22,11 @@ Save = Callable[[Progress, dict[str, np.ndarray]], None]
 
 
 class TrainingDiverged(RuntimeError):  # noqa: N818 - reads as what happened
-    """The loss is no longer a number."""
+    """The loss became NaN or infinite."""
 
 
 class TrainingStopped(Exception):  # noqa: N818 - reads as what happened
-    """A signal asked to stop, and where the training stands is saved."""
+    """Training stopped because of a signal; a checkpoint is saved."""
 
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)
@@ -35,7 +35,7 @@ class TrainingStopped(Exception):  # noqa: N818 - reads as what happened
 
 @dataclass(frozen=True)
 class Tests:
-    """What a network is tested on: so many batches of these, as often as they are asked for."""
+    """The test data of a network: a number of batches, which can be read any number of times."""
 
     batches: Any
     steps: int
@@ -43,12 +43,12 @@ class Tests:
 
 @dataclass(frozen=True)
 class Statistics:
-    """From what the statistics of batch norms are estimated anew, and when.
+    """The data from which batch-norm statistics are estimated anew, and when this is done.
 
     Attributes:
-        batches: ``batches(i)``, training batches for the i-th time that it is done.
-        steps: how many of them.
-        when: "running" for not at all, "before" the first step, "after" the last, or "both".
+        batches: ``batches(i)`` gives the training batches for the i-th estimate.
+        steps: number of batches.
+        when: "running" for never, "before" the first step, "after" the last, or "both".
     """
 
     batches: Callable[[int], Any]
@@ -59,23 +59,23 @@ class Statistics:
 class StageLoop:
     """Trains one stage.
 
-    Keras' callbacks are its hooks, and Keras' functions its steps; ``fit`` cannot start within an epoch, which is what
-    a checkpoint asks for.
+    The loop runs Keras' callbacks and step functions, but not ``fit``, which cannot resume from a checkpoint within an
+    epoch.
 
     Args:
-        name: of the stage, for messages.
-        model: compiled.
-        batches: of the training data.
-        tests: for the accuracy after each epoch.
-        final_tests: what the final weights are tested on, once; None where that is ``tests``.
-        starts_from_weights: whether the student is worth a test before the first step.
-        statistics: of batch norms.
-        steps_per_epoch: optimizer steps.
-        epochs: of the whole stage.
+        name: name of the stage, for messages.
+        model: the compiled model.
+        batches: the training data.
+        tests: the data for the accuracy after each epoch.
+        final_tests: the data on which the final weights are tested once; None: ``tests``.
+        starts_from_weights: whether the student has trained weights at the start, and is tested before the first step.
+        statistics: how batch-norm statistics are estimated.
+        steps_per_epoch: optimizer steps per epoch.
+        epochs: epochs of the whole stage.
         save: called after every epoch, every ``checkpoint_minutes``, and when the process is asked to stop.
         checkpoint_minutes: time between two checkpoints within an epoch.
         patience: epochs without a better test accuracy after which to end with the best weights; 0 for all epochs.
-        largest: of a number that each of several workers has; called after every step, for all to stop at the same.
+        largest: gives the largest of all workers' numbers; called after every step, so that all stop at the same step.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class StageLoop:
         self._running_since = time.monotonic()
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Goes on from there.
+        """Resumes from a checkpoint.
 
         Raises:
             ValueError: the checkpoint is of another network or optimizer.
@@ -132,12 +132,12 @@ class StageLoop:
         set_random_state(checkpoint.random_state)
 
     def run(self, callbacks: Sequence[tf.keras.callbacks.Callback]) -> Progress:
-        """Trains to the end, and leaves in the student the weights to keep.
+        """Trains to the end, and leaves the final weights in the student.
 
-        Those are the last, the best where patience is on, and their moving averages where these are on.
+        These are the last weights, or the best ones with ``patience``, or their moving averages where these are on.
 
         Raises:
-            TrainingStopped: SIGINT, SIGTERM or SIGHUP came, and a checkpoint is written; see ``stop_requests``.
+            TrainingStopped: SIGINT, SIGTERM or SIGHUP was received, and a checkpoint written; see ``stop_requests``.
         """
         hooks = tf.keras.callbacks.CallbackList(
             list(callbacks), model=self.model, epochs=self.epochs, steps=self.steps_per_epoch, verbose=0
@@ -161,16 +161,16 @@ class StageLoop:
         return self.progress
 
     def _prepare_start(self) -> None:
-        """What comes before the first step, and again in a process that finds no checkpoint after it."""
+        """Does what precedes the first step, again in each process that finds no later checkpoint."""
         self._estimate_statistics("before", 0)
         self.model.restart_averages()
         if self.starts_from_weights:
             self.progress.start = self._tested(self.tests)
 
     def _finish(self) -> None:
-        """Leaves the weights to keep in the student, and what they reach in ``final``.
+        """Leaves the final weights in the student, and their accuracy in ``final``.
 
-        A process that resumes from the last checkpoint does it again.
+        A process that resumes from the last checkpoint repeats this.
         """
         self.final = dict(self._final_row())
         self._keep_final_weights()
@@ -255,7 +255,7 @@ class StageLoop:
             weight.assign(value)
 
     def _variables(self) -> dict[str, tf.Variable]:
-        """All that changes from step to step, by a name that is the same in every process."""
+        """All variables that change from step to step, by a name that is the same in every process."""
         # Walk through what the optimizer tracks: a LossScaleOptimizer's ``variables`` leaves the scale out.
         in_optimizer = tf.train.TrackableView(self.model.optimizer).descendants()
         optimizer = {id(v): v for v in in_optimizer if isinstance(v, tf.Variable)}
@@ -284,14 +284,14 @@ class StageLoop:
 class StopOnNaN(tf.keras.callbacks.Callback):
     """Ends training with an error that names the step at which the loss became NaN or infinite.
 
-    In float16 a gradient that overflows is no reason: its step is left out and the loss scale halved. It is one when
-    it still does at scale 1.
+    In float16 an overflowing gradient alone does not end training: its step is skipped and the loss scale halved.
+    Training ends if the gradient still overflows at scale 1.
 
     Args:
         stage: name of the stage, for the message.
 
     Raises:
-        TrainingDiverged: at the end of that step, before any checkpoint of it.
+        TrainingDiverged: at the end of that step, before a checkpoint is written.
     """
 
     def __init__(self, stage: str) -> None:

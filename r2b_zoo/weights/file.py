@@ -1,11 +1,11 @@
-"""Weights files as they lie on the disk, read with suspicion: a file may be damaged, or made to hurt.
+"""Reads weights files without trusting them: a file may be damaged or malicious.
 
-Three layouts are known: Keras' HDF5 with names of layers (``save_weights("x.h5")``, ``save("x.h5")`` and
-``r2b_zoo.weights.save``), Keras' newer one that numbers the layers of each class (``save_weights("x.weights.h5")``),
-and ``save("x.keras")``, an archive with a file of the latter and the network's configuration.
+Three layouts are supported: Keras' HDF5 with names of layers (``save_weights("x.h5")``, ``save("x.h5")`` and
+``r2b_zoo.weights.save``), Keras' newer HDF5 that numbers the layers of each class (``save_weights("x.weights.h5")``),
+and ``save("x.keras")``, an archive with a file of the newer layout and the network's configuration.
 
-HDF5 can keep an array in another file, by a link or as external storage, and can declare arrays of any size. Nothing
-outside the file is opened, and shapes are known before anything is read.
+HDF5 can keep an array in another file, by a link or as external storage, and can declare arrays of any size. We open
+nothing outside the file, and check shapes before reading anything.
 """
 
 import contextlib
@@ -33,9 +33,9 @@ WANTED = (
     "a weights file must be an HDF5 file as model.save_weights('name.h5') writes it, or a .keras file as "
     "model.save('name.keras') does"
 )
-# Weights hardly compress. Arrays that declare more than this many times the bytes of their file are no weights.
+# Weights hardly compress, so arrays that declare more than this many times the bytes of their file are not weights.
 MOST_BYTES_PER_BYTE = 16
-# Keras cuts lists of names at 64 KiB; one that declares much more would take minutes to read.
+# Keras splits lists of names at 64 KiB; an attribute that declares much more would take minutes to read.
 _MOST_BYTES_OF_ATTRIBUTE = 1 << 20
 _RECORDED_NETWORK = "r2b_zoo_network"
 _RECORDED_PRECISION = "r2b_zoo_precision"
@@ -55,9 +55,9 @@ class Record:
 
     Attributes:
         network: name of the constructor.
-        precision: that it was built with.
+        precision: the precision it was built with.
         size: height and width of its input.
-        options: further arguments of its constructor; empty where a configuration does not tell them.
+        options: further arguments of its constructor; empty if they cannot be read from a configuration.
     """
 
     network: Optional[str] = None
@@ -70,14 +70,14 @@ class WeightsFile(contextlib.AbstractContextManager["WeightsFile"]):
     """An open weights file.
 
     Attributes:
-        path: of the file.
-        shapes: of the arrays of each layer that has any, by the file's name of it, as declared.
+        path: path of the file.
+        shapes: declared shapes of the arrays of each layer that has any, by the layer's name in the file.
         numbered: whether these names are Keras' numbers of the layers of a class, see ``numbered_names``.
-        record: what it says about its network.
-        card: None; packed files have one.
+        record: what the file says about its network.
+        card: None; only packed files have one.
 
     Raises:
-        ValueError: the file is truncated, altered, no such file, or refers to another one.
+        ValueError: the file is truncated, altered, not a weights file, or refers to another file.
     """
 
     card: Optional[dict[str, Any]] = None
@@ -105,7 +105,7 @@ class WeightsFile(contextlib.AbstractContextManager["WeightsFile"]):
             self._open = stack.pop_all()
 
     def _check_declared(self, size: int) -> None:
-        """Before anything is read: a small file can declare arrays that no memory holds."""
+        """Checks sizes before anything is read: a small file can declare arrays larger than any memory."""
         declared = 0
         for name, datasets in self._datasets.items():
             for dataset in datasets:
@@ -126,10 +126,10 @@ class WeightsFile(contextlib.AbstractContextManager["WeightsFile"]):
         self._open.close()
 
     def arrays(self) -> dict[str, list[np.ndarray]]:
-        """The arrays of each layer, by the file's name of it.
+        """The arrays of each layer, by the layer's name in the file.
 
         Raises:
-            ValueError: the file cannot be read, its values are others than were written, or one is no finite number.
+            ValueError: the file cannot be read, or its values differ from those written, or one is not finite.
         """
         with self._in_one_sentence():
             arrays = {name: [np.asarray(dataset) for dataset in all_] for name, all_ in self._datasets.items()}
@@ -161,10 +161,10 @@ class WeightsFile(contextlib.AbstractContextManager["WeightsFile"]):
 
 
 class _Refused(ValueError):  # noqa: N818 - reads as what happened
-    """Says by itself what is wrong with the file."""
+    """An error whose message already says what is wrong with the file."""
 
 
-# What h5py, zipfile and json raise for files that are not what they seem.
+# h5py, zipfile and json raise these errors for damaged or malicious files.
 UNREADABLE = (
     OSError,
     LookupError,
@@ -180,11 +180,11 @@ UNREADABLE = (
 
 
 def content(layers: Iterable["tf.keras.layers.Layer"], record: Record) -> bytes:
-    """A file of the weights of layers, as ``save_weights("name.h5")`` writes it, with a record and a checksum."""
+    """The bytes of a weights file as ``save_weights("name.h5")`` writes it, with a record and a checksum."""
     layers = list(layers)
     arrays = {layer.name: [weight.numpy() for weight in layer.weights] for layer in layers}
-    # Strings of fixed length, which lie where they are named: HDF5 keeps others in a heap, and reads a damaged heap for
-    # ever. In memory: where the disk is full, HDF5 itself goes on failing until the process crashes.
+    # Use strings of fixed length, which are stored in place: HDF5 keeps others in a heap, and never finishes reading a
+    # damaged heap. Write to memory: on a full disk, HDF5 keeps failing until the process crashes.
     with h5py.File("weights", "w", driver="core", backing_store=False) as file:
         file.attrs["layer_names"] = np.array([layer.name.encode() for layer in layers], "S")
         for layer in layers:
@@ -206,9 +206,9 @@ def content(layers: Iterable["tf.keras.layers.Layer"], record: Record) -> bytes:
 
 
 def digest(arrays: Arrays, record: Record) -> str:
-    """SHA-256 of all that a file says about a network: names, types, shapes and values, in their order.
+    """SHA-256 of everything that a file says about a network: names, types, shapes and values, in their order.
 
-    HDF5's own checksums are of pieces of a file, and leave out arrays that are stored in one piece.
+    HDF5's own checksums cover chunks of a file, but not arrays that are stored contiguously.
     """
     arrays = {name: values for name, values in arrays.items() if values}
     told = [
@@ -222,7 +222,7 @@ def digest(arrays: Arrays, record: Record) -> str:
 
 
 def numbered_names(layers: Iterable["tf.keras.layers.Layer"]) -> dict[str, str]:
-    """Names of layers by those that Keras' newer layout gives them: conv2d, conv2d_1 and so on for each class."""
+    """Names of layers, by their names in Keras' newer layout: conv2d, conv2d_1 and so on for each class."""
     counts: dict[str, int] = {}
     names = {}
     for layer in layers:
@@ -244,7 +244,7 @@ def _unpacked(path: Path, most: int) -> tuple[bytes, Any]:
 
 
 def _at(group: "h5py.Group", name: str) -> Any:
-    """What is at a path in the file itself; ``group[name]`` would follow links into other files."""
+    """The object at a path within the file; ``group[name]`` would follow links into other files."""
     for part in name.strip("/").split("/"):
         if group.id.links.get_info(part.encode()).type != h5py.h5l.TYPE_HARD:
             raise _Refused(
@@ -283,7 +283,7 @@ def _check(path: Any, name: str, dataset: Any) -> None:
             f"{path} keeps the arrays of layer {name!r} in another file: a weights file must hold its arrays itself."
         )
     if dataset.shape == () and dataset.dtype.kind in "iu":
-        return  # Keras' layers for preprocessing count in these
+        return  # a counter of Keras' preprocessing layers
     if dataset.dtype.kind != "f" or dataset.dtype.itemsize > np.dtype(np.float64).itemsize:
         raise _Refused(
             f"{path} holds {dataset.dtype} numbers in layer {name!r}; weights must be float16, float32 or float64."
@@ -304,7 +304,7 @@ def _record(file: "h5py.File", config: Any) -> Record:
         )
     if config is None:
         return Record()
-    from r2b_zoo.weights.cards import CARDS  # which need weights.py, and that this module
+    from r2b_zoo.weights.cards import CARDS  # imports weights.loading, which imports this module
 
     config = config["config"]
     layers = {layer["config"].get("name"): layer["config"] for layer in config["layers"]}
@@ -338,7 +338,7 @@ def _text(value: Any) -> str:
 
 
 def _attribute(group: Any, name: str) -> Any:
-    """The value of an attribute; None where there is none. Its declared size is known before it is read, too."""
+    """The value of an attribute; None if there is none. Its declared size is checked before it is read."""
     if name not in group.attrs:
         return None
     declared = group.attrs.get_id(name)

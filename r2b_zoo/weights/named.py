@@ -1,6 +1,6 @@
-"""Weights that have a name: the published ones, which are downloaded, and those that come with this package.
+"""Weights that have a name: published ones, which are downloaded, and those that come with this package.
 
-A file or folder of such a name is meant by ``./name``.
+To refer to a file or folder with such a name, write ``./name``.
 """
 
 from importlib import resources
@@ -12,7 +12,7 @@ from r2b_zoo.identity import PACKAGE
 IMAGENET = "imagenet"
 FOLDER = "weights/data"
 BUNDLED = {
-    # name: its file in that folder, which python -m benchmarks.package_weights writes
+    # name: file in that folder; python -m benchmarks.package_weights writes it
     "cifar10": "cifar10.zip",
 }
 NAMES = (IMAGENET, *BUNDLED)
@@ -20,7 +20,7 @@ NAMES_IN_WORDS = ", ".join(map(repr, NAMES))
 
 
 def is_name(reference: Any) -> bool:
-    """Whether a reference to weights is one of the names, and no path."""
+    """Whether a reference to weights is one of these names, and not a path."""
     return isinstance(reference, str) and reference in NAMES
 
 
@@ -28,7 +28,7 @@ def bundled_file(name: str) -> Path:
     """The file of weights that come with the package.
 
     Raises:
-        FileNotFoundError: the installation lacks it.
+        FileNotFoundError: the installation does not have the file.
     """
     path = Path(str(resources.files(PACKAGE) / FOLDER / BUNDLED[name]))
     if not path.is_file():

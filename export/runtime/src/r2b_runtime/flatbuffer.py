@@ -1,4 +1,4 @@
-"""As much of FlatBuffers and FlexBuffers as reading a model file takes; every read stays inside the file."""
+"""The parts of FlatBuffers and FlexBuffers that reading a model file needs; every read stays inside the file."""
 
 import struct
 from typing import Optional
@@ -9,7 +9,7 @@ class DamagedError(ValueError):
 
 
 class Table:
-    """A FlatBuffers table. Fields are read by number; an absent field gives the default, an absent vector is empty."""
+    """A FlatBuffers table. Fields are read by number; an absent field has the default, an absent vector is empty."""
 
     def __init__(self, data: bytes, at: int) -> None:
         self._data, self._at = data, at
@@ -64,7 +64,7 @@ class Table:
 
 
 def flexbuffer_integers(data: bytes) -> dict[str, int]:
-    """The whole numbers in a FlexBuffers map, by name; none where `data` holds anything else."""
+    """The integers in a FlexBuffers map, by name; an empty dictionary if `data` is not such a map."""
     try:
         width, kind = data[-1], data[-2]
         at = len(data) - 2 - width
