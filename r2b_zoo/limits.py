@@ -1,4 +1,4 @@
-"""How large a network may be, so that a slip of the finger is a sentence and not all of a machine's memory."""
+"""Limits on the size of a network, so that a typing error gives an error message instead of exhausting memory."""
 
 MOST_WIDTH = 512
-"""Channels of a network's first section of blocks; with as many, its binary convolutions have 0.7 billion weights."""
+"""The most channels in a network's first section of blocks; its binary convolutions then have 0.7 billion weights."""

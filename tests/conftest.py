@@ -24,12 +24,12 @@ from xdist.scheduler import LoadScopeScheduling  # isort: skip
 from r2b_zoo.runs.folder import RunFolder  # isort: skip
 from tests import small  # isort: skip
 
-# Graphs are many small objects that live long: looking for garbage among them took a tenth of the suite's time.
+# Graphs consist of many small, long-lived objects, and garbage collection among them took a tenth of the suite's time.
 gc.freeze()
 gc.set_threshold(50_000, 10, 10)
 
-# A suite that a shell starts in the background inherits that SIGINT is ignored, and so do the processes of its tests;
-# these send it and wait for what it does.
+# A suite that a shell starts in the background ignores SIGINT, and so do the processes that its tests start; these
+# tests send SIGINT and wait for its effect.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -37,14 +37,14 @@ TEST_DATA = Path(os.environ.get("R2B_ZOO_TEST_DATA") or Path(__file__).parents[2
 
 
 def skip_without(name: str) -> None:
-    """Skips the test where TensorFlow Datasets has not prepared the data set of that name."""
+    """Skips the test if TensorFlow Datasets has not prepared the data set of that name."""
     if not (TEST_DATA / name).is_dir():
         pytest.skip(f"no {name}: {TEST_DATA / name} is missing (set R2B_ZOO_TEST_DATA)")
 
 
 @pytest.fixture(autouse=True)
 def _seed():
-    """Every test starts from the same random numbers, whatever ran before it."""
+    """Starts every test from the same random numbers, whatever ran before it."""
     tf.keras.utils.set_random_seed(20260301)
 
 
@@ -63,14 +63,14 @@ def _imagenet_sample() -> Iterator[np.ndarray]:
 
 @pytest.fixture(scope="session")
 def photographs() -> list[np.ndarray]:
-    """All 40 of the sample."""
+    """All 40 photographs of the ImageNet sample."""
     skip_without("imagenet2012")
     return list(_imagenet_sample())
 
 
 @pytest.fixture(scope="session")
 def photograph(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file of a real photograph where the sample of ImageNet is there, else of an image of many colours."""
+    """The file of a real photograph if the ImageNet sample is present, otherwise of an image with many colours."""
     path = tmp_path_factory.mktemp("photographs") / "photograph.png"
     pixels = np.random.default_rng(5).integers(0, 256, (50, 70, 3), dtype=np.uint8)
     if (TEST_DATA / "imagenet2012").is_dir():
@@ -81,14 +81,14 @@ def photograph(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def shallow() -> Iterator[None]:
-    """The networks that the test builds have two blocks instead of eight."""
+    """Gives the networks that the test builds two blocks instead of eight."""
     with small.shallow():
         yield
 
 
 @pytest.fixture(scope="session")
 def smoke_folder(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    """What ``smoke_run`` gives, for fixtures that live longer than a test: these load it within ``small.shallow()``."""
+    """The folder of ``smoke_run`` for fixtures of longer scope, which must load it within ``small.shallow()``."""
     from r2b_zoo import pipeline, recipes
 
     folder = RunFolder(tmp_path_factory.mktemp("runs") / "smoke")
@@ -99,16 +99,16 @@ def smoke_folder(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 
 @pytest.fixture
 def smoke_run(smoke_folder: RunFolder, shallow: None) -> RunFolder:
-    """A finished run of every stage of the digits recipe, two steps each, and networks of two blocks.
+    """A finished run of every stage of the digits recipe, with two steps each and networks of two blocks.
 
-    Read only: copy what you change.
+    It is shared and read-only: copy what you change.
     """
     return smoke_folder
 
 
 @dataclass
 class Ended:
-    """What ``r2b`` with these words wrote, and its exit status."""
+    """The output of an ``r2b`` command and its exit status."""
 
     status: Union[int, str, None]
     out: str
@@ -142,8 +142,8 @@ def r2b(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> C
 class _Groups(LoadScopeScheduling):
     """Sends the tests of a group to one process of pytest-xdist.
 
-    By the test's name: pytest-xdist's own groups (``--dist loadgroup``) are marks, which do not reach it from pytest 9
-    on.
+    The group follows from the test's name: pytest-xdist's own groups (``--dist loadgroup``) are marks, which no longer
+    reach it with pytest 9.
     """
 
     def _split_scope(self, nodeid: str) -> str:
@@ -156,9 +156,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Groups:
 
 
 def _group(nodeid: str) -> str:
-    """Files that share the smoke run, or converted networks, go together, and else the tests of each file.
+    """Groups files that share the smoke run, or converted networks; other files are a group each.
 
-    A file that says SHARES_NOTHING has tests of minutes, which start from nothing: they go wherever there is room.
+    In a file that defines SHARES_NOTHING, each test takes minutes and is a separate group, for any free process.
     """
     file = nodeid.split("::")[0]
     source = _source(Path(file).name)

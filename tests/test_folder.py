@@ -197,9 +197,9 @@ def test_what_pillow_reads_is_taken_whatever_its_name_and_the_rest_is_named(pict
     assert list(reasons.items()) == [
         ("cat/camera.dng", ".dng is not read, convert it to JPEG or PNG"),
         ("cat/phone.HEIC", ".HEIC is not read, convert it to JPEG or PNG"),
-        ("cat/empty", "it is no image"),
-        ("cat/notes.txt", "it is no image"),
-        ("lost.jpg", "it lies in no folder of a class"),
+        ("cat/empty", "it is not an image"),
+        ("cat/notes.txt", "it is not an image"),
+        ("lost.jpg", "it is not in the folder of a class"),
     ]
 
 
@@ -326,7 +326,7 @@ def test_hidden_files_links_and_folders_below(pictures):
     found = files_of((*dataset.train, *dataset.test), pictures)
     assert len(found) == len(set(found)) == 62
     assert {"cat/holiday/one.jpg", "dog/link.jpg"} <= set(found)
-    assert dataset.skipped == ("cat/notes.txt is left out: it is no image",)
+    assert dataset.skipped == ("cat/notes.txt is left out: it is not an image",)
 
 
 def test_what_a_system_keeps_for_itself_is_no_class_and_no_photograph(pictures):
@@ -354,7 +354,7 @@ def test_a_name_that_is_not_utf8(pictures):
     assert {"cat/" + name, os.fsdecode(b"dog/\xe9.png")} <= set(files_of(dataset.test, pictures))
     images, _ = one_pass(dataset.test_batches(62))
     np.testing.assert_array_equal(images[-1], dataset.preprocessing(read_image(dataset.test[-1].path)))
-    assert dataset.skipped == ("cat/\\udce9.txt is left out: it is no image",)
+    assert dataset.skipped == ("cat/\\udce9.txt is left out: it is not an image",)
     assert left_out(dataset, "the report").encode()
 
 

@@ -1,4 +1,4 @@
-"""Weights: saved, loaded, refused, fetched from a server on this machine and from none."""
+"""Weights are saved, loaded, refused, and downloaded from a local server or a server that fails."""
 
 import contextlib
 import hashlib
@@ -28,7 +28,7 @@ CONTENT = bytes(range(256)) * 400
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    """An empty cache, no proxies, no waiting between attempts."""
+    """An empty cache, with no proxies and no waiting between attempts."""
     folder = tmp_path / "cache"
     monkeypatch.setenv(loading.CACHE_ENVIRONMENT_VARIABLE, str(folder))
     monkeypatch.setenv("NO_PROXY", "*")
@@ -36,7 +36,7 @@ def cache(tmp_path, monkeypatch):
     return folder
 
 
-# A file is read and checked layer by layer, however many there are.
+# Files are read and checked layer by layer, so a shallow network is enough.
 pytestmark = pytest.mark.usefixtures("shallow")
 
 
@@ -47,7 +47,7 @@ def network():
 
 @contextlib.contextmanager
 def unchanged(model):
-    """Whatever happens inside, the network keeps its weights: never half loaded."""
+    """Asserts that the network keeps its weights whatever happens inside the block, and is never half loaded."""
     before = model.get_weights()
     yield
     for old, new in zip(before, model.get_weights(), strict=True):
@@ -247,7 +247,7 @@ def files_in(folder):
 
 
 def size_of(path):
-    """Bytes of a file that another process may delete or rename at any moment: 0 for one that is gone."""
+    """Size of a file that another process may delete or rename at any moment; 0 if it is gone."""
     try:
         return path.stat().st_size
     except FileNotFoundError:
@@ -255,7 +255,7 @@ def size_of(path):
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves CONTENT at every address; the first ``failures`` requests get half of it and a closed connection."""
+    """Serves CONTENT at every address; the first ``failures`` requests get half of it before the connection closes."""
 
     def __init__(self, failures=0, content=CONTENT, stall=False):
         super().__init__(("127.0.0.1", 0), Handler)
@@ -328,7 +328,7 @@ def test_a_download_that_fails_leaves_no_file(cache, arguments):
     assert files_in(cache) == []
 
 
-def test_what_a_killed_download_left_goes_with_the_next(cache):
+def test_the_rest_of_a_killed_download_is_deleted_by_the_next(cache):
     left, running, own = cache / ".downloads" / "tmpold", cache / ".downloads" / "tmpnew", cache / "tmpabcdefgh"
     left.parent.mkdir(parents=True)
     for path in (left, running, own):
@@ -341,7 +341,7 @@ def test_what_a_killed_download_left_goes_with_the_next(cache):
 
 
 def test_a_download_of_another_process_may_end_while_its_file_is_looked_at(cache, monkeypatch):
-    """Its temporary file is in the list of the folder, and gone when its age is asked for."""
+    """Another process's temporary file is listed in the folder, but gone when its age is read."""
     running = cache / ".downloads" / "tmpnew"
     running.parent.mkdir(parents=True)
     running.write_bytes(CONTENT[:500])
@@ -358,7 +358,7 @@ def test_a_download_of_another_process_may_end_while_its_file_is_looked_at(cache
 
 
 def test_a_download_that_is_killed_leaves_nothing_in_the_cache_itself(cache):
-    """A process that gets SIGKILL while the server makes it wait."""
+    """Kills a process with SIGKILL while it waits for the server."""
     with serving(stall=True) as server:
         program = (
             "import sys; from r2b_zoo.weights import loading as it\n"
@@ -384,7 +384,7 @@ def test_a_download_that_is_killed_leaves_nothing_in_the_cache_itself(cache):
     assert list(cache.iterdir()) == [path]
 
 
-def test_a_full_disk_is_said_to_be_full(cache):
+def test_a_full_disk_is_reported(cache):
     message = (
         r"There is no room for weights\.h5 in .*cache \(File too large\): free some space there, or set R2B_ZOO_CACH"
     )
@@ -417,7 +417,7 @@ def test_the_cache_is_the_users_unless_it_is_moved(monkeypatch, tmp_path):
 
 
 def test_weights_from_the_cache_make_the_network(network, cache, tmp_path, monkeypatch, rng):
-    """The whole way of weights="imagenet", with a small network's file in the published one's place."""
+    """Tests weights="imagenet" end to end, with a small network's file in place of the published one."""
     weights.save(network, tmp_path / "small.h5")
     content = (tmp_path / "small.h5").read_bytes()
     with serving(content=content) as server:

@@ -1,4 +1,4 @@
-"""What is kept of a trained stage: a small JSON file for each, from which every figure of the page is made."""
+"""Records of trained stages, a small JSON file each, from which every figure of the page is made."""
 
 import csv
 import json
@@ -23,17 +23,17 @@ class Row:
 
     Attributes:
         protocol: digest of the fields that all arms have in common.
-        arm, stage, seed: what it is of.
-        network, precision: of the stage's network.
-        epochs: how many it was trained for.
+        arm, stage, seed: which stage of which run it is.
+        network, precision: the stage's network and its precision.
+        epochs: how many epochs it was trained for.
         validation_accuracy, test_accuracy: with the weights after the last epoch, shares in 0–1.
-        start_accuracy: on the validation images before the first step, of a stage that starts from weights.
-        losses: of the last epoch, in training, by name.
+        start_accuracy: on the validation images before the first step, if the stage starts from trained weights.
+        losses: training losses of the last epoch, by name.
         curve: accuracy on the validation images after each epoch.
-        seconds: of training, evaluation between the epochs included.
-        images_per_second: of training alone.
-        commit: of the code; with "+" behind it where files differed from the commit.
-        processor: the kind of machine.
+        seconds: training time, including evaluation between the epochs.
+        images_per_second: speed of training alone.
+        commit: the commit of the code, followed by "+" if files differed from it.
+        processor: name of the machine's processor.
     """
 
     protocol: str
@@ -58,14 +58,14 @@ class Rows:
     """The rows in a folder, all of one protocol.
 
     Args:
-        folder: made by ``write``.
+        folder: the folder, which ``write`` creates.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def check(self, protocol: Protocol) -> None:
-        """Raises ValueError where the folder holds rows of another protocol, before anything is trained."""
+        """Raises ValueError if the folder holds rows of another protocol; call it before training."""
         path = self.folder / PROTOCOL_FILE
         if not path.is_file():
             return
@@ -78,7 +78,7 @@ class Rows:
             )
 
     def write(self, protocol: Protocol, run: Run, folder: RunFolder) -> list[Path]:
-        """Writes the rows of a run's finished stages that the run trained itself, and returns their paths."""
+        """Writes the rows of the finished stages that a run trained itself, and returns their paths."""
         self.check(protocol)
         self.folder.mkdir(parents=True, exist_ok=True)
         kept = {"digest": protocol.digest, "fields": _portable(protocol)}
@@ -88,7 +88,7 @@ class Rows:
             if not folder.is_finished(stage.name) or stage.from_run is not None:
                 continue
             path = self.folder / f"{run.name}-{stage.name}.json"
-            # A row says what trained it, so that a later commit that only finds the stage finished does not claim it.
+            # A row records the commit that trained the stage, so a later commit that finds it finished keeps the row.
             if not path.exists():
                 row = _row(protocol, run, folder, stage.name)
                 files.write_text(path, json.dumps(asdict(row), indent=1) + "\n")
@@ -96,9 +96,9 @@ class Rows:
         return written
 
     def read(self) -> tuple[list[Row], list[str]]:
-        """All rows of one protocol and one commit, and a sentence for each that was left out.
+        """All rows of one protocol and one commit, and a sentence for each row that was left out.
 
-        Where rows are of several commits, those of the commit that has most are taken.
+        If there are rows of several commits, the commit with the most rows is taken.
         """
         kept = json.loads((self.folder / PROTOCOL_FILE).read_text())
         rows, left_out = [], []

@@ -1,13 +1,13 @@
-"""``--json``: what a command answers, as one JSON document that a program reads.
+"""``--json`` prints a command's result as one JSON document, for programs to read.
 
-Every command prints the same envelope, on one line of standard output and nothing else there:
+Every command prints the same envelope, on one line of standard output, and nothing else there:
 
     {"r2b": 1, "command": "cost", "result": …}
 
-``r2b`` is the version of the format (``FORMAT``), ``command`` the name of the command, and ``result`` what its tables
-show, unrounded, with names as they are. Notes and progress go to standard error. An error stays what it is without
-``--json``: a sentence on standard error, the exit status, and no document; ``verify`` and ``train`` print the document
-and end with status 1 where the converted file is not shown to be equal.
+``r2b`` is the version of the format (``FORMAT``), ``command`` is the name of the command, and ``result`` has what its
+tables show, with unrounded numbers and unchanged names. Notes and progress go to standard error. Errors are the same as
+without ``--json``: a sentence on standard error, an exit status, and no document; ``verify`` and ``train`` print the
+document and end with status 1 if the converted file is not shown to be equal.
 """
 
 import json
@@ -18,7 +18,7 @@ from typing import Any
 import click
 
 FORMAT = 1
-"""Goes up where a key goes or changes its meaning; keys may be added without."""
+"""Increases when a key is removed or changes its meaning; keys may be added without an increase."""
 
 json_option = click.option(
     "--json",
@@ -29,21 +29,21 @@ json_option = click.option(
 
 
 def print_answer(result: Any) -> None:
-    """Prints the result of the command that runs, as plain data, in the envelope."""
+    """Prints the result of the running command, as plain data, in the envelope."""
     click.echo(document(str(click.get_current_context().command.name), result))
 
 
 def document(command: str, result: Any) -> str:
-    """The envelope as text, in ASCII, so that no name in it can drive a terminal and any encoding holds it.
+    """The envelope as ASCII text, so that names in it cannot control a terminal and every encoding can hold it.
 
-    Numbers that are NaN or infinite, which JSON does not have, are null. Bytes of file names that are no UTF-8 stand as
-    ``\\udcff``, for JSON's strings cannot hold them.
+    NaN and infinite numbers, which JSON does not have, become null. Bytes of file names that are not UTF-8 are written
+    as ``\\udcff``, because JSON's strings cannot hold them.
 
     Raises:
         TypeError: the result is not plain data.
     """
     text = json.dumps({"r2b": FORMAT, "command": command, "result": _plain(result)}, allow_nan=False)
-    # DEL is the one control character that JSON lets stand.
+    # JSON escapes all control characters but DEL.
     return text.replace("\x7f", "\\u007f")
 
 

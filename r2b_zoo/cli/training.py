@@ -27,7 +27,7 @@ DEMO_FOLDER = Path("runs/demo")
 def demo(output: Path, seed: int, as_json: bool) -> None:
     """Train a binary network on handwritten digits through all four stages, convert, verify and time it.
 
-    Takes a few minutes on a laptop and needs no network. Ends with a table and a report.
+    Takes a few minutes on a laptop and needs no internet connection. Ends with a table and a report.
     """
     from r2b_zoo import recipes
 
@@ -45,7 +45,7 @@ def demo(output: Path, seed: int, as_json: bool) -> None:
 )
 @click.argument("fields", nargs=-1, metavar="[FIELD=VALUE]...")
 @click.option("--output", type=click.Path(path_type=Path), help="Run folder.  [default: runs/RECIPE]")
-@click.option("--smoke", is_flag=True, help="Two steps per stage, to see that everything fits together.")
+@click.option("--smoke", is_flag=True, help="Two steps per stage, to check that everything works.")
 @click.option("--show", is_flag=True, help="Print the recipe's fields and train nothing.")
 @json_option
 def train(fields: tuple[str, ...], output: Optional[Path], smoke: bool, show: bool, as_json: bool) -> None:

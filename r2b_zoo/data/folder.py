@@ -1,11 +1,11 @@
-"""A folder of one's own photographs.
+"""A data set of photographs in a folder of the user's.
 
     DIR/<class>/*                            split automatically: about a fifth of each class to test
     DIR/train/<class>/*                      the same
-    DIR/train/<class>/*, DIR/val/<class>/*   as it is split there; ``valid``, ``validation`` and ``test`` do too
+    DIR/train/<class>/*, DIR/val/<class>/*   as split there; ``val`` may be called ``valid``, ``validation`` or ``test``
 
-The name of a class is that of its folder, and the photographs may lie in folders below it. What is an image, a file's
-content says; which files are looked at, ``listing`` says. Pillow decodes, as in ``r2b predict``.
+A class is named after its folder, and its photographs may be in subfolders. The content of a file decides whether it is
+an image; ``listing`` decides which files are read. Pillow decodes them, as in ``r2b predict``.
 """
 
 import hashlib
@@ -43,8 +43,9 @@ from r2b_zoo.system.machine import available_cores
 
 TEST_SHARE = 0.2
 BY_NAME, BY_RANK = "by name", "by rank"
-"""How the automatic split chooses test images: those whose names have a hash in the lowest fifth of all hashes, so that
-other photographs make no difference; or, as runs before this version did, the fifth of each class with the lowest."""
+"""How the automatic split chooses test images: those whose names have a hash in the lowest fifth of all possible
+hashes, so that other photographs make no difference; or, as in earlier versions, the fifth of each class with the
+lowest hashes."""
 MIN_CLASSES = 2
 ADVISED_IMAGES = 20
 """Images per class, for training and testing together; a class with fewer gets a warning."""
@@ -64,7 +65,7 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class Photograph:
-    """A file that was found to be an image, with its label and a digest of its content."""
+    """An image file, with its label and a digest of its content."""
 
     path: Path
     label: int
@@ -81,20 +82,19 @@ def folder(
 ) -> "Folder":
     """Photographs in a folder per class, in any format that ``read_image`` reads.
 
-    Reads every file once, to know which can be decoded. Those that cannot be are in ``skipped``.
+    Reads every file once, to find out which can be decoded; the others are listed in ``skipped``.
 
     Args:
         data_dir: the folder.
         image_size: height and width of a network's input.
-        split_seed: of the automatic split, which is a function of it and of the names of the files.
-        all_to_test: every photograph is a test image and none is left to train on, for photographs that a network has
-            not seen.
-        split_rule: ``BY_NAME``, or ``BY_RANK`` to split as runs of earlier versions were split.
+        split_seed: seed of the automatic split, which depends only on it and on the names of the files.
+        all_to_test: makes every photograph a test image, for photographs that a network has not seen.
+        split_rule: ``BY_NAME``, or ``BY_RANK`` to split as earlier versions did.
 
     Raises:
-        ValueError: the folder is not laid out as above, cannot be read, has fewer than two classes, a class twice, one
-            without images or one whose name is not one line of text, or more than a tenth of its image files (and more
-            than three) cannot be decoded.
+        ValueError: the folder is not laid out as above, cannot be read, has fewer than two classes, a class twice, a
+            class without images or with a name that is not one line of text, or more than a tenth of its image files
+            (and more than three) cannot be decoded.
 
     Warns:
         UserWarning: a class has fewer than 20 images to train on.
@@ -151,9 +151,9 @@ class Folder(PhotographDataset):
 
     Attributes:
         root: the folder.
-        split_rule: of the automatic split; "" where the folder has a split of its own.
-        train: to train on.
-        test: to test on.
+        split_rule: rule of the automatic split; "" if the folder has its own split.
+        train: the training photographs.
+        test: the test photographs.
     """
 
     root: Path = field(repr=False)
@@ -162,13 +162,13 @@ class Folder(PhotographDataset):
     test: tuple[Photograph, ...] = field(repr=False)
 
     def with_class_names(self, class_names: Sequence[str]) -> "Folder":
-        """The same photographs with the labels of a classifier that knows their classes, and maybe others.
+        """The same photographs with the labels of a classifier that knows their classes, and perhaps others.
 
         Args:
-            class_names: in the order of its labels.
+            class_names: the classifier's classes, in the order of its labels.
 
         Raises:
-            ValueError: it does not know a class, or has two of that name.
+            ValueError: the classifier does not know a class, or has two of that name.
         """
         known_names = [normal(name) for name in class_names]
         numbers = [[i for i, name in enumerate(known_names) if name == own] for own in self.class_names]
@@ -197,7 +197,7 @@ class Folder(PhotographDataset):
         return replace(self, train=train, test=test)
 
     def record(self) -> dict[str, Any]:
-        """As every data set's; and the side and a digest of each photograph, and how they were split."""
+        """The record of every data set, with the split and a digest of each photograph, and how they were split."""
         sides = (("train", self.train), ("test", self.test))
         return {
             **super().record(),
@@ -241,7 +241,7 @@ class Folder(PhotographDataset):
             return decode_jpeg_window(tf.io.read_file(encoded["path"]), size, window, PILLOW_DCT)
 
         def other() -> Part:
-            # Not stateful: else TensorFlow decodes one after the other where it is to be deterministic.
+            # Declare it stateless: else TensorFlow decodes one image at a time when determinism is on.
             return tf.numpy_function(_read, [encoded["path"]], tf.uint8, stateful=False), window
 
         image, within = tf.cond(encoded["is_plain_jpeg"], jpeg, other)
@@ -252,7 +252,7 @@ def _table(photographs: Iterable[Photograph]) -> Encoded:
     photographs = list(photographs)
     with tf.init_scope():
         return {
-            # As bytes: a name need not be UTF-8.
+            # Keep paths as bytes: a name need not be UTF-8.
             "path": tf.constant([os.fsencode(photograph.path) for photograph in photographs]),
             "label": tf.constant([photograph.label for photograph in photographs], tf.int32),
             "size": tf.constant([(item.header.height, item.header.width) for item in photographs], tf.int32),
@@ -261,7 +261,7 @@ def _table(photographs: Iterable[Photograph]) -> Encoded:
 
 
 def _read(path: Union[bytes, np.ndarray]) -> np.ndarray:
-    # In a graph TensorFlow gives the text of a scalar, and outside of one an array of no dimensions that holds it.
+    # TensorFlow passes bytes in a graph, and a 0-dimensional array of them in eager mode.
     return read_image(os.fsdecode(path if isinstance(path, bytes) else path.item()))
 
 
@@ -269,10 +269,10 @@ def _read(path: Union[bytes, np.ndarray]) -> np.ndarray:
 
 
 def _layout(root: Path) -> tuple[Path, Optional[Path], list[str]]:
-    """The folder with the classes to train on, and the one to test on, where there is one; and which are left out."""
+    """The folders of training and of test classes (None if there is none), and a sentence for each unused folder."""
     below = {path.name.lower(): path for path in folders(root)}
     if _TRAIN not in below or not folders(below[_TRAIN]):
-        return root, None, []  # a class may be called train
+        return root, None, []  # train may be the name of a class
     test = next((below[name] for name in _TEST if name in below), None)
     used = [path for path in (below[_TRAIN], test) if path is not None]
     where = " and ".join(path.name for path in used)
@@ -281,7 +281,7 @@ def _layout(root: Path) -> tuple[Path, Optional[Path], list[str]]:
 
 
 def _class_files(root: Path) -> dict[str, Listing]:
-    """The files of each class, both in the order of their names."""
+    """The files of each class; classes and files are in the order of their names."""
     found = folders(root)
     names = [path.name for path in found]
     for path in found:
@@ -306,21 +306,21 @@ def _class_files(root: Path) -> dict[str, Listing]:
 
 
 def normal(name: str) -> str:
-    """A name as most systems write it: macOS and archives made there decompose letters with accents (NFD)."""
+    """A name in composed Unicode (NFC): macOS, and archives made there, decompose letters with accents (NFD)."""
     return unicodedata.normalize("NFC", name)
 
 
 def _loose_images(root: Path, places: Iterable[Path]) -> list[str]:
-    """A sentence for each image that lies beside the folders of the classes."""
+    """A sentence for each image that is not in the folder of a class."""
     return [
-        f"{shown(path.relative_to(root))} is left out: it lies in no folder of a class"
+        f"{shown(path.relative_to(root))} is left out: it is not in the folder of a class"
         for place in sorted(set(places))
         for path in listing(place, recursive=False).files
         if is_image_file(path)
     ]
 
 
-# --- which of it are images -------------------------------------------------------------------------------------------
+# --- which files are images -------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -331,10 +331,10 @@ class _Image:
 
 @dataclass(frozen=True)
 class _Unread:
-    """A file that is left out.
+    """A file that is skipped.
 
     Attributes:
-        reason: why.
+        reason: why it is skipped.
         is_image: whether its name or its content says that it is an image.
     """
 
@@ -343,7 +343,7 @@ class _Unread:
 
 
 def _checked(root: Path, names: list[str], files: dict[str, Listing]) -> tuple[list[Photograph], list[str]]:
-    """The files that are images, in the order of classes and names, and a sentence for each other one."""
+    """The files that are images, in the order of classes and names, and a sentence for each skipped file."""
     candidates = [(path, label) for label, name in enumerate(names) for path in files[name].files]
     found = []
     unread = [(path, _Unread(f"it is {kind}", False)) for name in names for path, kind in files[name].no_files]
@@ -360,7 +360,7 @@ def _checked(root: Path, names: list[str], files: dict[str, Listing]) -> tuple[l
 
 
 def _check_enough(root: Path, names: list[str], found: list[Photograph], bad: int, skipped: list[str]) -> None:
-    """Raises ValueError where too many images are bad, or a class has none."""
+    """Raises ValueError if too many images cannot be read, or a class has none."""
     if bad > max(ALWAYS_SKIPPED, MAX_SKIPPED_SHARE * (len(found) + bad)):
         raise ValueError(
             f"{bad} of the {len(found) + bad} image files in {root} cannot be read, more than "
@@ -382,7 +382,7 @@ def _examined(paths: Sequence[Path]) -> list[Union[_Image, _Unread]]:
 
 
 def _examine(path: Path) -> Union[_Image, _Unread]:
-    """What the file is, or why it is left out."""
+    """The image's header and digest, or why the file is skipped."""
     suffix = path.suffix.lower()
     unread = _Unread(f"{path.suffix} is not read, convert it to JPEG or PNG", True)
     if suffix in RAW_SUFFIXES:
@@ -393,9 +393,9 @@ def _examine(path: Path) -> Union[_Image, _Unread]:
         if suffix in UNREAD_SUFFIXES:
             return unread
         if suffix not in IMAGE_SUFFIXES and is_unidentified(error):
-            return _Unread("it is no image", False)
+            return _Unread("it is not an image", False)
         cause = error.__cause__ or error
-        # The sentence starts with the name of the file already.
+        # Remove the path from the message, since the sentence already starts with it.
         return _Unread(str(cause).replace(f": {str(path)!r}", "").replace(f" {str(path)!r}", ""), True)
 
 
@@ -418,7 +418,7 @@ _SPLIT_WORDS = {
 def _split(
     found: list[Photograph], root: Path, names: list[str], seed: int, rule: str
 ) -> tuple[list[Photograph], list[Photograph]]:
-    """A share of each class to test: those whose names have the smallest hashes, at least one on either side."""
+    """Splits each class: files whose names have the smallest hashes are for testing, at least one on either side."""
     if rule not in _SPLIT_WORDS:
         raise ValueError(f"split_rule must be one of {', '.join(map(repr, _SPLIT_WORDS))}; received {rule!r}.")
     tested: set[Path] = set()
@@ -441,13 +441,13 @@ def _split(
 
 
 def _hash(path: Path, seed: int) -> str:
-    """The same on every system."""
+    """A hash of a path that is the same on every system."""
     name = normal(path.as_posix())
     return hashlib.sha256(f"{seed}/{name}".encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _warn_of_few(names: list[str], train: list[Photograph], tested: Optional[list[Photograph]]) -> None:
-    """``tested``: those that an automatic split took from the same images, None where there was none."""
+    """Warns of classes with few images; ``tested`` are those that an automatic split took, None if there was none."""
     counts = _counts(train, names)
     if tested is None:
         is_few = counts < (1 - TEST_SHARE) * ADVISED_IMAGES

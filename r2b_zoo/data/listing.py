@@ -1,7 +1,7 @@
-"""Which files of a folder count: one rule for training, ``r2b evaluate`` and ``r2b verify --images``.
+"""Lists the files of a folder, by one rule for training, ``r2b evaluate`` and ``r2b verify --images``.
 
-What a system or a program keeps for itself is hidden and never looked at. Of the rest, regular files are candidates,
-whatever their names end in; whether one is an image, its content says. Links are followed.
+Files that systems and programs keep for themselves are hidden, and ignored. All other regular files are candidates,
+whatever their suffixes; their content decides whether they are images. Links are followed.
 """
 
 import os
@@ -16,7 +16,7 @@ from typing import NoReturn, Optional
 from r2b_zoo.data.images import PathLike, is_image_file
 from r2b_zoo.system.terminal import printable
 
-# In lower case. Names that start with a point are hidden too: .DS_Store, ._photo.jpg, .Trash-1000, .thumbnails.
+# Names in lower case. Names that start with a dot are hidden too: .DS_Store, ._photo.jpg, .Trash-1000, .thumbnails.
 HIDDEN_NAMES = frozenset(
     (
         "__macosx",  # macOS, in ZIP archives
@@ -42,17 +42,17 @@ _KINDS = (
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
 )
-# Control characters, bytes that are no UTF-8, and the separators of lines and paragraphs.
+# Unicode categories of control characters, bytes that are not UTF-8, and separators of lines and paragraphs.
 _NOT_IN_A_LINE = ("Cc", "Cs", "Zl", "Zp")
 
 
 @dataclass(frozen=True)
 class Listing:
-    """The files in a folder and below it, in the order of their names.
+    """The files in a folder and its subfolders, in the order of their names.
 
     Attributes:
-        files: regular ones.
-        no_files: what is neither a regular file nor a folder, and what it is.
+        files: the regular files.
+        no_files: paths that are neither regular files nor folders, each with what it is.
     """
 
     files: tuple[Path, ...]
@@ -60,12 +60,12 @@ class Listing:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder of that name belongs to a system or a program, not to who looks at the folder."""
+    """Whether a file or folder of that name belongs to a system or a program, not to the user."""
     return name.startswith(".") or name.lower() in HIDDEN_NAMES
 
 
 def folders(root: Path) -> list[Path]:
-    """The folders in a folder that are not hidden, by name. Raises ValueError where it cannot be read."""
+    """The folders in a folder that are not hidden, by name. Raises ValueError if the folder cannot be read."""
     try:
         return sorted(path for path in root.iterdir() if not is_hidden(path.name) and path.is_dir())
     except OSError as error:
@@ -73,7 +73,7 @@ def folders(root: Path) -> list[Path]:
 
 
 def listing(root: PathLike, recursive: bool = True) -> Listing:
-    """What is in a folder, and below it unless told otherwise. Raises ValueError where a folder cannot be read."""
+    """Lists a folder, and by default its subfolders. Raises ValueError if a folder cannot be read."""
     found, others = [], []
     for path in sorted(_paths(root, recursive)):
         kind = _kind(path)
@@ -87,7 +87,7 @@ def listing(root: PathLike, recursive: bool = True) -> Listing:
 def _paths(root: PathLike, recursive: bool) -> Iterator[Path]:
     entered = set()
     for directory, below, names in os.walk(root, followlinks=True, onerror=refuse):
-        # A link to a folder above would never end.
+        # Enter each folder once: a link to a parent folder would lead to an endless walk.
         entered.add(os.path.realpath(directory))
         below[:] = [
             name
@@ -98,24 +98,24 @@ def _paths(root: PathLike, recursive: bool) -> Iterator[Path]:
 
 
 def _kind(path: Path) -> Optional[str]:
-    """What a path is that is no regular file; opening a pipe would wait for its writer for ever."""
+    """What a path is, if it is not a regular file: opening a pipe, for example, could wait for ever."""
     try:
         mode = path.stat().st_mode
     except OSError as error:
         return "a link to nothing" if path.is_symlink() else f"not readable ({error.strerror})"
     if stat.S_ISREG(mode):
         return None
-    return next((name for is_kind, name in _KINDS if is_kind(mode)), "no regular file")
+    return next((name for is_kind, name in _KINDS if is_kind(mode)), "not a regular file")
 
 
 def image_files(folder: PathLike, number: Optional[int] = None) -> list[Path]:
-    """The image files in a folder and below it, in the order of their names, ``number`` of them at most.
+    """The image files in a folder and its subfolders, in the order of their names, at most ``number``.
 
-    A damaged image is among them: whoever reads it says so.
+    Damaged images are included; reading them raises an error.
 
     Raises:
-        FileNotFoundError: there is nothing of that name.
-        ValueError: it is no folder, cannot be read, or has no images.
+        FileNotFoundError: there is no such folder.
+        ValueError: it is not a folder, cannot be read, or has no images.
     """
     root = Path(folder).expanduser()
     if not root.exists():
@@ -129,7 +129,7 @@ def image_files(folder: PathLike, number: Optional[int] = None) -> list[Path]:
 
 
 def refuse(error: OSError) -> NoReturn:
-    """Turns the error of a folder that cannot be read into one sentence."""
+    """Raises ValueError with one sentence about a folder that cannot be read."""
     raise ValueError(
         f"The folder {shown(error.filename)} cannot be read ({error.strerror}): change its permissions, or choose "
         "another."
@@ -137,10 +137,10 @@ def refuse(error: OSError) -> NoReturn:
 
 
 def shown(path: PathLike) -> str:
-    """A path as a terminal or a page can show it: a line break as ``\\n``, a byte that is no UTF-8 as ``\\udce9``."""
+    """A path for display: a line break is shown as ``\\n``, and a byte that is not UTF-8 as ``\\udce9``."""
     return printable(os.fspath(path))
 
 
 def is_one_line(name: str) -> bool:
-    """Whether a name is text that a list of labels, one a line, can hold."""
+    """Whether a name fits into a list of labels with one label per line."""
     return not any(unicodedata.category(char) in _NOT_IN_A_LINE for char in name)

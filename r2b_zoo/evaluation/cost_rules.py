@@ -1,6 +1,6 @@
-"""How the operations of each type of layer are counted.
+"""Rules that count the operations of each type of layer.
 
-MACs are those of ``costs``. Element-wise operations, per image:
+``costs`` defines MACs. The elementwise operations per image are:
 
 ==========================  =============================================================================
 layer                       operations
@@ -16,7 +16,7 @@ gate                        1 per element of x (pool), of the hidden layer (ReLU
                             and of y (multiplication); its two dense layers are float MACs
 convolution, dense          1 per output element for a bias, 1 for an activation, 1 for a scale of binary filters;
                             1 per input element for an input quantiser of more than one bit (tanh). Signs are
-                            packed bits: none
+                            packed bits: 0
 reshape, concatenate, ...   none: they move data
 ==========================  =============================================================================
 """
@@ -34,12 +34,12 @@ from r2b_zoo.models.layers import ChannelGate, ChannelScale, GlobalAverage, Lear
 keras = tf.keras.layers
 
 Shape = tuple[int, ...]
-"""Without the batch."""
+"""A shape without the batch dimension."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """One use of a layer in a network: the shapes that went in and came out, without the batch."""
+    """One call of a layer in a network: the shapes of its inputs and outputs, without the batch dimension."""
 
     inputs: tuple[Shape, ...]
     outputs: tuple[Shape, ...]
@@ -54,13 +54,13 @@ Count = Callable[[tf.keras.layers.Layer, Call], int]
 
 @dataclass(frozen=True)
 class Rule:
-    """How the operations of one type of layer are counted."""
+    """The rule that counts the operations of one type of layer."""
 
     kind: str
     elementwise: Count
     macs: Optional[Count] = None
     published: Optional[Count] = None
-    """The element-wise operations in table 1 of Martínez et al., where they are others."""
+    """The elementwise operations in table 1 of Martínez et al., where they differ."""
 
 
 def _per_output(operations: int) -> Count:
@@ -90,7 +90,7 @@ def _around_the_kernel(layer: tf.keras.layers.Layer, call: Call) -> int:
 
 
 def _positions(layer: tf.keras.layers.Layer, shape: Shape) -> int:
-    """Height × width, or what there is instead, of one feature map."""
+    """Number of positions in one feature map: height × width, or the equivalent for other ranks."""
     return math.prod(shape[1:] if getattr(layer, "data_format", None) == "channels_first" else shape[:-1])
 
 
@@ -99,12 +99,12 @@ def _kernel(layer: tf.keras.layers.Layer) -> tf.Variable:
 
 
 def _forward(layer: tf.keras.layers.Layer, call: Call) -> int:
-    """Every output position sees the whole kernel once."""
+    """MACs of a convolution or dense layer: every output position uses the whole kernel once."""
     return _positions(layer, call.output) * math.prod(_kernel(layer).shape)
 
 
 def _transposed(layer: tf.keras.layers.Layer, call: Call) -> int:
-    """Every input position meets the whole kernel once."""
+    """MACs of a transposed convolution: every input position uses the whole kernel once."""
     return _positions(layer, call.inputs[0]) * math.prod(_kernel(layer).shape)
 
 
@@ -151,7 +151,7 @@ RULES: dict[type, Rule] = {
         Rule("no arithmetic", lambda *_: 0),
     ),
 }
-"""The rule of each type of layer and of what derives from it. Add your own types here."""
+"""The rule of each type of layer and of its subclasses. Add your own types here."""
 
 UNKNOWN = Rule("not counted", lambda *_: 0)
 
@@ -160,7 +160,7 @@ def rule_of(layer: tf.keras.layers.Layer) -> Rule:
     """The rule of a layer's type, or ``UNKNOWN``.
 
     Raises:
-        ValueError: no rule knows a layer with weights.
+        ValueError: the layer has weights, and there is no rule for its type.
     """
     rule = next((RULES[base] for base in type(layer).__mro__ if base in RULES), UNKNOWN)
     if rule is UNKNOWN and layer.weights:

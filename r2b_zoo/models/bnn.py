@@ -22,7 +22,7 @@ def _block(parts: Parts, x: tf.Tensor, filters: int, strides: int, name: str) ->
 BNN18 = topology.network(
     "BNN18",
     _block,
-    # A ReLU would leave the first sign nothing but +1.
+    # After a ReLU, the first sign would give only +1.
     stem_activation=Parts.no_activation,
     sign="ste_sign",
     kernel="ste_sign",

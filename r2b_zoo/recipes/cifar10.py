@@ -2,8 +2,8 @@
 
 Paper: Martínez et al., ICLR 2020, section 4.2, its stages and losses; numbers without a mark are ours.
 Command: ``r2b train recipe=cifar10 data_dir=TFDS``, after ``tfds build cifar10 --data_dir TFDS``.
-Expected accuracy and time: not measured to the end. results/cifar10.md has one epoch a stage, and the sweep of the
-binary stage's learning rate.
+Expected accuracy and time: not measured for full training. results/cifar10.md has one epoch per stage, and the sweep of
+the binary stage's learning rate.
 """
 
 from zookeeper import ComponentField, Field, PartialComponent, component
@@ -28,9 +28,9 @@ class Cifar10(ProgressiveRecipe):
     stem: str = Field("cifar")
     batch_size: int = Field(128)
     augmentation: str = Field("crop_flip")
-    # For runs of an epoch or two, after which averages over a hundred steps lag behind.
+    # Suits runs of an epoch or two, after which averages over a hundred steps would lag behind.
     batch_norm_momentum: float = Field(0.9)
-    # At this width the paper's 8 would leave the first gates two hidden units, either of which may be dead.
+    # At this width the paper's 8 would give the first gates two hidden units, either of which may be dead.
     gate_reduction: int = Field(4)
 
     teacher: Stage = ComponentField(

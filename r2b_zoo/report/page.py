@@ -15,7 +15,7 @@ from r2b_zoo.system import files
 __all__ = ["write_report"]
 
 PRECISION_WORDS = {"real": "real", "binary_activations": "binary activations", "binary": "binary"}
-# How a network of each precision is called in a sentence.
+# Names of networks of each precision at the start of a sentence.
 NETWORK_WORDS = {
     "real": "A real-valued network",
     "binary_activations": "A network with 1-bit activations",
@@ -24,14 +24,14 @@ NETWORK_WORDS = {
 
 
 def write_report(folder: RunFolder) -> Path:
-    """Writes ``report.html`` into a run's folder, from the files that are there.
+    """Writes ``report.html`` into a run's folder, from the files in it.
 
     Returns:
-        Its path.
+        The path of the page.
 
     Raises:
         RunFolderError: the run is not finished, or one of its files is damaged.
-        OSError: the page cannot be written; an older one stays as it was.
+        OSError: the page cannot be written; an older page is kept.
     """
     page = _environment().get_template("report.html.jinja").render(_context(folder))
     files.write_text(folder.report_path, page)
@@ -39,12 +39,12 @@ def write_report(folder: RunFolder) -> Path:
 
 
 def _context(folder: RunFolder) -> dict[str, Any]:
-    # These load TensorFlow, which this module's importers may not want to wait for.
+    # Import here what loads TensorFlow, which takes seconds.
     from r2b_zoo.evaluation.verification import MAX_MEAN_DIFFERENCE, MIN_AGREEMENT, MIN_DECIDED, Verification
 
     config, results = folder.config(), folder.results()
     stages, class_names = results["stages"], results["dataset"]["class_names"]
-    training_seconds = sum(stage["seconds"] or 0 for stage in stages)  # None of a record that was rebuilt
+    training_seconds = sum(stage["seconds"] or 0 for stage in stages)  # None in a rebuilt record
     curves = view.curves(folder, [stage["name"] for stage in stages], config["fields"])
     return {
         "results": results,
@@ -57,7 +57,7 @@ def _context(folder: RunFolder) -> dict[str, Any]:
         "command": view.command(config["fields"]),
         "fields": config["fields"],
         "training_seconds": training_seconds,
-        # A run that went on after a break has trained for longer than its last start took.
+        # The recorded time is that of the last process, so a resumed run may have trained for longer.
         "total_seconds": results["seconds"] if results["seconds"] >= training_seconds else None,
         "curves": curves,
         "attention_was_matched": any(row.metric.column == "attention_matching" for row in curves),
@@ -73,7 +73,7 @@ def _context(folder: RunFolder) -> dict[str, Any]:
 
 
 def _teacher(stages: list[dict[str, Any]]) -> Optional[dict[str, Any]]:
-    """The real-valued network that the last one is compared with; None where the run has none."""
+    """The real-valued network to compare the last network with; None if the run has none."""
     return stages[0] if len(stages) > 1 and stages[0]["precision"] == "real" else None
 
 
@@ -115,7 +115,7 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-# Numbers and their units keep together: U+00A0.
+# A no-break space (U+00A0) keeps numbers and units on one line.
 
 
 def _percent(share: float, digits: int = 1) -> str:
@@ -123,12 +123,12 @@ def _percent(share: float, digits: int = 1) -> str:
 
 
 def _points(difference: float) -> str:
-    """A difference of shares, with its sign."""
+    """A difference of shares in percentage points, with its sign."""
     return f"{100 * difference:+.1f}\N{NO-BREAK SPACE}points".replace("-", "−")
 
 
 def _size(number: float) -> str:
-    """Bytes, decimal units."""
+    """Bytes in decimal units."""
     return _scaled(number, ("bytes", "kB", "MB", "GB"))
 
 
@@ -170,5 +170,5 @@ def _scientific(number: float) -> str:
 
 
 def _breakable(name: str) -> Markup:
-    """A long name that may break after its underscores."""
+    """A name in which lines may break after underscores."""
     return Markup("_<wbr>").join(name.split("_"))

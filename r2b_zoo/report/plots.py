@@ -1,7 +1,7 @@
-"""Pictures of the report: curves as inline SVG, maps and photographs as PNG data addresses.
+"""Pictures of the report: curves as inline SVG, maps and photographs as PNG data URLs.
 
-Figures are made with matplotlib's object interface and no global state. An SVG takes its colours and its font from the
-page (``COLOURS`` maps each to a CSS variable), so that one picture serves the light, the dark and the printed page.
+Figures use matplotlib's object interface and no global state. An SVG takes its colours and its font from the page
+(``COLOURS`` maps each colour to a CSS variable), so that one picture serves the light, dark and printed page.
 """
 
 import base64
@@ -20,9 +20,9 @@ from PIL import Image
 
 
 class ShownFigure(Figure):
-    """A figure that shows itself as the last line of a notebook's cell.
+    """A figure that is displayed when it is the last line of a notebook's cell.
 
-    IPython draws matplotlib's own as pictures only once pyplot has been used; until then it prints their size.
+    IPython displays matplotlib's own figures only once pyplot has been imported; before that it prints their size.
     """
 
     def _repr_png_(self) -> bytes:
@@ -41,7 +41,7 @@ class Palette:
     test: str
 
     def style(self, curve: str) -> dict[str, Any]:
-        """How the curve of that name is drawn: "train", "test" or "value". They differ in more than colour."""
+        """Line style of the curve "train", "test" or "value". The styles differ in more than colour."""
         if curve == "train":
             return {
                 "color": self.train,
@@ -57,7 +57,7 @@ class Palette:
 
 
 OF_PAGE = Palette("#000001", "#000002", "#000003", "#000004")
-"""What matplotlib draws with in a page. The values only have to differ: each becomes one of the style sheet's."""
+"""Placeholder colours for a page. They only have to differ: each is replaced by a colour of the style sheet."""
 COLOURS = {
     OF_PAGE.ink: "var(--ink)",
     OF_PAGE.faint: "var(--faint)",
@@ -83,7 +83,7 @@ class Curve:
 
     Attributes:
         name: "train", "test" or "value", see ``Palette.style``.
-        values: not finite where there is none.
+        values: one value per epoch, NaN where there is none.
         first: the epoch of the first value; 0 is before the first step.
     """
 
@@ -98,10 +98,10 @@ class Curve:
 
 @dataclass(frozen=True)
 class Axes:
-    """What panels that are compared have in common.
+    """The axes shared by panels that are compared.
 
     Attributes:
-        epochs: the longest stage.
+        epochs: number of epochs of the longest stage.
         first: the first epoch of any stage; 0 where one has a value before its first step.
         low: smallest value.
         high: largest value.
@@ -118,7 +118,7 @@ class Axes:
 
     @classmethod
     def around(cls, curves: Sequence[Curve], *, may_be_log: bool, percent: bool) -> "Axes":
-        """Axes on which these curves can be seen whole; of shares, from where they are after the first epochs."""
+        """Axes that show these curves completely; for shares, the axis starts below their values after a third."""
         epochs, first = max(curve.last for curve in curves), min(curve.first for curve in curves)
         values = np.array([value for curve in curves for value in curve.values], np.float64)
         values = values[np.isfinite(values)]
@@ -130,11 +130,10 @@ class Axes:
 
 
 def _first_percent(curves: Sequence[Curve]) -> float:
-    """Where an axis of shares starts: at a whole ten percent, below every curve after its first third; or at 0.
+    """Where an axis of shares starts: at a multiple of ten percent, below every curve after its first third; or at 0.
 
-    What a stage had before its first step is on it too, since it says what the stage inherited.
-
-    Learning starts near chance and ends in the last few percent, which an axis from 0 would squeeze into a line.
+    Learning starts near chance and ends in the last few percent, which an axis from 0 would squeeze into a line. A
+    stage's value before its first step is always included, since it shows what the stage inherited.
     """
     later = [value for curve in curves for value in curve.values[len(curve.values) // 3 :] if np.isfinite(value)]
     later += [curve.values[0] for curve in curves if curve.first == 0 and np.isfinite(curve.values[0])]
@@ -146,10 +145,10 @@ def panel(curves: Sequence[Curve], axes: Axes, *, name: str, description: str) -
     """A small plot of training and test curves as an inline SVG.
 
     Args:
-        curves: the lines; the end of that of test images is labelled with its value.
-        axes: shared with the panels beside it.
-        name: unique in the page; the SVG's identifiers start with it.
-        description: what a reader hears who cannot see it.
+        curves: the curves; the end of the test curve is labelled with its value.
+        axes: the axes, shared with the panels beside it.
+        name: a name that is unique in the page; the SVG's identifiers start with it.
+        description: text for screen readers.
     """
     figure = Figure(figsize=(PANEL_SIZE[0] / 72, PANEL_SIZE[1] / 72))
     plot = figure.add_axes(
@@ -160,10 +159,10 @@ def panel(curves: Sequence[Curve], axes: Axes, *, name: str, description: str) -
 
 
 def draw(plot: matplotlib.axes.Axes, curves: Sequence[Curve], axes: Axes, palette: Palette) -> None:
-    """Draws curves into a plot of matplotlib's; the end of that of test images is labelled with its value."""
+    """Draws curves into a matplotlib plot, and labels the end of the test curve with its value."""
     for curve in curves:
         style = palette.style(curve.name)
-        # A stage of one epoch is a point, which no line shows.
+        # A stage of one epoch is a single point, which needs a marker to be visible.
         marker = style["marker"] if len(curve.values) <= 3 else ""
         epochs = np.arange(curve.first, curve.last + 1)
         plot.plot(epochs, curve.values, clip_on=axes.low > 0 and axes.percent, **{**style, "marker": marker})
@@ -219,7 +218,7 @@ def _number(value: float, percent: bool) -> str:
 
 def _inline_svg(figure: Figure, name: str, description: str) -> Markup:
     buffer = io.StringIO()
-    # Text stays text: smaller, selectable, and in the page's font. The salt makes the same run give the same page.
+    # Keep text as text: it is smaller, selectable, and in the page's font. A fixed salt makes the page reproducible.
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "font.family": "sans-serif"}):
         figure.savefig(
             buffer, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
@@ -228,7 +227,7 @@ def _inline_svg(figure: Figure, name: str, description: str) -> Markup:
     svg = svg[svg.index("<svg") :]
     _, end = re.search(r"<svg[^>]*>", svg).span()  # type: ignore[union-attr]
     body = re.sub(r"<metadata>.*?</metadata>", "", svg[end:], flags=re.DOTALL)
-    # Identifiers would collide with those of the other panels in the page.
+    # Prefix identifiers, which would collide with those of the page's other panels.
     body = re.sub(r'\b(id="|href="#|url\(#)', rf"\g<1>{name}-", body)
     body = re.sub(r"font: ([^;\"]*?)([\d.]+px) [^;\"]*", r"font: \1\2 var(--font)", body)
     body = re.sub(r">\s+<", "><", body)
@@ -239,7 +238,7 @@ def _inline_svg(figure: Figure, name: str, description: str) -> Markup:
 
 
 def map_png(values: np.ndarray, largest: float) -> str:
-    """An attention map (H, W) as a PNG data address, one pixel per value, from 0 (dark) to ``largest`` (bright)."""
+    """An attention map (H, W) as a PNG data URL, with one pixel per value, from 0 (dark) to ``largest`` (bright)."""
     shares = np.clip(values / largest, 0, 1) if largest > 0 else np.zeros_like(values)
     return _png(matplotlib.colormaps[MAP_COLOURS](shares, bytes=True)[..., :3])
 
@@ -251,7 +250,7 @@ def map_gradient(steps: int = 9) -> str:
 
 
 def photo_png(image: np.ndarray) -> str:
-    """A uint8 image (H, W, 1 or 3) as a PNG data address; a large one becomes a thumbnail."""
+    """A uint8 image (H, W, 1 or 3) as a PNG data URL; a large image becomes a thumbnail."""
     picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
     picture.thumbnail((LARGEST_THUMBNAIL, LARGEST_THUMBNAIL))
     return _png(np.asarray(picture))

@@ -1,4 +1,4 @@
-"""r2b-runtime, which r2b_zoo uses where it is installed and does without where it is not."""
+"""Whether r2b-runtime is installed, which is optional for r2b_zoo."""
 
 import importlib.util
 

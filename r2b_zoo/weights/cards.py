@@ -1,4 +1,4 @@
-"""A card for each network: what a user asks before building it. Plain data, without TensorFlow."""
+"""Cards with the facts to know before building a network or using its weights; plain data, without TensorFlow."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -10,20 +10,20 @@ from r2b_zoo.weights import loading
 
 @dataclass(frozen=True)
 class Card:
-    """What a user asks of a network before building it. Accuracies are in percent on ImageNet's validation set.
+    """The facts to know before building a network. Accuracies are in percent on ImageNet's validation set.
 
     Attributes:
-        name: of the constructor.
+        name: name of the constructor.
         paper: authors, title, place and year.
-        url: of the paper.
+        url: address of the paper.
         top1: as Martínez et al. report it (ICLR 2020, table 2).
-        top5: the same.
-        parameters: for 224×224×3 and 1,000 classes.
-        bytes: of the weights as deployed, 1 bit per binary one, for the same.
-        pretrained_top1: of the published weights, as their publisher measured it; None where there are none.
-        pretrained_top5: the same.
-        pretrained_licence: of the published weights.
-        input: what the network takes.
+        top5: from the same table.
+        parameters: number of parameters for 224×224×3 and 1,000 classes.
+        bytes: size of the deployed weights for the same, with 1 bit per binary weight.
+        pretrained_top1: accuracy of the published weights, as their publisher measured it; None if there are none.
+        pretrained_top5: the same for top-5.
+        pretrained_licence: licence of the published weights.
+        input: the network's input.
     """
 
     name: str
@@ -51,8 +51,8 @@ class Card:
 
     @property
     def bundled(self) -> "list[WeightsCard]":
-        """Cards of its weights that come with the package."""
-        from r2b_zoo.weights import bundled  # which needs this module
+        """Cards of the network's weights that come with the package."""
+        from r2b_zoo.weights import bundled  # imports this module
 
         return [card for card in bundled.cards() if card.network == self.name]
 
@@ -61,36 +61,36 @@ class Card:
         return loading.PUBLISHED[self.name, True].url if self.pretrained else None
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data; of the weights that come with the package their names, which have cards of their own."""
+        """Plain data; weights that come with the package are given by name, since they have their own cards."""
         return {**asdict(self), "weights_url": self.weights_url, "bundled": [card.name for card in self.bundled]}
 
 
 @dataclass(frozen=True)
 class WeightsCard:
-    """What a user asks of weights that come with the package.
+    """The facts to know about weights that come with the package.
 
     Attributes:
-        name: by which ``weights=`` and the commands know them.
+        name: their name for ``weights=`` and the commands.
         network: name of the constructor.
-        top1: percent of the test images, as these very weights classify them.
-        top5: the same.
-        data: what they were trained and tested on, with its version.
-        source: of the data: authors, title and year; empty for data of nobody's.
-        training_images: that they were trained on.
-        test_images: that their accuracy was measured on.
-        bytes: of their file.
-        arguments: of the constructor.
-        class_names: in the order of the outputs.
-        preprocessing: fields of the ``Preprocessing`` that makes an image the network's input.
-        trained_top1: as top1, of the weights that training ended with, before they were rounded to bits and 16 bits.
-        changed_classes: test images of which that rounding changed the most probable class.
-        largest_logit_difference: that the rounding made on a test image.
+        top1: accuracy of exactly these weights on the test images, in percent.
+        top5: the same for top-5.
+        data: the data set that they were trained and tested on, with its version.
+        source: authors, title and year of the data; empty if it has no authors.
+        training_images: number of images that they were trained on.
+        test_images: number of images on which their accuracy was measured.
+        bytes: size of their file.
+        arguments: arguments of the constructor.
+        class_names: names of the classes, in the order of the outputs.
+        preprocessing: fields of the ``Preprocessing`` that turns an image into the network's input.
+        trained_top1: top1 of the weights at the end of training, before rounding to bits and 16-bit numbers.
+        changed_classes: number of test images whose predicted class the rounding changed.
+        largest_logit_difference: largest difference that the rounding made in a logit of a test image.
         logit_deviation: standard deviation of the logits over test images and classes, to compare that with.
         recipe: the command that trains them.
-        commit: of the code that did; None where it is not recorded.
-        versions: of Python and the packages that did.
-        licence: of the weights.
-        notes: what else is to know.
+        commit: commit of the code that trained them; None if it is not recorded.
+        versions: versions of Python and the packages that trained them.
+        licence: licence of the weights.
+        notes: further remarks.
     """
 
     name: str
@@ -124,13 +124,13 @@ class WeightsCard:
 
     @property
     def call(self) -> str:
-        """The Python that builds the network with these weights, of arguments that have to be given."""
+        """The Python code that builds the network with these weights, with the arguments that it needs."""
         given = ("width", "stem", "input_shape", "num_classes")
         words = ", ".join(f"{key}={self.arguments[key]!r}" for key in given)
         return f"{self.network}(weights={self.name!r}, {words})"
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data, with the Python that builds the network."""
+        """Plain data, with the Python code that builds the network."""
         return {**asdict(self), "call": self.call}
 
 
