@@ -1,17 +1,17 @@
-"""Images per second of each input pipeline, and of ImageNet's beside Larq Zoo's on the same files.
+"""Measures images per second of each input pipeline, and compares ImageNet's with Larq Zoo's on the same files.
 
 \b
     python -m benchmarks.input_pipeline --data-dir TFDS            # TFDS holds imagenet2012 and cifar10, prepared
     python -m benchmarks.input_pipeline --data-dir TFDS --check    # exits 1 where a claim does not hold here
 
-Per core: per second of processor time, which is what an image costs however many cores share the work and whatever
-else runs beside it. Each ImageNet pipeline runs in a process of its own, as its users get it (ours with TensorFlow's
-deterministic algorithms), and the processes take turns, stopped in between. Medians, and medians of per-round ratios,
-are printed.
+"Per core" is per second of processor time, which is the cost of an image however many cores share the work and whatever
+else runs at the same time. Each ImageNet pipeline runs in a separate process with its users' settings (ours with
+TensorFlow's deterministic algorithms); the processes take turns, and are stopped in between. The program prints
+medians, and medians of per-round ratios.
 
-Both read the same files, which are listed as often as it takes for all turns to lie within one epoch. Larq Zoo keeps
-the encoded photographs of an epoch in memory (ImageNet's are 147 GB) and reads no files in later ones; these are
-measured with --later-epochs.
+Both read the same files, which are listed repeatedly until all turns fit into one epoch. Larq Zoo keeps the encoded
+photographs of an epoch in memory (147 GB for ImageNet) and reads no files in later epochs; --later-epochs measures
+these.
 """
 
 import json
@@ -33,18 +33,18 @@ from benchmarks.sides import Side
 SPLITS = {"train": "training", "validation": "evaluation"}
 BATCH = 32
 TURN_BATCHES = 64
-# The first batches fill buffers, and tune how many calls run at a time.
+# The first batches fill buffers, and tf.data tunes its parallelism on them.
 WARM_UP_BATCHES = 40
 # The batches of an epoch that is read once before the turns, and again during them.
 LATER_EPOCH_BATCHES = 160
-# Batches that a pipeline begins before they are asked for; with Larq Zoo's shuffled photographs.
+# A pipeline starts so many batches ahead, including the photographs in Larq Zoo's shuffle buffer.
 BEGUN_BATCHES = 40
 
 
 def ours(
     name: str, folder: Optional[str], augmentation: str, split: str, batch: int, warm_up: int, connection: Connection
 ) -> None:
-    """Our pipeline as a stage is trained on it, all epochs in one; or the test split again and again."""
+    """Runs our pipeline as in training, with all epochs in one data set; or the test split repeatedly."""
     import tensorflow as tf
 
     from r2b_zoo import data
@@ -68,7 +68,7 @@ def larq_zoos(folder: str, split: str, batch: int, warm_up: int, connection: Con
 
 
 def _take_turns(batches: Any, warm_up: int, connection: Connection) -> None:
-    """Answers with (images, seconds, seconds of processor time) of a turn."""
+    """Answers each request for a turn with (images, seconds, seconds of processor time)."""
     iterator = iter(batches)
     for _ in range(warm_up):
         images, _ = next(iterator)
@@ -97,10 +97,10 @@ def measure(sides: list[Side], rounds: int) -> dict[str, dict[str, float]]:
 
 
 def listed_often(data_dir: Path, folder: Path, batches: int) -> int:
-    """ImageNet as it is prepared in ``data_dir``, each file of it listed until a split has so many batches.
+    """Links the ImageNet files of ``data_dir`` into a folder repeatedly, until a split has so many batches.
 
     Returns:
-        How many photographs the largest split has then.
+        The number of photographs that the largest split has then.
     """
     (source,) = (data_dir / "imagenet2012").iterdir()
     target = folder / "imagenet2012" / source.name
@@ -124,7 +124,7 @@ def listed_often(data_dir: Path, folder: Path, batches: int) -> int:
 
 
 def as_folder(data_dir: Path, folder: Path) -> None:
-    """The photographs of both splits as JPEG files in two folders, as if they were two classes."""
+    """Writes the photographs of both splits as JPEG files into two folders, as if they were two classes."""
     from r2b_zoo.data.imagenet import imagenet
 
     dataset = imagenet(data_dir)
@@ -134,15 +134,15 @@ def as_folder(data_dir: Path, folder: Path) -> None:
         path.write_bytes(encoded["jpeg"].numpy())
 
 
-# At least so many times Larq Zoo's images per second.
+# Our pipeline is claimed to be at least this many times as fast as Larq Zoo's.
 CLAIM = 1.3
 
 
 @click.command(help=__doc__)
 @click.option("--data-dir", type=click.Path(path_type=Path, exists=True), required=True)
 @click.option("--rounds", default=20, show_default=True)
-@click.option("--only-imagenet", is_flag=True, help="Leave the data sets out that Larq Zoo is not compared on.")
-@click.option("--later-epochs", is_flag=True, help="Larq Zoo has all encoded photographs in memory.")
+@click.option("--only-imagenet", is_flag=True, help="Skip the data sets on which Larq Zoo is not compared.")
+@click.option("--later-epochs", is_flag=True, help="Measure with all encoded photographs in Larq Zoo's memory.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Also write the numbers to this file.")
 @click.option("--check", is_flag=True)
 def main(

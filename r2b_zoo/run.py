@@ -1,4 +1,4 @@
-"""A run as Python sees it: ``train`` starts one or resumes it, ``Run`` is what it has become."""
+"""Runs in Python: ``train`` starts or resumes a run, and ``Run`` gives access to its results."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -57,27 +57,27 @@ class Run:
 
     @cached_property
     def networks(self) -> Networks:
-        """The trained Keras networks: ``run.networks["binary"]``. Raises ValueError for a stage that is not there."""
+        """The trained Keras networks: ``run.networks["binary"]``. Raises ValueError for an unknown stage."""
         return Networks(self.plan, self.folder)
 
     @property
     def results(self) -> dict[str, Any]:
-        """What ``results.json`` holds: stages, verification, cost, seconds. Raises RunFolderError until it is there."""
+        """Contents of ``results.json``: stages, verification, cost, seconds. Raises RunFolderError until it exists."""
         return self.folder.results()
 
     @property
     def report(self) -> Path:
-        """The page to look at."""
+        """The path of the HTML report."""
         return self.folder.report_path
 
     @property
     def file(self) -> Path:
-        """The converted file of the last stage."""
+        """The path of the converted file of the last stage."""
         return self.folder.tflite_path
 
     @property
     def classifier(self) -> classifier.Classifier:
-        """The network of the last stage, with the names of its classes and what it does to an image."""
+        """The network of the last stage, with the names of its classes and its preprocessing."""
         return classifier.load(self.path)
 
     def figure(self, metric: str = "accuracy") -> "Figure":
@@ -90,7 +90,7 @@ class Run:
             ValueError: there is no such metric, or no finished stage that has it.
         """
         if not self.stages:
-            raise ValueError(f"The run in {self.path} has no finished stage yet: train it on with the same call.")
+            raise ValueError(f"The run in {self.path} has no finished stage yet: resume it with the same call.")
         return figures.training(self.folder, self.stages, metric)
 
     def __repr__(self) -> str:
@@ -112,16 +112,16 @@ def attention_maps(run: Run, images: Optional[np.ndarray] = None, stages: Option
     section 4.2, equation 2).
 
     Args:
-        run: with finished stages.
-        images: uint8 (n, H, W, channels) of any size; a few of the test split unless told.
-        stages: whose networks; the first and the last finished one unless told.
+        run: a run with finished stages.
+        images: uint8 (n, H, W, channels) of any size; None: a few images of the test split.
+        stages: the stages whose networks to use; None: the first and the last finished one.
 
     Raises:
-        ValueError: no stage is finished, or an image is none for these networks.
+        ValueError: no stage is finished, or an image does not suit these networks.
     """
     chosen = tuple(stages) if stages is not None else tuple(dict.fromkeys((*run.stages[:1], *run.stages[-1:])))
     if not chosen:
-        raise ValueError(f"The run in {run.path} has no finished stage yet: train it on with the same call.")
+        raise ValueError(f"The run in {run.path} has no finished stage yet: resume it with the same call.")
     dataset = run.networks.dataset
     if images is None:
         photographs, inputs, _ = dataset.test_sample(PHOTOGRAPHS, one_per_class=True)
@@ -145,23 +145,23 @@ def _maps(model: tf.keras.Model, inputs: np.ndarray) -> dict[str, np.ndarray]:
 def train(recipe: str = recipes.DEFAULT_RECIPE, output: Optional[PathLike] = None, **overrides: Any) -> Run:
     """Trains a recipe through its stages, converts and verifies the result, and shows the progress.
 
-    In Jupyter one figure is redrawn while it trains, in a terminal a bar; elsewhere there is a line per stage. The
-    kernel's stop button, or ctrl-C, stops it with all saved; the same call then resumes it, to the same weights as
-    without the interruption. A run that is finished is not trained again.
+    Progress is a figure in Jupyter, a bar in a terminal, and a line per stage elsewhere. The kernel's stop button or
+    Ctrl-C stops training and saves a checkpoint; the same call then resumes, to the same weights as without the
+    interruption. A finished run is not trained again.
 
     Args:
-        recipe: its name, ``r2b_zoo.recipes.list_recipes()``.
-        output: folder of the run; ``runs/<recipe>`` unless told.
-        **overrides: fields of the recipe; those of a stage through ``**{"binary.epochs": 3}``.
+        recipe: name of the recipe, one of ``r2b_zoo.recipes.list_recipes()``.
+        output: folder of the run; None: ``runs/<recipe>``.
+        **overrides: fields of the recipe; fields of a stage as ``**{"binary.epochs": 3}``.
 
     Returns:
         The finished run.
 
     Raises:
-        ValueError: the recipe or a field is unknown, a value is not allowed, or plan and data do not fit; before
-            anything is trained.
+        ValueError: the recipe or a field is unknown, a value is not allowed, or plan and data do not fit; raised
+            before anything is trained.
         RunFolderError: the folder is another run's, or cannot be written.
-        TrainingStopped: it was interrupted; all is saved.
+        TrainingStopped: training was interrupted, and a checkpoint is saved.
         TrainingDiverged: a loss became NaN.
         ConversionError: a quantised layer did not become binary.
     """
@@ -175,7 +175,7 @@ def train(recipe: str = recipes.DEFAULT_RECIPE, output: Optional[PathLike] = Non
 
 
 def execute(plan: Plan, folder: RunFolder, callbacks: training.CallbackFactory, log: training.Log) -> dict[str, Any]:
-    """Trains what is not trained, converts, verifies, and writes the report; what ``pipeline.run`` returns."""
+    """Trains unfinished stages, converts, verifies, and writes the report; returns ``pipeline.run``'s results."""
     results = pipeline.run(plan, folder, callbacks, log)
     if results:
         with folder.writing():
@@ -186,7 +186,7 @@ def execute(plan: Plan, folder: RunFolder, callbacks: training.CallbackFactory, 
 def _progress(
     plan: Plan, folder: RunFolder, stack: ExitStack
 ) -> tuple[training.CallbackFactory, Callable[[str], None]]:
-    """How progress is shown where the caller is."""
+    """Callbacks and a log that show progress in a notebook, a terminal or elsewhere."""
     from r2b_zoo.report.progress import StageProgress
     from r2b_zoo.report.tables import console, point
 

@@ -1,4 +1,4 @@
-"""What comes out of a data set, and the rules that hold for every one."""
+"""Reads the batches of a data set, and checks the rules that hold for every data set."""
 
 import numpy as np
 import tensorflow as tf
@@ -11,7 +11,7 @@ def one_pass(batches: tf.data.Dataset) -> tuple[np.ndarray, np.ndarray]:
 
 
 def check_epochs(dataset, augment: str, batch_size: int, skips=(1, 2)) -> None:
-    """Order and augmentation are functions of seed, epoch and position alone."""
+    """Checks that order and augmentation depend only on seed, epoch and position."""
 
     def epoch(number, **options):
         return dataset.training_batches(batch_size, augment, **{"seed": 5, "epoch": number, **options})
@@ -19,10 +19,10 @@ def check_epochs(dataset, augment: str, batch_size: int, skips=(1, 2)) -> None:
     first, second = one_pass(epoch(0)), one_pass(epoch(1))
     steps = dataset.train_size // batch_size
     assert len(first[0]) == len(second[0]) == steps * batch_size
-    # Whatever was drawn in between.
+    # Change the global seed in between, which must make no difference.
     tf.keras.utils.set_random_seed(999)
     same(one_pass(epoch(1)), second)
-    # Epochs inside a pipeline.
+    # A pipeline may run through the epochs itself.
     together = one_pass(tf.data.Dataset.range(2).flat_map(epoch))
     same(together, tuple(np.concatenate(parts) for parts in zip(first, second, strict=True)))
     for skip in skips:
@@ -36,12 +36,12 @@ def check_epochs(dataset, augment: str, batch_size: int, skips=(1, 2)) -> None:
 
 
 def check_changes(dataset, augment: str) -> None:
-    """The same image at the same position is changed in another way in another epoch."""
+    """Checks that the same image at the same position is changed differently in another epoch."""
     plain, changed = (
         [one_pass(dataset.training_batches(dataset.train_size, name, seed=5, epoch=epoch)) for epoch in (0, 1)]
         for name in ("none", augment)
     )
-    # Which image is where, from its unchanged pixels.
+    # Find the position of each image by its unchanged pixels.
     places = [{image.tobytes(): i for i, image in enumerate(images)} for images, _ in plain]
     assert places[0].keys() == places[1].keys()
     assert [places[0][key] for key in places[0]] != [places[1][key] for key in places[0]]
@@ -50,7 +50,7 @@ def check_changes(dataset, augment: str) -> None:
 
 
 def differ(images: np.ndarray, others: np.ndarray) -> float:
-    """Share of images that are not the same."""
+    """Share of images that differ."""
     return float((np.abs(images - others).max(axis=(1, 2, 3)) > 1e-3).mean())
 
 

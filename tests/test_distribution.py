@@ -1,4 +1,4 @@
-"""Several devices and several machines train what one device trains, and end well when one of them dies."""
+"""Several devices or machines train the same network as one device, and stop with an error when one of them dies."""
 
 import csv
 import json
@@ -29,11 +29,11 @@ TWO_WORKERS = {"worker": ["10.0.0.1:2222", "10.0.0.2:2222"]}
 
 
 @pytest.mark.parametrize("groups", [1, 2, 3])
-def test_shares_are_a_batch_cut_up(groups):
+def test_shards_together_are_the_batch(groups):
     batch = tf.reshape(tf.range(24), (12, 2))
     shards = [Shard(i, 2, groups).of(batch) for i in range(2)]
     assert all(shard.shape == (6, 2) for shard in shards)
-    # The images of a group are those that one device has in it.
+    # A group holds the same images as on one device.
     for group in range(groups):
         size = 12 // groups
         half = slice(group * size // 2, (group + 1) * size // 2)
@@ -80,7 +80,7 @@ def environment(**config):
 def test_the_cluster_of_an_environment():
     found = cluster.from_environment(environment(cluster=TWO_WORKERS, task={"type": "worker", "index": 1}))
     assert (found.names, found.index, found.is_chief) == (("worker 0", "worker 1"), 1, False)
-    # Where there is a chief it comes first.
+    # A chief comes first.
     jobs = {"worker": ["a:1"], "chief": ["b:1"]}
     found = cluster.from_environment(environment(cluster=jobs, task={"type": "chief", "index": 0}))
     assert (found.names, found.addresses, found.is_chief) == (("chief 0", "worker 0"), ("b:1", "a:1"), True)
@@ -127,7 +127,7 @@ def test_a_batch_is_shared_within_each_accumulated_part():
         distribution.check_shares(recipes.plan("digits", batch_size=4, accumulation_steps=2), replicas=4)
 
 
-def test_one_device_is_said_to_be_one():
+def test_a_single_device_is_reported():
     said: list[str] = []
     found = distribution.start(recipes.plan("digits", strategy="mirrored"), said.append)
     (line,) = said
@@ -141,13 +141,13 @@ def test_xla_and_several_devices():
 
 
 @pytest.mark.parametrize("fields", [{"cpu_devices": 0}, {"cpu_devices": 2}])
-def test_devices_of_the_cpu_that_cannot_be(fields):
+def test_cpu_devices_that_are_refused(fields):
     message = rf"cpu_devices must be at least 1, and above 1 with .*; received {fields['cpu_devices']} and 'none'\."
     with pytest.raises(ValueError, match=message):
         recipes.plan("digits", **fields)
 
 
-def test_the_cpu_is_cut_before_tensorflow_starts():
+def test_the_cpu_is_split_before_tensorflow_starts():
     tf.zeros(1)
     with pytest.raises(RuntimeError, match=r"cpu_devices must be set before TensorFlow does anything else"):
         distribution.start(recipes.plan("digits", strategy="mirrored", cpu_devices=2))
@@ -182,7 +182,7 @@ import numpy as np
 from r2b_zoo.ops.batch_norm import SynchronisedBatchNormalization
 
 rng = np.random.default_rng(5)
-# A mean far from 0: the mean of squares less the square of the mean would be off by more than what is allowed.
+# The mean is far from 0, so that E[x²] − E[x]² would be off by more than the tolerance.
 images = rng.normal(30, 2, (8, 3, 5, 4)).astype("float32")
 upstream = rng.normal(size=images.shape).astype("float32")
 weights = [rng.normal(size=4).astype("float32") for _ in range(3)] + [rng.uniform(1, 2, 4).astype("float32")]
@@ -221,7 +221,7 @@ joined += [statistics[0][0], statistics[1][0], np.concatenate(inference)]
 for found, value in zip(joined, expected, strict=True):
     np.testing.assert_allclose(found, value, rtol=2e-5, atol=2e-5)
 
-# Not trained, it uses its running statistics and leaves them alone, as Keras' does.
+# When it is not trainable, it uses its running statistics and does not change them, as Keras' does.
 both.trainable = False
 frozen = strategy.experimental_local_results(run(lambda h: both(h[0], training=True)))
 np.testing.assert_array_equal(np.concatenate(frozen), np.concatenate(inference))
@@ -246,9 +246,9 @@ def test_batch_norm_over_two_devices_is_that_of_one():
 
 # --- training ---------------------------------------------------------------------------------------------------------
 
-# An epoch is one step of 1,024 images, so that log.csv has the loss of every step. At this learning rate a rounding
-# stays one: at the recipe's own, one device's loss is another by 1e-2 after 50 steps when its first weights differ by
-# the last bit.
+# An epoch is one step of 1,024 images, so that log.csv has the loss of every step. At this learning rate rounding
+# errors do not grow: at the recipe's own rate, a difference in the last bit of the first weights changes one device's
+# loss by 1e-2 after 50 steps.
 STEPS = 50
 FIELDS = {
     "width": 8,
@@ -304,7 +304,7 @@ def two_devices(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory):
-    """Two workers of which one is killed in the middle, then the other, and which resume each time."""
+    """Two workers that resume after one of them, and then the other, is killed during training."""
     folder = RunFolder(tmp_path_factory.mktemp("killed") / "run")
     seen, ends = Moments(folder.path), []
     for epoch, victim in ((8, 1), (20, 0)):
@@ -377,8 +377,8 @@ def test_a_signal_to_one_worker_stops_both_at_the_same_step(tmp_path):
 
 
 @pytest.mark.slow
-def test_what_the_chief_cannot_do_ends_the_others_with_its_words(tmp_path):
-    """A link to nothing is no folder of another run, which each worker would refuse by itself, and cannot be made."""
+def test_an_error_of_the_chief_ends_the_others_with_its_message(tmp_path):
+    """A broken link fails only in the chief, which creates the folder; any worker would refuse another run's folder."""
     (tmp_path / "run").symlink_to(tmp_path / "nothing")
     ends = [finish(worker) for worker in two_workers(tmp_path / "run")]
     assert [status for _, _, status in ends] == [1, 1]

@@ -1,4 +1,4 @@
-"""Keras 2, whatever is imported first. In processes of their own, since this one has made its choice."""
+"""Keras 2 is used whatever is imported first. Tested in separate processes, since this one has already chosen."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""What the source distribution holds, as MANIFEST.in tells setuptools."""
+"""The contents of the source distribution, which MANIFEST.in defines for setuptools."""
 
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def test_the_source_distribution_has_what_its_tests_need(monkeypatch):
 
 
 def test_wheels_carry_the_weights(monkeypatch):
-    """Source distributions take what is package data by themselves."""
+    """Package data is enough: source distributions include it by themselves."""
     from setuptools import Distribution  # type: ignore[import-untyped]
     from setuptools.config.pyprojecttoml import load_file  # type: ignore[import-untyped]
 

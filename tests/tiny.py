@@ -1,4 +1,4 @@
-"""Networks of a few pixels and two blocks, alone and in training."""
+"""Tiny networks, with inputs of a few pixels and two blocks, and trainers for them."""
 
 import tensorflow as tf
 
@@ -23,7 +23,7 @@ def network(precision="binary", mixed_precision="float32", name="RealToBinaryNet
 
 
 def twins(mixed_precision, precision="binary", name="RealToBinaryNet"):
-    """A network in float32 and one of the same weights in half precision."""
+    """A network in float32 and one with the same weights in half precision."""
     real = randomize(network(precision, name=name))
     half = network(precision, mixed_precision, name)
     half.set_weights(real.get_weights())

@@ -11,7 +11,7 @@
 FIELD=VALUE sets a field of recipe cifar10 for all arms: another data set, other epochs. The same command resumes where
 it was stopped. Each finished stage leaves a row, a JSON file in the folder of --rows; the rows of one folder are of one
 protocol. --try trains the last stage of an arm again with each of some values of a field, for the first seed, and
-prints what they reach on the images kept apart for validation: that is how learning rates are chosen.
+prints what they reach on the held-out validation images, by which learning rates are chosen.
 """
 
 import os

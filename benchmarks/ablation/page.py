@@ -1,4 +1,4 @@
-"""The page that is made of the rows: Markdown with its plots beside it."""
+"""Writes the ablation's page from the rows: Markdown, with plots in a folder beside it."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -22,9 +22,9 @@ class Found:
     """The rows, in the forms that tables and plots need.
 
     Attributes:
-        rows: of one protocol and one commit.
-        left_out: a sentence for each row that is of another.
-        fields: of the protocol.
+        rows: the rows of one protocol and one commit.
+        left_out: a sentence for each row of another protocol or commit.
+        fields: the fields of the protocol.
     """
 
     rows: Sequence[Row]
@@ -53,11 +53,11 @@ def write(rows: Rows, runs: Path) -> list[Path]:
     """Writes ``<folder of the rows>.md``, and its plots into that folder.
 
     Args:
-        rows: to take every number from.
-        runs: folder of the runs, for the attention maps; a picture of them that is there stays where they are not.
+        rows: the source of every number.
+        runs: folder of the runs, for the attention maps; if they are missing, an existing picture is kept.
 
     Returns:
-        Paths of what was written.
+        Paths of the files that were written.
 
     Raises:
         ValueError: there are no rows.
@@ -81,7 +81,7 @@ def write(rows: Rows, runs: Path) -> list[Path]:
 
 
 def markdown(found: Found, folder: str) -> str:
-    """The page. ``folder`` is that of the plots, beside it."""
+    """The text of the page. ``folder`` is the name of the plots' folder beside it."""
     of_arms = found.accuracies(LAST)
     contrasts = differences(CONTRASTS, of_arms)
     parts = [
@@ -116,7 +116,7 @@ def _head(found: Found) -> str:
         f"All arms alike: width {fields['width']}, {fields['stem']} stem, batch {fields['batch_size']}, "
         f"{fields['augmentation']}, α of the weights, cosine to 0, {epochs} epochs; `binary_activations` starts from "
         f"random weights, `binary` from it and matches no attention. {float(str(fields['validation'])):.0%} of the "
-        "training images are kept apart, and learning rates were chosen on them with one seed; the test split is read "
+        "training images are held out, and learning rates were chosen on them with one seed; the test split is read "
         "once for each stage, with the weights after its last epoch.",
         "",
         f"Machine: {row.processor}. Commit {row.commit[:12]}. Protocol {row.protocol}.",
@@ -193,7 +193,7 @@ def _statements(
 
 
 def _order(accuracies: Mapping[str, Mapping[int, float]]) -> str:
-    """Whether the arms come in the order that the literature has, by their means."""
+    """A sentence on whether the arms' means are in the order that the literature has."""
     known = [ARMS[name] for name in ORDER if name in accuracies]
     if len(known) < len(ORDER):
         return "The order of the networks: not measured for all of them."

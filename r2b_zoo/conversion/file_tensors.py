@@ -1,4 +1,4 @@
-"""The input and the output of a ``.tflite``: shapes, and what their numbers mean."""
+"""The input and the output of a ``.tflite``: their shapes, types and quantisation."""
 
 import math
 import struct
@@ -33,10 +33,10 @@ class FileTensor:
     """One of a file's tensors.
 
     Attributes:
-        shape: the batch first.
-        dtype: NumPy's name of the type; "object" for one that NumPy lacks.
-        scale: of its quantisation; 0 where it has none.
-        zero_point: of the same.
+        shape: with the batch dimension first.
+        dtype: NumPy's name of the type; "object" for a type that NumPy lacks.
+        scale: scale of its quantisation; 0 if it is not quantised.
+        zero_point: zero point of its quantisation.
     """
 
     shape: tuple[int, ...]
@@ -46,15 +46,15 @@ class FileTensor:
 
     @property
     def outputs(self) -> int:
-        """How many classes it has numbers for, where it is an output."""
+        """The number of classes, if it is an output."""
         return self.shape[-1] if self.shape else 1
 
     def stored(self, values: np.ndarray) -> np.ndarray:
-        """Real numbers as this input holds them."""
+        """Real numbers in the form that this input stores, quantised where it is."""
         return tensor_values.stored(values, self.dtype, self.scale, self.zero_point)
 
     def real(self, values: np.ndarray) -> np.ndarray:
-        """What this output holds, as float32."""
+        """This output's stored numbers as float32."""
         return tensor_values.real(values, self.scale, self.zero_point)
 
 
@@ -62,7 +62,7 @@ def input_and_output(tflite: bytes) -> tuple[FileTensor, FileTensor]:
     """The input and the output of a file; the first of each where it has several.
 
     Raises:
-        ValueError: the file has none, or is truncated or altered.
+        ValueError: the file has no input or output, or is truncated or altered.
     """
     try:
         graph = schema.Model.GetRootAs(tflite).Subgraphs(0)
@@ -74,7 +74,7 @@ def input_and_output(tflite: bytes) -> tuple[FileTensor, FileTensor]:
 
 
 def check(tflite: bytes) -> tuple[FileTensor, FileTensor]:
-    """The same, where the input can hold an image and the output probabilities. Raises ValueError where they cannot."""
+    """Input and output of a file. Raises ValueError if they cannot be an image and the probabilities of classes."""
     found = input_and_output(tflite)
     for tensor, is_input in zip(found, (True, False), strict=True):
         tensor_values.check("the file", tensor.dtype, tensor.scale, is_input)
@@ -88,7 +88,7 @@ def _tensor(tensor: Any) -> FileTensor:
     return FileTensor(
         tuple(tensor.Shape(i) for i in range(tensor.ShapeLength())),
         _TYPES.get(tensor.Type(), "object"),
-        # A scale per channel is for weights.
+        # Only weights have a scale per channel.
         scales[0] if len(scales) == 1 else math.nan if scales else 0.0,
         int(zeros[0]) if len(zeros) == 1 else 0,
     )

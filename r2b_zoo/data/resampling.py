@@ -1,7 +1,7 @@
-"""Batches of photographs at a network's size, by r2b-runtime: TensorFlow's bits in less time.
+"""Resizes batches of photographs with r2b-runtime, which gives the same bits as TensorFlow in less time.
 
-The images of a batch have sizes of their own, so they cannot be stacked. Data sets can batch them in lists of one
-tensor each, which are handed on without a copy. A window of each is resized straight into the batch.
+The images of a batch have different sizes, so they cannot be stacked. tf.data can batch them as lists of one tensor
+each, which are passed on without a copy. A window of each image is resized directly into the batch.
 """
 
 from collections.abc import Sequence
@@ -15,13 +15,13 @@ _ANY_SIZE = (-1, -1, 3)
 
 
 def listed(image: tf.Tensor) -> tf.Tensor:
-    """An image, uint8 (H, W, 3), in a list, a scalar, which data sets can batch with others."""
+    """An image, uint8 (H, W, 3), in a TensorList: a scalar, which tf.data can batch with others."""
     empty = tf.raw_ops.EmptyTensorList(element_shape=_ANY_SIZE, max_num_elements=1, element_dtype=tf.uint8)
     return tf.raw_ops.TensorListPushBack(input_handle=empty, tensor=image)
 
 
 def unlisted(lists: tf.Tensor, most: int) -> list[tf.Tensor]:
-    """The images of a batch of ``listed`` ones, (N,), and the last of them again until there are ``most``."""
+    """The images in a batch (N,) from ``listed``; the last image is repeated until there are ``most``."""
     filled = tf.gather(lists, tf.minimum(tf.range(most), tf.size(lists) - 1))
     return [
         tf.raw_ops.TensorListGetItem(input_handle=one, index=0, element_shape=_ANY_SIZE, element_dtype=tf.uint8)
@@ -36,14 +36,14 @@ def prepared(
     preprocessing: Preprocessing,
     bilinear: bool,
 ) -> tf.Tensor:
-    """What ``Preprocessing.resize`` and ``normalise`` make of a window of each image of a batch.
+    """Applies ``Preprocessing.resize`` and ``normalise`` to a window of each image of a batch.
 
     Args:
-        images: uint8 (H, W, 3) each, N or more, of which the first N are used: a graph has as many for every batch.
+        images: N or more images, uint8 (H, W, 3), of which the first N are used: a graph has a fixed number of them.
         windows: top, left, height and width of the windows, int32 (N, 4).
-        mirrored: which of them are mirrored before, bool (N,).
-        preprocessing: what size, mean and deviation.
-        bilinear: as ``Preprocessing.resize`` takes it.
+        mirrored: which windows to flip horizontally first, bool (N,).
+        preprocessing: gives size, mean and standard deviation.
+        bilinear: see ``Preprocessing.resize``.
 
     Returns:
         float32 (N, height, width, 3).

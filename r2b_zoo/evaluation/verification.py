@@ -1,4 +1,4 @@
-"""Proof that a ``.tflite`` computes what its Keras model computes, on images."""
+"""Verifies, on images, that a ``.tflite`` computes the same as its Keras model."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -14,29 +14,29 @@ from r2b_zoo.evaluation.accuracy import check_numbers
 from r2b_zoo.system.short_repr import short_repr
 
 # A float operator may round its last bit differently in the two engines. A value within that bit of zero then gets
-# the other sign, which moves a probability a little and now and then a close decision. More than this is a defect.
+# the other sign, which changes a probability a little and sometimes a close decision. Larger differences are a defect.
 MIN_AGREEMENT = 0.995
-"""Least share of images with the same most probable class."""
+"""Least share of images with the same predicted class."""
 MAX_MEAN_DIFFERENCE = 1e-3
 """Largest mean over images and classes of the absolute difference of the probabilities."""
 
-# In a network that has hardly been trained one such sign can decide everything, whichever engine runs it. What the
-# Keras model answers for an image is then no more than one of several answers, and the file may give another one.
+# In a network that has hardly been trained, one such sign can decide the whole answer, in any engine. The Keras model's
+# answer for an image is then only one of several valid answers, and the file may give another.
 ROUNDING = 1e-6
-"""Relative change of a pixel that stands for the roundings on the way through a network: some last bits of float32."""
+"""Relative change of a pixel, a few last bits of float32, that simulates rounding errors within a network."""
 CHANGED_IMAGES = 64
-"""In how many ways an image is changed by so little."""
+"""Number of variants of an image with such changes."""
 MIN_DECIDED = 0.5
-"""Least share of images for which the Keras model has one answer; with fewer, equality is no proof."""
+"""Least share of images for which the Keras model has one answer; with fewer, equality proves nothing."""
 MOST_UNEXPLAINED = 8
-"""Images that differ for another reason than rounding, after which no others are tried: the file is wrong."""
+"""After this many images with differences that rounding does not explain, the file is wrong: no more are examined."""
 
 BATCH_SIZE = 32
 
 THREADS = (2, 4)
-"""Numbers of threads with which r2b-runtime has to give the same bits as with one."""
+"""Numbers of threads with which r2b-runtime must give the same bits as with one."""
 IMAGES_ON_THREADS = 32
-"""How many images run on each of them: what threads do wrong, they do for any image."""
+"""Number of images to run with each; a few are enough, since a threading error would affect any image."""
 
 
 Network = Callable[[np.ndarray], np.ndarray]
@@ -49,14 +49,14 @@ class Verification:
 
     Attributes:
         images: number of images.
-        disagreements: images for which the most probable class differs, but for the undecided ones.
-        mean_difference: absolute difference of the probabilities, mean over images and classes, but for the undecided.
-        largest_difference: the same, largest over images and classes.
-        undecided: images that would differ, for which the Keras model by itself gives the class and the probabilities
-            of the file too, once the last bits of their pixels change.
-        threads: images for which the file gives other bits on several threads than on one.
-        told_otherwise: a sentence for each thing that the file tells its reader about classes and preprocessing and
-            the model's own record does not say.
+        disagreements: number of images, without the undecided ones, for which the predicted classes differ.
+        mean_difference: mean absolute difference of the probabilities over images and classes, without the undecided.
+        largest_difference: the largest of these differences.
+        undecided: number of images that differ, but for which the Keras model too gives the file's class and
+            probabilities when the last bits of their pixels change.
+        threads: number of images for which the file gives other bits on several threads than on one.
+        told_otherwise: a sentence for each statement of the file about classes and preprocessing that contradicts the
+            model's record.
     """
 
     images: int
@@ -76,7 +76,7 @@ class Verification:
 
     @classmethod
     def recorded(cls, results: Mapping[str, Any]) -> "Verification":
-        """From what ``results.json`` has of it."""
+        """The verification that ``results.json`` records."""
         known = {field.name: results[field.name] for field in fields(cls) if field.name in results}
         return cls(**{**known, "told_otherwise": tuple(known.get("told_otherwise", ()))})
 
@@ -87,7 +87,7 @@ class Verification:
 
     @property
     def is_decided(self) -> bool:
-        """Whether enough images are left to prove anything."""
+        """Whether enough decided images are left to prove anything."""
         return self.images - self.undecided >= MIN_DECIDED * self.images
 
     @property
@@ -97,13 +97,13 @@ class Verification:
 
     @property
     def verdict(self) -> str:
-        """What model and file are, in a word or two."""
+        """The verdict on model and file, in a word or two."""
         if self.passed:
             return "equal"
         return "DIFFERENT" if self.is_decided or self.threads or self.told_otherwise else "NOT PROVEN equal"
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data: the fields, and what follows from them. ``recorded`` reads it back."""
+        """Plain data: the fields and the properties derived from them. ``recorded`` reads it back."""
         return {**asdict(self), "agreement": self.agreement, "passed": self.passed, "verdict": self.verdict}
 
     def summary(self) -> str:
@@ -131,7 +131,7 @@ class Verification:
 
 
 def undecided_sentence(undecided: int) -> str:
-    """What a reader is told of that number of undecided images; "" where there are none."""
+    """A sentence about the number of undecided images; "" if there are none."""
     if not undecided:
         return ""
     images, pixels = ("1 image", "its") if undecided == 1 else (f"{undecided} images", "their")
@@ -149,25 +149,24 @@ def verify(
     preprocessing: Optional[Preprocessing] = None,
     each_output: Callable[[np.ndarray], None] = lambda probabilities: None,
 ) -> Verification:
-    """Runs images through the Keras model and through the file, and compares what the two say of classes and images.
+    """Runs images through the Keras model and through the file, and compares their probabilities and metadata.
 
-    r2b-runtime also has to give the same bits on several threads as on one.
+    r2b-runtime must also give the same bits on several threads as on one.
 
     Args:
         model: gives probabilities (N, classes).
         tflite: contents of the file.
         images: preprocessed float32 (N, height, width, channels), or an iterable of such batches.
         num_threads: threads for the file.
-        labels: names of the model's classes, which the file's have to be; not compared where the file names none.
-        preprocessing: what the model takes an image through, which the file's has to be; not compared where the file
-            has none.
-        engine: what runs the file, see ``TFLiteEngine``.
-        each_output: given the file's probabilities (n, classes) of each batch, in the order of the images, so that
-            whoever needs them does not run the images through it again.
+        labels: names of the model's classes, to compare with the file's; not compared if the file has none.
+        preprocessing: the model's preprocessing, to compare with the file's; not compared if the file has none.
+        engine: the engine that runs the file, see ``TFLiteEngine``.
+        each_output: called with the file's probabilities (n, classes) of each batch, in the order of the images, so
+            that callers who need them do not run the file again.
 
     Raises:
-        ValueError: the engine refuses the file, there are no images, they have another shape than the model takes, the
-            outputs of model and file have different shapes, or the Keras model answers NaN.
+        ValueError: the engine refuses the file, there are no images, their shape does not fit the model, the outputs of
+            model and file have different shapes, or the Keras model gives NaN.
     """
     count = disagreements = undecided = probabilities = unexplained = on_threads = 0
     total = largest = 0.0
@@ -191,7 +190,7 @@ def verify(
         difference = np.abs(expected - found)
         disagrees = expected.argmax(axis=1) != found.argmax(axis=1)
         decided = np.full(len(batch), True)
-        # Not "greater": NaN is neither.
+        # Write "not at most" instead of "greater", since NaN is neither.
         for i in np.flatnonzero(disagrees | ~(difference.mean(axis=1) <= MAX_MEAN_DIFFERENCE)):
             decided[i] = unexplained >= MOST_UNEXPLAINED or not _rounding_explains(keras, batch[i], found[i])
             unexplained += int(decided[i])
@@ -211,12 +210,12 @@ def verify(
 def told_otherwise(
     tflite: bytes, labels: Optional[Sequence[str]], preprocessing: Optional[Preprocessing]
 ) -> tuple[str, ...]:
-    """A sentence for each thing that a file says of its classes and its images and that is not so.
+    """A sentence for each wrong statement of a file about its classes and its preprocessing.
 
     Args:
         tflite: contents of the file.
-        labels: names of the classes; None where they are not known.
-        preprocessing: from an image to the network's input; None where it is not known.
+        labels: the correct names of the classes; None if they are not known.
+        preprocessing: the correct preprocessing; None if it is not known.
     """
     if labels is None and preprocessing is None:
         return ()
@@ -250,7 +249,7 @@ def _other_preprocessing(own: Mapping[str, Any], others: Mapping[str, Any]) -> s
 
 
 def _different_bits(one: np.ndarray, other: np.ndarray) -> int:
-    """How many rows of (N, ...) are not the same to the bit."""
+    """The number of rows of (N, ...) that differ in any bit."""
     return sum(a.tobytes() != b.tobytes() for a, b in zip(one, other, strict=True))
 
 
@@ -263,7 +262,7 @@ def _network(model: tf.keras.Model) -> Network:
 
 
 def _rounding_explains(keras: Network, image: np.ndarray, found: np.ndarray) -> bool:
-    """Whether the Keras model gives what the file does, (classes,), for the image (H, W, C) but for its last bits."""
+    """Whether the Keras model also gives ``found`` (classes,) when the last bits of the image (H, W, C) change."""
     draws = np.random.default_rng(0)
     for _ in range(CHANGED_IMAGES // BATCH_SIZE):
         change = ROUNDING * draws.uniform(-1, 1, (BATCH_SIZE, *image.shape))

@@ -26,7 +26,7 @@ def _block(parts: Parts, x: tf.Tensor, filters: int, strides: int, name: str) ->
 BiRealNet18 = topology.network(
     "BiRealNet18",
     _block,
-    # As in the authors' code: a ReLU would leave the first sign nothing but +1.
+    # As in the authors' code, no ReLU follows the stem: after it, the first sign would give only +1.
     stem_activation=Parts.no_activation,
     # The piecewise quadratic estimate of the sign's gradient (section 3.3) and the magnitude-aware one (section 3.4).
     sign="approx_sign",

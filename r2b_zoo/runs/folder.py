@@ -1,21 +1,21 @@
-"""The folder of a run: what is where, and what may resume in it.
+"""The folder of a run: its files, and the checks before a run resumes in it.
 
     config.json                  every field of the recipe, and the versions it ran with
     data.json                    the classes and images it is trained on (r2b_zoo/runs/data_record.py)
     stages/<stage>/weights.h5    the trained weights of every stage
     stages/<stage>/log.csv       losses, accuracies and learning rate of every epoch
     stages/<stage>/tensorboard/  the same for TensorBoard
-    stages/<stage>/result.json   what the stage reached
+    stages/<stage>/result.json   the results of the stage
     model.tflite                 the converted network of the last stage
     attention.npz                attention maps of teacher and student on a few test images
-    examples.npz                 a test image of each class, of the first classes where there are many
+    examples.npz                 a test image of each class, or of the first classes if there are many
     results.json                 the table, conversion, verification and timing
-    report.html                  all of it to look at
+    report.html                  a page that shows all results
 
-A stage is trained in ``stages/.<stage>.partial`` and gets its name when it is complete. Until then there are in it:
+A stage is trained in ``stages/.<stage>.partial``, which is renamed when it is complete. Until then it holds:
 
-    checkpoints/                 where its training stands (r2b_zoo/runs/checkpoints.py)
-    log.csv, tensorboard/        as above, as far as it is
+    checkpoints/                 the checkpoints of its training (r2b_zoo/runs/checkpoints.py)
+    log.csv, tensorboard/        as above, so far
 
 ``.lock`` belongs to the process that trains here.
 """
@@ -43,9 +43,9 @@ from r2b_zoo.system import files, locks
 DEFAULT_ROOT = Path("runs")
 LOCK_NAME = ".lock"
 MAY_CHANGE = ("strategy", "cpu_devices", "checkpoint_minutes")
-"""Fields that may differ when a run resumes: up to rounding the same is trained, whatever they are."""
+"""Fields that may differ when a run resumes, because they change what is trained only by rounding."""
 SHARED_SECONDS = 60
-"""So long what one machine has written may take until others see it, in a network file system that caches."""
+"""How long a file that one machine wrote may take to appear on others, in a network file system with caches."""
 _VERSIONED = ("r2b-zoo", "tensorflow", "tf_keras", "larq", "larq-compute-engine", "numpy")
 
 
@@ -56,7 +56,7 @@ class RunFolder:
     """Paths and records of one run.
 
     Args:
-        path: the folder; made by ``opened`` when it is not there.
+        path: the folder; ``opened`` creates it if it does not exist.
     """
 
     def __init__(self, path: "str | os.PathLike[str]") -> None:
@@ -87,18 +87,18 @@ class RunFolder:
         return self.stage(name).is_dir()
 
     def partial(self, name: str) -> Path:
-        """Where a stage is while it is trained."""
+        """The folder of a stage while it is trained."""
         return self.path / "stages" / f".{name}.partial"
 
     def checkpoints(self, name: str) -> Checkpoints:
-        """Those of a stage that is not finished."""
+        """The checkpoints of an unfinished stage."""
         return Checkpoints(self.partial(name) / checkpoints.FOLDER_NAME)
 
     def wait_for(self, path: Path) -> None:
-        """Returns when there is something at ``path``, which another machine has written.
+        """Waits until ``path``, which another machine has written, appears here.
 
         Raises:
-            RunFolderError: there is nothing after a minute.
+            RunFolderError: it has not appeared after a minute.
         """
         end = time.monotonic() + SHARED_SECONDS
         while not path.exists():
@@ -110,7 +110,7 @@ class RunFolder:
             time.sleep(0.2)
 
     def shared_checkpoint(self, stage: str, name: str) -> Checkpoint:
-        """The checkpoint of that file name, which another machine has written.
+        """The checkpoint with that file name, which another machine has written.
 
         Raises:
             RunFolderError: it cannot be read here.
@@ -124,14 +124,13 @@ class RunFolder:
 
     @contextmanager
     def opened(self, plan: Plan, log: Callable[[str], None] = lambda line: None) -> Iterator[None]:
-        """Starts a run here, or resumes one of the same configuration; no other process can until the block ends.
+        """Starts a run here, or resumes one of the same configuration; locks out other processes until the block ends.
 
-        Fields that make no other network (``MAY_CHANGE``) may differ. Records that are damaged are set aside, and
-        written again from what else there is.
+        The fields in ``MAY_CHANGE`` may differ. Damaged records are set aside, and rebuilt from the other records.
 
         Args:
-            plan: of the run.
-            log: told which records were damaged, and what became of them.
+            plan: the plan of the run.
+            log: takes a line for each damaged record, and how it was rebuilt.
 
         Raises:
             RunFolderError: the folder holds a run with other fields (names them) or something else, cannot be
@@ -148,7 +147,7 @@ class RunFolder:
                 for stage in plan.stages:
                     if self.is_finished(stage.name):
                         self._mend(stage, plan, log)
-                # Left by a process that died right after it had finished the stage.
+                # Remove what a process left that died right after it had finished the stage.
                 for stage in plan.stages:
                     shutil.rmtree(self.stage(stage.name) / checkpoints.FOLDER_NAME, ignore_errors=True)
             yield
@@ -183,7 +182,7 @@ class RunFolder:
             ) from None
 
     def check(self, plan: Plan) -> None:
-        """Raises as ``opened`` for a folder that cannot be used for this plan, and does nothing else."""
+        """Raises as ``opened`` if the folder cannot be used for this plan; does nothing else."""
         with self.writing():
             if self.config_path.is_file():
                 try:
@@ -198,7 +197,7 @@ class RunFolder:
                 )
 
     def _require_like(self, plan: Plan) -> None:
-        """For a folder whose configuration is damaged."""
+        """Raises RunFolderError if the rest of a folder with a damaged configuration contradicts the plan."""
         stages = {}
         for path in (self.path / "stages").glob("[!.]*"):
             with contextlib.suppress(RunFolderError):
@@ -225,7 +224,7 @@ class RunFolder:
             results: dict[str, Any] = {}
             with contextlib.suppress(RunFolderError):
                 results = self.results()
-            # The log has the accuracy on the test images where it is theirs, and of the weights that were kept.
+            # The log's accuracy is the stage's only if it was measured on test images and with the final weights.
             is_tested = stage.batch_norm_statistics in ("running", "before") and not plan.loop.validation
             of_test = rows if is_tested and stage.from_run is None else []
             result = records.rebuilt_result(stage, plan.loop.patience, results, of_test)
@@ -245,7 +244,7 @@ class RunFolder:
                 )
 
     def config(self) -> dict[str, Any]:
-        """The configuration and versions as written by ``opened``.
+        """The configuration and versions that ``opened`` wrote.
 
         Raises:
             RunFolderError: the folder holds no run, or its config.json is damaged.
@@ -261,16 +260,16 @@ class RunFolder:
 
     def plan(self) -> Plan:
         """The plan of the run in this folder. Raises as ``config``."""
-        from r2b_zoo import recipes  # with zookeeper, which only whoever trains needs to load
+        from r2b_zoo import recipes  # loads zookeeper, which only training needs
 
         fields = with_later_fields(self.config()["fields"])
         return recipes.plan(fields.pop("recipe"), **fields)
 
     def stage_result(self, name: str) -> dict[str, Any]:
-        """What a stage reached.
+        """The results of a stage.
 
         Raises:
-            RunFolderError: it is not finished, or its result.json is damaged.
+            RunFolderError: the stage is not finished, or its result.json is damaged.
         """
         way_out = (
             "the same command again writes it from the run's other records; if it cannot, delete "
@@ -279,7 +278,7 @@ class RunFolder:
         return self._read(self.result_path(name), way_out, records.REQUIRED)
 
     def results(self) -> dict[str, Any]:
-        """What ``results.json`` holds. Raises RunFolderError where the run has not come that far, or it is damaged."""
+        """Contents of ``results.json``. Raises RunFolderError if the run is not finished, or the file is damaged."""
         way_out = "the same command again writes it anew, from the stages that are finished."
         return self._read(self.results_path, way_out)
 
@@ -295,12 +294,12 @@ class RunFolder:
 
     @contextmanager
     def loading(self, stage: str) -> Iterator[Path]:
-        """Yields the file of a finished stage's weights, and adds the way out to what is wrong with it.
+        """Yields the weights file of a finished stage, and adds the way out to errors in the block.
 
         Raises:
             RunFolderError: the stage is not finished, or the block found its weights damaged (a ValueError).
         """
-        self.stage_result(stage)  # says so where the stage is not finished
+        self.stage_result(stage)  # raises if the stage is not finished
         try:
             yield self.weights(stage)
         except ValueError as error:
@@ -311,7 +310,7 @@ class RunFolder:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Turns a disk that is full or may not be written into one sentence."""
+        """Turns errors of a full or read-only disk into RunFolderError with one sentence."""
         try:
             yield
         except OSError as error:
@@ -324,9 +323,9 @@ class RunFolder:
 
     @contextmanager
     def new_stage(self, name: str) -> Iterator[Path]:
-        """Yields the folder of a stage in training; it gets its name if the block ends well.
+        """Yields the folder of a stage in training, which is renamed if the block succeeds.
 
-        Otherwise it stays for the process that resumes, or is deleted if it holds no checkpoint to resume from.
+        Otherwise the folder is kept for a process that resumes, or deleted if it holds no checkpoint.
         """
         partial, in_training = self.partial(name), self.checkpoints(name)
         if not in_training.paths():

@@ -1,4 +1,4 @@
-"""Weights from outside that a run starts from: the published ones, a file, or what another run trained."""
+"""External weights that a run starts from: published weights, a file, or the weights of another run."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,16 +18,16 @@ SMALL_IMAGE_SIZE = 32
 
 @dataclass(frozen=True)
 class Pretrained:
-    """The network that weights are of.
+    """The network to which weights belong.
 
     Attributes:
         network: name in the registry.
-        precision: that it was trained with.
+        precision: the precision it was trained with.
         width: channels of its first section of blocks.
-        stem: as its constructor takes it.
-        preprocessing: fields of the ``Preprocessing`` it was trained with; None where that is not known.
-        image_size: height and width of its input; None where the preprocessing says so, or nothing does.
-        options: further arguments of its constructor, as far as the weights tell: "downsample", "weight_scale", ...
+        stem: its constructor's ``stem``.
+        preprocessing: fields of the ``Preprocessing`` it was trained with; None if they are not known.
+        image_size: height and width of its input; None if the preprocessing has them, or they are not known.
+        options: further arguments of its constructor that the weights reveal: "downsample", "weight_scale", ...
     """
 
     network: str
@@ -40,15 +40,15 @@ class Pretrained:
 
 
 def describe(reference: str) -> Pretrained:
-    """What the weights are of that ``reference`` means. Downloads nothing.
+    """Describes the network of the weights that ``reference`` names, without downloading them.
 
     Args:
-        reference: a name of weights in ``weights.named``, a weights file, or the folder of a finished run, whose last
-            stage is meant.
+        reference: a name of weights in ``weights.named``, a weights file, or the folder of a finished run, for the
+            weights of its last stage.
 
     Raises:
         FileNotFoundError: there is no such file or folder.
-        ValueError: the file is no weights file, is damaged, or does not say which network it is of.
+        ValueError: the file is not a weights file, is damaged, or does not say which network it belongs to.
         RunFolderError: the folder holds no finished run.
     """
     if reference == IMAGENET:
@@ -78,18 +78,18 @@ def describe(reference: str) -> Pretrained:
 
 
 def load(model: "tf.keras.Model", reference: str, *, width: int, stem: str, precision: str) -> None:
-    """Sets every variable of a network but those of its classifier; downloads the published weights if need be.
+    """Sets every variable of a network but those of its classifier; downloads the published weights if necessary.
 
     Args:
-        model: with random weights.
+        model: the network, with random weights.
         reference: as in ``describe``.
-        width: of the model.
-        stem: of the model.
-        precision: of the model.
+        width: the model's width.
+        stem: the model's stem.
+        precision: the model's precision.
 
     Raises:
         ValueError: the weights are of another architecture, or the file cannot be read.
-        WeightsDownloadError: the published weights could not be had.
+        WeightsDownloadError: the published weights could not be downloaded.
         FileNotFoundError: there is no such file or folder.
         RunFolderError: the folder holds no finished run.
     """
@@ -113,7 +113,7 @@ def load(model: "tf.keras.Model", reference: str, *, width: int, stem: str, prec
             with folder.loading(folder.plan().stages[-1].name) as path:
                 weights.load(model, path, classifier=False)
             return
-    assert path is not None, "a reference is no None"
+    assert path is not None, "a reference is never None"
     weights.load(model, path, classifier=False)
 
 
@@ -132,7 +132,7 @@ def _describe_run(path: Path) -> Pretrained:
 
     folder = RunFolder(path)
     plan = folder.plan()
-    folder.results()  # says so where the run is not finished
+    folder.results()  # raises if the run is not finished
     preprocessing = metadata.read(folder.tflite_path.read_bytes()).preprocessing
     stage = plan.stages[-1]
     with folder.loading(stage.name) as weights_path:

@@ -1,4 +1,4 @@
-"""What the package asks of the machine: its cores, its processor's name, and the instructions it has."""
+"""Facts about the machine: its cores, its processor's name, and its instruction sets."""
 
 import os
 import platform
@@ -8,20 +8,20 @@ CPUINFO = Path("/proc/cpuinfo")
 
 
 def available_cores() -> int:
-    """Those that this process may run on."""
+    """Number of cores that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def processor_name(cpuinfo: Path = CPUINFO) -> str:
-    """The processor's name, or its kind where the system tells no more."""
+    """The processor's name, or only its architecture if the system does not tell the name."""
     names = [value for key, value in _fields(cpuinfo) if key == "model name"]
     return names[0] if names else platform.processor() or platform.machine()
 
 
 def instructions(cpuinfo: Path = CPUINFO) -> set[str]:
-    """Names of the instruction sets that the processor has; empty where the system does not tell."""
+    """Names of the processor's instruction sets; empty if the system does not tell them."""
     return {word for key, value in _fields(cpuinfo) if key in ("flags", "Features") for word in value.split()}
 
 

@@ -1,15 +1,15 @@
-"""Weights as small as they are deployed: a bit for each weight of a binary convolution, 16 bits for the rest.
+"""Packed weights, as small as deployed ones: a bit for each weight of a binary convolution, 16 bits for the rest.
 
-A packed file is a ZIP archive, its members stored as they are:
+A packed file is a ZIP archive with uncompressed members:
 
-    record.json    what the weights are of, the layers with their arrays in order, a card, and the SHA-256 of it all
+    record.json    the network, the layers with their arrays in order, a card, and the SHA-256 of everything
     bits           the signs of the kernels of binary convolutions, eight to a byte, 1 where a weight is not negative
     scales         float32, the mean magnitude of each filter of these kernels
     values         float16, every other array
 
-Numbers are little-endian, and each kernel starts at a byte. A filter W is read as sign(W) · mean|W|, of which sign and
-mean magnitude are those of W: a network computes from it what it does from W, whether its quantiser keeps the scale of
-a filter (Martínez et al., ICLR 2020, equation 3) or not.
+Numbers are little-endian, and each kernel starts at a byte boundary. A filter W is read as sign(W) · mean|W|, which has
+the sign and the mean magnitude of W. A network therefore computes the same from it as from W, whether its quantiser
+keeps the scale of a filter (Martínez et al., ICLR 2020, equation 3) or not.
 """
 
 import contextlib
@@ -33,21 +33,21 @@ FORMAT = 1
 _RECORD, _BITS, _SCALES, _VALUES = "record.json", "bits", "scales", "values"
 _MEMBERS = (_RECORD, _BITS, _SCALES, _VALUES)
 _SCALE, _VALUE = np.dtype("<f4"), np.dtype("<f2")
-_ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the same weights give the same bytes
+_ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # fixed, so that the same weights give the same bytes
 _AXES_OF_A_FILTER = (0, 1, 2)
 
 
 def content(layers: Iterable["tf.keras.layers.Layer"], record: Record, card: Mapping[str, Any]) -> bytes:
-    """A packed file of the weights of layers.
+    """The bytes of a packed file with the weights of layers.
 
     Args:
-        layers: of a network whose kernels are binary.
-        record: of the network.
-        card: plain data that is kept beside the weights: the "class_names", the "preprocessing" as a dictionary, and
-            what else ``WeightsCard`` has.
+        layers: the layers of a network with binary kernels.
+        record: the network's record.
+        card: plain data that is stored with the weights: "class_names", "preprocessing" as a dictionary, and the other
+            fields of ``WeightsCard``.
 
     Raises:
-        ValueError: the layers have no binary kernels, or a value is no finite float16 number.
+        ValueError: the layers have no binary kernels, or a value is not a finite float16 number.
     """
     told, bits, scales, values = [], [], [], []
     for layer in layers:
@@ -88,18 +88,18 @@ def content(layers: Iterable["tf.keras.layers.Layer"], record: Record, card: Map
 
 
 class PackedWeights:
-    """A packed file, read as a whole, with what a ``WeightsFile`` has.
+    """A packed file, read as a whole, with the interface of ``WeightsFile``.
 
     Attributes:
-        path: of the file.
-        shapes: of the arrays of each layer.
-        numbered: False, since layers have their names.
+        path: path of the file.
+        shapes: shapes of the arrays of each layer.
+        numbered: False, since layers have their own names.
         record: what the file says about its network.
-        card: what is kept beside the weights.
-        sha256: of everything, as it is recorded.
+        card: the card that is stored with the weights.
+        sha256: the recorded SHA-256 of everything.
 
     Raises:
-        ValueError: the file is truncated, altered or no such file.
+        ValueError: the file is truncated, altered or not a packed file.
     """
 
     numbered = False
@@ -141,10 +141,10 @@ class PackedWeights:
         self.shapes = {name: [shape for shape, _ in arrays] for name, arrays in self._layers}
 
     def arrays(self) -> dict[str, list[np.ndarray]]:
-        """The arrays of each layer: kernels of binary convolutions as ± the scale of their filter, float32.
+        """The arrays of each layer; kernels of binary convolutions are ± the scale of their filter, float32.
 
         Raises:
-            ValueError: one is no finite number.
+            ValueError: a value is not finite.
         """
         starts = [0, 0, 0]
 
@@ -173,17 +173,17 @@ class PackedWeights:
 
 
 def opened(path: Any) -> contextlib.AbstractContextManager[Union[WeightsFile, PackedWeights]]:
-    """A weights file of either kind, open; a packed one is read at once, and there is nothing to close.
+    """Opens a weights file of either kind; a packed file is read as a whole, so there is nothing to close.
 
     Raises:
-        ValueError: as both of them.
+        ValueError: as ``WeightsFile`` and ``PackedWeights``.
     """
     return contextlib.nullcontext(PackedWeights(path)) if _is_packed(path) else WeightsFile(path)
 
 
 def _is_packed(path: Any) -> bool:
     if not zipfile.is_zipfile(path):
-        # The directory of an archive is at its end, which a truncated one lacks.
+        # The directory of an archive is at its end, so a truncated archive has none.
         return Path(path).is_file() and _starts_as_packed(Path(path))
     try:
         with zipfile.ZipFile(path) as archive:
@@ -202,7 +202,7 @@ def _members(path: Path) -> tuple[dict[str, Any], list[bytes]]:
     size = path.stat().st_size
     with zipfile.ZipFile(path) as archive:
         members = [archive.getinfo(name) for name in _MEMBERS]
-        # They are stored as they are: larger ones are no such file, and may be made to fill the memory.
+        # Members are not compressed, so larger ones mean another kind of file, perhaps made to exhaust memory.
         if sum(member.file_size for member in members) > size:
             raise ValueError(size)
         text, *parts = (archive.read(member) for member in members)
@@ -210,7 +210,7 @@ def _members(path: Path) -> tuple[dict[str, Any], list[bytes]]:
 
 
 def _digest(description: Mapping[str, Any], parts: Sequence[bytes]) -> str:
-    """SHA-256 of what is told and of the numbers."""
+    """SHA-256 of the description and the numbers."""
     sha = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
     for part in parts:
         sha.update(part)
@@ -218,7 +218,7 @@ def _digest(description: Mapping[str, Any], parts: Sequence[bytes]) -> str:
 
 
 def _checked_card(card: Any) -> dict[str, Any]:
-    """A card with what every one has: the names of classes, and how an image is prepared."""
+    """The card, checked to have what every card must have: names of classes and a preprocessing."""
     if not all(isinstance(name, str) for name in card["class_names"]) or not isinstance(card["preprocessing"], dict):
         raise TypeError(card)
     return dict(card)
@@ -231,7 +231,7 @@ def _shape(shape: Sequence[Any]) -> tuple[int, ...]:
 
 
 def _lengths(layers: Iterable[tuple[str, Sequence[tuple[tuple[int, ...], bool]]]]) -> list[int]:
-    """Bytes of bits, scales and values that these arrays take."""
+    """The numbers of bytes that these arrays take in bits, scales and values."""
     bits = scales = values = 0
     for shape, is_binary in (array for _, arrays in layers for array in arrays):
         if is_binary:

@@ -1,4 +1,4 @@
-"""Stock TensorFlow Lite interpreters with the delegate in them."""
+"""Stock TensorFlow Lite interpreters that use the delegate."""
 
 import functools
 import importlib
@@ -19,7 +19,7 @@ from r2b_runtime.library import checked_threads, library_path
 from r2b_runtime.model_file import ModelBytes, ModelPath, ModelSource
 from r2b_runtime.stock import Delegate, SignatureRunner, Stock, StockInterpreter, StockModule, TensorDetail
 
-# In order of preference. An imported TensorFlow comes first: a program that has it wants one runtime, not two.
+# Modules in order of preference. An imported TensorFlow comes before them, so that a program has one runtime, not two.
 _STOCK = {"ai_edge_litert": "ai-edge-litert", "tflite_runtime": "tflite-runtime"}
 _Result = TypeVar("_Result")
 _MARK = "r2b-runtime: "  # the delegate's messages start with it
@@ -63,13 +63,13 @@ def interpreter_version() -> str:
 
 
 def _has_interpreter(tensorflow: ModuleType) -> bool:
-    """TensorFlow announced that it will drop its interpreter."""
+    """Whether TensorFlow still has its interpreter, which it announced to drop."""
     lite = getattr(tensorflow, "lite", None)
     return hasattr(lite, "Interpreter") and hasattr(lite, "experimental")
 
 
 class _TensorFlow:
-    """tf.lite under the names that the small packages use."""
+    """Gives tf.lite the interface of the small packages."""
 
     def __init__(self, lite: Any) -> None:
         self.Interpreter: type[StockInterpreter] = lite.Interpreter
@@ -86,7 +86,7 @@ def _usable(module: ModuleType, distribution: str) -> StockModule:
 
 
 class DelegateOptions(TypedDict, total=False):
-    """What `load_delegate` takes for any inference."""
+    """Options of `load_delegate` that apply to any inference."""
 
     kernels: str
     claim: Literal["all", "binary"]
@@ -95,17 +95,17 @@ class DelegateOptions(TypedDict, total=False):
 
 
 def load_delegate(**options: Union[str, int]) -> Delegate:
-    """The delegate, for `Interpreter(..., experimental_delegates=[delegate])` of the stock interpreter.
+    """Loads the delegate, for `Interpreter(..., experimental_delegates=[delegate])` of the stock interpreter.
 
     Options:
-        kernels: force a path, one of `available_kernels()`; default: the environment's R2B_RUNTIME_KERNELS, else
-            the best.
-        num_threads: threads of the delegate, 1 to 256; default: the interpreter's. No more than there are cores to run
-            them take part.
+        kernels: the kernels to use, one of `available_kernels()`; default: the environment variable
+            R2B_RUNTIME_KERNELS, else the best.
+        num_threads: threads of the delegate, 1 to 256; default: the interpreter's. The delegate uses at most one per
+            core.
         claim: "all" (default) or "binary", which leaves every float operator to the interpreter.
         profile: record the time of every step, see `profile()`.
-        max_memory: MiB that the delegate may take for one interpreter, its inputs and outputs included; default: 2048.
-        max_work: billions of operations (float products, or 32 binary ones) of one inference; default: 200.
+        max_memory: MiB that the delegate may use for one interpreter, including its inputs and outputs; default: 2048.
+        max_work: limit on one inference in billions of operations (a float product, or 32 binary ones); default: 200.
 
     Raises `ValueError` for an option that does not exist or a value it cannot have.
     """
@@ -133,22 +133,22 @@ def load_delegate(**options: Union[str, int]) -> Delegate:
 class Interpreter:
     """A stock interpreter that runs Larq Compute Engine models; has all of the stock interpreter's methods.
 
-    It belongs to one thread at a time: a call while another thread's call runs is an error. A copy (`pickle`,
-    `copy.deepcopy`) is made of the model anew, with the shapes of the inputs but without their values.
+    One thread may use it at a time: a call while another thread's call runs is an error. A copy (`pickle`,
+    `copy.deepcopy`) is a new interpreter of the model, with the same shapes of the inputs but without their values.
 
     Args:
         model: path of a `.tflite` file, or its bytes. The file is read once, and may be replaced afterwards.
         num_threads: threads for one inference, 1 to 256; default: the stock interpreter's, which is one. The delegate
-            uses no more than there are cores to run them.
+            uses at most one per core.
         model_path, model_content: the stock interpreter's names for a path and for bytes, in place of `model`.
-        options: see `load_delegate`; and the stock interpreter's `experimental_` arguments, but for delegates, of which
-            it has one, and for preserving all tensors, most of which never exist.
+        options: see `load_delegate`; and the stock interpreter's `experimental_` arguments, except for delegates, since
+            it brings its own, and for preserving all tensors, since most of them never exist.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is no model or is damaged, or an option cannot have the value.
-        RuntimeError: the model holds something that cannot be run, or more than the limits allow, or the interpreter is
-            too old for it. An error that only shows once the shapes are known comes from `allocate_tensors()`.
+        ValueError: the file is not a model or is damaged, or the value of an option is invalid.
+        RuntimeError: the model cannot be run, exceeds the limits, or needs a newer interpreter. `allocate_tensors()`
+            raises errors that depend on the shapes.
         ImportError: there is no stock interpreter.
     """
 
@@ -167,7 +167,7 @@ class Interpreter:
         *,
         model_path: Optional[ModelPath] = None,
         model_content: Optional[ModelBytes] = None,
-        **options: Any,  # those of the stock interpreter have types of its own
+        **options: Any,  # the stock interpreter's options have its own types
     ) -> None:
         if num_threads is not None:
             num_threads = checked_threads(num_threads)
@@ -186,7 +186,7 @@ class Interpreter:
         )
 
     def _call(self, method: Callable[..., _Result], *args: object, **kwargs: object) -> _Result:
-        """What the stock interpreter's method gives, or its error as one sentence."""
+        """Calls the stock interpreter's method, and turns its errors into one sentence."""
         if not self._lock.acquire(blocking=False):
             raise RuntimeError(
                 "another thread is using this interpreter; give each thread an interpreter of its own, or hold one "
@@ -197,7 +197,7 @@ class Interpreter:
         except (RuntimeError, ValueError) as error:
             if type(error) not in (RuntimeError, ValueError):
                 raise
-            # The interpreters never forget what they said: each error repeats all those before it.
+            # The interpreters accumulate messages: each error repeats all earlier ones.
             text = str(error)
             new, self._said = text.removeprefix(self._said), text
             raise _explained(type(error), new) from None
@@ -222,7 +222,7 @@ class Interpreter:
         return self._call(self._interpreter.get_tensor, tensor_index, subgraph_index)
 
     def get_signature_runner(self, signature_key: Optional[str] = None) -> "_Runner":
-        """What runs a signature of the model; see the stock interpreter."""
+        """A runner of one of the model's signatures; see the stock interpreter."""
         return _Runner(self, self._call(self._interpreter.get_signature_runner, signature_key))
 
     @property
@@ -230,7 +230,7 @@ class Interpreter:
         return self._delegate
 
     def __getattr__(self, name: str) -> Any:
-        if name == "_interpreter":  # not made: __init__ raised
+        if name == "_interpreter":  # missing, because __init__ raised
             raise AttributeError(name)
         found = getattr(self._interpreter, name)
         return functools.partial(self._call, found) if callable(found) else found
@@ -248,7 +248,7 @@ def _remade(
     shapes: list[tuple[int, ...]],
     allocated: bool,
 ) -> Interpreter:
-    """An interpreter like one that was copied."""
+    """Makes the copy of an interpreter."""
     made = kind(model, num_threads, **options)
     for detail, shape in zip(made.get_input_details(), shapes):
         if tuple(detail["shape"]) != shape:
@@ -259,7 +259,7 @@ def _remade(
 
 
 class _Runner:
-    """A stock signature runner that takes its interpreter's turns."""
+    """A stock signature runner whose calls count as calls of its interpreter: one at a time."""
 
     def __init__(self, owner: Interpreter, runner: SignatureRunner) -> None:
         self._owner, self._runner = owner, runner
@@ -276,9 +276,9 @@ class _Runner:
 def _model_bytes(
     model: Optional[ModelSource], model_path: Optional[ModelPath], model_content: Optional[ModelBytes]
 ) -> bytes:
-    """The model, checked: not every interpreter checks what it reads.
+    """The model's bytes, checked here, because not every interpreter checks what it reads.
 
-    Bytes also of a file: an interpreter that maps the file ends the process when it is overwritten in place.
+    A file is read into memory, because an interpreter that maps it would crash when it is overwritten in place.
     """
     named = {"model": model, "model_path": model_path, "model_content": model_content}
     given = {name: value for name, value in named.items() if value is not None}
@@ -323,7 +323,7 @@ def _experimental(stock: Stock, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _explained(kind: type[Exception], text: str) -> Exception:
-    """The stock interpreter's error as one sentence with the way out."""
+    """Turns the stock interpreter's error into one sentence with the way out."""
     said, text = _said(text), _one_line(text)
     if said:
         return RuntimeError(said)
@@ -343,7 +343,7 @@ def _explained(kind: type[Exception], text: str) -> Exception:
 
 
 def _said(error: Union[Exception, str]) -> str:
-    """The delegate's own message in an interpreter's error, or ""; the last one where there are several."""
+    """The delegate's own message in an interpreter's error, or ""; the last message if there are several."""
     _, mark, rest = str(error).rpartition(_MARK)
     return rest.splitlines()[0] if mark and rest else ""
 

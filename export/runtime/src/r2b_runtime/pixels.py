@@ -1,7 +1,7 @@
-"""The pixels of an image that Pillow opened, whatever its mode: the one reading that training, r2b and r2b-run share.
+"""Reads the pixels of Pillow's images of any mode, in the same way for training, r2b and r2b-run.
 
-r2b_zoo and r2b_runtime each hold this file, word for word, because neither needs the other; a test compares the two.
-Needs Pillow only where a function is called.
+r2b_zoo and r2b_runtime have identical copies of this file, because neither depends on the other; a test compares them.
+Pillow is needed only when a function is called.
 """
 
 import contextlib
@@ -18,43 +18,43 @@ if TYPE_CHECKING:
     from PIL import Image
 
 MAX_PIXELS = 178_956_970
-"""Height times width of the largest file that is read unless told otherwise, 13,377 squared; Pillow's own limit."""
+"""Default limit on height times width of a file, about 13,377 squared, which is also Pillow's own."""
 
 LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue in grey (ITU-R BT.601)
-_RANGE_OF_BICUBIC = (-255, 510)  # of what comes of values in 0–255, and room
-_ORIENTATION = 0x0112  # of EXIF
-# Orientations under which columns or rows of the file are in the reverse order in what one sees.
+_RANGE_OF_BICUBIC = (-255, 510)  # contains all results of bicubic interpolation of values in 0–255
+_ORIENTATION = 0x0112  # EXIF's tag
+# EXIF orientations whose displayed columns or rows are in the reverse of the file's order, or exchanged.
 _COLUMNS_REVERSED, _ROWS_REVERSED, _TURNED_ON_ITS_SIDE = (2, 3, 7, 8), (3, 4, 6, 7), (5, 6, 7, 8)
 _BAND = 1 << 20  # pixels that are converted at a time, so that a large image is not held in every form at once
 _DEEP_WHITE = 65535
 _BITS_PER_SAMPLE, _WHITE_IS = 258, 262  # tags of TIFF
-_WRITTEN_IN_16_BITS = ("PNG", "PPM")  # which some versions of Pillow open as 32 bits
-# Pillow reads these by running another program.
+_WRITTEN_IN_16_BITS = ("PNG", "PPM")  # some versions of Pillow open 16-bit files of these formats as 32 bits
+# Pillow would run another program to read these.
 _REFUSED_FORMATS = ("EPS",)
 _limit_lock = threading.Lock()
 
 
 class ImageError(ValueError):
-    """The text says why an image cannot be read, without the name of its file."""
+    """An image cannot be read. The message says why, without the name of the file."""
 
 
 def is_pillow_image(image: object) -> bool:
-    """Whether this is one of Pillow's images, without importing Pillow for the answer."""
+    """Whether this is one of Pillow's images, found out without importing Pillow."""
     module = sys.modules.get("PIL.Image")
     return module is not None and isinstance(image, module.Image)
 
 
 @contextlib.contextmanager
 def opened(path: Union[str, "os.PathLike[str]"], max_pixels: int = MAX_PIXELS) -> "Iterator[Image.Image]":
-    """An image file of any kind that Pillow knows by its content, not yet decoded.
+    """Opens an image file of any format that Pillow recognises by its content, without decoding it.
 
     Args:
-        path: of a regular file: a pipe or a device might never end.
-        max_pixels: refuse an image of more, which might be a small file that fills the memory.
+        path: path of a regular file; a pipe or a device might never end.
+        max_pixels: refuse an image with more pixels; even a small file could exhaust memory.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ImageError: it is no image, or has too many pixels.
+        ImageError: it is not an image, or has too many pixels.
     """
     from PIL import Image
 
@@ -73,7 +73,7 @@ def opened(path: Union[str, "os.PathLike[str]"], max_pixels: int = MAX_PIXELS) -
 
 @contextlib.contextmanager
 def _pillows_limit(max_pixels: int) -> Iterator[None]:
-    """Lets Pillow read so many pixels; it refuses twice its limit, which is a variable of the whole process."""
+    """Lets Pillow read so many pixels. Pillow refuses images of twice its limit, which is a global variable."""
     from PIL import Image
 
     if max_pixels == MAX_PIXELS:
@@ -90,31 +90,31 @@ def _pillows_limit(max_pixels: int) -> Iterator[None]:
 
 
 def rgb(image: "Image.Image", crop_fraction: Optional[float] = None) -> np.ndarray:
-    """Red, green and blue of one of Pillow's images, turned as its EXIF data says.
+    """Red, green and blue of one of Pillow's images, rotated as its EXIF data says.
 
-    Grey is repeated, alpha is dropped, colours of other spaces are converted. Grey of 16 bits is divided by 257, and
-    so is that of 32 bits, which must lie in 0–65535; grey of floats must lie in 0–255 and is rounded.
+    Grey is repeated, alpha is dropped, and other colour spaces are converted. 16-bit grey is divided by 257, and so is
+    32-bit grey, which must lie in 0–65535; float grey must lie in 0–255 and is rounded.
 
     Args:
-        image: of any mode, open or made in memory.
+        image: an image of any mode, opened from a file or made in memory.
         crop_fraction: keep the centre square of this share of the shorter side, as ``centre_square``; None: keep all.
 
     Returns:
         uint8 (H, W, 3).
 
     Raises:
-        ImageError: it is damaged, or its values are of no known range.
+        ImageError: it is damaged, or the range of its values is unknown.
     """
     with explained():
         image.load()
         white, black_and_white_swapped = _white(image), getattr(image, "tag_v2", {}).get(_WHITE_IS) == 0
-        # After loading, because Pillow turns TIFF files by itself then.
+        # Read the orientation after loading, because loading makes Pillow rotate TIFF files itself.
         turned = orientation(image)
         top, left, height, width = 0, 0, image.height, image.width
         if crop_fraction is not None:
             height, width = (width, height) if turned in _TURNED_ON_ITS_SIDE else (height, width)
             top, left, side = centre_square(height, width, crop_fraction)
-            # From what one sees to what the file has.
+            # Convert from displayed coordinates to the file's.
             if turned in _TURNED_ON_ITS_SIDE:
                 top, left = left, top
             if turned in _ROWS_REVERSED:
@@ -129,16 +129,16 @@ def rgb(image: "Image.Image", crop_fraction: Optional[float] = None) -> np.ndarr
             box = (left, top + start, left + width, top + stop)
             band = image if box == (0, 0, *image.size) else image.crop(box)
             result[start:stop] = _converted(band, white)
-        if white and black_and_white_swapped:  # which Pillow heeds in 8 bits only
+        if white and black_and_white_swapped:  # Pillow swaps them only in 8-bit images
             np.subtract(255, result, out=result)
         return _turned(result, turned)
 
 
 def check(image: "Image.Image") -> tuple[int, int]:
-    """Decodes an image as small as its format allows, after which it is of no use. Raises as ``rgb``.
+    """Decodes an image as small as its format allows, after which it cannot be used. Raises as ``rgb``.
 
     Returns:
-        Height and width of what ``rgb`` would have given.
+        Height and width of the array that ``rgb`` would have given.
     """
     with explained():
         whole = image.size
@@ -151,7 +151,7 @@ def check(image: "Image.Image") -> tuple[int, int]:
 
 
 def orientation(image: "Image.Image") -> int:
-    """1 to 8, as EXIF counts; 1 where the image is not turned."""
+    """EXIF's orientation, 1 to 8; 1 if the image is not rotated."""
     with explained():
         found = image.getexif().get(_ORIENTATION, 1)
         return found if found in range(1, 9) else 1
@@ -160,14 +160,14 @@ def orientation(image: "Image.Image") -> int:
 def centre_square(height: int, width: int, fraction: float) -> tuple[int, int, int]:
     """Top, left and side of the centre square of ``fraction`` of the shorter side.
 
-    The side is rounded down; an odd margin is cut at the top and left. In float32, as TensorFlow has it.
+    The side is rounded down; an odd margin is cut at the top and left. Computed in float32, as in TensorFlow.
     """
     side = max(int(np.float32(fraction) * np.float32(min(height, width))), 1)
     return (height - side + 1) // 2, (width - side + 1) // 2, side
 
 
 def crop(image: np.ndarray, fraction: float) -> np.ndarray:
-    """The centre square of an image (H, W, C), as ``centre_square``."""
+    """The centre square of an image (H, W, C), see ``centre_square``."""
     top, left, side = centre_square(image.shape[0], image.shape[1], fraction)
     return image[top : top + side, left : left + side]
 
@@ -178,8 +178,8 @@ def with_channels(image: np.ndarray, channels: int, height: int) -> np.ndarray:
     Args:
         image: uint8 or float32.
         channels: 1 or 3.
-        height: rows that the image is resized to, bicubic; of a grey image only those rows are filled which that reads,
-            as floats of all of a large image would take more memory than the image.
+        height: number of rows to which the image is resized by bicubic interpolation. In the float32 grey of a colour
+            image only the rows that this reads are filled, as the floats of a large image would take too much memory.
     """
     image = image[..., :3]
     if image.shape[2] == channels:
@@ -188,7 +188,7 @@ def with_channels(image: np.ndarray, channels: int, height: int) -> np.ndarray:
         return np.repeat(image, 3, axis=2)
     rows = image.shape[0]
     samples = (np.arange(height) * (rows / height)).astype(np.int64)
-    # Four rows around each sample are read; the others are there for the last bit of a position in float32.
+    # Bicubic interpolation reads four rows around a sample; a few more allow for rounding of positions in float32.
     read = np.unique(np.clip(samples[:, np.newaxis] + np.arange(-3, 6), 0, rows - 1))
     grey = np.zeros((*image.shape[:2], 1), np.float32)
     grey[read] = np.sum(image[read].astype(np.float32) * np.array(LUMA, np.float32), axis=2, keepdims=True)
@@ -196,7 +196,7 @@ def with_channels(image: np.ndarray, channels: int, height: int) -> np.ndarray:
 
 
 def normalises(mean: Sequence[float], std: Sequence[float]) -> bool:
-    """Whether (value - mean) / std in float32 is a finite number for every value that an image can have."""
+    """Whether (value - mean) / std in float32 is finite for every value that an image can have."""
     with np.errstate(all="ignore"):
         means, deviations = np.array(mean, np.float32), np.array(std, np.float32)
         ends = [(np.float32(value) - means) / deviations for value in _RANGE_OF_BICUBIC]
@@ -205,7 +205,7 @@ def normalises(mean: Sequence[float], std: Sequence[float]) -> bool:
 
 @contextlib.contextmanager
 def explained() -> Iterator[None]:
-    """Pillow's readers raise whatever their parsing runs into, so everything but a missing file becomes one error."""
+    """Turns all errors but a missing file into ImageError, because Pillow's readers raise errors of any type."""
     from PIL import Image
 
     try:
@@ -229,9 +229,9 @@ def _sentence(error: Exception) -> str:
 
 
 def _white(image: "Image.Image") -> int:
-    """The value of white where Pillow leaves the scale of grey open, else 0.
+    """The value of white if Pillow's mode does not define the scale of grey, else 0.
 
-    Raises ImageError for values out of the scale.
+    Raises ImageError for values outside the scale.
     """
     if image.mode.startswith("I;"):
         tags = getattr(image, "tag_v2", {})
@@ -242,10 +242,10 @@ def _white(image: "Image.Image") -> int:
         low, high = image.getextrema()
     else:
         values = np.asarray(image)
-        low, high = float(values.min()), float(values.max())  # not a number wherever one is
+        low, high = float(values.min()), float(values.max())  # NaN if any value is NaN
     limit = _DEEP_WHITE if image.mode == "I" else 255
     kind = "whole numbers of 32 bits" if image.mode == "I" else "floats"
-    if not (low >= 0 and high <= limit):  # not a number fails too
+    if not (low >= 0 and high <= limit):  # NaN fails too
         raise ImageError(f"grey in {kind} must lie in 0–{limit}; it goes from {low} to {high}: save it in 8 or 16 bits")
     unclear = 255 if image.mode == "I" else 1
     if 0 < high <= unclear and image.format not in _WRITTEN_IN_16_BITS:
@@ -258,7 +258,7 @@ def _white(image: "Image.Image") -> int:
 
 def _converted(image: "Image.Image", white: int) -> np.ndarray:
     if not white:
-        # Grey with its alpha multiplied in has no direct way to colours.
+        # Pillow does not convert grey with premultiplied alpha to colours directly.
         return np.asarray((image.convert("LA") if image.mode == "La" else image).convert("RGB"))
     values = np.asarray(image)
     grey = np.rint(values) if values.dtype.kind == "f" else (values.astype(np.uint32) * 255 + white // 2) // white
