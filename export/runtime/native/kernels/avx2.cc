@@ -122,15 +122,27 @@ void Expand(const uint8_t* in, ptrdiff_t bytes, uint8_t* out) {
   }
 }
 
+// Adds popcounts in bytes, one for each of 32 channels.
+R2B_INLINE void AddBytes(__m256i sum, uint16_t (&count)[kBlock]) {
+  for (int half = 0; half < 2; ++half) {
+    __m256i* total = reinterpret_cast<__m256i*>(&count[16 * half]);
+    const __m128i bytes = half ? _mm256_extracti128_si256(sum, 1) : _mm256_castsi256_si128(sum);
+    _mm256_store_si256(total, _mm256_add_epi16(_mm256_load_si256(total), _mm256_cvtepu8_epi16(bytes)));
+  }
+}
+
+R2B_INLINE void Clear(uint16_t (&count)[kBlock]) {
+  for (int i = 0; i < kBlock; i += 16)
+    _mm256_store_si256(reinterpret_cast<__m256i*>(&count[i]), _mm256_setzero_si256());
+}
+
 // P pixels x B blocks of 32 channels; count[b][p] receives the popcounts.
 template <int P, int B>
 R2B_INLINE void Count(const BconvRow& row, const uint8_t* expanded, int x, int block, uint16_t (&count)[B][P][kBlock]) {
   R2B_UNROLL
   for (int b = 0; b < B; ++b) {
     R2B_UNROLL
-    for (int p = 0; p < P; ++p)
-      for (int i = 0; i < kBlock; i += 16)
-        _mm256_store_si256(reinterpret_cast<__m256i*>(&count[b][p][i]), _mm256_setzero_si256());
+    for (int p = 0; p < P; ++p) Clear(count[b][p]);
   }
   const uint8_t* w = static_cast<const uint8_t*>(row.weights) + block * row.block_bytes;
   const ptrdiff_t pixel = 2 * row.input.pixel, segment = 2 * Span(row.width, row.input) + 64;
@@ -162,12 +174,7 @@ R2B_INLINE void Count(const BconvRow& row, const uint8_t* expanded, int x, int b
       R2B_UNROLL
       for (int b = 0; b < B; ++b) {
         R2B_UNROLL
-        for (int p = 0; p < P; ++p)
-          for (int half = 0; half < 2; ++half) {
-            __m256i* total = reinterpret_cast<__m256i*>(&count[b][p][16 * half]);
-            const __m128i bytes = half ? _mm256_extracti128_si256(sum[b][p], 1) : _mm256_castsi256_si128(sum[b][p]);
-            _mm256_store_si256(total, _mm256_add_epi16(_mm256_load_si256(total), _mm256_cvtepu8_epi16(bytes)));
-          }
+        for (int p = 0; p < P; ++p) AddBytes(sum[b][p], count[b][p]);
       }
     }
   }

@@ -73,74 +73,118 @@ constexpr int kBconvPixels = 7;
 constexpr int kXor3 = 0x96;   // x ^ y ^ z
 constexpr int kCarry = 0x3a;  // x ? ~y : z
 
-template <bool kWhole, int P, int R>
-__attribute__((noinline)) void BconvTile(const BconvRow& row, const Epilogue& epilogue, int x, int block) {
+// Where the words of P neighbouring pixels are: an address serves three pixels, whose distances from it are part of the
+// instructions.
+template <int P>
+struct Words {
+  const uint8_t* base[(P + 2) / 3];
+  ptrdiff_t pixel;
+
+  R2B_INLINE Words(const uint8_t* first, ptrdiff_t pixel) : pixel(pixel) {
+    R2B_UNROLL
+    for (int b = 0; b < (P + 2) / 3; ++b) base[b] = first + 3 * b * pixel;
+  }
+  R2B_INLINE const int* At(int p) const { return reinterpret_cast<const int*>(base[p / 3] + (p % 3) * pixel); }
+  R2B_INLINE void Advance(int words) {
+    R2B_UNROLL
+    for (int b = 0; b < (P + 2) / 3; ++b) base[b] += 4 * words;
+  }
+};
+
+// What P pixels and R registers of channels have added up: 2 * carries + popcount(left).
+template <int P, int R>
+struct BitSums {
   __m512i carries[P][R], left[P][R];
+
+  R2B_INLINE void Clear() {
+    R2B_UNROLL
+    for (int p = 0; p < P; ++p) {
+      R2B_UNROLL
+      for (int r = 0; r < R; ++r) carries[p][r] = left[p][r] = _mm512_setzero_si512();
+    }
+  }
+
+  // Two words of each pixel.
+  R2B_INLINE void AddPair(const Words<P>& words, const uint8_t* w) {
+    R2B_UNROLL
+    for (int p = 0; p < P; ++p) {
+      const int* at = words.At(p);
+      const __m512i a = _mm512_set1_epi32(at[0]), b = _mm512_set1_epi32(at[1]);
+      R2B_UNROLL
+      for (int r = 0; r < R; ++r) {
+        const __m512i t = _mm512_ternarylogic_epi32(left[p][r], a, _mm512_loadu_si512(w + 64 * r), kXor3);
+        const __m512i next = _mm512_ternarylogic_epi32(t, b, _mm512_loadu_si512(w + 4 * kBlock + 64 * r), kXor3);
+        const __m512i carry = _mm512_ternarylogic_epi32(t, next, left[p][r], kCarry);
+        left[p][r] = next;
+        R2B_IN_PLACE(left[p][r]);
+        carries[p][r] = _mm512_add_epi32(carries[p][r], _mm512_popcnt_epi32(carry));
+        R2B_IN_PLACE(carries[p][r]);
+      }
+    }
+  }
+
+  // A word without a partner: the same with b = 0.
+  R2B_INLINE void AddOne(const Words<P>& words, const uint8_t* w) {
+    R2B_UNROLL
+    for (int p = 0; p < P; ++p) {
+      const __m512i a = _mm512_set1_epi32(*words.At(p));
+      R2B_UNROLL
+      for (int r = 0; r < R; ++r) {
+        const __m512i next = _mm512_ternarylogic_epi32(left[p][r], a, _mm512_loadu_si512(w + 64 * r), kXor3);
+        carries[p][r] = _mm512_add_epi32(carries[p][r], _mm512_popcnt_epi32(_mm512_andnot_si512(next, left[p][r])));
+        left[p][r] = next;
+      }
+    }
+  }
+
+  R2B_INLINE void ToFloats(__m512 (&v)[P][R]) const {
+    R2B_UNROLL
+    for (int p = 0; p < P; ++p) {
+      R2B_UNROLL
+      for (int r = 0; r < R; ++r) {
+        const __m512i count =
+            _mm512_add_epi32(_mm512_add_epi32(carries[p][r], carries[p][r]), _mm512_popcnt_epi32(left[p][r]));
+        v[p][r] = _mm512_cvtepi32_ps(count);
+      }
+    }
+  }
+};
+
+template <int P, int R>
+R2B_INLINE void Double(__m512 (&v)[P][R]) {
   R2B_UNROLL
   for (int p = 0; p < P; ++p) {
     R2B_UNROLL
-    for (int r = 0; r < R; ++r) carries[p][r] = left[p][r] = _mm512_setzero_si512();
+    for (int r = 0; r < R; ++r) v[p][r] = _mm512_add_ps(v[p][r], v[p][r]);
   }
+}
+
+template <bool kWhole, int P, int R>
+__attribute__((noinline)) void BconvTile(const BconvRow& row, const Epilogue& epilogue, int x, int block) {
+  BitSums<P, R> sums;
+  sums.Clear();
   const uint8_t* w = static_cast<const uint8_t*>(row.weights) + block * row.block_bytes;
   const ptrdiff_t pixel = row.input.pixel;
   const uint8_t* origin = row.input.origin + x * pixel;
   for (int s = 0; s < row.input.segments; ++s) {
-    const uint8_t* base[(P + 2) / 3];
-    R2B_UNROLL
-    for (int b = 0; b < (P + 2) / 3; ++b) base[b] = origin + row.input.segment[s] + 3 * b * pixel;
+    Words<P> words(origin + row.input.segment[s], pixel);
     int i = 0;
     for (; i + 2 <= row.input.length; i += 2, w += 8 * kBlock) {
-      R2B_UNROLL
-      for (int p = 0; p < P; ++p) {
-        const int* at = reinterpret_cast<const int*>(base[p / 3] + (p % 3) * pixel);
-        const __m512i a = _mm512_set1_epi32(at[0]), b = _mm512_set1_epi32(at[1]);
-        R2B_UNROLL
-        for (int r = 0; r < R; ++r) {
-          const __m512i t = _mm512_ternarylogic_epi32(left[p][r], a, _mm512_loadu_si512(w + 64 * r), kXor3);
-          const __m512i next = _mm512_ternarylogic_epi32(t, b, _mm512_loadu_si512(w + 4 * kBlock + 64 * r), kXor3);
-          const __m512i carry = _mm512_ternarylogic_epi32(t, next, left[p][r], kCarry);
-          left[p][r] = next;
-          R2B_IN_PLACE(left[p][r]);
-          carries[p][r] = _mm512_add_epi32(carries[p][r], _mm512_popcnt_epi32(carry));
-          R2B_IN_PLACE(carries[p][r]);
-        }
-      }
-      R2B_UNROLL
-      for (int b = 0; b < (P + 2) / 3; ++b) base[b] += 8;
+      sums.AddPair(words, w);
+      words.Advance(2);
     }
-    if (i < row.input.length) {  // a word without a partner: the same with b = 0
-      R2B_UNROLL
-      for (int p = 0; p < P; ++p) {
-        const __m512i a = _mm512_set1_epi32(*reinterpret_cast<const int*>(base[p / 3] + (p % 3) * pixel));
-        R2B_UNROLL
-        for (int r = 0; r < R; ++r) {
-          const __m512i next = _mm512_ternarylogic_epi32(left[p][r], a, _mm512_loadu_si512(w + 64 * r), kXor3);
-          carries[p][r] = _mm512_add_epi32(carries[p][r], _mm512_popcnt_epi32(_mm512_andnot_si512(next, left[p][r])));
-          left[p][r] = next;
-        }
-      }
+    if (i < row.input.length) {
+      sums.AddOne(words, w);
       w += 4 * kBlock;
     }
   }
   __m512 v[P][R];
-  R2B_UNROLL
-  for (int p = 0; p < P; ++p) {
-    R2B_UNROLL
-    for (int r = 0; r < R; ++r) {
-      const __m512i count =
-          _mm512_add_epi32(_mm512_add_epi32(carries[p][r], carries[p][r]), _mm512_popcnt_epi32(left[p][r]));
-      v[p][r] = _mm512_cvtepi32_ps(count);
-    }
-  }
+  sums.ToFloats(v);
   const int c = block * kBlock;
   if (row.unscaled) {
     T::Unscaled(v, row, x, c);
   } else {
-    R2B_UNROLL
-    for (int p = 0; p < P; ++p) {
-      R2B_UNROLL
-      for (int r = 0; r < R; ++r) v[p][r] = _mm512_add_ps(v[p][r], v[p][r]);
-    }
+    Double(v);
     T::Affine(v, row, x, c);
   }
   T::RunEpilogue<kWhole>(v, epilogue, x, row.channel0 + c, row.channels - c);
