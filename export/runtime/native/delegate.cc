@@ -37,6 +37,7 @@ struct KernelState;
 // delegate before the interpreter that uses it.
 struct DelegateState {
   tfl::Delegate delegate{};
+  std::string kernels_name;  // as the options have it; empty: the best
   const Kernels* kernels = nullptr;
   int threads = 0;  // 0: as many as the interpreter recommends
   bool claim_float = true;
@@ -78,50 +79,72 @@ constexpr char kTaken[] =
 
 using Delegates = Handles<DelegateState>;
 
-void ReadGraph(tfl::Context* context, const tfl::DelegateParams* params, KernelState* state) {
-  Graph graph;
-  std::vector<int> local(context->tensors_size, -1);
-  auto map = [&](int tensor) {
-    if (tensor < 0) return -1;
-    if (local[tensor] < 0) {
-      local[tensor] = int(graph.tensors.size());
-      const tfl::Tensor& source = context->tensors[tensor];
-      graph.tensors.push_back(ImportTensor(source));
-      state->tensors.push_back(tensor);
-      const Tensor& t = graph.tensors.back();
-      if (t.constant && t.type != DType::kOther &&
-          uint64_t((Elements(t.dims) * ByteSize(t.type)).value()) > source.bytes)
-        state->error =
-            "tensor " + std::to_string(tensor) + " has fewer bytes than its shape needs; the file is damaged";
-    }
-    return local[tensor];
-  };
-  for (int i = 0; i < params->nodes_to_replace->size && state->error.empty(); ++i) {
-    const int index = params->nodes_to_replace->data[i];
+// Translates the nodes that a kernel replaces into its graph.
+class PartitionReader {
+ public:
+  PartitionReader(tfl::Context* context, const tfl::DelegateParams* params, KernelState* state)
+      : context_(context), params_(params), state_(state), local_(context->tensors_size, -1) {}
+
+  // Gives the kernel a plan, or an error.
+  void Read() {
+    for (int i = 0; i < params_->nodes_to_replace->size && state_->error.empty(); ++i)
+      ReadNode(params_->nodes_to_replace->data[i]);
+    FindInputsAndOutputs();
+    if (state_->error.empty())
+      state_->plan = std::make_unique<Plan>(std::move(graph_), state_->owner->kernels, state_->owner->profile);
+  }
+
+ private:
+  void ReadNode(int index) {
     tfl::Node* node;
     tfl::Registration* registration;
     Op op;
-    if (context->GetNodeAndRegistration(context, index, &node, &registration) != tfl::kOk) {
-      state->error = "the interpreter does not know node " + std::to_string(index);
-    } else if (ImportNode(context, index, *node, *registration, &op, &state->error) == Import::kClaimed) {
-      for (int& t : op.in) t = map(t);
-      op.out = map(op.out);
-      graph.ops.push_back(op);
-    } else if (state->error.empty()) {
-      state->error = "node " + std::to_string(index) + " changed after it was claimed";
+    if (context_->GetNodeAndRegistration(context_, index, &node, &registration) != tfl::kOk) {
+      state_->error = "the interpreter does not know node " + std::to_string(index);
+    } else if (ImportNode(context_, index, *node, *registration, &op, &state_->error) == Import::kClaimed) {
+      for (int& t : op.in) t = Local(t);
+      op.out = Local(op.out);
+      graph_.ops.push_back(op);
+    } else if (state_->error.empty()) {
+      state_->error = "node " + std::to_string(index) + " changed after it was claimed";
     }
   }
-  std::vector<bool> produced(graph.tensors.size(), false);
-  for (const Op& op : graph.ops) produced[op.out] = true;
-  for (size_t t = 0; t < graph.tensors.size(); ++t)
-    if (!produced[t] && !graph.tensors[t].constant) graph.inputs.push_back(int(t));
-  for (int i = 0; i < params->output_tensors->size; ++i) {
-    const int t = params->output_tensors->data[i];
-    if (t >= 0 && local[t] >= 0 && produced[local[t]]) graph.outputs.push_back(local[t]);
+
+  // The graph's index of the interpreter's tensor, which is read when it is first met.
+  int Local(int tensor) {
+    if (tensor < 0) return -1;
+    if (local_[tensor] < 0) {
+      local_[tensor] = int(graph_.tensors.size());
+      graph_.tensors.push_back(ImportTensor(context_->tensors[tensor]));
+      state_->tensors.push_back(tensor);
+      CheckBytes(tensor, graph_.tensors.back());
+    }
+    return local_[tensor];
   }
-  if (state->error.empty())
-    state->plan = std::make_unique<Plan>(std::move(graph), state->owner->kernels, state->owner->profile);
-}
+
+  void CheckBytes(int tensor, const Tensor& read) {
+    if (!read.constant || read.type == DType::kOther) return;
+    if (uint64_t((Elements(read.dims) * ByteSize(read.type)).value()) > context_->tensors[tensor].bytes)
+      state_->error = "tensor " + std::to_string(tensor) + " has fewer bytes than its shape needs; the file is damaged";
+  }
+
+  void FindInputsAndOutputs() {
+    std::vector<bool> produced(graph_.tensors.size(), false);
+    for (const Op& op : graph_.ops) produced[op.out] = true;
+    for (size_t t = 0; t < graph_.tensors.size(); ++t)
+      if (!produced[t] && !graph_.tensors[t].constant) graph_.inputs.push_back(int(t));
+    for (int i = 0; i < params_->output_tensors->size; ++i) {
+      const int t = params_->output_tensors->data[i];
+      if (t >= 0 && local_[t] >= 0 && produced[local_[t]]) graph_.outputs.push_back(local_[t]);
+    }
+  }
+
+  tfl::Context* context_;
+  const tfl::DelegateParams* params_;
+  KernelState* state_;
+  std::vector<int> local_;
+  Graph graph_;
+};
 
 void* KernelInit(tfl::Context* context, const char* buffer, size_t) {
   const auto* params = reinterpret_cast<const tfl::DelegateParams*>(buffer);
@@ -131,7 +154,7 @@ void* KernelInit(tfl::Context* context, const char* buffer, size_t) {
         auto made = std::make_unique<KernelState>();
         made->owner = Delegates::Instance().Find(static_cast<DelegateState*>(params->delegate->data));
         if (!made->owner) return;
-        if (std::string found; !Contained(&found, [&] { ReadGraph(context, params, made.get()); })) {
+        if (std::string found; !Contained(&found, [&] { PartitionReader(context, params, made.get()).Read(); })) {
           made->plan.reset();
           made->error = found;
         }
@@ -297,47 +320,75 @@ bool ParseCount(const std::string& text, int64_t least, int64_t most, int64_t* v
 constexpr int64_t kMostMemory = std::numeric_limits<ptrdiff_t>::max();  // bytes
 constexpr int64_t kMostWork = 1000000000;                               // billions
 
-bool ParseOptions(DelegateState* state, char** keys, char** values, size_t count, std::string* error) {
-  const char* kernels = std::getenv("R2B_RUNTIME_KERNELS");
-  for (size_t i = 0; i < count; ++i) {
-    const std::string key = keys[i] ? keys[i] : "", value = values[i] ? values[i] : "";
-    int64_t number = 0;
-    if (key == "kernels") {
-      kernels = values[i];
-    } else if (key == "num_threads") {
-      if (!ParseCount(value, 0, kMostThreads, &number))
-        return *error = "option num_threads = '" + value + "' must be a whole number from 1 to " +
-                        std::to_string(kMostThreads) + ", or 0 for the interpreter's",
-               false;
-      state->threads = int(number);
-    } else if (key == "max_memory") {
-      if (!ParseCount(value, 1, kMostMemory >> 20, &number))
-        return *error = "option max_memory = '" + value + "' must be a whole number of MiB from 1 to " +
-                        std::to_string(kMostMemory >> 20),
-               false;
-      state->limits.memory = number << 20;
-    } else if (key == "max_work") {
-      if (!ParseCount(value, 1, kMostWork, &number))
-        return *error = "option max_work = '" + value +
-                        "' must be a whole number of billions of operations from 1 to " + std::to_string(kMostWork),
-               false;
-      state->limits.work = number * 1000000000;
-    } else if (key == "profile") {
-      if (!ParseCount(value, 0, 1, &number)) return *error = "option profile = '" + value + "' must be 0 or 1", false;
-      state->profile = number != 0;
-    } else if (key == "claim") {
-      if (value != "all" && value != "binary")
-        return *error = "option claim = '" + value + "' must be 'all' or 'binary'", false;
-      state->claim_float = value == "all";
-    } else {
-      return *error = "unknown option '" + key +
-                      "'; there are kernels, num_threads, claim, profile, max_memory and max_work",
-             false;
-    }
+struct Option {
+  const char* name;
+  std::string rule;  // what a value must be
+  // False where the value breaks the rule.
+  bool (*set)(DelegateState* state, const std::string& value);
+};
+
+const std::vector<Option>& KnownOptions() {
+  static const std::vector<Option> options = {
+      {"kernels", "",
+       [](DelegateState* state, const std::string& value) {
+         state->kernels_name = value;
+         return true;
+       }},
+      {"num_threads", "a whole number from 1 to " + std::to_string(kMostThreads) + ", or 0 for the interpreter's",
+       [](DelegateState* state, const std::string& value) {
+         int64_t number;
+         if (!ParseCount(value, 0, kMostThreads, &number)) return false;
+         state->threads = int(number);
+         return true;
+       }},
+      {"max_memory", "a whole number of MiB from 1 to " + std::to_string(kMostMemory >> 20),
+       [](DelegateState* state, const std::string& value) {
+         int64_t number;
+         if (!ParseCount(value, 1, kMostMemory >> 20, &number)) return false;
+         state->limits.memory = number << 20;
+         return true;
+       }},
+      {"max_work", "a whole number of billions of operations from 1 to " + std::to_string(kMostWork),
+       [](DelegateState* state, const std::string& value) {
+         int64_t number;
+         if (!ParseCount(value, 1, kMostWork, &number)) return false;
+         state->limits.work = number * 1000000000;
+         return true;
+       }},
+      {"profile", "0 or 1",
+       [](DelegateState* state, const std::string& value) {
+         int64_t number;
+         if (!ParseCount(value, 0, 1, &number)) return false;
+         state->profile = number != 0;
+         return true;
+       }},
+      {"claim", "'all' or 'binary'",
+       [](DelegateState* state, const std::string& value) {
+         state->claim_float = value == "all";
+         return value == "all" || value == "binary";
+       }},
+  };
+  return options;
+}
+
+bool SetOption(DelegateState* state, const std::string& name, const std::string& value, std::string* error) {
+  for (const Option& option : KnownOptions()) {
+    if (name != option.name) continue;
+    if (option.set(state, value)) return true;
+    *error = "option " + name + " = '" + value + "' must be " + option.rule;
+    return false;
   }
-  state->kernels = SelectKernels(kernels);
+  *error = "unknown option '" + name + "'; there are kernels, num_threads, claim, profile, max_memory and max_work";
+  return false;
+}
+
+bool ParseOptions(DelegateState* state, char** keys, char** values, size_t count, std::string* error) {
+  if (const char* kernels = std::getenv("R2B_RUNTIME_KERNELS")) state->kernels_name = kernels;
+  for (size_t i = 0; i < count; ++i)
+    if (!SetOption(state, keys[i] ? keys[i] : "", values[i] ? values[i] : "", error)) return false;
+  state->kernels = SelectKernels(state->kernels_name.c_str());
   if (state->kernels) return true;
-  *error = std::string("kernels '") + (kernels ? kernels : "") +
+  *error = "kernels '" + state->kernels_name +
            "' are not built into this library or do not run on this CPU; available: auto";
   for (const char* const* name = AvailableKernels(); *name; ++name) *error += std::string(", ") + *name;
   return false;

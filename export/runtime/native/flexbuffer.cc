@@ -15,6 +15,8 @@ enum : unsigned {
   kMap = 9,
   kBool = 26
 };
+
+bool IsWidth(uint64_t bytes) { return bytes == 1 || bytes == 2 || bytes == 4 || bytes == 8; }
 }  // namespace
 
 bool OptionsMap::ReadUnsigned(size_t at, unsigned width, uint64_t* value) const {
@@ -32,28 +34,33 @@ bool OptionsMap::Follow(size_t at, unsigned width, size_t* target) const {
   return true;
 }
 
-// The buffer ends with the root value, its packed type and the root's width. A map stores, before its values: the
-// offset to its (sorted) keys, the width of that key vector, and the number of entries.
 OptionsMap::OptionsMap(const void* bytes, size_t size) : data_(static_cast<const uint8_t*>(bytes)), size_(size) {
-  if (!bytes || size < 3) return;
-  const unsigned root_width = data_[size - 1];
-  const unsigned packed = data_[size - 2];
-  if (root_width != 1 && root_width != 2 && root_width != 4 && root_width != 8) return;
-  if (packed >> 2 != kMap || size - 2 < root_width) return;
+  ok_ = bytes && FindMap() && ReadHeader();
+}
+
+// The buffer ends with the root value, its packed type and the root's width.
+bool OptionsMap::FindMap() {
+  if (size_ < 3) return false;
+  const unsigned width = data_[size_ - 1], packed = data_[size_ - 2];
+  if (!IsWidth(width) || packed >> 2 != kMap || size_ - 2 < width) return false;
   value_width_ = 1u << (packed & 3);
-  if (!Follow(size - 2 - root_width, root_width, &values_)) return;
-  if (values_ < 3 * size_t(value_width_)) return;
+  return Follow(size_ - 2 - width, width, &values_);
+}
+
+// A map stores, before its values: the offset to its (sorted) keys, the width of that key vector, and the number of
+// entries.
+bool OptionsMap::ReadHeader() {
+  if (values_ < 3 * size_t(value_width_)) return false;
   uint64_t count, key_width, key_count;
-  if (!ReadUnsigned(values_ - value_width_, value_width_, &count)) return;
-  if (!ReadUnsigned(values_ - 2 * value_width_, value_width_, &key_width)) return;
-  if (key_width != 1 && key_width != 2 && key_width != 4 && key_width != 8) return;
+  if (!ReadUnsigned(values_ - value_width_, value_width_, &count)) return false;
+  if (!ReadUnsigned(values_ - 2 * value_width_, value_width_, &key_width) || !IsWidth(key_width)) return false;
   key_width_ = unsigned(key_width);
-  if (!Follow(values_ - 3 * value_width_, value_width_, &keys_) || keys_ < key_width_) return;
-  if (!ReadUnsigned(keys_ - key_width_, key_width_, &key_count) || key_count != count) return;
+  if (!Follow(values_ - 3 * value_width_, value_width_, &keys_) || keys_ < key_width_) return false;
+  if (!ReadUnsigned(keys_ - key_width_, key_width_, &key_count) || key_count != count) return false;
   // One value and one type byte for each entry must fit; `count` is checked first so that the products cannot wrap.
-  if (count > size || size - values_ < count * (value_width_ + 1) || size - keys_ < count * key_width_) return;
+  if (count > size_ || size_ - values_ < count * (value_width_ + 1) || size_ - keys_ < count * key_width_) return false;
   count_ = size_t(count);
-  ok_ = true;
+  return true;
 }
 
 bool OptionsMap::KeyEquals(size_t at, const char* key) const {

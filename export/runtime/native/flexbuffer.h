@@ -28,6 +28,8 @@ class OptionsMap {
     uint8_t parent_width;
     uint8_t packed_type;
   };
+  bool FindMap();
+  bool ReadHeader();
   bool Find(const char* key, Value* value) const;
   bool ReadUnsigned(size_t at, unsigned width, uint64_t* value) const;
   bool Follow(size_t at, unsigned width, size_t* target) const;

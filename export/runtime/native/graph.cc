@@ -57,14 +57,14 @@ struct Checker {
     return true;
   }
 
-  bool Bconv(const Op& op, std::vector<int>* out) {
-    const Tensor &input = In(op, 0), &filter = In(op, 1);
-    const std::vector<int>& f = filter.dims;
-    if (input.dims.size() != 4 || f.size() != 4)
-      return Fail(op, "input " + Dims(input.dims) + " and filter " + Dims(f) + " must have 4 dimensions");
+  // How the filter cuts the input's channels, and whether accumulators hold its sums.
+  bool BconvChannels(const Op& op) {
+    const std::vector<int>&input = In(op, 0).dims, &f = In(op, 1).dims;
+    if (input.size() != 4 || f.size() != 4)
+      return Fail(op, "input " + Dims(input) + " and filter " + Dims(f) + " must have 4 dimensions");
     const int words = (op.channels_in + 31) / 32;
-    if (input.dims[3] != words)
-      return Fail(op, "the input " + Dims(input.dims) + " holds " + std::to_string(input.dims[3]) +
+    if (input[3] != words)
+      return Fail(op, "the input " + Dims(input) + " holds " + std::to_string(input[3]) +
                           " words of 32 channels, channels_in = " + std::to_string(op.channels_in) + " needs " +
                           std::to_string(words) + "; convert the model again");
     if (f[3] < 1 || words % f[3] != 0 || (f[3] != words && (op.channels_in / (words / f[3])) % 32 != 0))
@@ -76,31 +76,87 @@ struct Checker {
                   std::to_string(f[0]) + " output channels do not divide into " + std::to_string(groups) + " groups");
     if (int64_t(f[1]) * f[2] * op.channels_in >= (1 << 22))
       return Fail(op, "a filter of " + Dims(f) + " words is larger than accumulators hold (4194304 products)");
-    const DType type = graph->tensors[op.out].type;
-    if (type == DType::kInt32) {
-      if (op.in.size() < 5 || op.in[4] < 0 || !In(op, 4).constant || In(op, 4).type != DType::kInt32 ||
-          In(op, 4).dims != std::vector<int>{f[0]})
-        return Fail(op, "a bit-packed output needs " + std::to_string(f[0]) +
-                            " constant int32 thresholds as input 4; convert the model again");
-    } else {
-      for (int i = 2; i < 4; ++i) {
-        if (int(op.in.size()) <= i || op.in[i] < 0 || In(op, i).type != DType::kFloat)
-          return Fail(
-              op, std::string(i == 2 ? "multiplier" : "bias") + " must be a float32 tensor; convert the model again");
-        const std::vector<int>& d = In(op, i).dims;
-        const bool vector = d == std::vector<int>{f[0]} && In(op, i).constant;
-        if (!vector && (AsImage(d).c != f[0] || d.size() > 4 || type != DType::kFloat))
-          return Fail(op, std::string(i == 2 ? "multiplier " : "bias ") + Dims(d) +
-                              " must be a constant vector of the " + std::to_string(f[0]) + " output channels");
-      }
-    }
-    if (!Window(op, input.dims, type == DType::kInt32 ? (f[0] + 31) / 32 : f[0], out)) return false;
-    if (type != DType::kInt32)
-      for (int i = 2; i < 4; ++i) {
-        const Shape s = AsImage(In(op, i).dims);
-        if (s.n != 1 || (s.h != 1 && s.h != (*out)[1]) || (s.w != 1 && s.w != (*out)[2]) || (s.h == 1) != (s.w == 1))
-          return Fail(op, "multiplier or bias " + Dims(In(op, i).dims) + " does not fit the output " + Dims(*out));
-      }
+    return true;
+  }
+
+  bool BconvThresholds(const Op& op, int outputs) {
+    const bool there = op.in.size() >= 5 && op.in[4] >= 0 && In(op, 4).constant && In(op, 4).type == DType::kInt32;
+    return (there && In(op, 4).dims == std::vector<int>{outputs}) ||
+           Fail(op, "a bit-packed output needs " + std::to_string(outputs) +
+                        " constant int32 thresholds as input 4; convert the model again");
+  }
+
+  // Input `i` of a convolution with numbers as outputs, its multiplier or its bias: a constant vector, or, for floats,
+  // a tensor that LCE's converter folded into the operator.
+  bool BconvScale(const Op& op, int i, int outputs) {
+    const std::string name = i == 2 ? "multiplier" : "bias";
+    if (int(op.in.size()) <= i || op.in[i] < 0 || In(op, i).type != DType::kFloat)
+      return Fail(op, name + " must be a float32 tensor; convert the model again");
+    const std::vector<int>& d = In(op, i).dims;
+    if (d == std::vector<int>{outputs} && In(op, i).constant) return true;
+    return (AsImage(d).c == outputs && d.size() <= 4 && graph->tensors[op.out].type == DType::kFloat) ||
+           Fail(op, name + " " + Dims(d) + " must be a constant vector of the " + std::to_string(outputs) +
+                        " output channels");
+  }
+
+  bool BconvScaleFits(const Op& op, int i, const std::vector<int>& out) {
+    const Shape s = AsImage(In(op, i).dims);
+    const bool fits =
+        s.n == 1 && (s.h == 1 || s.h == out[1]) && (s.w == 1 || s.w == out[2]) && (s.h == 1) == (s.w == 1);
+    return fits || Fail(op, "multiplier or bias " + Dims(In(op, i).dims) + " does not fit the output " + Dims(out));
+  }
+
+  bool Bconv(const Op& op, std::vector<int>* out) {
+    if (!BconvChannels(op)) return false;
+    const std::vector<int>& input = In(op, 0).dims;
+    const int outputs = In(op, 1).dims[0];
+    if (graph->tensors[op.out].type == DType::kInt32)
+      return BconvThresholds(op, outputs) && Window(op, input, (outputs + 31) / 32, out);
+    return BconvScale(op, 2, outputs) && BconvScale(op, 3, outputs) && Window(op, input, outputs, out) &&
+           BconvScaleFits(op, 2, *out) && BconvScaleFits(op, 3, *out);
+  }
+
+  bool Quantize(const Op& op, std::vector<int>* out) {
+    *out = In(op, 0).dims;
+    if (out->empty()) return Fail(op, "a scalar has no channels to pack");
+    out->back() = (out->back() + 31) / 32;
+    return true;
+  }
+
+  // How many channels the last word holds is written only in the output's stored shape.
+  bool Dequantize(const Op& op, std::vector<int>* out) {
+    const std::vector<int>& in = In(op, 0).dims;
+    const std::vector<int> stored = *out;
+    *out = in;
+    if (in.empty() || stored.size() != in.size() || (int64_t(stored.back()) + 31) / 32 != in.back())
+      return Fail(op, "output " + Dims(stored) + " does not fit " + Dims(in) + " words of 32 channels");
+    out->back() = stored.back();
+    return true;
+  }
+
+  bool Pool(const Op& op, std::vector<int>* out) {
+    const std::vector<int>& in = In(op, 0).dims;
+    if (in.size() != 4) return Fail(op, "input " + Dims(in) + " must have 4 dimensions");
+    return Window(op, in, in[3], out);
+  }
+
+  bool Bias(const Op& op, int outputs) {
+    return op.in.size() <= 2 || op.in[2] < 0 || In(op, 2).dims == std::vector<int>{outputs} ||
+           Fail(op, "bias " + Dims(In(op, 2).dims) + " must be a vector of " + std::to_string(outputs));
+  }
+
+  bool Conv(const Op& op, std::vector<int>* out) {
+    const std::vector<int>&in = In(op, 0).dims, &f = In(op, 1).dims;
+    if (in.size() != 4 || f.size() != 4 || in[3] != f[3])
+      return Fail(op, "input " + Dims(in) + " and filter " + Dims(f) + " do not fit");
+    return Bias(op, f[0]) && Window(op, in, f[0], out);
+  }
+
+  bool Mean(const Op& op, std::vector<int>* out) {
+    const std::vector<int>& in = In(op, 0).dims;
+    if (in.size() != 4) return Fail(op, "input " + Dims(in) + " must have 4 dimensions");
+    if (op.keep_dims) *out = {in[0], 1, 1, in[3]};
+    else *out = {in[0], in[3]};
     return true;
   }
 
@@ -136,68 +192,46 @@ struct Checker {
     return true;
   }
 
-  bool Check(Op& op) {
+  bool Arithmetic(const Op& op, std::vector<int>* out) { return Broadcast(op, In(op, 0).dims, In(op, 1).dims, out); }
+
+  bool Prelu(const Op& op, std::vector<int>* out) {
     const std::vector<int>& in = In(op, 0).dims;
-    std::vector<int>* out = &graph->tensors[op.out].dims;
-    std::vector<int> stored = *out;
-    switch (op.kind) {
-      case OpKind::kQuantize:
-        *out = in;
-        if (in.empty()) return Fail(op, "a scalar has no channels to pack");
-        out->back() = (in.back() + 31) / 32;
-        return true;
-      case OpKind::kDequantize:
-        // How many channels the last word holds is written only in the output's stored shape.
-        *out = in;
-        if (in.empty() || stored.size() != in.size() || (int64_t(stored.back()) + 31) / 32 != in.back())
-          return Fail(op, "output " + Dims(stored) + " does not fit " + Dims(in) + " words of 32 channels");
-        out->back() = stored.back();
-        return true;
-      case OpKind::kBconv: return Bconv(op, out);
-      case OpKind::kBmaxPool:
-      case OpKind::kMaxPool:
-      case OpKind::kAvgPool:
-        if (in.size() != 4) return Fail(op, "input " + Dims(in) + " must have 4 dimensions");
-        return Window(op, in, in[3], out);
-      case OpKind::kConv: {
-        const std::vector<int>& f = In(op, 1).dims;
-        if (in.size() != 4 || f.size() != 4 || in[3] != f[3])
-          return Fail(op, "input " + Dims(in) + " and filter " + Dims(f) + " do not fit");
-        if (op.in.size() > 2 && op.in[2] >= 0 && In(op, 2).dims != std::vector<int>{f[0]})
-          return Fail(op, "bias " + Dims(In(op, 2).dims) + " must be a vector of " + std::to_string(f[0]));
-        return Window(op, in, f[0], out);
-      }
-      case OpKind::kMean:
-        if (in.size() != 4) return Fail(op, "input " + Dims(in) + " must have 4 dimensions");
-        if (op.keep_dims) *out = {in[0], 1, 1, in[3]};
-        else *out = {in[0], in[3]};
-        return true;
-      case OpKind::kAdd:
-      case OpKind::kMul: return Broadcast(op, in, In(op, 1).dims, out);
-      case OpKind::kPrelu:
-        return Broadcast(op, in, In(op, 1).dims, out) &&
-               (*out == in || Fail(op, "the slopes " + Dims(In(op, 1).dims) + " do not fit " + Dims(in)));
-      case OpKind::kClamp:
-      case OpKind::kLogistic:
-      case OpKind::kSoftmax: *out = in; return true;
-      case OpKind::kReshape: return Reshape(op, out);
-      case OpKind::kDense: {
-        const std::vector<int>& f = In(op, 1).dims;
-        const int64_t count = Elements(in).value();
-        if (f.size() != 2 || f[1] < 1 || count % f[1] != 0 || (op.keep_dims && (in.empty() || in.back() != f[1])))
-          return Fail(op, "weights " + Dims(f) + " do not fit the input " + Dims(in));
-        if (op.in.size() > 2 && op.in[2] >= 0 && In(op, 2).dims != std::vector<int>{f[0]})
-          return Fail(op, "bias " + Dims(In(op, 2).dims) + " must be a vector of " + std::to_string(f[0]));
-        if (op.keep_dims) {
-          *out = in;
-          out->back() = f[0];
-        } else {
-          *out = {int(count / f[1]), f[0]};
-        }
-        return true;
-      }
+    return Arithmetic(op, out) &&
+           (*out == in || Fail(op, "the slopes " + Dims(In(op, 1).dims) + " do not fit " + Dims(in)));
+  }
+
+  bool SameShape(const Op& op, std::vector<int>* out) {
+    *out = In(op, 0).dims;
+    return true;
+  }
+
+  bool Dense(const Op& op, std::vector<int>* out) {
+    const std::vector<int>&in = In(op, 0).dims, &f = In(op, 1).dims;
+    const int64_t count = Elements(in).value();
+    if (f.size() != 2 || f[1] < 1 || count % f[1] != 0 || (op.keep_dims && (in.empty() || in.back() != f[1])))
+      return Fail(op, "weights " + Dims(f) + " do not fit the input " + Dims(in));
+    if (!Bias(op, f[0])) return false;
+    if (op.keep_dims) {
+      *out = in;
+      out->back() = f[0];
+    } else {
+      *out = {int(count / f[1]), f[0]};
     }
-    return Fail(op, "unknown operator");
+    return true;
+  }
+
+  // Checks the operator's operands and sets its output's shape.
+  bool Check(const Op& op) {
+    using Rule = bool (Checker::*)(const Op&, std::vector<int>* out);
+    static constexpr Rule rules[] = {
+        // In the order of OpKind.
+        &Checker::Quantize,   &Checker::Dequantize, &Checker::Bconv,   &Checker::Pool,
+        &Checker::Conv,       &Checker::Pool,       &Checker::Pool,    &Checker::Mean,
+        &Checker::Arithmetic, &Checker::Arithmetic, &Checker::Prelu,   &Checker::SameShape,
+        &Checker::SameShape,  &Checker::SameShape,  &Checker::Reshape, &Checker::Dense,
+    };
+    static_assert(sizeof rules / sizeof *rules == size_t(OpKind::kDense) + 1);
+    return (this->*rules[size_t(op.kind)])(op, &graph->tensors[op.out].dims);
   }
 };
 
@@ -213,7 +247,7 @@ bool InferShapes(Graph* graph, std::string* error) {
            checker.Fail(op, which + (" shape " + Dims(dims)) + " has more than the " + std::to_string(kMostElements) +
                                 " elements that a tensor may have; resize the model's input");
   };
-  for (Op& op : graph->ops) {
+  for (const Op& op : graph->ops) {
     for (int i : op.in)
       if (i >= 0 && !holds(op, i, "input")) return false;
     if (!checker.Check(op) || !holds(op, op.out, "output")) return false;

@@ -82,7 +82,7 @@ class Reader {
     return true;
   }
 
-  bool Bconv() {
+  bool BconvOptions() {
     const OptionsMap options(node_.custom_initial_data, size_t(node_.custom_initial_data_size));
     if (!options.ok()) return Fail("its options are no well-formed map; the file is damaged");
     int padding, pad_value, activation;
@@ -96,8 +96,11 @@ class Reader {
       return false;
     op_->same_padding = padding == 0;
     op_->pad_one = pad_value == 1;
-    SetActivation(activation, op_);
-    if (!LceTypes({tfl::kInt32}, {tfl::kFloat32, tfl::kInt8, tfl::kInt32})) return false;
+    return SetActivation(activation, op_);
+  }
+
+  bool Bconv() {
+    if (!BconvOptions() || !LceTypes({tfl::kInt32}, {tfl::kFloat32, tfl::kInt8, tfl::kInt32})) return false;
     const tfl::Tensor* filter = Input(1);
     if (!filter || filter->type != tfl::kInt32 || !IsConstant(filter) || Rank(filter) != 4)
       return Fail(
@@ -110,6 +113,9 @@ class Reader {
     op_->kernel_w = filter->dims->data[2];
     return true;
   }
+
+  bool Quantize() { return LceTypes({tfl::kFloat32, tfl::kInt8, tfl::kBool}, {tfl::kInt32}); }
+  bool Dequantize() { return LceTypes({tfl::kInt32}, {tfl::kFloat32, tfl::kInt8, tfl::kBool}); }
 
   bool BmaxPool() {
     const OptionsMap options(node_.custom_initial_data, size_t(node_.custom_initial_data_size));
@@ -185,6 +191,25 @@ class Reader {
     return p && SetActivation(p->activation, op_);
   }
 
+  bool Subtract() {
+    op_->subtract = true;
+    return Elementwise();
+  }
+
+  template <tfl::Activation kActivation>
+  bool Clamp() {
+    return SetActivation(kActivation, op_) && FloatInOut();
+  }
+
+  bool Logistic() { return FloatInOut(); }
+
+  bool Softmax() {
+    const auto* p = Options<tfl::SoftmaxParams>();
+    if (!p || !FloatInOut() || Rank(Input(0)) < 1) return false;
+    op_->beta = p->beta;
+    return true;
+  }
+
   bool Dense() {
     const auto* p = Options<tfl::FullyConnectedParams>();
     const tfl::Tensor *weights = Input(1), *bias = Input(2);
@@ -211,17 +236,64 @@ class Reader {
   std::string* error_;
 };
 
-// How many inputs an operator of TensorFlow Lite reads at most. (Mean() has read the axes.)
-size_t Inputs(OpKind kind) {
-  switch (kind) {
-    case OpKind::kConv:
-    case OpKind::kDense: return 3;
-    case OpKind::kAdd:
-    case OpKind::kMul:
-    case OpKind::kPrelu:
-    case OpKind::kReshape: return 2;
-    default: return 1;
+struct LceOperator {
+  const char* name;
+  OpKind kind;
+  bool (Reader::*read)();
+};
+constexpr LceOperator kLceOperators[] = {
+    {"LceBconv2d", OpKind::kBconv, &Reader::Bconv},
+    {"LceQuantize", OpKind::kQuantize, &Reader::Quantize},
+    {"LceDequantize", OpKind::kDequantize, &Reader::Dequantize},
+    {"LceBMaxPool2d", OpKind::kBmaxPool, &Reader::BmaxPool},
+};
+
+struct Builtin {
+  int32_t code;
+  OpKind kind;
+  bool (Reader::*read)();
+  size_t inputs;  // how many it reads at most
+};
+constexpr Builtin kBuiltins[] = {
+    {tfl::kConv2d, OpKind::kConv, &Reader::Conv, 3},
+    {tfl::kMaxPool2d, OpKind::kMaxPool, &Reader::Pool, 1},
+    {tfl::kAveragePool2d, OpKind::kAvgPool, &Reader::Pool, 1},
+    {tfl::kMean, OpKind::kMean, &Reader::Mean, 1},  // Mean() has read the axes
+    {tfl::kAdd, OpKind::kAdd, &Reader::Elementwise, 2},
+    {tfl::kSub, OpKind::kAdd, &Reader::Subtract, 2},
+    {tfl::kMul, OpKind::kMul, &Reader::Elementwise, 2},
+    {tfl::kPrelu, OpKind::kPrelu, &Reader::Elementwise, 2},
+    {tfl::kRelu, OpKind::kClamp, &Reader::Clamp<tfl::kActRelu>, 1},
+    {tfl::kRelu6, OpKind::kClamp, &Reader::Clamp<tfl::kActRelu6>, 1},
+    {tfl::kReluN1To1, OpKind::kClamp, &Reader::Clamp<tfl::kActReluN1To1>, 1},
+    {tfl::kLogistic, OpKind::kLogistic, &Reader::Logistic, 1},
+    {tfl::kSoftmax, OpKind::kSoftmax, &Reader::Softmax, 1},
+    {tfl::kReshape, OpKind::kReshape, &Reader::Reshape, 2},
+    {tfl::kFullyConnected, OpKind::kDense, &Reader::Dense, 3},
+};
+
+Import ImportLce(Reader* reader, const std::string& name, Op* op, std::string* error) {
+  for (const LceOperator& known : kLceOperators) {
+    if (name != known.name) continue;
+    op->kind = known.kind;
+    return (reader->*known.read)() ? Import::kClaimed : Import::kFailed;
   }
+  *error = name + " (node " + std::to_string(op->node) +
+           "): an operator of Larq Compute Engine that this runtime does not know; update r2b-runtime or convert "
+           "with version 0.16";
+  return Import::kFailed;
+}
+
+Import ImportBuiltin(Reader* reader, int32_t code, Op* op) {
+  for (const Builtin& known : kBuiltins) {
+    if (code != known.code) continue;
+    op->kind = known.kind;
+    if (!(reader->*known.read)()) return Import::kLeft;
+    // A file may list inputs beyond those that the operator has, absent ones (-1) among them.
+    op->in.resize(std::min(op->in.size(), known.inputs));
+    return Import::kClaimed;
+  }
+  return Import::kLeft;
 }
 
 }  // namespace
@@ -253,56 +325,8 @@ Import ImportNode(const tfl::Context* context, int index, const tfl::Node& node,
   }
   op->in.assign(node.inputs->data, node.inputs->data + node.inputs->size);
   op->out = node.outputs->data[0];
-  if (IsLceOp(registration)) {
-    bool read = false;
-    const std::string name = registration.custom_name;
-    if (name == "LceBconv2d") op->kind = OpKind::kBconv, read = reader.Bconv();
-    else if (name == "LceQuantize")
-      op->kind = OpKind::kQuantize, read = reader.LceTypes({tfl::kFloat32, tfl::kInt8, tfl::kBool}, {tfl::kInt32});
-    else if (name == "LceDequantize")
-      op->kind = OpKind::kDequantize, read = reader.LceTypes({tfl::kInt32}, {tfl::kFloat32, tfl::kInt8, tfl::kBool});
-    else if (name == "LceBMaxPool2d") op->kind = OpKind::kBmaxPool, read = reader.BmaxPool();
-    else
-      *error = name + " (node " + std::to_string(index) +
-               "): an operator of Larq Compute Engine that this runtime does not know; update r2b-runtime or convert "
-               "with version 0.16";
-    return read ? Import::kClaimed : Import::kFailed;
-  }
-  bool claimed = false;
-  switch (registration.builtin_code) {
-    case tfl::kConv2d: op->kind = OpKind::kConv, claimed = reader.Conv(); break;
-    case tfl::kMaxPool2d: op->kind = OpKind::kMaxPool, claimed = reader.Pool(); break;
-    case tfl::kAveragePool2d: op->kind = OpKind::kAvgPool, claimed = reader.Pool(); break;
-    case tfl::kMean: op->kind = OpKind::kMean, claimed = reader.Mean(); break;
-    case tfl::kAdd: op->kind = OpKind::kAdd, claimed = reader.Elementwise(); break;
-    case tfl::kSub: op->kind = OpKind::kAdd, op->subtract = true, claimed = reader.Elementwise(); break;
-    case tfl::kMul: op->kind = OpKind::kMul, claimed = reader.Elementwise(); break;
-    case tfl::kPrelu: op->kind = OpKind::kPrelu, claimed = reader.Elementwise(); break;
-    case tfl::kRelu:
-    case tfl::kRelu6:
-    case tfl::kReluN1To1:
-      op->kind = OpKind::kClamp;
-      claimed = reader.FloatInOut();
-      SetActivation(registration.builtin_code == tfl::kRelu    ? tfl::kActRelu
-                    : registration.builtin_code == tfl::kRelu6 ? tfl::kActRelu6
-                                                               : tfl::kActReluN1To1,
-                    op);
-      break;
-    case tfl::kLogistic: op->kind = OpKind::kLogistic, claimed = reader.FloatInOut(); break;
-    case tfl::kSoftmax: {
-      op->kind = OpKind::kSoftmax;
-      const auto* p = reader.Options<tfl::SoftmaxParams>();
-      claimed = p && reader.FloatInOut() && Reader::Rank(reader.Input(0)) >= 1;
-      if (claimed) op->beta = p->beta;
-      break;
-    }
-    case tfl::kReshape: op->kind = OpKind::kReshape, claimed = reader.Reshape(); break;
-    case tfl::kFullyConnected: op->kind = OpKind::kDense, claimed = reader.Dense(); break;
-    default: break;
-  }
-  // A file may list inputs beyond those that the operator has, absent ones (-1) among them.
-  op->in.resize(std::min(op->in.size(), Inputs(op->kind)));
-  return claimed ? Import::kClaimed : Import::kLeft;
+  if (IsLceOp(registration)) return ImportLce(&reader, registration.custom_name, op, error);
+  return ImportBuiltin(&reader, registration.builtin_code, op);
 }
 
 }  // namespace r2b

@@ -56,44 +56,46 @@ struct Operators {
                      "the tables of the zero padding of " + filter);
   }
 
+  void Pool(int index, const Op& op) const {
+    const std::vector<int>& in = In(op, 0);
+    const Count rows = std::min(op.kernel_h, in[1]);
+    Window(index, op);
+    budget->TakeMemory(index, rows * sizeof(void*), "rows of its window");
+    budget->TakeWork(
+        index, (rows * std::min(op.kernel_w, in[2]) + 1) * Out(op) * (op.kind == OpKind::kBmaxPool ? kBits : kPooled),
+        "a window of " + std::to_string(op.kernel_h) + "x" + std::to_string(op.kernel_w) + " over " + DimsText(in));
+  }
+
+  void Dense(int index, const Op& op) const {
+    const std::vector<int>& f = In(op, 1);
+    const Count weights = Padded(f[0], 1) * f[1];
+    budget->TakeMemory(index, weights * sizeof(float), "weights of " + DimsText(f));
+    budget->TakeWork(index, Count(In(op).value() / std::max(f[1], 1)) * weights + weights,
+                     "weights of " + DimsText(f) + " on an input of " + DimsText(In(op, 0)));
+  }
+
+  void Elementwise(int index, const Op& op) const {
+    const bool arithmetic = op.kind == OpKind::kAdd || op.kind == OpKind::kMul || op.kind == OpKind::kPrelu;
+    for (int t : op.in)  // a constant is spread over the channels
+      if (arithmetic && t >= 0 && graph.tensors[t].constant)
+        budget->TakeMemory(index, Count(AsImage(graph.tensors[op.out].dims).c) * sizeof(float), "its constant");
+    const bool transcendental = op.kind == OpKind::kLogistic || op.kind == OpKind::kSoftmax;
+    budget->TakeWork(
+        index, (In(op) + Out(op)) * (transcendental ? kTranscendental : kElementwise),
+        "an input of " + DimsText(In(op, 0)) + " and an output of " + DimsText(graph.tensors[op.out].dims));
+  }
+
   void Take(int index) const {
     const Op& op = graph.ops[size_t(index)];
-    const std::vector<int>& in = In(op, 0);
     switch (op.kind) {
       case OpKind::kBconv:
-      case OpKind::kConv: Convolution(index, op); return;
+      case OpKind::kConv: return Convolution(index, op);
       case OpKind::kBmaxPool:
       case OpKind::kMaxPool:
-      case OpKind::kAvgPool: {
-        const Count window = Count(std::min(op.kernel_h, in[1])) * std::min(op.kernel_w, in[2]);
-        Window(index, op);
-        budget->TakeMemory(index, Count(std::min(op.kernel_h, in[1])) * sizeof(void*), "rows of its window");
-        budget->TakeWork(
-            index, (window + 1) * Out(op) * (op.kind == OpKind::kBmaxPool ? kBits : kPooled),
-            "a window of " + std::to_string(op.kernel_h) + "x" + std::to_string(op.kernel_w) + " over " + DimsText(in));
-        return;
-      }
-      case OpKind::kDense: {
-        const std::vector<int>& f = In(op, 1);
-        const Count weights = Padded(f[0], 1) * f[1];
-        budget->TakeMemory(index, weights * sizeof(float), "weights of " + DimsText(f));
-        const std::string what = "weights of " + DimsText(f) + " on an input of " + DimsText(in);
-        budget->TakeWork(index, Count(In(op).value() / std::max(f[1], 1)) * weights + weights, what);
-        return;
-      }
-      case OpKind::kAdd:
-      case OpKind::kMul:
-      case OpKind::kPrelu:
-        // A constant is spread over the channels.
-        for (int t : op.in)
-          if (t >= 0 && graph.tensors[t].constant)
-            budget->TakeMemory(index, Count(AsImage(graph.tensors[op.out].dims).c) * sizeof(float), "its constant");
-        break;
-      default: break;
+      case OpKind::kAvgPool: return Pool(index, op);
+      case OpKind::kDense: return Dense(index, op);
+      default: return Elementwise(index, op);
     }
-    const bool transcendental = op.kind == OpKind::kLogistic || op.kind == OpKind::kSoftmax;
-    budget->TakeWork(index, (In(op) + Out(op)) * (transcendental ? kTranscendental : kElementwise),
-                     "an input of " + DimsText(in) + " and an output of " + DimsText(graph.tensors[op.out].dims));
   }
 };
 
