@@ -6,11 +6,9 @@
 // message; nothing below this file talks to it.
 #include <algorithm>
 #include <atomic>
-#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <limits>
 #include <memory>
 #include <mutex>
 #include <set>
@@ -22,6 +20,7 @@
 #include "cores.h"
 #include "export.h"
 #include "import.h"
+#include "options.h"
 #include "plan.h"
 
 #ifndef R2B_VERSION
@@ -37,12 +36,7 @@ struct KernelState;
 // delegate before the interpreter that uses it.
 struct DelegateState {
   tfl::Delegate delegate{};
-  std::string kernels_name;  // as the options have it; empty: the best
-  const Kernels* kernels = nullptr;
-  int threads = 0;  // 0: as many as the interpreter recommends
-  bool claim_float = true;
-  bool profile = false;
-  Limits limits;        // of all kernels together
+  Options options;      // the limits are of all kernels together
   ForkSafeMutex mutex;  // guards `live`, and what its members have taken
   std::set<KernelState*> live;
   std::string report;  // owned text of the last r2b_runtime_profile()
@@ -91,7 +85,8 @@ class PartitionReader {
       ReadNode(params_->nodes_to_replace->data[i]);
     FindInputsAndOutputs();
     if (state_->error.empty())
-      state_->plan = std::make_unique<Plan>(std::move(graph_), state_->owner->kernels, state_->owner->profile);
+      state_->plan =
+          std::make_unique<Plan>(std::move(graph_), state_->owner->options.kernels, state_->owner->options.profile);
   }
 
  private:
@@ -185,7 +180,7 @@ tfl::Status Report(tfl::Context* context, const std::string& message) {
 // What the delegate's other kernels have left.
 Limits Remaining(const KernelState& state) {
   const std::lock_guard<ForkSafeMutex> lock(state.owner->mutex);
-  Limits limits = state.owner->limits;
+  Limits limits = state.owner->options.limits;
   for (const KernelState* other : state.owner->live) {
     if (other == &state) continue;
     limits.memory -= std::min(limits.memory, other->taken.memory);
@@ -203,7 +198,8 @@ tfl::Status PrepareKernel(tfl::Context* context, KernelState* state) {
     if (!tensor.dims) return Report(context, "an input has no shape");
     plan.SetDims(t, tensor.dims->data, tensor.dims->size);
   }
-  const int team = TeamSize(state->owner->threads > 0 ? state->owner->threads : context->recommended_num_threads);
+  const int team =
+      TeamSize(state->owner->options.threads > 0 ? state->owner->options.threads : context->recommended_num_threads);
   if (!state->pool || state->pool->size() != team) state->pool = std::make_unique<ThreadPool>(team);
   std::string error;
   plan.SetLimits(Remaining(*state));
@@ -284,7 +280,7 @@ tfl::Status ClaimNodes(tfl::Context* context, tfl::Delegate* delegate) {
     const Import import = ImportNode(context, index, *node, *registration, &op, &error);
     if (import == Import::kFailed) return Report(context, error);
     any |= IsLceOp(*registration);
-    if (import == Import::kClaimed && (owner->claim_float || IsLceOp(*registration))) claimed.push_back(index);
+    if (import == Import::kClaimed && (owner->options.claim_float || IsLceOp(*registration))) claimed.push_back(index);
   }
   if (!any) return tfl::kOk;  // a model without binary operators is not our business
   claimed[0] = int(claimed.size()) - 1;
@@ -307,93 +303,6 @@ tfl::Status DelegatePrepare(tfl::Context* context, tfl::Delegate* delegate) {
   return Contained(&error, [&] { status = ClaimNodes(context, delegate); }) ? status : Report(context, error);
 }
 
-// A whole number from `least` to `most`.
-bool ParseCount(const std::string& text, int64_t least, int64_t most, int64_t* value) {
-  char* end;
-  errno = 0;
-  const long long parsed = std::strtoll(text.c_str(), &end, 10);
-  if (end == text.c_str() || *end || errno || parsed < least || parsed > most) return false;
-  *value = parsed;
-  return true;
-}
-
-constexpr int64_t kMostMemory = std::numeric_limits<ptrdiff_t>::max();  // bytes
-constexpr int64_t kMostWork = 1000000000;                               // billions
-
-struct Option {
-  const char* name;
-  std::string rule;  // what a value must be
-  // False where the value breaks the rule.
-  bool (*set)(DelegateState* state, const std::string& value);
-};
-
-const std::vector<Option>& KnownOptions() {
-  static const std::vector<Option> options = {
-      {"kernels", "",
-       [](DelegateState* state, const std::string& value) {
-         state->kernels_name = value;
-         return true;
-       }},
-      {"num_threads", "a whole number from 1 to " + std::to_string(kMostThreads) + ", or 0 for the interpreter's",
-       [](DelegateState* state, const std::string& value) {
-         int64_t number;
-         if (!ParseCount(value, 0, kMostThreads, &number)) return false;
-         state->threads = int(number);
-         return true;
-       }},
-      {"max_memory", "a whole number of MiB from 1 to " + std::to_string(kMostMemory >> 20),
-       [](DelegateState* state, const std::string& value) {
-         int64_t number;
-         if (!ParseCount(value, 1, kMostMemory >> 20, &number)) return false;
-         state->limits.memory = number << 20;
-         return true;
-       }},
-      {"max_work", "a whole number of billions of operations from 1 to " + std::to_string(kMostWork),
-       [](DelegateState* state, const std::string& value) {
-         int64_t number;
-         if (!ParseCount(value, 1, kMostWork, &number)) return false;
-         state->limits.work = number * 1000000000;
-         return true;
-       }},
-      {"profile", "0 or 1",
-       [](DelegateState* state, const std::string& value) {
-         int64_t number;
-         if (!ParseCount(value, 0, 1, &number)) return false;
-         state->profile = number != 0;
-         return true;
-       }},
-      {"claim", "'all' or 'binary'",
-       [](DelegateState* state, const std::string& value) {
-         state->claim_float = value == "all";
-         return value == "all" || value == "binary";
-       }},
-  };
-  return options;
-}
-
-bool SetOption(DelegateState* state, const std::string& name, const std::string& value, std::string* error) {
-  for (const Option& option : KnownOptions()) {
-    if (name != option.name) continue;
-    if (option.set(state, value)) return true;
-    *error = "option " + name + " = '" + value + "' must be " + option.rule;
-    return false;
-  }
-  *error = "unknown option '" + name + "'; there are kernels, num_threads, claim, profile, max_memory and max_work";
-  return false;
-}
-
-bool ParseOptions(DelegateState* state, char** keys, char** values, size_t count, std::string* error) {
-  if (const char* kernels = std::getenv("R2B_RUNTIME_KERNELS")) state->kernels_name = kernels;
-  for (size_t i = 0; i < count; ++i)
-    if (!SetOption(state, keys[i] ? keys[i] : "", values[i] ? values[i] : "", error)) return false;
-  state->kernels = SelectKernels(state->kernels_name.c_str());
-  if (state->kernels) return true;
-  *error = "kernels '" + state->kernels_name +
-           "' are not built into this library or do not run on this CPU; available: auto";
-  for (const char* const* name = AvailableKernels(); *name; ++name) *error += std::string(", ") + *name;
-  return false;
-}
-
 }  // namespace
 }  // namespace r2b
 
@@ -403,7 +312,7 @@ R2B_EXPORT tfl::Delegate* tflite_plugin_create_delegate(char** keys, char** valu
   std::string error;
   r2b::Contained(&error, [&] {
     auto state = std::make_shared<r2b::DelegateState>();
-    if (!r2b::ParseOptions(state.get(), keys, values, count, &error)) return;
+    if (!r2b::ParseOptions(&state->options, keys, values, count, &error)) return;
     state->delegate.data = state.get();
     state->delegate.Prepare = r2b::DelegatePrepare;
     state->delegate.flags = tfl::kAllowDynamicTensors;
@@ -441,15 +350,15 @@ R2B_EXPORT const char* r2b_runtime_profile(tfl::Delegate* delegate) {
     const auto state = r2b::Delegates::Instance().Find(reinterpret_cast<r2b::DelegateState*>(delegate));
     if (!state) throw std::invalid_argument("no delegate");
     const std::lock_guard<r2b::ForkSafeMutex> lock(state->mutex);
-    report = std::string("kernels\t") + state->kernels->name + "\n";
+    report = std::string("kernels\t") + state->options.kernels->name + "\n";
     for (r2b::KernelState* kernel : state->live) {
       const r2b::Turn turn(kernel);
       if (!turn.mine()) return report.clear();
       if (!kernel->plan) continue;
-      for (const r2b::Step& step : kernel->plan->steps()) {
+      for (const r2b::StepProfile& step : kernel->plan->Profile()) {
         char numbers[64];
         std::snprintf(numbers, sizeof numbers, "%.9f\t%lld\t", step.seconds, static_cast<long long>(step.runs));
-        report += numbers + kernel->plan->Describe(step) + "\n";
+        report += numbers + step.description + "\n";
       }
     }
   });

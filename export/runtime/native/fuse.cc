@@ -1,7 +1,9 @@
-// Chooses the steps of a plan: see plan.h for what fusion means.
+// Chooses the steps of a program: see program.h for what fusion means.
 #include <algorithm>
 
-#include "plan.h"
+#include "operands.h"
+#include "program.h"
+#include "steps/roots.h"
 
 namespace r2b {
 namespace {
@@ -35,7 +37,7 @@ class Fuser {
 
   // ---- absorbing ----
 
-  // Whether tensor `t` is computed, through whatever steps, from a result of step `target`.
+  // True where tensor `t` is computed, through whatever steps, from a result of step `target`.
   bool DependsOn(int t, int target) const {
     std::vector<int> todo{t};
     std::vector<bool> seen(graph_.tensors.size(), false);
@@ -65,20 +67,15 @@ class Fuser {
   // while operands are given in the shape that the graph sees.
   int Continue(Step* step, int index, int op_index, int t) {
     const Op& op = graph_.ops[op_index];
-    const Shape shape = AsImage(T(t).dims), result = AsImage(T(op.out).dims);
-    if (group_[op_index] >= 0 || T(op.out).type != DType::kFloat || result.c != shape.c) return -1;
-    if (Constant(t) && (op.kind == OpKind::kReshape || op.kind == OpKind::kClamp || op.kind == OpKind::kLogistic))
-      return -1;
-    if (op.kind != OpKind::kReshape && !(result == shape)) return -1;
+    if (group_[op_index] >= 0 || !KeepsValues(op, t)) return -1;
+    const int product = op.kind == OpKind::kLogistic ? Swish(op_index) : -1;
+    const int last = product < 0 ? op_index : product;
     StagePlan stage{};
-    int last = op_index;
     switch (op.kind) {
       case OpKind::kReshape:
       case OpKind::kClamp: break;
       case OpKind::kLogistic:
-        last = Swish(op_index);
-        stage.kind = last < 0 ? Stage::kLogistic : Stage::kMulLogistic;
-        if (last < 0) last = op_index;
+        stage.kind = product < 0 ? Stage::kLogistic : Stage::kMulLogistic;
         step->stages.push_back(stage);
         break;
       case OpKind::kMul:
@@ -90,30 +87,48 @@ class Fuser {
       default: return -1;
     }
     Clamp(graph_.ops[last], step);
-    for (int absorbed : {op_index, last}) {
-      if (group_[absorbed] == index) continue;
-      step->ops.push_back(absorbed);
-      group_[absorbed] = index;
-    }
+    for (int absorbed : {op_index, last})
+      if (group_[absorbed] != index) Absorb(step, index, absorbed);
     return last;
   }
 
-  // The stage of an operator on value `t` and another operand.
+  void Absorb(Step* step, int index, int op_index) {
+    step->ops.push_back(op_index);
+    group_[op_index] = index;
+  }
+
+  // True where the operator changes each value of `t` in its place. A constant is no value to continue for an operator
+  // without another operand.
+  bool KeepsValues(const Op& op, int t) const {
+    const Shape shape = AsImage(T(t).dims), result = AsImage(T(op.out).dims);
+    if (T(op.out).type != DType::kFloat || result.c != shape.c) return false;
+    if (op.kind != OpKind::kReshape && !(result == shape)) return false;
+    const bool unary = op.kind == OpKind::kReshape || op.kind == OpKind::kClamp || op.kind == OpKind::kLogistic;
+    return !unary || !Constant(t);
+  }
+
+  // Makes the stage of an operator on value `t` and another operand. False where there is none.
   bool Arithmetic(const Op& op, int index, int t, const Shape& pixels, StagePlan* stage) const {
     const bool first = op.in[0] == t;
     const int other = op.in[first ? 1 : 0];
     if (!first && (op.kind == OpKind::kPrelu || op.subtract)) return false;
-    if (other == t) {
-      stage->kind = op.kind == OpKind::kMul ? Stage::kMulSelf : Stage::kAddSelf;
-      return op.kind != OpKind::kPrelu && !op.subtract && !Constant(t);
-    }
+    if (other == t) return OnItself(op, t, stage);
     stage->kind = op.kind == OpKind::kMul ? Stage::kMul : op.kind == OpKind::kAdd ? Stage::kAdd : Stage::kPrelu;
-    if (!Operand(op, other, AsImage(T(t).dims), pixels, stage)) return false;
+    if (!AddOperand(graph_, op, other, AsImage(T(t).dims), pixels, stage)) return false;
     if (!Constant(other) && DependsOn(other, index)) return false;
-    if (stage->kind == Stage::kPrelu && stage->constant &&
-        std::all_of(stage->constant->begin(), stage->constant->end(), [](float slope) { return slope <= 1; }))
-      stage->kind = Stage::kPreluMax;
+    if (stage->kind == Stage::kPrelu && AtMostOne(*stage)) stage->kind = Stage::kPreluMax;
     return true;
+  }
+
+  // The same for an operator on `t` and `t`.
+  bool OnItself(const Op& op, int t, StagePlan* stage) const {
+    stage->kind = op.kind == OpKind::kMul ? Stage::kMulSelf : Stage::kAddSelf;
+    return op.kind != OpKind::kPrelu && !op.subtract && !Constant(t);
+  }
+
+  static bool AtMostOne(const StagePlan& slopes) {
+    const auto& constant = slopes.constant;
+    return constant && std::all_of(constant->begin(), constant->end(), [](float slope) { return slope <= 1; });
   }
 
   // The multiplication of what a LOGISTIC reads by its result, if nothing else wants that result; or -1.
@@ -126,95 +141,71 @@ class Fuser {
     return op.kind == OpKind::kMul && of_both && group_[product] < 0 ? product : -1;
   }
 
-  // How tensor `t` is applied to a value of shape `shape` in the graph that has the pixels of `pixels` in registers.
-  bool Operand(const Op& op, int t, const Shape& shape, const Shape& pixels, StagePlan* stage) const {
-    const Tensor& tensor = T(t);
-    Shape s = AsImage(tensor.dims);
-    if (tensor.type != DType::kFloat || (s.c != 1 && s.c != shape.c)) return false;
-    const bool plain = s.h == 1 && s.w == 1;
-    if (plain && s.n == 1 && tensor.constant) {
-      const float* values = static_cast<const float*>(tensor.constant);
-      stage->constant = std::make_shared<std::vector<float>>(shape.c);
-      for (int c = 0; c < shape.c; ++c) (*stage->constant)[c] = (op.subtract ? -1 : 1) * values[s.c == 1 ? 0 : c];
-      return true;
-    }
-    if (op.subtract) return false;
-    if (!(shape == pixels) && !plain) {
-      // One image, its pixels in a row.
-      if (s.n != 1 || s.h != 1 || s.w != shape.w || shape.w != pixels.h * pixels.w) return false;
-      s.h = pixels.h;
-      s.w = pixels.w;
-    }
-    if ((s.n != 1 && s.n != pixels.n) || (!plain && (s.h != pixels.h || s.w != pixels.w))) return false;
-    if (plain && s.n > 1 && !(shape == pixels)) return false;
-    if (s.c != shape.c) {
-      if (plain || stage->kind == Stage::kPrelu) return false;
-      stage->kind = stage->kind == Stage::kMul ? Stage::kMulPixel : Stage::kAddPixel;
-    }
-    stage->tensor = t;
-    stage->per_pixel = !plain;
-    stage->per_image = s.n > 1;
-    return true;
-  }
-
-  static bool GlobalAverage(const Op& op, const Shape& shape, bool clamped) {
+  bool GlobalAverage(const Op& op, const Shape& shape) const {
     if (op.kind == OpKind::kMean) return true;
-    return op.kind == OpKind::kAvgPool && !clamped && op.kernel_h == shape.h && op.kernel_w == shape.w &&
+    return op.kind == OpKind::kAvgPool && !op.clamp && op.kernel_h == shape.h && op.kernel_w == shape.w &&
            !op.same_padding;
   }
 
   // The value of tensor `t` is in registers: do everything with it that needs no detour through memory.
   void Extend(int index, int t) {
-    for (;;) {
-      const Shape shape = AsImage(T(t).dims);
+    while (t >= 0) {
+      std::vector<StagePlan> side = SideStages(index, t);
       Step* step = &steps_[index];
-      std::vector<StagePlan> side;
-      std::vector<std::pair<int, int>> finish;  // (operator, sums)
-      for (int c : consumers_[t]) {
-        const Op& op = graph_.ops[c];
-        if (group_[c] >= 0) continue;
-        if (op.kind == OpKind::kQuantize && T(t).type == DType::kFloat) {
-          side.push_back(Store(Stage::kStoreBits, op.out));
-          step->ops.push_back(c);
-          group_[c] = index;
-        } else if (GlobalAverage(op, shape, op.clamp) && T(t).dims.size() == 4 && shape == step->out) {
-          if (step->sums < 0) {
-            step->sums = sums_++;
-            StagePlan sum{};
-            sum.kind = Stage::kSum;
-            side.push_back(sum);
-            sum_tensor_ = t;
-          } else if (sum_tensor_ != t) {
-            continue;  // one sum per step; another average is a step of its own
-          }
-          finish.emplace_back(c, step->sums);
-        }
-      }
-      for (const auto& [op, sums] : finish) {
-        Step s{};
-        s.kind = Step::kFinishSum;
-        s.ops = {op};
-        s.input = t;
-        s.output = graph_.ops[op].out;
-        s.sums = sums;
-        s.out = shape;
-        group_[op] = int(steps_.size());
-        steps_.push_back(s);
-      }
-      step = &steps_[index];  // push_back may have moved it
       // Continue along one consumer; what remains reads the value from memory.
       const size_t mark = step->stages.size();
       const int next = T(t).type == DType::kFloat ? ContinueAny(step, index, t) : -1;
-      bool needed = output_[t];
-      for (int c : consumers_[t])
-        needed |= group_[c] != index && !(group_[c] >= 0 && steps_[group_[c]].kind == Step::kFinishSum &&
-                                          steps_[group_[c]].sums == step->sums);
       // Stores and side effects see the value before the continuation changes it. The store comes first.
-      if (needed) side.insert(side.begin(), Store(StoreKind(t), t));
+      if (Needed(index, t)) side.insert(side.begin(), Store(StoreKind(t), t));
       step->stages.insert(step->stages.begin() + mark, side.begin(), side.end());
-      if (next < 0) return;
-      t = graph_.ops[next].out;
+      t = next < 0 ? -1 : graph_.ops[next].out;
     }
+  }
+
+  // Absorbs the operators that pack the value's signs, and sums it for those that average it, by stages that leave the
+  // value as it is.
+  std::vector<StagePlan> SideStages(int index, int t) {
+    std::vector<StagePlan> side;
+    for (int c : consumers_[t]) {
+      if (group_[c] >= 0) continue;
+      const Op& op = graph_.ops[c];
+      if (op.kind == OpKind::kQuantize && T(t).type == DType::kFloat) {
+        side.push_back(Store(Stage::kStoreBits, op.out));
+        Absorb(&steps_[index], index, c);
+      } else if (GlobalAverage(op, AsImage(T(t).dims)) && T(t).dims.size() == 4 &&
+                 AsImage(T(t).dims) == steps_[index].out) {
+        AddSum(index, c, t, &side);
+      }
+    }
+    return side;
+  }
+
+  // A step has one sum: an average of another value becomes a step with a root.
+  void AddSum(int index, int average, int t, std::vector<StagePlan>* side) {
+    Step& step = steps_[index];
+    if (step.sums >= 0 && sum_tensor_ != t) return;
+    if (step.sums < 0) {
+      step.sums = sums_++;
+      sum_tensor_ = t;
+      StagePlan sum{};
+      sum.kind = Stage::kSum;
+      side->push_back(sum);
+    }
+    Step finish = NewStep(average);
+    finish.input = t;
+    finish.out = step.out;
+    finish.sums = step.sums;
+    steps_.push_back(std::move(finish));
+  }
+
+  // True where somebody reads the value from memory.
+  bool Needed(int index, int t) const {
+    const auto reads = [&](int c) {
+      const bool sums_up =
+          group_[c] >= 0 && steps_[group_[c]].finishes_sum() && steps_[group_[c]].sums == steps_[index].sums;
+      return group_[c] != index && !sums_up;
+    };
+    return output_[t] || std::any_of(consumers_[t].begin(), consumers_[t].end(), reads);
   }
 
   // Continues along a consumer of `t`: along one that wants the logistic function alone only where there is no other.
@@ -243,71 +234,101 @@ class Fuser {
 
   // ---- roots ----
 
-  void Root(int op_index) {
+  // Makes a step that begins with the operator, yet without a root.
+  Step NewStep(int op_index) {
     const Op& op = graph_.ops[op_index];
-    const int index = int(steps_.size());
-    Step step{};
+    Step step;
     step.ops = {op_index};
     step.input = op.in[0];
     step.output = op.out;
     step.out = AsImage(T(op.out).dims);
-    group_[op_index] = index;
+    group_[op_index] = int(steps_.size());
+    return step;
+  }
+
+  // Makes a step of an operator that no step has absorbed, and of all that continues it.
+  void Root(int op_index) {
+    const Op& op = graph_.ops[op_index];
     sum_tensor_ = -1;
-    bool extend = true;
-    const auto alone = [&](Step::Kind kind) {
-      step.kind = kind;
-      extend = false;
-    };
     switch (op.kind) {
-      case OpKind::kBconv:
-        step.kind = Step::kBconv;
-        step.out.c = T(op.in[1]).dims[0];
-        BconvScale(op, &step);
-        break;
-      case OpKind::kConv:
-        step.kind = Step::kFconv;
-        Clamp(op, &step);
-        break;
+      case OpKind::kBconv: return Bconv(op_index);
+      case OpKind::kConv: return Conv(op_index);
       case OpKind::kMaxPool:
       case OpKind::kAvgPool:
-      case OpKind::kMean:
-        step.kind = Step::kPool;
-        Clamp(op, &step);
-        if (!op.keep_dims) {  // [N, C] is no image that element-wise operators could continue
-          step.out = Shape{AsImage(T(op.in[0]).dims).n, 1, 1, step.out.c};
-          step.stages.push_back(Store(Stage::kStoreFloat, op.out));
-          extend = false;
-        }
-        break;
+      case OpKind::kMean: return Pool(op_index);
       case OpKind::kQuantize:
-        alone(Step::kPackBytes);
-        if (T(op.in[0]).type == DType::kFloat) {
-          LoadRoot(op_index, op.in[0]);
-          return;
-        }
-        break;
+        if (T(op.in[0]).type == DType::kFloat) return LoadRoot(op_index, op.in[0]);
+        return Flat(op_index, MakePackBytes(graph_, op));
       case OpKind::kAdd:
       case OpKind::kMul:
       case OpKind::kPrelu:
       case OpKind::kClamp:
-        if (LoadElementwise(op_index)) return;
-        alone(Step::kBinary);
-        break;
-      case OpKind::kBmaxPool: alone(Step::kBmaxPool); break;
-      case OpKind::kDequantize: alone(Step::kUnpack); break;
-      case OpKind::kLogistic:
-        if (Swish(op_index) >= 0 && !Constant(op.in[0])) {
-          LoadRoot(op_index, op.in[0]);
-          return;
-        }
-        alone(Step::kLogistic);
-        break;
-      case OpKind::kSoftmax: alone(Step::kSoftmax); break;
-      case OpKind::kReshape: alone(Step::kCopy); break;
-      case OpKind::kDense: alone(Step::kDense); break;
+        if (!LoadElementwise(op_index)) Flat(op_index, MakeArithmetic(graph_, op));
+        return;
+      default: return Plain(op_index);
     }
-    steps_.push_back(step);
-    if (extend) Extend(index, op.out);
+  }
+
+  // The same for operators whose results stages do not continue.
+  void Plain(int op_index) {
+    const Op& op = graph_.ops[op_index];
+    switch (op.kind) {
+      case OpKind::kBmaxPool: return BmaxPool(op_index);
+      case OpKind::kDequantize: return Flat(op_index, MakeUnpack(graph_, op));
+      case OpKind::kLogistic:
+        if (Swish(op_index) >= 0 && !Constant(op.in[0])) return LoadRoot(op_index, op.in[0]);
+        return Flat(op_index, MakeLogistic(graph_, op));
+      case OpKind::kSoftmax: return Flat(op_index, MakeSoftmax(graph_, op));
+      case OpKind::kReshape: return Flat(op_index, MakeCopy(graph_, op));
+      default: return Flat(op_index, MakeDense(graph_, op));
+    }
+  }
+
+  void Flat(int op_index, std::unique_ptr<FlatRoot> root) {
+    Step step = NewStep(op_index);
+    step.flat = std::move(root);
+    steps_.push_back(std::move(step));
+  }
+
+  void BmaxPool(int op_index) {
+    Step step = NewStep(op_index);
+    step.rows = MakeBmaxPool(graph_, graph_.ops[op_index]);
+    steps_.push_back(std::move(step));
+  }
+
+  void Bconv(int op_index) {
+    const Op& op = graph_.ops[op_index];
+    Step step = NewStep(op_index);
+    step.rows = MakeBconv(graph_, op);
+    step.out.c = T(op.in[1]).dims[0];
+    BconvScale(op, &step);
+    AddAndExtend(std::move(step), op.out);
+  }
+
+  void Conv(int op_index) {
+    const Op& op = graph_.ops[op_index];
+    Step step = NewStep(op_index);
+    step.rows = MakeFconv(graph_, op);
+    Clamp(op, &step);
+    AddAndExtend(std::move(step), op.out);
+  }
+
+  void Pool(int op_index) {
+    const Op& op = graph_.ops[op_index];
+    Step step = NewStep(op_index);
+    step.rows = MakePool(graph_, op);
+    Clamp(op, &step);
+    if (op.keep_dims) return AddAndExtend(std::move(step), op.out);
+    // [N, C] is no image that element-wise operators could continue.
+    step.out = Shape{AsImage(T(op.in[0]).dims).n, 1, 1, step.out.c};
+    step.stages.push_back(Store(Stage::kStoreFloat, op.out));
+    steps_.push_back(std::move(step));
+  }
+
+  void AddAndExtend(Step step, int value) {
+    const int index = int(steps_.size());
+    steps_.push_back(std::move(step));
+    Extend(index, value);
   }
 
   static void Clamp(const Op& op, Step* step) {
@@ -329,59 +350,57 @@ class Fuser {
         continue;
       StagePlan stage{};
       stage.kind = i == 2 ? Stage::kMul : Stage::kAdd;
-      Operand(op, op.in[i], step->out, step->out, &stage);
+      AddOperand(graph_, op, op.in[i], step->out, step->out, &stage);
       step->stages.push_back(stage);
     }
   }
 
-  // Reads tensor `t` and extends it; op_index is the first to be absorbed.
+  // Reads tensor `t`, which is in memory already, and extends it; op_index is the first to be absorbed.
   void LoadRoot(int op_index, int t) {
     const int index = int(steps_.size());
     group_[op_index] = -1;
-    Step step{};
-    step.kind = Step::kLoad;
-    step.input = t;
-    step.out = AsImage(T(t).dims);
-    steps_.push_back(step);
-    // The value is in memory already, so what is not absorbed needs no store: Extend is told by making it seem kept.
-    ExtendLoaded(index, t, op_index);
-  }
-
-  void ExtendLoaded(int index, int t, int first) {
+    steps_.push_back(LoadStep(AsImage(T(t).dims)));
     Step* step = &steps_[index];
-    const Op& op = graph_.ops[first];
+    step->input = t;
+    const Op& op = graph_.ops[op_index];
+    int next;
     if (op.kind == OpKind::kQuantize) {
       step->stages.push_back(Store(Stage::kStoreBits, op.out));
-      step->ops.push_back(first);
-      group_[first] = index;
-      // Continue with what else can be done while the value is at hand.
-      const int next = ContinueAny(step, index, t);
-      if (next >= 0) Extend(index, graph_.ops[next].out);
-      return;
+      Absorb(step, index, op_index);
+      next = ContinueAny(step, index, t);  // what else can be done while the value is at hand
+    } else {
+      next = Continue(step, index, op_index, t);
     }
-    const int last = Continue(step, index, first, t);
-    Extend(index, graph_.ops[last].out);
+    if (next >= 0) Extend(index, graph_.ops[next].out);
   }
 
+  static Step LoadStep(const Shape& out) {
+    Step step;
+    step.rows = MakeLoad();
+    step.out = out;
+    return step;
+  }
+
+  // Makes a step that loads one of the operator's operands and continues it. False where it continues none.
   bool LoadElementwise(int op_index) {
     const Op& op = graph_.ops[op_index];
     const Shape shape = AsImage(T(op.out).dims);
     for (int t : op.in) {
       if (Constant(t) || T(t).type != DType::kFloat || !(AsImage(T(t).dims) == shape)) continue;
-      // Try on a scratch step whether the operator continues this operand.
-      Step trial{};
-      trial.out = shape;
-      const int index = int(steps_.size());
-      group_[op_index] = -1;
-      steps_.push_back(trial);
-      const bool works = Continue(&steps_.back(), index, op_index, t) >= 0;
-      steps_.pop_back();
-      group_[op_index] = index;
-      if (!works) continue;
+      if (!Continues(op_index, t, shape)) continue;
       LoadRoot(op_index, t);
       return true;
     }
     return false;
+  }
+
+  // Tries on a scratch step whether the operator continues tensor `t`.
+  bool Continues(int op_index, int t, const Shape& shape) {
+    steps_.push_back(LoadStep(shape));
+    const bool works = Continue(&steps_.back(), int(steps_.size()) - 1, op_index, t) >= 0;
+    steps_.pop_back();
+    group_[op_index] = -1;
+    return works;
   }
 
   // ---- order ----
@@ -405,9 +424,9 @@ class Fuser {
       }
       if (best < 0) break;  // cannot happen: absorbing checks for cycles
       done[best] = true;
-      ordered.push_back(steps_[best]);
+      ordered.push_back(std::move(steps_[best]));
     }
-    steps_ = ordered;
+    steps_ = std::move(ordered);
   }
 
   const Graph& graph_;
@@ -421,14 +440,14 @@ class Fuser {
 
 }  // namespace
 
-bool Fuse(const Graph& graph, std::vector<Step>* steps, int* sums, std::string* error) {
-  steps->clear();
+bool Fuse(const Graph& graph, Program* program, std::string* error) {
+  program->steps.clear();
+  program->sums = Fuser(graph, &program->steps).Run();
   size_t operators = 0;
-  *sums = Fuser(graph, steps).Run();
-  for (const Step& step : *steps) operators += step.ops.size();
-  if (operators == graph.ops.size()) return true;
-  *error = "internal error: the operators could not be put in order";
-  return false;
+  for (const Step& step : program->steps) operators += step.ops.size();
+  if (operators != graph.ops.size()) return *error = "internal error: the operators could not be put in order", false;
+  FeedWindows(graph, &program->steps);
+  return true;
 }
 
 }  // namespace r2b

@@ -11,7 +11,7 @@ from conftest import run
 from drawn_graphs import Motifs
 from lce_model import NONE, SAME
 
-SMALL = 16384  # values: plan.cc's kSmallWork
+SMALL = 16384  # values: executor.cc's kSmallWork
 
 
 def steps_of(graph, outputs, threads=2):

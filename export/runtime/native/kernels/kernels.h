@@ -75,8 +75,9 @@ struct RunList {
   int length;  // of a run: 32-bit words, or floats
 };
 
-// v = (2 * popcount + corrections[x]) clamped, * multiplier + bias; weights.cc says how these are made. What is added
-// up before `multiplier` is whole numbers, so that a product of signs that is 0 stays 0 wherever the image is padded.
+// v = (2 * popcount + corrections[x]) clamped, * multiplier + bias; steps/bconv.cc says how these are made. What is
+// added up before `multiplier` is whole numbers, so that a product of signs that is 0 stays 0 wherever the image is
+// padded.
 struct BconvRow {
   RunList input;
   const void* weights;    // packed by PackBits

@@ -1,0 +1,193 @@
+#include "executor.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "sharing.h"
+
+namespace r2b {
+namespace {
+constexpr int64_t kSmallWork = 16384;  // products that one thread has done before another is there to help
+constexpr double kUneven = 1.04;       // of the time that evenly shared work takes
+
+// One thread alone does what is little: several would wait for each other longer. Finishing a sum is little, a value
+// for each channel, and rows that were kept apart have to be added in their order.
+bool IsAlone(const Step& step) {
+  if (step.rows) return false;
+  return step.finishes_sum() || step.flat->work() <= kSmallWork;
+}
+
+// Says into how many shares a row's channels are cut.
+int ChannelSplits(const Step& step, int threads) {
+  const int rows = step.out.n * step.out.h, blocks = Blocks(step.out.c);
+  if (step.rows->splits() == RowRoot::Splits::kNever) return 1;
+  if (step.sums >= 0 && blocks % threads == 0) return threads;  // sums want all rows of a channel in one thread
+  if (step.rows->splits() != RowRoot::Splits::kFreely) return 1;
+  // Few rows alone would share the work unevenly.
+  for (int s = 1; s < blocks; ++s)
+    if (double((rows * s + threads - 1) / threads) * threads / (double(rows) * s) <= kUneven) return s;
+  return std::max(blocks, 1);
+}
+
+}  // namespace
+
+void Executor::Prepare(const Graph* graph, Program* program, const Memory* memory, const Kernels* kernels,
+                       Budget* budget, int threads) {
+  graph_ = graph;
+  memory_ = memory;
+  kernels_ = kernels;
+  sums_ = std::vector<Sums>(size_t(program->sums));
+  tasks_.clear();
+  turns_.clear();
+  WorkspaceSize most;
+  size_t stages = 0;
+  for (Step& step : program->steps) {
+    stages = std::max({stages, step.stages.size(), step.source().stages.size()});
+    tasks_.emplace_back();
+    tasks_.back().step = &step;
+    tasks_.back().alone = IsAlone(step);
+    if (step.rows) PrepareRows(&tasks_.back(), budget, threads, &most);
+  }
+  for (size_t i = 0; i < tasks_.size(); ++i) tasks_[i].meet = Meets(i);
+  for (WorkSharing& sharing : sharing_) sharing.Resize(threads);
+  budget->TakeMemory(-1, Count(int64_t(most.lines)) * sizeof(void*) * threads, "the rows of windows, for each thread,");
+  MakeWorkspaces(most, stages, threads);
+}
+
+void Executor::MakeWorkspaces(const WorkspaceSize& size, size_t stages, int threads) {
+  workspaces_.assign(size_t(threads), {});
+  for (Workspace& workspace : workspaces_) {
+    workspace.scratch.assign(size.scratch + kSlack, 0);
+    workspace.ring.assign(size_t(size.ring.value()) + kSlack, 0);
+    workspace.lines.assign(size.lines, nullptr);
+    workspace.stages.resize(stages);
+    workspace.feeder_stages.resize(stages);
+  }
+}
+
+// `most` is what the steps so far need.
+void Executor::PrepareRows(Task* task, Budget* budget, int threads, WorkspaceSize* most) {
+  Step& step = *task->step;
+  task->turn = int(turns_.size());
+  turns_.push_back(int(tasks_.size()) - 1);
+  task->splits = ChannelSplits(step, threads);
+  task->planes.Prepare(step, task->splits, budget);
+  const WorkspaceSize size = step.rows->Lay(step, *memory_);
+  const size_t more = size.scratch - std::min(size.scratch, most->scratch);
+  budget->TakeMemory(step.op(), Count(int64_t(more)) * threads, "scratch memory for each thread");
+  budget->TakeMemory(step.op(), size.ring * threads, "the rows of its window, for each thread,");
+  most->scratch += more;
+  most->lines = std::max(most->lines, size.lines);
+  if (size.ring > most->ring) most->ring = size.ring;
+  if (step.sums < 0) return;
+  task->sum_stage = step.FindStage(Stage::kSum);
+  sums_[size_t(step.sums)].Prepare(step, task->splits, threads, budget);
+}
+
+// True where threads wait for each other between a step and the next.
+bool Executor::Meets(size_t index) const {
+  const Task& task = tasks_[index];
+  if (index + 1 == tasks_.size()) return false;  // the pool itself meets at the end
+  if (!task.planes.used()) return !(task.alone && tasks_[index + 1].alone);
+  // Sums need not wait until the planes are merged, nor do steps of one thread after them that do not read those bits.
+  if (!tasks_[index + 1].step->finishes_sum()) return true;
+  const int bits = task.planes.target(*task.step);
+  for (size_t next = index + 1; next < tasks_.size() && tasks_[next].alone; ++next)
+    for (int t : tasks_[next].step->Reads(*graph_))
+      if (t == bits) return true;
+  return false;
+}
+
+void Executor::Run(ThreadPool* pool, bool profile) {
+  for (int thread = 0; thread < int(workspaces_.size()); ++thread) {
+    for (WorkSharing& sharing : sharing_) sharing.Assign(thread, 0, 0);  // of a thread that the pool does not have
+    if (thread < pool->size()) AssignRows(0, thread, pool->size());
+  }
+  pool->Run([&](int thread) {
+    for (Task& task : tasks_) RunTimed(&task, pool, thread, profile && thread == 0);
+  });
+}
+
+void Executor::RunTimed(Task* task, ThreadPool* pool, int thread, bool timed) {
+  using Clock = std::chrono::steady_clock;
+  const Clock::time_point start = timed ? Clock::now() : Clock::time_point();
+  RunTask(*task, thread, pool->size());
+  if (task->planes.used()) {
+    pool->Barrier();
+    const Step& step = *task->step;
+    task->planes.Merge(step, *memory_, ShareOf(step.out.n * step.out.h, thread, pool->size()));
+  }
+  if (task->meet) pool->Barrier();
+  if (!timed) return;
+  task->seconds += std::chrono::duration<double>(Clock::now() - start).count();
+  ++task->runs;
+}
+
+void Executor::RunTask(Task& task, int thread, int threads) {
+  if (task.alone && thread != 0) return;
+  const Step& step = *task.step;
+  if (step.rows) {
+    RunRows(task, thread);
+    // Others may look for rows as soon as they are past the barrier.
+    AssignRows(size_t(task.turn) + 1, thread, threads);
+  } else if (step.flat) {
+    const int items = step.flat->items();
+    const Range share = task.alone ? Range{0, items} : ShareOf(items, thread, threads);
+    step.flat->Run({step, *memory_, kernels_, share.begin, share.end});
+  } else {
+    sums_[size_t(step.sums)].Finish(kernels_, memory_->At<float>(step.output));
+  }
+}
+
+// Gives a thread its share of the rows of that turn's step.
+void Executor::AssignRows(size_t turn, int thread, int threads) {
+  if (turn >= turns_.size()) return;
+  const Task& task = tasks_[turns_[turn]];
+  const Range share = ShareOf(task.step->out.n * task.step->out.h * task.splits, thread, threads);
+  sharing_[turn % 2].Assign(thread, share.begin, share.end);
+}
+
+// Does rows until there are none that nobody has begun.
+void Executor::RunRows(Task& task, int thread) {
+  const Step& step = *task.step;
+  const int rows = step.out.n * step.out.h;
+  std::vector<Stage>& stages = workspaces_[thread].stages;
+  WorkSharing& sharing = sharing_[task.turn % 2];
+  int last = -1;    // the thread's item before
+  int summed = -1;  // the last whose row the thread has added to a sum
+  for (int item = sharing.Take(thread); item >= 0; last = item, item = sharing.Take(thread)) {
+    const int row = item % rows, image = row / step.out.h, y = row % step.out.h, split = item / rows;
+    const Range blocks = SplitBlocks(step.out.c, task.splits, split), channels = ChannelsOf(blocks, step.out.c);
+    const Epilogue epilogue = memory_->Resolve(step, image, y, &stages);
+    if (task.planes.used()) task.planes.Point(step, blocks, row, &stages);
+    if (step.sums >= 0 && (y == 0 || item == summed + 1)) {
+      sums_[step.sums].Add(image, y, split, &stages[task.sum_stage]);
+      summed = item;
+    } else if (step.sums >= 0) {
+      sums_[step.sums].KeepApart(image, y, &stages[task.sum_stage]);
+    }
+    step.rows->Run({step, *memory_, kernels_, &workspaces_[thread], image, y, channels.begin, channels.end,
+                    y > 0 && item == last + 1},
+                   epilogue);
+  }
+}
+
+std::string Executor::Describe(const Task& task) const {
+  const Step& step = *task.step;
+  std::string text = step.name();
+  text += " " + std::to_string(step.out.n) + "x" + std::to_string(step.out.h) + "x" + std::to_string(step.out.w) + "x" +
+          std::to_string(step.out.c) + ":";
+  if (step.feeder)
+    for (int op : step.feeder->ops) text += std::string(" ") + OpName(graph_->ops[op].kind);
+  for (int op : step.ops) text += std::string(" ") + OpName(graph_->ops[op].kind);
+  if (task.alone && workspaces_.size() > 1) text += " (one thread)";
+  return text;
+}
+
+std::vector<StepProfile> Executor::Profile() const {
+  std::vector<StepProfile> profile;
+  for (const Task& task : tasks_) profile.push_back({Describe(task), task.seconds, task.runs});
+  return profile;
+}
+
+}  // namespace r2b

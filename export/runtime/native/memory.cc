@@ -1,0 +1,93 @@
+#include "memory.h"
+
+namespace r2b {
+
+void Memory::Prepare(Graph* graph, Program* program, Budget* budget, int threads) {
+  storage_.assign(graph->tensors.size(), Storage{});
+  PadInputs(graph, program, &storage_);
+  PlaceTensors(*graph, budget);
+  PlaceOuter(*graph, budget);
+  if (threads > 1) LayInBlocks(*graph, *program, &storage_);
+  SetBases(*graph, LayOutArena(*graph, *program, &storage_, budget));
+}
+
+// Computes strides and sizes, borders included. Bytes that the budget does not have are refused before they are
+// multiplied out.
+void Memory::PlaceTensors(const Graph& graph, Budget* budget) {
+  for (size_t t = 0; t < storage_.size(); ++t) {
+    Storage& s = storage_[t];
+    const Tensor& tensor = graph.tensors[t];
+    const Shape shape = AsImage(tensor.dims);
+    const int64_t width = int64_t(shape.w) + s.border.left + s.border.right,
+                  height = int64_t(shape.h) + s.border.top + s.border.bottom;
+    if (s.border.any())
+      budget->TakeMemory(s.padded_for, Count(shape.n) * height * width * shape.c * ByteSize(tensor.type),
+                         "the input " + DimsText(tensor.dims) + ", padded to " + std::to_string(height) + "x" +
+                             std::to_string(width) + ",");
+    s.pixel = ptrdiff_t(shape.c) * ByteSize(tensor.type);
+    s.row = ptrdiff_t(width) * s.pixel;
+    s.image = ptrdiff_t(height) * s.row;
+    // [N, C] is read both as one image of N pixels and as N images of one.
+    if (tensor.dims.size() <= 2) s.row = s.image = s.pixel;
+    s.bytes = size_t(shape.n) * size_t(height) * size_t(width) * size_t(shape.c) * size_t(ByteSize(tensor.type));
+    if (tensor.constant) s.base = static_cast<uint8_t*>(const_cast<void*>(tensor.constant));
+  }
+}
+
+void Memory::PlaceOuter(const Graph& graph, Budget* budget) {
+  for (const auto* list : {&graph.inputs, &graph.outputs})
+    for (int t : *list) {
+      storage_[t].external = true;
+      const Tensor& tensor = graph.tensors[t];
+      budget->TakeMemory(
+          -1, Elements(tensor.dims) * ByteSize(tensor.type),
+          std::string(list == &graph.inputs ? "an input" : "an output") + " of " + DimsText(tensor.dims));
+    }
+}
+
+void Memory::SetBases(const Graph& graph, size_t arena_bytes) {
+  arena_.assign(arena_bytes + kAlign, 0);
+  halos_.clear();
+  for (size_t t = 0; t < storage_.size(); ++t) {
+    Storage& s = storage_[t];
+    if (graph.tensors[t].constant || s.external) continue;
+    if (s.border.any()) {
+      halos_.emplace_back(s.bytes + kAlign + kSlack, uint8_t(0));
+      s.base = Aligned(halos_.back()) + s.border.top * s.row + s.border.left * s.pixel;
+    } else if (s.written) {
+      s.base = Aligned(arena_) + storage_[s.alias >= 0 ? size_t(s.alias) : t].offset;
+    }
+  }
+}
+
+void Memory::Resolve(const Step& step, const StagePlan& plan, int image, int y, Stage* stage) const {
+  stage->kind = plan.kind;
+  stage->lo = plan.lo;
+  stage->hi = plan.hi;
+  stage->pixel = stage->gap = 0;
+  stage->before = plan.before;
+  stage->windows = plan.windows;
+  // Kernels form addresses before they look at the kind; those of a stage without operands lead nowhere, not from
+  // null though.
+  stage->in = stage->out = reinterpret_cast<uint8_t*>(stage);
+  if (plan.constant) {
+    stage->in = reinterpret_cast<const uint8_t*>(plan.constant->data());
+  } else if (plan.tensor >= 0) {
+    const Storage& s = storage_[plan.tensor];
+    // Without a border, images are contiguous whatever shape the graph gives them.
+    const bool fixed = s.border.any() || !plan.per_pixel;
+    const ptrdiff_t row = fixed || s.gap ? s.row : step.out.w * s.pixel;
+    const ptrdiff_t next = fixed ? s.image : step.out.h * row;
+    // The tensor between a window and its feeder has no memory: the window has its rows.
+    if (s.base) stage->in = stage->out = s.base + (plan.per_image ? image * next : 0) + (plan.per_pixel ? y * row : 0);
+    stage->pixel = plan.per_pixel ? s.pixel : 0;
+    stage->gap = s.gap;
+  }
+}
+
+Epilogue Memory::Resolve(const Step& step, int image, int y, std::vector<Stage>* stages) const {
+  for (size_t s = 0; s < step.stages.size(); ++s) Resolve(step, step.stages[s], image, y, &(*stages)[s]);
+  return {stages->data(), int(step.stages.size())};
+}
+
+}  // namespace r2b

@@ -1,0 +1,24 @@
+// The options of load_delegate().
+#pragma once
+
+#include <string>
+
+#include "kernels/kernels.h"
+#include "limits.h"
+
+namespace r2b {
+
+struct Options {
+  std::string kernels_name;  // empty: the best
+  const Kernels* kernels = nullptr;
+  int threads = 0;  // 0: as many as the interpreter recommends
+  bool claim_float = true;
+  bool profile = false;
+  Limits limits;
+};
+
+// Reads `count` names and values; null stands for an empty text. R2B_RUNTIME_KERNELS in the environment names kernels
+// where no option does. False, with the reason, where an option is unknown, or its value not allowed or not available.
+bool ParseOptions(Options* options, char** names, char** values, size_t count, std::string* error);
+
+}  // namespace r2b

@@ -1,0 +1,146 @@
+// The root of a step that takes maxima or averages of windows, and of the convolution that may feed it.
+#include <algorithm>
+
+#include "memory.h"
+#include "steps/roots.h"
+#include "steps/window.h"
+
+namespace r2b {
+namespace {
+
+class Pool : public RowRoot {
+ public:
+  Pool(const Graph& graph, const Op& op) : op_(op), window_(graph, op) {}
+  const char* name() const override { return "pool"; }
+  Reads reads() const override { return Reads::kWindow; }
+  // A window's rows need rows that its feeder made before.
+  Splits splits() const override { return Splits::kForSums; }
+
+  bool takes_feeder() const { return op_.kind != OpKind::kMean; }
+  void TakeFeeder(Step* pool, Step convolution);
+
+  WorkspaceSize Lay(const Step& step, const Memory& memory) override;
+  void Run(const RowRun& run, const Epilogue& epilogue) const override;
+
+ private:
+  void Narrow(Step* pool);
+  void FillRing(const RowRun& run, int begin, int end) const;
+  ptrdiff_t ring_pixel() const { return ring_.c * ptrdiff_t(sizeof(float)); }
+  uint8_t* RingRow(const RowRun& run, int y) const {
+    return run.workspace->ring.data() + y % ring_.h * (ring_.w * ring_pixel());
+  }
+
+  const Op& op_;
+  Window window_;
+  Shape ring_;  // the rows between the window and its feeder: how many, and how wide
+};
+
+void Pool::TakeFeeder(Step* pool, Step convolution) {
+  pool->feeder = std::make_unique<Step>(std::move(convolution));
+  ring_ = {1, op_.kernel_h, pool->feeder->out.w, pool->out.c};
+  if (op_.kind == OpKind::kMaxPool) Narrow(pool);
+}
+
+// True for a PReLU that nowhere falls.
+bool NeverFalls(const StagePlan& stage) {
+  if ((stage.kind != Stage::kPrelu && stage.kind != Stage::kPreluMax) || !stage.constant) return false;
+  return std::all_of(stage.constant->begin(), stage.constant->end(), [](float slope) { return slope >= 0; });
+}
+
+// Leaves to a window of maxima, and to its ring, less than all values of its feeder.
+void Pool::Narrow(Step* pool) {
+  std::vector<StagePlan>& stages = pool->feeder->stages;
+  while (stages.size() > 1 && NeverFalls(stages[stages.size() - 2])) {
+    pool->stages.insert(pool->stages.begin(), stages[stages.size() - 2]);
+    stages.erase(stages.end() - 2);
+  }
+  if (op_.kernel_w != 3 || op_.stride_w != 2 || window_.w.before > 1) return;
+  stages.back().kind = Stage::kMaxColumns;
+  stages.back().before = window_.w.before;
+  stages.back().windows = ring_.w = pool->out.w;
+  for (int x = 0; x < pool->out.w; ++x) {
+    window_.begin_columns[x] = x;
+    window_.end_columns[x] = x + 1;
+  }
+}
+
+WorkspaceSize Pool::Lay(const Step& step, const Memory& memory) {
+  WorkspaceSize size;
+  size.lines = size_t(window_.in.h);
+  if (!step.feeder) return size;
+  step.feeder->rows->Lay(*step.feeder, memory);
+  size.ring = Count(ring_.h) * ring_.w * ring_.c * sizeof(float);
+  return size;
+}
+
+void Pool::Run(const RowRun& run, const Epilogue& epilogue) const {
+  const int begin = window_.FirstRow(run.y), end = window_.EndRow(run.y);
+  const uint8_t* few[16];
+  const uint8_t** lines = end - begin > 16 ? run.workspace->lines.data() : few;
+  const Storage& in = run.memory[run.step.input];
+  ptrdiff_t pixel = in.pixel, gap = in.gap;
+  if (run.step.feeder) {
+    FillRing(run, begin, end);
+    for (int y = begin; y < end; ++y) lines[y - begin] = RingRow(run, y);
+    pixel = ring_pixel();
+    gap = 0;
+  } else {
+    for (int y = begin; y < end; ++y) lines[y - begin] = in.base + run.image * in.image + y * in.row;
+  }
+  run.kernels->pool({lines, end - begin, pixel, gap, window_.begin_columns.data(), window_.end_columns.data(),
+                     run.step.out.w, run.begin_channel, run.end_channel, op_.kind == OpKind::kMaxPool},
+                    epilogue);
+}
+
+// Computes the feeder's rows from `begin` to `end` that the thread has not computed yet.
+void Pool::FillRing(const RowRun& run, int begin, int end) const {
+  Workspace& workspace = *run.workspace;
+  const Step& feeder = *run.step.feeder;
+  if (!run.follows) workspace.computed = 0;
+  for (int y = std::max(workspace.computed, begin); y < end; ++y) {
+    const Epilogue epilogue = run.memory.Resolve(feeder, run.image, y, &workspace.feeder_stages);
+    Stage& store = workspace.feeder_stages[feeder.stages.size() - 1];  // FeedWindows saw that it is the last stage
+    store.out = RingRow(run, y);
+    store.pixel = ring_pixel();
+    store.gap = 0;
+    feeder.rows->Run(
+        {feeder, run.memory, run.kernels, run.workspace, run.image, y, run.begin_channel, run.end_channel, false},
+        epilogue);
+  }
+  workspace.computed = std::max(workspace.computed, end);
+}
+
+// Counts the steps and callers that read a tensor.
+int Readers(const Graph& graph, const std::vector<Step>& steps, int tensor) {
+  int readers = 0;
+  for (const Step& step : steps)
+    for (int t : step.Reads(graph)) readers += t == tensor;
+  for (int t : graph.outputs) readers += t == tensor;
+  return readers;
+}
+
+// True where the whole tensor is the one thing that a step leaves behind, and its last.
+bool Yields(const Graph& graph, const Step& step, int tensor) {
+  return step.rows && step.rows->may_feed() && step.sums < 0 && step.Writes() == std::vector<int>{tensor} &&
+         step.stages.back().kind == Stage::kStoreFloat && AsImage(graph.tensors[tensor].dims) == step.out;
+}
+
+}  // namespace
+
+std::unique_ptr<RowRoot> MakePool(const Graph& graph, const Op& op) { return std::make_unique<Pool>(graph, op); }
+
+void FeedWindows(const Graph& graph, std::vector<Step>* steps) {
+  for (size_t s = 0; s < steps->size(); ++s) {
+    Step& step = (*steps)[s];
+    Pool* pool = dynamic_cast<Pool*>(step.rows.get());
+    if (!pool || !pool->takes_feeder() || Readers(graph, *steps, step.input) != 1) continue;
+    const auto feeder = std::find_if(steps->begin(), steps->begin() + ptrdiff_t(s),
+                                     [&](const Step& before) { return Yields(graph, before, step.input); });
+    if (feeder == steps->begin() + ptrdiff_t(s)) continue;
+    pool->TakeFeeder(&step, std::move(*feeder));
+    steps->erase(feeder);
+    --s;
+  }
+}
+
+}  // namespace r2b

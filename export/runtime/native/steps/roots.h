@@ -1,0 +1,26 @@
+// The kinds of roots: each is in the file of its name. An operator must outlive the root made for it.
+#pragma once
+
+#include "steps/step.h"
+
+namespace r2b {
+
+std::unique_ptr<RowRoot> MakeBconv(const Graph& graph, const Op& op);
+std::unique_ptr<RowRoot> MakeFconv(const Graph& graph, const Op& op);
+std::unique_ptr<RowRoot> MakePool(const Graph& graph, const Op& op);
+std::unique_ptr<RowRoot> MakeBmaxPool(const Graph& graph, const Op& op);
+std::unique_ptr<RowRoot> MakeLoad();
+std::unique_ptr<RowRoot> MakePad();
+
+std::unique_ptr<FlatRoot> MakeDense(const Graph& graph, const Op& op);
+std::unique_ptr<FlatRoot> MakeArithmetic(const Graph& graph, const Op& op);
+std::unique_ptr<FlatRoot> MakeLogistic(const Graph& graph, const Op& op);
+std::unique_ptr<FlatRoot> MakeSoftmax(const Graph& graph, const Op& op);
+std::unique_ptr<FlatRoot> MakeCopy(const Graph& graph, const Op& op);
+std::unique_ptr<FlatRoot> MakeUnpack(const Graph& graph, const Op& op);
+std::unique_ptr<FlatRoot> MakePackBytes(const Graph& graph, const Op& op);
+
+// Moves float convolutions into the windows that alone read them (pool.cc).
+void FeedWindows(const Graph& graph, std::vector<Step>* steps);
+
+}  // namespace r2b

@@ -1,0 +1,146 @@
+// A step of a program has a root, which yields values from memory, and stages, through which they pass in registers.
+//
+// A kind of root is one class in one file, with what it prepares and how it runs: row by row from tensors of any
+// strides (RowRoot), or as a run of items of contiguous tensors (FlatRoot). A step without a root divides a sum by the
+// number of pixels (sums.h).
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "graph.h"
+#include "kernels/kernels.h"
+#include "limits.h"
+#include "weights.h"
+
+namespace r2b {
+
+class Memory;
+struct Storage;
+struct Step;
+
+// A stage before its pointers are known.
+struct StagePlan {
+  Stage::Kind kind;
+  float lo = 0, hi = 0;
+  int tensor = -1;                               // operand or target; -1: `constant` or the step's sums
+  std::shared_ptr<std::vector<float>> constant;  // one vector over the channels
+  bool per_image = false, per_pixel = false;     // how the operand varies
+  int before = 0, windows = 0;                   // kMaxColumns
+
+  bool stores() const { return kind == Stage::kStoreFloat || kind == Stage::kStoreBits || kind == Stage::kStoreInt8; }
+};
+
+// What roots prepare themselves from, once shapes are known.
+struct Setting {
+  const Graph& graph;
+  const Kernels* kernels;
+  WeightCache* weights;
+};
+
+// What a thread has for itself.
+struct Workspace {
+  std::vector<uint8_t> scratch;
+  std::vector<uint8_t> ring;          // rows between a window and its feeder
+  std::vector<const uint8_t*> lines;  // the rows of a high window
+  std::vector<Stage> stages, feeder_stages;
+  int computed = 0;  // how many rows of a window's feeder it has computed for the image; the last few are in the ring
+};
+
+// How much of it a step needs.
+struct WorkspaceSize {
+  size_t scratch = 0;
+  Count ring = 0;
+  size_t lines = 0;
+};
+
+// The pixels around each image that a root reads beside it.
+struct Border {
+  int top = 0, left = 0, bottom = 0, right = 0;
+  bool any() const { return top || left || bottom || right; }
+};
+
+// One row of outputs, of some of the channels.
+struct RowRun {
+  const Step& step;
+  const Memory& memory;
+  const Kernels* kernels;
+  Workspace* workspace;
+  int image, y;
+  int begin_channel, end_channel;  // the first is that of a block
+  bool follows;                    // whether the thread's last row was the one above, of the same image and channels
+};
+
+class RowRoot {
+ public:
+  // For an output pixel it reads runs of all channels, a window block by block of channels, or the same pixel block by
+  // block.
+  enum class Reads : uint8_t { kRuns, kWindow, kPixel };
+  // Threads may share a row's channels never, where each should add up the sums of its own, or wherever that shares the
+  // work more evenly.
+  enum class Splits : uint8_t { kNever, kForSums, kFreely };
+
+  virtual ~RowRoot() = default;
+  virtual const char* name() const = 0;  // in profiles
+  virtual Reads reads() const = 0;
+  virtual Splits splits() const { return Splits::kNever; }
+  // Whether its values pass through stages, in whole blocks of channels. False: it writes Step::output itself.
+  virtual bool has_stages() const { return true; }
+  virtual bool whole_blocks() const { return true; }
+  // Whether a window may take it in as its feeder.
+  virtual bool may_feed() const { return false; }
+  virtual Border border() const { return {}; }
+  // Packs weights and makes tables.
+  virtual void Prepare(const Setting&) {}
+  // Works out how it reads, once its input has a place; returns what a thread needs.
+  virtual WorkspaceSize Lay(const Step&, const Memory&) { return {}; }
+  virtual void Run(const RowRun& run, const Epilogue& epilogue) const = 0;
+};
+
+struct FlatRun {
+  const Step& step;
+  const Memory& memory;
+  const Kernels* kernels;
+  int begin, end;  // items
+};
+
+class FlatRoot {
+ public:
+  virtual ~FlatRoot() = default;
+  virtual const char* name() const = 0;  // in profiles
+  virtual void Prepare(const Setting&) {}
+  // How many parts threads may share out.
+  virtual int items() const = 0;
+  // How long it takes, in float products.
+  virtual int64_t work() const = 0;
+  virtual void Run(const FlatRun& run) const = 0;
+};
+
+struct Step {
+  std::vector<int> ops;           // indices into graph.ops, in order; ops[0] is the root (none for a step that pads)
+  int input = -1;                 // tensor read by the root
+  int output = -1;                // tensor written, for roots without stages
+  std::unique_ptr<RowRoot> rows;  // the root: one of these two
+  std::unique_ptr<FlatRoot> flat;
+  std::vector<StagePlan> stages;
+  Shape out;                     // of the values in registers
+  int sums = -1;                 // index of the sums that it adds to or, without a root, divides
+  std::unique_ptr<Step> feeder;  // of a window: the convolution that computes its input
+
+  int op() const { return ops.empty() ? -1 : ops[0]; }  // for messages
+  bool finishes_sum() const { return !rows && !flat; }
+  const char* name() const { return rows ? rows->name() : flat ? flat->name() : "mean"; }
+  // The part that reads the input from memory.
+  const Step& source() const { return feeder ? *feeder : *this; }
+  Step& source() { return feeder ? *feeder : *this; }
+  // The first stage of that kind, or -1.
+  int FindStage(Stage::Kind kind) const;
+  // All tensors that it reads from memory and writes to it.
+  std::vector<int> Reads(const Graph& graph) const;
+  std::vector<int> Writes() const;
+};
+
+// Blocks of channels that hold so many.
+inline int Blocks(int channels) { return (channels + kBlock - 1) / kBlock; }
+
+}  // namespace r2b

@@ -1,0 +1,43 @@
+// Weights are packed once, in the order in which kernels read them (kernels/pack.h), however often a plan is prepared.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "graph.h"
+
+namespace r2b {
+
+struct PackedWeights {
+  std::shared_ptr<std::vector<uint8_t>> bytes;
+  ptrdiff_t block_bytes = 0;
+};
+
+class WeightCache {
+ public:
+  PackedWeights Bits(const Graph& graph, int tensor, int groups, int chunk_bits);
+  PackedWeights Floats(const Graph& graph, int tensor);
+  // For a dense layer of one vector.
+  PackedWeights Dense(const Graph& graph, int tensor);
+
+ private:
+  enum class Packing : uint8_t { kBits, kFloats, kDense };
+  // A tensor is known by its index, not by its memory, which tensors of other shapes may share.
+  struct Key {
+    int tensor;
+    Packing packing;
+    int groups, chunk_bits;
+    bool operator==(const Key& k) const {
+      return tensor == k.tensor && packing == k.packing && groups == k.groups && chunk_bits == k.chunk_bits;
+    }
+  };
+  template <class Pack>
+  PackedWeights Find(const Key& key, Pack pack);
+
+  std::vector<std::pair<Key, PackedWeights>> packed_;
+};
+
+// Returns the bias of a float convolution or dense layer, padded to whole blocks; zeros where it has none.
+std::vector<float> PaddedBias(const Graph& graph, const Op& op);
+
+}  // namespace r2b
