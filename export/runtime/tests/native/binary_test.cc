@@ -19,86 +19,130 @@ std::vector<uint32_t> Bits(int64_t pixels, int channels) {
   return v;
 }
 
+// A convolution and what it is computed from, for outputs of any format.
+struct DrawnBconv {
+  ReferenceConv s;
+  bool same;
+  int activation;  // 0: none
+  std::vector<uint32_t> x, f;
+  std::vector<int32_t> dot;  // as the specification has it
+  std::vector<float> scales, biases;
+  std::vector<int32_t> thresholds;
+
+  int depth() const { return s.kernel_h * s.kernel_w * s.channels / s.groups; }
+  float lo() const { return activation == 2 ? -1.0f : 0.0f; }
+  float hi() const { return activation == 1 ? INFINITY : activation == 2 ? 1.0f : 6.0f; }
+  float Activated(size_t i) const {
+    const float v = float(dot[i]);
+    return activation ? std::fmin(std::fmax(v, lo()), hi()) : v;
+  }
+};
+
+enum Format { kDot, kScaled, kBytes, kBits };
+
+DrawnBconv DrawBconv(const ReferenceConv& s, bool same, int activation) {
+  DrawnBconv d{s, same, activation, {}, {}, {}, {}, {}, {}};
+  d.x = Bits(int64_t(s.n) * s.h * s.w, s.channels);
+  d.f = Bits(int64_t(s.outputs) * s.kernel_h * s.kernel_w, s.channels / s.groups);
+  d.dot = ReferenceBconv(s, d.x.data(), d.f.data());
+  d.scales = Floats(s.outputs);
+  d.biases = Floats(s.outputs);
+  d.thresholds.resize(s.outputs);
+  for (int32_t& t : d.thresholds) t = Random(d.depth() / 2 - 3, d.depth() / 2 + 3);
+  d.biases[0] = 0;
+  d.thresholds[0] = INT32_MAX;
+  d.thresholds[s.outputs - 1] = INT32_MIN;
+  return d;
+}
+
+Builder BconvGraph(const DrawnBconv& d, Format format) {
+  const ReferenceConv& s = d.s;
+  Builder b;
+  const int in = b.Tensor(DType::kInt32, {s.n, s.h, s.w, (s.channels + 31) / 32});
+  const int filter =
+      b.Constant(DType::kInt32, {s.outputs, s.kernel_h, s.kernel_w, (s.channels / s.groups + 31) / 32}, d.f);
+  const std::vector<float> ones(s.outputs, 1), zeros(s.outputs, 0);
+  const int mul = b.Constant(DType::kFloat, {s.outputs}, format == kDot ? ones : d.scales),
+            add = b.Constant(DType::kFloat, {s.outputs}, format == kDot ? zeros : d.biases);
+  const int limit = b.Constant(DType::kInt32, {s.outputs}, d.thresholds);
+  const int out = b.Tensor(format == kBits ? DType::kInt32 : format == kBytes ? DType::kInt8 : DType::kFloat, {});
+  b.graph.tensors[out].scale = 0.37f;
+  b.graph.tensors[out].zero_point = -7;
+  Op& op = b.Add(OpKind::kBconv, {in, filter, mul, add, limit}, out);
+  op.kernel_h = s.kernel_h, op.kernel_w = s.kernel_w, op.stride_h = s.stride_h, op.stride_w = s.stride_w;
+  op.dilation_h = s.dilation_h, op.dilation_w = s.dilation_w, op.same_padding = d.same, op.pad_one = s.pad_one,
+  op.channels_in = s.channels;
+  op.clamp = d.activation, op.lo = d.lo(), op.hi = d.hi();
+  b.graph.inputs = {in};
+  b.graph.outputs = {out};
+  return b;
+}
+
+// LCE's formula, in its order. In whole numbers, what padding changes is known before anything is rounded, so a product
+// of signs that is 0 gives 0 at borders too. (volatile: no fused multiply-add)
+bool FloatsEqual(const DrawnBconv& d, bool scaled, const std::vector<float>& y) {
+  bool equal = true;
+  for (size_t i = 0; i < d.dot.size(); ++i) {
+    const int o = int(i % d.s.outputs), depth = d.depth();
+    volatile float v = (float(depth) - d.Activated(i)) * -d.scales[o];
+    v = v + float(double(d.biases[o]) + double(depth) * double(d.scales[o]));
+    equal &= y[i] == (scaled ? v : d.Activated(i));
+  }
+  return equal;
+}
+
+// LCE's formula, in its order: exact, ties included.
+bool BytesEqual(const DrawnBconv& d, const std::vector<int8_t>& y) {
+  bool equal = true;
+  for (size_t i = 0; i < d.dot.size(); ++i) {
+    const int o = int(i % d.s.outputs), depth = d.depth();
+    const float m = float(-double(d.scales[o]) / double(0.37f)),
+                c = float((double(d.biases[o]) + double(depth) * double(d.scales[o])) / double(0.37f) + -7.0);
+    const float v = std::round((float(depth) - d.Activated(i)) * m + c);
+    equal &= y[i] == int8_t(std::fmin(std::fmax(v, -128.0f), 127.0f));
+  }
+  return equal;
+}
+
+// popcount > threshold, where depth - dot = 2 * popcount
+bool BitsEqual(const DrawnBconv& d, const std::vector<uint32_t>& y) {
+  const int outputs = d.s.outputs, words = (outputs + 31) / 32;
+  bool equal = true;
+  for (size_t p = 0; p < d.dot.size() / outputs; ++p)
+    for (int o = 0; o < words * 32; ++o) {
+      const bool bit = o < outputs && int64_t(d.depth()) - d.dot[p * outputs + o] > 2 * int64_t(d.thresholds[o]);
+      equal &= bit == bool(y[p * words + o / 32] >> (o % 32) & 1);
+    }
+  return equal;
+}
+
 // One convolution in each output format.
 void TestBconv(const Kernels* kernels, ReferenceConv s, bool same, int activation, int threads) {
   const Extent eh = WindowExtent(s.h, s.kernel_h, s.stride_h, s.dilation_h, same),
                ew = WindowExtent(s.w, s.kernel_w, s.stride_w, s.dilation_w, same);
   if (eh.out < 1 || ew.out < 1) return;
   s.out_h = eh.out, s.out_w = ew.out, s.top = eh.before, s.left = ew.before;
-  char what[256];
-  std::snprintf(what, sizeof what,
+  char text[256];
+  std::snprintf(text, sizeof text,
                 "%s bconv %dx%dx%dx%d -> %d, groups %d, kernel %dx%d, stride %dx%d, dilation %dx%d, same %d, pad_one "
                 "%d, activation %d, threads %d",
                 kernels->name, s.n, s.h, s.w, s.channels, s.outputs, s.groups, s.kernel_h, s.kernel_w, s.stride_h,
                 s.stride_w, s.dilation_h, s.dilation_w, same, s.pad_one, activation, threads);
-  const std::vector<uint32_t> x = Bits(int64_t(s.n) * s.h * s.w, s.channels),
-                              f = Bits(int64_t(s.outputs) * s.kernel_h * s.kernel_w, s.channels / s.groups);
-  const std::vector<int32_t> dot = ReferenceBconv(s, x.data(), f.data());
-  std::vector<float> multiplier(s.outputs, 1), bias(s.outputs, 0), scales = Floats(s.outputs),
-                                                                   biases = Floats(s.outputs);
-  std::vector<int32_t> thresholds(s.outputs);
-  const int depth = s.kernel_h * s.kernel_w * s.channels / s.groups;
-  for (int32_t& t : thresholds) t = Random(depth / 2 - 3, depth / 2 + 3);
-  biases[0] = 0;
-  thresholds[0] = INT32_MAX;
-  thresholds[s.outputs - 1] = INT32_MIN;
-  const float lo = activation == 2 ? -1.0f : 0.0f, hi = activation == 1 ? INFINITY : activation == 2 ? 1.0f : 6.0f;
-  auto act = [&](int v) { return activation ? std::fmin(std::fmax(float(v), lo), hi) : float(v); };
-  Guarded input(x.size() * 4);
-  std::memcpy(input.data<void>(), x.data(), x.size() * 4);
-  for (int format = 0; format < 4; ++format) {  // dot product, scaled float, int8, bits
-    if (format == 3 && activation) continue;
-    Builder b;
-    const int in = b.Tensor(DType::kInt32, {s.n, s.h, s.w, (s.channels + 31) / 32});
-    const int filter =
-        b.Constant(DType::kInt32, {s.outputs, s.kernel_h, s.kernel_w, (s.channels / s.groups + 31) / 32}, f);
-    const int mul = b.Constant(DType::kFloat, {s.outputs}, format ? scales : multiplier),
-              add = b.Constant(DType::kFloat, {s.outputs}, format ? biases : bias);
-    const int limit = b.Constant(DType::kInt32, {s.outputs}, thresholds);
-    const int out = b.Tensor(format == 3 ? DType::kInt32 : format == 2 ? DType::kInt8 : DType::kFloat, {});
-    b.graph.tensors[out].scale = 0.37f;
-    b.graph.tensors[out].zero_point = -7;
-    Op& op = b.Add(OpKind::kBconv, {in, filter, mul, add, limit}, out);
-    op.kernel_h = s.kernel_h, op.kernel_w = s.kernel_w, op.stride_h = s.stride_h, op.stride_w = s.stride_w;
-    op.dilation_h = s.dilation_h, op.dilation_w = s.dilation_w, op.same_padding = same, op.pad_one = s.pad_one,
-    op.channels_in = s.channels;
-    op.clamp = activation, op.lo = lo, op.hi = hi;
-    b.graph.inputs = {in};
-    b.graph.outputs = {out};
-    const std::vector<std::pair<int, Guarded*>> inputs{{in, &input}};
-    const size_t pixels = size_t(s.n) * s.out_h * s.out_w;
-    bool equal = true;
-    if (format <= 1) {
-      const auto y = RunPlan<float>(b, kernels, threads, inputs, dot.size(), what);
-      for (size_t i = 0; i < dot.size(); ++i) {
-        const int o = int(i % s.outputs);
-        // LCE's formula, in its order. In whole numbers, what padding changes is known before anything is rounded, so a
-        // product of signs that is 0 gives 0 at borders too. (volatile: no fused multiply-add)
-        volatile float v = (float(depth) - act(dot[i])) * -scales[o];
-        v = v + float(double(biases[o]) + double(depth) * double(scales[o]));
-        equal &= y[i] == (format ? v : act(dot[i]));
-      }
-    } else if (format == 2) {
-      const auto y = RunPlan<int8_t>(b, kernels, threads, inputs, dot.size(), what);
-      for (size_t i = 0; i < dot.size(); ++i) {
-        const int o = int(i % s.outputs);
-        // LCE's formula, in its order: exact, ties included.
-        const float m = float(-double(scales[o]) / double(0.37f)),
-                    c = float((double(biases[o]) + double(depth) * double(scales[o])) / double(0.37f) + -7.0);
-        const float v = std::round((float(depth) - act(dot[i])) * m + c);
-        equal &= y[i] == int8_t(std::fmin(std::fmax(v, -128.0f), 127.0f));
-      }
-    } else {
-      const int words = (s.outputs + 31) / 32;
-      const auto y = RunPlan<uint32_t>(b, kernels, threads, inputs, pixels * words, what);
-      for (size_t p = 0; p < pixels; ++p)
-        for (int o = 0; o < words * 32; ++o) {
-          // popcount > threshold, where depth - dot = 2 * popcount
-          const bool bit = o < s.outputs && int64_t(depth) - dot[p * s.outputs + o] > 2 * int64_t(thresholds[o]);
-          equal &= bit == bool(y[p * words + o / 32] >> (o % 32) & 1);
-        }
-    }
-    Check(equal, std::string(what) + ", format " + std::to_string(format));
+  const std::string what = text;
+  const DrawnBconv d = DrawBconv(s, same, activation);
+  Guarded input(d.x.size() * 4);
+  std::memcpy(input.data<void>(), d.x.data(), d.x.size() * 4);
+  for (Format format : {kDot, kScaled, kBytes, kBits}) {
+    if (format == kBits && activation) continue;
+    const Builder b = BconvGraph(d, format);
+    const std::vector<std::pair<int, Guarded*>> inputs{{b.graph.inputs[0], &input}};
+    const size_t pixels = d.dot.size() / s.outputs, words = (s.outputs + 31) / 32;
+    const bool equal =
+        format == kBits ? BitsEqual(d, RunPlan<uint32_t>(b, kernels, threads, inputs, pixels * words, what))
+        : format == kBytes
+            ? BytesEqual(d, RunPlan<int8_t>(b, kernels, threads, inputs, d.dot.size(), what))
+            : FloatsEqual(d, format == kScaled, RunPlan<float>(b, kernels, threads, inputs, d.dot.size(), what));
+    Check(equal, what + ", format " + std::to_string(format));
   }
 }
 

@@ -16,78 +16,106 @@ bool FusesProducts(const Kernels* kernels) {
 #endif
 }
 
-// A convolution and the window of maxima that takes it in, with a PReLU between them whose slopes begin at `least`.
+// Images of floats, [image][row][column][channel].
+struct Images {
+  int n, h, w, channels;
+  std::vector<float> values;
+  size_t Index(int i, int y, int x, int c) const { return ((size_t(i) * h + y) * w + x) * channels + c; }
+  bool Has(int y, int x) const { return y >= 0 && y < h && x >= 0 && x < w; }
+};
+
 struct Window {
   int kernel, stride;
   bool same;
-  float least;
+  Extent Along(int size) const { return WindowExtent(size, kernel, stride, 1, same); }
 };
-void TestFloatConv(const Kernels* kernels, int n, int h, int w, int channels, int outputs, int kernel, int stride,
-                   bool same, int threads, const Window& window) {
-  const Extent eh = WindowExtent(h, kernel, stride, 1, same), ew = WindowExtent(w, kernel, stride, 1, same);
+
+// Calls visit(image, row, column, channel) for each value, in the order in which they lie.
+template <class Visit>
+void ForAll(const Images& out, Visit visit) {
+  for (int i = 0; i < out.n; ++i)
+    for (int y = 0; y < out.h; ++y)
+      for (int x = 0; x < out.w; ++x)
+        for (int c = 0; c < out.channels; ++c) visit(i, y, x, c);
+}
+
+// Calls visit(row, column, tap) for the pixels of a window that lie inside.
+template <class Visit>
+void ForTaps(const Images& in, const Window& window, int y, int x, Visit visit) {
+  const int top = y * window.stride - window.Along(in.h).before, left = x * window.stride - window.Along(in.w).before;
+  for (int tap = 0; tap < window.kernel * window.kernel; ++tap) {
+    const int iy = top + tap / window.kernel, ix = left + tap % window.kernel;
+    if (in.Has(iy, ix)) visit(iy, ix, tap);
+  }
+}
+
+// With an activation from -6 to 6, and a PReLU.
+Images ReferenceConvolution(const Images& x, const Window& window, const std::vector<float>& f,
+                            const std::vector<float>& bias, const std::vector<float>& slopes) {
+  Images y{x.n, window.Along(x.h).out, window.Along(x.w).out, int(bias.size()), {}};
+  ForAll(y, [&](int i, int oy, int ox, int o) {
+    double sum = bias[o];
+    ForTaps(x, window, oy, ox, [&](int iy, int ix, int tap) {
+      for (int c = 0; c < x.channels; ++c)
+        sum += double(x.values[x.Index(i, iy, ix, c)]) *
+               f[(size_t(o) * window.kernel * window.kernel + tap) * x.channels + c];
+    });
+    y.values.push_back(float(std::fmin(std::fmax(sum, -6), 6) * (sum < 0 ? slopes[o] : 1)));
+  });
+  return y;
+}
+
+Images ReferenceMaxima(const Images& x, const Window& window) {
+  Images y{x.n, window.Along(x.h).out, window.Along(x.w).out, x.channels, {}};
+  ForAll(y, [&](int i, int oy, int ox, int c) {
+    float most = -INFINITY;
+    ForTaps(x, window, oy, ox, [&](int iy, int ix, int) { most = std::fmax(most, x.values[x.Index(i, iy, ix, c)]); });
+    y.values.push_back(most);
+  });
+  return y;
+}
+
+std::string Named(const Window& window) {
+  return std::to_string(window.kernel) + " stride " + std::to_string(window.stride) +
+         (window.same ? " same" : " valid");
+}
+
+// A convolution and the window of maxima that takes it in, with a PReLU between them whose slopes begin at `least`.
+void TestFloatConv(const Kernels* kernels, Images x, int outputs, const Window& convolution, const Window& window,
+                   float least, int threads) {
+  const Extent eh = convolution.Along(x.h), ew = convolution.Along(x.w);
   if (eh.out < 1 || ew.out < 1) return;
-  const std::string what = std::string(kernels->name) + " conv " + std::to_string(h) + "x" + std::to_string(w) + "x" +
-                           std::to_string(channels) + " -> " + std::to_string(outputs) + " kernel " +
-                           std::to_string(kernel) + " stride " + std::to_string(stride) + ", window " +
-                           std::to_string(window.kernel) + " stride " + std::to_string(window.stride) +
-                           (window.same ? " same" : " valid") + ", slopes from " + std::to_string(window.least);
-  const auto x = Floats(size_t(n) * h * w * channels), f = Floats(size_t(outputs) * kernel * kernel * channels),
-             bias = Floats(outputs);
+  const int kernel = convolution.kernel;
+  const std::string what = std::string(kernels->name) + " conv " + std::to_string(x.h) + "x" + std::to_string(x.w) +
+                           "x" + std::to_string(x.channels) + " -> " + std::to_string(outputs) + " kernel " +
+                           Named(convolution) + ", window " + Named(window) + ", slopes from " + std::to_string(least);
+  x.values = Floats(size_t(x.n) * x.h * x.w * x.channels);
+  const auto f = Floats(size_t(outputs) * kernel * kernel * x.channels), bias = Floats(outputs);
   auto slopes = Floats(outputs);
-  for (float& slope : slopes) slope = window.least + std::fabs(slope);
+  for (float& slope : slopes) slope = least + std::fabs(slope);
+  if (window.Along(eh.out).out < 1 || window.Along(ew.out).out < 1) return;
   Builder b;
-  const int in = b.Tensor(DType::kFloat, {n, h, w, channels}), out = b.Tensor(DType::kFloat, {}),
+  const int in = b.Tensor(DType::kFloat, {x.n, x.h, x.w, x.channels}), out = b.Tensor(DType::kFloat, {}),
             sloped = b.Tensor(DType::kFloat, {}), pooled = b.Tensor(DType::kFloat, {});
   Op& op = b.Add(OpKind::kConv,
-                 {in, b.Constant(DType::kFloat, {outputs, kernel, kernel, channels}, f),
+                 {in, b.Constant(DType::kFloat, {outputs, kernel, kernel, x.channels}, f),
                   b.Constant(DType::kFloat, {outputs}, bias)},
                  out);
-  op.kernel_h = op.kernel_w = kernel, op.stride_h = op.stride_w = stride, op.same_padding = same, op.clamp = true,
-  op.lo = -6, op.hi = 6;
+  op.kernel_h = op.kernel_w = kernel, op.stride_h = op.stride_w = convolution.stride,
+  op.same_padding = convolution.same, op.clamp = true, op.lo = -6, op.hi = 6;
   b.Add(OpKind::kPrelu, {out, b.Constant(DType::kFloat, {1, 1, outputs}, slopes)}, sloped);
   Op& pool = b.Add(OpKind::kMaxPool, {sloped}, pooled);
   pool.kernel_h = pool.kernel_w = window.kernel, pool.stride_h = pool.stride_w = window.stride,
   pool.same_padding = window.same;
   b.graph.inputs = {in};
   b.graph.outputs = {pooled};
-  Guarded gx(x.size() * 4);
-  std::memcpy(gx.data<void>(), x.data(), x.size() * 4);
-  std::vector<float> y(size_t(n) * eh.out * ew.out * outputs);
-  for (int i = 0; i < n; ++i)
-    for (int oy = 0; oy < eh.out; ++oy)
-      for (int ox = 0; ox < ew.out; ++ox)
-        for (int o = 0; o < outputs; ++o) {
-          double sum = bias[o];
-          for (int ky = 0; ky < kernel; ++ky)
-            for (int kx = 0; kx < kernel; ++kx) {
-              const int iy = oy * stride - eh.before + ky, ix = ox * stride - ew.before + kx;
-              if (iy < 0 || iy >= h || ix < 0 || ix >= w) continue;
-              for (int c = 0; c < channels; ++c)
-                sum += double(x[((size_t(i) * h + iy) * w + ix) * channels + c]) *
-                       f[((size_t(o) * kernel + ky) * kernel + kx) * channels + c];
-            }
-          y[((size_t(i) * eh.out + oy) * ew.out + ox) * outputs + o] =
-              float(std::fmin(std::fmax(sum, -6), 6) * (sum < 0 ? slopes[o] : 1));
-        }
-  const Extent ph = WindowExtent(eh.out, window.kernel, window.stride, 1, window.same),
-               pw = WindowExtent(ew.out, window.kernel, window.stride, 1, window.same);
-  if (ph.out < 1 || pw.out < 1) return;
-  const auto got = RunPlan<float>(b, kernels, threads, {{in, &gx}}, size_t(n) * ph.out * pw.out * outputs, what);
+  Guarded gx(x.values.size() * 4);
+  std::memcpy(gx.data<void>(), x.values.data(), x.values.size() * 4);
+  const Images expected = ReferenceMaxima(ReferenceConvolution(x, convolution, f, bias, slopes), window);
+  const auto got = RunPlan<float>(b, kernels, threads, {{in, &gx}}, expected.values.size(), what);
   bool equal = true;
-  for (int i = 0; i < n; ++i)
-    for (int py = 0; py < ph.out; ++py)
-      for (int px = 0; px < pw.out; ++px)
-        for (int o = 0; o < outputs; ++o) {
-          float most = -INFINITY;
-          for (int ky = 0; ky < window.kernel; ++ky)
-            for (int kx = 0; kx < window.kernel; ++kx) {
-              const int iy = py * window.stride - ph.before + ky, ix = px * window.stride - pw.before + kx;
-              if (iy >= 0 && iy < eh.out && ix >= 0 && ix < ew.out)
-                most = std::fmax(most, y[((size_t(i) * eh.out + iy) * ew.out + ix) * outputs + o]);
-            }
-          equal &= std::fabs(got[((size_t(i) * ph.out + py) * pw.out + px) * outputs + o] - most) <=
-                   1e-5f * float(kernel * kernel * channels);
-        }
+  for (size_t i = 0; i < got.size(); ++i)
+    equal &= std::fabs(got[i] - expected.values[i]) <= 1e-5f * float(kernel * kernel * x.channels);
   Check(equal, what);
 }
 
@@ -182,9 +210,10 @@ void TestFloatPlans(const Kernels* k) {
   TestSharedConstant(k);
   // Three wide and two apart is what kernels reduce in registers: every way such windows meet a tile and the edges.
   for (int i = 0; i < 80; ++i)
-    TestFloatConv(k, Random(1, 2), Random(1, 12), Random(1, 70), Random(1, 9), Random(0, 1) ? Random(1, 70) : 64,
-                  Random(1, 7), Random(1, 2), Random(0, 1) == 1, Random(1, 3),
-                  {i % 4 ? 3 : Random(1, 4), i % 4 ? 2 : Random(1, 3), Random(0, 1) == 1, i % 3 ? 0.0f : -0.5f});
+    TestFloatConv(k, {Random(1, 2), Random(1, 12), Random(1, 70), Random(1, 9), {}}, Random(0, 1) ? Random(1, 70) : 64,
+                  {Random(1, 7), Random(1, 2), Random(0, 1) == 1},
+                  {i % 4 ? 3 : Random(1, 4), i % 4 ? 2 : Random(1, 3), Random(0, 1) == 1}, i % 3 ? 0.0f : -0.5f,
+                  Random(1, 3));
 }
 
 }  // namespace r2b

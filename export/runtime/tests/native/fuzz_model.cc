@@ -59,99 +59,150 @@ struct Buffer {
   size_t Element(std::pair<size_t, size_t> vector, size_t i) { return Follow(vector.first + 4 * i); }
 };
 
+// A model file's tensors and nodes. Every part returns false where the bytes are none that an interpreter would take.
 struct LoadedModel : MiniInterpreter {
-  bool Load(Buffer b) {
+  explicit LoadedModel(const Buffer& buffer) : b(buffer) {}
+
+  bool Load() {
     const size_t model = b.Follow(0);
-    const auto codes = b.Vector(model, 1, 4), graphs = b.Vector(model, 2, 4), buffers = b.Vector(model, 4, 4);
+    codes = b.Vector(model, 1, 4), buffers = b.Vector(model, 4, 4);
+    const auto graphs = b.Vector(model, 2, 4);
     if (b.bad || graphs.second < 1 || codes.second > 64) return false;
     const size_t graph = b.Element(graphs, 0);
     const auto ts = b.Vector(graph, 0, 4), ops = b.Vector(graph, 3, 4);
     if (b.bad || ts.second > 64 || ops.second > 32) return false;
-    shapes.resize(ts.second);
-    tensors.resize(ts.second);
-    for (size_t i = 0; i < ts.second; ++i) {
-      const size_t t = b.Element(ts, i);
-      const auto shape = b.Vector(t, 0, 4);
-      if (b.bad || shape.second > 6) return false;
-      for (size_t d = 0; d < shape.second; ++d) shapes[i].Push(b.Read<int32_t>(shape.first + 4 * d));
-      static const tfl::Type types[] = {tfl::kFloat32, tfl::kNoType, tfl::kInt32,  tfl::kUInt8,  tfl::kInt64,
-                                        tfl::kNoType,  tfl::kBool,   tfl::kNoType, tfl::kNoType, tfl::kInt8};
-      const uint8_t type = b.Scalar<uint8_t>(t, 1, 0);
-      tfl::Tensor& tensor = tensors[i];
-      tensor = tfl::Tensor{};
-      tensor.type = type < 10 ? types[type] : tfl::kNoType;
-      tensor.dims = shapes[i].get();
-      const uint32_t index = b.Scalar<uint32_t>(t, 2, 0);
-      if (const size_t q = b.Field(t, 4)) {
-        const size_t table = b.Follow(q);
-        const auto scale = b.Vector(table, 2, 4), zero = b.Vector(table, 3, 8);
-        if (scale.second == 1) tensor.params.scale = b.Read<float>(scale.first);
-        if (zero.second == 1) tensor.params.zero_point = int32_t(b.Read<int64_t>(zero.first));
-        // TensorFlow Lite refuses zero points outside the type's range.
-        if (tensor.params.zero_point < -128 || tensor.params.zero_point > 127) return false;
-      }
-      memory.emplace_back();
-      if (index < buffers.second) {
-        const auto data = b.Vector(b.Element(buffers, index), 0, 1);
-        if (b.bad) return false;
-        if (data.second) {
-          if (int64_t(data.second) != Size(tensor)) return false;  // the interpreter checks this as well
-          Allocate(i);
-          std::memcpy(tensor.data, b.data + data.first, data.second);
-          tensor.allocation_type = tfl::kMmapRo;
-        }
-      }
-    }
-    std::vector<bool> produced(tensors.size(), false);
-    names.resize(ops.second), options.resize(ops.second), builtin.resize(ops.second), lists.resize(2 * ops.second);
-    nodes.resize(ops.second), registrations.resize(ops.second);
-    for (size_t i = 0; i < ops.second; ++i) {
-      const size_t op = b.Element(ops, i);
-      const uint32_t code = b.Scalar<uint32_t>(op, 0, 0);
-      if (b.bad || code >= codes.second) return false;
-      const size_t entry = b.Element(codes, code);
-      for (int k = 0; k < 2; ++k) {
-        const auto list = b.Vector(op, 1 + k, 4);
-        if (b.bad || list.second > 8) return false;
-        for (size_t j = 0; j < list.second; ++j) {
-          const int t = b.Read<int32_t>(list.first + 4 * j);
-          if (t >= int(tensors.size()) || t < (k ? 0 : -1)) return false;
-          // Graphs are in order: nothing is read before it is written, nor written twice or over a constant.
-          if (k && (produced[size_t(t)] || tensors[size_t(t)].allocation_type == tfl::kMmapRo)) return false;
-          for (size_t e = 0; k && e < i; ++e)
-            for (size_t j = 1; j < lists[2 * e].storage.size(); ++j)
-              if (lists[2 * e].storage[j] == t) return false;
-          if (k)
-            for (size_t e = 1; e < lists[2 * i].storage.size(); ++e)
-              if (lists[2 * i].storage[e] == t) return false;
-          lists[2 * i + size_t(k)].Push(t);
-          if (k) produced[size_t(t)] = true;
-        }
-      }
-      tfl::Registration& r = registrations[i];
-      r = tfl::Registration{};
-      r.builtin_code = b.Scalar<int32_t>(entry, 3, 0);
-      const auto name = b.Vector(entry, 1, 1);
-      names[i].assign(reinterpret_cast<const char*>(b.data + name.first), name.second);
-      r.custom_name = names[i].c_str();
-      const auto custom = b.Vector(op, 5, 1);
-      options[i].assign(b.data + custom.first, b.data + custom.first + custom.second);
-      // Options of builtin operators become plain structs of ints; a byte or int per field is near enough.
-      builtin[i].assign(8, 0);
-      if (const size_t field = b.Field(op, 4)) {
-        const size_t table = b.Follow(field);
-        for (int f = 0; f < 8; ++f) builtin[i][size_t(f)] = int(b.Scalar<uint8_t>(table, f, 0)) % 9;
-      }
-      if (b.bad) return false;
-      nodes[i] = tfl::Node{};
-      nodes[i].builtin_data = builtin[i].data();
-      nodes[i].custom_initial_data = options[i].data();
-      nodes[i].custom_initial_data_size = int(options[i].size());
-      plan.Push(int(i));
-    }
+    if (!LoadTensors(ts) || !LoadNodes(ops)) return false;
     Finish(1 + int(tensors.size() % 2));  // so that the input decides, and one alone can be tried again
     return true;
   }
+
+ private:
+  using Vector = std::pair<size_t, size_t>;
+
+  bool LoadTensors(const Vector& ts) {
+    shapes.resize(ts.second);
+    tensors.resize(ts.second);
+    memory.resize(ts.second);
+    for (size_t i = 0; i < ts.second; ++i) {
+      const size_t t = b.Element(ts, i);
+      if (!LoadType(i, t) || !LoadQuantization(&tensors[i], t) || !LoadConstant(i, b.Scalar<uint32_t>(t, 2, 0)))
+        return false;
+    }
+    return true;
+  }
+
+  bool LoadType(size_t i, size_t table) {
+    const auto shape = b.Vector(table, 0, 4);
+    if (b.bad || shape.second > 6) return false;
+    for (size_t d = 0; d < shape.second; ++d) shapes[i].Push(b.Read<int32_t>(shape.first + 4 * d));
+    static const tfl::Type types[] = {tfl::kFloat32, tfl::kNoType, tfl::kInt32,  tfl::kUInt8,  tfl::kInt64,
+                                      tfl::kNoType,  tfl::kBool,   tfl::kNoType, tfl::kNoType, tfl::kInt8};
+    const uint8_t type = b.Scalar<uint8_t>(table, 1, 0);
+    tensors[i] = tfl::Tensor{};
+    tensors[i].type = type < 10 ? types[type] : tfl::kNoType;
+    tensors[i].dims = shapes[i].get();
+    return true;
+  }
+
+  bool LoadQuantization(tfl::Tensor* tensor, size_t t) {
+    const size_t field = b.Field(t, 4);
+    if (!field) return true;
+    const size_t table = b.Follow(field);
+    const auto scale = b.Vector(table, 2, 4), zero = b.Vector(table, 3, 8);
+    if (scale.second == 1) tensor->params.scale = b.Read<float>(scale.first);
+    if (zero.second == 1) tensor->params.zero_point = int32_t(b.Read<int64_t>(zero.first));
+    // TensorFlow Lite refuses zero points outside the type's range.
+    return tensor->params.zero_point >= -128 && tensor->params.zero_point <= 127;
+  }
+
+  bool LoadConstant(size_t i, uint32_t index) {
+    if (index >= buffers.second) return true;
+    const auto data = b.Vector(b.Element(buffers, index), 0, 1);
+    if (b.bad) return false;
+    if (!data.second) return true;
+    if (int64_t(data.second) != Size(tensors[i])) return false;  // the interpreter checks this as well
+    Allocate(i);
+    std::memcpy(tensors[i].data, b.data + data.first, data.second);
+    tensors[i].allocation_type = tfl::kMmapRo;
+    return true;
+  }
+
+  bool LoadNodes(const Vector& ops) {
+    names.resize(ops.second), options.resize(ops.second), builtin.resize(ops.second), lists.resize(2 * ops.second);
+    nodes.resize(ops.second), registrations.resize(ops.second);
+    produced.assign(tensors.size(), false);
+    read.assign(tensors.size(), false);
+    for (size_t i = 0; i < ops.second; ++i) {
+      const size_t op = b.Element(ops, i);
+      const uint32_t code = b.Scalar<uint32_t>(op, 0, 0);
+      if (b.bad || code >= codes.second || !LoadInputs(i, op) || !LoadOutputs(i, op)) return false;
+      LoadRegistration(i, b.Element(codes, code));
+      LoadOptions(i, op);
+      if (b.bad) return false;
+      plan.Push(int(i));
+    }
+    return true;
+  }
+
+  // A node's list of tensors, which begin at `least`.
+  bool LoadList(size_t op, int field, int least, std::vector<int>* list) {
+    const auto vector = b.Vector(op, field, 4);
+    if (b.bad || vector.second > 8) return false;
+    for (size_t j = 0; j < vector.second; ++j) {
+      list->push_back(b.Read<int32_t>(vector.first + 4 * j));
+      if (list->back() >= int(tensors.size()) || list->back() < least) return false;
+    }
+    return true;
+  }
+
+  bool LoadInputs(size_t i, size_t op) {
+    std::vector<int> list;
+    if (!LoadList(op, 1, -1, &list)) return false;
+    for (int t : list) {
+      lists[2 * i].Push(t);
+      if (t >= 0) read[size_t(t)] = true;
+    }
+    return true;
+  }
+
+  // Graphs are in order: nothing is read before it is written, nor written twice or over a constant.
+  bool LoadOutputs(size_t i, size_t op) {
+    std::vector<int> list;
+    if (!LoadList(op, 2, 0, &list)) return false;
+    for (int t : list) {
+      if (produced[size_t(t)] || read[size_t(t)] || tensors[size_t(t)].allocation_type == tfl::kMmapRo) return false;
+      lists[2 * i + 1].Push(t);
+      produced[size_t(t)] = true;
+    }
+    return true;
+  }
+
+  void LoadRegistration(size_t i, size_t entry) {
+    registrations[i] = tfl::Registration{};
+    registrations[i].builtin_code = b.Scalar<int32_t>(entry, 3, 0);
+    const auto name = b.Vector(entry, 1, 1);
+    names[i].assign(reinterpret_cast<const char*>(b.data + name.first), name.second);
+    registrations[i].custom_name = names[i].c_str();
+  }
+
+  void LoadOptions(size_t i, size_t op) {
+    const auto custom = b.Vector(op, 5, 1);
+    options[i].assign(b.data + custom.first, b.data + custom.first + custom.second);
+    // Options of builtin operators become plain structs of ints; a byte or int per field is near enough.
+    builtin[i].assign(8, 0);
+    if (const size_t field = b.Field(op, 4)) {
+      const size_t table = b.Follow(field);
+      for (int f = 0; f < 8; ++f) builtin[i][size_t(f)] = int(b.Scalar<uint8_t>(table, f, 0)) % 9;
+    }
+    nodes[i] = tfl::Node{};
+    nodes[i].builtin_data = builtin[i].data();
+    nodes[i].custom_initial_data = options[i].data();
+    nodes[i].custom_initial_data_size = int(options[i].size());
+  }
+
+  Buffer b;
+  Vector codes, buffers;
+  std::vector<bool> produced, read;  // by the nodes so far
 };
 
 int Run(MiniInterpreter* model, const char* kernels) {
@@ -177,8 +228,8 @@ int Test(const uint8_t* data, size_t size) {
     model.Draw(data + 4, size - 4);
     return Run(&model, chosen);
   }
-  LoadedModel model;
-  return model.Load(Buffer{data, size}) ? Run(&model, chosen) : -1;
+  LoadedModel model(Buffer{data, size});
+  return model.Load() ? Run(&model, chosen) : -1;
 }
 
 }  // namespace

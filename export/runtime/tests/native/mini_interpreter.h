@@ -2,8 +2,10 @@
 // delegate calls. Tensors get exactly the bytes that their shapes need, once the delegate has prepared.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
+#include <iterator>
 #include <memory>
 #include <string>
 #include <utility>
@@ -87,26 +89,38 @@ struct MiniInterpreter {
     return tfl::kOk;
   }
 
-  // One kernel for each node, or one for all of a run of neighbours, as partitioning would give.
+  // The first run of neighbours among the claimed nodes, as partitioning would give.
+  static Array FirstRun(const tfl::IntArray* claimed) {
+    Array run;
+    for (int i = 0; i < claimed->size && claimed->data[i] == claimed->data[0] + i; ++i) run.Push(claimed->data[i]);
+    return run;
+  }
+
+  // Which tensors the nodes read (-1 for absent inputs left out) or write.
+  std::vector<int> Inputs(int node) const {
+    const tfl::IntArray* list = nodes[size_t(node)].inputs;
+    std::vector<int> there;
+    std::copy_if(list->data, list->data + list->size, std::back_inserter(there), [](int t) { return t >= 0; });
+    return there;
+  }
+  std::vector<int> Outputs(int node) const {
+    const tfl::IntArray* list = nodes[size_t(node)].outputs;
+    return std::vector<int>(list->data, list->data + list->size);
+  }
+
+  // One kernel for that run.
   tfl::Status Replace(tfl::Registration r, const tfl::IntArray* claimed, tfl::Delegate* delegate) {
     auto params = std::make_unique<tfl::DelegateParams>();
     for (int k = 0; k < 3; ++k) arrays.push_back(std::make_unique<Array>());
     Array &all = *arrays[arrays.size() - 3], &in = *arrays[arrays.size() - 2], &out = *arrays[arrays.size() - 1];
     std::vector<bool> made(tensors.size(), false), used(tensors.size(), false);
-    int last = -1;
-    for (int i = 0; i < claimed->size; ++i) {
-      if (last >= 0 && claimed->data[i] != last + 1) break;
-      last = claimed->data[i];
-      all.Push(last);
-      for (int j = 0; j < nodes[size_t(last)].inputs->size; ++j)
-        if (const int t = nodes[size_t(last)].inputs->data[j]; t >= 0 && !made[size_t(t)]) in.Push(t);
-      for (int j = 0; j < nodes[size_t(last)].outputs->size; ++j)
-        made[size_t(nodes[size_t(last)].outputs->data[j])] = true;
-    }
-    for (int i = 1; i < int(all.storage.size()); ++i) {
-      const tfl::Node& n = nodes[size_t(all.storage[size_t(i)])];
-      for (int j = 0; j < n.inputs->size; ++j)
-        if (n.inputs->data[j] >= 0) used[size_t(n.inputs->data[j])] = true;
+    all = FirstRun(claimed);
+    for (size_t i = 1; i < all.storage.size(); ++i) {
+      for (int t : Inputs(all.storage[i])) {
+        if (!made[size_t(t)]) in.Push(t);
+        used[size_t(t)] = true;
+      }
+      for (int t : Outputs(all.storage[i])) made[size_t(t)] = true;
     }
     // Results that nobody reads, and now and then one that somebody does, leave the partition.
     for (size_t t = 0; t < made.size(); ++t)

@@ -10,6 +10,31 @@
 namespace r2b {
 namespace {
 
+// Bytes of any value, or floats.
+void Fill(Guarded* memory, bool bytes) {
+  const size_t count = memory->size() / (bytes ? 1 : sizeof(float));
+  for (size_t i = 0; i < count; ++i)
+    if (bytes) memory->data<uint8_t>()[i] = uint8_t(Random(0, 255));
+    else memory->data<float>()[i] = RandomFloat();
+}
+
+std::vector<int> Samples(int count, int below, int step) {
+  std::vector<int> samples;
+  for (int i = 0; i < count; ++i) samples.push_back(Random(0, below - 1) * step);
+  return samples;
+}
+
+bool AsSpecified(const Resample& r, const float* out) {
+  bool equal = true;
+  for (int y = 0; y < r.height; ++y)
+    for (int x = 0; x < r.width; ++x)
+      for (int c = 0; c < r.channels; ++c, ++out) {
+        const float expected = ReferenceResample(r, y, x, c);
+        equal &= !std::memcmp(&expected, out, sizeof(float));
+      }
+  return equal;
+}
+
 // Samples and weights need not be those of an operator; every one has to be read where it is said to be.
 void TestResample(const Kernels* k, int height, int width, int channels, int out_height, int out_width, bool cubic,
                   bool bytes, bool normalised) {
@@ -20,12 +45,9 @@ void TestResample(const Kernels* k, int height, int width, int channels, int out
             size = bytes ? 1 : int(sizeof(float));
   Guarded image(size_t(size) * ((height - 1) * stride + width * channels)),
       out(sizeof(float) * out_height * out_width * channels, Random(0, 1) ? 0 : 4 * Random(0, 15));
-  std::vector<int> rows, columns;
-  for (int i = 0; i < samples * out_height; ++i) rows.push_back(Random(0, height - 1));
-  for (int i = 0; i < samples * out_width; ++i) columns.push_back(Random(0, width - 1) * channels);
-  for (int i = 0; i < int(image.size()) / size; ++i)
-    if (bytes) image.data<uint8_t>()[i] = uint8_t(Random(0, 255));
-    else image.data<float>()[i] = RandomFloat();
+  const std::vector<int> rows = Samples(samples * out_height, height, 1),
+                         columns = Samples(samples * out_width, width, channels);
+  Fill(&image, bytes);
   const auto row_weights = Floats(weights * out_height), column_weights = Floats(weights * out_width);
   const auto mean = Floats(channels * out_width), std = Floats(channels * out_width);
   Resample r{image.data<void>(),
@@ -52,14 +74,7 @@ void TestResample(const Kernels* k, int height, int width, int channels, int out
   r.scratch = scratch.data<float>();
   k->resample(r);
   Check(out.intact() && image.intact() && scratch.intact(), what + ": wrote outside");
-  bool equal = true;
-  for (int y = 0; y < out_height; ++y)
-    for (int x = 0; x < out_width; ++x)
-      for (int c = 0; c < channels; ++c) {
-        const float expected = ReferenceResample(r, y, x, c);
-        equal &= !std::memcmp(&expected, out.data<float>() + (y * out_width + x) * channels + c, sizeof(float));
-      }
-  Check(equal, what + ": values");
+  Check(AsSpecified(r, out.data<float>()), what + ": values");
 }
 
 // Samples as the operators have them: near each other, in order or mirrored, which some kernels make use of.
@@ -73,9 +88,7 @@ void TestResize(const Kernels* k, int channels, bool bilinear, bool bytes) {
   std::vector<ResizedImage> images;
   for (int i = 0; i < count; ++i) {
     memory.push_back(std::make_unique<Guarded>(size_t(size) * ((image_height - 1) * stride + image_width * channels)));
-    for (size_t j = 0; j < memory.back()->size() / size; ++j)
-      if (bytes) memory.back()->data<uint8_t>()[j] = uint8_t(Random(0, 255));
-      else memory.back()->data<float>()[j] = RandomFloat();
+    Fill(memory.back().get(), bytes);
     images.push_back({int64_t(reinterpret_cast<uintptr_t>(memory.back()->data<void>())), stride, image_height,
                       image_width, Random(0, 1)});
   }
