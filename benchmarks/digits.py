@@ -2,7 +2,7 @@
 
 \b
     python -m benchmarks.digits                                # three seeds
-    python -m benchmarks.digits --seed 0 --seed 7 gate=false   # these two, with a field that differs from the recipe's
+    python -m benchmarks.digits --seed 0 --seed 7 gate=false   # two seeds, with another value of a field
 
 Trains the whole schedule for each seed into runs/digits-seed-N (a finished run is not trained again) and prints a
 Markdown table: test top-1 of each stage and of the converted file, mean and deviation over the seeds.

@@ -1,19 +1,19 @@
-"""Images per second of the binary stage, beside Larq Zoo's own teacher-student model in ``fit``.
+"""Compares the binary stage's images per second with those of Larq Zoo's own teacher-student model in ``fit``.
 
 \b
     python -m benchmarks.training             # 224×224 in batches of 16, and 32×32 in batches of 128
     python -m benchmarks.training --check     # exits 1 where a claim of results/training.md does not hold here
     python -m benchmarks.training --profile   # where the time of our step goes, by operator
 
-The same work on both sides: width 64, a frozen teacher with real weights and binary activations, the binary student,
+Both sides do the same work: width 64, a frozen teacher with real weights and binary activations, the binary student,
 cross-entropy plus 0.8 times the divergence from the teacher's probabilities, Adam, 1,000 classes, and the same batch
-again and again, so that no input pipeline is measured (benchmarks/input_pipeline.py does). Before anything is timed,
-both start from the same weights and must find the same losses on the first batch.
+repeatedly, so that no input pipeline is measured (benchmarks/input_pipeline.py does that). Before anything is timed,
+both start from the same weights and must have the same losses on the first batch.
 
-Each side runs in a process of its own, as its users get it: ours with TensorFlow's deterministic algorithms, because
-``r2b train`` asks for them, through the loop of ``r2b train``, and with r2b-runtime where it is installed; Larq Zoo's
-without, and through ``fit``. The processes take turns, a few steps each, so that whatever else the machine does hits
-both. Medians, and medians of per-round ratios, are printed.
+Each side runs in a separate process with its users' settings. Ours uses the loop of ``r2b train``, TensorFlow's
+deterministic algorithms, because ``r2b train`` asks for them, and r2b-runtime if it is installed; Larq Zoo's uses
+``fit``, without deterministic algorithms. The processes take turns, a few steps each, so that other load on the machine
+affects both alike. The program prints medians, and medians of per-round ratios.
 """
 
 import contextlib
@@ -36,7 +36,7 @@ from benchmarks.sides import Side
 CLASSES = 1000
 LEARNING_RATE = 2e-4
 OUTPUT_MATCHING_WEIGHT = 0.8
-# The first steps trace, choose kernels and fill the caches.
+# In the first steps TensorFlow traces, chooses kernels and fills caches.
 WARM_UP_STEPS = 3
 # The losses of the first batch may differ by this, relatively: a sum in another order can flip a sign in a later layer.
 LOSS_TOLERANCE = 0.01
@@ -46,7 +46,7 @@ PROFILE_ROWS = 16
 
 
 class Setting(NamedTuple):
-    """Square images, so many per step, and so many steps in a turn."""
+    """The size of the square images, how many there are per step, and how many steps in a turn."""
 
     size: int
     batch: int
@@ -61,7 +61,7 @@ SETTINGS = (Setting(224, 16, 3), Setting(32, 128, 10))
 
 
 class Finished(Exception):  # noqa: N818 - ends the training of a worker
-    """The parent has no more turns."""
+    """Raised when the parent has no more turns."""
 
 
 Losses = Callable[[dict[str, Any]], tuple[float, float]]
@@ -69,12 +69,12 @@ Losses = Callable[[dict[str, Any]], tuple[float, float]]
 
 
 def turns(setting: Setting, connection: Connection, losses: Losses) -> Any:
-    """The callback of either side: sends the losses of the first batch, then takes turns as it is asked to.
+    """The callback of either side, which sends the losses of the first batch and then takes turns when asked.
 
     Args:
-        setting: how many steps a turn has.
+        setting: gives the number of steps in a turn.
         connection: to the parent; receives True for a turn and False to end, answers with the seconds of each step.
-        losses: of that side.
+        losses: extracts that side's losses.
     """
     import tensorflow as tf
 
@@ -100,14 +100,14 @@ def turns(setting: Setting, connection: Connection, losses: Losses) -> Any:
                 self.seconds, self.left = [], setting.steps
                 if not connection.recv():
                     raise Finished
-            # To the end of the next step, so that what happens between two steps counts.
+            # Measure until the end of the next step, so that the time between two steps counts.
             self.started = time.perf_counter()
 
     return Turns()
 
 
 def our_side(setting: Setting, weights: str, mixed_precision: str, connection: Connection) -> None:
-    """The loop of ``r2b train`` with its optimizer and callbacks."""
+    """Runs the loop of ``r2b train`` with its optimizer and callbacks."""
     import tensorflow as tf
 
     from r2b_zoo.training.loop import StageLoop, StopOnNaN, Tests
@@ -138,7 +138,7 @@ def our_side(setting: Setting, weights: str, mixed_precision: str, connection: C
 
 
 def our_model(setting: Setting, weights: Optional[Path], mixed_precision: str) -> Any:
-    """The compiled model of our binary stage; ``weights`` has a file of each network, where they are not random."""
+    """The compiled model of our binary stage, with weights from the folder ``weights``; None: random weights."""
     import tensorflow as tf
 
     from r2b_zoo import models
@@ -172,7 +172,7 @@ def our_model(setting: Setting, weights: Optional[Path], mixed_precision: str) -
 
 
 def their_side(setting: Setting, weights: str, mixed_precision: str, connection: Connection) -> None:
-    """Larq Zoo's model in ``fit`` with its callbacks; its weights are written for ours to start from."""
+    """Runs Larq Zoo's model in ``fit`` with its callbacks; writes its weights, from which ours starts."""
     import tensorflow as tf
 
     from benchmarks import larq_zoo_peer
@@ -180,12 +180,12 @@ def their_side(setting: Setting, weights: str, mixed_precision: str, connection:
     tf.keras.utils.set_random_seed(0)
     model, networks = larq_zoo_peer.teacher_student((setting.size, setting.size, 3), CLASSES)
     for network in networks.values():
-        # Random ones differ by hundreds between classes, where Keras' divergence is cut off.
+        # Scale the logits down: random ones differ by hundreds between classes, where Keras clips the divergence.
         logits = next(layer for layer in network.layers if layer.name.endswith("logits"))
         logits.kernel.assign(LOGITS_SCALE * logits.kernel)
     for precision, network in networks.items():
         network.save_weights(str(Path(weights) / f"{precision}.h5"))
-    # The penalty on the weights of the frozen teacher, which it adds to its loss.
+    # Larq Zoo adds the penalty on the weights of the frozen teacher to its loss.
     penalty = float(tf.add_n(networks["binary_activations"].losses))
 
     def losses(logs: dict[str, Any]) -> tuple[float, float]:
@@ -205,7 +205,7 @@ def their_side(setting: Setting, weights: str, mixed_precision: str, connection:
 
 
 def batches(setting: Setting) -> Any:
-    """The same batch of random images and labels without end."""
+    """The same batch of random images and labels, repeated for ever."""
     import tensorflow as tf
 
     rng = np.random.default_rng(0)
@@ -215,9 +215,9 @@ def batches(setting: Setting) -> Any:
 
 
 def measure(setting: Setting, rounds: int, bfloat16: bool) -> dict[str, Any]:
-    """Images per second of each side, and how many times theirs ours are: the median over the rounds."""
+    """Images per second of each side, and their ratio to Larq Zoo's, both as medians over the rounds."""
     with tempfile.TemporaryDirectory() as weights:
-        # One after the other: the first writes the weights that the others start from, and compiling is not measured.
+        # Start the sides one after the other: the first writes the weights that the others start from.
         sides = [Side("larq-zoo", their_side, setting, weights, "float32")]
         sides.append(Side(FLOAT32, our_side, setting, weights, "float32"))
         theirs, ours = (side.said for side in sides)
@@ -239,7 +239,7 @@ def measure(setting: Setting, rounds: int, bfloat16: bool) -> dict[str, Any]:
 
 
 def profile(setting: Setting, mixed_precision: str) -> None:
-    """Prints the milliseconds of a step of ours by operator, summed over threads."""
+    """Prints the milliseconds of our step by operator, summed over threads."""
     import tensorflow as tf
 
     model = our_model(setting, None, mixed_precision)
@@ -274,14 +274,14 @@ def _milliseconds_by_operator(path: Path) -> dict[str, float]:
         names = {key: value.name for key, value in plane.event_metadata.items()}
         for line in plane.lines:
             for event in line.events:
-                # Operators are called scope/name:Type; what else is traced is the executor and the profiler itself.
+                # Operators are called scope/name:Type; other events are of the executor and the profiler itself.
                 name, separator, operator = names[event.metadata_id].split("#")[0].rpartition(":")
                 if separator and not name.endswith(":"):
                     totals[operator] = totals.get(operator, 0.0) + event.duration_ps / 1e9
     return totals
 
 
-# Images per second, at least so many times Larq Zoo's.
+# Our images per second are claimed to be at least this many times Larq Zoo's.
 CLAIM = 1.2
 FLOAT32, BFLOAT16 = "r2b_zoo", "r2b_zoo, bfloat16"
 
@@ -289,8 +289,8 @@ FLOAT32, BFLOAT16 = "r2b_zoo", "r2b_zoo, bfloat16"
 @click.command(help=__doc__)
 @click.option("--size", "sizes", type=int, multiple=True, help="Only images of this size.")
 @click.option("--rounds", default=8, show_default=True)
-@click.option("--bfloat16", is_flag=True, help="Ours with mixed precision too; with --profile: that only.")
-@click.option("--profile", "profiled", is_flag=True, help="Only say where the time of our step goes.")
+@click.option("--bfloat16", is_flag=True, help="Measure ours in mixed precision too; with --profile, only that.")
+@click.option("--profile", "profiled", is_flag=True, help="Only show where the time of our step goes.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Also write the numbers to this file.")
 @click.option("--check", is_flag=True)
 def main(

@@ -1,4 +1,4 @@
-"""A whole run: train the stages, convert, verify, time, and write down what came out."""
+"""A whole run: trains the stages, converts, verifies and times the result, and writes the results."""
 
 import os
 import platform
@@ -29,7 +29,7 @@ ATTENTION_IMAGES = 6
 EXAMPLE_IMAGES = 20
 # One image of 224×224 takes a tenth of a second in Larq Compute Engine's interpreter on x86.
 FILE_IMAGES = 2000
-"""At most so many test images go through the converted file; ``r2b evaluate`` takes all of them."""
+"""The converted file runs on at most this many test images; ``r2b evaluate`` uses all of them."""
 SMOKE_FILE_IMAGES = 400
 
 
@@ -39,16 +39,16 @@ def run(
     callbacks: training.CallbackFactory = lambda stage: (),
     log: training.Log = lambda line: None,
 ) -> dict[str, Any]:
-    """Trains what is not trained yet, then converts, verifies and times it.
+    """Trains the stages that are not trained yet, then converts, verifies and times the result.
 
     Args:
         plan: what to train.
-        folder: where everything goes; ``runs.folder`` says what is where.
+        folder: where everything is written; ``runs.folder`` lists the files.
         callbacks: Keras callbacks of each stage.
-        log: told what happens now.
+        log: takes lines about the progress.
 
     Returns:
-        What ``results.json`` holds: plain data. Empty on workers that are not the chief, which does all but training.
+        The contents of ``results.json``, plain data. Empty on workers other than the chief, which only train.
 
     Raises:
         RunFolderError: the folder is another run's, or cannot be written.
@@ -122,13 +122,13 @@ def run(
 
 
 def rehearse(networks: Networks) -> None:
-    """Does on a few images what ``run`` does with the data after training, before hours are spent on that.
+    """Tries on a few images what ``run`` does with the data after training, so that errors show before hours of it.
 
-    Reads the sample that the report shows, evaluates a batch through the graph of an evaluation, and writes labels and
-    preprocessing into a file without operators.
+    Reads the sample that the report shows, evaluates a batch as an evaluation does, and writes labels and preprocessing
+    into a file without operators.
 
     Raises:
-        ValueError: an image of the sample cannot be read, or a converted file could not carry the labels.
+        ValueError: an image of the sample cannot be read, or a converted file cannot contain the labels.
     """
     dataset = networks.dataset
     dataset.test_sample(EXAMPLE_IMAGES, one_per_class=True)
@@ -147,9 +147,9 @@ def rehearse(networks: Networks) -> None:
 
 
 def _spread(dataset: Dataset, number: int) -> tuple[tf.data.Dataset, int]:
-    """About ``number`` test images at most, in batches, and how many they are.
+    """At most about ``number`` test images in batches, and their number.
 
-    They are spread evenly over the test split, which may come class by class.
+    They are spread evenly over the test split, which may be sorted by class.
     """
     batch = accuracy.prediction_batch(dataset.input_shape)
     batches = dataset.test_batches(batch)
@@ -162,7 +162,7 @@ def _spread(dataset: Dataset, number: int) -> tuple[tf.data.Dataset, int]:
 def _verify_and_evaluate(
     model: tf.keras.Model, tflite: bytes, dataset: Dataset, batches: tf.data.Dataset
 ) -> tuple[Verification, accuracy.Evaluation]:
-    """Compares the file with its model, and with the labels, in one pass."""
+    """Verifies the file against its model, and evaluates it against the labels, in one pass over the images."""
     labels: list[np.ndarray] = []
     found: list[np.ndarray] = []
 
@@ -214,5 +214,5 @@ def _write(
 
 
 def _machine() -> dict[str, Any]:
-    """The kind of machine, for the reader of a figure."""
+    """A description of the machine, for people who read the measurements."""
     return {"processor": processor_name(), "cores": os.cpu_count(), "system": platform.platform(terse=True)}

@@ -1,4 +1,4 @@
-"""Own photographs, start to end: from a folder to a file that knows the classes by name, through the commands."""
+"""The user's photographs end to end: the commands turn a folder into a file that knows the classes by name."""
 
 import json
 import shutil
@@ -21,7 +21,7 @@ FRESH = 20
 
 
 def r2b(capfd, *words):
-    """Runs the command in this process; what it wrote, if it ended well."""
+    """Runs the command in this process, checks that it succeeded, and returns its output."""
     before, sys.argv = sys.argv, ["r2b", *map(str, words)]
     capfd.readouterr()
     try:
@@ -113,7 +113,7 @@ def _in_a_process(*words):
 
 
 def check_predictions(folder, classes, capfd, tmp_path):
-    """The file of a run names the classes of fresh photographs, in the command and on a board, 9 times out of 10."""
+    """Checks that a run's file predicts 9 of 10 new photographs correctly, in the command and in r2b-runtime."""
     classifier = r2b_runtime.Classifier(str(folder.tflite_path))
     assert tuple(classifier.labels) == classes
     right = 0
@@ -153,7 +153,7 @@ def test_from_nothing(photos, from_nothing, capfd, tmp_path):
 @pytest.mark.long
 @pytest.mark.parametrize("kind", ["run", "file"])
 def test_from_weights_with_two_classes_of_twenty_photographs(from_nothing, kind, capfd, tmp_path):
-    """The new classes are two of the old ones under names of their own, and in the opposite order."""
+    """The new classes are two of the old ones, renamed and in the opposite order."""
     trained, _ = from_nothing
     start = {"run": trained.path, "file": trained.weights("binary")}[kind]
     photos = write_photographs(tmp_path / "photos", ("bricks", "grass"), seed=3)
@@ -165,7 +165,7 @@ def test_from_weights_with_two_classes_of_twenty_photographs(from_nothing, kind,
     assert results["dataset"]["description"] == f"photographs in photos, {SIZE}×{SIZE}"
     assert (results["dataset"]["training_images"], results["dataset"]["test_images"]) == (36, 4)
     check_predictions(folder, ("bricks", "grass"), capfd, tmp_path)
-    # The run knows its classes where its photographs are gone.
+    # The run knows its classes even if its photographs are gone.
     shutil.rmtree(photos)
     photograph(0, 8000).save(tmp_path / "fresh.jpg")
     assert r2b(capfd, "predict", tmp_path / "fresh.jpg", "--model", folder.path).split()[2] in ("bricks", "grass")

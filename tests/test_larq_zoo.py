@@ -10,8 +10,8 @@ from tests.networks import randomize
 larq_zoo = pytest.importorskip("larq_zoo", reason="larq-zoo is not installed (pip install '.[test]' in the repository)")
 
 TOLERANCE = 1e-5
-# Ours, the name of Larq Zoo's, include_top, and the input shape both are built for. For varying sizes both average in
-# another order of summation, and one rounding can turn a sign further on: the shape has to be the same on both sides.
+# Our network, the name of Larq Zoo's, include_top, and the input shape of both. The shape must be the same for both,
+# because averages over varying sizes are summed in another order, and one rounding error can flip a later sign.
 PAIRS = {
     "top": ("RealToBinaryNet", "RealToBinaryNet", True, (224, 224, 3)),
     "no_top": ("RealToBinaryNet", "RealToBinaryNet", False, (224, 224, 3)),
@@ -23,7 +23,7 @@ PAIRS = {
 
 @pytest.fixture(scope="module", params=list(PAIRS.values()), ids=list(PAIRS))
 def pair(request, tmp_path_factory):
-    """Larq Zoo's network with random weights and batch-norm statistics, and ours from the file it saves."""
+    """Larq Zoo's network with random weights and batch-norm statistics, and ours, loaded from the file it saves."""
     name, their_name, include_top, input_shape = request.param
     arguments = {"include_top": include_top, "input_shape": input_shape}
     theirs = getattr(larq_zoo.literature, their_name)(weights=None, **arguments)
@@ -33,7 +33,7 @@ def pair(request, tmp_path_factory):
 
 
 def assert_same(pair, images):
-    """Within the tolerance; what comes before a softmax is a sum over signs, so there it is relative to the spread."""
+    """Compares outputs; those before the softmax are sums of signs, so their tolerance is relative to their spread."""
     with_top = len(pair[0].output_shape) == 2
     outputs = []
     for model in pair:
@@ -58,7 +58,7 @@ def test_same_function_on_random_images(pair, rng):
 
 
 def test_same_weights(pair):
-    """Every weight of theirs is one of ours, none is made up."""
+    """Our network has exactly the weights of theirs."""
     theirs, ours = ([weight.numpy() for weight in model.weights] for model in pair)
     assert sum(weight.size for weight in theirs) == sum(weight.size for weight in ours)
     assert sorted(float(weight.sum()) for weight in theirs) == sorted(float(weight.sum()) for weight in ours)

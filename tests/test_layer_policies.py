@@ -1,4 +1,4 @@
-"""Layers by themselves, as others build networks of them: under Keras' policies, with arrays of any precision."""
+"""Layers outside of the zoo's networks, as users combine them: with Keras' dtype policies and arrays of any type."""
 
 import inspect
 
@@ -21,11 +21,11 @@ QUANTISERS = pytest.mark.parametrize(
 @MIXED
 @pytest.mark.parametrize("size", [4, 8])
 def test_a_network_of_mixed_layers_trains(policy, size, rng):
-    """On maps below 64 pixels, where gradients of kernels are computed in float32, and on larger ones."""
+    """Trains on maps of fewer than 64 pixels, where kernel gradients are computed in float32, and on larger ones."""
     with global_policy(policy):
         model = tf.keras.Sequential(
             [
-                tf.keras.layers.Conv2D(4, 3, padding="same"),  # Keras' own, which hands over half precision
+                tf.keras.layers.Conv2D(4, 3, padding="same"),  # Keras' own layer, whose output is in half precision
                 Conv2D(4, 3, padding="same"),
                 tf.keras.layers.BatchNormalization(),
                 QuantConv2D(4, 3, padding="same", input_quantizer="ste_sign", kernel_quantizer="ste_sign",
@@ -42,8 +42,8 @@ def test_a_network_of_mixed_layers_trains(policy, size, rng):
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16", "float64"])
 @QUANTISERS
-def test_signs_are_taken_of_the_values_themselves(policy, quantiser):
-    """−1e-9 is −0 in float16, and the sign of that is +1."""
+def test_signs_are_those_of_the_unrounded_values(policy, quantiser):
+    """Rounding to float16 first would turn −1e-9 into −0, whose sign is +1."""
     with global_policy(policy):
         quantisers = [quantiser if isinstance(quantiser, str) else quantiser() for _ in range(2)]
         layer = QuantConv2D(1, 1, use_bias=False, input_quantizer=quantisers[0], kernel_quantizer=quantisers[1],
@@ -55,7 +55,7 @@ def test_signs_are_taken_of_the_values_themselves(policy, quantiser):
 
 
 @MIXED
-def test_the_quantiser_by_itself_takes_values_as_they_are(policy):
+def test_the_quantiser_alone_does_not_round_values(policy):
     with global_policy(policy):
         quantiser = FusedSteSign()
     for dtype in ("float32", "float64"):

@@ -1,4 +1,4 @@
-"""A run resumes on the data that it was started with, and on no other."""
+"""A run resumes only on the data that it was started with."""
 
 import json
 import shutil
@@ -125,7 +125,7 @@ def test_a_run_of_an_earlier_version_resumes_with_its_split(run, photos):
     assert data_record.split_rule(run) == BY_NAME
     run.data_path.unlink()
     assert data_record.split_rule(run) == BY_RANK
-    # It is recorded from then on.
+    # The split rule is recorded from then on.
     data_record.keep(run, load(photos, split_rule=BY_RANK), quiet)
     assert json.loads(run.data_path.read_text())["split"] == BY_RANK
     assert data_record.split_rule(run) == BY_RANK
@@ -166,7 +166,7 @@ def test_a_damaged_record_is_written_again_and_keeps_the_split(run, photos):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A run on photographs whose stages are finished, with random weights; copy it before you change it."""
+    """A finished run on photographs, with random weights; copy it before you change it."""
     root = tmp_path_factory.mktemp("trained")
     photos = write_classes(root / "photos", ("apple", "pear"), 10, ".png")
     folder, plan = RunFolder(root / "run"), plan_of(photos)
@@ -201,7 +201,7 @@ def plan_of(photos):
 
 
 def test_a_finished_run_is_checked_too_and_never_calls_an_apple_a_pear(trained, tmp_path):
-    """The names were swapped, and the same command made a file with the labels in the wrong order."""
+    """Without the check, swapped names and the same command would give a file with labels in the wrong order."""
     folder, photos = trained
     plan = plan_of(photos)
     again = training.train(plan, folder)
@@ -216,7 +216,7 @@ def test_a_finished_run_is_checked_too_and_never_calls_an_apple_a_pear(trained, 
         (photos / "quince").rename(photos / "apple")
 
 
-def test_an_old_run_is_evaluated_on_what_it_left_out(trained, tmp_path):
+def test_an_old_run_is_evaluated_on_photographs_it_did_not_train_on(trained, tmp_path):
     folder, photos = trained
     loaded = classifier.load(folder.path)
     names = paths_tested(load(photos))
@@ -243,7 +243,7 @@ def test_an_old_run_is_evaluated_on_what_it_left_out(trained, tmp_path):
 
 
 def test_what_a_run_does_at_its_end_is_tried_before_any_training(photos, tmp_path, monkeypatch):
-    """A sample that cannot be read was found after all four stages were trained."""
+    """Without the rehearsal, an unreadable sample would be found only after all four stages were trained."""
     folder = RunFolder(tmp_path / "run")
     plan = plan_of(photos)
 
@@ -268,7 +268,7 @@ def test_a_rehearsal_of_every_kind_of_preprocessing(trained):
     with pytest.raises(ValueError, match=r"[Aa] label must be one line"):
         pipeline.rehearse(networks)
     preprocessing = replace(data.load("digits").preprocessing)
-    object.__setattr__(preprocessing, "mean", (np.nan,))  # past what its own checks say
+    object.__setattr__(preprocessing, "mean", (np.nan,))  # bypasses its own checks
     networks.dataset = replace(data.load("digits"), preprocessing=preprocessing)
     with pytest.raises(ValueError, match=r"numbers of its images that are not finite"):
         pipeline.rehearse(networks)

@@ -1,4 +1,4 @@
-"""Learning rates step by step against NumPy."""
+"""Compares learning rates step by step with NumPy."""
 
 import math
 
@@ -26,7 +26,7 @@ def schedule(name, warmup_epochs=2.0, **changes):
 
 
 def after_warm_up(name, step, warmup):
-    """The rate by the schedule's definition, for a step after the warm-up."""
+    """The rate of a step after the warm-up, by the schedule's definition."""
     if name == "constant":
         return RATE
     if name == "cosine":
@@ -47,18 +47,18 @@ def test_every_step_is_the_definition(name, warmup_epochs):
 @pytest.mark.parametrize(
     ("name", "rates"),
     [
-        # Two steps to an epoch, six epochs, one of warm-up, 0.8 at the top.
+        # There are six epochs of two steps, one of them warm-up, and the highest rate is 0.8.
         ("constant", [0, 0.4, 0.8, 0.8, 0.8, 0.8, 0.8, 0.8, 0.8, 0.8, 0.8, 0.8]),
-        # Times 0.5 from epoch 2 (step 4) and again from epoch 4.5 (step 9).
+        # The rate is halved at epoch 2 (step 4) and again at epoch 4.5 (step 9).
         ("steps", [0, 0.4, 0.8, 0.8, 0.4, 0.4, 0.4, 0.4, 0.4, 0.2, 0.2, 0.2]),
-        # 0.4 · (1 + cos(i · 18°)) for i = 0 … 9 after the warm-up.
+        # The rates after the warm-up are 0.4 · (1 + cos(i · 18°)) for i = 0 … 9.
         (
             "cosine",
             [0, 0.4, 0.8, 0.780423, 0.723607, 0.635114, 0.523607, 0.4, 0.276393, 0.164886, 0.076393, 0.019577],
         ),
     ],
 )
-def test_rates_worked_out_by_hand(name, rates):
+def test_rates_calculated_by_hand(name, rates):
     rate = learning_rate_schedule(
         name, learning_rate=0.8, steps_per_epoch=2, epochs=6, warmup_epochs=1, decay=0.5, decay_epochs=(2, 4.5)
     )
@@ -66,7 +66,7 @@ def test_rates_worked_out_by_hand(name, rates):
 
 
 def test_a_step_within_the_warm_up_counts_from_its_end():
-    """The rise goes to the full rate; what comes after has had the steps before it."""
+    """The warm-up rises to the full rate; after it, steps of the schedule within the warm-up take effect at once."""
     rate = schedule("steps", warmup_epochs=5.0)  # the first of the three steps is at epoch 4
     assert float(rate(34)) == pytest.approx(RATE * 34 / 35)
     assert float(rate(35)) == pytest.approx(RATE * DECAY)

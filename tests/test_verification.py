@@ -1,4 +1,4 @@
-"""Verification: equal where it must be, and it can fail."""
+"""Verification passes for equal networks and fails for others."""
 
 import json
 from collections.abc import Callable
@@ -22,7 +22,7 @@ CLASSES = 4
 
 
 def constant_model(probabilities: np.ndarray) -> tf.keras.Model:
-    """Gives row i of ``probabilities`` for an image filled with i."""
+    """A model that gives row i of ``probabilities`` for an image filled with i."""
     image = tf.keras.Input((2, 2, 1))
     rows = tf.keras.layers.Lambda(
         lambda x: tf.gather(tf.constant(probabilities), tf.cast(tf.round(x[:, 0, 0, 0]), tf.int32))
@@ -36,7 +36,7 @@ def numbered(count: int) -> np.ndarray:
 
 @pytest.fixture
 def answering(monkeypatch: pytest.MonkeyPatch):
-    """answering(predict): from now on every file answers as predict(batch)."""
+    """answering(predict) makes every file answer with predict(batch)."""
 
     def answering(predict: Callable[[np.ndarray], np.ndarray]) -> None:
         class Engine:
@@ -53,7 +53,7 @@ def answering(monkeypatch: pytest.MonkeyPatch):
 
 @pytest.fixture
 def compare(answering):
-    """compare(expected, found): verifies a model that gives the one against a file that gives the other."""
+    """compare(expected, found) verifies a model that gives ``expected`` against a file that gives ``found``."""
 
     def compare(expected: np.ndarray, found: np.ndarray) -> Verification:
         answering(lambda batch: found[batch[:, 0, 0, 0].astype(int)])
@@ -71,8 +71,8 @@ def test_file_and_model_agree(name: str, precision: str, monkeypatch: pytest.Mon
     probabilities = model(images(), training=False).numpy()
     assert probabilities.std() > 0.03, "a network that always gives the same answer proves nothing"
     differences = np.abs(run_tflite(conversion.tflite, images()) - probabilities).max(axis=1)
-    # A sign that the last bit of a float operator decides spreads through a random network, but is rare; whatever is
-    # wrong in a conversion shows on every image.
+    # Rarely, the last bit of a float operator decides a sign, and the difference spreads through a random network; an
+    # error in a conversion would show on every image.
     assert np.mean(differences < 1e-4) >= 0.9
 
     def explains(keras: verification.Network, image: np.ndarray, found: np.ndarray) -> bool:
@@ -87,7 +87,7 @@ def test_file_and_model_agree(name: str, precision: str, monkeypatch: pytest.Mon
     assert result.images == len(images())
     assert result.passed
     assert result.undecided == np.sum(left_out)
-    # They need not be the images that differ most.
+    # Undecided images need not be those that differ most.
     assert np.all(differences[left_out] > 1e-4)
     assert result.largest_difference == pytest.approx(differences[~left_out].max(), abs=1e-4)
 
@@ -143,7 +143,7 @@ def test_the_mean_difference_has_a_limit(compare, difference: float, passes: boo
     assert compare(expected, expected + difference).passed is passes
 
 
-# The one class above a sum of the pixels, the other one below.
+# The model's answer if the sum of the pixels is above a threshold, and if it is below.
 ABOVE, BELOW = [0.9, 0.1], [0.1, 0.9]
 
 
@@ -151,19 +151,19 @@ ABOVE, BELOW = [0.9, 0.1], [0.1, 0.9]
     ("brightness", "answer", "disagreements", "undecided"),
     [
         (1.0, BELOW, 0, 1),  # the last bit decides, and the file has decided otherwise
-        (1.0, [0.3, 0.7], 1, 0),  # neither of Keras' answers
-        (1.001, BELOW, 1, 0),  # not a matter of the last bits
+        (1.0, [0.3, 0.7], 1, 0),  # differs from both of Keras' answers
+        (1.001, BELOW, 1, 0),  # too far from the threshold for the last bits to matter
         (1.001, ABOVE, 0, 0),
     ],
 )
-def test_what_the_last_bits_decide_is_left_out(
+def test_images_that_the_last_bits_decide_are_left_out(
     answering, brightness: float, answer: list[float], disagreements: int, undecided: int
 ) -> None:
     image = tf.keras.Input((2, 2, 1))
     classes = tf.keras.layers.Lambda(
         lambda x: tf.where(tf.reduce_sum(x, axis=[1, 2]) >= 4.0, tf.constant([ABOVE]), tf.constant([BELOW]))
     )
-    # The file is right about the second image, on which the last bits decide nothing.
+    # The file is right about the second image, for which the last bits do not matter.
     answering(lambda batch: np.array([answer, ABOVE])[: len(batch)])
     images = np.full((2, 2, 2, 1), brightness, np.float32)
     images[1] = 2
@@ -181,7 +181,7 @@ def test_what_the_last_bits_decide_is_left_out(
 
 
 def test_threads_have_to_give_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A last bit that only several threads change is no rounding: it is work that threads share wrongly."""
+    """A last bit that changes only with several threads is not rounding, but an error in the division of work."""
 
     class Engine:
         def __init__(self, tflite: bytes, num_threads: int, engine: Optional[str]) -> None:
@@ -201,7 +201,7 @@ def test_threads_have_to_give_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> 
     assert verify(model, b"", numbered(8), engine=LCE).passed
 
 
-def test_a_wrong_file_is_not_looked_into_image_by_image(compare, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_file_is_not_examined_image_by_image(compare, monkeypatch: pytest.MonkeyPatch) -> None:
     tried = []
     monkeypatch.setattr(verification, "_rounding_explains", lambda *_: tried.append(1))
     expected = np.tile([0.7, 0.1, 0.1, 0.1], (100, 1))
@@ -253,7 +253,7 @@ SMALL_IMAGENET = IMAGENET.with_size(32, 32)
         ),
     ],
 )
-def test_what_the_file_tells_its_reader_is_compared_too(
+def test_metadata_of_the_file_are_compared_too(
     labels: Optional[tuple[str, ...]], preprocessing: Optional[Preprocessing], sentence: Optional[str]
 ) -> None:
     model, conversion = converted("ResNet18", "real", SHALLOW)
@@ -266,7 +266,7 @@ def test_what_the_file_tells_its_reader_is_compared_too(
     assert Verification.recorded(recorded) == result
 
 
-def test_what_a_file_does_not_say_is_not_compared() -> None:
+def test_missing_metadata_are_not_compared() -> None:
     model, conversion = converted("ResNet18", "real", SHALLOW)
     assert verify(model, conversion.tflite, images(2), labels=LABELS, preprocessing=SMALL_IMAGENET).passed
 

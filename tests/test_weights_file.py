@@ -1,4 +1,4 @@
-"""Weights files that are damaged, made to hurt, or written by Keras' newer ways of saving."""
+"""Weights files that are damaged, malicious, or written in Keras' newer formats."""
 
 import re
 import zipfile
@@ -16,7 +16,7 @@ from tests.networks import randomize
 from tests.small import SHALLOW, SMALL, shallow, small_network
 from tests.test_weights import unchanged, write
 
-# A file is read and checked layer by layer, however many there are.
+# Files are read and checked layer by layer, so a shallow network is enough.
 pytestmark = pytest.mark.usefixtures("shallow")
 
 
@@ -69,7 +69,7 @@ def test_no_flipped_bit_changes_what_is_read(tmp_path, rng):
         assert arrays.keys() == before.keys()
         for name, values in arrays.items():
             assert [value.tobytes() for value in values] == [value.tobytes() for value in before[name]]
-    # The rest are bytes that say nothing.
+    # The other flips are in unused bytes.
     assert refused > 15
 
 
@@ -99,7 +99,7 @@ def test_files_from_before_there_was_a_checksum_load(network, written):
     weights.load(network, written)
 
 
-# --- made to hurt -----------------------------------------------------------------------------------------------------
+# --- malicious --------------------------------------------------------------------------------------------------------
 
 
 def linked(link):
@@ -256,7 +256,7 @@ def test_keras_newer_files_load(network, without_top, tmp_path, file, save):
         weights.load(other, path)
 
 
-def test_a_keras_file_tells_network_and_precision(tmp_path):
+def test_network_and_precision_are_read_from_a_keras_file(tmp_path):
     small_network("BiRealNet18", "real", SHALLOW).save(tmp_path / "network.keras")
     known = weights.architecture(tmp_path / "network.keras")
     assert (known["network"], known["precision"]) == ("BiRealNet18", "real")
@@ -277,7 +277,7 @@ def test_a_keras_file_that_is_truncated_or_declares_too_much(network, tmp_path):
         weights.load(network, path)
 
 
-# --- what stands before and behind the network ------------------------------------------------------------------------
+# --- layers before and after the network ------------------------------------------------------------------------------
 
 
 def test_a_normalization_before_the_network_keeps_its_weights(network, written, tmp_path):
@@ -295,7 +295,7 @@ def test_a_normalization_before_the_network_keeps_its_weights(network, written, 
             np.testing.assert_array_equal(ours, expected)
 
     check(2.0)
-    # Keras' numbers of layers are of the network alone or of the whole; the latter has the normalization's weights too.
+    # Keras numbers the layers of the network alone or of the whole model, which has the normalization's weights too.
     network.save_weights(tmp_path / "network.weights.h5")
     model.save(tmp_path / "whole.keras")
     for name, mean in (("network.weights.h5", 5.0), ("whole.keras", 2.0)):
@@ -304,7 +304,7 @@ def test_a_normalization_before_the_network_keeps_its_weights(network, written, 
         check(mean)
 
 
-def test_another_number_of_classes_says_the_way(network, tmp_path):
+def test_the_error_for_another_number_of_classes_says_what_to_do(network, tmp_path):
     arrays = {layer.name: layer.get_weights() for layer in network.layers}
     arrays["logits"] = [np.zeros((32, 5), "float32"), np.zeros(5, "float32")]
     write(tmp_path / "five.h5", arrays)

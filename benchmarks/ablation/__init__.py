@@ -1,1 +1,1 @@
-"""What each of the paper's ideas is worth: networks that differ in one idea, trained alike, over several seeds."""
+"""Measures what each of the paper's ideas contributes: networks that differ in one idea, over several seeds."""

@@ -1,4 +1,4 @@
-"""Labels and preprocessing inside a ``.tflite``, as TFLite metadata, so that a device needs one file.
+"""Stores labels and preprocessing inside a ``.tflite``, as TFLite metadata, so that a device needs only one file.
 
 The format (tensorflow.org/lite/models/convert/metadata): the file's buffer called TFLITE_METADATA holds a FlatBuffer
 ``ModelMetadata`` that describes the tensors, and a ZIP archive with the files it mentions follows the model's own
@@ -26,18 +26,18 @@ from r2b_zoo.system.short_repr import short_repr
 
 BUFFER_NAME = "TFLITE_METADATA"
 PREPROCESSING_FORMAT = 1
-# What Preprocessing.resize does, in words that another implementation can follow.
+# Defines Preprocessing.resize in words, so that another implementation can do the same.
 RESIZE_RULE = "bicubic, TensorFlow 1 (align_corners=False, half_pixel_centers=False, a=-0.75)"
 
 _MODEL_IDENTIFIER = b"TFL3"
-# TFLite reads constants in place, with vector instructions.
+# TFLite reads constants in place with vector instructions, which need this alignment.
 _BUFFER_ALIGNMENT = 16
-_ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the same input gives the same bytes
+_ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # fixed, so that the same input gives the same bytes
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a ``.tflite`` says about itself; None where it does not say."""
+    """What a ``.tflite`` says about itself; a field is None if it does not say."""
 
     name: str
     description: str
@@ -55,18 +55,18 @@ def write(
     labels: Optional[Sequence[str]] = None,
     preprocessing: Optional[Preprocessing] = None,
 ) -> bytes:
-    """The same model with metadata, in place of any it had.
+    """The same model with this metadata, which replaces any that it had.
 
     Args:
         tflite: a model with one input and one output.
-        name: of the model.
-        description: of the model.
+        name: name of the model.
+        description: description of the model.
         labels: names of the outputs, one per element of the output's last dimension.
         preprocessing: how an image becomes the input.
 
     Raises:
-        ValueError: there are more or fewer labels than outputs, a label is not one line, or the preprocessing makes
-            another shape than the input, or values that it cannot hold.
+        ValueError: there are more or fewer labels than outputs, a label is not one line, or the preprocessing does not
+            give the shape of the input, or gives values that it cannot hold.
     """
     taken, given = input_and_output(tflite)
     if labels is not None:
@@ -84,7 +84,7 @@ def write(
 
 
 def without_operators(input_shape: Sequence[int], outputs: int) -> bytes:
-    """A ``.tflite`` that computes nothing, of an input (1, *input_shape) and an output (1, outputs), to write into."""
+    """A ``.tflite`` without operators, with an input (1, *input_shape) and an output (1, outputs), to try ``write``."""
     tensors = []
     for shape in ((1, *input_shape), (1, outputs)):
         tensor = schema.TensorT()
@@ -97,15 +97,15 @@ def without_operators(input_shape: Sequence[int], outputs: int) -> bytes:
 
 
 class NoMetadataError(ValueError):
-    """A file without any."""
+    """The file has no metadata."""
 
 
 def read(tflite: bytes) -> Metadata:
     """The metadata of a file, written by this project or by another.
 
     Raises:
-        ValueError: the file is no ``.tflite``, has no metadata, or has metadata that cannot be read or does not fit its
-            input and output.
+        ValueError: the file is not a ``.tflite``, has no metadata, or has metadata that cannot be read or does not fit
+            its input and output.
     """
     if tflite[4:8] != _MODEL_IDENTIFIER:
         raise ValueError(f"A .tflite has {_MODEL_IDENTIFIER!r} at byte 4; received {tflite[4:8]!r}.")
@@ -160,7 +160,7 @@ def _check_labels(labels: Sequence[str], outputs: int) -> None:
 def _check_fit(
     labels: Optional[Sequence[str]], preprocessing: Optional[Preprocessing], taken: FileTensor, given: FileTensor
 ) -> None:
-    """Raises ValueError where labels or preprocessing are not those of this input and output."""
+    """Raises ValueError if labels or preprocessing do not fit this input and output."""
     outputs = given.shape[-1] if given.shape else 1
     if labels is not None and len(labels) != outputs:
         raise ValueError(f"There must be one label per output of the model ({outputs}); received {len(labels)} labels.")
@@ -214,7 +214,7 @@ def _set_buffer(model: Any, data: bytes) -> None:
 
 
 class _AlignedBuffer(schema.BufferT):
-    """A constant that starts at a multiple of 16 bytes, which the generated code forgets."""
+    """A constant that starts at a multiple of 16 bytes; the generated code does not align it."""
 
     def Pack(self, builder: flatbuffers.Builder) -> int:  # noqa: N802, the generated code's name
         vector = None if self.data is None else _bytes_vector(builder, bytes(self.data))

@@ -6,7 +6,7 @@ import numpy as np
 
 
 def check_share(share: float) -> None:
-    """Raises ValueError for what is no share of the training images."""
+    """Raises ValueError if ``share`` is not a share of the training images."""
     if not 0 <= share < 1:
         raise ValueError(
             f"validation must be 0 (none) or the share of the training images to hold out, below 1, for example 0.1; "
@@ -17,11 +17,11 @@ def check_share(share: float) -> None:
 def held_out(labels: np.ndarray, share: float, class_names: Sequence[str]) -> np.ndarray:
     """The images to hold out: the same share of every class, spread evenly over its images in their order.
 
-    A function of the labels and the share alone, so that every run, and every run that another one shares a stage
-    with, keeps the same images apart.
+    The choice depends only on the labels and the share, so that all runs, including runs that share a stage, hold out
+    the same images.
 
     Args:
-        labels: (N,), of the training images.
+        labels: labels of the training images, (N,).
         share: above 0 and below 1.
         class_names: in the order of the labels.
 
@@ -29,7 +29,7 @@ def held_out(labels: np.ndarray, share: float, class_names: Sequence[str]) -> np
         Whether each image is held out, bool (N,).
 
     Raises:
-        ValueError: ``share`` is no such share, or leaves a class without images to train on or without any to validate.
+        ValueError: ``share`` is out of range, or leaves a class without images to train on or to validate with.
     """
     check_share(share)
     chosen = np.zeros(len(labels), bool)

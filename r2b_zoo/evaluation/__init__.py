@@ -1,1 +1,1 @@
-"""What a network is worth and what it costs: accuracy, predictions, operations, and proof that its file is equal."""
+"""Evaluates networks: accuracy, predictions, number of operations, and verification of converted files."""

@@ -1,15 +1,15 @@
-"""What bit counting and half precision share: which convolutions they know, and the gradients of those."""
+"""Shared by bit counting and half precision: which convolutions they support, and their gradients."""
 
 import tensorflow as tf
 
 
 def is_plain(layer: tf.keras.layers.Conv2D) -> bool:
-    """Whether strides and padding say how the layer convolves."""
+    """Whether strides and padding alone define the convolution: no dilation, groups or other data format."""
     return tuple(layer.dilation_rate) == (1, 1) and layer.groups == 1 and layer.data_format == "channels_last"
 
 
 def factors(kernel: tf.Tensor) -> tf.Tensor:
-    """What each filter of a kernel (height, width, C, O) of ± one magnitude is a multiple of, (O,); 0 where it is 0."""
+    """The magnitude (O,) of each filter of a kernel (height, width, C, O) whose filters are ± one magnitude each."""
     return tf.reduce_max(tf.abs(kernel), axis=[0, 1, 2])
 
 
@@ -29,7 +29,7 @@ def gradients(
         upstream: the gradient of its output, (N, H', W', O).
         strides: of the convolution.
         padding: "same" or "valid".
-        compute_inputs_in: the type for the products of the gradient by the inputs; those by the kernel are float32.
+        compute_inputs_in: type in which the gradient by the inputs is computed; that by the kernel is in float32.
     """
     options = {"strides": [1, *strides, 1], "padding": padding.upper()}
     of_inputs = tf.raw_ops.Conv2DBackpropInput(

@@ -1,4 +1,4 @@
-"""What the page shows: the files of a run's folder, arranged for the template. Numbers stay numbers here."""
+"""Arranges the files of a run's folder for the template of the page. It does not format numbers."""
 
 import csv
 import json
@@ -22,7 +22,7 @@ CONFUSED_PAIRS = 8
 CONFUSED_PAIRS_OF_MANY = 25
 EXTREME_CLASSES = 10
 
-# Colour-blind safe (Okabe & Ito, 2008). A gate and a scale never meet in one network.
+# These colours are colour-blind safe (Okabe & Ito, 2008). No network has both a gate and a scale.
 KIND_COLOURS = {
     "binary convolutions": "#0072b2",
     "real convolutions": "#56b4e9",
@@ -38,7 +38,7 @@ OTHER_KIND_COLOUR = "#999999"
 
 @dataclass(frozen=True)
 class Metric:
-    """A column of log.csv, and ``val_`` before it for the images that are tested on after each epoch."""
+    """A column of log.csv; ``val_`` before its name is the column for the images tested after each epoch."""
 
     column: str
     title: str
@@ -66,7 +66,7 @@ METRICS = (
 class Panel:
     stage: str
     svg: Optional[Markup]
-    """None where the stage has no such loss."""
+    """None if the stage has no such loss."""
     note: str = ""
 
 
@@ -78,7 +78,7 @@ class MetricRow:
 
 
 def curves(folder: RunFolder, stages: Sequence[str], fields: Mapping[str, Any]) -> list[MetricRow]:
-    """One row per metric that any stage has, one panel per stage, the same axes within a row."""
+    """One row per metric that any stage has, with one panel per stage and the same axes within a row."""
     rows = []
     for metric in METRICS:
         by_stage = lines_of(folder, stages, metric)
@@ -104,7 +104,7 @@ def curves(folder: RunFolder, stages: Sequence[str], fields: Mapping[str, Any]) 
 
 
 def lines_of(folder: RunFolder, stages: Sequence[str], metric: Metric) -> dict[str, list[plots.Curve]]:
-    """What there is of a metric in each stage, on training images and on others."""
+    """The curves of a metric in each stage, on training images and on test or validation images."""
     return {
         stage: list(
             _curves_of(
@@ -142,7 +142,7 @@ def missing(folder: RunFolder, name: str) -> RunFolderError:
 def _curves_of(log: Mapping[str, tuple[float, ...]], column: str, start: Optional[float]) -> Iterator[plots.Curve]:
     test = log.get(f"val_{column}")
     if log.get(column):
-        # What has no test value, the learning rate, is of neither kind of images.
+        # The learning rate has no test value, and so belongs to neither kind of images.
         yield plots.Curve("train" if test else "value", log[column])
     if test:
         yield plots.Curve("test", test) if start is None else plots.Curve("test", (start, *test), first=0)
@@ -184,11 +184,11 @@ class AttentionImage:
 class Attention:
     stages: tuple[str, ...]
     blocks: tuple[tuple[str, str], ...]
-    """Name and size of each."""
+    """Name and size of each block."""
     images: tuple[AttentionImage, ...]
     mean_distances: tuple[float, ...]
     constant_blocks: tuple[str, ...]
-    """Blocks whose maps are a single number."""
+    """Blocks whose maps have a single value."""
 
 
 def attention(folder: RunFolder, class_names: Sequence[str]) -> Attention:
@@ -221,7 +221,7 @@ def attention(folder: RunFolder, class_names: Sequence[str]) -> Attention:
 def _maps_of(
     stages: Sequence[str], blocks: Sequence[str], of_image: Mapping[str, np.ndarray]
 ) -> tuple[tuple[str, tuple[AttentionMap, ...]], ...]:
-    """The maps of one image by stage; each block is drawn on one scale over the stages."""
+    """The maps of one image by stage; the maps of a block have the same colour scale in all stages."""
     largest = {block: max(float(of_image[f"{stage}/{block}"].max()) for stage in stages) for block in blocks}
 
     def shown(stage: str, block: str) -> AttentionMap:
@@ -268,7 +268,7 @@ class Bar:
 
 
 def cost_bars(kinds: Sequence[Mapping[str, Any]]) -> list[Bar]:
-    """The same kinds of layers by three measures: multiplications, FLOPs, bytes."""
+    """A bar of the kinds of layers for each of three measures: multiplications, FLOPs, bytes."""
     measures = (
         (
             "Multiplications",
@@ -319,20 +319,20 @@ def examples(folder: RunFolder, class_names: Sequence[str]) -> tuple[Example, ..
 class ConfusionRow:
     name: str
     counts: tuple[int, ...]
-    """Number of images predicted to be of each class; empty where there are too many classes for a table."""
+    """Number of images by predicted class; empty if there are too many classes for a table."""
     shares: tuple[float, ...]
     images: int
     recall: Optional[float]
     """None for a class without test images."""
     mistaken: str
-    """The class that is most often predicted for its images, where they are not recognised."""
+    """The wrong class that is most often predicted for its images."""
 
 
 @dataclass(frozen=True)
 class Confusion:
     rows: tuple[ConfusionRow, ...]
     pairs: tuple[Mistake, ...]
-    """The most frequent mistakes, the most frequent first."""
+    """The most frequent mistakes, in descending order."""
     images: int
     mistakes: int
     is_table: bool
@@ -383,8 +383,8 @@ def _confusion_row(counts: np.ndarray, index: int, class_names: Sequence[str], i
 
 
 def command(fields: Mapping[str, Any]) -> str:
-    """The command line that makes this run again: the fields that differ from the recipe's own."""
-    from r2b_zoo import recipes  # with zookeeper, which figures do without
+    """The command line that repeats this run, with the fields that differ from the recipe's defaults."""
+    from r2b_zoo import recipes  # imported here: it loads zookeeper, which figures do not need
 
     name = fields["recipe"]
     own = {key: value for key, value in fields.items() if key != "recipe"}
@@ -396,24 +396,24 @@ def command(fields: Mapping[str, Any]) -> str:
 
 
 def _changed(name: str, own: Mapping[str, Any]) -> dict[str, Any]:
-    """The fewest of a recipe's fields that bring about all of them."""
+    """The smallest set of a recipe's fields from which all of its fields follow."""
     from r2b_zoo import recipes
 
     defaults = recipes.plan(name).config
     changed = {key: value for key, value in own.items() if "." not in key and defaults.get(key) != value}
     try:
-        # Some fields follow from others: what a weights file says, what the stages take from the recipe.
+        # Some fields follow from others: from what a weights file says, or from the recipe's fields to its stages'.
         if own.get("weights") is not None:
             followed = recipes.plan(name, weights=own["weights"]).config
             changed = {key: value for key, value in changed.items() if key == "weights" or followed.get(key) != value}
         defaults = recipes.plan(name, **changed).config
     except (ValueError, OSError, RuntimeError):
-        return dict(own)  # the weights are where they were no more
+        return dict(own)  # the weights have been moved or deleted
     return changed | {key: value for key, value in own.items() if defaults.get(key) != value}
 
 
 def _word(value: Any) -> str:
-    """A value as ``recipes.overrides.parse`` reads it."""
+    """A value in the form that ``recipes.overrides.parse`` reads."""
     if value is None or isinstance(value, bool):
         return str(value).lower()
     return value if isinstance(value, str) else json.dumps(value)

@@ -1,4 +1,4 @@
-"""Signals that ask a process to stop, noted until it has saved what it would lose."""
+"""Notes signals that ask a process to stop, so that it can save a checkpoint first."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ _HANGUP = getattr(signal, "SIGHUP", None)  # Windows has none
 
 
 class StopRequest:
-    """``received`` is the number of the first signal that came, 0 before."""
+    """``received`` is the number of the first signal that was received, or 0."""
 
     received: int = 0
 
@@ -22,10 +22,10 @@ class StopRequest:
 def stop_requests() -> Iterator[StopRequest]:
     """Notes SIGINT, SIGTERM and SIGHUP instead of ending the process, since a step that is half done cannot be saved.
 
-    Only the first SIGINT or SIGTERM: a second interrupts at once. A terminal that closes sends SIGHUP, its shell often
-    another one, so that of those none interrupts; what is printed afterwards goes nowhere, instead of failing. What the
-    process ignores stays ignored: SIGHUP under nohup, SIGINT in the background of a script. Outside the main thread,
-    where signals never arrive, this does nothing.
+    Only the first SIGINT or SIGTERM is noted: a second one interrupts at once. SIGHUP never interrupts, because a
+    closing terminal sends one and its shell often another; output printed afterwards is discarded instead of failing.
+    Signals that the process ignores stay ignored: SIGHUP under nohup, SIGINT in the background of a script. Outside
+    the main thread, which alone receives signals, this does nothing.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
@@ -33,7 +33,7 @@ def stop_requests() -> Iterator[StopRequest]:
         return
     before: dict[int, Any] = {}
     for number in (signal.SIGINT, signal.SIGTERM, _HANGUP):
-        # None is a handler that Python has not installed, and cannot put back.
+        # getsignal returns None for a handler that Python has not installed, and cannot restore.
         if number is not None and signal.getsignal(number) not in (signal.SIG_IGN, None):
             before[number] = signal.getsignal(number)
     terminals = [descriptor for descriptor in _STDOUT_AND_STDERR if _is_terminal(descriptor)]
@@ -53,12 +53,12 @@ def stop_requests() -> Iterator[StopRequest]:
         yield request
     finally:
         for number, handler in before.items():
-            # A terminal that is gone may still send its second SIGHUP while the process says what it saved.
+            # A closed terminal may send its second SIGHUP while the process still reports what it saved.
             signal.signal(number, signal.SIG_IGN if number == _HANGUP == request.received else handler)
 
 
 def _leave(terminals: list[int]) -> None:
-    """Sends what is printed to terminals that are gone to the null device."""
+    """Redirects the output to terminals that are gone to the null device."""
     for descriptor in terminals:
         if not _is_terminal(descriptor):
             null = os.open(os.devnull, os.O_WRONLY)

@@ -1,4 +1,4 @@
-"""Weights of networks: where those with a name are, how they are checked, how they are loaded.
+"""Finds, downloads, checks, loads and saves the weights of networks.
 
 A file is validated as a whole before any variable changes, so a network is never half loaded.
 """
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 CACHE_ENVIRONMENT_VARIABLE = "R2B_ZOO_CACHE"
 DOWNLOAD_RETRIES = 3
 _DOWNLOADS = ".downloads"
-# A download writes every few seconds, or is given up.
+# A download writes every few seconds or fails, so files of this age belong to processes that were killed.
 _ABANDONED_SECONDS = 3600
-# The disk, the user's share of it, and the largest file that may be written.
+# These errors mean that the disk is full, the user's quota is used up, or the file is larger than allowed.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _KERNEL_RANK = 4
 
@@ -52,8 +52,8 @@ class PublishedWeights:
         return self.url.rsplit("/", 1)[1]
 
 
-# Apache-2.0, published by the Larq authors. On ImageNet, top-1 and top-5: the Real-to-Binary network 65.01 and 85.72 %,
-# Bi-Real Net 57.47 and 79.84 %.
+# The Larq authors publish these weights under Apache-2.0. Their ImageNet top-1 and top-5: the Real-to-Binary network
+# 65.01 and 85.72 %, Bi-Real Net 57.47 and 79.84 %.
 _R2B_RELEASE = "https://github.com/larq/zoo/releases/download/r2b-v0.1.0/"
 _BI_REAL_RELEASE = "https://github.com/larq/zoo/releases/download/birealnet-v0.3.0/"
 PUBLISHED = {
@@ -72,7 +72,7 @@ PUBLISHED = {
         "5148b61c0c2a1094bdef811f68bf4957d5ba5f83ad26437b7a4a6855441ab46b",
     ),
 }
-# What the published files were trained with; anything else is another network.
+# The published weights fit only networks with these arguments.
 _PUBLISHED_ARGUMENTS = {
     "num_classes": 1000,
     "precision": "binary",
@@ -86,7 +86,7 @@ _PUBLISHED_ARGUMENTS = {
 
 
 def cache_folder() -> Path:
-    """Where downloads are kept: ``$R2B_ZOO_CACHE``, or the user's cache folder."""
+    """The folder for downloads: ``$R2B_ZOO_CACHE``, or the user's cache folder."""
     override = os.environ.get(CACHE_ENVIRONMENT_VARIABLE)
     if override:
         return Path(override).expanduser()
@@ -96,18 +96,18 @@ def cache_folder() -> Path:
 
 
 def locate(network: str, weights: Optional[PathLike], **arguments: Any) -> Optional[Path]:
-    """The file that ``weights=`` of a network's constructor means; downloads it where it is a published one.
+    """The file that ``weights=`` of a network's constructor refers to; published weights are downloaded.
 
     Args:
         network: name of the constructor.
         weights: None, a name in ``weights.named``, or a path.
-        **arguments: the constructor's other arguments, ``channels`` of its input, and its whole ``input_shape``; one
-            that is missing is not checked.
+        **arguments: the constructor's other arguments, the ``channels`` of its input, and its ``input_shape``; missing
+            arguments are not checked.
 
     Raises:
-        ValueError: there are no weights of that name for this network, or they are of one with other arguments.
-        FileNotFoundError: a path that does not exist.
-        WeightsDownloadError: the file could not be had from the network.
+        ValueError: there are no weights of that name for this network, or they need other arguments.
+        FileNotFoundError: the path does not exist.
+        WeightsDownloadError: the file could not be downloaded.
     """
     if weights is None:
         return None
@@ -120,7 +120,7 @@ def locate(network: str, weights: Optional[PathLike], **arguments: Any) -> Optio
             )
         return path
     if weights in BUNDLED:
-        from r2b_zoo.weights import bundled  # which needs this module
+        from r2b_zoo.weights import bundled  # imports this module
 
         return bundled.locate(network, str(weights), **arguments)
     include_top = bool(arguments["include_top"])
@@ -143,15 +143,15 @@ def locate(network: str, weights: Optional[PathLike], **arguments: Any) -> Optio
 
 
 class WeightsDownloadError(RuntimeError):
-    """A published file is neither in the cache nor to be had from the network."""
+    """A published file is not in the cache and could not be downloaded."""
 
 
 def fetch(published: PublishedWeights) -> Path:
-    """The local copy of a published file, downloaded, hash-checked and moved into the cache as a whole.
+    """The local copy of a published file; if necessary, downloads it, checks its hash and moves it into the cache.
 
     Raises:
-        WeightsDownloadError: no network, or what came has another hash; says where to put the file by hand. Or the
-            cache cannot be written.
+        WeightsDownloadError: the download failed or has another hash (the message says where to put the file by hand),
+            or the cache cannot be written.
         ValueError: a file of that name in the cache has another hash (truncated or altered).
     """
     import pooch
@@ -167,7 +167,7 @@ def fetch(published: PublishedWeights) -> Path:
                 "Delete it to download it again."
             )
         return target
-    # A folder of its own, so that no other file in the cache looks like a download that was broken off.
+    # Use a separate folder, so that no other file in the cache is mistaken for an interrupted download.
     downloads = folder / _DOWNLOADS
     try:
         downloads.mkdir(parents=True, exist_ok=True)
@@ -187,7 +187,7 @@ def fetch(published: PublishedWeights) -> Path:
     try:
         os.replace(files.fetch(published.file_name, downloader=downloader), target)
     except (RequestException, OSError, ValueError) as error:
-        # What requests raises is an OSError too.
+        # Check the number, since the errors of requests are OSErrors too.
         if isinstance(error, OSError) and error.errno in _FULL:
             raise WeightsDownloadError(
                 f"There is no room for {published.file_name} in {folder} ({error.strerror}): free some space there, or "
@@ -199,30 +199,30 @@ def fetch(published: PublishedWeights) -> Path:
         ) from error
     finally:
         with contextlib.suppress(OSError):
-            downloads.rmdir()  # where no other process downloads
+            downloads.rmdir()  # fails if another process is downloading
     return target
 
 
 def _delete_old(downloads: Path) -> None:
-    """Deletes what processes left that were killed while they downloaded."""
+    """Deletes the files of processes that were killed during a download."""
     for path in downloads.iterdir():
-        # The file of a process that downloads at the same time may be gone since it was listed.
+        # Another process's download may have ended, and its file been moved, since the folder was listed.
         with contextlib.suppress(FileNotFoundError):
             if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
                 path.unlink()
 
 
 def read(path: PathLike) -> dict[str, list["np.ndarray"]]:
-    """The arrays of a weights file by layer, in the layer names of this zoo.
+    """The arrays of a weights file by layer, with the layer names of this zoo.
 
-    Reads what ``model.save_weights("name.h5")``, ``model.save("name.h5")`` and this module's ``save`` write, for
-    networks of this zoo and for Larq Zoo's ``RealToBinaryNet`` and ``BiRealNet``. Of Keras' newer files,
-    ``name.weights.h5`` and ``name.keras``, which number the layers of each class, only the first convolution and the
-    classifier have names. Packed files too, see ``weights.packed``.
+    Reads files of ``model.save_weights("name.h5")``, ``model.save("name.h5")`` and this module's ``save``, for networks
+    of this zoo and for Larq Zoo's ``RealToBinaryNet`` and ``BiRealNet``; and packed files, see ``weights.packed``. In
+    Keras' newer files, ``name.weights.h5`` and ``name.keras``, which number the layers of each class, only the first
+    convolution and the classifier get our names.
 
     Raises:
-        ValueError: the file is truncated, altered, no such file, or refers to another one; or an array is of another
-            type than float16, float32 and float64, or holds NaN or infinity.
+        ValueError: the file is truncated, altered, not a weights file, or refers to another file; or an array is not
+            float16, float32 or float64, or holds NaN or infinity.
     """
     from r2b_zoo.weights.packed import opened
 
@@ -230,13 +230,13 @@ def read(path: PathLike) -> dict[str, list["np.ndarray"]]:
         return _by_our_names(file.arrays(), _renamed(file)[1])
 
 
-# Layers of Keras' newer files whose numbers are the same in every network: the first of their classes.
+# In Keras' newer files the first layer of a class has no number, so these names mean the same in every network.
 _OF_ANY_NETWORK = {"conv2d": "stem_conv", "dense": "logits"}
 _Values = TypeVar("_Values")
 
 
 def _renamed(file: "WeightsFile | PackedWeights") -> tuple[Optional[str], Mapping[str, str]]:
-    """The network where the file is one of Larq Zoo's, and our names by the file's of layers that have others."""
+    """The network, if the file is one of Larq Zoo's, and a mapping from the file's names to ours where they differ."""
     return (None, _OF_ANY_NETWORK) if file.numbered else larq_zoo_files.our_names(list(file.shapes))
 
 
@@ -250,20 +250,20 @@ def _by_our_names(layers: Mapping[str, list[_Values]], names: Mapping[str, str])
 def load(
     model: "tf.keras.Model", path: PathLike, *, classifier: bool = True, outside: "Sequence[tf.keras.layers.Layer]" = ()
 ) -> None:
-    """Sets every variable of a network from a file, or changes nothing.
+    """Sets every variable of a network from a file; on an error, changes nothing.
 
-    A file with a classifier fits a network without top; the classifier is then left out.
+    A file with a classifier fits a network without top; the classifier is then ignored.
 
     Args:
         model: a network of the zoo.
-        path: of the file, see ``read``; a ``name.weights.h5`` and a ``name.keras`` must be of this very network.
-        classifier: off: the network's classifier keeps its weights, and the file may have another one or none.
-        outside: layers of the model that are no part of the network, a normalization before it for example. They keep
-            their weights where the file has none of them.
+        path: path of the file, see ``read``; a ``name.weights.h5`` or ``name.keras`` must be of exactly this network.
+        classifier: if False, the network's classifier keeps its weights, and the file may have another one or none.
+        outside: layers of the model that are not part of the network, for example a normalization before it. They keep
+            their weights if the file has none for them.
 
     Raises:
-        ValueError: the file cannot be read, was altered after it was written, or is of another architecture: names the
-            first layer that differs, or the argument that its network was built with.
+        ValueError: the file cannot be read, was altered after it was written, or is of another architecture; the
+            message names the first layer that differs, or the argument that its network was built with.
     """
     from r2b_zoo.weights.file import numbered_names
     from r2b_zoo.weights.packed import opened
@@ -308,10 +308,10 @@ _OTHER_CLASSES = (
 
 
 def save(model: "tf.keras.Model", path: PathLike) -> None:
-    """Writes a network's weights as ``model.save_weights("name.h5")`` does; a failed write leaves no half of a file.
+    """Writes a network's weights as ``model.save_weights("name.h5")`` does, without leaving a partial file on failure.
 
-    The file records the network, its precision, its options and the size of its input too, which shapes alone do not
-    tell, and a checksum of everything, by which ``load`` finds a value that was altered afterwards.
+    The file also records the network, its precision, its options and the size of its input, which cannot be read from
+    shapes, and a checksum of everything, by which ``load`` detects altered values.
 
     Raises:
         OSError: the folder cannot be written or the disk is full.
@@ -331,17 +331,17 @@ def record_of(model: "tf.keras.Model") -> "Record":
 
 
 def architecture(path: PathLike) -> dict[str, Any]:
-    """What a weights file tells about its network.
+    """Describes the network of a weights file.
 
     Returns:
-        ``num_classes``, ``width``, ``stem``, ``include_top`` and ``precision`` as its constructor takes them, the
-        ``channels`` of its input, ``network``, which is None where neither a record nor the layers tell, ``size``,
-        height and width of its input, which is None where there is no record, and ``options``, those arguments of its
-        constructor beyond these that the file tells and that say what its weights mean. ``card``: of a packed file,
-        what ``cards.WeightsCard`` is made of; None of others.
+        ``num_classes``, ``width``, ``stem``, ``include_top`` and ``precision`` as its constructor takes them; the
+        ``channels`` of its input; ``network``, None if neither a record nor the layers tell; ``size``, height and width
+        of its input, None if there is no record; ``options``, further arguments of its constructor that the file tells
+        and that change the meaning of its weights; and ``card``, the fields of a ``cards.WeightsCard`` in a packed
+        file, None in others.
 
     Raises:
-        ValueError: the file cannot be read, or is of no network of the zoo.
+        ValueError: the file cannot be read, or is not of a network of the zoo.
     """
     from r2b_zoo.weights.packed import opened
 
@@ -353,9 +353,9 @@ def architecture(path: PathLike) -> dict[str, Any]:
         raise ValueError(f"{path} holds no weights of a network of this zoo: it has no layer 'stem_conv'.")
     kernel_size, _, channels, width = shapes["stem_conv"][0]
     network = record.network or of_larq_zoo
-    # Also as Keras' newer files number layers: channel_gate_2.
+    # Match numbered names of Keras' newer files too: channel_gate_2.
     for part, name in (("_gate", "RealToBinaryNet"), ("_scale", "StrongBaselineNet")):
-        # Not where the network is told: RealToBinaryNet with weight_scale="learned" has layers of both names.
+        # Guess only if no record names it: RealToBinaryNet with weight_scale="learned" has layers of both names.
         if network is None and any(re.search(rf"{part}(_\d+)?$", layer) for layer in shapes):
             network = name
     include_top = "logits" in shapes
@@ -373,9 +373,9 @@ def architecture(path: PathLike) -> dict[str, Any]:
     }
 
 
-# What the networks of files were before there was a choice, and those of Larq Zoo are.
+# Networks had these options before they could be chosen, and Larq Zoo's still have them.
 _WITHOUT_OPTIONS = {"downsample": "real", "weight_scale": "none", "gate_reduction": 8}
-# The networks that have a choice; of the others all have the same.
+# Only these networks have the option.
 _NETWORKS_WITH = {"weight_scale": ("RealToBinaryNet", "StrongBaselineNet"), "gate_reduction": ("RealToBinaryNet",)}
 
 
@@ -392,7 +392,7 @@ def _check_recorded(model: "tf.keras.Model", path: PathLike, record: "Record") -
 
 
 def _recorded_options(record: "Record", of_larq_zoo: Optional[str]) -> dict[str, Any]:
-    """Those a file was written with; none where they cannot be known, since Keras itself wrote it."""
+    """The options that a file records; empty if Keras itself wrote it, so that they are unknown."""
     if record.options is not None:
         return record.options
     network = record.network or of_larq_zoo
@@ -405,9 +405,9 @@ def _recorded_options(record: "Record", of_larq_zoo: Optional[str]) -> dict[str,
 
 
 def _options(model: "tf.keras.Model") -> dict[str, Any]:
-    """The options of a network that say what its weights mean, read off its layers.
+    """The options of a network that change the meaning of its weights, read from its layers.
 
-    Real kernels have their scale in themselves, which fits every choice of one.
+    Real kernels include their scale, so they fit every choice of ``weight_scale``.
     """
     layers = {layer.name: layer for layer in model.layers}
     shortcuts = (layer for name, layer in layers.items() if name.endswith("_shortcut_conv"))
@@ -436,7 +436,7 @@ def _check_options(model: "tf.keras.Model", recorded: dict[str, Any], path: Path
 
 
 def _precision(model: "tf.keras.Model") -> str:
-    """The precision a network was built with, read off its first quantised convolution."""
+    """The precision a network was built with, read from its first quantised convolution."""
     convolution = model.get_layer("block1a_conv")
     if getattr(convolution, "kernel_quantizer", None) is not None:
         return "binary"

@@ -1,4 +1,4 @@
-"""From an image to names of classes, with nothing but the model file."""
+"""Classifies images by class names, with nothing but the model file."""
 
 import contextlib
 import os
@@ -14,13 +14,13 @@ from r2b_runtime.model_file import ModelSource, Tensor
 
 if TYPE_CHECKING:
     from PIL import Image
-    from typing_extensions import Unpack  # type checkers know it where it is not installed
+    from typing_extensions import Unpack  # type checkers know this module even if it is not installed
 
 
 class Classifier:
-    """A model file that carries its labels and preprocessing, as r2b_zoo writes it.
+    """Classifies images by a model file that contains labels and preprocessing, as r2b_zoo writes it.
 
-    Threads may share one: they take turns at the model.
+    Threads may share a classifier; it runs one image at a time.
 
     Args:
         model: path of a `.tflite` file, or its bytes.
@@ -29,9 +29,9 @@ class Classifier:
 
     Attributes:
         labels: names of the classes.
-        preprocessing: from an image to the model's input.
+        preprocessing: turns an image into the model's input.
 
-    Raises `ValueError` where the file lacks labels or preprocessing, and what `Interpreter` raises.
+    Raises `ValueError` if the file lacks labels or preprocessing, and the errors of `Interpreter`.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Classifier:
         self._input = self._interpreter.get_input_details()[0]
         self._output = self._interpreter.get_output_details()[0]
         self._check_numbers(described.name)
-        # An interpreter has one input and one output at a time, whoever sets and reads them.
+        # An interpreter holds one input and one output at a time, so threads take turns.
         self._turn = threading.Lock()
 
     def _check_shapes(self, name: str, taken: Tensor, answer: Tensor) -> None:
@@ -92,15 +92,15 @@ class Classifier:
         Args:
             image: uint8 (or numbers in 0–255) of any size, (H, W), (H, W, 1), (H, W, 3) or (H, W, 4); or one of
                 Pillow's images, of any mode; or the path of an image file, which needs Pillow.
-            top: how many classes; as many as there are if it is more.
-            max_pixels: refuse an image file of more, which may be a small file that fills the memory.
+            top: number of classes; all classes if there are fewer.
+            max_pixels: refuse an image file with more pixels; even a small file could exhaust memory.
 
         Returns:
-            Of each its label and its probability.
+            Label and probability of each class.
 
         Raises:
             FileNotFoundError: there is no such image file.
-            ValueError: it is no image, or damaged; or the model's answer is not a number.
+            ValueError: it is not an image, or damaged; or the model's output is NaN.
         """
         if not isinstance(top, int) or top < 1:
             raise ValueError(f"top must be a whole number from 1; received {top!r}")
@@ -113,7 +113,7 @@ class Classifier:
         image: Union[np.ndarray, "Image.Image", str, "os.PathLike[str]"],
         max_pixels: int = pixels.MAX_PIXELS,
     ) -> np.ndarray:
-        """The model's output for one image: float32, one number for each label. Takes and raises as `predict`."""
+        """The model's output for one image: float32, one number per label. For arguments and errors see `predict`."""
         if isinstance(image, (str, os.PathLike)):
             with _opened(image, max_pixels) as opened:
                 prepared = self.preprocessing(opened)
@@ -134,15 +134,15 @@ class Classifier:
 
 
 def read_image(path: Union[str, "os.PathLike[str]"], max_pixels: int = pixels.MAX_PIXELS) -> np.ndarray:
-    """An image file as uint8 (H, W, 3), turned as its EXIF data says. Needs Pillow: r2b-runtime[images].
+    """Reads an image file as uint8 (H, W, 3), rotated as its EXIF data says. Needs Pillow: r2b-runtime[images].
 
     Args:
-        path: of a regular file of any kind that Pillow knows by its content.
-        max_pixels: height times width of the largest image that is read.
+        path: path of a regular file of any format that Pillow recognises by its content.
+        max_pixels: limit on height times width.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no image, is damaged or too large, or does not say how bright its numbers are.
+        ValueError: it is not an image, is damaged or too large, or the range of its values is unknown.
     """
     with _opened(path, max_pixels) as image:
         return pixels.rgb(image)

@@ -1,8 +1,7 @@
-"""From an image to a network's input, without TensorFlow.
+"""Turns an image into a network's input, without TensorFlow.
 
-The rule is the one that a file written by r2b_zoo names: the centre square, bicubic resize as TensorFlow 1 had it, mean
-and deviation. Every step is done in float32 and in TensorFlow's order, so that the result is that of
-`r2b_zoo.preprocess_input`.
+The rule is the one in files that r2b_zoo writes: centre square, bicubic resize as in TensorFlow 1, mean and standard
+deviation. Every step is in float32 and in TensorFlow's order, so that the result equals `r2b_zoo.preprocess_input`'s.
 """
 
 import dataclasses
@@ -45,7 +44,7 @@ class Preprocessing:
 
     @classmethod
     def from_json(cls, text: str) -> "Preprocessing":
-        """Reads what r2b_zoo wrote into a model file. Raises `ValueError` for what this version cannot follow."""
+        """Reads the preprocessing that r2b_zoo wrote into a model file. Raises `ValueError` if it is not supported."""
         try:
             fields = json.loads(text)
             version, rule = fields.pop("format", None), fields.pop("resize", None)
@@ -84,9 +83,9 @@ class Preprocessing:
             )
 
     def __call__(self, image: Union[np.ndarray, "Image.Image"]) -> np.ndarray:
-        """One image of any size: uint8 or numbers in 0–255, or one of Pillow's images, of any mode.
+        """Prepares an image of any size: uint8 or numbers in 0–255, or one of Pillow's images, of any mode.
 
-        Grey is repeated over the channels, alpha is dropped. Pillow's images are turned as their EXIF data says.
+        Grey is repeated over the channels, and alpha is dropped. Pillow's images are rotated as their EXIF data says.
         """
         if pixels.is_pillow_image(image):
             centre = pixels.rgb(image, self.crop_fraction)
@@ -110,7 +109,7 @@ def _checked(image: np.ndarray) -> np.ndarray:
         return array
     if array.dtype.kind not in "iuf":
         raise ValueError(f"an image must hold uint8 values, or numbers in 0–255; received {array.dtype}")
-    if not (array.min() >= 0 and array.max() <= 255):  # not a number fails too
+    if not (array.min() >= 0 and array.max() <= 255):  # NaN fails too
         raise ValueError(
             f"an image must hold uint8 values, or numbers in 0–255; received {array.dtype} from {array.min()} to "
             f"{array.max()}"
