@@ -1,4 +1,4 @@
-"""Larq Zoo's own training code, as its users get it: what benchmarks of training measure ours beside."""
+"""Larq Zoo's own training code as its users get it, with which benchmarks compare ours."""
 
 import functools
 from typing import Any
@@ -11,7 +11,7 @@ def teacher_student(
 ) -> tuple[tf.keras.Model, dict[str, tf.keras.Model]]:
     """The compiled model of Larq Zoo's binary stage (``TrainR2BBNN``): its networks, losses, optimizer and metrics.
 
-    Its optimizer has a constant learning rate and its teacher random weights, which makes no difference to the time.
+    Its optimizer has a constant learning rate and its teacher has random weights, which does not change the time.
 
     Returns:
         The model, and its networks.
@@ -26,7 +26,7 @@ def teacher_student(
         student_model = ComponentField(RealToBinNetBNNFactory)
 
     stage = Stage()
-    # As TrainR2BBNN has them.
+    # These are the fields of TrainR2BBNN.
     fields: dict[str, Any] = {
         "input_shape": input_shape,
         "num_classes": num_classes,
@@ -49,13 +49,13 @@ def teacher_student(
 
 
 def imagenet(data_dir: str, split: str, batch_size: int) -> tf.data.Dataset:
-    """Larq Zoo's batches of ImageNet, put together as its ``TrainLarqZooModel.run`` does."""
+    """Larq Zoo's batches of ImageNet, made as in its ``TrainLarqZooModel.run``."""
     from larq_zoo.training.data import Default
     from larq_zoo.training.datasets import ImageNet
     from zookeeper import configure
 
     dataset = ImageNet()
-    # Its 5.0.*, and the newer versions that hold the same photographs.
+    # Accept version 5.0.*, which Larq Zoo asks for, and newer versions with the same photographs.
     configure(dataset, {"name": "imagenet2012", "data_dir": data_dir}, interactive=False)
     preprocessing = Default()
     configure(preprocessing, {}, interactive=False)

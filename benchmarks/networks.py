@@ -1,7 +1,7 @@
-"""The networks that benchmarks run, with random weights and random statistics, as `.tflite` files.
+"""Writes the networks for benchmarks, with random weights and random statistics, as `.tflite` files.
 
-A fresh batch norm multiplies by one and adds nothing, so converters fold it away; with random statistics a file
-costs what a trained one costs.
+A new batch norm multiplies by one and adds nothing, so converters fold it away; with random statistics a file takes as
+long as a trained one.
 """
 
 import pathlib
@@ -12,7 +12,7 @@ BINARY = ("RealToBinaryNet", "StrongBaselineNet", "BiRealNet18", "XNORNet18", "B
 
 
 def randomise(model, seed=0):
-    """Draws batch norms' statistics, PReLUs' slopes and learned scales; other weights keep their random start."""
+    """Draws batch norms' statistics, PReLUs' slopes and learned scales at random; other weights already are random."""
     import tensorflow as tf
 
     rng = np.random.default_rng(seed)
@@ -67,7 +67,7 @@ def _build(name):
 
 
 def file_of(name, directory):
-    """Path of the network's file, which is written once."""
+    """Path of the network's file, which is written if it does not exist."""
     path = pathlib.Path(directory) / (name.replace(" ", "_") + ".tflite")
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)

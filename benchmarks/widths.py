@@ -1,13 +1,13 @@
-"""Times networks whose channels fill no block of 32, and networks with much beside their binary convolutions.
+"""Times networks whose channels do not fill blocks of 32, and networks with many other operators than convolutions.
 
     python -m benchmarks.widths                    # ratios of this library
     python -m benchmarks.widths --before DIR       # and of another build of it, in the same run
 
 RealToBinaryNet at widths from 8 to 64 is compared with itself at the next multiple of 32; a U-Net, a swish network and
-QuickNet with themselves where the interpreter runs the float operators (`claim="binary"`). Every round gives each file
-its turn in each library. What is printed is the least time of all turns, and ratios of those: on a busy machine,
-medians say how often others were given the core. DIR is what `pip install --target DIR` made of another version of
-export/runtime. Each library has a process of its own; whoever is not at turn is stopped.
+QuickNet are compared with themselves when the interpreter runs the float operators (`claim="binary"`). Every round
+gives each file a turn in each library. The program prints the least time of all turns, and ratios of these: on a busy
+machine, medians show how often other processes had the core. DIR is the result of `pip install --target DIR` for
+another version of export/runtime. Each library has a separate process, which is stopped outside of its turns.
 """
 
 import argparse
@@ -25,7 +25,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 WIDTHS = (8, 16, 24, 31, 32, 40, 48, 64)
 OTHERS = ("U-Net", "swish network", "QuickNet")
 SIZE = {"cifar": 32, "imagenet": 224}
-SECONDS = 0.06  # of a file's turn, at least
+SECONDS = 0.06  # least length of a file's turn
 
 
 def _real_to_binary(stem, width):
@@ -46,7 +46,7 @@ def _binary_conv(x, channels, stride=1):
 
 
 def _u_net(image):
-    """Two scales down and up, a map of one channel that is added, and a class for each pixel."""
+    """A U-Net with two scales, an added map of one channel, and a class for each pixel."""
     import tensorflow as tf
 
     layers = tf.keras.layers
@@ -62,7 +62,7 @@ def _u_net(image):
 
 
 def _swish_network(image):
-    """Swish after every convolution, a gate over the channels, and a square."""
+    """A network with swish after every convolution, a gate over the channels, and a square."""
     import tensorflow as tf
 
     layers = tf.keras.layers
@@ -99,7 +99,7 @@ def _file(directory, name, build):
 
 
 def times(library, jobs, connection):
-    """A side's work: the seconds of each (file, options), in each turn anew."""
+    """The work of a side: measures the seconds of each (file, options) in every turn."""
     if library:
         sys.path.insert(0, library)
     if hasattr(os, "sched_setaffinity"):
@@ -120,7 +120,7 @@ def times(library, jobs, connection):
 
 
 def _seconds(call):
-    """The least of as many calls as fill a turn, after some that fill the caches: others use the core too."""
+    """The least time of the calls in a turn, since other processes use the core too; the first calls only warm up."""
     for _ in range(3):
         call()
     measured: list[float] = []

@@ -1,4 +1,4 @@
-"""What the code imports is what pyproject.toml declares, and what constraints.txt pins."""
+"""All imported packages are declared in pyproject.toml and pinned in constraints.txt."""
 
 import ast
 import re
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-# Packages that are imported where they are installed, with another way where they are not.
+# These packages are optional: they are imported if they are installed, and the code works without them.
 OPTIONAL = {"r2b-runtime", "ipython"}
 HAS_NO_RELEASE = {"r2b-zoo", "r2b-runtime"}
 
@@ -31,7 +31,7 @@ def project():
 
 
 def imported(package):
-    """Distributions of which a module of the package imports something, with a module that does."""
+    """Distributions from which the package imports something, each with a module that does."""
     found = {}
     distributions = packages_distributions()
     for path in sorted((ROOT / package).rglob("*.py")):

@@ -1,4 +1,4 @@
-"""The command that makes weights that come with the package, on a run of a minute."""
+"""Tests the command that turns a run into weights that come with the package, on a short run."""
 
 import json
 import shutil
@@ -32,7 +32,7 @@ def test_a_run_becomes_a_file_with_its_card(smoke_run, tmp_path):
     assert str(smoke_run.path) not in json.dumps(card)
 
 
-def test_what_is_not_packaged(smoke_run, tmp_path):
+def test_runs_that_are_not_packaged(smoke_run, tmp_path):
     with pytest.raises(ValueError, match=r"are called cifar10; received 'digits'\. Add a new name to BUNDLED in r2b_z"):
         package(smoke_run.path, "digits", folder=tmp_path)
     with pytest.raises(ValueError, match=r"--commit must be the 40 hexadecimal digits .*; received 'main'"):

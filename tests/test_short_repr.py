@@ -1,4 +1,4 @@
-"""What a notebook shows of everything that public functions return."""
+"""The repr of everything that public functions return, which notebooks show, is short."""
 
 import functools
 from typing import Any
@@ -22,7 +22,7 @@ CLASSES = tuple(f"a class with a rather long name, number {i}" for i in range(10
 
 @functools.cache
 def small() -> tuple[tf.keras.Model, Conversion]:
-    """A network of many layers, and what it is converted to."""
+    """A network of many layers, and its conversion."""
     image = tf.keras.Input((8, 8, 3))
     x = image
     for i in range(20):
@@ -74,7 +74,7 @@ def test_every_repr_is_short() -> None:
         assert "\n" not in text, name
 
 
-def test_a_repr_says_what_there_is() -> None:
+def test_a_repr_shows_the_fields() -> None:
     _, conversion = small()
     assert repr(conversion).startswith(f"Conversion(tflite=<{conversion.total_bytes:,} bytes>, layers=(LayerReport(")
     assert repr(accuracy.Evaluation(np.eye(3, dtype=np.int64), 3)) == (

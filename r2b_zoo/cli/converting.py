@@ -17,7 +17,7 @@ from r2b_zoo.weights.named import NAMES_IN_WORDS
     help=f"""Convert MODEL ({NAMES_IN_WORDS}, a run folder or a weights file) to OUTPUT, a .tflite for Larq Compute
     Engine.
 
-    Prints what became of each layer. Converting needs no ARM machine.
+    Prints which layers became binary, int8 or float. Converting needs no ARM machine.
     """,
     example="r2b export runs/demo digits.tflite\nr2b export cifar10 cifar10.tflite\n"
     "r2b export r2b_weights.h5 r2b.tflite",
@@ -77,7 +77,7 @@ def export(
 @click.option(
     "--engine",
     type=click.Choice(["runtime", "lce"]),
-    help="What runs the file.  [default: r2b-runtime where it is installed, else Larq Compute Engine's interpreter]",
+    help="Engine for the file.  [default: r2b-runtime if it is installed, else Larq Compute Engine's interpreter]",
 )
 @max_pixels_option
 @json_option
@@ -94,9 +94,9 @@ def verify(
 ) -> None:
     """Run real images through MODEL in Keras and through the converted FILE, and compare.
 
-    The names of the classes and the preprocessing that FILE carries have to be those of MODEL too. FILE is the run's
-    own unless told. The exit status is 1 where they differ by more than the last bit of a float, or the last bit of
-    their pixels decides about too many of the images.
+    The class names and the preprocessing in FILE must be those of MODEL too. FILE is the run's own by default. The exit
+    status is 1 if they differ by more than the last bit of a float explains, or if the last bits of the pixels decide
+    the answers for too many images.
     """
     from r2b_zoo.evaluation import classifier, verification
 

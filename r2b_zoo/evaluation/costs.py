@@ -1,15 +1,15 @@
-"""What a network costs: parameters, bytes, and operations per image, layer by layer.
+"""Counts the cost of a network, layer by layer: parameters, bytes, and operations per image.
 
-Counted per image, from the shapes a network was built with, by the rules of ``cost_rules``:
+Operations are counted per image, from the shapes that a network was built with, by the rules of ``cost_rules``:
 
 - *MACs* (multiply-accumulates): output positions × size of the kernel, so for a convolution output H × W × kernel h × w
   × C_in / groups × C_out. Taps on the padding count like any other. They are *binary* where input **and** kernel are
   quantised to one bit by the layer's own quantisers, *float* otherwise. One MAC is one operation.
-- *Element-wise operations*: everything else that is computed in floating point, as an engine computes it.
-- *Float operations* as in table 1 of Martínez et al. (ICLR 2020, section 4.4), which has binary and float operations
-  apart: float MACs and element-wise operations, skip connections and pools included. They are the element-wise
-  operations above except that a batch norm is its formula, (x − μ) / σ · γ + β: four operations, where an engine
-  has a factor and an addend. With that, the counts of this module are the table's, see ``published_costs``.
+- *Elementwise operations*: everything else that is computed in floating point, as an engine computes it.
+- *Float operations* as in table 1 of Martínez et al. (ICLR 2020, section 4.4), which lists binary and float operations
+  separately: float MACs and elementwise operations, including skip connections and pools. They are the elementwise
+  operations above, except that a batch norm counts as its formula, (x − μ) / σ · γ + β: four operations, where an
+  engine has a factor and an addend. The counts of this module then equal the table's, see ``published_costs``.
 - *FLOPs* as Bi-Real Net counts them (Liu et al., ECCV 2018, section 4.4): float MACs + binary MACs / 64.
 - *Bytes* as deployed: 1 bit per binary weight, each tensor rounded up to whole bytes, and 4 bytes per other weight. A
   batch norm counts as stored, with its four vectors; the scale of a magnitude-aware kernel follows from the weights and
@@ -36,11 +36,11 @@ BYTES_PER_REAL_WEIGHT = 4
 
 @dataclass(frozen=True)
 class LayerCost:
-    """What one layer costs per image. Every number is a count; the module's documentation has the rules.
+    """The cost of one layer per image. Every number is a count; the module's documentation has the rules.
 
-    ``kind`` says what part of the network the layer belongs to: first by place ("stem", "shortcuts", "classifier"),
-    then by type ("binary convolutions", "gate", "batch norm", ...); "not counted" are the operations of layers without
-    weights that no rule knows.
+    ``kind`` is the part of the network to which the layer belongs: first by place ("stem", "shortcuts", "classifier"),
+    then by type ("binary convolutions", "gate", "batch norm", ...); layers without weights for which there is no rule
+    are "not counted".
     """
 
     name: str
@@ -56,13 +56,13 @@ class LayerCost:
 
     @property
     def flops(self) -> float:
-        """As Bi-Real Net counts them."""
+        """FLOPs as Bi-Real Net counts them."""
         return self.float_macs + self.binary_macs / BINARY_MACS_PER_FLOP
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a network costs per image: the sum over its layers, or over those of one kind."""
+    """The cost of a network per image: the sum over its layers, or over the layers of one kind."""
 
     name: str
     input_shapes: tuple[Shape, ...]
@@ -76,14 +76,14 @@ class Cost:
         return html.together(html.table(one) for one in tables.cost_tables([self], layers=False))
 
     def figure(self) -> "Figure":
-        """Which parts of the network have the multiplications, the work and the bytes, as a matplotlib figure."""
+        """A matplotlib figure of multiplications, FLOPs and bytes by part of the network."""
         from r2b_zoo.report import figures
 
         return figures.cost(self.name, self.by_kind())
 
     @property
     def parameters(self) -> int:
-        """All weights, trainable or not, as ``model.count_params()`` has them."""
+        """Number of weights, trainable or not, as in ``model.count_params()``."""
         return sum(layer.parameters for layer in self.layers)
 
     @property
@@ -104,7 +104,7 @@ class Cost:
 
     @property
     def float_operations(self) -> int:
-        """Those of table 1 of Martínez et al.; the binary operations beside them are ``binary_macs``."""
+        """Float operations as in table 1 of Martínez et al., whose binary operations are ``binary_macs``."""
         return sum(layer.float_operations for layer in self.layers)
 
     @property
@@ -114,25 +114,25 @@ class Cost:
 
     @property
     def binary_convolutions(self) -> int:
-        """How many layers have binary operations, those of shortcuts included."""
+        """Number of layers with binary operations, including those of shortcuts."""
         return sum(layer.binary_macs > 0 for layer in self.layers)
 
     @property
     def downsample(self) -> str:
-        """Whether the convolutions of the shortcuts are "binary" or "real", as those of a network without any are."""
+        """Whether the convolutions of the shortcuts are "binary" or "real"; "real" if there are none."""
         return "binary" if any(layer.binary_macs for layer in self.of("shortcuts").layers) else "real"
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """The kinds of layers there are, in the order of their first layer."""
+        """The kinds of layers in the network, in the order of their first layers."""
         return tuple(dict.fromkeys(layer.kind for layer in self.layers))
 
     def of(self, kind: str) -> "Cost":
-        """The layers of one kind, see ``kinds``; all counts are 0 for a kind the network has not."""
+        """The cost of the layers of one kind, see ``kinds``; 0 for a kind that the network does not have."""
         return Cost(self.name, self.input_shapes, tuple(layer for layer in self.layers if layer.kind == kind))
 
     def share(self, kind: str) -> float:
-        """Share of the FLOPs that layers of this kind have, 0–1."""
+        """Share of the FLOPs in layers of this kind, 0–1."""
         return self.of(kind).flops / self.flops if self.flops else 0.0
 
     def as_dict(self) -> dict[str, Any]:
@@ -174,7 +174,7 @@ def compare(models: Iterable[tf.keras.Model]) -> list[dict[str, Any]]:
     ]
 
 
-# Layer names of the shared topology whose place says more than their type.
+# In the shared topology, layers with these names are better described by their place than by their type.
 _PLACES = {
     re.compile(r"stem_"): "stem",
     re.compile(r"block\d+[ab]?_shortcut_"): "shortcuts",
@@ -190,7 +190,7 @@ def cost(model: tf.keras.Model) -> Cost:
             layer, as "outer/inner". A layer used twice costs its operations twice and its weights once.
 
     Raises:
-        ValueError: the input size is unknown, or a layer with weights is of a type that no rule knows.
+        ValueError: the input size is unknown, or there is no rule for a layer with weights.
     """
     layers = tuple(_layer_costs(model, prefix="", seen=set()))
     return Cost(model.name, tuple(_shape(tensor, model.name) for tensor in model.inputs), layers)
@@ -241,7 +241,7 @@ def _kind(name: str, of_rule: str, binary: bool) -> str:
 
 
 def _calls(model: tf.keras.Model) -> dict[int, list[Call]]:
-    """Every use of a layer inside a network, by the layer's identity."""
+    """Every call of a layer inside a network, by the layer's ``id``."""
     if not getattr(model, "outputs", None):
         raise ValueError(
             "cost() needs a known input size, so a functional or Sequential network that was built on an input; "

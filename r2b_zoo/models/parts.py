@@ -1,13 +1,13 @@
-"""What the networks of the zoo are built of, as their options and precision have it.
+"""Makes the layers of the zoo's networks, according to options and precision.
 
-A paper's block says what comes after what; the layers themselves are made here, so that an option means the same in
-every network.
+The modules of the papers define the order of layers in a block; the layers themselves are made here, so that an option
+means the same in every network.
 
 Under a mixed policy of Keras the convolutions of the blocks compute in half precision, unless their maps are tiny, and
-everything else in float32. Those have most of the operations, and a sum of ±1 comes out of them exact: up to 256 in
-bfloat16 and 2,048 in float16, twice that for an even number of addends. In a residual stream of half precision,
-rounding would turn a sign here and there; each turns others in the next block, and a few blocks on it is another
-network.
+everything else in float32. The convolutions have most of the operations, and half precision holds their sums of ±1
+exactly: up to 256 in bfloat16 and 2,048 in float16, twice that for an even number of addends. In a residual stream in
+half precision, rounding would flip a few signs; each flips others in the next block, and after a few blocks the network
+computes something else.
 """
 
 import math
@@ -23,7 +23,7 @@ from r2b_zoo.models.layers import Conv2D, FusedSteSign, FusedWeightClip, PReLU, 
 DOWNSAMPLES = ("real", "binary")
 WEIGHT_SCALES = ("none", "mean", "learned")
 KERNEL_INITIALIZER = "glorot_normal"
-# Keras' own, and Larq Zoo's for the Real-to-Binary network; the paper has none.
+# Keras' default, and Larq Zoo's for the Real-to-Binary network; the paper gives none.
 BATCH_NORM_MOMENTUM = 0.99
 # He et al., ICCV 2015, section 2.1.
 PRELU_SLOPE = 0.25
@@ -39,9 +39,9 @@ class Option:
     """An argument that only some networks have.
 
     Attributes:
-        default: its value unless told.
+        default: its default value.
         check: ``check(argument, value)`` raises ValueError for a value that is not allowed.
-        doc: what the constructor's documentation says about it.
+        doc: its description in the constructor's documentation.
     """
 
     default: Any
@@ -80,7 +80,7 @@ GATE_REDUCTION_OPTION = Option(
 
 
 def weight_scale_option(allowed: Sequence[str] = WEIGHT_SCALES) -> Option:
-    """α of equation 3 of Martínez et al., where a network has a choice."""
+    """The option for α of equation 3 of Martínez et al., for networks that offer a choice."""
     meanings = {
         "none": "binary kernels are ±1",
         "mean": "each filter is multiplied by the mean magnitude of its latent weights, a constant for the gradient",
@@ -89,8 +89,7 @@ def weight_scale_option(allowed: Sequence[str] = WEIGHT_SCALES) -> Option:
     return Option(
         "none",
         lambda argument, value: require_one_of(argument, value, allowed),
-        "; ".join(f'"{value}": {meanings[value]}' for value in allowed)
-        + ". Real kernels have their scale in themselves.",
+        "; ".join(f'"{value}": {meanings[value]}' for value in allowed) + ". Real kernels include their scale.",
     )
 
 
@@ -100,11 +99,11 @@ class Parts:
 
     Attributes:
         precision: "binary", "binary_activations" or "real".
-        sign: the paper's quantiser of activations, Larq's by name or an object.
-        kernel: the paper's quantiser of weights, the same.
-        policy: of Keras, that the blocks' convolutions compute in.
-        downsample: whether the convolutions of the shortcuts are "real" or as "binary" as those of the blocks.
-        batch_norm_momentum: of the running statistics.
+        sign: the paper's quantiser of activations, the name of one of Larq's or an object.
+        kernel: the paper's quantiser of weights, likewise.
+        policy: Keras' dtype policy for the convolutions of the blocks.
+        downsample: whether the convolutions of the shortcuts are "real" or "binary" like those of the blocks.
+        batch_norm_momentum: momentum of the running statistics.
         options: values of the options that only some networks have.
     """
 
@@ -118,14 +117,14 @@ class Parts:
 
     @property
     def input_quantizer(self) -> Any:
-        """The paper's sign, or tanh where the network is real: both saturate at ±1 (Martínez et al., section 4.2)."""
+        """The paper's sign, or tanh in a real network: both saturate at ±1 (Martínez et al., section 4.2)."""
         return tanh if self.precision == "real" else _quantizer(self.sign)
 
     @property
     def kernel_quantizer(self) -> Any:
         if self.precision != "binary":
             return None
-        # The scale per filter (Martínez et al., equation 3), with the gradient of Bi-Real Net's section 3.4.
+        # It has the scale per filter (Martínez et al., equation 3), and the gradient of Bi-Real Net's section 3.4.
         has_scale = self.options.get("weight_scale", "none") != "none"
         return "magnitude_aware_sign" if has_scale else _quantizer(self.kernel)
 
@@ -135,7 +134,7 @@ class Parts:
         return FusedWeightClip() if self.precision == "binary" else None
 
     def conv(self, x: tf.Tensor, filters: int, strides: int, name: str, kernel_size: int = 3) -> tf.Tensor:
-        """sign → convolution without bias; zero padding, as every paper of the zoo has it."""
+        """sign → convolution without bias, with zero padding, as in every paper of the zoo."""
         return QuantConv2D(
             filters,
             kernel_size=kernel_size,
@@ -151,7 +150,7 @@ class Parts:
         )(x)
 
     def real_conv(self, x: tf.Tensor, filters: int, strides: int, name: str) -> tf.Tensor:
-        """The same where the paper has real inputs and kernels."""
+        """The same convolution with real inputs and kernels."""
         return Conv2D(
             filters,
             kernel_size=3,
@@ -181,21 +180,21 @@ class Parts:
         return tf.keras.layers.ReLU(name=name)(x)
 
     def no_activation(self, x: tf.Tensor, _: str) -> tf.Tensor:
-        """What a sign reads needs both signs, which are gone behind a ReLU."""
+        """The identity, before a sign: after a ReLU, no input of the sign would be negative."""
         return x
 
     def shortcut(
         self, x: tf.Tensor, filters: int, strides: int, name: str, *, batch_norm_before_sign: bool = False
     ) -> tf.Tensor:
-        """The identity; where the shape changes: 2×2 average pool, 1×1 convolution, batch norm.
+        """The identity; if the shape changes, 2×2 average pool, 1×1 convolution and batch norm.
 
         Args:
             x: input of the block.
-            filters: of its output.
-            strides: of the block.
-            name: of the block.
-            batch_norm_before_sign: whether the paper has a batch norm before each sign, so that a binary convolution
-                of the shortcut has one too: what adds up in its residual stream is centred nowhere else.
+            filters: number of filters of the block's output.
+            strides: strides of the block.
+            name: name of the block.
+            batch_norm_before_sign: whether the paper has a batch norm before each sign. A binary convolution of the
+                shortcut then has one too, because nothing else centres the sums in the residual stream.
         """
         if strides == 1 and x.shape[-1] == filters:
             return x
@@ -211,7 +210,7 @@ class Parts:
 
 
 def plain_conv(x: tf.Tensor, filters: int, kernel_size: int, strides: int, name: str) -> tf.Tensor:
-    """A real convolution in float32 at every policy: those of stem and shortcuts."""
+    """A real convolution in float32 under every policy, for stem and shortcuts."""
     return tf.keras.layers.Conv2D(
         filters,
         kernel_size,
@@ -224,5 +223,5 @@ def plain_conv(x: tf.Tensor, filters: int, kernel_size: int, strides: int, name:
 
 
 def _quantizer(identifier: Any) -> Any:
-    """Larq's, or ours where we have a faster one of the same values."""
+    """Larq's quantiser, or our faster one with the same values if there is one."""
     return FusedSteSign() if identifier == "ste_sign" else identifier

@@ -1,4 +1,4 @@
-"""ResNet-18, the real-valued network the others are measured against, and the first teacher.
+"""ResNet-18, the real-valued network with which the others are compared, and the first teacher.
 
 He, Zhang, Ren, Sun: "Deep Residual Learning for Image Recognition", CVPR 2016.
 """
@@ -27,8 +27,8 @@ ResNet18 = topology.network(
     precisions=("real",),
     doc="""The real-valued ResNet-18 of He et al., CVPR 2016.
 
-    Where the shape changes, its shortcuts are those of the zoo's binary networks (average pool, then 1×1 convolution,
-    instead of a strided 1×1 convolution), so that a difference in accuracy is a difference of the blocks. Parameters
-    and MACs are the same either way. Its only precision is "real", with ReLU.
+    Where the shape changes, it has the shortcuts of the zoo's binary networks (average pool, then 1×1 convolution,
+    instead of a strided 1×1 convolution), so that differences in accuracy come from the blocks. Parameters and MACs are
+    the same either way. Its only precision is "real", with ReLU.
     """,
 )

@@ -1,4 +1,4 @@
-"""What a recipe is: stages as data.
+"""The definition of recipes, which describe stages as data.
 
 A recipe is a zookeeper component, so every field can be set from outside by its dotted name
 (``r2b train recipe=digits binary.epochs=3``). ``plan_of`` turns it into plain records for the training loop.
@@ -18,7 +18,7 @@ from r2b_zoo.recipes.overrides import ALIASES, check_keys, check_kinds
 from r2b_zoo.runs.plans import LoopPlan, Plan, StagePlan
 
 STAGE_NAMES = ("teacher", "real", "binary_activations", "binary")
-"""The stages of Martínez et al., which ``ProgressiveRecipe`` has."""
+"""The stages of Martínez et al., which are those of ``ProgressiveRecipe``."""
 REAL_TO_BINARY_NET = "RealToBinaryNet"
 STRONG_BASELINE_NET = "StrongBaselineNet"
 SMOKE_STEPS = 2
@@ -40,49 +40,49 @@ class Stage:
     precision: str = Field("binary")
     """"real", "binary_activations" (real weights) or "binary"."""
     taught_by: Optional[str] = Field(None)
-    """Name of the earlier stage whose student is the teacher; None for labels alone."""
+    """Name of the earlier stage whose student is the teacher; None: only labels are taught."""
     initial_weights: Optional[str] = Field(None)
     """Name of the earlier stage whose weights the student starts from; None for random ones."""
     pretrained: Optional[str] = Field(None)
-    """Weights from outside that the student starts from instead, with a new classifier: a name in
-    ``weights.named``, a file or a run."""
+    """External weights that the student starts from instead, with a new classifier: a name in ``weights.named``, a file
+    or a run."""
     skip: bool = Field(False)
-    """On: the stage is left out. Stages that it would teach, or that would start from its weights, have what it has."""
+    """True: skip the stage. Stages that it would teach or initialise use its own teacher or initial weights instead."""
     from_run: Optional[str] = Field(None)
-    """Folder of another run whose finished stage of this name is taken, instead of training one."""
+    """Folder of another run whose finished stage of this name is used, instead of training one."""
     trained: str = Field("all")
-    """"all" layers, or the "classifier" alone: the others keep their weights, and batch norms their statistics."""
+    """"all" layers, or only the "classifier": other layers keep their weights, and batch norms their statistics."""
 
-    # The weight of each loss is a field of its own: classification_weight, attention_matching_weight, …
+    # Each loss has a field for its weight: classification_weight, attention_matching_weight, …
     for _loss in LOSSES:
         __annotations__[_loss.field] = float
         locals()[_loss.field] = Field(_loss.weight)
     del _loss
     temperature: float = Field(1.0)
-    """Divides the logits where they are matched."""
+    """Divides the logits in output matching."""
 
     epochs: int = Field(75)
     learning_rate: float = Field(1e-3)
-    """Adam's, after the warm-up."""
+    """Adam's learning rate after the warm-up."""
     schedule: str = Field("cosine")
     """"cosine" to 0, "steps" or "constant"."""
     warmup_epochs: float = Field(5.0)
-    """In these the learning rate rises from 0."""
+    """The number of epochs in which the learning rate rises from 0."""
     decay: float = Field(0.1)
-    """"steps" multiplies the learning rate by it …"""
+    """The "steps" schedule multiplies the learning rate by this factor …"""
     decay_epochs: Sequence[float] = Field(lambda: (40.0, 60.0, 70.0))
     """… after each of these epochs."""
     weight_decay: float = Field(0.0)
-    """Decoupled (Loshchilov & Hutter, 2019); convolution and dense kernels only; times the learning rate."""
+    """Decoupled weight decay (Loshchilov & Hutter, 2019) of convolution and dense kernels, times the learning rate."""
     l2_penalty: float = Field(0.0)
-    """λ of a penalty λ/2 · Σ w² of the same kernels, whose gradient the optimizer sees; no part of the loss shown."""
+    """λ of a penalty λ/2 · Σ w² on the same kernels, whose gradient the optimizer gets; not in the reported loss."""
     batch_norm_statistics: str = Field("running")
-    """"running" averages, as training moves them; estimated anew on training images "before" the first step, "after"
-    the last, or "both"."""
+    """"running" averages, as training updates them; or estimated anew on training images "before" the first step,
+    "after" the last, or "both"."""
 
-    # Without a value of their own: the recipe's.
+    # By default, these fields have the recipe's values.
     batch_size: int = Field()
-    """Images; accumulation cuts it into parts."""
+    """Images per optimizer step; accumulation splits them into parts."""
     augmentation: str = Field()
     """See the recipe's."""
     mixup: float = Field()
@@ -99,7 +99,7 @@ class Teacher(Stage):
 
 @component
 class RealStudent(Stage):
-    """The Real-to-Binary network with tanh where the binary one has sign."""
+    """The Real-to-Binary network with tanh in place of sign."""
 
     precision: str = Field("real")
     taught_by: Optional[str] = Field("teacher")
@@ -118,7 +118,7 @@ class BinaryActivationsStudent(Stage):
 class BinaryStudent(Stage):
     """The Real-to-Binary network.
 
-    Its kernels are those of the stage before but for their magnitudes, so its batch norms' statistics are others.
+    Its kernels lose the magnitudes that they had in the previous stage, so its batch-norm statistics differ.
     """
 
     precision: str = Field("binary")
@@ -129,23 +129,23 @@ class BinaryStudent(Stage):
 
 @component
 class Recipe:
-    """What all recipes have in common. A recipe adds its stages, as fields that are a ``Stage``, in their order."""
+    """The fields of all recipes. A recipe adds its stages, as fields that are a ``Stage``, in their order."""
 
     dataset: str = Field("digits")
-    """Its name, as ``r2b list`` has it."""
+    """Name of the data set, see ``r2b list``."""
     data_dir: Optional[str] = Field(None)
     """Folder of the data, for data sets that come from files; also spelled ``data.dir``."""
     preprocessing: Optional[dict] = Field(None)
-    """From an image to a network's input, fields of ``data.preprocessing.Preprocessing``; None: the data set's own."""
+    """Fields of ``data.preprocessing.Preprocessing``, which turns an image into an input; None: the data set's."""
     image_size: Optional[int] = Field(None)
-    """Height and width of a network's input; None: as the preprocessing has it."""
+    """Height and width of a network's input; None: those of the preprocessing."""
     width: int = Field(64)
     stem: str = Field("imagenet")
     seed: int = Field(0)
     """Seeds the first weights, the order of the images and their augmentation."""
     batch_size: int = Field(256)
     augmentation: str = Field("none")
-    """How training images are changed at random; a data set names those that it has."""
+    """Name of the random changes to training images; the data set defines which there are."""
     mixup: float = Field(0.0)
     """Above 0: pairs of training images and labels are mixed with weights from Beta(mixup, mixup)."""
 
@@ -155,13 +155,13 @@ class Recipe:
     downsample: str = Field("real")
     batch_norm_momentum: float = Field(0.99)
     prelu_slope: float = Field(0.25)
-    """Below 0, before training."""
+    """Slope of PReLUs below 0 before training."""
     gate_reduction: int = Field(8)
     """How many channels share one of the gate's hidden units."""
 
-    # The paper's ideas, each off by one word.
+    # One argument switches each of the paper's ideas off.
     gate: bool = Field(True)
-    """Data-driven rescaling; off: the strong baseline's learned scale in its place."""
+    """Data-driven rescaling; False: the strong baseline's learned scale instead."""
     for _loss in switches():
         __annotations__[_loss.name] = bool
         locals()[_loss.name] = Field(True)
@@ -179,11 +179,11 @@ class Recipe:
     cpu_devices: int = Field(1)
 
     smoke: bool = Field(False)
-    """On: each stage trains two steps of a few images only, to see that everything fits together."""
+    """True: each stage trains only two steps of a few images, to check that everything works."""
 
     @classmethod
     def with_dependent_values(cls, overrides: Mapping[str, Any]) -> dict[str, Any]:
-        """The overrides with what follows from them; a recipe adds the values of fields that depend on others."""
+        """The overrides, and fields that depend on them; a recipe overrides this to add dependent fields."""
         return dict(overrides)
 
     def stages(self) -> tuple[str, ...]:
@@ -191,11 +191,11 @@ class Recipe:
         return stage_names(type(self))
 
     def switched_values(self, stage: str) -> dict[str, Any]:
-        """Values of a stage's fields that the recipe's switches replace."""
+        """New values of the stage's fields that the recipe's switches change."""
         return {}
 
     def switched_off(self) -> tuple[str, ...]:
-        """Which of the paper's ideas are off, in words."""
+        """The paper's ideas that are switched off, in words."""
         ideas = {
             "gate": "the gate (the learned scale of the strong baseline takes its place)",
             **{loss.name: loss.title.lower() for loss in switches()},
@@ -204,7 +204,7 @@ class Recipe:
         return (*(words for field, words in ideas.items() if not getattr(self, field)), *left_out)
 
     def notes(self) -> tuple[str, ...]:
-        """Sentences that whoever trains this should read first."""
+        """Sentences to read before training this."""
         return (CHOSEN_ON_TEST.format(self.patience),) if self.patience > 0 and self.validation == 0 else ()
 
 
@@ -212,11 +212,11 @@ class Recipe:
 class ProgressiveRecipe(Recipe):
     """A progressive schedule: each stage's student teaches the next (Martínez et al., ICLR 2020, section 4.2).
 
-    A recipe gives each stage its numbers; who teaches whom, and from whose weights, stands with the stages above.
+    A recipe gives each stage its numbers; the classes of the stages above define teachers and initial weights.
     """
 
     progressive: bool = Field(True)
-    """Off: no real student, and the teacher teaches the others. Weights still become binary after activations."""
+    """False: no real student, and the teacher teaches all students. Weights still become binary after activations."""
 
     teacher: Stage = ComponentField(Teacher)
     real: Stage = ComponentField(RealStudent)
@@ -243,11 +243,11 @@ def stage_names(recipe: type[Recipe]) -> tuple[str, ...]:
 
 
 def plan_of(recipe: type[Recipe], name: str, overrides: Mapping[str, Any]) -> Plan:
-    """A recipe with some fields overridden, as a plan.
+    """Turns a recipe with some overridden fields into a plan.
 
     Args:
         recipe: the class of the recipe.
-        name: of the recipe, for messages and the run's folder.
+        name: name of the recipe, for messages and the run's folder.
         overrides: values by dotted field name.
 
     Raises:
@@ -281,12 +281,12 @@ def plan_of(recipe: type[Recipe], name: str, overrides: Mapping[str, Any]) -> Pl
 
 
 def _checked(recipe: type[Recipe], name: str, stages: Sequence[str], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """The overrides under their full names, with paths that mean the same from every folder."""
+    """The overrides by their full names, with absolute paths."""
     own_fields = [field for field in _fields(recipe) if field not in stages]
     overrides = {ALIASES.get(key, key): value for key, value in overrides.items()}
     check_keys(name, overrides, own_fields, {stage: _fields(Stage) for stage in stages})
     kinds = _kinds(recipe, stages)
-    # Where a word must stand, "none" is one; the command line cannot tell it from None.
+    # In a text field None means the word "none", which the command line cannot distinguish from None.
     overrides = {key: "none" if value is None and kinds[key] is str else value for key, value in overrides.items()}
     for key, value in overrides.items():
         if value is not None and (key == "data_dir" or key.endswith(".from_run")):
@@ -316,7 +316,7 @@ def _kinds(recipe: type[Recipe], stages: Sequence[str]) -> dict[str, Any]:
 
 
 def absolute(path: str) -> str:
-    """A path that means the same from every folder, so that a run finds its data again; an address stays as it is."""
+    """The absolute path, so that a run finds its data from any working directory; a URL is not changed."""
     return path if "://" in path else os.path.abspath(os.path.expanduser(path))
 
 

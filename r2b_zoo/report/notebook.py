@@ -1,4 +1,4 @@
-"""What training looks like in a notebook: one output that is redrawn, so that nothing piles up below the cell."""
+"""Shows training in a notebook, in one output that is redrawn, so that outputs do not accumulate below the cell."""
 
 import time
 from collections.abc import Sequence
@@ -14,19 +14,19 @@ from r2b_zoo.runs.folder import RunFolder
 from r2b_zoo.runs.plans import Plan, StagePlan
 
 _SECONDS = 0.5
-"""Between two drawings of the bar at least: a browser that draws every step falls behind."""
+"""Least time between two redraws of the bar, since a browser that draws every step falls behind."""
 _ACCURACY = view.METRICS[0]
 _PANEL = Markup('<figure style="display:inline-block;width:270px;margin:.3em"><figcaption>{}</figcaption>{}</figure>')
-# What the panels are drawn with, which the report has in its style sheet.
+# Colours and font of the panels, which the report's page has in its style sheet.
 _COLOURS = "--ink:currentColor;--faint:#9aa4af80;--train:#8b949e;--test:#1f8fff;--font:sans-serif"
 
 
 class LiveFigure:
-    """Where training stands, in one output of a notebook.
+    """Shows the progress of training in one output of a notebook.
 
     Args:
-        plan: of the run.
-        folder: of the run, for the stages that are finished.
+        plan: the plan of the run.
+        folder: the folder of the run, for its finished stages.
     """
 
     def __init__(self, plan: Plan, folder: RunFolder) -> None:
@@ -54,7 +54,7 @@ class LiveFigure:
         self._redraw(at_once=True)
 
     def log(self, line: str) -> None:
-        """Shows what happens now below the curves."""
+        """Shows a line about the current work below the curves."""
         self._lines.append(line)
         self._redraw(at_once=True)
 
@@ -104,7 +104,7 @@ class LiveFigure:
 
 
 class _Callback(tf.keras.callbacks.Callback):
-    """Tells a live figure the progress of a stage."""
+    """Reports the progress of a stage to a live figure."""
 
     def __init__(self, live: LiveFigure, stage: StagePlan) -> None:
         super().__init__()

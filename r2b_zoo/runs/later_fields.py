@@ -1,9 +1,9 @@
-"""The fields of a run that was recorded by an earlier version, with what they meant then."""
+"""Adds fields to runs of earlier versions, with the values that those versions used implicitly."""
 
 from collections.abc import Mapping
 from typing import Any
 
-# What a field that the record does not have was, before it became one.
+# Before these fields existed, runs behaved as with these values.
 BEFORE = {
     "weight_scale": "none",
     "downsample": "real",
@@ -22,12 +22,12 @@ BEFORE_OF_STAGE = {
 
 
 def with_later_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The recorded fields, and those that came later with the values that make the same run."""
+    """The recorded fields, and later fields with the values that make the same run."""
     stages = dict.fromkeys(key.partition(".")[0] for key in fields if "." in key)
     before: dict[str, Any] = dict(BEFORE)
     for stage in stages:
         before |= {f"{stage}.{field}": value for field, value in BEFORE_OF_STAGE.items()}
     if "binary_activations.skip" not in fields and fields.get("progressive") is False:
-        # The teacher taught the binary network directly then.
+        # At that time the teacher taught the binary network directly.
         before["binary_activations.skip"] = True
     return {**before, **fields}

@@ -1,4 +1,4 @@
-"""The ``__repr__`` of records: what a notebook shows in a few lines, however many megabytes they hold."""
+"""A ``__repr__`` for records that is a few lines long in a notebook, however many megabytes they hold."""
 
 import reprlib
 from dataclasses import fields
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 LONGEST = 400
-"""Characters."""
+"""Maximum number of characters of a repr."""
 
 
 class _Short(reprlib.Repr):

@@ -1,4 +1,4 @@
-"""The compiled delegate: where it is, and what it says about itself."""
+"""Finds and loads the compiled delegate, and calls its functions."""
 
 import ctypes
 import functools
@@ -15,7 +15,7 @@ _NAMES = {"win32": "r2b_runtime.dll", "darwin": "libr2b_runtime.dylib"}
 
 
 def library_path() -> pathlib.Path:
-    """The shared library. Raises `RuntimeError` where this installation has none."""
+    """Path of the shared library. Raises `RuntimeError` if this installation has none."""
     path = pathlib.Path(__file__).resolve().parent / _NAMES.get(sys.platform, "libr2b_runtime.so")
     if not path.exists():
         raise RuntimeError(
@@ -49,23 +49,23 @@ def version() -> str:
     return load_library().r2b_runtime_version().decode()
 
 
-MOST_THREADS = 256  # of a team; native/cores.h has the same
+MOST_THREADS = 256  # the same limit as in native/cores.h
 
 
 def checked_threads(num_threads: int) -> int:
-    """`num_threads` as an int. Raises `ValueError` unless it is a whole number from 1 to `MOST_THREADS`."""
+    """`num_threads` as an int. Raises `ValueError` if it is not a whole number from 1 to `MOST_THREADS`."""
     if not isinstance(num_threads, numbers.Integral) or not 1 <= num_threads <= MOST_THREADS:
         raise ValueError(f"num_threads must be a whole number from 1 to {MOST_THREADS}; received {num_threads!r}")
     return int(num_threads)
 
 
 def available_kernels() -> list[str]:
-    """Names of the kernels that this CPU runs, best first."""
+    """Names of the kernels that run on this CPU, best first."""
     return load_library().r2b_runtime_kernels().decode().split(",")
 
 
 def chosen_kernels(name: Optional[str] = None) -> bytes:
-    """`name`, or what R2B_RUNTIME_KERNELS says, or "auto"; encoded. Raises `ValueError` where they do not run here."""
+    """`name`, R2B_RUNTIME_KERNELS or "auto", encoded. Raises `ValueError` if these kernels do not run here."""
     name = name or os.environ.get("R2B_RUNTIME_KERNELS") or "auto"
     if name != "auto" and name not in available_kernels():
         raise ValueError(f"kernels '{name}' do not run here; available: auto, {', '.join(available_kernels())}")
@@ -73,7 +73,7 @@ def chosen_kernels(name: Optional[str] = None) -> bytes:
 
 
 def profile(delegate: Delegate) -> tuple[str, list[tuple[float, int, str]]]:
-    """What a delegate loaded with `profile=True` has run.
+    """The times of the steps that a delegate loaded with `profile=True` has run.
 
     Returns the kernels' name and, for each step, (seconds in all runs, number of runs, description).
 
@@ -81,10 +81,10 @@ def profile(delegate: Delegate) -> tuple[str, list[tuple[float, int, str]]]:
         ValueError: the delegate is another library's, or has been freed.
         RuntimeError: its interpreter runs in another thread.
     """
-    pointer = delegate._get_native_delegate_pointer()  # the interpreters' Python API shows no other way
+    pointer = delegate._get_native_delegate_pointer()  # the interpreters' Python API offers no other way
     text = load_library().r2b_runtime_profile(pointer)
     if text is None:
-        raise ValueError(f"{delegate!r} is no delegate of r2b-runtime, or it has been freed; load another one")
+        raise ValueError(f"{delegate!r} is not a delegate of r2b-runtime, or it has been freed; load another one")
     if not text:
         raise RuntimeError("another thread is using this interpreter; ask for the profile when it is done")
     kernels, *lines = text.decode().splitlines()
