@@ -63,7 +63,18 @@ X86 = {
     ],
 }
 # -ffp-contract=off: a multiplication and an addition are rounded apart, as in TensorFlow Lite (see kernels.h).
-FLAGS = ["-O3", "-std=c++17", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-Wall", "-Wextra", f"-I{NATIVE}"]
+# -iquote, not -I: <limits.h> and <memory.h> are the C library's.
+FLAGS = [
+    "-O3",
+    "-std=c++17",
+    "-fPIC",
+    "-fvisibility=hidden",
+    "-ffp-contract=off",
+    "-Wall",
+    "-Wextra",
+    "-iquote",
+    str(NATIVE),
+]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -136,7 +136,7 @@ def seeds():
 
 def build(compiler, output, flags):
     """Compiles the fuzz target with everything of the delegate, sanitized."""
-    sanitize = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", f"-I{ROOT / 'native'}"]
+    sanitize = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
     with tempfile.TemporaryDirectory() as directory:
         sources = build_native.TARGETS["linux-x86_64"].sources | {"../tests/native/fuzz_model": []}
         files = build_native.objects(compiler, sources, directory, sanitize + flags)

@@ -22,7 +22,6 @@ def build(compiler, target, output, flags=(), static=False):
         if k in build_native.PLAN or k.startswith("kernels/")
     }
     sources |= {f"../tests/native/{test.stem}": ["-O1"] for test in TESTS}
-    flags = [f"-I{build_native.NATIVE}", *flags]
     directory = output.parent / (output.name + "_objects")
     directory.mkdir()
     files = build_native.objects(command, sources, directory, flags)
