@@ -1,7 +1,7 @@
 """The losses of a training step, one record each.
 
-The step, the recipes, their switches and the report read these records. So a new loss is a function and a record here,
-and a weight in the recipes that want it. Importing this loads no TensorFlow.
+The step, the recipes, their switches and the report read these records. A new loss is therefore a function and a record
+here, and a weight in the recipes that use it. Importing this module does not load TensorFlow.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Seen:
-    """What a loss sees of a batch.
+    """The data of a batch that losses can use.
 
     Attributes:
-        labels: of the images: integers (N,), or probabilities (N, classes) of images that are mixed.
-        student: the student's outputs by name, as ``models.intermediates`` has them: blocks and ``logits``.
-        teacher: the teacher's; empty where no loss needs one.
-        temperature: T > 0, by which logits are divided where they are matched.
+        labels: labels of the images: integers (N,), or probabilities (N, classes) of mixed images.
+        student: the student's outputs by the names of ``models.intermediates``: blocks and ``logits``.
+        teacher: the teacher's outputs; empty if no loss needs a teacher.
+        temperature: T > 0, which divides logits in output matching.
     """
 
     labels: "tf.Tensor"
@@ -34,12 +34,12 @@ class Loss:
     """A loss.
 
     Attributes:
-        name: of its metric, of its column in a log and, with ``_weight``, of its field in every stage.
-        title: in the report.
+        name: name of its metric, of its column in a log and, with ``_weight``, of its field in every stage.
+        title: title in the report.
         explanation: a sentence for the report.
-        of: the loss of each image, (N,).
-        needs_teacher: a loss that does is one of the paper's ideas: a recipe has a switch of its name.
-        weight: in a stage that says nothing.
+        of: gives the loss of each image, (N,).
+        needs_teacher: whether it needs a teacher; recipes have a switch with the name of such a loss.
+        weight: default weight in a stage.
     """
 
     name: str
@@ -100,9 +100,9 @@ LOSSES = (
         needs_teacher=True,
     ),
 )
-"""In the order in which they are added up."""
+"""All losses, in the order in which they are summed."""
 
 
 def switches() -> list[Loss]:
-    """The losses that a recipe turns off by one word."""
+    """The losses that one argument of a recipe switches off."""
     return [loss for loss in LOSSES if loss.needs_teacher]

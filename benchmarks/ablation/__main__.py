@@ -1,17 +1,17 @@
-"""What each of the paper's ideas is worth, on a budget that a laptop has.
+"""Measures what each of the paper's ideas contributes, with the computing time of a laptop.
 
 \b
     python -m benchmarks.ablation data_dir=TFDS --plan              # what would be trained, and for how long
-    python -m benchmarks.ablation data_dir=TFDS                     # trains what is not trained, a process per core
+    python -m benchmarks.ablation data_dir=TFDS                     # trains unfinished runs, with a process per core
     python -m benchmarks.ablation data_dir=TFDS --arm baseline --arm gate --seed 0
     python -m benchmarks.ablation data_dir=TFDS --arm bnn --try binary.learning_rate=1e-3,3e-3,1e-2
     python -m benchmarks.ablation --summary                         # results/cifar10.md from the rows
     python -m benchmarks.ablation dataset=cifar100 data_dir=TFDS --rows results/cifar100
 
-FIELD=VALUE sets a field of recipe cifar10 for all arms: another data set, other epochs. The same command resumes where
-it was stopped. Each finished stage leaves a row, a JSON file in the folder of --rows; the rows of one folder are of one
-protocol. --try trains the last stage of an arm again with each of some values of a field, for the first seed, and
-prints what they reach on the held-out validation images, by which learning rates are chosen.
+FIELD=VALUE sets a field of recipe cifar10 for all arms: another data set, other epochs. The same command resumes after
+an interruption. Each finished stage writes a row, a JSON file in the folder of --rows; all rows of a folder belong to
+one protocol. --try trains the last stage of an arm again with several values of a field, for the first seed, and prints
+their accuracy on the held-out validation images, by which learning rates are chosen.
 """
 
 import os
@@ -99,7 +99,7 @@ def _train_all(waiting: Sequence[Run], output: Path, jobs: Optional[int]) -> Non
 def _variants(
     protocol: Protocol, arms: Sequence[str], seeds: Sequence[int], tried: str, output: Path
 ) -> dict[str, Run]:
-    """The runs of --try by the value that they try. Raises ValueError for words that make no sense."""
+    """The runs of --try by the value that they try. Raises ValueError if the arguments are invalid."""
     from r2b_zoo.recipes.overrides import parse
 
     field, _, texts = tried.partition("=")
@@ -121,7 +121,7 @@ def _compare(variants: dict[str, Run], output: Path) -> None:
 
 
 def _check(waiting: Sequence[Run], rows: Rows, protocol: Protocol) -> None:
-    """Raises ValueError, before anything is trained, where a run is no run of the recipe or the rows are another's."""
+    """Raises ValueError, before any training, if a run is invalid or the rows belong to another protocol."""
     from r2b_zoo import recipes
 
     for run in waiting:

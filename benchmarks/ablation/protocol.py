@@ -1,4 +1,4 @@
-"""The arms of the ablation, what they have in common, and the runs that train them: all of it data.
+"""Defines, as data, the arms of the ablation, their common fields, and the runs that train them.
 
 An arm is recipe ``cifar10`` with some fields overridden. Paper: Martínez et al., ICLR 2020, table 3, which is on
 CIFAR-100; its two training stages are ``binary_activations`` and ``binary``, and every arm has both.
@@ -15,7 +15,7 @@ RECIPE = "cifar10"
 LADDER, BASELINE, CONTROL = "ladder", "baseline", "control"
 STAGES = ("teacher", "real", "binary_activations", "binary")
 LOCAL = ("data_dir",)
-"""Fields that say where something is on one machine, and nothing of what is trained."""
+"""Fields that are paths on one machine, and do not affect what is trained."""
 
 COMMON: dict[str, Any] = {
     "width": 16,
@@ -24,12 +24,12 @@ COMMON: dict[str, Any] = {
     "augmentation": "crop_flip",
     "weight_scale": "mean",
     "validation": 0.1,
-    # Few epochs, for all arms alike, so that four seeds of every arm are less than a day of one core.
+    # All arms have the same few epochs, so that four seeds of every arm take less than a day of one core.
     "teacher.epochs": 4,
     "real.epochs": 2,
     "binary_activations.epochs": 2,
     "binary.epochs": 1,
-    # Where a progressive arm started from the real student, it would be trained for longer than the others.
+    # If a progressive arm started from the real student, it would be trained for longer than the others.
     "binary_activations.initial_weights": None,
 }
 """Fields of the recipe for all arms; the command line may set others."""
@@ -44,15 +44,15 @@ NO_TEACHER: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Arm:
-    """One of the things that are compared.
+    """One of the compared configurations.
 
     Attributes:
-        name: of files and on the command line.
-        title: in tables and plots.
+        name: its name in files and on the command line.
+        title: its name in tables and plots.
         group: ``LADDER``, ``BASELINE`` or ``CONTROL``.
-        fields: of the recipe, beside the common ones.
-        shared: the run that a stage is taken from, by stage; runs of the same seed.
-        seeds: how many at least.
+        fields: fields of the recipe, besides the common ones.
+        shared: by stage, the run of the same seed from which the stage is taken.
+        seeds: the least number of seeds.
         table_3: the paper's CIFAR-100 top-1 in percent, after binary activations and after binary weights.
     """
 
@@ -122,11 +122,11 @@ SHARED: dict[str, Arm] = {
 
 @dataclass(frozen=True)
 class Contrast:
-    """Two arms whose difference over paired seeds is asked for.
+    """Two arms whose difference over paired seeds is measured.
 
     Attributes:
-        arm, over: names of arms; the difference is that of ``arm`` less that of ``over``.
-        primary: whether it is one of the three that Holm's correction is over, named before anything was trained.
+        arm, over: names of arms; the difference is the accuracy of ``arm`` minus that of ``over``.
+        primary: whether it is one of the three in Holm's correction, which were chosen before any training.
     """
 
     arm: str
@@ -142,7 +142,7 @@ CONTRASTS = (
     Contrast("gate", "baseline", False),
 )
 ORDER = ("bnn", "xnor", "bireal", "baseline", "real-to-binary")
-"""Arms by the accuracy that the literature has for them, lowest first."""
+"""Arms in the order of their accuracies in the literature, the lowest first."""
 
 
 @dataclass(frozen=True)
@@ -150,11 +150,11 @@ class Run:
     """One arm, or one shared run, with one seed.
 
     Attributes:
-        name: of its folder.
-        arm: of it, or of the shared run.
-        seed: of everything random in it.
-        fields: of the recipe, all of them.
-        needs: names of the runs that stages are taken from.
+        name: name of its folder.
+        arm: name of its arm, or of the shared run.
+        seed: seed of everything random in it.
+        fields: all fields of the recipe.
+        needs: names of the runs from which stages are taken.
     """
 
     name: str
@@ -166,17 +166,17 @@ class Run:
 
 @dataclass(frozen=True)
 class Protocol:
-    """What is the same for all arms.
+    """The fields that are the same for all arms.
 
     Attributes:
-        fields: of the recipe, by dotted name.
+        fields: fields of the recipe, by dotted name.
     """
 
     fields: Mapping[str, Any]
 
     @property
     def digest(self) -> str:
-        """Twelve hexadecimal digits that differ where what is trained differs."""
+        """Twelve hexadecimal digits that differ if what is trained differs."""
         kept = {key: value for key, value in self.fields.items() if key not in LOCAL}
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
 
@@ -192,8 +192,8 @@ class Protocol:
         """The run of an arm.
 
         Args:
-            arm: of ``ARMS`` or ``SHARED``.
-            seed: of the run, and of the runs that it takes stages from.
+            arm: an arm in ``ARMS`` or ``SHARED``.
+            seed: seed of the run, and of the runs from which it takes stages.
             folders: paths of the runs' folders, by name of the run.
         """
         needs = {stage: run_name(name, seed) for stage, name in arm.shared.items()}
@@ -202,7 +202,7 @@ class Protocol:
         return Run(run_name(arm.name, seed), arm.name, seed, fields, tuple(needs.values()))
 
     def _longer(self, arm: Arm) -> dict[str, int]:
-        """The epochs of the control: as many as all stages of Real-to-Binary have together."""
+        """The epochs of the control: as many as all stages of Real-to-Binary together."""
         if arm.group != CONTROL:
             return {}
         epochs = {stage: int(self.fields[f"{stage}.epochs"]) for stage in STAGES}
@@ -216,5 +216,5 @@ def run_name(arm: str, seed: int) -> str:
 
 
 def seeds_of(arm: Arm, seeds: Iterable[int]) -> list[int]:
-    """The first of the seeds, as many as the arm has."""
+    """The first seeds, as many as the arm uses."""
     return list(seeds)[: arm.seeds]

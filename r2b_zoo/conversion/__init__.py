@@ -1,1 +1,1 @@
-"""From a Keras model to a ``.tflite``: LCE's converter, the table of layers, metadata, and what runs such a file."""
+"""Converts Keras models to ``.tflite``: LCE's converter, the table of layers, metadata, and engines for such files."""

@@ -1,7 +1,7 @@
-"""Larq Compute Engine's converter and interpreter, each in a process of its own.
+"""Runs Larq Compute Engine's converter and interpreter, each in a separate process.
 
-Both are C++ that prints to the process's stdout and stderr, and that a model can crash. In another process neither
-reaches the program that asked for it, whose other threads may print and predict meanwhile.
+Both are C++ code that prints to the process's stdout and stderr, and that a model can crash. In a separate process
+neither affects the calling program, whose other threads can print and predict at the same time.
 """
 
 import importlib.machinery
@@ -24,7 +24,7 @@ _SECONDS_TO_END = 5
 
 
 class LCEError(RuntimeError):
-    """The converter or the interpreter refuses, or has crashed; says what it printed last."""
+    """The converter or the interpreter refused the model or crashed; the message ends with its last output."""
 
 
 def convert_saved_model(folder: Path) -> bytes:
@@ -51,7 +51,7 @@ def convert_saved_model(folder: Path) -> bytes:
 
 
 class Interpreter:
-    """Larq Compute Engine's interpreter with one model, until the object is gone.
+    """Larq Compute Engine's interpreter with one model, in a process that ends with this object.
 
     Args:
         tflite: contents of a file with one input and one output.
@@ -100,14 +100,14 @@ class Interpreter:
 def _end(process: "subprocess.Popen[bytes]", messages: IO[bytes]) -> None:
     messages.close()
     try:
-        process.communicate(timeout=_SECONDS_TO_END)  # closes its stdin, at which it ends
+        process.communicate(timeout=_SECONDS_TO_END)  # closes its stdin, which makes it end
     except (subprocess.TimeoutExpired, OSError, ValueError):
         process.kill()
         process.wait()
 
 
 def _library(folder: str, name: str) -> Path:
-    """The extension module of LCE, found without importing the package, which imports TensorFlow."""
+    """Path of LCE's extension module, found without importing the package, which would import TensorFlow."""
     package = importlib.util.find_spec("larq_compute_engine")
     if package is None or not package.submodule_search_locations:
         raise ImportError("larq-compute-engine is not installed: pip install larq-compute-engine")
@@ -123,12 +123,12 @@ def _command(*words: object) -> list[str]:
 
 
 def _environment() -> dict[str, str]:
-    """This process's, but warnings and errors only."""
+    """This process's environment, with logging of only warnings and errors."""
     return {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "1"}
 
 
 def _how_it_ended(status: int) -> str:
-    """As a reader knows it: the name of a signal, or an exit status."""
+    """A description for readers: the name of a signal, or an exit status."""
     try:
         return signal.Signals(-status).name
     except ValueError:

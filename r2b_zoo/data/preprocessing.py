@@ -1,6 +1,6 @@
-"""From an image of any size to the tensor a network was trained on.
+"""Turns an image of any size into a network's input tensor.
 
-Every normalisation constant of the project lives here or in the data set that measured it.
+Every normalisation constant of the project is here or in the module of the data set from which it was computed.
 """
 
 from collections.abc import Mapping
@@ -13,9 +13,9 @@ import tensorflow as tf
 from r2b_zoo.data import pixels
 
 MAX_SIDE = 1 << 15
-"""Rows and columns of the largest input; r2b_runtime reads no larger one."""
+"""The most rows and columns of an input, which is also r2b_runtime's limit."""
 
-# An image of more values is resized from its bytes: as floats it would take four times the memory.
+# An image with more values is resized from its bytes, since floats would take four times the memory.
 _MOST_AS_FLOATS = 1 << 22
 
 
@@ -69,7 +69,7 @@ class Preprocessing:
         """The inverse of ``to_dict``.
 
         Raises:
-            ValueError: a field is missing, unknown or of another kind, or no image can be prepared with the numbers.
+            ValueError: a field is missing, unknown or of the wrong type, or no image can be prepared with the numbers.
         """
         try:
             moments = {name: _numbers(fields[name]) for name in ("mean", "std")}
@@ -95,24 +95,24 @@ class Preprocessing:
         return self.normalise(self.resize(images[:, top : top + height, left : left + width]))
 
     def centre_window(self, size: tf.Tensor) -> tf.Tensor:
-        """Top, left, height and width, (4,), of the square that is kept of an image of that height and width, (2,).
+        """Top, left, height and width, (4,), of the centre square of an image with that height and width, (2,).
 
-        Or of many images, (N, 2) → (N, 4). Its side is ``crop_fraction`` of the shorter side, rounded down; an odd
-        margin is cut at the top and left.
+        Many images may be given, (N, 2) → (N, 4). The square's side is ``crop_fraction`` of the image's shorter side,
+        rounded down; an odd margin is cut at the top and left.
         """
         shorter = tf.cast(tf.reduce_min(size, axis=-1, keepdims=True), tf.float32)
         side = tf.maximum(tf.cast(self.crop_fraction * shorter, tf.int32), 1)
         return tf.concat([(size - side + 1) // 2, side, side], axis=-1)
 
     def resize(self, images: tf.Tensor, bilinear: bool = False) -> tf.Tensor:
-        """From uint8 (N, H, W, 1, 3 or 4) to float32 (N, height, width, channels), in 0–255.
+        """Resizes uint8 (N, H, W, 1, 3 or 4) to float32 (N, height, width, channels), in 0–255.
 
-        Bicubic as TensorFlow 1 had it (corner-aligned samples, a = -0.75): what the published weights have seen. Or
-        bilinear between the centres of pixels, which takes less time.
+        The rule is bicubic as in TensorFlow 1 (corner-aligned samples, a = -0.75), with which the published weights
+        were trained; or bilinear between the centres of pixels, which takes less time.
         """
         images = tf.convert_to_tensor(_with_channels(images, self.channels))
         if (images.shape.num_elements() or 0) <= _MOST_AS_FLOATS:
-            # As floats first: the operators take less time of floats than of bytes, and give the same bits.
+            # Convert to floats first: the operators are faster on floats than on bytes, with the same bits.
             images = tf.cast(images, tf.float32)
         size = [self.height, self.width]
         if bilinear:
@@ -123,27 +123,27 @@ class Preprocessing:
 
     def normalise(self, images: tf.Tensor) -> tf.Tensor:
         """(image - mean) / std for (..., height, width, channels), float32 (N, height, width, channels)."""
-        # Constants as large as the image: repeating three numbers along it takes TensorFlow longer, for the same bits.
+        # Use constants as large as the image: TensorFlow takes longer to broadcast three numbers, for the same bits.
         pixels = self.height * self.width
         mean, std = (tf.constant([values * pixels], tf.float32) for values in (self.mean, self.std))
         flat = tf.reshape(tf.cast(images, tf.float32), (-1, pixels * self.channels))
         return tf.reshape((flat - mean) / std, (-1, *self.input_shape))
 
     def pixels(self, images: tf.Tensor) -> tf.Tensor:
-        """What ``normalise`` made the images (N, height, width, channels) of: 0–255, up to rounding."""
+        """The inverse of ``normalise``: pixels in 0–255, up to rounding, (N, height, width, channels)."""
         return images * tf.constant(self.std, tf.float32) + tf.constant(self.mean, tf.float32)
 
     def __call__(self, image: Any) -> np.ndarray:
-        """One image of any size: uint8 (or float in 0–255), (H, W), (H, W, 1), (H, W, 3) or (H, W, 4).
+        """Prepares an image of any size: uint8 (or float in 0–255), (H, W), (H, W, 1), (H, W, 3) or (H, W, 4).
 
-        Or one of Pillow's images, of any mode, which is turned as its EXIF data says. Grey is repeated over the
-        channels and an alpha channel is dropped.
+        It may also be one of Pillow's images, of any mode, which is rotated as its EXIF data says. Grey is repeated
+        over the channels and an alpha channel is dropped.
 
         Returns:
             float32 (height, width, channels).
 
         Raises:
-            ValueError: not one image, no pixels, or values outside 0–255.
+            ValueError: the argument is not one image, has no pixels, or has values outside 0–255.
         """
         if pixels.is_pillow_image(image):
             centre = pixels.rgb(image, self.crop_fraction)
@@ -183,7 +183,7 @@ def _numbers(values: Any) -> tuple[float, ...]:
     raise TypeError(f"mean and std are lists of numbers, not {values!r}")
 
 
-# What Larq Zoo's published weights were trained with: crop 224/256 of the shorter side, ImageNet statistics.
+# Larq Zoo's published weights were trained with this: crop 224/256 of the shorter side, ImageNet statistics.
 IMAGENET = Preprocessing(
     height=224,
     width=224,
@@ -195,9 +195,9 @@ IMAGENET = Preprocessing(
 
 
 def preprocess_input(image: Any) -> np.ndarray:
-    """Prepares one image for networks trained on ImageNet, ``weights="imagenet"`` among them.
+    """Prepares one image for networks trained on ImageNet, including those with ``weights="imagenet"``.
 
-    Centre crop of 87.5 % of the shorter side, bicubic resize to 224×224, ImageNet mean and deviation.
+    Centre crop of 87.5 % of the shorter side, bicubic resize to 224×224, ImageNet mean and standard deviation.
 
     Args:
         image: uint8 (H, W, 3) of any size; grey (H, W) or (H, W, 1) and RGBA (H, W, 4) too.
@@ -206,7 +206,7 @@ def preprocess_input(image: Any) -> np.ndarray:
         float32 (224, 224, 3).
 
     Raises:
-        ValueError: not one image, or values outside 0–255.
+        ValueError: the argument is not one image, or has values outside 0–255.
     """
     return IMAGENET(image)
 

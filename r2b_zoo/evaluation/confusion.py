@@ -1,21 +1,21 @@
-"""The parts of a confusion matrix that a table, a picture and a page have in common."""
+"""Parts of a confusion matrix that tables, pictures and pages share."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 MOST_CLASSES_IN_TABLE = 20
-"""A matrix of more classes is too wide to read; lists of what is mistaken most take its place."""
+"""A matrix of more classes is too wide to read; lists of the most frequent mistakes replace it."""
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """Images of one class that were predicted to be of another one.
+    """Images of one class that were predicted as another one.
 
     Attributes:
         actual: the true class.
         predicted: the predicted class.
-        images: how many.
-        share: of the images of the true class, 0–1.
+        images: number of images.
+        share: their share of the images of the true class, 0–1.
     """
 
     actual: int

@@ -1,4 +1,4 @@
-"""What Martínez et al. say their networks cost (ICLR 2020, section 4.4), to put beside what ``costs`` counts."""
+"""The costs that Martínez et al. publish (ICLR 2020, section 4.4), for comparison with the counts of ``costs``."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -7,15 +7,15 @@ from typing import Any, Optional
 from r2b_zoo.evaluation.costs import Cost
 
 _CONVOLVED = 4 * 56**2 * 64 + 4 * 28**2 * 128 + 4 * 14**2 * 256 + 4 * 7**2 * 512
-"""Values that the sixteen 3×3 convolutions of the blocks give."""
+"""Number of output values of the sixteen 3×3 convolutions of the blocks."""
 _SHORTCUTS = 28**2 * 128 + 14**2 * 256 + 7**2 * 512
-"""Values that the three convolutions of the shortcuts give; half as many go in."""
+"""Number of output values of the three convolutions of the shortcuts; they have half as many inputs."""
 _STEM = 112**2 * 64
-"""Values that the first convolution gives."""
+"""Number of output values of the first convolution."""
 
 _NO_ACTIVATION = ("no activation behind the first convolution", -_STEM)
 _PRELU = ("a PReLU behind each 3×3 convolution", _CONVOLVED)
-# Those before a convolution of stride 2 read four times as many values, of half as many channels.
+# A batch norm before a convolution of stride 2 reads four times as many pixels, with half as many channels.
 _BATCH_NORMS_LATER = ("batch norms of what convolutions give instead of what they read", -4 * _SHORTCUTS)
 
 
@@ -24,11 +24,11 @@ class PublishedCost:
     """A row of table 1: operations for one image of 224×224 in the ResNet-18 topology.
 
     Attributes:
-        row: its name there.
+        row: the row's name in the table.
         binary_operations: as printed.
         float_operations: as printed.
-        differences: what the row has otherwise than the zoo's network, as far as its digits tell: in words, and how
-            many float operations. Added to our count they give the row within 0.2 %.
+        differences: how the row's network differs from the zoo's, as inferred from its digits: in words, and in float
+            operations. Added to our count, they give the row within 0.2 %.
     """
 
     row: str
@@ -37,7 +37,7 @@ class PublishedCost:
     differences: tuple[tuple[str, int], ...] = ()
 
 
-# By network and kind of downsampling.
+# The rows by network and kind of downsampling.
 TABLE_1: dict[tuple[str, str], PublishedCost] = {
     ("BNN18", "binary"): PublishedCost("BNN", 1.695e9, 1.314e8),
     ("XNORNet18", "binary"): PublishedCost(
@@ -65,7 +65,7 @@ _CLASSES = (1000,)
 
 
 def published(cost: Cost) -> Optional[PublishedCost]:
-    """The row of table 1 that a network is, or None where it has none or is of another size."""
+    """The row of table 1 for a network; None if it has none or is of another size."""
     stem = cost.of("stem").layers
     is_of_the_papers_size = (
         cost.input_shapes == (_IMAGE,)
@@ -78,11 +78,11 @@ def published(cost: Cost) -> Optional[PublishedCost]:
 
 @dataclass(frozen=True)
 class GateOverhead:
-    """What gates cost more than the learned scales in their place.
+    """The additional cost of gates over the learned scales that they replace.
 
     At 224×224 and width 64 the gates' two dense layers have 294,400 MACs: 0.18 % of the baseline's 164 M FLOPs. The
-    paper's "about 1 % more" appears once the gates' other work counts too, 1.2 %: 1,680,896 additions to pool x, and
-    424 ReLUs and 3,840 sigmoids. Their 1,505,280 multiplications take the place of as many that the scales have.
+    paper's "about 1 % more" includes the gates' other operations, 1.2 %: 1,680,896 additions to pool x, 424 ReLUs and
+    3,840 sigmoids. Their 1,505,280 multiplications replace the same number in the scales.
     """
 
     macs: int
@@ -97,7 +97,7 @@ class GateOverhead:
 
     @property
     def share(self) -> float:
-        """MACs and element-wise operations, as a share of the baseline's FLOPs."""
+        """MACs and elementwise operations, as a share of the baseline's FLOPs."""
         return (self.macs + self.elementwise) / self.baseline_flops
 
     def to_dict(self) -> dict[str, float]:
@@ -105,10 +105,10 @@ class GateOverhead:
 
 
 def gate_overhead(gated: Cost, baseline: Cost) -> GateOverhead:
-    """What the gates of RealToBinaryNet cost more than the scales of StrongBaselineNet.
+    """The additional cost of RealToBinaryNet's gates over StrongBaselineNet's scales.
 
     Raises:
-        ValueError: the two differ in more than that, for example in their input size.
+        ValueError: the networks differ in other respects too, for example in their input size.
     """
     rest = [[layer for layer in cost.layers if layer.kind not in ("gate", "scale")] for cost in (gated, baseline)]
     if rest[0] != rest[1]:
@@ -122,7 +122,7 @@ def gate_overhead(gated: Cost, baseline: Cost) -> GateOverhead:
 
 
 def overhead_among(costs: Sequence[Cost]) -> Optional[GateOverhead]:
-    """What the gates cost more than the scales, where both networks are among these with real downsampling."""
+    """The additional cost of gates over scales; None unless both networks are given with real downsampling."""
     by_name = {cost.name: cost for cost in costs if cost.downsample == "real"}
     if not {"RealToBinaryNet", "StrongBaselineNet"} <= set(by_name):
         return None
@@ -130,9 +130,9 @@ def overhead_among(costs: Sequence[Cost]) -> Optional[GateOverhead]:
 
 
 def as_dict(costs: Sequence[Cost]) -> dict[str, Any]:
-    """Plain data of networks side by side: what each costs, its row of table 1, and what the gates cost more.
+    """Plain data of several networks: the cost of each, its row of table 1, and the additional cost of gates.
 
-    The last two are None where there is no such row and where not both networks are there that they compare.
+    The row is None if there is none; the last is None unless both networks that it compares are given.
     """
     rows, overhead = [published(cost) for cost in costs], overhead_among(costs)
     return {

@@ -34,12 +34,12 @@ def _known(name: str) -> str:
 
 
 def card(name: str) -> Card:
-    """The card of a network. Raises ValueError, listing the known names, for an unknown one."""
+    """The card of a network. Raises ValueError for an unknown name, and lists the known ones."""
     return CARDS[_known(name)]
 
 
 def options(name: str) -> dict[str, Any]:
-    """How a network can be built beyond its size, stem and precision: arguments of its constructor, with defaults.
+    """Arguments of a network's constructor, with defaults, besides those for size, stem and precision.
 
     For example ``{"downsample": "real", "batch_norm_momentum": 0.99, "weight_scale": "none", ...}``.
     """
@@ -52,7 +52,7 @@ def downsamples(name: str) -> tuple[str, ...]:
 
 
 def check(name: str, **arguments: Any) -> None:
-    """Raises what ``create`` raises of these arguments, without building anything."""
+    """Raises what ``create`` would raise for these arguments, without building anything."""
     NETWORKS[_known(name)].check(**arguments)
 
 
@@ -60,6 +60,6 @@ def create(name: str, **arguments: Any) -> tf.keras.Model:
     """Builds a network by name; ``arguments`` are those of its constructor.
 
     Raises:
-        ValueError: the name is unknown (lists the known ones), or an argument is not allowed.
+        ValueError: the name is unknown (the message lists the known ones), or an argument is not allowed.
     """
     return NETWORKS[_known(name)](**arguments)

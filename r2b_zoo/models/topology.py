@@ -1,7 +1,7 @@
-"""The ResNet-18 all networks of the zoo share: stem, sections, head, and the constructor's arguments.
+"""The ResNet-18 topology of all networks of the zoo: stem, sections, head, and the constructor's arguments.
 
-A file per paper supplies the block; everything else is here and in ``parts``, so that two networks differ only in what
-their papers say they differ in (He et al., CVPR 2016, table 1; Martínez et al., ICLR 2020, figure 1).
+A file per paper supplies the block; everything else is here and in ``parts``, so that networks differ only where their
+papers do (He et al., CVPR 2016, table 1; Martínez et al., ICLR 2020, figure 1).
 """
 
 import contextlib
@@ -35,10 +35,10 @@ STEMS = ("imagenet", "cifar")
 # One row per section: (width multiple, stride of the first convolution), two blocks each.
 SECTIONS = ((1, 1), (2, 2), (4, 2), (8, 2))
 BLOCKS_PER_SECTION = 2
-# How many blocks each section has in networks that are built now; see _depth().
+# The number of blocks in each section of networks that are built now; _depth() changes it.
 _blocks_of_sections: Sequence[int] = (BLOCKS_PER_SECTION,) * len(SECTIONS)
 BLOCK_NAMES = tuple(f"block{i}" for i in range(1, len(SECTIONS) * BLOCKS_PER_SECTION + 1))
-# The last block of each section.
+# Features are the outputs of the last block of each section.
 FEATURE_NAMES = BLOCK_NAMES[BLOCKS_PER_SECTION - 1 :: BLOCKS_PER_SECTION]
 
 DEFAULT_INPUT_SHAPE = (224, 224, 3)
@@ -55,18 +55,18 @@ class Network(Protocol):
 
     __name__: str
     defaults: Mapping[str, Any]
-    """The arguments beyond the image and the classifier that this network has, with what they are unless told."""
+    """The network's arguments besides those for the image and the classifier, with their defaults."""
     downsamples: tuple[str, ...]
-    """Values of ``downsample`` that it exists with."""
+    """The values of ``downsample`` that it supports."""
     check: Callable[..., dict[str, Any]]
-    """Raises what the constructor raises of these arguments, without building anything."""
+    """Raises what the constructor would raise for these arguments, without building anything."""
 
     def __call__(self, **arguments: Any) -> tf.keras.Model: ...
 
 
 @contextlib.contextmanager
 def global_policy(policy: Any) -> Iterator[None]:
-    """Keras layers made in the block have that policy unless they are told otherwise."""
+    """Keras layers that are made in the block have that dtype policy by default."""
     before = tf.keras.mixed_precision.global_policy()
     tf.keras.mixed_precision.set_global_policy(policy)
     try:
@@ -77,10 +77,10 @@ def global_policy(policy: Any) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _depth(*blocks: int) -> Iterator[None]:
-    """Networks made in the block have so many blocks in each section, and no section beyond those.
+    """Networks that are made in the block have so many blocks in each section, and only that many sections.
 
-    For tests of what is the same in a network of any depth: tracing, converting and loading take as long as a network
-    has blocks. ``_depth(1, 1)`` has a block that keeps the shape, and one that changes it.
+    It is for tests that do not depend on depth, because the time for tracing, converting and loading grows with the
+    number of blocks. ``_depth(1, 1)`` has a block that keeps the shape, and one that changes it.
     """
     global _blocks_of_sections
     before = _blocks_of_sections
@@ -108,29 +108,29 @@ def _head(x: tf.Tensor, num_classes: int) -> tf.Tensor:
 
 _ARGUMENTS = """
     Args:
-        input_shape: (height, width, channels) of the image. Height and width may be None. Unless told: (224, 224, 3),
-            and without top (None, None, 3) for a network that takes any size.
-        input_tensor: a Keras tensor to build on instead. Layers before it keep their weights where a weights file has
-            none of them.
-        weights: None (random), the path of a weights file, or a name of weights that are published or come with this
-            package ({weights}) and are of this network. Those that come with it decide the network's own options.
+        input_shape: (height, width, channels) of the image. Height and width may be None. Default: (224, 224, 3), and
+            without top (None, None, 3) for a network that takes any size.
+        input_tensor: a Keras tensor to build on instead. Layers before it keep their weights if a weights file has none
+            for them.
+        weights: None (random), the path of a weights file, or the name of weights for this network that are published
+            or come with this package ({weights}). Weights that come with it determine the network's own options.
         include_top: whether global pooling and the classifier are part of the network.
-        features_only: whether to return the activations at the end of each of the four sections, for a detector or a
-            segmenter to build on; there is no top then, whatever include_top says.
+        features_only: whether to return the activations at the end of each of the four sections, for detection or
+            segmentation; there is no top then, whatever include_top is.
         num_classes: outputs of the classifier.
         precision: "binary"; "binary_activations" (real weights); "real" (tanh where the binary network has sign).
         width: channels of the first section; the others have 2, 4 and 8 times as many. 64 is the papers'.
         stem: "imagenet" (7×7 stride 2, then max pool) or "cifar" (3×3 stride 1).
         downsample: {downsample}
-        batch_norm_momentum: of the running statistics of every batch norm: what one step leaves of them. 0.99 takes
-            some hundred steps to follow; short runs want less.{options}
+        batch_norm_momentum: the share of every batch norm's running statistics that a step keeps. With 0.99 they need
+            some hundred steps to follow; short runs need less.{options}
 
     Returns:
         A model from normalised images (N, height, width, channels) to probabilities (N, num_classes); without top, to
         the features of the last block, (N, height / 32, width / 32, 8 · width) with the imagenet stem. With
-        features_only to a list of four, those of block2, block4, block6 and block8 (which are the layers' names): with
+        features_only, to a list of four features, the outputs of the layers block2, block4, block6 and block8: with
         the imagenet stem at strides 4, 8, 16 and 32 and with width, 2 · width, 4 · width and 8 · width channels; with
-        the cifar stem at strides 1, 2, 4 and 8. Height and width are rounded up where they are no multiple.
+        the cifar stem at strides 1, 2, 4 and 8. Height and width are rounded up.
 
     Raises:
         ValueError: an argument is not one of the allowed values, or the weights do not fit.
@@ -138,7 +138,7 @@ _ARGUMENTS = """
 """
 _DOWNSAMPLE = """whether the convolutions of the shortcuts are "real" or "binary", as in half of tables 1 and 3 of
             Martínez et al., where "real" ones are worth 3 to 4 points on ImageNet. Binary ones follow the precision."""
-_REAL_DOWNSAMPLE = """only "real": there is nothing binary in this network."""
+_REAL_DOWNSAMPLE = """only "real": nothing in this network is binary."""
 
 
 def network(
@@ -162,9 +162,9 @@ def network(
         stem_activation: activation after the first convolution.
         sign: the paper's quantiser of activations.
         kernel: the paper's quantiser of weights.
-        precisions: those the network exists in; the first is the default.
-        fixed_size: whether the network has weights for every row and column, and so cannot leave them open.
-        options: arguments that this network has and others have not.
+        precisions: the supported precisions; the first is the default.
+        fixed_size: whether the network has weights for every row and column, so that their number must be fixed.
+        options: arguments that only this network has.
     """
     own = dict(options or {})
     downsamples = DOWNSAMPLES if "binary" in precisions else DOWNSAMPLES[:1]
@@ -181,7 +181,7 @@ def network(
         batch_norm_momentum: float = BATCH_NORM_MOMENTUM,
         **options: Any,
     ) -> dict[str, Any]:
-        """The network's own options, with those that are not given."""
+        """The network's own options, with defaults for those that are not given."""
         require_one_of(f"precision of {name}", precision, precisions)
         require_one_of("stem", stem, STEMS)
         require_one_of(f"downsample of {name}", downsample, downsamples)
@@ -220,7 +220,7 @@ def network(
             **options,
         )
         include_top = include_top and not features_only
-        # As in keras.applications: features may be of images of any size.
+        # As in keras.applications, a network without top takes images of any size.
         default_shape = DEFAULT_INPUT_SHAPE if include_top or fixed_size else ANY_SIZE
         image = _image_input(input_shape, input_tensor, default_shape)
         weights_path = weights_module.locate(
@@ -243,7 +243,7 @@ def network(
             x = _stem(parts, image, width, stem, stem_activation)
             names = iter(BLOCK_NAMES)
             features = []
-            # Not strict: a shallow network leaves the last sections out.
+            # Lengths may differ: a shallow network has fewer sections.
             for (multiple, strides), blocks in zip(SECTIONS, _blocks_of_sections, strict=False):
                 for i in range(blocks):
                     x = block(parts, x, width * multiple, strides if i == 0 else 1, next(names))
@@ -271,7 +271,7 @@ def network(
 
 
 def _checked(name: str, known: Mapping[str, Option], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a network's own options, with those that are not given."""
+    """The values of a network's own options, with defaults for those that are not given."""
     for argument, value in given.items():
         if argument not in known:
             own = f"; its own arguments are {', '.join(known)}" if known else ""
@@ -281,7 +281,7 @@ def _checked(name: str, known: Mapping[str, Option], given: Mapping[str, Any]) -
 
 
 def _signature(constructor: Callable[..., Any], options: Mapping[str, Option]) -> inspect.Signature:
-    """The constructor's, with a network's own options by name."""
+    """The constructor's signature, with the network's own options by name."""
     signature = inspect.signature(constructor)
     shared = [one for one in signature.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
     own = [
@@ -292,12 +292,12 @@ def _signature(constructor: Callable[..., Any], options: Mapping[str, Option]) -
 
 
 def intermediates(model: tf.keras.Model) -> dict[str, tf.Tensor]:
-    """The symbolic outputs of the eight blocks by name, ``block1`` to ``block8``, and ``logits`` where there is a top.
+    """The symbolic outputs of the eight blocks by name, ``block1`` to ``block8``, and ``logits`` if there is a top.
 
-    Attention matching compares the blocks of teacher and student; features come from them too.
+    Attention matching compares the blocks of teacher and student; features are outputs of blocks, too.
 
     Raises:
-        ValueError: the model has no layer ``block1``, so it is no network of the zoo.
+        ValueError: the model has no layer ``block1``, so it is not a network of the zoo.
     """
     layers = {layer.name for layer in model.layers}
     if BLOCK_NAMES[0] not in layers:
@@ -313,7 +313,7 @@ def intermediates(model: tf.keras.Model) -> dict[str, tf.Tensor]:
 
 
 def blocks_of(outputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """What ``intermediates`` has without the logits, or the values that a model has in their places."""
+    """The blocks among ``intermediates``, without the logits, or their values in a model's outputs."""
     return {name: value for name, value in outputs.items() if name != "logits"}
 
 
@@ -340,7 +340,7 @@ def _image_input(
 def _is_keras_tensor(value: Any) -> bool:
     try:
         return tf.keras.backend.is_keras_tensor(value)
-    except ValueError:  # Keras' answer where it is no tensor at all, an array for example
+    except ValueError:  # Keras raises it if the value is not a tensor at all, for example an array
         return False
 
 

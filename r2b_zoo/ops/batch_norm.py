@@ -1,4 +1,4 @@
-"""Batch norm over a batch that is spread over several devices."""
+"""Batch norm over a batch that is split over several devices."""
 
 from collections.abc import Callable
 from typing import Any, Optional
@@ -10,15 +10,15 @@ from r2b_zoo.identity import PACKAGE
 
 @tf.keras.utils.register_keras_serializable(PACKAGE)
 class SynchronisedBatchNormalization(tf.keras.layers.BatchNormalization):
-    """Keras' batch norm of (N, H, W, C), in training with the statistics of the whole batch instead of one replica's.
+    """Keras' batch norm of (N, H, W, C), with the statistics of the whole batch in training, not of one replica's.
 
     With x̂ = (x − μ) / √(σ² + ε), μ and σ² over the images of all replicas:
 
         output = γ x̂ + β,   ∂/∂x = γ / √(σ² + ε) · (d − mean(d) − x̂ · mean(d · x̂))
 
-    where d is the gradient of the output and the means are over all replicas too. The running variance is the unbiased
-    one, as in the fused operator that Keras uses on one device: up to rounding, this is what one device computes of
-    the same batch. All replicas must have the same number of images. One reduction in either direction.
+    where d is the gradient of the output and the means are over all replicas too. The running variance is unbiased, as
+    in the fused operator that Keras uses on one device: up to rounding, one device computes the same from the same
+    batch. All replicas must have the same number of images. There is one all-reduce in each direction.
 
     Source: Ioffe & Szegedy, ICML 2015, algorithm 1 and section 3.
     """
@@ -26,7 +26,7 @@ class SynchronisedBatchNormalization(tf.keras.layers.BatchNormalization):
     def call(self, inputs: tf.Tensor, training: Optional[bool] = None, mask: Any = None) -> tf.Tensor:
         if not training or not self.trainable:
             return super().call(inputs, training=False, mask=mask)
-        images = tf.cast(inputs, self.moving_mean.dtype)  # statistics in half precision would be none
+        images = tf.cast(inputs, self.moving_mean.dtype)  # half precision is too coarse for statistics
         gamma, beta = tf.convert_to_tensor(self.gamma), tf.convert_to_tensor(self.beta)
         output, mean, variance = _normalise(self.epsilon)(images, gamma, beta)
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
@@ -43,10 +43,10 @@ def _normalise(epsilon: float) -> Callable[..., tuple[tf.Tensor, tf.Tensor, tf.T
     @tf.custom_gradient
     def normalise(images: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor) -> Any:
         mean, variance = _moments(images)
-        if images.dtype == tf.float64:  # of which there is no fused operator
+        if images.dtype == tf.float64:  # the fused operator does not support it
             output = tf.nn.batch_normalization(images, mean, variance, beta, gamma, epsilon)
         else:
-            # With given statistics: the operator's gradient by itself would take them for constants.
+            # The gradient is custom, because the operator's own treats given statistics as constants.
             output, _, _ = tf.compat.v1.nn.fused_batch_norm(
                 images, gamma, beta, mean=mean, variance=variance, epsilon=epsilon, is_training=False
             )
@@ -59,7 +59,7 @@ def _normalise(epsilon: float) -> Callable[..., tuple[tf.Tensor, tf.Tensor, tf.T
             count = tf.cast(tf.size(images) // tf.size(mean), images.dtype)
             means = _mean_of_replicas(tf.stack([beta_gradient, gamma_gradient]) / count)
             images_gradient = gamma * scale * (upstream - means[0] - normalised * means[1])
-            # The optimizer adds up those of the parameters.
+            # The gradients of γ and β are this replica's; the optimizer sums them over replicas.
             return images_gradient, gamma_gradient, beta_gradient
 
         return (output, mean, variance), gradient
@@ -70,12 +70,12 @@ def _normalise(epsilon: float) -> Callable[..., tuple[tf.Tensor, tf.Tensor, tf.T
 def _moments(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Mean and variance per channel over all replicas.
 
-    From every replica's own mean and variance, since the mean of squares less the square of the mean loses digits.
+    They are computed from every replica's own mean and variance, because E[x²] − E[x]² would lose digits.
     """
     context = tf.distribute.get_replica_context()
     replicas = context.num_replicas_in_sync
     own = tf.stack(tf.nn.moments(images, axes=[0, 1, 2]))
-    # A place for each replica, so that one sum collects all.
+    # Each replica has a place in one tensor, so that one all-reduce gathers all values.
     place = tf.one_hot(context.replica_id_in_sync_group, replicas, dtype=own.dtype)
     means, variances = tf.unstack(_sum_over_replicas(tf.reshape(place, [-1, 1, 1]) * own), axis=1)
     mean = tf.reduce_mean(means, axis=0)

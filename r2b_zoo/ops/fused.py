@@ -1,13 +1,13 @@
-"""The element-wise work of a training step in few passes over memory.
+"""Fuses the elementwise operations of a training step into few passes over memory.
 
 Between two convolutions a network multiplies, compares and adds, and every operator of TensorFlow reads and writes all
-activations for it: on a processor that is most of what a step takes beside its convolutions. Here XLA compiles what
-neighbours do into one pass each, and gradients that meet are added where they are made.
+activations: on a CPU this is most of a step's time besides its convolutions. Here XLA compiles the operations of
+neighbouring layers into one pass each, and gradients of the same tensor are added where they are computed.
 
-Layers see one tensor each. So they leave notes, while the graph of a step is built, on what a tensor is made of, and
-the next one takes over the work of the one before; what nobody reads any more is no part of the step. The values are
-those of the layers by themselves, to the bit; gradients of parameters and of the gate's factors are summed in another
-order.
+A layer sees only its input tensor. While the graph of a step is built, layers therefore note what a tensor was computed
+from, and the next layer includes the operations of the one before; results that are no longer read drop out of the
+graph. The values are bit for bit those of the separate layers; gradients of parameters and of the gate's factors are
+summed in another order.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from r2b_zoo.ops.switch import Switch
 
-# Into so many strips an image is cut at most to be summed: more are no faster.
+# Sum an image in at most this many strips; more are no faster.
 _MOST_STRIPS = 8
 
 
@@ -33,7 +33,7 @@ class _Activated(NamedTuple):
 
 
 class _Fusion(Switch):
-    """Whether layers are fused, and their notes, by tensor."""
+    """Whether layers are fused, and the notes of layers by tensor."""
 
     def __init__(self) -> None:
         self.forget()
@@ -50,9 +50,9 @@ _fusion = _Fusion()
 
 @contextlib.contextmanager
 def fused_for_training() -> Iterator[None]:
-    """Layers called in the block compute in fewer passes over memory where they can: the same values, more to compile.
+    """Fuses layers that are called in the block where possible: the values are the same, but compiling takes longer.
 
-    Not where there is a GPU, whose XLA needs more than TensorFlow brings.
+    Does nothing if there is a GPU, for which XLA needs more than TensorFlow installs.
     """
     try:
         with _fusion.set_to(not tf.config.get_visible_devices("GPU")):
@@ -73,7 +73,7 @@ def _one_pass(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def announce_sign(x: tf.Tensor) -> None:
-    """The convolution that is called next takes the sign of these activations: their average may be wanted too."""
+    """Notes that the next convolution takes the sign of these activations, whose average a gate may need too."""
     if _fusion.on and None not in x.shape[1:3]:
         _fusion.to_be_signed.add(x.ref())
 
@@ -89,7 +89,7 @@ def sign(x: tf.Tensor, clip_value: float) -> tf.Tensor:
 
 
 def average(x: tf.Tensor) -> tf.Tensor:
-    """Over all rows and columns, of which the number is known, (N, H, W, C) → (N, 1, 1, C)."""
+    """The average over all rows and columns, whose numbers must be known, (N, H, W, C) → (N, 1, 1, C)."""
     known = _fusion.averages.get(x.ref())
     return _average_alone(x) if known is None else known
 
@@ -99,7 +99,7 @@ def _sign_alone(x: tf.Tensor, limit: tf.Tensor) -> Any:
     def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, None]:
         if tf.executing_eagerly() or x.op.type != "ReadVariableOp":
             return _passed_on(x, upstream, limit), None
-        # Weights are clipped in every step, so the gradient passes whole; to see that takes less time.
+        # Weights are clipped in every step, so the gradient usually passes unchanged, and checking this is faster.
         within = (tf.reduce_max(x) <= limit) & (tf.reduce_min(x) >= -limit)
         return tf.cond(within, lambda: upstream, lambda: _passed_on(x, upstream, limit)), None
 
@@ -108,7 +108,7 @@ def _sign_alone(x: tf.Tensor, limit: tf.Tensor) -> Any:
 
 @tf.custom_gradient
 def _average_alone(x: tf.Tensor) -> Any:
-    # TensorFlow's own gradient adds every window up in turn, which takes longer than writing the one there is.
+    # TensorFlow's own gradient sums over every window, which takes longer than broadcasting the only one.
     return average_pool(x), lambda upstream: tf.broadcast_to(upstream / _area(x), tf.shape(x))
 
 
@@ -121,7 +121,7 @@ def _sign_and_average(x: tf.Tensor, limit: tf.Tensor) -> Any:
 
 
 def average_pool(x: tf.Tensor) -> tf.Tensor:
-    """The plain operator behind ``average``."""
+    """The plain operator that ``average`` uses."""
     return tf.nn.avg_pool2d(x, x.shape[1:3], 1, "VALID")
 
 
@@ -156,9 +156,9 @@ def note_product(product: tf.Tensor, x: tf.Tensor, factors: tf.Tensor) -> None:
 
 
 def prelu(x: tf.Tensor, alpha: tf.Variable) -> Optional[tf.Tensor]:
-    """max(x, 0) + α · min(x, 0); where x is the product of a gate, that is part of it.
+    """max(x, 0) + α · min(x, 0), which includes the product of a gate if x is one.
 
-    None where it would have to know more than it does: it takes one α per channel, and images of a known size.
+    None if it does not support the arguments: it needs one α per channel, and images of a known size.
     """
     if x.shape.rank != 4 or None in x.shape[1:] or alpha.shape != (1, 1, x.shape[-1]):
         return None
@@ -170,7 +170,7 @@ def prelu(x: tf.Tensor, alpha: tf.Variable) -> Optional[tf.Tensor]:
 
 
 def add(inputs: Sequence[tf.Tensor]) -> Optional[tf.Tensor]:
-    """The sum of two tensors of which one comes from ``prelu``; None where it does not."""
+    """The sum of two tensors, one of them from ``prelu``; None if neither is."""
     if len(inputs) != 2:
         return None
     for value, other in (inputs, inputs[::-1]):
@@ -235,8 +235,8 @@ def _sums_by_sign(x: tf.Tensor, upstream: tf.Tensor, limits: tuple[_Limit, ...])
 def _sums_of_strips(x: tf.Tensor, upstream: tf.Tensor, limits: tuple[_Limit, ...]) -> tf.Tensor:
     """The same before the last sum, (N, limits, a strip's pixels, C).
 
-    XLA is slow at sums over pixels, and whole products would have to be written first, which is slower than reading. So
-    it adds up a few strips of the image, pixel by pixel, and leaves the rest to a pool.
+    XLA is slow at sums over pixels, and writing whole products for another operator to sum is slow too. XLA therefore
+    adds a few strips of the image pixel by pixel, and a pooling operator sums the rest.
     """
     strips = max(divisor for divisor in range(1, _MOST_STRIPS + 1) if _area(x) % divisor == 0)
     shape = [-1, strips, _area(x) // strips, x.shape[-1]]

@@ -1,4 +1,4 @@
-"""The recipes: one file per experiment, the stages as data."""
+"""The recipes, with one file per experiment and the stages as data."""
 
 from typing import Any
 
@@ -41,7 +41,7 @@ def plan(name: str = DEFAULT_RECIPE, **overrides: Any) -> Plan:
     """A recipe by name with some fields overridden, ready to run; dotted names through ``**{"binary.epochs": 3}``.
 
     Raises:
-        ValueError: the recipe or a field is unknown (lists the known ones), or a value is not allowed.
+        ValueError: the recipe or a field is unknown (the message lists the known ones), or a value is not allowed.
     """
     if name not in RECIPES:
         raise ValueError(

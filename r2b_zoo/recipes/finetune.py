@@ -1,4 +1,4 @@
-"""A binary network for photographs of your own, from weights that somebody else trained.
+"""Fine-tunes a binary network on your own photographs, from pretrained weights.
 
 Paper: none for the stages; the network is that of Martínez et al., ICLR 2020. Numbers without a mark are ours.
 Command: ``r2b train recipe=finetune data.dir=PHOTOS weights=imagenet``, where PHOTOS has a folder per class, and
@@ -6,9 +6,9 @@ Command: ``r2b train recipe=finetune data.dir=PHOTOS weights=imagenet``, where P
 folder of a run.
 Expected accuracy and time: not measured; both depend on the photographs.
 
-With weights there are two stages, both binary: the classifier, which is new, is trained on what the network sees
-already; then all of it. Without weights there is nothing to start from, so the paper's four stages are trained, and a
-note says what to expect.
+With weights there are two stages, both binary: the new classifier is trained on the features of the pretrained network;
+then the whole network is trained. Without weights, the paper's four stages are trained from scratch, and a note says
+what to expect.
 """
 
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ from r2b_zoo.weights.named import NAMES, is_name
 MATCHING = {"attention_matching_weight": 1.0, "output_matching_weight": 1.0, "temperature": 2.0}
 LOGIT_MATCHING = {**MATCHING, "attention_matching_weight": 0.0}  # [paper] in the binary stage
 PRETRAINED_STAGES = ("classifier", "finetuned")
-# What of a network's options its weights decide.
+# The weights determine these options of the network.
 OF_WEIGHTS = ("weight_scale", "downsample", "gate_reduction")
 NOTHING_TO_START_FROM = (
     "No weights were given, so the network starts from nothing: it has to learn what an edge is from your photographs "
@@ -43,9 +43,9 @@ NOTHING_TO_START_FROM = (
 class FineTune(ProgressiveRecipe):
     dataset: str = Field("folder")
     weights: Optional[str] = Field(None)
-    """What the network starts from: a name in ``weights.named``, a weights file, or the folder of a run.
+    """Initial weights of the network: a name in ``weights.named``, a weights file, or the folder of a run.
 
-    Gives width, stem and size."""
+    They determine width, stem and image size."""
     batch_size: int = Field(16)
     augmentation: str = Field("resized_crop_flip")
 
@@ -65,7 +65,7 @@ class FineTune(ProgressiveRecipe):
             precision="binary",
             initial_weights="classifier",
             epochs=30,
-            # That of the paper's binary stage: more would turn signs faster than a few photographs can justify.
+            # The rate of the paper's binary stage: a higher one would flip signs faster than few photographs justify.
             learning_rate=2e-4,
             warmup_epochs=1.0,
         )
@@ -106,7 +106,7 @@ class FineTune(ProgressiveRecipe):
 
     @classmethod
     def with_dependent_values(cls, overrides: Mapping[str, Any]) -> dict[str, Any]:
-        """The overrides, and what the weights say about the network where it is not there yet, as in a run's record."""
+        """The overrides, and the fields that the weights determine, unless they are given, as in a run's record."""
         weights = overrides.get("weights")
         if weights is None:
             return dict(overrides)
@@ -115,7 +115,7 @@ class FineTune(ProgressiveRecipe):
         of_weights = ("width", "stem", "preprocessing", "image_size", *OF_WEIGHTS, *stages)
         if all(key in overrides for key in of_weights):
             return {**overrides, "weights": reference}
-        # Opens files, so not before it is needed.
+        # Import here, because this opens files.
         from r2b_zoo.runs import pretrained
 
         found = pretrained.describe(reference)

@@ -1,6 +1,6 @@
-"""Tables and records as HTML, for notebooks: what ``_repr_html_`` of the public records returns.
+"""Tables and records as HTML for notebooks, for ``_repr_html_`` of the public records.
 
-Colours are the notebook's own but for a few that are seen on white and on black alike; nothing needs a script.
+Colours are the notebook's own, except for a few that are visible on both white and black. Scripts are not needed.
 """
 
 from collections.abc import Iterable, Mapping
@@ -18,7 +18,7 @@ MOST_ROWS = 200
 
 
 def table(stacked: Stacked) -> Markup:
-    """A table of the command line's. What is text in it stays text, whatever it looks like."""
+    """A table of the command line as HTML, with its text escaped."""
     head = Markup("")
     if stacked.show_header:
         cells = Markup("").join(_cell("th", heading, justify) for heading, justify in stacked.columns)
@@ -41,7 +41,7 @@ def table(stacked: Stacked) -> Markup:
 
 
 def facts(title: str, values: Mapping[str, Union[str, Markup]]) -> Markup:
-    """A title, and a row for each fact that is known."""
+    """A title, and a row for each known fact."""
     rows = Markup("").join(
         Markup('<tr><th style="text-align:left;{0}">{1}</th><td style="text-align:left;{0}">{2}</td></tr>').format(
             _CELL, key, value if isinstance(value, Markup) else printable(value)
@@ -66,7 +66,7 @@ def together(parts: Iterable[Markup]) -> str:
 
 
 def verdict(words: str, good: bool) -> Markup:
-    """A word or two in green, or in red."""
+    """A word or two in green if good, else in red."""
     colour = "#1a7f37" if good else "#cf222e"
     return Markup('<b style="color:{}">{}</b>').format(colour, words)
 

@@ -1,4 +1,4 @@
-"""What training looks like in a terminal."""
+"""Progress bars for a terminal."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -23,10 +23,10 @@ from r2b_zoo.runs.plans import StagePlan
 
 @contextmanager
 def image_progress(title: str, images: int) -> Iterator[Callable[[int], None]]:
-    """A bar over images on the terminal's error output, which leaves the output to the result; none elsewhere.
+    """A progress bar over images on standard error, if that is a terminal; standard output is left to the result.
 
     Yields:
-        What to tell how many images are done more.
+        A function to call with the number of images that were finished since the last call.
     """
     console = Console(stderr=True, force_terminal=sys.stderr.isatty(), markup=False)
     progress = Progress(
@@ -45,9 +45,9 @@ def image_progress(title: str, images: int) -> Iterator[Callable[[int], None]]:
 
 
 class StageProgress(tf.keras.callbacks.Callback):
-    """A progress bar over the steps of one stage; one line when it is done.
+    """A progress bar over the steps of one stage, and one line when it is done.
 
-    Where the output is no terminal, only the line.
+    If the output is not a terminal, there is only the line.
     """
 
     def __init__(self, stage: StagePlan, console: Console) -> None:
@@ -84,7 +84,7 @@ class StageProgress(tf.keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: Optional[dict[str, Any]] = None) -> None:
         if logs and "images_per_second" in logs:
             self._rate = f"{rate(logs['images_per_second'])} images/s"
-        # A stage may start anywhere, so the bar follows the position instead of counting.
+        # A stage may resume anywhere, so the bar shows the position instead of counting steps.
         self._update(completed=self._epoch * (self.params.get("steps") or 0) + batch + 1, rate=self._rate)
 
     def on_epoch_end(self, epoch: int, logs: Optional[dict[str, Any]] = None) -> None:
@@ -92,7 +92,7 @@ class StageProgress(tf.keras.callbacks.Callback):
         self._update(metrics=f"loss {logs.get('loss', 0):.3f}  top-1 {100 * logs.get('val_accuracy', 0):.1f} %")
 
     def close(self) -> None:
-        """Takes the bar away, also where training stopped with an error."""
+        """Removes the bar, also if training stopped with an error."""
         if self._progress is not None:
             self._progress.stop()
             self._progress = None

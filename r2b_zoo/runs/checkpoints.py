@@ -1,9 +1,9 @@
-"""Checkpoints of a stage in training: files that are whole or not there.
+"""Checkpoints of a stage in training, in files that are never partially written.
 
     <epochs done>-<steps done in the next>.<sha256 of the content>.npz
 
-The name carries the hash, so that a file says by itself whether it is what was written. A file is written beside its
-place, brought to the disk, and renamed; the last two are kept, and where the newest is damaged the one before serves.
+The name contains the hash, so that a damaged file is recognised. A file is written under another name, flushed to disk
+and renamed. The last two are kept; if the newest is damaged, training resumes from the one before.
 """
 
 import hashlib
@@ -28,18 +28,18 @@ _DIGEST_LENGTH = 64
 
 @dataclass
 class Progress:
-    """Where the training of a stage stands; with the variables, all it needs to resume.
+    """The progress of a stage; together with the variables, everything that training needs to resume.
 
     Attributes:
-        epoch: epochs that are complete, test accuracy and log row included.
-        step: optimizer steps done in the next one. The data's position is (epoch, step) too: order and augmentation
-            are functions of the seed and of these two.
-        rows: the log so far, a row per complete epoch.
-        best: highest test accuracy so far, None before the first; kept where patience is on.
-        waited: epochs since then.
-        start: metrics of the test before the first step, None where there was none.
-        seconds: spent on the stage so far, in all processes.
-        timed_steps, timed_seconds: those of them that its images per second are counted from.
+        epoch: number of complete epochs, including test accuracy and log row.
+        step: number of optimizer steps done in the next epoch. (epoch, step) is also the position in the data, because
+            order and augmentation depend only on the seed and on these two.
+        rows: the log so far, with a row per complete epoch.
+        best: highest test accuracy so far, None before the first; only recorded with patience.
+        waited: number of epochs since then.
+        start: metrics of the test before the first step; None if there was none.
+        seconds: time spent on the stage so far, in all processes.
+        timed_steps, timed_seconds: the steps and seconds from which images per second are calculated.
     """
 
     epoch: int = 0
@@ -55,7 +55,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The progress of a stage and the arrays that belong to it, by name, as a file holds them."""
+    """The contents of a file: the progress of a stage, and arrays by name."""
 
     path: Path
     progress: Progress
@@ -70,14 +70,14 @@ class Checkpoints:
         self.folder = folder
 
     def paths(self) -> list[Path]:
-        """Oldest first."""
+        """Paths of the checkpoints, the oldest first."""
         return sorted(path for path in self.folder.glob("*.npz") if not path.name.startswith("."))
 
     def save(self, progress: Progress, arrays: Mapping[str, np.ndarray]) -> Path:
-        """Writes a checkpoint and deletes those older than the last two.
+        """Writes a checkpoint and deletes all but the last two.
 
         Raises:
-            OSError: the disk is full or cannot be written; what was there before still is.
+            OSError: the disk is full or cannot be written; the earlier checkpoints are kept.
         """
         record = json.dumps({"position": asdict(progress), "random_state": random_state()})
         content = io.BytesIO()
@@ -87,13 +87,13 @@ class Checkpoints:
         digest = hashlib.sha256(data).hexdigest()
         path = self.folder / f"{progress.epoch:05d}-{progress.step:08d}.{digest}.npz"
         files.write_bytes(path, data, durable=True)
-        # Also what a process left that was killed while it wrote.
+        # Also delete partial files of processes that were killed while they wrote.
         for old in [*self.paths()[:-KEPT], *self.folder.glob(".*")]:
             old.unlink()
         return path
 
     def latest(self) -> tuple[Optional[Checkpoint], list[str]]:
-        """The newest checkpoint that is whole, and a sentence about each newer one that is not."""
+        """The newest undamaged checkpoint, and a sentence about each newer, damaged one."""
         damaged: list[str] = []
         for path in reversed(self.paths()):
             try:
@@ -103,10 +103,10 @@ class Checkpoints:
         return None, damaged
 
     def read(self, name: str) -> Checkpoint:
-        """The checkpoint of that file.
+        """The checkpoint in the file of that name.
 
         Raises:
-            OSError, ValueError: it is not there, or damaged.
+            OSError, ValueError: the file is missing or damaged.
         """
         return _read(self.folder / name)
 

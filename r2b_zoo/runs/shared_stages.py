@@ -1,4 +1,4 @@
-"""Stages that one run takes from another, where they are finished, instead of training them again."""
+"""Finished stages that one run takes from another, instead of training them again."""
 
 import json
 import shutil
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 def check(stage: StagePlan, plan: Plan, network: "tf.keras.Model") -> None:
-    """Raises ValueError where the other run's stage cannot take the place of this one, and writes nothing.
+    """Raises ValueError if the other run's stage cannot replace this one; writes nothing.
 
     Args:
-        stage: with ``from_run``.
-        plan: of the run that is to have it.
-        network: of the stage; its weights are replaced.
+        stage: a stage with ``from_run``.
+        plan: the plan of the run that takes the stage.
+        network: the stage's network, whose weights are overwritten.
     """
     assert stage.from_run is not None, "there is a run to take the stage from"
     other = RunFolder(stage.from_run)
@@ -28,7 +28,7 @@ def check(stage: StagePlan, plan: Plan, network: "tf.keras.Model") -> None:
     try:
         others = other.plan()
         if stage.name not in [planned.name for planned in others.stages]:
-            raise ValueError(f"that run has {', '.join(planned.name for planned in others.stages)} alone.")
+            raise ValueError(f"that run has only {', '.join(planned.name for planned in others.stages)}.")
         if not other.is_finished(stage.name):
             raise ValueError(f"stage {stage.name} of that run is not finished.")
         if others.dataset != plan.dataset:
@@ -36,7 +36,7 @@ def check(stage: StagePlan, plan: Plan, network: "tf.keras.Model") -> None:
         if plan.loop.validation and others.loop.validation != plan.loop.validation:
             raise ValueError(
                 f"that run has validation={others.loop.validation} and this one {plan.loop.validation}, so it has "
-                "trained on images that this one keeps apart."
+                "trained on images that this one holds out."
             )
         weights.load(network, other.weights(stage.name))
     except (ValueError, OSError, RunFolderError) as error:
@@ -44,10 +44,10 @@ def check(stage: StagePlan, plan: Plan, network: "tf.keras.Model") -> None:
 
 
 def take(stage: StagePlan, folder: RunFolder) -> None:
-    """Copies the other run's stage, so that this run has all it needs whatever becomes of the other.
+    """Copies the other run's stage, so that this run does not depend on the other's folder.
 
     Raises:
-        RunFolderError: the other stage cannot be read any more, or this run's folder cannot be written.
+        RunFolderError: the other stage can no longer be read, or this run's folder cannot be written.
     """
     assert stage.from_run is not None, "there is a run to take the stage from"
     other = RunFolder(stage.from_run)
@@ -55,5 +55,5 @@ def take(stage: StagePlan, folder: RunFolder) -> None:
     with folder.new_stage(stage.name) as partial, folder.writing():
         shutil.copytree(other.stage(stage.name), partial, dirs_exist_ok=True)
         files.write_text(partial / "result.json", json.dumps(result, indent=2))
-        # A stage that was trained has some, which go as soon as it has its name.
+        # A trained stage has checkpoints, which are deleted as soon as it is renamed; here their folder must exist.
         (partial / checkpoints.FOLDER_NAME).mkdir(exist_ok=True)

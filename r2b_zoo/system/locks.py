@@ -1,4 +1,4 @@
-"""A lock on a file that dies with the process that holds it, however it dies."""
+"""A file lock that is released when its process ends, however it ends."""
 
 import contextlib
 import os
@@ -16,7 +16,7 @@ class LockedError(RuntimeError):
     """Another process holds the lock.
 
     Attributes:
-        owner: which one, in words.
+        owner: a description of that process.
     """
 
     def __init__(self, owner: str) -> None:
@@ -25,13 +25,13 @@ class LockedError(RuntimeError):
 
 
 class Lock:
-    """Holds the lock until ``release``, or until the process is gone.
+    """Holds the lock until ``release``, or until the process ends.
 
-    The file stays, with the owner's process number in it: whoever deletes a file that others may be about to lock
-    gives the lock to two of them. Where the system or the file system has no such locks, a warning says so.
+    The file, which contains the owner's process number, is never deleted: another process may be about to lock it, and
+    two could then hold the lock. If the system or the file system has no such locks, there is a warning.
 
     Args:
-        path: of the file; its folder must exist.
+        path: path of the file; its folder must exist.
 
     Raises:
         LockedError: another process, or another ``Lock`` of this one, has it.

@@ -1,4 +1,4 @@
-"""Loads TensorFlow without the pages of messages that its libraries write while they load."""
+"""Loads TensorFlow without the many messages that its libraries print while they load."""
 
 import contextlib
 import os
@@ -20,7 +20,7 @@ def without_messages() -> Iterator[None]:
     """Hides what TensorFlow's libraries print while this block loads them, and what its Python code logs later."""
     from r2b_zoo.system.captured_output import captured_output
 
-    # The level alone does not reach what is logged while the libraries load.
+    # The log level alone does not apply to messages from the time when the libraries load.
     with captured_output():
         yield
     import tensorflow
@@ -35,9 +35,9 @@ def load_tensorflow() -> None:
 
 @contextlib.contextmanager
 def without_messages_in_a_notebook() -> Iterator[None]:
-    """The same in a notebook, whose cells would show all of it in red; elsewhere nothing is done.
+    """The same in a notebook, whose cells would show all messages in red; elsewhere does nothing.
 
-    What is set already stays: ``TF_CPP_MIN_LOG_LEVEL=0`` before the first import shows everything.
+    An existing setting is kept: ``TF_CPP_MIN_LOG_LEVEL=0`` before the first import shows all messages.
     """
     if in_notebook() and os.environ.setdefault(LOG_LEVEL, NO_MESSAGES) != "0":
         with without_messages():

@@ -1,8 +1,8 @@
-"""Lets Keras find the layers of this package by name wherever ``import r2b_zoo`` was said.
+"""Registers this package's layers with Keras after a mere ``import r2b_zoo``.
 
-``load_model`` needs them before any network is built, and importing them takes as long as Larq and TensorFlow do. So
-they are imported right after Keras is: at once where it is there already, else when somebody imports it. In a notebook
-TensorFlow's messages are kept away at the same moment, whoever imports it.
+``load_model`` needs the layers before any network is built, but importing them takes as long as importing Larq and
+TensorFlow. They are therefore imported right after Keras: at once if it is imported already, else when the program
+imports it. In a notebook TensorFlow's messages are hidden at the same moment.
 """
 
 import contextlib
@@ -18,27 +18,26 @@ from typing import Any, Optional
 from r2b_zoo.system.quiet_start import without_messages_in_a_notebook
 
 _WITH_LAYERS = ("r2b_zoo.models.layers", "r2b_zoo.ops.batch_norm")
-# The layers take all three, and whoever imports one of them may be half done with another: TensorFlow imports Keras
-# before it is complete itself, and the other way round.
+# The layers need both packages completely imported, and each imports the other before it is complete itself.
 _KERAS = ("tensorflow", "tf_keras")
 _WATCHED = (*_KERAS, "larq")
 
 
 def register_layers_with_keras() -> None:
-    """Imports the modules with layers where Keras is imported already, and sees to it that they are when it will be."""
+    """Imports the modules with layers, at once if Keras is imported already, else as soon as it is."""
     watcher = _Watcher()
     if not watcher.register():
         sys.meta_path.insert(0, watcher)
 
 
 class _Watcher(MetaPathFinder):
-    """Finds no modules itself; hears when the watched ones are complete."""
+    """Finds no modules itself, but notices when the watched ones are completely imported."""
 
     def __init__(self) -> None:
         self._incomplete: set[str] = set()
 
     def register(self) -> bool:
-        """Whether Keras was there, and the layers are registered now."""
+        """Registers the layers if Keras is imported; returns whether it is."""
         if self._incomplete or not all(name in sys.modules for name in _KERAS):
             return False
         if self in sys.meta_path:
@@ -52,14 +51,14 @@ class _Watcher(MetaPathFinder):
     ) -> Optional[ModuleSpec]:
         if fullname not in _WATCHED or fullname in self._incomplete:
             return None
-        self._incomplete.add(fullname)  # also so that the search below does not come here again
+        self._incomplete.add(fullname)  # also prevents recursion in the search below
         try:
             spec = importlib.util.find_spec(fullname)
         finally:
             self._incomplete.discard(fullname)
         if spec is None or spec.loader is None:
             return spec
-        # On the object, not the class: the loader stays what it is, for those who ask it for other things.
+        # Wrap the method on the object, not on the class, so that the loader is otherwise unchanged.
         loader: Any = spec.loader
         execute = loader.exec_module
 

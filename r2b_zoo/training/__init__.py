@@ -1,4 +1,4 @@
-"""Trains the stages of a plan: the step, the losses' functions, the loop, and the devices that share the work."""
+"""Trains the stages of a plan: training step, loss functions, loop, and distribution over devices."""
 
 from r2b_zoo.training.stages import CallbackFactory, Log, train
 

@@ -1,4 +1,4 @@
-"""Callbacks that every stage is trained with: TensorBoard's curves, and images per second."""
+"""Callbacks in the training of every stage: TensorBoard's curves, and images per second."""
 
 import time
 from typing import Any, Optional
@@ -9,10 +9,10 @@ from r2b_zoo.runs.checkpoints import Progress
 
 
 class EpochSummaries(tf.keras.callbacks.TensorBoard):
-    """TensorBoard's curves of the epochs.
+    """Writes curves of the epochs for TensorBoard.
 
-    After every step Keras' own also makes a summary of each metric, which nothing writes: half a millisecond, and the
-    better part of a second the first time.
+    Keras' own callback also makes a summary of each metric after every step, which it does not write: this takes half a
+    millisecond, and almost a second the first time.
     """
 
     def on_train_batch_end(self, batch: int, logs: Optional[dict[str, Any]] = None) -> None:
@@ -20,14 +20,14 @@ class EpochSummaries(tf.keras.callbacks.TensorBoard):
 
 
 class Throughput(tf.keras.callbacks.Callback):
-    """Counts the images that training takes per second, in all processes of a stage.
+    """Measures the images per second of training, over all processes of a stage.
 
-    Without the first step of each process, which traces, and without evaluation. Adds ``images_per_second`` to the
-    logs of a batch, for the callbacks after it.
+    It ignores the first step of each process, which traces, and evaluation. Adds ``images_per_second`` to the logs of a
+    batch, for the callbacks after it.
 
     Args:
         batch_size: images per step.
-        progress: where the steps and seconds that count are kept.
+        progress: stores the steps and seconds that are counted.
     """
 
     def __init__(self, batch_size: int, progress: Progress) -> None:
@@ -39,7 +39,7 @@ class Throughput(tf.keras.callbacks.Callback):
 
     @property
     def images_per_second(self) -> Optional[float]:
-        """None before the second step."""
+        """Images per second so far; None before the second step."""
         progress = self._progress
         return progress.timed_steps * self._batch_size / progress.timed_seconds if progress.timed_steps else None
 
@@ -53,7 +53,7 @@ class Throughput(tf.keras.callbacks.Callback):
             self._progress.timed_seconds += now - self._started
             self._progress.timed_steps += 1
         self._has_traced = True
-        # To the end of the next step, so that waiting for its images counts.
+        # Measure until the end of the next step, so that waiting for its images counts.
         self._started = now
         if logs is not None and self.images_per_second is not None:
             logs["images_per_second"] = self.images_per_second

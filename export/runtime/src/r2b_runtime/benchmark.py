@@ -15,15 +15,15 @@ from r2b_runtime.library import profile
 from r2b_runtime.model_file import ModelSource
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack  # type checkers know it where it is not installed
+    from typing_extensions import Unpack  # type checkers know this module even if it is not installed
 
-# Steps whose first operator works on bits; the float operators fused into them (scales, PReLU, adds) count with them.
+# Steps with these names start with an operator on bits, and include the float operators fused into it (scales, PReLU).
 _BINARY_STEPS = ("bconv", "bmaxpool", "quantize", "dequantize", "binary")
 
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """One pass of the delegate over the image: an operator and those fused into it."""
+    """One pass of the delegate over the image: an operator and the operators fused into it."""
 
     name: str
     seconds: float
@@ -35,14 +35,15 @@ class Step:
 
 @dataclasses.dataclass(frozen=True)
 class Profile:
-    """Where the time of an inference goes: means over the faster half of the runs.
+    """The time of each step of an inference: means over the faster half of the runs.
 
-    Medians of steps would not add up to the median of the whole, and another program's interruptions belong to no step.
+    Medians of steps would not add up to the median of the whole, and the slower runs include interruptions by other
+    programs.
 
     Attributes:
         kernels: the instruction set's name.
-        seconds: of the whole inference, with the profiler on.
-        steps: in the order in which they run. Operators that the delegate left to the interpreter are not among them.
+        seconds: time of the whole inference, with the profiler on.
+        steps: the steps in execution order, without operators that the delegate left to the interpreter.
     """
 
     kernels: str
@@ -87,7 +88,7 @@ def time_model(
 def profile_model(
     model: ModelSource, threads: int = 1, runs: int = 50, **delegate_options: "Unpack[DelegateOptions]"
 ) -> Profile:
-    """The `Profile` of `runs` inferences."""
+    """Measures the `Profile` of `runs` inferences."""
     interpreter = _prepared(model, threads, profile=True, **delegate_options)
     _times(interpreter, 1)
     measured = []
@@ -133,7 +134,7 @@ def _times(interpreter: Interpreter, runs: int, warm: int = 3) -> list[float]:
 
 
 def peak_memory() -> Optional[int]:
-    """The most memory that this process has had at once, in bytes; None where the system does not say."""
+    """The peak memory of this process, in bytes; None if the system does not tell it."""
     if sys.platform == "win32":
         return _windows_peak_memory()
     import resource
@@ -145,7 +146,7 @@ def peak_memory() -> Optional[int]:
 def _windows_peak_memory() -> Optional[int]:
     import ctypes
 
-    if sys.platform != "win32":  # which type checkers ask about, because elsewhere ctypes has no windll
+    if sys.platform != "win32":  # for type checkers: elsewhere ctypes has no windll
         return None
 
     class Counters(ctypes.Structure):  # PROCESS_MEMORY_COUNTERS
@@ -172,7 +173,7 @@ def _windows_peak_memory() -> Optional[int]:
 
 
 def cpu_name() -> str:
-    """The processor's name, as far as the system tells."""
+    """The processor's name, if the system tells it."""
     try:
         with open("/proc/cpuinfo") as file:
             fields = dict(line.split(":", 1) for line in file if ":" in line)

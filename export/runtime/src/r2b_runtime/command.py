@@ -1,4 +1,4 @@
-"""The command `r2b-run`: predict, look into and time model files."""
+"""The command `r2b-run`, which predicts with, describes and times model files."""
 
 import argparse
 import collections
@@ -22,9 +22,9 @@ from r2b_runtime.terminal import printable
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
-    """Runs the command; returns the exit status: 0, 1 after an error, 2 where the arguments are wrong."""
+    """Runs the command; returns the exit status: 0, 1 after an error, 2 if the arguments are wrong."""
     parsed = _parser().parse_args(arguments)
-    # The limit of --max-pixels is the command's own; Pillow warns of half of it.
+    # Hide Pillow's warning at half of its limit, since the command has its own limit, --max-pixels.
     warnings.filterwarnings("ignore", "Image size .* could be decompression bomb", RuntimeWarning)
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # labels in letters that the terminal lacks
@@ -85,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_limits(sub: argparse.ArgumentParser) -> None:
-    """What a file may take; the delegate has the defaults."""
+    """Adds the options that limit a file's memory and work; the delegate has the defaults."""
     sub.add_argument("--max-memory", type=_positive, metavar="MIB", help="memory the model may take (default: 2048)")
     sub.add_argument(
         "--max-work", type=_positive, metavar="N", help="billions of operations of one inference (default: 200)"
@@ -148,7 +148,7 @@ def _macs(model: model_file.ModelFile) -> tuple[int, int]:
 
 
 def _constant_bytes(model: model_file.ModelFile) -> tuple[int, int]:
-    """Bytes of constants: words of bits, and others. A constant that several operators read counts once."""
+    """Bytes of constants: bit-packed ones, and others. A constant that several operators read counts once."""
     readers = {id(tensor): (tensor, reader) for reader in model.operators for tensor in reader.inputs if tensor}
     binary = sum(tensor.bytes for tensor, reader in readers.values() if reader.binary and tensor.dtype == "int32")
     return binary, sum(tensor.bytes for tensor, _ in readers.values()) - binary
@@ -193,7 +193,7 @@ def _show_info(info: dict[str, Any]) -> str:
 
 
 def _wrapped(line: str, indent: int = 0) -> str:
-    """The line as wide as the terminal, its further lines indented; as it is where it goes to a file or a pipe."""
+    """The line wrapped to the terminal's width, with further lines indented; unchanged for a file or a pipe."""
     if not sys.stdout.isatty():
         return line
     width = max(shutil.get_terminal_size().columns, indent + 20)

@@ -1,4 +1,4 @@
-"""The binary convolution by itself, for training."""
+"""The binary convolution alone, for training."""
 
 import ctypes
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ _MOST_STRIDE = 1 << 15
 
 
 class _Shape(ctypes.Structure):
-    """ConvolutionShape of native/convolution.h."""
+    """The struct ``ConvolutionShape`` of native/convolution.h."""
 
     _fields_ = [
         ("images", ctypes.c_int),
@@ -32,17 +32,17 @@ class _Shape(ctypes.Structure):
 class Convolver:
     """Convolves the signs of images with the signs of a kernel by counting bits.
 
-    The output is what a float convolution of ±1 gives, exactly, since that is whole numbers. The sign of 0 is +1. Every
-    call packs its kernel anew, so that it may change from call to call, as in training. Calls from several threads
-    take turns, without Python's lock.
+    The output equals a float convolution of ±1 exactly, because its values are whole numbers. The sign of 0 is +1.
+    Every call packs its kernel again, so that it may change between calls, as in training. Calls from several threads
+    take turns, without Python's GIL.
 
     Args:
-        num_threads: of the team, 1 to 256; no more than there are cores to run them take part.
-        kernels: a name of `available_kernels()`; None: what R2B_RUNTIME_KERNELS says, else the best.
+        num_threads: number of threads, 1 to 256; at most one per core is used.
+        kernels: a name of `available_kernels()`; None: R2B_RUNTIME_KERNELS, else the best.
 
     Raises:
-        ValueError: a number of threads that cannot be, or kernels that do not run here.
-        MemoryError: there is no memory for it.
+        ValueError: the number of threads is invalid, or the kernels do not run here.
+        MemoryError: there is not enough memory.
     """
 
     def __init__(self, num_threads: int = 1, kernels: Optional[str] = None) -> None:
@@ -71,7 +71,7 @@ class Convolver:
             padding: `"same"`, with zeros, or `"valid"`.
 
         Raises:
-            ValueError: arguments that make no convolution; a window larger than the images.
+            ValueError: the arguments do not form a convolution, or the kernel is larger than the images.
         """
         images, kernel = (np.ascontiguousarray(array, np.float32) for array in (images, kernel))
         sizes = _output_size(images, kernel, strides, padding)
@@ -91,7 +91,7 @@ class Convolver:
 
 
 def _output_size(images: np.ndarray, kernel: np.ndarray, strides: Sequence[int], padding: str) -> list[int]:
-    """Height and width of what a convolution makes. Raises ValueError for arguments that make none."""
+    """Height and width of a convolution's output. Raises ValueError if the arguments do not form a convolution."""
     if images.ndim != 4 or kernel.ndim != 4 or images.shape[3] != kernel.shape[2] or 0 in kernel.shape:
         raise ValueError(
             "images must be (N, H, W, C) and the kernel (height, width, C, O) with the same C, "

@@ -1,4 +1,4 @@
-"""What r2b-runtime uses of the stock interpreters, which ship no types."""
+"""Types for the parts of the stock interpreters that r2b-runtime uses, since these have none."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Optional, Protocol, TypedDict, Union
@@ -14,9 +14,9 @@ class TensorDetail(TypedDict):
     shape: np.ndarray
     shape_signature: np.ndarray
     dtype: type[np.generic]
-    quantization: tuple[float, int]  # scale and zero point; scale 0 where there is none
+    quantization: tuple[float, int]  # scale and zero point; scale 0 if it is not quantised
     quantization_parameters: dict[str, Union[np.ndarray, int]]
-    sparsity_parameters: dict[str, Any]  # the interpreters describe them nowhere
+    sparsity_parameters: dict[str, Any]  # not documented by the interpreters
 
 
 class Delegate(Protocol):
@@ -26,7 +26,7 @@ class Delegate(Protocol):
 
 
 class SignatureRunner(Protocol):
-    """A signature of a model as a function of its inputs, by name, to its outputs, by name."""
+    """A signature of a model, as a function from inputs by name to outputs by name."""
 
     def __call__(self, **inputs: np.ndarray) -> dict[str, np.ndarray]: ...
 
@@ -36,7 +36,7 @@ class SignatureRunner(Protocol):
 
 
 class StockInterpreter(Protocol):
-    """A model, loaded."""
+    """An interpreter with a loaded model."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class StockInterpreter(Protocol):
 
 
 class Stock(Protocol):
-    """What makes interpreters and loads delegates."""
+    """An object that makes interpreters and loads delegates."""
 
     @property
     def Interpreter(self) -> type[StockInterpreter]: ...  # noqa: N802  (the stock interpreters' name)
@@ -75,7 +75,7 @@ class Stock(Protocol):
 
 
 class StockModule(Stock, Protocol):
-    """The module of a package that is nothing but an interpreter."""
+    """The module of a package that contains only an interpreter."""
 
     @property
     def __name__(self) -> str: ...
