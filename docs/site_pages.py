@@ -201,7 +201,7 @@ def _tables_of_fields() -> Iterator[str]:
         ("Fields of a stage", ("Stage",), weights),
     ):
         rows = [row for name in names for row in _fields(of_classes[name], {} if name == "Stage" else described)]
-        yield f"## {title}\n\n| field | unless told | |\n|---|---|---|\n" + "\n".join([*rows, *generated])
+        yield f"## {title}\n\n| field | default | |\n|---|---|---|\n" + "\n".join([*rows, *generated])
 
 
 def _fields(node: ast.ClassDef, described: Mapping[str, str]) -> Iterator[str]:

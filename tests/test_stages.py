@@ -172,7 +172,7 @@ def test_a_stage_that_is_not_there_is_refused(smoke_run, tmp_path):
     record["fields"]["teacher.skip"] = True
     record["fields"]["real.skip"] = True
     (other / "config.json").write_text(json.dumps(record | {"fields": record["fields"] | no_losses()}))
-    refused(r"received .*other: that run has binary_activations, binary alone", other)
+    refused(r"received .*other: that run has only binary_activations, binary\.", other)
 
 
 def no_losses():
