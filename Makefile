@@ -66,7 +66,7 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run -Werror $(CPP)
 	$(BIN)/mypy
-	$(BIN)/lizard -C 15 -w r2b_zoo benchmarks tests docs notebooks export/runtime/native export/runtime/tests/native
+	$(BIN)/lizard -C 15 -w r2b_zoo benchmarks tests docs notebooks export/runtime/native export/runtime/src export/runtime/tests
 	$(BIN)/lint-imports --no-cache
 
 format: $(INSTALLED)

@@ -22,7 +22,7 @@ import tempfile
 ROOT = pathlib.Path(__file__).resolve().parent
 NATIVE = ROOT / "native"
 
-COMMON = ["delegate", "options", "import", "flexbuffer"]
+COMMON = ["delegate", "engine", "model", "options", "import", "flexbuffer"]
 PLAN = [
     "cores",
     "limits",

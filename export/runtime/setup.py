@@ -4,6 +4,7 @@ wheel that others can use (see build_wheels.py)."""
 
 import os
 import pathlib
+import shutil
 import sys
 
 from setuptools import Distribution, setup
@@ -25,6 +26,7 @@ class Build(build_py):
         super().run()
         package = pathlib.Path("src" if self.editable_mode else self.build_lib) / "r2b_runtime"
         build_native.build(TARGET, package, distributable=TARGET is not None)
+        shutil.copy(build_native.NATIVE / "r2b.h", package)  # for programs in C and what can call it
 
 
 class Wheel(bdist_wheel):

@@ -1,6 +1,7 @@
-"""Fuzzes the delegate with model files and with drawn graphs: see native/fuzz_model.cc.
+"""Fuzzes the delegate with model files and drawn graphs, or the engine's C interface with model files.
 
-    python tests/fuzz.py --seconds 600
+    python tests/fuzz.py --seconds 600                   # native/fuzz_model.cc
+    python tests/fuzz.py --target engine --seconds 600   # native/fuzz_engine.cc
 
 Needs clang with libFuzzer (Debian: apt-get install clang) and, for the seeds, TensorFlow.
 """
@@ -134,13 +135,19 @@ def seeds():
     yield model.bytes()
 
 
-def build(compiler, output, flags):
-    """Compiles the fuzz target with everything of the delegate, sanitized."""
+TARGETS = ("model", "engine")
+
+
+def build(compiler, outputs, flags):
+    """Compiles fuzz targets, {target: where to}, each with all of the library, sanitized."""
     sanitize = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
     with tempfile.TemporaryDirectory() as directory:
-        sources = build_native.TARGETS["linux-x86_64"].sources | {"../tests/native/fuzz_model": []}
-        files = build_native.objects(compiler, sources, directory, sanitize + flags)
-        subprocess.run([*compiler, *sanitize, *flags, *files, "-pthread", "-o", str(output)], check=True)
+        files = build_native.objects(
+            compiler, build_native.TARGETS["linux-x86_64"].sources, directory, sanitize + flags
+        )
+        for target, output in outputs.items():
+            own = build_native.objects(compiler, {f"../tests/native/fuzz_{target}": []}, directory, sanitize + flags)
+            subprocess.run([*compiler, *sanitize, *flags, *files, *own, "-pthread", "-o", str(output)], check=True)
 
 
 # Draws that went wrong once: an address formed from a tensor that has no memory.
@@ -165,6 +172,7 @@ def write_seeds(directory, drawn=40):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--target", choices=TARGETS, default=TARGETS[0])
     parser.add_argument("--seconds", type=int, default=600)
     parser.add_argument("--corpus", default=None, help="keep inputs here; default: a directory that is removed")
     arguments = parser.parse_args()
@@ -172,7 +180,7 @@ def main():
         corpus = pathlib.Path(arguments.corpus or pathlib.Path(directory) / "corpus")
         corpus.mkdir(parents=True, exist_ok=True)
         write_seeds(corpus, 400)
-        build(["clang++"], pathlib.Path(directory) / "fuzz", ["-fsanitize=fuzzer"])
+        build(["clang++"], {arguments.target: pathlib.Path(directory) / "fuzz"}, ["-fsanitize=fuzzer"])
         findings = ROOT / "build" / "fuzz"
         findings.mkdir(parents=True, exist_ok=True)
         limits = [

@@ -124,6 +124,17 @@ class Model:
         inputs.append(-1 if thresholds is None else self.constant(thresholds, "int32"))
         self.custom("LceBconv2d", inputs, [out], settings)
 
+    def signature(self, name, inputs, outputs):
+        """Gives tensors names by which a signature runner knows them."""
+        signature = schema.SignatureDefT()
+        signature.signatureKey, signature.inputs, signature.outputs = name, [], []
+        for tensors, listed in ((inputs, signature.inputs), (outputs, signature.outputs)):
+            for key, index in tensors.items():
+                entry = schema.TensorMapT()
+                entry.name, entry.tensorIndex = key, index
+                listed.append(entry)
+        self._model.signatureDefs = [*(self._model.signatureDefs or []), signature]
+
     def bytes(self):
         builder = flatbuffers.Builder(1024)
         builder.Finish(self._model.Pack(builder), b"TFL3")

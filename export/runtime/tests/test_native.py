@@ -90,12 +90,16 @@ def test_fuzz_seeds(tmp_path):
     if shutil.which("g++") is None:
         pytest.skip("no g++: apt-get install g++")
     paths = fuzz.write_seeds(tmp_path)
-    fuzz.build(["g++"], tmp_path / "replay", ["-DR2B_FUZZ_REPLAY"])
+    fuzz.build(["g++"], {target: tmp_path / target for target in fuzz.TARGETS}, ["-DR2B_FUZZ_REPLAY"])
     models, ran = re.search(
-        r"(\d+) files read as models, (\d+) of them ran", run([tmp_path / "replay", *paths])
+        r"(\d+) files read as models, (\d+) of them ran", run([tmp_path / "model", *paths])
     ).groups()
     assert int(models) == len(paths)
     assert int(ran) > len(paths) / 2  # the others are refused for their size
+    drawn = [path for path in paths if path.read_bytes().startswith(b"PLAN")]
+    files, ran = re.search(r"(\d+) files, (\d+) ran", run([tmp_path / "engine", *paths])).groups()
+    assert int(files) == len(paths)
+    assert int(ran) == len(paths) - len(drawn)  # drawn graphs are no files
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at an ELF file")
@@ -107,4 +111,4 @@ def test_library_needs_no_tensorflow_symbols():
     assert "tflite" not in undefined.lower()
     names = {line.split()[-1].split("@")[0] for line in defined.splitlines()}
     assert {"tflite_plugin_create_delegate", "tflite_plugin_destroy_delegate"} <= names
-    assert all(name.startswith(("tflite_plugin_", "r2b_runtime_")) for name in names if name)
+    assert all(name.startswith(("tflite_plugin_", "r2b_")) for name in names if name)

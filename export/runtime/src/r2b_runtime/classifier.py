@@ -4,7 +4,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Optional, Union
+from typing import TYPE_CHECKING, Literal, Optional, Union
 
 import numpy as np
 
@@ -25,6 +25,7 @@ class Classifier:
     Args:
         model: path of a `.tflite` file, or its bytes.
         num_threads: threads for one inference; default: one.
+        engine: as `Interpreter` takes it.
         delegate_options: see `load_delegate`.
 
     Attributes:
@@ -35,7 +36,12 @@ class Classifier:
     """
 
     def __init__(
-        self, model: ModelSource, num_threads: Optional[int] = None, **delegate_options: "Unpack[DelegateOptions]"
+        self,
+        model: ModelSource,
+        num_threads: Optional[int] = None,
+        *,
+        engine: Literal["litert", "r2b"] = "litert",
+        **delegate_options: "Unpack[DelegateOptions]",
     ) -> None:
         described = model_file.read(model)
         tensors = [tensor for tensor in described.inputs + described.outputs if tensor is not None]
@@ -54,7 +60,7 @@ class Classifier:
             )
         self.labels, self.preprocessing = labels, preprocessing
         self._check_shapes(described.name, *tensors)
-        self._interpreter = Interpreter(model, num_threads, **delegate_options)
+        self._interpreter = Interpreter(model, num_threads, engine=engine, **delegate_options)
         self._interpreter.allocate_tensors()
         self._input = self._interpreter.get_input_details()[0]
         self._output = self._interpreter.get_output_details()[0]

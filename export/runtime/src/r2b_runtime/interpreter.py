@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Optional, TypedDict, TypeVar, Un
 import numpy as np
 
 from r2b_runtime import model_file
+from r2b_runtime.engine import Engine
 from r2b_runtime.library import checked_threads, library_path
 from r2b_runtime.model_file import ModelBytes, ModelPath, ModelSource
 from r2b_runtime.stock import Delegate, SignatureRunner, Stock, StockInterpreter, StockModule, TensorDetail
@@ -131,7 +132,7 @@ def load_delegate(**options: Union[str, int]) -> Delegate:
 
 
 class Interpreter:
-    """A stock interpreter that runs Larq Compute Engine models; has all of the stock interpreter's methods.
+    """An interpreter of Larq Compute Engine models, with the methods of TensorFlow Lite's.
 
     One thread may use it at a time: a call while another thread's call runs is an error. A copy (`pickle`,
     `copy.deepcopy`) is a new interpreter of the model, with the same shapes of the inputs but without their values.
@@ -141,6 +142,8 @@ class Interpreter:
         num_threads: threads for one inference, 1 to 256; default: the stock interpreter's, which is one. The delegate
             uses at most one per core.
         model_path, model_content: the stock interpreter's names for a path and for bytes, in place of `model`.
+        engine: "litert", the stock interpreter with the delegate; or "r2b", the compiled library alone, which needs no
+            interpreter, runs the operators that the delegate claims, and takes `kernels`, `max_memory` and `max_work`.
         options: see `load_delegate`; and the stock interpreter's `experimental_` arguments, except for delegates, since
             it brings its own, and for preserving all tensors, since most of them never exist.
 
@@ -167,13 +170,20 @@ class Interpreter:
         *,
         model_path: Optional[ModelPath] = None,
         model_content: Optional[ModelBytes] = None,
+        engine: Literal["litert", "r2b"] = "litert",
         **options: Any,  # the stock interpreter's options have its own types
     ) -> None:
         if num_threads is not None:
             num_threads = checked_threads(num_threads)
         self._model = _model_bytes(model, model_path, model_content)
         self._num_threads, self._options = num_threads, options
-        self._lock, self._said, self._allocated = threading.Lock(), "", False
+        self._lock, self._said, self._allocated, self._engine = threading.Lock(), "", False, engine
+        if engine == "r2b":
+            self._delegate: Optional[Delegate] = None
+            self._interpreter: Any = self._call(Engine, self._model, num_threads or 1, **_for_engine(options))
+            return
+        if engine != "litert":
+            raise ValueError(f"engine must be 'litert' or 'r2b'; received {engine!r}")
         stock = stock_interpreter()
         experimental = _experimental(stock, options)
         self._delegate = load_delegate(**{key: value for key, value in options.items() if not _is_stock(key)})
@@ -195,7 +205,7 @@ class Interpreter:
         try:
             return method(*args, **kwargs)
         except (RuntimeError, ValueError) as error:
-            if type(error) not in (RuntimeError, ValueError):
+            if self._engine == "r2b" or type(error) not in (RuntimeError, ValueError):
                 raise
             # The interpreters accumulate messages: each error repeats all earlier ones.
             text = str(error)
@@ -227,6 +237,9 @@ class Interpreter:
 
     @property
     def delegate(self) -> Delegate:
+        """Raises `RuntimeError` where the engine runs without one."""
+        if self._delegate is None:
+            raise RuntimeError("engine='r2b' runs without a delegate")
         return self._delegate
 
     def __getattr__(self, name: str) -> Any:
@@ -237,7 +250,8 @@ class Interpreter:
 
     def __reduce__(self) -> tuple[Callable[..., "Interpreter"], tuple[object, ...]]:
         shapes = [tuple(detail["shape"]) for detail in self.get_input_details()]
-        return _remade, (type(self), self._model, self._num_threads, self._options, shapes, self._allocated)
+        options = {**self._options, "engine": self._engine}
+        return _remade, (type(self), self._model, self._num_threads, options, shapes, self._allocated)
 
 
 def _remade(
@@ -295,6 +309,15 @@ def _model_bytes(
     if not isinstance(value, types):
         raise ValueError(f"{name} must be {words}; received {type(value).__name__}")
     return model_file.read(value).data
+
+
+def _for_engine(options: dict[str, Any]) -> dict[str, Any]:
+    """The options, where the engine takes them."""
+    taken = ("kernels", "max_memory", "max_work")
+    for name in options:
+        if name not in taken:
+            raise ValueError(f"engine='r2b' has no option {name!r}; there are {', '.join(taken)}")
+    return options
 
 
 def _is_stock(option: str) -> bool:

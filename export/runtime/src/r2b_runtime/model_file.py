@@ -330,6 +330,25 @@ class ModelFile:
             raise ValueError(f"{name} inside {self.name} {error}; convert or copy it again") from None
 
 
+@dataclasses.dataclass(frozen=True)
+class Signature:
+    """Numbers of a model's inputs and outputs, by the names that a signature gives them."""
+
+    inputs: dict[str, int]
+    outputs: dict[str, int]
+
+
+def signatures(data: bytes) -> dict[str, Signature]:
+    """The signatures of a model, by name. Raises `ValueError` for a file that is damaged."""
+    try:
+        return {
+            table.text(2): Signature(*({one.text(0): one.scalar(1, "I") for one in table.tables(i)} for i in (0, 1)))
+            for table in Table.root(data).tables(7)
+        }
+    except DamagedError as error:
+        raise ValueError(f"the model is damaged or was not copied whole: {error}; convert or copy it again") from None
+
+
 def read(model: ModelSource) -> ModelFile:
     """Reads a `ModelFile` from a path or from bytes."""
     if isinstance(model, (bytes, bytearray, memoryview)):

@@ -1,0 +1,306 @@
+#include "model.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "flatbuffer.h"
+#include "import.h"
+#include "limits.h"
+#include "tflite_abi.h"
+
+namespace r2b {
+namespace {
+
+// Numbers of the fields that are read, by table, as in TensorFlow Lite's schema (schema.fbs, version 3).
+namespace field {
+enum Model { kVersion = 0, kOperatorCodes = 1, kSubgraphs = 2, kBuffers = 4 };
+enum OperatorCode { kOldBuiltinCode = 0, kCustomCode = 1, kBuiltinCode = 3 };
+enum Subgraph { kTensors = 0, kInputs = 1, kOutputs = 2, kOperators = 3 };
+enum Tensor { kShape = 0, kType = 1, kBuffer = 2, kName = 3, kQuantization = 4, kIsVariable = 5, kShapeSignature = 7 };
+enum Quantization { kScale = 2, kZeroPoint = 3 };
+enum Operator { kOpcode = 0, kOpInputs = 1, kOpOutputs = 2, kOptions = 4, kCustomOptions = 5 };
+enum Conv { kConvPadding, kConvStrideW, kConvStrideH, kConvActivation, kConvDilationW, kConvDilationH };
+enum Pool { kPoolPadding, kPoolStrideW, kPoolStrideH, kPoolFilterW, kPoolFilterH, kPoolActivation };
+enum Dense { kDenseActivation, kDenseFormat, kDenseKeepDims };
+}  // namespace field
+
+constexpr uint32_t kSchemaVersion = 3;
+constexpr int kMostRank = 8;
+
+// Of the schema's TensorType, by its number.
+tfl::Type TypeOf(int8_t schema) {
+  switch (schema) {
+    case 0: return tfl::kFloat32;
+    case 2: return tfl::kInt32;
+    case 3: return tfl::kUInt8;
+    case 4: return tfl::kInt64;
+    case 6: return tfl::kBool;
+    case 9: return tfl::kInt8;
+    default: return tfl::kNoType;
+  }
+}
+
+size_t ElementBytes(tfl::Type type) {
+  switch (type) {
+    case tfl::kFloat32:
+    case tfl::kInt32: return 4;
+    case tfl::kInt64: return 8;
+    default: return 1;
+  }
+}
+
+tfl::Padding PaddingOf(int8_t schema) {
+  return schema == 0 ? tfl::kPaddingSame : schema == 1 ? tfl::kPaddingValid : tfl::kPaddingUnknown;
+}
+
+// An operator's name from the file, fit for a sentence.
+std::string Printable(const std::string& name) {
+  constexpr size_t kMost = 64;
+  std::string printable = name.substr(0, kMost);
+  for (char& c : printable)
+    if (c < ' ' || c > '~') c = '?';
+  return printable;
+}
+
+// A list of integers as TensorFlow Lite lays it out.
+class IntList {
+ public:
+  IntList() : values_{0} {}
+  explicit IntList(const FlatVector<int32_t>& values) : values_{int(values.size())} {
+    for (size_t i = 0; i < values.size(); ++i) values_.push_back(values[i]);
+  }
+  tfl::IntArray* get() { return reinterpret_cast<tfl::IntArray*>(values_.data()); }
+
+ private:
+  std::vector<int> values_;
+};
+
+// The options of one operator, of whichever kind it is.
+union Options {
+  tfl::ConvParams conv;
+  tfl::PoolParams pool;
+  tfl::FullyConnectedParams dense;
+  tfl::ActivationParams activation;
+  tfl::ReducerParams reducer;
+  tfl::SoftmaxParams softmax;
+};
+
+Options OptionsOf(int builtin, const FlatTable& table) {
+  const auto activation = [&](int place) { return tfl::Activation(table.Scalar<int8_t>(place, 0)); };
+  const auto number = [&](int place, int absent) { return int(table.Scalar<int32_t>(place, absent)); };
+  Options options{};
+  switch (builtin) {
+    case tfl::kConv2d:
+      options.conv = {PaddingOf(table.Scalar<int8_t>(field::kConvPadding, 0)),
+                      number(field::kConvStrideW, 0),
+                      number(field::kConvStrideH, 0),
+                      activation(field::kConvActivation),
+                      number(field::kConvDilationW, 1),
+                      number(field::kConvDilationH, 1)};
+      break;
+    case tfl::kAveragePool2d:
+    case tfl::kMaxPool2d:
+      options.pool = {PaddingOf(table.Scalar<int8_t>(field::kPoolPadding, 0)),
+                      number(field::kPoolStrideW, 0),
+                      number(field::kPoolStrideH, 0),
+                      number(field::kPoolFilterW, 0),
+                      number(field::kPoolFilterH, 0),
+                      activation(field::kPoolActivation)};
+      break;
+    case tfl::kFullyConnected:
+      options.dense = {activation(field::kDenseActivation), table.Scalar<int8_t>(field::kDenseFormat, 0),
+                       table.Scalar<uint8_t>(field::kDenseKeepDims, 0) != 0};
+      break;
+    case tfl::kAdd:
+    case tfl::kSub:
+    case tfl::kMul: options.activation = {activation(0)}; break;
+    case tfl::kMean: options.reducer = {table.Scalar<uint8_t>(0, 0) != 0}; break;
+    case tfl::kSoftmax: options.softmax = {table.Scalar<float>(0, 0)}; break;
+    default: break;
+  }
+  return options;
+}
+
+// The file's only subgraph, in TensorFlow Lite's structures.
+class Layout {
+ public:
+  explicit Layout(Bytes file) : root_(FlatTable::Root(file)) {
+    if (root_.Scalar<uint32_t>(field::kVersion, 0) != kSchemaVersion)
+      throw Refused("this is no TensorFlow Lite model of version 3; give a .tflite file");
+    const auto subgraphs = root_.Vector<uint32_t>(field::kSubgraphs);
+    if (subgraphs.size() != 1)
+      throw Refused("the model has " + std::to_string(subgraphs.size()) +
+                    " subgraphs and the engine runs one; a TensorFlow Lite interpreter with this delegate runs it");
+    subgraph_ = subgraphs.table(0);
+    LayTensors();
+    context_.tensors = tensors_.data();
+    context_.tensors_size = tensors_.size();
+  }
+
+  size_t tensors() const { return tensors_.size(); }
+  // A tensor of the subgraph.
+  Tensor Import(int tensor) const {
+    Tensor imported = ImportTensor(tensors_[tensor]);
+    imported.name = names_[tensor];
+    if (imported.constant && imported.type != DType::kOther &&
+        uint64_t((Elements(imported.dims) * ByteSize(imported.type)).value()) > tensors_[tensor].bytes)
+      throw Refused("tensor " + std::to_string(tensor) + " has fewer bytes than its shape needs; the file is damaged");
+    return imported;
+  }
+  std::vector<int> Inputs() const { return Indices(subgraph_.Vector<int32_t>(field::kInputs), "an input"); }
+  std::vector<int> Outputs() const { return Indices(subgraph_.Vector<int32_t>(field::kOutputs), "an output"); }
+
+  // The operators, in the file's order.
+  std::vector<Op> Operators() const {
+    const auto codes = root_.Vector<uint32_t>(field::kOperatorCodes);
+    const auto operators = subgraph_.Vector<uint32_t>(field::kOperators);
+    std::vector<Op> ops;
+    for (size_t i = 0; i < operators.size(); ++i) {
+      const FlatTable table = operators.table(i);
+      const uint32_t code = table.Scalar<uint32_t>(field::kOpcode, 0);
+      if (code >= codes.size()) throw Refused("node " + std::to_string(i) + " has no operator; the file is damaged");
+      ops.push_back(ImportOperator(int(i), table, codes.table(code)));
+    }
+    return ops;
+  }
+
+ private:
+  void LayTensors() {
+    const auto buffers = root_.Vector<uint32_t>(field::kBuffers);
+    const auto tensors = subgraph_.Vector<uint32_t>(field::kTensors);
+    tensors_.resize(tensors.size());
+    for (size_t t = 0; t < tensors.size(); ++t) {
+      const FlatTable table = tensors.table(t);
+      const auto shape = table.Vector<int32_t>(field::kShape);
+      const uint32_t buffer = table.Scalar<uint32_t>(field::kBuffer, 0);
+      const std::string place = "tensor " + std::to_string(t);
+      if (shape.size() > kMostRank)
+        throw Refused(place + " has " + std::to_string(shape.size()) + " dimensions; at most 8 can be run");
+      if (buffer >= buffers.size()) throw Refused(place + " has no buffer; the file is damaged");
+      if (table.Scalar<uint8_t>(field::kIsVariable, 0))
+        throw Refused(place + " keeps its value from run to run, which the engine does not do");
+      shapes_.emplace_back(shape);
+      names_.push_back(table.Text(field::kName));
+      tfl::Tensor& tensor = tensors_[t];
+      tensor.type = TypeOf(table.Scalar<int8_t>(field::kType, 0));
+      LayQuantization(table.Table(field::kQuantization), &tensor);
+      const auto values = buffers.table(buffer).Vector<uint8_t>(0);
+      if (values.size()) {
+        tensor.data = const_cast<uint8_t*>(values.data());
+        tensor.bytes = values.size();
+        tensor.allocation_type = tfl::kMmapRo;
+        if (reinterpret_cast<uintptr_t>(tensor.data) % ElementBytes(tensor.type))
+          throw Refused(place + " does not lie where its type needs; the file is damaged");
+      }
+    }
+    for (size_t t = 0; t < tensors_.size(); ++t) tensors_[t].dims = shapes_[t].get();
+  }
+
+  // Of the whole tensor; one per channel is some other runtime's business.
+  static void LayQuantization(const FlatTable& quantization, tfl::Tensor* tensor) {
+    const auto scales = quantization.Vector<float>(field::kScale);
+    const auto zero_points = quantization.Vector<int64_t>(field::kZeroPoint);
+    if (scales.size() != 1) return;
+    tensor->params.scale = scales[0];
+    tensor->params.zero_point = zero_points.size() == 1 ? int32_t(zero_points[0]) : 0;
+  }
+
+  std::vector<int> Indices(const FlatVector<int32_t>& list, const char* what) const {
+    std::vector<int> indices;
+    for (size_t i = 0; i < list.size(); ++i) {
+      if (list[i] < 0 || size_t(list[i]) >= tensors_.size())
+        throw Refused(std::string(what) + " of the model is no tensor of it; the file is damaged");
+      indices.push_back(list[i]);
+    }
+    return indices;
+  }
+
+  Op ImportOperator(int index, const FlatTable& table, const FlatTable& code) const {
+    const auto inputs = table.Vector<int32_t>(field::kOpInputs), outputs = table.Vector<int32_t>(field::kOpOutputs);
+    for (const auto* list : {&inputs, &outputs})
+      for (size_t i = 0; i < list->size(); ++i)
+        if ((*list)[i] < tfl::kOptionalTensor || (*list)[i] >= int64_t(tensors_.size()))
+          throw Refused("node " + std::to_string(index) + " has an operand that is no tensor; the file is damaged");
+    const std::string name = Printable(code.Text(field::kCustomCode));
+    tfl::Registration registration{};
+    registration.builtin_code =
+        std::max<int32_t>(code.Scalar<int8_t>(field::kOldBuiltinCode, 0), code.Scalar<int32_t>(field::kBuiltinCode, 0));
+    registration.custom_name = name.c_str();
+    IntList in(inputs), out(outputs);
+    Options options = OptionsOf(registration.builtin_code, table.Table(field::kOptions));
+    const auto custom = table.Vector<uint8_t>(field::kCustomOptions);
+    tfl::Node node{};
+    node.inputs = in.get();
+    node.outputs = out.get();
+    node.builtin_data = &options;
+    node.custom_initial_data = custom.data();
+    node.custom_initial_data_size = int(custom.size());
+    Op op;
+    std::string error;
+    switch (ImportNode(&context_, index, node, registration, &op, &error)) {
+      case Import::kClaimed: return op;
+      case Import::kFailed: throw Refused(error);
+      case Import::kLeft: break;
+    }
+    const std::string kind = registration.builtin_code == tfl::kCustom
+                                 ? "'" + name + "'"
+                                 : "number " + std::to_string(registration.builtin_code);
+    throw Refused("node " + std::to_string(index) + ": the engine does not run operator " + kind +
+                  ", or not with these operands; a TensorFlow Lite interpreter with this delegate runs it");
+  }
+
+  FlatTable root_, subgraph_;
+  std::vector<tfl::Tensor> tensors_;
+  std::vector<IntList> shapes_;
+  std::vector<std::string> names_;
+  tfl::Context context_{};
+};
+
+// Throws Refused unless every operator finds its operands: from the model's inputs, constants, or operators before it.
+void CheckOrder(const Graph& graph, const std::vector<int>& inputs) {
+  std::vector<bool> known(graph.tensors.size(), false);
+  for (size_t t = 0; t < known.size(); ++t) known[t] = graph.tensors[t].constant != nullptr;
+  for (int t : inputs) {
+    if (graph.tensors[t].constant) throw Refused("an input of the model is a constant; the file is damaged");
+    known[t] = true;
+  }
+  for (const Op& op : graph.ops) {
+    for (int t : op.in)
+      if (t >= 0 && !known[t])
+        throw Refused("node " + std::to_string(op.node) +
+                      " reads a tensor that no operator before it writes; the file is damaged");
+    if (known[op.out])
+      throw Refused("node " + std::to_string(op.node) + " writes a tensor that has a value; the file is damaged");
+    known[op.out] = true;
+  }
+}
+
+}  // namespace
+
+Model::Model(std::vector<uint8_t> file) : file_(std::move(file)) {
+  const Layout layout(Bytes{file_.data(), file_.size()});
+  graph_.ops = layout.Operators();
+  for (size_t t = 0; t < layout.tensors(); ++t) graph_.tensors.push_back(layout.Import(int(t)));
+  inputs_ = layout.Inputs();
+  outputs_ = layout.Outputs();
+  CheckOrder(graph_, inputs_);
+  std::vector<bool> read(graph_.tensors.size(), false), written(graph_.tensors.size(), false);
+  for (const Op& op : graph_.ops) {
+    for (int t : op.in)
+      if (t >= 0) read[t] = true;
+    written[op.out] = true;
+  }
+  for (int t : inputs_)
+    if (read[t]) {
+      graph_.inputs.push_back(t);
+      read[t] = false;  // it is listed once, though the file may do so more often
+    }
+  for (int t : outputs_) {
+    if (std::find(graph_.outputs.begin(), graph_.outputs.end(), t) != graph_.outputs.end()) continue;
+    if (!written[t]) throw Refused("an output of the model is computed by no operator");
+    graph_.outputs.push_back(t);
+  }
+  if (outputs_.empty()) throw Refused("the model has no outputs");
+}
+
+}  // namespace r2b

@@ -1,0 +1,277 @@
+"""The engine: runs a model by the compiled library alone, with the methods of a TensorFlow Lite interpreter.
+
+The C functions are described in `native/r2b.h`.
+"""
+
+import ctypes
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, Optional
+
+import numpy as np
+
+from r2b_runtime import model_file
+from r2b_runtime.library import chosen_kernels, load_library
+from r2b_runtime.model_file import Signature
+from r2b_runtime.stock import TensorDetail
+
+_MOST_DIMENSIONS = 8
+_MOST_TEXT = 512
+_DTYPES: dict[int, type[np.generic]] = {1: np.float32, 2: np.int32, 6: np.bool_, 9: np.int8}
+_WAY_OUT = "engine='litert' runs it in a TensorFlow Lite interpreter"
+
+
+class _Error(ctypes.Structure):
+    _fields_ = (("text", ctypes.c_char * _MOST_TEXT),)
+
+
+class _Tensor(ctypes.Structure):
+    _fields_ = (
+        ("number", ctypes.c_int32),
+        ("type", ctypes.c_int32),
+        ("rank", ctypes.c_int32),
+        ("dims", ctypes.c_int32 * _MOST_DIMENSIONS),
+        ("bytes", ctypes.c_size_t),
+        ("scale", ctypes.c_float),
+        ("zero_point", ctypes.c_int32),
+        ("name", ctypes.c_char_p),
+    )
+
+
+class _Options(ctypes.Structure):
+    _fields_ = (
+        ("size", ctypes.c_size_t),
+        ("num_threads", ctypes.c_int32),
+        ("kernels", ctypes.c_char_p),
+        ("max_memory", ctypes.c_int64),
+        ("max_work", ctypes.c_int64),
+    )
+
+
+@functools.cache
+def _functions() -> ctypes.CDLL:
+    """The library, told what the engine's functions take."""
+    library = load_library()
+    handle, error, pointer = ctypes.c_void_p, ctypes.POINTER(_Error), ctypes.c_void_p
+    number, size = ctypes.c_int32, ctypes.c_size_t
+    for name, result, arguments in (
+        ("r2b_model_load", handle, (pointer, size, error)),
+        ("r2b_model_free", None, (handle,)),
+        ("r2b_engine_create", handle, (handle, ctypes.POINTER(_Options), error)),
+        ("r2b_engine_free", None, (handle,)),
+        ("r2b_engine_inputs", number, (handle,)),
+        ("r2b_engine_outputs", number, (handle,)),
+        ("r2b_engine_input", ctypes.c_int, (handle, number, ctypes.POINTER(_Tensor), error)),
+        ("r2b_engine_output", ctypes.c_int, (handle, number, ctypes.POINTER(_Tensor), error)),
+        ("r2b_engine_resize", ctypes.c_int, (handle, number, ctypes.POINTER(number), number, error)),
+        ("r2b_engine_set_input", ctypes.c_int, (handle, number, pointer, size, error)),
+        ("r2b_engine_get_output", ctypes.c_int, (handle, number, pointer, size, error)),
+        ("r2b_engine_run", ctypes.c_int, (handle, error)),
+    ):
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
+    return library
+
+
+class Engine:
+    """A model that is ready to run.
+
+    It belongs to one thread at a time: a call while another thread's call runs is a `RuntimeError`.
+
+    Args:
+        model: what a `.tflite` file holds.
+        num_threads: threads for one inference, 1 to 256.
+        kernels: a name of `available_kernels()`; None: what R2B_RUNTIME_KERNELS says, else the best.
+        max_memory: MiB that the engine may take beside the file; None: 2048.
+        max_work: billions of operations of one inference (float products, or 32 binary ones); None: 200.
+
+    Raises:
+        ValueError: kernels that do not run here.
+        RuntimeError: the file is damaged, or holds something that the engine does not run, or more than the limits
+            allow.
+    """
+
+    def __init__(
+        self,
+        model: bytes,
+        num_threads: int = 1,
+        *,
+        kernels: Optional[str] = None,
+        max_memory: Optional[int] = None,
+        max_work: Optional[int] = None,
+    ) -> None:
+        self._engine: Optional[int] = None
+        library, error = _functions(), _Error()
+        options = _Options(
+            ctypes.sizeof(_Options),
+            num_threads,
+            chosen_kernels(kernels),
+            (max_memory or 0) << 20,
+            (max_work or 0) * 10**9,
+        )
+        loaded = library.r2b_model_load(model, len(model), ctypes.byref(error))
+        if loaded:
+            self._engine = library.r2b_engine_create(loaded, ctypes.byref(options), ctypes.byref(error))
+            library.r2b_model_free(loaded)  # the engine keeps what it needs
+        if not self._engine:
+            raise RuntimeError(error.text.decode())
+        self._signatures = model_file.signatures(model)
+        self._inputs = [self._tensor(i, library.r2b_engine_input) for i in range(self._count("inputs"))]
+        self._outputs = [self._tensor(i, library.r2b_engine_output) for i in range(self._count("outputs"))]
+
+    def get_input_details(self) -> list[TensorDetail]:
+        """The inputs, as a TensorFlow Lite interpreter describes them."""
+        return [_detail(tensor) for tensor in self._inputs]
+
+    def get_output_details(self) -> list[TensorDetail]:
+        """The outputs, in the same form."""
+        return [_detail(tensor) for tensor in self._outputs]
+
+    def resize_tensor_input(self, input_index: int, tensor_size: Sequence[int], strict: bool = False) -> None:
+        """Gives an input another shape; the outputs follow, and inputs lose their values.
+
+        Raises:
+            ValueError: there is no such input, or `strict` forbids the shape.
+            RuntimeError: the model cannot run in that shape; the engine is as it was before.
+        """
+        library, place = _functions(), self._place(self._inputs, input_index, "input")
+        if strict:
+            raise ValueError(
+                "strict=True lets no dimension change that the file does not leave open; the engine reads "
+                "no such marks: leave strict out"
+            )
+        dims = (ctypes.c_int32 * len(tensor_size))(*map(int, tensor_size))
+        self._call(library.r2b_engine_resize, place, dims, len(tensor_size))
+        self._inputs = [self._tensor(i, library.r2b_engine_input) for i in range(len(self._inputs))]
+        self._outputs = [self._tensor(i, library.r2b_engine_output) for i in range(len(self._outputs))]
+
+    def allocate_tensors(self) -> None:
+        """Does nothing: an engine is always ready."""
+
+    def set_tensor(self, tensor_index: int, value: np.ndarray) -> None:
+        """Sets an input.
+
+        Raises:
+            ValueError: there is no such input, or the value is not of its shape and type.
+        """
+        place = self._place(self._inputs, tensor_index, "input")
+        tensor, value = self._inputs[place], np.asarray(value)
+        shape, dtype = tuple(tensor.dims[: tensor.rank]), np.dtype(_DTYPES[tensor.type])
+        if value.dtype != dtype or value.shape != shape:
+            raise ValueError(
+                f"input {tensor_index} must be {dtype.name} of shape {shape}; received {value.dtype.name} of shape "
+                f"{value.shape}"
+            )
+        value = np.ascontiguousarray(value)
+        self._call(_functions().r2b_engine_set_input, place, value.ctypes.data, value.nbytes)
+
+    def invoke(self) -> None:
+        """One inference."""
+        self._call(_functions().r2b_engine_run)
+
+    def get_tensor(self, tensor_index: int, subgraph_index: int = 0) -> np.ndarray:
+        """A copy of an output. Raises `ValueError` where there is no such output."""
+        place = self._place(self._outputs, tensor_index, "output")
+        tensor = self._outputs[place]
+        value = np.empty(tensor.dims[: tensor.rank], _DTYPES[tensor.type])
+        self._call(_functions().r2b_engine_get_output, place, value.ctypes.data, value.nbytes)
+        return value
+
+    def get_signature_list(self) -> dict[str, dict[str, list[str]]]:
+        """Names of inputs and outputs by signature."""
+        return {
+            name: {"inputs": list(signature.inputs), "outputs": list(signature.outputs)}
+            for name, signature in self._signatures.items()
+        }
+
+    def get_signature_runner(self, signature_key: Optional[str] = None) -> "_Runner":
+        """A signature as a function of its inputs, by name, to its outputs, by name.
+
+        Raises:
+            ValueError: the model has no such signature, or several where none is named.
+        """
+        names = list(self._signatures)
+        if signature_key is None and len(names) == 1:
+            (signature_key,) = names
+        if signature_key not in names:
+            raise ValueError(
+                f"signature_key must be one of the model's signatures ({', '.join(names) or 'it has none'}); received "
+                f"{signature_key!r}"
+            )
+        return _Runner(self, self._signatures[signature_key])
+
+    def _count(self, what: str) -> int:
+        return getattr(_functions(), f"r2b_engine_{what}")(self._engine)
+
+    def _tensor(self, index: int, describe: Callable[..., int]) -> _Tensor:
+        tensor = _Tensor()
+        self._call(describe, index, ctypes.byref(tensor))
+        if tensor.type not in _DTYPES:
+            raise RuntimeError(f"the engine has no type for tensor {tensor.number} of the model; {_WAY_OUT}")
+        return tensor
+
+    @staticmethod
+    def _place(tensors: Sequence[_Tensor], number: int, what: str) -> int:
+        numbers = [tensor.number for tensor in tensors]
+        if number not in numbers:
+            raise ValueError(f"tensor {number} is no {what} of the model; they are {', '.join(map(str, numbers))}")
+        return numbers.index(number)
+
+    def _call(self, function: Callable[..., int], *arguments: object) -> None:
+        error = _Error()
+        if not function(self._engine, *arguments, ctypes.byref(error)):
+            raise RuntimeError(error.text.decode())
+
+    def __del__(self) -> None:
+        engine, self._engine = getattr(self, "_engine", None), None
+        if engine:
+            _functions().r2b_engine_free(engine)
+
+
+class _Runner:
+    """A signature of an engine's model."""
+
+    def __init__(self, engine: Engine, signature: Signature) -> None:
+        self._engine, self._signature = engine, signature
+
+    def __call__(self, **inputs: np.ndarray) -> dict[str, np.ndarray]:
+        if set(inputs) != set(self._signature.inputs):
+            raise ValueError(
+                f"the inputs of this signature are {', '.join(self._signature.inputs)}; received "
+                f"{', '.join(inputs) or 'none'}"
+            )
+        details = self.get_input_details()
+        for name, value in inputs.items():
+            if value.shape != tuple(details[name]["shape"]):
+                self._engine.resize_tensor_input(details[name]["index"], value.shape)
+        for name, value in inputs.items():
+            self._engine.set_tensor(details[name]["index"], value)
+        self._engine.invoke()
+        return {name: self._engine.get_tensor(number) for name, number in self._signature.outputs.items()}
+
+    def get_input_details(self) -> dict[str, TensorDetail]:
+        by_number = {detail["index"]: detail for detail in self._engine.get_input_details()}
+        return {name: by_number[number] for name, number in self._signature.inputs.items()}
+
+    def get_output_details(self) -> dict[str, TensorDetail]:
+        by_number = {detail["index"]: detail for detail in self._engine.get_output_details()}
+        return {name: by_number[number] for name, number in self._signature.outputs.items()}
+
+
+def _detail(tensor: _Tensor) -> TensorDetail:
+    shape = np.array(tensor.dims[: tensor.rank], np.int32)
+    scales: dict[str, Any] = {
+        "scales": np.array([tensor.scale] if tensor.scale else [], np.float32),
+        "zero_points": np.array([tensor.zero_point] if tensor.scale else [], np.int32),
+        "quantized_dimension": 0,
+    }
+    return {
+        "name": tensor.name.decode("utf-8", "replace"),
+        "index": tensor.number,
+        "shape": shape,
+        "shape_signature": shape.copy(),
+        "dtype": _DTYPES[tensor.type],
+        "quantization": (tensor.scale, tensor.zero_point),
+        "quantization_parameters": scales,
+        "sparsity_parameters": {},
+    }

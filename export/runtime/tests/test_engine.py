@@ -1,0 +1,318 @@
+"""The engine against the delegate in an interpreter: the same bits, and a sentence for whatever cannot be run."""
+
+import ctypes
+import os
+import pathlib
+import pickle
+import resource
+import shutil
+import subprocess
+import sys
+import threading
+
+import lce_model
+import numpy as np
+import pytest
+import r2b_runtime
+from conftest import run
+from r2b_runtime import Interpreter
+from r2b_runtime import engine as engine_module
+
+pytest.importorskip("tensorflow")
+
+import drawn_graphs
+
+GRAPHS = 60
+FLIPS = 400
+
+
+def classifier(rng, channels=40, batch=1, operator="SOFTMAX", signature=None):
+    """Signs, a binary convolution, and an operator on its output."""
+    from tensorflow.lite.python import schema_py_generated as schema
+
+    model = lce_model.Model()
+    x = model.input((batch, 6, 6, channels))
+    packed = model.tensor((batch, 6, 6, lce_model.words(channels)), "int32")
+    model.custom("LceQuantize", [x], [packed])
+    scores, out = (model.tensor((batch, 6, 6, 8)) for _ in range(2))
+    signs = rng.choice([-1.0, 1.0], (8, 3, 3, channels))
+    model.bconv(packed, scores, signs, channels_in=channels, multiplier=rng.normal(size=8), bias=rng.normal(size=8))
+    options = schema.SoftmaxOptionsT()
+    options.beta = 1.0
+    model.builtin(operator, [scores], [out], options)
+    model.output(out)
+    if signature:
+        model.signature(signature, {"x": x}, {"y": out})
+    return model.bytes()
+
+
+@pytest.fixture
+def model(rng):
+    return classifier(rng)
+
+
+def engine(model, num_threads=None, **options):
+    return Interpreter(model, num_threads, engine="r2b", **options)
+
+
+def outputs(interpreter, x):
+    """Of one inference with this input."""
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], x)
+    interpreter.invoke()
+    return [interpreter.get_tensor(detail["index"]) for detail in interpreter.get_output_details()]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_random_graphs_have_the_delegates_bits(threads):
+    for number in range(GRAPHS):
+        graph = drawn_graphs.draw([7, number])
+        x = np.random.default_rng(number).normal(0, 1, graph.shape).astype(np.float32)
+        ours, theirs = outputs(engine(graph.model, threads), x), run(graph.model, [x], num_threads=threads)
+        assert [value.tobytes() for value in ours] == [value.tobytes() for value in theirs], graph.operators
+
+
+def test_every_kernel_path(model, kernels, rng):
+    x = rng.normal(0, 1, (1, 6, 6, 40)).astype(np.float32)
+    (ours,), (theirs,) = outputs(engine(model, kernels=kernels), x), run(model, [x], kernels=kernels)
+    assert ours.tobytes() == theirs.tobytes()
+
+
+def test_inputs_and_outputs_are_described_as_interpreters_do(model):
+    stock = Interpreter(model)
+    stock.allocate_tensors()
+    ours = engine(model)
+    for name in ("get_input_details", "get_output_details"):
+        for mine, theirs in zip(getattr(ours, name)(), getattr(stock, name)()):
+            assert str(mine) == str(theirs)
+
+
+def test_another_shape(model, rng):
+    interpreter = engine(model)
+    number = interpreter.get_input_details()[0]["index"]
+    x = rng.normal(0, 1, (3, 5, 9, 40)).astype(np.float32)
+    interpreter.resize_tensor_input(number, x.shape)
+    (ours,), (theirs,) = outputs(interpreter, x), run(model, [x])
+    assert ours.tobytes() == theirs.tobytes()
+    with pytest.raises(RuntimeError, match=r"LceBconv2d \(node 1\): "):
+        interpreter.resize_tensor_input(number, (1, 6, 6, 70))
+    (again,) = outputs(interpreter, x)  # as it was before
+    assert again.tobytes() == ours.tobytes()
+
+
+def test_a_copy_has_the_shapes(model, rng):
+    x = rng.normal(0, 1, (2, 6, 6, 40)).astype(np.float32)
+    interpreter = engine(model, 2)
+    interpreter.resize_tensor_input(interpreter.get_input_details()[0]["index"], x.shape)
+    (copied,), (expected,) = outputs(pickle.loads(pickle.dumps(interpreter)), x), outputs(interpreter, x)
+    assert copied.tobytes() == expected.tobytes()
+
+
+def test_a_signature(rng):
+    model = classifier(rng, signature="serve")
+    ours, theirs = (Interpreter(model, engine=name) for name in ("r2b", "litert"))
+    assert ours.get_signature_list() == theirs.get_signature_list() == {"serve": {"inputs": ["x"], "outputs": ["y"]}}
+    for x in (rng.normal(0, 1, (batch, 6, 6, 40)).astype(np.float32) for batch in (1, 2)):
+        results = [one.get_signature_runner()(x=x)["y"].tobytes() for one in (ours, theirs)]
+        assert results[0] == results[1]
+    assert str(ours.get_signature_runner("serve").get_output_details()["y"]["shape"]) == "[2 6 6 8]"
+    with pytest.raises(ValueError, match=r"must be one of the model's signatures \(serve\); received 'z'"):
+        ours.get_signature_runner("z")
+    with pytest.raises(ValueError, match=r"the inputs of this signature are x; received none"):
+        ours.get_signature_runner()()
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (np.zeros((1, 6, 6, 39), np.float32), r"must be float32 of shape \(1, 6, 6, 40\); received float32 of shape"),
+        (np.zeros((1, 6, 6, 40)), r"must be float32 of shape \(1, 6, 6, 40\); received float64 of shape \(1, 6, 6, 40"),
+    ],
+)
+def test_wrong_inputs(model, value, message):
+    for _ in range(2):
+        with pytest.raises(ValueError, match=message):
+            outputs(engine(model), value)
+
+
+def test_tensors_that_are_none(model):
+    with pytest.raises(ValueError, match=r"tensor 99 is no input of the model; they are 0"):
+        engine(model).set_tensor(99, np.zeros(1, np.float32))
+    with pytest.raises(ValueError, match=r"tensor 0 is no output of the model; they are \d+"):
+        engine(model).get_tensor(0)
+    with pytest.raises(RuntimeError, match=r"engine='r2b' runs without a delegate"):
+        _ = engine(model).delegate
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "message"),
+    [
+        ({"num_threads": 257}, ValueError, r"num_threads must be a whole number from 1 to 256; received 257"),
+        ({"kernels": "sse"}, ValueError, r"kernels 'sse' do not run here; available: auto, "),
+        ({"max_work": -1}, RuntimeError, r"max_memory and max_work must be positive, or 0 for the default"),
+        ({"claim": "all"}, ValueError, r"engine='r2b' has no option 'claim'; there are kernels, max_memory, max_work"),
+    ],
+)
+def test_wrong_options(model, options, kind, message):
+    with pytest.raises(kind, match=message):
+        engine(model, **options)
+
+
+def test_an_engine_that_there_is_not(model):
+    with pytest.raises(ValueError, match=r"engine must be 'litert' or 'r2b'; received 'onnx'"):
+        Interpreter(model, engine="onnx")
+
+
+def test_an_operator_that_the_engine_does_not_have(rng):
+    with pytest.raises(RuntimeError, match=r"node 2: the engine does not run operator number \d+, or not with these"):
+        engine(classifier(rng, operator="TANH"))
+
+
+def test_a_model_beyond_the_limits(rng):
+    large = classifier(rng, batch=20000)
+    with pytest.raises(RuntimeError, match=r"max_memory"):
+        engine(large, max_memory=64)
+
+
+def load(content):
+    """The C interface's answer to these bytes: a sentence, or None where it has run them."""
+    library, error = engine_module._functions(), engine_module._Error()
+    options = engine_module._Options(ctypes.sizeof(engine_module._Options), 1, None, 64 << 20, 10**9)
+    loaded = library.r2b_model_load(content, len(content), ctypes.byref(error))
+    created = loaded and library.r2b_engine_create(loaded, ctypes.byref(options), ctypes.byref(error))
+    library.r2b_model_free(loaded)
+    ran = created and library.r2b_engine_run(created, ctypes.byref(error))
+    library.r2b_engine_free(created)
+    return None if ran else error.text.decode()
+
+
+def test_truncated_files(model):
+    assert load(model) is None
+    for length in {*range(0, len(model), 97), *range(40)}:
+        assert "damaged" in load(model[:length]) or "no TensorFlow Lite model" in load(model[:length])
+
+
+def test_altered_files(model):
+    """Either the change is harmless, or there is a sentence."""
+    rng, refused = np.random.default_rng(3), 0
+    for _ in range(FLIPS):
+        altered = bytearray(model)
+        for _ in range(rng.integers(1, 4)):
+            altered[rng.integers(len(altered))] = rng.integers(256)
+        answer = load(bytes(altered))
+        refused += answer is not None
+        assert answer is None or len(answer) > 20
+    assert refused > FLIPS / 4
+
+
+def test_bytes_that_are_no_model():
+    assert load(b"") == "the file is damaged or was not copied whole: something in it should be at byte 0 of 0"
+    assert "this is no TensorFlow Lite model" in load(bytes(1000))
+
+
+def test_handles_that_were_freed(model):
+    library, error = engine_module._functions(), engine_module._Error()
+    loaded = library.r2b_model_load(model, len(model), ctypes.byref(error))
+    created = library.r2b_engine_create(loaded, None, ctypes.byref(error))
+    for _ in range(2):
+        library.r2b_model_free(loaded)
+    assert library.r2b_engine_run(created, ctypes.byref(error))  # it keeps the model alive
+    assert not library.r2b_engine_create(loaded, None, ctypes.byref(error))
+    assert error.text == b"this is no model, or it has been freed"
+    for _ in range(2):
+        library.r2b_engine_free(created)
+    assert not library.r2b_engine_run(created, ctypes.byref(error))
+    assert error.text == b"this is no engine, or it has been freed"
+    assert library.r2b_engine_inputs(created) == -1
+
+
+@pytest.mark.parametrize(
+    ("call", "arguments", "message"),
+    [
+        ("r2b_engine_set_input", (1, b"", 0), b"the model has 1 inputs, numbered from 0; received 1"),
+        ("r2b_engine_set_input", (0, bytes(4), 4), b"input 0 has 5760 bytes; received 4"),
+        ("r2b_engine_get_output", (0, None, 1152), b"output 0 has 1152 bytes; received room for 1152"),
+        ("r2b_engine_get_output", (-1, None, 0), b"the model has 1 outputs, numbered from 0; received -1"),
+        ("r2b_engine_resize", (0, None, 9), b"a shape has at most 8 dimensions; received 9"),
+        ("r2b_engine_input", (0, None), b"the place for the tensor's description must be given"),
+    ],
+)
+def test_wrong_calls(model, call, arguments, message):
+    error = engine_module._Error()
+    function = getattr(engine_module._functions(), call)
+    assert not function(engine(model)._interpreter._engine, *arguments, ctypes.byref(error))
+    assert error.text == message
+
+
+def test_engines_of_several_threads(model, rng):
+    """Each thread has its own, all of them at once."""
+    x = rng.normal(0, 1, (1, 6, 6, 40)).astype(np.float32)
+    (expected,) = outputs(engine(model), x)
+    wrong = []
+
+    def work():
+        own = engine(model, 2)
+        wrong.extend(1 for _ in range(50) if outputs(own, x)[0].tobytes() != expected.tobytes())
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_a_child_runs_its_parents_engine(model, rng):
+    x = rng.normal(0, 1, (1, 6, 6, 40)).astype(np.float32)
+    interpreter = engine(model, 2)
+    (expected,) = outputs(interpreter, x)
+    child = os.fork()
+    if not child:
+        os._exit(0 if outputs(interpreter, x)[0].tobytes() == expected.tobytes() else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_what_is_freed_is_free(model, rng):
+    x = rng.normal(0, 1, (1, 6, 6, 40)).astype(np.float32)
+
+    def cycles(number):
+        for _ in range(number):
+            outputs(engine(model, 2), x)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    before = cycles(100)
+    assert cycles(400) - before < 2000  # KiB
+
+
+def test_it_needs_no_interpreter(model, tmp_path):
+    (tmp_path / "model.tflite").write_bytes(model)
+    program = (
+        "import sys\nfrom r2b_runtime import Interpreter\nInterpreter(sys.argv[1], engine='r2b').invoke()\n"
+        "assert not {'tensorflow', 'ai_edge_litert', 'tflite_runtime'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program, str(tmp_path / "model.tflite")], check=True)
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory):
+    """A program in C that runs a model by the library of this installation."""
+    if shutil.which("cc") is None:
+        pytest.skip("no cc: apt-get install gcc")
+    program, library = tmp_path_factory.mktemp("host") / "host", r2b_runtime.library_path()
+    source = pathlib.Path(__file__).parent / "native" / "host.c"
+    strict = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", f"-I{library.parent}"]
+    subprocess.run(["cc", *strict, source, library, f"-Wl,-rpath,{library.parent}", "-o", program], check=True)
+    return program
+
+
+def test_a_program_in_c(host, model, rng, tmp_path):
+    x = rng.normal(0, 1, (1, 6, 6, 40)).astype(np.float32)
+    (tmp_path / "model.tflite").write_bytes(model)
+    ended = subprocess.run([host, tmp_path / "model.tflite"], input=x.tobytes(), capture_output=True, check=True)
+    assert ended.stdout == outputs(engine(model), x)[0].tobytes()
+
+
+def test_a_program_in_c_without_a_model(host, tmp_path):
+    ended = subprocess.run([host, tmp_path / "none"], capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (1, f"cannot read {tmp_path / 'none'}: No such file or directory\n")
+    ended = subprocess.run([host, tmp_path], capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (1, f"cannot read {tmp_path}: Is a directory\n")
