@@ -1,14 +1,15 @@
-"""Whole networks through r2b-runtime and through LCE's interpreter, on real photographs.
+"""Compares whole networks in r2b-runtime and in LCE's interpreter on real photographs.
 
     python benchmarks/agreement.py --data-dir ../shared/tfds
 
-With random statistics and the last layer scaled so that logits have a deviation of 1, the logits of every photograph
-must correlate by 0.9995 and the first class be the same on 99 of 100. Binary convolutions give the same numbers as
-LCE's by definition; float operators because the kernels add in the order of LCE's interpreter on x86 (kernels.h). Where
-an interpreter adds in another order, signs that the last bit of such a sum decides differ: that is all that is left.
+With random statistics and the last layer scaled so that logits have a standard deviation of 1, the logits of every
+photograph must have a correlation of at least 0.9995, and the predicted class must be the same for 99 of 100. Binary
+convolutions give exactly the same numbers as LCE's; float operators do, too, because the kernels sum in the order of
+LCE's interpreter on x86 (kernels.h). If an interpreter sums in another order, signs that are decided by the last bit of
+such a sum differ; nothing else does.
 
---explain shows it: the runtime against itself with all float operators left to the interpreter (claim="binary"), whose
-sums are its own. What differs there and not above comes from float operators alone.
+--explain shows this: it compares the runtime with itself when all float operators are left to the interpreter
+(claim="binary"), which sums in its own order. Differences there but not above come only from float operators.
 """
 
 import argparse
@@ -35,7 +36,7 @@ def photographs(data_dir, count):
 
 
 def logits_network(name, photos, **architecture):
-    """The network without its softmax, with random statistics and logits of deviation 1 on the photographs."""
+    """The network without softmax, with random statistics and logits of standard deviation 1 on the photographs."""
     import tensorflow as tf
 
     tf.keras.utils.set_random_seed(0)  # the weights that are not drawn below
@@ -49,7 +50,7 @@ def logits_network(name, photos, **architecture):
 
 
 def file_for(model, batch=1):
-    """The network as a `.tflite` file for batches of this size; r2b_zoo converts for one image, as boards take them."""
+    """The network as a `.tflite` file for batches of this size; r2b_zoo itself converts only for single images."""
     import larq_compute_engine
     import tensorflow as tf
 
@@ -78,7 +79,7 @@ def run_lce(model, photos):
 
 
 def compare(a, b):
-    """(smallest correlation, share of equal classes, largest difference)."""
+    """Returns (smallest correlation, share of equal predicted classes, largest difference)."""
     correlation = min(np.corrcoef(x, y)[0, 1] for x, y in zip(a, b, strict=True))
     return correlation, np.mean(a.argmax(1) == b.argmax(1)), np.abs(a - b).max()
 

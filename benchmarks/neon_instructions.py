@@ -20,7 +20,7 @@ import build_native  # noqa: E402
 TARGET = "linux-aarch64"
 PROCESSORS = ("cortex-a53", "cortex-a72", "cortex-a76")
 LIMIT = 3.5
-# A vector register with its arrangement (v3.16b), or a scalar view of one (q0, d1) in a load.
+# Matches a vector register with its arrangement (v3.16b), or a scalar view of one (q0, d1) in a load.
 _VECTOR = re.compile(r"\bv\d+\.|\b[qd]\d+\b")
 
 
@@ -29,7 +29,7 @@ def missing_tools():
 
 
 def inner_loop():
-    """Instructions of the largest tile's inner loop, as assembly text."""
+    """The instructions of the largest tile's inner loop, as assembly text."""
     with tempfile.TemporaryDirectory() as directory:
         sources = {"kernels/neon": build_native.TARGETS[TARGET].sources["kernels/neon"]}
         (obj,) = build_native.objects(build_native.compiler(TARGET), sources, directory)
@@ -42,7 +42,7 @@ def inner_loop():
 
 
 def _loops(body):
-    """Innermost loops: stretches that end in a jump back to their own first instruction, holding no other jump."""
+    """Innermost loops: code that ends with a jump to its own first instruction and contains no other jump."""
     lines = []
     for line in body.splitlines():
         match = re.match(r"\s*([0-9a-f]+):\s+(.*)", line)
@@ -62,12 +62,12 @@ def _loops(body):
 
 
 def count(loop):
-    """(vector instructions, binary products) of one pass."""
+    """Returns (vector instructions, binary products) of one pass of the loop."""
     return sum(bool(_VECTOR.search(text)) for text in loop), 128 * sum(text.startswith("cnt") for text in loop)
 
 
 def cycles(loop, processor):
-    """Cycles that llvm-mca expects for one pass."""
+    """The cycles that llvm-mca predicts for one pass of the loop."""
     command = ["llvm-mca", "-mtriple=aarch64", f"-mcpu={processor}", "-iterations=1000"]
     report = subprocess.run(command, input="\n".join(loop), check=True, capture_output=True, text=True).stdout
     total = re.search(r"Total Cycles:\s+(\d+)", report)

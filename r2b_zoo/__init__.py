@@ -1,7 +1,7 @@
 """r2b_zoo: 1-bit neural networks that people actually use.
 
-Importing the package selects Keras 2, and nothing more; TensorFlow loads when the first name is used. Keras knows the
-layers of the zoo as soon as it is imported itself, so that ``load_model`` finds them.
+Importing the package only selects Keras 2; TensorFlow loads when the first name is used. The layers of the zoo are
+registered with Keras as soon as it is imported, so that ``load_model`` finds them.
 """
 
 import importlib

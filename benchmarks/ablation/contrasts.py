@@ -1,4 +1,4 @@
-"""Differences between arms over paired seeds, with what may be said of them."""
+"""Differences between arms over paired seeds, with intervals and significance tests."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,15 +15,15 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Difference:
-    """What two arms differ by, in points of top-1.
+    """The difference between two arms, in points of top-1.
 
     Attributes:
         contrast: which arms.
-        seeds: that both have.
-        values: the difference of each seed.
-        mean: of them.
-        interval: of the mean, Student's t at ``CONFIDENCE``; None with fewer than two seeds.
-        p: of the paired t test; None likewise.
+        seeds: the seeds that both have.
+        values: the difference for each seed.
+        mean: the mean of the values.
+        interval: Student's t interval of the mean at ``CONFIDENCE``; None with fewer than two seeds.
+        p: p value of the paired t test; None with fewer than two seeds.
         adjusted: p after Holm's correction over the primary contrasts; None for the others.
     """
 
@@ -37,7 +37,7 @@ class Difference:
 
     @property
     def is_resolved(self) -> bool:
-        """Whether the interval leaves out 0, and for a primary contrast the corrected p value is small enough too."""
+        """Whether the interval excludes 0, and for a primary contrast the corrected p value is small enough too."""
         if self.interval is None or self.interval[0] <= 0 <= self.interval[1]:
             return False
         return self.adjusted is None or self.adjusted < 1 - CONFIDENCE
@@ -86,11 +86,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def differences(
     contrasts: Sequence[Contrast], accuracies: Mapping[str, Mapping[int, float]]
 ) -> dict[Contrast, Optional[Difference]]:
-    """All contrasts, the primary ones corrected for their number, whether or not all of them can be computed yet."""
+    """All contrasts; the primary ones are corrected for their number, even if some cannot be computed yet."""
     found = {contrast: difference(contrast, accuracies) for contrast in contrasts}
     primary = [contrast for contrast in contrasts if contrast.primary]
     known = {c: d.p for c in primary if (d := found[c]) is not None and d.p is not None}
-    # One that is missing counts as a p value of 1, so that the others are corrected for it as well.
+    # A missing contrast counts as a p value of 1, so that the others are corrected for it as well.
     for contrast, p in zip(primary, holm([known.get(c, 1.0) for c in primary]), strict=True):
         if (one := found[contrast]) is not None and contrast in known:
             found[contrast] = Difference(one.contrast, one.seeds, one.values, one.mean, one.interval, one.p, adjusted=p)

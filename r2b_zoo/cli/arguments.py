@@ -1,4 +1,4 @@
-"""Arguments that several commands take, checked before anything is computed."""
+"""Arguments of several commands, which are checked before anything is computed."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -10,7 +10,7 @@ import click
 from r2b_zoo.weights.named import NAMES_IN_WORDS
 
 ANY_MODEL = f"{NAMES_IN_WORDS} (see r2b list), a weights file, a run folder or a .tflite"
-"""What a model may be, for the help of commands."""
+"""The kinds of models that commands accept, for their help."""
 
 
 def existing(path: Path) -> Path:
@@ -20,13 +20,13 @@ def existing(path: Path) -> Path:
 
 
 def check_output(path: Path, suffixes: Sequence[str], force: bool, inputs: Iterable[Any] = ()) -> None:
-    """Raises, before anything is computed, where a result cannot be written to this path or would destroy something.
+    """Raises, before anything is computed, if a result cannot be written to this path or would overwrite a file.
 
     Args:
-        path: of the result.
-        suffixes: one of which its name has to have, so that no weights and no photograph take its place.
+        path: path of the result.
+        suffixes: allowed suffixes, so that a result does not overwrite weights or photographs by mistake.
         force: whether an existing file may be overwritten.
-        inputs: paths of what is read, which may not be, whatever ``force`` says; words that are no path do not matter.
+        inputs: paths that are read, which must not be overwritten even with ``force``; other words are ignored.
     """
     if path.suffix.lower() not in suffixes:
         raise ValueError(f"The file to write must end in {' or '.join(suffixes)}; received {str(path)!r}.")
@@ -47,7 +47,7 @@ force_option = click.option("--force", is_flag=True, help="Overwrite existing fi
 
 
 def _most_pixels(ctx: click.Context, parameter: click.Parameter, value: Optional[int]) -> int:
-    from r2b_zoo.data.pixels import MAX_PIXELS  # which imports NumPy, and --help should not wait for it
+    from r2b_zoo.data.pixels import MAX_PIXELS  # imports NumPy, for which --help should not wait
 
     return MAX_PIXELS if value is None else value
 
@@ -57,12 +57,12 @@ max_pixels_option = click.option(
     type=click.IntRange(1),
     callback=_most_pixels,
     show_default="Pillow's own limit",
-    help="Refuse an image file of more, which may be a small file that fills the memory.",
+    help="Refuse an image file with more pixels; even a small file could exhaust memory.",
 )
 
 
 def refuse_options(words: Sequence[str], but: Sequence[str] = ()) -> None:
-    """Raises ValueError for ``output=DIR``, which is an option of the command that runs and no field."""
+    """Raises ValueError for arguments such as ``output=DIR``, if the running command has an option of that name."""
     options = click.get_current_context().command.params
     names = {name for option in options for name in option.opts if name.startswith("--")}
     for word in words:
@@ -76,14 +76,14 @@ def refuse_options(words: Sequence[str], but: Sequence[str] = ()) -> None:
 
 
 def reference_options(command: Any) -> Any:
-    """Options that say what a weights file is, for the commands that take any kind of model."""
+    """Options that describe a weights file, for the commands that take any kind of model."""
     for option in (
-        click.option("--stage", help="Which network of a run.  [default: the last]"),
+        click.option("--stage", help="Stage of a run whose network to use.  [default: the last]"),
         click.option(
             "--input-size", type=click.IntRange(1), help="Height and width for a weights file.  [default: 224]"
         ),
-        click.option("--precision", help="Of a weights file that does not say.  [default: binary]"),
-        click.option("--network", help="Of a weights file that does not say."),
+        click.option("--precision", help="Precision of a weights file that does not record it.  [default: binary]"),
+        click.option("--network", help="Network of a weights file that does not record it."),
     ):
         command = option(command)
     return command

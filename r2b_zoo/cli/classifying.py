@@ -56,14 +56,14 @@ def predict(image: Path, model: str, top: int, max_pixels: int, as_json: bool, *
 
 
 @r2b.command(
-    short_help="Accuracy: as a whole, per class, and what is confused.",
-    help=f"""Accuracy of MODEL, {ANY_MODEL}: as a whole, per class, confusions.
+    short_help="Accuracy: overall, per class, and confusions.",
+    help=f"""Accuracy of MODEL, {ANY_MODEL}: overall, per class, and confusions.
 
     \b
     Fields, all optional for a run:
       data=      a data set by name, or a folder of photographs, one folder per class
-      data_dir=  where the data set is, as `r2b train` takes it
-      split=     test (default); all takes every photograph of a folder, not only those training leaves out
+      data_dir=  folder of the data set, as for `r2b train`
+      split=     test (default); all uses every photograph of a folder, not only those held out from training
     """,
     example="r2b evaluate runs/demo\n"
     "r2b evaluate cifar10 data=cifar10 data_dir=TFDS\n"
@@ -73,9 +73,9 @@ def predict(image: Path, model: str, top: int, max_pixels: int, as_json: bool, *
 )
 @click.argument("model")
 @click.argument("fields", nargs=-1, metavar="[FIELD=VALUE]...")
-@click.option("--data", help="As the field.")
-@click.option("--data-dir", help="As the field.")
-@click.option("--split", help="As the field.")
+@click.option("--data", help="The same as the field data.")
+@click.option("--data-dir", help="The same as the field data_dir.")
+@click.option("--split", help="The same as the field split.")
 @click.option("--plot", type=click.Path(path_type=Path), help="Draw the confusion matrix into a .png, .svg or .pdf.")
 @click.option("--csv", "table", type=click.Path(path_type=Path), help="Write classes and confusion matrix as a table.")
 @json_option
@@ -137,7 +137,7 @@ _TEST_SPLIT, _ALL_PHOTOGRAPHS = "test", "all"
 
 
 def _evaluation_fields(words: tuple[str, ...], options: dict[str, Optional[str]]) -> dict[str, str]:
-    """The fields of ``evaluate`` from its words, and from the options that say the same."""
+    """The fields of ``evaluate`` from its arguments, and from the options of the same names."""
     from r2b_zoo.recipes.overrides import ALIASES, texts
     from r2b_zoo.system.suggestions import did_you_mean
 

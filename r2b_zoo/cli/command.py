@@ -1,4 +1,4 @@
-"""The command as a whole: what its commands have in common, and how it ends."""
+"""The ``r2b`` command itself: the common parts of its subcommands, and its handling of errors."""
 
 import os
 import sys
@@ -13,7 +13,7 @@ from r2b_zoo.system.terminal import printable
 
 
 class _Command(click.Command):
-    """A command whose help ends with an example, and that loads TensorFlow, if it needs it, without its noise."""
+    """A subcommand whose help ends with an example, and that loads TensorFlow, if needed, without its messages."""
 
     def __init__(self, *args: Any, example: str, tensorflow: bool = True, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -32,7 +32,7 @@ class _Command(click.Command):
 
 
 def load_tensorflow(ctx: click.Context) -> None:
-    """Without its noise, unless it is asked for."""
+    """Loads TensorFlow, without its messages unless ``--debug`` asks for them."""
     if not ctx.find_root().params["debug"]:
         quiet_start.load_tensorflow()
 
@@ -52,13 +52,13 @@ def r2b(debug: bool) -> None:
 
 
 def main() -> None:
-    """Entry point: one sentence for an error, a traceback only with ``--debug``."""
+    """The entry point; prints errors as one sentence, and tracebacks only with ``--debug``."""
     debug = "--debug" in sys.argv[1:]
     if not debug:
         os.environ.setdefault(quiet_start.LOG_LEVEL, quiet_start.NO_MESSAGES)
         os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
         warnings.showwarning = _show_warning
-    # --debug may stand anywhere.
+    # --debug may be anywhere among the arguments.
     arguments = ["--debug"] * debug + [word for word in sys.argv[1:] if word != "--debug"]
     try:
         status = r2b.main(arguments, prog_name="r2b", standalone_mode=False)
@@ -72,7 +72,7 @@ def main() -> None:
         stopped_by = getattr(error, "signal_number", None)
         if debug and stopped_by is None:
             raise
-        # As a shell reports a process that a signal ended.
+        # The exit status is the one that a shell reports for a process that a signal ended.
         click.echo(_printable(f"Error: {_sentence(error)}" if stopped_by is None else str(error)), err=True)
         status = 1 if stopped_by is None else 128 + stopped_by
     sys.exit(status if isinstance(status, int) else 0)
@@ -86,17 +86,17 @@ def _show_warning(
     file: Optional[TextIO] = None,
     line: Optional[str] = None,
 ) -> None:
-    """As a sentence, without the line of code; those that are for programmers do not come this far."""
+    """Shows a warning as a sentence, without the line of code; warnings for programmers are filtered before."""
     click.echo(f"Warning: {_printable(str(message))}", err=True)
 
 
 def _printable(text: str) -> str:
-    """Line by line: a message may quote what a file says."""
+    """Makes each line of a message safe to print, because it may quote text from a file."""
     return "\n".join(map(printable, text.split("\n")))
 
 
 def _sentence(error: Exception) -> str:
-    """The message of an error of ours; the type too where it is not, since its message may say little."""
+    """The message of an error; for unexpected errors with the type, since their message may say little."""
     if isinstance(error, (ValueError, RuntimeError, OSError)) and str(error):
         return str(error)
     return f"{type(error).__name__}: {error} (unexpected; --debug shows where)"

@@ -1,7 +1,7 @@
-"""Keras model → ``.tflite``, with a table of what became of each layer.
+"""Converts a Keras model to a ``.tflite``, with a table of what became of each layer.
 
-Larq Compute Engine's converter turns whatever it does not recognise into float operators without a word; the table and
-``strict`` say so.
+Larq Compute Engine's converter silently turns layers that it does not recognise into float operators; the table shows
+them, and ``strict`` refuses them.
 """
 
 import os
@@ -28,7 +28,7 @@ PathLike = Union[str, "os.PathLike[str]"]
 
 
 class ConversionError(ValueError):
-    """The model cannot be converted, or not as ``strict`` wants it."""
+    """The model cannot be converted, or not as ``strict`` requires."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +61,11 @@ class Conversion:
 
     @property
     def not_binary(self) -> tuple[LayerReport, ...]:
-        """The rows of the quantised layers that are no ``LceBconv2d``."""
+        """The rows of the quantised layers that are not an ``LceBconv2d``."""
         return tuple(row for row in self.layers if row.quantized and row.kind != "binary")
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data: a row per layer, and the totals; not the file."""
+        """Plain data: a row per layer, and the totals, but not the file."""
         return {
             "bytes": self.total_bytes,
             "binary_convolutions": len(self.binary),
@@ -81,10 +81,10 @@ class Conversion:
         return "\n".join(f"{a:<{name}}  {b:<{kind}}  {c:>{size}}  {d}".rstrip() for a, b, c, d in rows)
 
     def save(self, path: PathLike) -> None:
-        """Writes the file; an interrupted write leaves no file and no half of one.
+        """Writes the file; an interrupted write leaves no partial file.
 
         Raises:
-            ValueError: the name does not end in ``.tflite``; ``r2b_zoo.load`` would take the file for another kind.
+            ValueError: the name does not end in ``.tflite``, by which ``r2b_zoo.load`` recognises such files.
             OSError: the folder cannot be written or the disk is full.
         """
         if Path(path).suffix != TFLITE_SUFFIX:
@@ -106,9 +106,9 @@ def convert(
 ) -> Conversion:
     """Converts a model with one input for batches of one image.
 
-    The file carries name, description, labels and preprocessing inside, as TFLite metadata. Where a model has several
-    outputs, the file has them under the names of its output layers, or under the keys of a model that returns a
-    dictionary, in the alphabetical order of these names.
+    The file contains name, description, labels and preprocessing as TFLite metadata. Several outputs are named after
+    the output layers, or after the keys of a model that returns a dictionary, and are in the alphabetical order of
+    these names.
 
     Args:
         model: a functional or Sequential model with a fixed input size.
@@ -118,9 +118,9 @@ def convert(
         description: a sentence about the model.
 
     Raises:
-        ConversionError: the model has no fixed input size or a weight that is no number, LCE's converter refuses it
-            or crashes, no engine could run the result, or ``strict`` finds quantised layers that are not binary (names
-            all of them).
+        ConversionError: the model has no fixed input size or a weight that is not finite, LCE's converter refuses it or
+            crashes, no engine could run the result, or ``strict`` finds quantised layers that are not binary (the
+            message names all of them).
         ValueError: labels or preprocessing do not fit the model.
     """
     _check_model(model)
@@ -192,10 +192,10 @@ def _check_weights(model: tf.keras.Model) -> None:
 
 
 def _run_converter(model: tf.keras.Model) -> bytes:
-    """The bytes LCE's converter makes of the model in inference mode, with a batch of 1.
+    """Converts the model in inference mode, with a batch of 1, by LCE's converter.
 
-    Equal to ``lce.convert_keras_model`` but three times as fast, because only the function that is converted is
-    traced and saved, and not each layer for itself.
+    The result equals that of ``lce.convert_keras_model`` but takes a third of the time, because only the converted
+    function is traced and saved, and not also each layer.
     """
     spec = tf.TensorSpec((1, *model.inputs[0].shape[1:]), model.inputs[0].dtype, name=model.input_names[0])
 

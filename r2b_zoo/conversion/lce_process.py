@@ -1,14 +1,14 @@
-"""Larq Compute Engine's C++ in a process of its own: the script that ``r2b_zoo.conversion.lce`` starts.
+"""Runs Larq Compute Engine's C++ in a separate process, as a script that ``r2b_zoo.conversion.lce`` starts.
 
-It loads one extension module and no TensorFlow, so it is there within a fifth of a second. What the C++ prints and
-how it ends touch no one else: a crash is the end of this process only.
+It loads one extension module but not TensorFlow, so it starts within a fifth of a second. The C++ code's output and
+crashes affect only this process.
 """
 
 import os
 import sys
 
 if __name__ == "__main__":
-    # The folder of a script comes first on the path; modules there must not take the place of others.
+    # Python puts the script's folder first on the path; its modules must not shadow others.
     sys.path = [path for path in sys.path if path not in ("", os.path.dirname(os.path.abspath(__file__)))]
 
 import importlib.util
@@ -19,18 +19,18 @@ from pathlib import Path
 from typing import IO, Any
 
 REFUSED = 3
-"""Exit status of a conversion that failed in order; the file then holds why."""
+"""Exit status of a conversion that failed without a crash; the output file then contains the reason."""
 
 
 def send(stream: IO[bytes], header: dict[str, Any], payload: "bytes | memoryview" = b"") -> None:
-    """A line of JSON, and the bytes that belong to it."""
+    """Sends a line of JSON and the bytes that belong to it."""
     stream.write(json.dumps({**header, "bytes": len(payload)}).encode() + b"\n")
     stream.write(payload)
     stream.flush()
 
 
 def receive(stream: IO[bytes]) -> tuple[dict[str, Any], bytes]:
-    """What ``send`` sent.
+    """Receives what ``send`` sent.
 
     Raises:
         EOFError: the other side has ended.
@@ -53,7 +53,7 @@ def _load(library: str) -> Any:
 
 
 def _convert(library: str, saved_model: str, output: str) -> int:
-    """Converts a SavedModel with the signature ``serving_default``; writes the ``.tflite``, or why there is none."""
+    """Converts a SavedModel with the signature ``serving_default``; writes the ``.tflite``, or why it failed."""
     try:
         tflite = _load(library).convert_saved_model_to_tflite_flatbuffer(
             saved_model, ["serve"], ["serving_default"], 1, "arm", None
@@ -66,11 +66,11 @@ def _convert(library: str, saved_model: str, output: str) -> int:
 
 
 def _interpret(library: str, num_threads: str, reference: str, indirect: str) -> int:
-    """Runs one model, which comes first on stdin, on batches of images, until stdin ends."""
-    # An interrupt from the keyboard reaches every process of a terminal; this one ends with its parent.
+    """Reads a model from stdin and runs it on the batches of images that follow, until stdin ends."""
+    # Ctrl-C reaches every process of a terminal, but this one must end with its parent.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     source, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever the C++ prints is no answer
+    os.dup2(2, 1)  # output of the C++ code must not mix with answers
     import numpy as np
 
     interpreter = None

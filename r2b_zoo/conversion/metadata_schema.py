@@ -1,4 +1,4 @@
-"""The FlatBuffer ``ModelMetadata`` of TFLite metadata: the parts of it that this project writes and reads.
+"""The parts of TFLite metadata's FlatBuffer ``ModelMetadata`` that this project writes and reads.
 
 Field numbers and constants are those of the format's schema, version 1.5.0. TensorFlow does not ship code for it.
 """
@@ -21,7 +21,7 @@ FILE_IDENTIFIER = b"M001"
 _MIN_PARSER_VERSION = "1.0.0"
 
 
-# Field numbers, by table.
+# The following classes are the field numbers of the tables.
 class _Model(IntEnum):
     NAME = 0
     DESCRIPTION = 1
@@ -44,7 +44,7 @@ class _Tensor(IntEnum):
 
 
 class _Union(IntEnum):
-    """``Content`` and ``ProcessUnit``: a type and the table it announces."""
+    """``Content`` and ``ProcessUnit``, which have a type and a table of that type."""
 
     TYPE = 0
     VALUE = 1
@@ -81,7 +81,7 @@ _Fields = Mapping[int, Any]
 
 @dataclass(frozen=True)
 class Description:
-    """What a ``ModelMetadata`` says: ``files`` are those it mentions, ``labels_file`` that of the first output."""
+    """Contents of a ``ModelMetadata``: the ``files`` it mentions, and the ``labels_file`` of the first output."""
 
     name: str
     description: str
@@ -96,7 +96,7 @@ def encode(
     labels: Optional[Sequence[str]],
     preprocessing: Optional[Preprocessing],
 ) -> bytes:
-    """The FlatBuffer that describes a model of one image and one output; the texts go into the files it mentions."""
+    """The FlatBuffer that describes a model with one image and one output; labels and preprocessing are in files."""
     image = {
         _Tensor.NAME: "image",
         _Tensor.DESCRIPTION: "Image of shape (1, height, width, channels), normalised: (value in 0-255 - mean) / std.",
@@ -126,7 +126,7 @@ def encode(
 
 
 def decode(buffer: bytes) -> Description:
-    """Raises ValueError where the buffer is no ``ModelMetadata``."""
+    """Reads a ``ModelMetadata``. Raises ValueError if the buffer is not one."""
     if buffer[4:8] != FILE_IDENTIFIER:
         raise ValueError(f"TFLite metadata has {FILE_IDENTIFIER!r} at byte 4; received {buffer[4:8]!r}.")
     root = _Reader.root(buffer)
@@ -176,7 +176,7 @@ def _write(builder: flatbuffers.Builder, value: Union[str, _Floats, _Fields, Seq
     if isinstance(value, _Floats):
         return int(builder.CreateNumpyVector(np.array(value, np.float32)))
     if isinstance(value, Mapping):
-        # FlatBuffers are written from the leaves up: what a table points to comes before it.
+        # FlatBuffers are written bottom-up: the objects that a table points to come before it.
         fields = {i: field if isinstance(field, int) else _write(builder, field) for i, field in value.items()}
         builder.StartObject(max(value, default=-1) + 1)
         for i, field in fields.items():
@@ -205,7 +205,7 @@ class _Reader:
         return cls(Table(buffer, flatbuffers.encode.Get(flatbuffers.packer.uoffset, buffer, 0)))
 
     def _position(self, field: int) -> int:
-        """Where a field is, 0 where it is absent: the vtable has two lengths before the first field."""
+        """Position of a field, 0 if it is absent; the vtable starts with two lengths before the first field."""
         offset = self.table.Offset(4 + 2 * field)
         return self.table.Pos + offset if offset else 0
 

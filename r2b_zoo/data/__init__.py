@@ -28,11 +28,11 @@ def load(name: str, data_dir: "Optional[PathLike]" = None, **options: Any) -> "D
 
     Args:
         name: one of ``list_datasets()``.
-        data_dir: where its files are, for those that have any.
-        options: what else the function of that name takes.
+        data_dir: folder of its files, for data sets that come from files.
+        options: further arguments of the function of that name.
 
     Raises:
-        ValueError: there is no data set of that name (lists the known ones), or its files are not as they must be.
+        ValueError: there is no data set of that name (the message lists the known ones), or its files are invalid.
     """
     if name not in DATASETS:
         raise ValueError(

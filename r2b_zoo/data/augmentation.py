@@ -1,4 +1,4 @@
-"""Random changes of training batches, each a function of the batch and a seed alone."""
+"""Random changes to training batches, which depend only on the batch and a seed."""
 
 import math
 from collections.abc import Callable
@@ -15,7 +15,7 @@ AFFINE_SHIFT = 1.0  # pixels
 CROP_PADDING = 4  # pixels
 ROTATION = 15.0  # degrees
 COLOUR = "_colour"
-"""At the end of an augmentation's name: colours are changed too."""
+"""An augmentation whose name ends with this changes colours too."""
 COLOUR_STRENGTH = 0.4
 
 
@@ -24,9 +24,9 @@ def none(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 
 
 def affine(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Rotates, scales and shifts each image a little, for small images without a left and right of their own.
+    """Rotates, scales and shifts each image a little, for small images that must not be mirrored.
 
-    Uniform in ±0.2 radians, ±15 % and ±1 pixel; bilinear, the border repeated.
+    The changes are uniform in ±0.2 radians, ±15 % and ±1 pixel; interpolation is bilinear, with the border repeated.
     """
     draws = tf.random.stateless_uniform((tf.shape(images)[0], 4), seed, -1.0, 1.0)
     angle = draws[:, 0] * AFFINE_ROTATION
@@ -44,7 +44,7 @@ def _transformed(
     cos, sin = tf.cos(angle) * scale, tf.sin(angle) * scale
     centre_x, centre_y = (width - 1) / 2, (height - 1) / 2
     zeros = tf.zeros_like(angle)
-    # Where each output pixel comes from: a rotation and scale about the centre, then the shift.
+    # The transforms map output pixels to input pixels: a rotation and scale about the centre, then the shift.
     transforms = tf.stack(
         [
             cos,
@@ -69,10 +69,10 @@ def _transformed(
 
 
 def crop_flip(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """A random crop of the image's size, after 4 pixels of mirror image on each side, and a flip of every second one.
+    """A random crop of the image's size, after padding by 4 reflected pixels on each side, and a flip of half of them.
 
-    Source: Lee et al., "Deeply-Supervised Nets", AISTATS 2015, as usual for CIFAR since; mirror image in place of
-    zeros, which would be grey.
+    Source: Lee et al., "Deeply-Supervised Nets", AISTATS 2015, as usual for CIFAR since; reflection replaces zero
+    padding, which would be grey.
     """
     number, height, width = images.shape[0] or tf.shape(images)[0], images.shape[1], images.shape[2]
     draws = tf.random.stateless_uniform((number, 2), seed, 0, 2 * CROP_PADDING + 1, tf.int32) - CROP_PADDING
@@ -80,20 +80,20 @@ def crop_flip(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     rows = _mirrored(draws[:, :1] + tf.range(height), height)
     columns = _mirrored(draws[:, 1:] + tf.range(width), width)
     columns = tf.where(flipped, columns[:, ::-1], columns)
-    # One gather for all of it: which of its own pixels each pixel of an image becomes.
+    # Crop and flip with one gather, by the index of the input pixel for each output pixel.
     pixels = rows[:, :, tf.newaxis] * width + columns[:, tf.newaxis, :]
     flat = tf.reshape(images, (number, height * width, images.shape[3]))
     return tf.gather(flat, pixels, batch_dims=1)
 
 
 def _mirrored(index: tf.Tensor, size: int) -> tf.Tensor:
-    """Indices outside 0–size-1 as in a mirror at the border; the border pixel itself is not repeated."""
+    """Reflects indices outside 0–size-1 at the border; the border pixel itself is not repeated."""
     index = tf.abs(index)
     return (size - 1) - tf.abs(size - 1 - index)
 
 
 def crop_flip_rotate(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """``crop_flip``, then a rotation by up to 15 degrees; bilinear, and the mirror image beyond the border.
+    """``crop_flip``, then a rotation by up to 15 degrees, with bilinear interpolation and reflection at the border.
 
     Source: Martínez et al., ICLR 2020, section 4.1, for CIFAR-100.
     """
@@ -118,11 +118,11 @@ def colour_draws(number: int, seed: tf.Tensor) -> tf.Tensor:
 
 
 def colour_jittered(pixels: tf.Tensor, factors: tf.Tensor) -> tf.Tensor:
-    """Images of another brightness, contrast and saturation, in this order.
+    """Changes brightness, contrast and saturation, in this order.
 
         brightness: b · x;   contrast: c · x + (1 − c) · mean of the image's grey;   saturation: s · x + (1 − s) · grey
 
-    each cut to 0–255, with grey as TensorFlow's ``rgb_to_grayscale``. A grey image has no saturation to change.
+    each clipped to 0–255, with grey as in TensorFlow's ``rgb_to_grayscale``. A grey image has no saturation to change.
 
     Args:
         pixels: float32 (N, H, W, C), 0–255.
@@ -150,27 +150,27 @@ def mixed(
 
         λ ~ Beta(alpha, alpha), one for the batch;   x ← λ x + (1 − λ) x',   y ← λ y + (1 − λ) y'
 
-    The batch is shuffled, so its neighbour is a random image; and pairs of neighbours are on one device, however many
-    share the batch. The last image of an odd number stays as it is.
+    The batch is shuffled, so an image's neighbour is random; and pairs of neighbours are on one device, whatever the
+    number of devices. The last image of an odd number is not changed.
 
     Args:
         images: float32 (N, H, W, C).
         labels: int (N,), in 0–num_classes-1.
-        num_classes: of the labels.
-        alpha: above 0; the larger, the nearer λ is to one half.
-        seed: of λ, int (2,).
+        num_classes: number of classes.
+        alpha: above 0; the larger, the closer λ is to one half.
+        seed: seed of λ, int (2,).
 
     Returns:
         The images, and probabilities of the classes, float32 (N, num_classes).
 
     Raises:
-        InvalidArgumentError: a label is no class.
+        InvalidArgumentError: a label is not a class.
 
     Source: Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018, section 2.
     """
     in_range = tf.reduce_all((labels >= 0) & (labels < num_classes))
     check = tf.debugging.Assert(in_range, ["mixup: a label is no class of", num_classes, labels])
-    # A graph has an operator to wait for; an eager call has raised already.
+    # In a graph, wait for the assertion; an eager call has already raised.
     with tf.control_dependencies([check] if isinstance(check, tf.Operation) else []):
         targets = tf.one_hot(labels, num_classes)
     gammas = tf.random.stateless_gamma((2,), seed, alpha=alpha)
@@ -183,12 +183,12 @@ def mixed(
 
 
 def position_seed(seed: tf.Tensor, position: Union[int, tf.Tensor]) -> tf.Tensor:
-    """The seed (2,) of what happens at one position of whatever ``seed`` is of."""
-    # The result depends on the type too, and Python's integers come as another one than those of tf.data.
+    """A seed (2,) for one position, for example of a batch in an epoch, from the seed of the whole."""
+    # Cast, since the result depends on the type, and Python's integers and tf.data's have different ones.
     return tf.random.experimental.stateless_fold_in(seed, tf.cast(position, tf.int32))
 
 
 def check_augmentation(name: str, possible: tuple[str, ...], dataset: str) -> None:
-    """Raises ValueError, listing those there are, for an augmentation that is unknown or of other data sets."""
+    """Raises ValueError, which lists the possible ones, for an augmentation that the data set does not have."""
     if name not in possible:
         raise ValueError(f"There is no augmentation {name!r}; there are {', '.join(possible)} for {dataset}.")

@@ -14,11 +14,11 @@ TEST_EVERY = 5
 def digits(data_dir: Optional[PathLike] = None) -> InMemoryDataset:
     """scikit-learn's digits: 1,797 grey 8×8 images of handwritten digits, inside the package.
 
-    Test images are every fifth of each class in the data's own order (which goes through the writers again and
-    again), so the split needs no random numbers and is the same everywhere: 1,442 to train, 355 to test.
+    Test images are every fifth image of each class in the data's order (which cycles through the writers), so the split
+    needs no random numbers and is the same everywhere: 1,442 to train, 355 to test.
 
     Args:
-        data_dir: must be None: there is nothing to look for.
+        data_dir: must be None, because the data come with scikit-learn.
 
     Raises:
         ValueError: a ``data_dir`` is given.

@@ -27,11 +27,11 @@ from r2b_zoo.system.machine import available_cores
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
 
-# Shuffling: an epoch reads the files in a random order, so many at a time, and draws from so many photographs, which
-# take about 220 MB. (TensorFlow Datasets has mixed the photographs over the files already.)
+# An epoch reads the files in a random order, so many at a time, and shuffles within a buffer of so many photographs,
+# which take about 220 MB. (TensorFlow Datasets has already mixed the photographs over the files.)
 FILES_AT_A_TIME = 16
 SHUFFLED = 2048
-# To test, beside each other, each of them on all cores; more wait with their photographs decoded, half a megabyte each.
+# Test batches that are prepared at the same time, each on all cores; more would only fill memory.
 BATCHES_AT_A_TIME = 4
 
 _HINT = (
@@ -48,8 +48,8 @@ def imagenet(data_dir: Optional[PathLike] = None, image_size: int = IMAGENET.hei
         image_size: height and width of a network's input.
 
     Raises:
-        ValueError: the data set is not prepared (says which command does, and where the archives are), or is of other
-            classes.
+        ValueError: the data set is not prepared (the message gives the command and the place of the archives), or has
+            other classes.
 
     Source: Russakovsky et al., "ImageNet Large Scale Visual Recognition Challenge", IJCV 2015.
     """
@@ -72,22 +72,21 @@ def imagenet(data_dir: Optional[PathLike] = None, image_size: int = IMAGENET.hei
 
 @dataclass(frozen=True, kw_only=True)
 class ImageNet(PhotographDataset):
-    """Photographs in the records of TensorFlow Datasets; decoded as it decodes them.
+    """Photographs in the records of TensorFlow Datasets, decoded as TensorFlow Datasets does.
 
     Attributes:
-        builder: of TensorFlow Datasets.
-        apart: the share of the training photographs that are tested on in the place of the validation split; 0 for
-            none, and for the validation split.
+        builder: the builder of TensorFlow Datasets.
+        apart: the share of the training photographs that is held out and replaces the test split; 0 for none.
     """
 
     builder: "tfds.core.DatasetBuilder" = field(repr=False)
     apart: float = 0.0
 
     def held_out(self, share: float) -> "ImageNet":
-        """As every data set; but the same share of every file, since labels are known only to who reads all of it.
+        """Holds out the same share of every file instead of every class, since labels are only known after reading all.
 
-        TensorFlow Datasets has mixed the photographs over the files, so that is a random sample. Of the 732 to 1,300
-        photographs of a class, a share of 0.02 or more takes some of each.
+        TensorFlow Datasets has mixed the photographs over the files, so this is a random sample. A class has 732 to
+        1,300 photographs, so a share of 0.02 or more includes some of each class.
         """
         check_share(share)
         split = replace(self, apart=share)
@@ -122,7 +121,7 @@ class ImageNet(PhotographDataset):
         return [str(path) for path in self.builder.info.splits[split].filepaths]
 
     def _encoded(self, record: tf.Tensor) -> Encoded:
-        """Also of many, (N,)."""
+        """Parses one record, or many, (N,)."""
         features = tf.io.parse_example(
             record, {"image": tf.io.FixedLenFeature([], tf.string), "label": tf.io.FixedLenFeature([], tf.int64)}
         )
@@ -137,7 +136,7 @@ class ImageNet(PhotographDataset):
             deterministic=True,
         )
 
-        # Not tf.data's own shuffle, whose order depends on the global seed too; its operator takes both seeds.
+        # Use the operator behind tf.data's shuffle, to which both seeds are given; shuffle also uses the global seed.
         seed, other_seed = tf.unstack(tf.cast(order_seed, tf.int64))
         shuffled = tf.raw_ops.ShuffleDataset(
             input_dataset=tf.data.experimental.to_variant(records),
@@ -168,9 +167,9 @@ class ImageNet(PhotographDataset):
         )
 
     def _centres(self, most: int, records: tf.Tensor) -> Example:
-        """What an evaluation sees of up to so many records, (N,): the same as one by one, with fewer operators."""
+        """The centre squares of up to so many records, (N,), with fewer operators than one by one."""
         number = tf.size(records)
-        # The graph decodes as many photographs of every batch: what a smaller one lacks are photographs of one pixel.
+        # The graph decodes a fixed number of photographs, so a smaller batch is padded with photographs of one pixel.
         lacking = tf.fill([most - number], _pixel())
         records = tf.cond(number == most, lambda: records, lambda: tf.concat([records, lacking], axis=0))
         photographs = self._encoded(records)

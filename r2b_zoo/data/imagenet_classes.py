@@ -14,7 +14,7 @@ def imagenet_classes() -> tuple[tuple[str, str], ...]:
 
 
 def decode_predictions(predictions: np.ndarray, top: int = 5) -> list[list[tuple[str, str, float]]]:
-    """The best classes of each prediction, best first. Needs no network.
+    """The most probable classes of each prediction, best first. Needs no internet connection.
 
     Args:
         predictions: probabilities (N, 1000).

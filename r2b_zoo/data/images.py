@@ -1,4 +1,4 @@
-"""Image files."""
+"""Reads image files."""
 
 import os
 from collections.abc import Iterator
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 PathLike = Union[str, "os.PathLike[str]"]
 
-# What an image is, its content says. A file of such a name that cannot be read is one that a person expects to be told
-# about; of other names, any file may lie beside photographs.
+# The content decides whether a file is an image. If a file with such a suffix cannot be read, users expect a message;
+# files with other suffixes may be anything.
 IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".apng", ".bmp", ".dib", ".webp", ".gif", ".tif", ".tiff"),
     *(".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".jp2", ".j2k", ".avif", ".qoi"),
@@ -34,12 +34,12 @@ PILLOW_DCT = "INTEGER_ACCURATE"
 
 @dataclass(frozen=True)
 class Header:
-    """What one needs to know of an image file before decoding it.
+    """The facts about an image file that are needed before decoding it.
 
     Attributes:
-        height: rows, of the image turned as its EXIF data says.
-        width: columns of the same.
-        is_plain_jpeg: a JPEG of red, green and blue, or grey, that need not be turned; TensorFlow decodes it as Pillow.
+        height: rows of the image, rotated as its EXIF data says.
+        width: columns of the rotated image.
+        is_plain_jpeg: whether it is an RGB or grey JPEG without rotation, which TensorFlow decodes as Pillow does.
     """
 
     height: int
@@ -48,26 +48,25 @@ class Header:
 
 
 def read_image(path: PathLike, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Any image file that Pillow knows by its content, as uint8 (H, W, 3), turned as its EXIF data says.
+    """Reads an image of any format that Pillow recognises, as uint8 (H, W, 3), rotated as its EXIF data says.
 
-    Grey is repeated over the channels, that of 16 bits divided by 257; an alpha channel is dropped, CMYK and other
-    colours are converted. Of several frames it is the first.
+    Grey is repeated over the channels, and 16-bit grey is divided by 257; an alpha channel is dropped; CMYK and other
+    colours are converted. Of several frames, the first is read.
 
     Args:
-        path: of a regular file.
-        max_pixels: height times width of the largest image that is read.
+        path: path of a regular file.
+        max_pixels: limit on height times width.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is not an image, is damaged or too large, or holds numbers of which it does not say how
-            bright they are.
+        ValueError: the file is not an image, is damaged or too large, or the range of its values is unknown.
     """
     with opened(path, max_pixels) as image:
         return pixels.rgb(image)
 
 
 def check_image(path: PathLike, max_pixels: int = MAX_PIXELS) -> Header:
-    """Decodes an image file, as small as its format allows, to see whether it can be. Raises as ``read_image``."""
+    """Checks an image file by decoding it, as small as its format allows. Raises as ``read_image``."""
     import tensorflow as tf
 
     with opened(path, max_pixels) as image:
@@ -76,12 +75,12 @@ def check_image(path: PathLike, max_pixels: int = MAX_PIXELS) -> Header:
                 tf.io.decode_jpeg(Path(path).read_bytes(), channels=3, ratio=8)
                 return Header(image.height, image.width, True)
             except tf.errors.InvalidArgumentError:
-                pass  # Pillow says why, or reads what TensorFlow does not
+                pass  # Pillow says why, or reads formats that TensorFlow does not
         return Header(*pixels.check(image), False)
 
 
 def is_unidentified(error: Optional[BaseException]) -> bool:
-    """Whether the cause of a reader's error is that Pillow found the file to be of no kind that it knows."""
+    """Whether a reader's error was caused by a file format that Pillow does not recognise."""
     return error is not None and (type(error).__name__ == "UnidentifiedImageError" or is_unidentified(error.__cause__))
 
 
@@ -98,7 +97,7 @@ def is_image_file(path: PathLike) -> bool:
 
 @contextmanager
 def opened(path: PathLike, max_pixels: int = MAX_PIXELS) -> "Iterator[Image.Image]":
-    """An image file in Pillow, not yet decoded, its errors with the name of the file. Raises as ``read_image``."""
+    """Opens an image file in Pillow without decoding it; errors name the file. Raises as ``read_image``."""
     try:
         with pixels.opened(path, max_pixels) as image:
             yield image

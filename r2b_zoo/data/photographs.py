@@ -14,19 +14,19 @@ from r2b_zoo.data.dataset import Dataset, Epoch, Sample, Shard, epoch_seeds
 from r2b_zoo.system import runtime
 from r2b_zoo.system.machine import available_cores
 
-# Random resized crop, source: Szegedy et al., "Going Deeper with Convolutions", CVPR 2015, section 6. It is resized
+# The random resized crop is from Szegedy et al., "Going Deeper with Convolutions", CVPR 2015, section 6. It is resized
 # bilinearly, as in torchvision, which takes less time than the bicubic resizing that evaluation needs.
 CROP_AREA = (0.08, 1.0)  # share of the image
 CROP_ASPECT = (3 / 4, 4 / 3)  # width / height
 CROP_ATTEMPTS = 10
 
-# Colour is interpolated between neighbours, so the pixels at the border of a window depend on those beyond it.
+# JPEG interpolates colour between neighbours, so the pixels at the border of a window depend on those beyond it.
 CHROMA_MARGIN = 2
-# libjpeg decodes so many columns at a time. TensorFlow copies again what begins between them.
+# libjpeg decodes so many columns at a time, and TensorFlow makes another copy of a crop that starts between them.
 COLUMNS_AT_A_TIME = 16
 
 Encoded = dict[str, tf.Tensor]
-"""A photograph before it is decoded: ``label``, int32, and what else its data set needs."""
+"""A photograph before it is decoded: ``label``, int32, and other entries that its data set needs."""
 
 Size: TypeAlias = tf.Tensor
 """Height and width of an image in pixels, int32 (2,)."""
@@ -35,10 +35,10 @@ Window: TypeAlias = tf.Tensor
 """Top, left, height and width of a part of an image in pixels, int32 (4,)."""
 
 Part = tuple[tf.Tensor, Window]
-"""An image that holds what is wanted, uint8 (H, W, 3), and where."""
+"""An image that contains a window, uint8 (H, W, 3), and the window's place in it."""
 
 Cut = tuple[tf.Tensor, Window, tf.Tensor, tf.Tensor]
-"""What a network sees of a photograph: the two of ``Part``; whether mirrored, bool; label."""
+"""The part of a photograph that a network gets: both elements of ``Part``; whether it is mirrored, bool; the label."""
 
 Example = tuple[tf.Tensor, tf.Tensor]
 """Image and label."""
@@ -46,7 +46,7 @@ Example = tuple[tf.Tensor, tf.Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class PhotographDataset(Dataset):
-    """A data set that hands out encoded photographs, and decodes a window of one."""
+    """A data set of encoded photographs, of which only a window is decoded."""
 
     @property
     def augmentations(self) -> tuple[str, ...]:
@@ -54,15 +54,15 @@ class PhotographDataset(Dataset):
 
     @abstractmethod
     def _training_records(self, order_seed: tf.Tensor, skip: int) -> tf.data.Dataset:
-        """What ``_encoded`` takes of each training photograph, in the seed's order, without the first ``skip``."""
+        """Records of the training photographs, for ``_encoded``, in the seed's order, without the first ``skip``."""
 
     @abstractmethod
     def _test_records(self) -> tf.data.Dataset:
-        """The same of the test photographs, in their fixed order."""
+        """The records of the test photographs, in their fixed order."""
 
     @property
     def _fits_in_batches(self) -> bool:
-        """Whether memory holds the decoded photographs of a few batches; else they are resized one by one."""
+        """Whether a few batches of decoded photographs fit into memory; if not, they are resized one by one."""
         return True
 
     @property
@@ -70,7 +70,7 @@ class PhotographDataset(Dataset):
         return runtime.is_installed() and self.preprocessing.channels == 3 and self._fits_in_batches
 
     def _encoded(self, record: Any) -> Encoded:
-        """The photograph of a record; apart from reading, since it can be done for many at a time."""
+        """The photograph of a record; separate from reading, since it can be done for many records at a time."""
         return record
 
     @abstractmethod
@@ -79,12 +79,12 @@ class PhotographDataset(Dataset):
 
     @abstractmethod
     def _decode(self, encoded: Encoded, size: Size, window: Window) -> Part:
-        """A window of a photograph, the same bits as in the decoded whole.
+        """A window of a photograph, with the same bits as in the whole decoded photograph.
 
         Args:
             encoded: the photograph.
-            size: of the whole photograph.
-            window: what part of it.
+            size: size of the whole photograph.
+            window: the part to decode.
         """
 
     def _training_batches(
@@ -113,7 +113,7 @@ class PhotographDataset(Dataset):
         bilinear: bool = False,
         drop_remainder: bool = False,
     ) -> tf.data.Dataset:
-        """What ``Preprocessing`` makes of each record's cut, to the last bit, and labels."""
+        """Batches of each record's cut after ``Preprocessing``, with the same bits, and labels."""
         if self._is_resized_in_batches:
 
             def listed(*record: Any) -> Cut:
@@ -130,10 +130,10 @@ class PhotographDataset(Dataset):
         def image(*record: Any) -> Example:
             decoded, window, mirrored, label = cut(*record)
             seen = windowed(decoded, window)
-            # Mirrored before it is resized, as bytes.
+            # Mirror the bytes, before resizing.
             seen = tf.cond(mirrored, lambda: tf.reverse(seen, [1]), lambda: seen)
             resized = self.preprocessing.resize(seen[tf.newaxis], bilinear)
-            # One image, which the cache still holds; in whole batches it takes longer.
+            # Normalise one image while it is in the cache; whole batches take longer.
             return self.preprocessing.normalise(resized)[0], label
 
         return _decoded(records, image).batch(batch_size, drop_remainder)
@@ -154,7 +154,7 @@ class PhotographDataset(Dataset):
         return *part, tf.random.stateless_uniform((), position_seed(seed, 1)) < 0.5, photograph["label"]
 
     def _centre(self, photograph: Encoded) -> Cut:
-        """What an evaluation sees of it."""
+        """The part of a photograph that is used in evaluation."""
         size = self._size(photograph)
         part = self._decode(photograph, size, self.preprocessing.centre_window(size))
         return *part, tf.constant(False), photograph["label"]
@@ -163,7 +163,7 @@ class PhotographDataset(Dataset):
         return self._batches(self._test_records(), lambda record: self._centre(self._encoded(record)), batch_size)
 
     def test_sample(self, number: int, one_per_class: bool = False) -> Sample:
-        """As every data set. The images are shown as the network sees them, before they are normalised."""
+        """See ``Dataset.test_sample``. The images for display are the network's inputs before normalisation."""
         chosen: list[Encoded] = []
         for photograph in self._test_records().map(self._encoded):
             if len(chosen) == number:
@@ -180,26 +180,25 @@ class PhotographDataset(Dataset):
 
 
 def _decoded(records: tf.data.Dataset, function: Callable[..., Any]) -> tf.data.Dataset:
-    # Their order is kept, so a large photograph holds up those behind it: others have to be begun meanwhile. TensorFlow
-    # by itself begins too few.
+    # The order is kept, so a large photograph delays those after it: start more of them than TensorFlow's default.
     return records.map(function, num_parallel_calls=2 * available_cores(), deterministic=True)
 
 
 def decode_jpeg_window(jpeg: tf.Tensor, size: Size, window: Window, dct_method: str = "") -> Part:
-    """A window of a JPEG, with what the decoded whole holds there, without decoding most of what lies beyond it.
+    """A window of a JPEG, with the same pixels as in the whole decoded image, without decoding most of the rest.
 
     Args:
         jpeg: contents of the file.
-        size: of the whole image.
-        window: what part of it.
-        dct_method: as ``tf.io.decode_jpeg`` takes it: "" for its default, "INTEGER_ACCURATE" for the one of Pillow.
+        size: size of the whole image.
+        window: the part to decode.
+        dct_method: see ``tf.io.decode_jpeg``: "" for its default, "INTEGER_ACCURATE" for Pillow's.
     """
     crop, within = jpeg_crop(size, window)
     return tf.io.decode_and_crop_jpeg(jpeg, crop, channels=3, dct_method=dct_method), within
 
 
 def jpeg_crop(size: Size, window: Window) -> tuple[Window, Window]:
-    """What ``tf.io.decode_and_crop_jpeg`` decodes for a window, and where in that this is; or for many, (N, 4)."""
+    """The crop that ``tf.io.decode_and_crop_jpeg`` decodes for a window, and its place in that; or for many (N, 4)."""
     begin, extent = tf.split(window, 2, axis=-1)
     first = tf.maximum(begin - CHROMA_MARGIN, 0)
     first -= first % [1, COLUMNS_AT_A_TIME]
@@ -208,6 +207,6 @@ def jpeg_crop(size: Size, window: Window) -> tuple[Window, Window]:
 
 
 def windowed(image: tf.Tensor, window: Window) -> tf.Tensor:
-    """That part of an image (H, W, C)."""
+    """The window's part of an image (H, W, C)."""
     top, left, height, width = tf.unstack(window)
     return image[top : top + height, left : left + width]

@@ -1,4 +1,4 @@
-"""Accuracy, per class and as a whole, of a network or of a converted file."""
+"""Accuracy of a network or of a converted file, overall and per class."""
 
 import csv
 import math
@@ -29,11 +29,11 @@ TIMING_WARM_UP = 3
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a classifier got right.
+    """The accuracy of a classifier's predictions.
 
     Attributes:
         confusion: (classes, classes) numbers of images; rows are the true classes, columns the predicted ones.
-        top5_correct: images whose true class is among the five most probable.
+        top5_correct: number of images whose true class is among the five most probable.
     """
 
     confusion: np.ndarray
@@ -52,14 +52,14 @@ class Evaluation:
         return html.together([html.facts(f"{self.images:,} images of {len(self.confusion):,} classes", values)])
 
     def confusion_figure(self, class_names: Optional[Sequence[str]] = None, title: str = "Confusion") -> "Figure":
-        """The confusion matrix: a row per true class, a column per predicted one, as a matplotlib figure.
+        """The confusion matrix as a matplotlib figure, with a row per true class and a column per predicted class.
 
         Args:
-            class_names: in the order of the labels; numbers from 0 unless told.
-            title: above the figure.
+            class_names: in the order of the labels; None: numbers from 0.
+            title: title above the figure.
 
         Raises:
-            ValueError: another number of names than classes.
+            ValueError: the number of names is not that of classes.
         """
         from r2b_zoo.report.confusion_plot import confusion_figure
 
@@ -69,7 +69,7 @@ class Evaluation:
         return confusion_figure(self, names, title)
 
     def __add__(self, other: "Evaluation") -> "Evaluation":
-        """What the images of both give together."""
+        """The evaluation of the images of both."""
         return Evaluation(self.confusion + other.confusion, self.top5_correct + other.top5_correct)
 
     @property
@@ -78,7 +78,7 @@ class Evaluation:
 
     @property
     def top1(self) -> float:
-        """Share of images whose most probable class is the true one, 0–1."""
+        """Share of images whose predicted class is the true class, 0–1."""
         return float(np.trace(self.confusion) / self.images)
 
     @property
@@ -87,24 +87,24 @@ class Evaluation:
 
     @property
     def recall(self) -> np.ndarray:
-        """Share of each class's images that were recognised, 0–1; NaN for a class without images."""
+        """Share of each class's images that were predicted correctly, 0–1; NaN for a class without images."""
         totals = self.confusion.sum(axis=1)
         return np.divide(np.diag(self.confusion), totals, out=np.full(len(totals), np.nan), where=totals > 0)
 
     @property
     def precision(self) -> np.ndarray:
-        """Share of the images predicted as a class that are of it, 0–1; NaN for a class never predicted."""
+        """Share of the images predicted as a class that belong to it, 0–1; NaN for a class that is never predicted."""
         totals = self.confusion.sum(axis=0)
         return np.divide(np.diag(self.confusion), totals, out=np.full(len(totals), np.nan), where=totals > 0)
 
     @property
     def cells(self) -> list[list[int]]:
-        """[true class, predicted class, images] of each pair that occurs; of 1,000 classes few of a million do."""
+        """[true class, predicted class, images] of each pair that occurs, since most pairs of many classes do not."""
         pairs = zip(*np.nonzero(self.confusion), strict=True)
         return [[int(i), int(j), int(self.confusion[i, j])] for i, j in pairs]
 
     def per_class(self, class_names: Sequence[str]) -> list[dict[str, Any]]:
-        """Name, number of images, precision and recall of each class; None where there is no such score."""
+        """Name, number of images, precision and recall of each class; undefined scores are None."""
         return [
             {
                 "name": name,
@@ -118,7 +118,7 @@ class Evaluation:
         ]
 
     def write_csv(self, path: Path, class_names: Sequence[str]) -> None:
-        """A row per class: its images, precision and recall, and how many were predicted to be of each class.
+        """Writes a row per class: its images, precision and recall, and the number of images by predicted class.
 
         Raises:
             OSError: the file cannot be written.
@@ -131,7 +131,7 @@ class Evaluation:
 
 
 def as_dict(result: Evaluation, dataset: Dataset) -> dict[str, Any]:
-    """All of a result as plain data."""
+    """A complete result as plain data."""
     return {
         "dataset": {
             "name": dataset.name,
@@ -149,15 +149,15 @@ def as_dict(result: Evaluation, dataset: Dataset) -> dict[str, Any]:
 
 
 def prediction_batch(input_shape: Sequence[int]) -> int:
-    """How many images (height, width, channels) go through a network at once."""
+    """The batch size with which images (height, width, channels) are predicted."""
     return max(1, min(PREDICTION_BATCH, _PREDICTION_PIXELS // (input_shape[0] * input_shape[1])))
 
 
 def check_numbers(probabilities: np.ndarray, name: str) -> np.ndarray:
-    """The same array (N, classes), all of it numbers. NaN has no most probable class, and NumPy would name the first.
+    """Checks an array (N, classes) and returns it, because NumPy's argmax would give NaN as the predicted class.
 
     Raises:
-        ValueError: one is NaN or infinite.
+        ValueError: a value is NaN or infinite.
     """
     wrong = int((~np.isfinite(probabilities).all(axis=tuple(range(1, probabilities.ndim)))).sum())
     if wrong:
@@ -196,16 +196,16 @@ def evaluate_batches(
     advance: Callable[[int], None] = lambda images: None,
     num_classes: Optional[int] = None,
 ) -> Evaluation:
-    """Evaluates batch after batch, so that a data set need not fit into memory.
+    """Evaluates batch by batch, so that a data set need not fit into memory.
 
     Args:
-        predict: from preprocessed images (N, height, width, channels) to probabilities (N, classes).
-        batches: (images, labels), for instance ``Dataset.test_batches``.
-        advance: told after each batch how many images it had.
-        num_classes: of the data, where it is known.
+        predict: gives probabilities (N, classes) of preprocessed images (N, height, width, channels).
+        batches: (images, labels), for example ``Dataset.test_batches``.
+        advance: called after each batch with its number of images.
+        num_classes: number of classes of the data, if it is known.
 
     Raises:
-        ValueError: as ``evaluate``, or the classes are not as many as those of the data.
+        ValueError: as ``evaluate``, or the numbers of classes of network and data differ.
     """
     total = None
     for images, labels in batches:

@@ -39,18 +39,18 @@ _LABELS_SHOWN = 10
 
 @dataclass(frozen=True)
 class Classifier:
-    """A network, or a converted file, with the names of its classes and what it does to an image first.
+    """A network, or a converted file, with the names of its classes and its preprocessing.
 
-    Threads may share one: they take turns at the network.
+    Threads may share a classifier; it runs one image at a time.
 
     Attributes:
-        name: for messages and tables.
-        preprocessing: from an image to the network's input; None where the file does not say.
-        labels: names of the classes; None where the file does not say.
+        name: its name in messages and tables.
+        preprocessing: turns an image into the network's input; None if the file does not say how.
+        labels: names of the classes; None if the file does not have them.
         model: the Keras model; None for a converted file.
         tflite: contents of the converted file; None for a Keras model.
-        plan: of a run; None for the others.
-        split_rule: how a run split a folder of photographs, ``data_record.split_rule``; None for what is of no run.
+        plan: the plan of a run; None for other classifiers.
+        split_rule: a run's ``data_record.split_rule`` for a folder of photographs; None for other classifiers.
     """
 
     name: str
@@ -68,7 +68,7 @@ class Classifier:
             raise ValueError(f"{self.name} has {outputs} outputs and {len(self.labels)} labels: name every output.")
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without what another process makes for itself: whose turn it is, and the loaded file."""
+        """The state without the lock and the loaded file, which another process makes for itself."""
         return {name: value for name, value in vars(self).items() if name not in ("_turn", "_engine")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -92,7 +92,7 @@ class Classifier:
 
     @cached_property
     def dataset(self) -> Optional[Dataset]:
-        """What a run was trained on, loaded when it is first asked for; None for the others."""
+        """The data set that a run was trained on, loaded on first use; None for other classifiers."""
         plan = self.plan
         return None if plan is None else _without_warning(lambda: dataset_of(plan, self.split_rule))
 
@@ -102,10 +102,10 @@ class Classifier:
         return TFLiteEngine(self.tflite)
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
-        """(N, classes) for preprocessed images (N, height, width, channels).
+        """Probabilities (N, classes) for preprocessed images (N, height, width, channels).
 
         Raises:
-            ValueError: one is NaN or infinite.
+            ValueError: a probability is NaN or infinite.
         """
         with self._turn:
             found = self._engine.predict(images) if self.model is None else predict_keras(self.model, images)
@@ -115,14 +115,14 @@ class Classifier:
         """The most probable classes of one image of any size, best first.
 
         Args:
-            image: as ``Preprocessing`` takes it: uint8 (H, W, channels), or one of Pillow's images.
-            top: how many classes.
+            image: uint8 (H, W, channels), or one of Pillow's images; see ``Preprocessing``.
+            top: number of classes; all classes if there are fewer.
 
         Returns:
-            (name of the class, probability), ``top`` of them or as many as there are classes.
+            Name and probability of each class.
 
         Raises:
-            ValueError: not an image, or ``top`` is less than 1.
+            ValueError: ``image`` is not an image, or ``top`` is less than 1.
         """
         if top < 1:
             raise ValueError(f"top must be at least 1; received {top}.")
@@ -148,10 +148,10 @@ def load(
 
     Args:
         reference: a name of weights in ``weights.named``, the folder of a run, a ``.tflite``, or a weights file.
-        network: of a weights file that does not say; RealToBinaryNet for the published weights.
-        precision: of a weights file that does not say; "binary" unless told.
-        input_size: height and width for a weights file; unless told those it records, or 224.
-        stage: which network of a run; its last unless told.
+        network: network of a weights file that does not name it; RealToBinaryNet for the published weights.
+        precision: precision of a weights file that does not record it; None: "binary".
+        input_size: height and width for a weights file; None: those it records, or 224.
+        stage: stage of a run whose network to load; None: the last.
 
     Raises:
         FileNotFoundError: there is no such file or folder.
@@ -187,7 +187,7 @@ def _from_run(folder: RunFolder, stage: Optional[str]) -> Classifier:
     rule = data_record.split_rule(folder)
     planned = {stage.name: stage for stage in plan.stages}.get(stage)
     if planned is not None and folder.is_finished(stage) and folder.tflite_path.is_file():
-        # A finished run knows its classes, wherever its data is now.
+        # A finished run knows its classes even if its data has been moved.
         described = metadata.read(folder.tflite_path.read_bytes())
         if described.preprocessing is not None and described.labels is not None:
             model = network_of(plan, planned, described.preprocessing.input_shape, len(described.labels))
@@ -196,7 +196,7 @@ def _from_run(folder: RunFolder, stage: Optional[str]) -> Classifier:
             return Classifier(name, described.preprocessing, described.labels, model=model, plan=plan, split_rule=rule)
     networks = Networks(plan, folder)
     model, dataset = networks[stage], networks.dataset
-    # Not by the names that the data have now: a class may have been renamed since.
+    # Prefer the recorded names: a class may have been renamed in the data since.
     labels = data_record.class_names(folder) or dataset.class_names
     return Classifier(name, dataset.preprocessing, labels, model=model, plan=plan, split_rule=rule)
 
@@ -226,7 +226,7 @@ def _from_weights(
         height = width = input_size
     channels = arguments.pop("channels")
     if name == recorded:
-        arguments |= options  # which another network may not know
+        arguments |= options  # only for the recorded network: another one may not have these options
     model = models.create(name, weights=path, input_shape=(height, width, channels), **arguments)
     if card is not None:
         prepared = Preprocessing.from_dict(card["preprocessing"]).with_size(height, width)
@@ -243,14 +243,13 @@ def dataset_for(
     data_dir: Optional[PathLike] = None,
     all_photographs: bool = False,
 ) -> Dataset:
-    """A data set to evaluate a classifier on, its images prepared for it and its classes in the order of its labels.
+    """A data set for evaluating a classifier, with images prepared for it and classes in the order of its labels.
 
     Args:
-        classifier: where it says nothing of preprocessing and labels, a weights file for instance, those of the data
-            set are taken.
-        name: of a data set, or the path of a folder of photographs; the classifier's own data unless told.
-        data_dir: where the files of the data set are; where the run has them unless told.
-        all_photographs: take all photographs of a folder, not only those that training leaves out.
+        classifier: if it has no preprocessing and labels, for example a weights file, the data set's are used.
+        name: name of a data set, or path of a folder of photographs; None: the classifier's own data.
+        data_dir: where the files of the data set are; None: where the run has them.
+        all_photographs: use all photographs of a folder, not only those that training leaves out.
 
     Raises:
         ValueError: there is no such data set, or its images or classes do not fit the classifier.
@@ -320,14 +319,14 @@ def _loaded(
 
 
 def _without_warning(load: Callable[[], Dataset]) -> Dataset:
-    """Without the one about few images to train on: nothing is trained here."""
+    """Loads a data set without the warning about few images to train on, because nothing is trained here."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Few images to train on")
         return load()
 
 
 def converted_file(reference: PathLike) -> Path:
-    """The converted file of a run. Raises ValueError where ``reference`` is no run's folder or has none."""
+    """The converted file of a run. Raises ValueError if ``reference`` is not a run's folder or has no such file."""
     path = RunFolder(reference).tflite_path
     if not path.is_file():
         raise ValueError(f"There is no {path}: name the converted file to compare with.")
@@ -337,13 +336,13 @@ def converted_file(reference: PathLike) -> Path:
 def images_for(
     classifier: Classifier, folder: Optional[PathLike], number: Optional[int], max_pixels: int = MAX_PIXELS
 ) -> Iterator[np.ndarray]:
-    """Preprocessed images in batches: those in a folder and below it, or the test split of the classifier's data set.
+    """Batches of preprocessed images from a folder and its subfolders, or from the test split of the classifier's data.
 
     Args:
-        classifier: says how images are prepared.
-        folder: None for the test split.
-        number: how many at most; None for all.
-        max_pixels: height times width of the largest image file that is read.
+        classifier: gives the preprocessing.
+        folder: the folder; None: the test split.
+        number: maximum number of images; None: all.
+        max_pixels: limit on height times width of an image file.
 
     Raises:
         ValueError: there are no images, one cannot be read, or the classifier does not say how to prepare them.

@@ -1,6 +1,6 @@
-"""Convolutions that keep half precision to themselves, the two ways to rescale their output, and pooling.
+"""Convolutions that compute in half precision internally, layers that rescale their output, and pooling.
 
-Everything else the networks are built of comes from Keras or Larq.
+All other layers of the networks come from Keras or Larq.
 """
 
 import contextlib
@@ -26,27 +26,27 @@ _resizable = Switch()
 
 
 def resizable_files() -> contextlib.AbstractContextManager[None]:
-    """Networks traced in the block become files that can be resized to a batch: the same values, slower to train."""
+    """Networks traced in the block give files that can be resized to a batch: the same values, but slower to train."""
     return _resizable.set_to(True)
 
 
 def convolutions_in_float32() -> contextlib.AbstractContextManager[None]:
-    """Calls of networks in the block compute what their float32 twins of equal weights do, whatever their policy."""
+    """Networks called in the block compute as float32 networks with the same weights, whatever their policy."""
     return _in_float32.set_to(True)
 
 
 def compiled_whole(wanted: bool = True) -> contextlib.AbstractContextManager[None]:
-    """Networks that are called in the block do what XLA can compile in one piece, deterministically."""
+    """Networks called in the block use only operations that XLA can compile as a whole, deterministically."""
     return _compiled_whole.set_to(wanted)
 
 
 class _CastsLast:
-    """A convolution that casts to the type its policy computes in after everything else, and back before it.
+    """A convolution that casts to its policy's compute type after quantisation, and casts its output back.
 
-    Keras casts inputs and weights first. In half precision a latent weight near 0 then loses its sign, and the scale
-    that a quantiser takes from a filter its digits. Here quantisers, with their gradients, read float32 and hand over
-    ±1, which every type holds; what is left to half precision are products and sums. What comes in of another type,
-    from a Keras layer in half precision for example, is cast to that of the weights before the products.
+    Keras casts inputs and weights first. In half precision a latent weight near 0 would lose its sign, and the scale
+    that a quantiser computes from a filter would lose digits. Here quantisers and their gradients work in float32 and
+    return ±1, which every type can hold; only products and sums are in half precision. Inputs of another type, for
+    example from a Keras layer in half precision, are cast to the weights' type before the products.
     """
 
     def __init_subclass__(cls) -> None:
@@ -75,7 +75,7 @@ class _CastsLast:
         def in_half(inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
             return tf.cast(convolve(tf.cast(inputs, compute), tf.cast(kernel, compute)), weights)
 
-        # Read now: Larq sets another padding for the time of a call.
+        # Read these now: Larq changes the padding during a call.
         strides, padding = self.strides, self.padding  # type: ignore[attr-defined]
 
         @tf.custom_gradient
@@ -96,26 +96,26 @@ class _CastsLast:
         return known and math.prod(sizes) < FEW_PIXELS
 
     def _without_scale(self, kernel: tf.Tensor) -> tuple[tf.Tensor, Optional[tf.Tensor]]:
-        """The kernel as ±1, and the factor of each filter that its quantiser gave it besides, if it did."""
+        """The kernel as ±1, and the factor by which its quantiser multiplied each filter, if it did."""
         if not isinstance(getattr(self, "kernel_quantizer", None), lq.quantizers.MagnitudeAwareSign):
             return kernel, None
-        # A constant for the gradient, which is divided by it in one place and multiplied in the other.
+        # The scale is a constant for the gradient, which is divided by it here and multiplied by it later.
         scale = tf.stop_gradient(convolution.factors(kernel))
         return tf.math.divide_no_nan(kernel, scale), scale
 
 
 @tf.keras.utils.register_keras_serializable(PACKAGE)
 class Conv2D(_CastsLast, tf.keras.layers.Conv2D):
-    """Keras' of that name; in mixed precision it alone computes in half, and takes and returns float32."""
+    """Keras' ``Conv2D``; in mixed precision only this layer computes in half precision; its ends are float32."""
 
 
 _QUANTIZERS = ("input_quantizer", "kernel_quantizer")
 
 
 def _of_type(quantizer: Any, dtype: str) -> Any:
-    """The quantiser, or one like it that reads values of that type as they are.
+    """The quantiser, or a copy that reads values of that type without a cast.
 
-    Larq's are layers, which cast to the type of Keras' policy: in half precision −1e-9 would be −0, whose sign is +1.
+    Larq's quantisers are layers, which cast to Keras' policy: in half precision −1e-9 would be −0, whose sign is +1.
     """
     if not isinstance(quantizer, tf.keras.layers.Layer) or quantizer.compute_dtype == dtype:
         return quantizer
@@ -126,7 +126,7 @@ def _of_type(quantizer: Any, dtype: str) -> Any:
 
 
 def _known(quantizer: Any) -> Any:
-    """The function that a configuration names: from HDF5 files Keras makes objects of classes alone."""
+    """The function that a configuration names, because Keras restores only classes from HDF5 files by itself."""
     if isinstance(quantizer, dict) and quantizer.get("class_name") == "function":
         return tf.keras.utils.get_registered_object(quantizer["config"]) or quantizer
     return quantizer
@@ -134,7 +134,7 @@ def _known(quantizer: Any) -> Any:
 
 @tf.keras.utils.register_keras_serializable(PACKAGE)
 class QuantConv2D(_CastsLast, lq.layers.QuantConv2D):
-    """Larq's of that name; in mixed precision it quantises in float32, and takes and returns float32."""
+    """Larq's ``QuantConv2D``; in mixed precision its quantisers, its input and its output are float32."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -154,11 +154,11 @@ class QuantConv2D(_CastsLast, lq.layers.QuantConv2D):
 
 @tf.keras.utils.register_keras_serializable(PACKAGE)
 class PReLU(tf.keras.layers.PReLU):
-    """Keras' of that name: max(x, 0) + α · min(x, 0), (N, H, W, C) → (N, H, W, C).
+    """Keras' ``PReLU``: max(x, 0) + α · min(x, 0), (N, H, W, C) → (N, H, W, C).
 
-    In ``fused_for_training`` it passes over the memory of the activations once on the way forward and twice on the way
-    back, where the operators it is made of otherwise pass five and ten times; if x is the product of a channel gate,
-    that product is part of it. The values are the same; the gradient of α is summed in another order.
+    In ``fused_for_training`` it passes over the activations' memory once in the forward pass and twice in the backward
+    pass, instead of five and ten times; if x is the product of a channel gate, that product is included. The values are
+    the same; the gradient of α is summed in another order.
     """
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
@@ -168,7 +168,7 @@ class PReLU(tf.keras.layers.PReLU):
 
 @tf.keras.utils.register_keras_serializable(PACKAGE)
 class Add(tf.keras.layers.Add):
-    """Keras' of that name; in ``fused_for_training`` a shortcut is added in the pass of the PReLU before it."""
+    """Keras' ``Add``; in ``fused_for_training`` the PReLU before it adds the shortcut in its own pass."""
 
     def call(self, inputs: Sequence[tf.Tensor]) -> tf.Tensor:
         output = fused.add(inputs) if fused.is_on() else None
@@ -177,9 +177,10 @@ class Add(tf.keras.layers.Add):
 
 @tf.keras.utils.register_keras_serializable(PACKAGE)
 class MaxPooling2D(tf.keras.layers.MaxPooling2D):
-    """Keras' of that name; in ``compiled_whole`` from operators of which XLA has a deterministic gradient.
+    """Keras' ``MaxPooling2D``; in ``compiled_whole`` made from operators whose gradient in XLA is deterministic.
 
-    Images (N, H, W, C) of a known size. Value and gradient are the same; of equal maxima, the first has the gradient.
+    Images (N, H, W, C) must have a known size. Value and gradient are the same; the first of equal maxima gets the
+    gradient.
     """
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
@@ -199,9 +200,9 @@ class MaxPooling2D(tf.keras.layers.MaxPooling2D):
 class FusedSteSign(lq.quantizers.SteSign):
     """Larq's ``SteSign``: -1 below 0, else +1; the gradient is that of the identity where |x| ≤ 1, else 0.
 
-    In ``fused_for_training`` value and gradient take one pass over the memory each instead of three and four, with the
-    same bits. Larq and HDF5 files look for quantisers by their bare name, so it is not Larq's. Values are taken as they
-    come, whatever the policy: half precision has no −1e-9.
+    In ``fused_for_training`` value and gradient take one pass over memory each instead of three and four, with the same
+    bits. It has its own name, because Larq and HDF5 files find quantisers by their bare name. It never casts its input,
+    whatever the policy: half precision has no −1e-9.
     """
 
     def __init__(self, clip_value: Optional[float] = 1.0, **kwargs: Any) -> None:
@@ -215,7 +216,7 @@ class FusedSteSign(lq.quantizers.SteSign):
 
 @lq.utils.register_keras_custom_object
 class FusedWeightClip(lq.constraints.WeightClip):
-    """Larq's ``WeightClip``: weights between ± ``clip_value``, the same bits by one operator instead of two."""
+    """Larq's ``WeightClip``: clips weights to ± ``clip_value``, with one operator instead of two and the same bits."""
 
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
         x = tf.convert_to_tensor(x)
@@ -226,9 +227,10 @@ class FusedWeightClip(lq.constraints.WeightClip):
 def global_average(x: tf.Tensor, *, fixed_size: bool) -> tf.Tensor:
     """Mean over height and width, (N, H, W, C) → (N, C).
 
-    One average pool where the network was built for a fixed size: LCE's and TFLite's fastest form. The two sum in
-    different orders, and one rounding can turn a sign further on, so the choice is the network's and not the call's:
-    eager calls know every size. It is Larq Zoo's choice too, so that equal weights give equal signs.
+    A network that was built for a fixed size uses one average pool, which is fastest in LCE and TFLite; others use a
+    mean. The two sum in different orders, and one rounding error can flip a sign in a later layer, so the choice must
+    not depend on the call: eager calls know every size. Larq Zoo chooses in the same way, so equal weights give equal
+    signs.
     """
     _, height, width, channels = x.shape
     if fixed_size and None not in (height, width):
@@ -243,7 +245,7 @@ def _has_fixed_size(shape: Any) -> bool:
 
 @tf.keras.utils.register_keras_serializable(PACKAGE)
 def tanh(x: tf.Tensor) -> tf.Tensor:
-    """tanh, not to be fused: TensorFlow fuses convolution, batch norm and tanh into an operator it does not have."""
+    """tanh that is never fused: TensorFlow would fuse convolution, batch norm and tanh into a missing operator."""
     return tf.tanh(tf.ensure_shape(x, x.shape))
 
 
@@ -307,7 +309,7 @@ class ChannelGate(tf.keras.layers.Layer):
         activations, convolved = inputs
         average = global_average(activations, fixed_size=self._fixed_size)
         if _resizable.on:
-            # LCE's converter leaves out a reshape before a product where one image needs none. So none comes there.
+            # Reshape the average already: LCE's converter drops a reshape before a product if one image needs none.
             average = tf.reshape(average, [-1, 1, 1, average.shape[-1]])
         hidden = tf.nn.relu(tf.matmul(average, self.reduce_kernel))
         factors = tf.sigmoid(tf.matmul(hidden, self.expand_kernel))
@@ -327,10 +329,10 @@ class ChannelGate(tf.keras.layers.Layer):
 class ChannelScale(tf.keras.layers.Layer):
     """A learned factor per channel: output[n, i, j, c] = x[n, i, j, c] · s[c], and s starts at one.
 
-    Input and output are (N, H, W, C). Behind a binary convolution whose filters are scaled by the mean magnitude m[c]
-    of their latent weights, m[c] · s[c] is the scale α of the weights, learned from that mean on. A step of an
-    optimizer such as Adam, which is as large for a small parameter as for a large one, then changes α by the same share
-    in every filter.
+    Input and output are (N, H, W, C). After a binary convolution whose filters are scaled by the mean magnitude m[c] of
+    their latent weights, m[c] · s[c] is the scale α of the weights, which is learned from that mean on. Optimizers such
+    as Adam take equally large steps for small and large parameters, so a step then changes α by the same share in every
+    filter.
 
     Source: Martínez et al., ICLR 2020, equation 3.
     """
@@ -381,9 +383,9 @@ class LearnedScale(tf.keras.layers.Layer):
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         _, height, width, channels = inputs.shape
-        # LCE's converter folds a factor that follows a binary convolution into it, which is right for the channels
-        # and makes a file that nothing can run for the positions. The reshapes keep those two apart, and leave one
-        # H×W plane of constants in the file instead of a full H×W×C tensor.
+        # LCE's converter folds a factor after a binary convolution into it, which is right for factors per channel, but
+        # gives a file that nothing can run for factors per position. The reshapes separate the two, and leave one H×W
+        # plane of constants in the file instead of a full H×W×C tensor.
         plane = tf.reshape(self.height_scale * self.width_scale, [height * width, 1])
         scaled = tf.reshape(inputs * self.channel_scale, [-1, height * width, channels]) * plane
         return tf.reshape(scaled, [-1, height, width, channels])

@@ -1,1 +1,1 @@
-"""What makes a training step fast: fused passes, bit counting, half precision, batch norm over several devices."""
+"""Operations for training: fused passes, bit counting, half precision, batch norm over several devices."""

@@ -1,4 +1,4 @@
-"""Something that is on while a block of code runs."""
+"""A setting that is on while a block of code runs."""
 
 import contextlib
 import threading

@@ -28,9 +28,9 @@ class Digits(ProgressiveRecipe):
     stem: str = Field("cifar")
     batch_size: int = Field(64)
     augmentation: str = Field("affine")
-    # An epoch has 22 steps, after which averages over a hundred still remember the start.
+    # An epoch has 22 steps, after which averages over a hundred steps would still contain the initial values.
     batch_norm_momentum: float = Field(0.9)
-    # At this width the paper's 8 would leave the first gates two hidden units, either of which may be dead.
+    # At this width the paper's 8 would give the first gates two hidden units, either of which may be dead.
     gate_reduction: int = Field(4)
 
     teacher: Stage = ComponentField(
@@ -63,8 +63,8 @@ class Digits(ProgressiveRecipe):
         PartialComponent(
             BinaryStudent,
             epochs=40,
-            # The 143 images that validation=0.1 keeps apart do not tell 1e-3 from 3e-3: one mistake against two, over
-            # two seeds. CIFAR-10's 5,000 do, a little (cifar10.py), so it is the same here.
+            # The 143 images that validation=0.1 holds out do not distinguish 1e-3 from 3e-3: one mistake versus two,
+            # over two seeds. CIFAR-10's 5,000 slightly favour 3e-3 (cifar10.py), so it is used here too.
             learning_rate=3e-3,
             warmup_epochs=0.0,  # [paper]
             **LOGIT_MATCHING,

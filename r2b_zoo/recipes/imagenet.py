@@ -1,23 +1,23 @@
 """The Real-to-Binary network on ImageNet (ILSVRC 2012), with the paper's numbers as far as it gives them.
 
 Paper: Martínez et al., ICLR 2020, sections 4.1 (optimizer) and 4.2 (stages and losses).
-Command: ``r2b train recipe=imagenet data_dir=TFDS``, after ``tfds build imagenet2012 --data_dir TFDS``;
-``r2b train recipe=imagenet --smoke data_dir=TFDS`` first, which runs every stage on a few images.
+Command: ``r2b train recipe=imagenet data_dir=TFDS``, after ``tfds build imagenet2012 --data_dir TFDS``. First run
+``r2b train recipe=imagenet --smoke data_dir=TFDS``, which trains every stage on a few images.
 Expected accuracy, ImageNet top-1 on 50,000 validation images:
     stage                 paper     public re-implementation
     teacher               69.3      70.32
     real                  –         71.21
     binary_activations    –         67.12
     binary                65.4      65.04
-The paper's are in table 2.
+The paper's accuracies are in table 2.
 Hours: not measured. Accuracy of this recipe: not measured.
 
-Where a number comes from: [paper]; [re-implementation], Larq Zoo's (training/multi_stage_experiments.py and its
-authors' answers in larq/zoo issues 196 and 233), which reached the right column though its scripts as published do
-not; [ours]. Who teaches whom, that the binary stage starts from the weights before it, and that it matches logits
-alone: [paper]. That binary_activations starts from random weights: [re-implementation]; the paper does not say, and
-binary_activations.initial_weights=real starts it from the stage before. That the statistics of batch norms are
-estimated anew before the binary stage: [ours]; the paper does not say.
+Sources of the numbers: [paper]; [re-implementation], Larq Zoo's (training/multi_stage_experiments.py and its authors'
+answers in larq/zoo issues 196 and 233), which reached the right column, although its published scripts do not; [ours].
+The order of teachers, the binary stage's start from the previous stage's weights, and its matching of logits alone are
+from the [paper]. The random initial weights of binary_activations are from the [re-implementation]; the paper does not
+give them, and binary_activations.initial_weights=real starts it from the previous stage. Estimating batch-norm
+statistics anew before the binary stage is [ours]; the paper does not mention it.
 To train the last stage as the re-implementation did:
     binary.epochs=100 binary.schedule=cosine binary.warmup_epochs=10.0
 Binary downsampling, which the paper has in half of its tables and which costs 3 to 4 points: downsample=binary
@@ -47,18 +47,18 @@ DECAY = 0.3  # [re-implementation] the paper has a step schedule and no factor
 # λ/2 · Σ w², [ours].
 L2_PENALTY = 1e-5
 
-# [re-implementation] of both matching losses; the paper has the losses and not their weights.
+# [re-implementation] The paper defines both matching losses, but not their weights.
 OUTPUT_MATCHING_WEIGHT = 3.0
 OUTPUT_MATCHING_WEIGHT_BINARY = 0.8
 TEMPERATURE = 1.0
-# The re-implementation's attention loss is another: 30 times the mean over blocks and positions of the squared
+# The re-implementation has another attention loss: 30 times the mean over blocks and positions of the squared
 # difference of maps divided by their largest value. The paper's is the sum over blocks of the L2 distance of maps
 # divided by their L2 norm. With d that distance, ρ the mean square of a map divided by its largest value, and 8 blocks,
-# the former is 30 / 8 · Σ ρ d², and pulls as hard as w · Σ d where w = 7.5 ρ d: 1 at ρ = 1/4 and d = 1/2, values that
-# are [ours] and not measured.
+# the former is 30 / 8 · Σ ρ d², whose gradient equals that of w · Σ d for w = 7.5 ρ d: about 1 at ρ = 1/4 and d = 1/2,
+# values that are [ours] and not measured.
 ATTENTION_MATCHING_WEIGHT = 1.0
 
-# What the stages are made of, here and in cifar100.py.
+# These fields are common to the stages here and in cifar100.py.
 STEPS = {"schedule": "steps", "decay": DECAY}  # [paper] "steps"
 REAL_WEIGHTS = {"learning_rate": LEARNING_RATE, "warmup_epochs": WARMUP_EPOCHS, "l2_penalty": L2_PENALTY}
 MATCHING = {
@@ -88,8 +88,8 @@ class ImageNet(ProgressiveRecipe):
     teacher: Stage = ComponentField(
         PartialComponent(
             Teacher,
-            # The paper takes a trained ResNet-18 of 69.3 %. The re-implementation's script trains it with SGD without
-            # momentum and an L2 penalty and reaches 66; what reached 70.32 had this learning rate and schedule.
+            # The paper uses a trained ResNet-18 with 69.3 %. The re-implementation's script trains it by SGD without
+            # momentum, with an L2 penalty, and reaches 66; the network with 70.32 had this learning rate and schedule.
             epochs=100,  # [re-implementation]
             learning_rate=LEARNING_RATE,  # [re-implementation]
             schedule="cosine",  # [re-implementation]

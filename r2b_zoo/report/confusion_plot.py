@@ -1,4 +1,4 @@
-"""A confusion matrix as a picture, for papers and slides."""
+"""Draws a confusion matrix as a picture, for papers and slides."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 FORMATS = (".png", ".svg", ".pdf")
 COLOURS = "Blues"
-# With more classes the numbers in the cells, then the names beside them, are too small to read; then cells are, and
-# classes that follow each other share one.
+# With more classes, first the numbers in the cells, then the names beside them, and finally the cells themselves are
+# too small to see; consecutive classes then share a cell.
 MOST_CLASSES_WITH_NUMBERS = 30
 MOST_CLASSES_WITH_NAMES = 120
 GROUPS_OF_MANY = 100
@@ -30,12 +30,12 @@ _CELL, _SMALL_CELL = 0.42, 0.13  # inches
 _SMALLEST, _WITHOUT_NAMES = 4.6, 7.0  # inches
 _DPI = 150
 _LOG_TICKS = (0.0001, 0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1)
-_FAINTEST = 0.18  # of the colours, where the smallest share must differ from none
-_WHITE_TEXT = 0.55  # from this share on
+_FAINTEST = 0.18  # of the colour map, so that the smallest share differs visibly from zero
+_WHITE_TEXT = 0.55  # text is white from this share on
 
 
 def check_format(path: Path) -> None:
-    """Raises ValueError for a picture of a kind that is not drawn."""
+    """Raises ValueError if the format of the picture is not supported."""
     if path.suffix.lower() not in FORMATS:
         raise ValueError(f"A plot is a file that ends in {', '.join(FORMATS)}; received {path.name!r}.")
 
@@ -43,22 +43,22 @@ def check_format(path: Path) -> None:
 def write_confusion_plot(path: Path, result: "Evaluation", class_names: Sequence[str], title: str) -> None:
     """Draws a row per true class and a column per predicted class.
 
-    The colour is the share of the true class's images, so that large classes do not drown small ones; with many classes
-    on a logarithmic scale, since mistakes are spread thinly over them.
+    The colour is the share of the true class's images, so that large classes do not dominate small ones; the scale is
+    logarithmic with many classes, since their mistakes are spread thinly.
 
     Args:
-        path: of the picture.
-        result: what to draw.
+        path: path of the picture.
+        result: the evaluation to draw.
         class_names: in the order of the labels.
-        title: of whose mistakes these are.
+        title: name of the classifier.
 
     Raises:
-        ValueError: a kind of picture that is not drawn.
+        ValueError: the format is not supported.
         OSError: the file cannot be written.
     """
     check_format(path)
     metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix.lower())
-    # Text stays text in an SVG, a name is no formula, and the same result gives the same file.
+    # Keep text as text in an SVG, do not parse names as formulas, and give the same file for the same result.
     style = {"svg.fonttype": "none", "svg.hashsalt": "confusion", "text.parse_math": False}
     with matplotlib.rc_context(style), files.replacing(path) as partial:
         figure = confusion_figure(result, class_names, title)

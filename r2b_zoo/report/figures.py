@@ -1,6 +1,6 @@
-"""Figures of matplotlib's: what notebooks show, and whoever writes a page saves. None touches matplotlib's state.
+"""Matplotlib figures for notebooks and for files, which do not change matplotlib's global state.
 
-``figure.savefig("curves.svg")`` writes one; as the last line of a notebook's cell it shows itself.
+``figure.savefig("curves.svg")`` writes a figure; as the last line of a notebook's cell it is displayed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,10 +18,10 @@ _PHOTOGRAPH = 1.15
 
 
 def training(folder: RunFolder, stages: Sequence[str], metric: str = "accuracy") -> Figure:
-    """A metric of a run over the epochs, a panel per stage, all on the same axes.
+    """A metric of a run over the epochs, with a panel per stage and the same axes in all.
 
     Args:
-        folder: of the run.
+        folder: the folder of the run.
         stages: names of its finished stages.
         metric: "accuracy", "loss", "classification", "attention_matching", "output_matching" or "learning_rate".
 
@@ -50,11 +50,11 @@ def training(folder: RunFolder, stages: Sequence[str], metric: str = "accuracy")
 
 
 def attention(photographs: np.ndarray, maps: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
-    """Where networks look: a row per photograph, and beside it a map per network and block.
+    """Where networks look: a row per photograph, with a map per network and block.
 
     Args:
         photographs: uint8 (n, H, W, 1 or 3).
-        maps: attention maps (n, h, w) by network and block; each block is drawn on one scale over the networks.
+        maps: attention maps (n, h, w) by network and block; a block has the same colour scale for all networks.
     """
     columns = [(network, block) for network, blocks in maps.items() for block in blocks]
     figure = plots.ShownFigure(
@@ -77,10 +77,10 @@ def attention(photographs: np.ndarray, maps: Mapping[str, Mapping[str, np.ndarra
 
 
 def cost(name: str, kinds: Sequence[Mapping[str, object]]) -> Figure:
-    """What parts of a network take: multiplications, work with 64 binary ones counted as one, and bytes.
+    """Shares of a network's parts in multiplications, in work (64 binary ones count as one) and in bytes.
 
     Args:
-        name: of the network.
+        name: name of the network.
         kinds: ``Cost.by_kind()``.
     """
     bars = view.cost_bars(kinds)

@@ -1,4 +1,4 @@
-"""The tables the commands print."""
+"""The tables that the commands print."""
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,9 +33,9 @@ Cell = Union[str, Text]
 
 @dataclass
 class Stacked:
-    """A table that is whole at any width: columns for which there is no room come below, beside the names again.
+    """A table that is complete at any width: columns without room are printed below, with the first column repeated.
 
-    Numbers are never broken; text is, between words while there is a choice.
+    Numbers are never broken over lines; text is, between words if possible.
     """
 
     title: Optional[str]
@@ -63,7 +63,7 @@ class Stacked:
             yield Text(self.caption, style="dim italic")
 
     def _parts(self, room: int) -> list[list[int]]:
-        """The columns of each piece, the first column of all in each."""
+        """The columns of each piece; each starts with the table's first column."""
         parts = [[0]]
         left = room - self._least(0, room)
         for column in range(1, len(self.columns)):
@@ -96,7 +96,7 @@ class Stacked:
         return max((cell_len(line) for text in self._texts(column) for line in text.splitlines()), default=0)
 
     def _least(self, column: int, room: int) -> int:
-        """What a column cannot do without: all of a number or a name; of longer text its longest word."""
+        """The least width of a column: that of a whole number or name, or of the longest word of other text."""
         full = self._full(column)
         if self.columns[column][1] == RIGHT or full <= room // 3:
             return full
@@ -105,17 +105,17 @@ class Stacked:
 
 
 def console(stderr: bool = False) -> Console:
-    """Where tables go: as wide as the terminal, and wide enough for every table where there is none.
+    """A console for tables, as wide as the terminal; without a terminal, wide enough for every table.
 
-    It takes text as it is: names of files and classes may look like the console's own markup.
+    It does not interpret markup, which names of files and classes may contain by accident.
 
     Args:
-        stderr: print to standard error, where standard output is for something else.
+        stderr: print to standard error, because standard output is for something else.
     """
     terminal = (sys.stderr if stderr else sys.stdout).isatty()
     return Console(
         width=None if terminal else _WIDTH_OF_A_FILE,
-        # FORCE_COLOR makes no terminal of a file: bars would fill it with their frames.
+        # Ignore FORCE_COLOR if the output is not a terminal: progress bars would fill a file with their frames.
         force_terminal=terminal,
         stderr=stderr,
         markup=False,
@@ -125,12 +125,12 @@ def console(stderr: bool = False) -> Console:
 
 
 def point(text: str, sign: str = "•") -> Text:
-    """A line after a green sign."""
+    """A line that starts with a green sign."""
     return Text.assemble((sign, "green"), " ", printable(text))
 
 
 def results_table(results: Mapping[str, Any]) -> Stacked:
-    """One row per stage of a run, then the converted file against its Keras model."""
+    """One row per stage of a run, then the comparison of the converted file with its Keras model."""
     dataset, verification = results["dataset"], results["verification"]
     table = Stacked(
         f"\n{dataset['name']}: {dataset['test_images']} test images",
@@ -154,7 +154,7 @@ def results_table(results: Mapping[str, Any]) -> Stacked:
             f"{row['tflite_bytes']:,}",
             f"{row['milliseconds']:.2f}",
         )
-    from r2b_zoo.evaluation.verification import Verification, undecided_sentence  # which imports TensorFlow
+    from r2b_zoo.evaluation.verification import Verification, undecided_sentence  # imports TensorFlow
 
     verdict = Verification.recorded(verification).verdict
     table.caption = (
@@ -170,14 +170,14 @@ def results_table(results: Mapping[str, Any]) -> Stacked:
 
 
 def rate(images_per_second: Optional[float]) -> str:
-    """Images per second; a dash where a stage was too short to say."""
+    """Images per second; a dash if a stage was too short to measure them."""
     if images_per_second is None:
         return "–"
     return f"{images_per_second:,.0f}" if images_per_second >= 10 else f"{images_per_second:.1f}"
 
 
 def evaluation_tables(name: str, dataset: "Dataset", result: "Evaluation", width: int) -> Iterator[RenderableType]:
-    """What a classifier got right: the classes, the confusion matrix, and the whole in the last line."""
+    """The accuracy of a classifier: scores of classes, the confusion matrix, and totals in the last line."""
     table = Stacked(
         None,
         [("class", LEFT), ("images", RIGHT), ("precision", RIGHT), ("recall", RIGHT), ("confused with", LEFT)],
@@ -202,7 +202,7 @@ def evaluation_tables(name: str, dataset: "Dataset", result: "Evaluation", width
 
 
 def _confusion_table(class_names: Sequence[str], result: "Evaluation", width: int) -> Optional[Stacked]:
-    """The confusion matrix; its columns have numbers where the names are too long; None where it is too wide."""
+    """The confusion matrix, with numbers instead of names that are too long; None if it is too wide."""
     if len(class_names) > MOST_CLASSES_IN_TABLE:
         return None
     numbers = [str(i) for i in range(1, len(class_names) + 1)]
@@ -239,7 +239,7 @@ def _mistakes_table(class_names: Sequence[str], result: "Evaluation") -> tuple[T
 
 
 def cost_tables(costs: Sequence["Cost"], layers: bool) -> Iterator[Stacked]:
-    """The networks side by side, and with ``layers`` a table of each one's layers."""
+    """A table that compares the networks, and with ``layers`` a table of each network's layers."""
     from r2b_zoo.evaluation.costs import BINARY_MACS_PER_FLOP
     from r2b_zoo.evaluation.published_costs import published
 
@@ -274,7 +274,7 @@ def cost_tables(costs: Sequence["Cost"], layers: bool) -> Iterator[Stacked]:
 
 
 def _as_printed(row: Optional["PublishedCost"]) -> str:
-    """As table 1 has it, "1.676e9, 1.564e8 (Real-to-Binary)"."""
+    """A row as table 1 prints it, "1.676e9, 1.564e8 (Real-to-Binary)"."""
     if row is None:
         return ""
     numbers = (f"{operations:.3e}".split("e") for operations in (row.binary_operations, row.float_operations))
@@ -367,7 +367,7 @@ def weights_card_table(card: "WeightsCard") -> Stacked:
 
 
 def _gates_in_words(costs: Sequence["Cost"]) -> str:
-    """What the gates cost more than the scales, where both networks are among these."""
+    """A sentence on the additional cost of gates over scales; "" unless both networks are given."""
     from r2b_zoo.evaluation.published_costs import overhead_among
 
     overhead = overhead_among(costs)

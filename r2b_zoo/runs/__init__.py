@@ -1,1 +1,1 @@
-"""A run: its plan, its folder, its checkpoints, its networks, and where weights come from."""
+"""Runs: their plan, folder, checkpoints, networks, and the sources of weights."""

@@ -1,7 +1,7 @@
-"""What data a run was trained on: ``data.json`` in its folder, so that it never resumes on other data in silence.
+"""Records a run's data in ``data.json`` in its folder, so that the run never silently resumes on other data.
 
-The labels of a network are numbers, and a folder of photographs gives them their meaning by its names: after a class is
-renamed, the same command would call an apple a pear. What is recorded is what ``Dataset.record`` says.
+The labels of a network are numbers, whose meaning comes from the names of folders of photographs: after a class is
+renamed, the same command would call an apple a pear. ``Dataset.record`` gives what is recorded.
 """
 
 import hashlib
@@ -22,20 +22,20 @@ MOST_NAMED = 3
 
 
 def split_rule(folder: RunFolder) -> str:
-    """How a run splits a folder of photographs that has no split of its own; that of an earlier version by rank.
+    """How a run splits a folder of photographs without its own split; runs of earlier versions split by rank.
 
     Args:
-        folder: of the run, which need not be there yet.
+        folder: the run's folder, which need not exist yet.
     """
     path = folder.data_path
     if path.is_file():
-        # In text, for a record that is damaged.
+        # Search the text, since the record may be damaged.
         return BY_RANK if f'"{BY_RANK}"' in path.read_text(encoding="utf-8", errors="replace") else BY_NAME
     return BY_RANK if folder.config_path.is_file() and folder.stages_path.is_dir() else BY_NAME
 
 
 def class_names(folder: RunFolder) -> Optional[tuple[str, ...]]:
-    """The classes that a run was started with, in the order of its labels; None where it has no record that says so."""
+    """The classes that a run was started with, in the order of its labels; None if they are not recorded."""
     record, _ = _recorded(folder)
     names = (record or {}).get("class_names")
     return None if names is None else tuple(names)
@@ -45,12 +45,12 @@ def keep(folder: RunFolder, dataset: Dataset, log: Callable[[str], None]) -> Non
     """Records the data of a run that starts, and checks that a run that resumes has the same.
 
     Args:
-        folder: of the run, open.
-        dataset: as the run sees it now.
-        log: told where a run cannot know whether its data are the same.
+        folder: the run's folder, opened.
+        dataset: the data set now.
+        log: takes a line if the run cannot know whether its data are the same.
 
     Raises:
-        RunFolderError: the run was started with other data (names what differs).
+        RunFolderError: the run was started with other data; the message says what differs.
     """
     now = dataset.record()
     before, damage = _recorded(folder)
@@ -75,7 +75,7 @@ def digest(dataset: Dataset) -> str:
 
 
 def _recorded(folder: RunFolder) -> tuple[Optional[dict[str, Any]], str]:
-    """The record, and a sentence where it cannot be read."""
+    """The record, and a sentence if it cannot be read."""
     path = folder.data_path
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -106,11 +106,11 @@ def _from_results(folder: RunFolder) -> dict[str, Any]:
         images = ("training_images", "validation_images", "test_images")
         return {"class_names": found["class_names"], "images": sum(found.get(key, 0) for key in images)}
     except (RunFolderError, KeyError, TypeError):
-        return {}  # which is written anew at the end of the run
+        return {}  # it is written again at the end of the run
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """In words; what only one of them says makes no difference."""
+    """The differences in words, ignoring keys that only one record has."""
     found = []
     for key, words in (("name", "the data set"), ("version", "its version")):
         if key in before and before[key] != now[key]:
@@ -141,7 +141,7 @@ def _class_differences(before: Sequence[str], now: Sequence[str]) -> list[str]:
 
 
 def _file_differences(before: Mapping[str, Sequence[str]], now: Mapping[str, Sequence[str]]) -> list[str]:
-    """Each file with the side of the split that it is on, and its digest."""
+    """Differences of two records of files, which have each file's side of the split and digest."""
     both = [name for name in now if name in before]
     kinds = (
         ("gone", [name for name in before if name not in now]),
@@ -153,6 +153,6 @@ def _file_differences(before: Mapping[str, Sequence[str]], now: Mapping[str, Seq
 
 
 def _named(names: Sequence[str], one: str, many: str) -> str:
-    """As "2 photographs (a.jpg, b.jpg) are"."""
+    """Number and names, for example "2 photographs (a.jpg, b.jpg) are"."""
     listed = ", ".join(shown(name) for name in names[:MOST_NAMED]) + (", ..." if len(names) > MOST_NAMED else "")
     return f"{len(names)} {one if len(names) == 1 else many} ({listed}) {'is' if len(names) == 1 else 'are'}"

@@ -1,1 +1,1 @@
-"""What the package needs of the machine, of Python and of text: files, locks, cores, signals, which Keras, words."""
+"""Helpers for the machine, for Python and for text: files, locks, cores, signals, Keras' version, messages."""

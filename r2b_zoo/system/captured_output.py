@@ -1,4 +1,4 @@
-"""Keeps what C++ code prints away from the user, and at hand for an error message."""
+"""Captures the output of C++ code, to hide it from the user and to quote it in error messages."""
 
 import contextlib
 import os
@@ -11,17 +11,17 @@ from collections.abc import Callable, Iterator
 _LINES_SHOWN = 20
 _STDERR = 2
 _STDOUT_AND_STDERR = (1, _STDERR)
-# The descriptors belong to the process. Of two blocks that overlap the second would take the first one's file for the
-# terminal, and put that back in the end.
+# File descriptors belong to the process. If two blocks overlapped, the second would mistake the first one's file for
+# the terminal, and restore it at its end.
 _one_at_a_time = threading.RLock()
 
 
 @contextlib.contextmanager
 def captured_output() -> Iterator[Callable[[], str]]:
-    """Sends file descriptors 1 and 2 to a temporary file while the block runs.
+    """Redirects file descriptors 1 and 2 to a temporary file while the block runs.
 
-    Python's own redirection does not reach what TensorFlow's libraries write. The descriptors come back whatever
-    happens in the block. What other threads print meanwhile is lost too, so this is for the start of a program.
+    Python's own redirection does not affect the output of TensorFlow's libraries. The descriptors are restored even
+    after an error. Output of other threads is lost too, so this is for the start of a program.
 
     Yields:
         A function that returns the last lines written so far; call it inside the block.
@@ -40,7 +40,7 @@ def captured_output() -> Iterator[Callable[[], str]]:
 
 @contextlib.contextmanager
 def without_lines(noise: "re.Pattern[bytes]") -> Iterator[None]:
-    """Leaves out the lines on stderr that match, whoever writes them; all others come when the block ends."""
+    """Removes matching lines from stderr, also those of other threads; the others are printed when the block ends."""
     with _one_at_a_time, tempfile.TemporaryFile() as file:
         try:
             with _redirected((_STDERR,), file.fileno()):

@@ -1,4 +1,4 @@
-"""Writing files so that an interrupted or failed write leaves the old one, never half of a new one."""
+"""Writes files so that an interrupted or failed write leaves the old file, and never a partial new one."""
 
 import contextlib
 import os
@@ -8,11 +8,11 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def replacing(path: Path, durable: bool = False) -> Iterator[Path]:
-    """Yields a temporary path beside ``path``; what was written there takes its place when the block ends well.
+    """Yields a temporary path beside ``path``; the file written there replaces ``path`` if the block succeeds.
 
     Args:
-        path: of the file in the end.
-        durable: whether the content is on the disk before it gets its name, so that a power cut leaves no empty file.
+        path: the final path.
+        durable: flush the content to disk before renaming, so that a power failure leaves no empty file.
     """
     partial = path.with_name(f".{path.stem}.partial{path.suffix}")
     try:
@@ -37,14 +37,14 @@ def write_bytes(path: Path, data: "bytes | memoryview", durable: bool = False) -
 
 
 def set_aside(path: Path) -> Path:
-    """Gives a damaged file another name, since somebody may still read something in it; returns its new path."""
+    """Renames a damaged file instead of deleting it, since parts may still be readable; returns its new path."""
     aside = path.with_name(f"{path.name}.damaged")
     os.replace(path, aside)
     return aside
 
 
 def replace_folder(partial: Path, folder: Path) -> None:
-    """Gives a folder its final name, once everything in it is on the disk."""
+    """Renames a folder to its final name, after flushing everything in it to disk."""
     for path in partial.rglob("*"):
         _to_disk(path)
     os.replace(partial, folder)
@@ -52,7 +52,7 @@ def replace_folder(partial: Path, folder: Path) -> None:
 
 
 def _to_disk(path: Path) -> None:
-    if path.is_dir() and os.name == "nt":  # Windows opens no folders; it writes their entries through
+    if path.is_dir() and os.name == "nt":  # Windows cannot open folders, and writes their entries through
         return
     descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:

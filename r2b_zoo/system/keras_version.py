@@ -19,7 +19,7 @@ def select_keras_2() -> None:
     if "tensorflow" in sys.modules:
         import tensorflow as tf
 
-        # tf.keras is tf_keras or keras, whichever TensorFlow chose when it was imported.
+        # tf.keras is tf_keras or keras; TensorFlow chose one of them when it was imported.
         if not tf.keras.Model.__module__.startswith("tf_keras."):
             version = getattr(tf.keras, "__version__", "3")
             raise ImportError(

@@ -54,14 +54,14 @@ def learning_rate_schedule(
     """The schedule of a stage.
 
     Args:
-        name: ``"constant"``; ``"cosine"``, half a cosine to 0 at the last step; ``"steps"``, times ``decay`` at each of
-            ``decay_epochs``.
+        name: ``"constant"``; ``"cosine"``, half a cosine to 0 at the last step; ``"steps"``, multiplied by ``decay`` at
+            each of ``decay_epochs``.
         learning_rate: the highest rate, reached after the warm-up.
         steps_per_epoch: optimizer steps per epoch.
-        epochs: of the whole stage, warm-up included.
+        epochs: epochs of the whole stage, including the warm-up.
         warmup_epochs: length of the linear rise from 0; may be a fraction.
         decay: factor of each step.
-        decay_epochs: when the steps are, counted from the start of the stage.
+        decay_epochs: epochs of the steps, counted from the start of the stage.
 
     Raises:
         ValueError: the name is unknown, or the warm-up is longer than the stage.

@@ -39,15 +39,15 @@ EVALUATION_BATCH = 500
 # Larger images come in smaller batches, so that the activations of a batch take about as much memory.
 EVALUATION_PIXELS = EVALUATION_BATCH * 64 * 64
 STATISTICS_BATCHES = 50
-"""Batches, or an epoch where that is less, from which the statistics of batch norms are estimated anew."""
+"""Batch-norm statistics are estimated anew from this many batches, or from one epoch if that is less."""
 _SEEDS_APART = 1_000_003
 
 CallbackFactory = Callable[[StagePlan], Sequence[tf.keras.callbacks.Callback]]
-"""Makes the callbacks of one stage, a progress bar for instance."""
+"""Makes the callbacks of one stage, for example a progress bar."""
 Log = Callable[[str], None]
-"""Takes a line that says what happens now."""
+"""Takes a line about the current work."""
 Rehearsal = Callable[["Networks"], None]
-"""Raises what would else be raised after all training."""
+"""Raises errors that would otherwise be raised only after all training."""
 
 
 def train(
@@ -57,33 +57,32 @@ def train(
     log: Log = lambda line: None,
     rehearse: Rehearsal = lambda networks: None,
 ) -> Optional[Networks]:
-    """Trains every stage that is not finished yet, from where its last checkpoint stands.
+    """Trains every unfinished stage, and resumes from its last checkpoint.
 
-    The same plan gives the same weights on the same CPU, however often the process died on the way: the seeds of
-    Python, NumPy and TensorFlow are set before each stage, and TensorFlow is told to use deterministic algorithms (in
-    the whole process).
+    The same plan gives the same weights on the same CPU, however often the process was interrupted: the seeds of
+    Python, NumPy and TensorFlow are set before each stage, and TensorFlow uses deterministic algorithms (in the whole
+    process).
 
     Args:
         plan: what to train.
-        folder: where; opened here, so that a folder of another run is refused before anything is done, and after the
-            plan is checked, so that a mistake in the last stage does not show after the others are trained.
+        folder: the run's folder. It is opened here, so that another run's folder is refused at once, but only after the
+            plan is checked, so that an error in the last stage is found before the others are trained.
         callbacks: further Keras callbacks for each stage.
-        log: told which files of the data are left out, where a stage resumes, of damaged checkpoints, and
-            where half precision is slow.
-        rehearse: called before anything is trained, to try what is done with the networks and the data after it.
+        log: takes lines about skipped files, stages that resume, damaged checkpoints, and slow half precision.
+        rehearse: called before any training, to try what is done with the networks and the data after it.
 
     Returns:
-        The network of each stage; None on workers that are not the chief, which do nothing after training.
+        The networks of the stages; None on workers other than the chief, which do nothing after training.
 
     Raises:
         RunFolderError: the folder is another run's, another process trains in it, or it cannot be written.
         TrainingDiverged: a loss became NaN.
-        TrainingStopped: SIGINT, SIGTERM or SIGHUP came; where training stands is saved.
+        TrainingStopped: SIGINT, SIGTERM or SIGHUP was received; a checkpoint is saved.
         ValueError: the plan does not fit the data or the devices.
         WorkerLost: another machine of the cluster died.
     """
     folder.check(plan)  # before anything that takes time
-    # First of all else, since a cluster starts before TensorFlow does anything else.
+    # Start the devices before all else, since a cluster must start before TensorFlow does anything.
     devices = distribution.start(plan, log)
     with devices.watched():
         networks = Networks(plan, folder)
@@ -121,13 +120,13 @@ def _train(
                     shared_stages.take(stage, folder)
                 folder.wait_for(folder.stage(stage.name))
             else:
-                # A stage's own seed: what came before it, or was skipped as finished, makes no difference.
+                # Each stage has its own seed, so that earlier stages, trained or skipped as finished, have no effect.
                 tf.keras.utils.set_random_seed(plan.seed + index * _SEEDS_APART)
                 _train_stage(stage, networks, devices, callbacks(stage), log)
 
 
 def _check_workers(networks: Networks, devices: Distribution, plan: Plan, log: Log) -> None:
-    """Raises ValueError where the workers of a cluster differ in their plan or their data, which the chief records."""
+    """Raises ValueError if a worker's plan or data differ from the chief's, which the run records."""
     if devices.from_chief(plan.config) != plan.config:
         raise ValueError("This worker has another configuration than the chief: start the same command on both.")
     if devices.is_chief:
@@ -146,14 +145,14 @@ def _log_what_is_slow(plan: Plan, unfinished: Sequence[StagePlan], log: Log) -> 
 
 
 def _start_compiler() -> None:
-    """Starts XLA, which fuses layers in training where there is no GPU: it says so once, at every level of messages."""
+    """Starts XLA, which fuses layers if there is no GPU, to hide its message at the start, which no log level does."""
     if not tf.config.get_visible_devices("GPU"):
         with captured_output():
             tf.function(tf.abs, jit_compile=True)(tf.zeros(1))
 
 
 def _small_enough(plan: Plan, dataset: Dataset) -> Plan:
-    """A smoke run takes data of any size, a sample for instance; else a batch larger than the data is a mistake."""
+    """Reduces the batches of a smoke run to the size of the data, which may be a sample; other plans are unchanged."""
     if not plan.config["smoke"]:
         return plan
     most = max(1, dataset.train_size - dataset.train_size % plan.loop.accumulation_steps)
@@ -161,7 +160,7 @@ def _small_enough(plan: Plan, dataset: Dataset) -> Plan:
 
 
 def _check(stage: StagePlan, networks: Networks, devices: Distribution) -> None:
-    """Raises ValueError, naming the stage, for what cannot be trained."""
+    """Raises ValueError, with the name of the stage, if it cannot be trained."""
     try:
         models.card(stage.network)
         if stage.precision not in PRECISIONS:
@@ -175,20 +174,20 @@ def _check(stage: StagePlan, networks: Networks, devices: Distribution) -> None:
         networks.split.check_mixup(stage.mixup, stage.batch_size, shard)
         _schedule(stage, _steps_per_epoch(stage, networks.split))
         if stage.pretrained is not None:
-            # Only the whole network tells whether the weights fit it.
+            # Build the network, since only this shows whether the weights fit it.
             _start(stage, networks)
     except ValueError as error:
         raise ValueError(f"Stage {stage.name}: {error}") from None
 
 
 def _start(stage: StagePlan, networks: Networks) -> tf.keras.Model:
-    """A stage's network with the weights from outside that it starts from, or random ones."""
+    """A stage's network with its pretrained weights, or with random ones."""
     student = networks.build(stage.name, networks.plan.loop.mixed_precision)
     if stage.pretrained is not None:
         plan = networks.plan
         pretrained.load(student, stage.pretrained, width=plan.width, stem=plan.stem, precision=stage.precision)
     if stage.trained == "classifier":
-        # Keras runs a batch norm that is not trained with its running statistics.
+        # Keras uses running statistics in a batch norm that is not trainable.
         for layer in student.layers:
             layer.trainable = layer.name == "logits"
     return student
@@ -200,9 +199,9 @@ def _steps_per_epoch(stage: StagePlan, dataset: Dataset) -> int:
 
 
 def _test_batches(stage: StagePlan, dataset: Dataset, shard: Shard = WHOLE) -> tuple[tf.data.Dataset, int]:
-    """What a stage is evaluated on, and in how many batches.
+    """The batches on which a stage is evaluated, and their number.
 
-    That is the test split of a data set, or in a smoke run as many of its batches as there are steps.
+    They are the test split of a data set; in a smoke run, only as many batches as there are steps.
     """
     height, width, _ = dataset.input_shape
     batch_size = max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // (height * width)))
@@ -220,7 +219,7 @@ def _train_stage(
     log: Log,
 ) -> None:
     folder = networks.folder
-    # First of all, so that its random weights depend on the seed alone.
+    # Build the network first, so that its random weights depend only on the seed.
     student = _start(stage, networks)
     kept = [] if stage.initial_weights is None else copy_weights(networks[stage.initial_weights], student)
     if not devices.is_chief:
@@ -249,7 +248,7 @@ def _train_stage(
                 "images_per_second": throughput.images_per_second,
                 "test_accuracy": loop.final["test_accuracy"],
                 "validation_accuracy": loop.final["val_accuracy"] if networks.plan.loop.validation else None,
-                # Before the first step, of a stage that starts from weights.
+                # The test before the first step, if the stage starts from weights.
                 "start": progress.start,
             }
             files.write_text(partial / "result.json", json.dumps(result, indent=2))
@@ -263,7 +262,7 @@ def _run(
     callbacks: Sequence[tf.keras.callbacks.Callback],
     log: Log,
 ) -> "Throughput":
-    """Runs a stage from where it stands to its end."""
+    """Runs a stage from its last checkpoint to its end."""
     with devices.scope():
         _resume(loop, networks, devices, log)
         throughput = Throughput(stage.batch_size, loop.progress)
@@ -350,7 +349,7 @@ def _resume(loop: StageLoop, networks: Networks, devices: Distribution, log: Log
     checkpoint, damaged = folder.checkpoints(loop.name).latest() if devices.is_chief else (None, [])
     for sentence in damaged:
         log(sentence)
-    # All workers resume from the chief's, whatever each of them sees.
+    # All workers resume from the chief's checkpoint, even if they see others.
     name = devices.from_chief(None if checkpoint is None else checkpoint.path.name)
     if name is not None and checkpoint is None:
         checkpoint = folder.shared_checkpoint(loop.name, name)
@@ -377,7 +376,7 @@ def _optimizer(stage: StagePlan, student: tf.keras.Model, steps_per_epoch: int) 
     optimizer = Adam(_schedule(stage, steps_per_epoch), weight_decay=stage.weight_decay or None)
     if stage.weight_decay:
         optimizer.exclude_from_weight_decay([w for w in student.trainable_variables if not is_kernel(w)])
-    # Variables that exist before fit need no second trace of the training step, which takes longer than an epoch here.
+    # Create the variables now: else the training step is traced twice, which can take longer than an epoch.
     optimizer.build(student.trainable_variables)
     return optimizer
 

@@ -1,4 +1,4 @@
-"""Weights of networks: where those with a name are, what is known of them, how they are written and loaded."""
+"""Weights of networks: named weights and their cards, and writing and loading files."""
 
 from r2b_zoo.weights.loading import architecture, fetch, load, locate, read, record_of, save
 

@@ -1,7 +1,6 @@
-"""Weights that come with the package: what they are of, and which networks they fit.
+"""Weights that come with the package: their cards, and the networks they fit.
 
-What is said of them comes from their files in ``r2b_zoo/weights/data``, which
-``python -m benchmarks.package_weights`` writes.
+Their cards are in their files in ``r2b_zoo/weights/data``, which ``python -m benchmarks.package_weights`` writes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,7 @@ from r2b_zoo.weights.named import BUNDLED
 
 
 def card(name: str) -> WeightsCard:
-    """What is known of weights that come with the package.
+    """The card of weights that come with the package.
 
     Raises:
         FileNotFoundError, ValueError: their file is missing or damaged.
@@ -28,12 +27,12 @@ def card(name: str) -> WeightsCard:
 
 
 def cards() -> list[WeightsCard]:
-    """All of them."""
+    """The cards of all weights that come with the package."""
     return [card(name) for name in BUNDLED]
 
 
 def arguments_of(found: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of the constructor for weights of which ``weights.architecture`` found this."""
+    """The constructor's arguments for weights, from what ``weights.architecture`` found in them."""
     return {
         "width": found["width"],
         "stem": found["stem"],
@@ -45,12 +44,12 @@ def arguments_of(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def options_of(network: str, reference: Any, own: Sequence[str]) -> dict[str, Any]:
-    """What weights that come with the package decide about a network's own options, where nobody tells them.
+    """The network's own options that weights of the package determine; used for options that are not given.
 
     Args:
         network: name of the constructor.
-        reference: as its ``weights=``.
-        own: names of its own options.
+        reference: the constructor's ``weights`` argument.
+        own: names of the network's own options.
     """
     if not isinstance(reference, str) or reference not in BUNDLED:
         return {}
@@ -59,10 +58,10 @@ def options_of(network: str, reference: Any, own: Sequence[str]) -> dict[str, An
 
 
 def locate(network: str, name: str, **arguments: Any) -> Path:
-    """The file of weights that come with the package, for a network of these arguments, as ``weights.locate``.
+    """The file of weights that come with the package, for a network with these arguments; see ``weights.locate``.
 
     Raises:
-        ValueError: the weights are of another network, or of one with other arguments.
+        ValueError: the weights are of another network, or need other arguments.
     """
     path = named.bundled_file(name)
     found = weights.architecture(path)
@@ -70,7 +69,7 @@ def locate(network: str, name: str, **arguments: Any) -> Path:
         raise ValueError(f"The weights {name!r} are of {found['network']}, not of {network}.")
     required = arguments_of(found)
     if not arguments["include_top"]:
-        # Features are of images of any size.
+        # Without top, the network takes images of any size.
         del required["input_shape"], required["num_classes"]
         required["channels"] = found["channels"]
     required = {key: value for key, value in required.items() if key in arguments}
@@ -82,7 +81,7 @@ def locate(network: str, name: str, **arguments: Any) -> Path:
 
 
 def _fits(value: Any, required: Any) -> bool:
-    """Whether an argument is the required one, or a shape that leaves it open."""
+    """Whether an argument is equal to the required one, or is a shape with None in its place."""
     if not isinstance(required, tuple):
         return bool(value == required)
     return len(value) == len(required) and all(a in (None, b) for a, b in zip(value, required, strict=True))

@@ -1,4 +1,4 @@
-"""The layer names in Larq Zoo's files of weights, and ours."""
+"""Maps the layer names in Larq Zoo's weights files to ours."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -47,7 +47,7 @@ def _type(name: str) -> Optional[str]:
 
 
 def _bi_real_net(with_top: bool) -> Iterator[tuple[str, str]]:
-    """Our names and Keras' types, in the order of the file: by distance from the output, as Keras sorts layers."""
+    """Our names and Keras' types in the order of the file, which Keras sorts by distance from the output."""
     yield from (("stem_conv", _CONVOLUTION), ("stem_batch_norm", _BATCH_NORM))
     for block in range(1, _BLOCKS + 1):
         for half in (f"block{block}a", f"block{block}b"):

@@ -1,15 +1,15 @@
-"""Arrays that TensorFlow takes as they are; others it copies."""
+"""Makes arrays that TensorFlow uses without a copy, because their memory is aligned."""
 
 import math
 from collections.abc import Sequence
 
 import numpy as np
 
-_BYTES = 64  # a multiple of which their address has to be
+_BYTES = 64  # their address must be a multiple of this
 
 
 def aligned(shape: Sequence[int]) -> np.ndarray:
-    """An uninitialised float32 array."""
+    """An uninitialised, aligned float32 array."""
     size = math.prod(shape)
     array = np.empty(size + _BYTES // 4, np.float32)
     first = -array.ctypes.data % _BYTES // 4

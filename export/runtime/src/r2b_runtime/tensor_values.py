@@ -1,6 +1,6 @@
-"""Between real numbers and what a model file's input and output hold.
+"""Converts between real numbers and the stored values of a model file's input and output.
 
-r2b_zoo and r2b_runtime each hold this file, word for word, because neither needs the other; a test compares the two.
+r2b_zoo and r2b_runtime have identical copies of this file, because neither depends on the other; a test compares them.
 """
 
 import math
@@ -13,12 +13,12 @@ _WHITE = 255
 
 
 def check(name: str, dtype: DTypeLike, scale: float, is_input: bool) -> None:
-    """Raises ValueError where a tensor cannot hold an image or probabilities.
+    """Raises ValueError if a tensor cannot hold an image or probabilities.
 
     Args:
-        name: of the file, for the message.
+        name: name of the file, for the message.
         dtype: NumPy's type of the tensor.
-        scale: of its quantisation; 0 where it has none.
+        scale: scale of its quantisation; 0 if it is not quantised.
         is_input: whether it is the input.
     """
     kind = np.dtype(dtype)
@@ -39,9 +39,9 @@ def check(name: str, dtype: DTypeLike, scale: float, is_input: bool) -> None:
 
 
 def check_normalisation(name: str, dtype: DTypeLike, scale: float, mean: Sequence[float], std: Sequence[float]) -> None:
-    """Raises ValueError for a mean and a deviation whose result the input cannot hold: whole numbers without a scale.
+    """Raises ValueError if the input is an integer without a scale, which cannot hold normalised images, and they are.
 
-    Such a model takes the image as it is, in 0–255, and normalises for itself.
+    Such a model takes the image unchanged, in 0–255, and normalises it itself.
     """
     if np.dtype(dtype).kind in "iu" and scale == 0 and (any(mean) or any(value != 1 for value in std)):
         raise ValueError(
@@ -51,7 +51,7 @@ def check_normalisation(name: str, dtype: DTypeLike, scale: float, mean: Sequenc
 
 
 def stored(values: np.ndarray, dtype: DTypeLike, scale: float = 0, zero_point: int = 0) -> np.ndarray:
-    """Real numbers as the input holds them: quantised where it has a scale, else rounded to 0–255, or floats."""
+    """Real numbers in the form that the input stores: quantised if it has a scale, else rounded to 0–255, or floats."""
     kind = np.dtype(dtype)
     if kind.kind == "f":
         return values.astype(kind, copy=False)
@@ -63,7 +63,7 @@ def stored(values: np.ndarray, dtype: DTypeLike, scale: float = 0, zero_point: i
 
 
 def real(values: np.ndarray, scale: float = 0, zero_point: int = 0) -> np.ndarray:
-    """What an output holds as real numbers, float32."""
+    """The stored values of an output as real numbers, float32."""
     if values.dtype.kind == "f" or scale == 0:
         return values.astype(np.float32, copy=False)
     return (values.astype(np.float32) - zero_point) * np.float32(scale)

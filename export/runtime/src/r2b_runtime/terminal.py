@@ -1,21 +1,21 @@
-"""Text from files, made safe to print.
+"""Makes text from files safe to print.
 
-r2b_zoo and r2b_runtime each hold this file, word for word, because neither needs the other; a test compares the two.
+r2b_zoo and r2b_runtime have identical copies of this file, because neither depends on the other; a test compares them.
 """
 
 import unicodedata
 
-# Control characters, invisible formatting (marks that reverse the direction of writing among it), halves of characters
-# (which stand for bytes of file names that are not UTF-8), and ends of lines and paragraphs.
+# Unicode categories of control characters, invisible formatting (including marks that reverse the writing direction),
+# surrogates (for bytes of file names that are not UTF-8), and separators of lines and paragraphs.
 _UNPRINTABLE = ("Cc", "Cf", "Cs", "Zl", "Zp")
-_JOINERS = "\u200c\u200d"  # belong to the spelling of words in some scripts, and to emoji; they move nothing
+_JOINERS = "\u200c\u200d"  # needed for words in some scripts, and for emoji; they do not move the cursor
 
 
 def printable(text: str) -> str:
-    """Text of one line that a terminal shows as it is and does not obey.
+    """Text in one line that does not control the terminal.
 
-    A label or the name of a file may hold characters that move the cursor, colour, overwrite or reverse what stands
-    around them. Each is written as Python writes it in a string, ESC as ``\\x1b``.
+    A label or the name of a file may contain characters that move the cursor, or colour, overwrite or reverse the text
+    around them. Each is escaped as in a Python string, for example ESC as ``\\x1b``.
     """
     if text.isascii() and text.isprintable():
         return text
