@@ -1,4 +1,4 @@
-"""A folder of photographs as people have them: three classes in every kind of file, and two files that are none."""
+"""A realistic folder of photographs: three classes in every kind of file, and two files that are not images."""
 
 import io
 from pathlib import Path

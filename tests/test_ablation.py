@@ -1,4 +1,4 @@
-"""The ablation: its arms train what they say, its rows are those of one protocol, and its statements are carried."""
+"""The ablation: its arms train what they say, its rows belong to one protocol, and the data support its statements."""
 
 import json
 import sys
@@ -179,7 +179,7 @@ def test_holms_correction():
     assert contrasts.holm([0.9, 0.8]) == [1.0, 1.0]
 
 
-def test_only_what_an_interval_carries_is_said(rows):
+def test_only_differences_whose_interval_excludes_zero_are_stated(rows):
     text = page.markdown(found(rows), "cifar10")
     assert "- SB + attention + logit matching has 2.1 points more than strong baseline (SB)" in text
     assert "- SB + progressive" not in text  # its interval holds 0
@@ -233,7 +233,7 @@ def test_the_plan_says_what_is_left(rows):
         (["--summary", "--rows", "/nowhere/rows"], "There are no rows in /nowhere/rows"),
     ],
 )
-def test_words_that_make_no_sense(words, message):
+def test_arguments_that_are_refused(words, message):
     ended = CliRunner().invoke(main, words)
     assert ended.exit_code == 1
     assert message in " ".join(ended.output.split())
@@ -250,7 +250,7 @@ def test_the_page_and_its_plots(rows):
 
 @pytest.mark.slow
 def test_a_run_leaves_its_rows(tmp_path):
-    """On digits with a few steps: a shared teacher, and an arm that takes it over."""
+    """Trains a few steps on digits: a shared teacher, and an arm that takes it over."""
     fields = {**COMMON, "dataset": "digits", "augmentation": "none", "width": 8, "smoke": True, "validation": 0.1}
     protocol = Protocol(fields)
     rows = Rows(tmp_path / "rows")

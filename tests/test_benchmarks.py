@@ -1,4 +1,4 @@
-"""The benchmarks beside Larq Zoo run, and compare the same work; what they find is no matter here."""
+"""The comparisons with Larq Zoo run, and compare the same work; their results do not matter here."""
 
 import pytest
 from click.testing import CliRunner
@@ -12,7 +12,7 @@ from tests.conftest import TEST_DATA
 
 @pytest.mark.long
 def test_training_beside_larq_zoo():
-    """Refuses to measure where the losses of the first batch differ."""
+    """It refuses to measure if the losses of the first batch differ."""
     sides = training.measure(training.Setting(size=32, batch=8, steps=1), rounds=1, bfloat16=False)
     assert set(sides) == {"larq-zoo", "r2b_zoo"}
     assert sides["larq-zoo"]["times_larq_zoo"] == 1

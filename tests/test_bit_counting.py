@@ -1,4 +1,4 @@
-"""Bits counted in training give TensorFlow's values and gradients, to the bit."""
+"""Counting bits in training gives the same values and gradients as TensorFlow, bit for bit."""
 
 import contextlib
 import importlib.util
@@ -83,7 +83,7 @@ def test_counting_has_the_same_values_and_gradients(options, rng):
     ],
     ids=str,
 )
-def test_what_is_no_convolution_of_signs_or_would_be_slower_is_not_counted(options, rng):
+def test_convolutions_of_other_values_or_that_would_be_slower_are_not_counted(options, rng):
     layer = QuantConv2D(**{"filters": 32, "kernel_size": 3, "padding": "same", **OF_SIGNS, **options})
     x = tf.constant(rng.normal(size=(1, 5, 5, 64)), tf.float32)
     with counting_bits():
@@ -101,7 +101,7 @@ def trainer(start=None, **options):
 
 
 def test_training_and_evaluation_that_count_bits_are_the_same(rng, monkeypatch):
-    """Here by themselves; fused with all else in test_distillation.py."""
+    """Tested here alone; test_distillation.py tests it together with fusion."""
     start = r2b_zoo.create("RealToBinaryNet", **SMALL).get_weights()
     images = tf.constant(rng.normal(size=(6, 16, 16, 3)), tf.float32)
     labels = tf.constant(rng.integers(0, 10, 6), tf.int32)

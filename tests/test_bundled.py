@@ -1,4 +1,4 @@
-"""Weights that come with the package: through the constructor, the commands and fine-tuning, and how good they are."""
+"""Weights that come with the package: in the constructor, the commands and fine-tuning, and their accuracy."""
 
 import re
 from pathlib import Path
@@ -67,7 +67,7 @@ def test_how_good_they_are_on_twenty_images(loaded, sample, card):
     images, labels = sample
     correct = (loaded.probabilities(images).argmax(axis=1) == labels).sum()
     share = card.top1 / 100
-    # Three deviations below what the card says: two of twenty are right by chance.
+    # The limit is three standard deviations below the card's accuracy; chance would give two of twenty.
     assert correct >= 20 * share - 3 * np.sqrt(20 * share * (1 - share))
 
 
@@ -197,7 +197,7 @@ def test_packed_is_keras_is_the_converted_file(r2b, loaded, sample, tmp_path):
 
 
 def test_evaluate(r2b, loaded, sample, tmp_path):
-    """On the 20 images in a folder per class, and on what is of other classes."""
+    """Evaluates on the 20 images in a folder per class, and on data of other classes."""
     images = loaded.preprocessing.pixels(sample[0]).numpy().round().astype(np.uint8)
     for i, (image, label) in enumerate(zip(images, sample[1], strict=True)):
         path = tmp_path / loaded.labels[label] / f"{i}.png"

@@ -1,4 +1,4 @@
-"""Checkpoints as files: whole or not there, the last two, and what a damaged one does."""
+"""Checkpoint files: they are never partial, the last two are kept, and a damaged one is skipped."""
 
 import random
 
@@ -86,7 +86,7 @@ def test_all_damaged(checkpoints):
     assert len(damaged) == 2
 
 
-def test_what_a_killed_process_was_writing_is_no_checkpoint_and_goes_with_the_next(checkpoints):
+def test_a_partial_file_of_a_killed_process_is_ignored_and_deleted_with_the_next_checkpoint(checkpoints):
     kept = checkpoints.save(Progress(1), arrays(1))
     (checkpoints.folder / f".00002-00000000.{'0' * 64}.partial.npz").write_bytes(kept.read_bytes()[:50])
     assert checkpoints.paths() == [kept]

@@ -68,7 +68,7 @@ def test_photographs_crops_are_not_for_small_images(cifar100):
 
 
 def test_a_crop_is_one_of_all_crops_of_the_mirrored_image_and_its_flip(rng):
-    """All of them are met, each about as often."""
+    """All of them occur, about equally often."""
     image = rng.normal(size=(12, 13, 3)).astype(np.float32)
     padded = np.pad(image, ((4, 4), (4, 4), (0, 0)), mode="reflect")
     possible: dict[bytes, int] = {}

@@ -1,4 +1,4 @@
-"""Conversion: what is binary is proven, what is not is named, and the bytes add up."""
+"""Conversion: binary layers are proven to be binary, others are named, and the bytes add up."""
 
 import errno
 import os
@@ -251,7 +251,7 @@ def test_nested_models_and_names_longer_than_a_tensor_name() -> None:
 
 @tf.keras.utils.register_keras_serializable("tests")
 class Composite(tf.keras.layers.Layer):
-    """A layer that holds layers, and a variable of its own."""
+    """A layer that contains layers and a variable."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -380,7 +380,7 @@ def test_a_converter_that_crashes_takes_nothing_with_it() -> None:
 
 
 def test_other_threads_print_while_a_model_is_converted(capfd: pytest.CaptureFixture[str]) -> None:
-    """And while files are loaded and run, by several threads at once."""
+    """They also print while several threads load and run files."""
     _, conversion = converted("ResNet18", "real", SHALLOW)
     working, printed = threading.Event(), 0
 
@@ -482,7 +482,7 @@ def test_every_file_can_be_resized_to_a_batch(name: str, precision: str) -> None
 
 @pytest.mark.parametrize("negative", [(), (1, 5), range(32)])
 def test_a_negative_factor_before_a_sign_is_no_obstacle(negative: Iterable[int]) -> None:
-    """LCE makes one bit-packed operator of both, for which it turns the filter and the comparison round."""
+    """LCE fuses both into one bit-packed operator, for which it negates the filter and reverses the comparison."""
     model = sequential(
         (8, 8, 31),
         layers.QuantConv2D(32, 3, name="first", use_bias=False, **BINARY),

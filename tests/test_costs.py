@@ -1,4 +1,4 @@
-"""Costs against numbers counted by hand."""
+"""Compares costs with numbers counted by hand."""
 
 import larq as lq
 import pytest
@@ -18,7 +18,7 @@ BINARY = {"input_quantizer": "ste_sign", "kernel_quantizer": "ste_sign", "kernel
 
 @pytest.fixture(scope="module")
 def imagenet():
-    """The costs of the two networks the paper compares, as it has them: 224×224, width 64, 1,000 classes."""
+    """The costs of the two networks that the paper compares, at its size: 224×224, width 64, 1,000 classes."""
     return {name: cost(r2b_zoo.create(name)) for name in ("RealToBinaryNet", "StrongBaselineNet")}
 
 
@@ -137,7 +137,7 @@ def test_compare_puts_networks_side_by_side():
 
 @pytest.mark.parametrize(("name", "downsample"), TABLE_1)
 def test_table_1(name, downsample):
-    """Within 1 %, and what is left is counted: then within 0.2 %."""
+    """Our counts are within 1 % of the table, and within 0.2 % after the known differences."""
     counted = cost(r2b_zoo.create(name, downsample=downsample))
     row = TABLE_1[name, downsample]
     assert published(counted) is row
@@ -153,7 +153,7 @@ def test_table_1(name, downsample):
         assert counted.binary_convolutions == 19
 
 
-def test_what_is_of_another_size_than_table_1_has_no_row():
+def test_a_network_of_another_size_than_table_1_has_no_row():
     assert published(cost(small_network("BiRealNet18", "binary"))) is None
     assert published(cost(r2b_zoo.BiRealNet18(num_classes=10, width=8))) is None
 

@@ -20,7 +20,7 @@ STAGE = "real"
 
 @pytest.fixture(scope="module")
 def whole(smoke_folder):
-    """What every file of the finished run holds."""
+    """The contents of every file of the finished run."""
     return {path: path.read_bytes() for path in smoke_folder.path.rglob("*") if path.is_file()}
 
 
@@ -37,7 +37,7 @@ def cut(path, share):
 
 
 def mended(run, plan_=None):
-    """What the command that started the run says about the folder before it trains anything."""
+    """The messages of the command that started the run about the folder, before it trains anything."""
     said: list[str] = []
     with run.opened(plan_ or plan(), said.append):
         pass
@@ -222,7 +222,7 @@ def test_a_record_that_was_rebuilt_makes_a_report(run):
 
 
 def test_a_folder_of_another_configuration_is_refused_before_tensorflow_starts(smoke_run):
-    """In a process of its own, which sees what it has imported."""
+    """Runs in a separate process, to check what it has imported."""
     program = (
         "import sys; from r2b_zoo.cli import main; sys.argv = ['r2b', *sys.argv[1:]]\n"
         "try: main()\n"

@@ -51,7 +51,7 @@ def digest(split):
 
 
 def test_every_image_is_in_one_of_the_splits(digits):
-    """As a multiset: the data itself holds no image twice."""
+    """Compares them as multisets, and checks that the data has no image twice."""
     everything = load_digits()
     pixels = np.round(everything.images * 255 / 16).astype(np.uint8)
     whole = sorted((int(label), image.tobytes()) for image, label in zip(pixels, everything.target, strict=True))
@@ -166,7 +166,7 @@ def test_test_batches_are_in_order_and_unchanged(digits):
 
 
 def test_batches_are_made_without_tuning(digits):
-    """At whose end an iterator can wait as long again as it took."""
+    """With tuning, an iterator can wait at its end for as long as it ran."""
     for batches in (digits.test_batches(100), digits.training_batches(100, "none", seed=0)):
         assert batches.options().autotune.enabled is False
         # As training puts epochs together.

@@ -1,4 +1,4 @@
-"""Losses against NumPy, and what ``fit`` does with a student and its teacher."""
+"""Compares losses with NumPy, and tests ``fit`` with a student and its teacher."""
 
 import contextlib
 import math
@@ -268,7 +268,7 @@ def test_losses_of_logits_written_out():
         ({"temperature": 0.0}, "temperature must be above 0; received 0"),
     ],
 )
-def test_weights_that_make_no_sense(arguments, message):
+def test_loss_weights_that_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         LossWeights(**arguments)
 
@@ -278,7 +278,7 @@ def test_weights_that_make_no_sense(arguments, message):
 
 @tf.keras.utils.register_keras_serializable("r2b_zoo_tests")
 class TrainingShift(tf.keras.layers.Layer):
-    """Adds 5 to the first channel in training mode, so that everybody sees which mode a network ran in."""
+    """Adds 5 to the first channel in training mode, to show in which mode a network ran."""
 
     def call(self, inputs, training=False):
         channels = inputs.shape[-1]
@@ -465,7 +465,7 @@ def test_an_infinite_loss_stops_training_and_a_large_one_does_not():
 
 
 def test_a_step_in_fewer_passes_is_the_same_step(rng, monkeypatch):
-    """Fused or not, a training step has the same losses to the bit, and the same gradients but for rounding."""
+    """With and without fusion, a training step has the same losses bit for bit, and equal gradients up to rounding."""
     student = small_network("RealToBinaryNet", "binary", SHALLOW)
     with shallow():
         teacher = r2b_zoo.create("RealToBinaryNet", precision="binary_activations", **SMALL)  # its own: it stays frozen

@@ -58,7 +58,7 @@ def files_of(photographs, root):
 
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory):
-    """Three classes with every kind of image and two files that are none."""
+    """Three classes with every kind of image and two files that are not images."""
     root = write_classes(tmp_path_factory.mktemp("mixed") / "mixed", number=20)
     image = picture(1)
     image.convert("L").save(root / "cat" / "grey.jpg")
@@ -119,7 +119,7 @@ def test_a_turned_photograph_and_one_of_sixteen_bits(mixed):
 
 
 def test_tensorflow_decodes_a_jpeg_as_pillow_does(photographs, tmp_path):
-    """So that a file gives the same in training, in ``r2b predict`` and on a board."""
+    """A file therefore gives the same pixels in training, in ``r2b predict`` and on a board."""
     import tensorflow as tf
 
     for i, photograph in enumerate(photographs):
@@ -156,7 +156,7 @@ def test_a_sample_of_each_class(mixed):
 
 
 def test_a_sample_is_what_an_evaluation_sees_of_every_kind(mixed):
-    """Outside of a graph, as the sample is made at the end of a run, a file is read as inside of one."""
+    """The sample is read eagerly, at the end of a run, and must equal what a graph reads."""
     dataset = load(mixed, all_to_test=True)
     shown, inputs, labels = dataset.test_sample(dataset.test_size)
     batches, batch_labels = one_pass(dataset.test_batches(dataset.test_size))
@@ -273,7 +273,7 @@ def test_the_split_of_earlier_versions_has_a_fifth_of_each_class(pictures):
 
 
 def test_other_photographs_make_no_difference_to_the_split(pictures):
-    """So that a network trained before photographs were added has not seen what one trained after it is tested on."""
+    """A network trained before photographs were added has therefore not seen the test images of a later one."""
     before = load(pictures)
     seen = {side: set(files_of(getattr(before, side), pictures)) for side in ("train", "test")}
     for i in range(0, 20, 2):
@@ -330,7 +330,7 @@ def test_hidden_files_links_and_folders_below(pictures):
 
 
 def test_what_a_system_keeps_for_itself_is_no_class_and_no_photograph(pictures):
-    """A NAS keeps thumbnails beside the photographs, and nobody may enter some folders of a disk."""
+    """A NAS keeps thumbnails beside the photographs, and some system folders of a disk cannot be entered."""
     for hidden in HIDDEN:
         for place in (pictures, pictures / "cat"):
             (place / hidden).mkdir()
@@ -390,7 +390,7 @@ def test_a_class_twice_by_the_encoding_of_its_accents(tmp_path):
 
 
 def test_only_regular_files_are_opened(pictures):
-    """Opening a pipe waits for who writes into it."""
+    """Opening a pipe would wait for its writer."""
     cat = pictures / "cat"
     os.mkfifo(cat / "pipe.jpg")
     (cat / "nowhere.jpg").symlink_to(cat / "gone.jpg")
@@ -495,7 +495,7 @@ def test_a_batch_larger_than_the_data(pictures):
 
 
 def test_a_folder_without_the_right_to_read_it(pictures, tmp_path):
-    """As a user to whom rights apply, where the tests run as one to whom they do not."""
+    """Runs as an unprivileged user if the tests run as root, for whom permissions do not apply."""
     is_root = os.geteuid() == 0
     places = [path for path in (pictures, *pictures.parents) if path.stat().st_uid == os.getuid() and path != Path("/")]
     rights = {path: path.stat().st_mode for path in places}

@@ -58,7 +58,7 @@ def test_evaluation_of_training_photographs_is_the_same(imagenet):
 
 
 def test_r2b_runtime_makes_no_difference(imagenet, monkeypatch):
-    """But to the time. Batches of 7 and of 64 end in smaller ones."""
+    """Only the time differs. Batches of 7 and of 64 end with smaller ones."""
 
     def batches():
         found = [one_pass(imagenet.test_batches(7)), one_pass(imagenet.test_batches(64))]
@@ -119,7 +119,7 @@ def test_a_window_of_a_jpeg_is_that_part_of_the_whole(jpegs, rng):
 
 
 def test_crops_have_the_areas_and_the_shapes_of_the_paper(imagenet, monkeypatch):
-    """TensorFlow draws the height uniformly, so small areas are met more often than large ones."""
+    """TensorFlow draws the height uniformly, so small areas occur more often than large ones."""
     windows = []
 
     def remember(self, encoded, size, window):

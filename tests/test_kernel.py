@@ -1,6 +1,6 @@
-"""What a person does in Jupyter: the stop button and the same cell again, and a conversion that ends badly.
+"""Use in Jupyter: the stop button, running the same cell again, and a conversion that crashes.
 
-Each test runs in a kernel of its own process and speaks to it as a notebook does.
+Each test starts a kernel in a separate process and sends it messages as a notebook does.
 """
 
 import contextlib
@@ -44,7 +44,7 @@ class Kernel:
         self._client = client
 
     def interrupt(self) -> None:
-        """What the stop button does."""
+        """Interrupts the kernel, as the stop button does."""
         self._started.interrupt_kernel()
 
     def run(self, code: str, seen: Callable[[str], None] = lambda html: None) -> tuple[dict[str, Any], str]:
@@ -120,7 +120,7 @@ def test_the_stop_button_and_the_same_cell_again_give_the_weights_of_an_uninterr
 
 
 def run_until_the_converter_fails(jupyter: Kernel, code: str, why: str) -> str:
-    """What the code printed; the kernel still has its variables afterwards."""
+    """Returns the code's output; checks that the kernel still has its variables afterwards."""
     reply, printed = jupyter.run(f"before = 6\n{code}")
     assert (reply["status"], reply["ename"]) == ("error", "ConversionError")
     assert why in reply["evalue"]

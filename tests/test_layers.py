@@ -1,4 +1,4 @@
-"""Every custom layer through one harness, and each against NumPy."""
+"""Tests every custom layer by one harness, and compares each with NumPy."""
 
 import contextlib
 import inspect
@@ -52,7 +52,7 @@ def convolution(x, kernel):
 
 
 def max_pool(x):
-    """3×3, two apart, beginning one pixel outside, as in images of odd sizes."""
+    """3×3 windows with stride 2, which start one pixel outside, as in images of odd sizes."""
     _, height, width, _ = x.shape
     padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-np.inf)
     return np.max([padded[:, i : i + height : 2, j : j + width : 2] for i in range(3) for j in range(3)], axis=0)
@@ -217,7 +217,7 @@ def test_gradients_are_those_of_the_formula(case, rng):
 
 
 def test_a_closed_gate_halves_and_passes_no_gradient_to_its_reduction():
-    """Where no hidden unit is active, G = sigmoid(0) = 1/2, and ReLU's gradient at 0 and below is 0."""
+    """If no hidden unit is active, G = sigmoid(0) = 1/2, and ReLU's gradient at 0 and below is 0."""
     layer = ChannelGate(reduction=2)
     x, y = tf.zeros((1, 2, 2, 4)), tf.ones((1, 2, 2, 3))
     with tf.GradientTape() as tape:
@@ -262,7 +262,7 @@ def test_global_average_takes_images_of_any_size(rng):
 
 
 def test_the_order_of_summation_is_the_networks_not_the_calls(rng):
-    """A network for any size averages the same way in a graph, where sizes are unknown, and eagerly, where none is."""
+    """A network for any size averages in the same way in a graph, where sizes are unknown, and eagerly."""
     image = tf.keras.Input((None, None, 16))
     model = tf.keras.Model(image, GlobalAverage()(image))
     x = rng.normal(size=(8, 56, 56, 16)).astype("float32")
@@ -320,7 +320,7 @@ def test_prelu_fused_for_training_has_the_same_values_and_gradients(shared_axes,
 
 @pytest.mark.parametrize("strides", [1, 2])
 def test_a_half_block_fused_for_training_has_the_same_values_and_gradients(strides, rng):
-    """Gate, PReLU and shortcut are one pass; the gradients of sign and average meet in one."""
+    """Gate, PReLU and shortcut are one pass, and so are the gradients of sign and average."""
     x = tf.constant(rng.normal(size=(3, 7, 6, 16)), tf.float32)
     convolve = QuantConv2D(16, 3, strides, "same", input_quantizer=FusedSteSign(), use_bias=False)
     gate_layer, prelu, shortcut = ChannelGate(reduction=2), PReLU(shared_axes=[1, 2]), Add()
@@ -445,7 +445,7 @@ def test_max_pool_that_xla_compiles_has_the_same_values_and_gradients(size, stri
 
 
 def test_only_training_is_fused(rng):
-    """Converters and exporters see the operators they know, also after training and whatever ends it."""
+    """Converters and exporters see the usual operators, also after training, however it ended."""
     layer = PReLU(shared_axes=[1, 2])
     called = tf.function(lambda x: layer(x))
 

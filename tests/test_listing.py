@@ -1,4 +1,4 @@
-"""Which files of a folder count, for ``r2b verify --images`` as for training."""
+"""The files of a folder that are read, for ``r2b verify --images`` and for training."""
 
 import os
 import shutil
@@ -30,7 +30,7 @@ def test_images_by_content_in_the_order_of_their_names(photos):
     assert names_of(image_files(photos, 2), photos) == ["2.jpg", "3"]
 
 
-def test_what_is_hidden_is_no_image(photos):
+def test_hidden_files_are_not_images(photos):
     for name in ("._2.jpg", "Thumbs.db", "desktop.ini", "Icon\r"):
         shutil.copy(photos / "2.jpg", photos / name)
     for name in ("@eaDir", "lost+found", "System Volume Information", ".cache"):

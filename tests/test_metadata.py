@@ -1,4 +1,4 @@
-"""Metadata: one file carries labels and preprocessing; any ZIP program and the official schema read it."""
+"""Metadata: one file contains labels and preprocessing, which any ZIP program and the official schema can read."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""The registered networks: what every one of them must do, and what each paper says of its own."""
+"""The registered networks: requirements for all of them, and facts from each network's paper."""
 
 import inspect
 
@@ -50,7 +50,7 @@ def test_forward_gives_probabilities(name, precision, rng):
 
 @EACH
 def test_training_reaches_every_weight(name, precision, rng):
-    """A finite gradient, nowhere all zero, at every trainable weight; one step moves these and the statistics."""
+    """Every trainable weight has a finite, nonzero gradient; one step changes these weights and the statistics."""
     model = randomize(small_network(name, precision, SHALLOW))
     before = model.get_weights()
     labels = tf.one_hot([0, 3, 7, 9], 10)
@@ -172,7 +172,7 @@ def test_a_saved_model_needs_no_python_of_ours(name, rng, tmp_path):
 
 
 @EACH
-def test_a_precision_is_what_it_says(name, precision):
+def test_a_precision_quantises_inputs_and_kernels_accordingly(name, precision):
     convs = convolutions(small_network(name, precision))
     assert len(convs) == 16
     if name == "ResNet18":
@@ -191,7 +191,7 @@ def test_a_precision_is_what_it_says(name, precision):
 @pytest.mark.parametrize("name", BINARY)
 @pytest.mark.parametrize("layer", ["block1a_conv", "block2a_conv"])
 def test_a_binary_convolution_is_the_float_convolution_of_signs(name, layer, rng):
-    """On what really reaches it inside the network; block2a's has stride 2."""
+    """Compares them on the inputs that occur inside the network; block2a's convolution has stride 2."""
     model = randomize(small_network(name, "binary", SHALLOW))
     conv = model.get_layer(layer)
     x, y = tf.keras.Model(model.input, [conv.input, conv.output])(images(rng))
@@ -223,7 +223,7 @@ def test_a_real_convolution_reads_tanh(name, rng):
 
 @pytest.mark.parametrize("name", BINARY)
 def test_the_weights_of_one_precision_fit_the_next(name, tmp_path):
-    """The progressive schedule hands them on; whoever meant to use them as they are is warned."""
+    """The progressive schedule passes weights on; a warning tells users who would use them unchanged."""
     before = randomize(small_network(name, "real", SHALLOW))
     weights.save(before, tmp_path / "real.h5")
     after = small_network(name, "binary_activations", SHALLOW)
@@ -266,7 +266,7 @@ def test_shortcuts_that_change_shape_are_real_unless_told(name):
     convs = [layer for layer in model.layers if layer.name.endswith("_shortcut_conv")]
     assert [conv.filters for conv in convs] == [32, 64, 128]
     assert all(type(conv) is tf.keras.layers.Conv2D and conv.kernel_size == (1, 1) for conv in convs)
-    # Half blocks with a shortcut of their own add 16 times; whole blocks 8 times.
+    # Half blocks, each with its own shortcut, add 16 times; whole blocks add 8 times.
     adds = 16 if name in ("RealToBinaryNet", "StrongBaselineNet", "BiRealNet18") else 8
     assert len(layer_types(model, tf.keras.layers.Add)) == adds
 
@@ -402,7 +402,7 @@ def test_wrong_options(name, arguments, message):
         r2b_zoo.create(name, **SMALL, **arguments)
 
 
-def test_options_that_a_network_has_not():
+def test_options_that_a_network_does_not_have():
     with pytest.raises(TypeError, match=r"BNN18 has no argument 'weight_scale'\."):
         r2b_zoo.BNN18(**SMALL, weight_scale="mean")
     with pytest.raises(

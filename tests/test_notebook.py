@@ -1,4 +1,4 @@
-"""What a notebook shows: every record short as text and as valid HTML, figures, and training in one output."""
+"""Output in notebooks: every record is short as text and valid HTML, figures, and training in one output."""
 
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
@@ -28,7 +28,7 @@ HOSTILE = "<script>alert(1)</script>&\x1b[2J"
 
 
 def parsed(record):
-    """The HTML of a record, which has to be a whole element."""
+    """The HTML of a record, which must be one complete element."""
     text = record._repr_html_()
     assert len(text.encode()) <= MOST_BYTES
     return ElementTree.fromstring(text.replace("&nbsp;", " "))
@@ -76,7 +76,7 @@ def test_every_record_is_short_as_text_and_whole_as_html(cost, evaluation, smoke
         assert len(words(record)) > 10, name
 
 
-def test_what_shows_itself_as_text_alone_is_short_too(smoke_run):
+def test_records_that_are_only_text_are_short_too(smoke_run):
     run = Run(smoke_run.path)
     stages = "teacher: ResNet18, real, real: RealToBinaryNet, real"
     assert stages in repr(run.networks)
@@ -180,7 +180,7 @@ def test_training_a_finished_run_trains_nothing_and_writes_the_report(smoke_run,
     assert "Converting binary" in capsys.readouterr().out
 
 
-def test_what_cannot_be_trained_is_refused_before_anything_is(tmp_path):
+def test_a_plan_that_cannot_be_trained_is_refused_before_anything_is_written(tmp_path):
     with pytest.raises(ValueError, match="There is no recipe 'digit'"):
         train("digit", output=tmp_path / "run")
     with pytest.raises(ValueError, match=r"binary\.epoch"):

@@ -1,4 +1,4 @@
-"""Packed weights: what a network computes from them, and files that are damaged or made to hurt."""
+"""Packed weights: networks compute the same from them, and damaged or malicious files are refused."""
 
 import io
 import json
@@ -39,8 +39,8 @@ def pack(network, path):
         ("XNORNet18", {}),
     ],
 )
-def test_a_network_computes_from_bits_and_scales_what_it_did(tmp_path, name, options, rng):
-    """All but the kernels of binary convolutions is made of 16 bits first, so that bits and scales are what differs."""
+def test_a_network_computes_the_same_from_bits_and_scales(tmp_path, name, options, rng):
+    """All other weights are rounded to 16 bits first, so that only kernels of binary convolutions are packed."""
     network = randomize(r2b_zoo.create(name, **SMALL, **options))
     for layer in network.layers:
         if not isinstance(layer, QuantConv2D):
@@ -146,7 +146,7 @@ def test_a_damaged_file_leaves_a_network_alone(tmp_path):
 
 
 def rewritten(data, path, *, record=None, compression=zipfile.ZIP_STORED, **members):
-    """The file with another record or other members; a record's hash is made anew."""
+    """The file with another record or other members; a record's hash is updated."""
     from r2b_zoo.weights.packed import _MEMBERS, _digest
 
     with zipfile.ZipFile(io.BytesIO(data)) as archive:

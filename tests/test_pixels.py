@@ -1,4 +1,4 @@
-"""One reading of image files and of Pillow's images, in r2b_zoo and in r2b_runtime."""
+"""Image files and Pillow's images are read in the same way in r2b_zoo and in r2b_runtime."""
 
 import contextlib
 import os
@@ -127,7 +127,7 @@ def test_twelve_bits_and_white_as_zero(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP", "JPEG"])
 @pytest.mark.parametrize("orientation", range(1, 10))
 def test_turned_as_exif_says(tmp_path: Path, kind: str, orientation: int) -> None:
-    """Pillow's own function is the reference, for the whole image and for the centre, which is cut out before."""
+    """Pillow's own function is the reference, for the whole image and for the centre, which is cropped first."""
     path, exif = tmp_path / "turned", Image.Exif()
     exif[0x0112] = orientation
     options = {"lossless": True} if kind == "WEBP" else {}
@@ -158,7 +158,7 @@ def test_turned_as_exif_says(tmp_path: Path, kind: str, orientation: int) -> Non
         (np.array([[np.nan, 7, 0]], np.float32), "floats must"),
     ],
 )
-def test_numbers_of_no_known_brightness_are_refused(tmp_path: Path, values: np.ndarray, message: str) -> None:
+def test_numbers_of_unknown_range_are_refused(tmp_path: Path, values: np.ndarray, message: str) -> None:
     path = tmp_path / "x.tif"
     Image.fromarray(values).save(path)
     for read in (read_image, check_image):
@@ -169,7 +169,7 @@ def test_numbers_of_no_known_brightness_are_refused(tmp_path: Path, values: np.n
     np.testing.assert_array_equal(pixels.rgb(Image.fromarray(np.zeros_like(values))), 0)
 
 
-def test_files_that_are_none(tmp_path: Path) -> None:
+def test_paths_that_are_not_images(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.jpg")
     (tmp_path / "folder.jpg").mkdir()
     (tmp_path / "drawing.png").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n")
@@ -279,5 +279,5 @@ def test_r2b_runtime_has_the_same_source(module: Any) -> None:
         ("Löwe, 猫, قطة, \U0001f469\u200d\U0001f4bb, e\u0301, می\u200cخواهم, a\u00a0b", None),
     ],
 )
-def test_text_that_a_terminal_does_not_obey(text: str, expected: str) -> None:
+def test_printable_text_does_not_control_the_terminal(text: str, expected: str) -> None:
     assert terminal.printable(text) == (text if expected is None else expected)

@@ -237,7 +237,7 @@ def test_without_progressive_teachers_weights_still_become_binary_after_activati
     assert direct.switched_off == ("the progressive teachers (the real teacher teaches every student)",)
 
 
-def test_a_stage_that_is_left_out_hands_on_what_it_has():
+def test_a_skipped_stage_passes_on_its_teacher_and_weights():
     def who(*words):
         return {stage.name: (stage.taught_by, stage.initial_weights) for stage in plan(*words).stages}
 
@@ -310,7 +310,7 @@ def test_the_binary_stage_of_every_recipe_matches_logits_alone_and_has_no_warm_u
 
 
 def rows_of_table_3():
-    """Name and words of each row, from the head of the recipe."""
+    """Name and arguments of each row, from the docstring of the recipe."""
     lines = (cifar100.__doc__ or "").splitlines()
     first = next(i for i, line in enumerate(lines) if "stage 1   stage 2" in line) + 1
     rows = lines[first : lines.index("", first)]
@@ -367,13 +367,13 @@ def test_each_row_of_table_3_is_one_command_line():
 
 
 def recorded(*words):
-    """The fields of a run as they were written before there were those of ``records``."""
+    """The fields of a run as they were recorded before the fields of ``records`` existed."""
     whole = plan(*words).config
     later = {*BEFORE, *(f"{stage}.{field}" for stage in STAGE_NAMES for field in BEFORE_OF_STAGE)}
     return {key: value for key, value in whole.items() if key not in later}
 
 
-def test_a_record_without_later_fields_means_what_it_meant():
+def test_a_record_without_later_fields_keeps_its_meaning():
     old = recipes.plan("digits", **with_later_fields(recorded("binary.learning_rate=3e-2")))
     assert old.options == {
         "weight_scale": "none",
@@ -419,7 +419,7 @@ def test_smoke_is_short_and_otherwise_the_same():
 
 @component
 class TwoStages(Recipe):
-    """Other stages than the paper's, in an order of their own."""
+    """A recipe whose stages and their order differ from the paper's."""
 
     width: int = Field(8)
     warm: Stage = ComponentField(PartialComponent(Stage, trained="classifier", epochs=2, warmup_epochs=0.0))

@@ -23,7 +23,7 @@ LARGEST_PAGE = 2_000_000
 
 
 class Page(HTMLParser):
-    """What a page holds; fails where a tag is closed that is not the last one opened."""
+    """Parses a page; fails if a tag is closed that is not the last one opened."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ def page(smoke_folder: RunFolder) -> Page:
 
 @pytest.fixture
 def run_copy(smoke_run: RunFolder, tmp_path: Path) -> RunFolder:
-    """What the report needs of the smoke run, free to change."""
+    """A copy of the smoke run's files that the report needs, to change."""
     ignore = shutil.ignore_patterns("*.h5", "tensorboard", "*.html")
     return RunFolder(shutil.copytree(smoke_run.path, tmp_path / "run", ignore=ignore))
 
@@ -261,7 +261,7 @@ def test_few_classes_are_a_table(run_copy: RunFolder, classes: int) -> None:
 
 
 @pytest.mark.parametrize("classes", [21, 100, 1000])
-def test_many_classes_become_lists_of_what_matters(run_copy: RunFolder, classes: int) -> None:
+def test_many_classes_become_lists_of_best_and_worst(run_copy: RunFolder, classes: int) -> None:
     counts = np.diag(np.full(classes, 5))
     counts[7, 9], counts[3, 4] = 3, 2
     counts[12] = 0
@@ -369,7 +369,7 @@ def test_failed_write_keeps_the_old_page(run_copy: RunFolder, monkeypatch: pytes
     assert run_copy.report_path.read_text() == "old"
 
 
-def test_axes_show_what_matters() -> None:
+def test_axes_show_the_range_of_the_curves() -> None:
     curve = plots.Curve("test", (0.1, 0.3, 0.9, 0.93, 0.95, 0.97))
     accuracy = plots.Axes.around([curve], may_be_log=False, percent=True)
     assert (accuracy.low, accuracy.high, accuracy.epochs, accuracy.first) == (0.9, 1.0, 6, 1)

@@ -43,7 +43,7 @@ DATA = {
 
 
 def smoke(recipe, data_dir, output, *words):
-    """The run of ``r2b train --smoke`` in a process of its own, and what it printed."""
+    """A run of ``r2b train --smoke`` in a separate process, and its output."""
     command = [sys.executable, "-c", "from r2b_zoo.cli import main; main()", "train", f"recipe={recipe}", "--smoke"]
     command += ["--output", str(output), *words]
     if data_dir is not None:
@@ -80,7 +80,7 @@ def test_a_smoke_run_goes_through_all_stages_and_converts(recipe, tmp_path):
 
 @pytest.mark.parametrize(("row", "words"), [(row, words) for row, words in rows_of_table_3() if words])
 def test_a_smoke_run_of_each_row_of_table_3(row, words, tmp_path):
-    """That without words is the recipe itself."""
+    """The row without arguments is the recipe itself."""
     write_cifar100(tmp_path, train=64, test=20)
     folder, _ = smoke("cifar100", tmp_path, tmp_path / "run", "width=8", *words)
     results = folder.results()

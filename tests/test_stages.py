@@ -1,4 +1,4 @@
-"""What a stage starts from, is measured on and shares: statistics, validation split, other runs, old records."""
+"""Stages: their initial weights and statistics, validation split, stages of other runs, and old records."""
 
 import json
 import shutil
@@ -42,7 +42,7 @@ def test_statistics_are_the_means_of_the_batches_whatever_was_there_before(rng):
         found.append(values(student))
     for first, second in zip(*found, strict=True):
         np.testing.assert_array_equal(first, second)
-    # The first batch norm's from its input; the others' follow.
+    # Compute the first batch norm's statistics from its input; the others' follow.
     stem = tf.keras.Model(student.inputs, student.get_layer("stem_conv").output)
     outputs = [stem(image).numpy().astype(np.float64) for image in images]
     norm = student.get_layer("stem_batch_norm")
@@ -52,7 +52,7 @@ def test_statistics_are_the_means_of_the_batches_whatever_was_there_before(rng):
 
 
 def test_with_its_statistics_estimated_a_network_evaluates_as_it_trains(rng):
-    """One batch of 64; up to n / (n - 1) of the variances, and the last maps have one pixel."""
+    """For one batch of 64 they agree up to a factor n / (n - 1) of the variances; the last maps have one pixel."""
     images, _ = batch(rng, 64)
     student = randomize(network("real", blocks=FULL))
     before = student(images, training=False).numpy()
@@ -123,7 +123,7 @@ def shared(run, *words):
 
 @pytest.fixture(scope="module")
 def sharing(smoke_folder, tmp_path_factory):
-    """A run that trains its last stage and has the others from the smoke run."""
+    """A run that trains its last stage and takes the others from the smoke run."""
     folder = RunFolder(tmp_path_factory.mktemp("sharing") / "run")
     said: list[str] = []
     with shallow():
@@ -189,7 +189,7 @@ def test_a_stage_that_starts_from_weights_is_tested_before_its_first_step(smoke_
     for stage in ("binary_activations", "binary"):
         assert 0 <= starts[stage]["accuracy"] <= 1
         assert np.isfinite(starts[stage]["classification"])
-    # It starts as the real network, and as what it evaluates to.
+    # The stage starts with the weights and the accuracy of the real network.
     network = Networks(plan(), smoke_run)
     student = network.build("binary_activations")
     student.set_weights(network["real"].get_weights())

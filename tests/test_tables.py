@@ -1,4 +1,4 @@
-"""Tables and bars: whole at any width of a real terminal, and no frames where there is none."""
+"""Tables and bars: complete at any width of a real terminal, and without frames if there is none."""
 
 import contextlib
 import functools
@@ -34,7 +34,7 @@ _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
 @contextlib.contextmanager
 def terminal(columns: int) -> Iterator[Callable[..., str]]:
-    """A pseudo-terminal in the place of stdin, stdout and stderr; what it yields ends it and returns what was shown."""
+    """A pseudo-terminal for stdin, stdout and stderr; yields a function that ends it and returns its output."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
     shown: list[bytes] = []

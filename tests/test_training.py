@@ -1,4 +1,4 @@
-"""A tiny run through every stage: what it writes, where it starts and resumes, and what it leaves when it fails."""
+"""A tiny run through every stage: its files, how it starts and resumes, and what it leaves after an error."""
 
 import contextlib
 import csv
@@ -59,7 +59,7 @@ def copied_run(smoke_run, tmp_path):
 
 @pytest.fixture
 def eagerly():
-    """Without tracing, two steps take a second. For tests that compare no weights."""
+    """Runs without tracing, so that two steps take a second; for tests that do not compare weights."""
     tf.config.run_functions_eagerly(True)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*does not apply to tf.data functions")
@@ -92,7 +92,7 @@ def test_the_log_has_the_losses_of_the_stage_and_its_learning_rate(smoke_run, st
     assert set(row) == {"epoch", "learning_rate", *curves, *(f"val_{name}" for name in curves)}
     assert all(np.isfinite(float(value)) for value in row.values())
     planned = next(planned for planned in plan().stages if planned.name == stage)
-    # That of the last step, half way down a cosine of two steps.
+    # The learning rate of the last step is half way down a cosine of two steps.
     assert float(row["learning_rate"]) == pytest.approx(planned.learning_rate / 2, rel=1e-5)
     total = sum(planned.loss_weights[name] * float(row[name]) for name in losses)
     assert float(row["loss"]) == pytest.approx(total, rel=1e-4)
@@ -141,7 +141,7 @@ class WeightsAtTheStart(tf.keras.callbacks.Callback):
 
 @pytest.fixture(scope="module")
 def gone_on(smoke_folder, tmp_path_factory):
-    """The finished run without its last stage, after the same command ran again."""
+    """A copy of the finished run, resumed by the same command after its last stage was deleted."""
     folder = RunFolder(tmp_path_factory.mktemp("gone_on") / "run")
     shutil.copytree(smoke_folder.path, folder.path)
     shutil.rmtree(folder.stage("binary"))
@@ -218,7 +218,7 @@ def test_another_seed_starts_from_other_weights(tmp_path):
         starts.append(tmp_path / f"start{seed}.h5")
         with pytest.raises(KeyboardInterrupt):
             training.train(teacher_only(f"seed={seed}"), folder, lambda _: [StopsAtTheStart(starts[-1])])
-        # Interrupted, a stage leaves nothing.
+        # An interrupted stage leaves nothing.
         assert everything_in(folder.path) == [".lock", "config.json", "data.json", "stages"]
         assert not folder.is_finished("teacher")
     first, other = (arrays(start) for start in starts)
@@ -324,7 +324,7 @@ def test_a_file_in_the_way_of_the_folder(tmp_path):
 
 @contextlib.contextmanager
 def largest_file(size):
-    """Writing more than that into one file fails, as it does on a full disk."""
+    """Makes writing more than that into one file fail, as on a full disk."""
     resource = pytest.importorskip("resource", reason="this system has no limits of resources")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
@@ -355,7 +355,7 @@ def test_a_disk_too_full_for_the_weights(tmp_path, capfd):
 
 
 @pytest.mark.usefixtures("eagerly", "shallow")
-def test_a_loss_that_is_no_number_leaves_nothing(tmp_path):
+def test_a_loss_that_is_nan_leaves_no_files(tmp_path):
     folder = RunFolder(tmp_path / "run")
     with pytest.raises(
         RuntimeError, match=r"loss of stage teacher became (nan|inf) at epoch 1, step 2: lower the learn"
@@ -392,7 +392,7 @@ def test_records_are_plain_json(smoke_run):
 
 
 def test_the_callbacks_after_the_throughput_see_its_figure(monkeypatch):
-    """Steps that end at 1, 3 and 7 s: the first does not count, then 8 images in 2 s, then 16 in 6 s."""
+    """Steps end at 1, 3 and 7 s: the first does not count, then there are 8 images in 2 s, then 16 in 6 s."""
     now = [0.0]
     monkeypatch.setattr(throughput_module.time, "perf_counter", lambda: now[0])
     throughput = throughput_module.Throughput(batch_size=8, progress=Progress())

@@ -95,7 +95,7 @@ def test_the_learned_factor_stands_between_convolution_and_gate():
     ids=str,
 )
 def test_with_a_scale_weights_of_real_kernels_keep_their_magnitude_as_binary_ones(name, options, rng):
-    """What a convolution gives is between half and twice as large as before; without one it is larger by far."""
+    """A convolution's output is between half and twice as large as before; without a scale it is much larger."""
     before = network(name, FULL, precision="binary_activations", include_top=False, **options)
     x = rng.normal(size=(4, 16, 16, 3)).astype("float32")
 
@@ -156,7 +156,7 @@ def test_scales_and_binary_shortcuts_are_parts_of_binary_convolutions(name, opti
 
 @pytest.fixture(scope="module")
 def networks():
-    """By their scale; of each one file of weights is written and read."""
+    """The networks by their scale; a weights file of each is written and read."""
     return {scale: network(weight_scale=scale) for scale in ("none", "mean", "learned")}
 
 
@@ -188,7 +188,7 @@ def test_weights_fit_the_shortcuts_they_were_trained_with(tmp_path):
 
 
 def forget_options(path):
-    """Leaves of a file what was recorded before there were options."""
+    """Removes from a file what was not recorded before there were options."""
     with h5py.File(path, "r+") as file:
         for record in ("r2b_zoo_options", "r2b_zoo_sha256"):
             del file.attrs[record]
@@ -236,7 +236,7 @@ def test_published_weights_have_no_scale():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["RealToBinaryNet", "StrongBaselineNet"])
 def test_a_binary_network_starts_where_the_one_with_real_weights_ended(name):
-    """On digits: within 10 points of top-1 once batch norms have the statistics of training images."""
+    """On digits it starts within 10 points of top-1, once batch norms have the statistics of training images."""
     digits = load_digits()
     pixels, labels = (digits.images[..., None] / 16).astype(np.float32), digits.target.astype(np.int32)
     train, test = slice(0, 1400), slice(1400, None)
