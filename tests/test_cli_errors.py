@@ -95,7 +95,7 @@ from r2b_zoo import cli
             ["export", "{run}/model.tflite", "{run}/model.tflite", "--force"],
             "'{run}/model.tflite' is what is read, and would be overwritten: name another file to write.",
         ),
-        (["export", "{run}", "{tmp}/x.tflite", "--labels", "{image}"], "{image} is no text in UTF-8; --labels takes a"),
+        (["export", "{run}", "{tmp}/x.tflite", "--labels", "{image}"], "{image} is not UTF-8 text; --labels takes a"),
         (["export", "{run}/model.tflite", "{tmp}/x.tflite"], "{run}/model.tflite is converted already; export takes a"),
         (["verify", "{run}/model.tflite"], "{run}/model.tflite is a converted file; verify compares a run folder or a"),
         (

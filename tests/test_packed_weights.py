@@ -196,7 +196,7 @@ def test_the_hash_is_that_of_the_content(tmp_path, data):
 def test_numbers_that_are_not_finite(tmp_path, data):
     values = np.full(15, np.nan, np.float16).tobytes()
     file = PackedWeights(rewritten(data, tmp_path / "weights.zip", values=values))
-    with pytest.raises(ValueError, match=r"no finite numbers \(NaN or infinite\) in layer 'logits'; all weights must"):
+    with pytest.raises(ValueError, match=r"not finite numbers \(NaN or infinite\) in layer 'logits'; all weights must"):
         file.arrays()
 
 

@@ -355,7 +355,7 @@ def test_a_disk_too_full_for_the_weights(tmp_path, capfd):
 
 
 @pytest.mark.usefixtures("eagerly", "shallow")
-def test_a_loss_that_is_nan_leaves_no_files(tmp_path):
+def test_a_loss_that_is_nan_leaves_no_stage(tmp_path):
     folder = RunFolder(tmp_path / "run")
     with pytest.raises(
         RuntimeError, match=r"loss of stage teacher became (nan|inf) at epoch 1, step 2: lower the learn"

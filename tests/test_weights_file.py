@@ -203,7 +203,7 @@ def test_weights_must_be_finite(network, tmp_path, value):
     arrays["logits"][1] = arrays["logits"][1].astype("float64")
     arrays["logits"][1][3] = value
     write(tmp_path / "weights.h5", arrays)
-    message = r"holds values that are no finite float32 numbers \(NaN or infinite\) in layer 'logits'; all weights must"
+    message = r"holds values that are not finite in float32 \(NaN or infinite\) in layer 'logits'; all weights must"
     with unchanged(network), pytest.raises(ValueError, match=message):
         weights.load(network, tmp_path / "weights.h5")
 

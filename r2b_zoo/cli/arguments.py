@@ -94,5 +94,5 @@ def labels_of(path: Path) -> list[str]:
         return existing(path).read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError:
         raise ValueError(
-            f"{path} is no text in UTF-8; --labels takes a text file with the name of a class per line."
+            f"{path} is not UTF-8 text; --labels takes a text file with the name of a class per line."
         ) from None

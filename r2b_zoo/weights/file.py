@@ -143,7 +143,7 @@ class WeightsFile(contextlib.AbstractContextManager["WeightsFile"]):
                 finite = all(np.isfinite(value.astype(np.float32)).all() for value in values)
             if not finite:
                 raise ValueError(
-                    f"{self.path} holds values that are no finite float32 numbers (NaN or infinite) in layer {name!r}; "
+                    f"{self.path} holds values that are not finite in float32 (NaN or infinite) in layer {name!r}; "
                     "all weights must be finite. Take weights from before the training diverged."
                 )
         return arrays

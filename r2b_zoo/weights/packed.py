@@ -166,7 +166,7 @@ class PackedWeights:
                     arrays[name].append(taken(2, count, _VALUE).reshape(shape))
             if not all(np.isfinite(array).all() for array in arrays[name]):
                 raise ValueError(
-                    f"{self.path} holds values that are no finite numbers (NaN or infinite) in layer {name!r}; all "
+                    f"{self.path} holds values that are not finite numbers (NaN or infinite) in layer {name!r}; all "
                     "weights must be finite. Take weights from before the training diverged."
                 )
         return arrays

@@ -56,7 +56,7 @@ def engine(model, num_threads=None, **options):
 
 
 def outputs(interpreter, x):
-    """Of one inference with this input."""
+    """The outputs of one inference with this input."""
     interpreter.set_tensor(interpreter.get_input_details()[0]["index"], x)
     interpreter.invoke()
     return [interpreter.get_tensor(detail["index"]) for detail in interpreter.get_output_details()]
