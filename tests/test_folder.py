@@ -245,7 +245,7 @@ def test_labels_of_a_network_that_knows_the_classes_in_another_order_and_more(mi
     assert other.class_names == ("newt", "owl", "cat", "dog")
     for photograph in other.test:
         assert other.class_names[photograph.label] == photograph.path.parent.name
-    with pytest.raises(ValueError, match=r"The network does not know cat, newt; its 2 classes are dog, Cat\. Call the"):
+    with pytest.raises(ValueError, match=r"The network does not know cat, newt; its 2 classes are dog, Cat\. Name the"):
         dataset.with_class_names(("dog", "Cat"))
     with pytest.raises(ValueError, match=r"more than one class of the name 'cat': remove its folder"):
         dataset.with_class_names(("cat", "dog", "newt", "cat"))

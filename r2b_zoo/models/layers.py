@@ -267,6 +267,16 @@ class GlobalAverage(tf.keras.layers.Layer):
         return input_shape[0], input_shape[3]
 
 
+def hidden_units(channels: int, reduction: int) -> int:
+    """The hidden units of a gate that reads so many channels. Raises ValueError if there are none."""
+    if channels < reduction:
+        raise ValueError(
+            f"The gate reduces {channels} channels by {reduction}, which leaves none: "
+            "use a wider network or a smaller reduction."
+        )
+    return channels // reduction
+
+
 @tf.keras.utils.register_keras_serializable(PACKAGE)
 class ChannelGate(tf.keras.layers.Layer):
     """Data-driven channel rescaling: multiplies each channel by a factor computed from the real activations.
@@ -294,12 +304,7 @@ class ChannelGate(tf.keras.layers.Layer):
 
     def build(self, input_shape: Any) -> None:
         in_channels, out_channels = input_shape[0][-1], input_shape[1][-1]
-        hidden = in_channels // self.reduction
-        if hidden < 1:
-            raise ValueError(
-                f"The gate reduces {in_channels} channels by {self.reduction}, which leaves none: "
-                "use a wider network or a smaller reduction."
-            )
+        hidden = hidden_units(in_channels, self.reduction)
         self.reduce_kernel = self.add_weight("reduce_kernel", (in_channels, hidden), initializer="he_normal")
         self.expand_kernel = self.add_weight("expand_kernel", (hidden, out_channels), initializer="he_normal")
         self._fixed_size = _has_fixed_size(input_shape[0])

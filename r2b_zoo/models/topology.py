@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from r2b_zoo import weights as weights_module
 from r2b_zoo.limits import MOST_WIDTH
-from r2b_zoo.models.layers import GlobalAverage, MaxPooling2D
+from r2b_zoo.models.layers import GlobalAverage, MaxPooling2D, hidden_units
 from r2b_zoo.models.parts import (
     BATCH_NORM_MOMENTUM,
     DOWNSAMPLES,
@@ -192,7 +192,10 @@ def network(
         require_momentum("batch_norm_momentum", batch_norm_momentum)
         if input_shape is not None:
             _check_input_shape(tuple(input_shape))
-        return _checked(name, own, {**bundled.options_of(name, weights, list(own)), **options})
+        options = _checked(name, own, {**bundled.options_of(name, weights, list(own)), **options})
+        if "gate_reduction" in options:
+            hidden_units(width, options["gate_reduction"])  # of the first gates, which read the fewest channels
+        return options
 
     def constructor(
         *,
