@@ -233,7 +233,7 @@ def test_freed_handles(model):
     assert r2b_runtime.profile(delegate)[0] in r2b_runtime.available_kernels()
     del delegate
     for nobody in (pointer, 0, 4096):
-        with pytest.raises(ValueError, match="no delegate of r2b-runtime, or it has been freed"):
+        with pytest.raises(ValueError, match="not a delegate of r2b-runtime, or it has been freed"):
             r2b_runtime.profile(Pretender(nobody))
     convolver = r2b_runtime.Convolver(1)
     convolver.__del__()

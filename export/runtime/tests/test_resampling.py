@@ -117,10 +117,10 @@ def test_what_cannot_be_resized_is_refused(image, options, message):
 @pytest.mark.parametrize(
     ("images", "mirrored", "message"),
     [
-        ([], [], "one kind, .* received 0 of 0 kinds and 0 flags"),
-        ([IMAGE, IMAGE.astype(np.float32)], [False] * 2, "received 2 of 2 kinds and 2 flags"),
-        ([IMAGE, IMAGE[..., :1]], [False] * 2, "received 2 of 2 kinds"),
-        ([IMAGE, IMAGE], [False], "received 2 of 1 kinds and 1 flags"),
+        ([], [], "one dtype .* received 0 images of 0 kinds and 0 flags"),
+        ([IMAGE, IMAGE.astype(np.float32)], [False] * 2, "received 2 images of 2 kinds and 2 flags"),
+        ([IMAGE, IMAGE[..., :1]], [False] * 2, "received 2 images of 2 kinds"),
+        ([IMAGE, IMAGE], [False], "received 2 images of 1 kinds and 1 flags"),
     ],
     ids=["none", "types", "channels", "flags"],
 )
