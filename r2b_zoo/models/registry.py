@@ -52,7 +52,7 @@ def downsamples(name: str) -> tuple[str, ...]:
 
 
 def check(name: str, **arguments: Any) -> None:
-    """Raises what ``create`` would raise for these arguments, without building anything."""
+    """Raises what ``create`` would raise for these arguments, without building anything; no argument has a default."""
     NETWORKS[_known(name)].check(**arguments)
 
 

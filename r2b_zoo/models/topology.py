@@ -171,14 +171,14 @@ def network(
 
     def check(
         *,
+        num_classes: int,
+        precision: str,
+        width: int,
+        stem: str,
+        downsample: str,
+        batch_norm_momentum: float,
         input_shape: Optional[Sequence[Optional[int]]] = None,
         weights: Optional[PathLike] = None,
-        num_classes: int = 1000,
-        precision: str = precisions[0],
-        width: int = 64,
-        stem: str = "imagenet",
-        downsample: str = DOWNSAMPLES[0],
-        batch_norm_momentum: float = BATCH_NORM_MOMENTUM,
         **options: Any,
     ) -> dict[str, Any]:
         """The network's own options, with defaults for those that are not given."""

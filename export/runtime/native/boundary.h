@@ -2,6 +2,7 @@
 // must not be followed.
 #pragma once
 
+#include <atomic>
 #include <exception>
 #include <memory>
 #include <mutex>
@@ -36,6 +37,23 @@ bool Contained(std::string* error, const Body& body) noexcept {
     return failed("an unknown exception");
   }
 }
+
+// One thread's turn with an object that belongs to one thread at a time.
+class Turn {
+ public:
+  explicit Turn(std::atomic_flag* taken) : taken_(taken), mine_(!taken->test_and_set(std::memory_order_acquire)) {}
+  ~Turn() {
+    if (mine_) taken_->clear(std::memory_order_release);
+  }
+  Turn(const Turn&) = delete;
+  Turn& operator=(const Turn&) = delete;
+  // False while another thread has its turn.
+  bool mine() const { return mine_; }
+
+ private:
+  std::atomic_flag* const taken_;
+  const bool mine_;
+};
 
 // The objects that C callers hold. Finding one keeps it alive until the caller of Find() is done with it.
 template <class T>

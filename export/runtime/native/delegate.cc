@@ -23,10 +23,6 @@
 #include "options.h"
 #include "plan.h"
 
-#ifndef R2B_VERSION
-#define R2B_VERSION "0.0.0"
-#endif
-
 namespace r2b {
 namespace {
 
@@ -53,21 +49,6 @@ struct KernelState {
   std::atomic_flag running = ATOMIC_FLAG_INIT;  // by some thread
 };
 
-// A kernel belongs to one thread at a time.
-class Turn {
- public:
-  explicit Turn(KernelState* state) : state_(state), mine_(!state->running.test_and_set(std::memory_order_acquire)) {}
-  ~Turn() {
-    if (mine_) state_->running.clear(std::memory_order_release);
-  }
-  Turn(const Turn&) = delete;
-  Turn& operator=(const Turn&) = delete;
-  bool mine() const { return mine_; }
-
- private:
-  KernelState* const state_;
-  const bool mine_;
-};
 constexpr char kTaken[] =
     "another thread is using this interpreter; give each thread an interpreter of its own, or take turns";
 
@@ -110,17 +91,10 @@ class PartitionReader {
     if (tensor < 0) return -1;
     if (local_[tensor] < 0) {
       local_[tensor] = int(graph_.tensors.size());
-      graph_.tensors.push_back(ImportTensor(context_->tensors[tensor]));
+      graph_.tensors.push_back(ImportTensor(context_->tensors[tensor], tensor));
       state_->tensors.push_back(tensor);
-      CheckBytes(tensor, graph_.tensors.back());
     }
     return local_[tensor];
-  }
-
-  void CheckBytes(int tensor, const Tensor& read) {
-    if (!read.constant || read.type == DType::kOther) return;
-    if (uint64_t((Elements(read.dims) * ByteSize(read.type)).value()) > context_->tensors[tensor].bytes)
-      state_->error = "tensor " + std::to_string(tensor) + " has fewer bytes than its shape needs; the file is damaged";
   }
 
   void FindInputsAndOutputs() {
@@ -253,7 +227,7 @@ tfl::Status InTurn(tfl::Context* context, tfl::Node* node, Body body) {
       Report(context, "out of memory, or the delegate was destroyed before its interpreter was made");
       return;
     }
-    const Turn turn(state);
+    const Turn turn(&state->running);
     status = turn.mine() ? body(context, state) : Report(context, kTaken);
   });
   return done ? status : Report(context, error);
@@ -328,19 +302,6 @@ R2B_EXPORT void tflite_plugin_destroy_delegate(tfl::Delegate* delegate) {
   r2b::Delegates::Instance().Remove(reinterpret_cast<r2b::DelegateState*>(delegate));
 }
 
-R2B_EXPORT const char* r2b_runtime_version() { return R2B_VERSION; }
-
-// Names of the kernels that run here, best first, separated by commas.
-R2B_EXPORT const char* r2b_runtime_kernels() {
-  thread_local std::string names, error;
-  r2b::Contained(&error, [&] {
-    names.clear();
-    for (const char* const* name = r2b::AvailableKernels(); *name; ++name)
-      names += (names.empty() ? "" : ",") + std::string(*name);
-  });
-  return names.c_str();
-}
-
 // What a delegate created with profile=1 has run: a line for each step, "seconds<TAB>runs<TAB>description". An empty
 // text while its interpreter runs in another thread; null where this is no delegate of ours, or none any more. The text
 // lives until the thread's next call.
@@ -352,7 +313,7 @@ R2B_EXPORT const char* r2b_runtime_profile(tfl::Delegate* delegate) {
     const std::lock_guard<r2b::ForkSafeMutex> lock(state->mutex);
     report = std::string("kernels\t") + state->options.kernels->name + "\n";
     for (r2b::KernelState* kernel : state->live) {
-      const r2b::Turn turn(kernel);
+      const r2b::Turn turn(&kernel->running);
       if (!turn.mine()) return report.clear();
       if (!kernel->plan) continue;
       for (const r2b::StepProfile& step : kernel->plan->Profile()) {

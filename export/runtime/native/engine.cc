@@ -15,6 +15,7 @@
 #include "export.h"
 #include "limits.h"
 #include "model.h"
+#include "options.h"
 #include "plan.h"
 #include "r2b.h"
 
@@ -71,12 +72,9 @@ template <class Body>
 bool InTurn(const r2b_engine* engine, r2b_error* error, const Body& body) {
   return Tried(error, [&] {
     const auto found = Found(engine);
-    if (found->running.test_and_set(std::memory_order_acquire))
+    const Turn turn(&found->running);
+    if (!turn.mine())
       throw Refused("another thread is using this engine; give each thread an engine of its own, or take turns");
-    const struct Done {
-      std::atomic_flag& running;
-      ~Done() { running.clear(std::memory_order_release); }
-    } done{found->running};
     body(*found);
   });
 }
@@ -120,7 +118,8 @@ void Describe(const r2b_engine& engine, const std::vector<int>& list, int32_t in
   out->name = engine.source->model.graph().tensors[list[index]].name.c_str();
 }
 
-// Makes a plan for the given shapes of inputs, and memory for its values; keeps both only where all of it succeeds.
+// Makes a plan for the given shapes of inputs (none: those of the file), and memory for its values; keeps both only
+// where all of it succeeds.
 void Prepare(r2b_engine* engine, const std::vector<std::vector<int>>& shapes) {
   const Model& model = engine->source->model;
   auto plan = std::make_unique<Plan>(model.graph(), engine->kernels, false);
@@ -141,8 +140,9 @@ void Prepare(r2b_engine* engine, const std::vector<std::vector<int>>& shapes) {
 
 const Kernels* ChosenKernels(const char* named) {
   const char* name = named ? named : std::getenv("R2B_RUNTIME_KERNELS");
-  if (const Kernels* kernels = SelectKernels(name)) return kernels;
-  throw Refused(std::string("kernels '") + name + "' are not built into this library or do not run on this CPU");
+  std::string error;
+  if (const Kernels* kernels = FindKernels(name ? name : "", &error)) return kernels;
+  throw Refused(error);
 }
 
 void Set(r2b_engine* engine, const r2b_options& options) {
@@ -220,9 +220,7 @@ r2b_engine* r2b_engine_create(const r2b_model* model, const r2b_options* options
     r2b_options all{};
     if (options) std::memcpy(&all, options, std::min(options->size, sizeof all));
     r2b::Set(engine.get(), all);
-    std::vector<std::vector<int>> shapes;
-    for (int t : engine->source->model.inputs()) shapes.push_back(engine->source->model.graph().tensors[t].dims);
-    r2b::Prepare(engine.get(), shapes);
+    r2b::Prepare(engine.get(), {});
     made = r2b::Engines::Instance().Add(std::move(engine));
   });
   return made;

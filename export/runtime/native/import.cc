@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "flexbuffer.h"
+#include "limits.h"
 
 namespace r2b {
 namespace {
@@ -302,7 +303,7 @@ bool IsLceOp(const tfl::Registration& r) {
   return r.builtin_code == tfl::kCustom && r.custom_name && !std::strncmp(r.custom_name, "Lce", 3);
 }
 
-Tensor ImportTensor(const tfl::Tensor& t) {
+Tensor ImportTensor(const tfl::Tensor& t, int index) {
   Tensor tensor;
   tensor.type = ConvertType(t.type);
   if (t.dims) tensor.dims.assign(t.dims->data, t.dims->data + t.dims->size);
@@ -310,6 +311,9 @@ Tensor ImportTensor(const tfl::Tensor& t) {
     tensor.constant = t.data;
   tensor.scale = t.params.scale;
   tensor.zero_point = t.params.zero_point;
+  if (tensor.constant && tensor.type != DType::kOther &&
+      uint64_t((Elements(tensor.dims) * ByteSize(tensor.type)).value()) > t.bytes)
+    throw Refused("tensor " + std::to_string(index) + " has fewer bytes than its shape needs; the file is damaged");
   return tensor;
 }
 

@@ -18,6 +18,7 @@ bool IsLceOp(const tfl::Registration& registration);
 Import ImportNode(const tfl::Context* context, int index, const tfl::Node& node, const tfl::Registration& registration,
                   Op* op, std::string* error);
 
-Tensor ImportTensor(const tfl::Tensor& tensor);
+// Throws Refused for a constant, tensor `index` of its model, with fewer bytes than its shape needs.
+Tensor ImportTensor(const tfl::Tensor& tensor, int index);
 
 }  // namespace r2b

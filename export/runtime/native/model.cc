@@ -16,7 +16,7 @@ namespace field {
 enum Model { kVersion = 0, kOperatorCodes = 1, kSubgraphs = 2, kBuffers = 4 };
 enum OperatorCode { kOldBuiltinCode = 0, kCustomCode = 1, kBuiltinCode = 3 };
 enum Subgraph { kTensors = 0, kInputs = 1, kOutputs = 2, kOperators = 3 };
-enum Tensor { kShape = 0, kType = 1, kBuffer = 2, kName = 3, kQuantization = 4, kIsVariable = 5, kShapeSignature = 7 };
+enum Tensor { kShape = 0, kType = 1, kBuffer = 2, kName = 3, kQuantization = 4, kIsVariable = 5 };
 enum Quantization { kScale = 2, kZeroPoint = 3 };
 enum Operator { kOpcode = 0, kOpInputs = 1, kOpOutputs = 2, kOptions = 4, kCustomOptions = 5 };
 enum Conv { kConvPadding, kConvStrideW, kConvStrideH, kConvActivation, kConvDilationW, kConvDilationH };
@@ -65,7 +65,6 @@ std::string Printable(const std::string& name) {
 // A list of integers as TensorFlow Lite lays it out.
 class IntList {
  public:
-  IntList() : values_{0} {}
   explicit IntList(const FlatVector<int32_t>& values) : values_{int(values.size())} {
     for (size_t i = 0; i < values.size(); ++i) values_.push_back(values[i]);
   }
@@ -140,11 +139,8 @@ class Layout {
   size_t tensors() const { return tensors_.size(); }
   // A tensor of the subgraph.
   Tensor Import(int tensor) const {
-    Tensor imported = ImportTensor(tensors_[tensor]);
+    Tensor imported = ImportTensor(tensors_[tensor], tensor);
     imported.name = names_[tensor];
-    if (imported.constant && imported.type != DType::kOther &&
-        uint64_t((Elements(imported.dims) * ByteSize(imported.type)).value()) > tensors_[tensor].bytes)
-      throw Refused("tensor " + std::to_string(tensor) + " has fewer bytes than its shape needs; the file is damaged");
     return imported;
   }
   std::vector<int> Inputs() const { return Indices(subgraph_.Vector<int32_t>(field::kInputs), "an input"); }

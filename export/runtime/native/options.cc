@@ -87,16 +87,19 @@ bool SetOption(Options* options, const std::string& name, const std::string& val
 
 }  // namespace
 
+const Kernels* FindKernels(const std::string& name, std::string* error) {
+  if (const Kernels* kernels = SelectKernels(name.c_str())) return kernels;
+  *error = "kernels '" + name + "' are not built into this library or do not run on this CPU; available: auto";
+  for (const char* const* other = AvailableKernels(); *other; ++other) *error += std::string(", ") + *other;
+  return nullptr;
+}
+
 bool ParseOptions(Options* options, char** names, char** values, size_t count, std::string* error) {
   if (const char* kernels = std::getenv("R2B_RUNTIME_KERNELS")) options->kernels_name = kernels;
   for (size_t i = 0; i < count; ++i)
     if (!SetOption(options, names[i] ? names[i] : "", values[i] ? values[i] : "", error)) return false;
-  options->kernels = SelectKernels(options->kernels_name.c_str());
-  if (options->kernels) return true;
-  *error = "kernels '" + options->kernels_name +
-           "' are not built into this library or do not run on this CPU; available: auto";
-  for (const char* const* name = AvailableKernels(); *name; ++name) *error += std::string(", ") + *name;
-  return false;
+  options->kernels = FindKernels(options->kernels_name, error);
+  return options->kernels != nullptr;
 }
 
 }  // namespace r2b

@@ -34,12 +34,16 @@ def run(model, inputs, **options):
 
 def _run(model, inputs, **options):
     interpreter = r2b_runtime.Interpreter(model, **options)
-    details = interpreter.get_input_details()
-    for detail, value in zip(details, inputs):
+    for detail, value in zip(interpreter.get_input_details(), inputs):
         if list(detail["shape"]) != list(value.shape):
             interpreter.resize_tensor_input(detail["index"], value.shape)
     interpreter.allocate_tensors()
-    for detail, value in zip(details, inputs):
+    return outputs_of(interpreter, inputs)
+
+
+def outputs_of(interpreter, inputs):
+    """The outputs of one inference of an interpreter that has the inputs' shapes."""
+    for detail, value in zip(interpreter.get_input_details(), inputs):
         interpreter.set_tensor(detail["index"], value)
     interpreter.invoke()
     return [interpreter.get_tensor(detail["index"]) for detail in interpreter.get_output_details()]

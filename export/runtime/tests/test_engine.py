@@ -14,7 +14,7 @@ import lce_model
 import numpy as np
 import pytest
 import r2b_runtime
-from conftest import run
+from conftest import outputs_of, run
 from r2b_runtime import Interpreter
 from r2b_runtime import engine as engine_module
 
@@ -57,12 +57,10 @@ def engine(model, num_threads=None, **options):
 
 def outputs(interpreter, x):
     """The outputs of one inference with this input."""
-    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], x)
-    interpreter.invoke()
-    return [interpreter.get_tensor(detail["index"]) for detail in interpreter.get_output_details()]
+    return outputs_of(interpreter, [x])
 
 
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("threads", [1, 2, 3])
 def test_random_graphs_have_the_delegates_bits(threads):
     for number in range(GRAPHS):
         graph = drawn_graphs.draw([7, number])

@@ -30,7 +30,7 @@ def library_path() -> pathlib.Path:
 def load_library() -> ctypes.CDLL:
     """The delegate as a library of C functions."""
     library = ctypes.CDLL(str(library_path()))
-    for name in ("r2b_runtime_version", "r2b_runtime_kernels"):
+    for name in ("r2b_version", "r2b_kernels"):
         getattr(library, name).restype = ctypes.c_char_p
     library.r2b_runtime_profile.restype = ctypes.c_char_p
     library.r2b_runtime_profile.argtypes = [ctypes.c_void_p]
@@ -46,7 +46,7 @@ def load_library() -> ctypes.CDLL:
 
 def version() -> str:
     """Version of the compiled delegate."""
-    return load_library().r2b_runtime_version().decode()
+    return load_library().r2b_version().decode()
 
 
 MOST_THREADS = 256  # the same limit as in native/cores.h
@@ -61,7 +61,7 @@ def checked_threads(num_threads: int) -> int:
 
 def available_kernels() -> list[str]:
     """Names of the kernels that run on this CPU, best first."""
-    return load_library().r2b_runtime_kernels().decode().split(",")
+    return load_library().r2b_kernels().decode().split(",")
 
 
 def chosen_kernels(name: Optional[str] = None) -> bytes:
