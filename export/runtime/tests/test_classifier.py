@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import subprocess
 import sys
 import threading
 import zipfile
@@ -76,6 +77,75 @@ def test_image_files_without_pillow(model, monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(ImportError, match=r"pip install pillow, or give the pixels"):
         Classifier(model).predict("image.png")
+
+
+# --- several images ---------------------------------------------------------------------------------------------------
+
+
+def frames(number=3):
+    """Images of a camera, uint8 (number, 48, 64, 3)."""
+    return np.random.default_rng(5).integers(0, 256, (number, 48, 64, 3), dtype=np.uint8)
+
+
+def test_several_images_are_answered_like_one_by_one(model, tmp_path):
+    pillow = pytest.importorskip("PIL.Image")
+    pillow.fromarray(IMAGE).save(tmp_path / "image.png")
+    images = [*frames(), IMAGE[..., 0], pillow.fromarray(IMAGE), tmp_path / "image.png", str(tmp_path / "image.png")]
+    classifier = Classifier(model)
+    alone = [classifier.probabilities(image) for image in images]
+    assert len({row.tobytes() for row in alone}) == 5
+    for several in (images, tuple(images)):
+        rows = classifier.probabilities(several)
+        assert (rows.dtype, rows.shape) == (np.float32, (7, 3))
+        assert [row.tobytes() for row in rows] == [row.tobytes() for row in alone]
+        assert classifier.predict(several, top=2) == [classifier.predict(image, top=2) for image in images]
+    batch = classifier.probabilities(frames())
+    assert [row.tobytes() for row in batch] == [row.tobytes() for row in alone[:3]]
+    assert classifier.predict(frames()[:1]) == [classifier.predict(frames()[0])]
+    assert classifier.predict([]) == []
+    assert classifier.probabilities(frames(0)).shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "kind", "message"),
+    [
+        (np.zeros((4, 4, 2), np.uint8), ValueError, r"^images\[2\]: an image must be one array of .*shape \(4, 4, 2\)"),
+        (np.zeros((2, 4, 4, 3), np.uint8), ValueError, r"^images\[2\]: .*takes the images of a batch"),
+        (np.zeros((4, 0, 3), np.uint8), ValueError, r"^images\[2\]: .*with at least one pixel; received shape"),
+        (np.full((4, 4), "a"), ValueError, r"^images\[2\]: an image must hold uint8 values, or numbers in 0–255"),
+        (np.full((4, 4), 256.0), ValueError, r"^images\[2\]: an image must hold uint8 .* from 256\.0 to 256\.0"),
+        ([[1, 2], [3]], ValueError, r"^images\[2\]: "),
+        ("nowhere.png", FileNotFoundError, r"^images\[2\]: there is no image 'nowhere.png'"),
+        (__file__, ValueError, r"^images\[2\]: '.*test_classifier.py' cannot be read as an image"),
+    ],
+)
+def test_an_error_names_the_image(model, wrong, kind, message):
+    pytest.importorskip("PIL.Image")
+    for call in (Classifier(model).predict, Classifier(model).probabilities):
+        with pytest.raises(kind, match=message):
+            call([IMAGE, IMAGE, wrong])
+
+
+def test_no_image_is_run_before_a_wrong_one_is_seen(model, monkeypatch):
+    classifier, ran = Classifier(model), []
+    monkeypatch.setattr(classifier, "preprocessing", lambda image: ran.append(image))
+    with pytest.raises(FileNotFoundError, match=r"images\[1\]: there is no image 'nowhere.png'"):
+        classifier.predict([IMAGE, "nowhere.png"])
+    assert not ran
+
+
+def test_many_images_take_no_more_memory(model, tmp_path):
+    """What is prepared and answered for 600 images does not add up."""
+    program = (
+        "import resource, sys\nimport numpy as np\nfrom r2b_runtime import Classifier\n"
+        "classifier, frame = Classifier(sys.argv[1]), np.zeros((480, 640, 3), np.uint8)\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "classifier.predict([frame] * 2)\nbefore = peak()\nclassifier.predict([frame] * 600)\nprint(peak() - before)"
+    )
+    path = tmp_path / "model.tflite"
+    path.write_bytes(model)
+    done = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 4096  # KiB
 
 
 @pytest.mark.parametrize(

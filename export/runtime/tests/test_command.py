@@ -45,6 +45,19 @@ def test_predict(capsys, model, image):
     assert lines[0] == f"{classes[0]['probability']:8.2%}  {classes[0]['label']}"
 
 
+def test_predict_several_images(capsys, model, image, tmp_path):
+    pillow = pytest.importorskip("PIL.Image")
+    other = str(tmp_path / "other\x1b.png")
+    pillow.new("L", (9, 9), 200).save(other)
+    alone = [output(capsys, "predict", model, path) for path in (image, other)]
+    assert alone[0] != alone[1]
+    printed = output(capsys, "predict", model, image, other)
+    assert printed == f"{image}\n{alone[0]}{tmp_path}/other\\x1b.png\n{alone[1]}"
+    result = json.loads(output(capsys, "predict", model, image, other, "--json"))
+    assert [entry["image"] for entry in result] == [image, other]
+    assert result[0]["classes"] == json.loads(output(capsys, "predict", model, image, "--json"))
+
+
 def test_info(capsys, model):
     info = json.loads(output(capsys, "info", model, "--json"))
     assert info["bytes"] == os.path.getsize(model)

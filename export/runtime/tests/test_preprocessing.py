@@ -54,7 +54,7 @@ def test_equals_r2b_zoo_on_photographs():
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (np.zeros((2, 8, 8, 3), np.uint8), r"shape \(2, 8, 8, 3\); give the images of a batch one by one"),
+        (np.zeros((2, 8, 8, 3), np.uint8), r"shape \(2, 8, 8, 3\); Classifier.predict takes the images of a batch"),
         (np.zeros((8, 8, 2), np.uint8), r"or \(height, width, 1, 3 or 4\); received shape \(8, 8, 2\)"),
         (np.zeros((0, 8, 3), np.uint8), r"at least one pixel; received shape \(0, 8, 3\)"),
         (np.full((8, 8), 256.0), r"0–255; received float64 from 256.0 to 256.0"),

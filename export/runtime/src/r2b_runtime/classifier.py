@@ -4,23 +4,29 @@ import contextlib
 import os
 import threading
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal, Optional, Union
+from typing import TYPE_CHECKING, Any, Literal, Optional, Union, overload
 
 import numpy as np
 
 from r2b_runtime import model_file, pixels, tensor_values
 from r2b_runtime.interpreter import DelegateOptions, Interpreter
 from r2b_runtime.model_file import ModelSource, Tensor
+from r2b_runtime.preprocessing import check_form
 
 if TYPE_CHECKING:
     from PIL import Image
-    from typing_extensions import Unpack  # type checkers know this module even if it is not installed
+    from typing_extensions import TypeGuard, Unpack  # type checkers know this module even if it is not installed
+
+ImageSource = Union[np.ndarray, "Image.Image", str, "os.PathLike[str]"]
+SeveralImages = Union[list[Any], tuple[Any, ...]]  # of ImageSource; an array of four dimensions too
+Classes = list[tuple[str, float]]  # label and probability, best first
+_OF_IMAGES = (FileNotFoundError, ImportError, ValueError)  # errors that concern one image
 
 
 class Classifier:
     """Classifies images by a model file that contains labels and preprocessing, as r2b_zoo writes it.
 
-    Threads may share a classifier; it runs one image at a time.
+    Threads may share a classifier; it runs one image at a time, whichever thread it is from.
 
     Args:
         model: path of a `.tflite` file, or its bytes.
@@ -87,39 +93,58 @@ class Classifier:
             self.preprocessing.std,
         )
 
-    def predict(
-        self,
-        image: Union[np.ndarray, "Image.Image", str, "os.PathLike[str]"],
-        top: int = 5,
-        max_pixels: int = pixels.MAX_PIXELS,
-    ) -> list[tuple[str, float]]:
-        """The most probable classes of one image, best first.
+    @overload
+    def predict(self, image: SeveralImages, top: int = 5, max_pixels: int = ...) -> list[Classes]: ...
+
+    @overload
+    def predict(self, image: ImageSource, top: int = 5, max_pixels: int = ...) -> Classes: ...
+
+    def predict(self, image: Any, top: int = 5, max_pixels: int = pixels.MAX_PIXELS) -> Any:
+        """The most probable classes of one image, best first, or those of each image of several.
 
         Args:
             image: uint8 (or numbers in 0–255) of any size, (H, W), (H, W, 1), (H, W, 3) or (H, W, 4); or one of
-                Pillow's images, of any mode; or the path of an image file, which needs Pillow.
+                Pillow's images, of any mode; or the path of an image file, which needs Pillow. Several images are a
+                list of these, of any sizes and kinds, or an array (N, H, W, 1, 3 or 4).
             top: number of classes; all classes if there are fewer.
             max_pixels: refuse an image file with more pixels; even a small file could exhaust memory.
 
         Returns:
-            Label and probability of each class.
+            Label and probability of each class; for several images a list of such lists, with the results that each
+            image has alone. The images are read, prepared and run one after the other, so their number needs no memory.
 
         Raises:
             FileNotFoundError: there is no such image file.
             ValueError: it is not an image, or damaged; or the model's output is NaN.
+
+        An error in one of several images begins with its place, as in "images[2]: …", and no results are returned.
         """
         if not isinstance(top, int) or top < 1:
             raise ValueError(f"top must be a whole number from 1; received {top!r}")
-        row = self.probabilities(image, max_pixels)
+        answers = self.probabilities(image, max_pixels)
+        return self._best(answers, top) if answers.ndim == 1 else [self._best(row, top) for row in answers]
+
+    def _best(self, row: np.ndarray, top: int) -> Classes:
         best = np.argsort(-row, kind="stable")[:top]
         return [(self.labels[i], float(row[i])) for i in best]
 
     def probabilities(
-        self,
-        image: Union[np.ndarray, "Image.Image", str, "os.PathLike[str]"],
-        max_pixels: int = pixels.MAX_PIXELS,
+        self, image: Union[ImageSource, SeveralImages], max_pixels: int = pixels.MAX_PIXELS
     ) -> np.ndarray:
-        """The model's output for one image: float32, one number per label. For arguments and errors see `predict`."""
+        """The model's output, float32: one number per label, or (N, labels) for several images; see `predict`."""
+        if not _are_several(image):
+            return self._row(image, max_pixels)
+        rows = np.empty((len(image), len(self.labels)), np.float32)
+        for check in (True, False):  # what can be seen at a glance is seen before the first image is run
+            for place, one in enumerate(image):
+                with _placed(place):
+                    if check:
+                        _glance(one)
+                    else:
+                        rows[place] = self._row(one, max_pixels)
+        return rows
+
+    def _row(self, image: Any, max_pixels: int) -> np.ndarray:
         if isinstance(image, (str, os.PathLike)):
             with _opened(image, max_pixels) as opened:
                 prepared = self.preprocessing(opened)
@@ -137,6 +162,29 @@ class Classifier:
                 "damaged or were trained to nothing; convert sound ones"
             )
         return row
+
+
+def _are_several(image: Any) -> "TypeGuard[SeveralImages]":
+    return isinstance(image, (list, tuple)) or (isinstance(image, np.ndarray) and image.ndim == 4)
+
+
+def _glance(image: Any) -> None:
+    """Raises what is wrong with an image as far as its shape, its type and its name tell."""
+    if isinstance(image, (str, os.PathLike)):
+        if not os.path.exists(image):
+            raise FileNotFoundError(f"there is no image {os.fspath(image)!r}")
+    elif not pixels.is_pillow_image(image):
+        check_form(np.asarray(image))
+
+
+@contextlib.contextmanager
+def _placed(place: int) -> Iterator[None]:
+    """Says in an error which of several images it is about."""
+    try:
+        yield
+    except _OF_IMAGES as error:
+        kind = next(kind for kind in _OF_IMAGES if isinstance(error, kind))  # a subclass may take other arguments
+        raise kind(f"images[{place}]: {error}") from error
 
 
 def read_image(path: Union[str, "os.PathLike[str]"], max_pixels: int = pixels.MAX_PIXELS) -> np.ndarray:

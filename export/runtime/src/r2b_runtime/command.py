@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Optional
 
 from r2b_runtime import benchmark, model_file
-from r2b_runtime.classifier import Classifier
+from r2b_runtime.classifier import Classes, Classifier
 from r2b_runtime.interpreter import DelegateOptions, interpreter_version
 from r2b_runtime.library import available_kernels, version
 from r2b_runtime.pixels import MAX_PIXELS
@@ -56,8 +56,8 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(run=run, show=show)
         return sub
 
-    predict = command("predict", _predict, _show_predict, "print the most probable classes of an image")
-    predict.add_argument("image", metavar="IMAGE", help="an image file")
+    predict = command("predict", _predict, _show_predict, "print the most probable classes of images")
+    predict.add_argument("images", metavar="IMAGE", nargs="+", help="an image file")
     predict.add_argument("--top", type=_positive, default=5, metavar="N", help="how many classes (default: 5)")
     predict.add_argument("--threads", type=_positive, default=1, metavar="N", help="threads (default: 1)")
     predict.add_argument(
@@ -108,13 +108,23 @@ def _positive(text: str) -> int:
 
 
 def _predict(parsed: argparse.Namespace) -> list[dict[str, Any]]:
+    """The classes of one image; of several images, a dict with path and classes for each."""
     classifier = Classifier(parsed.model, parsed.threads, **_limits(parsed))
-    classes = classifier.predict(parsed.image, parsed.top, parsed.max_pixels)
-    return [{"label": label, "probability": value} for label, value in classes]
+    images = parsed.images if len(parsed.images) > 1 else parsed.images[0]
+    found = classifier.predict(images, parsed.top, parsed.max_pixels)
+    if images is not parsed.images:
+        return _classes(found)
+    return [{"image": path, "classes": _classes(classes)} for path, classes in zip(images, found)]
 
 
-def _show_predict(classes: list[dict[str, Any]]) -> str:
-    return "\n".join(f"{entry['probability']:8.2%}  {printable(entry['label'])}" for entry in classes)
+def _classes(found: Classes) -> list[dict[str, Any]]:
+    return [{"label": label, "probability": value} for label, value in found]
+
+
+def _show_predict(result: list[dict[str, Any]]) -> str:
+    if result and "image" in result[0]:
+        return "\n".join(f"{printable(one['image'])}\n{_show_predict(one['classes'])}" for one in result)
+    return "\n".join(f"{entry['probability']:8.2%}  {printable(entry['label'])}" for entry in result)
 
 
 def _info(parsed: argparse.Namespace) -> dict[str, Any]:

@@ -95,20 +95,26 @@ class Preprocessing:
         return resize(centre, self.height, self.width, mean=self.mean, std=self.std)
 
 
+def check_form(image: np.ndarray) -> None:
+    """Raises `ValueError` if an array is no image by its shape and type, without a look at its values."""
+    rule = "an image must be one array of shape (height, width), or (height, width, 1, 3 or 4)"
+    shape = image.shape
+    if image.ndim not in (2, 3) or (image.ndim == 3 and shape[2] not in (1, 3, 4)):
+        hint = "; Classifier.predict takes the images of a batch" if image.ndim == 4 else ""
+        raise ValueError(f"{rule}; received shape {shape}{hint}")
+    if 0 in shape:
+        raise ValueError(f"{rule} with at least one pixel; received shape {shape}")
+    if image.dtype.kind not in "iuf":
+        raise ValueError(f"an image must hold uint8 values, or numbers in 0–255; received {image.dtype}")
+
+
 def _checked(image: np.ndarray) -> np.ndarray:
     array = np.asarray(image)
+    check_form(array)
     if array.ndim == 2:
         array = array[..., np.newaxis]
-    rule = "an image must be one array of shape (height, width), or (height, width, 1, 3 or 4)"
-    if array.ndim != 3 or array.shape[2] not in (1, 3, 4):
-        hint = "; give the images of a batch one by one" if array.ndim == 4 else ""
-        raise ValueError(f"{rule}; received shape {np.shape(image)}{hint}")
-    if 0 in array.shape:
-        raise ValueError(f"{rule} with at least one pixel; received shape {np.shape(image)}")
     if array.dtype == np.uint8:
         return array
-    if array.dtype.kind not in "iuf":
-        raise ValueError(f"an image must hold uint8 values, or numbers in 0–255; received {array.dtype}")
     if not (array.min() >= 0 and array.max() <= 255):  # NaN fails too
         raise ValueError(
             f"an image must hold uint8 values, or numbers in 0–255; received {array.dtype} from {array.min()} to "
