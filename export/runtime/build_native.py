@@ -22,7 +22,8 @@ import tempfile
 ROOT = pathlib.Path(__file__).resolve().parent
 NATIVE = ROOT / "native"
 
-COMMON = ["delegate", "engine", "model", "options", "import", "flexbuffer"]
+COMMON = ["delegate", "c_model", "c_engine", "model", "metadata", "json", "preprocessing"]
+COMMON += ["options", "import", "flexbuffer"]
 PLAN = [
     "cores",
     "limits",

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "flatbuffer.h"
 #include "graph.h"
 
 namespace r2b {
@@ -22,6 +23,7 @@ class Model {
   // Its constants stay in this object. Inputs and outputs are in the file's order, each once, and without inputs that
   // no operator reads.
   const Graph& graph() const { return graph_; }
+  Bytes file() const { return {file_.data(), file_.size()}; }
   // Tensors of `graph()`: the file's inputs and outputs.
   const std::vector<int>& inputs() const { return inputs_; }
   const std::vector<int>& outputs() const { return outputs_; }

@@ -2,8 +2,12 @@
 
 namespace r2b {
 
-Plan::Plan(Graph graph, const Kernels* kernels, bool profile)
-    : graph_(std::move(graph)), tensors_(graph_.tensors.size()), kernels_(kernels), profile_(profile) {}
+Plan::Plan(Graph graph, const Kernels* kernels, bool profile, std::shared_ptr<WeightCache> weights)
+    : graph_(std::move(graph)),
+      tensors_(graph_.tensors.size()),
+      kernels_(kernels),
+      profile_(profile),
+      weights_(std::move(weights)) {}
 
 void Plan::SetDims(int tensor, const int* dims, int rank) { graph_.tensors[tensor].dims.assign(dims, dims + rank); }
 
@@ -23,7 +27,7 @@ bool Plan::PrepareAll(int threads, std::string* error) {
   if (!InferShapes(&graph_, error)) return false;
   TakeOperators(graph_, &budget_);
   if (!Fuse(graph_, &program_, error)) return false;
-  const Setting setting{graph_, kernels_, &weights_};
+  const Setting setting{graph_, kernels_, weights_.get()};
   for (Step& step : program_.steps) {
     if (step.feeder) step.feeder->rows->Prepare(setting);
     if (step.rows) step.rows->Prepare(setting);

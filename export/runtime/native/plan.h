@@ -6,6 +6,7 @@
 // Executor (executor.h): runs the steps in several threads, with one thread's results to the last bit.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -22,7 +23,9 @@ namespace r2b {
 
 class Plan {
  public:
-  Plan(Graph graph, const Kernels* kernels, bool profile);
+  // Plans of one graph may share packed weights.
+  Plan(Graph graph, const Kernels* kernels, bool profile,
+       std::shared_ptr<WeightCache> weights = std::make_shared<WeightCache>());
   Plan(const Plan&) = delete;
   Plan& operator=(const Plan&) = delete;
 
@@ -53,7 +56,7 @@ class Plan {
   Budget budget_{graph_};
   const Kernels* kernels_;
   bool profile_;
-  WeightCache weights_;  // survives Prepare()
+  const std::shared_ptr<WeightCache> weights_;  // survives Prepare()
   Program program_;
   Memory memory_;
   Executor executor_;

@@ -19,6 +19,7 @@ int PerOutput(const Tensor& filter) {
 
 template <class Pack>
 PackedWeights WeightCache::Find(const Key& key, Pack pack) {
+  const std::lock_guard<ForkSafeMutex> lock(mutex_);
   for (const auto& [known, weights] : packed_)
     if (known == key) return weights;
   PackedWeights weights;

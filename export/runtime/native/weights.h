@@ -1,9 +1,11 @@
-// Weights are packed once, in the order in which kernels read them (kernels/pack.h), however often a plan is prepared.
+// Weights are packed once, in the order in which kernels read them (kernels/pack.h), however often a plan is prepared
+// and however many plans of the graph there are, in whatever threads.
 #pragma once
 
 #include <memory>
 #include <vector>
 
+#include "fork.h"
 #include "graph.h"
 
 namespace r2b {
@@ -34,6 +36,7 @@ class WeightCache {
   template <class Pack>
   PackedWeights Find(const Key& key, Pack pack);
 
+  ForkSafeMutex mutex_;  // held while weights are packed, so that nobody packs them twice
   std::vector<std::pair<Key, PackedWeights>> packed_;
 };
 

@@ -24,6 +24,7 @@ import build_native  # noqa: E402
 def seeds():
     """Small real models that use every operator and output format."""
     import lce_model
+    import small_classifier
 
     rng = np.random.default_rng(0)
 
@@ -125,6 +126,7 @@ def seeds():
         for t in (average, again):
             model.output(t)
         yield model.bytes()
+    yield small_classifier.with_files(small_classifier.model())  # with metadata
     # An absent input that the operator does not have, where no operand has the shape of the sum.
     model = lce_model.Model()
     rows, columns = model.input((1, 4, 1, 8)), model.input((1, 1, 4, 8))

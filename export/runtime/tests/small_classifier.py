@@ -21,23 +21,24 @@ PREPROCESSING = {
 }
 
 
-def model(classes=3):
+def model(classes=3, shape=(8, 8, 1), batch=1):
     """The model alone, as bytes: one binary convolution and a dense layer."""
     rng = np.random.default_rng(0)
     made = lce_model.Model()
-    image = made.input([1, 8, 8, 1])
+    height, width, channels = shape
+    image = made.input([batch, *shape])
     bits, features, means, logits, output = (
         made.tensor(shape, dtype)
         for shape, dtype in (
-            ([1, 8, 8, 1], "int32"),
-            ([1, 8, 8, 32], "float32"),
-            ([1, 32], "float32"),
-            ([1, classes], "float32"),
-            ([1, classes], "float32"),
+            ([batch, height, width, 1], "int32"),
+            ([batch, height, width, 32], "float32"),
+            ([batch, 32], "float32"),
+            ([batch, classes], "float32"),
+            ([batch, classes], "float32"),
         )
     )
     made.custom("LceQuantize", [image], [bits])
-    made.bconv(bits, features, rng.choice([-1, 1], (32, 3, 3, 1)), rng.normal(size=32), rng.normal(size=32))
+    made.bconv(bits, features, rng.choice([-1, 1], (32, 3, 3, channels)), rng.normal(size=32), rng.normal(size=32))
     schema = lce_model.schema
     axes = made.constant([1, 2], "int32")
     made.builtin("MEAN", [features, axes], [means], schema.ReducerOptionsT())

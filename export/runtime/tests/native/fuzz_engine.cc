@@ -20,6 +20,15 @@ void Require(bool held) {
   if (!held) std::abort();
 }
 
+// Asks for all that the metadata says. Whatever can be read can be used.
+void ReadMetadata(const r2b_model* model) {
+  r2b_error error;
+  r2b_preprocessing preprocessing;
+  const int32_t labels = r2b_model_labels(model, &error);
+  for (int32_t i = 0; i < labels; ++i) Require(r2b_model_label(model, i, &error));
+  if (r2b_model_preprocessing(model, &preprocessing, &error)) Require(preprocessing.height > 0);
+}
+
 // Whether the engine took the file, with each number of threads that is asked for.
 bool Run(const uint8_t* data, size_t size, int threads) {
   r2b_error error;
@@ -28,6 +37,7 @@ bool Run(const uint8_t* data, size_t size, int threads) {
     Require(std::memchr(error.text, 0, sizeof error.text) && error.text[0]);
     return false;
   }
+  ReadMetadata(model);
   r2b_options options{};
   options.size = sizeof options;
   options.num_threads = threads;
@@ -45,6 +55,9 @@ bool Run(const uint8_t* data, size_t size, int threads) {
     const std::vector<uint8_t> values(tensor.bytes + 1, 0x3f);
     Require(r2b_engine_set_input(engine, i, values.data(), tensor.bytes, &error));
   }
+  const uint8_t pixels[4 * 5 * 3] = {};
+  const r2b_image image{pixels, 4, 5, 3, 0};
+  r2b_engine_set_image(engine, 0, &image, &error);
   Require(r2b_engine_run(engine, &error));
   for (int32_t i = 0; i < r2b_engine_outputs(engine); ++i) {
     r2b_tensor tensor;

@@ -1,73 +1,18 @@
-// The C interface of r2b.h: handles, turns, errors, and the memory of inputs and outputs. What runs is a Plan.
+// The part of the C interface of r2b.h that concerns engines: turns, and the memory of inputs and outputs. What runs is
+// a Plan.
 #include <algorithm>
-#include <atomic>
-#include <cerrno>
-#include <cstdio>
+#include <cmath>
 #include <cstdlib>
-#include <cstring>
-#include <memory>
-#include <string>
-#include <utility>
-#include <vector>
 
-#include "boundary.h"
+#include "c_api.h"
 #include "cores.h"
 #include "export.h"
-#include "limits.h"
-#include "model.h"
 #include "options.h"
-#include "plan.h"
-#include "r2b.h"
-
-struct r2b_model {
-  explicit r2b_model(std::vector<uint8_t> file) : model(std::move(file)) {}
-  const r2b::Model model;
-};
-
-struct r2b_engine {
-  std::shared_ptr<const r2b_model> source;
-  const r2b::Kernels* kernels = nullptr;
-  r2b::Limits limits;
-  std::unique_ptr<r2b::ThreadPool> pool;
-  std::unique_ptr<r2b::Plan> plan;
-  std::vector<std::vector<uint8_t>> inputs, outputs;  // values, by the model's lists
-  std::atomic_flag running = ATOMIC_FLAG_INIT;        // by some thread
-};
 
 namespace r2b {
 namespace {
 
-using Models = Handles<r2b_model>;
-using Engines = Handles<r2b_engine>;
-
-constexpr size_t kMostFile = size_t(1) << 31;  // bytes; the format's own limit
-
-// Tells `error` what went wrong, as far as there is room. A sentence never ends within a character.
-void Tell(r2b_error* error, const std::string& sentence) {
-  if (!error) return;
-  size_t length = std::min(sentence.size(), sizeof(error->text) - 1);
-  if (length < sentence.size())
-    while (length > 0 && (sentence[length] & 0xC0) == 0x80) --length;
-  std::memcpy(error->text, sentence.data(), length);
-  error->text[length] = 0;
-}
-
-// Runs `body`, and tells what it throws. Whether it threw nothing.
-template <class Body>
-bool Tried(r2b_error* error, const Body& body) noexcept {
-  std::string sentence;
-  if (Contained(&sentence, body)) return true;
-  Tell(error, sentence.empty() ? "out of memory" : sentence);
-  return false;
-}
-
-std::shared_ptr<r2b_engine> Found(const r2b_engine* engine) {
-  auto found = Engines::Instance().Find(engine);
-  if (!found) throw Refused("this is no engine, or it has been freed");
-  return found;
-}
-
-// Calls `body(engine)` for the one thread whose turn it is.
+// Calls `body(engine)` while it is this thread's turn with the engine.
 template <class Body>
 bool InTurn(const r2b_engine* engine, r2b_error* error, const Body& body) {
   return Tried(error, [&] {
@@ -122,7 +67,7 @@ void Describe(const r2b_engine& engine, const std::vector<int>& list, int32_t in
 // where all of it succeeds.
 void Prepare(r2b_engine* engine, const std::vector<std::vector<int>>& shapes) {
   const Model& model = engine->source->model;
-  auto plan = std::make_unique<Plan>(model.graph(), engine->kernels, false);
+  auto plan = std::make_unique<Plan>(model.graph(), engine->kernels, engine->profile, engine->source->weights);
   for (size_t i = 0; i < shapes.size(); ++i) plan->SetDims(model.inputs()[i], shapes[i].data(), int(shapes[i].size()));
   plan->SetLimits(engine->limits);
   std::string error;
@@ -136,6 +81,82 @@ void Prepare(r2b_engine* engine, const std::vector<std::vector<int>>& shapes) {
   engine->inputs.swap(inputs);
   engine->outputs.swap(outputs);
   engine->plan = std::move(plan);
+}
+
+// Throws Refused unless input 0 holds what the preprocessing makes.
+void CheckTakesImages(const r2b_engine& engine, const Preprocessing& preprocessing) {
+  const Tensor& input = At(engine, engine.source->model.inputs(), 0, "input");
+  const std::vector<int> made{preprocessing.height, preprocessing.width, preprocessing.channels};
+  if (input.dims.size() != 4 || !std::equal(made.begin(), made.end(), input.dims.begin() + 1))
+    throw Refused("the preprocessing makes images of shape " + DimsText(made) + ", but the model's input has shape " +
+                  DimsText(input.dims));
+  if (input.type != DType::kFloat && !(input.type == DType::kInt8 && input.scale > 0))
+    throw Refused("the model's input must be float32, or int8 with a scale, to take an image");
+}
+
+// Real numbers as the int8 tensor stores them: the nearest steps of its scale.
+void Quantise(const std::vector<float>& values, const Tensor& tensor, int8_t* stored) {
+  for (size_t i = 0; i < values.size(); ++i) {
+    const double step = double(std::nearbyint(values[i] / tensor.scale)) + tensor.zero_point;
+    stored[i] = static_cast<int8_t>(std::clamp(step, -128.0, 127.0));
+  }
+}
+
+void SetImage(r2b_engine* engine, int32_t place, const r2b_image& given) {
+  const Preprocessing& preprocessing = PreprocessingOf(*engine->source);
+  CheckTakesImages(*engine, preprocessing);
+  const Tensor& input = At(*engine, engine->source->model.inputs(), 0, "input");
+  if (place < 0 || place >= input.dims[0])
+    throw Refused("the input holds " + std::to_string(input.dims[0]) + " images, numbered from 0; received " +
+                  std::to_string(place));
+  const int64_t stride = given.stride ? given.stride : int64_t(given.width) * given.channels;
+  const Image image{given.pixels, given.height, given.width, given.channels, ptrdiff_t(stride)};
+  const size_t count = size_t(preprocessing.height) * preprocessing.width * preprocessing.channels;
+  uint8_t* const own = engine->inputs[0].data() + size_t(place) * count * ByteSize(input.type);
+  if (input.type == DType::kFloat) {
+    PrepareImage(preprocessing, engine->kernels, image, reinterpret_cast<float*>(own));
+    return;
+  }
+  std::vector<float> prepared(count);
+  PrepareImage(preprocessing, engine->kernels, image, prepared.data());
+  Quantise(prepared, input, reinterpret_cast<int8_t*>(own));
+}
+
+// Writes an output's values as real numbers.
+void GetValues(const r2b_engine& engine, int32_t index, float* values, size_t count) {
+  const Tensor& tensor = At(engine, engine.source->model.outputs(), index, "output");
+  const size_t elements = size_t(Elements(tensor.dims).value());
+  if (!values || count != elements)
+    throw Refused("output " + std::to_string(index) + " has " + std::to_string(elements) +
+                  " values; received room for " + std::to_string(count));
+  const uint8_t* own = engine.outputs[index].data();
+  for (size_t i = 0; i < count; ++i) {
+    switch (tensor.type) {
+      case DType::kFloat: values[i] = reinterpret_cast<const float*>(own)[i]; break;
+      case DType::kInt32: values[i] = float(reinterpret_cast<const int32_t*>(own)[i]); break;
+      case DType::kInt8: {
+        const float number = reinterpret_cast<const int8_t*>(own)[i];
+        values[i] = tensor.scale ? (number - float(tensor.zero_point)) * tensor.scale : number;
+        break;
+      }
+      default: values[i] = own[i] != 0;
+    }
+  }
+}
+
+// Throws Refused unless the model takes one image and answers with one number for each label.
+void CheckClassifier(const r2b_engine& engine) {
+  const r2b_model& source = *engine.source;
+  const std::vector<int>&inputs = source.model.inputs(), &outputs = source.model.outputs();
+  if (inputs.size() != 1 || outputs.size() != 1)
+    throw Refused("a classifier has one input and one output; the model has " + std::to_string(inputs.size()) +
+                  " and " + std::to_string(outputs.size()));
+  CheckTakesImages(engine, PreprocessingOf(source));
+  if (!source.labels_error.empty()) throw Refused(source.labels_error);
+  const std::vector<int>& answer = engine.plan->dims(outputs[0]);
+  if (answer.empty() || size_t(answer.back()) != source.labels.size())
+    throw Refused("the model has " + std::to_string(source.labels.size()) + " labels for an output of shape " +
+                  DimsText(answer) + "; convert it again with as many labels as classes");
 }
 
 const Kernels* ChosenKernels(const char* named) {
@@ -153,34 +174,20 @@ void Set(r2b_engine* engine, const r2b_options& options) {
     throw Refused("max_memory and max_work must be positive, or 0 for the default");
   engine->kernels = ChosenKernels(options.kernels);
   engine->pool = std::make_unique<ThreadPool>(TeamSize(std::max(1, options.num_threads)));
+  engine->profile = options.profile != 0;
   if (options.max_memory) engine->limits.memory = options.max_memory;
   if (options.max_work) engine->limits.work = options.max_work;
 }
 
-std::vector<uint8_t> ReadFile(const char* path) {
-  if (!path) throw Refused("the path of a model must be given");
-  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path, "rb"), std::fclose);
-  if (!file) throw Refused(std::string("cannot read ") + path + ": " + std::strerror(errno));
-  std::vector<uint8_t> bytes;
-  uint8_t chunk[1 << 16];
-  while (const size_t read = std::fread(chunk, 1, sizeof chunk, file.get())) {
-    bytes.insert(bytes.end(), chunk, chunk + read);
-    if (bytes.size() > kMostFile) throw Refused(std::string(path) + " is larger than 2 GiB, and so no model");
-  }
-  if (std::ferror(file.get())) throw Refused(std::string("cannot read ") + path + ": " + std::strerror(errno));
-  return bytes;
-}
-
-r2b_model* Loaded(std::vector<uint8_t> file) {
-  return Models::Instance().Add(std::make_shared<r2b_model>(std::move(file)));
-}
-
 }  // namespace
+
+std::shared_ptr<r2b_engine> Found(const r2b_engine* engine) {
+  auto found = Engines::Instance().Find(engine);
+  if (!found) throw Refused("this is no engine, or it has been freed");
+  return found;
+}
+
 }  // namespace r2b
-
-const char* r2b_version(void) { return R2B_VERSION; }
-
-int32_t r2b_abi_version(void) { return R2B_ABI_VERSION; }
 
 const char* r2b_kernels(void) {
   thread_local std::string names, error;
@@ -192,31 +199,11 @@ const char* r2b_kernels(void) {
   return names.c_str();
 }
 
-r2b_model* r2b_model_load(const void* bytes, size_t size, r2b_error* error) {
-  r2b_model* made = nullptr;
-  r2b::Tried(error, [&] {
-    if (!bytes) throw r2b::Refused("the bytes of a model must be given");
-    if (size > r2b::kMostFile) throw r2b::Refused("the file is larger than 2 GiB, and so no model");
-    const auto* first = static_cast<const uint8_t*>(bytes);
-    made = r2b::Loaded({first, first + size});
-  });
-  return made;
-}
-
-r2b_model* r2b_model_open(const char* path, r2b_error* error) {
-  r2b_model* made = nullptr;
-  r2b::Tried(error, [&] { made = r2b::Loaded(r2b::ReadFile(path)); });
-  return made;
-}
-
-void r2b_model_free(r2b_model* model) { r2b::Models::Instance().Remove(model); }
-
 r2b_engine* r2b_engine_create(const r2b_model* model, const r2b_options* options, r2b_error* error) {
   r2b_engine* made = nullptr;
   r2b::Tried(error, [&] {
     auto engine = std::make_shared<r2b_engine>();
-    engine->source = r2b::Models::Instance().Find(model);
-    if (!engine->source) throw r2b::Refused("this is no model, or it has been freed");
+    engine->source = r2b::Found(model);
     r2b_options all{};
     if (options) std::memcpy(&all, options, std::min(options->size, sizeof all));
     r2b::Set(engine.get(), all);
@@ -297,5 +284,46 @@ int r2b_engine_run(r2b_engine* engine, r2b_error* error) {
     for (size_t i = 0; i < model.outputs().size(); ++i)
       for (size_t j = i + 1; j < model.outputs().size(); ++j)
         if (model.outputs()[j] == model.outputs()[i]) found.outputs[i] = found.outputs[j];
+  });
+}
+
+int r2b_engine_check_classifier(const r2b_engine* engine, r2b_error* error) {
+  return r2b::InTurn(engine, error, [&](const r2b_engine& found) { r2b::CheckClassifier(found); });
+}
+
+int r2b_engine_set_image(r2b_engine* engine, int32_t place, const r2b_image* image, r2b_error* error) {
+  return r2b::InTurn(engine, error, [&](r2b_engine& found) {
+    if (!image) throw r2b::Refused("an image must be given");
+    r2b::SetImage(&found, place, *image);
+  });
+}
+
+int r2b_engine_get_values(r2b_engine* engine, int32_t index, float* values, size_t count, r2b_error* error) {
+  return r2b::InTurn(engine, error, [&](const r2b_engine& found) { r2b::GetValues(found, index, values, count); });
+}
+
+int64_t r2b_engine_memory(const r2b_engine* engine, r2b_error* error) {
+  int64_t bytes = -1;
+  r2b::InTurn(engine, error, [&](const r2b_engine& found) { bytes = found.plan->budget().memory(); });
+  return bytes;
+}
+
+int32_t r2b_engine_steps(const r2b_engine* engine, r2b_error* error) {
+  int32_t count = -1;
+  r2b::InTurn(engine, error, [&](const r2b_engine& found) { count = int32_t(found.plan->Profile().size()); });
+  return count;
+}
+
+int r2b_engine_step(const r2b_engine* engine, int32_t index, r2b_step* step, r2b_error* error) {
+  return r2b::InTurn(engine, error, [&](const r2b_engine& found) {
+    const auto steps = found.plan->Profile();
+    if (index < 0 || size_t(index) >= steps.size())
+      throw r2b::Refused("the engine has " + std::to_string(steps.size()) + " steps, numbered from 0; received " +
+                         std::to_string(index));
+    if (!step) throw r2b::Refused("the place for the step must be given");
+    const r2b::StepProfile& from = steps[index];
+    step->seconds = from.seconds;
+    step->runs = from.runs;
+    r2b::Copy(from.description, step->description, sizeof step->description);
   });
 }

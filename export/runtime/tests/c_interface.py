@@ -1,0 +1,128 @@
+"""Those functions of r2b.h that Python's engine does not use, as the tests call them."""
+
+import contextlib
+import ctypes
+from ctypes import POINTER, byref, c_char_p, c_double, c_float, c_int32, c_int64, c_size_t, c_void_p
+
+import numpy as np
+import r2b_runtime
+
+_LIBRARY = ctypes.CDLL(str(r2b_runtime.library_path()))  # apart from Python's engine, which sets other types
+
+
+class Error(ctypes.Structure):
+    _fields_ = (("text", ctypes.c_char * 512),)
+
+
+class Options(ctypes.Structure):
+    _fields_ = (
+        ("size", c_size_t),
+        ("num_threads", c_int32),
+        ("kernels", c_char_p),
+        ("max_memory", c_int64),
+        ("max_work", c_int64),
+        ("profile", c_int32),
+    )
+
+
+class Preprocessing(ctypes.Structure):
+    _fields_ = (
+        ("height", c_int32),
+        ("width", c_int32),
+        ("channels", c_int32),
+        ("crop_fraction", c_double),
+        ("mean", c_float * 3),
+        ("std", c_float * 3),
+    )
+
+
+class Image(ctypes.Structure):
+    _fields_ = (
+        ("pixels", c_void_p),
+        ("height", c_int32),
+        ("width", c_int32),
+        ("channels", c_int32),
+        ("stride", c_int64),
+    )
+
+
+class Step(ctypes.Structure):
+    _fields_ = (("description", ctypes.c_char * 512), ("seconds", c_double), ("runs", c_int64))
+
+
+class CError(Exception):
+    """What a function wrote into its r2b_error."""
+
+
+_RESULTS = {
+    "r2b_model_load": c_void_p,
+    "r2b_model_free": None,
+    "r2b_model_labels": c_int32,
+    "r2b_model_label": c_char_p,
+    "r2b_engine_create": c_void_p,
+    "r2b_engine_free": None,
+    "r2b_engine_memory": c_int64,
+}
+
+
+def call(name, *arguments):
+    """Calls a function of the library. Raises `CError` where its result says that it failed."""
+    function = getattr(_LIBRARY, name)
+    function.restype = _RESULTS.get(name, c_int32)
+    if function.restype is None:
+        return function(*arguments)
+    error = Error()
+    result = function(*arguments, byref(error))
+    if error.text:
+        raise CError(error.text.decode())
+    return result
+
+
+@contextlib.contextmanager
+def model(content):
+    """A loaded model's handle."""
+    handle = c_void_p(call("r2b_model_load", content, c_size_t(len(content))))
+    try:
+        yield handle
+    finally:
+        call("r2b_model_free", handle)
+
+
+@contextlib.contextmanager
+def engine(content, **options):
+    """The handle of an engine of a model."""
+    with model(content) as loaded:
+        given = Options(size=ctypes.sizeof(Options), **options)
+        handle = c_void_p(call("r2b_engine_create", loaded, byref(given)))
+    try:
+        yield handle
+    finally:
+        call("r2b_engine_free", handle)
+
+
+def labels(content):
+    with model(content) as loaded:
+        return [call("r2b_model_label", loaded, i).decode() for i in range(call("r2b_model_labels", loaded))]
+
+
+def preprocessing(content):
+    with model(content) as loaded:
+        result = Preprocessing()
+        call("r2b_model_preprocessing", loaded, byref(result))
+        return result
+
+
+def set_image(handle, image, place=0, **changes):
+    """Gives an engine an image, (H, W, C) of uint8, whose rows may lie apart."""
+    height, width, channels = image.shape
+    given = Image(image.ctypes.data, height, width, channels, image.strides[0])
+    for name, value in changes.items():
+        setattr(given, name, value)
+    call("r2b_engine_set_image", handle, c_int32(place), byref(given))
+
+
+def values(handle, count):
+    """The values of output 0."""
+    result = np.zeros(count, np.float32)
+    call("r2b_engine_get_values", handle, 0, result.ctypes.data_as(POINTER(c_float)), c_size_t(count))
+    return result
