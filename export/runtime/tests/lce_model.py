@@ -47,9 +47,10 @@ class Model:
         self._model.subgraphs = [self._graph]
         self._codes = {}
 
-    def tensor(self, shape, dtype="float32", value=None, scale=None, zero_point=0):
+    def tensor(self, shape, dtype="float32", value=None, scale=None, zero_point=0, signature=None):
+        """Adds a tensor; `signature` is its shape with -1 for dimensions that are open."""
         tensor = schema.TensorT()
-        tensor.shape = list(shape)
+        tensor.shape, tensor.shapeSignature = list(shape), signature
         tensor.type = _TYPES[dtype]
         tensor.name = f"tensor_{len(self._graph.tensors)}"
         if value is not None:

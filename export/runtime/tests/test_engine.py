@@ -26,12 +26,12 @@ GRAPHS = 60
 FLIPS = 400
 
 
-def classifier(rng, channels=40, batch=1, operator="SOFTMAX", signature=None):
+def classifier(rng, channels=40, batch=1, operator="SOFTMAX", signature=None, shape_signature=None):
     """Signs, a binary convolution, and an operator on its output."""
     from tensorflow.lite.python import schema_py_generated as schema
 
     model = lce_model.Model()
-    x = model.input((batch, 6, 6, channels))
+    x = model.input((batch, 6, 6, channels), signature=shape_signature)
     packed = model.tensor((batch, 6, 6, lce_model.words(channels)), "int32")
     model.custom("LceQuantize", [x], [packed])
     scores, out = (model.tensor((batch, 6, 6, 8)) for _ in range(2))
@@ -119,6 +119,64 @@ def test_a_signature(rng):
         ours.get_signature_runner()()
 
 
+def test_arrays_of_inputs_and_outputs(model, rng):
+    """`tensor` gives what the stock interpreter's gives, written and read in place."""
+    x = rng.normal(0, 1, (1, 6, 6, 40)).astype(np.float32)
+    (expected,) = outputs(engine(model), x)
+    for name in ("r2b", "litert"):
+        interpreter = Interpreter(model, engine=name)
+        interpreter.allocate_tensors()
+        ours, theirs = (interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"])
+        interpreter.set_tensor(ours, x + 1)
+        given, answer = interpreter.tensor(ours), interpreter.tensor(theirs)
+        assert given().tobytes() == interpreter.get_tensor(ours).tobytes() == (x + 1).tobytes()
+        given()[:] = x
+        interpreter.invoke()
+        assert answer().tobytes() == interpreter.get_tensor(theirs).tobytes() == expected.tobytes()
+        interpreter.set_tensor(ours, -x)
+        assert given().tobytes() == (-x).tobytes()
+        interpreter.invoke()
+        assert answer().tobytes() == outputs(engine(model), -x)[0].tobytes()
+        interpreter.resize_tensor_input(ours, (2, 6, 6, 40))
+        interpreter.allocate_tensors()
+        assert (given().shape, answer().shape) == ((2, 6, 6, 40), (2, 6, 6, 8))
+        interpreter.reset_all_variables()
+        assert interpreter.num_subgraphs() == 1
+
+
+def test_what_only_the_interpreter_has(model):
+    with pytest.raises(RuntimeError, match=r"no tensors but inputs and outputs .* engine='litert' its tensors"):
+        engine(model).get_tensor_details()
+    with pytest.raises(ValueError, match=r"subgraph_index 0; received 1"):
+        engine(model).get_tensor(0, 1)
+    with pytest.raises(AttributeError, match=r"frobnicate"):
+        engine(model).frobnicate()
+
+
+def test_strict_shapes(rng):
+    """Only what the file leaves open changes."""
+    model = classifier(rng)
+    opened = classifier(rng, shape_signature=[-1, 6, 6, 40])
+    for name in ("r2b", "litert"):
+        kind = ValueError if name == "r2b" else RuntimeError
+        for content, shape, fits in (
+            (model, (1, 6, 6, 40), True),
+            (model, (2, 6, 6, 40), False),
+            (opened, (2, 6, 6, 40), True),
+            (opened, (2, 5, 6, 40), False),
+            (opened, (6, 6, 40), False),
+        ):
+            interpreter = Interpreter(content, engine=name)
+            number = interpreter.get_input_details()[0]["index"]
+            if fits:
+                interpreter.resize_tensor_input(number, shape, strict=True)
+                assert tuple(interpreter.get_input_details()[0]["shape"]) == shape
+            else:
+                with pytest.raises(kind, match=r"strict=True keeps every|only allows mutating|4 != 3"):
+                    interpreter.resize_tensor_input(number, shape, strict=True)
+    assert engine(opened).get_input_details()[0]["shape_signature"].tolist() == [-1, 6, 6, 40]
+
+
 @pytest.mark.parametrize(
     ("value", "message"),
     [
@@ -135,8 +193,10 @@ def test_wrong_inputs(model, value, message):
 def test_tensors_that_are_none(model):
     with pytest.raises(ValueError, match=r"tensor 99 is no input of the model; they are 0"):
         engine(model).set_tensor(99, np.zeros(1, np.float32))
-    with pytest.raises(ValueError, match=r"tensor 0 is no output of the model; they are \d+"):
-        engine(model).get_tensor(0)
+    with pytest.raises(ValueError, match=r"tensor 77 is no output of the model; they are \d+"):
+        engine(model).get_tensor(77)
+    with pytest.raises(ValueError, match=r"tensor 99 is no input or output of the model; they are 0, \d+"):
+        engine(model).tensor(99)
     with pytest.raises(RuntimeError, match=r"engine='r2b' runs without a delegate"):
         _ = engine(model).delegate
 

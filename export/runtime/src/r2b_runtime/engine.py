@@ -6,13 +6,12 @@ The C functions are described in `native/r2b.h`.
 import ctypes
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, Optional
+from typing import Any, NoReturn, Optional
 
 import numpy as np
 
-from r2b_runtime import model_file
 from r2b_runtime.library import chosen_kernels, load_library
-from r2b_runtime.model_file import Signature
+from r2b_runtime.model_file import ModelFile, Signature
 from r2b_runtime.stock import TensorDetail
 
 _MOST_DIMENSIONS = 8
@@ -79,7 +78,7 @@ class Engine:
     It belongs to one thread at a time: a call while another thread's call runs is a `RuntimeError`.
 
     Args:
-        model: what a `.tflite` file holds.
+        model: a `.tflite` file that was read.
         num_threads: threads for one inference, 1 to 256.
         kernels: a name of `available_kernels()`; None: what R2B_RUNTIME_KERNELS says, else the best.
         max_memory: MiB that the engine may take beside the file; None: 2048.
@@ -93,7 +92,7 @@ class Engine:
 
     def __init__(
         self,
-        model: bytes,
+        model: ModelFile,
         num_threads: int = 1,
         *,
         kernels: Optional[str] = None,
@@ -109,41 +108,60 @@ class Engine:
             (max_memory or 0) << 20,
             (max_work or 0) * 10**9,
         )
-        loaded = library.r2b_model_load(model, len(model), ctypes.byref(error))
+        loaded = library.r2b_model_load(model.data, len(model.data), ctypes.byref(error))
         if loaded:
             self._engine = library.r2b_engine_create(loaded, ctypes.byref(options), ctypes.byref(error))
             library.r2b_model_free(loaded)  # the engine keeps what it needs
         if not self._engine:
             raise RuntimeError(error.text.decode())
-        self._signatures = model_file.signatures(model)
+        self._signatures = model.signatures()
+        self._describe()
+        self._shapes_in_file = {t.number: model.tensors[t.number].signature for t in [*self._inputs, *self._outputs]}
+
+    def _describe(self) -> None:
+        """Asks for the present shapes; values of earlier ones are forgotten."""
+        library = _functions()
         self._inputs = [self._tensor(i, library.r2b_engine_input) for i in range(self._count("inputs"))]
         self._outputs = [self._tensor(i, library.r2b_engine_output) for i in range(self._count("outputs"))]
+        # Inputs and outputs by place. The next inference copies inputs that were set, and those whose array `tensor`
+        # has given out, since its holder may write to it at any time.
+        self._values: dict[int, np.ndarray] = {}
+        self._set: set[int] = set()
+        self._shared_inputs: set[int] = set()
+        self._shared_outputs: dict[int, np.ndarray] = {}
 
     def get_input_details(self) -> list[TensorDetail]:
         """The inputs, as a TensorFlow Lite interpreter describes them."""
-        return [_detail(tensor) for tensor in self._inputs]
+        return [self._detail(tensor) for tensor in self._inputs]
 
     def get_output_details(self) -> list[TensorDetail]:
         """The outputs, in the same form."""
-        return [_detail(tensor) for tensor in self._outputs]
+        return [self._detail(tensor) for tensor in self._outputs]
 
     def resize_tensor_input(self, input_index: int, tensor_size: Sequence[int], strict: bool = False) -> None:
         """Gives an input another shape; the outputs follow, and inputs lose their values.
+
+        Args:
+            input_index: number of the input, see `get_input_details`.
+            tensor_size: its new shape.
+            strict: change no dimension that the file does not leave open (-1 in `shape_signature`).
 
         Raises:
             ValueError: there is no such input, or `strict` forbids the shape.
             RuntimeError: the model cannot run in that shape; the engine is as it was before.
         """
-        library, place = _functions(), self._place(self._inputs, input_index, "input")
-        if strict:
+        place = self._place(self._inputs, input_index, "input")
+        size = [int(length) for length in tensor_size]
+        signature = list(self._shapes_in_file[input_index])
+        fits = len(size) == len(signature) and all(said in (-1, length) for said, length in zip(signature, size))
+        if strict and not fits:
             raise ValueError(
-                "strict=True lets no dimension change that the file does not leave open; the engine reads "
-                "no such marks: leave strict out"
+                f"strict=True keeps every dimension that the file does not leave open, and input {input_index} has "
+                f"shape {signature} there (open ones are -1); received {size}: leave strict out"
             )
-        dims = (ctypes.c_int32 * len(tensor_size))(*map(int, tensor_size))
-        self._call(library.r2b_engine_resize, place, dims, len(tensor_size))
-        self._inputs = [self._tensor(i, library.r2b_engine_input) for i in range(len(self._inputs))]
-        self._outputs = [self._tensor(i, library.r2b_engine_output) for i in range(len(self._outputs))]
+        dims = (ctypes.c_int32 * len(size))(*size)
+        self._call(_functions().r2b_engine_resize, place, dims, len(size))
+        self._describe()
 
     def allocate_tensors(self) -> None:
         """Does nothing: an engine is always ready."""
@@ -162,20 +180,69 @@ class Engine:
                 f"input {tensor_index} must be {dtype.name} of shape {shape}; received {value.dtype.name} of shape "
                 f"{value.shape}"
             )
-        value = np.ascontiguousarray(value)
-        self._call(_functions().r2b_engine_set_input, place, value.ctypes.data, value.nbytes)
+        np.copyto(self._value(place), value)
+        self._set.add(place)
+
+    def _value(self, place: int) -> np.ndarray:
+        if place not in self._values:
+            self._values[place] = _array(self._inputs[place], np.zeros)
+        return self._values[place]
 
     def invoke(self) -> None:
-        """One inference."""
+        """One inference. Inputs that were never set are zeros."""
+        for place in self._set | self._shared_inputs:
+            value = self._values[place]
+            self._call(_functions().r2b_engine_set_input, place, value.ctypes.data, value.nbytes)
+        self._set.clear()
         self._call(_functions().r2b_engine_run)
+        for place, value in self._shared_outputs.items():
+            self._read(place, value)
 
-    def get_tensor(self, tensor_index: int, subgraph_index: int = 0) -> np.ndarray:
-        """A copy of an output. Raises `ValueError` where there is no such output."""
-        place = self._place(self._outputs, tensor_index, "output")
-        tensor = self._outputs[place]
-        value = np.empty(tensor.dims[: tensor.rank], _DTYPES[tensor.type])
+    def _read(self, place: int, value: np.ndarray) -> np.ndarray:
         self._call(_functions().r2b_engine_get_output, place, value.ctypes.data, value.nbytes)
         return value
+
+    def tensor(self, tensor_index: int) -> Callable[[], np.ndarray]:
+        """A function that returns the array of an input, which `invoke` reads, or of an output, which it writes.
+
+        After `resize_tensor_input` the function returns another array. Raises `ValueError` where there is no such
+        tensor.
+        """
+        self._place([*self._inputs, *self._outputs], tensor_index, "input or output")
+        return functools.partial(self._array_of, tensor_index)
+
+    def _array_of(self, number: int) -> np.ndarray:
+        if number in _numbers(self._inputs):
+            place = self._place(self._inputs, number, "input")
+            self._shared_inputs.add(place)
+            return self._value(place)
+        place = self._place(self._outputs, number, "output")
+        if place not in self._shared_outputs:
+            self._shared_outputs[place] = self._read(place, _array(self._outputs[place], np.empty))
+        return self._shared_outputs[place]
+
+    def get_tensor(self, tensor_index: int, subgraph_index: int = 0) -> np.ndarray:
+        """A copy of an output, or of an input's values. Raises `ValueError` where there is no such tensor."""
+        if subgraph_index:
+            raise ValueError(f"the engine runs a model's first graph, subgraph_index 0; received {subgraph_index}")
+        if tensor_index in _numbers(self._inputs):
+            return self._value(self._place(self._inputs, tensor_index, "input")).copy()
+        place = self._place(self._outputs, tensor_index, "output")
+        return self._read(place, _array(self._outputs[place], np.empty))
+
+    def get_tensor_details(self, subgraph_index: int = 0) -> NoReturn:
+        """Raises `RuntimeError`: tensors between the operators exist only in part, and nowhere as the file has them."""
+        raise RuntimeError(
+            "the engine has no tensors but inputs and outputs (get_input_details, get_output_details): 'r2b-run info' "
+            "lists a file's operators, engine='litert' its tensors"
+        )
+
+    def num_subgraphs(self) -> int:
+        """The engine runs files of one graph."""
+        return 1
+
+    def reset_all_variables(self) -> None:
+        """Does nothing: no operator of the engine has variables."""
 
     def get_signature_list(self) -> dict[str, dict[str, list[str]]]:
         """Names of inputs and outputs by signature."""
@@ -212,7 +279,7 @@ class Engine:
 
     @staticmethod
     def _place(tensors: Sequence[_Tensor], number: int, what: str) -> int:
-        numbers = [tensor.number for tensor in tensors]
+        numbers = _numbers(tensors)
         if number not in numbers:
             raise ValueError(f"tensor {number} is no {what} of the model; they are {', '.join(map(str, numbers))}")
         return numbers.index(number)
@@ -222,10 +289,37 @@ class Engine:
         if not function(self._engine, *arguments, ctypes.byref(error)):
             raise RuntimeError(error.text.decode())
 
+    def _detail(self, tensor: _Tensor) -> TensorDetail:
+        shape = np.array(tensor.dims[: tensor.rank], np.int32)
+        opened = self._shapes_in_file[tensor.number]
+        scales: dict[str, Any] = {
+            "scales": np.array([tensor.scale] if tensor.scale else [], np.float32),
+            "zero_points": np.array([tensor.zero_point] if tensor.scale else [], np.int32),
+            "quantized_dimension": 0,
+        }
+        return {
+            "name": tensor.name.decode("utf-8", "replace"),
+            "index": tensor.number,
+            "shape": shape,
+            "shape_signature": np.array(opened, np.int32) if -1 in opened else shape.copy(),
+            "dtype": _DTYPES[tensor.type],
+            "quantization": (tensor.scale, tensor.zero_point),
+            "quantization_parameters": scales,
+            "sparsity_parameters": {},
+        }
+
     def __del__(self) -> None:
         engine, self._engine = getattr(self, "_engine", None), None
         if engine:
             _functions().r2b_engine_free(engine)
+
+
+def _numbers(tensors: Sequence[_Tensor]) -> list[int]:
+    return [tensor.number for tensor in tensors]
+
+
+def _array(tensor: _Tensor, make: Callable[..., np.ndarray]) -> np.ndarray:
+    return make(tensor.dims[: tensor.rank], _DTYPES[tensor.type])
 
 
 class _Runner:
@@ -256,22 +350,3 @@ class _Runner:
     def get_output_details(self) -> dict[str, TensorDetail]:
         by_number = {detail["index"]: detail for detail in self._engine.get_output_details()}
         return {name: by_number[number] for name, number in self._signature.outputs.items()}
-
-
-def _detail(tensor: _Tensor) -> TensorDetail:
-    shape = np.array(tensor.dims[: tensor.rank], np.int32)
-    scales: dict[str, Any] = {
-        "scales": np.array([tensor.scale] if tensor.scale else [], np.float32),
-        "zero_points": np.array([tensor.zero_point] if tensor.scale else [], np.int32),
-        "quantized_dimension": 0,
-    }
-    return {
-        "name": tensor.name.decode("utf-8", "replace"),
-        "index": tensor.number,
-        "shape": shape,
-        "shape_signature": shape.copy(),
-        "dtype": _DTYPES[tensor.type],
-        "quantization": (tensor.scale, tensor.zero_point),
-        "quantization_parameters": scales,
-        "sparsity_parameters": {},
-    }

@@ -17,7 +17,7 @@ import numpy as np
 from r2b_runtime import model_file
 from r2b_runtime.engine import Engine
 from r2b_runtime.library import checked_threads, library_path
-from r2b_runtime.model_file import ModelBytes, ModelPath, ModelSource
+from r2b_runtime.model_file import ModelBytes, ModelFile, ModelPath, ModelSource
 from r2b_runtime.stock import Delegate, SignatureRunner, Stock, StockInterpreter, StockModule, TensorDetail
 
 # Modules in order of preference. An imported TensorFlow comes before them, so that a program has one runtime, not two.
@@ -175,12 +175,13 @@ class Interpreter:
     ) -> None:
         if num_threads is not None:
             num_threads = checked_threads(num_threads)
-        self._model = _model_bytes(model, model_path, model_content)
+        described = _described(model, model_path, model_content)
+        self._model = described.data
         self._num_threads, self._options = num_threads, options
         self._lock, self._said, self._allocated, self._engine = threading.Lock(), "", False, engine
         if engine == "r2b":
             self._delegate: Optional[Delegate] = None
-            self._interpreter: Any = self._call(Engine, self._model, num_threads or 1, **_for_engine(options))
+            self._interpreter: Any = self._call(Engine, described, num_threads or 1, **_for_engine(options))
             return
         if engine != "litert":
             raise ValueError(f"engine must be 'litert' or 'r2b'; received {engine!r}")
@@ -287,10 +288,10 @@ class _Runner:
         return getattr(self._runner, name)
 
 
-def _model_bytes(
-    model: Optional[ModelSource], model_path: Optional[ModelPath], model_content: Optional[ModelBytes]
-) -> bytes:
-    """The model's bytes, checked here, because not every interpreter checks what it reads.
+def _described(
+    model: Union[ModelSource, ModelFile, None], model_path: Optional[ModelPath], model_content: Optional[ModelBytes]
+) -> ModelFile:
+    """The model, read and checked here, because not every interpreter checks what it reads.
 
     A file is read into memory, because an interpreter that maps it would crash when it is overwritten in place.
     """
@@ -301,14 +302,14 @@ def _model_bytes(
         raise ValueError(f"give the model as one of model, model_path and model_content; received {received}")
     ((name, value),) = given.items()
     kinds: dict[str, tuple[tuple[type, ...], str]] = {
-        "model": ((bytes, bytearray, memoryview, str, os.PathLike), "a path or bytes"),
+        "model": ((bytes, bytearray, memoryview, str, os.PathLike, ModelFile), "a path or bytes"),
         "model_path": ((str, os.PathLike), "a path"),
         "model_content": ((bytes, bytearray, memoryview), "bytes"),
     }
     types, words = kinds[name]
     if not isinstance(value, types):
         raise ValueError(f"{name} must be {words}; received {type(value).__name__}")
-    return model_file.read(value).data
+    return model_file.read(value)
 
 
 def _for_engine(options: dict[str, Any]) -> dict[str, Any]:

@@ -211,6 +211,7 @@ class Tensor:
     shape: tuple[int, ...]
     dtype: str
     bytes: int  # size of a constant in the file; 0 for other tensors
+    signature: tuple[int, ...] = ()  # the shape, with -1 where the file leaves a dimension open
 
 
 @dataclasses.dataclass(frozen=True)
@@ -322,6 +323,20 @@ class ModelFile:
         text = self._text(PREPROCESSING_FILE)
         return None if text is None else Preprocessing.from_json(text)
 
+    def signatures(self) -> dict[str, "Signature"]:
+        """Signatures by name. Raises `ValueError` for a file that is damaged."""
+        try:
+            return {
+                table.text(2): Signature(
+                    *({one.text(0): one.scalar(1, "I") for one in table.tables(i)} for i in (0, 1))
+                )
+                for table in Table.root(self.data).tables(7)
+            }
+        except DamagedError as error:
+            raise ValueError(
+                f"{self.name} is damaged or was not copied whole: {error}; convert or copy it again"
+            ) from None
+
     def _text(self, name: str) -> Optional[str]:
         """The text of a file in the archive that follows the model, or None if it is missing."""
         try:
@@ -338,19 +353,10 @@ class Signature:
     outputs: dict[str, int]
 
 
-def signatures(data: bytes) -> dict[str, Signature]:
-    """The signatures of a model, by name. Raises `ValueError` for a file that is damaged."""
-    try:
-        return {
-            table.text(2): Signature(*({one.text(0): one.scalar(1, "I") for one in table.tables(i)} for i in (0, 1)))
-            for table in Table.root(data).tables(7)
-        }
-    except DamagedError as error:
-        raise ValueError(f"the model is damaged or was not copied whole: {error}; convert or copy it again") from None
-
-
-def read(model: ModelSource) -> ModelFile:
-    """Reads a `ModelFile` from a path or from bytes."""
+def read(model: Union[ModelSource, ModelFile]) -> ModelFile:
+    """Reads a `ModelFile` from a path or from bytes; one that was read already stays what it is."""
+    if isinstance(model, ModelFile):
+        return model
     if isinstance(model, (bytes, bytearray, memoryview)):
         return ModelFile(bytes(model))
     path = os.fspath(model)
@@ -376,7 +382,11 @@ def _tensor(table: Table, buffers: Sequence[Table]) -> Tensor:
     if any(size < -1 for size in shape):
         raise DamagedError(f"a tensor has shape {shape}")
     return Tensor(
-        table.text(3), shape, _TYPES[dtype] if 0 <= dtype < len(_TYPES) else f"type {dtype}", buffers[index].size(0)
+        table.text(3),
+        shape,
+        _TYPES[dtype] if 0 <= dtype < len(_TYPES) else f"type {dtype}",
+        buffers[index].size(0),
+        table.numbers(7, "i") or shape,
     )
 
 

@@ -1,0 +1,150 @@
+"""Debian systems of other architectures, unpacked into folders and run by qemu's emulation of user programs.
+
+    python tests/debian.py                  # makes all of them in build/debian (a minute or two each, once)
+    python tests/debian.py trixie-armhf     # makes one
+
+Each has Debian's Python, pip, NumPy and Pillow, and Debian's musl beside the C library. Nothing is installed on the
+machine itself, and no program of another architecture runs while they are made.
+Needs apt-get install qemu-user-static debootstrap.
+"""
+
+import dataclasses
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+FOLDER = ROOT / "build" / "debian"
+_PACKAGES = "python3,python3-numpy,python3-pil,python3-pip,libstdc++6,musl"
+# Which file provides a library is decided by a program of the system itself, which does not run when it is unpacked.
+_ALTERNATIVES = ("blas/libblas.so.3", "lapack/liblapack.so.3")
+
+
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+    qemu: str
+    cpu: str
+    triplet: str  # Debian's name of the folder of libraries
+    machine: str  # as platforms of wheels, and targets of build_native.py, call it
+    musl_loader: str
+
+
+ARCHITECTURES = {
+    "arm64": Architecture("aarch64", "cortex-a76", "aarch64-linux-gnu", "aarch64", "ld-musl-aarch64.so.1"),
+    "armhf": Architecture("arm", "cortex-a7", "arm-linux-gnueabihf", "armv7l", "ld-musl-armhf.so.1"),
+    "riscv64": Architecture("riscv64", "rv64", "riscv64-linux-gnu", "riscv64", "ld-musl-riscv64.so.1"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class System:
+    """A release of Debian for an architecture, in a folder of its own."""
+
+    release: str
+    architecture: str
+    python: str  # version
+    folder: pathlib.Path
+
+    @property
+    def name(self) -> str:
+        return f"{self.release}-{self.architecture}"
+
+    @property
+    def arch(self) -> Architecture:
+        return ARCHITECTURES[self.architecture]
+
+    @property
+    def exists(self) -> bool:
+        return (self.folder / "made").exists()
+
+    def make(self) -> None:
+        """Unpacks it into its folder, unless it is there; takes up what an interrupted call left."""
+        if self.exists:
+            return
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        options = ["--foreign", f"--arch={self.architecture}", "--variant=minbase", f"--include={_PACKAGES}"]
+        run([tool("debootstrap", "debootstrap"), *options, self.release, self.folder])
+        archives = self.folder / "var/cache/apt/archives"
+        for package in sorted(archives.glob("*.deb")):
+            run(["dpkg-deb", "-x", package, self.folder])
+        shutil.rmtree(archives)
+        libraries = self.folder / "usr/lib" / self.arch.triplet
+        for library in _ALTERNATIVES:
+            (libraries / pathlib.PurePath(library).name).symlink_to(library)
+        (self.folder / "made").touch()
+
+    def run_python(self, arguments, paths=(), cwd=None) -> str:
+        """What its Python prints, with `paths` on its module path; raises `RuntimeError` where it fails."""
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(map(str, paths)),
+            "PYTHONHOME": str(self.folder / "usr"),
+            "OPENBLAS_CORETYPE": "ARMV8",  # it does not recognise the emulated processor
+        }
+        program = self.folder / f"usr/bin/python{self.python}"
+        return run([*self._qemu(), program, *arguments], cwd=cwd, env=environment)
+
+    def run_musl(self, program, arguments, given: bytes, cwd=None) -> bytes:
+        """What a program that was linked to musl writes for this input."""
+        done = subprocess.run([*self._qemu(), program, *arguments], input=given, capture_output=True, cwd=cwd)
+        if done.returncode:
+            raise RuntimeError(f"{program} failed with {done.returncode}: {done.stderr[-2000:].decode()}")
+        return done.stdout
+
+    def install(self, wheel, site) -> None:
+        """Lets its pip install a wheel into the folder `site`; pip refuses the wheel of another platform."""
+        pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index", "--no-deps"]
+        self.run_python([*pip, "--no-compile", "--target", site, wheel])
+
+    def _qemu(self):
+        name = f"qemu-{self.arch.qemu}-static"
+        return [tool(name, "qemu-user-static"), "-L", self.folder, "-cpu", self.arch.cpu]
+
+
+def _system(release: str, architecture: str, python: str) -> System:
+    return System(release, architecture, python, FOLDER / f"{release}-{architecture}")
+
+
+SYSTEMS = {
+    system.name: system
+    for system in (
+        _system("bookworm", "arm64", "3.11"),
+        _system("bookworm", "armhf", "3.11"),
+        _system("trixie", "arm64", "3.13"),
+        _system("trixie", "armhf", "3.13"),
+        _system("trixie", "riscv64", "3.13"),
+    )
+}
+
+
+def run(command, **options) -> str:
+    """The standard output and errors of a command; raises `RuntimeError` with their end where it fails."""
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(map(str, command))[:300]} failed with {done.returncode}:\n{done.stdout[-3000:]}")
+    return done.stdout
+
+
+def tool(name: str, package: str) -> str:
+    """The path of a program; raises `RuntimeError` with Debian's package of it where it is missing."""
+    found = shutil.which(name)
+    if found is None:
+        raise RuntimeError(f"an emulated machine needs {name}: apt-get install {package}")
+    return found
+
+
+def main() -> None:
+    names = sys.argv[1:] or list(SYSTEMS)
+    for name in names:
+        if name not in SYSTEMS:
+            sys.exit(f"there is no system {name!r}; there are {', '.join(SYSTEMS)}")
+    for name in names:
+        SYSTEMS[name].make()
+        print(f"{name} is in {SYSTEMS[name].folder}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
