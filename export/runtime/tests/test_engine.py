@@ -206,8 +206,27 @@ def test_tensors_that_are_none(model):
     [
         ({"num_threads": 257}, ValueError, r"num_threads must be a whole number from 1 to 256; received 257"),
         ({"kernels": "sse"}, ValueError, r"kernels 'sse' do not run here; available: auto, "),
-        ({"max_work": -1}, RuntimeError, r"max_memory and max_work must be positive, or 0 for the default"),
-        ({"claim": "all"}, ValueError, r"engine='r2b' has no option 'claim'; there are kernels, max_memory, max_work"),
+        ({"max_work": -1}, ValueError, r"max_work must be a whole number from 1 to 1000000000; received -1"),
+        ({"max_memory": 0.5}, ValueError, r"max_memory must be a whole number from 1 to \d+; received 0.5"),
+        ({"max_memory": True}, ValueError, r"max_memory must be a whole number from 1 to \d+; received True"),
+        (
+            {"claim": "binary"},
+            ValueError,
+            r"claim is an option of the delegate; received 'binary': give engine='litert'",
+        ),
+        ({"profile": True}, ValueError, r"profile is an option of the delegate; received True: give engine='litert'"),
+        (
+            {"experimental_op_resolver_type": 1},
+            ValueError,
+            r"experimental_op_resolver_type is an option of the stock interpreter; received 1: give engine='litert'",
+        ),
+        ({"experimental_delegates": [1]}, ValueError, r"experimental_delegates cannot be given: give the delegate's"),
+        (
+            {"num_thread": 2},
+            ValueError,
+            r"there is no option 'num_thread'; there are kernels, max_memory, max_work, and",
+        ),
+        ({"experimental_colour": 0}, ValueError, r"there is no option 'experimental_colour'; there are kernels"),
     ],
 )
 def test_wrong_options(model, options, kind, message):
@@ -215,8 +234,28 @@ def test_wrong_options(model, options, kind, message):
         engine(model, **options)
 
 
+def test_options_that_say_what_the_engine_does_anyway(model, rng):
+    x = rng.normal(0, 1, (1, 6, 6, 40)).astype(np.float32)
+    said = {
+        "claim": "all",
+        "profile": False,
+        "experimental_delegates": None,
+        "experimental_preserve_all_tensors": False,
+    }
+    (ours,), (expected,) = outputs(engine(model, **said, max_memory=64, max_work=1), x), outputs(engine(model), x)
+    assert ours.tobytes() == expected.tobytes()
+
+
+def test_kernels_of_the_environment(model, monkeypatch):
+    monkeypatch.setenv("R2B_RUNTIME_KERNELS", "mmx")
+    with pytest.raises(ValueError, match=r"kernels 'mmx' do not run.*the environment's R2B_RUNTIME_KERNELS: unset it"):
+        engine(model)
+    with pytest.raises(ValueError, match=r"kernels 'sse' do not run here; available: auto, [^;]*portable$"):
+        engine(model, kernels="sse")
+
+
 def test_an_engine_that_there_is_not(model):
-    with pytest.raises(ValueError, match=r"engine must be 'litert' or 'r2b'; received 'onnx'"):
+    with pytest.raises(ValueError, match=r"engine must be 'r2b' or 'litert'; received 'onnx'"):
         Interpreter(model, engine="onnx")
 
 

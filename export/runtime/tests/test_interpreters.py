@@ -4,7 +4,7 @@ import types
 
 import pytest
 import r2b_runtime
-from r2b_runtime import interpreter, library
+from r2b_runtime import delegate, library
 
 
 class Current:
@@ -22,8 +22,8 @@ def installed(monkeypatch):
     """Makes `{package: module or exception}` the only stock interpreters there are."""
 
     def install(packages):
-        monkeypatch.delitem(interpreter.sys.modules, "tensorflow", raising=False)
-        monkeypatch.setattr(interpreter.importlib.util, "find_spec", lambda name: packages.get(name))
+        monkeypatch.delitem(delegate.sys.modules, "tensorflow", raising=False)
+        monkeypatch.setattr(delegate.importlib.util, "find_spec", lambda name: packages.get(name))
 
         def import_module(name):
             found = packages[name.split(".")[0]]
@@ -31,7 +31,7 @@ def installed(monkeypatch):
                 raise found
             return found
 
-        monkeypatch.setattr(interpreter.importlib, "import_module", import_module)
+        monkeypatch.setattr(delegate.importlib, "import_module", import_module)
 
     return install
 
@@ -92,7 +92,7 @@ def test_installation_without_a_delegate(monkeypatch, tmp_path):
 def test_delegate_of_another_platform(monkeypatch, tmp_path):
     library_path = tmp_path / r2b_runtime.library_path().name
     library_path.write_bytes(b"\x7fELF of another machine")
-    monkeypatch.setattr(interpreter, "library_path", lambda: library_path)
+    monkeypatch.setattr(delegate, "library_path", lambda: library_path)
     with pytest.raises(
         RuntimeError,
         match=r"does not load here .* made for another platform: install the wheel that is made",

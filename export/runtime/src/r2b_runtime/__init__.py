@@ -1,13 +1,18 @@
-"""Runs Larq Compute Engine models in stock TensorFlow Lite interpreters.
+"""Runs Larq Compute Engine models.
 
 `__all__` is the interface; all other modules are internal.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from r2b_runtime.classifier import Classifier
 from r2b_runtime.convolution import Convolver
-from r2b_runtime.interpreter import Interpreter, interpreter_version, load_delegate, stock_interpreter
+from r2b_runtime.interpreter import Interpreter
 from r2b_runtime.library import available_kernels, library_path, profile
 from r2b_runtime.resampling import resize, resize_batch
+
+if TYPE_CHECKING:  # at run time __getattr__ finds them
+    from r2b_runtime.delegate import interpreter_version, load_delegate, stock_interpreter
 
 __all__ = [
     "Classifier",
@@ -22,3 +27,18 @@ __all__ = [
     "resize_batch",
     "stock_interpreter",
 ]
+
+_OF_THE_DELEGATE = ("interpreter_version", "load_delegate", "stock_interpreter")
+
+
+def __getattr__(name: str) -> Any:
+    """Loads the module of the delegate when it is asked for; it takes longer than a small model's first answer."""
+    if name in _OF_THE_DELEGATE:
+        from r2b_runtime import delegate
+
+        return getattr(delegate, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
 
-from r2b_runtime.interpreter import DelegateOptions, Interpreter
+from r2b_runtime.interpreter import Interpreter, Options
 from r2b_runtime.library import profile
 from r2b_runtime.model_file import ModelSource
 
@@ -73,23 +73,19 @@ class Timing:
     first: float  # from opening the file to the end of the first inference
 
 
-def time_model(
-    model: ModelSource, threads: int = 1, runs: int = 50, **delegate_options: "Unpack[DelegateOptions]"
-) -> Timing:
+def time_model(model: ModelSource, threads: int = 1, runs: int = 50, **options: "Unpack[Options]") -> Timing:
     """Times `runs` inferences of `model` on random input, after a few that do not count."""
     began = time.perf_counter()
-    interpreter = _prepared(model, threads, **delegate_options)
+    interpreter = _prepared(model, threads, **options)
     interpreter.invoke()
     first = time.perf_counter() - began
     seconds = _times(interpreter, runs)
     return Timing(threads, runs, statistics.median(seconds), min(seconds), first)
 
 
-def profile_model(
-    model: ModelSource, threads: int = 1, runs: int = 50, **delegate_options: "Unpack[DelegateOptions]"
-) -> Profile:
+def profile_model(model: ModelSource, threads: int = 1, runs: int = 50, **options: "Unpack[Options]") -> Profile:
     """Measures the `Profile` of `runs` inferences."""
-    interpreter = _prepared(model, threads, profile=True, **delegate_options)
+    interpreter = _prepared(model, threads, profile=True, **options)
     _times(interpreter, 1)
     measured = []
     kernels, before = profile(interpreter.delegate)

@@ -4,12 +4,12 @@ import contextlib
 import os
 import threading
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Literal, Optional, Union, overload
+from typing import TYPE_CHECKING, Any, Optional, Union, overload
 
 import numpy as np
 
 from r2b_runtime import model_file, pixels, tensor_values
-from r2b_runtime.interpreter import DelegateOptions, Interpreter
+from r2b_runtime.interpreter import Interpreter, Options
 from r2b_runtime.model_file import ModelSource, Tensor
 from r2b_runtime.preprocessing import check_form
 
@@ -31,8 +31,7 @@ class Classifier:
     Args:
         model: path of a `.tflite` file, or its bytes.
         num_threads: threads for one inference; default: one.
-        engine: as `Interpreter` takes it.
-        delegate_options: see `load_delegate`.
+        options: `engine` and others, as `Interpreter` takes them.
 
     Attributes:
         labels: names of the classes.
@@ -45,9 +44,7 @@ class Classifier:
         self,
         model: ModelSource,
         num_threads: Optional[int] = None,
-        *,
-        engine: Literal["litert", "r2b"] = "litert",
-        **delegate_options: "Unpack[DelegateOptions]",
+        **options: "Unpack[Options]",
     ) -> None:
         described = model_file.read(model)
         tensors = [tensor for tensor in described.inputs + described.outputs if tensor is not None]
@@ -66,7 +63,7 @@ class Classifier:
             )
         self.labels, self.preprocessing = labels, preprocessing
         self._check_shapes(described.name, *tensors)
-        self._interpreter = Interpreter(model, num_threads, engine=engine, **delegate_options)
+        self._interpreter = Interpreter(described, num_threads, **options)
         self._interpreter.allocate_tensors()
         self._input = self._interpreter.get_input_details()[0]
         self._output = self._interpreter.get_output_details()[0]

@@ -15,7 +15,8 @@ from typing import Any, Optional
 
 from r2b_runtime import benchmark, model_file
 from r2b_runtime.classifier import Classes, Classifier
-from r2b_runtime.interpreter import DelegateOptions, interpreter_version
+from r2b_runtime.delegate import interpreter_version
+from r2b_runtime.interpreter import Options
 from r2b_runtime.library import available_kernels, version
 from r2b_runtime.pixels import MAX_PIXELS
 from r2b_runtime.terminal import printable
@@ -92,8 +93,8 @@ def _add_limits(sub: argparse.ArgumentParser) -> None:
     )
 
 
-def _limits(parsed: argparse.Namespace) -> DelegateOptions:
-    options: DelegateOptions = {}
+def _limits(parsed: argparse.Namespace) -> Options:
+    options: Options = {}
     if parsed.max_memory is not None:
         options["max_memory"] = parsed.max_memory
     if parsed.max_work is not None:

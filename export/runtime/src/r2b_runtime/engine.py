@@ -5,6 +5,8 @@ The C functions are described in `native/r2b.h`.
 
 import ctypes
 import functools
+import numbers
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, Optional
 
@@ -17,6 +19,7 @@ from r2b_runtime.stock import TensorDetail
 _MOST_DIMENSIONS = 8
 _MOST_TEXT = 512
 _DTYPES: dict[int, type[np.generic]] = {1: np.float32, 2: np.int32, 6: np.bool_, 9: np.int8}
+_MOST_WORK = 10**9  # the same limit as in native/options.cc
 _WAY_OUT = "engine='litert' runs it in a TensorFlow Lite interpreter"
 
 
@@ -85,7 +88,7 @@ class Engine:
         max_work: billions of operations of one inference (float products, or 32 binary ones); None: 200.
 
     Raises:
-        ValueError: kernels that do not run here.
+        ValueError: kernels that do not run here, or a limit that is none.
         RuntimeError: the file is damaged, or holds something that the engine does not run, or more than the limits
             allow.
     """
@@ -105,8 +108,8 @@ class Engine:
             ctypes.sizeof(_Options),
             num_threads,
             chosen_kernels(kernels),
-            (max_memory or 0) << 20,
-            (max_work or 0) * 10**9,
+            _limit("max_memory", max_memory, sys.maxsize >> 20) << 20,
+            _limit("max_work", max_work, _MOST_WORK) * 10**9,
         )
         loaded = library.r2b_model_load(model.data, len(model.data), ctypes.byref(error))
         if loaded:
@@ -312,6 +315,15 @@ class Engine:
         engine, self._engine = getattr(self, "_engine", None), None
         if engine:
             _functions().r2b_engine_free(engine)
+
+
+def _limit(name: str, value: Optional[int], most: int) -> int:
+    """A limit that was given; 0, which stands for the default, where none was."""
+    if value is None:
+        return 0
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not 1 <= value <= most:
+        raise ValueError(f"{name} must be a whole number from 1 to {most}; received {value!r}")
+    return int(value)
 
 
 def _numbers(tensors: Sequence[_Tensor]) -> list[int]:

@@ -66,9 +66,10 @@ def available_kernels() -> list[str]:
 
 def chosen_kernels(name: Optional[str] = None) -> bytes:
     """`name`, R2B_RUNTIME_KERNELS or "auto", encoded. Raises `ValueError` if these kernels do not run here."""
-    name = name or os.environ.get("R2B_RUNTIME_KERNELS") or "auto"
+    asked, name = name, name or os.environ.get("R2B_RUNTIME_KERNELS") or "auto"
     if name != "auto" and name not in available_kernels():
-        raise ValueError(f"kernels '{name}' do not run here; available: auto, {', '.join(available_kernels())}")
+        source = "" if asked else " (kernels come from the environment's R2B_RUNTIME_KERNELS: unset it)"
+        raise ValueError(f"kernels {name!r} do not run here; available: auto, {', '.join(available_kernels())}{source}")
     return name.encode()
 
 
