@@ -17,6 +17,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent
@@ -80,7 +81,7 @@ FLAGS = [
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    zig: str  # for `zig c++ -target`; glibc 2.17 is the oldest that current interpreters support
+    zig: str  # for `zig c++ -target`; glibc 2.17 is that of manylinux2014
     wheel: str  # platform tag
     library: str  # file name
     arch: str
@@ -97,6 +98,10 @@ TARGETS = {
     "linux-x86_64": Target("x86_64-linux-gnu.2.17", "manylinux2014_x86_64", "libr2b_runtime.so", "x86_64"),
     "linux-aarch64": Target("aarch64-linux-gnu.2.17", "manylinux2014_aarch64", "libr2b_runtime.so", "aarch64"),
     "linux-armv7l": Target("arm-linux-gnueabihf.2.17", "manylinux2014_armv7l", "libr2b_runtime.so", "armv7"),
+    "linux-riscv64": Target("riscv64-linux-gnu.2.31", "manylinux_2_31_riscv64", "libr2b_runtime.so", "riscv64"),
+    "musl-x86_64": Target("x86_64-linux-musl", "musllinux_1_2_x86_64", "libr2b_runtime.so", "x86_64"),
+    "musl-aarch64": Target("aarch64-linux-musl", "musllinux_1_2_aarch64", "libr2b_runtime.so", "aarch64"),
+    "musl-armv7l": Target("arm-linux-musleabihf", "musllinux_1_2_armv7l", "libr2b_runtime.so", "armv7"),
     "macos-arm64": Target("aarch64-macos.11.0", "macosx_11_0_arm64", "libr2b_runtime.dylib", "aarch64"),
     "windows-x86_64": Target("x86_64-windows-gnu", "win_amd64", "r2b_runtime.dll", "x86_64"),
 }
@@ -107,7 +112,9 @@ def host():
     machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(platform.machine().lower(), platform.machine().lower())
     if machine == "aarch64" and sys.maxsize < 2**32:
         machine = "armv7l"  # 32-bit Python on a 64-bit kernel, as on Raspberry Pi OS
-    name = {"linux": f"linux-{machine}", "darwin": "macos-arm64", "win32": "windows-x86_64"}.get(sys.platform, "")
+    # Alpine's Python, for one, is built for musl.
+    linux = "musl" if "musl" in (sysconfig.get_config_var("HOST_GNU_TYPE") or "") else "linux"
+    name = {"linux": f"{linux}-{machine}", "darwin": "macos-arm64", "win32": "windows-x86_64"}.get(sys.platform, "")
     if name not in TARGETS:
         raise RuntimeError(f"no build for {sys.platform} on {machine}; there are {', '.join(TARGETS)}")
     return name
@@ -177,7 +184,7 @@ def build(target=None, output=None, distributable=False):
     out = pathlib.Path(output or ROOT / "src" / "r2b_runtime") / spec.library
     out.parent.mkdir(parents=True, exist_ok=True)
     link = ["-shared", "-pthread"]
-    if target.startswith("linux"):
+    if spec.library.endswith(".so"):
         link += [f"-Wl,--version-script={NATIVE / 'exports.map'}", "-Wl,-z,max-page-size=16384"]
         link += [] if "ziglang" in command else ["-static-libstdc++", "-static-libgcc"]
     if target.startswith("macos"):

@@ -20,7 +20,6 @@ import zipfile
 import build_native
 
 MOST_BYTES = 2_000_000
-NEWEST_GLIBC = (2, 17)
 # The libraries that a delegate may need at run time: what every installation of the system has.
 SYSTEM_LIBRARIES = {
     ".so": r"lib(c|m|dl|pthread|rt)\.so\.6|lib(dl|pthread|rt)\.so\.[0-2]|ld-linux[-\w]*\.so\.\d|libr2b_runtime\.so",
@@ -101,22 +100,31 @@ def faults(wheel):
         for name in ["LICENSE", *_LICENSES, *(_WINDOWS_LICENSES if target.startswith("windows") else {})]:
             if not any(re.fullmatch(rf".*\.dist-info/(licenses/)?{re.escape(name)}", entry) for entry in names):
                 found.append(f"it lacks {name}")
-        return found + library_faults(archive.read(library), pathlib.Path(library).suffix)
+        return found + library_faults(archive.read(library), pathlib.Path(library).suffix, newest_glibc(spec.wheel))
 
 
-def library_faults(data, suffix):
+def newest_glibc(tag):
+    """The newest glibc that a wheel of this platform may need, by the tag's own promise; None where it is musl's."""
+    if tag.startswith("musllinux"):
+        return None
+    promised = re.match(r"manylinux_(\d+)_(\d+)_", tag)
+    return (int(promised[1]), int(promised[2])) if promised else (2, 17)  # manylinux2014
+
+
+def library_faults(data, suffix, glibc=(2, 17)):
     """The same of a library's bytes. Symbols and libraries have their names in it as text, in every format."""
     found = []
+    if glibc is None and (b"GLIBC_" in data or b"libc.so.6" in data):
+        found.append("it needs glibc, which a system of musl has not")
     for name in sorted(set(re.findall(rb"\w*(?:TfLite|tflite[A-Z0-9])\w*", data))):
         found.append(f"it names the symbol {name.decode()}, which interpreters do not export")
     for entry in (b"tflite_plugin_create_delegate", b"tflite_plugin_destroy_delegate"):
         if entry not in data:
             found.append(f"it lacks the entry point {entry.decode()}")
     for version in sorted({tuple(map(int, text.split(b"."))) for text in re.findall(rb"GLIBC_(\d+(?:\.\d+)+)", data)}):
-        if version > NEWEST_GLIBC:
+        if glibc and version > glibc:
             found.append(
-                f"it needs GLIBC_{'.'.join(map(str, version))}; "
-                f"{'.'.join(map(str, NEWEST_GLIBC))} is the newest allowed"
+                f"it needs GLIBC_{'.'.join(map(str, version))}; {'.'.join(map(str, glibc))} is the newest allowed"
             )
     names = (
         _macho_libraries(data) if suffix == ".dylib" else [name.decode() for name in re.findall(_NAMED[suffix], data)]

@@ -82,8 +82,34 @@ def test_libraries_of_other_systems(suffix, library, fault):
         assert any(fault in sentence for sentence in found), found
 
 
+@pytest.mark.parametrize(
+    ("platform", "library", "fault"),
+    [
+        ("musllinux_1_2_armv7l", b"\x7fELF\0libc.so\0", None),
+        ("musllinux_1_2_aarch64", b"\x7fELF\0libc.so.6\0", "it needs glibc, which a system of musl has not"),
+        ("musllinux_1_2_x86_64", b"\x7fELF\0GLIBC_2.4\0", "it needs glibc, which a system of musl has not"),
+        ("musllinux_1_2_x86_64", b"\x7fELF\0libstdc++.so.6\0", "it names the library libstdc++.so.6"),
+        ("manylinux_2_31_riscv64", b"\x7fELF\0libc.so.6\0GLIBC_2.27\0GLIBC_2.31\0", None),
+        ("manylinux_2_31_riscv64", b"\x7fELF\0GLIBC_2.32\0", "it needs GLIBC_2.32; 2.31 is the newest allowed"),
+    ],
+)
+def test_c_libraries(tmp_path, platform, library, fault):
+    found = build_wheels.faults(wheel(tmp_path, platform, library + ENTRY_POINTS))
+    assert found == ([] if fault is None else [fault])
+
+
 def test_every_platform_has_a_tag_of_its_own():
-    assert len({spec.wheel for spec in build_native.TARGETS.values()}) == len(build_native.TARGETS) == 5
+    assert len({spec.wheel for spec in build_native.TARGETS.values()}) == len(build_native.TARGETS) == 9
+
+
+@pytest.mark.parametrize(
+    ("built_for", "target"), [("x86_64-pc-linux-gnu", "linux-"), ("x86_64-alpine-linux-musl", "musl-")]
+)
+def test_python_of_musl_gets_a_library_of_musl(monkeypatch, built_for, target):
+    if build_native.sys.platform != "linux":
+        pytest.skip("musl is a C library for Linux")
+    monkeypatch.setattr(build_native.sysconfig, "get_config_var", lambda name: built_for)
+    assert build_native.host().startswith(target)
 
 
 def test_the_installed_package_says_that_it_has_types():
