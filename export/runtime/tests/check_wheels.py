@@ -112,6 +112,11 @@ def program(name, network):
     return f"EXPECTED = {name!r}\nNETWORK = {network and str(network)!r}\ndef README():\n{lines}{CHECK}"
 
 
+def write_model(python, folder):
+    """Lets a Python with TensorFlow and Pillow write model.tflite and photo.jpg into a folder."""
+    run([python, "-c", f"TESTS = {str(ROOT / 'tests')!r}\n{WRITE_MODEL}"], cwd=folder)
+
+
 def wheel(target):
     tag = build_native.TARGETS[target].wheel
     found = ROOT / "dist" / f"r2b_runtime-{build_native.version()}-py3-none-{tag}.whl"
@@ -144,7 +149,7 @@ def check_here(folder, network):
         inside = python_in(environment)
         run([inside, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", f"{built}[images]", *packages])
         if not (folder / "model.tflite").exists():
-            run([inside, "-c", f"TESTS = {str(ROOT / 'tests')!r}\n{WRITE_MODEL}"], cwd=folder)
+            write_model(inside, folder)
         (folder / "check.py").write_text(program(name, network), encoding="utf-8")
         lines = run([inside, "check.py"], cwd=folder).splitlines()
         predictions = [line for line in lines if re.fullmatch(r"\d+\.\d%  \w+", line)]

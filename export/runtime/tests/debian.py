@@ -28,13 +28,12 @@ class Architecture:
     cpu: str
     triplet: str  # Debian's name of the folder of libraries
     machine: str  # as platforms of wheels, and targets of build_native.py, call it
-    musl_loader: str
 
 
 ARCHITECTURES = {
-    "arm64": Architecture("aarch64", "cortex-a76", "aarch64-linux-gnu", "aarch64", "ld-musl-aarch64.so.1"),
-    "armhf": Architecture("arm", "cortex-a7", "arm-linux-gnueabihf", "armv7l", "ld-musl-armhf.so.1"),
-    "riscv64": Architecture("riscv64", "rv64", "riscv64-linux-gnu", "riscv64", "ld-musl-riscv64.so.1"),
+    "arm64": Architecture("aarch64", "cortex-a76", "aarch64-linux-gnu", "aarch64"),
+    "armhf": Architecture("arm", "cortex-a7", "arm-linux-gnueabihf", "armv7l"),
+    "riscv64": Architecture("riscv64", "rv64", "riscv64-linux-gnu", "riscv64"),
 }
 
 
@@ -85,21 +84,15 @@ class System:
             "OPENBLAS_CORETYPE": "ARMV8",  # it does not recognise the emulated processor
         }
         program = self.folder / f"usr/bin/python{self.python}"
-        return run([*self._qemu(), program, *arguments], cwd=cwd, env=environment)
-
-    def run_musl(self, program, arguments, given: bytes, cwd=None) -> bytes:
-        """What a program that was linked to musl writes for this input."""
-        done = subprocess.run([*self._qemu(), program, *arguments], input=given, capture_output=True, cwd=cwd)
-        if done.returncode:
-            raise RuntimeError(f"{program} failed with {done.returncode}: {done.stderr[-2000:].decode()}")
-        return done.stdout
+        return run([*self.emulator(), program, *arguments], cwd=cwd, env=environment)
 
     def install(self, wheel, site) -> None:
         """Lets its pip install a wheel into the folder `site`; pip refuses the wheel of another platform."""
         pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index", "--no-deps"]
         self.run_python([*pip, "--no-compile", "--target", site, wheel])
 
-    def _qemu(self):
+    def emulator(self) -> list:
+        """The start of a command that runs one of its programs."""
         name = f"qemu-{self.arch.qemu}-static"
         return [tool(name, "qemu-user-static"), "-L", self.folder, "-cpu", self.arch.cpu]
 

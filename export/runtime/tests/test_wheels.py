@@ -95,7 +95,7 @@ def test_libraries_of_other_systems(suffix, library, fault):
 )
 def test_c_libraries(tmp_path, platform, library, fault):
     found = build_wheels.faults(wheel(tmp_path, platform, library + ENTRY_POINTS))
-    assert found == ([] if fault is None else [fault])
+    assert [sentence.startswith(str(fault)) for sentence in found] == [True] * (fault is not None)
 
 
 def test_every_platform_has_a_tag_of_its_own():

@@ -1,0 +1,229 @@
+"""Runs networks on systems of other architectures and C libraries, and compares them with this machine.
+
+    python tests/debian.py && make wheels && python tests/check_systems.py          # all that are there
+    python tests/check_systems.py FILE.tflite ... --on trixie-armhf musl-x86_64     # these networks, on these systems
+
+On a Debian system its pip installs the wheel, with NumPy and Pillow of Debian and without any interpreter, and its
+Python runs the README's lines and the networks. On systems of musl a program in C opens the library out of the wheel
+and runs the networks: on x86-64 linked by musl-gcc (apt-get install musl-tools), else under qemu on Debian's musl.
+Each network must answer noise with this machine's classes. Wheels come from dist/, built where they are missing.
+"""
+
+import argparse
+import dataclasses
+import json
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+
+import numpy as np
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+import build_native  # noqa: E402
+import build_wheels  # noqa: E402
+import check_wheels  # noqa: E402
+import debian  # noqa: E402
+
+MUSL = {"musl-x86_64": None, "musl-aarch64": "trixie-arm64", "musl-armv7l": "trixie-armhf"}
+"""Targets, and the Debian system whose musl runs them where this machine cannot."""
+NAMES = (*debian.SYSTEMS, *MUSL)
+MOST_DIFFERENCE = 1e-5  # exponentials are another C library's
+
+# Runs in a folder of NAME.tflite and NAME.npy (number of inputs, input's shape). Prints answers as JSON, last.
+PROGRAM = """
+import importlib.util, json, pathlib, sys
+import numpy as np, r2b_runtime
+for package in ("tensorflow", "ai_edge_litert", "tflite_runtime"):
+    assert importlib.util.find_spec(package) is None, package + " is here, but must not be needed"
+assert "site" in r2b_runtime.__file__, r2b_runtime.__file__
+answers = {}
+for path in sorted(pathlib.Path().glob("*.tflite")):
+    answers[path.stem] = rows = []
+    for kernels in r2b_runtime.available_kernels():
+        for threads in (1, 2):
+            interpreter = r2b_runtime.Interpreter(path, threads, kernels=kernels, engine="r2b")
+            number, answer = (details()[0]["index"] for details in (
+                interpreter.get_input_details, interpreter.get_output_details))
+            for x in np.load(path.with_suffix(".npy")):
+                interpreter.set_tensor(number, x)
+                interpreter.invoke()
+                rows.append(interpreter.get_tensor(answer).ravel().tolist())
+print(json.dumps([sys.version.split()[0], np.__version__, r2b_runtime.available_kernels(), answers]))
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """How a system's answers compare with this machine's.
+
+    Attributes:
+        about: what ran them.
+        answers: how many there are.
+        same: how many have this machine's class.
+        worst: the largest difference of a number.
+    """
+
+    about: str
+    answers: int
+    same: int
+    worst: float
+
+
+class Cases:
+    """Networks in a folder, inputs for them, and this machine's answers.
+
+    Args:
+        folder: is filled with a model, its inputs and nothing else for each network.
+        models: paths by name.
+        inputs: how many inputs each network gets.
+    """
+
+    def __init__(self, folder, models, inputs=2):
+        import r2b_runtime
+
+        self.folder, self.expected = folder, {}
+        for name, path in models.items():
+            shutil.copy(path, folder / f"{name}.tflite")
+            interpreter = r2b_runtime.Interpreter(folder / f"{name}.tflite", engine="r2b")
+            detail, answer = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+            noise = np.random.default_rng(0).normal(0, 1, (inputs, *detail["shape"])).astype(detail["dtype"])
+            np.save(folder / f"{name}.npy", noise)
+            rows = []
+            for x in noise:
+                interpreter.set_tensor(detail["index"], x)
+                interpreter.invoke()
+                rows.append(interpreter.get_tensor(answer["index"]).ravel())
+            self.expected[name] = np.array(rows)
+
+    def compare(self, about, answers):
+        """The result for `{name: rows}`, rows for the inputs in their order, as often as the system liked."""
+        pairs = [
+            (row, np.asarray(other, np.float32))
+            for name, expected in self.expected.items()
+            for row, other in zip(np.tile(expected, (len(answers[name]) // len(expected), 1)), answers[name])
+        ]
+        if not pairs or any(row.shape != other.shape for row, other in pairs):
+            raise RuntimeError(f"{about}: answers of other shapes than this machine's, or none")
+        same = sum(int(row.argmax() == other.argmax()) for row, other in pairs)
+        return Result(about, len(pairs), same, max(float(np.abs(row - other).max()) for row, other in pairs))
+
+
+def wheel(target):
+    """The wheel of a platform in dist/, built where it is missing."""
+    try:
+        return check_wheels.wheel(target)
+    except RuntimeError:
+        return build_wheels.build(target, ROOT / "dist")
+
+
+def on_debian(system, built, cases, folder):
+    """Installs a wheel on a Debian system and runs the README's lines and the cases there."""
+    site = folder / "site-packages"
+    system.install(built, site)
+    lines = folder / "lines"
+    lines.mkdir()
+    check_wheels.write_model(sys.executable, lines)
+    printed = system.run_python(["-c", check_wheels.readme()], [site], lines).splitlines()
+    if [bool(re.fullmatch(r"\d+\.\d%  \w+", line)) for line in printed] != [True] * 3:
+        raise RuntimeError(f"{system.name}: the README's lines printed {printed} instead of three classes")
+    command = system.run_python(["-m", "r2b_runtime", "predict", "model.tflite", "photo.jpg"], [site], lines)
+    if printed[0].split()[1] not in command.splitlines()[0]:
+        raise RuntimeError(f"{system.name}: r2b-run printed {command!r}")
+    printed = system.run_python(["-c", PROGRAM], [site], cases.folder)
+    python, numpy, kernels, answers = json.loads(printed.splitlines()[-1])
+    return cases.compare(f"Python {python}, NumPy {numpy}, kernels {', '.join(kernels)}", answers)
+
+
+def host_program(target, folder):
+    """Compiles opened_host.c for a target of musl."""
+    out, source = folder / "opened_host", ROOT / "tests" / "native" / "opened_host.c"
+    zig = [sys.executable, "-m", "ziglang", "cc", "-target", build_native.TARGETS[target].zig, "-dynamic"]
+    command = zig if MUSL[target] else [debian.tool("musl-gcc", "musl-tools")]
+    debian.run([*command, "-O1", f"-I{build_native.NATIVE}", source, "-o", out])
+    return out
+
+
+def on_musl(target, built, cases, folder):
+    """Lets a program of musl open the library out of a wheel and run the cases."""
+    program, library = host_program(target, folder), folder / "libr2b_runtime.so"
+    with zipfile.ZipFile(built) as archive:
+        library.write_bytes(archive.read("r2b_runtime/libr2b_runtime.so"))
+    system = MUSL[target] and debian.SYSTEMS[MUSL[target]]
+    before = system.emulator() if system else []
+    answers = {}
+    for name in cases.expected:
+        answers[name] = []
+        for x in np.load(cases.folder / f"{name}.npy"):
+            command = [*before, program, library, cases.folder / f"{name}.tflite"]
+            done = subprocess.run(command, input=x.tobytes(), capture_output=True)
+            if done.returncode:
+                raise RuntimeError(f"{target}: {name} ended with {done.returncode}: {done.stderr.decode()[-1000:]}")
+            answers[name].append(np.frombuffer(done.stdout, np.float32))
+    return cases.compare("a program in C" + (f" on {system.name}'s musl" if system else ""), answers)
+
+
+def missing(name):
+    """Why this system cannot be tried here, and what helps; None where it can."""
+    system = debian.SYSTEMS.get(MUSL.get(name, name))
+    if system is not None and not system.exists:
+        return f"there is no {system.folder}: python tests/debian.py {system.name}"
+    if system is None and shutil.which("musl-gcc") is None:
+        return "there is no musl-gcc: apt-get install musl-tools"
+    return None
+
+
+def target_of(name):
+    """The platform of the wheel for a system."""
+    return name if name in MUSL else f"linux-{debian.SYSTEMS[name].arch.machine}"
+
+
+def check(name, cases, folder):
+    """The result of a system; raises `RuntimeError` where something fails on it."""
+    built = wheel(target_of(name))
+    if name in MUSL:
+        return on_musl(name, built, cases, folder)
+    return on_debian(debian.SYSTEMS[name], built, cases, folder)
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], epilog="Systems: " + ", ".join(NAMES) + ". See the top of this file."
+    )
+    parser.add_argument("networks", nargs="*", type=pathlib.Path, metavar="FILE", help="a .tflite with one input")
+    parser.add_argument("--on", nargs="+", choices=NAMES, metavar="SYSTEM", help="default: all that are there")
+    parser.add_argument("--inputs", type=int, default=2, metavar="N", help="for each network (default: 2)")
+    arguments = parser.parse_args()
+    failed = False
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        (folder / "cases").mkdir()
+        models = {path.stem: path for path in arguments.networks}
+        if not models:
+            check_wheels.write_model(sys.executable, folder)
+            models = {"small": folder / "model.tflite"}
+        cases = Cases(folder / "cases", models, arguments.inputs)
+        for system in arguments.on or NAMES:
+            reason = missing(system)
+            if reason is not None:
+                failed |= arguments.on is not None
+                print(f"{system}: not run, {reason}", flush=True)
+                continue
+            (folder / system).mkdir()
+            result = check(system, cases, folder / system)
+            failed |= result.same != result.answers or not result.worst <= MOST_DIFFERENCE
+            print(
+                f"{system}: {result.about}; {', '.join(models)}: {result.same} of {result.answers} answers have this "
+                f"machine's class, numbers differ by at most {result.worst:.1g}",
+                flush=True,
+            )
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())
