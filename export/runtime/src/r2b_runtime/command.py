@@ -20,6 +20,7 @@ from r2b_runtime.interpreter import Options
 from r2b_runtime.library import available_kernels, version
 from r2b_runtime.pixels import MAX_PIXELS
 from r2b_runtime.terminal import printable
+from r2b_runtime.watch import command as watch
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
@@ -31,6 +32,8 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # labels in letters that the terminal lacks
     try:
         result = parsed.run(parsed)
+        if parsed.show is None:  # the command has printed what it says, and gives its exit status
+            return int(result)
         print(json.dumps(result, indent=2) if parsed.json else parsed.show(result))
     except BrokenPipeError:  # as in `r2b-run info model.tflite | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -82,6 +85,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     bench.add_argument("--profile", action="store_true", help="time every step too")
     _add_limits(bench)
+
+    watching = commands.add_parser("watch", help="print a line whenever a camera sees another class")
+    watch.add_arguments(watching)
+    _add_limits(watching)
+    watching.set_defaults(run=lambda parsed: watch.run(parsed, **_limits(parsed)), show=None)
     return parser
 
 

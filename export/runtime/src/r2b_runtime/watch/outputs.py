@@ -1,0 +1,131 @@
+"""Where events go: lines of JSON, and commands."""
+
+import dataclasses
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any, Optional, Protocol, TextIO
+
+MOST_WAITING = 100
+"""Commands that wait for the one that runs; beyond them, changes are left out with a message."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Event:
+    """What is known at one moment.
+
+    Attributes:
+        event: "change" of the label, or "alive", a sign of life without one.
+        time: ISO 8601 with milliseconds, in UTC.
+        label: the current class, or None where none is probable enough.
+        probability: the label's; of the most probable class where there is no label; None before the first frame.
+        previous: the label before this change; in a sign of life the current one.
+        frame: number of the source's last frame that was classified, from 1.
+        dropped: frames that were never classified, as newer ones had come.
+        damaged: frames that could not be decoded.
+        more: further fields.
+    """
+
+    event: str
+    time: str
+    label: Optional[str]
+    probability: Optional[float]
+    previous: Optional[str]
+    frame: int
+    dropped: int
+    damaged: int
+    more: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def as_json(self) -> str:
+        """One line of ASCII."""
+        fields = {**vars(self), **self.more}
+        del fields["more"]
+        return json.dumps(fields)
+
+
+class Output(Protocol):
+    """What takes events, from one thread, without waiting for anybody."""
+
+    def event(self, event: Event) -> None: ...
+
+    def camera(self, here: bool) -> None:
+        """Frames arrive, or have stopped."""
+
+    def close(self, finish: bool) -> None:
+        """Lets go; with `finish`, after everything that was to be done."""
+
+
+class Lines:
+    """One line of JSON for each event."""
+
+    def __init__(self, stream: Optional[TextIO] = None) -> None:
+        self._stream = stream or sys.stdout
+
+    def event(self, event: Event) -> None:
+        print(event.as_json(), file=self._stream, flush=True)
+
+    def camera(self, here: bool) -> None:
+        pass
+
+    def close(self, finish: bool) -> None:
+        pass
+
+
+class Command:
+    """Runs a command of the shell for each change of label, one after the other.
+
+    What the shell reads is the user's text alone. Label and numbers are in environment variables, whose values a shell
+    does not execute.
+    """
+
+    def __init__(self, command: str, report: Callable[[str], None]) -> None:
+        self._command, self._report = command, report
+        self._waiting: queue.Queue[Optional[Event]] = queue.Queue(MOST_WAITING)
+        self._thread = threading.Thread(target=self._run, name="commands", daemon=True)
+        self._thread.start()
+
+    def event(self, event: Event) -> None:
+        if event.event != "change":
+            return
+        try:
+            self._waiting.put_nowait(event)
+        except queue.Full:
+            self._report(f"--command: {MOST_WAITING} changes wait for it; this one is left out: {event.label!r}")
+
+    def camera(self, here: bool) -> None:
+        pass
+
+    def close(self, finish: bool) -> None:
+        if finish:
+            self._waiting.put(None)
+            self._thread.join()
+
+    def _run(self) -> None:
+        while (event := self._waiting.get()) is not None:
+            try:
+                done = subprocess.run(
+                    ["/bin/sh", "-c", self._command],
+                    env={**os.environb, **_variables(event)},
+                    stdin=subprocess.DEVNULL,
+                    stdout=2,  # standard output is for lines of JSON
+                )
+            except OSError as error:
+                self._report(f"--command cannot be run: {error.strerror}")
+                continue
+            if done.returncode:
+                self._report(f"--command ended with status {done.returncode}")
+
+
+def _variables(event: Event) -> dict[bytes, bytes]:
+    values = {
+        "LABEL": event.label or "",
+        "PROBABILITY": "" if event.probability is None else f"{event.probability:.6f}",
+        "PREVIOUS": event.previous or "",
+        "FRAME": str(event.frame),
+        "TIME": event.time,
+    }
+    return {f"R2B_{name}".encode(): value.replace("\0", " ").encode() for name, value in values.items()}

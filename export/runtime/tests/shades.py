@@ -1,0 +1,47 @@
+"""A classifier whose answers are known: dark, grey and bright images."""
+
+import io
+import json
+
+import lce_model
+import numpy as np
+import small_classifier
+
+LABELS = ("dark", "grey", "bright")
+SHADES = {"dark": 10, "grey": 128, "bright": 245}
+
+
+def model(labels=LABELS):
+    """The bytes of a model file: from the mean of 8x8 grey pixels, (mean - 128) / 64, to three probabilities."""
+    made = lce_model.Model()
+    schema = lce_model.schema
+    image = made.input([1, 8, 8, 1])
+    flat, logits, output = made.tensor([1, 64]), made.tensor([1, 3]), made.tensor([1, 3])
+    reshape = schema.ReshapeOptionsT()
+    reshape.newShape = [1, 64]
+    made.builtin("RESHAPE", [image, made.constant([1, 64], "int32")], [flat], reshape)
+    weights = np.outer([-1.0, 0.0, 1.0], np.full(64, 8 / 64))
+    made.builtin(
+        "FULLY_CONNECTED",
+        [flat, made.constant(weights), made.constant([0.0, 6.0, 0.0])],
+        [logits],
+        schema.FullyConnectedOptionsT(),
+    )
+    softmax = schema.SoftmaxOptionsT()
+    softmax.beta = 1.0
+    made.builtin("SOFTMAX", [logits], [output], softmax)
+    made.output(output)
+    return small_classifier.with_files(made.bytes(), labels, mean=[128.0], std=[64.0])
+
+
+def jpeg(shade, size=(64, 48)):
+    """An image of one shade: a name of `SHADES`, or a number."""
+    from PIL import Image
+
+    stream = io.BytesIO()
+    Image.new("L", size, SHADES[shade] if shade in SHADES else int(shade)).save(stream, "JPEG")
+    return stream.getvalue()
+
+
+def events(text):
+    return [json.loads(line) for line in text.splitlines()]

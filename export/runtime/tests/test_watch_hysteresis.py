@@ -1,0 +1,89 @@
+"""When `r2b-run watch` says that the label has changed."""
+
+import itertools
+
+import pytest
+from r2b_runtime.watch.hysteresis import Hysteresis, Rules
+
+# Two classes and what remains for others: sure of one of them, between the thresholds, and sure of none.
+FRAMES = {"A": (0.9, 0.05), "B": (0.05, 0.9), "a": (0.5, 0.2), "b": (0.2, 0.5), "-": (0.1, 0.15)}
+A, B = 0, 1
+
+
+def labels(frames, rules, interval=0.1):
+    """The label after each frame."""
+    state, result = Hysteresis(rules), []
+    for number, frame in enumerate(frames):
+        before = state.label
+        changed = state.update(FRAMES[frame], number * interval)
+        assert changed == (state.label != before)
+        result.append(state.label)
+    return result
+
+
+def specified(frames, count):
+    """The same for thresholds 0.6 and 0.4, from the definition: each change looks at all frames since the last one."""
+    label, since, result = None, 0, []
+    for number in range(len(frames)):
+        spoken = []
+        for frame in frames[since : number + 1]:
+            weak = {"a": A, "b": B}.get(frame)
+            # A weak frame keeps the label that it is for, and never makes one.
+            spoken.append({"A": A, "B": B}.get(frame, label if label is not None and weak == label else None))
+        last = spoken[-count:]
+        if len(last) == count and len(set(last)) == 1 and last[0] != label:
+            label, since = last[0], number + 1
+        result.append(label)
+    return result
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_every_short_sequence(count):
+    rules = Rules(threshold=0.6, leave=0.4, frames=count)
+    for length in range(1, 6):
+        for frames in itertools.product(FRAMES, repeat=length):
+            assert labels(frames, rules) == specified(frames, count), frames
+
+
+def test_one_threshold_and_one_frame_are_the_best_class():
+    rules = Rules(threshold=0.6, leave=0.6, frames=1)
+    assert labels("AaABb-B", rules) == [A, None, A, B, None, None, B]
+
+
+def test_a_weak_label_stays_until_another_is_strong():
+    rules = Rules(threshold=0.4, leave=0.1, frames=1)
+    # Class B is the more probable one in the third frame, but below the threshold; A is above `leave`.
+    assert labels("Aa-B", rules) == [A, A, A, B]
+
+
+@pytest.mark.parametrize(("seconds", "frame"), [(0.0, 0), (0.1, 1), (0.25, 3), (0.3, 3)])
+def test_seconds(seconds, frame):
+    """The first frame is at 0 s, the fourth at 0.3 s."""
+    rules = Rules(threshold=0.6, leave=0.4, frames=1, seconds=seconds)
+    found = labels("AAAAAAA", rules)
+    assert found.index(A) == frame
+    assert labels("AAABAAA", Rules(0.6, 0.4, 1, 0.31))[-1] is None
+
+
+def test_a_gap_starts_again():
+    state = Hysteresis(Rules(0.6, 0.4, frames=3))
+    for time in range(2):
+        assert not state.update(FRAMES["A"], time)
+    state.interrupt()
+    assert [state.update(FRAMES["A"], time) for time in (2, 3, 4)] == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"threshold": 0.0}, "threshold must be a probability above 0, at most 1; received 0.0"),
+        ({"threshold": float("nan")}, "threshold must be a probability above 0, at most 1; received nan"),
+        ({"threshold": 0.5, "leave": 0.6}, "leave must be from 0 to the threshold, 0.5; received 0.6"),
+        ({"frames": 0}, "frames must be from 1; received 0"),
+        ({"seconds": -1.0}, "seconds must be finite, from 0; received -1.0"),
+        ({"seconds": float("inf")}, "seconds must be finite, from 0; received inf"),
+    ],
+)
+def test_rules_that_mean_nothing(fields, message):
+    with pytest.raises(ValueError, match=message):
+        Rules(**fields)
