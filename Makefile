@@ -55,18 +55,20 @@ test-long: $(RUNTIME)
 
 test-runtime: $(RUNTIME)
 	cd export/runtime/tests && ../../../$(BIN)/pytest -m "not slow" $(RUNTIME_OPTIONS)
+	cd export/android/tests && ../../../$(BIN)/pytest -m "not slow"
 
 test-runtime-slow: $(RUNTIME)
 	cd export/runtime/tests && ../../../$(BIN)/pytest -m slow $(RUNTIME_OPTIONS)
+	cd export/android/tests && ../../../$(BIN)/pytest -m slow
 
-CPP := $(shell find benchmarks export/runtime/native export/runtime/tests/native -name '*.cc' -o -name '*.h' -o -name '*.inl')
+CPP := $(shell find benchmarks export/*/native export/*/tests/native -name '*.cc' -o -name '*.c' -o -name '*.h' -o -name '*.inl')
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run -Werror $(CPP)
 	$(BIN)/mypy
-	$(BIN)/lizard -C 15 -w r2b_zoo benchmarks tests docs notebooks export/runtime/native export/runtime/src export/runtime/tests
+	$(BIN)/lizard -C 15 -w r2b_zoo benchmarks tests docs notebooks export/runtime/native export/runtime/src export/runtime/tests export/android
 	$(BIN)/lint-imports --no-cache
 
 format: $(INSTALLED)

@@ -1,0 +1,148 @@
+/* Android's C library (bionic) for code that was compiled with musl's headers, of which the compiler has a copy.
+ *
+ * bionic.py lists the functions that both have with the same arguments and numbers: they are called directly. What is
+ * here stands for those that differ. All of it is hidden within the library.
+ *
+ * What the two libraries lay out differently, and why it is safe here:
+ *   pthread_mutex_t   musl 40 bytes (24 in 32 bits), bionic 40 (4): never smaller; zeros are a free mutex in both.
+ *   pthread_cond_t    musl 48 (48), bionic 48 (4): the same.
+ *   pthread_key_t, pthread_once_t: an int in both, and zero is the first state of the latter.
+ *   pthread_t         a pointer or long in both.
+ *   pthread_rwlock_t  musl 56 (32), bionic 56 (40): smaller, so the functions below make it a mutex.
+ *   pthread_mutexattr_t, pthread_condattr_t: musl 4 bytes, bionic a long. Smaller; no function that takes one is
+ * listed. FILE, locale_t    only pointers are passed on. struct timespec   the same in 64 bits; in 32 bits bionic's
+ * seconds have 32 bits, see below. float, double     the same in 64 bits; on 32-bit ARM the library passes them in
+ * registers of their own and bionic in general ones, except to functions like printf, so no other function that takes
+ * one is listed. off_t, struct stat, struct dirent differ in 32 bits: no function that takes one is listed. struct
+ * dl_phdr_info: the same first fields; libunwind is compiled to read no later ones. errno's values and the kernel's
+ * constants are the kernel's, and so the same.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+#pragma GCC visibility push(hidden)
+
+extern int* __errno(void) __attribute__((visibility("default")));
+int* __errno_location(void) { return __errno(); }
+
+int bcmp(const void* one, const void* other, size_t size) { return memcmp(one, other, size); }
+
+/* bionic has it since Android 9. errno stays where nothing failed: exceptions are allocated while it is read. */
+void* aligned_alloc(size_t alignment, size_t size) {
+  void* memory = NULL;
+  const int failed = posix_memalign(&memory, alignment < sizeof(void*) ? sizeof(void*) : alignment, size);
+  if (!failed) return memory;
+  errno = failed;
+  return NULL;
+}
+
+/* The numbers of its arguments differ. std::thread::hardware_concurrency() is its only caller. */
+long sysconf(int name) {
+  cpu_set_t set;
+  if (name == _SC_NPROCESSORS_ONLN && sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
+  errno = EINVAL;
+  return -1;
+}
+
+_Static_assert(sizeof(pthread_rwlock_t) >= sizeof(pthread_mutex_t), "a lock for readers has room for a mutex");
+int pthread_rwlock_rdlock(pthread_rwlock_t* lock) { return pthread_mutex_lock((pthread_mutex_t*)lock); }
+int pthread_rwlock_wrlock(pthread_rwlock_t* lock) { return pthread_mutex_lock((pthread_mutex_t*)lock); }
+int pthread_rwlock_unlock(pthread_rwlock_t* lock) { return pthread_mutex_unlock((pthread_mutex_t*)lock); }
+
+#if __SIZEOF_POINTER__ == 4
+/* musl's headers ask for the functions whose seconds have 64 bits. bionic's has the name without the number. */
+struct bionic_timespec {
+  int32_t seconds, nanoseconds;
+};
+struct musl_timespec {
+  int64_t seconds;
+  int32_t nanoseconds, padding;
+};
+extern int bionic_clock_gettime(int, struct bionic_timespec*) __asm__("clock_gettime")
+    __attribute__((visibility("default")));
+int musl_clock_gettime(int clock, struct musl_timespec* time) __asm__("__clock_gettime64");
+int musl_clock_gettime(int clock, struct musl_timespec* time) {
+  struct bionic_timespec now = {0, 0};
+  const int result = bionic_clock_gettime(clock, &now);
+  time->seconds = now.seconds;
+  time->nanoseconds = now.nanoseconds;
+  return result;
+}
+
+/* Another name of the same function, as a long double is a double here. */
+extern double bionic_strtold(const char*, char**) __asm__("strtold")
+    __attribute__((visibility("default"), pcs("aapcs")));
+double strtod(const char* text, char** end) { return bionic_strtold(text, end); }
+#endif
+
+/* A program that unloads the library must not run its destructors later. */
+extern void* __dso_handle;
+extern void __cxa_finalize(void*) __attribute__((visibility("default")));
+__attribute__((destructor)) static void unload(void) { __cxa_finalize(&__dso_handle); }
+
+/* Thread-local variables, which the system's linker knows since Android 10 only: the compiler calls this function with
+ * a record for each variable, and takes its address in this thread. */
+struct variable {
+  size_t size, alignment;
+  uintptr_t place; /* in the threads' lists, from 1; 0 before the first use */
+  const void* initial;
+};
+struct list {
+  uintptr_t count;
+  void* values[];
+};
+static pthread_mutex_t places_mutex = PTHREAD_MUTEX_INITIALIZER;
+static uintptr_t places;
+static pthread_once_t lists_once = PTHREAD_ONCE_INIT;
+static pthread_key_t lists;
+
+static void free_list(void* freed) {
+  struct list* list = freed;
+  for (uintptr_t i = 0; i < list->count; ++i) free(list->values[i]);
+  free(list);
+}
+
+static void make_lists(void) {
+  if (pthread_key_create(&lists, free_list) != 0) abort();
+}
+
+static uintptr_t place_of(struct variable* variable) {
+  uintptr_t place = __atomic_load_n(&variable->place, __ATOMIC_ACQUIRE);
+  if (place) return place;
+  pthread_mutex_lock(&places_mutex);
+  if (!variable->place) __atomic_store_n(&variable->place, ++places, __ATOMIC_RELEASE);
+  place = variable->place;
+  pthread_mutex_unlock(&places_mutex);
+  return place;
+}
+
+void* __emutls_get_address(void* record) {
+  struct variable* variable = record;
+  const uintptr_t place = place_of(variable);
+  pthread_once(&lists_once, make_lists);
+  struct list* list = pthread_getspecific(lists);
+  const uintptr_t count = list ? list->count : 0;
+  if (place > count) {
+    list = realloc(list, sizeof *list + place * sizeof list->values[0]);
+    if (!list) abort();
+    memset(list->values + count, 0, (place - count) * sizeof list->values[0]);
+    list->count = place;
+    if (pthread_setspecific(lists, list) != 0) abort();
+  }
+  void** value = &list->values[place - 1];
+  if (!*value) {
+    *value = aligned_alloc(variable->alignment, variable->size);
+    if (!*value) abort();
+    if (variable->initial) memcpy(*value, variable->initial, variable->size);
+    else memset(*value, 0, variable->size);
+  }
+  return *value;
+}
+
+#pragma GCC visibility pop

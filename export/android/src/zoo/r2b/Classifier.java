@@ -1,0 +1,102 @@
+package zoo.r2b;
+
+import java.io.File;
+import java.io.IOException;
+import java.io.InputStream;
+import java.util.ArrayList;
+import java.util.Collections;
+import java.util.List;
+
+/**
+ * Names what an image shows, by a file that holds labels and preprocessing, as r2b_zoo writes it. Threads may share a
+ * classifier; it runs one image at a time. Close it when it is done with.
+ */
+public final class Classifier implements AutoCloseable {
+  private final Engine engine;
+  private final List<String> labels;
+
+  /**
+   * Makes a classifier of a model.
+   *
+   * @param options null for all defaults
+   * @throws EngineException the model carries no labels or no preprocessing, or not for its input and output
+   */
+  public Classifier(Model model, Options options) {
+    engine = new Engine(model, options);
+    try {
+      engine.checkClassifier();
+      labels = model.labels();
+    } catch (RuntimeException wrong) {
+      engine.close();
+      throw wrong;
+    }
+  }
+
+  /** A classifier of a file's bytes. */
+  public static Classifier load(byte[] file, Options options) {
+    return of(Model.load(file), options);
+  }
+
+  /** A classifier of a stream, such as an app's asset, which is read to its end and stays open. */
+  public static Classifier load(InputStream file, Options options) throws IOException {
+    return of(Model.load(file), options);
+  }
+
+  /** A classifier of a file. */
+  public static Classifier open(File file, Options options) {
+    return of(Model.open(file), options);
+  }
+
+  private static Classifier of(Model model, Options options) {
+    try {
+      return new Classifier(model, options);
+    } finally {
+      model.close();
+    }
+  }
+
+  /** The names of the classes, in the order of {@link #probabilities}. */
+  public List<String> labels() {
+    return labels;
+  }
+
+  /** The class that the model finds most probable. */
+  public Prediction predict(Pixels image) {
+    return predict(image, 1).get(0);
+  }
+
+  /**
+   * The most probable classes, best first.
+   *
+   * @param top how many; all classes if there are fewer
+   * @throws EngineException the model's answer is not a number: its weights are damaged
+   */
+  public List<Prediction> predict(Pixels image, int top) {
+    if (top < 1) throw new IllegalArgumentException("top must be at least 1; received " + top);
+    float[] row = probabilities(image);
+    List<Prediction> all = new ArrayList<>();
+    for (int i = 0; i < row.length; ++i) all.add(new Prediction(labels.get(i), row[i]));
+    Collections.sort(all, (one, other) -> Float.compare(other.probability, one.probability));
+    return Collections.unmodifiableList(new ArrayList<>(all.subList(0, Math.min(top, all.size()))));
+  }
+
+  /** The model's output for one image: a number for each label. */
+  public synchronized float[] probabilities(Pixels image) {
+    engine.setImage(0, image);
+    engine.run();
+    float[] row = engine.getOutput(0);
+    int wrong = 0;
+    for (float value : row) if (Float.isNaN(value)) ++wrong;
+    if (wrong > 0)
+      throw new EngineException(
+          "the model's answer is not a number for " + wrong + " of " + row.length
+              + " classes: its weights are damaged or were trained to nothing; convert sound ones");
+    return row;
+  }
+
+  /** Frees the memory. Later calls throw; closing twice does not. */
+  @Override
+  public void close() {
+    engine.close();
+  }
+}

@@ -1,0 +1,245 @@
+package zoo.r2b;
+
+import java.io.File;
+import java.nio.Buffer;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+import java.nio.FloatBuffer;
+import java.nio.charset.StandardCharsets;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.Collections;
+import java.util.List;
+
+/**
+ * A model that is ready to run: set the inputs, run, read the outputs.
+ *
+ * <p>An engine runs one call at a time; a second one meanwhile throws {@link EngineException}, so give each thread an
+ * engine of its own. Engines of one {@link Model} share it in memory. Close an engine when it is done with: the garbage
+ * collector does not know its size.
+ *
+ * <p>Values lie row by row, channels last. Buffers are used from their position to their limit, which stay as they are;
+ * they must be direct, and of numbers larger than a byte in the order of the machine ({@link ByteOrder#nativeOrder}).
+ */
+public final class Engine implements AutoCloseable {
+  private final Handle handle;
+
+  /**
+   * Makes an engine with the shapes that the file has.
+   *
+   * @param options null for all defaults
+   * @throws EngineException the model needs more than the limits, or the kernels do not run here
+   */
+  public Engine(Model model, Options options) {
+    Model.given(model, "a model");
+    Options how = options == null ? new Options() : options;
+    byte[] kernels = how.kernels == null ? null : Native.text(how.kernels);
+    handle =
+        new Handle(
+            "engine",
+            model.handle.get(it -> Native.createEngine(it, how.threads, kernels, how.maxMemory, how.maxWork)),
+            Native::freeEngine);
+  }
+
+  /** An engine of a file's bytes, with one thread; see {@link Model#load(byte[])}. */
+  public static Engine load(byte[] file) {
+    return of(Model.load(file), null);
+  }
+
+  /** An engine of a file's bytes. */
+  public static Engine load(byte[] file, Options options) {
+    return of(Model.load(file), options);
+  }
+
+  /** An engine of a buffer; see {@link Model#load(ByteBuffer)}. */
+  public static Engine load(ByteBuffer file, Options options) {
+    return of(Model.load(file), options);
+  }
+
+  /** An engine of a file. */
+  public static Engine open(File file, Options options) {
+    return of(Model.open(file), options);
+  }
+
+  private static Engine of(Model model, Options options) {
+    try {
+      return new Engine(model, options);
+    } finally {
+      model.close();
+    }
+  }
+
+  /** The library's version, such as "0.1.0". */
+  public static String version() {
+    return new String(Native.version(), StandardCharsets.UTF_8);
+  }
+
+  /** Names of the kernels that run on this processor, best first. */
+  public static List<String> kernels() {
+    return Collections.unmodifiableList(Arrays.asList(new String(Native.kernels(), StandardCharsets.UTF_8).split(",")));
+  }
+
+  /** The inputs, in their present shapes. */
+  public List<Tensor> inputs() {
+    return tensors(false);
+  }
+
+  /** The outputs, in their present shapes. */
+  public List<Tensor> outputs() {
+    return tensors(true);
+  }
+
+  private List<Tensor> tensors(boolean outputs) {
+    return handle.get(
+        it -> {
+          List<Tensor> tensors = new ArrayList<>();
+          for (int i = 0; i < Native.count(it, outputs); ++i) tensors.add(tensor(it, outputs, i));
+          return Collections.unmodifiableList(tensors);
+        });
+  }
+
+  private static Tensor tensor(long engine, boolean output, int index) {
+    String name = new String(Native.name(engine, output, index), StandardCharsets.UTF_8);
+    return new Tensor(name, Native.describe(engine, output, index));
+  }
+
+  /**
+   * Gives an input another shape; the outputs follow. Inputs and outputs lose their values.
+   *
+   * @throws EngineException the model cannot run in that shape; the engine is as it was before
+   */
+  public void resize(int input, int... shape) {
+    Model.given(shape, "a shape");
+    handle.run(it -> Native.resize(it, input, shape));
+  }
+
+  /** Sets a float32 input. */
+  public void setInput(int input, float[] values) {
+    Model.given(values, "the values of an input");
+    handle.run(
+        it -> {
+          checkFloats(tensor(it, false, input), "input " + input, values.length);
+          Native.setFloats(it, input, values);
+        });
+  }
+
+  /** Sets a float32 input. */
+  public void setInput(int input, FloatBuffer values) {
+    Model.given(values, "the values of an input");
+    handle.run(
+        it -> {
+          checkFloats(tensor(it, false, input), "input " + input, values.remaining());
+          checkBuffer(values, values.order(), 4);
+          Native.setBuffer(it, input, values, 4L * values.position(), 4L * values.remaining());
+        });
+  }
+
+  /** Sets an input of whatever type by its bytes: of int8 and bool one for each value. */
+  public void setInput(int input, byte[] values) {
+    Model.given(values, "the values of an input");
+    handle.run(it -> Native.setBytes(it, input, values));
+  }
+
+  /** Sets an input of whatever type by its bytes. */
+  public void setInput(int input, ByteBuffer values) {
+    Model.given(values, "the values of an input");
+    handle.run(
+        it -> {
+          checkBuffer(values, values.order(), tensor(it, false, input).type.bytes);
+          Native.setBuffer(it, input, values, values.position(), values.remaining());
+        });
+  }
+
+  /**
+   * Sets one image of input 0: it is cut, resized and normalised as the file says, in float32 or int8.
+   *
+   * @param place in the batch, from 0
+   * @throws EngineException the file says nothing of images
+   */
+  public void setImage(int place, Pixels image) {
+    Model.given(image, "an image");
+    handle.run(it -> image.set(it, place));
+  }
+
+  /** Throws unless the model takes images, one input, and answers with a number for each label, one output. */
+  void checkClassifier() {
+    handle.run(Native::checkClassifier);
+  }
+
+  /** One inference. Inputs that were never set are zeros. */
+  public void run() {
+    handle.run(Native::run);
+  }
+
+  /** All numbers of an output: those of float32; of other types the numbers that its values stand for. */
+  public float[] getOutput(int output) {
+    return handle.get(
+        it -> {
+          Tensor tensor = tensor(it, true, output);
+          float[] values = new float[(int) tensor.size()];
+          Native.getValues(it, output, values);
+          return values;
+        });
+  }
+
+  /** The same into an array of as many numbers. */
+  public void getOutput(int output, float[] values) {
+    Model.given(values, "an array for the output");
+    handle.run(it -> Native.getValues(it, output, values));
+  }
+
+  /** The same of a float32 output into a buffer. */
+  public void getOutput(int output, FloatBuffer values) {
+    Model.given(values, "a buffer for the output");
+    handle.run(
+        it -> {
+          checkFloats(tensor(it, true, output), "output " + output, values.remaining());
+          checkWritable(values);
+          checkBuffer(values, values.order(), 4);
+          Native.getBuffer(it, output, values, 4L * values.position(), 4L * values.remaining());
+        });
+  }
+
+  /** The bytes of an output of whatever type. */
+  public void getOutput(int output, byte[] values) {
+    Model.given(values, "an array for the output");
+    handle.run(it -> Native.getBytes(it, output, values));
+  }
+
+  /** The same into a buffer. */
+  public void getOutput(int output, ByteBuffer values) {
+    Model.given(values, "a buffer for the output");
+    handle.run(
+        it -> {
+          checkWritable(values);
+          checkBuffer(values, values.order(), tensor(it, true, output).type.bytes);
+          Native.getBuffer(it, output, values, values.position(), values.remaining());
+        });
+  }
+
+  /** Frees the memory, after the call that another thread makes meanwhile. Later calls throw; closing twice does not. */
+  @Override
+  public void close() {
+    handle.close();
+  }
+
+  private static void checkFloats(Tensor tensor, String what, int given) {
+    if (tensor.type != Tensor.Type.FLOAT32)
+      throw new IllegalArgumentException(what + " holds " + tensor.type + ", not floats; give its bytes");
+    if (tensor.size() != given)
+      throw new IllegalArgumentException(what + " has " + tensor.size() + " numbers; received " + given);
+  }
+
+  private static void checkBuffer(Buffer buffer, ByteOrder order, int valueBytes) {
+    if (!buffer.isDirect())
+      throw new IllegalArgumentException("a buffer must be direct (ByteBuffer.allocateDirect), or give an array");
+    if (valueBytes > 1 && order != ByteOrder.nativeOrder())
+      throw new IllegalArgumentException(
+          "a buffer must have the machine's byte order; call order(ByteOrder.nativeOrder()) before filling it; received "
+              + order);
+  }
+
+  private static void checkWritable(Buffer buffer) {
+    if (buffer.isReadOnly()) throw new IllegalArgumentException("a buffer for an output must not be read-only");
+  }
+}

@@ -1,0 +1,17 @@
+package zoo.r2b;
+
+import java.nio.charset.StandardCharsets;
+
+/** What the engine refuses or cannot do. The message is the engine's sentence. */
+public final class EngineException extends RuntimeException {
+  private static final long serialVersionUID = 1;
+
+  EngineException(String sentence) {
+    super(sentence);
+  }
+
+  /** Called by the native code, with UTF-8. */
+  EngineException(byte[] sentence) {
+    super(new String(sentence, StandardCharsets.UTF_8));
+  }
+}

@@ -1,0 +1,18 @@
+package zoo.r2b;
+
+/** A class and its probability. */
+public final class Prediction {
+  public final String label;
+  /** The model's output for the class: of a softmax in 0 to 1. */
+  public final float probability;
+
+  Prediction(String label, float probability) {
+    this.label = label;
+    this.probability = probability;
+  }
+
+  @Override
+  public String toString() {
+    return label + " " + probability;
+  }
+}

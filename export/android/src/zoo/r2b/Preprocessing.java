@@ -1,0 +1,40 @@
+package zoo.r2b;
+
+import java.util.Arrays;
+
+/**
+ * How an image becomes a model's input: its centre square is cut out, resized by bicubic interpolation, and normalised:
+ * (value - mean) / std.
+ */
+public final class Preprocessing {
+  /** Of the result, in pixels. */
+  public final int height;
+
+  public final int width;
+  /** Of the result: 1 (grey) or 3 (RGB). */
+  public final int channels;
+  /** The square's side, as a share of the image's shorter side, in (0, 1]. */
+  public final double cropFraction;
+
+  private final double[] mean;
+  private final double[] std;
+
+  Preprocessing(double[] numbers) {
+    height = (int) numbers[0];
+    width = (int) numbers[1];
+    channels = (int) numbers[2];
+    cropFraction = numbers[3];
+    mean = Arrays.copyOfRange(numbers, 4, 4 + channels);
+    std = Arrays.copyOfRange(numbers, 4 + channels, 4 + 2 * channels);
+  }
+
+  /** Of each channel, in 0 to 255; a copy. */
+  public double[] mean() {
+    return mean.clone();
+  }
+
+  /** Of each channel, in 0 to 255; a copy. */
+  public double[] std() {
+    return std.clone();
+  }
+}
