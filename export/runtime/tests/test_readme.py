@@ -51,7 +51,7 @@ def test_commands(folder, capsys):
     commands = [
         line for kind, block in BLOCKS if kind == "sh" for line in block.splitlines() if line.startswith("r2b-run")
     ]
-    assert [shlex.split(line)[1] for line in commands] == ["predict", "info", "bench"]
+    assert [shlex.split(line)[1] for line in commands] == ["predict", "info", "bench", "watch"]
     for line in commands:
         assert main(shlex.split(line, comments=True)[1:]) == 0
         assert capsys.readouterr().out

@@ -1,15 +1,15 @@
-"""The arguments of `r2b-run watch`."""
+"""`r2b-run watch` from its arguments to the exit status."""
 
 import argparse
-import math
 import os
-import re
+import pathlib
+import socket
 import sys
-from typing import Any
+from typing import Any, Optional
 
 from r2b_runtime.classifier import Classifier
 from r2b_runtime.terminal import printable
-from r2b_runtime.watch import frames
+from r2b_runtime.watch import arguments, frames, mqtt, unit
 from r2b_runtime.watch.hysteresis import Rules
 from r2b_runtime.watch.loop import Settings, Watch
 from r2b_runtime.watch.mjpeg import LARGEST_FRAME
@@ -34,7 +34,10 @@ examples:
   r2b-run watch model.tflite photos/ --threshold 0.8 --top 3
   rpicam-vid -t 0 -n --codec mjpeg -o - | r2b-run watch model.tflite -
   r2b-run watch model.tflite --hold 2s --command 'echo "$R2B_LABEL at $R2B_PROBABILITY" >> seen.txt'
+  r2b-run watch model.tflite --mqtt homeassistant.local --mqtt-user camera --mqtt-password-file password
+  r2b-run watch model.tflite rpicam-vid --systemd
 """
+_PORT, _TLS_PORT = 1883, 8883
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,52 +46,91 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("model", metavar="MODEL", help="a .tflite file with labels and preprocessing")
     parser.add_argument("source", metavar="SOURCE", nargs="?", help="where frames come from, see below")
-    change = parser.add_argument_group("what counts as a change")
-    change.add_argument(
+    parser.add_argument(
+        "--systemd", action="store_true", help="print a systemd unit that runs this command as a service, and end"
+    )
+    _add_change(parser.add_argument_group("what counts as a change"))
+    _add_outputs(parser.add_argument_group("what happens then"))
+    _add_mqtt(parser.add_argument_group("MQTT and Home Assistant"))
+    _add_camera(parser.add_argument_group("camera and network"))
+
+
+def _add_change(group: "argparse._ArgumentGroup") -> None:
+    group.add_argument(
         "--threshold",
-        type=_probability,
+        type=arguments.probability,
         default=0.5,
         metavar="P",
         help="probability that a class needs to become the label (default: 0.5)",
     )
-    change.add_argument(
+    group.add_argument(
         "--leave",
-        type=_probability,
+        type=arguments.probability,
         metavar="P",
         help="the label stays until its probability is below this (default: 0.8 of the threshold)",
     )
-    change.add_argument(
+    group.add_argument(
         "--hold",
-        type=_hold,
+        type=arguments.hold,
         metavar="N|Ns",
         help="a change counts after N frames in a row, or after N seconds, as in 1.5s (default: 3; image files: 1)",
     )
-    output = parser.add_argument_group("what happens then")
-    output.add_argument("--top", type=_count, default=0, metavar="N", help="list the N most probable classes too")
-    output.add_argument("--every", type=_seconds, metavar="S", help="print a sign of life every S seconds too")
-    output.add_argument(
+
+
+def _add_outputs(group: "argparse._ArgumentGroup") -> None:
+    group.add_argument(
+        "--top", type=arguments.count, default=0, metavar="N", help="list the N most probable classes too"
+    )
+    group.add_argument("--every", type=arguments.positive, metavar="S", help="print a sign of life every S seconds too")
+    group.add_argument(
         "--command",
         metavar="CMD",
         help="run CMD in the shell at each change, with R2B_LABEL (empty: no class is probable enough), "
         "R2B_PROBABILITY, R2B_PREVIOUS, R2B_FRAME and R2B_TIME in its environment",
     )
-    camera = parser.add_argument_group("camera and network")
-    camera.add_argument("--size", type=_size, default=(640, 480), metavar="WxH", help="of frames (default: 640x480)")
-    camera.add_argument("--fps", type=_seconds, metavar="N", help="frames per second (default: the camera's)")
-    camera.add_argument(
+
+
+def _add_mqtt(group: "argparse._ArgumentGroup") -> None:
+    group.add_argument("--mqtt", metavar="HOST", help="publish to this broker too")
+    group.add_argument(
+        "--mqtt-port", type=arguments.port, metavar="N", help=f"its port (default: {_PORT}, with TLS {_TLS_PORT})"
+    )
+    group.add_argument("--mqtt-user", metavar="NAME", help="user (default: R2B_MQTT_USER of the environment)")
+    group.add_argument(
+        "--mqtt-password-file", metavar="FILE", help="its password (default: R2B_MQTT_PASSWORD of the environment)"
+    )
+    group.add_argument("--mqtt-tls", action="store_true", help="encrypt, and check the broker's certificate")
+    group.add_argument("--mqtt-ca", metavar="FILE", help="certificate that signed the broker's (implies --mqtt-tls)")
+    group.add_argument(
+        "--mqtt-name", metavar="NAME", help="of the device and in topics, r2b/NAME/state (default: this computer's)"
+    )
+    group.add_argument(
+        "--mqtt-discovery",
+        metavar="TOPIC",
+        default="homeassistant",
+        help="Home Assistant's discovery prefix (default: homeassistant)",
+    )
+
+
+def _add_camera(group: "argparse._ArgumentGroup") -> None:
+    group.add_argument(
+        "--size", type=arguments.size, default=(640, 480), metavar="WxH", help="of frames (default: 640x480)"
+    )
+    group.add_argument("--fps", type=arguments.positive, metavar="N", help="frames per second (default: the camera's)")
+    group.add_argument(
         "--wait",
         action=argparse.BooleanOptionalAction,
         default=None,
         help="try again when the source ends (default: yes, except for standard input and files)",
     )
-    camera.add_argument(
+    group.add_argument(
         "--max-frame",
-        type=_count,
+        type=arguments.count,
         default=LARGEST_FRAME >> 20,
         metavar="MIB",
         help=f"refuse a larger frame (default: {LARGEST_FRAME >> 20})",
     )
-    camera.add_argument("--threads", type=_count, default=1, metavar="N", help="threads (default: 1)")
+    group.add_argument("--threads", type=arguments.count, default=1, metavar="N", help="threads (default: 1)")
 
 
 def run(parsed: argparse.Namespace, **limits: Any) -> int:
@@ -98,7 +140,11 @@ def run(parsed: argparse.Namespace, **limits: Any) -> int:
     leave = 0.8 * parsed.threshold if parsed.leave is None else parsed.leave
     if leave > parsed.threshold:
         raise ValueError(f"--leave must be at most --threshold, {parsed.threshold:g}; received {leave:g}")
+    account = _account(parsed)
     classifier = Classifier(parsed.model, parsed.threads, engine="r2b", **limits)
+    if parsed.systemd:
+        sys.stdout.write(_unit(parsed))
+        return 0
     source = frames.open_source(parsed.source, parsed.size, parsed.fps, parsed.max_frame << 20, parsed.wait)
     count, seconds = parsed.hold or (source.hold, 0.0)
     settings = Settings(
@@ -108,6 +154,8 @@ def run(parsed: argparse.Namespace, **limits: Any) -> int:
         source.returns if parsed.wait is None else parsed.wait,
     )
     outputs: list[Output] = [Lines()]
+    if account is not None:
+        outputs.append(mqtt.Broker(account, parsed.model, classifier.labels, report))
     if parsed.command is not None:
         outputs.append(Command(parsed.command, report))
     report(f"watching {source.name} for {len(classifier.labels)} labels")
@@ -120,46 +168,39 @@ def report(sentence: str) -> None:
     sys.stderr.flush()
 
 
-def _number(text: str, rule: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"must be {rule}; received {text!r}")
-    return value
+def _account(parsed: argparse.Namespace) -> Optional[mqtt.Account]:
+    if parsed.mqtt is None:
+        return None
+    tls = parsed.mqtt_tls or parsed.mqtt_ca is not None
+    return mqtt.Account(
+        parsed.mqtt,
+        parsed.mqtt_port or (_TLS_PORT if tls else _PORT),
+        parsed.mqtt_name or socket.gethostname(),
+        parsed.mqtt_user or os.environ.get("R2B_MQTT_USER"),
+        # Only root may read the password of a service, and systemd gives it to it.
+        None if parsed.systemd else mqtt.read_password(parsed.mqtt_password_file, report),
+        tls,
+        parsed.mqtt_ca,
+        parsed.mqtt_discovery,
+    )
 
 
-def _probability(text: str) -> float:
-    value = _number(text, "a probability above 0, at most 1")
-    if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"must be a probability above 0, at most 1; received {text!r}")
-    return value
-
-
-def _seconds(text: str) -> float:
-    value = _number(text, "a number above 0")
-    if value <= 0:
-        raise argparse.ArgumentTypeError(f"must be a number above 0; received {text!r}")
-    return value
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or not 0 < int(text) < 1 << 20:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 1; received {text!r}")
-    return int(text)
-
-
-def _hold(text: str) -> tuple[int, float]:
-    """Frames and seconds that a change must be seen for."""
-    found = re.fullmatch(r"(\d{1,9})|(\d{1,9}(?:\.\d{1,9})?)s", text, re.ASCII)
-    if found is None or found[1] == "0":
-        raise argparse.ArgumentTypeError(f"must be frames from 1, as in 3, or seconds, as in 1.5s; received {text!r}")
-    return (int(found[1]), 0.0) if found[1] else (1, float(found[2]))
-
-
-def _size(text: str) -> tuple[int, int]:
-    found = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text, re.ASCII)
-    if found is None or "0" in (found[1].lstrip("0") or "0", found[2].lstrip("0") or "0"):
-        raise argparse.ArgumentTypeError(f"must be width x height, as in 640x480; received {text!r}")
-    return int(found[1]), int(found[2])
+def _unit(parsed: argparse.Namespace) -> str:
+    source = frames.first_camera() if parsed.source is None else parsed.source
+    if source == "-":
+        raise ValueError(
+            "a service has no pipe on its standard input: give a camera, rpicam-vid or a named pipe as the source"
+        )
+    if os.path.exists(source):
+        source = os.path.abspath(source)
+    if parsed.mqtt is not None and parsed.mqtt_password_file is None and "R2B_MQTT_PASSWORD" in os.environ:
+        raise ValueError("a service does not have this shell's R2B_MQTT_PASSWORD: give --mqtt-password-file")
+    if parsed.mqtt is not None and parsed.mqtt_user is None:
+        parsed.mqtt_user = os.environ.get("R2B_MQTT_USER")
+    package = pathlib.Path(__file__).parents[1]
+    for path in (parsed.model, sys.executable, str(package), parsed.mqtt_ca):
+        if path is not None:
+            unit.check_readable(path)
+    password_file = os.path.abspath(parsed.mqtt_password_file) if parsed.mqtt_password_file else ""
+    network = parsed.mqtt is not None or parsed.command is not None
+    return unit.unit(arguments.written(parsed, source), source, password_file, network)

@@ -249,7 +249,7 @@ def open_source(
     Raises:
         FileNotFoundError, ImportError, ValueError: there is no such source, or Pillow is needed for it and missing.
     """
-    source = _opened(_first_camera() if text is None else text, size, rate, largest, wait)
+    source = _opened(first_camera() if text is None else text, size, rate, largest, wait)
     if wait and not source.returns:
         raise ValueError(
             f"--wait needs a source that can be opened again, and {source.name} cannot: "
@@ -306,7 +306,8 @@ def _path(path: str, largest: int) -> Source:
     raise ValueError(f"a source is a camera, a named pipe, an image file or a folder; {path!r} is none of them")
 
 
-def _first_camera() -> str:
+def first_camera() -> str:
+    """The source where the user names none."""
     if importlib.util.find_spec("picamera2") is not None:
         return "picamera2"
     return "rpicam-vid" if shutil.which("rpicam-vid") else "/dev/video0"
@@ -343,4 +344,4 @@ def _pi_camera(kind: str, number: int, size: tuple[int, int], rate: Optional[flo
 
 def _need_pillow(what: str) -> None:
     if importlib.util.find_spec("PIL") is None:
-        raise ImportError(f"{what} need Pillow: pip install 'r2b-runtime[images]', or apt install python3-pil")
+        raise ImportError(f"{what} need Pillow: pip install pillow, or apt install python3-pil")

@@ -1,4 +1,4 @@
-"""Tells systemd how the service is, and writes its unit."""
+"""Tells systemd how the service is."""
 
 import os
 import socket

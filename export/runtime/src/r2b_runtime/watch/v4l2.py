@@ -113,8 +113,7 @@ class VideoDevice(Source):
         offered = _formats(device)
         if not has_pillow and set(offered) & set(_JPEG):
             raise ImportError(
-                f"{self._path} gives JPEG, which needs Pillow: pip install 'r2b-runtime[images]', or apt install "
-                "python3-pil"
+                f"{self._path} gives JPEG, which needs Pillow: pip install pillow, or apt install python3-pil"
             )
         names = ", ".join(name.decode("ascii", "backslashreplace") for name in offered) or "no format at all"
         raise ValueError(
