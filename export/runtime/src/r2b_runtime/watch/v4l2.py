@@ -27,7 +27,7 @@ _JPEG = (b"MJPG", b"JPEG")
 _YUYV = b"YUYV"
 
 # The structures in the machine's alignment; of 32-bit ones those whose times have 32 bits, which every kernel takes.
-CAPABILITY = struct.Struct("16s32s32sII12x")
+CAPABILITY = struct.Struct("16s32s32sIII12x")
 FORMAT_DESCRIPTION = struct.Struct("III32s4s16x")
 _UNION = struct.calcsize("0P") or struct.calcsize("P")
 FORMAT = struct.Struct(f"I{_UNION - 4}xII4sIII{200 - 24}x")  # of the union only the first fields of v4l2_pix_format
