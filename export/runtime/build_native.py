@@ -24,11 +24,12 @@ ROOT = pathlib.Path(__file__).resolve().parent
 NATIVE = ROOT / "native"
 
 COMMON = ["delegate", "c_model", "c_engine", "model", "metadata", "json", "preprocessing"]
-COMMON += ["options", "import", "flexbuffer"]
+COMMON += ["options", "import", "read_lce", "read_builtins", "operator_names", "flexbuffer"]
 PLAN = [
     "cores",
     "limits",
     "graph",
+    "slices",
     "weights",
     "fuse",
     "operands",
@@ -47,7 +48,8 @@ PLAN = [
     "resample",
 ]
 # The kinds of steps, and what some have in common.
-STEPS = ["step", "convolution", "window", "values", "bconv", "fconv", "pool", "bmax_pool", "load", "pad"]
+STEPS = ["step", "convolution", "window", "values", "line", "bconv", "fconv", "depthwise", "transpose_conv"]
+STEPS += ["pool", "bmax_pool", "load", "pad", "concat", "slice", "surround", "bilinear"]
 STEPS += ["dense", "arithmetic", "logistic", "softmax", "copy", "unpack", "pack_bytes"]
 PLAN += [f"steps/{name}" for name in STEPS]
 PLAN += ["kernels/dispatch", "kernels/pack", "kernels/portable"]

@@ -70,6 +70,7 @@ class Arena {
   // True where the step reads the tensor elsewhere than in stages before `store`: other pixels of it, or too late.
   bool ReadOtherwise(const Step& step, int tensor, const StagePlan* store) const {
     if (tensor == step.input && step.rows->reads() != RowRoot::Reads::kPixel) return true;
+    if (Contains(step.rows->more_inputs(), tensor)) return true;
     if (step.feeder && Contains(step.feeder->Reads(graph_), tensor)) return true;
     const StagePlan* end = step.stages.data() + step.stages.size();
     return std::any_of(store + 1, end, [&](const StagePlan& later) { return later.tensor == tensor; });

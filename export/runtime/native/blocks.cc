@@ -23,6 +23,8 @@ class Blocked {
     for (const StagePlan& stage : step.stages)
       if (stage.tensor >= 0 && !InRegisters(step, stage.tensor)) blocks_[stage.tensor] = false;
     if (!ReadsBlocks(step)) blocks_[step.input] = false;
+    if (step.rows)
+      for (int t : step.rows->more_inputs()) blocks_[t] = false;
     if (!step.rows || !step.rows->has_stages()) blocks_[step.output] = false;
   }
 

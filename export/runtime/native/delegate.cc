@@ -74,13 +74,15 @@ class PartitionReader {
   void ReadNode(int index) {
     tfl::Node* node;
     tfl::Registration* registration;
-    Op op;
+    std::vector<Op> ops;
     if (context_->GetNodeAndRegistration(context_, index, &node, &registration) != tfl::kOk) {
       state_->error = "the interpreter does not know node " + std::to_string(index);
-    } else if (ImportNode(context_, index, *node, *registration, &op, &state_->error) == Import::kClaimed) {
-      for (int& t : op.in) t = Local(t);
-      op.out = Local(op.out);
-      graph_.ops.push_back(op);
+    } else if (ImportNode(context_, index, *node, *registration, &ops, &state_->error) == Import::kClaimed) {
+      for (Op& op : ops) {
+        for (int& t : op.in) t = Local(t);
+        op.out = Local(op.out);
+        graph_.ops.push_back(op);
+      }
     } else if (state_->error.empty()) {
       state_->error = "node " + std::to_string(index) + " changed after it was claimed";
     }
@@ -249,9 +251,9 @@ tfl::Status ClaimNodes(tfl::Context* context, tfl::Delegate* delegate) {
     tfl::Node* node;
     tfl::Registration* registration;
     if (context->GetNodeAndRegistration(context, index, &node, &registration) != tfl::kOk) return tfl::kError;
-    Op op;
+    std::vector<Op> ops;
     std::string error;
-    const Import import = ImportNode(context, index, *node, *registration, &op, &error);
+    const Import import = ImportNode(context, index, *node, *registration, &ops, &error);
     if (import == Import::kFailed) return Report(context, error);
     any |= IsLceOp(*registration);
     if (import == Import::kClaimed && (owner->options.claim_float || IsLceOp(*registration))) claimed.push_back(index);

@@ -252,7 +252,7 @@ class Fuser {
     sum_tensor_ = -1;
     switch (op.kind) {
       case OpKind::kBconv: return Bconv(op_index);
-      case OpKind::kConv: return Conv(op_index);
+      case OpKind::kConv: return Rows(op_index, MakeFconv(graph_, op));
       case OpKind::kMaxPool:
       case OpKind::kAvgPool:
       case OpKind::kMean: return Pool(op_index);
@@ -280,7 +280,21 @@ class Fuser {
         return Flat(op_index, MakeLogistic(graph_, op));
       case OpKind::kSoftmax: return Flat(op_index, MakeSoftmax(graph_, op));
       case OpKind::kReshape: return Flat(op_index, MakeCopy(graph_, op));
-      default: return Flat(op_index, MakeDense(graph_, op));
+      case OpKind::kDense: return Flat(op_index, MakeDense(graph_, op));
+      default: return Layout(op_index);
+    }
+  }
+
+  // The same for those that bring values to another place, and for the convolutions that do.
+  void Layout(int op_index) {
+    const Op& op = graph_.ops[op_index];
+    switch (op.kind) {
+      case OpKind::kDepthwise: return Rows(op_index, MakeDepthwise(graph_, op));
+      case OpKind::kTransposeConv: return Rows(op_index, MakeTransposeConv(graph_, op));
+      case OpKind::kConcat: return Rows(op_index, MakeConcat(graph_, op));
+      case OpKind::kPad: return Rows(op_index, MakeSurround(graph_, op));
+      case OpKind::kResizeBilinear: return Rows(op_index, MakeBilinear(graph_, op));
+      default: return Rows(op_index, MakeSlice(graph_, op));
     }
   }
 
@@ -305,10 +319,10 @@ class Fuser {
     AddAndExtend(std::move(step), op.out);
   }
 
-  void Conv(int op_index) {
+  void Rows(int op_index, std::unique_ptr<RowRoot> root) {
     const Op& op = graph_.ops[op_index];
     Step step = NewStep(op_index);
-    step.rows = MakeFconv(graph_, op);
+    step.rows = std::move(root);
     Clamp(op, &step);
     AddAndExtend(std::move(step), op.out);
   }

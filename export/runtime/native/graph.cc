@@ -17,10 +17,30 @@ Shape AsImage(const std::vector<int>& dims) {
 }
 
 const char* OpName(OpKind kind) {
-  static const char* const names[] = {"LceQuantize", "LceDequantize", "LceBconv2d",      "LceBMaxPool2d",
-                                      "CONV_2D",     "MAX_POOL_2D",   "AVERAGE_POOL_2D", "MEAN",
-                                      "ADD",         "MUL",           "PRELU",           "RELU",
-                                      "LOGISTIC",    "SOFTMAX",       "RESHAPE",         "FULLY_CONNECTED"};
+  static const char* const names[] = {"LceQuantize",
+                                      "LceDequantize",
+                                      "LceBconv2d",
+                                      "LceBMaxPool2d",
+                                      "CONV_2D",
+                                      "MAX_POOL_2D",
+                                      "AVERAGE_POOL_2D",
+                                      "MEAN",
+                                      "ADD",
+                                      "MUL",
+                                      "PRELU",
+                                      "RELU",
+                                      "LOGISTIC",
+                                      "SOFTMAX",
+                                      "RESHAPE",
+                                      "FULLY_CONNECTED",
+                                      "DEPTHWISE_CONV_2D",
+                                      "TRANSPOSE_CONV",
+                                      "CONCATENATION",
+                                      "SPLIT",
+                                      "STRIDED_SLICE",
+                                      "PAD",
+                                      "RESIZE_BILINEAR"};
+  static_assert(sizeof names / sizeof *names == size_t(OpKind::kResizeBilinear) + 1);
   return names[int(kind)];
 }
 
@@ -152,6 +172,87 @@ struct Checker {
     return Bias(op, f[0]) && Window(op, in, f[0], out);
   }
 
+  bool Depthwise(const Op& op, std::vector<int>* out) {
+    const std::vector<int>&in = In(op, 0).dims, &f = In(op, 1).dims;
+    if (in.size() != 4 || f.size() != 4 || f[0] != 1 || in[3] < 1 || f[3] % in[3] != 0)
+      return Fail(op, "input " + Dims(in) + " and filter " + Dims(f) +
+                          " do not fit; the filter's outputs must be a multiple of the input's channels");
+    return Bias(op, f[3]) && Window(op, in, f[3], out);
+  }
+
+  bool TransposeConv(const Op& op, std::vector<int>* out) {
+    const std::vector<int>&in = In(op, 0).dims, &f = In(op, 1).dims;
+    if (in.size() != 4 || f.size() != 4 || in[3] != f[3])
+      return Fail(op, "input " + Dims(in) + " and filter " + Dims(f) + " do not fit");
+    *out = op.numbers;
+    const std::vector<int>& o = *out;
+    const auto fits = [&](int size, int kernel, int stride, int from) {
+      return size > 0 && WindowExtent(size, kernel, stride, 1, op.same_padding).out == from;
+    };
+    if (o.size() != 4 || o[0] != in[0] || o[3] != f[0] || !fits(o[1], op.kernel_h, op.stride_h, in[1]) ||
+        !fits(o[2], op.kernel_w, op.stride_w, in[2]))
+      return Fail(op, "the file's output shape " + Dims(o) + " is not what filter " + Dims(f) + " makes of the input " +
+                          Dims(in) + "; convert the model for inputs of this size");
+    return Bias(op, f[0]);
+  }
+
+  bool Concat(const Op& op, std::vector<int>* out) {
+    *out = In(op, 0).dims;
+    if (op.axis >= int(out->size())) return Fail(op, "input " + Dims(*out) + " has no axis " + std::to_string(op.axis));
+    Count along = 0;
+    for (size_t i = 0; i < op.in.size(); ++i) {
+      std::vector<int> part = In(op, int(i)).dims;
+      if (part.size() == out->size()) {
+        along = along + part[op.axis];
+        part[op.axis] = (*out)[op.axis];
+      }
+      if (part != *out)
+        return Fail(op, "inputs " + Dims(*out) + " and " + Dims(In(op, int(i)).dims) + " differ in more than axis " +
+                            std::to_string(op.axis));
+    }
+    return SetDim(op, op.axis, along, out);
+  }
+
+  // An extent beyond what a tensor may have is refused before it is cut to an int.
+  bool SetDim(const Op& op, int axis, Count extent, std::vector<int>* out) {
+    if (extent > kMostElements)
+      return Fail(op, "axis " + std::to_string(axis) + " of the output would have " + std::to_string(extent.value()) +
+                          " elements, more than a tensor may have (" + std::to_string(kMostElements) + ")");
+    (*out)[axis] = int(extent.value());
+    return true;
+  }
+
+  bool Slices(const Op& op, std::vector<int>* out) {
+    const std::vector<int>& in = In(op, 0).dims;
+    const std::vector<Slice> slices = SlicesOf(op, in);
+    out->clear();
+    if (op.kind == OpKind::kSplit && slices.empty())
+      return Fail(op, "axis " + std::to_string(op.axis) + " of the input " + Dims(in) + " does not divide into " +
+                          std::to_string(op.parts) + " equal parts");
+    if (slices.empty()) return Fail(op, "begin, end and strides do not fit the input " + Dims(in));
+    for (const Slice& slice : slices) {
+      if (slice.extent < 1) return Fail(op, "it takes nothing of the input " + Dims(in) + "; resize the model's input");
+      if (!slice.shrunk) out->push_back(slice.extent);
+    }
+    return true;
+  }
+
+  bool Pad(const Op& op, std::vector<int>* out) {
+    *out = In(op, 0).dims;
+    if (op.numbers.size() != 2 * out->size())
+      return Fail(op, std::to_string(op.numbers.size() / 2) + " pairs of paddings do not fit the input " + Dims(*out));
+    for (size_t i = 0; i < out->size(); ++i)
+      if (!SetDim(op, int(i), Count((*out)[i]) + op.numbers[2 * i] + op.numbers[2 * i + 1], out)) return false;
+    return true;
+  }
+
+  bool ResizeBilinear(const Op& op, std::vector<int>* out) {
+    const std::vector<int>& in = In(op, 0).dims;
+    if (in.size() != 4) return Fail(op, "input " + Dims(in) + " must have 4 dimensions");
+    *out = {in[0], op.numbers[0], op.numbers[1], in[3]};
+    return true;
+  }
+
   bool Mean(const Op& op, std::vector<int>* out) {
     const std::vector<int>& in = In(op, 0).dims;
     if (in.size() != 4) return Fail(op, "input " + Dims(in) + " must have 4 dimensions");
@@ -225,12 +326,13 @@ struct Checker {
     using Rule = bool (Checker::*)(const Op&, std::vector<int>* out);
     static constexpr Rule rules[] = {
         // In the order of OpKind.
-        &Checker::Quantize,   &Checker::Dequantize, &Checker::Bconv,   &Checker::Pool,
-        &Checker::Conv,       &Checker::Pool,       &Checker::Pool,    &Checker::Mean,
-        &Checker::Arithmetic, &Checker::Arithmetic, &Checker::Prelu,   &Checker::SameShape,
-        &Checker::SameShape,  &Checker::SameShape,  &Checker::Reshape, &Checker::Dense,
+        &Checker::Quantize, &Checker::Dequantize, &Checker::Bconv,          &Checker::Pool,       &Checker::Conv,
+        &Checker::Pool,     &Checker::Pool,       &Checker::Mean,           &Checker::Arithmetic, &Checker::Arithmetic,
+        &Checker::Prelu,    &Checker::SameShape,  &Checker::SameShape,      &Checker::SameShape,  &Checker::Reshape,
+        &Checker::Dense,    &Checker::Depthwise,  &Checker::TransposeConv,  &Checker::Concat,     &Checker::Slices,
+        &Checker::Slices,   &Checker::Pad,        &Checker::ResizeBilinear,
     };
-    static_assert(sizeof rules / sizeof *rules == size_t(OpKind::kDense) + 1);
+    static_assert(sizeof rules / sizeof *rules == size_t(OpKind::kResizeBilinear) + 1);
     return (this->*rules[size_t(op.kind)])(op, &graph->tensors[op.out].dims);
   }
 };
@@ -248,8 +350,11 @@ bool InferShapes(Graph* graph, std::string* error) {
                                 " elements that a tensor may have; resize the model's input");
   };
   for (const Op& op : graph->ops) {
-    for (int i : op.in)
+    for (int i : op.in) {
       if (i >= 0 && !holds(op, i, "input")) return false;
+      if (i >= 0 && graph->tensors[i].dims.size() > 4)
+        return checker.Fail(op, "tensors of more than 4 dimensions are not supported");
+    }
     if (!checker.Check(op) || !holds(op, op.out, "output")) return false;
     if (graph->tensors[op.out].dims.size() > 4)
       return checker.Fail(op, "tensors of more than 4 dimensions are not supported");

@@ -47,6 +47,13 @@ enum class OpKind : uint8_t {
   kSoftmax,
   kReshape,
   kDense,
+  kDepthwise,
+  kTransposeConv,
+  kConcat,
+  kSplit,
+  kStridedSlice,
+  kPad,
+  kResizeBilinear,
 };
 const char* OpName(OpKind kind);
 
@@ -67,6 +74,15 @@ struct Op {
   float lo = 0, hi = 0;
   float beta = 1;  // softmax
   bool keep_dims = true;
+
+  int axis = 0;              // kConcat, kSplit
+  int part = 0, parts = 1;   // kSplit: which of how many equal parts; there is an operator for each
+  std::vector<int> numbers;  // what constants say: the output's shape (kTransposeConv), its height and width
+                             // (kResizeBilinear), values before and after of each axis (kPad), begin, end and stride
+                             // of each axis (kStridedSlice)
+  int begin_mask = 0, end_mask = 0, shrink_mask = 0;  // kStridedSlice: a bit for each axis
+  bool align_corners = false, half_pixel_centers = false;
+  float fill = 0;  // kPad
 };
 
 struct Graph {
@@ -81,6 +97,14 @@ struct Extent {
   int out, before;
 };
 Extent WindowExtent(int in, int kernel, int stride, int dilation, bool same_padding);
+
+// What kSplit and kStridedSlice take of an axis: `extent` values from `begin` on, `stride` apart.
+struct Slice {
+  int begin, stride, extent;
+  bool shrunk;  // the axis is none of the result's
+};
+// Of each axis of an input of these dimensions. Empty where the operator's options do not fit them.
+std::vector<Slice> SlicesOf(const Op& op, const std::vector<int>& dims);
 
 // Checks every operator's operands and computes the shapes of all non-constant tensors from those of the inputs. On
 // failure says which operator, which values, and what to do about it.

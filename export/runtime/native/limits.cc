@@ -56,6 +56,25 @@ struct Operators {
                      "the tables of the zero padding of " + filter);
   }
 
+  void Depthwise(int index, const Op& op) const {
+    const std::vector<int>& f = In(op, 1);
+    const Count taps = Count(f[1]) * f[2], weights = taps * Padded(f[3], 1);
+    budget->TakeMemory(index, weights * sizeof(float) + taps * sizeof(ptrdiff_t),
+                       "weights of a filter of " + DimsText(f));
+    budget->TakeWork(index, Out(op) * taps + weights,
+                     "a filter of " + DimsText(f) + " for an output of " + DimsText(graph.tensors[op.out].dims));
+  }
+
+  void TransposeConv(int index, const Op& op) const {
+    const std::vector<int>&f = In(op, 1), &in = In(op, 0);
+    const Count weights = Count(f[1]) * f[2] * f[3] * Padded(f[0], 1);
+    budget->TakeMemory(index, weights * sizeof(float) + Count(f[1]) * f[2] * 64,
+                       "weights of a filter of " + DimsText(f));
+    // Each input pixel meets the whole filter; each output pixel is written.
+    budget->TakeWork(index, Count(in[0]) * in[1] * in[2] * weights + weights + Out(op) * kElementwise,
+                     "a filter of " + DimsText(f) + " for an input of " + DimsText(in));
+  }
+
   void Pool(int index, const Op& op) const {
     const std::vector<int>& in = In(op, 0);
     const Count rows = std::min(op.kernel_h, in[1]);
@@ -90,6 +109,8 @@ struct Operators {
     switch (op.kind) {
       case OpKind::kBconv:
       case OpKind::kConv: return Convolution(index, op);
+      case OpKind::kDepthwise: return Depthwise(index, op);
+      case OpKind::kTransposeConv: return TransposeConv(index, op);
       case OpKind::kBmaxPool:
       case OpKind::kMaxPool:
       case OpKind::kAvgPool: return Pool(index, op);

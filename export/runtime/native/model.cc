@@ -6,6 +6,7 @@
 #include "flatbuffer.h"
 #include "import.h"
 #include "limits.h"
+#include "operator_names.h"
 #include "tflite_abi.h"
 
 namespace r2b {
@@ -14,12 +15,25 @@ namespace {
 // Numbers of the fields that are read, by table, as in TensorFlow Lite's schema (schema.fbs, version 3).
 namespace field {
 enum Model { kVersion = 0, kOperatorCodes = 1, kSubgraphs = 2, kBuffers = 4 };
-enum OperatorCode { kOldBuiltinCode = 0, kCustomCode = 1, kBuiltinCode = 3 };
+enum OperatorCode { kOldBuiltinCode = 0, kCustomCode = 1, kCodeVersion = 2, kBuiltinCode = 3 };
 enum Subgraph { kTensors = 0, kInputs = 1, kOutputs = 2, kOperators = 3 };
 enum Tensor { kShape = 0, kType = 1, kBuffer = 2, kName = 3, kQuantization = 4, kIsVariable = 5 };
 enum Quantization { kScale = 2, kZeroPoint = 3 };
 enum Operator { kOpcode = 0, kOpInputs = 1, kOpOutputs = 2, kOptions = 4, kCustomOptions = 5 };
 enum Conv { kConvPadding, kConvStrideW, kConvStrideH, kConvActivation, kConvDilationW, kConvDilationH };
+enum Depthwise {
+  kDepthwisePadding,
+  kDepthwiseStrideW,
+  kDepthwiseStrideH,
+  kDepthwiseMultiplier,
+  kDepthwiseActivation,
+  kDepthwiseDilationW,
+  kDepthwiseDilationH
+};
+enum TransposeConv { kTransposePadding, kTransposeStrideW, kTransposeStrideH, kTransposeActivation };
+enum Concatenation { kConcatAxis, kConcatActivation };
+enum StridedSlice { kBeginMask, kEndMask, kEllipsisMask, kNewAxisMask, kShrinkMask, kOffset };
+enum ResizeBilinear { kAlignCorners = 2, kHalfPixelCenters = 3 };
 enum Pool { kPoolPadding, kPoolStrideW, kPoolStrideH, kPoolFilterW, kPoolFilterH, kPoolActivation };
 enum Dense { kDenseActivation, kDenseFormat, kDenseKeepDims };
 }  // namespace field
@@ -82,13 +96,44 @@ union Options {
   tfl::ActivationParams activation;
   tfl::ReducerParams reducer;
   tfl::SoftmaxParams softmax;
+  tfl::DepthwiseConvParams depthwise;
+  tfl::TransposeConvParams transpose_conv;
+  tfl::ConcatenationParams concatenation;
+  tfl::StridedSliceParams strided_slice;
+  tfl::ResizeBilinearParams resize_bilinear;
 };
 
 Options OptionsOf(int builtin, const FlatTable& table) {
   const auto activation = [&](int place) { return tfl::Activation(table.Scalar<int8_t>(place, 0)); };
   const auto number = [&](int place, int absent) { return int(table.Scalar<int32_t>(place, absent)); };
+  const auto flag = [&](int place) { return table.Scalar<uint8_t>(place, 0) != 0; };
   Options options{};
   switch (builtin) {
+    case tfl::kDepthwiseConv2d:
+      options.depthwise = {PaddingOf(table.Scalar<int8_t>(field::kDepthwisePadding, 0)),
+                           number(field::kDepthwiseStrideW, 0),
+                           number(field::kDepthwiseStrideH, 0),
+                           number(field::kDepthwiseMultiplier, 0),
+                           activation(field::kDepthwiseActivation),
+                           number(field::kDepthwiseDilationW, 1),
+                           number(field::kDepthwiseDilationH, 1)};
+      break;
+    case tfl::kTransposeConv:
+      options.transpose_conv = {PaddingOf(table.Scalar<int8_t>(field::kTransposePadding, 0)),
+                                number(field::kTransposeStrideW, 0), number(field::kTransposeStrideH, 0),
+                                activation(field::kTransposeActivation)};
+      break;
+    case tfl::kConcatenation:
+      options.concatenation = {number(field::kConcatAxis, 0), activation(field::kConcatActivation)};
+      break;
+    case tfl::kStridedSlice:
+      options.strided_slice = {number(field::kBeginMask, 0),    number(field::kEndMask, 0),
+                               number(field::kEllipsisMask, 0), number(field::kNewAxisMask, 0),
+                               number(field::kShrinkMask, 0),   flag(field::kOffset)};
+      break;
+    case tfl::kResizeBilinear:
+      options.resize_bilinear = {flag(field::kAlignCorners), flag(field::kHalfPixelCenters)};
+      break;
     case tfl::kConv2d:
       options.conv = {PaddingOf(table.Scalar<int8_t>(field::kConvPadding, 0)),
                       number(field::kConvStrideW, 0),
@@ -155,7 +200,7 @@ class Layout {
       const FlatTable table = operators.table(i);
       const uint32_t code = table.Scalar<uint32_t>(field::kOpcode, 0);
       if (code >= codes.size()) throw Refused("node " + std::to_string(i) + " has no operator; the file is damaged");
-      ops.push_back(ImportOperator(int(i), table, codes.table(code)));
+      for (Op& op : ImportOperator(int(i), table, codes.table(code))) ops.push_back(std::move(op));
     }
     return ops;
   }
@@ -211,7 +256,7 @@ class Layout {
     return indices;
   }
 
-  Op ImportOperator(int index, const FlatTable& table, const FlatTable& code) const {
+  std::vector<Op> ImportOperator(int index, const FlatTable& table, const FlatTable& code) const {
     const auto inputs = table.Vector<int32_t>(field::kOpInputs), outputs = table.Vector<int32_t>(field::kOpOutputs);
     for (const auto* list : {&inputs, &outputs})
       for (size_t i = 0; i < list->size(); ++i)
@@ -221,6 +266,7 @@ class Layout {
     tfl::Registration registration{};
     registration.builtin_code =
         std::max<int32_t>(code.Scalar<int8_t>(field::kOldBuiltinCode, 0), code.Scalar<int32_t>(field::kBuiltinCode, 0));
+    registration.version = code.Scalar<int32_t>(field::kCodeVersion, 1);
     registration.custom_name = name.c_str();
     IntList in(inputs), out(outputs);
     Options options = OptionsOf(registration.builtin_code, table.Table(field::kOptions));
@@ -231,18 +277,18 @@ class Layout {
     node.builtin_data = &options;
     node.custom_initial_data = custom.data();
     node.custom_initial_data_size = int(custom.size());
-    Op op;
+    std::vector<Op> ops;
     std::string error;
-    switch (ImportNode(&context_, index, node, registration, &op, &error)) {
-      case Import::kClaimed: return op;
+    switch (ImportNode(&context_, index, node, registration, &ops, &error)) {
+      case Import::kClaimed: return ops;
       case Import::kFailed: throw Refused(error);
       case Import::kLeft: break;
     }
-    const std::string kind = registration.builtin_code == tfl::kCustom
-                                 ? "'" + name + "'"
-                                 : "number " + std::to_string(registration.builtin_code);
-    throw Refused("node " + std::to_string(index) + ": the engine does not run operator " + kind +
-                  ", or not with these operands; a TensorFlow Lite interpreter with this delegate runs it");
+    const std::string kind =
+        registration.builtin_code == tfl::kCustom ? "'" + name + "'" : BuiltinName(registration.builtin_code);
+    throw Refused(kind + " (node " + std::to_string(index) +
+                  "): the engine does not run this operator, or not with these operands and options; a TensorFlow Lite "
+                  "interpreter with this delegate runs it (in Python: engine=\"litert\")");
   }
 
   FlatTable root_, subgraph_;

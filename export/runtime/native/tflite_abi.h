@@ -32,7 +32,9 @@ enum Type : int {
 enum Builtin : int32_t {
   kAdd = 0,
   kAveragePool2d = 1,
+  kConcatenation = 2,
   kConv2d = 3,
+  kDepthwiseConv2d = 4,
   kFullyConnected = 9,
   kLogistic = 14,
   kMaxPool2d = 17,
@@ -41,13 +43,18 @@ enum Builtin : int32_t {
   kReluN1To1 = 20,
   kRelu6 = 21,
   kReshape = 22,
+  kResizeBilinear = 23,
   kSoftmax = 25,
   kCustom = 32,
   kPad = 34,
   kMean = 40,
   kSub = 41,
+  kStridedSlice = 45,
+  kSplit = 49,
   kDelegate = 51,
   kPrelu = 54,
+  kPadV2 = 60,
+  kTransposeConv = 67,
 };
 
 enum Activation : int { kActNone = 0, kActRelu = 1, kActReluN1To1 = 2, kActRelu6 = 3 };
@@ -160,6 +167,18 @@ struct ConvParams {
   Activation activation;
   int dilation_width_factor, dilation_height_factor;
 };
+struct DepthwiseConvParams {
+  Padding padding;
+  int stride_width, stride_height;
+  int depth_multiplier;
+  Activation activation;
+  int dilation_width_factor, dilation_height_factor;
+};
+struct TransposeConvParams {
+  Padding padding;
+  int stride_width, stride_height;
+  Activation activation;  // from version 4 of the operator on
+};
 struct PoolParams {
   Padding padding;
   int stride_width, stride_height;
@@ -179,6 +198,17 @@ struct ReducerParams {
 };
 struct SoftmaxParams {
   float beta;
+};
+struct ConcatenationParams {
+  int axis;
+  Activation activation;
+};
+struct StridedSliceParams {
+  int begin_mask, end_mask, ellipsis_mask, new_axis_mask, shrink_axis_mask;
+  bool offset;  // from version 8 of the operator on: whether `end` counts from `begin`
+};
+struct ResizeBilinearParams {
+  bool align_corners, half_pixel_centers;
 };
 
 }  // namespace tfl

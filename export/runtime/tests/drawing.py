@@ -48,8 +48,8 @@ class Value:
 class Operator:
     name: str
     inputs: list
-    output: Value
-    write: typing.Callable  # (model, indices of the inputs, index of the output)
+    outputs: list
+    write: typing.Callable  # (model, indices of the inputs, index of each output)
 
 
 def options(kind, **fields):
@@ -117,14 +117,19 @@ class Drawing:
 
     def add(self, name, inputs, shape, write, dtype="float32"):
         """Adds an operator; None where its result would be too large for a test."""
-        if math.prod(shape) > MOST_VALUES:
+        outputs = self.add_several(name, inputs, [shape], write, dtype)
+        return outputs and outputs[0]
+
+    def add_several(self, name, inputs, shapes, write, dtype="float32"):
+        """The same for an operator of several results."""
+        if sum(map(math.prod, shapes)) > MOST_VALUES:
             return None
-        output = Value(tuple(int(d) for d in shape), dtype)
+        outputs = [Value(tuple(int(d) for d in shape), dtype) for shape in shapes]
         for value in inputs:
             value.consumers += 1
-        self.operators.append(Operator(name, list(inputs), output, write))
-        self.values.append(output)
-        return output
+        self.operators.append(Operator(name, list(inputs), outputs, write))
+        self.values += outputs
+        return outputs
 
     def builtin(self, name, inputs, shape, table=None, constants=()):
         """An operator of TensorFlow Lite whose constants, (value, dtype), follow its inputs."""
@@ -340,11 +345,13 @@ class Drawing:
         """The `.tflite` file with these operators, in this order, and these outputs."""
         model = lce_model.Model()
         indices = {id(self.input): model.input(self.input.shape)}
-        for value in (operator.output for operator in operators):
+        for value in (output for operator in operators for output in operator.outputs):
             quantization = {"scale": 0.25, "zero_point": 3} if value.dtype == "int8" else {}
             indices[id(value)] = model.tensor(*value.stored, **quantization)
         for operator in operators:
-            operator.write(model, [indices[id(v)] for v in operator.inputs], indices[id(operator.output)])
+            operator.write(
+                model, [indices[id(v)] for v in operator.inputs], *(indices[id(v)] for v in operator.outputs)
+            )
         for value in outputs:
             model.output(indices[id(value)])
         return model.bytes()

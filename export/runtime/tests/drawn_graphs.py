@@ -9,10 +9,11 @@ import dataclasses
 
 import lce_model
 import numpy as np
-from drawing import CHANNELS, Drawing
+from drawing import CHANNELS, options
+from drawn_layouts import Layouts
 
 
-class Motifs(Drawing):
+class Motifs(Layouts):
     """Grows by pieces of networks."""
 
     def gate(self, x, channels):
@@ -90,6 +91,66 @@ class Motifs(Drawing):
         if y.shape == x.shape:
             self.arithmetic(y, x, "ADD")
 
+    def dense_block(self):
+        """Values beside what is computed from them, as in DenseNets."""
+        x = self.value(is_map=True)
+        for _ in range(self.one((1, 2, 3))):
+            normed = self.arithmetic(self.arithmetic(x, name="MUL"), name="ADD") if self.chance(0.5) else x
+            new = self.bconv(self.quantize(normed), "float32", self.one((8, 32, 33, 64)))
+            if new is None:
+                return
+            joined = self.builtin(
+                "CONCATENATION",
+                [x, new],
+                (*x.shape[:3], x.channels + new.channels),
+                options("ConcatenationOptions", axis=3),
+            )
+            if joined is None:
+                return
+            x = joined
+
+    def improvement(self):
+        """Some of the channels are changed, and put back beside the others, as in MeliusNets."""
+        x = self.value(is_map=True)
+        if x.channels % 2:
+            return
+        kept, changed = self.split_channels(x)
+        new = self.bconv(self.quantize(x), "float32", changed.channels)
+        if new is not None:
+            parts = [kept, self.arithmetic(changed, new, "ADD")]
+            self.builtin("CONCATENATION", parts, x.shape, options("ConcatenationOptions", axis=3))
+
+    def split_channels(self, x):
+        """Its two halves."""
+        half = (*x.shape[:3], x.channels // 2)
+
+        def write(model, indices, *outs):
+            table = options("SplitOptions", numSplits=2)
+            model.builtin("SPLIT", [model.constant(3, "int32"), *indices], outs, table)
+
+        return self.add_several("SPLIT", [x], [half, half], write)
+
+    def blurred_pool(self):
+        """A window of maxima and a depthwise filter that halves the map, as in QuickNets."""
+        x = self.value(is_map=True)
+        y = self.pool(x, "MAX_POOL_2D", (min(3, x.shape[1]), min(3, x.shape[2])), 1, lce_model.SAME)
+        if min(y.shape[1:3]) >= 3:
+            y = self.depthwise(y, 3, 2)
+        if y is not None and self.chance(0.7):
+            self.conv(y, self.one(CHANNELS), 1)
+
+    def skip(self):
+        """A smaller map is enlarged and put beside the larger one, as in U-Nets."""
+        x = self.value(is_map=True)
+        small = self.pool(x, "MAX_POOL_2D", (1 + (x.shape[1] > 1), 1 + (x.shape[2] > 1)), 2, lce_model.SAME)
+        size = list(x.shape[1:3])
+        table = options("ResizeBilinearOptions", halfPixelCenters=self.chance(0.5))
+        large = self.builtin("RESIZE_BILINEAR", [small], x.shape, table, [(np.int32(size), "int32")])
+        parts, shape = [x, large], (*x.shape[:3], 2 * x.channels)
+        joined = self.builtin("CONCATENATION", parts, shape, options("ConcatenationOptions", axis=3))
+        if joined is not None and self.chance(0.5):
+            self.conv(joined, x.channels, min(3, *x.shape[1:3]))
+
     def classifier(self):
         x = self.average(self.value(is_map=True), keep_dims=True)
         self.softmax(self.dense(x, 10))
@@ -107,13 +168,15 @@ class Motifs(Drawing):
         """Any one operator on floats."""
         x = self.value()
         names = ["arithmetic", "prelu", "clamp", "logistic", "softmax", "quantize", "dense"]
+        names += ["concat", "split", "strided_slice", "pad"]
         if x.is_map:
-            names += ["conv", "conv", "pool", "average", "reshaped"]
+            names += ["conv", "conv", "pool", "average", "reshaped", "depthwise", "transpose_conv", "resize_bilinear"]
         getattr(self, self.one(names))(x)
 
     MOTIFS = (
         "half_block", "half_block", "half_block", "chain", "swish", "itself", "one_channel", "join", "pooled_conv",
-        "classifier", "binary", "binary", "binary", "binary", "single", "single", "single",
+        "dense_block", "improvement", "blurred_pool", "skip", "classifier", "binary", "binary", "binary", "binary",
+        "single", "single", "single",
     )  # fmt: skip
 
     def grow(self):
@@ -133,7 +196,7 @@ class Motifs(Drawing):
             ready = [o for o in waiting if all(id(v) in made for v in o.inputs)]
             following = min(ready, key=lambda o: keys[id(o)])
             waiting.remove(following)
-            made.add(id(following.output))
+            made.update(map(id, following.outputs))
             order.append(following)
         return order
 
@@ -165,7 +228,7 @@ def draw(seed):
     drawing = Motifs(rng)
     drawing.grow()
     operators = drawing.ordered()
-    results = [o.output for o in operators]
+    results = [value for o in operators for value in o.outputs]
     outputs = [v for v in results if not v.consumers or rng.random() < 0.15]
     rng.shuffle(outputs)
     floats = [v for v in results if v.dtype == "float32" and v not in outputs]

@@ -136,6 +136,26 @@ def seeds():
     model.output(bits)
     yield model.bytes()
 
+    yield from layouts()
+
+
+def layouts(graphs=30, largest=1 << 14):
+    """Operators that move values and the convolutions beside them, one by one and in drawn graphs."""
+    import drawn_graphs
+
+    for method in ("depthwise", "transpose_conv", "concat", "split", "strided_slice", "pad", "resize_bilinear"):
+        for seed in range(4):
+            graph = drawn_graphs.Motifs(np.random.default_rng([seed, 9]))
+            graph.begin((1 + seed % 2, 4, 5, (3, 8, 33, 2)[seed]))
+            made = getattr(graph, method)(graph.input)
+            outputs = made if isinstance(made, list) else [made]
+            graph.quantize(outputs[0])  # else the delegate leaves it to the interpreter
+            yield graph.written(graph.operators, [*outputs, graph.values[-1]])
+    for number in range(graphs):
+        model = drawn_graphs.draw([13, number]).model
+        if len(model) <= largest:
+            yield model
+
 
 TARGETS = ("model", "engine")
 

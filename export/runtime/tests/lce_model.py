@@ -83,13 +83,13 @@ class Model:
         self._graph.operators.append(operator)
         return operator
 
-    def _code(self, key, builtin, custom=None):
+    def _code(self, key, builtin, custom=None, version=1):
         if key not in self._codes:
             code = schema.OperatorCodeT()
             code.builtinCode = builtin
             code.deprecatedBuiltinCode = min(builtin, 127)
             code.customCode = custom
-            code.version = 1
+            code.version = version
             self._model.operatorCodes.append(code)
             self._codes[key] = len(self._model.operatorCodes) - 1
         return self._codes[key]
@@ -101,8 +101,9 @@ class Model:
             data = options if isinstance(options, bytes) else bytes(flexbuffers.Dumps(options))
             operator.customOptions = np.frombuffer(data, np.uint8)
 
-    def builtin(self, name, inputs, outputs, options=None):
-        operator = self._operator(self._code(name, getattr(schema.BuiltinOperator, name)), inputs, outputs)
+    def builtin(self, name, inputs, outputs, options=None, version=1):
+        code = self._code((name, version), getattr(schema.BuiltinOperator, name), version=version)
+        operator = self._operator(code, inputs, outputs)
         if options is not None:
             operator.builtinOptions = options
             operator.builtinOptionsType = getattr(schema.BuiltinOptions, type(options).__name__[:-1])

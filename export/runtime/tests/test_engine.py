@@ -60,6 +60,19 @@ def outputs(interpreter, x):
     return outputs_of(interpreter, [x])
 
 
+@pytest.fixture(params=["classifier", "layouts"])
+def altered(request, model):
+    """A model to damage: one with operators of Larq's, or one that moves values about."""
+    if request.param == "classifier":
+        return model
+    graph = drawn_graphs.Motifs(np.random.default_rng(1))
+    graph.begin((1, 4, 5, 2))  # few weights, which may have any value
+    value = graph.input
+    for method in ("depthwise", "concat", "pad", "resize_bilinear", "strided_slice"):
+        value = getattr(graph, method)(value) or value
+    return graph.written(graph.operators, graph.split(value))
+
+
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_random_graphs_have_the_delegates_bits(threads):
     for number in range(GRAPHS):
@@ -260,7 +273,9 @@ def test_an_engine_that_there_is_not(model):
 
 
 def test_an_operator_that_the_engine_does_not_have(rng):
-    with pytest.raises(RuntimeError, match=r"node 2: the engine does not run operator number \d+, or not with these"):
+    with pytest.raises(
+        RuntimeError, match=r'TANH \(node 2\): the engine does not run this .* \(in Python: engine="litert"\)'
+    ):
         engine(classifier(rng, operator="TANH"))
 
 
@@ -288,17 +303,17 @@ def test_truncated_files(model):
         assert "damaged" in load(model[:length]) or "no TensorFlow Lite model" in load(model[:length])
 
 
-def test_altered_files(model):
+def test_altered_files(altered):
     """Either the change is harmless, or there is a sentence."""
     rng, refused = np.random.default_rng(3), 0
     for _ in range(FLIPS):
-        altered = bytearray(model)
+        file = bytearray(altered)
         for _ in range(rng.integers(1, 4)):
-            altered[rng.integers(len(altered))] = rng.integers(256)
-        answer = load(bytes(altered))
+            file[rng.integers(len(file))] = rng.integers(256)
+        answer = load(bytes(file))
         refused += answer is not None
         assert answer is None or len(answer) > 20
-    assert refused > FLIPS / 4
+    assert refused > FLIPS / 10
 
 
 def test_bytes_that_are_no_model():

@@ -102,6 +102,73 @@ def dense(keep_dims):
     return add
 
 
+def table(kind, **fields):
+    options = getattr(schema, f"{kind}OptionsT")()
+    for name, value in fields.items():
+        setattr(options, name, value)
+    return options
+
+
+def depthwise(multiplier, padding, shape):
+    def add(rng, model, x):
+        fields = {"strideH": 2, "strideW": 1, "dilationHFactor": 1, "dilationWFactor": 1, "fusedActivationFunction": 1}
+        options = table("DepthwiseConv2D", padding=padding, depthMultiplier=multiplier, **fields)
+        out = model.tensor(shape)
+        weights = model.constant(rng.normal(0, 0.3, (1, 3, 3, shape[3])))
+        model.builtin("DEPTHWISE_CONV_2D", [x, weights, model.constant(rng.normal(size=shape[3]))], [out], options)
+        return out
+
+    return add
+
+
+def transpose_conv(rng, model, x):
+    out = model.tensor((2, 18, 14, 12))
+    shape, weights = model.constant([2, 18, 14, 12], "int32"), model.constant(rng.normal(0, 0.1, (12, 3, 3, 40)))
+    model.builtin("TRANSPOSE_CONV", [shape, weights, x], [out], table("TransposeConv", strideH=2, strideW=2))
+    return out
+
+
+def concatenation(rng, model, x):
+    out = model.tensor((2, 9, 7, 85))
+    constant = model.constant(rng.normal(size=(2, 9, 7, 5)))
+    model.builtin("CONCATENATION", [x, constant, x], [out], table("Concatenation", axis=-1))
+    return out
+
+
+def split(rng, model, x):
+    outs = [model.tensor((2, 9, 7, 10)) for _ in range(4)]
+    model.builtin("SPLIT", [model.constant(3, "int32"), x], outs, table("Split", numSplits=4))
+    return outs[2]
+
+
+def strided_slice(rng, model, x):
+    out = model.tensor((2, 4, 3, 20))
+    limits = [model.constant(values, "int32") for values in ([0, 1, -1, 20], [0, -1, 0, 40], [1, 2, -2, 1])]
+    model.builtin("STRIDED_SLICE", [x, *limits], [out], table("StridedSlice", beginMask=1, endMask=1))
+    return out
+
+
+def pad(name, *value):
+    def add(rng, model, x):
+        out = model.tensor((2, 12, 9, 44))
+        amounts = model.constant([[0, 0], [1, 2], [2, 0], [3, 1]], "int32")
+        model.builtin(name, [x, amounts, *map(model.constant, value)], [out])
+        return out
+
+    return add
+
+
+def resize_bilinear(**fields):
+    def add(rng, model, x):
+        out = model.tensor((2, 13, 14, 40))
+        model.builtin(
+            "RESIZE_BILINEAR", [x, model.constant([13, 14], "int32")], [out], table("ResizeBilinear", **fields)
+        )
+        return out
+
+    return add
+
+
 FORMS = {
     "CONV_2D": [conv],
     "MAX_POOL_2D": [pool("MAX_POOL_2D", 0, (2, 5, 4, 40)), pool("MAX_POOL_2D", 1, (2, 4, 3, 40))],
@@ -118,9 +185,21 @@ FORMS = {
     "SOFTMAX": [softmax],
     "RESHAPE": [reshape],
     "FULLY_CONNECTED": [dense(False), dense(True)],
+    "DEPTHWISE_CONV_2D": [
+        depthwise(1, 0, (2, 5, 7, 40)),
+        depthwise(1, 1, (2, 4, 5, 40)),
+        depthwise(2, 0, (2, 5, 7, 80)),
+    ],
+    "TRANSPOSE_CONV": [transpose_conv],
+    "CONCATENATION": [concatenation],
+    "SPLIT": [split],
+    "STRIDED_SLICE": [strided_slice],
+    "PAD": [pad("PAD")],
+    "PADV2": [pad("PADV2", 0.5)],
+    "RESIZE_BILINEAR": [resize_bilinear(), resize_bilinear(alignCorners=True), resize_bilinear(halfPixelCenters=True)],
 }
 # How the delegate's steps call what it reads as one of few kinds.
-STEP_NAMES = {"SUB": "ADD", "RELU6": "RELU", "RELU_N1_TO_1": "RELU"}
+STEP_NAMES = {"PADV2": "PAD", "SUB": "ADD", "RELU6": "RELU", "RELU_N1_TO_1": "RELU"}
 
 
 def test_every_operator_of_the_readme_has_a_test():

@@ -22,7 +22,8 @@ ACTIVATIONS = {
     "RELU6": lce_model.RELU6,
 }
 TYPES = ("float32", "int8", "bool")
-FLOAT_OPERATORS = (
+DEPTHWISE_CHANNELS, MULTIPLIERS = (1, 3, 8, 31, 48, 64), (1, 2, 3)
+FUSING = (
     "CONV_2D",
     "MAX_POOL_2D",
     "AVERAGE_POOL_2D",
@@ -39,6 +40,9 @@ FLOAT_OPERATORS = (
     "RESHAPE",
     "FULLY_CONNECTED",
 )
+SPREADING = ("TRANSPOSE_CONV", "RESIZE_BILINEAR")
+MOVING = ("CONCATENATION", "SPLIT", "STRIDED_SLICE", "PAD", "PADV2")
+FLOAT_OPERATORS = (*FUSING, "DEPTHWISE_CONV_2D", *SPREADING, *MOVING)
 
 
 def table():
@@ -52,8 +56,15 @@ def table():
         f"batches {span(BATCHES)}, resized inputs; scales per channel and per pixel",
         "`LceQuantize`, `LceDequantize`": ", ".join(TYPES),
         "`LceBMaxPool2d`": f"VALID, SAME; windows and strides {span(WINDOWS)}; the same channels",
-        f"float32 {', '.join(FLOAT_OPERATORS)}": "where weights and shapes are constant; fused into the binary "
+        f"float32 {', '.join(FUSING)}": "where weights and shapes are constant; fused into the binary "
         "convolutions where that saves passes over memory",
+        "float32 DEPTHWISE_CONV_2D": f"{', '.join(map(str, DEPTHWISE_CHANNELS))} channels; depth multipliers "
+        f"{', '.join(map(str, MULTIPLIERS))}; VALID, SAME; strides {span(STRIDES)}, dilations {span(DILATIONS)}, "
+        f"kernels {span(KERNELS)} in both directions; fused activations",
+        f"float32 {', '.join(SPREADING)}": f"VALID, SAME; strides {span(STRIDES)}; with and without aligned corners "
+        "and half-pixel centers; where shapes are constant",
+        f"float32 {', '.join(MOVING)}": "up to 4 dimensions, along any of them; strides of either sign, masks of "
+        "begin, end and dropped axes; where shapes are constant",
         "everything else": "stays with the interpreter (XNNPACK)",
     }
     lines = ["| operator | tested with |", "|---|---|", *(f"| {name} | {form} |" for name, form in rows.items())]

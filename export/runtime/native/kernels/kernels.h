@@ -101,6 +101,20 @@ struct FconvRow {
   int width, channel0, channels;
 };
 
+// Each channel is convolved with a filter of its own: to the bias, the taps' products are added in their order, product
+// and sum rounded apart.
+struct DepthwiseRow {
+  const uint8_t* origin;  // of output pixel 0 and channel 0
+  ptrdiff_t pixel;        // bytes between the origins of neighbouring output pixels
+  ptrdiff_t gap;          // as in a stage
+  const ptrdiff_t* tap;   // offset in bytes from a pixel's origin
+  int taps;
+  const float* weights;  // [block of channels][tap][32], from channel 0
+  const float* bias;     // from channel 0, padded to whole blocks
+  int width;
+  int begin_channel, end_channel;  // the first is that of a block
+};
+
 // Reduces a window. Pixels outside the image were clipped off by the caller.
 struct PoolRow {
   const uint8_t* const* lines;  // input pixel 0 of each input row in the window
@@ -130,6 +144,18 @@ struct LoadRow {
   const uint8_t* origin;
   ptrdiff_t pixel, gap;  // as in PoolRow
   int width, channels;
+};
+
+// A row of a map in another size: the four pixels around each position, each times its weight, are added up in the
+// order upper left, upper right, lower left, lower right.
+struct BilinearRow {
+  const uint8_t *upper, *lower;   // input pixel 0
+  const int *left, *right;        // input pixels, for each output pixel
+  const float* across;            // how far each lies from the left to the right,
+  float down;                     // and from the upper to the lower row
+  ptrdiff_t in_pixel, out_pixel;  // bytes from pixel to pixel
+  int width, channels;
+  uint8_t* out;
 };
 
 // One image in another size. Along each axis a result has four samples and as many weights (cubic), or two and the
@@ -169,6 +195,7 @@ struct Kernels {
   size_t (*bconv_scratch)(int width, const RunList&);
   void (*bconv)(const BconvRow&, const Epilogue&);
   void (*fconv)(const FconvRow&, const Epilogue&);
+  void (*depthwise)(const DepthwiseRow&, const Epilogue&);
   void (*pool)(const PoolRow&, const Epilogue&);
   void (*load)(const LoadRow&, const Epilogue&);
   // y[o] = sum_i x[i] * w[o][i] for o in [begin, end), weights packed by PackDense; begin is a multiple of kDenseGroup
@@ -176,6 +203,7 @@ struct Kernels {
   void (*logistic)(const float* x, int64_t count, float* y);
   void (*softmax)(const float* x, int64_t rows, int channels, float beta, float* y);
   void (*arithmetic)(const ArithmeticRun&);
+  void (*bilinear)(const BilinearRow&);
   // Bits of pixels, in whole words, to 1 and -1 or to the two given values.
   void (*unpack)(const uint32_t* words, int64_t pixels, int channels, float* out);
   void (*unpack_bytes)(const uint32_t* words, int64_t pixels, int channels, int8_t plus, int8_t minus, int8_t* out);

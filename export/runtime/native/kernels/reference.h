@@ -1,4 +1,5 @@
-// What kernels are tested against, one product at a time: the specifications of a binary convolution and of resampling.
+// What kernels are tested against, one product at a time: the specifications of binary and depthwise convolutions, of
+// resampling and of maps in another size.
 //
 // Inputs and weights of a convolution are +1 or -1; bit 1 stands for -1. `dot` sums input * weight over the taps and
 // the channels of the output's group. A tap outside the image counts as +1 * weight with pad_one, as nothing otherwise.
@@ -49,6 +50,31 @@ inline std::vector<int32_t> ReferenceBconv(const ReferenceConv& s, const uint32_
           result.push_back(dot);
         }
   return result;
+}
+
+// One value of a row of a depthwise convolution. Products and sums are rounded apart.
+inline float ReferenceDepthwise(const DepthwiseRow& row, int x, int channel) {
+  float sum = row.bias[channel];
+  for (int t = 0; t < row.taps; ++t) {
+    const auto* pixel = reinterpret_cast<const float*>(row.origin + x * row.pixel + row.tap[t]);
+    const float* weights = row.weights + (ptrdiff_t(channel / kBlock) * row.taps + t) * kBlock;
+    const volatile float product = pixel[channel] * weights[channel % kBlock];
+    sum += product;
+  }
+  return sum;
+}
+
+// One value of a row of a map in another size.
+inline float ReferenceBilinear(const BilinearRow& row, int x, int channel) {
+  const auto value = [&](const uint8_t* line, const int* pixels) {
+    return reinterpret_cast<const float*>(line + pixels[x] * row.in_pixel)[channel];
+  };
+  const float across = row.across[x], up = 1 - row.down;
+  const volatile float a = value(row.upper, row.left) * (up * (1 - across)),
+                       b = value(row.upper, row.right) * (up * across),
+                       c = value(row.lower, row.left) * (row.down * (1 - across)),
+                       d = value(row.lower, row.right) * (row.down * across);
+  return ((a + b) + c) + d;
 }
 
 // One value of the result: samples in two directions, in TensorFlow's order.

@@ -55,6 +55,41 @@ struct Rows {
       });
   }
 
+  // ---- depthwise convolution: each channel has a weight of its own ----
+  template <bool kWhole, int P, int R>
+  static R2B_INLINE void DepthwiseTile(const DepthwiseRow& row, const Epilogue& epilogue, int x, int c) {
+    const typename T::template Pixel<kWhole, R> memory(row.end_channel - c);
+    F v[P][R];
+    R2B_TILE(v[p][r] = V::Load(row.bias + c + r * V::kWidth));
+    const uint8_t* origin = row.origin + x * row.pixel + T::Channel(c, row.gap);
+    const float* w = row.weights + ptrdiff_t(c) * row.taps;
+    for (int t = 0; t < row.taps; ++t, w += kBlock) {
+      const uint8_t* at = origin + row.tap[t];
+      R2B_UNROLL
+      for (int r = 0; r < R; ++r) {
+        const F weight = V::Load(w + r * V::kWidth);
+        R2B_UNROLL
+        for (int p = 0; p < P; ++p) v[p][r] = V::Add(v[p][r], V::Mul(memory.Load(at + p * row.pixel, r), weight));
+      }
+    }
+    T::template RunEpilogue<kWhole>(v, epilogue, x, c, row.end_channel - c);
+  }
+  template <bool kWhole, int P, int R>
+  static void DepthwiseTiles(const DepthwiseRow& row, const Epilogue& epilogue, int x, int c) {
+    for (; x + P <= row.width; x += P) DepthwiseTile<kWhole, P, R>(row, epilogue, x, c);
+    if constexpr (P > 1) DepthwiseTiles<kWhole, P / 2, R>(row, epilogue, x, c);
+  }
+  static void Depthwise(const DepthwiseRow& row, const Epilogue& epilogue) {
+    int c = row.begin_channel;
+    for (; c + kBlock <= row.end_channel; c += kBlock)
+      DepthwiseTiles<true, V::kPlainPixels, kRegs>(row, epilogue, 0, c);
+    if (c < row.end_channel)
+      T::ForRegisters(row.end_channel - c, [&](auto registers) {
+        constexpr int R = registers.kCount;
+        DepthwiseTiles<false, V::PartPixels(R), R>(row, epilogue, 0, c);
+      });
+  }
+
   // ---- windows ----
   template <bool kMaximum, class Memory, int R>
   static R2B_INLINE void Take(const Memory& memory, const uint8_t* at, F (&value)[R]) {

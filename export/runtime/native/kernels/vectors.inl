@@ -153,6 +153,33 @@ struct Vectors {
     }
   }
 
+  // ---- a map in another size ----
+  static void Bilinear(const BilinearRow& row) {
+    for (int x = 0; x < row.width; ++x) {
+      const ptrdiff_t left = row.left[x] * row.in_pixel, right = row.right[x] * row.in_pixel;
+      const auto at = [](const uint8_t* line, ptrdiff_t pixel)
+                          R2B_LAMBDA { return reinterpret_cast<const float*>(line + pixel); };
+      const float *a = at(row.upper, left), *b = at(row.upper, right), *c = at(row.lower, left),
+                  *d = at(row.lower, right);
+      float* out = reinterpret_cast<float*>(row.out + x * row.out_pixel);
+      const float across = row.across[x], up = 1 - row.down;
+      const F wa = V::Set1(up * (1 - across)), wb = V::Set1(up * across), wc = V::Set1(row.down * (1 - across)),
+              wd = V::Set1(row.down * across);
+      const auto sum = [&](F p, F q, F r, F s) R2B_LAMBDA {
+        return V::Add(V::Add(V::Add(V::Mul(p, wa), V::Mul(q, wb)), V::Mul(r, wc)), V::Mul(s, wd));
+      };
+      ForVectors(
+          row.channels,
+          [&](int64_t i)
+              R2B_LAMBDA { V::Store(out + i, sum(V::Load(a + i), V::Load(b + i), V::Load(c + i), V::Load(d + i))); },
+          [&](int64_t i, typename V::Lanes lanes) R2B_LAMBDA {
+            const F value =
+                sum(V::Load(a + i, lanes), V::Load(b + i, lanes), V::Load(c + i, lanes), V::Load(d + i, lanes));
+            V::Store(out + i, value, lanes);
+          });
+    }
+  }
+
   // ---- bits to values ----
   // Compilers vectorise these loops for the instruction set of the file.
   template <class Value>

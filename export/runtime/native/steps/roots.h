@@ -7,8 +7,14 @@ namespace r2b {
 
 std::unique_ptr<RowRoot> MakeBconv(const Graph& graph, const Op& op);
 std::unique_ptr<RowRoot> MakeFconv(const Graph& graph, const Op& op);
+std::unique_ptr<RowRoot> MakeDepthwise(const Graph& graph, const Op& op);
+std::unique_ptr<RowRoot> MakeTransposeConv(const Graph& graph, const Op& op);
 std::unique_ptr<RowRoot> MakePool(const Graph& graph, const Op& op);
 std::unique_ptr<RowRoot> MakeBmaxPool(const Graph& graph, const Op& op);
+std::unique_ptr<RowRoot> MakeConcat(const Graph& graph, const Op& op);
+std::unique_ptr<RowRoot> MakeSlice(const Graph& graph, const Op& op);
+std::unique_ptr<RowRoot> MakeSurround(const Graph& graph, const Op& op);
+std::unique_ptr<RowRoot> MakeBilinear(const Graph& graph, const Op& op);
 std::unique_ptr<RowRoot> MakeLoad();
 std::unique_ptr<RowRoot> MakePad();
 

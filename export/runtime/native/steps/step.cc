@@ -15,7 +15,10 @@ std::vector<int> Step::Reads(const Graph& graph) const {
     for (int t : graph.ops[op()].in)
       if (t >= 0) reads.push_back(t);
   }
-  if (rows) reads.push_back(source().input);
+  if (rows) {
+    reads.push_back(source().input);
+    for (int t : source().rows->more_inputs()) reads.push_back(t);
+  }
   for (const Step* part : {this, &source()})
     for (const StagePlan& stage : part->stages)
       if (stage.tensor >= 0 && !stage.stores()) reads.push_back(stage.tensor);

@@ -90,6 +90,8 @@ class RowRoot {
   // Whether a window may take it in as its feeder.
   virtual bool may_feed() const { return false; }
   virtual Border border() const { return {}; }
+  // Tensors that it reads beside Step::input.
+  virtual std::vector<int> more_inputs() const { return {}; }
   // Packs weights and makes tables.
   virtual void Prepare(const Setting&) {}
   // Works out how it reads, once its input has a place; returns what a thread needs.

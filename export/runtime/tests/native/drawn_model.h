@@ -206,6 +206,87 @@ struct DrawnModel : MiniInterpreter {
     return y;
   }
 
+  // Values beside others, part of them, or edges around them.
+  int Move(int x) {
+    const std::vector<int> in = dims[size_t(x)];
+    const int axis = Below(4), amount = One({0, 1, 3, 1000, 1 << 20});
+    std::vector<int> out = in;
+    const int code = One({tfl::kConcatenation, tfl::kSplit, tfl::kStridedSlice, tfl::kPad});
+    if (code == tfl::kConcatenation) {
+      out[size_t(axis)] *= 2;
+      const int y = NewTensor(tfl::kFloat32, out);
+      Add(code, "", {x, x}, y, {axis});
+      return y;
+    }
+    if (code == tfl::kSplit) {
+      const int number = Constant(tfl::kInt32, {}), parts = One({1, 2, 3, 8, 32});
+      Numbers(number, {axis - 4 * Below(2)});
+      out[size_t(axis)] /= parts;
+      std::vector<int> outs;
+      for (int part = 0; part < parts; ++part) outs.push_back(NewTensor(tfl::kFloat32, out));
+      Add(code, "", {number, x}, outs[0], {parts});
+      for (int part = 1; part < parts; ++part) lists.back().Push(outs[size_t(part)]);
+      return outs[size_t(Below(parts))];
+    }
+    const int y = NewTensor(tfl::kFloat32, out);
+    if (code == tfl::kPad) {
+      std::vector<int> amounts(8, 0);
+      amounts[size_t(2 * axis)] = amount, amounts[size_t(2 * axis + 1)] = One({0, 1, 2147483647});
+      dims[size_t(y)][size_t(axis)] += amount + (amounts[size_t(2 * axis + 1)] == 1);
+      const int pads = Constant(tfl::kInt32, {4, 2});
+      Numbers(pads, amounts);
+      Add(code, "", {x, pads}, y, {});
+      return y;
+    }
+    std::vector<int> begin(4, 0), end = in, stride(4, 1);
+    begin[size_t(axis)] = One({0, 1, -1, -2147483647, 2147483647});
+    stride[size_t(axis)] = One({1, 2, -1, 2147483647, -2147483647 - 1});
+    std::vector<int> operands{x};
+    for (const auto& values : {begin, end, stride}) {
+      operands.push_back(Constant(tfl::kInt32, {4}));
+      Numbers(operands.back(), values);
+    }
+    const int mask = Below(16), shrink = Chance(20) ? 1 << axis : 0;
+    Add(code, "", operands, y, {mask, mask, 0, 0, shrink});
+    return x;  // whose shape is known
+  }
+
+  // Convolutions of each channel, transposed ones, and maps in another size.
+  int Spread(int x) {
+    const std::vector<int> in = dims[size_t(x)];
+    const int code = One({tfl::kDepthwiseConv2d, tfl::kTransposeConv, tfl::kResizeBilinear});
+    std::vector<int> out = in;
+    if (code == tfl::kResizeBilinear) {
+      const int size = Constant(tfl::kInt32, {2});
+      out[1] = One({1, 2, 7, 64, 1 << 14, 2147483647}), out[2] = One({1, in[2], 33});
+      Numbers(size, {out[1], out[2]});
+      const int y = NewTensor(tfl::kFloat32, out);
+      Add(code, "", {x, size}, y, {One({0, 1, 256})});  // two flags, a byte each
+      return y;
+    }
+    const int kh = Kernel(), kw = Kernel(), s = Stride(), same = Chance(128);
+    const int padding = same ? tfl::kPaddingSame : tfl::kPaddingValid;
+    if (code == tfl::kDepthwiseConv2d) {
+      const int multiplier = One({1, 1, 2, 3}), d = Dilation();
+      if (!Out(in, kh, kw, s, s, d, d, same, &out)) return x;
+      out[3] *= multiplier;
+      const int filter = Constant(tfl::kFloat32, {1, kh, kw, out[3]});
+      if (filter < 0) return x;
+      const int y = NewTensor(tfl::kFloat32, out);
+      Add(code, "", {x, filter}, y, {padding, s, s, multiplier, Below(4), d, d});
+      return y;
+    }
+    const int outputs = Channels(), stride = std::min(s, 1000),
+              filter = Constant(tfl::kFloat32, {outputs, kh, kw, in[3]});
+    if (filter < 0 || in[1] > 1 << 14 || in[2] > 1 << 14) return x;
+    out = {in[0], same ? in[1] * stride : (in[1] - 1) * stride + std::max(kh, stride),
+           same ? in[2] * stride : (in[2] - 1) * stride + std::max(kw, stride), outputs};
+    const int size = Constant(tfl::kInt32, {4}), y = NewTensor(tfl::kFloat32, out);
+    Numbers(size, out);
+    Add(code, "", {size, filter, x}, y, {padding, stride, stride});
+    return y;
+  }
+
   int Dense(int x) {
     const std::vector<int> in = dims[size_t(x)];
     const int outputs = Channels(), weights = Constant(tfl::kFloat32, {outputs, in.back()});
@@ -218,7 +299,7 @@ struct DrawnModel : MiniInterpreter {
   }
 
   int Step(int x) {
-    switch (Below(8)) {
+    switch (Below(12)) {
       case 0:
       case 1:
       case 2: return Bconv(x);
@@ -226,6 +307,10 @@ struct DrawnModel : MiniInterpreter {
       case 4: return Chain(x);
       case 5:
       case 6: return Window(x);
+      case 7:
+      case 8: return Move(x);
+      case 9:
+      case 10: return Spread(x);
       default: return Dense(x);
     }
   }

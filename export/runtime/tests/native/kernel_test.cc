@@ -16,6 +16,7 @@ int main(int argc, char** argv) {
     TestLanes(kernels);
     TestBinaryPlans(kernels);
     TestFloatPlans(kernels);
+    TestLayouts(kernels);
     TestConvolvers(kernels);
     TestResampling(kernels);
     ran += std::string(" ") + *name;

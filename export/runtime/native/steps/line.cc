@@ -1,0 +1,49 @@
+#include "steps/line.h"
+
+#include <cstring>
+
+#include "memory.h"
+
+namespace r2b {
+namespace {
+
+constexpr int kFew = 16;  // floats that a loop copies faster than a call
+
+// True where the row may be made where it is wanted.
+bool OnlyStored(const Epilogue& epilogue) {
+  return epilogue.count == 1 && epilogue.stages[0].kind == Stage::kStoreFloat && epilogue.stages[0].gap == 0;
+}
+
+}  // namespace
+
+WorkspaceSize LineRoot::Lay(const Step& step, const Memory&) {
+  WorkspaceSize size;
+  size.ring = Count(step.out.w) * step.out.c * sizeof(float);
+  return size;
+}
+
+void LineRoot::Run(const RowRun& run, const Epilogue& epilogue) const {
+  if (OnlyStored(epilogue)) return Fill(run, epilogue.stages[0].out, epilogue.stages[0].pixel);
+  const Shape& out = run.step.out;
+  const ptrdiff_t pixel = out.c * ptrdiff_t(sizeof(float));
+  uint8_t* line = run.workspace->ring.data();
+  Fill(run, line, pixel);
+  run.kernels->load({line, pixel, 0, out.w, out.c}, epilogue);
+}
+
+void CopyPixels(uint8_t* to, ptrdiff_t to_pixel, const uint8_t* from, ptrdiff_t from_pixel, int pixels, int channels) {
+  const ptrdiff_t bytes = channels * ptrdiff_t(sizeof(float));
+  if (to_pixel == bytes && from_pixel == bytes) {
+    std::memcpy(to, from, size_t(pixels) * size_t(bytes));
+    return;
+  }
+  for (int x = 0; x < pixels; ++x, to += to_pixel, from += from_pixel) {
+    if (channels > kFew) {
+      std::memcpy(to, from, size_t(bytes));
+      continue;
+    }
+    for (int c = 0; c < channels; ++c) reinterpret_cast<float*>(to)[c] = reinterpret_cast<const float*>(from)[c];
+  }
+}
+
+}  // namespace r2b
