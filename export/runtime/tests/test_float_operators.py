@@ -191,12 +191,12 @@ FORMS = {
         depthwise(2, 0, (2, 5, 7, 80)),
     ],
     "TRANSPOSE_CONV": [transpose_conv],
+    "RESIZE_BILINEAR": [resize_bilinear(), resize_bilinear(alignCorners=True), resize_bilinear(halfPixelCenters=True)],
     "CONCATENATION": [concatenation],
     "SPLIT": [split],
     "STRIDED_SLICE": [strided_slice],
     "PAD": [pad("PAD")],
     "PADV2": [pad("PADV2", 0.5)],
-    "RESIZE_BILINEAR": [resize_bilinear(), resize_bilinear(alignCorners=True), resize_bilinear(halfPixelCenters=True)],
 }
 # How the delegate's steps call what it reads as one of few kinds.
 STEP_NAMES = {"PADV2": "PAD", "SUB": "ADD", "RELU6": "RELU", "RELU_N1_TO_1": "RELU"}
