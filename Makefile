@@ -52,6 +52,7 @@ test-slow: $(RUNTIME)
 
 test-long: $(RUNTIME)
 	$(BIN)/pytest -m long $(PYTEST_OPTIONS)
+	cd export/android/tests && ../../../$(BIN)/pytest -m long
 
 test-runtime: $(RUNTIME)
 	cd export/runtime/tests && ../../../$(BIN)/pytest -m "not slow" $(RUNTIME_OPTIONS)
@@ -59,7 +60,7 @@ test-runtime: $(RUNTIME)
 
 test-runtime-slow: $(RUNTIME)
 	cd export/runtime/tests && ../../../$(BIN)/pytest -m slow $(RUNTIME_OPTIONS)
-	cd export/android/tests && ../../../$(BIN)/pytest -m slow
+	cd export/android/tests && ../../../$(BIN)/pytest -m "slow and not long"
 
 CPP := $(shell find benchmarks export/*/native export/*/tests/native -name '*.cc' -o -name '*.c' -o -name '*.h' -o -name '*.inl')
 
@@ -68,7 +69,7 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run -Werror $(CPP)
 	$(BIN)/mypy
-	$(BIN)/lizard -C 15 -w r2b_zoo benchmarks tests docs notebooks export/runtime/native export/runtime/src export/runtime/tests export/android
+	$(BIN)/lizard -C 15 -w r2b_zoo benchmarks tests docs notebooks export/runtime/native export/runtime/src export/runtime/tests export/android -x "*/build/*"
 	$(BIN)/lint-imports --no-cache
 
 format: $(INSTALLED)

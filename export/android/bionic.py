@@ -10,8 +10,8 @@ API_LEVEL = 23
 _LIBC = """
     __cxa_atexit __cxa_finalize __cxa_thread_atexit_impl __errno abort
     malloc calloc realloc free posix_memalign getenv strtol strtoll strtoul strtoull
-    memchr memcmp memcpy memmove memset strchr strcmp strcpy strlen strncmp strerror strerror_r wmemchr wcslen
-    wmemcpy wmemmove wmemset
+    localeconv memchr memcmp memcpy memmove memset strchr strcmp strcpy strlen strncmp strerror strerror_r
+    wcslen wmemchr wmemcpy wmemmove wmemset
     fopen fread fwrite fclose ferror fflush fputc fputs fprintf vfprintf snprintf vsnprintf stderr
     clock_gettime getauxval sched_getaffinity sched_yield __sched_cpucount syscall
     pthread_atfork pthread_create pthread_detach pthread_join pthread_once pthread_self

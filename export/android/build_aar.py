@@ -171,25 +171,21 @@ def native_methods():
 
 def library_faults(library, abi):
     """What Android would not load or the page does not promise, of a library for `abi`."""
-    offered = {
-        symbol
-        for symbols in bionic.libraries(build_library.ABIS[abi].arch).values()
-        for symbol in symbols
-        if abi in build_library.ABIS
-    }
+    system = bionic.libraries(build_library.ABIS[abi].arch)
+    offered = {symbol for symbols in system.values() for symbol in symbols}
     own = re.compile(r"Java_zoo_r2b_Native_\w+|r2b_\w+|tflite_plugin_\w+")
-    odd = {alignment for alignment in library.alignments if alignment != build_library.PAGE_BYTES}
+    odd = sorted(set(library.alignments) - {build_library.PAGE_BYTES})
     rules = {
         f"it is for {library.abi}": library.abi != abi,
         f"it is named '{library.name}' instead of {build_library.LIBRARY}": library.name != build_library.LIBRARY,
-        f"it is laid out for pages of {odd} bytes": odd,
+        f"it is laid out for pages of {', '.join(map(str, odd))} bytes": odd,
         "it changes its code while it is loaded": library.text_relocations,
         "it has code that can be written": library.writable_code,
         "its stack can be executed": library.executable_stack,
         f"it needs thread-local variables, which API level {bionic.API_LEVEL} has not": library.thread_local,
     }
     found = [sentence for sentence, broken in rules.items() if broken]
-    found += [f"it needs {name}" for name in library.needed if name not in bionic.libraries("")]
+    found += [f"it needs {name}" for name in library.needed if name not in system]
     found += [f"it needs the symbol {name}, which is not in bionic.py" for name in sorted(library.undefined - offered)]
     found += [f"it shows the symbol {name}" for name in sorted(library.exported) if not own.fullmatch(name)]
     found += [f"it lacks {name}" for name in sorted(native_methods() - library.exported)]

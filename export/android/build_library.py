@@ -153,7 +153,8 @@ def build(name, output):
         version = f'-DR2B_VERSION="{build_native.version()}"'
         files = build_native.objects(compiler(abi, "c++"), abi.sources, directory, [*FLAGS, version])
         files += _runtime_objects(abi, directory)
-        link = ["-shared", "-nostdlib", "-s", "-O2", f"-Wl,-soname,{LIBRARY}", "-Wl,-z,defs", "-Wl,--gc-sections"]
+        # The stubs come before the compiler's own libc.so, which is left out as another one of that name.
+        link = ["-shared", "-s", "-O2", f"-Wl,-soname,{LIBRARY}", "-Wl,-z,defs", "-Wl,--gc-sections"]
         link += [f"-Wl,-z,max-page-size={PAGE_BYTES}", f"-Wl,--version-script={ROOT / 'native' / 'exports.map'}"]
         command = [*compiler(abi, "cc"), *link, *files, "-Wl,--as-needed", *_stubs(abi, directory), "-o", str(out)]
         subprocess.run(command, check=True)

@@ -79,6 +79,15 @@ int musl_clock_gettime(int clock, struct musl_timespec* time) {
 extern double bionic_strtold(const char*, char**) __asm__("strtold")
     __attribute__((visibility("default"), pcs("aapcs")));
 double strtod(const char* text, char** end) { return bionic_strtold(text, end); }
+
+/* To the nearest integer, to an even one of two: from 2^23 on every number is one. */
+float nearbyintf(float x) {
+  const float shift = __builtin_copysignf(8388608.0f, x);
+  if (!(__builtin_fabsf(x) < 8388608.0f)) return x;
+  const volatile float shifted = x + shift;
+  return __builtin_copysignf(shifted - shift, x);
+}
+long lrintf(float x) { return (long)nearbyintf(x); }
 #endif
 
 /* A program that unloads the library must not run its destructors later. */

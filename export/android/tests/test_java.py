@@ -1,8 +1,12 @@
 """The Java classes on a JVM, with the native sources compiled for it: Python's answers; a sentence for each misuse."""
 
+import os
+import pathlib
+
 import lce_model
+import pytest
 import small_classifier
-from conftest import answers, image_file
+from conftest import ROOT, answers, image_file
 
 
 def test_the_answers_are_python_s(java, images, tmp_path):
@@ -13,6 +17,31 @@ def test_the_answers_are_python_s(java, images, tmp_path):
     for threads in (1, 2):
         printed = java("Predict", tmp_path / "model.tflite", image_file(tmp_path / "images", images), threads)
         assert printed.splitlines() == expected
+
+
+@pytest.fixture
+def photographs():
+    """Twenty photographs, uint8 (H, W, 3)."""
+    datasets = pytest.importorskip("tensorflow_datasets", reason="pip install tensorflow-datasets")
+    shared = ROOT.parents[2] / "shared" / "tfds"
+    data = pathlib.Path(os.environ.get("R2B_ZOO_TEST_DATA") or shared)
+    if not (data / "imagenet2012").is_dir():
+        pytest.skip(f"no photographs: {data / 'imagenet2012'} is missing (set R2B_ZOO_TEST_DATA)")
+    split = datasets.load("imagenet2012", split="validation[:20]", data_dir=str(data), download=False)
+    return [example["image"] for example in datasets.as_numpy(split)]
+
+
+@pytest.mark.slow
+def test_photographs(java, photographs, tmp_path):
+    """The network that comes with r2b_zoo names them as in Python."""
+    zoo = pytest.importorskip("r2b_zoo", reason="the zoo is not installed beside the runtime: pip install ../..")
+    loaded = zoo.load("cifar10")
+    model = zoo.convert(loaded.model, labels=loaded.labels, preprocessing=loaded.preprocessing).tflite
+    (tmp_path / "cifar10.tflite").write_bytes(model)
+    expected = answers(model, photographs)
+    assert len({line.split("\t")[0] for line in expected}) > 3
+    printed = java("Predict", tmp_path / "cifar10.tflite", image_file(tmp_path / "photographs", photographs), 2)
+    assert printed.splitlines() == expected
 
 
 def signs_of_int8():
