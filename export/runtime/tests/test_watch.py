@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 
 import numpy as np
 import pytest
@@ -281,6 +282,65 @@ def test_a_camera_program_is_started_again(model, tmp_path, monkeypatch):
     assert (options["--camera"], options["--framerate"], options["--output"]) == ("1", "5", "-")
 
 
+class PiCamera2:
+    """What `watch` uses of picamera2, which exists only on a Raspberry Pi: this one shows what it is asked."""
+
+    opened, shade, silent = [], 250, False
+
+    def __init__(self, number):
+        if not PiCamera2.opened:
+            PiCamera2.opened.append("refused")
+            raise RuntimeError("Camera __init__ sequence did not complete.")
+        PiCamera2.opened.append(number)
+
+    def create_video_configuration(self, **options):
+        return options
+
+    def configure(self, options):
+        assert options["main"]["format"] == "BGR888"  # red first, in picamera2's names
+        self.width, self.height = options["main"]["size"]
+        PiCamera2.opened.append(options["controls"])
+
+    def start(self):
+        PiCamera2.opened.append("started")
+
+    def capture_array(self, name, wait, signal_function):
+        assert (name, wait) == ("main", False)
+        if not PiCamera2.silent:
+            threading.Timer(0.01, signal_function, [self]).start()
+        return self
+
+    def get_result(self):
+        return np.full((self.height, self.width, 3), PiCamera2.shade, np.uint8)
+
+    def close(self):
+        PiCamera2.opened.append("closed")
+
+
+def test_picamera2(monkeypatch, model):
+    monkeypatch.setitem(sys.modules, "picamera2", types.SimpleNamespace(Picamera2=PiCamera2))
+    monkeypatch.setattr(frames.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(frames, "SILENCE", 0.2)
+    monkeypatch.setattr("r2b_runtime.watch.reader.FIRST_DELAY", 0.01)
+    said, arrived = [], threading.Event()
+    reader = Reader(frames.open_source("picamera2:1", (32, 24), 5.0), True, said.append, arrived.set)
+    reader.start()
+    while (frame := reader.take()) is None:
+        assert arrived.wait(PATIENCE)
+    assert frame.picture.shape == (24, 32, 3)
+    PiCamera2.silent = True
+    while len(said) < 3:
+        time.sleep(0.01)
+    PiCamera2.silent = False
+    arrived.clear()
+    assert arrived.wait(PATIENCE)
+    reader.stop()
+    assert "cannot be opened (Camera __init__ sequence did not complete.)" in said[0]
+    assert any("it sent nothing for 0.2 s" in sentence for sentence in said)
+    assert PiCamera2.opened[:4] == ["refused", 1, {"FrameRate": 5.0}, "started"]
+    assert PiCamera2.opened[-1] == "closed"  # at the end, before the process ends
+
+
 def test_a_command_at_each_change(capfd, model, recording, tmp_path):
     script = 'echo "$R2B_LABEL,$R2B_PREVIOUS,$R2B_FRAME,$R2B_PROBABILITY,$R2B_TIME" >> seen.txt; echo noise; cat'
     command = f"cd {shlex.quote(str(tmp_path))} && {script}"
@@ -455,7 +515,7 @@ def test_help_names_every_source_and_shows_examples(capsys):
 def test_jpeg_without_pillow(monkeypatch, capsys, model):
     monkeypatch.setattr(frames.importlib.util, "find_spec", lambda name: None)
     assert main(["watch", model, "-"]) == 1
-    assert "frames as JPEG need Pillow: pip install 'r2b-runtime[images]'" in capsys.readouterr().err
+    assert "frames as JPEG need Pillow: pip install pillow, or apt install python3-pil" in capsys.readouterr().err
 
 
 def test_arrays_are_frames(model):

@@ -11,7 +11,7 @@ import shutil
 import stat
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Optional, Union
 
 import numpy as np
@@ -48,6 +48,7 @@ class Source(abc.ABC):
         returns: what has ended may begin again, so that waiting for it makes sense.
         hold: frames in a row that should agree, where the user says nothing.
         damaged: frames that could not be cut out of the stream.
+        farewell: seconds that closing it may take at the end; what the system closes by itself needs none.
     """
 
     name: str
@@ -55,9 +56,10 @@ class Source(abc.ABC):
     returns = True
     hold = 3
     damaged = 0
+    farewell = 0.0
 
     @abc.abstractmethod
-    def frames(self) -> Iterator[Picture]:
+    def frames(self) -> Generator[Picture, None, None]:
         """Opens the source and reads it to its end; may be called again. Raises `CameraLostError` if it breaks off."""
 
     def close(self) -> None:  # noqa: B027  most have nothing to do
@@ -88,10 +90,10 @@ class Stream(Source):
         self.returns = False
         self.live = not stat.S_ISREG(os.fstat(descriptor).st_mode)
 
-    def frames(self) -> Iterator[Picture]:
+    def frames(self) -> Generator[Picture, None, None]:
         yield from self._read(self._descriptor)
 
-    def _read(self, descriptor: int, silence: Optional[float] = None) -> Iterator[bytes]:
+    def _read(self, descriptor: int, silence: Optional[float] = None) -> Generator[bytes, None, None]:
         splitter = Splitter(self._largest)
         before = self.damaged
         while True:
@@ -120,7 +122,7 @@ class NamedStream(Stream):
         self.name, self._path, self._largest, self._opened = repr(path), path, largest, opened
         self.returns = self.live = stat.S_ISFIFO(os.stat(path).st_mode)
 
-    def frames(self) -> Iterator[Picture]:
+    def frames(self) -> Generator[Picture, None, None]:
         descriptor, self._opened = self._opened, None
         if descriptor is None:
             try:
@@ -145,7 +147,7 @@ class Program(Stream):
         self._closed = False
         self._lock = threading.Lock()
 
-    def frames(self) -> Iterator[Picture]:
+    def frames(self) -> Generator[Picture, None, None]:
         with self._lock:
             if self._closed:
                 return
@@ -184,7 +186,7 @@ class Files(Source):
     def __init__(self, path: str) -> None:
         self.name, self._path = repr(path), pathlib.Path(path)
 
-    def frames(self) -> Iterator[Picture]:
+    def frames(self) -> Generator[Picture, None, None]:
         if not self._path.is_dir():
             yield self._path
             return
@@ -197,11 +199,13 @@ class Files(Source):
 class PiCamera(Source):
     """A camera of the Raspberry Pi through picamera2, which comes with its system and not from PyPI."""
 
+    farewell = 2.0
+
     def __init__(self, number: int, size: tuple[int, int], rate: Optional[float]) -> None:
         self.name = f"picamera2 camera {number}"
         self._number, self._size, self._rate = number, size, rate
 
-    def frames(self) -> Iterator[Picture]:
+    def frames(self) -> Generator[Picture, None, None]:
         import picamera2
 
         try:

@@ -1,5 +1,6 @@
 """Reads a source in a thread of its own and keeps the newest frame, so that a slow network sees the present."""
 
+import contextlib
 import dataclasses
 import threading
 import time
@@ -73,6 +74,8 @@ class Reader:
         with self._changed:
             self._changed.notify()
         self._source.close()
+        if self._source.farewell and self._thread.is_alive():
+            self._thread.join(self._source.farewell)
 
     def _run(self) -> None:
         try:
@@ -80,10 +83,11 @@ class Reader:
             while not self._stopped.is_set():
                 before = self._number
                 try:
-                    for picture in self._source.frames():
-                        self._put(picture)
-                        if self._stopped.is_set():
-                            return
+                    with contextlib.closing(self._source.frames()) as pictures:
+                        for picture in pictures:
+                            self._put(picture)
+                            if self._stopped.is_set():
+                                return
                     reason = f"it ended after {self._number} frames" if self._number else "it ended without a frame"
                 except CameraLostError as lost:
                     reason = str(lost)

@@ -12,7 +12,7 @@ import mmap
 import os
 import select
 import struct
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Optional
 
 import numpy as np
@@ -65,7 +65,7 @@ class VideoDevice(Source):
     def __init__(self, path: str, size: tuple[int, int], rate: Optional[float]) -> None:
         self.name, self._path, self._size, self._rate = path, path, size, rate
 
-    def frames(self) -> Iterator[Picture]:
+    def frames(self) -> Generator[Picture, None, None]:
         with contextlib.ExitStack() as stack:
             try:
                 device = os.open(self._path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
