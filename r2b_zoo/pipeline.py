@@ -12,7 +12,7 @@ import tensorflow as tf
 from r2b_zoo import training
 from r2b_zoo.conversion import metadata
 from r2b_zoo.conversion.converter import Conversion, convert
-from r2b_zoo.conversion.tflite_engine import engine_name
+from r2b_zoo.conversion.tflite_engine import TFLiteEngine
 from r2b_zoo.data.dataset import Dataset
 from r2b_zoo.evaluation import accuracy, costs
 from r2b_zoo.evaluation.verification import Verification, verify
@@ -107,7 +107,7 @@ def run(
             "images": file_evaluation.images,
             "accuracy": file_evaluation.top1,
             "bytes": conversion.total_bytes,
-            "engine": engine_name(),
+            "engine": TFLiteEngine(conversion.tflite).name,
             "confusion": file_evaluation.cells,
         },
         "cost": costs.cost(model).by_kind(),

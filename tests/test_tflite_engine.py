@@ -1,9 +1,13 @@
 """The engines that run a file: r2b-runtime, and Larq Compute Engine's interpreter, with the same results."""
 
+import re
+
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from r2b_zoo.conversion import tflite_engine
+from r2b_zoo.conversion.converter import convert
 from r2b_zoo.conversion.tflite_engine import ENGINES, LCE, RUNTIME, TFLiteEngine, default_engine, run_tflite
 from tests.converted import converted, images
 from tests.small import DEPLOYED, SHALLOW
@@ -34,8 +38,18 @@ def test_threads_change_nothing() -> None:
 @needs_runtime
 def test_the_name_says_what_runs() -> None:
     _, conversion = converted("RealToBinaryNet", "binary", SHALLOW)
-    assert TFLiteEngine(conversion.tflite).name.startswith("r2b-runtime ")
+    assert re.fullmatch(r"r2b-runtime \S+ \(\w+\)", TFLiteEngine(conversion.tflite).name)
     assert TFLiteEngine(conversion.tflite, engine=LCE).name == "Larq Compute Engine's interpreter"
+
+
+@needs_runtime
+def test_a_file_that_the_runtime_does_not_run_alone_runs_in_an_interpreter() -> None:
+    layers = tf.keras.layers
+    model = tf.keras.Sequential([layers.Input((4, 4, 2)), layers.Flatten(), layers.Dense(3), layers.ELU()])
+    x = np.random.default_rng(0).normal(size=(2, 4, 4, 2)).astype(np.float32)
+    engine = TFLiteEngine(convert(model).tflite)
+    assert re.fullmatch(r"r2b-runtime \S+ \(\w+\) in tensorflow \S+", engine.name)
+    np.testing.assert_allclose(engine.predict(x), model(x), rtol=1e-5, atol=1e-6)
 
 
 def test_without_the_runtime_lce_runs_the_file(monkeypatch: pytest.MonkeyPatch) -> None:

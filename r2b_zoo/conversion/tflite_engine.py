@@ -28,13 +28,14 @@ class TFLiteEngine:
     """Loads a converted file once, and runs it.
 
     Attributes:
-        name: the engine and its versions, for people who read measurements.
+        name: what runs the file, with its versions, for people who read measurements.
 
     Args:
         tflite: contents of a file with one input and one output.
         num_threads: threads of the interpreter.
-        engine: ``"runtime"``: r2b-runtime in TensorFlow's own interpreter; ``"lce"``: Larq Compute Engine's
-            interpreter; None: ``default_engine()``.
+        engine: ``"runtime"``: r2b-runtime, alone as on a board, or in TensorFlow's own interpreter where the file has
+            an operator that it does not run alone; ``"lce"``: Larq Compute Engine's interpreter; None:
+            ``default_engine()``.
 
     Raises:
         ValueError: there is no such engine, or it refuses the file; the message repeats what it printed.
@@ -43,10 +44,11 @@ class TFLiteEngine:
 
     def __init__(self, tflite: bytes, num_threads: int = 1, engine: Optional[str] = None) -> None:
         make = _engine(engine)
-        self.name = make.name()
+        self.name = make.family()
         self._lock = threading.Lock()  # any number of threads may use the one interpreter
         try:
             self._interpreter = make(tflite, num_threads)
+            self.name = self._interpreter.name
             self._input, self._output = file_tensors.check(tflite)
         except (RuntimeError, ValueError) as error:
             raise self._refused(error) from error
@@ -72,23 +74,16 @@ class TFLiteEngine:
         return ValueError(f"{self.name} cannot run this file: {error}")
 
 
-def engine_name(engine: Optional[str] = None) -> str:
-    """``TFLiteEngine.name`` without loading a file; raises the same errors."""
-    return _engine(engine).name()
-
-
 def run_tflite(tflite: bytes, images: np.ndarray, num_threads: int = 1, engine: Optional[str] = None) -> np.ndarray:
     """The output (N, ...) of a file for N images; loads the file for this call, and raises as ``TFLiteEngine`` does."""
     return TFLiteEngine(tflite, num_threads, engine).predict(images)
 
 
 class _Runtime:
-    """r2b-runtime in the interpreter that comes with TensorFlow, which is imported in any case."""
+    """r2b-runtime alone, or in the interpreter that comes with TensorFlow where it lacks an operator of the file."""
 
     @staticmethod
-    def name() -> str:
-        import tensorflow  # noqa: F401  (r2b-runtime takes the interpreter that a program has imported)
-
+    def family() -> str:
         try:
             import r2b_runtime
         except ImportError:
@@ -96,17 +91,24 @@ class _Runtime:
                 "r2b-runtime is not installed: pip install ./export/runtime (from the root of the repository), or "
                 f"choose the engine {LCE!r}."
             ) from None
-        version, kernels = importlib.metadata.version("r2b-runtime"), r2b_runtime.available_kernels()[0]
-        return f"r2b-runtime {version} ({kernels}) in {r2b_runtime.interpreter_version()}"
+        return f"r2b-runtime {importlib.metadata.version('r2b-runtime')} ({r2b_runtime.available_kernels()[0]})"
 
     def __init__(self, tflite: bytes, num_threads: int) -> None:
         import r2b_runtime
 
-        # Never reset: warning filters belong to the process, and threads that restore what each found would lose some.
-        warnings.filterwarnings("ignore", r"\s*Warning: tf.lite.Interpreter is deprecated")
-        with without_lines(_NOISE):
-            self._interpreter = r2b_runtime.Interpreter(tflite, num_threads)
-            self._interpreter.allocate_tensors()
+        self.name = self.family()
+        try:
+            self._interpreter = r2b_runtime.Interpreter(tflite, num_threads, engine="r2b")
+        except RuntimeError:
+            import tensorflow  # noqa: F401  (r2b-runtime takes the interpreter that a program has imported)
+
+            # Never reset: warning filters belong to the process, and threads that restore what each found would lose
+            # some.
+            warnings.filterwarnings("ignore", r"\s*Warning: tf.lite.Interpreter is deprecated")
+            with without_lines(_NOISE):
+                self._interpreter = r2b_runtime.Interpreter(tflite, num_threads, engine="litert")
+                self._interpreter.allocate_tensors()
+            self.name += f" in {r2b_runtime.interpreter_version()}"
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         if len(inputs) != 1:
             raise ValueError(f"it has {len(inputs)} inputs, and a classifier has one")
@@ -136,12 +138,13 @@ class _LarqComputeEngine:
     """
 
     @staticmethod
-    def name() -> str:
+    def family() -> str:
         return "Larq Compute Engine's interpreter"
 
     def __init__(self, tflite: bytes, num_threads: int) -> None:
         from r2b_zoo.conversion import lce
 
+        self.name = self.family()
         try:
             self._interpreter = lce.Interpreter(tflite, num_threads, reference=True)
         except lce.LCEError as error:
