@@ -151,7 +151,7 @@ def main():
     for name in arguments.others:
         path = _file(arguments.models, name, lambda name=name: _other(name))
         for claim in ("all", "binary"):
-            jobs[f"{name}, {claim}"] = (path, {"kernels": arguments.kernels, "claim": claim})
+            jobs[f"{name}, {claim}"] = (path, {"engine": "litert", "kernels": arguments.kernels, "claim": claim})
     libraries = {"here": None} | ({"before": arguments.before} if arguments.before else {})
     running = {name: sides.Side(name, times, library, list(jobs.values())) for name, library in libraries.items()}
     for name, side in running.items():

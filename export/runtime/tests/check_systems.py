@@ -115,11 +115,16 @@ class Cases:
 
 
 def wheel(target):
-    """The wheel of a platform in dist/, built where it is missing."""
+    """The wheel of a platform in dist/, built where it is missing or older than a source."""
+    folders = [build_native.NATIVE, ROOT / "src"]
+    sources = [path for folder in folders for path in folder.rglob("*") if path.suffix in (".cc", ".h", ".inl", ".py")]
     try:
-        return check_wheels.wheel(target)
+        found = check_wheels.wheel(target)
     except RuntimeError:
-        return build_wheels.build(target, ROOT / "dist")
+        found = None
+    if found is None or found.stat().st_mtime < max(path.stat().st_mtime for path in sources):
+        found = build_wheels.build(target, ROOT / "dist")
+    return found
 
 
 def on_debian(system, built, cases, folder):
