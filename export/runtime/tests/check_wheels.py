@@ -1,13 +1,12 @@
-"""Installs a built wheel in fresh environments, one for each tested interpreter, and runs the README's lines there.
+"""Installs a built wheel in fresh environments, with each tested interpreter and with none, and runs README's lines.
 
     make wheels && python tests/check_wheels.py            # this machine's wheel; downloads the interpreters (slow)
-    python tests/check_wheels.py --arm64 FOLDER            # and the arm64 wheel, under qemu-aarch64-static
+    python tests/check_wheels.py --arm64                   # and the arm64 wheel, under qemu-aarch64-static
     python tests/check_wheels.py --network FILE.tflite     # a whole network beside the small one of the lines
 
 FILE.tflite is any file of 1-bit layers, such as ../../runs/benchmark_networks/RealToBinaryNet.tflite, which
-../../benchmarks/inference.py leaves; its outputs for noise must be the same in every environment. FOLDER is an
-unpacked Debian 12 for arm64 with Python 3.11; where it does not exist, it is made:
-apt-get install qemu-user-static debootstrap.
+../../benchmarks/inference.py leaves; its outputs for noise must be the same in every environment. The arm64 system is
+that of arm64.py. check_systems.py has other systems, without an interpreter.
 """
 
 import argparse
@@ -24,12 +23,14 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import arm64  # noqa: E402
 import build_native  # noqa: E402
-from arm64 import run  # noqa: E402
+from debian import run  # noqa: E402
 
+ALONE = "none, NumPy alone"
 # The first one also writes the model.
 ENVIRONMENTS = {
     "tensorflow 2.19.1": ["tensorflow==2.19.1"],
     "ai-edge-litert 2.3.0": ["ai-edge-litert==2.3.0"],
+    ALONE: [],
     **arm64.INTERPRETERS,
 }
 # The kernels that a wheel must offer where the CPU has the instructions, by /proc/cpuinfo's names.
@@ -38,25 +39,27 @@ X86_KERNELS = {"avx512": {"avx512bw", "avx512dq", "avx512f", "avx512vl", "avx512
 # Runs in every environment, in a folder with model.tflite and photo.jpg. Prints what is compared as JSON, last.
 CHECK = """
 import importlib.util, json, sys
-if EXPECTED.startswith("tensorflow"):
+if EXPECTED and EXPECTED.startswith("tensorflow"):
     import tensorflow
 else:
     assert importlib.util.find_spec("tensorflow") is None, "TensorFlow is here, but must not be needed"
 import numpy as np, r2b_runtime
 from r2b_runtime import model_file
-assert r2b_runtime.interpreter_version() == EXPECTED, r2b_runtime.interpreter_version()
+if EXPECTED:
+    assert r2b_runtime.interpreter_version() == EXPECTED, r2b_runtime.interpreter_version()
 assert "site" in r2b_runtime.__file__, r2b_runtime.__file__
 README()
 with open("model.tflite", "rb") as file:
     data = file.read()
-stock = r2b_runtime.stock_interpreter()
+stock = EXPECTED and r2b_runtime.stock_interpreter()
 image = model_file.read(data).preprocessing()(r2b_runtime.classifier.read_image("photo.jpg"))[np.newaxis]
 rows = []
 for kernels in r2b_runtime.available_kernels():
     for threads in (1, 3):
         for make in (r2b_runtime.Interpreter,
+                     lambda *args, **options: r2b_runtime.Interpreter(*args, engine="litert", **options),
                      lambda data, threads, **options: stock.Interpreter(model_content=data, num_threads=threads,
-                         experimental_delegates=[r2b_runtime.load_delegate(**options)])):
+                         experimental_delegates=[r2b_runtime.load_delegate(**options)]))[: 3 if EXPECTED else 1]:
             interpreter = make(data, threads, kernels=kernels)
             interpreter.allocate_tensors()
             interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image)
@@ -71,18 +74,27 @@ def refused(kind, words, call):
         assert words in str(error), error
     else:
         raise AssertionError("not refused: " + words)
-refused(ValueError, "unknown option 'colour'", lambda: r2b_runtime.load_delegate(colour="red"))
-refused(ValueError, "kernels 'mmx'", lambda: r2b_runtime.load_delegate(kernels="mmx"))
+if EXPECTED:
+    refused(ValueError, "unknown option 'colour'", lambda: r2b_runtime.load_delegate(colour="red"))
+    refused(ValueError, "kernels 'mmx'", lambda: r2b_runtime.load_delegate(kernels="mmx"))
+else:
+    refused(ImportError, "needs a TensorFlow Lite interpreter", r2b_runtime.load_delegate)
+    refused(ImportError, "needs a TensorFlow Lite interpreter", lambda: r2b_runtime.Interpreter(data, engine="litert"))
+refused(ValueError, "kernels 'mmx'", lambda: r2b_runtime.Interpreter(data, kernels="mmx"))
 refused(ValueError, "damaged or was not copied whole", lambda: r2b_runtime.Interpreter(data[: len(data) // 2]))
 refused(ValueError, "carries no labels", lambda: r2b_runtime.Classifier(data[: data.index(b"PK\\3\\4")]))
 network = []
 if NETWORK:
-    interpreter = r2b_runtime.Interpreter(NETWORK, 2)
-    interpreter.allocate_tensors()
-    detail = interpreter.get_input_details()[0]
-    interpreter.set_tensor(detail["index"], np.random.RandomState(0).uniform(-1, 1, detail["shape"]).astype("float32"))
-    interpreter.invoke()
-    network = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])[0].tolist()
+    for engine in ("r2b", "litert")[: 2 if EXPECTED else 1]:
+        interpreter = r2b_runtime.Interpreter(NETWORK, 2, engine=engine)
+        interpreter.allocate_tensors()
+        detail = interpreter.get_input_details()[0]
+        x = np.random.RandomState(0).uniform(-1, 1, detail["shape"]).astype("float32")
+        interpreter.set_tensor(detail["index"], x)
+        interpreter.invoke()
+        answer = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])[0].tolist()
+        assert not network or answer == network, "the engine and the delegate differ"
+        network = answer
 print(json.dumps({"kernels": r2b_runtime.available_kernels(), "probabilities": rows[0].tolist(), "network": network}))
 """
 WRITE_MODEL = """
@@ -102,14 +114,15 @@ def readme():
     shell, python = re.findall(
         r"```(?:sh|python)\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL
     )[:2]
-    if not shell.startswith("pip install ./r2b_runtime-*.whl ai-edge-litert pillow"):
+    if not shell.startswith("pip install ./r2b_runtime-*.whl pillow"):
         raise RuntimeError(f"the README's first block is not the expected pip line: {shell!r}")
     return python
 
 
 def program(name, network):
     lines = "".join(f"    {line}\n" if line else "\n" for line in readme().splitlines())
-    return f"EXPECTED = {name!r}\nNETWORK = {network and str(network)!r}\ndef README():\n{lines}{CHECK}"
+    expected = None if name == ALONE else name
+    return f"EXPECTED = {expected!r}\nNETWORK = {network and str(network)!r}\ndef README():\n{lines}{CHECK}"
 
 
 def write_model(python, folder):
@@ -144,7 +157,7 @@ def check_here(folder, network):
     python = os.environ.get("R2B_CHECK_PYTHON", sys.executable)
     built = wheel(build_native.host())
     for name, packages in ENVIRONMENTS.items():
-        environment = folder / name.replace(" ", "-")
+        environment = folder / re.sub(r"\W+", "-", name)
         run([python, "-m", "venv", environment])
         inside = python_in(environment)
         run([inside, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", f"{built}[images]", *packages])
@@ -162,22 +175,20 @@ def check_here(folder, network):
         shutil.rmtree(environment)
 
 
-def check_arm64(folder, system, network):
+def check_arm64(folder, network):
     """The same under emulation; needs model.tflite in `folder`."""
-    arm64.make_system(system)
+    arm64.SYSTEM.make()
     built = wheel("linux-aarch64")
     for name, packages in arm64.INTERPRETERS.items():
         site = folder / f"arm64-{name.replace(' ', '-')}" / "site-packages"
         arm64.install(site, [f"{built}[images]", *packages])
         (folder / "check.py").write_text(program(name, network), encoding="utf-8")
-        yield f"{name}, arm64", json.loads(arm64.python(system, [site], ["check.py"], folder).splitlines()[-1])
+        yield f"{name}, arm64", json.loads(arm64.SYSTEM.run_python(["check.py"], [site], folder).splitlines()[-1])
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--arm64", type=pathlib.Path, metavar="FOLDER", help="an unpacked Debian 12 for arm64, made where it is missing"
-    )
+    parser.add_argument("--arm64", action="store_true", help="also on Debian 12 for arm64, made where it is missing")
     parser.add_argument("--network", type=pathlib.Path, metavar="FILE", help="a .tflite that every environment runs")
     arguments = parser.parse_args()
     network = arguments.network and arguments.network.resolve(strict=True)
@@ -189,8 +200,8 @@ def main():
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         checks = [(check_here(folder, network), expected_kernels())]
-        if arguments.arm64 is not None:
-            checks.append((check_arm64(folder, arguments.arm64.resolve(), network), ["neon", "portable"]))
+        if arguments.arm64:
+            checks.append((check_arm64(folder, network), ["neon", "portable"]))
         for results, kernels in checks:
             for interpreter, result in results:
                 outputs = result["probabilities"] + result["network"]

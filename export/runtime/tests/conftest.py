@@ -17,10 +17,15 @@ import pytest
 import r2b_runtime
 
 
+def delegated(model, num_threads=None, **options):
+    """A stock interpreter with the delegate."""
+    return r2b_runtime.Interpreter(model, num_threads, engine="litert", **options)
+
+
 def run(model, inputs, **options):
     """Outputs of `model` (bytes) in the stock interpreter with the delegate, and in the engine with the same bits where
     it runs the model; resizes inputs as needed."""
-    outputs = _run(model, inputs, **options)
+    outputs = _run(model, inputs, engine="litert", **options)
     if set(options) <= {"kernels", "num_threads", "max_memory", "max_work"} and b"Lce" in model:
         try:
             again = _run(model, inputs, engine="r2b", **options)

@@ -60,10 +60,10 @@ def lce_outputs(model, x):
 
 
 class Runs:
-    """Runs of one model in one interpreter; `kernels` None: the best."""
+    """Runs of one model in one stock interpreter with the delegate; `kernels` None: the best."""
 
     def __init__(self, model, kernels, threads):
-        self._interpreter = r2b_runtime.Interpreter(model, kernels=kernels or "auto", num_threads=threads)
+        self._interpreter = r2b_runtime.Interpreter(model, threads, kernels=kernels or "auto", engine="litert")
         self._interpreter.allocate_tensors()
         (self._input,) = (detail["index"] for detail in self._interpreter.get_input_details())
         self._outputs = [detail["index"] for detail in self._interpreter.get_output_details()]

@@ -19,11 +19,13 @@ x = np.load("x.npy")
 rows = {}
 for kernels in r2b_runtime.available_kernels():
     for threads in (1, 2):
-        interpreter = r2b_runtime.Interpreter("network.tflite", threads, kernels=kernels)
-        interpreter.allocate_tensors()
-        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], x)
-        interpreter.invoke()
-        rows[f"{kernels}, {threads}"] = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])[0].tolist()
+        for engine in ("litert", "r2b"):
+            interpreter = r2b_runtime.Interpreter("network.tflite", threads, kernels=kernels, engine=engine)
+            interpreter.allocate_tensors()
+            interpreter.set_tensor(interpreter.get_input_details()[0]["index"], x)
+            interpreter.invoke()
+            answer = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])[0]
+            rows[f"{kernels}, {threads}, {engine}"] = answer.tolist()
 print(json.dumps([r2b_runtime.interpreter_version(), rows]))
 """
 
@@ -33,8 +35,8 @@ def package(tmp_path_factory):
     """A folder with r2b_runtime as a wheel for arm64 has it."""
     if shutil.which("qemu-aarch64-static") is None:
         pytest.skip("no qemu-aarch64-static: apt-get install qemu-user-static")
-    if not all(arm64.site(name).exists() for name in arm64.INTERPRETERS):
-        pytest.skip(f"no arm64 machine in {arm64.FOLDER}: make arm64 (needs apt-get install debootstrap)")
+    if not arm64.exists():
+        pytest.skip(f"no arm64 machine in {arm64.SYSTEM.folder}: make arm64 (needs apt-get install debootstrap)")
     pytest.importorskip("ziglang", reason="pip install ziglang")
     folder = tmp_path_factory.mktemp("arm64")
     sources = build_native.ROOT / "src" / "r2b_runtime"
@@ -61,11 +63,12 @@ def test_whole_network(package, network, tmp_path, interpreter):
     (tmp_path / "network.tflite").write_bytes(model)
     np.save(tmp_path / "x.npy", x)
     paths = [package, arm64.site(interpreter)]
-    printed = arm64.python(arm64.FOLDER / "system", paths, ["-c", PROGRAM], tmp_path)
+    printed = arm64.SYSTEM.run_python(["-c", PROGRAM], paths, tmp_path)
     version, rows = json.loads(printed.splitlines()[-1])
     assert version == interpreter
     assert {name.split(",")[0] for name in rows} == {"neon", "portable"}
     here, lce = run(model, [x])[0][0], run_lce(model, [x])[0][0]
+    assert rows["neon, 1, litert"] == rows["neon, 2, r2b"]
     for row in rows.values():
         assert np.corrcoef(row, lce)[0, 1] > 0.9995
         assert np.argmax(row) == np.argmax(here) == np.argmax(lce)

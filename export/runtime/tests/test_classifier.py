@@ -282,7 +282,8 @@ def test_an_input_of_whole_numbers_takes_the_image_as_it_is(dtype):
     rounded = np.clip(np.rint(prepared), 0, 255)
     assert np.ptp(rounded) > 100
     (expected,) = run(small_classifier.of_type("float32"), [rounded[np.newaxis]])
-    classifier = Classifier(small_classifier.with_files(small_classifier.of_type(dtype), **AS_IT_IS))
+    data = small_classifier.with_files(small_classifier.of_type(dtype), **AS_IT_IS)
+    classifier = Classifier(data, engine="litert")  # the operator CAST
     np.testing.assert_allclose(classifier.probabilities(IMAGE), expected[0], rtol=1e-6)
 
 
@@ -294,7 +295,7 @@ def test_an_input_with_a_scale_is_quantised(dtype):
     assert np.unique(held).size > 30
     (expected,) = run(small_classifier.of_type("float32"), [held[np.newaxis].astype(np.float32)])
     quantised = small_classifier.of_type(dtype, float(scale), operator="DEQUANTIZE")
-    found = Classifier(small_classifier.with_files(quantised)).probabilities(IMAGE)
+    found = Classifier(small_classifier.with_files(quantised), engine="litert").probabilities(IMAGE)
     np.testing.assert_allclose(found, expected[0], rtol=1e-6)
 
 
@@ -321,14 +322,14 @@ def test_an_input_with_a_scale_is_quantised(dtype):
 def test_inputs_that_cannot_hold_the_image(dtype, scale, changes, message):
     data = small_classifier.with_files(small_classifier.of_type(dtype, scale), **changes)
     with pytest.raises(ValueError, match=message):
-        Classifier(data)
+        Classifier(data, engine="litert")
 
 
 def test_an_answer_that_is_not_a_number():
     weights = np.ones((3, 64))
     weights[1] = np.nan
     data = small_classifier.with_files(small_classifier.of_type("float32", weights=weights))
-    classifier = Classifier(data)
+    classifier = Classifier(data, engine="litert")
     for call in (classifier.predict, classifier.probabilities):
         with pytest.raises(ValueError, match=r"the model's answer is not a number for 3 of 3 classes: its weights"):
             call(IMAGE)

@@ -3,6 +3,8 @@
 import contextlib
 import json
 import os
+import pathlib
+import re
 import subprocess
 import sys
 
@@ -12,7 +14,7 @@ import pytest
 pytest.importorskip("tensorflow", reason="the models of these tests are written with TensorFlow's schema")
 
 import small_classifier
-from r2b_runtime import benchmark
+from r2b_runtime import benchmark, delegate
 from r2b_runtime.command import main
 
 
@@ -70,12 +72,15 @@ def test_info(capsys, model):
     text = output(capsys, "info", model)
     assert "LceBconv2d" in text
     assert "3: zero, one, two" in text
+    assert (info["engine_refuses"], "runs it without an interpreter" in text) == (None, True)
     assert "version of Larq Compute Engine not recorded in the file" in text
 
 
 def test_bench(capsys, model):
     result = json.loads(output(capsys, "bench", model, "--threads", "1", "2", "--runs", "5", "--profile", "--json"))
-    assert [timing["threads"] for timing in result["results"]] == [1, 2]
+    found = [(timing["engine"], timing["threads"]) for timing in result["results"]]
+    assert found == [("r2b", 1), ("r2b", 2), ("litert", 1), ("litert", 2)]
+    assert result["interpreter"].startswith("tensorflow ")
     for timing in result["results"]:
         # A neighbour on a core can make any one time longer than any other, the first inference's too.
         assert 0 < timing["minimum_ms"] <= timing["median_ms"]
@@ -90,16 +95,53 @@ def test_bench(capsys, model):
     assert result["cpu"]
     text = output(capsys, "bench", model, "--runs", "3", "--profile", "--kernels", "portable")
     assert "kernels: portable" in text
+    assert re.search(r"^engine litert: tensorflow \S+ with the delegate$", text, re.MULTILINE)
+    assert [len(re.findall(rf"^ *{engine} +1 ", text, re.MULTILINE)) for engine in ("r2b", "litert")] == [1, 1]
+    assert re.search(r"peak memory of the process: \d+ MiB with the engine, \d+ MiB in all", text)
     assert "The steps add up to" in text
     assert "peak memory of the process" in text
 
 
-def test_steps_add_up_to_the_whole():
+def test_bench_of_one_engine(capsys, model, monkeypatch):
+    for engine in ("r2b", "litert"):
+        result = json.loads(output(capsys, "bench", model, "--engine", engine, "--runs", "1", "--json"))
+        assert [timing["engine"] for timing in result["results"]] == [engine]
+        assert (result["interpreter"] is None) == (engine == "r2b")
+
+    def none():
+        raise ImportError("there is no interpreter")
+
+    monkeypatch.setattr(delegate, "stock_interpreter", none)
+    result = json.loads(output(capsys, "bench", model, "--runs", "1", "--json"))
+    assert [timing["engine"] for timing in result["results"]] == ["r2b"]
+    assert re.search(r"peak memory of the process: \d+ MiB$", output(capsys, "bench", model, "--runs", "1"))
+    assert main(["bench", model, "--engine", "litert"]) == 1
+    assert capsys.readouterr().err == "r2b-run: there is no interpreter\n"
+
+
+def test_a_model_that_the_engine_refuses(capsys, tmp_path, image):
+    path = str(tmp_path / "cast.tflite")
+    as_it_is = {"mean": [0.0], "std": [1.0]}
+    pathlib.Path(path).write_bytes(small_classifier.with_files(small_classifier.of_type("uint8"), **as_it_is))
+    refusal = r"the engine does not run .*"
+    assert re.search(refusal, json.loads(output(capsys, "info", path, "--json"))["engine_refuses"])
+    assert re.search(rf"^engine +.*{refusal}$", output(capsys, "info", path), re.MULTILINE)
+    text = output(capsys, "bench", path, "--runs", "1")
+    assert re.search(rf"^engine r2b: .*{refusal}$", text, re.MULTILINE)
+    assert re.search(r"^ *litert +1 ", text, re.MULTILINE)
+    for arguments in (["predict", path, image], ["bench", path, "--engine", "r2b"]):
+        assert main(arguments) == 1
+        assert re.search(rf"^r2b-run: .*{refusal}$", capsys.readouterr().err, re.MULTILINE)
+    assert output(capsys, "predict", path, image, "--engine", "litert")
+
+
+@pytest.mark.parametrize("engine", ["r2b", "litert"])
+def test_steps_add_up_to_the_whole(engine):
     """A network large enough that the interpreter's own time does not count: within 5 %, without the row "rest"."""
     from test_networks import half_blocks
 
     model = half_blocks(np.random.default_rng(0), size=28)
-    measured = benchmark.profile_model(model, runs=40)
+    measured = benchmark.profile_model(model, runs=40, engine=engine)
     assert len(measured.steps) > 10
     assert 0 <= measured.rest <= 0.05 * measured.seconds
     assert 0 < measured.binary_share < 1
@@ -109,7 +151,7 @@ def test_steps_add_up_to_the_whole():
     ("arguments", "message"),
     [
         (["info", "nowhere.tflite"], "r2b-run: there is no model file 'nowhere.tflite'\n"),
-        (["bench", "MODEL", "--kernels", "mmx"], "r2b-run: kernels 'mmx' are not built .*portable\n"),
+        (["bench", "MODEL", "--kernels", "mmx"], "r2b-run: kernels 'mmx' do not run here; .*portable\n"),
         (["info", "/"], "r2b-run: '/' is not a regular file; give the path of a .tflite file\n"),
         (["info", "\x1b[2J\u202e"], r"r2b-run: there is no model file '\\x1b\[2J\\u202e'\n"),
         (["predict", "MODEL", "/"], "r2b-run: '/' cannot be read as an image: it is not a regular file\n"),
@@ -118,8 +160,6 @@ def test_steps_add_up_to_the_whole():
     ],
 )
 def test_errors_are_one_sentence(capfd, model, arguments, message):
-    import re
-
     pytest.importorskip("PIL")
     assert main([model if argument == "MODEL" else argument for argument in arguments]) == 1
     captured = capfd.readouterr()

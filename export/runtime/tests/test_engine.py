@@ -1,15 +1,17 @@
 """The engine against the delegate in an interpreter: the same bits, and a sentence for whatever cannot be run."""
 
 import ctypes
+import mmap
 import os
 import pathlib
 import pickle
-import resource
+import re
 import shutil
 import subprocess
 import sys
 import threading
 
+import endurance
 import lce_model
 import numpy as np
 import pytest
@@ -89,7 +91,7 @@ def test_every_kernel_path(model, kernels, rng):
 
 
 def test_inputs_and_outputs_are_described_as_interpreters_do(model):
-    stock = Interpreter(model)
+    stock = Interpreter(model, engine="litert")
     stock.allocate_tensors()
     ours = engine(model)
     for name in ("get_input_details", "get_output_details"):
@@ -227,7 +229,6 @@ def test_tensors_that_are_none(model):
             ValueError,
             r"claim is an option of the delegate; received 'binary': give engine='litert'",
         ),
-        ({"profile": True}, ValueError, r"profile is an option of the delegate; received True: give engine='litert'"),
         (
             {"experimental_op_resolver_type": 1},
             ValueError,
@@ -237,7 +238,7 @@ def test_tensors_that_are_none(model):
         (
             {"num_thread": 2},
             ValueError,
-            r"there is no option 'num_thread'; there are kernels, max_memory, max_work, and",
+            r"there is no option 'num_thread'; there are kernels, max_memory, max_work, prof",
         ),
         ({"experimental_colour": 0}, ValueError, r"there is no option 'experimental_colour'; there are kernels"),
     ],
@@ -257,6 +258,22 @@ def test_options_that_say_what_the_engine_does_anyway(model, rng):
     }
     (ours,), (expected,) = outputs(engine(model, **said, max_memory=64, max_work=1), x), outputs(engine(model), x)
     assert ours.tobytes() == expected.tobytes()
+
+
+def test_the_time_of_every_step(model, rng):
+    """The same steps as the delegate's, each timed."""
+    x, profiles = rng.normal(0, 1, (1, 6, 6, 40)).astype(np.float32), []
+    for name in ("r2b", "litert"):
+        interpreter = Interpreter(model, engine=name, profile=True, kernels="portable")
+        interpreter.allocate_tensors()
+        for _ in range(3):
+            outputs(interpreter, x)
+        profiles.append(r2b_runtime.profile(interpreter))
+    (kernels, ours), (_, theirs) = profiles
+    assert kernels == "portable"
+    assert all(seconds > 0 for seconds, _, _ in ours)
+    assert [step[1:] for step in ours] == [step[1:] for step in theirs]
+    assert r2b_runtime.profile(engine(model))[0] == r2b_runtime.available_kernels()[0]
 
 
 def test_kernels_of_the_environment(model, monkeypatch):
@@ -383,16 +400,30 @@ def test_a_child_runs_its_parents_engine(model, rng):
     assert os.waitpid(child, 0)[1] == 0
 
 
-def test_what_is_freed_is_free(model, rng):
-    x = rng.normal(0, 1, (1, 6, 6, 40)).astype(np.float32)
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="this system has no /proc")
+def test_what_is_freed_is_free(model, tmp_path):
+    """In a process of its own, whose memory nothing else changes: a short form of endurance.py."""
+    (tmp_path / "model.tflite").write_bytes(model)
+    program = pathlib.Path(__file__).parent / "endurance.py"
+    command = [sys.executable, program, tmp_path / "model.tflite", "--cycles", "500", "--forks", "30"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"^500 cycles .*\n30 forks ", done.stdout, re.MULTILINE)
 
-    def cycles(number):
-        for _ in range(number):
-            outputs(engine(model, 2), x)
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
-    before = cycles(100)
-    assert cycles(400) - before < 2000  # KiB
+def test_endurance_sees_what_grows_and_what_differs(model):
+    kept, runs = [], endurance.Runs(model, 1)
+
+    def keep():
+        kept.append(mmap.mmap(-1, 1 << 20))
+        kept[-1].write(bytes(range(256)) * (1 << 12))
+
+    assert endurance.grown(keep, 20)[0] > endurance.MOST_GROWTH
+    runs._expected = b"other bits"
+    with pytest.raises(RuntimeError, match=r"an answer has other bits than the first"):
+        runs.cycle()
+    with pytest.raises(RuntimeError, match=r"a child ended with status 256$"):
+        runs.fork()
 
 
 def test_it_needs_no_interpreter(model, tmp_path):

@@ -4,7 +4,7 @@ import lce_model
 import numpy as np
 import pytest
 import r2b_runtime
-from conftest import run
+from conftest import delegated, run
 
 
 def model_with(options=None, words=2, filter_words=None, thresholds=None, output="float32", bias=40):
@@ -27,7 +27,7 @@ def model_with(options=None, words=2, filter_words=None, thresholds=None, output
 
 
 def allocate(model, **options):
-    interpreter = r2b_runtime.Interpreter(model, **options)
+    interpreter = delegated(model, **options)
     interpreter.allocate_tensors()
 
 
@@ -94,7 +94,7 @@ def test_unknown_option_and_values():
 
 def test_environment_forces_kernels(monkeypatch):
     monkeypatch.setenv("R2B_RUNTIME_KERNELS", "portable")
-    interpreter = r2b_runtime.Interpreter(model_with(), profile=True)
+    interpreter = delegated(model_with(), profile=True)
     interpreter.allocate_tensors()
     interpreter.invoke()
     assert r2b_runtime.profile(interpreter.delegate)[0] == "portable"
@@ -105,7 +105,7 @@ def test_environment_forces_kernels(monkeypatch):
 
 def test_missing_and_corrupted_files(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nowhere\.tflite"):
-        r2b_runtime.Interpreter(tmp_path / "nowhere.tflite")
+        delegated(tmp_path / "nowhere.tflite")
     with pytest.raises((RuntimeError, ValueError)):
         allocate(b"TFL3" * 10)
     with pytest.raises((RuntimeError, ValueError)):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import r2b_runtime
 import tested
-from conftest import run
+from conftest import delegated, run
 from tensorflow.lite.python import schema_py_generated as schema
 
 SHAPE = (2, 9, 7, 40)
@@ -224,7 +224,7 @@ def test_float_operator(kernels, rng, name, form):
     stock, _ = run(model.bytes(), [data], claim="binary")
     np.testing.assert_allclose(ours, stock, rtol=1e-5, atol=1e-5)
     np.testing.assert_array_equal(signs, np.where(ours < 0, -1, 1))
-    interpreter = r2b_runtime.Interpreter(model.bytes(), kernels=kernels, profile=True)
+    interpreter = delegated(model.bytes(), kernels=kernels, profile=True)
     interpreter.allocate_tensors()
     interpreter.invoke()
     steps = " ".join(text for _, _, text in r2b_runtime.profile(interpreter.delegate)[1])

@@ -23,7 +23,7 @@ def in_a_child(work):
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 """
 INTERPRETER = """
-interpreter = r2b_runtime.Interpreter(sys.argv[1], num_threads=2)
+interpreter = r2b_runtime.Interpreter(sys.argv[1], num_threads=2, engine=ENGINE)
 interpreter.allocate_tensors()
 x = np.random.default_rng(0).uniform(-1, 1, interpreter.get_input_details()[0]["shape"]).astype(np.float32)
 
@@ -40,7 +40,8 @@ x, kernel = (rng.normal(size=size).astype(np.float32) for size in [(2, 14, 14, 6
 def answer():
     return convolver(x, kernel).tobytes()
 """
-TEAMS = pytest.mark.parametrize("team", [INTERPRETER, CONVOLVER], ids=["interpreter", "convolver"])
+ENGINES = {engine: INTERPRETER.replace("ENGINE", repr(engine)) for engine in ("r2b", "litert")}
+TEAMS = pytest.mark.parametrize("team", [*ENGINES.values(), CONVOLVER], ids=[*ENGINES, "convolver"])
 
 
 def run(tmp_path, team, then):
@@ -73,7 +74,7 @@ assert answer() == (before or answer())  # the parent's team is what it was
 
 @TEAMS
 def test_child_lets_go(tmp_path, team):
-    name = "interpreter" if team is INTERPRETER else "convolver"
+    name = "convolver" if team is CONVOLVER else "interpreter"
     run(tmp_path, team, f"answer()\nname = {name!r}\n" + """
 def work():
     del globals()[name]

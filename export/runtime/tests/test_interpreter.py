@@ -24,6 +24,11 @@ def model():
     return small_classifier.model()
 
 
+@pytest.fixture(params=["r2b", "litert"])
+def engine(request):
+    return request.param
+
+
 def predict(interpreter, seed=0):
     (detail,) = interpreter.get_input_details()
     values = np.random.default_rng(seed).normal(size=detail["shape"]).astype(np.float32)
@@ -38,17 +43,23 @@ def allocated(*args, **kwargs):
     return interpreter
 
 
-def test_stock_keywords(model, tmp_path):
+def test_stock_keywords(model, tmp_path, engine):
     path = tmp_path / "model.tflite"
     path.write_bytes(model)
-    expected = predict(allocated(model))
+    expected = predict(allocated(model, engine="litert"))
     for keywords in (
         {"model_path": path},
         {"model_path": str(path), "num_threads": 1},
         {"model_content": model, "experimental_preserve_all_tensors": False},
         {"model_content": model, "experimental_delegates": None},
     ):
-        np.testing.assert_array_equal(predict(allocated(**keywords)), expected)
+        np.testing.assert_array_equal(predict(allocated(engine=engine, **keywords)), expected)
+
+
+def test_the_engine_runs_where_nothing_is_said(model):
+    with pytest.raises(RuntimeError, match=r"engine='r2b' runs without a delegate; engine='litert' has one"):
+        _ = r2b_runtime.Interpreter(model).delegate
+    assert r2b_runtime.Interpreter(model, engine="litert").delegate is not None
 
 
 @pytest.mark.parametrize(
@@ -64,17 +75,28 @@ def test_stock_keywords(model, tmp_path):
             "make the tensor an output of the model, or use",
         ),
         ({"model": "MODEL", "experimental_delegates": [object()]}, "brings its delegate with it.*or use the stock"),
-        ({"model": "MODEL", "experimental_frobnicate": 1}, r"has no option 'experimental_frobnicate'; there are exp"),
-        ({"model": "MODEL", "num_thread": 2}, "unknown option 'num_thread'; there are kernels, num_threads"),
     ],
 )
-def test_keywords_that_cannot_be(model, keywords, message):
+def test_keywords_that_cannot_be(model, engine, keywords, message):
+    given = {key: model if value == "MODEL" else value for key, value in keywords.items()}
     with pytest.raises(ValueError, match=message):
-        r2b_runtime.Interpreter(**{key: model if value == "MODEL" else value for key, value in keywords.items()})
+        r2b_runtime.Interpreter(engine=engine, **given)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        ({"experimental_frobnicate": 1}, r"has no option 'experimental_frobnicate'; there are exp"),
+        ({"num_thread": 2}, "unknown option 'num_thread'; there are kernels, num_threads"),
+    ],
+)
+def test_keywords_that_nobody_knows(model, keywords, message):
+    with pytest.raises(ValueError, match=message):
+        r2b_runtime.Interpreter(model, engine="litert", **keywords)
 
 
 def test_copies_are_made_anew(model):
-    interpreter = r2b_runtime.Interpreter(model, num_threads=2, kernels="portable", profile=True)
+    interpreter = r2b_runtime.Interpreter(model, 2, engine="litert", kernels="portable", profile=True)
     (detail,) = interpreter.get_input_details()
     assert not pickle.loads(pickle.dumps(interpreter))._allocated
     interpreter.resize_tensor_input(detail["index"], (3, *detail["shape"][1:]))
@@ -88,7 +110,7 @@ def test_copies_are_made_anew(model):
     assert convolver(np.ones((1, 3, 3, 1)), np.ones((3, 3, 1, 1))).max() == 9
 
 
-def test_a_file_that_is_overwritten_in_place(model, tmp_path):
+def test_a_file_that_is_overwritten_in_place(model, tmp_path, engine):
     """An interpreter that maps its file ends the process with SIGBUS."""
     path = tmp_path / "model.tflite"
     path.write_bytes(model)
@@ -96,7 +118,7 @@ def test_a_file_that_is_overwritten_in_place(model, tmp_path):
 import os
 import numpy as np
 import r2b_runtime
-interpreter = r2b_runtime.Interpreter({str(path)!r})
+interpreter = r2b_runtime.Interpreter({str(path)!r}, engine={engine!r})
 (detail,) = interpreter.get_input_details()
 os.truncate({str(path)!r}, 0)
 for batch in (1, 2):
@@ -121,7 +143,7 @@ def convolution():
 
 def test_each_error_comes_alone():
     data, x = convolution()
-    interpreter = r2b_runtime.Interpreter(data)
+    interpreter = r2b_runtime.Interpreter(data, engine="litert")
     for batch in (1 << 26, 1 << 27):
         interpreter.resize_tensor_input(x, (batch, 4, 4, 1))
         with pytest.raises(RuntimeError) as caught:
@@ -155,9 +177,9 @@ def long_model():
     return model.bytes()
 
 
-def test_one_thread_at_a_time():
+def test_one_thread_at_a_time(engine):
     """Where threads use one interpreter at once, one is served and the others get an error."""
-    interpreter = allocated(long_model(), kernels="portable")
+    interpreter = allocated(long_model(), kernels="portable", engine=engine)
     expected = predict_zeros(interpreter)
     told, served = [], []
 
@@ -210,8 +232,8 @@ def test_one_thread_at_a_time_in_the_delegate():
     assert "another thread is using this interpreter" in told[0]
 
 
-def test_a_signature_takes_turns_too(model):
-    interpreter = r2b_runtime.Interpreter(model)
+def test_a_signature_takes_turns_too(model, engine):
+    interpreter = r2b_runtime.Interpreter(model, engine=engine)
     if not interpreter.get_signature_list():
         with pytest.raises(ValueError, match=r"[Ss]ignature"):
             interpreter.get_signature_runner("serving_default")
@@ -246,14 +268,14 @@ def test_freed_handles(model):
         destroy(nobody)
 
 
-def test_threads_beyond_the_cores_are_not_started(monkeypatch):
+def test_threads_beyond_the_cores_are_not_started(monkeypatch, engine):
     if not hasattr(os, "sched_getaffinity"):
         pytest.skip("the cores of a process are asked for on Linux")
     monkeypatch.delenv("R2B_RUNTIME_OVERSUBSCRIBE")
     before = {int(name) for name in os.listdir("/proc/self/task")}
 
     def started(threads):
-        interpreter = allocated(long_model(), num_threads=threads)
+        interpreter = allocated(long_model(), num_threads=threads, engine=engine)
         new = {int(name) for name in os.listdir("/proc/self/task")} - before
         del interpreter
         return len(new)

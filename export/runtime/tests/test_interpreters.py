@@ -4,6 +4,7 @@ import types
 
 import pytest
 import r2b_runtime
+from conftest import delegated
 from r2b_runtime import delegate, library
 
 
@@ -139,7 +140,7 @@ def test_interpreter_too_old_for_an_operator():
     with pytest.raises(
         RuntimeError, match=r"is too old for this model \(.*'RELU' version '99'.*pip install --upgrade "
     ):
-        r2b_runtime.Interpreter(model.bytes()).allocate_tensors()
+        delegated(model.bytes()).allocate_tensors()
 
 
 def test_operator_that_nobody_knows():
@@ -151,7 +152,7 @@ def test_operator_that_nobody_knows():
     with pytest.raises(
         RuntimeError, match=r"neither r2b-runtime nor .* knows \(.*Frobnicate.*convert it again without"
     ):
-        r2b_runtime.Interpreter(model.bytes()).allocate_tensors()
+        delegated(model.bytes()).allocate_tensors()
 
 
 def test_delegates_messages_come_alone():
@@ -161,11 +162,11 @@ def test_delegates_messages_come_alone():
     model.custom("LceFrobnicate", [x], [out])
     model.output(out)
     with pytest.raises(RuntimeError, match=r"^LceFrobnicate \(node 0\): .*update r2b-runtime[^\n]*$"):
-        r2b_runtime.Interpreter(model.bytes()).allocate_tensors()
+        delegated(model.bytes()).allocate_tensors()
 
 
 def test_stock_methods_are_there():
-    made = r2b_runtime.Interpreter(_some_model())
+    made = delegated(_some_model())
     made.allocate_tensors()
     made.invoke()
     assert made.get_tensor(made.get_output_details()[0]["index"]).shape == (1, 3)

@@ -7,7 +7,7 @@ import r2b_runtime
 pytest.importorskip("tensorflow", reason="the models of these tests are written with TensorFlow's schema")
 
 import lce_model
-from conftest import run
+from conftest import delegated, run
 from r2b_runtime import command
 from tensorflow.lite.python import schema_py_generated as schema
 
@@ -126,20 +126,20 @@ def quantizes(between=None, channels=1 << 17):
     ],
 )
 def test_what_takes_too_much(model, most, message):
-    interpreter = r2b_runtime.Interpreter(model, **most)
+    interpreter = delegated(model, **most)
     with pytest.raises(RuntimeError, match=message):
         interpreter.allocate_tensors()
 
 
 def test_a_long_graph_is_planned_within_the_limit():
     with pytest.raises(RuntimeError, match=r"planning 1001 operators .* 2 billion operations .* max_work leaves \(1\)"):
-        r2b_runtime.Interpreter(chain(1000, 1), max_work=1).allocate_tensors()
+        delegated(chain(1000, 1), max_work=1).allocate_tensors()
 
 
 def test_limits_can_be_raised():
     model = quantizes()  # half a MiB of input, and bits
     with pytest.raises(RuntimeError, match=r"more than the option max_memory leaves \(1 MiB\)"):
-        r2b_runtime.Interpreter(quantizes(channels=1 << 19), max_memory=1).allocate_tensors()
+        delegated(quantizes(channels=1 << 19), max_memory=1).allocate_tensors()
     values = np.random.default_rng(0).normal(size=(1, 1, 1, 1 << 17)).astype(np.float32)
     for packed in run(model, [values], max_memory=1):
         np.testing.assert_array_equal(packed, lce_model.pack(np.where(values < 0, -1, 1)))
@@ -149,12 +149,12 @@ def test_limits_are_of_all_parts_of_a_graph():
     """TANH stays with the interpreter, and each of the two parts by itself is within the limit."""
     assert len(run(quantizes("TANH"), [np.zeros((1, 1, 1, 1 << 17), np.float32)], max_memory=2)) == 2
     with pytest.raises(RuntimeError, match=r"max_memory leaves \(1 MiB\)"):
-        r2b_runtime.Interpreter(quantizes("TANH"), max_memory=1).allocate_tensors()
+        delegated(quantizes("TANH"), max_memory=1).allocate_tensors()
 
 
 def test_an_input_of_another_size_after_one_that_was_too_large(rng):
     model = convolution(size=8, kernel=3, outputs=33)
-    interpreter = r2b_runtime.Interpreter(model)
+    interpreter = delegated(model)
     (detail,) = interpreter.get_input_details()
     for batch in (1 << 18, 1 << 25):
         interpreter.resize_tensor_input(detail["index"], (batch, 8, 8, 1))

@@ -11,7 +11,7 @@ import lce_model
 import numpy as np
 import pytest
 import r2b_runtime
-from conftest import run, run_lce
+from conftest import delegated, run, run_lce
 
 
 def half_blocks(rng, size=14, channels=64, blocks=3, batch=1):
@@ -231,7 +231,7 @@ def test_interpreters_in_several_threads(rng):
 def test_any_order_of_destruction(rng):
     model = half_blocks(rng)
     for keep in (True, False):
-        interpreter = r2b_runtime.Interpreter(model, num_threads=2)
+        interpreter = delegated(model, num_threads=2)
         interpreter.allocate_tensors()
         if keep:  # a cycle leaves the order to the garbage collector
             interpreter.cycle = [interpreter, interpreter.delegate]
@@ -253,7 +253,7 @@ def test_create_and_destroy_does_not_grow_memory(rng):
 
 def test_profile_adds_up(rng):
     model = half_blocks(rng, size=28)
-    interpreter = r2b_runtime.Interpreter(model, profile=True)
+    interpreter = delegated(model, profile=True)
     interpreter.allocate_tensors()
     for _ in range(5):
         interpreter.invoke()

@@ -4,7 +4,7 @@ import lce_model
 import numpy as np
 import pytest
 import r2b_runtime
-from conftest import run, run_lce
+from conftest import delegated, run, run_lce
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -94,7 +94,7 @@ def test_bconv_equals_lce(data):
 
 
 def _input_shape(model):
-    return r2b_runtime.Interpreter(model).get_input_details()[0]["shape"]
+    return delegated(model).get_input_details()[0]["shape"]
 
 
 def test_float_bconv_has_the_same_bits(kernels, rng):
@@ -232,7 +232,7 @@ def test_whole_tensor_scales(kernels, rng):
 
 def test_resized_input(kernels, rng):
     model = bconv_model(rng, (1, 5, 5, 48), 64, (3, 3))
-    interpreter = r2b_runtime.Interpreter(model, kernels=kernels)
+    interpreter = delegated(model, kernels=kernels)
     index = interpreter.get_input_details()[0]["index"]
     for shape in [(1, 5, 5, 48), (3, 9, 4, 48), (1, 1, 1, 48), (2, 12, 12, 48)]:
         interpreter.resize_tensor_input(index, shape)

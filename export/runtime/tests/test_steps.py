@@ -7,7 +7,7 @@ import r2b_runtime
 pytest.importorskip("larq_compute_engine")
 
 import drawing
-from conftest import run
+from conftest import delegated, run
 from drawn_graphs import Motifs
 from lce_model import NONE, SAME
 
@@ -17,7 +17,7 @@ SMALL = 16384  # values: executor.cc's kSmallWork
 def steps_of(graph, outputs, threads=2):
     """The descriptions of the graph's steps."""
     model = graph.written(graph.operators, outputs)
-    interpreter = r2b_runtime.Interpreter(model, num_threads=threads, profile=True)
+    interpreter = delegated(model, num_threads=threads, profile=True)
     interpreter.allocate_tensors()
     interpreter.invoke()
     return [text for _, _, text in r2b_runtime.profile(interpreter.delegate)[1]]

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from r2b_runtime.classifier import Classifier
 from r2b_runtime.convolution import Convolver
-from r2b_runtime.interpreter import Interpreter
-from r2b_runtime.library import available_kernels, library_path, profile
+from r2b_runtime.interpreter import Interpreter, profile
+from r2b_runtime.library import available_kernels, library_path
 from r2b_runtime.resampling import resize, resize_batch
 
 if TYPE_CHECKING:  # at run time __getattr__ finds them

@@ -1,4 +1,4 @@
-"""Times a model in the stock interpreter with the delegate, as a whole and step by step."""
+"""Times a model, as a whole and step by step."""
 
 import dataclasses
 import os
@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
 
-from r2b_runtime.interpreter import Interpreter, Options
-from r2b_runtime.library import profile
+from r2b_runtime.interpreter import Interpreter, Options, profile
 from r2b_runtime.model_file import ModelSource
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ _BINARY_STEPS = ("bconv", "bmaxpool", "quantize", "dequantize", "binary")
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """One pass of the delegate over the image: an operator and the operators fused into it."""
+    """One pass over the image: an operator and the operators fused into it."""
 
     name: str
     seconds: float
@@ -52,7 +51,7 @@ class Profile:
 
     @property
     def rest(self) -> float:
-        """Seconds outside the delegate's steps: the interpreter itself and the operators left to it."""
+        """Seconds outside the steps: the interpreter itself and the operators that the delegate left to it."""
         return self.seconds - sum(step.seconds for step in self.steps)
 
     @property
@@ -88,10 +87,10 @@ def profile_model(model: ModelSource, threads: int = 1, runs: int = 50, **option
     interpreter = _prepared(model, threads, profile=True, **options)
     _times(interpreter, 1)
     measured = []
-    kernels, before = profile(interpreter.delegate)
+    kernels, before = profile(interpreter)
     for _ in range(runs):
         (total,) = _times(interpreter, 1, warm=0)
-        _, after = profile(interpreter.delegate)
+        _, after = profile(interpreter)
         measured.append((total, [new[0] - old[0] for new, old in zip(after, before)]))
         before = after
     faster = sorted(measured)[: (runs + 1) // 2]

@@ -11,12 +11,12 @@ import sys
 import textwrap
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, Optional
+from typing import Any, Optional, get_args
 
 from r2b_runtime import benchmark, model_file
 from r2b_runtime.classifier import Classes, Classifier
-from r2b_runtime.delegate import interpreter_version
-from r2b_runtime.interpreter import Options
+from r2b_runtime.engine import Engine
+from r2b_runtime.interpreter import EngineName, Options
 from r2b_runtime.library import available_kernels, version
 from r2b_runtime.pixels import MAX_PIXELS
 from r2b_runtime.terminal import printable
@@ -71,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help=f"refuse an image file of more (default: {MAX_PIXELS})",
     )
+    _add_engine(predict)
     _add_limits(predict)
 
     command("info", _info, _show_info, "print operators, sizes, labels and preprocessing of a model")
@@ -85,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     bench.add_argument("--profile", action="store_true", help="time every step too")
     _add_limits(bench)
+    _add_engine(bench, "; default: r2b, and litert beside it where there is an interpreter")
 
     watching = commands.add_parser("watch", help="print a line whenever a camera sees another class")
     watch.add_arguments(watching)
@@ -93,8 +95,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_engine(sub: argparse.ArgumentParser, default: str = " (default: r2b)") -> None:
+    sub.add_argument(
+        "--engine",
+        choices=get_args(EngineName),
+        help=f"what runs the model: r2b alone, or a TensorFlow Lite interpreter with the delegate{default}",
+    )
+
+
 def _add_limits(sub: argparse.ArgumentParser) -> None:
-    """Adds the options that limit a file's memory and work; the delegate has the defaults."""
+    """Adds the options that limit a file's memory and work; the library has their defaults."""
     sub.add_argument("--max-memory", type=_positive, metavar="MIB", help="memory the model may take (default: 2048)")
     sub.add_argument(
         "--max-work", type=_positive, metavar="N", help="billions of operations of one inference (default: 200)"
@@ -118,7 +128,9 @@ def _positive(text: str) -> int:
 
 def _predict(parsed: argparse.Namespace) -> list[dict[str, Any]]:
     """The classes of one image; of several images, a dict with path and classes for each."""
-    classifier = Classifier(parsed.model, parsed.threads, **_limits(parsed))
+    options = _limits(parsed)
+    options["engine"] = parsed.engine or "r2b"
+    classifier = Classifier(parsed.model, parsed.threads, **options)
     images = parsed.images if len(parsed.images) > 1 else parsed.images[0]
     found = classifier.predict(images, parsed.top, parsed.max_pixels)
     if images is not parsed.images:
@@ -152,12 +164,22 @@ def _info(parsed: argparse.Namespace) -> dict[str, Any]:
         "binary_macs": binary_macs,
         "float_macs": float_macs,
         "binary_share_of_macs": binary_macs / max(1, binary_macs + float_macs),
+        "engine_refuses": _refusal(model),
         "labels": None if labels is None else list(labels),
         "preprocessing": None if preprocessing is None else vars(preprocessing),
         "converter": model.description or None,
         # Larq Compute Engine's converter (0.16) writes no version.
         "lce_version": None,
     }
+
+
+def _refusal(model: model_file.ModelFile) -> Optional[str]:
+    """Why the engine does not run a model; None where it does."""
+    try:
+        Engine(model)
+    except RuntimeError as error:
+        return str(error)
+    return None
 
 
 def _macs(model: model_file.ModelFile) -> tuple[int, int]:
@@ -204,6 +226,7 @@ def _show_info(info: dict[str, Any]) -> str:
             f"{info['converter'] or 'not recorded in the file'}; "
             "version of Larq Compute Engine not recorded in the file",
         ),
+        ("engine", info["engine_refuses"] or "runs it without an interpreter"),
         ("operators", f"{sum(info['operators'].values())}"),
     ]
     text = [_wrapped(f"{name:14} {printable(value)}", 15) for name, value in lines]
@@ -244,25 +267,23 @@ def _bench(parsed: argparse.Namespace) -> dict[str, Any]:
     options = _limits(parsed)
     if parsed.kernels is not None:
         options["kernels"] = parsed.kernels
-    binary = sum(operator.macs for operator in model.operators if operator.binary)
-    total = sum(operator.macs for operator in model.operators)
-    results = []
-    for threads in parsed.threads:
-        timing = benchmark.time_model(parsed.model, threads, parsed.runs, **options)
-        result: dict[str, Any] = {
-            "threads": threads,
-            "runs": timing.runs,
-            "median_ms": timing.median * 1e3,
-            "minimum_ms": timing.minimum * 1e3,
-            "load_and_first_inference_ms": timing.first * 1e3,
-        }
-        if parsed.profile:
-            result["profile"] = _profile(benchmark.profile_model(parsed.model, threads, parsed.runs, **options))
-        results.append(result)
+    binary, others = _macs(model)
+    total = binary + others
+    interpreter = None if parsed.engine == "r2b" else _interpreter(required=parsed.engine == "litert")
+    engines: list[EngineName] = [parsed.engine] if parsed.engine else ["r2b", "litert"] if interpreter else ["r2b"]
+    results: list[dict[str, Any]] = []
+    for engine in engines:
+        options["engine"] = engine
+        try:
+            results += [_timed(parsed, threads, options) for threads in parsed.threads]
+        except RuntimeError as error:
+            if engine == engines[-1] and not results:
+                raise
+            results.append({"engine": engine, "refused": str(error)})
     return {
         "file": parsed.model,
         "runtime": version(),
-        "interpreter": interpreter_version(),
+        "interpreter": interpreter,
         "cpu": benchmark.cpu_name(),
         "cores": os.cpu_count(),
         "system": f"{platform.system()} {platform.machine()}",
@@ -271,6 +292,34 @@ def _bench(parsed: argparse.Namespace) -> dict[str, Any]:
         "results": results,
         "peak_memory_bytes": benchmark.peak_memory(),
     }
+
+
+def _interpreter(required: bool) -> Optional[str]:
+    """Name and version of the stock interpreter; None where there is none and none is required."""
+    from r2b_runtime.delegate import interpreter_version
+
+    try:
+        return interpreter_version()
+    except ImportError:
+        if required:
+            raise
+        return None
+
+
+def _timed(parsed: argparse.Namespace, threads: int, options: Options) -> dict[str, Any]:
+    timing = benchmark.time_model(parsed.model, threads, parsed.runs, **options)
+    result: dict[str, Any] = {
+        "engine": options["engine"],
+        "threads": threads,
+        "runs": timing.runs,
+        "median_ms": timing.median * 1e3,
+        "minimum_ms": timing.minimum * 1e3,
+        "load_and_first_inference_ms": timing.first * 1e3,
+        "peak_memory_bytes": benchmark.peak_memory(),  # of the process so far
+    }
+    if parsed.profile:
+        result["profile"] = _profile(benchmark.profile_model(parsed.model, threads, parsed.runs, **options))
+    return result
 
 
 def _profile(measured: benchmark.Profile) -> dict[str, Any]:
@@ -284,33 +333,47 @@ def _profile(measured: benchmark.Profile) -> dict[str, Any]:
 
 
 def _show_bench(result: dict[str, Any]) -> str:
-    memory = result["peak_memory_bytes"]
+    memory, beside = result["peak_memory_bytes"], result["interpreter"]
+    timings = [timing for timing in result["results"] if "refused" not in timing]
     lines = [
-        _wrapped(f"{printable(result['file'])} with r2b-runtime {result['runtime']} in {result['interpreter']}"),
+        _wrapped(f"{printable(result['file'])} with r2b-runtime {result['runtime']}"),
         _wrapped(f"{result['cpu']}, {result['cores']} cores, {result['system']}, kernels: {result['kernels']}"),
         f"{result['binary_share_of_macs']:.1%} of the multiply-accumulates are binary",
-        "",
-        f"{'threads':>7}  {'median ms':>9}  {'min ms':>8}  {'first ms':>8}  runs",
     ]
-    for timing in result["results"]:
+    if beside:
+        lines.append(_wrapped(f"engine litert: {beside} with the delegate"))
+    lines += [
+        _wrapped(f"engine {refusal['engine']}: {printable(refusal['refused'])}")
+        for refusal in result["results"]
+        if "refused" in refusal
+    ]
+    lines += ["", f"{'engine':>7}  {'threads':>7}  {'median ms':>9}  {'min ms':>8}  {'first ms':>8}  runs"]
+    for timing in timings:
         lines.append(
-            f"{timing['threads']:7}  {timing['median_ms']:9.3f}  {timing['minimum_ms']:8.3f}  "
+            f"{timing['engine']:>7}  {timing['threads']:7}  {timing['median_ms']:9.3f}  {timing['minimum_ms']:8.3f}  "
             f"{timing['load_and_first_inference_ms']:8.1f}  {timing['runs']}"
         )
-    for timing in result["results"]:
+    for timing in timings:
         if "profile" in timing:
-            lines += ["", *_show_profile(timing["threads"], timing["profile"])]
-    lines += ["", f"peak memory of the process: {'unknown' if memory is None else f'{math.ceil(memory / 2**20)} MiB'}"]
+            lines += ["", *_show_profile(timing["engine"], timing["threads"], timing["profile"])]
+    alone = [timing["peak_memory_bytes"] for timing in timings if timing["engine"] == "r2b"]
+    shown = f"{_mebibytes(alone[-1])} with the engine, {_mebibytes(memory)} in all" if alone and beside else None
+    lines += ["", f"peak memory of the process: {shown or _mebibytes(memory)}"]
     return "\n".join(lines)
 
 
-def _show_profile(threads: int, profile: dict[str, Any]) -> list[str]:
+def _mebibytes(size: Optional[int]) -> str:
+    return "unknown" if size is None else f"{math.ceil(size / 2**20)} MiB"
+
+
+def _show_profile(engine: str, threads: int, profile: dict[str, Any]) -> list[str]:
     total = profile["total_ms"]
-    rows = [*profile["steps"], {"name": "rest: the interpreter, and operators left to it", "ms": profile["rest_ms"]}]
+    rest = "rest: the interpreter, and operators left to it" if engine == "litert" else "rest: calling the library"
+    rows = [*profile["steps"], {"name": rest, "ms": profile["rest_ms"]}]
     lines = [
         _wrapped(
-            f"{threads} thread{'s' if threads > 1 else ''}, {profile['kernels']}: where the time goes (mean of the "
-            "faster half of the runs, profiler on)"
+            f"{engine}, {threads} thread{'s' if threads > 1 else ''}, {profile['kernels']}: where the time goes (mean "
+            "of the faster half of the runs, profiler on)"
         )
     ]
     lines += [_wrapped(f"{row['ms']:9.3f} ms {row['ms'] / total:6.1%}  {printable(row['name'])}", 21) for row in rows]

@@ -12,7 +12,7 @@ from typing import Any, NoReturn, Optional
 
 import numpy as np
 
-from r2b_runtime.library import chosen_kernels, load_library
+from r2b_runtime.library import available_kernels, chosen_kernels, load_library
 from r2b_runtime.model_file import ModelFile, Signature
 from r2b_runtime.stock import TensorDetail
 
@@ -47,7 +47,12 @@ class _Options(ctypes.Structure):
         ("kernels", ctypes.c_char_p),
         ("max_memory", ctypes.c_int64),
         ("max_work", ctypes.c_int64),
+        ("profile", ctypes.c_int32),
     )
+
+
+class _Step(ctypes.Structure):
+    _fields_ = (("description", ctypes.c_char * _MOST_TEXT), ("seconds", ctypes.c_double), ("runs", ctypes.c_int64))
 
 
 @functools.cache
@@ -69,6 +74,8 @@ def _functions() -> ctypes.CDLL:
         ("r2b_engine_set_input", ctypes.c_int, (handle, number, pointer, size, error)),
         ("r2b_engine_get_output", ctypes.c_int, (handle, number, pointer, size, error)),
         ("r2b_engine_run", ctypes.c_int, (handle, error)),
+        ("r2b_engine_steps", number, (handle, error)),
+        ("r2b_engine_step", ctypes.c_int, (handle, number, ctypes.POINTER(_Step), error)),
     ):
         function = getattr(library, name)
         function.restype, function.argtypes = result, arguments
@@ -86,6 +93,7 @@ class Engine:
         kernels: a name of `available_kernels()`; None: what R2B_RUNTIME_KERNELS says, else the best.
         max_memory: MiB that the engine may take beside the file; None: 2048.
         max_work: billions of operations of one inference (float products, or 32 binary ones); None: 200.
+        profile: record the time of every step, see `steps`.
 
     Raises:
         ValueError: kernels that do not run here, or a limit that is none.
@@ -101,15 +109,19 @@ class Engine:
         kernels: Optional[str] = None,
         max_memory: Optional[int] = None,
         max_work: Optional[int] = None,
+        profile: bool = False,
     ) -> None:
         self._engine: Optional[int] = None
         library, error = _functions(), _Error()
+        chosen = chosen_kernels(kernels)
+        self.kernels = available_kernels()[0] if chosen == b"auto" else chosen.decode()
         options = _Options(
             ctypes.sizeof(_Options),
             num_threads,
-            chosen_kernels(kernels),
+            chosen,
             _limit("max_memory", max_memory, sys.maxsize >> 20) << 20,
             _limit("max_work", max_work, _MOST_WORK) * 10**9,
+            bool(profile),
         )
         loaded = library.r2b_model_load(model.data, len(model.data), ctypes.byref(error))
         if loaded:
@@ -246,6 +258,16 @@ class Engine:
 
     def reset_all_variables(self) -> None:
         """Does nothing: no operator of the engine has variables."""
+
+    def steps(self) -> list[tuple[float, int, str]]:
+        """Seconds in all runs, number of runs and description of every step; seconds are 0 without `profile`."""
+        library, error = _functions(), _Error()
+        found = []
+        for index in range(library.r2b_engine_steps(self._engine, ctypes.byref(error))):
+            step = _Step()
+            self._call(library.r2b_engine_step, index, ctypes.byref(step))
+            found.append((step.seconds, step.runs, step.description.decode("utf-8", "replace")))
+        return found
 
     def get_signature_list(self) -> dict[str, dict[str, list[str]]]:
         """Names of inputs and outputs by signature."""

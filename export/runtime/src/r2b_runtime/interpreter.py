@@ -10,16 +10,16 @@ import numpy as np
 
 from r2b_runtime import model_file
 from r2b_runtime.engine import Engine
-from r2b_runtime.library import checked_threads
+from r2b_runtime.library import checked_threads, delegates_profile
 from r2b_runtime.model_file import ModelBytes, ModelFile, ModelPath, ModelSource
 from r2b_runtime.stock import Delegate, SignatureRunner, TensorDetail
 
 EngineName = Literal["r2b", "litert"]
 _Result = TypeVar("_Result")
 
-_ENGINE_OPTIONS = ("kernels", "max_memory", "max_work")
+_ENGINE_OPTIONS = ("kernels", "max_memory", "max_work", "profile")
 # Options of the delegate, with the values that say what the engine does anyway.
-_DELEGATE_OPTIONS = {"claim": "all", "profile": False}
+_DELEGATE_OPTIONS = {"claim": "all"}
 # Options of the stock interpreters, which say nothing as long as their value is false.
 _STOCK_OPTIONS = (
     "experimental_delegates",
@@ -53,9 +53,9 @@ class Interpreter:
         engine: what runs the model: "r2b", the compiled library alone; or "litert", a stock interpreter with the
             delegate, which runs the operators that the engine lacks, and needs ai-edge-litert, tflite-runtime or
             TensorFlow.
-        options: `kernels`, `max_memory` and `max_work`, see `load_delegate`; with engine="litert" its others too, and
-            the stock interpreter's `experimental_` arguments, except for delegates, since it brings its own, and for
-            preserving all tensors, since most of them never exist.
+        options: `kernels`, `max_memory`, `max_work` and `profile`, see `load_delegate`. With engine="litert" its others
+            too, and the stock interpreter's `experimental_` arguments, except for delegates, since it brings its own,
+            and for preserving all tensors, since most of them never exist.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -80,7 +80,7 @@ class Interpreter:
         *,
         model_path: Optional[ModelPath] = None,
         model_content: Optional[ModelBytes] = None,
-        engine: EngineName = "litert",
+        engine: EngineName = "r2b",
         **options: Any,  # the stock interpreter's options have its own types
     ) -> None:
         if engine not in get_args(EngineName):
@@ -159,6 +159,22 @@ class Interpreter:
         shapes = [tuple(detail["shape"]) for detail in self.get_input_details()]
         options = {**self._options, "engine": self._engine}
         return _remade, (type(self), self._model, self._num_threads, options, shapes, self._allocated)
+
+
+def profile(runner: Union[Interpreter, Delegate]) -> tuple[str, list[tuple[float, int, str]]]:
+    """The times of the steps that an `Interpreter`, or a delegate, that was made with `profile=True` has run.
+
+    Returns the kernels' name and, for each step, (seconds in all runs, number of runs, description).
+
+    Raises:
+        ValueError: the delegate is another library's, or has been freed.
+        RuntimeError: the model runs in another thread.
+    """
+    if not isinstance(runner, Interpreter):
+        return delegates_profile(runner)
+    if runner._delegate is not None:
+        return delegates_profile(runner._delegate)
+    return runner._interpreter.kernels, runner._call(runner._interpreter.steps)
 
 
 def _remade(

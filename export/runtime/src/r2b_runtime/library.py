@@ -73,15 +73,8 @@ def chosen_kernels(name: Optional[str] = None) -> bytes:
     return name.encode()
 
 
-def profile(delegate: Delegate) -> tuple[str, list[tuple[float, int, str]]]:
-    """The times of the steps that a delegate loaded with `profile=True` has run.
-
-    Returns the kernels' name and, for each step, (seconds in all runs, number of runs, description).
-
-    Raises:
-        ValueError: the delegate is another library's, or has been freed.
-        RuntimeError: its interpreter runs in another thread.
-    """
+def delegates_profile(delegate: Delegate) -> tuple[str, list[tuple[float, int, str]]]:
+    """What `r2b_runtime.profile` returns for a delegate; raises the same errors."""
     pointer = delegate._get_native_delegate_pointer()  # the interpreters' Python API offers no other way
     text = load_library().r2b_runtime_profile(pointer)
     if text is None:
