@@ -1,8 +1,8 @@
 """What Android's C library offers: the functions that the library may call.
 
 Each is in bionic since API level 23 (Android 6) on 64-bit and 32-bit processors, and takes the arguments that musl's
-headers give it, with which the sources are compiled; `native/bionic.c` says what differs and stands for it. Sources:
-the annotations of API levels in bionic's headers, and its lists of exported symbols.
+headers give it, with which the sources are compiled; `native/bionic.c` says what differs and stands for it. Sources, in
+bionic: `libc/libc.map.txt` and `libdl/libdl.map.txt` for the levels, `libc/include` for the arguments.
 """
 
 API_LEVEL = 23
@@ -19,12 +19,8 @@ _LIBC = """
     pthread_getspecific pthread_key_create pthread_key_delete pthread_setspecific
     pthread_mutex_destroy pthread_mutex_lock pthread_mutex_trylock pthread_mutex_unlock
 """
-# What compilers call on 32-bit ARM, by its procedure call standard; and a function that bionic.c knows how to call.
-_LIBC_ARM = """
-    strtold
-    __aeabi_atexit __aeabi_memclr __aeabi_memclr4 __aeabi_memclr8 __aeabi_memcpy __aeabi_memcpy4 __aeabi_memcpy8
-    __aeabi_memmove __aeabi_memmove4 __aeabi_memmove8 __aeabi_memset __aeabi_memset4 __aeabi_memset8
-"""
+# What bionic.c knows how to call on 32-bit ARM.
+_LIBC_ARM = "strtold"
 # These take or return numbers in registers that depend on the processor: 64-bit ones agree with Android.
 _LIBC_64 = "strtod strtof"
 _LIBM_64 = """

@@ -83,14 +83,15 @@ ABIS = {
 
 
 def jni_headers():
-    """Folders of jni.h, which is the same for every machine with Java."""
+    """Folders of jni.h and of its types, which are the same for every machine with Java."""
     javac = shutil.which("javac")
-    if javac is None:
+    home = os.environ.get("JAVA_HOME") or (javac and pathlib.Path(javac).resolve().parents[1])
+    types = sorted(pathlib.Path(home, "include").glob("*/jni_md.h")) if home else []
+    if not types:
         raise RuntimeError(
-            "the headers of the Java Native Interface come with a JDK: apt-get install default-jdk-headless"
+            "jni.h comes with a JDK: apt-get install default-jdk-headless, or set JAVA_HOME to the folder of one"
         )
-    folder = pathlib.Path(javac).resolve().parents[1] / "include"
-    return [folder, folder / "linux"]
+    return [types[0].parents[1], types[0].parent]
 
 
 def compiler_folder():

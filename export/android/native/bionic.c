@@ -4,18 +4,21 @@
  * here stands for those that differ. All of it is hidden within the library.
  *
  * What the two libraries lay out differently, and why it is safe here:
- *   pthread_mutex_t   musl 40 bytes (24 in 32 bits), bionic 40 (4): never smaller; zeros are a free mutex in both.
- *   pthread_cond_t    musl 48 (48), bionic 48 (4): the same.
- *   pthread_key_t, pthread_once_t: an int in both, and zero is the first state of the latter.
- *   pthread_t         a pointer or long in both.
- *   pthread_rwlock_t  musl 56 (32), bionic 56 (40): smaller, so the functions below make it a mutex.
- *   pthread_mutexattr_t, pthread_condattr_t: musl 4 bytes, bionic a long. Smaller; no function that takes one is
- * listed. FILE, locale_t    only pointers are passed on. struct timespec   the same in 64 bits; in 32 bits bionic's
- * seconds have 32 bits, see below. float, double     the same in 64 bits; on 32-bit ARM the library passes them in
- * registers of their own and bionic in general ones, except to functions like printf, so no other function that takes
- * one is listed. off_t, struct stat, struct dirent differ in 32 bits: no function that takes one is listed. struct
- * dl_phdr_info: the same first fields; libunwind is compiled to read no later ones. errno's values and the kernel's
- * constants are the kernel's, and so the same.
+ *
+ * - pthread_mutex_t, pthread_cond_t: musl has 40 and 48 bytes (24 and 48 in 32 bits), bionic 40 and 48 (4 and 4), which
+ *   is never more; zeros are a free mutex, and a condition without waiters, in both.
+ * - pthread_key_t, pthread_once_t: an int in both, and zero is the first state of the latter.
+ * - pthread_t: as long as a pointer in both.
+ * - pthread_rwlock_t: musl has 56 bytes (32), bionic 56 (40), which is more, so the functions below make it a mutex.
+ * - pthread_mutexattr_t, pthread_condattr_t: musl has 4 bytes, bionic a long; no function that takes one is listed.
+ * - FILE: only pointers are passed on.
+ * - struct lconv: decimal_point, which alone is read, comes first in both.
+ * - struct timespec: the same in 64 bits; in 32 bits bionic's seconds have 32 bits, see below.
+ * - float, double: the same in 64 bits; on 32-bit ARM the library passes them in registers of their own and bionic in
+ *   general ones, except to functions like printf, so no other function that takes one is listed.
+ * - off_t, struct stat, struct dirent: different in 32 bits; no function that takes one is listed.
+ * - struct dl_phdr_info: the same first fields; libunwind is compiled to read no later ones.
+ * - errno's values and the kernel's constants are the kernel's, and so the same.
  */
 #include <errno.h>
 #include <pthread.h>

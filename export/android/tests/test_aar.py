@@ -113,8 +113,11 @@ def test_what_is_packed(aar):
         assert build_aar._class_faults(files.read("classes.jar")) == []
     assert {"zoo/r2b/Engine.class", "zoo/r2b/Classifier.class", "zoo/r2b/R2bDelegate.class"} < set(classes)
     assert {"META-INF/zoo.r2b/LICENSE", "META-INF/zoo.r2b/LICENSE-libcxx.txt"} < set(classes)
-    again = build_aar.pack(aar.parents[1] / "jni", aar.parents[1] / "again")
-    assert again.read_bytes() == aar.read_bytes()
+
+
+def test_the_same_files_make_the_same_archive():
+    files = {"b": b"2", "a": b"1"}
+    assert build_aar.archive(files) == build_aar.archive(dict(sorted(files.items())))
 
 
 @needs_javac
@@ -160,3 +163,21 @@ def test_the_page_s_java_compiles(tmp_path):
         files[-1].write_text(block)
     build_aar.compile_java(tmp_path / "classes", files)
     assert (tmp_path / "classes" / "Labels.class").is_file()
+
+
+def test_what_is_missing_is_named(monkeypatch, capsys):
+    with monkeypatch.context() as without:
+        without.setenv("PATH", "")
+        without.delenv("JAVA_HOME", raising=False)
+        with pytest.raises(RuntimeError, match=r"jni\.h comes with a JDK: apt-get install default-jdk-headless"):
+            build_library.jni_headers()
+        with pytest.raises(RuntimeError, match="compiling the Java classes needs a JDK"):
+            build_aar.compile_java("nowhere")
+    with monkeypatch.context() as without:
+        without.setattr(build_library.importlib.util, "find_spec", lambda name: None)
+        with pytest.raises(RuntimeError, match="compiling for Android needs a cross compiler: pip install ziglang"):
+            build_library.compiler_folder()
+    monkeypatch.setattr(build_library.sys, "argv", ["build_library.py", "mips"])
+    with pytest.raises(SystemExit):
+        build_library.main()
+    assert "there is no ABI 'mips'; there are arm64-v8a, armeabi-v7a, x86_64" in capsys.readouterr().err

@@ -2,7 +2,9 @@ package zoo.r2b;
 
 /** A class and its probability. */
 public final class Prediction {
+  /** The name of the class. */
   public final String label;
+
   /** The model's output for the class: of a softmax in 0 to 1. */
   public final float probability;
 

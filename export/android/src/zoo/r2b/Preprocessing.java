@@ -10,9 +10,12 @@ public final class Preprocessing {
   /** Of the result, in pixels. */
   public final int height;
 
+  /** Of the result, in pixels. */
   public final int width;
+
   /** Of the result: 1 (grey) or 3 (RGB). */
   public final int channels;
+
   /** The square's side, as a share of the image's shorter side, in (0, 1]. */
   public final double cropFraction;
 

@@ -6,13 +6,19 @@ import java.util.Arrays;
 public final class Tensor {
   /** What a tensor holds. */
   public enum Type {
+    /** Java's float. */
     FLOAT32(1, 4),
+    /** Java's int. */
     INT32(2, 4),
+    /** Bytes that are 0 or 1. */
     BOOL(6, 1),
+    /** Java's byte; see {@link Tensor#scale}. */
     INT8(9, 1),
+    /** Something that this version does not know. */
     OTHER(0, 1);
 
     private final long number;
+
     /** Bytes of one value. */
     public final int bytes;
 
@@ -28,13 +34,18 @@ public final class Tensor {
   /** The number in the file, by which other programs know it. */
   public final int number;
 
+  /** What it holds. */
   public final Type type;
+
   /** Bytes of all values. */
   public final long bytes;
+
   /** Of an int8 tensor: value = scale * (number - zeroPoint). Else 0. */
   public final float scale;
 
+  /** See {@link #scale}. */
   public final int zeroPoint;
+
   private final int[] shape;
 
   Tensor(String name, long[] described) {
