@@ -182,13 +182,13 @@ def test_no_frame_at_all(model, data, message):
 
 @pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="frames come from ffmpeg: apt-get install ffmpeg")
 def test_frames_from_ffmpeg(model):
-    """Two seconds of black, then two of white, in real time."""
+    """Two seconds of black, then two of white, in real time, once the command waits for them."""
     scene = "color=black:s=160x120:r=20:d=2[a];color=white:s=160x120:r=20:d=2[b];[a][b]concat"
+    process = started(model, "-", "--hold", "1")
+    assert b"watching standard input" in process.stderr.readline()
     camera = subprocess.Popen(
-        ["ffmpeg", "-v", "error", "-re", "-f", "lavfi", "-i", scene, "-f", "mjpeg", "-"], stdout=subprocess.PIPE
+        ["ffmpeg", "-v", "error", "-re", "-f", "lavfi", "-i", scene, "-f", "mjpeg", "-"], stdout=process.stdin
     )
-    process = started(model, "-", stdin=camera.stdout)
-    camera.stdout.close()
     out, errors = process.communicate(timeout=PATIENCE)
     assert camera.wait(PATIENCE) == process.returncode == 0
     assert [event["label"] for event in shades.events(out.decode())] == ["dark", "bright"]

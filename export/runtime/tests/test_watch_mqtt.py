@@ -88,14 +88,16 @@ class Subscriber:
 
 
 class Camera:
-    """Writes frames of one shade into a named pipe, as fast as a camera, until it is killed."""
+    """A program that writes frames of one shade into a named pipe, as fast as a camera, until it is killed: ffmpeg."""
 
     def __init__(self, pipe, shade):
         frame = pipe.with_name(f"{shade}.jpg")
         frame.write_bytes(shades.jpeg(shade))
-        self.process = subprocess.Popen(
-            ["sh", "-c", 'exec > "$1"; while cat "$2"; do sleep 0.05; done', "camera", pipe, frame]
-        )
+        command = ["sh", "-c", 'exec > "$1"; while cat "$2"; do sleep 0.05; done', "camera", pipe, frame]
+        if shutil.which("ffmpeg"):
+            command = ["ffmpeg", "-v", "error", "-y", "-re", "-loop", "1", "-framerate", "20", "-i", frame]
+            command += ["-f", "mjpeg", pipe]
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
 
     def kill(self):
         self.process.kill()

@@ -115,26 +115,43 @@ class NamedStream(Stream):
     Args:
         path: of the pipe or the file.
         largest: bytes of the largest frame.
-        opened: a descriptor of it that is read first.
+        opened: a descriptor of the pipe, with a writer.
     """
 
     def __init__(self, path: str, largest: int = LARGEST_FRAME, opened: Optional[int] = None) -> None:
-        self.name, self._path, self._largest, self._opened = repr(path), path, largest, opened
+        self.name, self._path, self._largest = repr(path), path, largest
         self.returns = self.live = stat.S_ISFIFO(os.stat(path).st_mode)
+        self._has_writer, self._kept = opened is not None, opened
+        if self.live and opened is None:
+            # Keep the pipe open for reading, or a new writer that comes in the wrong moment would be ended by SIGPIPE.
+            self._kept = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            os.set_blocking(self._kept, True)
 
     def frames(self) -> Generator[Picture, None, None]:
-        descriptor, self._opened = self._opened, None
-        if descriptor is None:
-            try:
-                descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)  # waits for a pipe's writer
-            except OSError as error:
-                raise CameraLostError(f"it cannot be opened ({error.strerror})") from None
+        has_writer, self._has_writer = self._has_writer, False
+        if self._kept is not None and (has_writer or _has_data(self._kept)):
+            yield from self._read(self._kept)
+        else:
+            yield from self._opened()
+        if self.returns:
+            raise CameraLostError("its writer closed it")
+
+    def _opened(self) -> Generator[bytes, None, None]:
+        try:
+            descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)  # waits for a pipe's writer
+        except OSError as error:
+            raise CameraLostError(f"it cannot be opened ({error.strerror})") from None
         try:
             yield from self._read(descriptor)
         finally:
             os.close(descriptor)
-        if self.returns:
-            raise CameraLostError("its writer closed it")
+
+
+def _has_data(pipe: int) -> bool:
+    """Whether there is something to read, from a writer who may have gone."""
+    poll = select.poll()
+    poll.register(pipe, select.POLLIN)
+    return any(events & select.POLLIN for _, events in poll.poll(0))
 
 
 class Program(Stream):
@@ -282,17 +299,8 @@ def _standard_input(largest: int, wait: Optional[bool]) -> Source:
         )
     path = os.path.realpath("/dev/fd/0")
     if wait and stat.S_ISFIFO(os.fstat(0).st_mode) and os.path.exists(path):
-        # A named pipe can be opened again. Nothing may stay open, or its next writer would write before that.
-        return NamedStream(path, largest, _moved(0))
+        return NamedStream(path, largest, opened=0)
     return Stream(0, "standard input", largest)
-
-
-def _moved(descriptor: int) -> int:
-    """The same file under another number, with nothing to read at this one."""
-    copy, nothing = os.dup(descriptor), os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, descriptor)
-    os.close(nothing)
-    return copy
 
 
 def _path(path: str, largest: int) -> Source:

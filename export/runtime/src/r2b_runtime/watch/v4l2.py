@@ -83,7 +83,7 @@ class VideoDevice(Source):
         try:
             answer = fcntl.ioctl(device, QUERY_CAPABILITIES, bytes(CAPABILITY.size))
         except OSError as error:
-            if error.errno in (errno.ENOTTY, errno.EINVAL):
+            if error.errno in (errno.ENOTTY, errno.EINVAL, errno.ENOSYS):
                 raise ValueError(f"{self._path} is no video device; give one such as /dev/video0") from None
             raise
         able, able_here = struct.unpack_from("II", answer, 84)
