@@ -29,12 +29,20 @@ $(INSTALLED): pyproject.toml setup.py constraints.txt
 
 # The runtime is compiled again when its sources changed.
 RUNTIME := $(VENV)/.runtime
-RUNTIME_SOURCES := $(shell find export/runtime/native export/runtime/src -name '*.cc' -o -name '*.h' -o -name '*.inl' -o -name '*.py') \
-	$(wildcard export/runtime/*.py export/runtime/pyproject.toml)
+NATIVE_SOURCES := $(shell find export/runtime/native export/web/native -name '*.cc' -o -name '*.h' -o -name '*.inl') \
+	export/runtime/build_native.py
+RUNTIME_SOURCES := $(NATIVE_SOURCES) $(shell find export/runtime/src -name '*.py') \
+	$(wildcard export/runtime/*.py export/runtime/pyproject.toml export/web/*.js export/web/*.ts export/web/*.html)
 
-$(RUNTIME): $(INSTALLED) $(RUNTIME_SOURCES)
+# The engine for browsers, compiled by the environment's ziglang, which pip would not see.
+WASM := export/web/r2b.wasm
+$(WASM): $(INSTALLED) $(NATIVE_SOURCES) export/web/build_web.py
+	@echo "Compiling the engine for browsers."
+	$(BIN)/python export/web/build_web.py
+
+$(RUNTIME): $(INSTALLED) $(RUNTIME_SOURCES) $(WASM)
 	@echo "Compiling the runtime."
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --force-reinstall --no-deps ./export/runtime
+	R2B_RUNTIME_WASM=$(CURDIR)/$(WASM) $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --force-reinstall --no-deps ./export/runtime
 	@touch $@
 
 demo: $(RUNTIME)
@@ -69,7 +77,7 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run -Werror $(CPP)
 	$(BIN)/mypy
-	$(BIN)/lizard -C 15 -w r2b_zoo benchmarks tests docs notebooks export/runtime/native export/runtime/src export/runtime/tests export/android -x "*/build/*"
+	$(BIN)/lizard -C 15 -w r2b_zoo benchmarks tests docs notebooks export/runtime/native export/runtime/src export/runtime/tests export/android export/web -x "*/build/*"
 	$(BIN)/lint-imports --no-cache
 
 format: $(INSTALLED)
@@ -81,4 +89,4 @@ docs: $(INSTALLED)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:
-	rm -rf $(VENV) build dist runs site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(WASM) build dist runs site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,5 +1,6 @@
 """The ``r2b`` command: what it prints, how it ends, and what it says when something is wrong."""
 
+import base64
 import csv
 import json
 import os
@@ -16,7 +17,7 @@ from PIL import Image
 
 import r2b_zoo
 from r2b_zoo import cli, pipeline, weights
-from r2b_zoo.conversion import metadata
+from r2b_zoo.conversion import metadata, web_page
 from r2b_zoo.data.preprocessing import IMAGENET
 from tests.networks import randomize
 from tests.small import SMALL, small_network
@@ -43,7 +44,10 @@ def imagenet_weights(imagenet_network, tmp_path_factory):
 def exported(imagenet_weights):
     """The same network as ``r2b export`` converts it, and what the command printed."""
     path = imagenet_weights.with_suffix(".tflite")
-    done = CliRunner().invoke(cli.r2b, ["export", str(imagenet_weights), str(path), "--input-size", "32"])
+    words = ["export", str(imagenet_weights), str(path), "--input-size", "32"]
+    if web_page.is_available():
+        words += ["--web", str(path.with_suffix(".html"))]
+    done = CliRunner().invoke(cli.r2b, words)
     assert done.exit_code == 0, done.output
     return path, done.output
 
@@ -350,9 +354,36 @@ def test_export_prints_what_became_of_each_layer(exported):
     assert path.stat().st_size > 100_000
     assert output.count(" binary ") >= 16
     assert f"Written to {path}" in output
+    if web_page.is_available():
+        assert base64.b64encode(path.read_bytes()).decode() in path.with_suffix(".html").read_text(encoding="utf-8")
     labels = r2b_zoo.load(path).labels
     assert labels is not None
     assert labels[0] == "tench"
+
+
+@pytest.mark.skipif(not web_page.is_available(), reason="r2b-runtime is not installed with its engine for browsers")
+def test_export_writes_a_page_for_browsers(r2b, smoke_run, tmp_path):
+    page, other = tmp_path / "digits.html", tmp_path / "again.html"
+    ended = r2b("export", smoke_run.tflite_path, "--web", page)
+    assert (ended.status, ended.out) == (0, f"Written to {page}\n"), ended.err
+    text = page.read_text(encoding="utf-8")
+    assert base64.b64encode(smoke_run.tflite_path.read_bytes()).decode() in text
+    assert "<title>model</title>" in text
+    refused = r2b("export", smoke_run.tflite_path, "--web", page)
+    assert "digits.html' exists already: name another file, or overwrite it with --force." in refused.err
+    answer = r2b("export", smoke_run.tflite_path, "--web", other, "--json")
+    assert json.loads(answer.out)["result"] == {"model": str(smoke_run.tflite_path), "web": str(other)}
+    assert other.read_text(encoding="utf-8") == text
+
+
+@pytest.mark.skipif(not web_page.is_available(), reason="r2b-runtime is not installed with its engine for browsers")
+def test_export_refuses_a_page_of_a_file_without_labels(r2b, smoke_run, tmp_path):
+    bare = tmp_path / "bare.tflite"
+    bare.write_bytes(smoke_run.tflite_path.read_bytes().split(b"PK\x03\x04")[0])
+    ended = r2b("export", bare, "--web", tmp_path / "bare.html")
+    assert ended.status == 1
+    assert f"'{bare}' carries no labels and no preprocessing: convert the model with r2b_zoo.convert" in ended.err
+    assert not (tmp_path / "bare.html").exists()
 
 
 def test_export_refuses_layers_that_stay_float_unless_told(r2b, tmp_path):

@@ -97,6 +97,13 @@ from r2b_zoo import cli
         ),
         (["export", "{run}", "{tmp}/x.tflite", "--labels", "{image}"], "{image} is not UTF-8 text; --labels takes a"),
         (["export", "{run}/model.tflite", "{tmp}/x.tflite"], "{run}/model.tflite is converted already; export takes a"),
+        (["export", "{run}"], "Nothing to write: name a .tflite as OUTPUT, a page with --web PAGE.html, or both."),
+        (["export", "{run}", "--web", "{tmp}/x.htm"], "The file to write must end in .html; received '{tmp}/x.htm'."),
+        (["export", "{tmp}/none.tflite", "--web", "{tmp}/x.html"], "There is no file '{tmp}/none.tflite'."),
+        (
+            ["export", "{run}/model.tflite", "--web", "{tmp}/x.html", "--labels", "{tmp}/text.jpg"],
+            "{run}/model.tflite is converted already, with its labels; give --labels when it is converted.",
+        ),
         (["verify", "{run}/model.tflite"], "{run}/model.tflite is a converted file; verify compares a run folder or a"),
         (
             ["verify", "{run}", "--images", "{tmp}/below"],

@@ -6,6 +6,7 @@ python build_wheels.py --check dist/*.whl    # only check
 """
 
 import argparse
+import functools
 import importlib.util
 import os
 import pathlib
@@ -39,6 +40,15 @@ _LICENSES = {
 _WINDOWS_LICENSES = {"LICENSE-mingw-w64.txt": "lib/libc/mingw/COPYING"}
 
 
+@functools.cache
+def _wasm():
+    """The engine for browsers, which is the same in all wheels."""
+    sys.path.insert(0, str(build_native.ROOT.parent / "web"))
+    import build_web
+
+    return build_web.build()
+
+
 def build(target, output):
     """Builds one wheel from a copy of the sources, so that no other platform's library slips in; returns its path."""
     spec = importlib.util.find_spec("ziglang")
@@ -47,14 +57,15 @@ def build(target, output):
     zig = pathlib.Path(spec.submodule_search_locations[0])
     licenses = _LICENSES | (_WINDOWS_LICENSES if target.startswith("windows") else {})
     with tempfile.TemporaryDirectory() as directory:
-        root, made = pathlib.Path(directory, "source"), pathlib.Path(directory, "wheel")
-        shutil.copytree(
-            build_native.ROOT,
-            root,
-            ignore=shutil.ignore_patterns(
-                "*.so", "*.dylib", "*.dll", "build", "dist", "tests", "*.egg-info", ".*", "__pycache__"
-            ),
-        )
+        root, made = pathlib.Path(directory, "export", "runtime"), pathlib.Path(directory, "wheel")
+        for folder in (build_native.ROOT, build_native.ROOT.parent / "web"):
+            shutil.copytree(
+                folder,
+                root.with_name(folder.name),
+                ignore=shutil.ignore_patterns(
+                    "*.so", "*.dylib", "*.dll", "*.wasm", "build", "dist", "tests", "*.egg-info", ".*", "__pycache__"
+                ),
+            )
         for name, source in licenses.items():
             shutil.copyfile(zig / source, root / name)
         subprocess.run(
@@ -72,7 +83,7 @@ def build(target, output):
                 str(root),
             ],
             check=True,
-            env={**os.environ, "R2B_RUNTIME_TARGET": target},
+            env={**os.environ, "R2B_RUNTIME_TARGET": target, "R2B_RUNTIME_WASM": str(_wasm())},
         )
         (wheel,) = made.glob("*.whl")
         output.mkdir(parents=True, exist_ok=True)
@@ -97,6 +108,8 @@ def faults(wheel):
             return [*found, f"it holds the libraries {libraries} instead of {library}"]
         if "r2b_runtime/py.typed" not in names:
             found.append("it lacks r2b_runtime/py.typed, without which type checkers ignore the annotations")
+        if "r2b_runtime/web/r2b.wasm" not in names:
+            found.append("it lacks r2b_runtime/web/r2b.wasm, without which nobody can make a page of it")
         for name in ["LICENSE", *_LICENSES, *(_WINDOWS_LICENSES if target.startswith("windows") else {})]:
             if not any(re.fullmatch(rf".*\.dist-info/(licenses/)?{re.escape(name)}", entry) for entry in names):
                 found.append(f"it lacks {name}")

@@ -2,6 +2,7 @@
 depends on the platform but on no Python version. R2B_RUNTIME_TARGET names a platform of build_native.py and asks for a
 wheel that others can use (see build_wheels.py)."""
 
+import importlib.util
 import os
 import pathlib
 import shutil
@@ -21,12 +22,31 @@ import build_native
 TARGET = os.environ.get("R2B_RUNTIME_TARGET")
 
 
+def add_web(folder):
+    """Puts the engine for browsers, and what goes with it, into `folder`. Without ziglang the engine stays away, and
+    the package says so when it is asked for it. R2B_RUNTIME_WASM names one that was compiled before."""
+    web = build_native.ROOT.parent / "web"
+    if not web.is_dir():  # a copy of this folder alone
+        return
+    for name in ("index.js", "index.d.ts", "package.json", "page.html", "page.js"):
+        shutil.copy(web / name, folder)
+    compiled = os.environ.get("R2B_RUNTIME_WASM")
+    if compiled:
+        shutil.copyfile(compiled, folder / "r2b.wasm")
+    elif TARGET or importlib.util.find_spec("ziglang"):
+        sys.path.insert(0, str(web))
+        import build_web
+
+        build_web.build(folder)
+
+
 class Build(build_py):
     def run(self):
         super().run()
         package = pathlib.Path("src" if self.editable_mode else self.build_lib) / "r2b_runtime"
         build_native.build(TARGET, package, distributable=TARGET is not None)
         shutil.copy(build_native.NATIVE / "r2b.h", package)  # for programs in C and what can call it
+        add_web(package / "web")
 
 
 class Wheel(bdist_wheel):

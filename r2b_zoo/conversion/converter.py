@@ -17,12 +17,10 @@ import tensorflow as tf
 from r2b_zoo.conversion import lce, metadata
 from r2b_zoo.conversion.layer_report import LayerReport, layer_table, why_unrunnable
 from r2b_zoo.data.preprocessing import Preprocessing
-from r2b_zoo.identity import __version__
+from r2b_zoo.identity import TFLITE_SUFFIX, __version__
 from r2b_zoo.models.layers import resizable_files
 from r2b_zoo.system import files
 from r2b_zoo.system.short_repr import short_repr
-
-TFLITE_SUFFIX = ".tflite"
 
 PathLike = Union[str, "os.PathLike[str]"]
 

@@ -23,6 +23,7 @@ from r2b_zoo.data.listing import image_files
 from r2b_zoo.data.pixels import MAX_PIXELS
 from r2b_zoo.data.preprocessing import IMAGENET, Preprocessing
 from r2b_zoo.evaluation.accuracy import check_numbers, predict_keras, prediction_batch
+from r2b_zoo.identity import TFLITE_SUFFIX
 from r2b_zoo.runs import data_record
 from r2b_zoo.runs.folder import RunFolder
 from r2b_zoo.runs.networks import Networks, dataset_of, network_of
@@ -171,7 +172,7 @@ def load(
             f"There is no {str(reference)!r}: give {named.NAMES_IN_WORDS}, the folder of a run, a .tflite or "
             "a weights file."
         )
-    if path.suffix == ".tflite":
+    if path.suffix == TFLITE_SUFFIX:
         return _from_tflite(path)
     return _from_weights(path, network, precision, input_size)
 

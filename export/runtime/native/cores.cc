@@ -1,5 +1,14 @@
 #include "cores.h"
 
+#if defined(R2B_SINGLE_THREAD)
+
+namespace r2b {
+int UsableCores() { return 1; }
+int TeamSize(int) { return 1; }
+}  // namespace r2b
+
+#else
+
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -89,3 +98,5 @@ int TeamSize(int wanted) {
 }
 
 }  // namespace r2b
+
+#endif

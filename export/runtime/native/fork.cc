@@ -1,5 +1,7 @@
 #include "fork.h"
 
+#if !defined(R2B_SINGLE_THREAD)
+
 #if !defined(_WIN32)
 #include <pthread.h>
 #endif
@@ -20,3 +22,5 @@ unsigned ForksSoFar() {
 }
 
 }  // namespace r2b
+
+#endif

@@ -1,10 +1,26 @@
 // What a process made by fork() must not use of its parent: threads, which it does not have, and locks that they held.
+//
+// R2B_SINGLE_THREAD builds for systems without threads and processes: then there is nothing to lock and nobody to wait
+// for, here and in thread_pool.h, and no thread can be somewhere else than where it is asked for its cores.
 #pragma once
 
+#if !defined(R2B_SINGLE_THREAD)
 #include <atomic>
 #include <mutex>
+#endif
 
 namespace r2b {
+
+#if defined(R2B_SINGLE_THREAD)
+
+inline unsigned ForksSoFar() { return 0; }
+
+struct ForkSafeMutex {
+  void lock() {}
+  void unlock() {}
+};
+
+#else
 
 // How many fork()s have led to this process since the library was loaded. What was made at another count belongs to a
 // process before it.
@@ -39,5 +55,7 @@ class ForkSafeMutex {
 
   std::atomic<State*> state_;
 };
+
+#endif
 
 }  // namespace r2b

@@ -1,5 +1,7 @@
 #include "thread_pool.h"
 
+#if !defined(R2B_SINGLE_THREAD)
+
 #include <chrono>
 #include <system_error>
 
@@ -118,3 +120,5 @@ void ThreadPool::Team::Work(int index) {
 }
 
 }  // namespace r2b
+
+#endif

@@ -15,16 +15,35 @@
 // its own.
 #pragma once
 
-#include <atomic>
-#include <condition_variable>
 #include <cstdint>
 #include <functional>
+
+#if !defined(R2B_SINGLE_THREAD)
+#include <atomic>
+#include <condition_variable>
 #include <memory>
 #include <mutex>
 #include <thread>
 #include <vector>
+#endif
 
 namespace r2b {
+
+#if defined(R2B_SINGLE_THREAD)
+
+class ThreadPool {
+ public:
+  enum class Between : uint8_t { kLookOut, kSleep };
+  explicit ThreadPool(int, Between = Between::kLookOut) {}
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+
+  int size() const { return 1; }
+  void Run(const std::function<void(int)>& body) { body(0); }
+  void Barrier() {}
+};
+
+#else
 
 class ThreadPool {
  public:
@@ -67,5 +86,7 @@ class ThreadPool {
 
   std::unique_ptr<Team, void (*)(Team*)> team_;
 };
+
+#endif
 
 }  // namespace r2b

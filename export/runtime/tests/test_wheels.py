@@ -16,7 +16,7 @@ SOURCES = sorted([*RUNTIME.glob("*.py"), *RUNTIME.glob("src/r2b_runtime/*.py")])
 ENTRY_POINTS = b"\0tflite_plugin_create_delegate\0tflite_plugin_destroy_delegate\0"
 GOOD = b"\x7fELF\0libc.so.6\0libm.so.6\0GLIBC_2.4\0GLIBC_2.17\0" + ENTRY_POINTS
 LICENSES = ["LICENSE", *build_wheels._LICENSES]
-PACKAGE = ["__init__.py", "py.typed"]
+PACKAGE = ["__init__.py", "py.typed", "web/r2b.wasm"]
 
 
 def wheel(folder, platform="manylinux2014_x86_64", library=GOOD, licenses=LICENSES, package=PACKAGE, **more):
@@ -51,7 +51,8 @@ def test_a_good_wheel_has_no_faults(tmp_path):
         ({"library": GOOD.replace(ENTRY_POINTS, b"")}, "it lacks the entry point tflite_plugin_create_delegate"),
         ({"library": GOOD + bytes(build_wheels.MOST_BYTES)}, "bytes; 2,000,000 is the most"),
         ({"licenses": ["LICENSE"]}, "it lacks LICENSE-libcxx.txt"),
-        ({"package": ["__init__.py"]}, "it lacks r2b_runtime/py.typed"),
+        ({"package": ["__init__.py", "web/r2b.wasm"]}, "it lacks r2b_runtime/py.typed"),
+        ({"package": ["__init__.py", "py.typed"]}, "it lacks r2b_runtime/web/r2b.wasm"),
         ({"r2b_runtime/libr2b_runtime.dylib": b""}, "it holds the libraries"),
         ({"platform": "manylinux2014_aarch65"}, "its name is not"),
     ],

@@ -52,13 +52,20 @@ bool CpuHas(const Kernels* kernels) {
   return true;
 }
 
+// WebAssembly has one path, since it is downloaded; its processor cannot lack what the file was compiled for.
+#if defined(R2B_BUILD_WASM)
+const std::initializer_list<const Kernels* (*)()> kBuilt = {WasmKernels};
+#else
+const std::initializer_list<const Kernels* (*)()> kBuilt = {Avx512Kernels, Avx2Kernels, NeonKernels, PortableKernels};
+#endif
+
 struct Registry {
   const Kernels* kernels[5] = {};
   const char* names[5] = {};
   int count = 0;
   Registry() {
-    for (const Kernels* candidate : {Avx512Kernels(), Avx2Kernels(), NeonKernels(), PortableKernels()})
-      if (CpuHas(candidate)) {
+    for (const auto& built : kBuilt)
+      if (const Kernels* candidate = built(); CpuHas(candidate)) {
         kernels[count] = candidate;
         names[count++] = candidate->name;
       }

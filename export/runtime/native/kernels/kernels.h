@@ -218,6 +218,7 @@ const Kernels* PortableKernels();
 const Kernels* Avx2Kernels();
 const Kernels* Avx512Kernels();
 const Kernels* NeonKernels();
+const Kernels* WasmKernels();  // only in WebAssembly, where there are no others
 
 // The kernels of that name, or the best ones for "auto", "" and null. Null where they are not built or do not run here.
 const Kernels* SelectKernels(const char* name);

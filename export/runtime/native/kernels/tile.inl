@@ -263,10 +263,26 @@ struct Tile {
       }
   }
 
+#if defined(R2B_STAGES_APART)
+  // One for all kernels, where the including file wants little code more than the last bit of speed.
+  template <int R>
+  static __attribute__((noinline)) void WholeStages(const F (&values)[R], const Epilogue& epilogue, int x, int c) {
+    F v[1][R];
+    R2B_UNROLL
+    for (int r = 0; r < R; ++r) v[0][r] = values[r];
+    Stages<true>(v, epilogue, x, c);
+  }
+#endif
+
   template <bool kWhole, int P, int R>
   static R2B_INLINE void RunEpilogue(F (&v)[P][R], const Epilogue& epilogue, int x, int c, int valid) {
     if constexpr (kWhole) {
+#if defined(R2B_STAGES_APART)
+      R2B_UNROLL
+      for (int p = 0; p < P; ++p) WholeStages<R>(v[p], epilogue, x + p, c);
+#else
       Stages<true>(v, epilogue, x, c);
+#endif
     } else {
       F values[P][R];
       R2B_TILE(values[p][r] = v[p][r]);

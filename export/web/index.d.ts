@@ -1,0 +1,102 @@
+/** What a model, or the compiled engine, can be loaded from. In node a string that is no URL is a path. */
+export type Source = string | URL | ArrayBuffer | ArrayBufferView | Blob | Response;
+
+/** Pixels, row by row, of 1 (grey), 3 (red, green, blue) or 4 bytes (these and an alpha that is not read). */
+export interface Pixels {
+  data: Uint8Array | Uint8ClampedArray;
+  width: number;
+  height: number;
+}
+
+/** Anything that a canvas can draw, or pixels such as an ImageData. */
+export type ImageSource = Pixels | CanvasImageSource;
+
+export interface LoadOptions {
+  /** The compiled engine; default: r2b.wasm beside index.js. A module may serve several models. */
+  wasm?: Source | WebAssembly.Module;
+  /** Bytes that the engine may take beside the file; default: 2 GiB. */
+  maxMemory?: number;
+  /** Operations of one inference: float products, or 32 binary ones; default: 200e9. */
+  maxWork?: number;
+}
+
+export interface Tensor {
+  name: string;
+  type: "float32" | "int32" | "int8" | "bool" | "other";
+  shape: number[];
+  bytes: number;
+  /** Of an int8 tensor: value = scale * (number - zeroPoint). Else 0. */
+  scale: number;
+  zeroPoint: number;
+}
+
+export type TensorValues = Float32Array | Int32Array | Int8Array | Uint8Array;
+
+/** How an image becomes the input: its centre square is cut out, resized by bicubic interpolation, and normalised. */
+export interface Preprocessing {
+  readonly height: number;
+  readonly width: number;
+  /** 1 (grey) or 3 (red, green, blue). */
+  readonly channels: 1 | 3;
+  /** The square's side, as a share of the image's shorter side. */
+  readonly cropFraction: number;
+  /** Per channel, for values of 0 to 255: the result is (value - mean) / std. */
+  readonly mean: readonly number[];
+  readonly std: readonly number[];
+}
+
+/**
+ * A model that is ready to run.
+ *
+ * Its memory lies in the compiled engine: free() gives it back at once, the garbage collector at some time. Whatever
+ * goes wrong is an Error with a sentence.
+ */
+export class Engine {
+  static load<T extends typeof Engine>(this: T, model: Source, options?: LoadOptions): Promise<InstanceType<T>>;
+
+  private constructor();
+
+  /** The file's size. */
+  readonly bytes: number;
+  /** Names of the classes; none where the file has none. */
+  readonly labels: readonly string[];
+  /** null where the file has none. */
+  readonly preprocessing: Preprocessing | null;
+  readonly inputs: Tensor[];
+  readonly outputs: Tensor[];
+  /** What the latest inference took, without the preparation of its image; null before the first. */
+  readonly milliseconds: number | null;
+
+  /** Gives an input another shape; outputs follow. Values of inputs are lost. Where it fails nothing changes. */
+  resize(input: number, shape: Iterable<number>): void;
+
+  /**
+   * One inference: an array for each input, row by row, channels last, in; a copy of the output's values out, or of
+   * several outputs an array of them. A plain array of numbers is taken too.
+   */
+  run(...values: (TensorValues | number[])[]): TensorValues | TensorValues[];
+
+  /** Prepares an image as the file says and sets it as input 0; `place` counts the images of a batch. */
+  setImage(image: ImageSource, place?: number): void;
+
+  /** One inference of what the inputs hold. */
+  invoke(): TensorValues | TensorValues[];
+
+  /** Gives the memory back; later calls are errors, another free() is not. */
+  free(): void;
+}
+
+export interface Answer {
+  label: string;
+  /** The label's place in `labels`. */
+  index: number;
+  probability: number;
+}
+
+/** A model with labels and preprocessing: from an image to its classes. Loading any other model is an error. */
+export class Classifier extends Engine {
+  readonly preprocessing: Preprocessing;
+
+  /** The most probable classes of an image, best first; `top` of them, 5 unless told. */
+  predict(image: ImageSource, options?: { top?: number }): Answer[];
+}
