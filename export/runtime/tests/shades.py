@@ -2,12 +2,18 @@
 
 import io
 import json
+import subprocess
+import sys
+import threading
 
 import lce_model
 import numpy as np
 import small_classifier
 
 LABELS = ("dark", "grey", "bright")
+PATIENCE = 60
+"""Seconds after which a test gives up; a busy machine is slow."""
+
 SHADES = {"dark": 10, "grey": 128, "bright": 245}
 
 
@@ -45,3 +51,28 @@ def jpeg(shade, size=(64, 48)):
 
 def events(text):
     return [json.loads(line) for line in text.splitlines()]
+
+
+def written(folder):
+    """The path of the model in a folder."""
+    path = folder / "shades.tflite"
+    path.write_bytes(model())
+    return str(path)
+
+
+def started(*arguments, **options):
+    """The command as a process of its own."""
+    command = [sys.executable, "-m", "r2b_runtime", "watch", *map(str, arguments)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+    return subprocess.Popen(command, text=False, **pipes)
+
+
+def lines(process):
+    """The events of a process's standard output, as they come; fails where none comes for too long."""
+    timer = threading.Timer(PATIENCE, process.kill)
+    timer.start()
+    try:
+        for line in process.stdout:
+            yield json.loads(line)
+    finally:
+        timer.cancel()

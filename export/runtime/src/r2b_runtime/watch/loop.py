@@ -16,6 +16,7 @@ from typing import Any, Optional
 import numpy as np
 
 from r2b_runtime.classifier import Classifier
+from r2b_runtime.watch import frames
 from r2b_runtime.watch.frames import Source, decoded
 from r2b_runtime.watch.hysteresis import Hysteresis, Rules
 from r2b_runtime.watch.outputs import Event, Output
@@ -74,6 +75,7 @@ class Watch:
         self._row: Optional[np.ndarray] = None
         self._frame = self._damaged = self._undecoded = 0
         self._arrived: Optional[float] = None
+        self._silent_at: Optional[float] = None
         self._here: Optional[bool] = None
         self._signal: Optional[int] = None
         self._in_output = False
@@ -119,18 +121,23 @@ class Watch:
                 raise self._reader.error
             elif ended is not None:
                 return True
-            elif lost:
+            elif lost or self._is_silent():
                 self._camera(False)
             now = time.monotonic()
             if alive_at is not None and now >= alive_at:
                 alive_at = now + float(self._settings.every or 0)
                 self._tell(self._event("alive", self._label()))
             if frame is None:
-                self._sleep([alive_at, self._notifier.next_watchdog])
+                self._sleep([alive_at, self._notifier.next_watchdog, self._silent_at if self._here else None])
         return False
+
+    def _is_silent(self) -> bool:
+        """Whether a camera sends nothing, although it has not ended: a program before the pipe may hang."""
+        return self._silent_at is not None and time.monotonic() >= self._silent_at
 
     def _classify(self, frame: Frame) -> None:
         self._damaged = frame.damaged
+        self._silent_at = frame.arrived + frames.SILENCE if self._source.live else None
         try:
             picture = decoded(frame.picture)
         except (ValueError, OSError) as error:
