@@ -3,7 +3,6 @@
 import os
 import queue
 import re
-import shlex
 import shutil
 import signal
 import subprocess
@@ -160,10 +159,8 @@ def test_a_camera_program_is_started_again(model, tmp_path, monkeypatch):
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE) == 0
         assert b"rpicam-vid: it ended with status 1; trying again in 1 s" in process.stderr.read()
-    first = shlex.split(log.read_text().splitlines()[0])
-    options = dict(zip(first, first[1:]))
-    assert (options["--codec"], options["--width"], options["--height"]) == ("mjpeg", "320", "240")
-    assert (options["--camera"], options["--framerate"], options["--output"]) == ("1", "5", "-")
+    options = set(log.read_text().splitlines()[0].split())
+    assert options >= {"--codec=mjpeg", "--width=320", "--height=240", "--camera=1", "--framerate=5", "--output=-"}
 
 
 class PiCamera2:

@@ -346,11 +346,11 @@ def _pi_camera(kind: str, number: int, size: tuple[int, int], rate: Optional[flo
             "the source rpicam-vid needs this program of Raspberry Pi OS: apt install rpicam-apps-lite; a USB camera "
             "is /dev/video0"
         )
-    width, height = map(str, size)
-    arguments = ["rpicam-vid", "--timeout", "0", "--nopreview", "--verbose", "0", "--camera", str(number)]
-    arguments += ["--width", width, "--height", height, "--codec", "mjpeg", "--flush", "--output", "-"]
+    # With "=", since options that have a value of their own, such as --verbose, do not take the next argument for it.
+    arguments = ["rpicam-vid", "--timeout=0", "--nopreview", "--verbose=0", f"--camera={number}", f"--width={size[0]}"]
+    arguments += [f"--height={size[1]}", "--codec=mjpeg", "--flush", "--output=-"]
     if rate is not None:
-        arguments += ["--framerate", f"{rate:g}"]
+        arguments.append(f"--framerate={rate:g}")
     return Program(arguments, largest)
 
 
