@@ -1,6 +1,7 @@
 """Streams of JPEG images, cut anywhere, damaged, or of another kind."""
 
 import io
+import random
 
 import numpy as np
 import pytest
@@ -106,3 +107,28 @@ def test_a_long_stream_is_read_once():
     image = jpeg(5, (160, 120))
     found, damaged = split(image * 100, 512, largest=1 << 20)
     assert (len(found), damaged) == (100, 0)
+
+
+def damaged(rng, data):
+    """Some bytes changed, cut out or put in."""
+    data = bytearray(data)
+    for _ in range(rng.randrange(1, 30)):
+        kind, at = rng.random(), rng.randrange(len(data))
+        if kind < 0.5:
+            data[at] = rng.choice([0x00, 0xFF, 0xD8, 0xD9, 0xDA, rng.randrange(256)])
+        elif kind < 0.75:
+            del data[at : at + rng.randrange(1, 200)]
+        else:
+            data[at:at] = rng.choice([b"\xff\xd8\xff", b"\xff\xd9", b"\xff\xda\0\2", bytes(rng.randrange(50))])
+    return bytes(data)
+
+
+def test_of_damaged_streams_the_same_images_come_whatever_the_pieces():
+    rng, found = random.Random(0), 0
+    for _ in range(100):
+        stream = damaged(rng, b"".join(IMAGES))
+        images, count = split(stream, 1 << 20)
+        assert split(stream, rng.randrange(1, 300)) == (images, count)
+        assert all(image[:3] == b"\xff\xd8\xff" and image[-2:] == b"\xff\xd9" for image in images)
+        found += len(images)
+    assert 0 < found < 100 * len(IMAGES)
