@@ -24,7 +24,7 @@ function tell(error) {
 function show(classifier, image) {
   const answers = classifier.predict(image, { top: 5 });
   const milliseconds = classifier.milliseconds;
-  at("time").textContent = milliseconds.toFixed(milliseconds < 10 ? 2 : 0);
+  at("time").textContent = milliseconds.toFixed(milliseconds < 10 ? 1 : 0);
   at("hint").hidden = true;
   at("answers").replaceChildren(
     ...answers.map(({ label, probability }) => {

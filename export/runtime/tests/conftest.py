@@ -73,5 +73,16 @@ def rng():
     return np.random.default_rng(0)
 
 
+@pytest.fixture(scope="session")
+def whole_photographs():
+    """20 photographs, uint8 (height, width, 3)."""
+    datasets = pytest.importorskip("tensorflow_datasets")
+    root = pathlib.Path(os.environ.get("R2B_ZOO_TEST_DATA") or pathlib.Path(__file__).parents[4] / "shared" / "tfds")
+    if not (root / "imagenet2012").is_dir():
+        pytest.skip(f"no photographs: {root / 'imagenet2012'} is missing (set R2B_ZOO_TEST_DATA)")
+    split = datasets.load("imagenet2012", split="validation", data_dir=str(root), download=False)
+    return [example["image"] for example in datasets.as_numpy(split.take(20))]
+
+
 def pytest_report_header():
     return f"r2b-runtime kernels on this machine: {', '.join(r2b_runtime.available_kernels())}"

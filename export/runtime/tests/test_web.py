@@ -101,7 +101,7 @@ def test_images_have_the_labels_and_probabilities_of_pythons_classifier(run_jobs
         images = [rng.integers(0, 256, (h, w, c), np.uint8) for h, w, c in ((41, 60, 4), (20, 20, 3), (7, 5, 1))]
         given = [{"data": text(image), "height": image.shape[0], "width": image.shape[1]} for image in images]
         jobs.append({"kind": "predict", "model": model, "images": given})
-        wanted.append((model, [Classifier(model, engine="r2b", kernels="portable").predict(i) for i in images]))
+        wanted.append((model, [Classifier(model, kernels="portable").predict(i) for i in images]))
     for answer, (model, predictions), (height, width, channels) in zip(run_jobs(jobs), wanted, shapes.values()):
         found = [[(one["label"], np.float32(one["probability"])) for one in image] for image in answer["answers"]]
         assert found == [[(label, np.float32(share)) for label, share in image] for image in predictions]
@@ -115,6 +115,30 @@ def test_images_have_the_labels_and_probabilities_of_pythons_classifier(run_jobs
             "mean": [120.0] * channels,
             "std": [60.0] * channels,
         }
+
+
+def network_for_photographs():
+    """A small Real-to-Binary network of random weights that takes photographs."""
+    return small_classifier.with_files(
+        half_blocks(np.random.default_rng(0), size=24, channels=64, blocks=3),
+        labels=[f"class {i}" for i in range(10)],
+        height=96,
+        width=96,
+        channels=3,
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+    )
+
+
+def test_photographs_have_the_labels_of_pythons_classifier(run_jobs, whole_photographs):
+    model = network_for_photographs()
+    classifier = Classifier(model, kernels="portable")
+    images = [{"data": text(image), "height": image.shape[0], "width": image.shape[1]} for image in whole_photographs]
+    (answer,) = run_jobs([{"kind": "predict", "model": model, "images": images}])
+    expected = [classifier.predict(image, top=10) for image in whole_photographs]
+    found = [[(one["label"], one["probability"]) for one in image] for image in answer["answers"]]
+    assert found == expected
+    assert len({str(image) for image in expected}) == 20
 
 
 def test_damaged_files_are_sentences(run_jobs):
