@@ -65,7 +65,7 @@ def table():
         "and half-pixel centers; where shapes are constant",
         f"float32 {', '.join(MOVING)}": "up to 4 dimensions, along any of them; strides of either sign, masks of "
         "begin, end and dropped axes; where shapes are constant",
-        "everything else": "stays with the interpreter (XNNPACK)",
+        "everything else": "refused, with its name; in an interpreter it stays there (XNNPACK)",
     }
     lines = ["| operator | tested with |", "|---|---|", *(f"| {name} | {form} |" for name, form in rows.items())]
     return "\n".join(lines) + "\n"
