@@ -1,5 +1,6 @@
 """The report of a run: complete, self-contained, and honest about what was off."""
 
+import base64
 import itertools
 import re
 import shlex
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 
 from r2b_zoo import recipes
+from r2b_zoo.conversion import web_page
 from r2b_zoo.recipes.overrides import parse
 from r2b_zoo.report import plots, view
 from r2b_zoo.report.page import write_report
@@ -93,10 +95,18 @@ def test_page_is_self_contained(page: Page) -> None:
         a[key] for _, a in page.elements for key in ("src", "href", "xlink:href", "srcset", "data") if key in a
     ]
     assert addresses
-    assert [address[:40] for address in addresses if not address.startswith(("#", "data:image/png;base64,"))] == []
+    others = [address[:40] for address in addresses if not address.startswith(("#", "data:image/png;base64,"))]
+    assert others == (["model.html"] if web_page.is_available() else [])
     assert re.findall(r"url\((?!#)|@import", page.source) == []
     assert not page.all("script")
     assert len(page.source.encode()) < LARGEST_PAGE
+
+
+@pytest.mark.skipif(not web_page.is_available(), reason="r2b-runtime is not installed with its engine for browsers")
+def test_the_network_runs_in_a_page_beside_the_report(smoke_run: RunFolder, page: Page) -> None:
+    text = smoke_run.web_path.read_text(encoding="utf-8")
+    assert "<title>Recipe digits</title>" in text
+    assert base64.b64encode(smoke_run.tflite_path.read_bytes()).decode() in text
 
 
 def test_inner_links_have_targets(page: Page) -> None:

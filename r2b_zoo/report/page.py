@@ -6,6 +6,7 @@ from typing import Any, Optional
 import jinja2
 from markupsafe import Markup
 
+from r2b_zoo.conversion import web_page
 from r2b_zoo.identity import PACKAGE
 from r2b_zoo.report import plots, view
 from r2b_zoo.report.tables import rate
@@ -26,6 +27,9 @@ NETWORK_WORDS = {
 def write_report(folder: RunFolder) -> Path:
     """Writes ``report.html`` into a run's folder, from the files in it.
 
+    Where r2b-runtime is installed with its engine for browsers, ``model.html`` beside it runs the network, and the
+    report names it.
+
     Returns:
         The path of the page.
 
@@ -33,7 +37,15 @@ def write_report(folder: RunFolder) -> Path:
         RunFolderError: the run is not finished, or one of its files is damaged.
         OSError: the page cannot be written; an older page is kept.
     """
-    page = _environment().get_template("report.html.jinja").render(_context(folder))
+    context = _context(folder)
+    has_web_page = folder.tflite_path.is_file() and web_page.is_available()
+    page = (
+        _environment()
+        .get_template("report.html.jinja")
+        .render(**context, web_page=folder.web_path.name if has_web_page else None)
+    )
+    if has_web_page:
+        web_page.write(folder.tflite_path, folder.web_path, f"Recipe {context['results']['recipe']}")
     files.write_text(folder.report_path, page)
     return folder.report_path
 

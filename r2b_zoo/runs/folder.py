@@ -70,6 +70,7 @@ class RunFolder:
     attention_path = property(lambda self: self.path / "attention.npz")
     examples_path = property(lambda self: self.path / "examples.npz")
     report_path = property(lambda self: self.path / "report.html")
+    web_path = property(lambda self: self.path / "model.html")
 
     def stage(self, name: str) -> Path:
         return self.path / "stages" / name
