@@ -272,14 +272,16 @@ def _bench(parsed: argparse.Namespace) -> dict[str, Any]:
     interpreter = None if parsed.engine == "r2b" else _interpreter(required=parsed.engine == "litert")
     engines: list[EngineName] = [parsed.engine] if parsed.engine else ["r2b", "litert"] if interpreter else ["r2b"]
     results: list[dict[str, Any]] = []
+    refusals: list[RuntimeError] = []
     for engine in engines:
         options["engine"] = engine
         try:
             results += [_timed(parsed, threads, options) for threads in parsed.threads]
         except RuntimeError as error:
-            if engine == engines[-1] and not results:
-                raise
+            refusals.append(error)
             results.append({"engine": engine, "refused": str(error)})
+    if len(refusals) == len(engines):
+        raise refusals[0]
     return {
         "file": parsed.model,
         "runtime": version(),
