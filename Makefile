@@ -60,10 +60,11 @@ test-slow: $(RUNTIME)
 
 test-long: $(RUNTIME)
 	$(BIN)/pytest -m long $(PYTEST_OPTIONS)
+	cd export/runtime/tests && ../../../$(BIN)/pytest -m long $(RUNTIME_OPTIONS)
 	cd export/android/tests && ../../../$(BIN)/pytest -m long
 
 test-runtime: $(RUNTIME)
-	cd export/runtime/tests && ../../../$(BIN)/pytest -m "not slow" $(RUNTIME_OPTIONS)
+	cd export/runtime/tests && ../../../$(BIN)/pytest -m "not slow and not long" $(RUNTIME_OPTIONS)
 	cd export/android/tests && ../../../$(BIN)/pytest -m "not slow"
 
 test-runtime-slow: $(RUNTIME)

@@ -281,6 +281,9 @@ class Fuser {
       case OpKind::kSoftmax: return Flat(op_index, MakeSoftmax(graph_, op));
       case OpKind::kReshape: return Flat(op_index, MakeCopy(graph_, op));
       case OpKind::kDense: return Flat(op_index, MakeDense(graph_, op));
+      case OpKind::kMinimum:
+      case OpKind::kMaximum:
+      case OpKind::kRound: return Flat(op_index, MakeArithmetic(graph_, op));
       default: return Layout(op_index);
     }
   }

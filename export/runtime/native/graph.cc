@@ -39,8 +39,11 @@ const char* OpName(OpKind kind) {
                                       "SPLIT",
                                       "STRIDED_SLICE",
                                       "PAD",
-                                      "RESIZE_BILINEAR"};
-  static_assert(sizeof names / sizeof *names == size_t(OpKind::kResizeBilinear) + 1);
+                                      "RESIZE_BILINEAR",
+                                      "MINIMUM",
+                                      "MAXIMUM",
+                                      "ROUND"};
+  static_assert(sizeof names / sizeof *names == size_t(OpKind::kRound) + 1);
   return names[int(kind)];
 }
 
@@ -326,13 +329,14 @@ struct Checker {
     using Rule = bool (Checker::*)(const Op&, std::vector<int>* out);
     static constexpr Rule rules[] = {
         // In the order of OpKind.
-        &Checker::Quantize, &Checker::Dequantize, &Checker::Bconv,          &Checker::Pool,       &Checker::Conv,
-        &Checker::Pool,     &Checker::Pool,       &Checker::Mean,           &Checker::Arithmetic, &Checker::Arithmetic,
-        &Checker::Prelu,    &Checker::SameShape,  &Checker::SameShape,      &Checker::SameShape,  &Checker::Reshape,
-        &Checker::Dense,    &Checker::Depthwise,  &Checker::TransposeConv,  &Checker::Concat,     &Checker::Slices,
-        &Checker::Slices,   &Checker::Pad,        &Checker::ResizeBilinear,
+        &Checker::Quantize,  &Checker::Dequantize, &Checker::Bconv,          &Checker::Pool,       &Checker::Conv,
+        &Checker::Pool,      &Checker::Pool,       &Checker::Mean,           &Checker::Arithmetic, &Checker::Arithmetic,
+        &Checker::Prelu,     &Checker::SameShape,  &Checker::SameShape,      &Checker::SameShape,  &Checker::Reshape,
+        &Checker::Dense,     &Checker::Depthwise,  &Checker::TransposeConv,  &Checker::Concat,     &Checker::Slices,
+        &Checker::Slices,    &Checker::Pad,        &Checker::ResizeBilinear, &Checker::Arithmetic, &Checker::Arithmetic,
+        &Checker::SameShape,
     };
-    static_assert(sizeof rules / sizeof *rules == size_t(OpKind::kResizeBilinear) + 1);
+    static_assert(sizeof rules / sizeof *rules == size_t(OpKind::kRound) + 1);
     return (this->*rules[size_t(op.kind)])(op, &graph->tensors[op.out].dims);
   }
 };

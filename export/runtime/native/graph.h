@@ -54,6 +54,9 @@ enum class OpKind : uint8_t {
   kStridedSlice,
   kPad,
   kResizeBilinear,
+  kMinimum,
+  kMaximum,
+  kRound,
 };
 const char* OpName(OpKind kind);
 

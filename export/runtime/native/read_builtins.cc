@@ -1,4 +1,5 @@
 #include <cstring>
+#include <limits>
 
 #include "reader.h"
 
@@ -85,12 +86,15 @@ bool Reader::Mean() {
   return (a[0] == 1 && a[1] == 2) || (a[0] == 2 && a[1] == 1);
 }
 
-bool Reader::Elementwise() {
+bool Reader::FloatPair() const {
   const tfl::Tensor *a = Input(0), *b = Input(1);
-  if (!IsFloat(a) || !IsFloat(b) || !IsFloat(Output()) || Rank(a) > 4 || Rank(b) > 4 ||
-      (IsConstant(a) && IsConstant(b)))
-    return false;
-  if (op_->kind == OpKind::kPrelu) return !IsConstant(a) && IsConstant(b);
+  return IsFloat(a) && IsFloat(b) && IsFloat(Output()) && Rank(a) <= 4 && Rank(b) <= 4 &&
+         !(IsConstant(a) && IsConstant(b));
+}
+
+bool Reader::Elementwise() {
+  if (!FloatPair()) return false;
+  if (op_->kind == OpKind::kPrelu) return !IsConstant(Input(0)) && IsConstant(Input(1));
   const auto* p = Options<tfl::ActivationParams>();
   return p && Activation(p->activation);
 }
@@ -104,6 +108,23 @@ bool Reader::Clamp(tfl::Activation activation) { return Activation(activation) &
 bool Reader::Relu() { return Clamp(tfl::kActRelu); }
 bool Reader::Relu6() { return Clamp(tfl::kActRelu6); }
 bool Reader::ReluN1To1() { return Clamp(tfl::kActReluN1To1); }
+
+// The extreme of values and one number is a clamp.
+bool Reader::Extreme() {
+  if (!FloatPair()) return false;
+  const int constant = IsConstant(Input(0)) ? 0 : 1;
+  const tfl::Tensor *number = Input(constant), *values = Input(1 - constant);
+  if (!IsConstant(number) || number->bytes != sizeof(float) || Rank(number) > Rank(values)) return true;
+  for (int i = 0; i < Rank(number); ++i)
+    if (number->dims->data[i] != 1) return true;
+  const bool least = op_->kind == OpKind::kMinimum;
+  Activation(tfl::kActRelu);
+  std::memcpy(least ? &op_->hi : &op_->lo, number->data, sizeof(float));
+  if (least) op_->lo = -std::numeric_limits<float>::infinity();
+  op_->kind = OpKind::kClamp;
+  op_->in = {node_.inputs->data[1 - constant]};
+  return true;
+}
 
 bool Reader::Logistic() { return FloatInOut(); }
 

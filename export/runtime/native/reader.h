@@ -33,6 +33,7 @@ class Reader {
   bool Relu();
   bool Relu6();
   bool ReluN1To1();
+  bool Extreme();
   bool Logistic();
   bool Softmax();
   bool Dense();
@@ -58,6 +59,8 @@ class Reader {
   bool FloatInOut() const {
     return IsFloat(Input(0)) && IsFloat(Output()) && !IsConstant(Input(0)) && Rank(Input(0)) <= 4;
   }
+  // Whether inputs 0 and 1 and the output are such, not both inputs constant.
+  bool FloatPair() const;
   static int Rank(const tfl::Tensor* t) { return t->dims ? t->dims->size : 0; }
   template <class Params>
   const Params* Options() const {

@@ -53,8 +53,11 @@ enum Builtin : int32_t {
   kSplit = 49,
   kDelegate = 51,
   kPrelu = 54,
+  kMaximum = 55,
+  kMinimum = 57,
   kPadV2 = 60,
   kTransposeConv = 67,
+  kRound = 116,
 };
 
 enum Activation : int { kActNone = 0, kActRelu = 1, kActReluN1To1 = 2, kActRelu6 = 3 };

@@ -30,7 +30,7 @@ PackedWeights WeightCache::Find(const Key& key, Pack pack) {
 
 PackedWeights WeightCache::Bits(const Graph& graph, int tensor, int groups, int chunk_bits) {
   const Tensor& filter = graph.tensors[tensor];
-  return Find({tensor, Packing::kBits, groups, chunk_bits}, [&](ptrdiff_t* block_bytes) {
+  return Find({tensor, Packing::kBits, groups, chunk_bits, {}}, [&](ptrdiff_t* block_bytes) {
     return PackBits(static_cast<const uint32_t*>(filter.constant), filter.dims[0], groups, PerOutput(filter),
                     chunk_bits, block_bytes);
   });
@@ -38,15 +38,38 @@ PackedWeights WeightCache::Bits(const Graph& graph, int tensor, int groups, int 
 
 PackedWeights WeightCache::Floats(const Graph& graph, int tensor) {
   const Tensor& filter = graph.tensors[tensor];
-  return Find({tensor, Packing::kFloats, 1, 0}, [&](ptrdiff_t* block_bytes) {
+  return Find({tensor, Packing::kFloats, 1, 0, {}}, [&](ptrdiff_t* block_bytes) {
     return PackFloats(static_cast<const float*>(filter.constant), filter.dims[0], PerOutput(filter), block_bytes);
   });
 }
 
 PackedWeights WeightCache::Dense(const Graph& graph, int tensor) {
   const Tensor& filter = graph.tensors[tensor];
-  return Find({tensor, Packing::kDense, 1, 0}, [&](ptrdiff_t*) {
+  return Find({tensor, Packing::kDense, 1, 0, {}}, [&](ptrdiff_t*) {
     return PackDense(static_cast<const float*>(filter.constant), filter.dims[0], PerOutput(filter));
+  });
+}
+
+PackedWeights WeightCache::Channels(const Graph& graph, int tensor) {
+  const Tensor& filter = graph.tensors[tensor];
+  return Find({tensor, Packing::kChannels, 1, 0, {}}, [&](ptrdiff_t*) {
+    return PackChannels(static_cast<const float*>(filter.constant), filter.dims[1] * filter.dims[2], filter.dims[3]);
+  });
+}
+
+PackedWeights WeightCache::Phase(const Graph& graph, int tensor, int row, int column, int stride_h, int stride_w) {
+  const Tensor& filter = graph.tensors[tensor];
+  const int outputs = filter.dims[0], h = filter.dims[1], w = filter.dims[2], inputs = filter.dims[3];
+  return Find({tensor, Packing::kPhase, 1, 0, {row, column, stride_h, stride_w}}, [&](ptrdiff_t* block_bytes) {
+    std::vector<float> taps;
+    for (int o = 0; o < outputs; ++o)
+      for (int y = row; y < h; y += stride_h)
+        for (int x = column; x < w; x += stride_w) {
+          const float* tap =
+              static_cast<const float*>(filter.constant) + ((ptrdiff_t(o) * h + y) * w + x) * ptrdiff_t(inputs);
+          taps.insert(taps.end(), tap, tap + inputs);
+        }
+    return PackFloats(taps.data(), outputs, int(taps.size() / size_t(outputs)), block_bytes);
   });
 }
 

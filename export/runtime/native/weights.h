@@ -2,6 +2,7 @@
 // and however many plans of the graph there are, in whatever threads.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <vector>
 
@@ -19,18 +20,24 @@ class WeightCache {
  public:
   PackedWeights Bits(const Graph& graph, int tensor, int groups, int chunk_bits);
   PackedWeights Floats(const Graph& graph, int tensor);
+  // Of a depthwise convolution.
+  PackedWeights Channels(const Graph& graph, int tensor);
+  // Of a transposed convolution: the taps from (row, column) on that lie these strides apart.
+  PackedWeights Phase(const Graph& graph, int tensor, int row, int column, int stride_h, int stride_w);
   // For a dense layer of one vector.
   PackedWeights Dense(const Graph& graph, int tensor);
 
  private:
-  enum class Packing : uint8_t { kBits, kFloats, kDense };
+  enum class Packing : uint8_t { kBits, kFloats, kDense, kChannels, kPhase };
   // A tensor is known by its index, not by its memory, which tensors of other shapes may share.
   struct Key {
     int tensor;
     Packing packing;
     int groups, chunk_bits;
+    int phase[4] = {0, 0, 0, 0};  // row, column and strides
     bool operator==(const Key& k) const {
-      return tensor == k.tensor && packing == k.packing && groups == k.groups && chunk_bits == k.chunk_bits;
+      return tensor == k.tensor && packing == k.packing && groups == k.groups && chunk_bits == k.chunk_bits &&
+             std::equal(phase, phase + 4, k.phase);
     }
   };
   template <class Pack>

@@ -168,7 +168,7 @@ class Motifs(Layouts):
         """Any one operator on floats."""
         x = self.value()
         names = ["arithmetic", "prelu", "clamp", "logistic", "softmax", "quantize", "dense"]
-        names += ["concat", "split", "strided_slice", "pad"]
+        names += ["concat", "split", "strided_slice", "pad", "extreme"]
         if x.is_map:
             names += ["conv", "conv", "pool", "average", "reshaped", "depthwise", "transpose_conv", "resize_bilinear"]
         getattr(self, self.one(names))(x)

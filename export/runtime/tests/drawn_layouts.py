@@ -62,6 +62,22 @@ class Layouts(Drawing):
 
         return self.add("TRANSPOSE_CONV", [x], (n, *size, outputs), write)
 
+    def extreme(self, x):
+        """The larger or the smaller of a value and a number, a vector, or another value."""
+        name = self.one(("MINIMUM", "MAXIMUM"))
+        table = options("MaximumMinimumOptions")
+        others = [v for v in self.values if v.shape == x.shape and v.dtype == x.dtype]
+        if self.chance(0.3):
+            return self.builtin(name, [x, self.one(others)], x.shape, table)
+        constant = self.numbers(self.one(((), (1,), (x.channels,))))
+        first = self.chance(0.3)
+
+        def write(model, indices, out):
+            operands = [*indices, model.constant(constant)]
+            model.builtin(name, operands[::-1] if first else operands, [out], table)
+
+        return self.add(name, [x], x.shape, write)
+
     def concat(self, x):
         """Beside values that differ in one axis at most; itself again where there are none."""
         axis = len(x.shape) - 1 if self.chance(0.7) else self.one(range(len(x.shape)))

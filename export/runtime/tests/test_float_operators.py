@@ -59,6 +59,15 @@ def binary(name, operand):
     return add
 
 
+def extreme(name, operand):
+    def add(rng, model, x):
+        out = model.tensor(SHAPE)
+        model.builtin(name, [x, model.constant(rng.normal(size=operand))], [out], schema.MaximumMinimumOptionsT())
+        return out
+
+    return add
+
+
 def prelu(low, high):
     def add(rng, model, x):
         out = model.tensor(SHAPE)
@@ -181,6 +190,9 @@ FORMS = {
     "RELU": [unary("RELU")],
     "RELU6": [unary("RELU6")],
     "RELU_N1_TO_1": [unary("RELU_N1_TO_1")],
+    "MINIMUM": [extreme("MINIMUM", 40), extreme("MINIMUM", SHAPE[1:])],
+    "MAXIMUM": [extreme("MAXIMUM", 40), extreme("MAXIMUM", (2, 9, 1, 1))],
+    "ROUND": [unary("ROUND")],
     "LOGISTIC": [unary("LOGISTIC")],
     "SOFTMAX": [softmax],
     "RESHAPE": [reshape],

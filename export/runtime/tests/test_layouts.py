@@ -5,7 +5,7 @@ import lce_model
 import numpy as np
 import pytest
 import r2b_runtime
-from conftest import run, run_lce
+from conftest import outputs_of, run, run_lce
 
 pytest.importorskip("larq_compute_engine")
 
@@ -65,6 +65,17 @@ def test_one_operator(name):
                     np.testing.assert_array_equal(ours, theirs)
         compared += 1
     assert compared > SINGLE / 2
+
+
+def test_numbers_are_rounded_half_to_even(kernels):
+    model = lce_model.Model()
+    x, out = model.input((1, 19)), model.tensor((1, 19))
+    model.builtin("ROUND", [x], [out])
+    model.output(out)
+    large = [2.0**22 + 0.5, 2.0**23 - 0.5, 2.0**23 + 1, 2.0**24 + 2, 1e30]
+    value = np.float32([[0, 0.25, 0.5, 0.75, 1.5, 2.5, 3.5, *large, *(-v for v in (0.5, 1.5, 2.5, *large[1:]))]])
+    (ours,) = outputs_of(r2b_runtime.Interpreter(model.bytes(), engine="r2b", kernels=kernels), [value])
+    np.testing.assert_array_equal(ours, np.rint(value))
 
 
 @pytest.mark.parametrize("channels", tested.DEPTHWISE_CHANNELS)

@@ -53,6 +53,7 @@ struct V {
     if (lanes.count & 1) _mm_store_ss(p, rest);
   }
   static constexpr int kPicks = 0;
+  static R2B_INLINE void Keep(F& v) { __asm__("" : "+x"(v)); }
   static R2B_INLINE F Set1(float v) { return _mm256_set1_ps(v); }
   static R2B_INLINE F Repeat4(const float* p) { return _mm256_broadcast_ps(reinterpret_cast<const __m128*>(p)); }
   static R2B_INLINE F Zero() { return _mm256_setzero_ps(); }

@@ -31,6 +31,7 @@ struct V {
   static R2B_INLINE F Pick(const float* p, const int* lanes) {
     return _mm512_permutex2var_ps(Load(p), _mm512_loadu_si512(lanes), Load(p + kWidth));
   }
+  static R2B_INLINE void Keep(F& v) { __asm__("" : "+v"(v)); }
   static R2B_INLINE F Set1(float v) { return _mm512_set1_ps(v); }
   static R2B_INLINE F Repeat4(const float* p) { return _mm512_broadcast_f32x4(_mm_loadu_ps(p)); }
   static R2B_INLINE F Zero() { return _mm512_setzero_ps(); }

@@ -109,6 +109,7 @@ struct DepthwiseRow {
   ptrdiff_t gap;          // as in a stage
   const ptrdiff_t* tap;   // offset in bytes from a pixel's origin
   int taps;
+  bool threes;           // every three taps read neighbouring pixels, and so do neighbouring outputs
   const float* weights;  // [block of channels][tap][32], from channel 0
   const float* bias;     // from channel 0, padded to whole blocks
   int width;
@@ -127,10 +128,10 @@ struct PoolRow {
   bool maximum;                    // else average
 };
 
-// An element-wise operator of two operands, or the first of them alone, and a clamp. An operand's step is 1, or 0 where
-// it is one number.
+// An element-wise operator of two operands, or the first of them alone (as it is, or rounded, halves to even numbers),
+// and a clamp. An operand's step is 1, or 0 where it is one number.
 struct ArithmeticRun {
-  enum Kind : uint8_t { kMul, kAdd, kSub, kPrelu, kFirst };
+  enum Kind : uint8_t { kMul, kAdd, kSub, kPrelu, kMinimum, kMaximum, kRound, kFirst };
   Kind kind;
   bool clamp;
   float lo, hi;

@@ -50,6 +50,7 @@ struct V {
     if (lanes.count == 1) vst1q_lane_f32(p, v, 0);
   }
   static constexpr int kPicks = 0;
+  static R2B_INLINE void Keep(F& v) { __asm__("" : "+w"(v)); }
   static R2B_INLINE F Set1(float v) { return vdupq_n_f32(v); }
   static R2B_INLINE F Repeat4(const float* p) { return Load(p); }
   static R2B_INLINE F Zero() { return vdupq_n_f32(0); }

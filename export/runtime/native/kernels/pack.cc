@@ -40,6 +40,16 @@ std::vector<uint8_t> PackFloats(const float* filter, int outputs, int inputs, pt
   return packed;
 }
 
+std::vector<uint8_t> PackChannels(const float* filter, int taps, int channels) {
+  const int blocks = (channels + kBlock - 1) / kBlock;
+  std::vector<uint8_t> packed(size_t(blocks) * taps * kBlock * sizeof(float), 0);
+  for (int t = 0; t < taps; ++t)
+    for (int c = 0; c < channels; ++c)
+      std::memcpy(packed.data() + ((size_t(c / kBlock) * taps + t) * kBlock + size_t(c % kBlock)) * sizeof(float),
+                  filter + size_t(t) * channels + c, sizeof(float));
+  return packed;
+}
+
 std::vector<uint8_t> PackDense(const float* weights, int outputs, int inputs) {
   const int groups = (outputs + kDenseGroup - 1) / kDenseGroup, fours = inputs / 4;
   std::vector<uint8_t> packed(size_t(groups) * kDenseGroup * inputs * sizeof(float), 0);

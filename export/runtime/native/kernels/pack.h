@@ -16,6 +16,8 @@ namespace r2b {
 std::vector<uint8_t> PackBits(const uint32_t* filter, int outputs, int groups, int words, int chunk_bits,
                               ptrdiff_t* block_bytes);
 std::vector<uint8_t> PackFloats(const float* filter, int outputs, int inputs, ptrdiff_t* block_bytes);
+// One weight for each tap and channel, [tap][channel]: [block of 32 channels][tap][32].
+std::vector<uint8_t> PackChannels(const float* filter, int taps, int channels);
 // [group of kDenseGroup outputs][four inputs][output][4]; inputs that fill no four: [group][input][output].
 std::vector<uint8_t> PackDense(const float* weights, int outputs, int inputs);
 

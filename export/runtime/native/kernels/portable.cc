@@ -36,6 +36,7 @@ struct V {
     for (int i = 0; i < lanes; ++i) p[i] = v.lane[i];
   }
   static constexpr int kPicks = 0;
+  static R2B_INLINE void Keep(F&) {}
   static R2B_INLINE F Set1(float v) { R2B_LANES(v); }
   static R2B_INLINE F Repeat4(const float* p) { R2B_LANES(p[i % 4]); }
   static R2B_INLINE F Zero() { return Set1(0); }

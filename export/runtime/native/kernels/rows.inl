@@ -56,6 +56,45 @@ struct Rows {
   }
 
   // ---- depthwise convolution: each channel has a weight of its own ----
+  template <class Memory, int P, int R>
+  static R2B_INLINE void DepthwiseTaps(const DepthwiseRow& row, const Memory& memory, const uint8_t* origin,
+                                       const float* w, F (&v)[P][R]) {
+    for (int t = 0; t < row.taps; ++t, w += kBlock) {
+      const uint8_t* at = origin + row.tap[t];
+      R2B_UNROLL
+      for (int r = 0; r < R; ++r) {
+        F weight = V::Load(w + r * V::kWidth);
+        V::Keep(weight);
+        R2B_UNROLL
+        for (int p = 0; p < P; ++p) v[p][r] = V::Add(v[p][r], V::Mul(memory.Load(at + p * row.pixel, r), weight));
+      }
+    }
+  }
+  // The same where a value is read once for the three taps that meet it.
+  template <class Memory, int P, int R>
+  static R2B_INLINE void DepthwiseThrees(const DepthwiseRow& row, const Memory& memory, const uint8_t* origin,
+                                         const float* w, F (&v)[P][R]) {
+    for (int t = 0; t < row.taps; t += 3, w += 3 * kBlock) {
+      const uint8_t* at = origin + row.tap[t];
+      R2B_UNROLL
+      for (int r = 0; r < R; ++r) {
+        F weight[3];
+        R2B_UNROLL
+        for (int k = 0; k < 3; ++k) {
+          weight[k] = V::Load(w + k * kBlock + r * V::kWidth);
+          V::Keep(weight[k]);
+        }
+        R2B_UNROLL
+        for (int x = 0; x < P + 2; ++x) {
+          F value = memory.Load(at + x * row.pixel, r);
+          V::Keep(value);
+          R2B_UNROLL
+          for (int k = 0; k < 3; ++k)
+            if (x - k >= 0 && x - k < P) v[x - k][r] = V::Add(v[x - k][r], V::Mul(value, weight[k]));
+        }
+      }
+    }
+  }
   template <bool kWhole, int P, int R>
   static R2B_INLINE void DepthwiseTile(const DepthwiseRow& row, const Epilogue& epilogue, int x, int c) {
     const typename T::template Pixel<kWhole, R> memory(row.end_channel - c);
@@ -63,15 +102,8 @@ struct Rows {
     R2B_TILE(v[p][r] = V::Load(row.bias + c + r * V::kWidth));
     const uint8_t* origin = row.origin + x * row.pixel + T::Channel(c, row.gap);
     const float* w = row.weights + ptrdiff_t(c) * row.taps;
-    for (int t = 0; t < row.taps; ++t, w += kBlock) {
-      const uint8_t* at = origin + row.tap[t];
-      R2B_UNROLL
-      for (int r = 0; r < R; ++r) {
-        const F weight = V::Load(w + r * V::kWidth);
-        R2B_UNROLL
-        for (int p = 0; p < P; ++p) v[p][r] = V::Add(v[p][r], V::Mul(memory.Load(at + p * row.pixel, r), weight));
-      }
-    }
+    if (row.threes) DepthwiseThrees(row, memory, origin, w, v);
+    else DepthwiseTaps(row, memory, origin, w, v);
     T::template RunEpilogue<kWhole>(v, epilogue, x, c, row.end_channel - c);
   }
   template <bool kWhole, int P, int R>

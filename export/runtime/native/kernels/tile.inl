@@ -6,8 +6,8 @@
 // n lanes, which touch no other memory and load anything into other lanes; Set1, Repeat4 (four floats, again and
 // again), Zero, Mul, Add, Div, Max, Min, Fma; how many pixels or groups of dense outputs fit its registers
 // (FconvPixels(registers of a pixel), ...; kPlainPixels of whole blocks, PartPixels of others); Prelu(v, a);
-// IfNegative(x, a, b), of either for a zero; MinusAbs(v); NegativeMask(v), one bit per lane; PowerOfTwo
-// (exponential.inl).
+// IfNegative(x, a, b), of either for a zero; Keep(v), by which compilers do not load it again; MinusAbs(v);
+// NegativeMask(v), one bit per lane; PowerOfTwo (exponential.inl).
 //
 // The last block of a row of channels may be partial. Its tiles have only the registers that hold channels, R of them
 // to a pixel, and more pixels instead. Lanes beyond the channels are computed like the others in registers (weights and

@@ -117,12 +117,23 @@ struct Vectors {
     }
   }
 
+  // Floats from 2^23 on are whole; of smaller ones, adding it rounds off what is not.
+  static R2B_INLINE F Rounded(F v) {
+    const F whole = V::Set1(8388608), minus = V::MinusAbs(v);
+    const F rounded = V::Add(V::Add(minus, V::Set1(-8388608)), whole);
+    const F result = V::IfNegative(V::Add(minus, whole), minus, rounded);
+    return V::IfNegative(v, result, V::Mul(result, V::Set1(-1)));
+  }
+
   static R2B_INLINE F Of(const ArithmeticRun& run, F u, F v) {
     switch (run.kind) {
       case ArithmeticRun::kMul: return V::Mul(u, v);
       case ArithmeticRun::kAdd: return V::Add(u, v);
       case ArithmeticRun::kSub: return V::Add(u, V::Mul(v, V::Set1(-1)));
       case ArithmeticRun::kPrelu: return V::Prelu(u, v);
+      case ArithmeticRun::kMinimum: return V::Min(u, v);
+      case ArithmeticRun::kMaximum: return V::Max(u, v);
+      case ArithmeticRun::kRound: return Rounded(u);
       case ArithmeticRun::kFirst: break;
     }
     return u;
@@ -149,6 +160,9 @@ struct Vectors {
       case ArithmeticRun::kAdd: return ArithmeticOf<ArithmeticRun::kAdd>(run);
       case ArithmeticRun::kSub: return ArithmeticOf<ArithmeticRun::kSub>(run);
       case ArithmeticRun::kPrelu: return ArithmeticOf<ArithmeticRun::kPrelu>(run);
+      case ArithmeticRun::kMinimum: return ArithmeticOf<ArithmeticRun::kMinimum>(run);
+      case ArithmeticRun::kMaximum: return ArithmeticOf<ArithmeticRun::kMaximum>(run);
+      case ArithmeticRun::kRound: return ArithmeticOf<ArithmeticRun::kRound>(run);
       case ArithmeticRun::kFirst: return ArithmeticOf<ArithmeticRun::kFirst>(run);
     }
   }

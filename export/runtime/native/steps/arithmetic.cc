@@ -11,6 +11,9 @@ ArithmeticRun::Kind KindOf(const Op& op) {
   switch (op.kind) {
     case OpKind::kMul: return ArithmeticRun::kMul;
     case OpKind::kPrelu: return ArithmeticRun::kPrelu;
+    case OpKind::kMinimum: return ArithmeticRun::kMinimum;
+    case OpKind::kMaximum: return ArithmeticRun::kMaximum;
+    case OpKind::kRound: return ArithmeticRun::kRound;
     case OpKind::kAdd: return op.subtract ? ArithmeticRun::kSub : ArithmeticRun::kAdd;
     default: return ArithmeticRun::kFirst;
   }

@@ -16,6 +16,7 @@ class Depthwise : public ConvolutionRoot {
         outputs_(graph.tensors[op.in[1]].dims[3]),
         multiplier_(outputs_ / in_.c),
         taps_(op.kernel_h * op.kernel_w),
+        threes_(op.kernel_w == 3 && op.stride_w == 1 && op.dilation_w == 1),
         span_((extent_w_.out - 1) * op.stride_w + (op.kernel_w - 1) * op.dilation_w + 1) {}
   const char* name() const override { return "depthwise"; }
   // Blocks of outputs are blocks of inputs only where each channel has one.
@@ -24,16 +25,8 @@ class Depthwise : public ConvolutionRoot {
   bool may_feed() const override { return !widens(); }
 
   void Prepare(const Setting& setting) override {
-    const Tensor& filter = setting.graph.tensors[op_.in[1]];
-    const int padded = Blocks(outputs_) * kBlock;
-    weights_.assign(size_t(padded) * taps_, 0);
-    const float* values = static_cast<const float*>(filter.constant);
-    for (int t = 0; t < taps_; ++t) {
-      const float* tap = values + ptrdiff_t(t) * outputs_;
-      for (int o = 0; o < outputs_; ++o)
-        weights_[(size_t(o / kBlock) * taps_ + t) * kBlock + size_t(o % kBlock)] = tap[o];
-    }
-    bias_.assign(size_t(padded), 0);
+    weights_ = setting.weights->Channels(setting.graph, op_.in[1]);
+    bias_.assign(size_t(Blocks(outputs_)) * kBlock, 0);
     if (op_.in.size() > 2 && op_.in[2] >= 0)
       std::memcpy(bias_.data(), setting.graph.tensors[op_.in[2]].constant, size_t(outputs_) * sizeof(float));
   }
@@ -61,7 +54,7 @@ class Depthwise : public ConvolutionRoot {
       origin = run.workspace->ring.data();
       pixel = outputs_ * ptrdiff_t(sizeof(float));
     }
-    run.kernels->depthwise({origin, op_.stride_w * pixel, input.gap, offsets_.data(), taps_, weights_.data(),
+    run.kernels->depthwise({origin, op_.stride_w * pixel, input.gap, offsets_.data(), taps_, threes_, Weights(),
                             bias_.data(), run.step.out.w, c, run.end_channel},
                            epilogue);
   }
@@ -79,12 +72,15 @@ class Depthwise : public ConvolutionRoot {
       }
   }
 
+  const float* Weights() const { return reinterpret_cast<const float*>(weights_.bytes->data()); }
   int RowOf(int tap) const { return tap / op_.kernel_w; }
   int ColumnOf(int tap) const { return tap % op_.kernel_w; }
 
   const int outputs_, multiplier_, taps_;
-  const int span_;  // of input pixels that a row of outputs reads
-  std::vector<float> weights_, bias_;
+  const bool threes_;  // see DepthwiseRow
+  const int span_;     // of input pixels that a row of outputs reads
+  PackedWeights weights_;
+  std::vector<float> bias_;
   std::vector<ptrdiff_t> offsets_;  // of taps
 };
 

@@ -7,7 +7,7 @@
 namespace r2b {
 namespace {
 
-constexpr int kFew = 16;  // floats that a loop copies faster than a call
+constexpr ptrdiff_t kFar = 512;  // bytes of a pixel, above which a call copies faster than a loop
 
 // True where the row may be made where it is wanted.
 bool OnlyStored(const Epilogue& epilogue) {
@@ -37,12 +37,15 @@ void CopyPixels(uint8_t* to, ptrdiff_t to_pixel, const uint8_t* from, ptrdiff_t 
     std::memcpy(to, from, size_t(pixels) * size_t(bytes));
     return;
   }
+  if (bytes > kFar) {
+    for (int x = 0; x < pixels; ++x) std::memcpy(to + x * to_pixel, from + x * from_pixel, size_t(bytes));
+    return;
+  }
+  constexpr ptrdiff_t kStep = 32;  // bytes, which compilers copy in registers
   for (int x = 0; x < pixels; ++x, to += to_pixel, from += from_pixel) {
-    if (channels > kFew) {
-      std::memcpy(to, from, size_t(bytes));
-      continue;
-    }
-    for (int c = 0; c < channels; ++c) reinterpret_cast<float*>(to)[c] = reinterpret_cast<const float*>(from)[c];
+    ptrdiff_t at = 0;
+    for (; at + kStep <= bytes; at += kStep) std::memcpy(to + at, from + at, size_t(kStep));
+    for (; at < bytes; at += ptrdiff_t(sizeof(float))) std::memcpy(to + at, from + at, sizeof(float));
   }
 }
 

@@ -3,9 +3,7 @@
 // Output pixels that lie a stride apart read the input by the same taps, one pixel apart: each such phase of rows and
 // columns is a plain convolution with some of the filter's taps.
 #include <algorithm>
-#include <cstring>
 
-#include "kernels/pack.h"
 #include "memory.h"
 #include "steps/line.h"
 #include "steps/roots.h"
@@ -43,9 +41,9 @@ class TransposeConv : public LineRoot {
   void Prepare(const Setting& setting) override {
     weights_.clear();
     bias_ = PaddedBias(setting.graph, op_);
-    const float* filter = static_cast<const float*>(setting.graph.tensors[op_.in[1]].constant);
     for (int row = 0; row < rows_.phases(); ++row)
-      for (int column = 0; column < columns_.phases(); ++column) weights_.push_back(Pack(filter, row, column));
+      for (int column = 0; column < columns_.phases(); ++column)
+        weights_.push_back(setting.weights->Phase(setting.graph, op_.in[1], row, column, op_.stride_h, op_.stride_w));
   }
 
   WorkspaceSize Lay(const Step& step, const Memory& memory) override {
@@ -63,21 +61,6 @@ class TransposeConv : public LineRoot {
  private:
   static Spread Axis(int in, int out, int kernel, int stride, const Op& op) {
     return {in, out, kernel, stride, WindowExtent(out, kernel, stride, 1, op.same_padding).before};
-  }
-
-  // The taps of a phase, as kernels read them.
-  PackedWeights Pack(const float* filter, int row, int column) const {
-    std::vector<float> taps;
-    for (int o = 0; o < outputs_; ++o)
-      for (int y = row; y < rows_.kernel; y += rows_.stride)
-        for (int x = column; x < columns_.kernel; x += columns_.stride) {
-          const float* tap = filter + ((ptrdiff_t(o) * rows_.kernel + y) * columns_.kernel + x) * inputs_;
-          taps.insert(taps.end(), tap, tap + inputs_);
-        }
-    PackedWeights packed;
-    packed.bytes = std::make_shared<std::vector<uint8_t>>(
-        PackFloats(taps.data(), outputs_, rows_.Taps(row) * columns_.Taps(column) * inputs_, &packed.block_bytes));
-    return packed;
   }
 
   void Fill(const RowRun& run, uint8_t* to, ptrdiff_t pixel) const override {

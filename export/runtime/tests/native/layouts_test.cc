@@ -19,7 +19,7 @@ void TestDepthwiseRow(const Kernels* kernels, int width, int channels, int taps)
   std::vector<ptrdiff_t> offsets;
   const ptrdiff_t pixel = channels * ptrdiff_t(sizeof(float));
   for (int t = 0; t < taps; ++t) offsets.push_back(t * pixel);
-  const DepthwiseRow row{in.data<uint8_t>(), pixel, 0, offsets.data(), taps, weights.data(),
+  const DepthwiseRow row{in.data<uint8_t>(), pixel, 0, offsets.data(), taps, taps % 3 == 0, weights.data(),
                          bias.data(),        width, 0, channels};
   Stage store;
   store.kind = Stage::kStoreFloat;

@@ -1,0 +1,69 @@
+"""Larq Zoo's networks in the engine, against Larq Compute Engine's interpreter."""
+
+import sys
+
+import build_native
+import numpy as np
+import pytest
+from conftest import run, run_lce
+
+zoo = pytest.importorskip("larq_zoo", reason="larq-zoo is not installed (pip install '.[test]' in the repository)")
+compute_engine = pytest.importorskip("larq_compute_engine")
+sys.path.insert(0, str(build_native.ROOT.parents[1]))
+networks = pytest.importorskip("benchmarks.networks", reason="the project's benchmarks/ are not beside the runtime")
+
+CLASSES, IMAGES = 100, 2
+SIDE = 64
+# Not XNORNet: its layer of 4096 filters of 6x6 is too large for the converter, whose file computes the weights in every
+# run (ABS, TRANSPOSE, a CONV_2D with a computed filter).
+WHOLE = [
+    *("BinaryAlexNet", "BinaryDenseNet28", "BinaryDenseNet37", "BinaryDenseNet37Dilated", "BinaryDenseNet45"),
+    *("BinaryResNetE18", "BiRealNet", "DoReFaNet", "MeliusNet22", "QuickNet", "QuickNetLarge", "QuickNetSmall"),
+    "RealToBinaryNet",
+]
+
+
+def one_block_each():
+    """Networks of the families with one block in each section: the operators of the whole ones."""
+    from larq_zoo.literature import densenet, meliusnet
+    from larq_zoo.sota import quicknet
+    from zookeeper import factory
+
+    @factory
+    class DenseNet(densenet.BinaryDenseNet28Factory):
+        layers = (1, 1, 1, 1)
+
+    @factory
+    class MeliusNet(meliusnet.MeliusNet22Factory):
+        num_blocks = (1, 1, 1, 1)
+
+    return {"QuickNet": quicknet.QuickNetFactory, "BinaryDenseNet": DenseNet, "MeliusNet": MeliusNet}
+
+
+def agrees(build):
+    """Whether logits and classes of the engine are the interpreter's, for a network with random statistics."""
+    import tensorflow as tf
+
+    tf.random.set_seed(0)
+    network = build(input_shape=(SIDE, SIDE, 3), num_classes=CLASSES, weights=None)
+    model = compute_engine.convert_keras_model(networks.randomise(network))
+    for image in np.random.default_rng(0).normal(0, 1, (IMAGES, 1, SIDE, SIDE, 3)).astype(np.float32):
+        (theirs,) = run_lce(model, [image], use_reference_bconv=True)
+        (ours,) = run(model, [image], engine="r2b", num_threads=2)
+        logits = [np.log(np.maximum(probabilities, 1e-37)).ravel() for probabilities in (ours, theirs)]
+        assert np.corrcoef(*logits)[0, 1] >= 0.9999
+        assert ours.argmax() == theirs.argmax()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["QuickNet", "BinaryDenseNet", "MeliusNet"])
+def test_one_block_of_each_section(family):
+    made = one_block_each()[family]
+    blocks = {"section_blocks": (1, 1, 1, 1)} if family == "QuickNet" else {}
+    agrees(lambda **options: made(**options, **blocks).build())
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", WHOLE)
+def test_whole_network(name):
+    agrees(getattr(zoo.sota if name.startswith("QuickNet") else zoo.literature, name))
