@@ -9,7 +9,7 @@ import dataclasses
 
 import lce_model
 import numpy as np
-from drawing import CHANNELS, options
+from drawing import CHANNELS, Value, options
 from drawn_layouts import Layouts
 
 
@@ -120,6 +120,23 @@ class Motifs(Layouts):
             parts = [kept, self.arithmetic(changed, new, "ADD")]
             self.builtin("CONCATENATION", parts, x.shape, options("ConcatenationOptions", axis=3))
 
+    def layout(self):
+        """Values brought to another place, and what may continue there."""
+        x = self.value(is_map=True)
+        kinds = (
+            "transpose_conv",
+            "split",
+            "strided_slice",
+            "strided_slice",
+            "pad",
+            "pad",
+            "resize_bilinear",
+            "extreme",
+        )
+        y = getattr(self, self.one(kinds))(x)
+        if isinstance(y, Value) and self.chance(0.5):
+            self.arithmetic(y)
+
     def split_channels(self, x):
         """Its two halves."""
         half = (*x.shape[:3], x.channels // 2)
@@ -175,8 +192,8 @@ class Motifs(Layouts):
 
     MOTIFS = (
         "half_block", "half_block", "half_block", "chain", "swish", "itself", "one_channel", "join", "pooled_conv",
-        "dense_block", "improvement", "blurred_pool", "skip", "classifier", "binary", "binary", "binary", "binary",
-        "single", "single", "single",
+        "dense_block", "improvement", "blurred_pool", "skip", "layout", "layout", "classifier",
+        "binary", "binary", "binary", "binary", "single", "single", "single",
     )  # fmt: skip
 
     def grow(self):
