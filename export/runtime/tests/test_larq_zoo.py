@@ -5,7 +5,8 @@ import sys
 import build_native
 import numpy as np
 import pytest
-from conftest import run, run_lce
+import r2b_runtime
+from conftest import outputs_of, run_lce
 
 zoo = pytest.importorskip("larq_zoo", reason="larq-zoo is not installed (pip install '.[test]' in the repository)")
 compute_engine = pytest.importorskip("larq_compute_engine")
@@ -49,7 +50,7 @@ def agrees(build):
     model = compute_engine.convert_keras_model(networks.randomise(network))
     for image in np.random.default_rng(0).normal(0, 1, (IMAGES, 1, SIDE, SIDE, 3)).astype(np.float32):
         (theirs,) = run_lce(model, [image], use_reference_bconv=True)
-        (ours,) = run(model, [image], engine="r2b", num_threads=2)
+        (ours,) = outputs_of(r2b_runtime.Interpreter(model, 2, engine="r2b"), [image])
         logits = [np.log(np.maximum(probabilities, 1e-37)).ravel() for probabilities in (ours, theirs)]
         assert np.corrcoef(*logits)[0, 1] >= 0.9999
         assert ours.argmax() == theirs.argmax()
