@@ -26,7 +26,7 @@ WHOLE = [
 
 def one_block_each():
     """Networks of the families with one block in each section: the operators of the whole ones."""
-    from larq_zoo.literature import densenet, meliusnet
+    from larq_zoo.literature import densenet
     from larq_zoo.sota import quicknet
     from zookeeper import factory
 
@@ -34,11 +34,7 @@ def one_block_each():
     class DenseNet(densenet.BinaryDenseNet28Factory):
         layers = (1, 1, 1, 1)
 
-    @factory
-    class MeliusNet(meliusnet.MeliusNet22Factory):
-        num_blocks = (1, 1, 1, 1)
-
-    return {"QuickNet": quicknet.QuickNetFactory, "BinaryDenseNet": DenseNet, "MeliusNet": MeliusNet}
+    return {"QuickNet": quicknet.QuickNetFactory, "BinaryDenseNet": DenseNet}
 
 
 def agrees(build):
@@ -57,7 +53,7 @@ def agrees(build):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", ["QuickNet", "BinaryDenseNet", "MeliusNet"])
+@pytest.mark.parametrize("family", ["QuickNet", "BinaryDenseNet"])
 def test_one_block_of_each_section(family):
     made = one_block_each()[family]
     blocks = {"section_blocks": (1, 1, 1, 1)} if family == "QuickNet" else {}
