@@ -39,6 +39,7 @@ struct V {
     if (lanes == 1) wasm_v128_store32_lane(p, v, 0);
   }
   static constexpr int kPicks = 0;
+  static R2B_INLINE void Keep(F&) {}
   static R2B_INLINE F Set1(float v) { return wasm_f32x4_splat(v); }
   static R2B_INLINE F Repeat4(const float* p) { return Load(p); }
   static R2B_INLINE F Zero() { return wasm_f32x4_const_splat(0); }
