@@ -14,7 +14,7 @@ from r2b_zoo.weights.named import NAMES_IN_WORDS
 
 
 @r2b.command(
-    short_help="Convert a run or a weights file to a .tflite, or to a page for browsers.",
+    short_help="Convert a network to a .tflite, or to a page for browsers.",
     help=f"""Convert MODEL ({NAMES_IN_WORDS}, a run folder or a weights file) to OUTPUT, a .tflite for Larq Compute
     Engine.
 
