@@ -22,6 +22,7 @@ _BLOCK = re.compile(r"(?:^<!-- (?P<mark>[^>]+) -->\n)?^```(?P<kind>\w*)\n(?P<cod
 NOT_RUN = re.compile(r"(hardware|not run): \w.+")
 COMMANDS = ("r2b", "ls")
 NO_CODE = "text"
+TIMES = ("slow", "long")  # markers of pytest, which the pages name
 
 
 def blocks_of(text):
@@ -29,7 +30,7 @@ def blocks_of(text):
 
 
 BLOCKS = [
-    pytest.param(kind, code, id=f"{page.stem}-{number}", marks=[pytest.mark.slow] if mark == "slow" else [])
+    pytest.param(kind, code, id=f"{page.stem}-{number}", marks=[getattr(pytest.mark, mark)] if mark in TIMES else [])
     for page in sorted(HOW_TO.glob("*.md"))
     for number, (mark, kind, code) in enumerate(blocks_of(page.read_text(encoding="utf-8")), 1)
     if kind != NO_CODE and not NOT_RUN.fullmatch(mark)
@@ -41,7 +42,7 @@ def test_every_block_is_run_or_says_why_not(page):
     text = page.read_text(encoding="utf-8")
     assert text.count("\n```") == 2 * len(blocks_of(text)), "a block is not closed, or indented"
     for mark, kind, code in blocks_of(text):
-        assert mark in ("", "slow") or NOT_RUN.fullmatch(mark), mark
+        assert mark in ("", *TIMES) or NOT_RUN.fullmatch(mark), mark
         assert kind in ("python", "bash", NO_CODE), code
         if kind == "bash" and not NOT_RUN.fullmatch(mark):
             for line in code.splitlines():
