@@ -13,7 +13,8 @@ import r2b_runtime
 import small_classifier
 from conftest import ROOT, run
 
-# Each is compiled first: about a minute on two cores. Those of 32-bit phones and of the PC's emulator wait for a release.
+# Each is compiled first: about a minute on two cores. Those of 32-bit phones and of the PC's emulator wait for a
+# release.
 ABIS = [
     pytest.param(abi, marks=[pytest.mark.slow, *([pytest.mark.long] if abi != "arm64-v8a" else [])])
     for abi in build_library.ABIS
