@@ -87,6 +87,7 @@ struct V {
 using T = Tile<V>;
 
 #include "resample.inl"
+#include "table.inl"
 
 struct Tables {
   alignas(256) uint8_t count[16][16];
@@ -256,25 +257,7 @@ void Bconv(const BconvRow& row, const Epilogue& epilogue) {
 }  // namespace
 
 const Kernels* Avx2Kernels() {
-  static const Kernels kernels = {"avx2",
-                                  4,
-                                  65535,
-                                  BconvScratch,
-                                  Bconv,
-                                  Rows<V>::Fconv,
-                                  Rows<V>::Depthwise,
-                                  Rows<V>::Pool,
-                                  Rows<V>::Plain,
-                                  Vectors<V>::Dense,
-                                  Vectors<V>::Logistic,
-                                  Vectors<V>::Softmax,
-                                  Vectors<V>::Arithmetic,
-                                  Vectors<V>::Bilinear,
-                                  Vectors<V>::Unpack,
-                                  Vectors<V>::UnpackBytes,
-                                  Vectors<V>::PackSigns,
-                                  ResampleImage<V>,
-                                  V::kPicks};
+  static const Kernels kernels = KernelsOf<V>("avx2", 4, 65535, Bconv, BconvScratch);
   return &kernels;
 }
 }  // namespace r2b

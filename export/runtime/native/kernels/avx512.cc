@@ -60,6 +60,7 @@ struct V {
 using T = Tile<V>;
 
 #include "resample.inl"
+#include "table.inl"
 
 // The register holds the value here, so that the compiler neither keeps an older one beside it nor moves the products
 // of several pixels ahead of their sums: of 32 registers, 28 are sums.
@@ -207,30 +208,10 @@ void Bconv(const BconvRow& row, const Epilogue& epilogue) {
     });
 }
 
-size_t BconvScratch(int, const RunList&) { return 0; }
-
 }  // namespace
 
 const Kernels* Avx512Kernels() {
-  static const Kernels kernels = {"avx512",
-                                  32,
-                                  1 << 22,
-                                  BconvScratch,
-                                  Bconv,
-                                  Rows<V>::Fconv,
-                                  Rows<V>::Depthwise,
-                                  Rows<V>::Pool,
-                                  Rows<V>::Plain,
-                                  Vectors<V>::Dense,
-                                  Vectors<V>::Logistic,
-                                  Vectors<V>::Softmax,
-                                  Vectors<V>::Arithmetic,
-                                  Vectors<V>::Bilinear,
-                                  Vectors<V>::Unpack,
-                                  Vectors<V>::UnpackBytes,
-                                  Vectors<V>::PackSigns,
-                                  ResampleImage<V>,
-                                  V::kPicks};
+  static const Kernels kernels = KernelsOf<V>("avx512", 32, 1 << 22, Bconv);
   return &kernels;
 }
 }  // namespace r2b

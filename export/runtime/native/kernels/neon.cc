@@ -97,6 +97,7 @@ struct V {
 using T = Tile<V>;
 
 #include "resample.inl"
+#include "table.inl"
 
 #if defined(__aarch64__)
 constexpr int kPixels = 4;
@@ -168,30 +169,10 @@ void Bconv(const BconvRow& row, const Epilogue& epilogue) {
     });
 }
 
-size_t BconvScratch(int, const RunList&) { return 0; }
-
 }  // namespace
 
 const Kernels* NeonKernels() {
-  static const Kernels kernels = {"neon",
-                                  16,
-                                  65535,
-                                  BconvScratch,
-                                  Bconv,
-                                  Rows<V>::Fconv,
-                                  Rows<V>::Depthwise,
-                                  Rows<V>::Pool,
-                                  Rows<V>::Plain,
-                                  Vectors<V>::Dense,
-                                  Vectors<V>::Logistic,
-                                  Vectors<V>::Softmax,
-                                  Vectors<V>::Arithmetic,
-                                  Vectors<V>::Bilinear,
-                                  Vectors<V>::Unpack,
-                                  Vectors<V>::UnpackBytes,
-                                  Vectors<V>::PackSigns,
-                                  ResampleImage<V>,
-                                  V::kPicks};
+  static const Kernels kernels = KernelsOf<V>("neon", 16, 65535, Bconv);
   return &kernels;
 }
 }  // namespace r2b

@@ -63,6 +63,7 @@ struct V {
 using T = Tile<V>;
 
 #include "resample.inl"
+#include "table.inl"
 
 R2B_INLINE uint32_t PopCount(uint32_t v) {
   v -= (v >> 1) & 0x55555555u;
@@ -98,30 +99,10 @@ void Bconv(const BconvRow& row, const Epilogue& epilogue) {
   if (left) T::ForRegisters(left, [&](auto registers) { BconvBlock<false, registers.kCount>(row, epilogue, whole); });
 }
 
-size_t BconvScratch(int, const RunList&) { return 0; }
-
 }  // namespace
 
 const Kernels* PortableKernels() {
-  static const Kernels kernels = {"portable",
-                                  32,
-                                  1 << 22,
-                                  BconvScratch,
-                                  Bconv,
-                                  Rows<V>::Fconv,
-                                  Rows<V>::Depthwise,
-                                  Rows<V>::Pool,
-                                  Rows<V>::Plain,
-                                  Vectors<V>::Dense,
-                                  Vectors<V>::Logistic,
-                                  Vectors<V>::Softmax,
-                                  Vectors<V>::Arithmetic,
-                                  Vectors<V>::Bilinear,
-                                  Vectors<V>::Unpack,
-                                  Vectors<V>::UnpackBytes,
-                                  Vectors<V>::PackSigns,
-                                  ResampleImage<V>,
-                                  V::kPicks};
+  static const Kernels kernels = KernelsOf<V>("portable", 32, 1 << 22, Bconv);
   return &kernels;
 }
 }  // namespace r2b

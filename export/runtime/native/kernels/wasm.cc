@@ -67,6 +67,7 @@ struct V {
 using T = Tile<V>;
 
 #include "resample.inl"
+#include "table.inl"
 
 constexpr int kPixels = 2;
 constexpr int kFlush = 24;  // <= 31; divides the chunks of 3 taps x 64 channels
@@ -171,30 +172,10 @@ void ResampleOfType(const Resample& r) {
 }
 void ResampleCubic(const Resample& r) { r.bytes ? ResampleOfType<uint8_t>(r) : ResampleOfType<float>(r); }
 
-size_t BconvScratch(int, const RunList&) { return 0; }
-
 }  // namespace
 
 const Kernels* WasmKernels() {
-  static const Kernels kernels = {"wasm",
-                                  8,
-                                  1 << 22,
-                                  BconvScratch,
-                                  Bconv,
-                                  Rows<V>::Fconv,
-                                  Rows<V>::Depthwise,
-                                  Rows<V>::Pool,
-                                  Rows<V>::Plain,
-                                  Vectors<V>::Dense,
-                                  Vectors<V>::Logistic,
-                                  Vectors<V>::Softmax,
-                                  Vectors<V>::Arithmetic,
-                                  Vectors<V>::Bilinear,
-                                  Vectors<V>::Unpack,
-                                  Vectors<V>::UnpackBytes,
-                                  Vectors<V>::PackSigns,
-                                  ResampleCubic,
-                                  V::kPicks};
+  static const Kernels kernels = KernelsOf<V>("wasm", 8, 1 << 22, Bconv, NoScratch, ResampleCubic);
   return &kernels;
 }
 

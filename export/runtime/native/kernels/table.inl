@@ -1,0 +1,31 @@
+// The table of kernels of an instruction set; its file includes this after the other .inl files, inside its namespace.
+// A kernel that is written once for all vector types is named here alone.
+
+// For a Bconv that needs no scratch memory.
+inline size_t NoScratch(int, const RunList&) { return 0; }
+
+template <class V>
+constexpr Kernels KernelsOf(const char* name, int chunk_bits, int max_depth,
+                            void (*bconv)(const BconvRow&, const Epilogue&),
+                            size_t (*bconv_scratch)(int width, const RunList&) = NoScratch,
+                            void (*resample)(const Resample&) = ResampleImage<V>) {
+  return {name,
+          chunk_bits,
+          max_depth,
+          bconv_scratch,
+          bconv,
+          Rows<V>::Fconv,
+          Rows<V>::Depthwise,
+          Rows<V>::Pool,
+          Rows<V>::Plain,
+          Vectors<V>::Dense,
+          Vectors<V>::Logistic,
+          Vectors<V>::Softmax,
+          Vectors<V>::Arithmetic,
+          Vectors<V>::Bilinear,
+          Vectors<V>::Unpack,
+          Vectors<V>::UnpackBytes,
+          Vectors<V>::PackSigns,
+          resample,
+          V::kPicks};
+}
