@@ -74,7 +74,7 @@ PackedWeights WeightCache::Phase(const Graph& graph, int tensor, int row, int co
 }
 
 std::vector<float> PaddedBias(const Graph& graph, const Op& op) {
-  const size_t outputs = size_t(graph.tensors[op.in[1]].dims[0]);
+  const size_t outputs = size_t(AsImage(graph.tensors[op.out].dims).c);
   std::vector<float> bias((outputs + kBlock - 1) / kBlock * kBlock, 0);
   if (op.in.size() > 2 && op.in[2] >= 0)
     std::memcpy(bias.data(), graph.tensors[op.in[2]].constant, outputs * sizeof(float));

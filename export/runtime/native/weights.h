@@ -47,7 +47,8 @@ class WeightCache {
   std::vector<std::pair<Key, PackedWeights>> packed_;
 };
 
-// Returns the bias of a float convolution or dense layer, padded to whole blocks; zeros where it has none.
+// Returns the bias of a float convolution of any kind, or of a dense layer, padded to whole blocks; zeros where it has
+// none.
 std::vector<float> PaddedBias(const Graph& graph, const Op& op);
 
 }  // namespace r2b

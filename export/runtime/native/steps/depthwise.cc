@@ -1,6 +1,5 @@
 // The root of a step that convolves each channel by itself.
 #include <algorithm>
-#include <cstring>
 
 #include "memory.h"
 #include "steps/convolution.h"
@@ -26,9 +25,7 @@ class Depthwise : public ConvolutionRoot {
 
   void Prepare(const Setting& setting) override {
     weights_ = setting.weights->Channels(setting.graph, op_.in[1]);
-    bias_.assign(size_t(Blocks(outputs_)) * kBlock, 0);
-    if (op_.in.size() > 2 && op_.in[2] >= 0)
-      std::memcpy(bias_.data(), setting.graph.tensors[op_.in[2]].constant, size_t(outputs_) * sizeof(float));
+    bias_ = PaddedBias(setting.graph, op_);
   }
 
   WorkspaceSize Lay(const Step& step, const Memory& memory) override {
