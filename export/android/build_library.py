@@ -9,9 +9,7 @@ is an error here. The C++ library comes from the compiler's package as source an
 """
 
 import argparse
-import concurrent.futures
 import dataclasses
-import importlib.util
 import os
 import pathlib
 import shutil
@@ -72,6 +70,10 @@ class Abi:
         sources = build_native.Target(self.zig, "", LIBRARY, self.arch).sources
         return sources | {"../../android/native/jni": [f"-I{folder}" for folder in jni_headers()]}
 
+    def compiler(self, language):
+        """The command that compiles a language ("cc" or "c++") for it."""
+        return build_native.zig(language, self.zig)
+
 
 ABIS = {
     "arm64-v8a": Abi("aarch64-linux-musl", "aarch64"),
@@ -96,16 +98,7 @@ def jni_headers():
 
 def compiler_folder():
     """Where the cross compiler lies, with the sources of the C++ library."""
-    spec = importlib.util.find_spec("ziglang")
-    if spec is None:
-        raise RuntimeError("compiling for Android needs a cross compiler: pip install ziglang")
-    return pathlib.Path(spec.submodule_search_locations[0])
-
-
-def compiler(abi, language):
-    """The command that compiles a language ("cc" or "c++") for an Abi."""
-    target = ["-target", abi.zig, "-g0", "-Wno-unused-command-line-argument"]
-    return [sys.executable, "-m", "ziglang", language, *target]
+    return build_native.zig_package("compiling for Android needs a cross compiler")
 
 
 def _runtime_objects(abi, directory):
@@ -125,12 +118,11 @@ def _runtime_objects(abi, directory):
     def one(item):
         source, flags = item
         out = pathlib.Path(directory) / f"{source.parents[1].name}_{source.stem}.o"
-        command = [*compiler(abi, "c++" if source.suffix == ".cpp" else "cc"), *FLAGS, "-O2", "-fPIC", *flags]
+        command = [*abi.compiler("c++" if source.suffix == ".cpp" else "cc"), *FLAGS, "-O2", "-fPIC", *flags]
         subprocess.run([*command, "-c", str(source), "-o", str(out)], check=True)
         return str(out)
 
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(one, sources.items()))
+    return build_native.in_parallel(one, sources.items())
 
 
 def _stubs(abi, directory):
@@ -139,7 +131,7 @@ def _stubs(abi, directory):
     for name, symbols in bionic.libraries(abi.arch).items():
         source, out = pathlib.Path(directory, name).with_suffix(".c"), pathlib.Path(directory, name)
         source.write_text(bionic.stub(symbols))
-        command = [*compiler(abi, "cc"), "-shared", "-nostdlib", "-fPIC", "-w", "-fno-builtin", f"-Wl,-soname,{name}"]
+        command = [*abi.compiler("cc"), "-shared", "-nostdlib", "-fPIC", "-w", "-fno-builtin", f"-Wl,-soname,{name}"]
         subprocess.run([*command, str(source), "-o", str(out)], check=True)
         made.append(str(out))
     return made
@@ -152,12 +144,12 @@ def build(name, output):
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as directory:
         version = f'-DR2B_VERSION="{build_native.version()}"'
-        files = build_native.objects(compiler(abi, "c++"), abi.sources, directory, [*FLAGS, version])
+        files = build_native.objects(abi.compiler("c++"), abi.sources, directory, [*FLAGS, version])
         files += _runtime_objects(abi, directory)
         # The stubs come before the compiler's own libc.so, which is left out as another one of that name.
         link = ["-shared", "-s", "-O2", f"-Wl,-soname,{LIBRARY}", "-Wl,-z,defs", "-Wl,--gc-sections"]
         link += [f"-Wl,-z,max-page-size={PAGE_BYTES}", f"-Wl,--version-script={ROOT / 'native' / 'exports.map'}"]
-        command = [*compiler(abi, "cc"), *link, *files, "-Wl,--as-needed", *_stubs(abi, directory), "-o", str(out)]
+        command = [*abi.compiler("cc"), *link, *files, "-Wl,--as-needed", *_stubs(abi, directory), "-o", str(out)]
         subprocess.run(command, check=True)
     return out
 

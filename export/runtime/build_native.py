@@ -140,18 +140,27 @@ def compiler(target, distributable=False):
     """
     if not distributable and target == host() and machine_compiler():
         return machine_compiler()
-    if importlib.util.find_spec("ziglang") is None:
-        raise RuntimeError(f"compiling for {target} needs a C++ compiler: pip install ziglang")
-    return [
-        sys.executable,
-        "-m",
-        "ziglang",
-        "c++",
-        "-target",
-        TARGETS[target].zig,
-        "-g0",
-        "-Wno-unused-command-line-argument",
-    ]
+    zig_package(f"compiling for {target} needs a C++ compiler")
+    return zig("c++", TARGETS[target].zig)
+
+
+def zig_package(need):
+    """The folder of the ziglang package. Raises `RuntimeError`, which begins with the sentence `need`, without it."""
+    spec = importlib.util.find_spec("ziglang")
+    if spec is None or not spec.submodule_search_locations:
+        raise RuntimeError(f"{need}: pip install ziglang")
+    return pathlib.Path(spec.submodule_search_locations[0])
+
+
+def zig(language, target):
+    """The command of ziglang's compiler for a language ("cc" or "c++") and one of its own names of targets."""
+    return [sys.executable, "-m", "ziglang", language, "-target", target, "-g0", "-Wno-unused-command-line-argument"]
+
+
+def in_parallel(work, items):
+    """The results of `work` for each item, in their order, as many at a time as there are cores."""
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(work, items))
 
 
 def version():
@@ -175,8 +184,7 @@ def objects(command, sources, directory, flags=()):
         )
         return str(out)
 
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(one, sources.items()))
+    return in_parallel(one, sources.items())
 
 
 def build(target=None, output=None, distributable=False):

@@ -9,9 +9,6 @@ needs of that library is compiled here too, from its sources inside the ziglang 
 """
 
 import argparse
-import concurrent.futures
-import importlib.util
-import os
 import pathlib
 import subprocess
 import sys
@@ -24,8 +21,9 @@ ROOT = pathlib.Path(__file__).resolve().parent
 WASM = "r2b.wasm"
 # Chromium 95, Firefox 100, Safari 16.4 and node 17 have all of it.
 FEATURES = "generic+bulk_memory+exception_handling+mutable_globals+nontrapping_fptoint+sign_ext+simd128"
-TARGET = ["-target", "wasm32-wasi", f"-mcpu={FEATURES}", "-g0"]
-COMPILE = [*TARGET, "-fwasm-exceptions", "-fvisibility=hidden", "-fno-ident"]
+TARGET = "wasm32-wasi"
+MACHINE = [f"-mcpu={FEATURES}"]
+COMPILE = [*MACHINE, "-fwasm-exceptions", "-fvisibility=hidden", "-fno-ident"]
 STACK = 1 << 20  # bytes
 # What index.js calls.
 EXPORTS = ["malloc", "free", "r2b_version"]
@@ -52,14 +50,6 @@ LIBRARY += ["-DLIBCXX_BUILDING_LIBCXXABI", "-DLIBCXXABI_SILENT_TERMINATE"]
 UNWIND = ["-std=c23", "-D_LIBUNWIND_HAS_NO_THREADS", "-D_LIBUNWIND_HIDE_SYMBOLS"]
 
 
-def zig():
-    """The folder of the ziglang package. Raises RuntimeError where there is none."""
-    spec = importlib.util.find_spec("ziglang")
-    if spec is None or not spec.submodule_search_locations:
-        raise RuntimeError("compiling the engine to WebAssembly needs ziglang: pip install ziglang")
-    return pathlib.Path(spec.submodule_search_locations[0])
-
-
 def engine_sources():
     """The engine's files that a page needs."""
     return [name for name in [*build_native.COMMON, *build_native.PLAN, "kernels/wasm"] if name not in LEFT_OUT]
@@ -70,58 +60,58 @@ def engine_flags():
 
 
 def commands(folder):
-    """What makes the object files, as (name, arguments of the compiler)."""
-    native, library = build_native.NATIVE, zig() / "lib"
+    """What makes the object files, as (name, language, arguments of the compiler)."""
+    native = build_native.NATIVE
+    library = build_native.zig_package("compiling the engine to WebAssembly needs ziglang") / "lib"
     flags = engine_flags()
     for name in engine_sources():
         if name == "json":  # it reads other headers: see support.cc
-            yield name, ["c++", *COMPILE, *SIZE, *flags, "-Dstrtod=r2b_strtod", str(native / f"{name}.cc")]
+            yield name, "c++", [*COMPILE, *SIZE, *flags, "-Dstrtod=r2b_strtod", str(native / f"{name}.cc")]
         elif name.startswith("kernels/"):  # what was read for size would be compiled for size
-            yield name, ["c++", *COMPILE, *SPEED, *flags, str(native / f"{name}.cc")]
+            yield name, "c++", [*COMPILE, *SPEED, *flags, str(native / f"{name}.cc")]
         else:
             headers = ["-include-pch", str(folder / "headers.pch")]
-            yield name, ["c++", *COMPILE, *SIZE, *flags, *headers, str(native / f"{name}.cc")]
-    yield "support", ["c++", *COMPILE, *SIZE, "-std=c++17", str(ROOT / "native" / "support.cc")]
+            yield name, "c++", [*COMPILE, *SIZE, *flags, *headers, str(native / f"{name}.cc")]
+    yield "support", "c++", [*COMPILE, *SIZE, "-std=c++17", str(ROOT / "native" / "support.cc")]
     includes = [f"-I{library / path}" for path in ("libcxxabi/include", "libcxxabi/src", "libcxx/src")]
     unwind = [f"-I{library / path}" for path in ("libunwind/include", "libunwind/src")]
     for name in CXXABI:
         source = library / "libcxxabi" / "src" / f"{name}.cpp"
-        yield f"cxxabi_{name}", ["c++", *COMPILE, *SIZE, "-w", *LIBRARY, *includes, *unwind, str(source)]
+        yield f"cxxabi_{name}", "c++", [*COMPILE, *SIZE, "-w", *LIBRARY, *includes, *unwind, str(source)]
     for name in CXX:
         source = library / "libcxx" / "src" / f"{name}.cpp"
-        yield f"cxx_{name}", ["c++", *COMPILE, *SIZE, "-w", *LIBRARY, *includes, str(source)]
+        yield f"cxx_{name}", "c++", [*COMPILE, *SIZE, "-w", *LIBRARY, *includes, str(source)]
     yield (
         "unwind",
-        ["cc", *COMPILE, *SIZE, "-w", *UNWIND, *unwind, str(library / "libunwind" / "src" / "Unwind-wasm.c")],
+        "cc",
+        [*COMPILE, *SIZE, "-w", *UNWIND, *unwind, str(library / "libunwind" / "src" / "Unwind-wasm.c")],
     )
 
 
 def build(output=ROOT):
     """Writes r2b.wasm into the folder `output`; returns its path."""
-    command = [sys.executable, "-m", "ziglang"]
     out = pathlib.Path(output) / WASM
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as directory:
         folder = pathlib.Path(directory)
 
         def compiled(item):
-            name, arguments = item
+            name, language, arguments = item
             made = folder / (name.replace("/", "_") + ".o")
-            subprocess.run([*command, *arguments, "-c", "-o", str(made)], check=True)
+            subprocess.run([*build_native.zig(language, TARGET), *arguments, "-c", "-o", str(made)], check=True)
             return str(made)
 
         header = folder / "headers.h"
         header.write_text("".join(f"#include <{name}>\n" for name in HEADERS))
         flags = [*COMPILE, *SIZE, *engine_flags()]
-        read = ["c++", *flags, "-x", "c++-header", str(header), "-o", str(folder / "headers.pch")]
-        subprocess.run([*command, *read], check=True)
-        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-            files = list(pool.map(compiled, commands(folder)))
-        link = ["c++", *TARGET, "-mexec-model=reactor", "-nostdlib++", "-s", "-Wl,--gc-sections"]
+        read = [*flags, "-x", "c++-header", str(header), "-o", str(folder / "headers.pch")]
+        subprocess.run([*build_native.zig("c++", TARGET), *read], check=True)
+        files = build_native.in_parallel(compiled, commands(folder))
+        link = [*MACHINE, "-mexec-model=reactor", "-nostdlib++", "-s", "-Wl,--gc-sections"]
         link += [f"-Wl,-z,stack-size={STACK}"]
         link += [f"-Wl,--export={name}" for name in EXPORTS]
         made = folder / WASM
-        subprocess.run([*command, *link, *files, "-o", str(made)], check=True)
+        subprocess.run([*build_native.zig("c++", TARGET), *link, *files, "-o", str(made)], check=True)
         out.write_bytes(made.read_bytes())
     return out
 

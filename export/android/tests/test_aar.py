@@ -174,7 +174,7 @@ def test_what_is_missing_is_named(monkeypatch, capsys):
         with pytest.raises(RuntimeError, match="compiling the Java classes needs a JDK"):
             build_aar.compile_java("nowhere")
     with monkeypatch.context() as without:
-        without.setattr(build_library.importlib.util, "find_spec", lambda name: None)
+        without.setattr(build_native.importlib.util, "find_spec", lambda name: None)
         with pytest.raises(RuntimeError, match="compiling for Android needs a cross compiler: pip install ziglang"):
             build_library.compiler_folder()
     monkeypatch.setattr(build_library.sys, "argv", ["build_library.py", "mips"])

@@ -52,7 +52,7 @@ def host(library, tmp_path):
         pytest.skip(f"no {emulator}: apt-get install qemu-user-static")
     # The host of 32-bit ARM passes numbers in general registers, as Android does.
     spec = dataclasses.replace(build_library.ABIS[abi], zig=build_library.ABIS[abi].zig.replace("eabihf", "eabi"))
-    command = [*build_library.compiler(spec, "cc"), "-dynamic", "-O1", "-Wall", "-Werror", "-rdynamic"]
+    command = [*spec.compiler("cc"), "-dynamic", "-O1", "-Wall", "-Werror", "-rdynamic"]
     headers = ROOT.parent / "runtime" / "native"
     run([*command, "-iquote", headers, ROOT / "tests" / "native" / "host.c", "-o", tmp_path / "host"])
 

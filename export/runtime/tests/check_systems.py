@@ -148,7 +148,7 @@ def on_debian(system, built, cases, folder):
 def host_program(target, folder):
     """Compiles opened_host.c for a target of musl."""
     out, source = folder / "opened_host", ROOT / "tests" / "native" / "opened_host.c"
-    zig = [sys.executable, "-m", "ziglang", "cc", "-target", build_native.TARGETS[target].zig, "-dynamic"]
+    zig = [*build_native.zig("cc", build_native.TARGETS[target].zig), "-dynamic"]
     command = zig if MUSL[target] else [debian.tool("musl-gcc", "musl-tools")]
     debian.run([*command, "-O1", f"-I{build_native.NATIVE}", source, "-o", out])
     return out
