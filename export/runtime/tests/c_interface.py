@@ -6,23 +6,9 @@ from ctypes import POINTER, byref, c_char_p, c_double, c_float, c_int32, c_int64
 
 import numpy as np
 import r2b_runtime
+from r2b_runtime.engine import _Error, _Options, _Step
 
 _LIBRARY = ctypes.CDLL(str(r2b_runtime.library_path()))  # apart from Python's engine, which sets other types
-
-
-class Error(ctypes.Structure):
-    _fields_ = (("text", ctypes.c_char * 512),)
-
-
-class Options(ctypes.Structure):
-    _fields_ = (
-        ("size", c_size_t),
-        ("num_threads", c_int32),
-        ("kernels", c_char_p),
-        ("max_memory", c_int64),
-        ("max_work", c_int64),
-        ("profile", c_int32),
-    )
 
 
 class Preprocessing(ctypes.Structure):
@@ -46,13 +32,11 @@ class Image(ctypes.Structure):
     )
 
 
-class Step(ctypes.Structure):
-    _fields_ = (("description", ctypes.c_char * 512), ("seconds", c_double), ("runs", c_int64))
-
-
 class CError(Exception):
     """What a function wrote into its r2b_error."""
 
+
+Step = _Step
 
 _RESULTS = {
     "r2b_model_load": c_void_p,
@@ -71,7 +55,7 @@ def call(name, *arguments):
     function.restype = _RESULTS.get(name, c_int32)
     if function.restype is None:
         return function(*arguments)
-    error = Error()
+    error = _Error()
     result = function(*arguments, byref(error))
     if error.text:
         raise CError(error.text.decode())
@@ -92,7 +76,7 @@ def model(content):
 def engine(content, **options):
     """The handle of an engine of a model."""
     with model(content) as loaded:
-        given = Options(size=ctypes.sizeof(Options), **options)
+        given = _Options(size=ctypes.sizeof(_Options), **options)
         handle = c_void_p(call("r2b_engine_create", loaded, byref(given)))
     try:
         yield handle

@@ -222,6 +222,19 @@ class Drawing:
             "bits",
         )
 
+    def window_options(self, name, strides, dilation, padding, **others):
+        """The options of a convolution, with a drawn activation."""
+        return options(
+            name,
+            padding=padding,
+            strideH=strides[0],
+            strideW=strides[1],
+            dilationHFactor=dilation[0],
+            dilationWFactor=dilation[1],
+            fusedActivationFunction=self.one(ACTIVATIONS),
+            **others,
+        )
+
     def conv(self, x, outputs=None, kernel=None, stride=None):
         n, h, w, channels = x.shape
         kernels, strides, dilation, padding = self.window(x.shape, dilations=(1, 1, 1, 2))
@@ -234,15 +247,7 @@ class Drawing:
         if depth * outputs * n * h * w > MOST_PRODUCTS:
             return None
         weights = self.scales((outputs, *kernels, channels)) * 2.0 ** -round(math.log2(depth) / 2)
-        table = options(
-            "Conv2DOptions",
-            padding=padding,
-            strideH=strides[0],
-            strideW=strides[1],
-            dilationHFactor=dilation[0],
-            dilationWFactor=dilation[1],
-            fusedActivationFunction=self.one(ACTIVATIONS),
-        )
+        table = self.window_options("Conv2DOptions", strides, dilation, padding)
         size = [extent(s, *window, padding) for s, *window in zip((h, w), kernels, strides, dilation)]
         bias = self.numbers(outputs, unit=0.125)
         return self.builtin("CONV_2D", [x], (n, *size, outputs), table, [(weights, "float32"), (bias, "float32")])

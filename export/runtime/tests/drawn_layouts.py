@@ -5,7 +5,7 @@ import math
 
 import lce_model
 import numpy as np
-from drawing import ACTIVATIONS, CHANNELS, MOST_PRODUCTS, Drawing, extent, options
+from drawing import CHANNELS, MOST_PRODUCTS, Drawing, extent, options
 
 
 class Layouts(Drawing):
@@ -23,16 +23,7 @@ class Layouts(Drawing):
         if math.prod(kernels) * outputs * n * h * w > MOST_PRODUCTS:
             return None
         weights = self.scales((1, *kernels, outputs)) * 2.0 ** -round(math.log2(math.prod(kernels)) / 2)
-        table = options(
-            "DepthwiseConv2DOptions",
-            padding=padding,
-            strideH=strides[0],
-            strideW=strides[1],
-            dilationHFactor=dilation[0],
-            dilationWFactor=dilation[1],
-            depthMultiplier=multiplier,
-            fusedActivationFunction=self.one(ACTIVATIONS),
-        )
+        table = self.window_options("DepthwiseConv2DOptions", strides, dilation, padding, depthMultiplier=multiplier)
         size = [extent(s, *window, padding) for s, *window in zip((h, w), kernels, strides, dilation)]
         bias = self.numbers(outputs, unit=0.125)
         constants = [(weights, "float32"), (bias, "float32")]
