@@ -16,7 +16,11 @@
 #include "r2b.h"
 
 struct r2b_model {
-  explicit r2b_model(std::vector<uint8_t> file) : model(std::move(file)) { ReadMetadata(); }
+  // Of the file's own bytes (std::vector), or of those that stay where they are (r2b::Bytes).
+  template <class File>
+  explicit r2b_model(File file) : model(std::move(file)) {
+    ReadMetadata();
+  }
   const r2b::Model model;
   const std::shared_ptr<r2b::WeightCache> weights = std::make_shared<r2b::WeightCache>();  // shared by its engines
   std::vector<std::string> labels;

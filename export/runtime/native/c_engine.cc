@@ -173,7 +173,7 @@ void Set(r2b_engine* engine, const r2b_options& options) {
   if (options.max_memory < 0 || options.max_work < 0)
     throw Refused("max_memory and max_work must be positive, or 0 for the default");
   engine->kernels = ChosenKernels(options.kernels);
-  engine->pool = std::make_unique<ThreadPool>(TeamSize(std::max(1, options.num_threads)));
+  engine->pool = std::make_unique<ThreadPool>(TeamSize(std::max<int>(1, options.num_threads)));
   engine->profile = options.profile != 0;
   if (options.max_memory) engine->limits.memory = options.max_memory;
   if (options.max_work) engine->limits.work = options.max_work;

@@ -37,8 +37,16 @@ std::vector<uint8_t> ReadFile(const char* path) {
   return bytes;
 }
 
-r2b_model* Loaded(std::vector<uint8_t> file) {
+template <class File>
+r2b_model* Loaded(File file) {
   return Models::Instance().Add(std::make_shared<r2b_model>(std::move(file)));
+}
+
+// Bytes that a program gives. Throws Refused where they cannot be a model.
+Bytes Given(const void* bytes, size_t size) {
+  if (!bytes) throw Refused("the bytes of a model must be given");
+  if (size > kMostFile) throw Refused("the file is larger than 2 GiB, and so no model");
+  return {static_cast<const uint8_t*>(bytes), size};
 }
 
 }  // namespace
@@ -79,11 +87,15 @@ int32_t r2b_abi_version(void) { return R2B_ABI_VERSION; }
 r2b_model* r2b_model_load(const void* bytes, size_t size, r2b_error* error) {
   r2b_model* made = nullptr;
   r2b::Tried(error, [&] {
-    if (!bytes) throw r2b::Refused("the bytes of a model must be given");
-    if (size > r2b::kMostFile) throw r2b::Refused("the file is larger than 2 GiB, and so no model");
-    const auto* first = static_cast<const uint8_t*>(bytes);
-    made = r2b::Loaded({first, first + size});
+    const r2b::Bytes given = r2b::Given(bytes, size);
+    made = r2b::Loaded(std::vector<uint8_t>(given.data, given.data + given.size));
   });
+  return made;
+}
+
+r2b_model* r2b_model_borrow(const void* bytes, size_t size, r2b_error* error) {
+  r2b_model* made = nullptr;
+  r2b::Tried(error, [&] { made = r2b::Loaded(r2b::Given(bytes, size)); });
   return made;
 }
 

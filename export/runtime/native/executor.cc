@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <functional>
 
 #include "sharing.h"
 
@@ -103,9 +104,10 @@ void Executor::Run(ThreadPool* pool, bool profile) {
     for (WorkSharing& sharing : sharing_) sharing.Assign(thread, 0, 0);  // of a thread that the pool does not have
     if (thread < pool->size()) AssignRows(0, thread, pool->size());
   }
-  pool->Run([&](int thread) {
+  const auto steps = [&](int thread) {
     for (Task& task : tasks_) RunTimed(&task, pool, thread, profile && thread == 0);
-  });
+  };
+  pool->Run(std::cref(steps));  // a copy of what it captures would need memory of its own, in every run
 }
 
 void Executor::RunTimed(Task* task, ThreadPool* pool, int thread, bool timed) {

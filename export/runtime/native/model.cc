@@ -319,8 +319,17 @@ void CheckOrder(const Graph& graph, const std::vector<int>& inputs) {
 
 }  // namespace
 
-Model::Model(std::vector<uint8_t> file) : file_(std::move(file)) {
-  const Layout layout(Bytes{file_.data(), file_.size()});
+Model::Model(std::vector<uint8_t> file) : copy_(std::move(file)), file_{copy_.data(), copy_.size()} { Read(); }
+
+Model::Model(Bytes file) : file_(file) {
+  if (reinterpret_cast<uintptr_t>(file.data) % kFileAlign)
+    throw Refused("a model that is not copied must begin at a multiple of " + std::to_string(kFileAlign) +
+                  " bytes; align it, or load it with a copy");
+  Read();
+}
+
+void Model::Read() {
+  const Layout layout(file_);
   graph_.ops = layout.Operators();
   for (size_t t = 0; t < layout.tensors(); ++t) graph_.tensors.push_back(layout.Import(int(t)));
   inputs_ = layout.Inputs();

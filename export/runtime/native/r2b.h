@@ -13,9 +13,11 @@
  * Results. A function that can fail returns 0 or NULL where it did, and writes a sentence into `*error`, which may be
  * NULL. A handle that was freed, or NULL, is such an error too, and nothing else happens.
  *
- * Ownership. What a function takes by pointer it copies; whoever creates an object frees it. Freeing a model before its
- * engines is allowed: they keep it alive. Freeing NULL does nothing. A text that a function returns lives as long as
- * the object it was asked of, if nothing else is said.
+ * Ownership. What a function takes by pointer it copies, if nothing else is said; whoever creates an object frees it.
+ * Freeing a model before its engines is allowed: they keep it alive. Freeing NULL does nothing. A text that a function
+ * returns lives as long as the object it was asked of, if nothing else is said.
+ *
+ * Memory. Once an engine has been created, r2b_engine_run takes none and gives none back.
  *
  * Threads. Any thread may call anything. An engine runs one call at a time: a second one meanwhile is an error, so give
  * each thread an engine of its own; engines of one model share its file and its weights in memory. After fork() a child
@@ -106,6 +108,9 @@ R2B_API const char* r2b_kernels(void);
 
 /* A model of `size` bytes, which are copied. Checks all of it before it returns. */
 R2B_API r2b_model* r2b_model_load(const void* bytes, size_t size, r2b_error* error);
+/* The same without a copy, for a file that lies in memory anyhow, such as a microcontroller's flash. The bytes must
+ * begin at a multiple of 16, and stay as they are until the model and all its engines have been freed. */
+R2B_API r2b_model* r2b_model_borrow(const void* bytes, size_t size, r2b_error* error);
 /* The same from a file, which is read once. */
 R2B_API r2b_model* r2b_model_open(const char* path, r2b_error* error);
 R2B_API void r2b_model_free(r2b_model* model);

@@ -1,6 +1,7 @@
 #include "weights.h"
 
 #include <cstring>
+#include <mutex>
 
 #include "kernels/kernels.h"
 #include "kernels/pack.h"

@@ -5,12 +5,30 @@
 // the same core), and with shares that do not move, all would wait for the slowest at the end of each step.
 #pragma once
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
+
+#if !defined(R2B_SINGLE_THREAD)
+#include <atomic>
 #include <vector>
+#endif
 
 namespace r2b {
+
+#if defined(R2B_SINGLE_THREAD)
+
+// The only thread has all items, and needs no atomic numbers of 64 bits, which small processors do not have.
+class WorkSharing {
+ public:
+  void Resize(int) {}
+  void Assign(int, int begin, int end) { next_ = begin, end_ = end; }
+  int Take(int) { return next_ == end_ ? -1 : next_++; }
+
+ private:
+  int next_ = 0, end_ = 0;
+};
+
+#else
 
 class WorkSharing {
  public:
@@ -67,5 +85,7 @@ class WorkSharing {
 
   std::vector<Run> runs_;
 };
+
+#endif
 
 }  // namespace r2b

@@ -40,6 +40,7 @@ Step = _Step
 
 _RESULTS = {
     "r2b_model_load": c_void_p,
+    "r2b_model_borrow": c_void_p,
     "r2b_model_free": None,
     "r2b_model_labels": c_int32,
     "r2b_model_label": c_char_p,

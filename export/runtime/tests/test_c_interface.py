@@ -239,6 +239,35 @@ def test_steps(profile):
         assert c_interface.call("r2b_engine_memory", engine) > 0
 
 
+def test_a_borrowed_file():
+    content = small_classifier.with_files(small_classifier.model())
+    image = np.random.default_rng(0).integers(0, 256, (9, 9, 3), np.uint8)
+    memory = np.zeros(len(content) + 32, np.uint8)
+    begin = -memory.ctypes.data % 16
+    memory[begin : begin + len(content)] = np.frombuffer(content, np.uint8)
+    address, size = memory.ctypes.data + begin, ctypes.c_size_t(len(content))
+    model = ctypes.c_void_p(c_interface.call("r2b_model_borrow", ctypes.c_void_p(address), size))
+    engine = ctypes.c_void_p(c_interface.call("r2b_engine_create", model, None))
+    c_interface.call("r2b_model_free", model)  # the engine still reads the file
+    c_interface.set_image(engine, image)
+    c_interface.call("r2b_engine_run", engine)
+    np.testing.assert_array_equal(c_interface.values(engine, 3), Classifier(content, engine="r2b").probabilities(image))
+    c_interface.call("r2b_engine_free", engine)
+
+
+@pytest.mark.parametrize(
+    ("address", "size", "message"),
+    [
+        (None, 16, r"the bytes of a model must be given"),
+        (8, 16, r"a model that is not copied must begin at a multiple of 16 bytes; align it, or load it with a copy"),
+        (16, 1 << 32, r"the file is larger than 2 GiB, and so no model"),
+    ],
+)
+def test_what_cannot_be_borrowed(address, size, message):
+    with pytest.raises(CError, match=message):
+        c_interface.call("r2b_model_borrow", ctypes.c_void_p(address), ctypes.c_size_t(size))
+
+
 def test_engines_of_one_model_in_threads():
     content = small_classifier.with_files(small_classifier.model())
     images = np.random.default_rng(0).integers(0, 256, (8, 9, 9, 3), np.uint8)

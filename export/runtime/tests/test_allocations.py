@@ -1,0 +1,54 @@
+"""An inference takes no memory and gives none back: in a program in C whose own malloc counts, with every operator."""
+
+import pathlib
+import platform
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+import r2b_runtime
+
+pytest.importorskip("tensorflow", reason="the models of these tests are written with TensorFlow's schema")
+
+import drawn_graphs
+import small_classifier
+from test_networks import half_blocks
+
+pytestmark = pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc", reason="the counting program calls glibc's functions by their own names"
+)
+GRAPHS = 12
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory):
+    if shutil.which("cc") is None:
+        pytest.skip("no cc: apt-get install gcc")
+    program, library = tmp_path_factory.mktemp("host") / "host", r2b_runtime.library_path()
+    source = pathlib.Path(__file__).parent / "native" / "allocations_host.c"
+    strict = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-fno-builtin", f"-I{library.parent}"]
+    subprocess.run(["cc", *strict, source, library, f"-Wl,-rpath,{library.parent}", "-o", program], check=True)
+    return program
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Paths of files: a network of all that the zoo's have, a classifier, and drawn graphs."""
+    rng = np.random.default_rng(0)
+    files = [half_blocks(rng), half_blocks(rng, batch=2, channels=40), small_classifier.model()]
+    files += [drawn_graphs.draw([7, number]).model for number in range(GRAPHS)]
+    folder = tmp_path_factory.mktemp("models")
+    for number, content in enumerate(files):
+        (folder / f"{number}.tflite").write_bytes(content)
+    return [folder / f"{number}.tflite" for number in range(len(files))]
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_an_inference_takes_no_memory(host, models, kernels, threads):
+    for model in models:
+        done = subprocess.run([host, model, kernels, str(threads)], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        loading, running = map(int, done.stdout.split())
+        assert loading > 100  # so what the library takes is counted
+        assert running == 0, f"{model.name}: memory was taken or given back {running} times"
