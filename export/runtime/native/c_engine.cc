@@ -308,6 +308,12 @@ int64_t r2b_engine_memory(const r2b_engine* engine, r2b_error* error) {
   return bytes;
 }
 
+int64_t r2b_engine_weights(const r2b_engine* engine, r2b_error* error) {
+  int64_t bytes = -1;
+  r2b::InTurn(engine, error, [&](const r2b_engine& found) { bytes = int64_t(found.source->weights->bytes()); });
+  return bytes;
+}
+
 int32_t r2b_engine_steps(const r2b_engine* engine, r2b_error* error) {
   int32_t count = -1;
   r2b::InTurn(engine, error, [&](const r2b_engine& found) { count = int32_t(found.plan->Profile().size()); });

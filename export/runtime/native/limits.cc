@@ -3,9 +3,12 @@
 #include <algorithm>
 
 #include "kernels/kernels.h"
+#include "kernels/pack.h"
 
 namespace r2b {
 namespace {
+
+constexpr int64_t kList = 32;  // bytes that a short list of numbers takes, as allocators round
 
 // What an element costs beside a float product.
 constexpr int64_t kPooled = 4, kBits = 16, kElementwise = 8, kTranscendental = 32, kPlanning = 1000;
@@ -20,6 +23,7 @@ Count Padded(int64_t outputs, int64_t groups) {
 
 struct Operators {
   const Graph& graph;
+  const Kernels& kernels;
   Budget* budget;
 
   const std::vector<int>& In(const Op& op, size_t i) const { return graph.tensors[op.in[i]].dims; }
@@ -39,7 +43,9 @@ struct Operators {
     const int64_t groups = binary ? std::max((op.channels_in + 31) / 32 / f[3], 1) : 1;
     const Count taps = Count(f[1]) * f[2], padded = Padded(f[0], groups), depth = taps * f[3];
     const std::string filter = "a filter of " + DimsText(f);
-    budget->TakeMemory(index, padded * depth * 32 + padded * 8, "weights of " + filter);
+    // Portable kernels, which run where the accumulators of others cannot hold a sum, have the fewest bytes for a word.
+    const int64_t bytes = binary ? PackedWordBytes(kernels.chunk_bits) : int64_t(sizeof(float));
+    budget->TakeMemory(index, padded * depth * bytes + padded * 8, "weights of " + filter);
     budget->TakeMemory(index, taps * sizeof(ptrdiff_t), "offsets of " + filter);
     Window(index, op);
     const std::string output =
@@ -159,12 +165,16 @@ void Budget::TakeWork(int op, Count work, const std::string& what) {
                 "); resize the model's input, or raise max_work if the file can be trusted");
 }
 
-void TakeOperators(const Graph& graph, Budget* budget) {
+void TakeOperators(const Graph& graph, const Kernels& kernels, Budget* budget) {
   // Fusing looks for each operator at every other.
   const Count operators(int64_t(graph.ops.size()));
-  budget->TakeWork(-1, operators * operators * kPlanning,
-                   "planning " + std::to_string(graph.ops.size()) + " operators in one part of the graph");
-  const Operators all{graph, budget};
+  const std::string planning = "planning " + std::to_string(graph.ops.size()) + " operators in one part of the graph";
+  budget->TakeWork(-1, operators * operators * kPlanning, planning);
+  // The model has a graph and the plan another; each item has a list of its own in memory.
+  const Count items =
+      operators * (sizeof(Op) + kList) + Count(int64_t(graph.tensors.size())) * (sizeof(Tensor) + kList);
+  budget->TakeMemory(-1, items * 2, planning);
+  const Operators all{graph, kernels, budget};
   for (size_t i = 0; i < graph.ops.size(); ++i) all.Take(int(i));
 }
 

@@ -85,8 +85,10 @@ class Budget {
   Count memory_ = 0, work_ = 0;
 };
 
+struct Kernels;
+
 // Takes from the budget what each operator costs whatever the plan's layout: its run, its packed weights and tables,
 // and planning itself. Shapes have to be known.
-void TakeOperators(const Graph& graph, Budget* budget);
+void TakeOperators(const Graph& graph, const Kernels& kernels, Budget* budget);
 
 }  // namespace r2b

@@ -182,11 +182,10 @@ class Layout {
   }
 
   size_t tensors() const { return tensors_.size(); }
-  // A tensor of the subgraph.
-  Tensor Import(int tensor) const {
-    Tensor imported = ImportTensor(tensors_[tensor], tensor);
-    imported.name = names_[tensor];
-    return imported;
+  // A tensor of the subgraph, without its name.
+  Tensor Import(int tensor) const { return ImportTensor(tensors_[tensor], tensor); }
+  std::string Name(int tensor) const {
+    return subgraph_.Vector<uint32_t>(field::kTensors).table(size_t(tensor)).Text(field::kName);
   }
   std::vector<int> Inputs() const { return Indices(subgraph_.Vector<int32_t>(field::kInputs), "an input"); }
   std::vector<int> Outputs() const { return Indices(subgraph_.Vector<int32_t>(field::kOutputs), "an output"); }
@@ -221,7 +220,6 @@ class Layout {
       if (table.Scalar<uint8_t>(field::kIsVariable, 0))
         throw Refused(place + " keeps its value from run to run, which the engine does not do");
       shapes_.emplace_back(shape);
-      names_.push_back(table.Text(field::kName));
       tfl::Tensor& tensor = tensors_[t];
       tensor.type = TypeOf(table.Scalar<int8_t>(field::kType, 0));
       LayQuantization(table.Table(field::kQuantization), &tensor);
@@ -294,7 +292,6 @@ class Layout {
   FlatTable root_, subgraph_;
   std::vector<tfl::Tensor> tensors_;
   std::vector<IntList> shapes_;
-  std::vector<std::string> names_;
   tfl::Context context_{};
 };
 
@@ -335,6 +332,9 @@ void Model::Read() {
   inputs_ = layout.Inputs();
   outputs_ = layout.Outputs();
   CheckOrder(graph_, inputs_);
+  // Nobody asks for other names, which may take more memory than all the rest of the graph.
+  for (const std::vector<int>* list : {&inputs_, &outputs_})
+    for (int t : *list) graph_.tensors[t].name = layout.Name(t);
   std::vector<bool> read(graph_.tensors.size(), false), written(graph_.tensors.size(), false);
   for (const Op& op : graph_.ops) {
     for (int t : op.in)

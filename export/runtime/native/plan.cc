@@ -25,7 +25,7 @@ bool Plan::PrepareAll(int threads, std::string* error) {
   executor_ = Executor();  // which refers to the steps before
   graph_.tensors.resize(tensors_);
   if (!InferShapes(&graph_, error)) return false;
-  TakeOperators(graph_, &budget_);
+  TakeOperators(graph_, *kernels_, &budget_);
   if (!Fuse(graph_, &program_, error)) return false;
   const Setting setting{graph_, kernels_, weights_.get()};
   for (Step& step : program_.steps) {

@@ -150,6 +150,8 @@ R2B_API int r2b_engine_run(r2b_engine* engine, r2b_error* error);
 
 /* Bytes that the engine takes beside the file, with weights that it shares with other engines; -1: an error. */
 R2B_API int64_t r2b_engine_memory(const r2b_engine* engine, r2b_error* error);
+/* Bytes of weights in the order in which kernels read them, which all engines of its model share; -1: an error. */
+R2B_API int64_t r2b_engine_weights(const r2b_engine* engine, r2b_error* error);
 /* How many steps an inference has (-1: an error), and one of them. A new shape makes new steps. */
 R2B_API int32_t r2b_engine_steps(const r2b_engine* engine, r2b_error* error);
 R2B_API int r2b_engine_step(const r2b_engine* engine, int32_t index, r2b_step* step, r2b_error* error);

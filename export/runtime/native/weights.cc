@@ -29,6 +29,13 @@ PackedWeights WeightCache::Find(const Key& key, Pack pack) {
   return weights;
 }
 
+size_t WeightCache::bytes() {
+  const std::lock_guard<ForkSafeMutex> lock(mutex_);
+  size_t bytes = 0;
+  for (const auto& item : packed_) bytes += item.second.bytes->size();
+  return bytes;
+}
+
 PackedWeights WeightCache::Bits(const Graph& graph, int tensor, int groups, int chunk_bits) {
   const Tensor& filter = graph.tensors[tensor];
   return Find({tensor, Packing::kBits, groups, chunk_bits, {}}, [&](ptrdiff_t* block_bytes) {

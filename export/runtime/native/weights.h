@@ -27,6 +27,9 @@ class WeightCache {
   // For a dense layer of one vector.
   PackedWeights Dense(const Graph& graph, int tensor);
 
+  // All that has been packed.
+  size_t bytes();
+
  private:
   enum class Packing : uint8_t { kBits, kFloats, kDense, kChannels, kPhase };
   // A tensor is known by its index, not by its memory, which tensors of other shapes may share.

@@ -47,6 +47,7 @@ _RESULTS = {
     "r2b_engine_create": c_void_p,
     "r2b_engine_free": None,
     "r2b_engine_memory": c_int64,
+    "r2b_engine_weights": c_int64,
 }
 
 

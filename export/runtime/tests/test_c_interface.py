@@ -236,7 +236,8 @@ def test_steps(profile):
         assert all((step.seconds > 0) == bool(profile) for step in steps)
         with pytest.raises(CError, match=r"the engine has \d+ steps, numbered from 0; received 99"):
             c_interface.call("r2b_engine_step", engine, 99, ctypes.byref(steps[0]))
-        assert c_interface.call("r2b_engine_memory", engine) > 0
+        memory, weights = (c_interface.call(f"r2b_engine_{what}", engine) for what in ("memory", "weights"))
+        assert 0 < weights < memory
 
 
 def test_a_borrowed_file():

@@ -76,6 +76,19 @@ def test_info(capsys, model):
     assert "version of Larq Compute Engine not recorded in the file" in text
 
 
+def test_memory_of_a_microcontroller(capsys, model):
+    assert json.loads(output(capsys, "info", model, "--json"))["microcontroller"] is None
+    needs = json.loads(output(capsys, "info", model, "--memory", "--json"))["microcontroller"]
+    assert needs["file"] == os.path.getsize(model)
+    # 9 words for each of 32 outputs; 32 floats for each class, in groups of 8 classes.
+    assert needs["weights"] == 9 * 32 * 4 + 8 * 32 * 4
+    values = 8 * 8 * 4 + 8 * 8 * 32 * 4  # bits, and what the convolution makes of them
+    assert values < needs["rest"] < 3 * values
+    text = output(capsys, "info", model, "--memory")
+    assert f"flash          {needs['file']:,} bytes of the file, and about " in text
+    assert f"RAM            {needs['weights'] + needs['rest']:,} bytes, {needs['weights']:,} of them weights" in text
+
+
 def test_bench(capsys, model):
     result = json.loads(output(capsys, "bench", model, "--threads", "1", "2", "--runs", "5", "--profile", "--json"))
     found = [(timing["engine"], timing["threads"]) for timing in result["results"]]

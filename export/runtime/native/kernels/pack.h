@@ -12,6 +12,9 @@
 
 namespace r2b {
 
+// Bytes that a word of 32 bits has in chunks of `chunk_bits`: a chunk of fewer bits than a byte has a byte too.
+constexpr int PackedWordBytes(int chunk_bits) { return 32 / chunk_bits * (chunk_bits <= 8 ? 1 : chunk_bits / 8); }
+
 // `words` 32-bit words per output channel (kernel_h * kernel_w * input words of one group).
 std::vector<uint8_t> PackBits(const uint32_t* filter, int outputs, int groups, int words, int chunk_bits,
                               ptrdiff_t* block_bytes);

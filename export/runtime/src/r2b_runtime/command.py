@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Optional, get_args
 
-from r2b_runtime import benchmark, model_file
+from r2b_runtime import benchmark, microcontroller, model_file
 from r2b_runtime.classifier import Classes, Classifier
 from r2b_runtime.engine import Engine
 from r2b_runtime.interpreter import EngineName, Options
@@ -74,7 +74,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_engine(predict)
     _add_limits(predict)
 
-    command("info", _info, _show_info, "print operators, sizes, labels and preprocessing of a model")
+    info = command("info", _info, _show_info, "print operators, sizes, labels and preprocessing of a model")
+    info.add_argument("--memory", action="store_true", help="print the flash and RAM that a microcontroller needs too")
 
     bench = command("bench", _bench, _show_bench, "time a model on random input")
     bench.add_argument(
@@ -153,6 +154,7 @@ def _info(parsed: argparse.Namespace) -> dict[str, Any]:
     labels, preprocessing = model.labels(), model.preprocessing()
     binary_macs, float_macs = _macs(model)
     binary_bytes, other_bytes = _constant_bytes(model)
+    refusal = _refusal(model)
     return {
         "file": parsed.model,
         "bytes": len(model.data),
@@ -164,7 +166,8 @@ def _info(parsed: argparse.Namespace) -> dict[str, Any]:
         "binary_macs": binary_macs,
         "float_macs": float_macs,
         "binary_share_of_macs": binary_macs / max(1, binary_macs + float_macs),
-        "engine_refuses": _refusal(model),
+        "engine_refuses": refusal,
+        "microcontroller": vars(microcontroller.memory(model)) if parsed.memory and refusal is None else None,
         "labels": None if labels is None else list(labels),
         "preprocessing": None if preprocessing is None else vars(preprocessing),
         "converter": model.description or None,
@@ -227,11 +230,26 @@ def _show_info(info: dict[str, Any]) -> str:
             "version of Larq Compute Engine not recorded in the file",
         ),
         ("engine", info["engine_refuses"] or "runs it without an interpreter"),
+        *_needs(info["microcontroller"]),
         ("operators", f"{sum(info['operators'].values())}"),
     ]
     text = [_wrapped(f"{name:14} {printable(value)}", 15) for name, value in lines]
     text += [_wrapped(f"{count:10}  {printable(name)}", 12) for name, count in info["operators"].items()]
     return "\n".join(text)
+
+
+def _needs(sizes: Optional[dict[str, int]]) -> list[tuple[str, str]]:
+    """What a microcontroller needs."""
+    if sizes is None:
+        return []
+    return [
+        ("flash", f"{sizes['file']:,} bytes of the file, and about {sizes['code']:,} of code on a Cortex-M7"),
+        (
+            "RAM",
+            f"{sizes['weights'] + sizes['rest']:,} bytes, {sizes['weights']:,} of them weights as the kernels read "
+            "them, with one thread and portable kernels",
+        ),
+    ]
 
 
 def _wrapped(line: str, indent: int = 0) -> str:

@@ -74,6 +74,8 @@ def _functions() -> ctypes.CDLL:
         ("r2b_engine_set_input", ctypes.c_int, (handle, number, pointer, size, error)),
         ("r2b_engine_get_output", ctypes.c_int, (handle, number, pointer, size, error)),
         ("r2b_engine_run", ctypes.c_int, (handle, error)),
+        ("r2b_engine_memory", ctypes.c_int64, (handle, error)),
+        ("r2b_engine_weights", ctypes.c_int64, (handle, error)),
         ("r2b_engine_steps", number, (handle, error)),
         ("r2b_engine_step", ctypes.c_int, (handle, number, ctypes.POINTER(_Step), error)),
     ):
@@ -268,6 +270,14 @@ class Engine:
             self._call(library.r2b_engine_step, index, ctypes.byref(step))
             found.append((step.seconds, step.runs, step.description.decode("utf-8", "replace")))
         return found
+
+    def memory_bytes(self) -> int:
+        """Bytes that the engine takes beside the file, its weights included."""
+        return _functions().r2b_engine_memory(self._engine, None)
+
+    def weight_bytes(self) -> int:
+        """How many of them are weights in the order in which the kernels read them."""
+        return _functions().r2b_engine_weights(self._engine, None)
 
     def get_signature_list(self) -> dict[str, dict[str, list[str]]]:
         """Names of inputs and outputs by signature."""
