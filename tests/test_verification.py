@@ -19,6 +19,7 @@ from tests.networks import randomize
 from tests.small import DEPLOYED, SHALLOW
 
 CLASSES = 4
+NO_FILE = metadata.without_operators((2, 2, 1), CLASSES)
 
 
 def constant_model(probabilities: np.ndarray) -> tf.keras.Model:
@@ -57,7 +58,7 @@ def compare(answering):
 
     def compare(expected: np.ndarray, found: np.ndarray) -> Verification:
         answering(lambda batch: found[batch[:, 0, 0, 0].astype(int)])
-        return verify(constant_model(expected.astype(np.float32)), b"", numbered(len(expected)))
+        return verify(constant_model(expected.astype(np.float32)), NO_FILE, numbered(len(expected)))
 
     return compare
 
@@ -168,13 +169,13 @@ def test_images_that_the_last_bits_decide_are_left_out(
     images = np.full((2, 2, 2, 1), brightness, np.float32)
     images[1] = 2
     model = tf.keras.Model(image, classes(image))
-    result = verify(model, b"", images)
+    result = verify(model, NO_FILE, images)
     assert (result.disagreements, result.undecided) == (disagreements, undecided)
     assert result.passed is not bool(disagreements)
     assert ("Left out: 1 image for which Keras" in result.summary()) is bool(undecided)
     assert result.largest_difference == pytest.approx(0.6 + 0.2 * (answer is BELOW) if disagreements else 0)
 
-    alone = verify(model, b"", images[:1])
+    alone = verify(model, NO_FILE, images[:1])
     assert alone.passed is not bool(disagreements or undecided)
     assert ("NOT PROVEN equal on 1 images" in alone.summary()) is bool(undecided)
     assert ("At least 50 % of the images have to be left" in alone.summary()) is bool(undecided)
@@ -195,10 +196,10 @@ def test_threads_have_to_give_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(verification, "TFLiteEngine", Engine)
     model = constant_model(np.tile(np.array([0.7, 0.1, 0.1, 0.1], np.float32), (8, 1)))
-    result = verify(model, b"", numbered(8), engine=RUNTIME)
+    result = verify(model, NO_FILE, numbered(8), engine=RUNTIME)
     assert (result.threads, result.disagreements, result.verdict) == (1, 0, "DIFFERENT")
     assert "The file gives other bits on 2 or 4 threads than on one for 1 images." in result.summary()
-    assert verify(model, b"", numbered(8), engine=LCE).passed
+    assert verify(model, NO_FILE, numbered(8), engine=LCE).passed
 
 
 def test_a_wrong_file_is_not_examined_image_by_image(compare, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,9 @@
 """``r2b export`` and ``r2b verify``."""
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 import click
 
@@ -12,6 +13,9 @@ from r2b_zoo.cli.command import load_tensorflow, r2b
 from r2b_zoo.identity import TFLITE_SUFFIX
 from r2b_zoo.weights.named import NAMES_IN_WORDS
 
+if TYPE_CHECKING:
+    from r2b_zoo.evaluation import classifier
+
 
 @r2b.command(
     short_help="Convert a network to a .tflite, or to a page for browsers.",
@@ -20,10 +24,17 @@ from r2b_zoo.weights.named import NAMES_IN_WORDS
 
     Prints which layers became binary, int8 or float. Converting needs no ARM machine.
 
+    With --int8, the first convolution, those of shortcuts and the classifier become int8, with scales that suit
+    calibration images: a run's own training images, or those that --calibration names. With --uint8 too, the file takes
+    an image as a camera gives it, resized, and normalises it in its first convolution.
+
     With --web, MODEL may also be a .tflite, and OUTPUT may be left out.
     """,
     example="r2b export runs/demo digits.tflite\nr2b export cifar10 cifar10.tflite\n"
-    "r2b export r2b_weights.h5 r2b.tflite\nr2b export digits.tflite --web digits.html",
+    "r2b export r2b_weights.h5 r2b.tflite\nr2b export digits.tflite --web digits.html\n"
+    "r2b export runs/demo digits.tflite --int8 --uint8\n"
+    "r2b export cifar10 cifar10.tflite --int8 --calibration photos/\n"
+    "r2b export cifar10 cifar10.tflite --int8 --calibration cifar10 --data-dir TFDS",
     tensorflow=False,
 )
 @click.argument("model")
@@ -34,6 +45,14 @@ from r2b_zoo.weights.named import NAMES_IN_WORDS
     help="Text file with the name of a class per line.",
 )
 @click.option("--strict/--no-strict", default=True, show_default=True, help="Refuse quantised layers that stay float.")
+@click.option("--int8", is_flag=True, help="Make int8 of the convolutions that are not binary, and of the classifier.")
+@click.option("--uint8", is_flag=True, help="The file takes images as they are, in 0-255; with --int8.")
+@click.option(
+    "--calibration",
+    metavar="DIR|DATA",
+    help="Folder of images, or data set by name, for --int8.  [default: the run's training images]",
+)
+@click.option("--data-dir", help="Folder of the data set that --calibration names.")
 @click.option(
     "--web",
     type=click.Path(path_type=Path),
@@ -48,11 +67,17 @@ def export(
     output: Optional[Path],
     labels: Optional[Path],
     strict: bool,
+    int8: bool,
+    uint8: bool,
+    calibration: Optional[str],
+    data_dir: Optional[str],
     web: Optional[Path],
     force: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
+    form = _Form(strict, int8, uint8, calibration, data_dir)
+    form.check()
     if output is None and web is None:
         raise ValueError("Nothing to write: name a .tflite as OUTPUT, a page with --web PAGE.html, or both.")
     if output is not None:
@@ -60,10 +85,46 @@ def export(
     if web is not None:
         check_output(web, [".html"], force, [model, labels])
     if web is not None and output is None and Path(model).suffix.lower() == TFLITE_SUFFIX:
+        if int8:
+            raise ValueError(f"{model} is converted already; --int8 belongs to the conversion of a network.")
         _page_of_file(existing(Path(model)), web, labels, as_json)
     else:
         load_tensorflow(click.get_current_context())
-        _convert(model, output, web, labels_of(labels) if labels else None, strict, as_json, options)
+        _convert(model, output, web, labels_of(labels) if labels else None, form, as_json, options)
+
+
+@dataclass(frozen=True)
+class _Form:
+    """The options of ``export`` that say how the network is converted."""
+
+    strict: bool
+    int8: bool
+    uint8: bool
+    calibration: Optional[str]
+    data_dir: Optional[str]
+
+    def check(self) -> None:
+        """Raises ValueError for options that do not go together."""
+        for name, value in (
+            ("--uint8", self.uint8),
+            ("--calibration", self.calibration),
+            ("--data-dir", self.data_dir),
+        ):
+            if value and not self.int8:
+                raise ValueError(f"{name} is for a file whose real part is int8: add --int8, or leave {name} out.")
+
+    def of_real_part(self, loaded: "classifier.Classifier") -> dict[str, Any]:
+        """Arguments of ``convert``."""
+        from r2b_zoo.evaluation import classifier
+
+        if not self.int8:
+            return {}
+        images = classifier.calibration_images(loaded, self.calibration, self.data_dir)
+        return {
+            "real_part": "int8",
+            "calibration": images,
+            "input": "uint8" if self.uint8 else "float32",
+        }
 
 
 def _page_of_file(model: Path, web: Path, labels: Optional[Path], as_json: bool) -> None:
@@ -82,7 +143,7 @@ def _convert(
     output: Optional[Path],
     web: Optional[Path],
     labels: Optional[list[str]],
-    strict: bool,
+    form: _Form,
     as_json: bool,
     options: dict[str, Any],
 ) -> None:
@@ -101,7 +162,8 @@ def _convert(
         loaded.model,
         labels=names,
         preprocessing=loaded.preprocessing,
-        strict=strict,
+        strict=form.strict,
+        **form.of_real_part(loaded),
     )
     if web is not None:
         web_page.write(conversion.tflite, web, loaded.name)
@@ -123,7 +185,8 @@ def _convert(
     short_help="Compare a converted file with its Keras model.",
     example="r2b verify runs/demo\n"
     "r2b verify runs/demo runs/demo/model.tflite --number 100\n"
-    "r2b verify cifar10 cifar10.tflite --images photos/ --json",
+    "r2b verify cifar10 cifar10.tflite --images photos/ --json\n"
+    "r2b verify cifar10 int8.tflite --data cifar10 --data-dir TFDS --max-loss 0.3",
 )
 @click.argument("model")
 @click.argument("file", required=False, type=click.Path(path_type=Path))
@@ -131,6 +194,13 @@ def _convert(
     "--images",
     type=click.Path(path_type=Path),
     help="Folder of images.  [default: the run's test images]",
+)
+@click.option("--data", help="Data set by name, or folder of photographs, for its test images with their classes.")
+@click.option("--data-dir", help="Folder of the data set.")
+@click.option(
+    "--max-loss",
+    type=click.FloatRange(0, 100),
+    help="Most points of top-1 that an int8 file may lose.  [default: 0.5]",
 )
 @click.option("--number", "-n", type=click.IntRange(1), help="How many images at most.  [default: all]")
 @click.option(
@@ -145,6 +215,9 @@ def verify(
     model: str,
     file: Optional[Path],
     images: Optional[Path],
+    data: Optional[str],
+    data_dir: Optional[str],
+    max_loss: Optional[float],
     number: Optional[int],
     engine: Optional[str],
     max_pixels: int,
@@ -156,6 +229,10 @@ def verify(
     The class names and the preprocessing in FILE must be those of MODEL too. FILE is the run's own by default. The exit
     status is 1 if they differ by more than the last bit of a float explains, or if the last bits of the pixels decide
     the answers for too many images.
+
+    Rounding to int8 changes answers. So a file with --int8 is compared by its accuracy, on images whose classes are
+    known: the run's test images, or those of --data. The exit status is 1 if it loses more than --max-loss. With
+    --images, whose classes are unknown, every image that moves to another class counts as lost.
     """
     from r2b_zoo.evaluation import classifier, verification
 
@@ -163,11 +240,15 @@ def verify(
     if loaded.model is None:
         raise ValueError(f"{model} is a converted file; verify compares a run folder or a weights file with one.")
     path = existing(file) if file else classifier.converted_file(model)
-    pixels = classifier.images_for(loaded, images, number, max_pixels)
+    if images is not None and (data is not None or data_dir is not None):
+        raise ValueError("--images and --data are two ways to name images: leave one of them out.")
     result = verification.verify(
         loaded.model,
         path.read_bytes(),
-        pixels,
+        classifier.images_for(loaded, images, number, max_pixels)
+        if images is not None
+        else classifier.labelled_images_for(loaded, data, data_dir, number),
+        max_loss=verification.MAX_LOSS if max_loss is None else max_loss,
         engine=engine,
         labels=loaded.labels,
         preprocessing=loaded.preprocessing,

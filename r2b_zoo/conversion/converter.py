@@ -14,7 +14,8 @@ from typing import Any, Optional, Union
 import numpy as np
 import tensorflow as tf
 
-from r2b_zoo.conversion import lce, metadata
+from r2b_zoo.conversion import calibration as calibrating
+from r2b_zoo.conversion import int8, lce, metadata
 from r2b_zoo.conversion.layer_report import LayerReport, layer_table, why_unrunnable
 from r2b_zoo.data.preprocessing import Preprocessing
 from r2b_zoo.identity import TFLITE_SUFFIX, __version__
@@ -23,6 +24,8 @@ from r2b_zoo.system import files
 from r2b_zoo.system.short_repr import short_repr
 
 PathLike = Union[str, "os.PathLike[str]"]
+REAL_PARTS = ("float", "int8")
+INPUTS = ("float32", "uint8")
 
 
 class ConversionError(ValueError):
@@ -56,6 +59,11 @@ class Conversion:
     def binary(self) -> tuple[LayerReport, ...]:
         """The rows of the layers that are an ``LceBconv2d``."""
         return tuple(row for row in self.layers if row.kind == "binary")
+
+    @property
+    def int8(self) -> tuple[LayerReport, ...]:
+        """The rows of the layers that are int8."""
+        return tuple(row for row in self.layers if row.kind == "int8")
 
     @property
     def not_binary(self) -> tuple[LayerReport, ...]:
@@ -101,6 +109,9 @@ def convert(
     preprocessing: Optional[Preprocessing] = None,
     strict: bool = False,
     description: Optional[str] = None,
+    real_part: str = "float",
+    calibration: Optional[calibrating.Images] = None,
+    input: str = "float32",
 ) -> Conversion:
     """Converts a model with one input for batches of one image.
 
@@ -114,14 +125,23 @@ def convert(
         preprocessing: how an image becomes the model's input.
         strict: refuse a model in which a quantised layer does not become an ``LceBconv2d``.
         description: a sentence about the model.
+        real_part: "float", or "int8": convolutions that are not binary and the classifier in int8, in TFLite's own
+            operators, see ``conversion.int8``. What scales the activations of binary layers stays float.
+        calibration: prepared images of the kind that the network was trained on, float32 (N, height, width, channels)
+            or batches of such, for ``real_part="int8"``. The scales of activations are those with the least mean
+            squared error on them.
+        input: "float32": the file takes prepared images; "uint8": it takes images as they are, resized, in 0–255, and
+            normalises them itself; for ``real_part="int8"`` with ``preprocessing``.
 
     Raises:
+        CalibrationError: calibration images are missing, too few, all equal, or no input of the model.
         ConversionError: the model has no fixed input size or a weight that is not finite, LCE's converter refuses it or
             crashes, no engine could run the result, or ``strict`` finds quantised layers that are not binary (the
             message names all of them).
         ValueError: labels or preprocessing do not fit the model.
     """
     _check_model(model)
+    _check_form(real_part, input, calibration, preprocessing)
     if labels is not None and len(model.outputs) != 1:
         raise ValueError(
             f"Labels name the classes of one output; {model.name} has {len(model.outputs)} outputs: convert it without."
@@ -136,6 +156,11 @@ def convert(
     obstacle = why_unrunnable(tflite)
     if obstacle is not None:
         raise ConversionError(f"{model.name} converts to a file that no engine can run: {obstacle}.")
+    rewritten = None
+    if real_part == "int8":
+        images = calibrating.checked(calibration, tuple(model.input_shape[1:]), preprocessing)
+        rewritten = _in_int8(model, tflite, images, preprocessing, input)
+        tflite, preprocessing = rewritten.tflite, rewritten.preprocessing
     tflite = metadata.write(
         tflite,
         name=model.name,
@@ -143,7 +168,7 @@ def convert(
         labels=labels,
         preprocessing=preprocessing,
     )
-    conversion = Conversion(tflite, layer_table(model, tflite))
+    conversion = Conversion(tflite, layer_table(model, tflite, rewritten))
     if strict and conversion.not_binary:
         raise ConversionError(
             f"{len(conversion.not_binary)} quantised layers of {model.name} did not become an LceBconv2d: "
@@ -151,6 +176,36 @@ def convert(
             + ". Change them, or convert without strict to have them as float operators."
         )
     return conversion
+
+
+def _check_form(
+    real_part: str, taken: str, calibration: Optional[calibrating.Images], preprocessing: Optional[Preprocessing]
+) -> None:
+    for name, value, known in (("real_part", real_part, REAL_PARTS), ("input", taken, INPUTS)):
+        if value not in known:
+            raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}; received {value!r}.")
+    if real_part == "float" and calibration is not None:
+        raise ValueError("calibration= is for real_part='int8'; received it with real_part='float'.")
+    if taken == "uint8" and real_part != "int8":
+        raise ValueError(
+            "input='uint8' makes normalising a part of the first int8 operator: it needs real_part='int8'; received "
+            f"real_part={real_part!r}."
+        )
+    if taken == "uint8" and preprocessing is None:
+        raise ValueError("input='uint8' needs preprocessing=, whose mean and std become part of the file.")
+
+
+def _in_int8(
+    model: tf.keras.Model,
+    tflite: bytes,
+    images: Sequence[np.ndarray],
+    preprocessing: Optional[Preprocessing],
+    taken: str,
+) -> int8.Rewritten:
+    try:
+        return int8.quantise(tflite, images, preprocessing=preprocessing, takes_bytes=taken == "uint8")
+    except int8.Int8Error as error:
+        raise ConversionError(f"{model.name} {error}.") from error
 
 
 def _check_model(model: tf.keras.Model) -> None:

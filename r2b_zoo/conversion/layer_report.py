@@ -15,6 +15,7 @@ import tensorflow as tf
 from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow.lite.tools import flatbuffer_utils
 
+from r2b_zoo.conversion.int8 import Rewritten
 from r2b_zoo.system.short_repr import short_repr
 
 Kind = Literal["binary", "int8", "float", "graph"]
@@ -91,37 +92,58 @@ class _Operator:
         return [constant for constant in self.constants if constant is not None]
 
 
-def layer_table(model: tf.keras.Model, tflite: bytes) -> tuple[LayerReport, ...]:
+def layer_table(model: tf.keras.Model, tflite: bytes, rewritten: Optional[Rewritten] = None) -> tuple[LayerReport, ...]:
     """The table of a model and the file it was converted to.
+
+    Args:
+        model: the model.
+        tflite: the file.
+        rewritten: what the file was before it got metadata, if layers of it were rewritten in int8. Layers are then
+            recognised in the float file, since int8 weights may have the normalisation of the image in them.
 
     Returns:
         One row per layer that has variables or quantisers, in the model's order, and a last row for everything in the
         file that belongs to no layer. The bytes of all rows add up to the size of the file.
     """
     leaves = list(_leaves(model))
-    operators = list(_operators(tflite))
+    operators = list(_operators(tflite if rewritten is None else rewritten.source))
     binary, filters = _match_binary(leaves, operators, model.name)
     owners = _owners(leaves, operators, filters, model.name)
 
     sizes = dict.fromkeys(leaves, 0)
-    types: dict[_Leaf, set[int]] = {leaf: set() for leaf in leaves}
-    for constant, leaf in owners.values():
-        sizes[leaf] += constant.data.nbytes
-        types[leaf].add(constant.type)
+    in_int8: set[_Leaf] = set()
+    for leaf, size, is_int8 in _constants_of_layers(owners, tflite, rewritten):
+        sizes[leaf] += size
+        if is_int8:
+            in_int8.add(leaf)
     rows = []
     for leaf in leaves:
-        kind: Kind = "int8" if schema.TensorType.INT8 in types[leaf] else "float"
+        kind: Kind = "int8" if leaf in in_int8 else "float"
         if leaf in binary:
             kind, reason = "binary", "LceBconv2d with this layer's bits" + _negated(binary[leaf]) + _caveat(leaf.layer)
         elif leaf.quantizers:
             reason = _why_not_binary(leaf)
         elif kind == "int8":
-            reason = "8-bit weights"
+            reason = "8-bit weights" if rewritten is None else "calibrated: 8-bit weights with a scale per filter"
         else:
             reason = "a real layer" if sizes[leaf] else "folded into the operators around it"
         rows.append(LayerReport(leaf.path, kind, reason, sizes[leaf], quantized=bool(leaf.quantizers)))
     rest = len(tflite) - sum(sizes.values())
     return (*rows, LayerReport(REST, "graph", "operators, shapes, names, labels, preprocessing", rest))
+
+
+def _constants_of_layers(
+    owners: "Mapping[int, tuple[_Constant, _Leaf]]", tflite: bytes, rewritten: Optional[Rewritten]
+) -> Iterator[tuple[_Leaf, int, bool]]:
+    """The layer, the bytes in the file, and whether it is int8, of each constant that belongs to a layer."""
+    if rewritten is None:
+        for constant, leaf in owners.values():
+            yield leaf, constant.data.nbytes, constant.type == schema.TensorType.INT8
+        return
+    buffers = flatbuffer_utils.read_model_from_bytearray(bytearray(tflite)).buffers
+    for buffer, origin in rewritten.origins.items():
+        if origin in owners:
+            yield owners[origin][1], len(buffers[buffer].data), buffer in rewritten.replaced
 
 
 def _negated(filters: int) -> str:

@@ -6,6 +6,7 @@ neither affects the calling program, whose other threads can print and predict a
 
 import importlib.machinery
 import importlib.util
+import math
 import os
 import signal
 import subprocess
@@ -13,7 +14,7 @@ import sys
 import tempfile
 import weakref
 from pathlib import Path
-from typing import IO
+from typing import IO, Optional
 
 import numpy as np
 
@@ -78,8 +79,21 @@ class Interpreter:
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """The output (N, ...) for images (N, height, width, channels) of the input's type. Raises LCEError."""
-        header, payload = self._ask({"shape": images.shape, "type": images.dtype.str}, images.tobytes())
-        return np.frombuffer(payload, header["type"]).reshape(header["shape"])
+        return self._run(images, 0)[0]
+
+    def all_outputs(self, image: np.ndarray) -> list[np.ndarray]:
+        """Every output (1, ...) for one image (height, width, channels) of the input's type. Raises LCEError."""
+        return self._run(image[np.newaxis], None)
+
+    def _run(self, images: np.ndarray, output: Optional[int]) -> list[np.ndarray]:
+        header = {"shape": images.shape, "type": images.dtype.str, "output": output}
+        answer, payload = self._ask(header, images.tobytes())
+        found, at = [], 0
+        for kind in answer["outputs"]:
+            values = np.frombuffer(payload, kind["type"], math.prod(kind["shape"]), at)
+            found.append(values.reshape(kind["shape"]))
+            at += values.nbytes
+        return found
 
     def _ask(self, header: dict, payload: bytes) -> tuple[dict, bytes]:
         assert self._process.stdin is not None, "a pipe"

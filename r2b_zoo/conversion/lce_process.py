@@ -86,8 +86,11 @@ def _interpret(library: str, num_threads: str, reference: str, indirect: str) ->
                 send(answers, {"outputs": len(interpreter.output_shapes)})
                 continue
             images = np.frombuffer(payload, header["type"]).reshape(header["shape"])
-            outputs = np.concatenate([interpreter.predict([image[np.newaxis]])[0] for image in images])
-            send(answers, {"shape": outputs.shape, "type": outputs.dtype.str}, outputs.tobytes())
+            place = header["output"]
+            outputs = [interpreter.predict([image[np.newaxis]]) for image in images]
+            wanted = [np.concatenate([found[place] for found in outputs])] if place is not None else outputs[0]
+            kinds = [{"shape": values.shape, "type": values.dtype.str} for values in wanted]
+            send(answers, {"outputs": kinds}, b"".join(values.tobytes() for values in wanted))
         except Exception as error:
             send(answers, {"error": str(error)})
 

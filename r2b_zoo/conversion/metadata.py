@@ -80,7 +80,7 @@ def write(
         fields = {"format": PREPROCESSING_FORMAT, "resize": RESIZE_RULE, **preprocessing.to_dict()}
         files[PREPROCESSING_FILE] = json.dumps(fields, indent=2)
     _set_buffer(model, metadata_schema.encode(name, description, taken.shape, labels, preprocessing))
-    return _with_files(_pack(model, len(tflite)), files)
+    return _with_files(pack(model, len(tflite)), files)
 
 
 def without_operators(input_shape: Sequence[int], outputs: int) -> bytes:
@@ -93,7 +93,7 @@ def without_operators(input_shape: Sequence[int], outputs: int) -> bytes:
     graph, model = schema.SubGraphT(), schema.ModelT()
     graph.tensors, graph.operators, graph.inputs, graph.outputs = tensors, [], [0], [1]
     model.version, model.operatorCodes, model.subgraphs, model.buffers = 3, [], [graph], [schema.BufferT()]
-    return _pack(model, 1 << 10)
+    return pack(model, 1 << 10)
 
 
 class NoMetadataError(ValueError):
@@ -231,7 +231,8 @@ def _bytes_vector(builder: flatbuffers.Builder, data: bytes) -> int:
     return int(builder.EndVector())
 
 
-def _pack(model: Any, size: int) -> bytes:
+def pack(model: Any, size: int) -> bytes:
+    """The bytes of a model whose constants lie where interpreters read them in place; about as many as ``size``."""
     buffers = model.buffers
     model.buffers = []
     for buffer in buffers:

@@ -49,6 +49,7 @@ class TFLiteEngine:
         try:
             self._interpreter = make(tflite, num_threads)
             self.name = self._interpreter.name
+            _check_outputs(self._interpreter.number_of_outputs)
             self._input, self._output = file_tensors.check(tflite)
         except (RuntimeError, ValueError) as error:
             raise self._refused(error) from error
@@ -77,6 +78,30 @@ class TFLiteEngine:
 def run_tflite(tflite: bytes, images: np.ndarray, num_threads: int = 1, engine: Optional[str] = None) -> np.ndarray:
     """The output (N, ...) of a file for N images; loads the file for this call, and raises as ``TFLiteEngine`` does."""
     return TFLiteEngine(tflite, num_threads, engine).predict(images)
+
+
+class SeveralOutputs:
+    """Loads a file whose outputs are any number of its tensors, and gives all of them for one image at a time.
+
+    Args:
+        tflite: contents of a file with one float32 input.
+        engine: as ``TFLiteEngine`` takes it.
+
+    Raises:
+        ValueError: there is no such engine, or it refuses the file.
+        ImportError: r2b-runtime is asked for, but not installed.
+    """
+
+    def __init__(self, tflite: bytes, engine: Optional[str] = None) -> None:
+        make = _engine(engine)
+        try:
+            self._interpreter = make(tflite, 1)
+        except RuntimeError as error:
+            raise ValueError(f"{make.family()} cannot run this file: {error}") from error
+
+    def outputs(self, image: np.ndarray) -> list[np.ndarray]:
+        """Every output (1, ...) for an image, float32 (height, width, channels)."""
+        return self._interpreter.outputs(np.ascontiguousarray(image, np.float32))
 
 
 class _Runtime:
@@ -109,11 +134,15 @@ class _Runtime:
                 self._interpreter = r2b_runtime.Interpreter(tflite, num_threads, engine="litert")
                 self._interpreter.allocate_tensors()
             self.name += f" in {r2b_runtime.interpreter_version()}"
-        inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+        inputs = self._interpreter.get_input_details()
         if len(inputs) != 1:
             raise ValueError(f"it has {len(inputs)} inputs, and a classifier has one")
-        _check_outputs(len(outputs))
-        self._input, self._output = inputs[0], outputs[0]
+        self._input = inputs[0]
+        self._outputs = [detail["index"] for detail in self._interpreter.get_output_details()]
+
+    @property
+    def number_of_outputs(self) -> int:
+        return len(self._outputs)
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         expected = tuple(self._input["shape"][1:])
@@ -121,12 +150,13 @@ class _Runtime:
             raise ValueError(
                 f"images must have the shape (N, {', '.join(map(str, expected))}); received {images.shape}"
             )
-        outputs = []
-        for image in images:  # one by one, as in LCE's interpreter and on a device
-            self._interpreter.set_tensor(self._input["index"], image[np.newaxis])
-            self._interpreter.invoke()
-            outputs.append(self._interpreter.get_tensor(self._output["index"])[0])
-        return np.stack(outputs)
+        # One by one, as in LCE's interpreter and on a device.
+        return np.stack([self.outputs(image)[0][0] for image in images])
+
+    def outputs(self, image: np.ndarray) -> list[np.ndarray]:
+        self._interpreter.set_tensor(self._input["index"], image[np.newaxis])
+        self._interpreter.invoke()
+        return [self._interpreter.get_tensor(number) for number in self._outputs]
 
 
 class _LarqComputeEngine:
@@ -152,10 +182,16 @@ class _LarqComputeEngine:
                 raise
             # Of the optimised kernels, only the indirect one takes grouped convolutions too.
             self._interpreter = lce.Interpreter(tflite, num_threads, indirect=True)
-        _check_outputs(self._interpreter.outputs)
+
+    @property
+    def number_of_outputs(self) -> int:
+        return self._interpreter.outputs
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         return self._interpreter.predict(images)
+
+    def outputs(self, image: np.ndarray) -> list[np.ndarray]:
+        return self._interpreter.all_outputs(image)
 
 
 def _check_outputs(number: int) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from r2b_zoo import data, models, weights
-from r2b_zoo.conversion import metadata
+from r2b_zoo.conversion import calibration, metadata
 from r2b_zoo.conversion.tflite_engine import TFLiteEngine
 from r2b_zoo.data.dataset import Dataset
 from r2b_zoo.data.folder import Folder
@@ -349,10 +349,8 @@ def images_for(
         ValueError: there are no images, one cannot be read, or the classifier does not say how to prepare them.
     """
     if folder is None:
-        dataset = dataset_for(classifier)
-        batch = prediction_batch(dataset.input_shape)
-        for inputs, _ in dataset.test_batches(batch).unbatch().take(number or -1).batch(batch):
-            yield inputs.numpy()
+        for inputs, _ in labelled_images_for(classifier, number=number):
+            yield inputs
         return
     if classifier.preprocessing is None:
         raise ValueError(f"{classifier.name} does not say how an image is prepared for it.")
@@ -361,3 +359,72 @@ def images_for(
     for start in range(0, len(paths), batch):
         images = (read_image(path, max_pixels) for path in paths[start : start + batch])
         yield np.stack([classifier.preprocessing(image) for image in images])
+
+
+def labelled_images_for(
+    classifier: Classifier,
+    data: Optional[str] = None,
+    data_dir: Optional[PathLike] = None,
+    number: Optional[int] = None,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Batches of preprocessed images of a test split with their true classes.
+
+    Args:
+        classifier: gives the preprocessing and the order of the classes.
+        data: see ``dataset_for``.
+        data_dir: see ``dataset_for``.
+        number: maximum number of images, the first of the split; None: all.
+
+    Raises:
+        ValueError: as ``dataset_for``.
+    """
+    dataset = dataset_for(classifier, data, data_dir)
+    batch = prediction_batch(dataset.input_shape)
+    for images, labels in dataset.test_batches(batch).unbatch().take(number or -1).batch(batch):
+        yield images.numpy(), labels.numpy()
+
+
+def calibration_images(
+    classifier: Classifier,
+    source: Optional[str] = None,
+    data_dir: Optional[PathLike] = None,
+    max_pixels: int = MAX_PIXELS,
+) -> list[np.ndarray]:
+    """Batches of at most ``calibration.MOST_IMAGES`` preprocessed images for ``convert(calibration=...)``.
+
+    Args:
+        classifier: gives the preprocessing.
+        source: a folder of images, of which every subfolder gives some; or the name of a data set, of whose training
+            images some are drawn; None: the training images of a run.
+        data_dir: where the files of the data set are; None: where the run has them.
+        max_pixels: limit on height times width of an image file.
+
+    Raises:
+        ValueError: the classifier is no run and ``source`` is None; there is no such folder or data set; there are no
+            images, one cannot be read, or the classifier does not say how to prepare them.
+    """
+    if source is None and classifier.plan is None:
+        raise ValueError(
+            f"{classifier.name} does not say what it was trained on: name a folder of images, or a data set, with "
+            "--calibration, to show what values occur."
+        )
+    if source is not None and source not in data.list_datasets():
+        return _spread_over(classifier, source, max_pixels)
+    dataset = dataset_for(classifier, source, data_dir)
+    batch = min(prediction_batch(dataset.input_shape), dataset.train_size)
+    drawn = dataset.training_batches(batch, "none", seed=0).take(-(-calibration.MOST_IMAGES // batch))
+    return [images.numpy() for images, _ in drawn]
+
+
+def _spread_over(classifier: Classifier, folder: str, max_pixels: int) -> list[np.ndarray]:
+    if not Path(folder).expanduser().exists():
+        raise ValueError(
+            f"There is no folder {folder!r} to calibrate with, and no data set of that name; the data sets are "
+            f"{', '.join(data.list_datasets())}.{did_you_mean(folder, data.list_datasets())}"
+        )
+    if classifier.preprocessing is None:
+        raise ValueError(f"{classifier.name} does not say how an image is prepared for it.")
+    paths = image_files(Path(folder).expanduser(), None)
+    every = -(-len(paths) // calibration.MOST_IMAGES)
+    prepared = [classifier.preprocessing(read_image(path, max_pixels)) for path in paths[::every]]
+    return [np.stack(prepared)]

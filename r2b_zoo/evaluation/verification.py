@@ -1,13 +1,19 @@
-"""Verifies, on images, that a ``.tflite`` computes the same as its Keras model."""
+"""Verifies, on images, that a ``.tflite`` computes the same as its Keras model.
 
+A file whose real part is int8 cannot: rounding to 8 bits moves activations, some signs with them, and so some answers.
+Such a file is verified by what it costs, the share of images that it classifies wrongly and the Keras model rightly,
+less those where it is the other way round.
+"""
+
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Optional, Union
 
 import numpy as np
 import tensorflow as tf
 
-from r2b_zoo.conversion import metadata, tensor_values
+from r2b_zoo.conversion import file_tensors, int8, metadata, tensor_values
 from r2b_zoo.conversion.tflite_engine import RUNTIME, TFLiteEngine, default_engine
 from r2b_zoo.data.preprocessing import Preprocessing
 from r2b_zoo.evaluation.accuracy import check_numbers
@@ -31,6 +37,9 @@ MIN_DECIDED = 0.5
 MOST_UNEXPLAINED = 8
 """After this many images with differences that rounding does not explain, the file is wrong: no more are examined."""
 
+MAX_LOSS = 0.5
+"""Most points of top-1, in percent of the images, that an int8 file may lose against its Keras model."""
+
 BATCH_SIZE = 32
 
 THREADS = (2, 4)
@@ -38,6 +47,9 @@ THREADS = (2, 4)
 IMAGES_ON_THREADS = 32
 """Number of images to run with each; a few are enough, since a threading error would affect any image."""
 
+
+Batch = Union[np.ndarray, tuple[Any, Any]]
+"""Images (n, height, width, channels), or a pair of them and their true classes (n,)."""
 
 Network = Callable[[np.ndarray], np.ndarray]
 """Probabilities float64 (N, classes) for images float32 (N, height, width, channels)."""
@@ -57,6 +69,10 @@ class Verification:
         threads: number of images for which the file gives other bits on several threads than on one.
         told_otherwise: a sentence for each statement of the file about classes and preprocessing that contradicts the
             model's record.
+        max_loss: for a file whose real part is int8, the most points of top-1 that it may lose; None for other files.
+        correct: number of images that the Keras model classifies rightly; None where their classes are unknown.
+        lost: number of those that an int8 file classifies wrongly.
+        gained: number of images that only an int8 file classifies rightly.
     """
 
     images: int
@@ -66,6 +82,10 @@ class Verification:
     undecided: int = 0
     threads: int = 0
     told_otherwise: tuple[str, ...] = ()
+    max_loss: Optional[float] = None
+    correct: Optional[int] = None
+    lost: int = 0
+    gained: int = 0
 
     __repr__ = short_repr
 
@@ -91,29 +111,71 @@ class Verification:
         return self.images - self.undecided >= MIN_DECIDED * self.images
 
     @property
+    def loss(self) -> Optional[float]:
+        """Points of top-1, in percent, that an int8 file loses; None for other files.
+
+        Where the true classes are unknown it is the largest loss that is possible: all images that moved to another
+        class.
+        """
+        if self.max_loss is None:
+            return None
+        images = self.disagreements if self.correct is None else self.lost - self.gained
+        return 100 * images / max(self.images, 1)
+
+    @property
     def passed(self) -> bool:
+        if self.threads or self.told_otherwise:
+            return False
+        if self.loss is not None and self.max_loss is not None:
+            return self.loss <= self.max_loss and math.isfinite(self.mean_difference)
         equal = self.agreement >= MIN_AGREEMENT and self.mean_difference <= MAX_MEAN_DIFFERENCE
-        return equal and self.is_decided and not self.threads and not self.told_otherwise
+        return equal and self.is_decided
 
     @property
     def verdict(self) -> str:
         """The verdict on model and file, in a word or two."""
         if self.passed:
-            return "equal"
+            return "equal" if self.max_loss is None else "close enough"
         return "DIFFERENT" if self.is_decided or self.threads or self.told_otherwise else "NOT PROVEN equal"
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data: the fields and the properties derived from them. ``recorded`` reads it back."""
-        return {**asdict(self), "agreement": self.agreement, "passed": self.passed, "verdict": self.verdict}
+        return {
+            **asdict(self),
+            "agreement": self.agreement,
+            "loss": self.loss,
+            "passed": self.passed,
+            "verdict": self.verdict,
+        }
+
+    def _loss_sentence(self) -> str:
+        """A line about what int8 costs; "" for other files."""
+        if self.loss is None:
+            return ""
+        limit = f"at most {self.max_loss:.2g} allowed"
+        if self.correct is None:
+            return (
+                f"Top-1 may have lost up to {self.loss:.2f} points ({limit}): the true classes are not known. Images "
+                "with classes show the real loss.\n"
+            )
+        file = self.correct - self.lost + self.gained
+        error = _standard_error(self.lost, self.gained, self.images)
+        return (
+            f"Top-1: {100 * self.correct / self.images:.2f} % in Keras, {100 * file / self.images:.2f} % in the file; "
+            f"{self.loss:.2f} points lost, standard error {error:.2f} ({limit}).\n"
+        )
 
     def summary(self) -> str:
         """The result in three lines, and more where images are undecided."""
+        is_int8 = self.max_loss is not None
+        needed = "" if is_int8 else f", at least {100 * MIN_AGREEMENT:.1f} % needed"
+        allowed = "" if is_int8 else f" (at most {MAX_MEAN_DIFFERENCE:.0e} allowed)"
         lines = (
-            f"Keras model and file are {self.verdict} on {self.images} images.\n"
-            f"Most probable class differs on {self.disagreements} "
-            f"({100 * self.agreement:.2f} % agree, at least {100 * MIN_AGREEMENT:.1f} % needed).\n"
-            f"Difference of probabilities: mean {self.mean_difference:.2e} "
-            f"(at most {MAX_MEAN_DIFFERENCE:.0e} allowed), largest {self.largest_difference:.2e}."
+            f"Keras model and {'int8 ' if is_int8 else ''}file are {self.verdict} on {self.images} images.\n"
+            f"{self._loss_sentence()}"
+            f"Most probable class differs on {self.disagreements} ({100 * self.agreement:.2f} % agree{needed}).\n"
+            f"Difference of probabilities: mean {self.mean_difference:.2e}{allowed}, "
+            f"largest {self.largest_difference:.2e}."
         )
         if self.threads:
             numbers = " or ".join(map(str, THREADS))
@@ -130,6 +192,11 @@ class Verification:
         return lines
 
 
+def _standard_error(lost: int, gained: int, images: int) -> float:
+    """Of a loss in percent, by the images that one of the two classifies rightly alone (McNemar's test)."""
+    return 100 * math.sqrt(lost + gained - (lost - gained) ** 2 / images) / images
+
+
 def undecided_sentence(undecided: int) -> str:
     """A sentence about the number of undecided images; "" if there are none."""
     if not undecided:
@@ -141,13 +208,14 @@ def undecided_sentence(undecided: int) -> str:
 def verify(
     model: tf.keras.Model,
     tflite: bytes,
-    images: Union[np.ndarray, Iterable[np.ndarray]],
+    images: Union[np.ndarray, Iterable[Batch]],
     *,
     num_threads: int = 1,
     engine: Optional[str] = None,
     labels: Optional[Sequence[str]] = None,
     preprocessing: Optional[Preprocessing] = None,
     each_output: Callable[[np.ndarray], None] = lambda probabilities: None,
+    max_loss: float = MAX_LOSS,
 ) -> Verification:
     """Runs images through the Keras model and through the file, and compares their probabilities and metadata.
 
@@ -156,28 +224,36 @@ def verify(
     Args:
         model: gives probabilities (N, classes).
         tflite: contents of the file.
-        images: preprocessed float32 (N, height, width, channels), or an iterable of such batches.
+        images: preprocessed float32 (N, height, width, channels); or an iterable of such batches, or of pairs of a
+            batch and its true classes (n,), such as ``Dataset.test_batches`` gives.
         num_threads: threads for the file.
         labels: names of the model's classes, to compare with the file's; not compared if the file has none.
         preprocessing: the model's preprocessing, to compare with the file's; not compared if the file has none.
         engine: the engine that runs the file, see ``TFLiteEngine``.
         each_output: called with the file's probabilities (n, classes) of each batch, in the order of the images, so
             that callers who need them do not run the file again.
+        max_loss: for a file whose real part is int8, the most points of top-1, in percent, that it may lose; where the
+            true classes are unknown, the most images that may move to another class.
 
     Raises:
         ValueError: the engine refuses the file, there are no images, their shape does not fit the model, the outputs of
-            model and file have different shapes, or the Keras model gives NaN.
+            model and file have different shapes, the Keras model gives NaN, ``max_loss`` is not from 0 to 100, or the
+            file takes images as they are and ``preprocessing`` is missing.
     """
-    count = disagreements = undecided = probabilities = unexplained = on_threads = 0
-    total = largest = 0.0
-    keras = _network(model)
+    if not 0 <= max_loss <= 100:
+        raise ValueError(f"max_loss is in points of top-1, from 0 to 100; received {max_loss}.")
+    is_int8 = int8.is_int8(tflite)
+    as_file_takes = _as_file_takes(tflite, preprocessing)
+    tally = _Tally(_network(model), is_int8)
     file = TFLiteEngine(tflite, num_threads, engine)
     others: list[TFLiteEngine] = []
     if (engine or default_engine()) == RUNTIME:
         others = [TFLiteEngine(tflite, threads, engine) for threads in THREADS if threads != num_threads]
-    for batch in _batches(images, tuple(model.input_shape[1:])):
-        expected = check_numbers(keras(batch), model.name)
-        answers = file.predict(batch)
+    on_threads = 0
+    for batch, classes in _batches(images, tuple(model.input_shape[1:])):
+        expected = check_numbers(tally.keras(batch), model.name)
+        taken = as_file_takes(batch)
+        answers = file.predict(taken)
         found = answers.astype(np.float64)
         if expected.ndim != 2 or expected.shape != found.shape:
             raise ValueError(
@@ -185,26 +261,93 @@ def verify(
                 f"{expected.shape} and the file {found.shape}: is the file made from this model, with its top?"
             )
         each_output(found)
-        for other in others if count < IMAGES_ON_THREADS else ():
-            on_threads = max(on_threads, _different_bits(answers, other.predict(batch)))
-        difference = np.abs(expected - found)
-        disagrees = expected.argmax(axis=1) != found.argmax(axis=1)
-        decided = np.full(len(batch), True)
-        # Write "not at most" instead of "greater", since NaN is neither.
-        for i in np.flatnonzero(disagrees | ~(difference.mean(axis=1) <= MAX_MEAN_DIFFERENCE)):
-            decided[i] = unexplained >= MOST_UNEXPLAINED or not _rounding_explains(keras, batch[i], found[i])
-            unexplained += int(decided[i])
-        count += len(batch)
-        undecided += int(np.sum(~decided))
-        disagreements += int(np.sum(disagrees & decided))
-        probabilities += difference[decided].size
-        total += float(difference[decided].sum())
-        largest = float(np.maximum(largest, difference[decided].max(initial=0)))  # keeps NaN, which max() would lose
-    if count == 0:
+        for other in others if tally.count < IMAGES_ON_THREADS else ():
+            on_threads = max(on_threads, _different_bits(answers, other.predict(taken)))
+        tally.add(batch, expected, found, classes)
+    if tally.count == 0:
         raise ValueError("verify needs at least one image; received none.")
     told = told_otherwise(tflite, labels, preprocessing)
-    mean = total / max(probabilities, 1)
-    return Verification(count, disagreements, mean, largest, undecided, on_threads, told)
+    return tally.result(on_threads, told, max_loss if is_int8 else None)
+
+
+class _Tally:
+    """What ``verify`` counts over the batches."""
+
+    def __init__(self, keras: Network, is_int8: bool) -> None:
+        self.keras, self._is_int8 = keras, is_int8
+        self.count = self._disagreements = self._undecided = self._probabilities = self._unexplained = 0
+        self._total = self._largest = 0.0
+        self._classified = self._correct = self._lost = self._gained = 0
+
+    def add(self, batch: np.ndarray, expected: np.ndarray, found: np.ndarray, classes: Optional[np.ndarray]) -> None:
+        difference = np.abs(expected - found)
+        ours, theirs = expected.argmax(axis=1), found.argmax(axis=1)
+        disagrees = ours != theirs
+        decided = np.full(len(batch), True)
+        if not self._is_int8:
+            # Write "not at most" instead of "greater", since NaN is neither.
+            for i in np.flatnonzero(disagrees | ~(difference.mean(axis=1) <= MAX_MEAN_DIFFERENCE)):
+                is_wrong = self._unexplained >= MOST_UNEXPLAINED or not _rounding_explains(
+                    self.keras, batch[i], found[i]
+                )
+                decided[i] = is_wrong
+                self._unexplained += int(is_wrong)
+        self.count += len(batch)
+        self._undecided += int(np.sum(~decided))
+        self._disagreements += int(np.sum(disagrees & decided))
+        self._probabilities += difference[decided].size
+        self._total += float(difference[decided].sum())
+        # NumPy's maximum keeps NaN, which max() would lose.
+        self._largest = float(np.maximum(self._largest, difference[decided].max(initial=0)))
+        if classes is not None:
+            self._classified += len(batch)
+            self._correct += int(np.sum(ours == classes))
+            self._lost += int(np.sum((ours == classes) & disagrees))
+            self._gained += int(np.sum((theirs == classes) & disagrees))
+
+    def result(self, on_threads: int, told: tuple[str, ...], max_loss: Optional[float]) -> Verification:
+        verification = Verification(
+            self.count,
+            self._disagreements,
+            self._total / max(self._probabilities, 1),
+            self._largest,
+            self._undecided,
+            on_threads,
+            told,
+        )
+        if max_loss is None:
+            return verification
+        if self._classified != self.count:
+            return replace(verification, max_loss=max_loss)
+        return replace(verification, max_loss=max_loss, correct=self._correct, lost=self._lost, gained=self._gained)
+
+
+def _as_file_takes(tflite: bytes, preprocessing: Optional[Preprocessing]) -> Callable[[np.ndarray], np.ndarray]:
+    """What turns the model's input into the file's, which is another where the file normalises images itself."""
+    own = _of_pixels(tflite)
+    if own is None:
+        return lambda batch: batch
+    if preprocessing is None:
+        raise ValueError(
+            "The file takes images as they are and normalises them itself: verify needs preprocessing=, that of the "
+            "model, to make such images of the model's input."
+        )
+    mean, std, own_mean = (np.array(values, np.float32) for values in (preprocessing.mean, preprocessing.std, own.mean))
+    return lambda batch: batch * std + mean - own_mean
+
+
+def _of_pixels(tflite: bytes) -> Optional[Preprocessing]:
+    """The preprocessing of a file whose input stores the pixels of an image as they are; None for other files."""
+    taken, _ = file_tensors.input_and_output(tflite)
+    if taken.dtype != "uint8" or taken.scale != 1:
+        return None
+    try:
+        own = metadata.read(tflite).preprocessing
+    except metadata.NoMetadataError:
+        return None
+    if own is None or any(std != 1 for std in own.std) or any(mean != taken.zero_point for mean in own.mean):
+        return None
+    return own
 
 
 def told_otherwise(
@@ -226,6 +369,8 @@ def told_otherwise(
     found = []
     if labels is not None and file.labels is not None and tuple(labels) != tuple(file.labels):
         found.append(_other_names(labels, file.labels))
+    if preprocessing is not None and file.preprocessing is not None and _of_pixels(tflite):
+        preprocessing = replace(preprocessing, mean=file.preprocessing.mean, std=file.preprocessing.std)
     if preprocessing is not None and file.preprocessing is not None and preprocessing != file.preprocessing:
         found.append(_other_preprocessing(preprocessing.to_dict(), file.preprocessing.to_dict()))
     return tuple(found)
@@ -273,13 +418,20 @@ def _rounding_explains(keras: Network, image: np.ndarray, found: np.ndarray) -> 
     return False
 
 
-def _batches(images: Union[np.ndarray, Iterable[np.ndarray]], image_shape: tuple[int, ...]) -> Iterator[np.ndarray]:
+def _batches(
+    images: Union[np.ndarray, Iterable[Batch]], image_shape: tuple[int, ...]
+) -> Iterator[tuple[np.ndarray, Optional[np.ndarray]]]:
     for group in [images] if isinstance(images, np.ndarray) else images:
-        array = np.asarray(group, np.float32)
+        batch, classes = group if isinstance(group, tuple) else (group, None)
+        array = np.asarray(batch, np.float32)
         if array.shape[1:] != image_shape:
             raise ValueError(
                 f"Images must have the shape (N, {', '.join(map(str, image_shape))}) that the model takes; "
                 f"received {array.shape}."
             )
+        known = None if classes is None else np.asarray(classes)
+        if known is not None and known.shape != array.shape[:1]:
+            raise ValueError(f"{len(array)} images need as many true classes; received classes of shape {known.shape}.")
         for start in range(0, len(array), BATCH_SIZE):
-            yield array[start : start + BATCH_SIZE]
+            part = slice(start, start + BATCH_SIZE)
+            yield array[part], None if known is None else known[part]

@@ -21,7 +21,7 @@ MAX_PIXELS = 178_956_970
 """Default limit on height times width of a file, about 13,377 squared, which is also Pillow's own."""
 
 LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue in grey (ITU-R BT.601)
-_RANGE_OF_BICUBIC = (-255, 510)  # contains all results of bicubic interpolation of values in 0–255
+RANGE_OF_BICUBIC = (-255, 510)  # contains all results of bicubic interpolation of values in 0–255
 _ORIENTATION = 0x0112  # EXIF's tag
 # EXIF orientations whose displayed columns or rows are in the reverse of the file's order, or exchanged.
 _COLUMNS_REVERSED, _ROWS_REVERSED, _TURNED_ON_ITS_SIDE = (2, 3, 7, 8), (3, 4, 6, 7), (5, 6, 7, 8)
@@ -199,7 +199,7 @@ def normalises(mean: Sequence[float], std: Sequence[float]) -> bool:
     """Whether (value - mean) / std in float32 is finite for every value that an image can have."""
     with np.errstate(all="ignore"):
         means, deviations = np.array(mean, np.float32), np.array(std, np.float32)
-        ends = [(np.float32(value) - means) / deviations for value in _RANGE_OF_BICUBIC]
+        ends = [(np.float32(value) - means) / deviations for value in RANGE_OF_BICUBIC]
     return bool(np.isfinite(means).all() and np.isfinite(deviations).all() and np.isfinite(ends).all())
 
 
