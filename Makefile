@@ -62,14 +62,17 @@ test-long: $(RUNTIME)
 	$(BIN)/pytest -m long $(PYTEST_OPTIONS)
 	cd export/runtime/tests && ../../../$(BIN)/pytest -m long $(RUNTIME_OPTIONS)
 	cd export/android/tests && ../../../$(BIN)/pytest -m long
+	cd export/microcontroller/tests && ../../../$(BIN)/pytest -m long
 
 test-runtime: $(RUNTIME)
 	cd export/runtime/tests && ../../../$(BIN)/pytest -m "not slow and not long" $(RUNTIME_OPTIONS)
 	cd export/android/tests && ../../../$(BIN)/pytest -m "not slow"
+	cd export/microcontroller/tests && ../../../$(BIN)/pytest -m "not slow"
 
 test-runtime-slow: $(RUNTIME)
 	cd export/runtime/tests && ../../../$(BIN)/pytest -m slow $(RUNTIME_OPTIONS)
 	cd export/android/tests && ../../../$(BIN)/pytest -m "slow and not long"
+	cd export/microcontroller/tests && ../../../$(BIN)/pytest -m "slow and not long"
 
 CPP := $(shell find benchmarks export/*/native export/*/tests/native -name '*.cc' -o -name '*.c' -o -name '*.h' -o -name '*.inl')
 
@@ -78,7 +81,7 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run -Werror $(CPP)
 	$(BIN)/mypy
-	$(BIN)/lizard -C 15 -w r2b_zoo benchmarks tests docs notebooks export/runtime/native export/runtime/src export/runtime/tests export/android export/web -x "*/build/*"
+	$(BIN)/lizard -C 15 -w r2b_zoo benchmarks tests docs notebooks export/runtime/native export/runtime/src export/runtime/tests export/android export/web export/microcontroller -x "*/build/*"
 	$(BIN)/lint-imports --no-cache
 
 format: $(INSTALLED)

@@ -1,0 +1,172 @@
+"""The engine on an emulated Cortex-M7: the labels of the PC, and no memory taken during an inference."""
+
+import re
+
+import build_microcontroller
+import numpy as np
+import PIL.Image
+import pytest
+from conftest import skip_without_tools, start
+from r2b_runtime import Classifier, microcontroller, model_file
+
+pytest.importorskip("tensorflow", reason="the models of these tests are written with TensorFlow's schema")
+
+import small_classifier
+
+IMAGES = 50
+# The library is compiled first: half a minute on two cores.
+slow = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """The network that `r2b demo` trains, with random weights, as a file, and images of its data set."""
+    skip_without_tools()
+    pytest.importorskip("r2b_zoo", reason="the zoo is not installed beside the runtime: pip install ../..")
+    import tensorflow as tf
+
+    from r2b_zoo import convert
+    from r2b_zoo.data.digits import digits as load
+    from r2b_zoo.recipes import RECIPES
+    from r2b_zoo.recipes.recipe import plan_of
+    from r2b_zoo.runs.networks import network_of
+
+    data, plan, rng = load(), plan_of(RECIPES["digits"], "digits", {}), np.random.default_rng(0)
+    images = data.test.images[:IMAGES]
+    tf.keras.utils.set_random_seed(0)
+    network = network_of(plan, plan.stages[-1], data.input_shape, data.num_classes)
+    network.set_weights([rng.normal(values, 0.2) for values in network.get_weights()])
+    # Random logits differ more from class to class than from image to image: without their means, many classes occur.
+    logits = network.layers[-2]
+    kernel, bias = logits.get_weights()
+    inputs = np.stack([data.preprocessing(image) for image in images])
+    means = tf.keras.Model(network.input, logits.output)(inputs).numpy().mean(axis=0)
+    logits.set_weights([kernel, bias - means])
+    return convert(network, labels=data.class_names, preprocessing=data.preprocessing).tflite, images
+
+
+def answers(lines):
+    """Labels, and probabilities (images, classes), of what the program printed."""
+    rows = [re.fullmatch(r"image \d+: (.+), \d+ %((?: [0-9a-f]{8})+)", line) for line in lines]
+    found = [row for row in rows if row]
+    bits = np.array([[int(word, 16) for word in row[2].split()] for row in found], np.uint32)
+    return [row[1] for row in found], bits.view(np.float32)
+
+
+def size(lines, what):
+    """The bytes that the program printed for something."""
+    (number,) = (line.split()[-2] for line in lines if line.startswith(f"{what}: "))
+    return int(number)
+
+
+@slow
+def test_fifty_digits_get_the_pcs_labels(build, digits):
+    model, images = digits
+    status, lines = start(build(model, images))
+    assert status == 0, lines
+    labels, probabilities = answers(lines)
+    classifier = Classifier(model, kernels="portable")
+    expected = np.array([classifier.probabilities(image) for image in images])
+    print("biggest difference of the probabilities:", np.abs(probabilities - expected).max())
+    assert labels == [classifier.predict(image, top=1)[0][0] for image in images]
+    assert len(set(labels)) >= 3
+    # The same operations in the same order, rounded apart by the floating-point unit as on a PC.
+    np.testing.assert_array_equal(probabilities, expected)
+
+
+@slow
+def test_the_heap_holds_what_the_pc_says(build, digits):
+    """No less than it takes, and little more; the file is not copied."""
+    model, images = digits
+    needs = microcontroller.memory(model_file.read(model))
+    program = build(model, images[:2])
+    status, lines = start(program)
+    assert status == 0, lines
+    assert 0.9 * (needs.weights + needs.rest) < size(lines, "loaded") < needs.weights + needs.rest
+    assert size(lines, "at most while loading") < 1.05 * size(lines, "loaded")
+    assert size(lines, "heap") < 1.05 * (needs.weights + needs.rest)
+    assert size(lines, "left behind") < 4096
+    assert size(lines, "stack") < 8192
+    code = build_microcontroller.code_bytes(program)
+    assert 0.9 * needs.code < code < 1.1 * needs.code, f"CODE_BYTES of r2b_runtime/microcontroller.py should be {code}"
+
+
+@slow
+def test_the_commands_example(library, images):
+    status, lines = start(library.with_name("example.elf"))
+    assert status == 0, lines
+    classifier = Classifier(library.with_name("model.tflite"), kernels="portable")
+    labels, probabilities = answers(lines)
+    assert labels == [classifier.predict(image, top=1)[0][0] for image in images]
+    np.testing.assert_array_equal(probabilities, [classifier.probabilities(image) for image in images])
+
+
+@slow
+def test_memory_taken_during_an_inference_is_found(build, library):
+    source = build_microcontroller.ROOT / "tests" / "native" / "allocating_run.c"
+    model = small_classifier.with_files(small_classifier.model())
+    more = ["-Wl,--wrap=r2b_engine_run", "-x", "c", f"-I{library.parent}", source, "-x", "none"]
+    status, lines = start(build(model, np.zeros((1, 8, 8, 1), np.uint8), *more))
+    assert status == 1
+    assert lines[-1] == "FAILED: memory was taken or given back during an inference"
+
+
+@slow
+@pytest.mark.parametrize(
+    ("model", "sentence"),
+    [
+        (
+            lambda: small_classifier.with_files(small_classifier.model())[:1000],
+            r"FAILED: the file is damaged or was not copied whole: something in it should be at byte \d+ of 1000",
+        ),
+        (
+            lambda: small_classifier.with_files(small_classifier.model(shape=(1024, 1024, 1)), height=1024, width=1024),
+            r"FAILED: out of memory; resize the model's input to a smaller one",
+        ),
+        (lambda: small_classifier.model(), r"FAILED: the model says nothing of preprocessing: .*"),
+    ],
+)
+def test_what_cannot_run_is_said(build, model, sentence):
+    status, lines = start(build(model(), np.zeros((1, 8, 8, 1), np.uint8)))
+    assert status == 1
+    assert re.fullmatch(sentence, lines[-1]), lines
+
+
+@pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "machine",
+    [
+        "-mcpu=cortex-m4 -mfpu=fpv4-sp-d16 -mfloat-abi=hard",
+        "-mcpu=cortex-m33 -mfpu=fpv5-sp-d16 -mfloat-abi=hard",
+        "-mcpu=cortex-m0plus -mfloat-abi=soft",
+    ],
+)
+def test_other_processors(machine, tmp_path):
+    """The library compiles for them, and links; no board of theirs is emulated here."""
+    skip_without_tools()
+    library = build_microcontroller.build_library(tmp_path, machine)
+    model = small_classifier.with_files(small_classifier.model())
+    images = np.zeros((1, 8, 8, 1), np.uint8)
+    program = build_microcontroller.build_example(library, model, images, tmp_path / "example.elf", machine)
+    assert build_microcontroller.code_bytes(program) < 400_000
+
+
+def test_images_of_several_sizes(tmp_path):
+    for name, shape in (("a", (9, 12)), ("b", (9, 12, 3))):
+        PIL.Image.fromarray(np.zeros(shape, np.uint8)).save(tmp_path / f"{name}.png")
+    paths = [tmp_path / "a.png", tmp_path / "b.png"]
+    assert build_microcontroller.read_images(paths[:1]).shape == (1, 9, 12, 1)
+    with pytest.raises(ValueError, match=r"must be of one size, .*; received \[\(9, 12, 1\), \(9, 12, 3\)\]"):
+        build_microcontroller.read_images(paths)
+
+
+def test_wrong_arguments(monkeypatch, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        build_microcontroller.main(["model.tflite"])
+    assert "name the images that the example should classify, after the model" in capsys.readouterr().err
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(SystemExit, match="1"):
+        build_microcontroller.main([])
+    said = "arm-none-eabi-g++ and its C++ library are missing: apt-get install libstdc++-arm-none-eabi-newlib\n"
+    assert capsys.readouterr().err == said
