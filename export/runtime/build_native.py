@@ -24,7 +24,7 @@ ROOT = pathlib.Path(__file__).resolve().parent
 NATIVE = ROOT / "native"
 
 COMMON = ["delegate", "c_model", "c_engine", "model", "metadata", "json", "preprocessing"]
-COMMON += ["options", "import", "read_lce", "read_builtins", "operator_names", "flexbuffer"]
+COMMON += ["options", "import", "read_lce", "read_builtins", "read_bytes", "operator_names", "flexbuffer"]
 PLAN = [
     "cores",
     "limits",
@@ -48,9 +48,9 @@ PLAN = [
     "resample",
 ]
 # The kinds of steps, and what some have in common.
-STEPS = ["step", "convolution", "window", "values", "line", "bconv", "fconv", "depthwise", "transpose_conv"]
+STEPS = ["step", "convolution", "window", "values", "line", "bconv", "fconv", "qconv", "depthwise", "transpose_conv"]
 STEPS += ["pool", "bmax_pool", "load", "pad", "concat", "slice", "surround", "bilinear"]
-STEPS += ["dense", "arithmetic", "logistic", "softmax", "copy", "unpack", "pack_bytes"]
+STEPS += ["dense", "arithmetic", "logistic", "softmax", "copy", "unpack", "pack_bytes", "bytes"]
 PLAN += [f"steps/{name}" for name in STEPS]
 PLAN += ["kernels/dispatch", "kernels/pack", "kernels/portable"]
 X86 = {
@@ -63,6 +63,7 @@ X86 = {
         "-mavx512vl",
         "-mavx512dq",
         "-mavx512vpopcntdq",
+        "-mavx512vnni",
         "-mfma",
     ],
 }
@@ -93,7 +94,8 @@ class Target:
         isa = X86 if self.arch == "x86_64" else {}
         sources = {name: [] for name in COMMON + PLAN} | {name: X86[name] if isa else [] for name in X86}
         neon = {"aarch64": ["-DR2B_BUILD_NEON"], "armv7": ["-DR2B_BUILD_NEON", "-mfpu=neon-vfpv4", "-mfloat-abi=hard"]}
-        return sources | {"kernels/neon": neon.get(self.arch, [])}
+        dot = ["-DR2B_BUILD_NEON_DOT", "-march=armv8.2-a+dotprod"] if self.arch == "aarch64" else []
+        return sources | {"kernels/neon": neon.get(self.arch, []), "kernels/neon_dot": dot}
 
 
 TARGETS = {

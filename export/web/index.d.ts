@@ -22,10 +22,10 @@ export interface LoadOptions {
 
 export interface Tensor {
   name: string;
-  type: "float32" | "int32" | "int8" | "bool" | "other";
+  type: "float32" | "int32" | "uint8" | "int8" | "bool" | "other";
   shape: number[];
   bytes: number;
-  /** Of an int8 tensor: value = scale * (number - zeroPoint). Else 0. */
+  /** Of an int8 or uint8 tensor: value = scale * (number - zeroPoint). Else 0. */
   scale: number;
   zeroPoint: number;
 }

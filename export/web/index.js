@@ -14,6 +14,7 @@ const UNNAMED = "a URL, a Blob, a Response, an ArrayBuffer or a view of one";
 const TYPES = new Map([
   [1, ["float32", Float32Array]],
   [2, ["int32", Int32Array]],
+  [3, ["uint8", Uint8Array]],
   [6, ["bool", Uint8Array]],
   [9, ["int8", Int8Array]],
 ]);

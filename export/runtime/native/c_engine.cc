@@ -7,6 +7,7 @@
 #include "c_api.h"
 #include "cores.h"
 #include "export.h"
+#include "fixed_point.h"
 #include "options.h"
 
 namespace r2b {
@@ -39,6 +40,7 @@ r2b_type TypeOf(DType type) {
     case DType::kFloat: return R2B_FLOAT32;
     case DType::kInt32: return R2B_INT32;
     case DType::kInt8: return R2B_INT8;
+    case DType::kUInt8: return R2B_UINT8;
     case DType::kBool: return R2B_BOOL;
     case DType::kOther: break;
   }
@@ -55,7 +57,7 @@ void Describe(const r2b_engine& engine, const std::vector<int>& list, int32_t in
   out->rank = int32_t(std::min<size_t>(tensor.dims.size(), R2B_MOST_DIMENSIONS));
   std::copy_n(tensor.dims.begin(), out->rank, out->dims);
   out->bytes = TensorBytes(tensor);
-  if (tensor.type == DType::kInt8) {
+  if (tensor.type == DType::kInt8 || tensor.type == DType::kUInt8) {
     out->scale = tensor.scale;
     out->zero_point = tensor.zero_point;
   }
@@ -90,15 +92,24 @@ void CheckTakesImages(const r2b_engine& engine, const Preprocessing& preprocessi
   if (input.dims.size() != 4 || !std::equal(made.begin(), made.end(), input.dims.begin() + 1))
     throw Refused("the preprocessing makes images of shape " + DimsText(made) + ", but the model's input has shape " +
                   DimsText(input.dims));
-  if (input.type != DType::kFloat && !(input.type == DType::kInt8 && input.scale > 0))
-    throw Refused("the model's input must be float32, or int8 with a scale, to take an image");
+  if (input.type != DType::kFloat && input.type != DType::kUInt8 && !(input.type == DType::kInt8 && input.scale > 0))
+    throw Refused("the model's input must be float32, uint8, or int8 with a scale, to take an image");
+  const auto is = [&](const std::vector<float>& values, float one) {
+    return std::all_of(values.begin(), values.end(), [&](float value) { return value == one; });
+  };
+  if (input.type == DType::kUInt8 && !(input.scale > 0) && !(is(preprocessing.mean, 0) && is(preprocessing.std, 1)))
+    throw Refused(
+        "the model's input is uint8 without a scale, so the image goes in as it is, and the preprocessing must have "
+        "mean 0 and std 1; convert the model again");
 }
 
-// Real numbers as the int8 tensor stores them: the nearest steps of its scale.
-void Quantise(const std::vector<float>& values, const Tensor& tensor, int8_t* stored) {
+// Real numbers as a tensor of bytes stores them: the nearest steps of its scale, or of 1.
+void Quantise(const std::vector<float>& values, const Tensor& tensor, uint8_t* stored) {
+  const float scale = tensor.scale > 0 ? tensor.scale : 1;
+  const double zero_point = tensor.scale > 0 ? tensor.zero_point : 0, least = LeastNumber(tensor.type);
   for (size_t i = 0; i < values.size(); ++i) {
-    const double step = double(std::nearbyint(values[i] / tensor.scale)) + tensor.zero_point;
-    stored[i] = static_cast<int8_t>(std::clamp(step, -128.0, 127.0));
+    const double step = double(std::nearbyint(values[i] / scale)) + zero_point;
+    stored[i] = uint8_t(int(std::clamp(step, least, least + 255)));
   }
 }
 
@@ -119,7 +130,7 @@ void SetImage(r2b_engine* engine, int32_t place, const r2b_image& given) {
   }
   std::vector<float> prepared(count);
   PrepareImage(preprocessing, engine->kernels, image, prepared.data());
-  Quantise(prepared, input, reinterpret_cast<int8_t*>(own));
+  Quantise(prepared, input, own);
 }
 
 // Writes an output's values as real numbers.
@@ -134,8 +145,9 @@ void GetValues(const r2b_engine& engine, int32_t index, float* values, size_t co
     switch (tensor.type) {
       case DType::kFloat: values[i] = reinterpret_cast<const float*>(own)[i]; break;
       case DType::kInt32: values[i] = float(reinterpret_cast<const int32_t*>(own)[i]); break;
-      case DType::kInt8: {
-        const float number = reinterpret_cast<const int8_t*>(own)[i];
+      case DType::kInt8:
+      case DType::kUInt8: {
+        const float number = tensor.type == DType::kUInt8 ? float(own[i]) : float(int8_t(own[i]));
         values[i] = tensor.scale ? (number - float(tensor.zero_point)) * tensor.scale : number;
         break;
       }

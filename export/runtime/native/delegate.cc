@@ -254,7 +254,8 @@ tfl::Status ClaimNodes(tfl::Context* context, tfl::Delegate* delegate) {
     std::vector<Op> ops;
     std::string error;
     const Import import = ImportNode(context, index, *node, *registration, &ops, &error);
-    if (import == Import::kFailed) return Report(context, error);
+    // What is no operator of Larq Compute Engine's the interpreter may run itself, or refuse.
+    if (import == Import::kFailed && IsLceOp(*registration)) return Report(context, error);
     any |= IsLceOp(*registration);
     if (import == Import::kClaimed && (owner->options.claim_float || IsLceOp(*registration))) claimed.push_back(index);
   }

@@ -70,26 +70,30 @@ class Fuser {
     if (group_[op_index] >= 0 || !KeepsValues(op, t)) return -1;
     const int product = op.kind == OpKind::kLogistic ? Swish(op_index) : -1;
     const int last = product < 0 ? op_index : product;
-    StagePlan stage{};
-    switch (op.kind) {
-      case OpKind::kReshape:
-      case OpKind::kClamp: break;
-      case OpKind::kLogistic:
-        stage.kind = product < 0 ? Stage::kLogistic : Stage::kMulLogistic;
-        step->stages.push_back(stage);
-        break;
-      case OpKind::kMul:
-      case OpKind::kAdd:
-      case OpKind::kPrelu:
-        if (!Arithmetic(op, index, t, step->out, &stage)) return -1;
-        step->stages.push_back(stage);
-        break;
-      default: return -1;
-    }
+    if (!AddStages(step, index, op, t, product >= 0)) return -1;
     Clamp(graph_.ops[last], step);
     for (int absorbed : {op_index, last})
       if (group_[absorbed] != index) Absorb(step, index, absorbed);
     return last;
+  }
+
+  // The stages of Continue(), but for the clamp. `product`: a LOGISTIC is multiplied by what it reads.
+  bool AddStages(Step* step, int index, const Op& op, int t, bool product) {
+    StagePlan stage{};
+    switch (op.kind) {
+      case OpKind::kReshape:
+      case OpKind::kClamp: return true;
+      case OpKind::kFromBytes: return FromBytes(T(t), step);
+      case OpKind::kLogistic: stage.kind = product ? Stage::kMulLogistic : Stage::kLogistic; break;
+      case OpKind::kMul:
+      case OpKind::kAdd:
+      case OpKind::kPrelu:
+        if (!Arithmetic(op, index, t, step->out, &stage)) return false;
+        break;
+      default: return false;
+    }
+    step->stages.push_back(stage);
+    return true;
   }
 
   void Absorb(Step* step, int index, int op_index) {
@@ -103,8 +107,23 @@ class Fuser {
     const Shape shape = AsImage(T(t).dims), result = AsImage(T(op.out).dims);
     if (T(op.out).type != DType::kFloat || result.c != shape.c) return false;
     if (op.kind != OpKind::kReshape && !(result == shape)) return false;
-    const bool unary = op.kind == OpKind::kReshape || op.kind == OpKind::kClamp || op.kind == OpKind::kLogistic;
+    const bool unary = op.kind == OpKind::kReshape || op.kind == OpKind::kClamp || op.kind == OpKind::kLogistic ||
+                       op.kind == OpKind::kFromBytes;
     return !unary || !Constant(t);
+  }
+
+  // Adds the stages by which int8 numbers in registers become values. Numbers less the zero point are whole, so that
+  // only the product is rounded.
+  static bool FromBytes(const Tensor& numbers, Step* step) {
+    const auto add = [&](Stage::Kind kind, float constant) {
+      StagePlan stage{};
+      stage.kind = kind;
+      stage.constant = std::make_shared<std::vector<float>>(size_t(Blocks(step->out.c)) * kBlock, constant);
+      step->stages.push_back(stage);
+    };
+    if (numbers.zero_point) add(Stage::kAdd, float(-numbers.zero_point));
+    add(Stage::kMul, numbers.scale);
+    return true;
   }
 
   // Makes the stage of an operator on value `t` and another operand. False where there is none.
@@ -154,7 +173,7 @@ class Fuser {
       Step* step = &steps_[index];
       // Continue along one consumer; what remains reads the value from memory.
       const size_t mark = step->stages.size();
-      const int next = T(t).type == DType::kFloat ? ContinueAny(step, index, t) : -1;
+      const int next = InRegisters(*step, t) ? ContinueAny(step, index, t) : -1;
       // Stores and side effects see the value before the continuation changes it. The store comes first.
       if (Needed(index, t)) side.insert(side.begin(), Store(StoreKind(t), t));
       step->stages.insert(step->stages.begin() + mark, side.begin(), side.end());
@@ -162,8 +181,14 @@ class Fuser {
     }
   }
 
-  // Absorbs the operators that pack the value's signs, and sums it for those that average it, by stages that leave the
-  // value as it is.
+  // True where registers hold what the tensor does: the int8 numbers of a binary convolution are rounded when they are
+  // stored.
+  bool InRegisters(const Step& step, int t) const {
+    return T(t).type == DType::kFloat || (T(t).type == DType::kInt8 && graph_.ops[step.op()].kind != OpKind::kBconv);
+  }
+
+  // Absorbs the operators that pack the value's signs or make int8 numbers of it, and sums it for those that average
+  // it, by stages that leave the value as it is.
   std::vector<StagePlan> SideStages(int index, int t) {
     std::vector<StagePlan> side;
     for (int c : consumers_[t]) {
@@ -171,6 +196,11 @@ class Fuser {
       const Op& op = graph_.ops[c];
       if (op.kind == OpKind::kQuantize && T(t).type == DType::kFloat) {
         side.push_back(Store(Stage::kStoreBits, op.out));
+        Absorb(&steps_[index], index, c);
+      } else if (op.kind == OpKind::kToBytes && T(t).type == DType::kFloat && T(op.out).type == DType::kInt8) {
+        side.push_back(Store(Stage::kStoreInt8, op.out));
+        side.back().scale = T(op.out).scale;
+        side.back().zero_point = float(T(op.out).zero_point);
         Absorb(&steps_[index], index, c);
       } else if (GlobalAverage(op, AsImage(T(t).dims)) && T(t).dims.size() == 4 &&
                  AsImage(T(t).dims) == steps_[index].out) {
@@ -252,7 +282,7 @@ class Fuser {
     sum_tensor_ = -1;
     switch (op.kind) {
       case OpKind::kBconv: return Bconv(op_index);
-      case OpKind::kConv: return Rows(op_index, MakeFconv(graph_, op));
+      case OpKind::kConv: return OfBytes(op) ? Qconv(op_index) : Rows(op_index, MakeFconv(graph_, op));
       case OpKind::kMaxPool:
       case OpKind::kAvgPool:
       case OpKind::kMean: return Pool(op_index);
@@ -280,7 +310,9 @@ class Fuser {
         return Flat(op_index, MakeLogistic(graph_, op));
       case OpKind::kSoftmax: return Flat(op_index, MakeSoftmax(graph_, op));
       case OpKind::kReshape: return Flat(op_index, MakeCopy(graph_, op));
-      case OpKind::kDense: return Flat(op_index, MakeDense(graph_, op));
+      case OpKind::kDense: return OfBytes(op) ? Qconv(op_index) : Flat(op_index, MakeDense(graph_, op));
+      case OpKind::kToBytes:
+      case OpKind::kFromBytes: return Bytes(op_index);
       case OpKind::kMinimum:
       case OpKind::kMaximum:
       case OpKind::kRound: return Flat(op_index, MakeArithmetic(graph_, op));
@@ -320,6 +352,41 @@ class Fuser {
     step.out.c = T(op.in[1]).dims[0];
     BconvScale(op, &step);
     AddAndExtend(std::move(step), op.out);
+  }
+
+  bool OfBytes(const Op& op) const { return T(op.in[0]).type == DType::kInt8; }
+
+  // Operators to 8-bit numbers and from them, but those that convolutions take in.
+  void Bytes(int op_index) {
+    const Op& op = graph_.ops[op_index];
+    if (op.kind == OpKind::kFromBytes) Flat(op_index, MakeFromBytes(graph_, op));
+    else if (!Flips(op)) Flat(op_index, MakeToBytes(graph_, op));
+  }
+
+  // A convolution of int8 numbers, and the QUANTIZE before it that changes one bit of them.
+  void Qconv(int op_index) {
+    const Op& op = graph_.ops[op_index];
+    Step step = NewStep(op_index);
+    const int producer = producer_[op.in[0]];
+    if (producer >= 0 && graph_.ops[producer].kind == OpKind::kToBytes && Flips(graph_.ops[producer])) {
+      step.input = graph_.ops[producer].in[0];
+      if (group_[producer] < 0) Absorb(&step, int(steps_.size()), producer);
+    }
+    step.rows = MakeQconv(graph_, op, step.input);
+    AddAndExtend(std::move(step), op.out);
+  }
+
+  // True for a QUANTIZE from uint8 to int8 of the same scale, 128 lower, which only convolutions read.
+  bool Flips(const Op& op) const {
+    const Tensor &in = T(op.in[0]), &out = T(op.out);
+    const auto convolves = [&](int c) {
+      const OpKind kind = graph_.ops[c].kind;
+      return kind == OpKind::kConv || kind == OpKind::kDense;
+    };
+    const std::vector<int>& readers = consumers_[op.out];
+    return in.type == DType::kUInt8 && out.type == DType::kInt8 && in.scale == out.scale &&
+           in.zero_point == out.zero_point + 128 && !output_[op.out] && !readers.empty() &&
+           std::all_of(readers.begin(), readers.end(), convolves);
   }
 
   void Rows(int op_index, std::unique_ptr<RowRoot> root) {

@@ -7,7 +7,7 @@
 
 namespace r2b {
 
-int ByteSize(DType type) { return type == DType::kInt8 || type == DType::kBool ? 1 : 4; }
+int ByteSize(DType type) { return type == DType::kInt8 || type == DType::kUInt8 || type == DType::kBool ? 1 : 4; }
 
 Shape AsImage(const std::vector<int>& dims) {
   int d[4] = {1, 1, 1, 1};
@@ -42,8 +42,10 @@ const char* OpName(OpKind kind) {
                                       "RESIZE_BILINEAR",
                                       "MINIMUM",
                                       "MAXIMUM",
-                                      "ROUND"};
-  static_assert(sizeof names / sizeof *names == size_t(OpKind::kRound) + 1);
+                                      "ROUND",
+                                      "QUANTIZE",
+                                      "DEQUANTIZE"};
+  static_assert(sizeof names / sizeof *names == size_t(OpKind::kFromBytes) + 1);
   return names[int(kind)];
 }
 
@@ -168,11 +170,21 @@ struct Checker {
            Fail(op, "bias " + Dims(In(op, 2).dims) + " must be a vector of " + std::to_string(outputs));
   }
 
+  // Whether 32 bits hold the sums of a convolution of 8-bit numbers.
+  bool ByteDepth(const Op& op) {
+    if (In(op, 0).type != DType::kInt8) return true;
+    const std::vector<int>& f = In(op, 1).dims;
+    const int64_t depth = (Elements(f).value() + f[0] - 1) / f[0];
+    return depth <= kMostByteProducts ||
+           Fail(op, "a filter of " + Dims(f) + " adds up " + std::to_string(depth) +
+                        " int8 products; 32-bit sums hold " + std::to_string(kMostByteProducts));
+  }
+
   bool Conv(const Op& op, std::vector<int>* out) {
     const std::vector<int>&in = In(op, 0).dims, &f = In(op, 1).dims;
     if (in.size() != 4 || f.size() != 4 || in[3] != f[3])
       return Fail(op, "input " + Dims(in) + " and filter " + Dims(f) + " do not fit");
-    return Bias(op, f[0]) && Window(op, in, f[0], out);
+    return Bias(op, f[0]) && ByteDepth(op) && Window(op, in, f[0], out);
   }
 
   bool Depthwise(const Op& op, std::vector<int>* out) {
@@ -314,7 +326,7 @@ struct Checker {
     const int64_t count = Elements(in).value();
     if (f.size() != 2 || f[1] < 1 || count % f[1] != 0 || (op.keep_dims && (in.empty() || in.back() != f[1])))
       return Fail(op, "weights " + Dims(f) + " do not fit the input " + Dims(in));
-    if (!Bias(op, f[0])) return false;
+    if (!Bias(op, f[0]) || !ByteDepth(op)) return false;
     if (op.keep_dims) {
       *out = in;
       out->back() = f[0];
@@ -334,9 +346,9 @@ struct Checker {
         &Checker::Prelu,     &Checker::SameShape,  &Checker::SameShape,      &Checker::SameShape,  &Checker::Reshape,
         &Checker::Dense,     &Checker::Depthwise,  &Checker::TransposeConv,  &Checker::Concat,     &Checker::Slices,
         &Checker::Slices,    &Checker::Pad,        &Checker::ResizeBilinear, &Checker::Arithmetic, &Checker::Arithmetic,
-        &Checker::SameShape,
+        &Checker::SameShape, &Checker::SameShape,  &Checker::SameShape,
     };
-    static_assert(sizeof rules / sizeof *rules == size_t(OpKind::kRound) + 1);
+    static_assert(sizeof rules / sizeof *rules == size_t(OpKind::kFromBytes) + 1);
     return (this->*rules[size_t(op.kind)])(op, &graph->tensors[op.out].dims);
   }
 };

@@ -8,7 +8,7 @@
 
 namespace r2b {
 
-enum class DType : uint8_t { kFloat, kInt32, kInt8, kBool, kOther };
+enum class DType : uint8_t { kFloat, kInt32, kInt8, kUInt8, kBool, kOther };
 int ByteSize(DType type);
 
 // Shapes are at most 4-dimensional here; shorter ones are aligned right and read as images: NHWC.
@@ -23,8 +23,9 @@ struct Tensor {
   DType type = DType::kOther;
   std::vector<int> dims;
   const void* constant = nullptr;  // values known before the graph runs, owned by the model
-  float scale = 0;                 // of an int8 tensor
+  float scale = 0;                 // of a tensor of 8-bit numbers: value = scale * (number - zero_point)
   int zero_point = 0;
+  std::vector<float> scales;  // of 8-bit weights: one for each output channel, or one for all
   std::string name;
 };
 
@@ -34,7 +35,7 @@ enum class OpKind : uint8_t {
   kDequantize,
   kBconv,
   kBmaxPool,
-  // TensorFlow Lite's, float32.
+  // TensorFlow Lite's, float32; kConv and kDense of int8 too.
   kConv,
   kMaxPool,
   kAvgPool,
@@ -57,6 +58,9 @@ enum class OpKind : uint8_t {
   kMinimum,
   kMaximum,
   kRound,
+  // TensorFlow Lite's, to 8-bit numbers and from them.
+  kToBytes,
+  kFromBytes,
 };
 const char* OpName(OpKind kind);
 
@@ -93,6 +97,8 @@ struct Graph {
   std::vector<Op> ops;  // in an order in which they can run
   std::vector<int> inputs, outputs;
 };
+
+constexpr int kMostByteProducts = 1 << 16;  // of two 8-bit numbers in a 32-bit sum, whatever the numbers are
 
 // Output extent and leading padding of a window along one axis, by TensorFlow's rules. Output is <= 0 where the window
 // does not fit.

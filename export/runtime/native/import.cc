@@ -15,6 +15,7 @@ DType ConvertType(tfl::Type type) {
     case tfl::kFloat32: return DType::kFloat;
     case tfl::kInt32: return DType::kInt32;
     case tfl::kInt8: return DType::kInt8;
+    case tfl::kUInt8: return DType::kUInt8;
     case tfl::kBool: return DType::kBool;
     default: return DType::kOther;
   }
@@ -65,6 +66,8 @@ constexpr Builtin kBuiltins[] = {
     {tfl::kPad, OpKind::kPad, &Reader::Pad, 1},
     {tfl::kPadV2, OpKind::kPad, &Reader::Pad, 1},
     {tfl::kResizeBilinear, OpKind::kResizeBilinear, &Reader::ResizeBilinear, 1},
+    {tfl::kQuantize, OpKind::kToBytes, &Reader::ToBytes, 1},
+    {tfl::kDequantize, OpKind::kFromBytes, &Reader::FromBytes, 1},
 };
 
 Import ImportLce(Reader* reader, const std::string& name, Op* op, std::string* error) {
@@ -79,11 +82,11 @@ Import ImportLce(Reader* reader, const std::string& name, Op* op, std::string* e
   return Import::kFailed;
 }
 
-Import ImportBuiltin(Reader* reader, int32_t code, Op* op) {
+Import ImportBuiltin(Reader* reader, int32_t code, Op* op, const std::string& error) {
   for (const Builtin& known : kBuiltins) {
     if (code != known.code) continue;
     op->kind = known.kind;
-    if (!(reader->*known.read)()) return Import::kLeft;
+    if (!(reader->*known.read)()) return error.empty() ? Import::kLeft : Import::kFailed;
     // A file may list inputs beyond those that the operator has, absent ones (-1) among them.
     op->in.resize(std::min(op->in.size(), known.inputs));
     return Import::kClaimed;
@@ -105,6 +108,8 @@ Tensor ImportTensor(const tfl::Tensor& t, int index) {
     tensor.constant = t.data;
   tensor.scale = t.params.scale;
   tensor.zero_point = t.params.zero_point;
+  if (const auto* affine = Affine(t); affine && affine->scale)
+    tensor.scales.assign(affine->scale->data, affine->scale->data + std::max(affine->scale->size, 0));
   if (tensor.constant && tensor.type != DType::kOther &&
       uint64_t((Elements(tensor.dims) * ByteSize(tensor.type)).value()) > t.bytes)
     throw Refused("tensor " + std::to_string(index) + " has fewer bytes than its shape needs; the file is damaged");
@@ -128,7 +133,7 @@ Import ImportNode(const tfl::Context* context, int index, const tfl::Node& node,
   op->in.assign(node.inputs->data, node.inputs->data + node.inputs->size);
   op->out = node.outputs->data[0];
   if (IsLceOp(registration)) return ImportLce(&reader, registration.custom_name, op, error);
-  const Import import = ImportBuiltin(&reader, registration.builtin_code, op);
+  const Import import = ImportBuiltin(&reader, registration.builtin_code, op, *error);
   if (import != Import::kClaimed || !several) return import;
   const Op first = *op;
   for (int part = 1; part < outputs; ++part) {

@@ -15,8 +15,8 @@ enum class Import { kClaimed, kLeft, kFailed };
 bool IsLceOp(const tfl::Registration& registration);
 
 // Translates one node, into an operator for each of its outputs; operands keep the interpreter's tensor indices. kLeft:
-// some other runtime's business. kFailed: an operator of Larq Compute Engine that cannot be read, with the reason in
-// `*error`.
+// some other runtime's business. kFailed: an operator of Larq Compute Engine that cannot be read, or one of 8-bit
+// numbers that mean nothing, with the reason in `*error`.
 Import ImportNode(const tfl::Context* context, int index, const tfl::Node& node, const tfl::Registration& registration,
                   std::vector<Op>* ops, std::string* error);
 

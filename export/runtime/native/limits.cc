@@ -45,7 +45,9 @@ struct Operators {
     const std::string filter = "a filter of " + DimsText(f);
     // Portable kernels, which run where the accumulators of others cannot hold a sum, have the fewest bytes for a word.
     const int64_t bytes = binary ? PackedWordBytes(kernels.chunk_bits) : int64_t(sizeof(float));
-    budget->TakeMemory(index, padded * depth * bytes + padded * 8, "weights of " + filter);
+    const bool whole = graph.tensors[op.in[0]].type == DType::kInt8;
+    budget->TakeMemory(index, padded * (whole ? ByteWeights(op, f) : depth * bytes) + padded * (whole ? 16 : 8),
+                       "weights of " + filter);
     budget->TakeMemory(index, taps * sizeof(ptrdiff_t), "offsets of " + filter);
     Window(index, op);
     const std::string output =
@@ -60,6 +62,14 @@ struct Operators {
     budget->TakeWork(index,
                      tables * taps * f[0] + Count(out.h) * f[1] * 3 + Count(out.w) * f[2] * 3 + padded * depth * 4,
                      "the tables of the zero padding of " + filter);
+  }
+
+  // Bytes of an output's packed int8 weights, which lie in columns of 32 bits, those of each run apart.
+  Count ByteWeights(const Op& op, const std::vector<int>& f) const {
+    const bool dense = f.size() == 2, rows = dense || op.dilation_w == 1;
+    const int64_t length = dense ? f[1] : int64_t(f[3]) * (rows ? f[2] : 1),
+                  products = ProductsOf(kernels.byte_packing);
+    return Count(dense ? 1 : f[1]) * (rows ? 1 : f[2]) * ((length + products - 1) / products) * 4;
   }
 
   void Depthwise(int index, const Op& op) const {
@@ -94,7 +104,9 @@ struct Operators {
   void Dense(int index, const Op& op) const {
     const std::vector<int>& f = In(op, 1);
     const Count weights = Padded(f[0], 1) * f[1];
-    budget->TakeMemory(index, weights * sizeof(float), "weights of " + DimsText(f));
+    const bool whole = graph.tensors[op.in[0]].type == DType::kInt8;
+    budget->TakeMemory(index, whole ? Padded(f[0], 1) * (ByteWeights(op, f) + 16) : weights * sizeof(float),
+                       "weights of " + DimsText(f));
     budget->TakeWork(index, Count(In(op).value() / std::max(f[1], 1)) * weights + weights,
                      "weights of " + DimsText(f) + " on an input of " + DimsText(In(op, 0)));
   }

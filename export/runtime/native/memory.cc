@@ -64,6 +64,8 @@ void Memory::Resolve(const Step& step, const StagePlan& plan, int image, int y, 
   stage->kind = plan.kind;
   stage->lo = plan.lo;
   stage->hi = plan.hi;
+  stage->scale = plan.scale;
+  stage->zero_point = plan.zero_point;
   stage->pixel = stage->gap = 0;
   stage->before = plan.before;
   stage->windows = plan.windows;

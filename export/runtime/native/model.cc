@@ -1,6 +1,8 @@
 #include "model.h"
 
 #include <algorithm>
+#include <cstring>
+#include <deque>
 #include <utility>
 
 #include "flatbuffer.h"
@@ -18,7 +20,7 @@ enum Model { kVersion = 0, kOperatorCodes = 1, kSubgraphs = 2, kBuffers = 4 };
 enum OperatorCode { kOldBuiltinCode = 0, kCustomCode = 1, kCodeVersion = 2, kBuiltinCode = 3 };
 enum Subgraph { kTensors = 0, kInputs = 1, kOutputs = 2, kOperators = 3 };
 enum Tensor { kShape = 0, kType = 1, kBuffer = 2, kName = 3, kQuantization = 4, kIsVariable = 5 };
-enum Quantization { kScale = 2, kZeroPoint = 3 };
+enum Quantization { kScale = 2, kZeroPoint = 3, kQuantizedDimension = 6 };
 enum Operator { kOpcode = 0, kOpInputs = 1, kOpOutputs = 2, kOptions = 4, kCustomOptions = 5 };
 enum Conv { kConvPadding, kConvStrideW, kConvStrideH, kConvActivation, kConvDilationW, kConvDilationH };
 enum Depthwise {
@@ -40,6 +42,7 @@ enum Dense { kDenseActivation, kDenseFormat, kDenseKeepDims };
 
 constexpr uint32_t kSchemaVersion = 3;
 constexpr int kMostRank = 8;
+constexpr size_t kMostScales = size_t(1) << 22;
 
 // Of the schema's TensorType, by its number.
 tfl::Type TypeOf(int8_t schema) {
@@ -86,6 +89,36 @@ class IntList {
 
  private:
   std::vector<int> values_;
+};
+
+// A tensor's quantisation as TensorFlow Lite lays it out.
+class Quantization {
+ public:
+  Quantization(const FlatVector<float>& scales, const FlatVector<int64_t>& zero_points, int dimension) {
+    for (size_t i = 0; i < scales.size(); ++i) {
+      // A number of more than 32 bits is no zero point of a type that runs, and neither is the one it is cut to.
+      const int64_t zero_point = i < zero_points.size() ? zero_points[i] : 0;
+      Append(scales[i], &scales_);
+      Append(int32_t(std::clamp<int64_t>(zero_point, -kMostZeroPoint, kMostZeroPoint)), &zero_points_);
+    }
+    const auto count = int32_t(scales.size());
+    for (auto* list : {&scales_, &zero_points_}) std::memcpy(list->data(), &count, sizeof count);
+    affine_ = {reinterpret_cast<tfl::FloatArray*>(scales_.data()),
+               reinterpret_cast<tfl::IntArray*>(zero_points_.data()), dimension};
+  }
+  tfl::AffineQuantization* get() { return &affine_; }
+
+ private:
+  static constexpr int64_t kMostZeroPoint = 1 << 20;
+
+  template <class T>
+  static void Append(T value, std::vector<uint8_t>* list) {
+    list->resize(list->size() + sizeof value);
+    std::memcpy(list->data() + list->size() - sizeof value, &value, sizeof value);
+  }
+
+  std::vector<uint8_t> scales_ = std::vector<uint8_t>(sizeof(int32_t)), zero_points_ = scales_;  // begin with a count
+  tfl::AffineQuantization affine_{};
 };
 
 // The options of one operator, of whichever kind it is.
@@ -235,13 +268,18 @@ class Layout {
     for (size_t t = 0; t < tensors_.size(); ++t) tensors_[t].dims = shapes_[t].get();
   }
 
-  // Of the whole tensor; one per channel is some other runtime's business.
-  static void LayQuantization(const FlatTable& quantization, tfl::Tensor* tensor) {
-    const auto scales = quantization.Vector<float>(field::kScale);
-    const auto zero_points = quantization.Vector<int64_t>(field::kZeroPoint);
-    if (scales.size() != 1) return;
-    tensor->params.scale = scales[0];
-    tensor->params.zero_point = zero_points.size() == 1 ? int32_t(zero_points[0]) : 0;
+  // Of the whole tensor, or of each index of a dimension. Zero points that are absent are 0.
+  void LayQuantization(const FlatTable& table, tfl::Tensor* tensor) {
+    const auto scales = table.Vector<float>(field::kScale);
+    const auto zero_points = table.Vector<int64_t>(field::kZeroPoint);
+    if (scales.size() == 0) return;
+    scales_ += scales.size();  // tensors may share the lists that are copied here
+    if (scales_ > kMostScales)
+      throw Refused("the tensors have more than " + std::to_string(kMostScales) + " scales; the file is damaged");
+    quantizations_.emplace_back(scales, zero_points, table.Scalar<int32_t>(field::kQuantizedDimension, 0));
+    tfl::AffineQuantization* affine = quantizations_.back().get();
+    tensor->quantization = {tfl::kAffineQuantization, affine};
+    if (scales.size() == 1) tensor->params = {affine->scale->data[0], affine->zero_point->data[0]};
   }
 
   std::vector<int> Indices(const FlatVector<int32_t>& list, const char* what) const {
@@ -292,6 +330,8 @@ class Layout {
   FlatTable root_, subgraph_;
   std::vector<tfl::Tensor> tensors_;
   std::vector<IntList> shapes_;
+  std::deque<Quantization> quantizations_;  // which tensors point to
+  size_t scales_ = 0;
   tfl::Context context_{};
 };
 

@@ -52,7 +52,14 @@ typedef struct r2b_error {
   char text[R2B_MOST_TEXT];
 } r2b_error;
 
-typedef enum r2b_type { R2B_OTHER = 0, R2B_FLOAT32 = 1, R2B_INT32 = 2, R2B_BOOL = 6, R2B_INT8 = 9 } r2b_type;
+typedef enum r2b_type {
+  R2B_OTHER = 0,
+  R2B_FLOAT32 = 1,
+  R2B_INT32 = 2,
+  R2B_UINT8 = 3,
+  R2B_BOOL = 6,
+  R2B_INT8 = 9
+} r2b_type;
 
 /* An input or an output. */
 typedef struct r2b_tensor {
@@ -61,7 +68,7 @@ typedef struct r2b_tensor {
   int32_t rank;
   int32_t dims[R2B_MOST_DIMENSIONS];
   size_t bytes;
-  /* Of an int8 tensor: value = scale * (number - zero_point). Else 0. */
+  /* Of an int8 or uint8 tensor: value = scale * (number - zero_point). Else 0. */
   float scale;
   int32_t zero_point;
   /* As the file has it, in whatever encoding; lives as long as the engine. */

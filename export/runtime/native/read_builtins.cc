@@ -42,7 +42,7 @@ bool Reader::Window(int padding, int sh, int sw, int dh, int dw) {
 
 bool Reader::Conv() {
   const auto* p = Options<tfl::ConvParams>();
-  if (!p || !FilterAndBias(Input(1), Input(2))) return false;
+  if (!p || !(IsBytes(Input(0)) ? ByteFilterAndBias(4) : FilterAndBias(Input(1), Input(2)))) return false;
   if (Input(1)->dims->data[3] != Input(0)->dims->data[3]) return false;  // grouped
   return Activation(p->activation) &&
          Window(p->padding, p->stride_height, p->stride_width, p->dilation_height_factor, p->dilation_width_factor);
@@ -138,9 +138,13 @@ bool Reader::Softmax() {
 bool Reader::Dense() {
   const auto* p = Options<tfl::FullyConnectedParams>();
   const tfl::Tensor *weights = Input(1), *bias = Input(2);
-  if (!p || !FloatInOut() || !IsFloat(weights) || !IsConstant(weights) || Rank(weights) != 2 || p->weights_format != 0)
-    return false;
-  if (bias && !IsConstantFloat(bias)) return false;
+  if (!p || p->weights_format != 0) return false;
+  if (IsBytes(Input(0))) {
+    if (!ByteFilterAndBias(2)) return false;
+  } else {
+    if (!FloatInOut() || !IsConstantFloat(weights) || Rank(weights) != 2) return false;
+    if (bias && !IsConstantFloat(bias)) return false;
+  }
   op_->keep_dims = p->keep_num_dims;
   return Activation(p->activation);
 }
@@ -148,7 +152,8 @@ bool Reader::Dense() {
 bool Reader::Reshape() {
   const tfl::Tensor* shape = Input(1);
   if (!Input(0) || IsConstant(Input(0)) || Rank(Input(0)) > 4 || Rank(Output()) > 4) return false;
-  if (Input(0)->type != tfl::kFloat32 && Input(0)->type != tfl::kInt32) return false;
+  const tfl::Type type = Input(0)->type;
+  if (type != tfl::kFloat32 && type != tfl::kInt32 && type != tfl::kInt8) return false;
   return IsConstant(shape) && shape->type == tfl::kInt32 && Rank(shape) == 1 &&
          shape->bytes >= size_t(shape->dims->data[0]) * 4;
 }

@@ -44,6 +44,9 @@ class Reader {
   bool Pad();
   bool ResizeBilinear();
 
+  bool ToBytes();
+  bool FromBytes();
+
  private:
   const tfl::Tensor* Input(int i) const {
     if (!node_.inputs || i >= node_.inputs->size) return nullptr;
@@ -77,6 +80,14 @@ class Reader {
   // The filter and the bias of a convolution whose other operands have been read.
   bool FilterAndBias(const tfl::Tensor* filter, const tfl::Tensor* bias);
   bool Clamp(tfl::Activation activation);
+  // The same for a convolution or a dense layer of int8, whose filter has so many dimensions.
+  bool ByteFilterAndBias(int rank);
+  bool AreInt8(int rank) const;
+  bool ByteBias(const tfl::Tensor* bias, int outputs);
+  // The numbers of a tensor of one scale, or of one for each of `channels` outputs.
+  bool ByteScale(const tfl::Tensor* tensor, const char* which);
+  bool ByteScales(const tfl::Tensor* weights, int channels);
+  static bool IsBytes(const tfl::Tensor* t) { return t && (t->type == tfl::kInt8 || t->type == tfl::kUInt8); }
   // Of an input that must be a constant of so many int32 numbers.
   bool Numbers(int input, int count, std::vector<int>* numbers) const;
   // Counts the axis from the front.

@@ -35,6 +35,7 @@ enum Builtin : int32_t {
   kConcatenation = 2,
   kConv2d = 3,
   kDepthwiseConv2d = 4,
+  kDequantize = 6,
   kFullyConnected = 9,
   kLogistic = 14,
   kMaxPool2d = 17,
@@ -57,6 +58,7 @@ enum Builtin : int32_t {
   kMinimum = 57,
   kPadV2 = 60,
   kTransposeConv = 67,
+  kQuantize = 114,
   kRound = 116,
 };
 
@@ -72,6 +74,11 @@ struct IntArray {
   int data[1];  // really `size` values
 };
 
+struct FloatArray {
+  int size;
+  float data[1];  // really `size` values
+};
+
 struct Context;
 struct Delegate;
 struct Node;
@@ -80,9 +87,16 @@ struct QuantizationParams {
   float scale;
   int32_t zero_point;
 };
+// Value = scale * (number - zero point), for all of a tensor or for each index of one dimension.
+struct AffineQuantization {
+  FloatArray* scale;
+  IntArray* zero_point;
+  int32_t quantized_dimension;
+};
+constexpr int kAffineQuantization = 1;
 struct Quantization {
   int type;
-  void* params;
+  void* params;  // AffineQuantization, if that is the type
 };
 
 struct Tensor {
@@ -162,6 +176,13 @@ struct Delegate {
   int64_t flags;
   void* opaque_delegate_builder;
 };
+
+// Null for a tensor that is not quantised so.
+inline const AffineQuantization* Affine(const Tensor& tensor) {
+  return tensor.quantization.type == kAffineQuantization
+             ? static_cast<const AffineQuantization*>(tensor.quantization.params)
+             : nullptr;
+}
 
 // Options of the builtin operators that are claimed (`Node::builtin_data`); prefixes of TFLite's structures.
 struct ConvParams {

@@ -51,6 +51,14 @@ PackedWeights WeightCache::Floats(const Graph& graph, int tensor) {
   });
 }
 
+PackedWeights WeightCache::Bytes(const Graph& graph, int tensor, int length, int products) {
+  const Tensor& filter = graph.tensors[tensor];
+  return Find({tensor, Packing::kBytes, 1, 0, {length, products}}, [&](ptrdiff_t* block_bytes) {
+    return PackBytes(static_cast<const int8_t*>(filter.constant), filter.dims[0], PerOutput(filter), length, products,
+                     block_bytes);
+  });
+}
+
 PackedWeights WeightCache::Dense(const Graph& graph, int tensor) {
   const Tensor& filter = graph.tensors[tensor];
   return Find({tensor, Packing::kDense, 1, 0, {}}, [&](ptrdiff_t*) {

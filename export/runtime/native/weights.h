@@ -20,6 +20,8 @@ class WeightCache {
  public:
   PackedWeights Bits(const Graph& graph, int tensor, int groups, int chunk_bits);
   PackedWeights Floats(const Graph& graph, int tensor);
+  // Of 8-bit numbers, in segments of `length`.
+  PackedWeights Bytes(const Graph& graph, int tensor, int length, int products);
   // Of a depthwise convolution.
   PackedWeights Channels(const Graph& graph, int tensor);
   // Of a transposed convolution: the taps from (row, column) on that lie these strides apart.
@@ -31,13 +33,13 @@ class WeightCache {
   size_t bytes();
 
  private:
-  enum class Packing : uint8_t { kBits, kFloats, kDense, kChannels, kPhase };
+  enum class Packing : uint8_t { kBits, kFloats, kBytes, kDense, kChannels, kPhase };
   // A tensor is known by its index, not by its memory, which tensors of other shapes may share.
   struct Key {
     int tensor;
     Packing packing;
     int groups, chunk_bits;
-    int phase[4] = {0, 0, 0, 0};  // row, column and strides
+    int phase[4] = {0, 0, 0, 0};  // row, column and strides; of bytes, the segments' length and products
     bool operator==(const Key& k) const {
       return tensor == k.tensor && packing == k.packing && groups == k.groups && chunk_bits == k.chunk_bits &&
              std::equal(phase, phase + 4, k.phase);

@@ -34,7 +34,10 @@ ENVIRONMENTS = {
     **arm64.INTERPRETERS,
 }
 # The kernels that a wheel must offer where the CPU has the instructions, by /proc/cpuinfo's names.
-X86_KERNELS = {"avx512": {"avx512bw", "avx512dq", "avx512f", "avx512vl", "avx512_vpopcntdq"}, "avx2": {"avx2", "fma"}}
+X86_KERNELS = {
+    "avx512": {"avx512bw", "avx512dq", "avx512f", "avx512vl", "avx512_vpopcntdq", "avx512_vnni"},
+    "avx2": {"avx2", "fma"},
+}
 
 # Runs in every environment, in a folder with model.tflite and photo.jpg. Prints what is compared as JSON, last.
 CHECK = """

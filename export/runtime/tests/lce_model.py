@@ -48,7 +48,8 @@ class Model:
         self._codes = {}
 
     def tensor(self, shape, dtype="float32", value=None, scale=None, zero_point=0, signature=None):
-        """Adds a tensor; `signature` is its shape with -1 for dimensions that are open."""
+        """Adds a tensor. `signature` is its shape with -1 for dimensions that are open; `scale` one number, or one for
+        each index of dimension 0."""
         tensor = schema.TensorT()
         tensor.shape, tensor.shapeSignature = list(shape), signature
         tensor.type = _TYPES[dtype]
@@ -60,7 +61,8 @@ class Model:
             tensor.buffer = len(self._model.buffers) - 1
         if scale is not None:
             tensor.quantization = schema.QuantizationParametersT()
-            tensor.quantization.scale, tensor.quantization.zeroPoint = [scale], [zero_point]
+            tensor.quantization.scale = [float(number) for number in np.atleast_1d(scale)]
+            tensor.quantization.zeroPoint = [int(zero_point)] * len(tensor.quantization.scale)
         self._graph.tensors.append(tensor)
         return len(self._graph.tensors) - 1
 

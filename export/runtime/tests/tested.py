@@ -45,6 +45,8 @@ FUSING = (
 )
 SPREADING = ("TRANSPOSE_CONV", "RESIZE_BILINEAR")
 MOVING = ("CONCATENATION", "SPLIT", "STRIDED_SLICE", "PAD", "PADV2")
+BYTE_CHANNELS, BYTE_KERNELS = (1, 3, 8, 31, 48, 64), (1, 7)
+BYTE_ACTIVATIONS = ("none", "RELU", "RELU6")
 FLOAT_OPERATORS = (*FUSING, "DEPTHWISE_CONV_2D", *SPREADING, *MOVING)
 
 
@@ -68,6 +70,14 @@ def table():
         "and half-pixel centers; where shapes are constant",
         f"float32 {', '.join(MOVING)}": "up to 4 dimensions, along any of them; strides of either sign, masks of "
         "begin, end and dropped axes; where shapes are constant",
+        "int8 CONV_2D": f"integers of LiteRT's reference kernel; a scale for each output channel or for all; "
+        f"{', '.join(map(str, BYTE_CHANNELS))} channels; VALID, SAME; strides {span(STRIDES)}, dilations "
+        f"{span(DILATIONS)}, kernels {span(BYTE_KERNELS)} in both directions; fused "
+        f"{', '.join(name for name in BYTE_ACTIVATIONS if name != 'none')}; batches {span(BATCHES)}",
+        "int8 FULLY_CONNECTED": "integers of LiteRT's reference kernel; the same scales, channels and activations",
+        "QUANTIZE, DEQUANTIZE": "float32, uint8 and int8 to int8 and uint8; uint8 and int8 to float32; from uint8 to "
+        "int8 of the same scale, and from the int8 of a convolution to float32, without a tensor in between",
+        "int8 RESHAPE": "where shapes are constant",
         "everything else": "refused, with its name; in an interpreter it stays there (XNNPACK)",
     }
     lines = ["| operator | tested with |", "|---|---|", *(f"| {name} | {form} |" for name, form in rows.items())]

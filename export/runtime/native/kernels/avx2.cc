@@ -89,6 +89,43 @@ using T = Tile<V>;
 #include "resample.inl"
 #include "table.inl"
 
+// Pairs of 16-bit numbers: the products of bytes saturate.
+struct Q {
+  static constexpr BytePacking kPacking = BytePacking::kPairs;
+  using Sums = __m256i;
+  using Value = __m256i;
+  using Weights = __m256i;
+  static constexpr int Pixels(int registers) { return V::FconvPixels(registers); }
+  static R2B_INLINE Sums Zero() { return _mm256_setzero_si256(); }
+  static R2B_INLINE Value At(const uint8_t* p) {
+    int32_t two;
+    __builtin_memcpy(&two, p, sizeof two);
+    return _mm256_set1_epi32(two);
+  }
+  static R2B_INLINE Weights Load(const uint8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+  static R2B_INLINE void Add(Sums& sums, Value value, Weights weights) {
+    sums = _mm256_add_epi32(sums, _mm256_madd_epi16(value, weights));
+  }
+  // Even and odd lanes are multiplied apart. Of a product of 64 bits, bits 31 to 62 are what is kept.
+  static R2B_INLINE V::F Numbers(Sums sums, const Requantisation& output, int channel) {
+    const auto at = [&](const int32_t* values)
+                        R2B_LAMBDA { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(values + channel)); };
+    const __m256i multiplier = at(output.multiplier), right = at(output.right), half = _mm256_set1_epi64x(1 << 30);
+    const __m256i x = _mm256_sllv_epi32(_mm256_add_epi32(sums, at(output.bias)), at(output.left));
+    const __m256i even = _mm256_add_epi64(_mm256_mul_epi32(x, multiplier), half),
+                  odd = _mm256_add_epi64(_mm256_mul_epi32(_mm256_srli_epi64(x, 32), _mm256_srli_epi64(multiplier, 32)),
+                                         half);
+    const __m256i joined = _mm256_blend_epi32(_mm256_srli_epi64(even, 31), _mm256_slli_epi64(odd, 1), 0xaa);
+    const __m256i one = _mm256_set1_epi32(1), mask = _mm256_sub_epi32(_mm256_sllv_epi32(one, right), one);
+    const __m256i most = _mm256_sub_epi32(_mm256_srli_epi32(mask, 1), _mm256_srai_epi32(joined, 31));
+    const __m256i up = _mm256_cmpgt_epi32(_mm256_and_si256(joined, mask), most);  // -1 where it is
+    const __m256i down = _mm256_add_epi32(_mm256_srav_epi32(joined, right), _mm256_set1_epi32(output.zero_point));
+    const __m256i number = _mm256_sub_epi32(down, up);
+    return _mm256_cvtepi32_ps(
+        _mm256_max_epi32(_mm256_min_epi32(number, _mm256_set1_epi32(output.hi)), _mm256_set1_epi32(output.lo)));
+  }
+};
+
 struct Tables {
   alignas(256) uint8_t count[16][16];
   Tables() {
@@ -257,7 +294,7 @@ void Bconv(const BconvRow& row, const Epilogue& epilogue) {
 }  // namespace
 
 const Kernels* Avx2Kernels() {
-  static const Kernels kernels = KernelsOf<V>("avx2", 4, 65535, Bconv, BconvScratch);
+  static const Kernels kernels = KernelsOf<V, Q>("avx2", 4, 65535, Bconv, BconvScratch);
   return &kernels;
 }
 }  // namespace r2b

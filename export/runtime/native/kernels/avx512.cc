@@ -1,5 +1,5 @@
-// x86-64 with AVX-512 F/BW/VL/DQ and VPOPCNTDQ: xor, popcount and add on 512 bits are three instructions, and input
-// values are broadcast from memory for free. 32-bit lanes keep each output channel in its own lane from the first
+// x86-64 with AVX-512 F/BW/VL/DQ, VPOPCNTDQ and VNNI: xor, popcount and add on 512 bits are three instructions, and
+// input values are broadcast from memory for free. 32-bit lanes keep each output channel in its own lane from the first
 // xor to the stored float, so nothing is ever summed across lanes.
 #include "kernels.h"
 
@@ -61,6 +61,42 @@ using T = Tile<V>;
 
 #include "resample.inl"
 #include "table.inl"
+
+// Four products of unsigned activations and signed weights, added up without saturation.
+struct Q {
+  static constexpr BytePacking kPacking = BytePacking::kUnsigned;
+  using Sums = __m512i;
+  using Value = __m512i;
+  using Weights = __m512i;
+  static constexpr int Pixels(int registers) { return V::FconvPixels(registers); }
+  static R2B_INLINE Sums Zero() { return _mm512_setzero_si512(); }
+  static R2B_INLINE Value At(const uint8_t* p) {
+    int32_t four;
+    __builtin_memcpy(&four, p, sizeof four);
+    return _mm512_set1_epi32(four);
+  }
+  static R2B_INLINE Weights Load(const uint8_t* p) { return _mm512_loadu_si512(p); }
+  static R2B_INLINE void Add(Sums& sums, Value value, Weights weights) {
+    sums = _mm512_dpbusd_epi32(sums, value, weights);
+  }
+  // Even and odd lanes are multiplied apart. Of a product of 64 bits, bits 31 to 62 are what is kept.
+  static R2B_INLINE V::F Numbers(Sums sums, const Requantisation& output, int channel) {
+    const auto at = [&](const int32_t* values) R2B_LAMBDA { return _mm512_loadu_si512(values + channel); };
+    const __m512i multiplier = at(output.multiplier), right = at(output.right), half = _mm512_set1_epi64(1 << 30);
+    const __m512i x = _mm512_sllv_epi32(_mm512_add_epi32(sums, at(output.bias)), at(output.left));
+    const __m512i even = _mm512_add_epi64(_mm512_mul_epi32(x, multiplier), half),
+                  odd = _mm512_add_epi64(_mm512_mul_epi32(_mm512_srli_epi64(x, 32), _mm512_srli_epi64(multiplier, 32)),
+                                         half);
+    const __m512i joined = _mm512_mask_blend_epi32(0xaaaa, _mm512_srli_epi64(even, 31), _mm512_slli_epi64(odd, 1));
+    const __m512i one = _mm512_set1_epi32(1), mask = _mm512_sub_epi32(_mm512_sllv_epi32(one, right), one);
+    const __m512i most = _mm512_sub_epi32(_mm512_srli_epi32(mask, 1), _mm512_srai_epi32(joined, 31));
+    const __mmask16 up = _mm512_cmpgt_epi32_mask(_mm512_and_si512(joined, mask), most);
+    const __m512i down = _mm512_add_epi32(_mm512_srav_epi32(joined, right), _mm512_set1_epi32(output.zero_point));
+    const __m512i number = _mm512_mask_add_epi32(down, up, down, one);
+    return _mm512_cvtepi32_ps(
+        _mm512_max_epi32(_mm512_min_epi32(number, _mm512_set1_epi32(output.hi)), _mm512_set1_epi32(output.lo)));
+  }
+};
 
 // The register holds the value here, so that the compiler neither keeps an older one beside it nor moves the products
 // of several pixels ahead of their sums: of 32 registers, 28 are sums.
@@ -211,7 +247,7 @@ void Bconv(const BconvRow& row, const Epilogue& epilogue) {
 }  // namespace
 
 const Kernels* Avx512Kernels() {
-  static const Kernels kernels = KernelsOf<V>("avx512", 32, 1 << 22, Bconv);
+  static const Kernels kernels = KernelsOf<V, Q>("avx512", 32, 1 << 22, Bconv);
   return &kernels;
 }
 }  // namespace r2b

@@ -32,9 +32,10 @@ struct X86 {
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return;
     constexpr unsigned kYmm = 0x06, kZmm = 0xe6;  // SSE and AVX state; those and the three AVX-512 states
     constexpr unsigned kAvx2 = 1u << 5, kF = 1u << 16, kDq = 1u << 17, kBw = 1u << 30, kVl = 1u << 31;
-    constexpr unsigned kVpopcntdq = 1u << 14;
+    constexpr unsigned kVnni = 1u << 11, kVpopcntdq = 1u << 14;
     avx2 = (xcr0 & kYmm) == kYmm && (b & kAvx2) && fma;
-    avx512 = avx2 && (xcr0 & kZmm) == kZmm && (b & kF) && (b & kDq) && (b & kBw) && (b & kVl) && (c & kVpopcntdq);
+    avx512 = avx2 && (xcr0 & kZmm) == kZmm && (b & kF) && (b & kDq) && (b & kBw) && (b & kVl) && (c & kVpopcntdq) &&
+             (c & kVnni);
   }
 };
 #endif
@@ -48,6 +49,9 @@ bool CpuHas(const Kernels* kernels) {
 #elif defined(__arm__) && defined(__linux__)
   constexpr unsigned long kHwcapNeon = 1u << 12;
   if (kernels == NeonKernels()) return getauxval(AT_HWCAP) & kHwcapNeon;
+#elif defined(__aarch64__) && defined(__linux__)
+  constexpr unsigned long kHwcapDotProduct = 1u << 20;
+  if (kernels == NeonDotKernels()) return getauxval(AT_HWCAP) & kHwcapDotProduct;
 #endif
   return true;
 }
@@ -56,12 +60,13 @@ bool CpuHas(const Kernels* kernels) {
 #if defined(R2B_BUILD_WASM)
 const std::initializer_list<const Kernels* (*)()> kBuilt = {WasmKernels};
 #else
-const std::initializer_list<const Kernels* (*)()> kBuilt = {Avx512Kernels, Avx2Kernels, NeonKernels, PortableKernels};
+const std::initializer_list<const Kernels* (*)()> kBuilt = {Avx512Kernels, Avx2Kernels, NeonDotKernels, NeonKernels,
+                                                            PortableKernels};
 #endif
 
 struct Registry {
-  const Kernels* kernels[5] = {};
-  const char* names[5] = {};
+  const Kernels* kernels[6] = {};
+  const char* names[6] = {};
   int count = 0;
   Registry() {
     for (const auto& built : kBuilt)

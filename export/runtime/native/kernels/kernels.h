@@ -22,6 +22,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/fixed_product.inl"
+
 namespace r2b {
 
 constexpr int kBlock = 32;
@@ -42,7 +44,7 @@ struct Stage {
     kMulLogistic,  // v *= 1 / (1 + exp(-v))
     kStoreFloat,
     kStoreBits,  // sign bits, one word for 32 channels
-    kStoreInt8,  // round half away from zero, saturate
+    kStoreInt8,  // v / scale rounded half away from zero, + zero_point, saturated
     kSum,        // out[c] += v, one pixel after the other
     // out[j] = max(v[2j - before], v[2j + 1 - before], v[2j + 2 - before]) for the `windows` first j, of those there
     // are
@@ -57,7 +59,8 @@ struct Stage {
   ptrdiff_t pixel = 0;
   // Between the bytes of a block of 32 channels and those of the next: 0 where channels are contiguous.
   ptrdiff_t gap = 0;
-  int before = 0, windows = 0;  // kMaxColumns; `before` is 0 or 1, and `pixel` is between windows
+  float scale = 1, zero_point = 0;  // kStoreInt8
+  int before = 0, windows = 0;      // kMaxColumns; `before` is 0 or 1, and `pixel` is between windows
 };
 
 struct Epilogue {
@@ -100,6 +103,44 @@ struct FconvRow {
   const float* bias;  // from channel0, padded to whole blocks
   int width, channel0, channels;
 };
+
+// What a convolution of 8-bit numbers adds up in one 32-bit sum at a time: activations lie so in scratch memory,
+// weights in four or two columns.
+enum class BytePacking : uint8_t {
+  kUnsigned,  // four products of an unsigned activation, number + 128, and a signed weight
+  kSigned,    // four products of signed numbers
+  kPairs,     // two products of 16-bit numbers; that of an activation is number - zero point
+};
+inline int ProductsOf(BytePacking packing) { return packing == BytePacking::kPairs ? 2 : 4; }
+inline int ActivationBytes(BytePacking packing) { return packing == BytePacking::kPairs ? 2 : 1; }
+
+// How sums become int8 numbers, one of each for an output channel: TensorFlow Lite's fixed-point arithmetic, with both
+// of its roundings.
+struct Requantisation {
+  const int32_t *bias, *multiplier, *left, *right;  // in units of a product; 2^31 * multiplier; shifts before and after
+  int32_t zero_point, lo, hi;                       // of the output; `lo` and `hi` are what its activation leaves
+};
+
+// Values in registers are int8 numbers as floats.
+struct QconvRow {
+  // Pixel 0 of each row of the input that the filter meets; null: the row lies outside. Each is copied to scratch
+  // memory, with the zero point where the filter meets pixels outside.
+  const uint8_t* const* lines;
+  int rows, before, values, after;  // how many values lie outside, inside, and outside again
+  uint8_t flip;                     // 0x80: the input is uint8, number + 128
+  int32_t zero_point;               // of the numbers
+  uint8_t* scratch;                 // QconvScratch() bytes, private to the thread
+  ptrdiff_t line_bytes;             // from a row in scratch memory to the next
+  RunList input;                    // in scratch memory; `length` counts columns of weights
+  const uint8_t* weights;           // packed by PackBytes
+  ptrdiff_t block_bytes;
+  Requantisation output;  // from channel0, padded to whole blocks
+  int width, channel0, channels;
+};
+constexpr int kScratchMargin = 64;  // bytes after a row in scratch memory: vectors are read and written whole
+inline ptrdiff_t QconvLine(BytePacking packing, int64_t values) {
+  return ptrdiff_t((values * ActivationBytes(packing) + 2 * kScratchMargin - 1) / kScratchMargin * kScratchMargin);
+}
 
 // Each channel is convolved with a filter of its own: to the bias, the taps' products are added in their order, product
 // and sum rounded apart.
@@ -196,6 +237,8 @@ struct Kernels {
   size_t (*bconv_scratch)(int width, const RunList&);
   void (*bconv)(const BconvRow&, const Epilogue&);
   void (*fconv)(const FconvRow&, const Epilogue&);
+  BytePacking byte_packing;
+  void (*qconv)(const QconvRow&, const Epilogue&);
   void (*depthwise)(const DepthwiseRow&, const Epilogue&);
   void (*pool)(const PoolRow&, const Epilogue&);
   void (*load)(const LoadRow&, const Epilogue&);
@@ -208,6 +251,8 @@ struct Kernels {
   // Bits of pixels, in whole words, to 1 and -1 or to the two given values.
   void (*unpack)(const uint32_t* words, int64_t pixels, int channels, float* out);
   void (*unpack_bytes)(const uint32_t* words, int64_t pixels, int channels, int8_t plus, int8_t minus, int8_t* out);
+  // To int8 as kStoreInt8 does.
+  void (*to_bytes)(const float* values, int64_t count, float scale, int zero_point, int8_t* out);
   // Weights lie [channel][output], at most 32 channels: bit i of words[o] is set where that of channel i is negative.
   void (*pack_signs)(const float* weights, int channels, int outputs, uint32_t* words);
   void (*resample)(const Resample&);
@@ -219,7 +264,8 @@ const Kernels* PortableKernels();
 const Kernels* Avx2Kernels();
 const Kernels* Avx512Kernels();
 const Kernels* NeonKernels();
-const Kernels* WasmKernels();  // only in WebAssembly, where there are no others
+const Kernels* NeonDotKernels();  // with its dot products of 8-bit numbers
+const Kernels* WasmKernels();     // only in WebAssembly, where there are no others
 
 // The kernels of that name, or the best ones for "auto", "" and null. Null where they are not built or do not run here.
 const Kernels* SelectKernels(const char* name);

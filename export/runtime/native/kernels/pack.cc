@@ -40,6 +40,25 @@ std::vector<uint8_t> PackFloats(const float* filter, int outputs, int inputs, pt
   return packed;
 }
 
+std::vector<uint8_t> PackBytes(const int8_t* filter, int outputs, int inputs, int length, int products,
+                               ptrdiff_t* block_bytes) {
+  constexpr ptrdiff_t kColumn = kBlock * 4;  // bytes
+  const int blocks = (outputs + kBlock - 1) / kBlock, columns = (length + products - 1) / products;
+  *block_bytes = ptrdiff_t(inputs / length) * columns * kColumn;
+  std::vector<uint8_t> packed(size_t(blocks) * size_t(*block_bytes), 0);
+  for (int o = 0; o < outputs; ++o)
+    for (int i = 0; i < inputs; ++i) {
+      const int segment = i / length, at = i % length;
+      uint8_t* column = packed.data() + o / kBlock * *block_bytes +
+                        (ptrdiff_t(segment) * columns + at / products) * kColumn + o % kBlock * 4;
+      const int8_t weight = filter[size_t(o) * inputs + i];
+      const int16_t wide = weight;
+      if (products == 2) std::memcpy(column + at % 2 * sizeof wide, &wide, sizeof wide);
+      else column[at % 4] = uint8_t(weight);
+    }
+  return packed;
+}
+
 std::vector<uint8_t> PackChannels(const float* filter, int taps, int channels) {
   const int blocks = (channels + kBlock - 1) / kBlock;
   std::vector<uint8_t> packed(size_t(blocks) * taps * kBlock * sizeof(float), 0);

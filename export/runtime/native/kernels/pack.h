@@ -24,4 +24,10 @@ std::vector<uint8_t> PackChannels(const float* filter, int taps, int channels);
 // [group of kDenseGroup outputs][four inputs][output][4]; inputs that fill no four: [group][input][output].
 std::vector<uint8_t> PackDense(const float* weights, int outputs, int inputs);
 
+// Packs 8-bit weights, [output][value], for sums of `products` at a time: [block][segment][column][32
+// outputs][product], of bytes where there are four products, of 16-bit numbers where there are two. An output's values
+// lie in segments of `length`, each of which fills whole columns.
+std::vector<uint8_t> PackBytes(const int8_t* filter, int outputs, int inputs, int length, int products,
+                               ptrdiff_t* block_bytes);
+
 }  // namespace r2b

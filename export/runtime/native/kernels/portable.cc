@@ -102,7 +102,7 @@ void Bconv(const BconvRow& row, const Epilogue& epilogue) {
 }  // namespace
 
 const Kernels* PortableKernels() {
-  static const Kernels kernels = KernelsOf<V>("portable", 32, 1 << 22, Bconv);
+  static const Kernels kernels = KernelsOf<V, PlainBytes<V>>("portable", 32, 1 << 22, Bconv);
   return &kernels;
 }
 }  // namespace r2b

@@ -52,6 +52,30 @@ inline std::vector<int32_t> ReferenceBconv(const ReferenceConv& s, const uint32_
   return result;
 }
 
+// Sums of a convolution of bytes, signed or not, less their zero point, with int8 weights and a bias.
+inline std::vector<int32_t> ReferenceQconv(const ReferenceConv& s, const uint8_t* input, int zero_point,
+                                           bool signed_input, const int8_t* filter, const int32_t* bias) {
+  std::vector<int32_t> result;
+  for (int n = 0; n < s.n; ++n)
+    for (int y = 0; y < s.out_h; ++y)
+      for (int x = 0; x < s.out_w; ++x)
+        for (int o = 0; o < s.outputs; ++o) {
+          int32_t sum = bias[o];
+          for (int ky = 0; ky < s.kernel_h; ++ky)
+            for (int kx = 0; kx < s.kernel_w; ++kx) {
+              const int iy = y * s.stride_h - s.top + ky * s.dilation_h,
+                        ix = x * s.stride_w - s.left + kx * s.dilation_w;
+              if (iy < 0 || iy >= s.h || ix < 0 || ix >= s.w) continue;
+              const uint8_t* pixel = input + ((int64_t(n) * s.h + iy) * s.w + ix) * s.channels;
+              const int8_t* weights = filter + ((int64_t(o) * s.kernel_h + ky) * s.kernel_w + kx) * s.channels;
+              for (int c = 0; c < s.channels; ++c)
+                sum += ((signed_input ? int8_t(pixel[c]) : pixel[c]) - zero_point) * weights[c];
+            }
+          result.push_back(sum);
+        }
+  return result;
+}
+
 // One value of a row of a depthwise convolution. Products and sums are rounded apart.
 inline float ReferenceDepthwise(const DepthwiseRow& row, int x, int channel) {
   float sum = row.bias[channel];

@@ -4,7 +4,8 @@
 // For a Bconv that needs no scratch memory.
 inline size_t NoScratch(int, const RunList&) { return 0; }
 
-template <class V>
+// Q is what an instruction set has for 8-bit numbers (quantized.inl).
+template <class V, class Q>
 constexpr Kernels KernelsOf(const char* name, int chunk_bits, int max_depth,
                             void (*bconv)(const BconvRow&, const Epilogue&),
                             size_t (*bconv_scratch)(int width, const RunList&) = NoScratch,
@@ -15,6 +16,8 @@ constexpr Kernels KernelsOf(const char* name, int chunk_bits, int max_depth,
           bconv_scratch,
           bconv,
           Rows<V>::Fconv,
+          Q::kPacking,
+          Quantized<V, Q>::Qconv,
           Rows<V>::Depthwise,
           Rows<V>::Pool,
           Rows<V>::Plain,
@@ -25,6 +28,7 @@ constexpr Kernels KernelsOf(const char* name, int chunk_bits, int max_depth,
           Vectors<V>::Bilinear,
           Vectors<V>::Unpack,
           Vectors<V>::UnpackBytes,
+          Vectors<V>::ToBytes,
           Vectors<V>::PackSigns,
           resample,
           V::kPicks};

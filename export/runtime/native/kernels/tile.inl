@@ -30,6 +30,14 @@
 
 #include "exponential.inl"
 
+// A value as the int8 number next to it; halves go away from zero. Without branches, so that compilers find vectors.
+R2B_INLINE int8_t ToByte(float value, float scale, float zero_point) {
+  const float v = value / scale, whole = __builtin_truncf(v), rest = v - whole;
+  const float number = whole + float((rest >= 0.5f) - (rest <= -0.5f)) + zero_point;
+  const float most = number < 127 ? number : 127;
+  return int8_t(int32_t(most > -128 ? most : -128));
+}
+
 template <class V>
 struct Tile {
   static constexpr int kRegs = kBlock / V::kWidth;
@@ -95,15 +103,6 @@ struct Tile {
     } else {
       words[word] |= bits << shift;
       if (shift + valid > 32) words[word + 1] = bits >> (32 - shift);
-    }
-  }
-
-  static void StoreInt8(int8_t* out, const float* lanes, int valid) {
-    for (int i = 0; i < valid; ++i) {
-      const float v = lanes[i];
-      const float whole = __builtin_truncf(v);
-      const float away = v - whole >= 0.5f ? whole + 1 : v - whole <= -0.5f ? whole - 1 : whole;
-      out[i] = away > 127 ? 127 : away >= -128 ? int8_t(away) : -128;
     }
   }
 
@@ -174,9 +173,14 @@ struct Tile {
 
   template <int P, int R>
   static R2B_INLINE void StoreBytes(F (&v)[P][R], const Stage& stage, uint8_t* out, int c, int valid) {
-    float lanes[P][R * V::kWidth];
+    constexpr int kLanes = R * V::kWidth;
+    float lanes[P][kLanes];
     R2B_TILE(V::Store(&lanes[p][r * V::kWidth], v[p][r]));
-    for (int p = 0; p < P; ++p) StoreInt8(reinterpret_cast<int8_t*>(out + p * stage.pixel) + c, lanes[p], valid);
+    for (int p = 0; p < P; ++p) {
+      int8_t numbers[kLanes];
+      for (int i = 0; i < kLanes; ++i) numbers[i] = ToByte(lanes[p][i], stage.scale, stage.zero_point);
+      __builtin_memcpy(out + p * stage.pixel + c, numbers, size_t(valid < kLanes ? valid : kLanes));
+    }
   }
 
   template <bool kWhole, int P, int R>
@@ -336,5 +340,6 @@ struct Tile {
   }
 };
 
+#include "quantized.inl"
 #include "rows.inl"
 #include "vectors.inl"

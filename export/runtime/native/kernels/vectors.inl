@@ -211,6 +211,10 @@ struct Vectors {
   static void Unpack(const uint32_t* words, int64_t pixels, int channels, float* out) {
     UnpackTo(words, pixels, channels, 1.0f, -1.0f, out);
   }
+  static void ToBytes(const float* values, int64_t count, float scale, int zero_point, int8_t* out) {
+    const auto zero = float(zero_point);
+    for (int64_t i = 0; i < count; ++i) out[i] = ToByte(values[i], scale, zero);
+  }
   static void UnpackBytes(const uint32_t* words, int64_t pixels, int channels, int8_t plus, int8_t minus, int8_t* out) {
     UnpackTo(words, pixels, channels, plus, minus, out);
   }

@@ -69,6 +69,27 @@ using T = Tile<V>;
 #include "resample.inl"
 #include "table.inl"
 
+// Two products of 16-bit numbers.
+struct Q : PlainBytes<V> {
+  using Sums = v128_t;
+  using Value = v128_t;
+  using Weights = v128_t;
+  static constexpr int Pixels(int registers) { return V::FconvPixels(registers); }
+  static R2B_INLINE Sums Zero() { return V::Zero(); }
+  static R2B_INLINE Value At(const uint8_t* p) { return wasm_v128_load32_splat(p); }
+  static R2B_INLINE Weights Load(const uint8_t* p) { return wasm_v128_load(p); }
+  static R2B_INLINE void Add(Sums& sums, Value value, Weights weights) {
+    sums = wasm_i32x4_add(sums, wasm_i32x4_dot_i16x8(value, weights));
+  }
+  static R2B_INLINE V::F Numbers(Sums sums, const Requantisation& output, int channel) {
+    int32_t lanes[4];
+    wasm_v128_store(lanes, sums);
+    float numbers[4];
+    NumbersOf<4>(lanes, output, channel, numbers);
+    return V::Load(numbers);
+  }
+};
+
 constexpr int kPixels = 2;
 constexpr int kFlush = 24;  // <= 31; divides the chunks of 3 taps x 64 channels
 
@@ -175,7 +196,7 @@ void ResampleCubic(const Resample& r) { r.bytes ? ResampleOfType<uint8_t>(r) : R
 }  // namespace
 
 const Kernels* WasmKernels() {
-  static const Kernels kernels = KernelsOf<V>("wasm", 8, 1 << 22, Bconv, NoScratch, ResampleCubic);
+  static const Kernels kernels = KernelsOf<V, Q>("wasm", 8, 1 << 22, Bconv, NoScratch, ResampleCubic);
   return &kernels;
 }
 

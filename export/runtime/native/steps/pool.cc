@@ -68,7 +68,7 @@ WorkspaceSize Pool::Lay(const Step& step, const Memory& memory) {
   WorkspaceSize size;
   size.lines = size_t(window_.in.h);
   if (!step.feeder) return size;
-  step.feeder->rows->Lay(*step.feeder, memory);
+  size.scratch = step.feeder->rows->Lay(*step.feeder, memory).scratch;
   size.ring = Count(ring_.h) * ring_.w * ring_.c * sizeof(float);
   return size;
 }

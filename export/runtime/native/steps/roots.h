@@ -7,6 +7,8 @@ namespace r2b {
 
 std::unique_ptr<RowRoot> MakeBconv(const Graph& graph, const Op& op);
 std::unique_ptr<RowRoot> MakeFconv(const Graph& graph, const Op& op);
+// `source`: the tensor that it reads, where that is another than the operator's.
+std::unique_ptr<RowRoot> MakeQconv(const Graph& graph, const Op& op, int source);
 std::unique_ptr<RowRoot> MakeDepthwise(const Graph& graph, const Op& op);
 std::unique_ptr<RowRoot> MakeTransposeConv(const Graph& graph, const Op& op);
 std::unique_ptr<RowRoot> MakePool(const Graph& graph, const Op& op);
@@ -24,9 +26,11 @@ std::unique_ptr<FlatRoot> MakeLogistic(const Graph& graph, const Op& op);
 std::unique_ptr<FlatRoot> MakeSoftmax(const Graph& graph, const Op& op);
 std::unique_ptr<FlatRoot> MakeCopy(const Graph& graph, const Op& op);
 std::unique_ptr<FlatRoot> MakeUnpack(const Graph& graph, const Op& op);
+std::unique_ptr<FlatRoot> MakeToBytes(const Graph& graph, const Op& op);
+std::unique_ptr<FlatRoot> MakeFromBytes(const Graph& graph, const Op& op);
 std::unique_ptr<FlatRoot> MakePackBytes(const Graph& graph, const Op& op);
 
-// Moves float convolutions into the windows that alone read them (pool.cc).
+// Moves convolutions into the windows that alone read them (pool.cc).
 void FeedWindows(const Graph& graph, std::vector<Step>* steps);
 
 }  // namespace r2b

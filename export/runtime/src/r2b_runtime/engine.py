@@ -18,7 +18,7 @@ from r2b_runtime.stock import TensorDetail
 
 _MOST_DIMENSIONS = 8
 _MOST_TEXT = 512
-_DTYPES: dict[int, type[np.generic]] = {1: np.float32, 2: np.int32, 6: np.bool_, 9: np.int8}
+_DTYPES: dict[int, type[np.generic]] = {1: np.float32, 2: np.int32, 3: np.uint8, 6: np.bool_, 9: np.int8}
 _MOST_WORK = 10**9  # the same limit as in native/options.cc
 _WAY_OUT = "engine='litert' runs it in a TensorFlow Lite interpreter"
 

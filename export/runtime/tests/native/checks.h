@@ -55,6 +55,7 @@ inline std::vector<float> Floats(size_t count) {
 void TestBinaryPlans(const Kernels* kernels);
 void TestLanes(const Kernels* kernels);
 void TestFloatPlans(const Kernels* kernels);
+void TestBytes(const Kernels* kernels);
 void TestLayouts(const Kernels* kernels);
 void TestConvolvers(const Kernels* kernels);
 void TestResampling(const Kernels* kernels);

@@ -16,6 +16,7 @@ int main(int argc, char** argv) {
     TestLanes(kernels);
     TestBinaryPlans(kernels);
     TestFloatPlans(kernels);
+    TestBytes(kernels);
     TestLayouts(kernels);
     TestConvolvers(kernels);
     TestResampling(kernels);

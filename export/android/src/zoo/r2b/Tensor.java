@@ -10,6 +10,8 @@ public final class Tensor {
     FLOAT32(1, 4),
     /** Java's int. */
     INT32(2, 4),
+    /** Bytes that Java takes for negative from 128 on; see {@link Tensor#scale}. */
+    UINT8(3, 1),
     /** Bytes that are 0 or 1. */
     BOOL(6, 1),
     /** Java's byte; see {@link Tensor#scale}. */

@@ -1,0 +1,14 @@
+// Included by files of several instruction sets, each of which has a copy of its own.
+#pragma once
+
+#include <cstdint>
+
+// A sum times multiplier * 2^(left - right - 31), rounded twice: to a whole number, halves up, and again after the
+// right shift, halves away from zero. What 32 bits do not hold wraps.
+static inline __attribute__((always_inline)) int32_t FixedProduct(uint32_t sum, int32_t multiplier, int32_t left,
+                                                                  int32_t right) {
+  const int64_t wide = int64_t(int32_t(sum << left)) * multiplier;
+  const auto high = int32_t((wide + (int64_t(1) << 30)) >> 31);
+  const auto mask = int32_t((uint32_t(1) << right) - 1);
+  return (high >> right) + int32_t((high & mask) > (mask >> 1) + int32_t(high < 0));
+}

@@ -1,0 +1,136 @@
+// Convolutions of 8-bit numbers, written once over a vector type V (tile.inl) and a type Q of what an instruction set
+// has for them: kPacking; Sums, as many 32-bit sums as a register V::F has lanes; Zero(); Value, 32 bits of activations
+// for all lanes (At(pointer)); Weights (Load(pointer)); Add(sums, value, weights); Numbers(sums, output, channel),
+// which makes them int8 numbers as floats.
+//
+// Sums are exact. So is the correction of what activations have beside number - zero point, which the bias contains.
+
+// Sums in memory.
+template <int N>
+R2B_INLINE void NumbersOf(const int32_t* sums, const Requantisation& output, int channel, float* numbers) {
+  for (int i = 0; i < N; ++i) {
+    const int c = channel + i;
+    const int32_t product = FixedProduct(uint32_t(sums[i]) + uint32_t(output.bias[c]), output.multiplier[c],
+                                         output.left[c], output.right[c]);
+    const auto number = int32_t(uint32_t(product) + uint32_t(output.zero_point));
+    const int32_t most = number < output.hi ? number : output.hi;
+    numbers[i] = float(most > output.lo ? most : output.lo);
+  }
+}
+
+template <class V, class Q>
+struct Quantized {
+  using T = Tile<V>;
+  using F = typename V::F;
+
+  // A row of the input in scratch memory.
+  static void Expand(const QconvRow& row, const uint8_t* line, uint8_t* out) {
+    if constexpr (Q::kPacking == BytePacking::kPairs) {
+      int16_t* to = reinterpret_cast<int16_t*>(out);
+      const int total = row.before + row.values + row.after;
+      const int inside = line ? row.before : total, end = line ? row.before + row.values : total;
+      for (int i = 0; i < inside; ++i) to[i] = 0;
+      for (int i = end; i < total; ++i) to[i] = 0;
+      to += row.before;
+      if (!line) return;
+      const auto zero_point = int16_t(row.zero_point);
+      const uint8_t flip = row.flip;
+      for (int i = 0; i < row.values; ++i) to[i] = int16_t(int8_t(line[i] ^ flip) - zero_point);
+    } else {
+      constexpr uint8_t kSign = Q::kPacking == BytePacking::kUnsigned ? 0x80 : 0;
+      const uint8_t outside = uint8_t(row.zero_point) ^ kSign, flip = row.flip ^ kSign;
+      const auto fill = [&](uint8_t* to, int count) R2B_LAMBDA {
+        for (int i = 0; i < count; ++i) to[i] = outside;
+      };
+      if (!line) return fill(out, row.before + row.values + row.after);
+      fill(out, row.before);
+      out += row.before;
+      for (int i = 0; i < row.values; ++i) out[i] = line[i] ^ flip;
+      fill(out + row.values, row.after);
+    }
+  }
+
+  template <bool kWhole, int P, int R>
+  static __attribute__((noinline)) void Convolve(const QconvRow& row, const Epilogue& epilogue, int x, int block) {
+    constexpr int kColumn = kBlock * 4;  // bytes of weights that meet 32 bits of activations
+    typename Q::Sums sums[P][R];
+    R2B_TILE(sums[p][r] = Q::Zero());
+    const uint8_t* origin = row.input.origin + x * row.input.pixel;
+    const ptrdiff_t pixel = row.input.pixel;
+    const uint8_t* w = row.weights + block * row.block_bytes;
+    for (int s = 0; s < row.input.segments; ++s) {
+      const uint8_t* base[(P + 2) / 3];  // three pixels share an address, as in a convolution of floats
+      R2B_UNROLL
+      for (int b = 0; b < (P + 2) / 3; ++b) base[b] = origin + row.input.segment[s] + 3 * b * pixel;
+      for (int i = 0; i < row.input.length; ++i, w += kColumn) {
+        typename Q::Weights weights[R];
+        R2B_UNROLL
+        for (int r = 0; r < R; ++r) weights[r] = Q::Load(w + r * V::kWidth * 4);
+        R2B_UNROLL
+        for (int p = 0; p < P; ++p) {
+          const typename Q::Value value = Q::At(base[p / 3] + (p % 3) * pixel);
+          R2B_UNROLL
+          for (int r = 0; r < R; ++r) Q::Add(sums[p][r], value, weights[r]);
+        }
+        R2B_UNROLL
+        for (int b = 0; b < (P + 2) / 3; ++b) base[b] += 4;
+      }
+    }
+    const int c = block * kBlock;
+    F v[P][R];
+    R2B_TILE(v[p][r] = Q::Numbers(sums[p][r], row.output, c + r * V::kWidth));
+    T::template RunEpilogue<kWhole>(v, epilogue, x, row.channel0 + c, row.channels - c);
+  }
+
+  template <bool kWhole, int P, int R>
+  static void ConvolvePixels(const QconvRow& row, const Epilogue& epilogue, int x, int block) {
+    for (; x + P <= row.width; x += P) Convolve<kWhole, P, R>(row, epilogue, x, block);
+    if constexpr (P > 1) ConvolvePixels<kWhole, P / 2, R>(row, epilogue, x, block);
+  }
+  static void Qconv(const QconvRow& row, const Epilogue& epilogue) {
+    for (int i = 0; i < row.rows; ++i) Expand(row, row.lines[i], row.scratch + i * row.line_bytes);
+    const int whole = row.channels / kBlock, left = row.channels % kBlock;
+    for (int block = 0; block < whole; ++block)
+      ConvolvePixels<true, Q::Pixels(T::kRegs), T::kRegs>(row, epilogue, 0, block);
+    if (left)
+      T::ForRegisters(left, [&](auto registers) {
+        constexpr int R = registers.kCount;
+        ConvolvePixels<false, Q::Pixels(R), R>(row, epilogue, 0, whole);
+      });
+  }
+};
+
+// For instruction sets without more: pairs, one lane at a time.
+template <class V>
+struct PlainBytes {
+  static constexpr BytePacking kPacking = BytePacking::kPairs;
+  static constexpr int kWidth = V::kWidth;
+  struct Sums {
+    int32_t lane[kWidth];
+  };
+  struct Value {
+    int32_t first, second;
+  };
+  using Weights = const uint8_t*;
+  static constexpr int Pixels(int) { return 1; }
+  static R2B_INLINE Sums Zero() { return {}; }
+  static R2B_INLINE Value At(const uint8_t* p) {
+    int16_t pair[2];
+    __builtin_memcpy(pair, p, sizeof pair);
+    return {pair[0], pair[1]};
+  }
+  static R2B_INLINE Weights Load(const uint8_t* p) { return p; }
+  static R2B_INLINE void Add(Sums& sums, Value value, Weights weights) {
+    int16_t pairs[kWidth][2];
+    __builtin_memcpy(pairs, weights, sizeof pairs);
+    for (int i = 0; i < kWidth; ++i) {
+      const int32_t products = value.first * pairs[i][0] + value.second * pairs[i][1];
+      sums.lane[i] = int32_t(uint32_t(sums.lane[i]) + uint32_t(products));
+    }
+  }
+  static R2B_INLINE typename V::F Numbers(const Sums& sums, const Requantisation& output, int channel) {
+    float numbers[kWidth];
+    NumbersOf<kWidth>(sums.lane, output, channel, numbers);
+    return V::Load(numbers);
+  }
+};

@@ -1,0 +1,146 @@
+// The root of a step that convolves int8 numbers, exactly, and makes int8 numbers of the sums as TensorFlow Lite's
+// reference kernels do. A dense layer is a convolution of one pixel.
+#include <algorithm>
+
+#include "fixed_point.h"
+#include "memory.h"
+#include "steps/convolution.h"
+#include "steps/roots.h"
+
+namespace r2b {
+namespace {
+
+class Qconv : public ConvolutionRoot {
+ public:
+  // `source` is the tensor that the convolution reads: its own input, or what a QUANTIZE from uint8 reads.
+  Qconv(const Graph& graph, const Op& op, int source)
+      : ConvolutionRoot(graph, op, 1),
+        dense_(op.kind == OpKind::kDense),
+        pixel_(dense_ ? graph.tensors[op.in[1]].dims[1] : in_.c),
+        flip_(graph.tensors[source].type == DType::kUInt8 ? 0x80 : 0),
+        zero_point_(graph.tensors[op.in[0]].zero_point) {}
+  const char* name() const override { return dense_ ? "dense-int8" : "conv-int8"; }
+  Splits splits() const override { return Splits::kFreely; }
+  bool may_feed() const override { return true; }
+  Border border() const override { return {}; }  // scratch memory has it
+
+  void Prepare(const Setting& setting) override {
+    packing_ = setting.kernels->byte_packing;
+    const bool per_row = op_.dilation_w == 1;
+    length_ = pixel_ * (per_row ? op_.kernel_w : 1);
+    weights_ = setting.weights->Bytes(setting.graph, op_.in[1], length_, ProductsOf(packing_));
+    PrepareOutput(setting.graph);
+  }
+
+  WorkspaceSize Lay(const Step& step, const Memory&) override {
+    const int bytes = ActivationBytes(packing_);
+    const Border around = dense_ ? Border{} : ConvolutionRoot::border();
+    width_ = dense_ ? step.out.w : in_.w;
+    before_ = around.left * pixel_;
+    after_ = around.right * pixel_;
+    line_ = QconvLine(packing_, int64_t(before_) + int64_t(width_) * pixel_ + after_);
+    segments_.clear();
+    for (int y = 0; y < op_.kernel_h; ++y)
+      for (int x = 0; x < (op_.dilation_w == 1 ? 1 : op_.kernel_w); ++x)
+        segments_.push_back(y * line_ + ptrdiff_t(x) * op_.dilation_w * pixel_ * bytes);
+    WorkspaceSize size;
+    size.scratch = size_t(op_.kernel_h) * (size_t(line_) + sizeof(const uint8_t*)) + kScratchMargin;
+    return size;
+  }
+
+  void Run(const RowRun& run, const Epilogue& epilogue) const override {
+    const int c0 = run.begin_channel, bytes = ActivationBytes(packing_);
+    auto** lines = reinterpret_cast<const uint8_t**>(run.workspace->scratch.data());
+    FindLines(run, lines);
+    QconvRow row{};
+    row.lines = lines;
+    row.rows = op_.kernel_h;
+    row.before = before_;
+    row.values = width_ * pixel_;
+    row.after = after_;
+    row.flip = flip_;
+    row.zero_point = zero_point_;
+    row.scratch = reinterpret_cast<uint8_t*>(lines + op_.kernel_h);
+    row.line_bytes = line_;
+    row.input = {row.scratch, ptrdiff_t(op_.stride_w) * pixel_ * bytes, segments_.data(), int(segments_.size()),
+                 (length_ + ProductsOf(packing_) - 1) / ProductsOf(packing_)};
+    row.weights = weights_.bytes->data() + c0 / kBlock * weights_.block_bytes;
+    row.block_bytes = weights_.block_bytes;
+    row.output = {
+        bias_.data() + c0, multiplier_.data() + c0, left_.data() + c0, right_.data() + c0, out_zero_point_, lo_, hi_};
+    row.width = run.step.out.w;
+    row.channel0 = c0;
+    row.channels = run.end_channel - c0;
+    run.kernels->qconv(row, epilogue);
+  }
+
+ private:
+  // The input is contiguous: tensors of 8-bit numbers have neither borders nor rows of blocks.
+  void FindLines(const RowRun& run, const uint8_t** lines) const {
+    const Storage& in = run.memory[run.step.input];
+    const ptrdiff_t line = ptrdiff_t(width_) * pixel_;
+    if (dense_) {
+      lines[0] = in.base + (ptrdiff_t(run.image) * run.step.out.h + run.y) * line;
+      return;
+    }
+    for (int i = 0; i < op_.kernel_h; ++i) {
+      const int64_t y = int64_t(run.y) * op_.stride_h - extent_h_.before + int64_t(i) * op_.dilation_h;
+      lines[i] = y < 0 || y >= in_.h ? nullptr : in.base + (ptrdiff_t(run.image) * in_.h + y) * line;
+    }
+  }
+
+  void PrepareOutput(const Graph& graph) {
+    const Tensor &in = graph.tensors[op_.in[0]], &filter = graph.tensors[op_.in[1]], &out = graph.tensors[op_.out];
+    const int outputs = filter.dims[0];
+    const size_t padded = size_t(Blocks(outputs)) * kBlock, depth = size_t(Elements(filter.dims).value()) / outputs;
+    for (auto* vector : {&bias_, &multiplier_, &left_, &right_}) vector->assign(padded, 0);
+    const auto* bias =
+        op_.in.size() > 2 && op_.in[2] >= 0 ? static_cast<const int32_t*>(graph.tensors[op_.in[2]].constant) : nullptr;
+    // What an activation in scratch memory has beside number - zero point.
+    const int32_t excess = packing_ == BytePacking::kPairs      ? 0
+                           : packing_ == BytePacking::kUnsigned ? in.zero_point + 128
+                                                                : in.zero_point;
+    const auto* weights = static_cast<const int8_t*>(filter.constant);
+    for (int o = 0; o < outputs; ++o) {
+      int32_t sum = 0;
+      for (size_t i = 0; i < depth; ++i) sum += weights[o * depth + i];
+      bias_[o] = int32_t((bias ? uint32_t(bias[o]) : 0) - uint32_t(excess) * uint32_t(sum));
+      const FixedPoint scale(Scale(in, filter, out, o));
+      multiplier_[o] = scale.multiplier;
+      left_[o] = scale.left;
+      right_[o] = scale.right;
+    }
+    out_zero_point_ = out.zero_point;
+    lo_ = op_.clamp ? NumberOf(op_.lo, out) : -128;
+    hi_ = op_.clamp ? NumberOf(op_.hi, out) : 127;
+  }
+
+  // What a product is worth in steps of the output. TensorFlow Lite rounds the product of scales to a float where a
+  // dense layer has one scale.
+  double Scale(const Tensor& in, const Tensor& filter, const Tensor& out, int o) const {
+    const float scale = filter.scales[filter.scales.size() == 1 ? 0 : size_t(o)];
+    if (dense_ && filter.scales.size() == 1) return double(in.scale * scale) / double(out.scale);
+    return double(in.scale) * double(scale) / double(out.scale);
+  }
+
+  const bool dense_;
+  const int pixel_;  // values of an input pixel
+  const uint8_t flip_;
+  const int32_t zero_point_;
+  BytePacking packing_ = BytePacking::kPairs;
+  PackedWeights weights_;
+  std::vector<int32_t> bias_, multiplier_, left_, right_;
+  int32_t out_zero_point_ = 0, lo_ = 0, hi_ = 0;
+  int length_ = 0;  // of a run of values
+  int width_ = 0, before_ = 0, after_ = 0;
+  ptrdiff_t line_ = 0;
+  std::vector<ptrdiff_t> segments_;
+};
+
+}  // namespace
+
+std::unique_ptr<RowRoot> MakeQconv(const Graph& graph, const Op& op, int source) {
+  return std::make_unique<Qconv>(graph, op, source);
+}
+
+}  // namespace r2b

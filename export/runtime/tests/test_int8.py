@@ -1,0 +1,303 @@
+"""Convolutions and dense layers of int8 numbers, against LiteRT's reference kernels: whole numbers are equal.
+
+LiteRT's other kernels round otherwise: those of its default resolver (ruy) and XNNPACK differ from the reference by one
+in some values.
+"""
+
+import drawing
+import lce_model
+import numpy as np
+import pytest
+import r2b_runtime
+import tested
+from conftest import outputs_of
+
+litert = pytest.importorskip("ai_edge_litert.interpreter")
+
+ZERO_POINTS = (-128, 127, 0, -17, 3)
+EXTREMES = {"int8": (-128, 127), "uint8": (0, 255)}
+
+
+def reference(model, inputs):
+    interpreter = litert.Interpreter(
+        model_content=model, experimental_op_resolver_type=litert.OpResolverType.BUILTIN_REF
+    )
+    interpreter.allocate_tensors()
+    return outputs_of(interpreter, inputs)
+
+
+def ours(model, inputs, **options):
+    interpreter = r2b_runtime.Interpreter(model, engine="r2b", profile=True, **options)
+    interpreter.allocate_tensors()
+    return outputs_of(interpreter, inputs), [text for _, _, text in r2b_runtime.profile(interpreter)[1]]
+
+
+def equal(mine, theirs):
+    for a, b in zip(mine, theirs, strict=True):
+        assert a.dtype == b.dtype
+        np.testing.assert_array_equal(a, b)
+
+
+def scale(rng):
+    """A scale as converters choose it, or a power of two, with which sums lie between two numbers often."""
+    return float(np.float32(rng.uniform(0.001, 0.1) if rng.random() < 0.6 else 2.0 ** -rng.integers(4, 9)))
+
+
+def numbers(rng, shape, dtype="int8"):
+    low, high = EXTREMES[dtype]
+    return rng.integers(low, high + 1, shape).astype(dtype)
+
+
+def values(rng, shape, unit):
+    """Floats, some of them half way between two numbers, some far away."""
+    x = rng.normal(0, 80, shape)
+    return (np.where(rng.random(shape) < 0.3, np.round(2 * x) / 2, x) * unit).astype(np.float32)
+
+
+def quantised_input(rng, model, kind, shape):
+    """Adds an input of that type and a QUANTIZE after it; returns its values, the int8 tensor, and its scale."""
+    unit, zero_point = scale(rng), int(rng.choice(ZERO_POINTS))
+    if kind == "int8":
+        return numbers(rng, shape), model.input(shape, "int8", scale=unit, zero_point=zero_point), unit
+    signed = model.tensor(shape, "int8", scale=unit, zero_point=zero_point)
+    unsigned = {"dtype": "uint8", "scale": unit, "zero_point": zero_point + 128}
+    x = model.input(shape, **(unsigned if kind == "uint8" else {}))
+    model.builtin("QUANTIZE", [x], [signed], drawing.options("QuantizeOptions"))
+    given = values(rng, shape, unit) if kind == "float32" else numbers(rng, shape, "uint8")
+    return given, signed, unit
+
+
+def weighted(rng, model, name, x, unit, filter_shape, out_shape, per_channel, table):
+    """Adds an operator with int8 weights; returns its int8 result and that as floats."""
+    outputs = filter_shape[0]
+    scales = np.float32([scale(rng) for _ in range(outputs if per_channel else 1)])
+    weights = model.tensor(filter_shape, "int8", rng.integers(-127, 128, filter_shape), scale=scales)
+    bias = model.tensor((outputs,), "int32", rng.integers(-3000, 3000, outputs), scale=np.float32(unit) * scales)
+    usual = unit * float(scales.mean()) * 60 * np.sqrt(np.prod(filter_shape[1:]))
+    quantised = model.tensor(
+        out_shape,
+        "int8",
+        scale=float(np.float32(usual)) if rng.random() < 0.8 else unit,
+        zero_point=int(rng.choice(ZERO_POINTS)),
+    )
+    model.builtin(name, [x, weights, bias], [quantised], table, version=3 if name == "CONV_2D" else 4)
+    real = model.tensor(out_shape)
+    model.builtin("DEQUANTIZE", [quantised], [real], drawing.options("DequantizeOptions"))
+    return quantised, real
+
+
+def activation(rng):
+    return tested.ACTIVATIONS[str(rng.choice(tested.BYTE_ACTIVATIONS))]
+
+
+def drawn_convolution(rng, kind):
+    """A model of one convolution, and its input."""
+    model = lce_model.Model()
+    batch, h, w = int(rng.integers(1, tested.BATCHES[1] + 1)), int(rng.integers(1, 14)), int(rng.integers(1, 40))
+    channels, outputs = (int(rng.choice(tested.BYTE_CHANNELS)) for _ in range(2))
+    given, x, unit = quantised_input(rng, model, kind, (batch, h, w, channels))
+    kernel = [int(rng.integers(1, min(tested.BYTE_KERNELS[1], size) + 1)) for size in (h, w)]
+    dilation = [int(rng.integers(1, 3)) if 2 * (k - 1) + 1 <= size else 1 for k, size in zip(kernel, (h, w))]
+    strides = [1, 1] if max(dilation) > 1 else [int(rng.integers(1, tested.STRIDES[1] + 1)) for _ in range(2)]
+    padding = int(rng.choice((lce_model.SAME, lce_model.VALID)))
+    size = [drawing.extent(s, k, t, d, padding) for s, k, t, d in zip((h, w), kernel, strides, dilation)]
+    table = drawing.options(
+        "Conv2DOptions",
+        padding=padding,
+        strideH=strides[0],
+        strideW=strides[1],
+        dilationHFactor=dilation[0],
+        dilationWFactor=dilation[1],
+        fusedActivationFunction=activation(rng),
+    )
+    quantised, real = weighted(
+        rng,
+        model,
+        "CONV_2D",
+        x,
+        unit,
+        (outputs, *kernel, channels),
+        (batch, *size, outputs),
+        rng.random() < 0.7,
+        table,
+    )
+    # With the int8 numbers as a result, without them, or with them alone.
+    for tensor in ([quantised, real], [real], [quantised])[int(rng.integers(3))]:
+        model.output(tensor)
+    return model.bytes(), given
+
+
+@pytest.mark.parametrize("kind", ["uint8", "int8", "float32"])
+@pytest.mark.parametrize("seed", range(12))
+def test_convolution_equals_the_reference(kernels, seed, kind):
+    rng = np.random.default_rng([seed, 1])
+    model, given = drawn_convolution(rng, kind)
+    expected = reference(model, [given])
+    for threads in (1, int(rng.integers(2, 5))):
+        equal(ours(model, [given], kernels=kernels, num_threads=threads)[0], expected)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_dense_layer_equals_the_reference(kernels, seed):
+    rng = np.random.default_rng([seed, 2])
+    model = lce_model.Model()
+    keeps = bool(seed % 3 == 0)
+    shape = (2, 3, 5, int(rng.choice(tested.BYTE_CHANNELS))) if keeps else (int(rng.integers(1, 4)), 67)
+    outputs = int(rng.choice((1, 10, 33, 100)))
+    given, x, unit = quantised_input(rng, model, str(rng.choice(("uint8", "int8", "float32"))), shape)
+    table = drawing.options("FullyConnectedOptions", keepNumDims=keeps, fusedActivationFunction=activation(rng))
+    for tensor in weighted(
+        rng, model, "FULLY_CONNECTED", x, unit, (outputs, shape[-1]), (*shape[:-1], outputs), seed % 4 == 0, table
+    ):
+        model.output(tensor)
+    expected = reference(model.bytes(), [given])
+    for threads in (1, 3):
+        equal(ours(model.bytes(), [given], kernels=kernels, num_threads=threads)[0], expected)
+
+
+@pytest.mark.parametrize("to", ["int8", "uint8"])
+@pytest.mark.parametrize("kind", ["float32", "int8", "uint8"])
+def test_quantize_and_dequantize_equal_the_reference(kernels, rng, kind, to):
+    for shape in ((2, 5, 7, 3), (3, 40)):
+        model = lce_model.Model()
+        unit, shift = scale(rng), {"uint8": 128}
+        quantised = {} if kind == "float32" else {"scale": unit, "zero_point": 5 + shift.get(kind, 0)}
+        x, real = model.input(shape, kind, **quantised), model.tensor(shape)
+        result = model.tensor(shape, to, scale=0.7 * unit, zero_point=-100 + shift.get(to, 0))
+        model.builtin("QUANTIZE", [x], [result], drawing.options("QuantizeOptions"))
+        model.builtin("DEQUANTIZE", [result], [real], drawing.options("DequantizeOptions"))
+        for tensor in (result, real):
+            model.output(tensor)
+        given = values(rng, shape, unit) if kind == "float32" else numbers(rng, shape, kind)
+        equal(ours(model.bytes(), [given], kernels=kernels, num_threads=2)[0], reference(model.bytes(), [given]))
+
+
+def stem(rng, kind="uint8", size=(21, 30), outputs=40):
+    """A stem's convolution and window of maxima, its shortcut of averages and int8 numbers, and a dense layer."""
+    model = lce_model.Model()
+    h, w = size
+    given, x, unit = quantised_input(rng, model, kind, (1, h, w, 3))
+    h, w = -(-h // 2), -(-w // 2)
+    table = drawing.options("Conv2DOptions", strideH=2, strideW=2, dilationHFactor=1, dilationWFactor=1)
+    _, real = weighted(rng, model, "CONV_2D", x, unit, (outputs, 7, 7, 3), (1, h, w, outputs), True, table)
+    for name, kernel in (("MAX_POOL_2D", 3), ("AVERAGE_POOL_2D", 2)):
+        h, w = -(-h // 2), -(-w // 2)
+        pooled = model.tensor((1, h, w, outputs))
+        table = drawing.options("Pool2DOptions", filterHeight=kernel, filterWidth=kernel, strideH=2, strideW=2)
+        model.builtin(name, [real], [pooled], table)
+        real = pooled
+    signed = model.tensor((1, h, w, outputs), "int8", scale=0.05, zero_point=3)
+    model.builtin("QUANTIZE", [real], [signed], drawing.options("QuantizeOptions"))
+    table = drawing.options("Conv2DOptions", strideH=1, strideW=1, dilationHFactor=1, dilationWFactor=1)
+    _, real = weighted(rng, model, "CONV_2D", signed, 0.05, (64, 1, 1, outputs), (1, h, w, 64), True, table)
+    model.output(real)
+    return model.bytes(), given
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_no_float_tensor_lies_between_integers(kernels, rng, threads):
+    model, given = stem(rng)
+    outputs, steps = ours(model, [given], kernels=kernels, num_threads=threads)
+    equal(outputs, reference(model, [given]))
+    assert [step.split(":")[0].split()[0] for step in steps] == ["pool", "pool", "conv-int8"]
+    operators = [step.split(": ")[1].split(" (")[0] for step in steps]
+    assert operators == [
+        "CONV_2D QUANTIZE DEQUANTIZE MAX_POOL_2D",
+        "AVERAGE_POOL_2D QUANTIZE",
+        "CONV_2D DEQUANTIZE",
+    ]
+
+
+def test_int8_result_of_a_binary_convolution_is_rounded_before_it_is_a_value(kernels, rng):
+    lce = pytest.importorskip("larq_compute_engine.tflite.python.interpreter")
+    model = lce_model.Model()
+    x, bits = model.input((1, 5, 6, 32)), model.tensor((1, 5, 6, 1), "int32")
+    model.custom("LceQuantize", [x], [bits])
+    signed, real = model.tensor((1, 5, 6, 40), "int8", scale=0.375, zero_point=-4), model.tensor((1, 5, 6, 40))
+    model.bconv(
+        bits,
+        signed,
+        rng.choice([-1.0, 1.0], (40, 3, 3, 32)),
+        multiplier=np.full(40, 0.1),
+        bias=np.ones(40),
+        pad_values=1,
+    )
+    model.builtin("DEQUANTIZE", [signed], [real], drawing.options("DequantizeOptions"))
+    model.output(real)
+    given = rng.normal(size=(1, 5, 6, 32)).astype(np.float32)
+    expected = lce.Interpreter(model.bytes()).interpreter.predict([given])
+    equal(ours(model.bytes(), [given], kernels=kernels)[0], expected)
+
+
+@pytest.mark.parametrize("engine", ["r2b", "litert"])
+def test_delegate_and_engine_run_int8_beside_binary_operators(kernels, rng, engine):
+    model = lce_model.Model()
+    given, x, unit = quantised_input(rng, model, "uint8", (2, 9, 11, 3))
+    table = drawing.options("Conv2DOptions", strideH=2, strideW=2, dilationHFactor=1, dilationWFactor=1)
+    _, real = weighted(rng, model, "CONV_2D", x, unit, (33, 3, 3, 3), (2, 5, 6, 33), True, table)
+    bits, signs = model.tensor((2, 5, 6, 2), "int32"), model.tensor((2, 5, 6, 33))
+    model.custom("LceQuantize", [real], [bits])
+    model.custom("LceDequantize", [bits], [signs])
+    for tensor in (real, signs):
+        model.output(tensor)
+    interpreter = r2b_runtime.Interpreter(model.bytes(), 2, kernels=kernels, engine=engine, profile=True)
+    interpreter.allocate_tensors()
+    found, signs = outputs_of(interpreter, [given])
+    np.testing.assert_array_equal(signs, np.where(found < 0, -1, 1))
+    assert r2b_runtime.profile(interpreter)[1][0][2].startswith("conv-int8 2x5x6x33: CONV_2D QUANTIZE DEQUANTIZE")
+    again = r2b_runtime.Interpreter(model.bytes(), kernels="portable", engine="r2b")
+    again.allocate_tensors()
+    equal([found], outputs_of(again, [given])[:1])
+
+
+def flawed(input_scale=0.1, zero_point=0, scales=None, bias="int32", weights_zero=0, dimension=0, outputs=5, size=3):
+    """A convolution of `size` x `size` pixels whose quantisation has a flaw."""
+    model = lce_model.Model()
+    x = model.input((1, size, size, 2), "int8", scale=input_scale, zero_point=zero_point)
+    scales = np.full(outputs, 0.1) if scales is None else scales
+    weights = model.tensor(
+        (outputs, size, size, 2), "int8", np.ones((outputs, size, size, 2)), scale=scales, zero_point=weights_zero
+    )
+    model._graph.tensors[weights].quantization.quantizedDimension = dimension
+    b = model.tensor((outputs,), bias, np.zeros(outputs))
+    out = model.tensor((1, 1, 1, outputs), "int8", scale=0.5)
+    table = drawing.options("Conv2DOptions", padding=1, strideH=1, strideW=1, dilationHFactor=1, dilationWFactor=1)
+    model.builtin("CONV_2D", [x, weights, b], [out], table, version=3)
+    model.output(out)
+    return model.bytes()
+
+
+@pytest.mark.parametrize(
+    ("flaw", "message"),
+    [
+        ({"input_scale": 0.0}, "the input of an int8 operator must have a finite scale above 0; it is 0.0"),
+        ({"input_scale": np.inf}, "the input of an int8 operator must have a finite scale above 0; it is inf"),
+        ({"input_scale": np.nan}, "must have a finite scale above 0; it is -?nan"),
+        ({"input_scale": [0.1, 0.2]}, "the input of an int8 operator must have one scale; it has 2"),
+        ({"zero_point": 128}, "must have a zero point within -128 to 127; it is 128"),
+        ({"zero_point": 2**40}, "must have a zero point within -128 to 127"),
+        ({"scales": [0.1, 0.1]}, "a scale, or one for each of the 5 output channels; they have 2"),
+        (
+            {"scales": [0.1, 0.1, -0.1, 0.1, 0.1]},
+            "a scale of int8 weights must be finite and above 0; number 2 is -0.1",
+        ),
+        ({"dimension": 3}, "the scales of int8 weights must be those of dimension 0, .*; they are of dimension 3"),
+        ({"weights_zero": 1}, "int8 weights must have the zero point 0; number 0 is 1"),
+        ({"bias": "float32"}, "the bias of an int8 operator must be a constant vector of 5 int32 numbers"),
+        ({"size": 200, "outputs": 1}, "adds up 80000 int8 products; 32-bit sums hold 65536"),
+    ],
+)
+def test_flawed_quantisation_is_refused(flaw, message):
+    with pytest.raises((RuntimeError, ValueError), match=rf"CONV_2D \(node 0\): .*{message}"):
+        r2b_runtime.Interpreter(flawed(**flaw), engine="r2b")
+
+
+def test_flawed_quantisation_of_quantize_is_refused():
+    model = lce_model.Model()
+    x, out = model.input((1, 4)), model.tensor((1, 4), "uint8", scale=0.1, zero_point=-1)
+    model.builtin("QUANTIZE", [x], [out], drawing.options("QuantizeOptions"))
+    model.output(out)
+    with pytest.raises(
+        RuntimeError, match=r"QUANTIZE \(node 0\): the output must have a zero point within 0 to 255; it is -1"
+    ):
+        r2b_runtime.Interpreter(model.bytes(), engine="r2b")
