@@ -28,7 +28,7 @@ LEFT_OUT = {"delegate", "convolution"}
 # -Wno-psabi: GCC otherwise reports everything that it passes differently than before version 7.
 COMPILE = ["-mthumb", "-Os", "-ffunction-sections", "-fdata-sections", "-fno-threadsafe-statics", "-Wno-psabi"]
 DEFINES = ["-DR2B_SINGLE_THREAD", f'-DR2B_VERSION="{build_native.version()}"']
-EXAMPLE = ["main.cc", "heap.cc", "board.cc", "embedded.S"]
+EXAMPLE = ["heap.cc", "board.cc", "embedded.S"]  # beside its program
 WATCHED = ["_malloc_r", "_calloc_r", "_memalign_r", "_realloc_r", "_free_r"]  # see heap.cc
 
 
@@ -77,17 +77,18 @@ def build_library(output, machine=MACHINE):
     return library
 
 
-def build_example(library, model, images, output, machine=MACHINE, more=()):
-    """Links a program that classifies images by a model.
+def build_example(library, model, images, output, machine=MACHINE, program=NATIVE / "main.cc", more=()):
+    """Links an example, which classifies images by a model.
 
     Args:
         library: what `build_library` made for the same processor.
         model: the bytes of a `.tflite` file with labels and preprocessing.
         images: uint8 (count, height, width, channels).
-        output: the program's path.
+        output: the example's path.
+        program: the source of its main().
         more: further options and files for the linker.
 
-    Returns the program's path.
+    Returns the example's path.
     """
     output = pathlib.Path(output)
     with tempfile.TemporaryDirectory() as directory:
@@ -96,7 +97,8 @@ def build_example(library, model, images, output, machine=MACHINE, more=()):
         (folder / "images").write_bytes(images.tobytes())
         embedded = [f'-DR2B_FILE="{folder / "model.tflite"}"', f'-DR2B_IMAGES="{folder / "images"}"']
         embedded.append(f"-DR2B_IMAGES_SHAPE={','.join(map(str, images.shape))}")
-        sources = {NATIVE / name: embedded if name == "embedded.S" else [] for name in EXAMPLE}
+        sources = {program: ["-iquote", str(NATIVE)]}
+        sources |= {NATIVE / name: embedded if name == "embedded.S" else [] for name in EXAMPLE}
         files = _compiled(machine, sources, folder)
         link = [COMPILER, *machine.split(), "-mthumb", "-nostartfiles", "-Wl,--gc-sections", "-T"]
         link += [str(NATIVE / "mps2_an500.ld"), *(f"-Wl,--wrap={name}" for name in WATCHED)]

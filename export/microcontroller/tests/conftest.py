@@ -52,8 +52,8 @@ def library(tmp_path_factory, images):
 @pytest.fixture
 def build(library, tmp_path):
     """Links a program of a model and images; returns its path."""
-    return lambda model, images, *more: build_microcontroller.build_example(
-        library, model, images, tmp_path / "example.elf", more=more
+    return lambda model, images, **options: build_microcontroller.build_example(
+        library, model, images, tmp_path / "example.elf", **options
     )
 
 

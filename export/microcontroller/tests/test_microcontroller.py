@@ -7,13 +7,16 @@ import numpy as np
 import PIL.Image
 import pytest
 from conftest import skip_without_tools, start
-from r2b_runtime import Classifier, microcontroller, model_file
+from r2b_runtime import Classifier, Interpreter, microcontroller, model_file
 
 pytest.importorskip("tensorflow", reason="the models of these tests are written with TensorFlow's schema")
 
+import drawn_graphs
 import small_classifier
+import tested
 
 IMAGES = 50
+MOST_GRAPHS = 100
 # The library is compiled first: half a minute on two cores.
 slow = pytest.mark.slow
 
@@ -51,6 +54,33 @@ def answers(lines):
     found = [row for row in rows if row]
     bits = np.array([[int(word, 16) for word in row[2].split()] for row in found], np.uint32)
     return [row[1] for row in found], bits.view(np.float32)
+
+
+def graphs_of_all(operators):
+    """Drawn graphs by number, in which all of these operators occur, and each has one that those before have not."""
+    left, drawn = set(operators), []
+    for number in range(MOST_GRAPHS):
+        graph = drawn_graphs.draw([11, number])
+        if left & set(graph.operators):
+            left -= set(graph.operators)
+            drawn.append((number, graph))
+    assert not left
+    return drawn
+
+
+def outputs(model, x):
+    """What the PC makes of an input."""
+    interpreter = Interpreter(model, engine="r2b", kernels="portable")
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], x)
+    interpreter.invoke()
+    return [interpreter.get_tensor(detail["index"]) for detail in interpreter.get_output_details()]
+
+
+def hexadecimal(value):
+    """The bytes of an array as run_any.cc prints them, by words of four bytes."""
+    content = value.tobytes()
+    words = np.frombuffer(content + bytes(-len(content) % 4), np.uint32)
+    return "".join(f"{word:08x}" for word in words)
 
 
 def size(lines, what):
@@ -92,6 +122,17 @@ def test_the_heap_holds_what_the_pc_says(build, digits):
 
 
 @slow
+def test_every_operator(build):
+    """Drawn graphs, whose outputs have the bits of the PC's."""
+    source = build_microcontroller.ROOT / "tests" / "native" / "run_any.cc"
+    for number, graph in graphs_of_all(set(tested.FLOAT_OPERATORS) - {"ROUND"}):  # which is never drawn
+        x = np.random.default_rng(number).normal(size=graph.shape).astype(np.float32)
+        status, lines = start(build(graph.model, x, program=source))
+        assert status == 0, (number, lines)
+        assert lines == [hexadecimal(value) for value in outputs(graph.model, x)], number
+
+
+@slow
 def test_the_commands_example(library, images):
     status, lines = start(library.with_name("example.elf"))
     assert status == 0, lines
@@ -106,7 +147,7 @@ def test_memory_taken_during_an_inference_is_found(build, library):
     source = build_microcontroller.ROOT / "tests" / "native" / "allocating_run.c"
     model = small_classifier.with_files(small_classifier.model())
     more = ["-Wl,--wrap=r2b_engine_run", "-x", "c", f"-I{library.parent}", source, "-x", "none"]
-    status, lines = start(build(model, np.zeros((1, 8, 8, 1), np.uint8), *more))
+    status, lines = start(build(model, np.zeros((1, 8, 8, 1), np.uint8), more=more))
     assert status == 1
     assert lines[-1] == "FAILED: memory was taken or given back during an inference"
 

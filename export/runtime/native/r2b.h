@@ -17,7 +17,8 @@
  * Freeing a model before its engines is allowed: they keep it alive. Freeing NULL does nothing. A text that a function
  * returns lives as long as the object it was asked of, if nothing else is said.
  *
- * Memory. Once an engine has been created, r2b_engine_run takes none and gives none back.
+ * Memory. Once an engine has been created, r2b_engine_run takes none and gives none back, but for the first one after
+ * fork().
  *
  * Threads. Any thread may call anything. An engine runs one call at a time: a second one meanwhile is an error, so give
  * each thread an engine of its own; engines of one model share its file and its weights in memory. After fork() a child
