@@ -41,9 +41,8 @@ def missing_tools():
 
 
 def engine_sources():
-    """The engine's files; those of other instruction sets are empty."""
-    names = [*build_native.COMMON, *build_native.PLAN, *build_native.X86, "kernels/neon"]
-    return [name for name in names if name not in LEFT_OUT]
+    """The engine's files, as for every processor without kernels of its own; those of instruction sets are empty."""
+    return [name for name in build_native.TARGETS["linux-riscv64"].sources if name not in LEFT_OUT]
 
 
 def command(machine):

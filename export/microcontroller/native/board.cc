@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <sys/time.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <exception>
@@ -32,7 +33,7 @@ Uart* const kUart = reinterpret_cast<Uart*>(0x40004000);
 constexpr uint32_t kFull = 1, kTransmit = 1;  // bits of `state`, of `control`
 
 constexpr uint32_t kUntouched = 0xa5a5a5a5;  // what the stack is filled with
-char* heap_top = r2b_heap_begin;
+char *heap_top = r2b_heap_begin, *heap_reached = r2b_heap_begin;
 
 void Put(char c) {
   while (kUart->state & kFull) continue;
@@ -99,7 +100,7 @@ void Fail(const char* reason) {
   Exit(1);
 }
 
-size_t HeapReached() { return size_t(heap_top - r2b_heap_begin); }
+size_t HeapReached() { return size_t(heap_reached - r2b_heap_begin); }
 
 size_t StackReached() {
   const uint32_t* at = r2b_stack_begin;
@@ -137,7 +138,7 @@ void r2b_reset() {
   board::Exit(main());
 }
 
-// More memory for the heap, which ends where the stack may begin.
+// More memory for the heap, which ends where the stack may begin; less, where `bytes` is negative.
 void* _sbrk(ptrdiff_t bytes) {
   if (bytes > r2b_heap_end - heap_top) {
     errno = ENOMEM;
@@ -145,6 +146,7 @@ void* _sbrk(ptrdiff_t bytes) {
   }
   char* const begin = heap_top;
   heap_top += bytes;
+  heap_reached = std::max(heap_reached, heap_top);
   return begin;
 }
 

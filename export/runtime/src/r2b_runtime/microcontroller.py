@@ -6,7 +6,7 @@ from r2b_runtime.engine import Engine
 from r2b_runtime.model_file import ModelFile
 
 # The example of export/microcontroller, C and C++ library included, on a Cortex-M7 (GCC 12, -Os); its tests compare.
-CODE_BYTES = 275_000
+CODE_BYTES = 305_000
 
 
 @dataclass(frozen=True)
