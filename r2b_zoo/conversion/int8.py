@@ -7,12 +7,20 @@ binary convolutions stays float: batch norms, gates, PReLU.
 
 An image of bytes goes into the first convolution as it is. Normalising, (value - mean) / std, is part of its weights,
 w / std, and of its bias. A convolution with SAME padding pads with its input's zero point, one value for all channels,
-where the float network pads with 0, which is each channel's mean. So the zero point is the middle of the means; where a
-mean is more than half a level from it, the image gets another channel, a constant, by an int8 convolution of one pixel
-that copies the other channels unchanged. Padding is zero in that channel too, so its weights make up the difference
-exactly where the filter lies within the image, up to the rounding of weights. Of the exact forms this is the cheapest:
-a depthwise convolution that normalises would take as long and round every pixel again, and padding with each channel's
+where the float network pads with 0, which is each channel's mean. So the zero point is the middle of the means, and
+padding is another value by as much as a mean is away from it: at most 10.5 of 256 levels for ImageNet's statistics, 6.1
+for CIFAR-10's. That was measured beside an exact form, and cost nothing: on CIFAR-10's test images both move the
+probabilities by 0.011 on average, and 66.4 % and 66.0 % are right, with a standard error of 0.2; the logits of a random
+RealToBinaryNet on photographs correlate with those in float by 0.959 and 0.958.
+
+The exact form is for means further than ``MOST_AWAY`` from the middle: the image gets another channel, a constant, by
+an int8 convolution of one pixel that copies the other channels unchanged. Padding is zero in that channel too, so its
+weights make up the difference exactly where the filter lies within the image, up to the rounding of weights. A
+depthwise convolution that normalises would take as long and round every pixel again, and padding with each channel's
 own mean takes a copy of the image for each direction.
+
+Tried and left out: a scale for each channel of what convolutions give, by a float product behind DEQUANTIZE. It halves
+the rounding of channels with small values, but moves as many answers on CIFAR-10, and costs another operator.
 """
 
 import copy
@@ -41,7 +49,8 @@ _AFTER_CLASSIFIER = (_Op.FULLY_CONNECTED, _Op.SOFTMAX, _Op.LOGISTIC, _Op.RELU, _
 _ACTIVATIONS = (_Activation.NONE, _Activation.RELU, _Activation.RELU6, _Activation.RELU_N1_TO_1)
 _MOST_OF_INT32 = 1 << 30
 _SYMMETRIC = int(INT8.max)
-_HALF_A_LEVEL = 0.5
+MOST_AWAY = 16.0
+"""How far a channel's mean may be from the value that all channels are padded with, in levels of 0–255."""
 
 
 class Int8Error(ValueError):
@@ -256,7 +265,7 @@ class _Rewriter:
         It is the smallest with which no weight of that channel is larger than the filter's others, since rounding a
         weight matters in proportion to the value.
         """
-        if np.abs(self._away()).max() <= _HALF_A_LEVEL or not self._is_padded(image):
+        if np.abs(self._away()).max() <= MOST_AWAY or not self._is_padded(image):
             return 0
         needed = 1.0
         for layer in self._layers.values():

@@ -29,6 +29,8 @@ _QUANTIZERS = ("input_quantizer", "kernel_quantizer", "depthwise_quantizer", "po
 # int8 rounding stays above it, filters of different layers far below.
 _SAME_DIRECTION = 0.999
 _SHORTEST_FILTER = 4
+_WEIGHTS = "calibrated: 8-bit weights with a scale per filter"
+_BIAS = "folded into an int8 layer, whose bias has 32 bits"
 
 
 @dataclass(frozen=True)
@@ -111,11 +113,11 @@ def layer_table(model: tf.keras.Model, tflite: bytes, rewritten: Optional[Rewrit
     owners = _owners(leaves, operators, filters, model.name)
 
     sizes = dict.fromkeys(leaves, 0)
-    in_int8: set[_Leaf] = set()
-    for leaf, size, is_int8 in _constants_of_layers(owners, tflite, rewritten):
+    in_int8: dict[_Leaf, str] = {}
+    for leaf, size, form in _constants_of_layers(owners, tflite, rewritten):
         sizes[leaf] += size
-        if is_int8:
-            in_int8.add(leaf)
+        if form:
+            in_int8.setdefault(leaf, form)
     rows = []
     for leaf in leaves:
         kind: Kind = "int8" if leaf in in_int8 else "float"
@@ -124,7 +126,7 @@ def layer_table(model: tf.keras.Model, tflite: bytes, rewritten: Optional[Rewrit
         elif leaf.quantizers:
             reason = _why_not_binary(leaf)
         elif kind == "int8":
-            reason = "8-bit weights" if rewritten is None else "calibrated: 8-bit weights with a scale per filter"
+            reason = in_int8[leaf]
         else:
             reason = "a real layer" if sizes[leaf] else "folded into the operators around it"
         rows.append(LayerReport(leaf.path, kind, reason, sizes[leaf], quantized=bool(leaf.quantizers)))
@@ -134,16 +136,19 @@ def layer_table(model: tf.keras.Model, tflite: bytes, rewritten: Optional[Rewrit
 
 def _constants_of_layers(
     owners: "Mapping[int, tuple[_Constant, _Leaf]]", tflite: bytes, rewritten: Optional[Rewritten]
-) -> Iterator[tuple[_Leaf, int, bool]]:
-    """The layer, the bytes in the file, and whether it is int8, of each constant that belongs to a layer."""
+) -> Iterator[tuple[_Leaf, int, str]]:
+    """The layer of each constant that belongs to one, its bytes in the file, and what is int8; "" if it is float."""
     if rewritten is None:
         for constant, leaf in owners.values():
-            yield leaf, constant.data.nbytes, constant.type == schema.TensorType.INT8
+            form = "8-bit weights" if constant.type == schema.TensorType.INT8 else ""
+            yield leaf, constant.data.nbytes, form
         return
     buffers = flatbuffer_utils.read_model_from_bytearray(bytearray(tflite)).buffers
     for buffer, origin in rewritten.origins.items():
         if origin in owners:
-            yield owners[origin][1], len(buffers[buffer].data), buffer in rewritten.replaced
+            constant, leaf = owners[origin]
+            form = _WEIGHTS if len(constant.shape) > 1 else _BIAS
+            yield leaf, len(buffers[buffer].data), form if buffer in rewritten.replaced else ""
 
 
 def _negated(filters: int) -> str:
