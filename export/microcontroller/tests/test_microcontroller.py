@@ -180,7 +180,6 @@ def test_what_cannot_run_is_said(build, model, sentence):
     [
         "-mcpu=cortex-m4 -mfpu=fpv4-sp-d16 -mfloat-abi=hard",
         "-mcpu=cortex-m33 -mfpu=fpv5-sp-d16 -mfloat-abi=hard",
-        "-mcpu=cortex-m0plus -mfloat-abi=soft",
     ],
 )
 def test_other_processors(machine, tmp_path):
