@@ -50,7 +50,7 @@ PLAN = [
 # The kinds of steps, and what some have in common.
 STEPS = ["step", "convolution", "window", "values", "line", "bconv", "fconv", "qconv", "depthwise", "transpose_conv"]
 STEPS += ["pool", "bmax_pool", "load", "pad", "concat", "slice", "surround", "bilinear"]
-STEPS += ["dense", "arithmetic", "logistic", "softmax", "copy", "unpack", "pack_bytes", "bytes"]
+STEPS += ["dense", "arithmetic", "logistic", "softmax", "copy", "unpack", "pack_bytes", "bytes", "move_bytes"]
 PLAN += [f"steps/{name}" for name in STEPS]
 PLAN += ["kernels/dispatch", "kernels/pack", "kernels/portable"]
 X86 = {
@@ -94,7 +94,7 @@ class Target:
         isa = X86 if self.arch == "x86_64" else {}
         sources = {name: [] for name in COMMON + PLAN} | {name: X86[name] if isa else [] for name in X86}
         neon = {"aarch64": ["-DR2B_BUILD_NEON"], "armv7": ["-DR2B_BUILD_NEON", "-mfpu=neon-vfpv4", "-mfloat-abi=hard"]}
-        dot = ["-DR2B_BUILD_NEON_DOT", "-march=armv8.2-a+dotprod"] if self.arch == "aarch64" else []
+        dot = ["-DR2B_BUILD_NEON_DOT", "-mcpu=generic+dotprod"] if self.arch == "aarch64" else []
         return sources | {"kernels/neon": neon.get(self.arch, []), "kernels/neon_dot": dot}
 
 

@@ -283,7 +283,7 @@ class Fuser {
     switch (op.kind) {
       case OpKind::kBconv: return Bconv(op_index);
       case OpKind::kConv: return OfBytes(op) ? Qconv(op_index) : Rows(op_index, MakeFconv(graph_, op));
-      case OpKind::kMaxPool:
+      case OpKind::kMaxPool: return OfBytes(op) ? Moved(op_index, MakeMaxBytes(graph_, op)) : Pool(op_index);
       case OpKind::kAvgPool:
       case OpKind::kMean: return Pool(op_index);
       case OpKind::kQuantize:
@@ -303,7 +303,7 @@ class Fuser {
   void Plain(int op_index) {
     const Op& op = graph_.ops[op_index];
     switch (op.kind) {
-      case OpKind::kBmaxPool: return BmaxPool(op_index);
+      case OpKind::kBmaxPool: return Moved(op_index, MakeBmaxPool(graph_, op));
       case OpKind::kDequantize: return Flat(op_index, MakeUnpack(graph_, op));
       case OpKind::kLogistic:
         if (Swish(op_index) >= 0 && !Constant(op.in[0])) return LoadRoot(op_index, op.in[0]);
@@ -327,7 +327,8 @@ class Fuser {
       case OpKind::kDepthwise: return Rows(op_index, MakeDepthwise(graph_, op));
       case OpKind::kTransposeConv: return Rows(op_index, MakeTransposeConv(graph_, op));
       case OpKind::kConcat: return Rows(op_index, MakeConcat(graph_, op));
-      case OpKind::kPad: return Rows(op_index, MakeSurround(graph_, op));
+      case OpKind::kPad:
+        return OfBytes(op) ? Moved(op_index, MakePadBytes(graph_, op)) : Rows(op_index, MakeSurround(graph_, op));
       case OpKind::kResizeBilinear: return Rows(op_index, MakeBilinear(graph_, op));
       default: return Rows(op_index, MakeSlice(graph_, op));
     }
@@ -339,9 +340,10 @@ class Fuser {
     steps_.push_back(std::move(step));
   }
 
-  void BmaxPool(int op_index) {
+  // By a root whose values no stages change.
+  void Moved(int op_index, std::unique_ptr<RowRoot> root) {
     Step step = NewStep(op_index);
-    step.rows = MakeBmaxPool(graph_, graph_.ops[op_index]);
+    step.rows = std::move(root);
     steps_.push_back(std::move(step));
   }
 

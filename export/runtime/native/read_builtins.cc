@@ -72,7 +72,8 @@ bool Reader::TransposeConv() {
 
 bool Reader::Pool() {
   const auto* p = Options<tfl::PoolParams>();
-  if (!p || !FloatInOut() || Rank(Input(0)) != 4) return false;
+  const bool maxima = op_->kind == OpKind::kMaxPool && p && p->activation == tfl::kActNone;
+  if (!p || !(FloatInOut() || (maxima && MovesInt8())) || Rank(Input(0)) != 4) return false;
   op_->kernel_h = p->filter_height;
   op_->kernel_w = p->filter_width;
   return Activation(p->activation) && Window(p->padding, p->stride_height, p->stride_width, 1, 1);
@@ -203,7 +204,8 @@ bool Reader::StridedSlice() {
 }
 
 bool Reader::Pad() {
-  if (!FloatInOut() || !Numbers(1, 2 * Rank(Input(0)), &op_->numbers)) return false;
+  const bool whole = !Input(2) && MovesInt8();
+  if (!(whole || FloatInOut()) || !Numbers(1, 2 * Rank(Input(0)), &op_->numbers)) return false;
   for (int size : op_->numbers)
     if (size < 0) return false;
   if (!Input(2)) return true;

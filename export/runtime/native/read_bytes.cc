@@ -65,6 +65,13 @@ bool Reader::ByteFilterAndBias(int rank) {
          (!Input(2) || ByteBias(Input(2), outputs));
 }
 
+bool Reader::MovesInt8() {
+  const tfl::Tensor *x = Input(0), *out = Output();
+  if (!x || x->type != tfl::kInt8 || out->type != tfl::kInt8 || IsConstant(x) || Rank(x) > 4) return false;
+  return ByteScale(x, "the input") && ByteScale(out, "the output") && x->params.scale == out->params.scale &&
+         x->params.zero_point == out->params.zero_point;
+}
+
 bool Reader::ToBytes() {
   const tfl::Tensor *x = Input(0), *out = Output();
   if (!x || IsConstant(x) || Rank(x) > 4 || !IsBytes(out) || (!IsFloat(x) && !IsBytes(x))) return false;

@@ -83,6 +83,8 @@ class Reader {
   // The same for a convolution or a dense layer of int8, whose filter has so many dimensions.
   bool ByteFilterAndBias(int rank);
   bool AreInt8(int rank) const;
+  // Whether input 0 and the output are int8 of the same scale: numbers of one are numbers of the other.
+  bool MovesInt8();
   bool ByteBias(const tfl::Tensor* bias, int outputs);
   // The numbers of a tensor of one scale, or of one for each of `channels` outputs.
   bool ByteScale(const tfl::Tensor* tensor, const char* which);

@@ -137,6 +137,7 @@ def seeds():
     yield model.bytes()
 
     yield from layouts()
+    yield from whole_numbers()
 
 
 def layouts(graphs=30, largest=1 << 14):
@@ -155,6 +156,16 @@ def layouts(graphs=30, largest=1 << 14):
         model = drawn_graphs.draw([13, number]).model
         if len(model) <= largest:
             yield model
+
+
+def whole_numbers(count=8):
+    """Convolutions of int8 numbers and what is before and after them, a stem and a shortcut."""
+    import int8_model
+
+    for number in range(count):
+        rng = np.random.default_rng([number, 5])
+        yield int8_model.drawn_convolution(rng, ("uint8", "int8", "float32")[number % 3])[0]
+    yield int8_model.stem(np.random.default_rng(5), size=(12, 9), outputs=8)[0]
 
 
 TARGETS = ("model", "engine")

@@ -11,11 +11,9 @@ import pytest
 import r2b_runtime
 import tested
 from conftest import outputs_of
+from int8_model import activation, drawn_convolution, numbers, quantised_input, scale, stem, values, weighted
 
 litert = pytest.importorskip("ai_edge_litert.interpreter")
-
-ZERO_POINTS = (-128, 127, 0, -17, 3)
-EXTREMES = {"int8": (-128, 127), "uint8": (0, 255)}
 
 
 def reference(model, inputs):
@@ -36,95 +34,6 @@ def equal(mine, theirs):
     for a, b in zip(mine, theirs, strict=True):
         assert a.dtype == b.dtype
         np.testing.assert_array_equal(a, b)
-
-
-def scale(rng):
-    """A scale as converters choose it, or a power of two, with which sums lie between two numbers often."""
-    return float(np.float32(rng.uniform(0.001, 0.1) if rng.random() < 0.6 else 2.0 ** -rng.integers(4, 9)))
-
-
-def numbers(rng, shape, dtype="int8"):
-    low, high = EXTREMES[dtype]
-    return rng.integers(low, high + 1, shape).astype(dtype)
-
-
-def values(rng, shape, unit):
-    """Floats, some of them half way between two numbers, some far away."""
-    x = rng.normal(0, 80, shape)
-    return (np.where(rng.random(shape) < 0.3, np.round(2 * x) / 2, x) * unit).astype(np.float32)
-
-
-def quantised_input(rng, model, kind, shape):
-    """Adds an input of that type and a QUANTIZE after it; returns its values, the int8 tensor, and its scale."""
-    unit, zero_point = scale(rng), int(rng.choice(ZERO_POINTS))
-    if kind == "int8":
-        return numbers(rng, shape), model.input(shape, "int8", scale=unit, zero_point=zero_point), unit
-    signed = model.tensor(shape, "int8", scale=unit, zero_point=zero_point)
-    unsigned = {"dtype": "uint8", "scale": unit, "zero_point": zero_point + 128}
-    x = model.input(shape, **(unsigned if kind == "uint8" else {}))
-    model.builtin("QUANTIZE", [x], [signed], drawing.options("QuantizeOptions"))
-    given = values(rng, shape, unit) if kind == "float32" else numbers(rng, shape, "uint8")
-    return given, signed, unit
-
-
-def weighted(rng, model, name, x, unit, filter_shape, out_shape, per_channel, table):
-    """Adds an operator with int8 weights; returns its int8 result and that as floats."""
-    outputs = filter_shape[0]
-    scales = np.float32([scale(rng) for _ in range(outputs if per_channel else 1)])
-    weights = model.tensor(filter_shape, "int8", rng.integers(-127, 128, filter_shape), scale=scales)
-    bias = model.tensor((outputs,), "int32", rng.integers(-3000, 3000, outputs), scale=np.float32(unit) * scales)
-    usual = unit * float(scales.mean()) * 60 * np.sqrt(np.prod(filter_shape[1:]))
-    quantised = model.tensor(
-        out_shape,
-        "int8",
-        scale=float(np.float32(usual)) if rng.random() < 0.8 else unit,
-        zero_point=int(rng.choice(ZERO_POINTS)),
-    )
-    model.builtin(name, [x, weights, bias], [quantised], table, version=3 if name == "CONV_2D" else 4)
-    real = model.tensor(out_shape)
-    model.builtin("DEQUANTIZE", [quantised], [real], drawing.options("DequantizeOptions"))
-    return quantised, real
-
-
-def activation(rng):
-    return tested.ACTIVATIONS[str(rng.choice(tested.BYTE_ACTIVATIONS))]
-
-
-def drawn_convolution(rng, kind):
-    """A model of one convolution, and its input."""
-    model = lce_model.Model()
-    batch, h, w = int(rng.integers(1, tested.BATCHES[1] + 1)), int(rng.integers(1, 14)), int(rng.integers(1, 40))
-    channels, outputs = (int(rng.choice(tested.BYTE_CHANNELS)) for _ in range(2))
-    given, x, unit = quantised_input(rng, model, kind, (batch, h, w, channels))
-    kernel = [int(rng.integers(1, min(tested.BYTE_KERNELS[1], size) + 1)) for size in (h, w)]
-    dilation = [int(rng.integers(1, 3)) if 2 * (k - 1) + 1 <= size else 1 for k, size in zip(kernel, (h, w))]
-    strides = [1, 1] if max(dilation) > 1 else [int(rng.integers(1, tested.STRIDES[1] + 1)) for _ in range(2)]
-    padding = int(rng.choice((lce_model.SAME, lce_model.VALID)))
-    size = [drawing.extent(s, k, t, d, padding) for s, k, t, d in zip((h, w), kernel, strides, dilation)]
-    table = drawing.options(
-        "Conv2DOptions",
-        padding=padding,
-        strideH=strides[0],
-        strideW=strides[1],
-        dilationHFactor=dilation[0],
-        dilationWFactor=dilation[1],
-        fusedActivationFunction=activation(rng),
-    )
-    quantised, real = weighted(
-        rng,
-        model,
-        "CONV_2D",
-        x,
-        unit,
-        (outputs, *kernel, channels),
-        (batch, *size, outputs),
-        rng.random() < 0.7,
-        table,
-    )
-    # With the int8 numbers as a result, without them, or with them alone.
-    for tensor in ([quantised, real], [real], [quantised])[int(rng.integers(3))]:
-        model.output(tensor)
-    return model.bytes(), given
 
 
 @pytest.mark.parametrize("kind", ["uint8", "int8", "float32"])
@@ -172,26 +81,32 @@ def test_quantize_and_dequantize_equal_the_reference(kernels, rng, kind, to):
         equal(ours(model.bytes(), [given], kernels=kernels, num_threads=2)[0], reference(model.bytes(), [given]))
 
 
-def stem(rng, kind="uint8", size=(21, 30), outputs=40):
-    """A stem's convolution and window of maxima, its shortcut of averages and int8 numbers, and a dense layer."""
-    model = lce_model.Model()
-    h, w = size
-    given, x, unit = quantised_input(rng, model, kind, (1, h, w, 3))
-    h, w = -(-h // 2), -(-w // 2)
-    table = drawing.options("Conv2DOptions", strideH=2, strideW=2, dilationHFactor=1, dilationWFactor=1)
-    _, real = weighted(rng, model, "CONV_2D", x, unit, (outputs, 7, 7, 3), (1, h, w, outputs), True, table)
-    for name, kernel in (("MAX_POOL_2D", 3), ("AVERAGE_POOL_2D", 2)):
-        h, w = -(-h // 2), -(-w // 2)
-        pooled = model.tensor((1, h, w, outputs))
-        table = drawing.options("Pool2DOptions", filterHeight=kernel, filterWidth=kernel, strideH=2, strideW=2)
-        model.builtin(name, [real], [pooled], table)
-        real = pooled
-    signed = model.tensor((1, h, w, outputs), "int8", scale=0.05, zero_point=3)
-    model.builtin("QUANTIZE", [real], [signed], drawing.options("QuantizeOptions"))
-    table = drawing.options("Conv2DOptions", strideH=1, strideW=1, dilationHFactor=1, dilationWFactor=1)
-    _, real = weighted(rng, model, "CONV_2D", signed, 0.05, (64, 1, 1, outputs), (1, h, w, 64), True, table)
-    model.output(real)
-    return model.bytes(), given
+@pytest.mark.parametrize("shape", [(2, 9, 7, 3), (1, 12, 5, 64)])
+def test_operators_that_move_int8_numbers_equal_the_reference(kernels, rng, shape):
+    model, unit = lce_model.Model(), {"dtype": "int8", "scale": 0.1, "zero_point": -7}
+    n, h, w, channels = shape
+    x = model.input(shape, **unit)
+    for padding, window in ((lce_model.SAME, 3), (lce_model.VALID, 2)):
+        size = [drawing.extent(extent, window, 2, 1, padding) for extent in (h, w)]
+        pooled = model.tensor((n, *size, channels), **unit)
+        fields = {"filterHeight": window, "filterWidth": window, "strideH": 2, "strideW": 2}
+        model.builtin(
+            "MAX_POOL_2D", [x], [pooled], drawing.options("Pool2DOptions", padding=padding, **fields), version=2
+        )
+        model.output(pooled)
+    flat_shape = (n, h * w, channels)
+    padded, flat = model.tensor((n, h + 3, w + 2, channels), **unit), model.tensor(flat_shape, **unit)
+    amounts = model.constant([[0, 0], [1, 2], [2, 0], [0, 0]], "int32")
+    model.builtin("PAD", [x, amounts], [padded], drawing.options("PadOptions"), version=2)
+    model.builtin("RESHAPE", [x, model.constant(flat_shape, "int32")], [flat])
+    for tensor in (padded, flat):
+        model.output(tensor)
+    given = numbers(rng, shape)
+    expected = reference(model.bytes(), [given])
+    for threads in (1, 3):
+        found, steps = ours(model.bytes(), [given], kernels=kernels, num_threads=threads)
+        equal(found, expected)
+    assert [step.split()[0] for step in steps] == ["pool-int8", "pool-int8", "surround-int8", "copy"]
 
 
 @pytest.mark.parametrize("threads", [1, 2, 4])

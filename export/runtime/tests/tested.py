@@ -77,7 +77,7 @@ def table():
         "int8 FULLY_CONNECTED": "integers of LiteRT's reference kernel; the same scales, channels and activations",
         "QUANTIZE, DEQUANTIZE": "float32, uint8 and int8 to int8 and uint8; uint8 and int8 to float32; from uint8 to "
         "int8 of the same scale, and from the int8 of a convolution to float32, without a tensor in between",
-        "int8 RESHAPE": "where shapes are constant",
+        "int8 MAX_POOL_2D, PAD, RESHAPE": "VALID, SAME; windows of 2 and 3; no activation; where shapes are constant",
         "everything else": "refused, with its name; in an interpreter it stays there (XNNPACK)",
     }
     lines = ["| operator | tested with |", "|---|---|", *(f"| {name} | {form} |" for name, form in rows.items())]

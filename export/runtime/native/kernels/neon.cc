@@ -13,7 +13,6 @@
 namespace r2b {
 namespace {
 #include "neon.inl"
-#include "tile.inl"
 using T = Tile<V>;
 
 #include "resample.inl"

@@ -1,4 +1,6 @@
 // NEON's vector type, for all files that are compiled for it.
+#include "tile.inl"
+
 struct V {
   using F = float32x4_t;
   static constexpr int kWidth = 4;

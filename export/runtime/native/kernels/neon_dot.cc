@@ -3,12 +3,14 @@
 #include "kernels.h"
 
 #if defined(R2B_BUILD_NEON_DOT)
+#if !defined(__clang__)
+#pragma GCC target("arch=armv8.2-a+dotprod")  // which GCC knows by no name that Clang knows too
+#endif
 #include <arm_neon.h>
 
 namespace r2b {
 namespace {
 #include "neon.inl"
-#include "tile.inl"
 
 struct Q {
   static constexpr BytePacking kPacking = BytePacking::kSigned;

@@ -9,6 +9,8 @@ std::unique_ptr<RowRoot> MakeBconv(const Graph& graph, const Op& op);
 std::unique_ptr<RowRoot> MakeFconv(const Graph& graph, const Op& op);
 // `source`: the tensor that it reads, where that is another than the operator's.
 std::unique_ptr<RowRoot> MakeQconv(const Graph& graph, const Op& op, int source);
+std::unique_ptr<RowRoot> MakeMaxBytes(const Graph& graph, const Op& op);
+std::unique_ptr<RowRoot> MakePadBytes(const Graph& graph, const Op& op);
 std::unique_ptr<RowRoot> MakeDepthwise(const Graph& graph, const Op& op);
 std::unique_ptr<RowRoot> MakeTransposeConv(const Graph& graph, const Op& op);
 std::unique_ptr<RowRoot> MakePool(const Graph& graph, const Op& op);
