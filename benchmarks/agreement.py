@@ -25,9 +25,9 @@ import numpy as np
 import r2b_zoo  # before TensorFlow: selects Keras 2
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "benchmarks"))
+sys.path.insert(0, str(ROOT))
 
-import networks  # noqa: E402
+from benchmarks import networks  # noqa: E402
 
 CORRELATION, SAME_CLASS = 0.9995, 0.99
 

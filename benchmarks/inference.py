@@ -2,6 +2,9 @@
 
     python benchmarks/inference.py                    # everything, one thread; two threads and AVX2 for RealToBinaryNet
     python benchmarks/inference.py --check            # exits 1 where a claim of the README does not hold here
+    python benchmarks/inference.py --plot FILE.svg    # also draws published accuracy over the milliseconds measured
+
+OpenVINO takes part where it is installed (`pip install '.[benchmarks]'`); it reads the same `.tflite` files.
 
 All numbers come from one run: every round gives each network a turn, so that other load on the machine affects all of
 them alike. In its turn a network is called several times in a row, as a program with a camera would call it; the first
@@ -9,7 +12,8 @@ calls find other networks' data in caches and branch predictors and are not coun
 medians of per-round ratios.
 
 The floor is what RealToBinaryNet would take if every instruction were a product: its binary products at the core's
-xor-popcount peak plus its float products at the multiply-add peak (peaks.cc), which every round measures anew.
+peak, of popcounts or of full adders, whichever is higher, plus its other products at the peak of float or int8 ones
+(peaks.cc), which every round measures anew.
 
 A virtual machine's core is one hardware thread of a physical core, whose other thread may run another tenant's code: a
 network then takes 1.5 times as long there, for tenths of a second, and no clock of the machine shows it. Everything in
@@ -19,6 +23,7 @@ took in those.
 """
 
 import argparse
+import importlib.util
 import json
 import os
 import pathlib
@@ -32,20 +37,24 @@ import rich.console
 import rich.progress
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "export" / "runtime"), str(ROOT / "benchmarks")]
+sys.path[:0] = [str(ROOT / "export" / "runtime"), str(ROOT)]
 
 import build_native  # noqa: E402
-import networks  # noqa: E402
+
+from benchmarks import networks  # noqa: E402
 
 # Products of RealToBinaryNet at 224x224: sixteen 3x3 binary convolutions; stem, 1x1 shortcuts, gates and classifier.
 BINARY_PRODUCTS = 1.676e9
-FLOAT_PRODUCTS = 138e6
+REAL_PRODUCTS = 138e6
 RUNTIME = ("RealToBinaryNet", "StrongBaselineNet", "BiRealNet18")
-STOCK = ("ResNet18 float", "ResNet18 int8", "MobileNetV2 float")
+STOCK = ("ResNet18 float", "ResNet18 int8", "MobileNetV2 float", "MobileNetV2 int8", "MobileNetV3Small float")
+OPENVINO = ("ResNet18 int8", "MobileNetV2 int8", "MobileNetV3Small float")
 OURS = "RealToBinaryNet, runtime"
+OURS_INT8 = f"{networks.INT8}, runtime"
 OTHER_CORE = "RealToBinaryNet, other core"
 TWO_THREADS = "RealToBinaryNet, two threads"
 AVX2 = "RealToBinaryNet, AVX2"
+AVX2_INT8 = f"{networks.INT8}, AVX2"
 WARM_UP = 5
 CALLS = 10
 EQUAL = 1.1  # two cores count as equal if one thread's times on them differ at most by this factor
@@ -74,7 +83,7 @@ def stay_on(*cores, process=0):
 
 
 def peaks(program, cores):
-    """(binary, float) products per second of these cores at once."""
+    """Products per second of these cores at once: binary, binary by full adders, float, int8."""
     running = [subprocess.Popen([program], stdout=subprocess.PIPE, text=True) for _ in cores]
     for process, core in zip(running, cores, strict=True):
         stay_on(core, process=process.pid)
@@ -98,9 +107,10 @@ def _call(interpreter):
     interpreter.allocate_tensors()
     detail = interpreter.get_input_details()[0]
     value = np.random.default_rng(0).uniform(-1, 1, detail["shape"])
-    interpreter.set_tensor(
-        detail["index"], (value * 127 if detail["dtype"] == np.int8 else value).astype(detail["dtype"])
-    )
+    if detail["dtype"] != np.float32:
+        limits = np.iinfo(detail["dtype"])
+        value = np.clip(value * limits.max, limits.min, limits.max)
+    interpreter.set_tensor(detail["index"], value.astype(detail["dtype"]))
     return interpreter.invoke
 
 
@@ -112,15 +122,29 @@ def lce_call(path):
     return lambda: interpreter.predict(value)
 
 
+def openvino_call(path):
+    import openvino
+
+    one_thread = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+    core = openvino.Core()
+    model = core.read_model(str(path))
+    model.reshape([1, 224, 224, 3])
+    request = core.compile_model(model, "CPU", one_thread).create_infer_request()
+    tensor = request.get_input_tensor()
+    value = np.random.default_rng(0).uniform(-1, 1, tensor.data.shape)
+    tensor.data[:] = (value * 127 if tensor.data.dtype == np.int8 else value).astype(tensor.data.dtype)
+    return request.infer
+
+
 def measure(calls, rounds, program, cores):
     """Measures every network and the machine's peaks.
 
     Returns:
         Seconds (rounds, CALLS) by network, NaN except in every eighth round for the slow ones; and the peaks (rounds,
-        1 or 2 cores, binary or float), in products per second.
+        1 or 2 cores, kinds of products), in products per second.
     """
     times = {name: np.full((rounds, CALLS), np.nan) for name in calls}
-    found = np.zeros((rounds, 2, 2))
+    found = np.zeros((rounds, 2, 4))
     for r in rich.progress.track(range(rounds), "Measuring", console=rich.console.Console(stderr=True)):
         for name, call in calls.items():
             if name.endswith("LCE") and r % 8:
@@ -137,80 +161,139 @@ def measure(calls, rounds, program, cores):
     return times, found
 
 
+def all_calls(models, only):
+    """What is timed: functions that run one inference, by what they run and through what.
+
+    Args:
+        models: folder where the networks' files are kept.
+        only: parts of names; a name without any of them is left out. Empty: all names.
+    """
+    import r2b_runtime
+
+    def file(name):
+        return networks.file_of(name, models)
+
+    def runtime(name, threads=1, **options):
+        return lambda: runtime_call(file(name), threads, **options)
+
+    def other(call, name):
+        return lambda: call(file(name))
+
+    # Networks whose times are compared run next to each other, since the speed of a shared machine varies.
+    ours = RUNTIME[0]
+    makers = {OURS: runtime(ours), OURS_INT8: runtime(networks.INT8), TWO_THREADS: runtime(ours, 2)}
+    makers[OTHER_CORE] = runtime(ours)
+    makers |= {f"{name}, runtime": runtime(name) for name in RUNTIME[1:]}
+    makers |= {name: other(stock_call, name) for name in STOCK}
+    if importlib.util.find_spec("openvino"):
+        makers |= {f"{name}, OpenVINO": other(openvino_call, name) for name in OPENVINO}
+    makers |= {f"{name}, runtime": runtime(name) for name in networks.LARQ_ZOO}
+    makers |= {f"{name}, LCE": other(lce_call, name) for name in (*RUNTIME, *networks.LARQ_ZOO)}
+    if "avx2" in r2b_runtime.available_kernels():
+        makers[AVX2] = runtime(ours, kernels="avx2")
+        makers[AVX2_INT8] = runtime(networks.INT8, kernels="avx2")
+    kept = {OURS, OTHER_CORE, TWO_THREADS}
+    chosen = [name for name in makers if not only or name in kept or any(part in name for part in only)]
+    return {name: makers[name]() for name in chosen}
+
+
+def floors_of(found):
+    """Seconds of the floor in each round: of the float file, and of the one whose real part is int8."""
+    binary = BINARY_PRODUCTS / np.max(found[:, 0, :2], axis=1)
+    return binary + REAL_PRODUCTS / found[:, 0, 2], binary + REAL_PRODUCTS / found[:, 0, 3]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--models", default=str(ROOT / "runs" / "benchmark_networks"), help="where the files are kept")
+    parser.add_argument("--only", nargs="*", default=[], metavar="PART", help="only names with one of these parts")
     parser.add_argument("--json", help="also write the numbers to this file")
+    parser.add_argument("--plot", help="also draw published accuracy over milliseconds: a .svg or .png file")
     parser.add_argument("--check", action="store_true")
     arguments = parser.parse_args()
+    if arguments.check and arguments.only:
+        parser.error("--check needs every network; leave out --only")
     cores = two_cores()
     stay_on(*cores)  # the threads that interpreters start inherit it
     import r2b_runtime
 
-    files = {name: networks.file_of(name, arguments.models) for name in RUNTIME + STOCK}
     best = r2b_runtime.available_kernels()[0]
-    # Networks whose times are compared run next to each other, since the speed of a shared machine varies.
-    calls = {OURS: runtime_call(files[RUNTIME[0]], 1), TWO_THREADS: runtime_call(files[RUNTIME[0]], 2)}
-    calls[OTHER_CORE] = calls[OURS]
-    calls |= {f"{name}, runtime": runtime_call(files[name], 1) for name in RUNTIME[1:]}
-    calls |= {name: stock_call(files[name]) for name in STOCK}
-    calls |= {f"{name}, LCE": lce_call(files[name]) for name in RUNTIME}
-    if "avx2" in r2b_runtime.available_kernels():
-        calls[AVX2] = runtime_call(files[RUNTIME[0]], 1, kernels="avx2")
+    calls = all_calls(arguments.models, arguments.only)
     with tempfile.TemporaryDirectory() as directory:
         times, found = measure(calls, arguments.rounds, compiled_peaks(directory), cores)
-    floors = BINARY_PRODUCTS / found[:, 0, 0] + FLOAT_PRODUCTS / found[:, 0, 1]
 
     ours = np.median(times[OURS], axis=1)
-    print(f"{'one thread, milliseconds':34}{'median':>10}{'min':>10}  {OURS} / this")
+    print(f"{'one thread, milliseconds':36}{'median':>10}{'min':>10}{'KiB':>9}  {OURS} / this")
     rows = {}
     for name, seconds in times.items():
         rows[name] = {
             "ms": float(np.nanmedian(seconds) * 1e3),
             "min_ms": float(np.nanmin(seconds) * 1e3),
+            "bytes": networks.file_of(name.partition(",")[0], arguments.models).stat().st_size,
             "ratio": float(np.nanmedian(ours / np.median(seconds, axis=1))),
         }
-        print(f"{name:34}{rows[name]['ms']:10.2f}{rows[name]['min_ms']:10.2f}{rows[name]['ratio']:10.3f}")
-    floor, ratio = float(np.median(floors)), float(np.median(ours / floors))
-    print(f"{'floor of RealToBinaryNet':34}{floor * 1e3:10.2f}{floors.min() * 1e3:10.2f}{ratio:10.3f}")
-    binary, real = np.median(found[:, 0], axis=0).tolist()
+        row = rows[name]
+        print(f"{name:36}{row['ms']:10.2f}{row['min_ms']:10.2f}{row['bytes'] / 1024:9.0f}{row['ratio']:10.3f}")
+    numbers = {"kernels": best, "networks": rows, **_floors(times, found), **_threads(times, found)}
+    if arguments.json:
+        pathlib.Path(arguments.json).write_text(json.dumps(numbers, indent=1))
+    if arguments.plot:
+        from benchmarks import published
+
+        published.plot({name: row["ms"] for name, row in rows.items()}, arguments.plot)
+    if arguments.check:
+        sys.exit(_check(numbers))
+
+
+def _floors(times, found):
+    """Prints and returns what the peaks of the machine would allow."""
+    numbers = {}
+    for name, floors in zip((OURS, OURS_INT8), floors_of(found), strict=True):
+        if name not in times:
+            continue
+        ratio = float(np.median(np.median(times[name], axis=1) / floors))
+        title = f"floor of {name.partition(',')[0]}"
+        print(f"{title:36}{np.median(floors) * 1e3:10.2f}{floors.min() * 1e3:10.2f}   {name} / floor: {ratio:.3f}")
+        numbers[name] = {"floor_ms": float(np.median(floors) * 1e3), "ratio": ratio}
+    peaks = np.median(found[:, 0], axis=0).tolist()
     both = np.median(found[:, 1] / found[:, 0], axis=0).tolist()
-    print(f"peaks: {binary / 1e12:.3f} T binary products/s, {real / 1e9:.1f} G float products/s; kernels: {best}")
-    print(f"two cores at once: {both[0]:.2f} times the binary products of one, {both[1]:.2f} times the float ones")
-    other = np.median(times[OTHER_CORE], axis=1)
+    kinds = ("binary", "binary by full adders", "float", "int8")
+    print("peaks: " + ", ".join(f"{kind} {peak / 1e9:.0f}" for kind, peak in zip(kinds, peaks, strict=True)) + " G/s")
+    print("two cores at once, of one: " + ", ".join(f"{kind} {x:.2f}" for kind, x in zip(kinds, both, strict=True)))
+    return {"floors": numbers, "peaks": dict(zip(kinds, peaks, strict=True)), "two_cores": both}
+
+
+def _threads(times, found):
+    """Prints and returns how two threads compare with one."""
+    ours, other = (np.median(times[name], axis=1) for name in (OURS, OTHER_CORE))
     two_threads = np.median(times[TWO_THREADS], axis=1) * (1 / ours + 1 / other) / 2
     equal = two_threads[np.maximum(ours, other) <= EQUAL * np.minimum(ours, other)]
     team = float(np.median(two_threads))
     print(f"two threads / one thread at the mean speed of the two cores: {team:.3f}")
     print(f"the two cores were equally fast in {equal.size} of {two_threads.size} rounds", end="")
     print(f"; two threads / one thread in these: {np.median(equal):.3f}" if equal.size else "")
-    if arguments.json:
-        numbers = {
-            "networks": rows,
-            "floor_ms": floor * 1e3,
-            "ratio_to_floor": ratio,
-            "peaks": [binary, real],
-            "two_cores": both,
-            "two_threads": team,
-            "two_threads_on_equal_cores": equal.tolist(),
-        }
-        pathlib.Path(arguments.json).write_text(json.dumps({"kernels": best, **numbers}, indent=1))
-    if arguments.check:
-        sys.exit(_check(rows, ratio, team, best))
+    return {"two_threads": team, "two_threads_on_equal_cores": equal.tolist()}
 
 
-def _check(rows, ratio, team, best):
-    """Prints the claims, which are made for AVX-512 with VPOPCNTDQ and two cores, and whether they hold."""
-    if best != "avx512":
-        print(f"the claims are made for a processor with AVX-512 VPOPCNTDQ; here the best kernels are {best}")
+def _check(numbers):
+    """Prints the claims, which are made for AVX-512 with VPOPCNTDQ and VNNI and two cores, and whether they hold."""
+    if numbers["kernels"] != "avx512":
+        print(f"the claims are for a processor with AVX-512 VPOPCNTDQ; here the best kernels are {numbers['kernels']}")
         return 1
+    rows, floors = numbers["networks"], numbers["floors"]
+    ratio = {name: row["ratio"] for name, row in rows.items()}
+    ours_int8 = 1 / ratio[OURS_INT8]  # times of OURS, as the others are
+    mobile = max(ratio[name] for name in ("MobileNetV2 int8", "MobileNetV2 int8, OpenVINO") if name in ratio)
     claims = {
-        "RealToBinaryNet / ResNet18 int8": (rows["ResNet18 int8"]["ratio"], 0.50),
-        "RealToBinaryNet / the same file in LCE's interpreter": (rows["RealToBinaryNet, LCE"]["ratio"], 1 / 24),
-        "RealToBinaryNet / floor": (ratio, 1.35),
-        "RealToBinaryNet on AVX2 / ResNet18 int8": (rows["ResNet18 int8"]["ratio"] / rows[AVX2]["ratio"], 1.0),
-        "two threads / one thread at the mean speed of the two cores": (team, 0.60),
+        "RealToBinaryNet / ResNet18 int8": (ratio["ResNet18 int8"], 0.42),
+        "RealToBinaryNet / the same file in LCE's interpreter": (ratio["RealToBinaryNet, LCE"], 1 / 24),
+        "RealToBinaryNet / floor": (floors[OURS]["ratio"], 1.35),
+        "RealToBinaryNet on AVX2 / ResNet18 int8": (ratio["ResNet18 int8"] / ratio[AVX2], 1.0),
+        "RealToBinaryNet int8 / ResNet18 int8": (ours_int8 * ratio["ResNet18 int8"], 0.27),
+        "RealToBinaryNet int8 / MobileNetV2 int8, the faster of LiteRT and OpenVINO": (ours_int8 * mobile, 0.85),
+        "RealToBinaryNet int8 / its floor": (floors[OURS_INT8]["ratio"], 1.5),
+        "two threads / one thread at the mean speed of the two cores": (numbers["two_threads"], 0.60),
     }
     for claim, (value, limit) in claims.items():
         print(f"{'holds' if value <= limit else 'DOES NOT HOLD':14}{claim}: {value:.3f}, at most {limit:.3f}")

@@ -9,6 +9,9 @@ import pathlib
 import numpy as np
 
 BINARY = ("RealToBinaryNet", "StrongBaselineNet", "BiRealNet18", "XNORNet18", "BNN18")
+INT8 = "RealToBinaryNet int8"
+"""RealToBinaryNet with its real part in int8; the image goes in as bytes."""
+LARQ_ZOO = ("QuickNetSmall", "QuickNet", "QuickNetLarge", "BinaryDenseNet28", "MeliusNet22", "BinaryResNetE18")
 
 
 def randomise(model, seed=0):
@@ -33,15 +36,19 @@ def randomise(model, seed=0):
     return model
 
 
-def _int8(model):
+def _images(shape):
+    """Batches of one random image, for the ranges of int8."""
+    rng = np.random.default_rng(0)
+    return [rng.uniform(-1, 1, (1, *shape)).astype("float32") for _ in range(16)]
+
+
+def int8(model):
+    """The file of a float Keras model in int8 throughout, by TensorFlow's own converter."""
     import tensorflow as tf
 
-    rng = np.random.default_rng(0)
     converter = tf.lite.TFLiteConverter.from_keras_model(model)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.representative_dataset = lambda: (
-        [rng.uniform(-1, 1, (1, 224, 224, 3)).astype("float32")] for _ in range(4)
-    )
+    converter.representative_dataset = lambda: ([image] for image in _images(model.input_shape[1:]))
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     converter.inference_input_type = converter.inference_output_type = tf.int8
     return converter.convert()
@@ -53,17 +60,47 @@ def _float(model):
     return tf.lite.TFLiteConverter.from_keras_model(model).convert()
 
 
+def _real_part_in_int8():
+    import r2b_zoo
+    from r2b_zoo.data.preprocessing import IMAGENET
+
+    model = randomise(r2b_zoo.RealToBinaryNet(weights=None))
+    return r2b_zoo.convert(
+        model, real_part="int8", calibration=_images(model.input_shape[1:]), input="uint8", preprocessing=IMAGENET
+    ).tflite
+
+
+def _larq_zoo(name):
+    import larq_compute_engine
+    import larq_zoo
+
+    family = larq_zoo.sota if name.startswith("QuickNet") else larq_zoo.literature
+    return larq_compute_engine.convert_keras_model(randomise(getattr(family, name)(weights=None)))
+
+
+def _stock(name):
+    import tensorflow as tf
+
+    import r2b_zoo
+
+    network, precision = name.split()
+    if network == "ResNet18":
+        model = r2b_zoo.ResNet18(weights=None)
+    else:
+        # XNNPACK refuses MobileNetV3's products with a batch of unknown size.
+        image = tf.keras.Input((224, 224, 3), batch_size=1)
+        model = getattr(tf.keras.applications, network)(weights=None, input_tensor=image)
+    return {"int8": int8, "float": _float}[precision](randomise(model))
+
+
 def _build(name):
     import r2b_zoo
 
+    if name == INT8:
+        return _real_part_in_int8()
     if name in BINARY:
         return r2b_zoo.convert(randomise(getattr(r2b_zoo, name)(weights=None))).tflite
-    if name == "MobileNetV2 float":
-        import tensorflow as tf
-
-        return _float(randomise(tf.keras.applications.MobileNetV2(weights=None)))
-    model = randomise(r2b_zoo.ResNet18(weights=None))
-    return _int8(model) if name == "ResNet18 int8" else _float(model)
+    return _larq_zoo(name) if name in LARQ_ZOO else _stock(name)
 
 
 def file_of(name, directory):

@@ -1,5 +1,6 @@
-// What this core can do at most, in one number each: binary multiply-accumulates (xor, popcount, add) and float ones
-// (fused multiply-add) per second, on registers only. Prints "binary float" in units of 1e9.
+// What this core can do at most, in one number each: binary multiply-accumulates (xor, popcount, add), the same by full
+// adders (of two words only the carries are counted; Knuth, TAOCP 4A, 7.1.3), float ones (fused multiply-add) and int8
+// ones per second, on registers only. Prints "binary full_adder float int8" in units of 1e9.
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
@@ -10,6 +11,18 @@ using I = __m512i;
 using F = __m512;
 static inline I Count(I sum, I a, I b) { return _mm512_add_epi32(sum, _mm512_popcnt_epi32(_mm512_xor_si512(a, b))); }
 static inline F Fma(F sum, F a, F b) { return _mm512_fmadd_ps(a, b, sum); }
+// Ternary logic: 0x96 is the sum of three bits without the carry, 0xe8 the carry.
+static inline I Sum(I a, I b, I c) { return _mm512_ternarylogic_epi32(a, b, c, 0x96); }
+static inline I Carry(I a, I b, I c) { return _mm512_ternarylogic_epi32(a, b, c, 0xe8); }
+static inline I Xor(I a, I b) { return _mm512_xor_si512(a, b); }
+static inline I Popcounts(I sum, I x) { return _mm512_add_epi32(sum, _mm512_popcnt_epi32(x)); }
+#if defined(__AVX512VNNI__)
+static inline I Int8(I sum, I a, I b) { return _mm512_dpbusd_epi32(sum, a, b); }
+constexpr double kInt8 = 64;
+#else
+static inline I Int8(I sum, I a, I b) { return _mm512_add_epi32(sum, _mm512_madd_epi16(a, b)); }
+constexpr double kInt8 = 32;
+#endif
 static I Ints(int v) { return _mm512_set1_epi32(v); }
 static F Floats(float v) { return _mm512_set1_ps(v); }
 #define KEEP(v) __asm__ volatile("" : "+v"(v))
@@ -18,13 +31,20 @@ static F Floats(float v) { return _mm512_set1_ps(v); }
 using I = __m256i;
 using F = __m256;
 // Two shuffles look up the popcounts of both halves of every byte.
-static inline I Count(I sum, I a, I b) {
+static inline I Popcounts(I sum, I x) {
   const I table =
       _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4, 0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4);
-  const I low = _mm256_set1_epi8(15), x = _mm256_xor_si256(a, b);
+  const I low = _mm256_set1_epi8(15);
   sum = _mm256_add_epi8(sum, _mm256_shuffle_epi8(table, _mm256_and_si256(x, low)));
   return _mm256_add_epi8(sum, _mm256_shuffle_epi8(table, _mm256_and_si256(_mm256_srli_epi16(x, 4), low)));
 }
+static inline I Xor(I a, I b) { return _mm256_xor_si256(a, b); }
+static inline I Count(I sum, I a, I b) { return Popcounts(sum, Xor(a, b)); }
+static inline I Sum(I a, I b, I c) { return Xor(Xor(a, b), c); }
+static inline I Carry(I a, I b, I c) { return _mm256_or_si256(_mm256_and_si256(a, b), _mm256_and_si256(c, Xor(a, b))); }
+// An exact product of int8: the shorter sums of vpmaddubsw saturate.
+static inline I Int8(I sum, I a, I b) { return _mm256_add_epi32(sum, _mm256_madd_epi16(a, b)); }
+constexpr double kInt8 = 16;
 static inline F Fma(F sum, F a, F b) { return _mm256_fmadd_ps(a, b, sum); }
 static I Ints(int v) { return _mm256_set1_epi32(v); }
 static F Floats(float v) { return _mm256_set1_ps(v); }
@@ -33,20 +53,59 @@ static F Floats(float v) { return _mm256_set1_ps(v); }
 #include <arm_neon.h>
 using I = uint8x16_t;
 using F = float32x4_t;
-static inline I Count(I sum, I a, I b) { return vaddq_u8(sum, vcntq_u8(veorq_u8(a, b))); }
+static inline I Popcounts(I sum, I x) { return vaddq_u8(sum, vcntq_u8(x)); }
+static inline I Xor(I a, I b) { return veorq_u8(a, b); }
+static inline I Count(I sum, I a, I b) { return Popcounts(sum, Xor(a, b)); }
+static inline I Sum(I a, I b, I c) { return Xor(Xor(a, b), c); }
+static inline I Carry(I a, I b, I c) { return vbslq_u8(Xor(a, b), c, b); }
+static inline I Int8(I sum, I a, I b) {
+#if defined(__ARM_FEATURE_DOTPROD)
+  return vreinterpretq_u8_u32(vdotq_u32(vreinterpretq_u32_u8(sum), a, b));
+#else
+  const uint16x8_t product = vmull_u8(vget_low_u8(a), vget_low_u8(b));
+  return vreinterpretq_u8_u32(vpadalq_u16(vreinterpretq_u32_u8(sum), product));
+#endif
+}
+#if defined(__ARM_FEATURE_DOTPROD)
+constexpr double kInt8 = 16;
+#else
+constexpr double kInt8 = 8;
+#endif
 static inline F Fma(F sum, F a, F b) { return vmlaq_f32(sum, a, b); }
 static I Ints(int v) { return vdupq_n_u8(uint8_t(v)); }
 static F Floats(float v) { return vdupq_n_f32(v); }
 #define KEEP(v) __asm__ volatile("" : "+w"(v))
 #endif
 
-template <class V, class Step>
-static double PerSecond(V start, V a, V b, Step step, double products) {
-  constexpr int kChains = 12, kRounds = 200000;  // enough chains to hide any latency, few enough for 16 registers
+// What a full adder adds to: bits that are not counted yet, and counts.
+struct Bits {
+  I ones, counts;
+};
+
+static inline void Keep(Bits& v) {
+  KEEP(v.ones);
+  KEEP(v.counts);
+}
+static inline void Keep(I& v) { KEEP(v); }
+static inline void Keep(F& v) { KEEP(v); }
+
+static inline Bits FullAdder(Bits sum, I a, I b) {
+  // The compiler must not see that both words are equal.
+  I c = a;
+  KEEP(c);
+  const I x = Xor(a, b), y = Xor(c, b);
+  const I carry = Carry(sum.ones, x, y);
+  return {Sum(sum.ones, x, y), Popcounts(sum.counts, carry)};
+}
+
+// Enough chains hide any latency, and few enough stay in 16 registers.
+template <int kChains, class S, class V, class Step>
+static double PerSecond(S start, V a, V b, Step step, double products) {
+  constexpr int kRounds = 200000;
   double best = 0;
   for (int trial = 0; trial < 9; ++trial) {
-    V sum[kChains];
-    for (V& s : sum) s = start;
+    S sum[kChains];
+    for (S& s : sum) s = start;
     const auto begin = std::chrono::steady_clock::now();
     for (int i = 0; i < kRounds; ++i) {
 #if defined(__clang__)
@@ -57,7 +116,7 @@ static double PerSecond(V start, V a, V b, Step step, double products) {
       for (int c = 0; c < kChains; ++c) {
         KEEP(a);  // else the compiler computes a ^ b once for all
         sum[c] = step(sum[c], a, b);
-        KEEP(sum[c]);
+        Keep(sum[c]);
       }
     }
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
@@ -68,9 +127,13 @@ static double PerSecond(V start, V a, V b, Step step, double products) {
 }
 
 int main() {
-  const double binary =
-      PerSecond(Ints(0), Ints(0x35), Ints(0x1c), [](I s, I a, I b) { return Count(s, a, b); }, 8.0 * sizeof(I));
+  const I a = Ints(0x35), b = Ints(0x1c);
+  const F small = Floats(1e-9f);
+  constexpr double kBits = 8.0 * sizeof(I);
+  const double binary = PerSecond<12>(Ints(0), a, b, [](I s, I x, I y) { return Count(s, x, y); }, kBits);
+  const double adder = PerSecond<6>(Bits{a, b}, a, b, [](Bits s, I x, I y) { return FullAdder(s, x, y); }, 2 * kBits);
   const double real =
-      PerSecond(Floats(0), Floats(1e-9f), Floats(1e-9f), [](F s, F a, F b) { return Fma(s, a, b); }, sizeof(F) / 4.0);
-  std::printf("%.3f %.3f\n", binary / 1e9, real / 1e9);
+      PerSecond<12>(Floats(0), small, small, [](F s, F x, F y) { return Fma(s, x, y); }, sizeof(F) / 4.0);
+  const double int8 = PerSecond<12>(Ints(0), a, b, [](I s, I x, I y) { return Int8(s, x, y); }, kInt8);
+  std::printf("%.3f %.3f %.3f %.3f\n", binary / 1e9, adder / 1e9, real / 1e9, int8 / 1e9);
 }

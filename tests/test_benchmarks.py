@@ -1,11 +1,13 @@
 """The comparisons with Larq Zoo run, and compare the same work; their results do not matter here."""
 
+from typing import Any
+
 import pytest
 from click.testing import CliRunner
 
 pytest.importorskip("larq_zoo", reason="larq-zoo is not installed (pip install '.[test]' in the repository)")
 
-from benchmarks import input_pipeline, training
+from benchmarks import inference, input_pipeline, networks, published, training
 from benchmarks.sides import Side
 from tests.conftest import TEST_DATA
 
@@ -38,3 +40,39 @@ def test_later_epochs_need_a_sample(photographs, monkeypatch):
     ended = CliRunner().invoke(input_pipeline.main, ["--data-dir", str(TEST_DATA), "--later-epochs"])
     assert ended.exit_code == 2
     assert "it takes a sample of at most 64 photographs a split; received 160" in " ".join(ended.output.split())
+
+
+def test_every_published_accuracy_is_of_a_network_that_is_timed(tmp_path):
+    known = {*networks.BINARY, *networks.LARQ_ZOO, *inference.STOCK}
+    assert set(published.TOP1) <= known
+    rows = {"RealToBinaryNet, runtime": 4.0, "RealToBinaryNet, LCE": 120.0, "MobileNetV2 int8": 3.5, "unknown": 1.0}
+    published.plot(rows, str(tmp_path / "plot.svg"))
+    drawn = (tmp_path / "plot.svg").read_text()
+    assert "<!-- RealToBinaryNet -->" in drawn
+    assert "<!-- MobileNetV2 int8 -->" in drawn
+    assert "unknown" not in drawn
+
+
+def test_claims_of_inference(capsys):
+    ratios = {
+        "ResNet18 int8": 0.4,
+        "RealToBinaryNet, LCE": 0.03,
+        inference.AVX2: 0.5,
+        inference.OURS_INT8: 1.6,
+        "MobileNetV2 int8": 1.3,
+        "MobileNetV2 int8, OpenVINO": 1.2,
+    }
+    numbers: dict[str, Any] = {
+        "kernels": "avx512",
+        "networks": {name: {"ratio": ratio} for name, ratio in ratios.items()},
+        "floors": {inference.OURS: {"ratio": 1.3}, inference.OURS_INT8: {"ratio": 1.6}},
+        "two_threads": 0.57,
+    }
+    assert inference._check(numbers) == 1
+    failed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("DOES NOT HOLD")]
+    assert len(failed) == 1
+    assert "RealToBinaryNet int8 / its floor: 1.600, at most 1.500" in failed[0]
+    numbers["floors"][inference.OURS_INT8]["ratio"] = 1.4
+    assert inference._check(numbers) == 0
+    assert "MobileNetV2 int8, the faster of LiteRT and OpenVINO: 0.812" in capsys.readouterr().out
+    assert inference._check(numbers | {"kernels": "avx2"}) == 1

@@ -1,0 +1,71 @@
+"""Published ImageNet accuracies of the networks that benchmarks/inference.py times, and both in one plot."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+PAPER = "Martínez et al., ICLR 2020, tables 1 and 4"
+LARQ_ZOO = "Larq Zoo 2.4, documentation of the pretrained weights"
+HOSTED = "TensorFlow models, research/slim, page of MobileNet v1: mobilenet_v2_1.0_224, float and in 8 bits"
+V3 = "Howard et al., ICCV 2019, table 3"
+
+
+class Published(NamedTuple):
+    """ImageNet top-1 in percent at 224×224, and where it is from."""
+
+    top1: float
+    source: str
+
+
+TOP1 = {
+    "RealToBinaryNet": Published(65.4, PAPER),
+    "StrongBaselineNet": Published(60.9, PAPER),
+    "BiRealNet18": Published(56.4, PAPER),
+    "ResNet18 float": Published(69.3, PAPER),
+    "MobileNetV2 float": Published(71.8, HOSTED),
+    "MobileNetV2 int8": Published(70.8, HOSTED),
+    "MobileNetV3Small float": Published(67.4, V3),
+    "QuickNetSmall": Published(59.4, LARQ_ZOO),
+    "QuickNet": Published(63.3, LARQ_ZOO),
+    "QuickNetLarge": Published(66.9, LARQ_ZOO),
+    "BinaryDenseNet28": Published(60.7, LARQ_ZOO),
+    "MeliusNet22": Published(62.4, LARQ_ZOO),
+    "BinaryResNetE18": Published(58.3, LARQ_ZOO),
+}
+"""By the name of benchmarks/networks.py. A network without a published accuracy in that form is not in the plot."""
+
+# The sides of the comparison, by the end of a row's name; LiteRT's rows have no end.
+SIDES = {", runtime": ("r2b-runtime, 1 bit", "C0"), ", OpenVINO": ("OpenVINO", "C2"), "": ("LiteRT", "C1")}
+
+
+def plot(milliseconds: Mapping[str, float], path: str) -> None:
+    """Draws published top-1 over measured milliseconds, one thread.
+
+    Args:
+        milliseconds: by row of benchmarks/inference.py; rows through LCE's interpreter, of several threads or of other
+            kernels are left out.
+        path: of the file, whose suffix says which kind of picture it is.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2, 4.2), layout="constrained")
+    axes = figure.subplots()
+    drawn = set()
+    for row, value in milliseconds.items():
+        name, comma, through = row.partition(",")
+        side = SIDES.get(comma + through)
+        if side is None or name not in TOP1:
+            continue
+        label, colour = side
+        top1 = TOP1[name].top1
+        axes.plot(value, top1, "o", color=colour, label=None if label in drawn else label)
+        axes.annotate(name, (value, top1), xytext=(5, 4), textcoords="offset points", fontsize=8)
+        drawn.add(label)
+    axes.set_xscale("log")
+    axes.set_xticks([2, 5, 10, 20, 50], ["2", "5", "10", "20", "50"])
+    axes.minorticks_off()
+    axes.set_xlabel("milliseconds per image of 224×224, one thread, measured")
+    axes.set_ylabel("ImageNet top-1 in percent, published")
+    axes.legend(frameon=False, loc="lower right")
+    for spine in ("top", "right"):
+        axes.spines[spine].set_visible(False)
+    figure.savefig(path)
