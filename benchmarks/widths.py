@@ -2,19 +2,23 @@
 
     python -m benchmarks.widths                    # ratios of this library
     python -m benchmarks.widths --before DIR       # and of another build of it, in the same run
+    python -m benchmarks.widths --check            # exits 1 where a claim of results/inference.md does not hold here
 
-RealToBinaryNet at widths from 8 to 64 is compared with itself at the next multiple of 32; a U-Net, a swish network and
-QuickNet are compared with themselves when the interpreter runs the float operators (`claim="binary"`). Every round
-gives each file a turn in each library. The program prints the least time of all turns, and ratios of these: on a busy
-machine, medians show how often other processes had the core. DIR is the result of `pip install --target DIR` for
+RealToBinaryNet at widths from 8 to 128 is compared with itself at the next multiple of 32, and at some widths with an
+int8 ResNet-18 of the same width in LiteRT; a U-Net, a swish network and QuickNet are compared with themselves when the
+interpreter runs the float operators (`claim="binary"`). Every round gives each file a turn in each library. The program
+prints the least time of all turns, and ratios of these: on a busy machine, medians show how often other processes had
+the core. DIR is the result of `pip install --target DIR` for
 another version of export/runtime. Each library has a separate process, which is stopped outside of its turns.
 """
 
 import argparse
+import itertools
 import os
 import pathlib
 import sys
 import time
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +26,15 @@ from benchmarks import networks, sides
 
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-WIDTHS = (8, 16, 24, 31, 32, 40, 48, 64)
+WIDTHS = (8, 16, 24, 31, 32, 40, 48, 56, 64, 80, 96, 100, 128)
+BLOCK = 32
+# The most that a width may take, of the next multiple of 32.
+NEXT_MULTIPLE = 1.15
+# The most that a width may take, of int8 ResNet-18 of the same width in LiteRT.
+PEERS = {16: 1.0, 32: 0.4}
+# The most that a width may take, of the next wider one that is timed: what two equal times differ by is noise.
+NEXT_WIDER = 1.05
+OURS, PEER = "RealToBinaryNet", "ResNet18-int8"
 OTHERS = ("U-Net", "swish network", "QuickNet")
 SIZE = {"cifar": 32, "imagenet": 224}
 SECONDS = 0.06  # least length of a file's turn
@@ -34,6 +46,14 @@ def _real_to_binary(stem, width):
     shape = (SIZE[stem], SIZE[stem], 3)
     model = r2b_zoo.RealToBinaryNet(weights=None, width=width, stem=stem, input_shape=shape, num_classes=10)
     return r2b_zoo.convert(networks.randomise(model)).tflite
+
+
+def _resnet(stem, width):
+    import r2b_zoo
+
+    shape = (SIZE[stem], SIZE[stem], 3)
+    model = r2b_zoo.ResNet18(weights=None, width=width, stem=stem, input_shape=shape, num_classes=10)
+    return networks.int8(networks.randomise(model))
 
 
 def _binary_conv(x, channels, stride=1):
@@ -99,16 +119,20 @@ def _file(directory, name, build):
 
 
 def times(library, jobs, connection):
-    """The work of a side: measures the seconds of each (file, options) in every turn."""
+    """The work of a side: measures the seconds of each (file, options) in every turn; options None: in LiteRT."""
     if library:
         sys.path.insert(0, library)
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    import ai_edge_litert.interpreter
     import r2b_runtime
 
     interpreters = []
     for path, options in jobs:
-        interpreter = r2b_runtime.Interpreter(path, num_threads=1, **options)
+        if options is None:
+            interpreter = ai_edge_litert.interpreter.Interpreter(path, num_threads=1)
+        else:
+            interpreter = r2b_runtime.Interpreter(path, num_threads=1, **options)
         interpreter.allocate_tensors()
         detail = interpreter.get_input_details()[0]
         value = np.random.default_rng(0).uniform(-1, 1, detail["shape"]).astype(detail["dtype"])
@@ -132,6 +156,27 @@ def _seconds(call):
     return min(measured)
 
 
+def _jobs(arguments):
+    """What is timed: (file, options) by name."""
+    jobs: dict[str, tuple[str, dict[str, Any] | None]] = {}
+    for stem in arguments.stems:
+        for width in sorted({*arguments.widths, *(_multiple(width) for width in arguments.widths)}):
+            path = _file(arguments.models, f"{OURS} {stem} {width}", lambda: _real_to_binary(stem, width))  # noqa: B023
+            jobs[f"{OURS} {stem} {width}"] = (path, {"kernels": arguments.kernels})
+        for width in sorted(PEERS.keys() & set(arguments.widths)):
+            path = _file(arguments.models, f"{PEER} {stem} {width}", lambda: _resnet(stem, width))  # noqa: B023
+            jobs[f"{PEER} {stem} {width}"] = (path, None)
+    for name in arguments.others:
+        path = _file(arguments.models, name, lambda name=name: _other(name))
+        for claim in ("all", "binary"):
+            jobs[f"{name}, {claim}"] = (path, {"engine": "litert", "kernels": arguments.kernels, "claim": claim})
+    return jobs
+
+
+def _multiple(width):
+    return -(-width // BLOCK) * BLOCK
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=15)
@@ -141,17 +186,9 @@ def main():
     parser.add_argument("--kernels", default="auto")
     parser.add_argument("--before", help="a folder with another build of r2b_runtime")
     parser.add_argument("--models", default=str(ROOT / "runs" / "benchmark_networks"), help="where the files are kept")
+    parser.add_argument("--check", action="store_true")
     arguments = parser.parse_args()
-    jobs = {}
-    for stem in arguments.stems:
-        for width in sorted({*arguments.widths, *(-(-width // 32) * 32 for width in arguments.widths)}):
-            name = f"RealToBinaryNet {stem} {width}"
-            path = _file(arguments.models, name, lambda stem=stem, width=width: _real_to_binary(stem, width))
-            jobs[name] = (path, {"kernels": arguments.kernels})
-    for name in arguments.others:
-        path = _file(arguments.models, name, lambda name=name: _other(name))
-        for claim in ("all", "binary"):
-            jobs[f"{name}, {claim}"] = (path, {"engine": "litert", "kernels": arguments.kernels, "claim": claim})
+    jobs = _jobs(arguments)
     libraries = {"here": None} | ({"before": arguments.before} if arguments.before else {})
     running = {name: sides.Side(name, times, library, list(jobs.values())) for name, library in libraries.items()}
     for name, side in running.items():
@@ -161,6 +198,16 @@ def main():
     for side in running.values():
         side.end()
     _print(list(jobs), found)
+    if arguments.check:
+        sys.exit(check(dict(zip(jobs, found["here"], strict=True))))
+
+
+def _compared_with(name):
+    """The name of what a time is divided by; None for a peer."""
+    network, _, width = name.rpartition(" ")
+    if network.startswith(PEER):
+        return None
+    return f"{network} {_multiple(int(width))}" if network.startswith(OURS) else name.replace(", all", ", binary")
 
 
 def _print(names, found):
@@ -168,18 +215,42 @@ def _print(names, found):
     columns = "".join(f"{f'{name}, ms':>12}{'ratio':>10}" for name in order)
     print(f"{'one thread':32}{columns}" + (f"{'here/before':>13}" if "before" in found else ""))
     for i, name in enumerate(names):
-        words = name.split()
-        if words[0] == "RealToBinaryNet":
-            against = names.index(" ".join([*words[:-1], str(-(-int(words[-1]) // 32) * 32)]))
-        else:
-            against = names.index(name.replace(", all", ", binary"))
+        against = _compared_with(name)
         line = f"{name:32}"
         for library in order:
-            line += f"{found[library][i] * 1e3:12.3f}{found[library][i] / found[library][against]:10.2f}"
+            seconds = found[library]
+            ratio = f"{seconds[i] / seconds[names.index(against)]:10.2f}" if against else f"{'':10}"
+            line += f"{seconds[i] * 1e3:12.3f}{ratio}"
         if "before" in found:
             line += f"{found['here'][i] / found['before'][i]:13.3f}"
         print(line)
-    print("ratio: to the next multiple of 32, or to the interpreter's float operators (binary)")
+    print(f"ratio: to the next multiple of {BLOCK}, or to the interpreter's float operators (binary)")
+
+
+def check(seconds):
+    """Prints whether the claims hold for these times by name; returns an exit status.
+
+    A width takes at most ``NEXT_MULTIPLE`` of the next multiple of 32, no more than the next wider one but for noise,
+    and at most its share in ``PEERS`` of int8 ResNet-18.
+    """
+    claims = {}
+    for stem in SIZE:
+        widths = sorted(int(name.rpartition(" ")[2]) for name in seconds if name.startswith(f"{OURS} {stem} "))
+        for width, wider in itertools.zip_longest(widths, widths[1:]):
+            own = seconds[f"{OURS} {stem} {width}"]
+            if width % BLOCK:
+                next_one = seconds[f"{OURS} {stem} {_multiple(width)}"]
+                claims[f"{stem} stem, width {width} / next multiple of {BLOCK}"] = own / next_one, NEXT_MULTIPLE
+            if wider:
+                claims[f"{stem} stem, width {width} / width {wider}"] = (
+                    own / seconds[f"{OURS} {stem} {wider}"],
+                    NEXT_WIDER,
+                )
+            if (peer := f"{PEER} {stem} {width}") in seconds:
+                claims[f"{stem} stem, width {width} / {PEER}"] = own / seconds[peer], PEERS[width]
+    for claim, (value, limit) in claims.items():
+        print(f"{'holds' if value <= limit else 'DOES NOT HOLD':14}{claim}: {value:.3f}, at most {limit:.2f}")
+    return int(any(value > limit for value, limit in claims.values()))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from click.testing import CliRunner
 
 pytest.importorskip("larq_zoo", reason="larq-zoo is not installed (pip install '.[test]' in the repository)")
 
-from benchmarks import inference, input_pipeline, networks, published, training
+from benchmarks import inference, input_pipeline, networks, published, training, widths
 from benchmarks.sides import Side
 from tests.conftest import TEST_DATA
 
@@ -76,3 +76,14 @@ def test_claims_of_inference(capsys):
     assert inference._check(numbers) == 0
     assert "MobileNetV2 int8, the faster of LiteRT and OpenVINO: 0.812" in capsys.readouterr().out
     assert inference._check(numbers | {"kernels": "avx2"}) == 1
+
+
+def test_claims_of_widths(capsys):
+    times = {"RealToBinaryNet cifar 16": 0.9, "RealToBinaryNet cifar 31": 1.3, "RealToBinaryNet cifar 32": 1.0}
+    assert widths.check(times) == 1
+    printed = capsys.readouterr().out
+    assert "DOES NOT HOLD cifar stem, width 31 / next multiple of 32: 1.300, at most 1.15" in printed
+    assert "holds         cifar stem, width 16 / width 31: 0.692, at most 1.05" in printed
+    assert widths.check(times | {"RealToBinaryNet cifar 31": 1.0, "ResNet18-int8 cifar 16": 1.0}) == 0
+    assert "cifar stem, width 16 / ResNet18-int8: 0.900, at most 1.00" in capsys.readouterr().out
+    assert widths.check({"RealToBinaryNet cifar 32": 1.0, "ResNet18-int8 cifar 32": 2.0}) == 1
