@@ -3,6 +3,16 @@
 #include "reader.h"
 
 namespace r2b {
+namespace {
+
+// What is wrong with a scale. Its digits would say no more, and printing them takes 13 KB of a page's code.
+const char* Kind(float scale) {
+  if (std::isnan(scale)) return "not a number";
+  if (std::isinf(scale)) return "infinite";
+  return scale == 0 ? "0" : "negative";
+}
+
+}  // namespace
 
 bool Reader::ByteScale(const tfl::Tensor* t, const char* which) {
   const tfl::AffineQuantization* affine = Affine(*t);
@@ -10,7 +20,7 @@ bool Reader::ByteScale(const tfl::Tensor* t, const char* which) {
     return Fail(std::string(which) + " must have one scale; it has " + std::to_string(affine->scale->size) +
                 "; convert the model again");
   if (!(t->params.scale > 0) || !std::isfinite(t->params.scale))
-    return Fail(std::string(which) + " must have a finite scale above 0; it is " + std::to_string(t->params.scale) +
+    return Fail(std::string(which) + " must have a finite scale above 0; it is " + Kind(t->params.scale) +
                 "; convert the model again");
   const int low = t->type == tfl::kUInt8 ? 0 : -128, high = low + 255;
   if (t->params.zero_point < low || t->params.zero_point > high)
@@ -31,7 +41,7 @@ bool Reader::ByteScales(const tfl::Tensor* weights, int channels) {
   for (int i = 0; i < scales; ++i)
     if (!(affine->scale->data[i] > 0) || !std::isfinite(affine->scale->data[i]))
       return Fail("a scale of int8 weights must be finite and above 0; number " + std::to_string(i) + " is " +
-                  std::to_string(affine->scale->data[i]) + "; convert the model again");
+                  Kind(affine->scale->data[i]) + "; convert the model again");
   for (int i = 0; affine->zero_point && i < affine->zero_point->size; ++i)
     if (affine->zero_point->data[i] != 0)
       return Fail("int8 weights must have the zero point 0; number " + std::to_string(i) + " is " +

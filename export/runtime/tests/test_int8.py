@@ -185,16 +185,16 @@ def flawed(input_scale=0.1, zero_point=0, scales=None, bias="int32", weights_zer
 @pytest.mark.parametrize(
     ("flaw", "message"),
     [
-        ({"input_scale": 0.0}, "the input of an int8 operator must have a finite scale above 0; it is 0.0"),
-        ({"input_scale": np.inf}, "the input of an int8 operator must have a finite scale above 0; it is inf"),
-        ({"input_scale": np.nan}, "must have a finite scale above 0; it is -?nan"),
+        ({"input_scale": 0.0}, "the input of an int8 operator must have a finite scale above 0; it is 0;"),
+        ({"input_scale": np.inf}, "the input of an int8 operator must have a finite scale above 0; it is infinite"),
+        ({"input_scale": np.nan}, "must have a finite scale above 0; it is not a number"),
         ({"input_scale": [0.1, 0.2]}, "the input of an int8 operator must have one scale; it has 2"),
         ({"zero_point": 128}, "must have a zero point within -128 to 127; it is 128"),
         ({"zero_point": 2**40}, "must have a zero point within -128 to 127"),
         ({"scales": [0.1, 0.1]}, "a scale, or one for each of the 5 output channels; they have 2"),
         (
             {"scales": [0.1, 0.1, -0.1, 0.1, 0.1]},
-            "a scale of int8 weights must be finite and above 0; number 2 is -0.1",
+            "a scale of int8 weights must be finite and above 0; number 2 is negative",
         ),
         ({"dimension": 3}, "the scales of int8 weights must be those of dimension 0, .*; they are of dimension 3"),
         ({"weights_zero": 1}, "int8 weights must have the zero point 0; number 0 is 1"),

@@ -61,7 +61,9 @@ struct Tile {
     if (valid <= kLanes) return run(Registers<kUnit>());
     if constexpr (4 * kUnit <= kRegs) {
       if (valid <= 2 * kLanes) return run(Registers<2 * kUnit>());
+#if !defined(R2B_STAGES_APART)  // where little code is wanted, three quarters of a block are done as a whole one
       if (valid <= 3 * kLanes) return run(Registers<3 * kUnit>());
+#endif
     }
     run(Registers<kRegs>());
   }

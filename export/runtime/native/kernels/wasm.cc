@@ -81,7 +81,8 @@ struct Q : PlainBytes<V> {
   static R2B_INLINE void Add(Sums& sums, Value value, Weights weights) {
     sums = wasm_i32x4_add(sums, wasm_i32x4_dot_i16x8(value, weights));
   }
-  static R2B_INLINE V::F Numbers(Sums sums, const Requantisation& output, int channel) {
+  // Not inlined, because there would be one in every tile for each of its registers.
+  static __attribute__((noinline)) V::F Numbers(Sums sums, const Requantisation& output, int channel) {
     int32_t lanes[4];
     wasm_v128_store(lanes, sums);
     float numbers[4];
