@@ -158,13 +158,18 @@ def layouts(graphs=30, largest=1 << 14):
             yield model
 
 
-def whole_numbers(count=8):
-    """Convolutions of int8 numbers and what is before and after them, a stem and a shortcut."""
+def whole_numbers(count=8, largest=1 << 14):
+    """Small convolutions of int8 numbers and what is before and after them, a stem and a shortcut."""
     import int8_model
 
-    for number in range(count):
+    found = number = 0
+    while found < count:
         rng = np.random.default_rng([number, 5])
-        yield int8_model.drawn_convolution(rng, ("uint8", "int8", "float32")[number % 3])[0]
+        model = int8_model.drawn_convolution(rng, ("uint8", "int8", "float32")[number % 3])[0]
+        number += 1
+        if len(model) <= largest:
+            found += 1
+            yield model
     yield int8_model.stem(np.random.default_rng(5), size=(12, 9), outputs=8)[0]
 
 

@@ -112,7 +112,8 @@ struct LoadedModel : MiniInterpreter {
     if (scale.second == 1) tensor->params.scale = b.Read<float>(scale.first);
     if (zero.second == 1) tensor->params.zero_point = int32_t(b.Read<int64_t>(zero.first));
     // TensorFlow Lite refuses zero points outside the type's range.
-    return tensor->params.zero_point >= -128 && tensor->params.zero_point <= 127;
+    const int least = tensor->type == tfl::kUInt8 ? 0 : -128;
+    return tensor->params.zero_point >= least && tensor->params.zero_point <= least + 255;
   }
 
   bool LoadConstant(size_t i, uint32_t index) {
