@@ -4,11 +4,24 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 
 #include "graph.h"
 #include "kernels/fixed_product.inl"
 
 namespace r2b {
+
+// A positive normal number without its power of two, within [1/2, 1): what std::frexp gives, which is not in the math
+// library of every Android.
+inline double Fraction(double value, int* exponent) {
+  constexpr int kMantissa = 52, kBias = 1022;
+  uint64_t bits;
+  std::memcpy(&bits, &value, sizeof bits);
+  *exponent = int(bits >> kMantissa) - kBias;
+  bits = (bits & ((uint64_t(1) << kMantissa) - 1)) | uint64_t(kBias) << kMantissa;
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
 
 // 2^-31 * multiplier * 2^(left - right).
 struct FixedPoint {
@@ -19,7 +32,7 @@ struct FixedPoint {
     constexpr int kMostRight = 31;
     constexpr double kMostScale = 1 << 29;
     int exponent;
-    auto fixed = int64_t(std::round(std::frexp(std::min(scale, kMostScale), &exponent) * double(int64_t(1) << 31)));
+    auto fixed = int64_t(std::round(Fraction(std::min(scale, kMostScale), &exponent) * double(int64_t(1) << 31)));
     if (fixed == int64_t(1) << 31) fixed /= 2, ++exponent;
     if (exponent < -kMostRight) return;  // nothing of a sum would be left
     multiplier = int32_t(fixed);
