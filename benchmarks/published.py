@@ -35,6 +35,8 @@ TOP1 = {
 
 # The sides of the comparison, by the end of a row's name; LiteRT's rows have no end.
 SIDES = {", runtime": ("r2b-runtime, 1 bit", "C0"), ", OpenVINO": ("OpenVINO", "C2"), "": ("LiteRT", "C1")}
+# OpenVINO runs the networks that LiteRT runs, so that its points are beside LiteRT's, and are named on the other side.
+_LEFT = ", OpenVINO"
 
 
 def plot(milliseconds: Mapping[str, float], path: str) -> None:
@@ -58,10 +60,13 @@ def plot(milliseconds: Mapping[str, float], path: str) -> None:
         label, colour = side
         top1 = TOP1[name].top1
         axes.plot(value, top1, "o", color=colour, label=None if label in drawn else label)
-        axes.annotate(name, (value, top1), xytext=(5, 4), textcoords="offset points", fontsize=8)
+        left = comma + through == _LEFT
+        place = {"xytext": (-6, -3), "ha": "right"} if left else {"xytext": (6, -3)}
+        axes.annotate(name, (value, top1), textcoords="offset points", fontsize=8, **place)
         drawn.add(label)
     axes.set_xscale("log")
-    axes.set_xticks([2, 5, 10, 20, 50], ["2", "5", "10", "20", "50"])
+    axes.set_xticks([1, 2, 5, 10, 20, 50], ["1", "2", "5", "10", "20", "50"])
+    axes.set_xlim(0.8, 60)
     axes.minorticks_off()
     axes.set_xlabel("milliseconds per image of 224×224, one thread, measured")
     axes.set_ylabel("ImageNet top-1 in percent, published")
