@@ -106,12 +106,17 @@ def runtime_call(path, threads, **options):
 def _call(interpreter):
     interpreter.allocate_tensors()
     detail = interpreter.get_input_details()[0]
-    value = np.random.default_rng(0).uniform(-1, 1, detail["shape"])
-    if detail["dtype"] != np.float32:
-        limits = np.iinfo(detail["dtype"])
-        value = np.clip(value * limits.max, limits.min, limits.max)
-    interpreter.set_tensor(detail["index"], value.astype(detail["dtype"]))
+    interpreter.set_tensor(detail["index"], _random(detail["shape"], detail["dtype"]))
     return interpreter.invoke
+
+
+def _random(shape, dtype):
+    """Random numbers within -1 to 1, or within what an integer type holds."""
+    value = np.random.default_rng(0).uniform(-1, 1, shape)
+    if dtype != np.float32:
+        limits = np.iinfo(dtype)
+        value = np.clip(value * limits.max, limits.min, limits.max)
+    return value.astype(dtype)
 
 
 def lce_call(path):
@@ -131,8 +136,7 @@ def openvino_call(path):
     model.reshape([1, 224, 224, 3])
     request = core.compile_model(model, "CPU", one_thread).create_infer_request()
     tensor = request.get_input_tensor()
-    value = np.random.default_rng(0).uniform(-1, 1, tensor.data.shape)
-    tensor.data[:] = (value * 127 if tensor.data.dtype == np.int8 else value).astype(tensor.data.dtype)
+    tensor.data[:] = _random(tensor.data.shape, tensor.data.dtype)
     return request.infer
 
 

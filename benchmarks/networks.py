@@ -103,10 +103,10 @@ def _build(name):
     return _larq_zoo(name) if name in LARQ_ZOO else _stock(name)
 
 
-def file_of(name, directory):
-    """Path of the network's file, which is written if it does not exist."""
+def file_of(name, directory, build=None):
+    """Path of the network's file, which is written if it does not exist: what ``build`` returns, or by its name."""
     path = pathlib.Path(directory) / (name.replace(" ", "_") + ".tflite")
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(_build(name))
+        path.write_bytes(build() if build else _build(name))
     return path

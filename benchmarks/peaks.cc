@@ -9,7 +9,6 @@
 #include <immintrin.h>
 using I = __m512i;
 using F = __m512;
-static inline I Count(I sum, I a, I b) { return _mm512_add_epi32(sum, _mm512_popcnt_epi32(_mm512_xor_si512(a, b))); }
 static inline F Fma(F sum, F a, F b) { return _mm512_fmadd_ps(a, b, sum); }
 // Ternary logic: 0x96 is the sum of three bits without the carry, 0xe8 the carry.
 static inline I Sum(I a, I b, I c) { return _mm512_ternarylogic_epi32(a, b, c, 0x96); }
@@ -39,7 +38,6 @@ static inline I Popcounts(I sum, I x) {
   return _mm256_add_epi8(sum, _mm256_shuffle_epi8(table, _mm256_and_si256(_mm256_srli_epi16(x, 4), low)));
 }
 static inline I Xor(I a, I b) { return _mm256_xor_si256(a, b); }
-static inline I Count(I sum, I a, I b) { return Popcounts(sum, Xor(a, b)); }
 static inline I Sum(I a, I b, I c) { return Xor(Xor(a, b), c); }
 static inline I Carry(I a, I b, I c) { return _mm256_or_si256(_mm256_and_si256(a, b), _mm256_and_si256(c, Xor(a, b))); }
 // An exact product of int8: the shorter sums of vpmaddubsw saturate.
@@ -55,7 +53,6 @@ using I = uint8x16_t;
 using F = float32x4_t;
 static inline I Popcounts(I sum, I x) { return vaddq_u8(sum, vcntq_u8(x)); }
 static inline I Xor(I a, I b) { return veorq_u8(a, b); }
-static inline I Count(I sum, I a, I b) { return Popcounts(sum, Xor(a, b)); }
 static inline I Sum(I a, I b, I c) { return Xor(Xor(a, b), c); }
 static inline I Carry(I a, I b, I c) { return vbslq_u8(Xor(a, b), c, b); }
 static inline I Int8(I sum, I a, I b) {
@@ -76,6 +73,8 @@ static I Ints(int v) { return vdupq_n_u8(uint8_t(v)); }
 static F Floats(float v) { return vdupq_n_f32(v); }
 #define KEEP(v) __asm__ volatile("" : "+w"(v))
 #endif
+
+static inline I Count(I sum, I a, I b) { return Popcounts(sum, Xor(a, b)); }
 
 // What a full adder adds to: bits that are not counted yet, and counts.
 struct Bits {

@@ -18,6 +18,7 @@ import os
 import pathlib
 import sys
 import time
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -100,22 +101,9 @@ def _other(name):
     import larq_compute_engine
     import tensorflow as tf
 
-    if name == "QuickNet":
-        import larq_zoo
-
-        model = larq_zoo.sota.QuickNet(weights=None)
-    else:
-        image = tf.keras.Input((64, 64, 3), batch_size=1)
-        model = tf.keras.Model(image, {"U-Net": _u_net, "swish network": _swish_network}[name](image))
+    image = tf.keras.Input((64, 64, 3), batch_size=1)
+    model = tf.keras.Model(image, {"U-Net": _u_net, "swish network": _swish_network}[name](image))
     return larq_compute_engine.convert_keras_model(networks.randomise(model))
-
-
-def _file(directory, name, build):
-    path = pathlib.Path(directory) / (name.replace(" ", "_") + ".tflite")
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(build())
-    return str(path)
 
 
 def times(library, jobs, connection):
@@ -159,15 +147,19 @@ def _seconds(call):
 def _jobs(arguments):
     """What is timed: (file, options) by name."""
     jobs: dict[str, tuple[str, dict[str, Any] | None]] = {}
+
+    def file(name, build):
+        return str(networks.file_of(name, arguments.models, build))
+
     for stem in arguments.stems:
         for width in sorted({*arguments.widths, *(_multiple(width) for width in arguments.widths)}):
-            path = _file(arguments.models, f"{OURS} {stem} {width}", lambda: _real_to_binary(stem, width))  # noqa: B023
-            jobs[f"{OURS} {stem} {width}"] = (path, {"kernels": arguments.kernels})
+            name = f"{OURS} {stem} {width}"
+            jobs[name] = file(name, partial(_real_to_binary, stem, width)), {"kernels": arguments.kernels}
         for width in sorted(PEERS.keys() & set(arguments.widths)):
-            path = _file(arguments.models, f"{PEER} {stem} {width}", lambda: _resnet(stem, width))  # noqa: B023
-            jobs[f"{PEER} {stem} {width}"] = (path, None)
+            name = f"{PEER} {stem} {width}"
+            jobs[name] = file(name, partial(_resnet, stem, width)), None
     for name in arguments.others:
-        path = _file(arguments.models, name, lambda name=name: _other(name))
+        path = file(name, None if name in networks.LARQ_ZOO else partial(_other, name))
         for claim in ("all", "binary"):
             jobs[f"{name}, {claim}"] = (path, {"engine": "litert", "kernels": arguments.kernels, "claim": claim})
     return jobs
