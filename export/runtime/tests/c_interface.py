@@ -2,13 +2,28 @@
 
 import contextlib
 import ctypes
+import pathlib
+import shutil
+import subprocess
 from ctypes import POINTER, byref, c_char_p, c_double, c_float, c_int32, c_int64, c_size_t, c_void_p
 
 import numpy as np
+import pytest
 import r2b_runtime
 from r2b_runtime.engine import _Error, _Options, _Step
 
 _LIBRARY = ctypes.CDLL(str(r2b_runtime.library_path()))  # apart from Python's engine, which sets other types
+
+
+def host_program(source, folder, *flags):
+    """Compiles a file of native/ to a program in C that uses the library of this installation; returns its path."""
+    if shutil.which("cc") is None:
+        pytest.skip("no cc: apt-get install gcc")
+    program, library = folder / "host", r2b_runtime.library_path()
+    path = pathlib.Path(__file__).parent / "native" / source
+    strict = ["-Wall", "-Wextra", "-Werror", *flags, f"-I{library.parent}"]
+    subprocess.run(["cc", *strict, path, library, f"-Wl,-rpath,{library.parent}", "-o", program], check=True)
+    return program
 
 
 class Preprocessing(ctypes.Structure):

@@ -1,18 +1,16 @@
 """An inference takes no memory and gives none back: in a program in C whose own malloc counts, with every operator."""
 
-import pathlib
 import platform
-import shutil
 import subprocess
 
 import numpy as np
 import pytest
-import r2b_runtime
 
 pytest.importorskip("tensorflow", reason="the models of these tests are written with TensorFlow's schema")
 
 import drawn_graphs
 import small_classifier
+from c_interface import host_program
 from test_networks import half_blocks
 
 pytestmark = pytest.mark.skipif(
@@ -23,13 +21,7 @@ GRAPHS = 12
 
 @pytest.fixture(scope="module")
 def host(tmp_path_factory):
-    if shutil.which("cc") is None:
-        pytest.skip("no cc: apt-get install gcc")
-    program, library = tmp_path_factory.mktemp("host") / "host", r2b_runtime.library_path()
-    source = pathlib.Path(__file__).parent / "native" / "allocations_host.c"
-    strict = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-fno-builtin", f"-I{library.parent}"]
-    subprocess.run(["cc", *strict, source, library, f"-Wl,-rpath,{library.parent}", "-o", program], check=True)
-    return program
+    return host_program("allocations_host.c", tmp_path_factory.mktemp("host"), "-std=c11", "-fno-builtin")
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import os
 import pathlib
 import pickle
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -16,6 +15,7 @@ import lce_model
 import numpy as np
 import pytest
 import r2b_runtime
+from c_interface import host_program
 from conftest import outputs_of, run
 from r2b_runtime import Interpreter
 from r2b_runtime import engine as engine_module
@@ -438,13 +438,7 @@ def test_it_needs_no_interpreter(model, tmp_path):
 @pytest.fixture(scope="module")
 def host(tmp_path_factory):
     """A program in C that runs a model by the library of this installation."""
-    if shutil.which("cc") is None:
-        pytest.skip("no cc: apt-get install gcc")
-    program, library = tmp_path_factory.mktemp("host") / "host", r2b_runtime.library_path()
-    source = pathlib.Path(__file__).parent / "native" / "host.c"
-    strict = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", f"-I{library.parent}"]
-    subprocess.run(["cc", *strict, source, library, f"-Wl,-rpath,{library.parent}", "-o", program], check=True)
-    return program
+    return host_program("host.c", tmp_path_factory.mktemp("host"), "-std=c99", "-Wpedantic")
 
 
 def test_a_program_in_c(host, model, rng, tmp_path):
