@@ -9,7 +9,9 @@ LCE's interpreter on x86 (kernels.h). If an interpreter sums in another order, s
 such a sum differ; nothing else does.
 
 The engine and the delegate in an interpreter must give the same bits, with each of this machine's kernels and with one
-and two threads.
+and two threads. Two trained networks are held to the same: "digits", which its recipe trains here first, and "cifar10",
+the weights that come with the package, each on images of its own test split. ResNet18 in float must be within 1e-6 of
+the interpreter, whose float operators are XNNPACK's, in every probability.
 
 --explain shows where signs come to differ: it compares the delegate with itself when all float operators are left to
 the interpreter (claim="binary"), which sums in its own order. Differences there but not above come only from float
@@ -19,6 +21,7 @@ operators.
 import argparse
 import pathlib
 import sys
+import tempfile
 
 import numpy as np
 
@@ -30,6 +33,9 @@ sys.path.insert(0, str(ROOT))
 from benchmarks import networks  # noqa: E402
 
 CORRELATION, SAME_CLASS = 0.9995, 0.99
+REAL_DIFFERENCE = 1e-6
+TRAINED = ("digits", "cifar10")
+REAL = "ResNet18"
 
 
 def photographs(data_dir, count):
@@ -51,6 +57,19 @@ def logits_network(name, photos, **architecture):
     deviation = model.predict(photos[:8], verbose=0).std()
     dense.set_weights([w / deviation for w in dense.get_weights()])
     return model
+
+
+def trained(name, data_dir, count):
+    """The file of a trained network, and images of its test split."""
+    from r2b_zoo.data import load
+
+    if name == "digits":
+        with tempfile.TemporaryDirectory() as folder:
+            model = r2b_zoo.train(name, output=folder).file.read_bytes()
+    else:
+        model = r2b_zoo.convert(r2b_zoo.load(name).model).tflite
+    _, inputs, _ = load(name, None if name == "digits" else data_dir).test_sample(count)
+    return model, inputs
 
 
 def file_for(model, batch=1):
@@ -101,30 +120,49 @@ def compare(a, b):
     return correlation, np.mean(a.argmax(1) == b.argmax(1)), np.abs(a - b).max()
 
 
+def real(photos):
+    """Whether ResNet18 in float gives the interpreter's probabilities, in words and as a truth value."""
+    model = r2b_zoo.convert(networks.randomise(r2b_zoo.ResNet18(weights=None))).tflite
+    ours, theirs = run(model, photos, engine="r2b"), run(model, photos, engine="litert", claim="binary")
+    _, same, largest = compare(ours, theirs)
+    return f"same class {same:.0%}, largest difference {largest:.1e}", largest <= REAL_DIFFERENCE
+
+
+def binary(model, images):
+    """Whether a file with binary convolutions gives LCE's logits, and engine and delegate the same bits."""
+    ours, theirs = run(model, images), run_lce(model, images)
+    correlation, same, largest = compare(ours, theirs)
+    unequal = unequal_paths(model, images)
+    text = (
+        f"correlation >= {correlation:.7f}, same class {same:.0%}, largest difference {largest:.1e}, "
+        f"deviation {theirs.std():.2f}, bits of the delegate {f'not with {unequal}' if unequal else 'everywhere'}"
+    )
+    return text, correlation >= CORRELATION and same >= SAME_CLASS and not unequal
+
+
 def main():
+    everything = (*networks.BINARY, *TRAINED, REAL)
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data-dir", default=str(ROOT.parent / "shared" / "tfds"))
     parser.add_argument("--photos", type=int, default=100)
-    parser.add_argument("--networks", nargs="+", default=list(networks.BINARY), choices=networks.BINARY)
+    parser.add_argument("--networks", nargs="+", default=list(everything), choices=everything)
     parser.add_argument("--explain", action="store_true")
     arguments = parser.parse_args()
     photos = photographs(arguments.data_dir, arguments.photos)
     failed = False
     for name in arguments.networks:
-        model = file_for(logits_network(name, photos))
-        ours, theirs = run(model, photos), run_lce(model, photos)
-        correlation, same, largest = compare(ours, theirs)
-        unequal = unequal_paths(model, photos)
-        good = correlation >= CORRELATION and same >= SAME_CLASS and not unequal
+        model, images = None, photos
+        if name in TRAINED:
+            model, images = trained(name, arguments.data_dir, arguments.photos)
+        elif name != REAL:
+            model = file_for(logits_network(name, photos))
+        text, good = real(photos) if model is None else binary(model, images)
         failed |= not good
-        print(
-            f"{name:18} correlation >= {correlation:.7f}, same class {same:.0%}, largest difference {largest:.1e}, "
-            f"deviation {theirs.std():.2f}, bits of the delegate {f'not with {unequal}' if unequal else 'everywhere'}: "
-            f"{'ok' if good else 'NOT MET'}",
-            flush=True,
-        )
-        if arguments.explain:
-            correlation, same, largest = compare(ours, run(model, photos, engine="litert", claim="binary"))
+        print(f"{name:18} {text}: {'ok' if good else 'NOT MET'}", flush=True)
+        if arguments.explain and model is not None:
+            correlation, same, largest = compare(
+                run(model, images), run(model, images, engine="litert", claim="binary")
+            )
             print(
                 f"{'  floats by XNNPACK':18} correlation >= {correlation:.7f}, same class {same:.0%}, "
                 f"largest difference {largest:.1e}",
