@@ -200,7 +200,7 @@ class Fuser {
       } else if (op.kind == OpKind::kToBytes && T(t).type == DType::kFloat && T(op.out).type == DType::kInt8) {
         side.push_back(Store(Stage::kStoreInt8, op.out));
         side.back().scale = T(op.out).scale;
-        side.back().zero_point = float(T(op.out).zero_point);
+        side.back().zero_point = T(op.out).zero_point;
         Absorb(&steps_[index], index, c);
       } else if (GlobalAverage(op, AsImage(T(t).dims)) && T(t).dims.size() == 4 &&
                  AsImage(T(t).dims) == steps_[index].out) {

@@ -81,6 +81,20 @@ def test_quantize_and_dequantize_equal_the_reference(kernels, rng, kind, to):
         equal(ours(model.bytes(), [given], kernels=kernels, num_threads=2)[0], reference(model.bytes(), [given]))
 
 
+def test_values_beside_a_half_become_the_number_next_to_them(kernels):
+    halves = np.arange(-140, 140, dtype=np.float32) + np.float32(0.5)
+    given = np.concatenate([halves, np.nextafter(halves, np.float32(0)), np.nextafter(halves, np.float32(np.inf))])
+    whole = np.trunc(given)
+    nearest = whole + np.copysign(np.abs(given - whole) >= 0.5, given)
+    given = np.concatenate([given, np.float32([np.inf, -np.inf, np.nan, -0.0])])
+    expected = np.concatenate([np.clip(nearest + 3, -128, 127), [127, -128, 127, 3]]).astype(np.int8)
+    model = lce_model.Model()
+    x, result = model.input((1, given.size)), model.tensor((1, given.size), "int8", scale=1.0, zero_point=3)
+    model.builtin("QUANTIZE", [x], [result], drawing.options("QuantizeOptions"))
+    model.output(result)
+    equal(ours(model.bytes(), [given[None]], kernels=kernels)[0], [expected[None]])
+
+
 @pytest.mark.parametrize("shape", [(2, 9, 7, 3), (1, 12, 5, 64)])
 def test_operators_that_move_int8_numbers_equal_the_reference(kernels, rng, shape):
     model, unit = lce_model.Model(), {"dtype": "int8", "scale": 0.1, "zero_point": -7}

@@ -80,6 +80,11 @@ struct V {
     const __m256i exponent = _mm256_max_epi32(_mm256_srai_epi32(steps, 5), _mm256_setzero_si256());
     *whole = _mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23));
   }
+  static R2B_INLINE void StoreBytes(int8_t* p, F v, int32_t zero) {
+    const __m256i numbers = _mm256_add_epi32(_mm256_cvttps_epi32(v), _mm256_set1_epi32(zero));
+    const __m128i pairs = _mm_packs_epi32(_mm256_castsi256_si128(numbers), _mm256_extracti128_si256(numbers, 1));
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(pairs, pairs));
+  }
   static R2B_INLINE uint32_t NegativeMask(F v) {
     return uint32_t(_mm256_movemask_ps(_mm256_cmp_ps(v, _mm256_setzero_ps(), _CMP_LT_OQ)));
   }

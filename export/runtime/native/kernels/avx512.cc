@@ -55,6 +55,10 @@ struct V {
     const __m512i exponent = _mm512_max_epi32(_mm512_srai_epi32(steps, 5), _mm512_setzero_si512());
     *whole = _mm512_castsi512_ps(_mm512_slli_epi32(exponent, 23));
   }
+  static R2B_INLINE void StoreBytes(int8_t* p, F v, int32_t zero) {
+    const __m512i numbers = _mm512_add_epi32(_mm512_cvttps_epi32(v), _mm512_set1_epi32(zero));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(numbers));
+  }
   static R2B_INLINE uint32_t NegativeMask(F v) { return _mm512_cmp_ps_mask(v, _mm512_setzero_ps(), _CMP_LT_OQ); }
 };
 using T = Tile<V>;

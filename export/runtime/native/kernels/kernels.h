@@ -59,8 +59,9 @@ struct Stage {
   ptrdiff_t pixel = 0;
   // Between the bytes of a block of 32 channels and those of the next: 0 where channels are contiguous.
   ptrdiff_t gap = 0;
-  float scale = 1, zero_point = 0;  // kStoreInt8
-  int before = 0, windows = 0;      // kMaxColumns; `before` is 0 or 1, and `pixel` is between windows
+  float scale = 1;  // kStoreInt8
+  int32_t zero_point = 0;
+  int before = 0, windows = 0;  // kMaxColumns; `before` is 0 or 1, and `pixel` is between windows
 };
 
 struct Epilogue {

@@ -70,6 +70,12 @@ struct V {
     const int32x4_t exponent = vmaxq_s32(vshrq_n_s32(steps, 5), vdupq_n_s32(-127));
     *whole = vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(exponent, vdupq_n_s32(127)), 23));
   }
+  static R2B_INLINE void StoreBytes(int8_t* p, F v, int32_t zero) {
+    const F number = vbslq_f32(vceqq_f32(v, v), v, Set1(float(127 - zero)));
+    const int16x4_t pairs = vmovn_s32(vaddq_s32(vcvtq_s32_f32(number), vdupq_n_s32(zero)));
+    const int32_t bytes = vget_lane_s32(vreinterpret_s32_s8(vmovn_s16(vcombine_s16(pairs, pairs))), 0);
+    __builtin_memcpy(p, &bytes, sizeof bytes);
+  }
   static R2B_INLINE uint32_t NegativeMask(F v) {
     const uint32_t weights[4] = {1, 2, 4, 8};
     const uint32x4_t bits = vandq_u32(vcltq_f32(v, Zero()), vld1q_u32(weights));

@@ -54,6 +54,9 @@ struct V {
     for (int i = 0; i < kWidth; ++i)
       PowerOfTwoLane(table, rounded.lane[i], base.lane[i], &fraction->lane[i], &whole->lane[i]);
   }
+  static R2B_INLINE void StoreBytes(int8_t* p, F v, int32_t zero) {
+    for (int i = 0; i < kWidth; ++i) p[i] = int8_t(int32_t(v.lane[i]) + zero);
+  }
   static R2B_INLINE uint32_t NegativeMask(F v) {
     uint32_t mask = 0;
     for (int i = 0; i < kWidth; ++i) mask |= uint32_t(v.lane[i] < 0) << i;

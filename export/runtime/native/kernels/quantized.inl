@@ -23,30 +23,30 @@ struct Quantized {
   using T = Tile<V>;
   using F = typename V::F;
 
-  // A row of the input in scratch memory.
+  // A row of the input in scratch memory. Bytes may be anything's, so what the loops read of `row` is copied first:
+  // compilers would read it again after each byte that they write, and find no vectors.
   static void Expand(const QconvRow& row, const uint8_t* line, uint8_t* out) {
+    const int before = row.before, values = row.values, after = row.after;
     if constexpr (Q::kPacking == BytePacking::kPairs) {
       int16_t* to = reinterpret_cast<int16_t*>(out);
-      const int total = row.before + row.values + row.after;
-      const int inside = line ? row.before : total, end = line ? row.before + row.values : total;
+      const int total = before + values + after;
+      const int inside = line ? before : total, end = line ? before + values : total;
       for (int i = 0; i < inside; ++i) to[i] = 0;
       for (int i = end; i < total; ++i) to[i] = 0;
-      to += row.before;
+      to += before;
       if (!line) return;
       const auto zero_point = int16_t(row.zero_point);
       const uint8_t flip = row.flip;
-      for (int i = 0; i < row.values; ++i) to[i] = int16_t(int8_t(line[i] ^ flip) - zero_point);
+      for (int i = 0; i < values; ++i) to[i] = int16_t(int8_t(line[i] ^ flip) - zero_point);
     } else {
       constexpr uint8_t kSign = Q::kPacking == BytePacking::kUnsigned ? 0x80 : 0;
       const uint8_t outside = uint8_t(row.zero_point) ^ kSign, flip = row.flip ^ kSign;
-      const auto fill = [&](uint8_t* to, int count) R2B_LAMBDA {
-        for (int i = 0; i < count; ++i) to[i] = outside;
-      };
-      if (!line) return fill(out, row.before + row.values + row.after);
-      fill(out, row.before);
-      out += row.before;
-      for (int i = 0; i < row.values; ++i) out[i] = line[i] ^ flip;
-      fill(out + row.values, row.after);
+      const auto fill = [outside](uint8_t* to, int count) R2B_LAMBDA { __builtin_memset(to, outside, size_t(count)); };
+      if (!line) return fill(out, before + values + after);
+      fill(out, before);
+      out += before;
+      for (int i = 0; i < values; ++i) out[i] = line[i] ^ flip;
+      fill(out + values, after);
     }
   }
 

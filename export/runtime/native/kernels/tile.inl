@@ -7,7 +7,8 @@
 // again), Zero, Mul, Add, Div, Max, Min, Fma; how many pixels or groups of dense outputs fit its registers
 // (FconvPixels(registers of a pixel), ...; kPlainPixels of whole blocks, PartPixels of others); Prelu(v, a);
 // IfNegative(x, a, b), of either for a zero; Keep(v), by which compilers do not load it again; MinusAbs(v);
-// NegativeMask(v), one bit per lane; PowerOfTwo (exponential.inl).
+// NegativeMask(v), one bit per lane; StoreBytes(p, v, zero), kWidth whole parts, plus zero, as bytes, which they fit
+// (127 for what is no number, if Min does not take its second operand then); PowerOfTwo (exponential.inl).
 //
 // The last block of a row of channels may be partial. Its tiles have only the registers that hold channels, R of them
 // to a pixel, and more pixels instead. Lanes beyond the channels are computed like the others in registers (weights and
@@ -30,13 +31,26 @@
 
 #include "exponential.inl"
 
-// A value as the int8 number next to it; halves go away from zero. Without branches, so that compilers find vectors.
-R2B_INLINE int8_t ToByte(float value, float scale, float zero_point) {
-  const float v = value / scale, whole = __builtin_truncf(v), rest = v - whole;
-  const float number = whole + float((rest >= 0.5f) - (rest <= -0.5f)) + zero_point;
-  const float most = number < 127 ? number : 127;
-  return int8_t(int32_t(most > -128 ? most : -128));
-}
+// Values as the int8 numbers next to them, less the zero point and before the fraction is cut off: halves go away from
+// zero. The largest number below a half, added, takes a half to the next whole number and nothing below it there. A
+// value that is no number becomes 127.
+template <class V>
+struct ByteNumbers {
+  typename V::F scale, most, least;
+  int32_t zero_point;
+
+  R2B_INLINE ByteNumbers(float scale, int32_t zero_point)
+      : scale(V::Set1(scale)),
+        most(V::Set1(float(127 - zero_point))),
+        least(V::Set1(float(-128 - zero_point))),
+        zero_point(zero_point) {}
+  R2B_INLINE void Store(int8_t* to, typename V::F value) const {
+    constexpr float kBelowHalf = 0.49999997f;
+    const typename V::F v = V::Div(value, scale);
+    const typename V::F up = V::Add(v, V::IfNegative(v, V::Set1(-kBelowHalf), V::Set1(kBelowHalf)));
+    V::StoreBytes(to, V::Max(V::Min(up, most), least), zero_point);
+  }
+};
 
 template <class V>
 struct Tile {
@@ -176,12 +190,14 @@ struct Tile {
   template <int P, int R>
   static R2B_INLINE void StoreBytes(F (&v)[P][R], const Stage& stage, uint8_t* out, int c, int valid) {
     constexpr int kLanes = R * V::kWidth;
-    float lanes[P][kLanes];
-    R2B_TILE(V::Store(&lanes[p][r * V::kWidth], v[p][r]));
+    const ByteNumbers<V> bytes(stage.scale, stage.zero_point);
+    int8_t numbers[P][kLanes];
+    R2B_TILE(bytes.Store(&numbers[p][r * V::kWidth], v[p][r]));
+    const auto count = size_t(valid < kLanes ? valid : kLanes);
     for (int p = 0; p < P; ++p) {
-      int8_t numbers[kLanes];
-      for (int i = 0; i < kLanes; ++i) numbers[i] = ToByte(lanes[p][i], stage.scale, stage.zero_point);
-      __builtin_memcpy(out + p * stage.pixel + c, numbers, size_t(valid < kLanes ? valid : kLanes));
+      uint8_t* to = out + p * stage.pixel + c;
+      if (count == kLanes) __builtin_memcpy(to, numbers[p], kLanes);
+      else __builtin_memcpy(to, numbers[p], count);
     }
   }
 

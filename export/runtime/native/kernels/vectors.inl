@@ -212,8 +212,13 @@ struct Vectors {
     UnpackTo(words, pixels, channels, 1.0f, -1.0f, out);
   }
   static void ToBytes(const float* values, int64_t count, float scale, int zero_point, int8_t* out) {
-    const auto zero = float(zero_point);
-    for (int64_t i = 0; i < count; ++i) out[i] = ToByte(values[i], scale, zero);
+    const ByteNumbers<V> bytes(scale, zero_point);
+    int64_t i = 0;
+    for (; i + V::kWidth <= count; i += V::kWidth) bytes.Store(out + i, V::Load(values + i));
+    if (i == count) return;
+    int8_t last[V::kWidth];
+    bytes.Store(last, V::Load(values + i, V::First(int(count - i))));
+    __builtin_memcpy(out + i, last, size_t(count - i));
   }
   static void UnpackBytes(const uint32_t* words, int64_t pixels, int channels, int8_t plus, int8_t minus, int8_t* out) {
     UnpackTo(words, pixels, channels, plus, minus, out);

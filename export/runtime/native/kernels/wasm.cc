@@ -62,6 +62,11 @@ struct V {
     const v128_t exponent = wasm_i32x4_max(wasm_i32x4_shr(steps, 5), wasm_i32x4_const_splat(-127));
     *whole = wasm_i32x4_shl(wasm_i32x4_add(exponent, wasm_i32x4_const_splat(127)), 23);
   }
+  static R2B_INLINE void StoreBytes(int8_t* p, F v, int32_t zero) {
+    const v128_t numbers = wasm_i32x4_add(wasm_i32x4_trunc_sat_f32x4(v), wasm_i32x4_splat(zero));
+    const v128_t pairs = wasm_i16x8_narrow_i32x4(numbers, numbers);
+    wasm_v128_store32_lane(p, wasm_i8x16_narrow_i16x8(pairs, pairs), 0);
+  }
   static R2B_INLINE uint32_t NegativeMask(F v) { return wasm_i32x4_bitmask(wasm_f32x4_lt(v, Zero())); }
 };
 using T = Tile<V>;
