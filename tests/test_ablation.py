@@ -187,6 +187,8 @@ def test_only_differences_whose_interval_excludes_zero_are_stated(rows):
     assert line.endswith("| not resolved |")
     assert "| SB + gate over strong baseline (SB) | – | – | – | – | not measured |" in text
     assert "The order of the networks: not measured for all of them." in text
+    assert "attention.png" in text
+    assert "attention.png" not in page.markdown(found(rows), "cifar10", has_attention=False)
 
 
 def test_an_order_that_does_not_hold_is_said(rows):

@@ -76,11 +76,12 @@ def write(rows: Rows, runs: Path) -> list[Path]:
     if attention is not None:
         written.append(attention)
     page = rows.folder.with_suffix(".md")
-    files.write_text(page, markdown(found, rows.folder.name))
+    has_attention = (pictures / "attention.png").is_file()
+    files.write_text(page, markdown(found, rows.folder.name, has_attention))
     return [page, *written]
 
 
-def markdown(found: Found, folder: str) -> str:
+def markdown(found: Found, folder: str, has_attention: bool = True) -> str:
     """The text of the page. ``folder`` is the name of the plots' folder beside it."""
     of_arms = found.accuracies(LAST)
     contrasts = differences(CONTRASTS, of_arms)
@@ -95,18 +96,24 @@ def markdown(found: Found, folder: str) -> str:
         f"![Validation top-1 after every epoch]({folder}/curves.svg)",
         "## Cost beside accuracy",
         f"![Test top-1 over operations]({folder}/cost.svg)",
-        "## Where the networks look",
-        f"![Attention maps of three networks on the same photographs]({folder}/attention.png)",
+        *(_attention(folder) if has_attention else ()),
         "## Time",
         _time_table(found),
     ]
     return "\n\n".join(parts) + "\n"
 
 
+def _attention(folder: str) -> tuple[str, str]:
+    picture = f"![Attention maps of three networks on the same photographs]({folder}/attention.png)"
+    return "## Where the networks look", picture
+
+
 def _head(found: Found) -> str:
     fields = found.fields
     epochs = ", ".join(f"{stage} {fields[f'{stage}.epochs']}" for stage in STAGES)
     row = found.rows[0]
+    processors = sorted({one.processor for one in found.rows})
+    machines = f"{'Machine' if len(processors) == 1 else 'Machines'}: {', '.join(processors)}"
     lines = [
         f"# {str(fields.get('dataset', 'cifar10')).upper()}: what each idea is worth",
         "",
@@ -116,10 +123,10 @@ def _head(found: Found) -> str:
         f"All arms alike: width {fields['width']}, {fields['stem']} stem, batch {fields['batch_size']}, "
         f"{fields['augmentation']}, α of the weights, cosine to 0, {epochs} epochs; `binary_activations` starts from "
         f"random weights, `binary` from it and matches no attention. {float(str(fields['validation'])):.0%} of the "
-        "training images are held out, and learning rates were chosen on them with one seed; the test split is read "
+        "training images are held out; learning rates are the recipe's, the same for all arms; the test split is read "
         "once for each stage, with the weights after its last epoch.",
         "",
-        f"Machine: {row.processor}. Commit {row.commit[:12]}. Protocol {row.protocol}.",
+        f"{machines}. Commit {row.commit[:12]}. Protocol {row.protocol}.",
     ]
     notes = [*found.missing(), *found.left_out]
     if notes:
