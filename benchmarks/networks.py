@@ -84,13 +84,14 @@ def _stock(name):
     import r2b_zoo
 
     network, precision = name.split()
+    # XNNPACK refuses MobileNetV3's products with a batch of unknown size, and LiteRT.js any input of such a network.
+    image = tf.keras.Input((224, 224, 3), batch_size=1)
     if network == "ResNet18":
-        model = r2b_zoo.ResNet18(weights=None)
+        real = randomise(r2b_zoo.ResNet18(weights=None))
+        model = tf.keras.Model(image, real(image))
     else:
-        # XNNPACK refuses MobileNetV3's products with a batch of unknown size.
-        image = tf.keras.Input((224, 224, 3), batch_size=1)
-        model = getattr(tf.keras.applications, network)(weights=None, input_tensor=image)
-    return {"int8": int8, "float": _float}[precision](randomise(model))
+        model = randomise(getattr(tf.keras.applications, network)(weights=None, input_tensor=image))
+    return {"int8": int8, "float": _float}[precision](model)
 
 
 def _build(name):
