@@ -230,3 +230,16 @@ def test_flawed_quantisation_of_quantize_is_refused():
         RuntimeError, match=r"QUANTIZE \(node 0\): the output must have a zero point within 0 to 255; it is -1"
     ):
         r2b_runtime.Interpreter(model.bytes(), engine="r2b")
+
+
+@pytest.mark.parametrize(("kind", "to"), [("float32", "int8"), ("int8", "float32"), ("int32", "int8")])
+def test_reshape_to_another_type_is_refused(kind, to):
+    """It copies bytes: a result of smaller values would be written beyond its end."""
+    model = lce_model.Model()
+    scales = {"scale": 0.1, "zero_point": 0}
+    x = model.input((1, 40), kind, **(scales if kind == "int8" else {}))
+    out = model.tensor((2, 20), to, **(scales if to == "int8" else {}))
+    model.builtin("RESHAPE", [x, model.constant([2, 20], "int32")], [out])
+    model.output(out)
+    with pytest.raises(RuntimeError, match=r"RESHAPE \(node 0\): the engine does not run this operator"):
+        r2b_runtime.Interpreter(model.bytes(), engine="r2b")
