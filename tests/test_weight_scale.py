@@ -233,13 +233,9 @@ def test_published_weights_have_no_scale():
 # --- from one stage to the next ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["RealToBinaryNet", "StrongBaselineNet"])
-def test_a_binary_network_starts_where_the_one_with_real_weights_ended(name):
-    """On digits it keeps three quarters of what the other is above chance, once batch norms have new statistics.
-
-    Over seeds and machines it loses 4 to 11 points of top-1; without α it loses 70 to 80, nearly all.
-    """
+def points_lost_at_the_start(name, seed):
+    """The top-1 on digits that weights lose by becoming binary, once batch norms have statistics of training images."""
+    tf.keras.utils.set_random_seed(seed)
     digits = load_digits()
     pixels, labels = (digits.images[..., None] / 16).astype(np.float32), digits.target.astype(np.int32)
     train, test = slice(0, 1400), slice(1400, None)
@@ -254,5 +250,11 @@ def test_a_binary_network_starts_where_the_one_with_real_weights_ended(name):
     assert copy_weights(before, after) == []
     after(pixels[train], training=True)
     answers = after(pixels[test], training=False).numpy().argmax(axis=1)
-    chance = 1 / 10
-    assert np.mean(answers == labels[test]) - chance > 0.75 * (found - chance)
+    return found - np.mean(answers == labels[test])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["RealToBinaryNet", "StrongBaselineNet"])
+def test_a_binary_network_starts_where_the_one_with_real_weights_ended(name):
+    """It starts within 10 points of top-1 over three seeds; one alone may lose more on another machine."""
+    assert np.mean([points_lost_at_the_start(name, seed) for seed in range(3)]) < 0.1
