@@ -34,7 +34,6 @@ from benchmarks import networks  # noqa: E402
 
 CORRELATION, SAME_CLASS = 0.9995, 0.99
 REAL_DIFFERENCE = 1e-6
-TRAINED = ("digits", "cifar10")
 REAL = "ResNet18"
 
 
@@ -59,26 +58,27 @@ def logits_network(name, photos, **architecture):
     return model
 
 
-def trained(name, data_dir, count):
-    """The file of a trained network, and images of its test split."""
-    from r2b_zoo.data import load
-
-    if name == "digits":
-        with tempfile.TemporaryDirectory() as folder:
-            model = r2b_zoo.train(name, output=folder).file.read_bytes()
-    else:
-        model = r2b_zoo.convert(r2b_zoo.load(name).model).tflite
-    _, inputs, _ = load(name, None if name == "digits" else data_dir).test_sample(count)
-    return model, inputs
-
-
 def file_for(model, batch=1):
     """The network as a `.tflite` file for batches of this size; r2b_zoo itself converts only for single images."""
     import larq_compute_engine
-    import tensorflow as tf
 
-    image = tf.keras.Input(model.input_shape[1:], batch_size=batch)
-    return larq_compute_engine.convert_keras_model(tf.keras.Model(image, model(image)))
+    return larq_compute_engine.convert_keras_model(networks.with_batch(model, batch))
+
+
+def subject(name, photos, data_dir):
+    """A network's file, and as many images for it as there are photographs: them, or images of its own test split."""
+    from r2b_zoo.data import load
+
+    if name == REAL:
+        return r2b_zoo.convert(networks.randomise(r2b_zoo.ResNet18(weights=None))).tflite, photos
+    if name == "digits":
+        with tempfile.TemporaryDirectory() as folder:
+            model, data = r2b_zoo.train(name, output=folder).file.read_bytes(), load(name)
+    elif name == "cifar10":
+        model, data = r2b_zoo.convert(r2b_zoo.load(name).model).tflite, load(name, data_dir)
+    else:
+        return file_for(logits_network(name, photos)), photos
+    return model, data.test_sample(len(photos))[1]
 
 
 def run(model, photos, threads=1, **options):
@@ -120,17 +120,15 @@ def compare(a, b):
     return correlation, np.mean(a.argmax(1) == b.argmax(1)), np.abs(a - b).max()
 
 
-def real(photos):
-    """Whether ResNet18 in float gives the interpreter's probabilities, in words and as a truth value."""
-    model = r2b_zoo.convert(networks.randomise(r2b_zoo.ResNet18(weights=None))).tflite
-    ours, theirs = run(model, photos, engine="r2b"), run(model, photos, engine="litert", claim="binary")
-    _, same, largest = compare(ours, theirs)
+def real(ours, model, images):
+    """Whether the answers are those of the interpreter's own float operators; in words, and as a truth value."""
+    _, same, largest = compare(ours, run(model, images, engine="litert", claim="binary"))
     return f"same class {same:.0%}, largest difference {largest:.1e}", largest <= REAL_DIFFERENCE
 
 
-def binary(model, images):
-    """Whether a file with binary convolutions gives LCE's logits, and engine and delegate the same bits."""
-    ours, theirs = run(model, images), run_lce(model, images)
+def binary(ours, model, images):
+    """Whether the answers are LCE's, and engine and delegate give the same bits; in words, and as a truth value."""
+    theirs = run_lce(model, images)
     correlation, same, largest = compare(ours, theirs)
     unequal = unequal_paths(model, images)
     text = (
@@ -141,7 +139,7 @@ def binary(model, images):
 
 
 def main():
-    everything = (*networks.BINARY, *TRAINED, REAL)
+    everything = (*networks.BINARY, "digits", "cifar10", REAL)
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data-dir", default=str(ROOT.parent / "shared" / "tfds"))
     parser.add_argument("--photos", type=int, default=100)
@@ -151,18 +149,13 @@ def main():
     photos = photographs(arguments.data_dir, arguments.photos)
     failed = False
     for name in arguments.networks:
-        model, images = None, photos
-        if name in TRAINED:
-            model, images = trained(name, arguments.data_dir, arguments.photos)
-        elif name != REAL:
-            model = file_for(logits_network(name, photos))
-        text, good = real(photos) if model is None else binary(model, images)
+        model, images = subject(name, photos, arguments.data_dir)
+        ours = run(model, images, engine="r2b")
+        text, good = (real if name == REAL else binary)(ours, model, images)
         failed |= not good
         print(f"{name:18} {text}: {'ok' if good else 'NOT MET'}", flush=True)
-        if arguments.explain and model is not None:
-            correlation, same, largest = compare(
-                run(model, images), run(model, images, engine="litert", claim="binary")
-            )
+        if arguments.explain and name != REAL:
+            correlation, same, largest = compare(ours, run(model, images, engine="litert", claim="binary"))
             print(
                 f"{'  floats by XNNPACK':18} correlation >= {correlation:.7f}, same class {same:.0%}, "
                 f"largest difference {largest:.1e}",

@@ -36,6 +36,14 @@ def randomise(model, seed=0):
     return model
 
 
+def with_batch(model, size=1):
+    """The model for batches of this size alone."""
+    import tensorflow as tf
+
+    image = tf.keras.Input(model.input_shape[1:], batch_size=size)
+    return tf.keras.Model(image, model(image))
+
+
 def _images(shape):
     """Batches of one random image, for the ranges of int8."""
     rng = np.random.default_rng(0)
@@ -84,14 +92,12 @@ def _stock(name):
     import r2b_zoo
 
     network, precision = name.split()
-    # XNNPACK refuses MobileNetV3's products with a batch of unknown size, and LiteRT.js any input of such a network.
-    image = tf.keras.Input((224, 224, 3), batch_size=1)
     if network == "ResNet18":
-        real = randomise(r2b_zoo.ResNet18(weights=None))
-        model = tf.keras.Model(image, real(image))
+        model = r2b_zoo.ResNet18(weights=None)
     else:
-        model = randomise(getattr(tf.keras.applications, network)(weights=None, input_tensor=image))
-    return {"int8": int8, "float": _float}[precision](model)
+        model = getattr(tf.keras.applications, network)(weights=None, input_shape=(224, 224, 3))
+    # XNNPACK refuses MobileNetV3's products with a batch of unknown size, and LiteRT.js any input of such a network.
+    return {"int8": int8, "float": _float}[precision](with_batch(randomise(model)))
 
 
 def _build(name):
