@@ -154,7 +154,7 @@ bool Reader::Reshape() {
   const tfl::Tensor* shape = Input(1);
   if (!Input(0) || IsConstant(Input(0)) || Rank(Input(0)) > 4 || Rank(Output()) > 4) return false;
   const tfl::Type type = Input(0)->type;
-  if (!Output() || Output()->type != type) return false;  // bytes are copied
+  if (Output()->type != type) return false;  // its bytes are copied
   if (type != tfl::kFloat32 && type != tfl::kInt32 && type != tfl::kInt8) return false;
   return IsConstant(shape) && shape->type == tfl::kInt32 && Rank(shape) == 1 &&
          shape->bytes >= size_t(shape->dims->data[0]) * 4;

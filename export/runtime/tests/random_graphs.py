@@ -2,7 +2,7 @@
 
     python random_graphs.py --count 2000 --seed fresh             # a new seed, which is printed
     python random_graphs.py --count 2000 --seed fresh --pinned    # all threads on one core
-    python random_graphs.py --seed 7 --first 1234 --count 1 --keep /tmp/found    # repeats one graph and writes its file
+    python random_graphs.py --seed 7 --first 1234 --count 1 --keep found    # repeats one graph and writes its file
 
 Every graph (drawn_graphs.py) runs with each kernel path of this machine in 1, 2, 3 and 4 threads, several times, on two
 inputs in turn, so that what a run left behind is not by chance what the next one needs.

@@ -8,7 +8,7 @@
 // (FconvPixels(registers of a pixel), ...; kPlainPixels of whole blocks, PartPixels of others); Prelu(v, a);
 // IfNegative(x, a, b), of either for a zero; Keep(v), by which compilers do not load it again; MinusAbs(v);
 // NegativeMask(v), one bit per lane; StoreBytes(p, v, zero), kWidth whole parts, plus zero, as bytes, which they fit
-// (127 for what is no number, if Min does not take its second operand then); PowerOfTwo (exponential.inl).
+// (where Min(NaN, x) is not x, StoreBytes itself makes 127 of NaN); PowerOfTwo (exponential.inl).
 //
 // The last block of a row of channels may be partial. Its tiles have only the registers that hold channels, R of them
 // to a pixel, and more pixels instead. Lanes beyond the channels are computed like the others in registers (weights and
@@ -194,6 +194,7 @@ struct Tile {
     int8_t numbers[P][kLanes];
     R2B_TILE(bytes.Store(&numbers[p][r * V::kWidth], v[p][r]));
     const auto count = size_t(valid < kLanes ? valid : kLanes);
+    // A size that is known is two stores of vectors; any other is a call.
     for (int p = 0; p < P; ++p) {
       uint8_t* to = out + p * stage.pixel + c;
       if (count == kLanes) __builtin_memcpy(to, numbers[p], kLanes);

@@ -23,8 +23,8 @@ struct Step;
 struct StagePlan {
   Stage::Kind kind;
   float lo = 0, hi = 0;
-  float scale = 1;  // kStoreInt8
-  int32_t zero_point = 0;
+  float scale = 1;                               // kStoreInt8
+  int32_t zero_point = 0;                        // kStoreInt8
   int tensor = -1;                               // operand or target; -1: `constant` or the step's sums
   std::shared_ptr<std::vector<float>> constant;  // one vector over the channels
   bool per_image = false, per_pixel = false;     // how the operand varies
