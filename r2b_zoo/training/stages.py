@@ -116,13 +116,19 @@ def _train(
                     folder.wait_for(folder.stage(stage.name))
             elif stage.from_run is not None:
                 if devices.is_chief:
-                    log(f"Stage {stage.name} is taken from {stage.from_run}")
+                    log(f"Stage {stage.name} is taken from {_shown(stage.from_run)}")
                     shared_stages.take(stage, folder)
                 folder.wait_for(folder.stage(stage.name))
             else:
                 # Each stage has its own seed, so that earlier stages, trained or skipped as finished, have no effect.
                 tf.keras.utils.set_random_seed(plan.seed + index * _SEEDS_APART)
                 _train_stage(stage, networks, devices, callbacks(stage), log)
+
+
+def _shown(folder: str) -> Path:
+    """The folder as someone in the working directory would name it."""
+    path = Path(folder)
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _check_workers(networks: Networks, devices: Distribution, plan: Plan, log: Log) -> None:
