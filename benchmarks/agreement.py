@@ -60,9 +60,9 @@ def logits_network(name, photos, **architecture):
 
 def file_for(model, batch=1):
     """The network as a `.tflite` file for batches of this size; r2b_zoo itself converts only for single images."""
-    import larq_compute_engine
+    from r2b_zoo.conversion.converter import lce_file
 
-    return larq_compute_engine.convert_keras_model(networks.with_batch(model, batch))
+    return lce_file(model, batch)
 
 
 def subject(name, photos, data_dir):

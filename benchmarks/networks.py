@@ -79,11 +79,12 @@ def _real_part_in_int8():
 
 
 def _larq_zoo(name):
-    import larq_compute_engine
     import larq_zoo
 
+    from r2b_zoo.conversion.converter import lce_file
+
     family = larq_zoo.sota if name.startswith("QuickNet") else larq_zoo.literature
-    return larq_compute_engine.convert_keras_model(randomise(getattr(family, name)(weights=None)))
+    return lce_file(randomise(getattr(family, name)(weights=None)))
 
 
 def _stock(name):

@@ -98,12 +98,13 @@ def _swish_network(image):
 
 
 def _other(name):
-    import larq_compute_engine
     import tensorflow as tf
+
+    from r2b_zoo.conversion.converter import lce_file
 
     image = tf.keras.Input((64, 64, 3), batch_size=1)
     model = tf.keras.Model(image, {"U-Net": _u_net, "swish network": _swish_network}[name](image))
-    return larq_compute_engine.convert_keras_model(networks.randomise(model))
+    return lce_file(networks.randomise(model))
 
 
 def times(library, jobs, connection):

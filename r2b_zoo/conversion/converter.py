@@ -6,7 +6,7 @@ them, and ``strict`` refuses them.
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Optional, Union
@@ -15,11 +15,10 @@ import numpy as np
 import tensorflow as tf
 
 from r2b_zoo.conversion import calibration as calibrating
-from r2b_zoo.conversion import int8, lce, metadata
+from r2b_zoo.conversion import frozen_graph, int8, lce, metadata
 from r2b_zoo.conversion.layer_report import LayerReport, layer_table, why_unrunnable
 from r2b_zoo.data.preprocessing import Preprocessing
 from r2b_zoo.identity import TFLITE_SUFFIX, __version__
-from r2b_zoo.models.layers import resizable_files
 from r2b_zoo.system import files
 from r2b_zoo.system.short_repr import short_repr
 
@@ -152,7 +151,7 @@ def convert(
             f"{tuple(model.input_shape[1:])}: use preprocessing.with_size, or build the network with that input_shape."
         )
     _check_weights(model)
-    tflite = _run_converter(model)
+    tflite = lce_file(model)
     obstacle = why_unrunnable(tflite)
     if obstacle is not None:
         raise ConversionError(f"{model.name} converts to a file that no engine can run: {obstacle}.")
@@ -244,27 +243,14 @@ def _check_weights(model: tf.keras.Model) -> None:
             )
 
 
-def _run_converter(model: tf.keras.Model) -> bytes:
-    """Converts the model in inference mode, with a batch of 1, by LCE's converter.
+def lce_file(model: tf.keras.Model, batch: int = 1) -> bytes:
+    """The file that LCE's converter makes of the model in inference mode, for batches of that size.
 
-    The result equals that of ``lce.convert_keras_model`` but takes a third of the time, because only the converted
-    function is traced and saved, and not also each layer.
+    Raises:
+        ConversionError: the converter refuses the model or crashes.
     """
-    spec = tf.TensorSpec((1, *model.inputs[0].shape[1:]), model.inputs[0].dtype, name=model.input_names[0])
-
-    @tf.function(input_signature=[spec])
-    def serve(image: tf.Tensor) -> dict[str, tf.Tensor]:
-        with resizable_files():
-            outputs = model(image, training=False)
-        if isinstance(outputs, Mapping):
-            return dict(outputs)
-        return dict(zip(model.output_names, tf.nest.flatten(outputs), strict=True))
-
-    module = tf.Module()
-    module.variables_of_model = model.variables
-    module.serve = serve
     with tempfile.TemporaryDirectory() as folder:
-        tf.saved_model.save(module, folder, signatures={"serving_default": serve})
+        frozen_graph.save(model, Path(folder), batch)
         try:
             return lce.convert_saved_model(Path(folder))
         except lce.LCEError as error:

@@ -9,7 +9,8 @@ import r2b_runtime
 from conftest import outputs_of, run_lce
 
 zoo = pytest.importorskip("larq_zoo", reason="larq-zoo is not installed (pip install '.[test]' in the repository)")
-compute_engine = pytest.importorskip("larq_compute_engine")
+pytest.importorskip("larq_compute_engine")
+converter = pytest.importorskip("r2b_zoo.conversion.converter", reason="the zoo is not installed beside the runtime")
 sys.path.insert(0, str(build_native.ROOT.parents[1]))
 networks = pytest.importorskip("benchmarks.networks", reason="the project's benchmarks/ are not beside the runtime")
 
@@ -43,7 +44,7 @@ def agrees(build):
 
     tf.random.set_seed(0)
     network = build(input_shape=(SIDE, SIDE, 3), num_classes=CLASSES, weights=None)
-    model = compute_engine.convert_keras_model(networks.randomise(network))
+    model = converter.lce_file(networks.randomise(network))
     for image in np.random.default_rng(0).normal(0, 1, (IMAGES, 1, SIDE, SIDE, 3)).astype(np.float32):
         (theirs,) = run_lce(model, [image], use_reference_bconv=True)
         (ours,) = outputs_of(r2b_runtime.Interpreter(model, 2, engine="r2b"), [image])
