@@ -12,7 +12,7 @@ from scipy import stats
 from benchmarks.ablation import contrasts, page, runs
 from benchmarks.ablation.__main__ import main
 from benchmarks.ablation.protocol import ARMS, COMMON, CONTRASTS, RECIPE, SHARED, STAGES, Contrast, Protocol, Run
-from benchmarks.ablation.rows import PROTOCOL_FILE, Row, Rows
+from benchmarks.ablation.rows import PROTOCOL_FILE, Row, Rows, Try
 from r2b_zoo import recipes
 
 PROTOCOL = Protocol(COMMON)
@@ -92,9 +92,32 @@ def test_tried_values_start_from_the_same_stages():
     tried = runs.tries(PROTOCOL, ARMS["matching"], 0, FOLDER, "binary.learning_rate", {"1e-3": 1e-3, "1e-2": 1e-2})
     for rate, run in tried.items():
         plan = recipes.plan(RECIPE, **run.fields)
-        assert [stage.from_run for stage in plan.stages] == [str(FOLDER / "matching-seed-0")] * 2 + [None]
+        taken = [stage.from_run for stage in plan.stages]
+        assert taken == [str(FOLDER / "teacher-seed-0"), str(FOLDER / "matching-seed-0"), None]
         assert plan.stages[-1].learning_rate == float(rate)
         assert run.needs == ("matching-seed-0",)
+
+
+def test_a_stage_is_tried_without_those_after_it_and_needs_only_what_comes_before():
+    tried = runs.tries(PROTOCOL, ARMS["matching"], 0, FOLDER, "binary_activations.learning_rate", {"1e-2": 1e-2})
+    plan = recipes.plan(RECIPE, **tried["1e-2"].fields)
+    assert [(stage.name, stage.from_run) for stage in plan.stages] == [
+        ("teacher", str(FOLDER / "teacher-seed-0")),
+        ("binary_activations", None),
+    ]
+    assert tried["1e-2"].needs == ("teacher-seed-0",)
+    words = ["--arm", "matching", "--try", "binary_activations.learning_rate=1e-2", "--plan", "--rows", "/nowhere"]
+    ended = CliRunner().invoke(main, words)
+    assert [line.split()[0] for line in ended.output.splitlines()[:-1]] == ["teacher-seed-0", tried["1e-2"].name]
+
+
+def test_what_was_tried_is_on_the_page(rows):
+    tried = runs.tries(PROTOCOL, ARMS["bnn"], 0, FOLDER, "binary_activations.learning_rate", {"0.003": 0.003})
+    accuracies = {"1e-3": 0.512, "3e-3": 0.5}
+    rows.write_try(PROTOCOL, Try.of(PROTOCOL, tried["0.003"], "binary_activations.learning_rate", accuracies))
+    taken, left_out = rows.read()
+    text = page.markdown(page.Found(taken, left_out, rows.fields(), rows.tries()), "cifar10")
+    assert "| BNN | `binary_activations.learning_rate` | 1e-3: 51.2, **3e-3**: 50.0 |" in text
 
 
 # --- the processes ----------------------------------------------------------------------------------------------------
@@ -230,8 +253,11 @@ def test_the_plan_says_what_is_left(rows):
     ("words", "message"),
     [
         (["binary.epoch=3"], "binary.epoch"),
-        (["--try", "binary.learning_rate=1e-3"], "for one --arm"),
-        (["--arm", "bnn", "--try", "teacher.learning_rate=1e-3"], "--try takes values of a field of stage binary"),
+        (["--try", "binary.learning_rate=1e-3"], "and 0 arms."),
+        (
+            ["--arm", "bnn", "--try", "teacher.learning_rate=1e-3"],
+            "--try takes values of a field of a stage that one --arm",
+        ),
         (["--summary", "--rows", "/nowhere/rows"], "There are no rows in /nowhere/rows"),
     ],
 )

@@ -4,26 +4,26 @@
     python -m benchmarks.ablation data_dir=TFDS --plan              # what would be trained, and for how long
     python -m benchmarks.ablation data_dir=TFDS                     # trains unfinished runs, with a process per core
     python -m benchmarks.ablation data_dir=TFDS --arm baseline --arm gate --seed 0
-    python -m benchmarks.ablation data_dir=TFDS --arm bnn --try binary.learning_rate=1e-3,3e-3,1e-2
+    python -m benchmarks.ablation data_dir=TFDS --arm bnn --try binary_activations.learning_rate=1e-3,3e-3,1e-2
     python -m benchmarks.ablation --summary                         # results/cifar10.md from the rows
     python -m benchmarks.ablation dataset=cifar100 data_dir=TFDS --rows results/cifar100
 
 FIELD=VALUE sets a field of recipe cifar10 for all arms: another data set, other epochs. The same command resumes after
 an interruption. Each finished stage writes a row, a JSON file in the folder of --rows; all rows of a folder belong to
-one protocol. --try trains the last stage of an arm again with several values of a field, for the first seed, and prints
-their accuracy on the held-out validation images, by which learning rates are chosen.
+one protocol. --try trains one stage of an arm with several values of a field, for the first seed, and writes their
+accuracy on the held-out validation images into tries/ beside the rows; the page shows it.
 """
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Optional
 
 import click
 
 from benchmarks.ablation.protocol import ARMS, COMMON, RECIPE, SHARED, STAGES, Protocol, Run
-from benchmarks.ablation.rows import Rows
+from benchmarks.ablation.rows import Rows, Try
 from benchmarks.ablation.runs import Team, runs, train, tries
 
 ROWS = Path("results/cifar10")
@@ -35,7 +35,7 @@ ROWS = Path("results/cifar10")
 @click.option("--summary", is_flag=True, help="Write the page and its plots from the rows; train nothing.")
 @click.option("--arm", "arms", multiple=True, type=click.Choice(list(ARMS)), help="Only these.  [default: all]")
 @click.option("--seed", "seeds", multiple=True, type=int, default=(0, 1, 2, 3), show_default=True)
-@click.option("--try", "tried", metavar="FIELD=A,B,...", help="Compare values of a field of the last stage.")
+@click.option("--try", "tried", metavar="FIELD=A,B,...", help="Compare values of a field of one stage.")
 @click.option("--jobs", type=click.IntRange(1), help="Processes that train at a time.  [default: one per core]")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("runs/ablation"), show_default=True)
 @click.option(
@@ -64,7 +64,7 @@ def main(
         protocol = Protocol({**COMMON, **parse(fields)})
         waiting = runs(protocol, arms or tuple(ARMS), seeds, output)
         variants = _variants(protocol, arms, seeds, tried, output) if tried else {}
-        waiting += variants.values()
+        waiting = _with_variants(waiting, variants)
         _check(waiting, rows, protocol)
     except ValueError as error:
         raise click.ClickException(str(error)) from None
@@ -75,7 +75,8 @@ def main(
         _show(protocol, waiting, rows)
     else:
         _train_all(waiting, output, jobs)
-        _compare(variants, output)
+        if tried:
+            _compare(protocol, variants, tried.partition("=")[0], output, rows)
 
 
 def _write_page(rows: Rows, output: Path) -> None:
@@ -103,21 +104,38 @@ def _variants(
     from r2b_zoo.recipes.overrides import parse
 
     field, _, texts = tried.partition("=")
-    if len(arms) != 1 or not field.startswith(f"{STAGES[-1]}.") or not texts:
+    stage = field.partition(".")[0]
+    if len(arms) != 1 or stage not in protocol.epochs(ARMS[arms[0]]) or not texts:
         raise ValueError(
-            f"--try takes values of a field of stage {STAGES[-1]} for one --arm, as --arm bnn --try "
+            "--try takes values of a field of a stage that one --arm trains, as --arm bnn --try "
             f"{STAGES[-1]}.learning_rate=1e-3,3e-3; received {tried!r} and {len(arms)} arms."
         )
     values = {text: parse([f"{field}={text}"])[field] for text in texts.split(",")}
     return tries(protocol, ARMS[arms[0]], seeds[0], output, field, values)
 
 
-def _compare(variants: dict[str, Run], output: Path) -> None:
+def _with_variants(waiting: list[Run], variants: Mapping[str, Run]) -> list[Run]:
+    """The runs of --try behind those that they need; without --try, all runs."""
+    if not variants:
+        return waiting
+    needed = {need for run in variants.values() for need in run.needs}
+    for run in reversed(waiting):
+        if run.name in needed:
+            needed |= {*run.needs}
+    return [*(run for run in waiting if run.name in needed), *variants.values()]
+
+
+def _compare(protocol: Protocol, variants: Mapping[str, Run], field: str, output: Path, rows: Rows) -> None:
     from r2b_zoo.runs.folder import RunFolder
 
-    for text, run in variants.items():
-        result = RunFolder(output / run.name).stage_result(STAGES[-1])
-        click.echo(f"{text:>10}: {100 * result['validation_accuracy']:.2f} % of the validation images")
+    stage = field.partition(".")[0]
+    found = {
+        text: RunFolder(output / run.name).stage_result(stage)["validation_accuracy"] for text, run in variants.items()
+    }
+    for text, accuracy in found.items():
+        click.echo(f"{text:>10}: {100 * accuracy:.2f} % of the validation images")
+    run = next(iter(variants.values()))
+    click.echo(f"Written to {rows.write_try(protocol, Try.of(protocol, run, field, found))}")
 
 
 def _check(waiting: Sequence[Run], rows: Rows, protocol: Protocol) -> None:

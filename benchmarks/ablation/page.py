@@ -10,7 +10,7 @@ from typing import Optional
 from benchmarks.ablation import figures
 from benchmarks.ablation.contrasts import CONFIDENCE, Difference, differences, interval
 from benchmarks.ablation.protocol import ARMS, BASELINE, CONTRASTS, CONTROL, LADDER, ORDER, STAGES, Arm, Contrast
-from benchmarks.ablation.rows import Row, Rows
+from benchmarks.ablation.rows import Row, Rows, Try
 from r2b_zoo.system import files
 
 LAST = STAGES[-1]
@@ -25,11 +25,13 @@ class Found:
         rows: the rows of one protocol and one commit.
         left_out: a sentence for each row of another protocol or commit.
         fields: the fields of the protocol.
+        tries: what other values of some fields do.
     """
 
     rows: Sequence[Row]
     left_out: Sequence[str]
     fields: Mapping[str, object]
+    tries: Sequence[Try] = ()
 
     def accuracies(self, stage: str) -> dict[str, dict[int, float]]:
         """Test top-1 in percent, by arm and seed."""
@@ -65,7 +67,7 @@ def write(rows: Rows, runs: Path) -> list[Path]:
     if not (rows.folder / "protocol.json").is_file():
         raise ValueError(f"There are no rows in {rows.folder}: train first, without --summary.")
     taken, left_out = rows.read()
-    found = Found(taken, left_out, rows.fields())
+    found = Found(taken, left_out, rows.fields(), rows.tries())
     pictures = rows.folder
     written = [
         figures.ladder(pictures / "ladder.svg", found.accuracies(LAST)),
@@ -92,6 +94,7 @@ def markdown(found: Found, folder: str, has_attention: bool = True) -> str:
         "## What may be said",
         _contrast_table(contrasts),
         *_statements(contrasts, of_arms),
+        *_tries(found.tries),
         "## On the way",
         f"![Validation top-1 after every epoch]({folder}/curves.svg)",
         "## Cost beside accuracy",
@@ -212,6 +215,28 @@ def _order(accuracies: Mapping[str, Mapping[int, float]]) -> str:
     ]
     order = " < ".join(arm.title for arm in known)
     return f"By their means: {order}." if not wrong else f"Expected {order}; but {'; '.join(wrong)}."
+
+
+def _tries(tries: Sequence[Try]) -> list[str]:
+    """A table of what other values of fields do; empty if none were tried."""
+    if not tries:
+        return []
+    order = list(ARMS)
+    lines = ["| arm | field | value: validation top-1 |", "|---|---|---|"]
+    for one in sorted(tries, key=lambda one: (STAGES.index(one.field.partition(".")[0]), order.index(one.arm))):
+        shown = ", ".join(
+            f"{f'**{value}**' if value == one.used else value}: {100 * accuracy:.1f}"
+            for value, accuracy in one.accuracies.items()
+        )
+        lines.append(f"| {ARMS[one.arm].title} | `{one.field}` | {shown} |")
+    commits = ", ".join(sorted({one.commit[:12] for one in tries}))
+    seeds = ", ".join(sorted({str(one.seed) for one in tries}))
+    return [
+        "## Other learning rates",
+        "\n".join(lines),
+        f"One run of each, seed {seeds}, on the held-out validation images after the field's stage; the value that all "
+        f"rows above have is in bold. Commit {commits}; `--try`.",
+    ]
 
 
 def _with(arm: Arm, means: Mapping[str, float]) -> str:

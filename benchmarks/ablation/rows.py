@@ -3,17 +3,18 @@
 import csv
 import json
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Optional
 
-from benchmarks.ablation.protocol import LOCAL, Protocol, Run
+from benchmarks.ablation.protocol import LOCAL, RECIPE, Protocol, Run
 from r2b_zoo.runs.folder import RunFolder
 from r2b_zoo.system import files
 from r2b_zoo.system.machine import processor_name
 
 PROTOCOL_FILE = "protocol.json"
+TRIES = "tries"
 _ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -52,6 +53,40 @@ class Row:
     images_per_second: float
     commit: str
     processor: str
+
+
+@dataclass(frozen=True)
+class Try:
+    """What values of a field do, for one stage of one run.
+
+    Attributes:
+        protocol: digest of the fields that all arms have in common.
+        arm, seed: whose run it is.
+        field: the field, by its dotted name, which begins with the stage's.
+        used: the value that the arm's own runs have; None if it was not tried.
+        accuracies: on the validation images after the stage, shares in 0–1, by the value as it was given.
+        commit: the commit of the code, followed by "+" if files differed from it.
+        processor: name of the machine's processor.
+    """
+
+    protocol: str
+    arm: str
+    seed: int
+    field: str
+    used: Optional[str]
+    accuracies: dict[str, float]
+    commit: str
+    processor: str
+
+    @classmethod
+    def of(cls, protocol: Protocol, run: Run, field: str, accuracies: Mapping[str, float]) -> "Try":
+        """The record of runs that differ in the field; ``run`` is one of them."""
+        from r2b_zoo import recipes
+        from r2b_zoo.recipes.overrides import parse
+
+        value = recipes.plan(RECIPE, **{key: value for key, value in run.fields.items() if key != field}).config[field]
+        used = next((text for text in accuracies if parse([f"{field}={text}"])[field] == value), None)
+        return cls(protocol.digest, run.arm, run.seed, field, used, dict(accuracies), _commit(), processor_name())
 
 
 class Rows:
@@ -94,6 +129,20 @@ class Rows:
                 files.write_text(path, json.dumps(asdict(row), indent=1) + "\n")
                 written.append(path)
         return written
+
+    def write_try(self, protocol: Protocol, tried: Try) -> Path:
+        """Writes what values of a field did, in the place of what was written for it before; returns the path."""
+        self.check(protocol)
+        path = self.folder / TRIES / f"{tried.arm}-{tried.field}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.write_text(path, json.dumps(asdict(tried), indent=1) + "\n")
+        return path
+
+    def tries(self) -> list[Try]:
+        """What was tried under this protocol."""
+        found = [Try(**json.loads(path.read_text())) for path in sorted((self.folder / TRIES).glob("*.json"))]
+        digest = json.loads((self.folder / PROTOCOL_FILE).read_text())["digest"]
+        return [one for one in found if one.protocol == digest]
 
     def read(self) -> tuple[list[Row], list[str]]:
         """All rows of one protocol and one commit, and a sentence for each row that was left out.

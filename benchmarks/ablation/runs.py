@@ -38,20 +38,28 @@ def runs(protocol: Protocol, arms: Iterable[str], seeds: Sequence[int], output: 
 def tries(
     protocol: Protocol, arm: Arm, seed: int, output: Path, field: str, values: Mapping[str, Any]
 ) -> dict[str, Run]:
-    """Runs that train the last stage of an arm's run again, each with another value of a field.
+    """Runs that train one stage of an arm's run, each with another value of a field, and no later stage.
 
     Args:
         protocol: of the arm's run.
-        arm: the other stages are taken from its run.
+        arm: the stages before it are taken from its run.
         seed: of the runs.
         output: where the runs' folders are.
-        field: of the last stage, by its dotted name.
+        field: of a stage that the arm trains, by its dotted name.
         values: of the field, by the name to give them.
     """
     base = runs(protocol, [arm.name], [seed], output)[-1]
-    taken = {f"{stage}.from_run": str(output / base.name) for stage in stages_of(protocol, arm)[:-1]}
+    stages = stages_of(protocol, arm)
+    place = stages.index(field.split(".")[0])
+    own = [stage for stage in stages[:place] if stage not in arm.shared]
+    fields = {
+        **base.fields,
+        **{f"{stage}.from_run": str(output / base.name) for stage in own},
+        **{f"{stage}.skip": True for stage in stages[place + 1 :]},
+    }
+    needs = (base.name,) if own else base.needs
     return {
-        text: Run(f"{base.name}-{field}-{text}", arm.name, seed, {**base.fields, **taken, field: value}, (base.name,))
+        text: Run(f"{base.name}-{field}-{text}", arm.name, seed, {**fields, field: value}, needs)
         for text, value in values.items()
     }
 
