@@ -108,7 +108,10 @@ def test_a_stage_is_tried_without_those_after_it_and_needs_only_what_comes_befor
     assert tried["1e-2"].needs == ("teacher-seed-0",)
     words = ["--arm", "matching", "--try", "binary_activations.learning_rate=1e-2", "--plan", "--rows", "/nowhere"]
     ended = CliRunner().invoke(main, words)
-    assert [line.split()[0] for line in ended.output.splitlines()[:-1]] == ["teacher-seed-0", tried["1e-2"].name]
+    assert [line.split() for line in ended.output.splitlines()[:-1]] == [
+        ["teacher-seed-0", "teacher", "4"],
+        [tried["1e-2"].name, "binary_activations", "2"],
+    ]
 
 
 def test_what_was_tried_is_on_the_page(rows):

@@ -22,7 +22,7 @@ from typing import Optional
 
 import click
 
-from benchmarks.ablation.protocol import ARMS, COMMON, RECIPE, SHARED, STAGES, Protocol, Run
+from benchmarks.ablation.protocol import ARMS, COMMON, RECIPE, SHARED, STAGES, Protocol, Run, run_name
 from benchmarks.ablation.rows import Rows, Try
 from benchmarks.ablation.runs import Team, runs, train, tries
 
@@ -156,9 +156,12 @@ def _show(protocol: Protocol, waiting: Sequence[Run], rows: Rows) -> None:
     unknown = False
     for run in waiting:
         parts = []
+        is_try = run.name != run_name(run.arm, run.seed)
         for stage, epochs in protocol.epochs(SHARED.get(run.arm) or ARMS[run.arm]).items():
+            if run.fields.get(f"{stage}.skip") or run.fields.get(f"{stage}.from_run"):
+                continue
             total += epochs
-            finished = (run.arm, run.seed, stage) in done
+            finished = (run.arm, run.seed, stage) in done and not is_try
             parts.append(f"{stage} {epochs}{' ✓' if finished else ''}")
             if not finished:
                 left += epochs
