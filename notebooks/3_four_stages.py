@@ -28,17 +28,18 @@ import numpy as np
 from r2b_zoo import attention_maps, train  # loads TensorFlow, without its messages
 
 os.chdir(tempfile.mkdtemp())  # where the folders of the runs are written
-# A narrow network and few epochs, so that all of this takes some minutes. The recipe has four times
-# as many epochs: results/digits.md says what it reaches.
+# A narrow network without the gate, and few epochs, so that all of this takes about a minute. The
+# recipe has the gate and five times as many epochs: results/digits.md says what it reaches.
 SHORT = {
     "width": 8,
-    "teacher.epochs": 5,
+    "gate": False,
+    "teacher.epochs": 4,
     "teacher.warmup_epochs": 1,
-    "real.epochs": 4,
+    "real.epochs": 3,
     "real.warmup_epochs": 1,
-    "binary_activations.epochs": 6,
+    "binary_activations.epochs": 5,
     "binary_activations.warmup_epochs": 1,
-    "binary.epochs": 6,
+    "binary.epochs": 5,
 }
 
 # %%
@@ -126,7 +127,8 @@ for label, one in (("progressive", run), ("without", without)):
 # %% [markdown]
 # ## Another idea off
 #
-# `attention_matching=False`, `output_matching=False` and `gate=False` do the same for the paper's
-# other ideas, in Python and on the command line: `r2b train recipe=digits gate=false`.
+# `attention_matching=False` and `output_matching=False` do the same for the paper's other ideas of
+# training, and `gate=False`, which is set above, for its channel rescaling; on the command line it
+# is `r2b train recipe=digits gate=false`.
 # [What a bit does](2_what_a_bit_does.ipynb) shows what the gate and α add to one image, and
 # [From Keras to a board](4_from_keras_to_a_board.ipynb) continues with the trained network.
