@@ -60,7 +60,7 @@ def package(
 
     Raises:
         ValueError: nothing is written, see the module's docstring; or the name or the commit is invalid.
-        RunFolderError: the folder holds no finished run.
+        RunFolderError: the folder holds no finished run, or a run that it takes a stage from is gone.
     """
     if name not in BUNDLED:
         raise ValueError(
@@ -171,10 +171,22 @@ def _command(plan: "Plan") -> str:
     usual = recipes.plan(plan.recipe).config
     fields = [
         f"{key}={value}"
-        for key, value in plan.config.items()
+        for key, value in _trained_with(plan).items()
         if value != usual.get(key) and key not in elsewhere and not key.endswith(".from_run")
     ]
     return " ".join(["r2b train", f"recipe={plan.recipe}", *fields])
+
+
+def _trained_with(plan: "Plan") -> dict[str, Any]:
+    """The plan's configuration; for a stage that it takes from another run, that run's fields."""
+    from r2b_zoo.runs.folder import RunFolder
+
+    config = dict(plan.config)
+    for stage in plan.stages:
+        if stage.from_run is not None:
+            others = _trained_with(RunFolder(stage.from_run).plan())
+            config |= {key: value for key, value in others.items() if key.startswith(f"{stage.name}.")}
+    return config
 
 
 @click.command(help=__doc__)

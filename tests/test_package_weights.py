@@ -6,7 +6,8 @@ import shutil
 import numpy as np
 import pytest
 
-from benchmarks.package_weights import package
+from benchmarks.package_weights import _command, package
+from r2b_zoo import recipes
 from r2b_zoo.evaluation import classifier
 from r2b_zoo.runs.folder import RunFolderError
 from r2b_zoo.weights import named
@@ -30,6 +31,15 @@ def test_a_run_becomes_a_file_with_its_card(smoke_run, tmp_path):
     assert (card["test_images"], card["commit"], card["notes"]) == (355, "0" * 40, ["Digits."])
     assert card["recipe"] == "r2b train recipe=digits width=8 smoke=True"
     assert str(smoke_run.path) not in json.dumps(card)
+
+
+def test_the_command_on_the_card_has_the_fields_of_stages_that_were_taken_from_another_run(smoke_run, tmp_path):
+    other = shutil.copytree(smoke_run.path, tmp_path / "other")
+    config = (other / "config.json").read_text()
+    (other / "config.json").write_text(config.replace('"teacher.epochs": 25', '"teacher.epochs": 7'))
+    fields = {"width": 8, "teacher.from_run": str(other), "binary.epochs": 3}
+    command = _command(recipes.plan("digits", **fields))
+    assert command == "r2b train recipe=digits width=8 teacher.epochs=7 binary.epochs=3"
 
 
 def test_runs_that_are_not_packaged(smoke_run, tmp_path):
