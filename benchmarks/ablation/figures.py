@@ -1,6 +1,7 @@
 """The plots of the ablation's page."""
 
 import statistics
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
@@ -152,15 +153,17 @@ def cost(
 
 
 def attention(path: Path, runs: Path, rows: Sequence[Row]) -> Optional[Path]:
-    """Plots attention maps of three networks on the same photographs; None if a run's folder is missing."""
+    """Plots attention maps of the networks of one seed on the same photographs; None if no seed has its folders."""
     from r2b_zoo.models import BLOCK_NAMES
     from r2b_zoo.runs.folder import RunFolder
     from r2b_zoo.runs.networks import Networks
 
     seeds = sorted({row.seed for row in rows if row.arm == "real-to-binary" and row.stage == LAST})
-    folders = [(RunFolder(runs / run_name(arm, seeds[0])), stage) for arm, stage in _MAPPED] if seeds else []
-    if not folders or not all(folder.is_finished(stage) for folder, stage in folders):
+    of_seeds = [[(RunFolder(runs / run_name(arm, seed)), stage) for arm, stage in _MAPPED] for seed in seeds]
+    there = [folders for folders in of_seeds if all(folder.is_finished(stage) for folder, stage in folders)]
+    if not there:
         return None
+    folders = there[0]
     figure = Figure(figsize=(WIDTH, WIDTH * (len(_MAPPED) + 1) / _PHOTOGRAPHS))
     panels = figure.subplots(len(_MAPPED) + 1, _PHOTOGRAPHS)
     titles = ["photograph", *(ARMS[arm].title if arm in ARMS else arm for arm, _ in _MAPPED)]
@@ -177,7 +180,7 @@ def attention(path: Path, runs: Path, rows: Sequence[Row]) -> Optional[Path]:
 
 def _label_rows(panels: np.ndarray, titles: Sequence[str]) -> None:
     for title, row_of_panels in zip(titles, panels, strict=True):
-        row_of_panels[0].set_ylabel(title, fontsize=8)
+        row_of_panels[0].set_ylabel(textwrap.fill(title, 12), fontsize=8)
     for axes in panels.flat:
         axes.set_xticks([])
         axes.set_yticks([])
