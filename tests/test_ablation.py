@@ -114,13 +114,16 @@ def test_a_stage_is_tried_without_those_after_it_and_needs_only_what_comes_befor
     ]
 
 
-def test_what_was_tried_is_on_the_page(rows):
-    tried = runs.tries(PROTOCOL, ARMS["bnn"], 0, FOLDER, "binary_activations.learning_rate", {"0.003": 0.003})
-    accuracies = {"1e-3": 0.512, "3e-3": 0.5}
-    rows.write_try(PROTOCOL, Try.of(PROTOCOL, tried["0.003"], "binary_activations.learning_rate", accuracies))
+def test_what_was_tried_is_on_the_page_beside_what_all_runs_have(rows):
+    field = "binary_activations.learning_rate"
+    add(rows, row("xnor", 0, 0.49, stage="binary_activations", validation_accuracy=0.488))
+    for arm, accuracies in (("bnn", {"1e-3": 0.512, "3e-3": 0.5}), ("xnor", {"1e-3": 0.48})):
+        tried = runs.tries(PROTOCOL, ARMS[arm], 0, FOLDER, field, {"1e-3": 1e-3})
+        rows.write_try(PROTOCOL, Try.of(PROTOCOL, tried["1e-3"], field, accuracies))
     taken, left_out = rows.read()
     text = page.markdown(page.Found(taken, left_out, rows.fields(), rows.tries()), "cifar10")
-    assert "| BNN | `binary_activations.learning_rate` | 1e-3: 51.2, **3e-3**: 50.0 |" in text
+    assert f"| BNN | `{field}` | 1e-3: 51.2, **3e-3**: 50.0 |" in text
+    assert f"| XNOR-Net | `{field}` | **0.003**: 48.8, 1e-3: 48.0 |" in text
 
 
 # --- the processes ----------------------------------------------------------------------------------------------------

@@ -94,7 +94,7 @@ def markdown(found: Found, folder: str, has_attention: bool = True) -> str:
         "## What may be said",
         _contrast_table(contrasts),
         *_statements(contrasts, of_arms),
-        *_tries(found.tries),
+        *_tries(found),
         "## On the way",
         f"![Validation top-1 after every epoch]({folder}/curves.svg)",
         "## Cost beside accuracy",
@@ -217,16 +217,22 @@ def _order(accuracies: Mapping[str, Mapping[int, float]]) -> str:
     return f"By their means: {order}." if not wrong else f"Expected {order}; but {'; '.join(wrong)}."
 
 
-def _tries(tries: Sequence[Try]) -> list[str]:
+def _tries(found: Found) -> list[str]:
     """A table of what other values of fields do; empty if none were tried."""
+    tries = found.tries
     if not tries:
         return []
+    of_rows = {(row.arm, row.stage, row.seed): row.validation_accuracy for row in found.rows}
     order = list(ARMS)
     lines = ["| arm | field | value: validation top-1 |", "|---|---|---|"]
-    for one in sorted(tries, key=lambda one: (STAGES.index(one.field.partition(".")[0]), order.index(one.arm))):
+    for one in sorted(tries, key=lambda one: (STAGES.index(one.stage), order.index(one.arm))):
+        accuracies = dict(one.accuracies)
+        of_row = of_rows.get((one.arm, one.stage, one.seed))
+        if one.used not in accuracies and of_row is not None:
+            accuracies = {one.used: of_row, **accuracies}
         shown = ", ".join(
             f"{f'**{value}**' if value == one.used else value}: {100 * accuracy:.1f}"
-            for value, accuracy in one.accuracies.items()
+            for value, accuracy in accuracies.items()
         )
         lines.append(f"| {ARMS[one.arm].title} | `{one.field}` | {shown} |")
     commits = ", ".join(sorted({one.commit[:12] for one in tries}))

@@ -63,7 +63,7 @@ class Try:
         protocol: digest of the fields that all arms have in common.
         arm, seed: whose run it is.
         field: the field, by its dotted name, which begins with the stage's.
-        used: the value that the arm's own runs have; None if it was not tried.
+        used: the value that the arm's own runs have, as it was given if it was tried too.
         accuracies: on the validation images after the stage, shares in 0–1, by the value as it was given.
         commit: the commit of the code, followed by "+" if files differed from it.
         processor: name of the machine's processor.
@@ -73,10 +73,14 @@ class Try:
     arm: str
     seed: int
     field: str
-    used: Optional[str]
+    used: str
     accuracies: dict[str, float]
     commit: str
     processor: str
+
+    @property
+    def stage(self) -> str:
+        return self.field.partition(".")[0]
 
     @classmethod
     def of(cls, protocol: Protocol, run: Run, field: str, accuracies: Mapping[str, float]) -> "Try":
@@ -85,7 +89,7 @@ class Try:
         from r2b_zoo.recipes.overrides import parse
 
         value = recipes.plan(RECIPE, **{key: value for key, value in run.fields.items() if key != field}).config[field]
-        used = next((text for text in accuracies if parse([f"{field}={text}"])[field] == value), None)
+        used = next((text for text in accuracies if parse([f"{field}={text}"])[field] == value), str(value))
         return cls(protocol.digest, run.arm, run.seed, field, used, dict(accuracies), _commit(), processor_name())
 
 
