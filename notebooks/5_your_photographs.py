@@ -113,10 +113,10 @@ run = train(
 run.figure("accuracy")
 
 # %% [markdown]
-# ## Look at its mistakes
+# ## Look at its doubts
 #
-# One number does not tell which photographs go wrong. The confusion matrix tells between which
-# classes, and the pictures tell why.
+# One number does not tell which photographs go wrong, or nearly. The confusion matrix tells
+# between which classes, and the pictures tell why.
 
 # %%
 classifier = run.classifier
