@@ -58,15 +58,9 @@ def logits_network(name, photos, **architecture):
     return model
 
 
-def file_for(model, batch=1):
-    """The network as a `.tflite` file for batches of this size; r2b_zoo itself converts only for single images."""
-    from r2b_zoo.conversion.converter import lce_file
-
-    return lce_file(model, batch)
-
-
 def subject(name, photos, data_dir):
     """A network's file, and as many images for it as there are photographs: them, or images of its own test split."""
+    from r2b_zoo.conversion.converter import lce_file
     from r2b_zoo.data import load
 
     if name == REAL:
@@ -77,7 +71,7 @@ def subject(name, photos, data_dir):
     elif name == "cifar10":
         model, data = r2b_zoo.convert(r2b_zoo.load(name).model).tflite, load(name, data_dir)
     else:
-        return file_for(logits_network(name, photos)), photos
+        return lce_file(logits_network(name, photos)), photos
     return model, data.test_sample(len(photos))[1]
 
 

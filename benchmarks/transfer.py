@@ -43,11 +43,12 @@ def write_photographs(folder: Path, classes: tuple[str, ...], seed: int) -> None
 def run(output: Path, photographs: Path, weights: str, seed: int, with_weights: bool) -> tuple[float, float]:
     """Test top-1 in percent after the last stage, and the seconds that training took."""
     import r2b_zoo
-    from r2b_zoo.recipes.finetune import FineTune
+    from r2b_zoo.recipes.finetune import OF_WEIGHTS, FineTune
 
     start = FineTune.with_dependent_values({"weights": weights})
     # The network from nothing has the same shape, and takes images of the same size.
-    same = {key: start[key] for key in ("width", "stem", "preprocessing", "image_size")}
+    of_shape = ("width", "stem", "preprocessing", "image_size", *OF_WEIGHTS)
+    same = {key: start[key] for key in of_shape if key in start}
     own = {"weights": weights} if with_weights else same
     started = time.perf_counter()
     done = r2b_zoo.train("finetune", output=output, data_dir=str(photographs), seed=seed, augmentation="none", **own)

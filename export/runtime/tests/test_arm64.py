@@ -50,11 +50,12 @@ def network():
     """RealToBinaryNet's file and an input (1, 96, 96, 3) of it."""
     pytest.importorskip("r2b_zoo", reason="the zoo is not installed beside the runtime: pip install ../..")
     pytest.importorskip("larq_compute_engine")
+    converter = pytest.importorskip("r2b_zoo.conversion.converter")
     sys.path.insert(0, str(build_native.ROOT.parents[1] / "benchmarks"))
     agreement = pytest.importorskip("agreement", reason="the project's benchmarks/ are not beside the runtime")
     x = np.random.default_rng(0).uniform(-1, 1, (8, 96, 96, 3)).astype(np.float32)
     made = agreement.logits_network("RealToBinaryNet", x, input_shape=(96, 96, 3), num_classes=100)
-    return agreement.file_for(made, 1), x[:1]
+    return converter.lce_file(made), x[:1]
 
 
 @pytest.mark.parametrize("interpreter", arm64.INTERPRETERS)

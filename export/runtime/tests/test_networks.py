@@ -278,10 +278,12 @@ def agreement():
     "name", ["RealToBinaryNet", "StrongBaselineNet", "BiRealNet18", "XNORNet18", "BNN18", "ResNet18"]
 )
 def test_zoo_networks(agreement, rng, name):
+    from r2b_zoo.conversion.converter import lce_file
+
     x = rng.uniform(-1, 1, (8, 96, 96, 3)).astype(np.float32)
     network = agreement.logits_network(name, x, input_shape=(96, 96, 3), num_classes=100)
     for batch in (1, 3):
-        model = agreement.file_for(network, batch)
+        model = lce_file(network, batch)
         theirs = run_lce(model, [x[:batch]], use_reference_bconv=True)[0]
         ours = run(model, [x[:batch]], num_threads=1)[0]
         assert ours.shape == theirs.shape == (batch, 100)
