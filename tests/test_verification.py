@@ -172,13 +172,25 @@ def test_images_that_the_last_bits_decide_are_left_out(
     result = verify(model, NO_FILE, images)
     assert (result.disagreements, result.undecided) == (disagreements, undecided)
     assert result.passed is not bool(disagreements)
-    assert ("Left out: 1 image for which Keras" in result.summary()) is bool(undecided)
+    assert ("Left out: 1 image: Keras' own" in result.summary()) is bool(undecided)
     assert result.largest_difference == pytest.approx(0.6 + 0.2 * (answer is BELOW) if disagreements else 0)
 
     alone = verify(model, NO_FILE, images[:1])
     assert alone.passed is not bool(disagreements or undecided)
     assert ("NOT PROVEN equal on 1 images" in alone.summary()) is bool(undecided)
     assert ("At least 50 % of the images have to be left" in alone.summary()) is bool(undecided)
+
+
+@pytest.mark.parametrize(("distance", "explained"), [(0.0, True), (0.09, True), (0.3, False)])
+def test_a_combination_of_signs_that_no_other_variant_has_is_left_out(distance: float, explained: bool) -> None:
+    """The answers of the variants are spread over a line; the file's is ``distance`` beyond its end, with another
+    class."""
+    count = verification.CHANGED_IMAGES
+    answers = np.stack([np.linspace(0.6, 0.7, count), np.linspace(0.4, 0.3, count)], axis=1)
+    answers[0] = [0.5, 0.5]
+    parts = iter(answers.reshape(-1, verification.BATCH_SIZE, 2))
+    found = np.array([0.5 - distance, 0.5 + distance])
+    assert verification._rounding_explains(lambda _: next(parts), np.ones((2, 2, 1)), found) is explained
 
 
 def test_threads_have_to_give_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
