@@ -48,6 +48,11 @@ def executed(name: str, folder: Path) -> nbformat.NotebookNode:
 
 
 def main() -> None:
+    unknown = sorted(set(sys.argv[1:]) - set(names()))
+    if unknown and set(unknown) <= {"-h", "--help"}:
+        sys.exit(__doc__)
+    if unknown:
+        sys.exit(f"There is no notebook {', '.join(unknown)}; there are {', '.join(names())}.")
     for name in sys.argv[1:] or names():
         notebook = executed(name, FOLDER)
         nbformat.write(notebook, FOLDER / f"{name}.ipynb")

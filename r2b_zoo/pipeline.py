@@ -22,6 +22,7 @@ from r2b_zoo.runs.folder import RunFolder
 from r2b_zoo.runs.networks import Networks
 from r2b_zoo.runs.plans import Plan
 from r2b_zoo.system import files
+from r2b_zoo.system.garbage import rarely_collected
 from r2b_zoo.system.machine import processor_name
 from r2b_zoo.training.distillation import attention_map
 
@@ -33,6 +34,7 @@ FILE_IMAGES = 2000
 SMOKE_FILE_IMAGES = 400
 
 
+@rarely_collected()
 def run(
     plan: Plan,
     folder: RunFolder,

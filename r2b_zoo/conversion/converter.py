@@ -20,6 +20,7 @@ from r2b_zoo.conversion.layer_report import LayerReport, layer_table, why_unrunn
 from r2b_zoo.data.preprocessing import Preprocessing
 from r2b_zoo.identity import TFLITE_SUFFIX, __version__
 from r2b_zoo.system import files
+from r2b_zoo.system.garbage import rarely_collected
 from r2b_zoo.system.short_repr import short_repr
 
 PathLike = Union[str, "os.PathLike[str]"]
@@ -101,6 +102,7 @@ class Conversion:
             raise OSError(error.errno, f"The model cannot be written to {path}: {reason}") from error
 
 
+@rarely_collected()
 def convert(
     model: tf.keras.Model,
     *,
@@ -243,6 +245,7 @@ def _check_weights(model: tf.keras.Model) -> None:
             )
 
 
+@rarely_collected()
 def lce_file(model: tf.keras.Model, batch: int = 1) -> bytes:
     """The file that LCE's converter makes of the model in inference mode, for batches of that size.
 

@@ -55,6 +55,10 @@ class Networks:
         network.set_weights(self[stage].get_weights())
         return network
 
+    def keep(self, stage: str, network: tf.keras.Model) -> None:
+        """Takes the network of a stage that has just been trained and saved, so that it is not built and loaded."""
+        self._networks[stage] = network
+
     def __getitem__(self, stage: str) -> tf.keras.Model:
         """The network of a finished stage.
 

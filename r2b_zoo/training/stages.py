@@ -258,6 +258,8 @@ def _train_stage(
                 "start": progress.start,
             }
             files.write_text(partial / "result.json", json.dumps(result, indent=2))
+    if networks.plan.loop.mixed_precision == "float32":
+        networks.keep(stage.name, student)
 
 
 def _run(

@@ -91,6 +91,8 @@ class TeacherStudent(tf.keras.Model):
         count, *sums = self.sums.numpy().tolist()
         return {name: value / count for name, value in zip(self.metric_names, sums, strict=True)}
 
+    # AutoGraph would read every layer's source for control flow that depends on tensors, of which there is none.
+    @tf.autograph.experimental.do_not_convert
     def train_step(self, data: tuple[tf.Tensor, tf.Tensor]) -> dict[str, Any]:
         images, labels = data
         with fused_for_training(), counting_bits(not self.jit_compile), compiled_whole(self.jit_compile):
@@ -100,6 +102,7 @@ class TeacherStudent(tf.keras.Model):
         self._update_averages()
         return self._record(sums)
 
+    @tf.autograph.experimental.do_not_convert
     def test_step(self, data: tuple[tf.Tensor, tf.Tensor]) -> dict[str, Any]:
         images, labels = data
         # Measure the float32 network, because that is the one that is saved.
