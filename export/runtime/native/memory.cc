@@ -66,6 +66,7 @@ void Memory::Resolve(const Step& step, const StagePlan& plan, int image, int y, 
   stage->hi = plan.hi;
   stage->scale = plan.scale;
   stage->zero_point = plan.zero_point;
+  stage->output = plan.output;
   stage->pixel = stage->gap = 0;
   stage->before = plan.before;
   stage->windows = plan.windows;

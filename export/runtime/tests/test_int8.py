@@ -137,6 +137,38 @@ def test_no_float_tensor_lies_between_integers(kernels, rng, threads):
     ]
 
 
+# Maxima are taken of sums, before they become int8 numbers and values; not where 32 bits do not hold a sum that is
+# shifted to the left, or where a PReLU falls.
+@pytest.mark.parametrize("padding", [lce_model.SAME, lce_model.VALID])
+@pytest.mark.parametrize(("unit", "slope"), [(1.0, 0.25), (1e-9, 0.25), (1.0, -0.5), (1.0, None)])
+def test_maxima_of_a_convolution_equal_the_reference(kernels, rng, padding, unit, slope):
+    model = lce_model.Model()
+    given, x, step = quantised_input(rng, model, "uint8", (1, 12, 17, 3))
+    scales, outputs = np.float32([scale(rng) for _ in range(40)]), 40
+    filter_shape, shape = (outputs, 3, 3, 3), (1, 12, 17, outputs)
+    weights = model.tensor(filter_shape, "int8", rng.integers(-127, 128, filter_shape), scale=scales)
+    bias = model.tensor((outputs,), "int32", rng.integers(-9000, 9000, outputs), scale=np.float32(step) * scales)
+    quantised = model.tensor(shape, "int8", scale=float(np.float32(unit * step * scales.mean() * 300)), zero_point=-7)
+    table = drawing.options("Conv2DOptions", strideH=1, strideW=1, dilationHFactor=1, dilationWFactor=1)
+    model.builtin("CONV_2D", [x, weights, bias], [quantised], table, version=3)
+    real = model.tensor(shape)
+    model.builtin("DEQUANTIZE", [quantised], [real], drawing.options("DequantizeOptions"))
+    if slope is not None:
+        sloped = model.tensor(shape)
+        model.builtin("PRELU", [real, model.constant(np.full((1, 1, outputs), slope, np.float32))], [sloped])
+        real = sloped
+    size = [drawing.extent(extent, 3, 2, 1, padding) for extent in shape[1:3]]
+    pooled = model.tensor((1, *size, outputs))
+    window = {"filterHeight": 3, "filterWidth": 3, "strideH": 2, "strideW": 2}
+    model.builtin("MAX_POOL_2D", [real], [pooled], drawing.options("Pool2DOptions", padding=padding, **window))
+    model.output(pooled)
+    expected = reference(model.bytes(), [given])
+    for threads in (1, 3):
+        found, steps = ours(model.bytes(), [given], kernels=kernels, num_threads=threads)
+        equal(found, expected)
+    assert [step.split()[0] for step in steps] == ["pool"]
+
+
 def test_int8_result_of_a_binary_convolution_is_rounded_before_it_is_a_value(kernels, rng):
     lce = pytest.importorskip("larq_compute_engine.tflite.python.interpreter")
     model = lce_model.Model()

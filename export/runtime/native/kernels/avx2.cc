@@ -88,6 +88,7 @@ struct V {
   static R2B_INLINE uint32_t NegativeMask(F v) {
     return uint32_t(_mm256_movemask_ps(_mm256_cmp_ps(v, _mm256_setzero_ps(), _CMP_LT_OQ)));
   }
+  static void Numbers(F* v, int pixels, int registers, const Requantisation& output, int c);
 };
 using T = Tile<V>;
 
@@ -111,6 +112,8 @@ struct Q {
   static R2B_INLINE void Add(Sums& sums, Value value, Weights weights) {
     sums = _mm256_add_epi32(sums, _mm256_madd_epi16(value, weights));
   }
+  static R2B_INLINE V::F ToFloats(Sums sums) { return _mm256_cvtepi32_ps(sums); }
+  static R2B_INLINE Sums FromFloats(V::F v) { return _mm256_cvttps_epi32(v); }
   // Even and odd lanes are multiplied apart. Of a product of 64 bits, bits 31 to 62 are what is kept.
   static R2B_INLINE V::F Numbers(Sums sums, const Requantisation& output, int channel) {
     const auto at = [&](const int32_t* values)
@@ -130,6 +133,10 @@ struct Q {
         _mm256_max_epi32(_mm256_min_epi32(number, _mm256_set1_epi32(output.hi)), _mm256_set1_epi32(output.lo)));
   }
 };
+
+__attribute__((noinline)) void V::Numbers(F* v, int pixels, int registers, const Requantisation& output, int c) {
+  Quantized<V, Q>::Numbers(v, pixels, registers, output, c);
+}
 
 struct Tables {
   alignas(256) uint8_t count[16][16];

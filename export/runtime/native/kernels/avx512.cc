@@ -60,6 +60,7 @@ struct V {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(numbers));
   }
   static R2B_INLINE uint32_t NegativeMask(F v) { return _mm512_cmp_ps_mask(v, _mm512_setzero_ps(), _CMP_LT_OQ); }
+  static void Numbers(F* v, int pixels, int registers, const Requantisation& output, int c);
 };
 using T = Tile<V>;
 
@@ -83,6 +84,8 @@ struct Q {
   static R2B_INLINE void Add(Sums& sums, Value value, Weights weights) {
     sums = _mm512_dpbusd_epi32(sums, value, weights);
   }
+  static R2B_INLINE V::F ToFloats(Sums sums) { return _mm512_cvtepi32_ps(sums); }
+  static R2B_INLINE Sums FromFloats(V::F v) { return _mm512_cvttps_epi32(v); }
   // Even and odd lanes are multiplied apart. Of a product of 64 bits, bits 31 to 62 are what is kept.
   static R2B_INLINE V::F Numbers(Sums sums, const Requantisation& output, int channel) {
     const auto at = [&](const int32_t* values) R2B_LAMBDA { return _mm512_loadu_si512(values + channel); };
@@ -102,18 +105,30 @@ struct Q {
   }
 };
 
+__attribute__((noinline)) void V::Numbers(F* v, int pixels, int registers, const Requantisation& output, int c) {
+  Quantized<V, Q>::Numbers(v, pixels, registers, output, c);
+}
+
 // The register holds the value here, so that the compiler neither keeps an older one beside it nor moves the products
 // of several pixels ahead of their sums: of 32 registers, 28 are sums.
 #define R2B_IN_PLACE(register) __asm__ volatile("" : "+v"(register))
 
 constexpr int kBconvPixels = 7;
 
-// Two words of products a, b (input xor weight) go through a full adder with the bits left over from earlier words, so
-// that only every other word is counted: with t = left ^ a, the new left-over bits are t ^ b, and the carry is b where
-// t is set, else left. Each is one ternary instruction that takes the xor with the weights in: five instructions for
-// two words, not six.
-constexpr int kXor3 = 0x96;   // x ^ y ^ z
-constexpr int kCarry = 0x3a;  // x ? ~y : z
+// Two words of products x, y (input xor weight) go through a full adder with the bits left over from earlier words, so
+// that only every other word is counted: the new left-over bits are left ^ x ^ y, and the carry is their majority.
+constexpr int kXor3 = 0x96;      // x ^ y ^ z
+constexpr int kMajority = 0xe8;  // of x, y and z
+constexpr int kIfElse = 0x3a;    // x ? ~y : z
+
+enum class Adder {
+  // Three ternary instructions take the xor with the weights in: with t = left ^ x, the left-over bits are t ^ y, and
+  // the carry is y where t is set, else left. Five instructions for two words, not six: fewest.
+  kTernary,
+  // Two ternary instructions and two of xor: faster where four instructions of logic can start at once, but only two of
+  // them ternary, as on Zen 5.
+  kXor,
+};
 
 // Where the words of P neighbouring pixels are: an address serves three pixels, whose distances from it are part of the
 // instructions.
@@ -133,6 +148,14 @@ struct Words {
   }
 };
 
+// bits ^ word ^ weights, which stay in memory: 28 of the 32 registers are sums.
+R2B_INLINE __m512i Xor3(__m512i bits, __m512i word, const uint8_t* weights) {
+  __asm__("vpternlogd %3, %2, %1, %0"
+          : "+v"(bits)
+          : "v"(word), "m"(*reinterpret_cast<const __m512i*>(weights)), "i"(kXor3));
+  return bits;
+}
+
 // What P pixels and R registers of channels have added up: 2 * carries + popcount(left).
 template <int P, int R>
 struct BitSums {
@@ -147,6 +170,7 @@ struct BitSums {
   }
 
   // Two words of each pixel.
+  template <Adder kAdder>
   R2B_INLINE void AddPair(const Words<P>& words, const uint8_t* w) {
     R2B_UNROLL
     for (int p = 0; p < P; ++p) {
@@ -154,13 +178,23 @@ struct BitSums {
       const __m512i a = _mm512_set1_epi32(at[0]), b = _mm512_set1_epi32(at[1]);
       R2B_UNROLL
       for (int r = 0; r < R; ++r) {
-        const __m512i t = _mm512_ternarylogic_epi32(left[p][r], a, _mm512_loadu_si512(w + 64 * r), kXor3);
-        const __m512i next = _mm512_ternarylogic_epi32(t, b, _mm512_loadu_si512(w + 4 * kBlock + 64 * r), kXor3);
-        const __m512i carry = _mm512_ternarylogic_epi32(t, next, left[p][r], kCarry);
-        left[p][r] = next;
-        R2B_IN_PLACE(left[p][r]);
-        carries[p][r] = _mm512_add_epi32(carries[p][r], _mm512_popcnt_epi32(carry));
-        R2B_IN_PLACE(carries[p][r]);
+        const __m512i first = _mm512_loadu_si512(w + 64 * r), second = _mm512_loadu_si512(w + 4 * kBlock + 64 * r);
+        __m512i carry;
+        if constexpr (kAdder == Adder::kTernary) {
+          const __m512i t = _mm512_ternarylogic_epi32(left[p][r], a, first, kXor3);
+          const __m512i next = _mm512_ternarylogic_epi32(t, b, second, kXor3);
+          carry = _mm512_ternarylogic_epi32(t, next, left[p][r], kIfElse);
+          left[p][r] = next;
+          R2B_IN_PLACE(left[p][r]);
+        } else {
+          const __m512i x = _mm512_xor_si512(a, first), y = _mm512_xor_si512(b, second);
+          carry = _mm512_ternarylogic_epi32(x, y, left[p][r], kMajority);
+          // As an instruction, since the compiler would add into another register and move the sum back, here and
+          // below.
+          __asm__("vpternlogd %3, %1, %2, %0" : "+v"(left[p][r]) : "v"(x), "v"(y), "i"(kXor3));
+        }
+        const __m512i count = _mm512_popcnt_epi32(carry);
+        __asm__("vpaddd %1, %0, %0" : "+v"(carries[p][r]) : "v"(count));
       }
     }
   }
@@ -201,62 +235,81 @@ R2B_INLINE void Double(__m512 (&v)[P][R]) {
   }
 }
 
-template <bool kWhole, int P, int R>
-__attribute__((noinline)) void BconvTile(const BconvRow& row, const Epilogue& epilogue, int x, int block) {
-  BitSums<P, R> sums;
-  sums.Clear();
-  const uint8_t* w = static_cast<const uint8_t*>(row.weights) + block * row.block_bytes;
+// Whether runs have an odd word is known when the code is compiled: where loop and odd word met again, the compiler
+// would move all sums to other places.
+template <Adder kAdder, bool kWhole, bool kOdd, int P, int R>
+__attribute__((noinline)) int BconvTiles(const BconvRow& row, const Epilogue& epilogue, int x, int block) {
+  const uint8_t* weights = static_cast<const uint8_t*>(row.weights) + block * row.block_bytes;
   const ptrdiff_t pixel = row.input.pixel;
-  const uint8_t* origin = row.input.origin + x * pixel;
-  for (int s = 0; s < row.input.segments; ++s) {
-    Words<P> words(origin + row.input.segment[s], pixel);
-    int i = 0;
-    for (; i + 2 <= row.input.length; i += 2, w += 8 * kBlock) {
-      sums.AddPair(words, w);
-      words.Advance(2);
-    }
-    if (i < row.input.length) {
-      sums.AddOne(words, w);
-      w += 4 * kBlock;
-    }
-  }
-  __m512 v[P][R];
-  sums.ToFloats(v);
   const int c = block * kBlock;
-  if (row.unscaled) {
-    T::Unscaled(v, row, x, c);
-  } else {
-    Double(v);
-    T::Affine(v, row, x, c);
+  for (; x + P <= row.width; x += P) {
+    BitSums<P, R> sums;
+    sums.Clear();
+    const uint8_t* w = weights;
+    const uint8_t* origin = row.input.origin + x * pixel;
+    for (int s = 0; s < row.input.segments; ++s) {
+      Words<P> words(origin + row.input.segment[s], pixel);
+      for (int pairs = row.input.length / 2; pairs; --pairs, w += 8 * kBlock) {
+        sums.template AddPair<kAdder>(words, w);
+        words.Advance(2);
+      }
+      if constexpr (kOdd) {
+        sums.AddOne(words, w);
+        w += 4 * kBlock;
+      }
+    }
+    __m512 v[P][R];
+    sums.ToFloats(v);
+    if (row.unscaled) {
+      T::Unscaled(v, row, x, c);
+    } else {
+      Double(v);
+      T::Affine(v, row, x, c);
+    }
+    T::RunEpilogue<kWhole>(v, epilogue, x, row.channel0 + c, row.channels - c);
   }
-  T::RunEpilogue<kWhole>(v, epilogue, x, row.channel0 + c, row.channels - c);
+  return x;
 }
 
-template <bool kWhole, int P, int R>
-void BconvTiles(const BconvRow& row, const Epilogue& epilogue, int x, int block) {
-  for (; x + P <= row.width; x += P) BconvTile<kWhole, P, R>(row, epilogue, x, block);
-  if constexpr (P > 1) BconvTiles<kWhole, P / 2, R>(row, epilogue, x, block);
+// All pixels of a row: tiles of P, then of half as many.
+template <Adder kAdder, bool kWhole, bool kOdd, int P, int R>
+void BconvPixels(const BconvRow& row, const Epilogue& epilogue, int x, int block) {
+  x = BconvTiles<kAdder, kWhole, kOdd, P, R>(row, epilogue, x, block);
+  if constexpr (P > 1) BconvPixels<kAdder, kWhole, kOdd, P / 2, R>(row, epilogue, x, block);
 }
 
-void Bconv(const BconvRow& row, const Epilogue& epilogue) {
+template <Adder kAdder, bool kOdd>
+void BconvBlocks(const BconvRow& row, const Epilogue& epilogue) {
   const int whole = row.channels / kBlock, left = row.channels % kBlock;
-  for (int block = 0; block < whole; ++block) BconvTiles<true, kBconvPixels, T::kRegs>(row, epilogue, 0, block);
+  for (int block = 0; block < whole; ++block)
+    BconvPixels<kAdder, true, kOdd, kBconvPixels, T::kRegs>(row, epilogue, 0, block);
   if (left)
     T::ForRegisters(left, [&](auto registers) {
       constexpr int R = registers.kCount;
-      BconvTiles<false, (R == 1 ? 2 * kBconvPixels : kBconvPixels), R>(row, epilogue, 0, whole);
+      BconvPixels<Adder::kTernary, false, kOdd, (R == 1 ? 2 * kBconvPixels : kBconvPixels), R>(row, epilogue, 0, whole);
     });
+}
+
+template <Adder kAdder>
+void Bconv(const BconvRow& row, const Epilogue& epilogue) {
+  if (row.input.length % 2) BconvBlocks<kAdder, true>(row, epilogue);
+  else BconvBlocks<kAdder, false>(row, epilogue);
 }
 
 }  // namespace
 
 const Kernels* Avx512Kernels() {
-  static const Kernels kernels = KernelsOf<V, Q>("avx512", 32, 1 << 22, Bconv);
+  static const Kernels kernels = KernelsOf<V, Q>("avx512", 32, 1 << 22, Bconv<Adder::kTernary>);
+  return &kernels;
+}
+const Kernels* Avx512XorKernels() {
+  static const Kernels kernels = KernelsOf<V, Q>("avx512", 32, 1 << 22, Bconv<Adder::kXor>);
   return &kernels;
 }
 }  // namespace r2b
 #else
 namespace r2b {
 const Kernels* Avx512Kernels() { return nullptr; }
+const Kernels* Avx512XorKernels() { return nullptr; }
 }  // namespace r2b
 #endif

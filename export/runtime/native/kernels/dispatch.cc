@@ -21,9 +21,11 @@ namespace {
 // __builtin_cpu_supports: zig's runtime library answers it with 0 for every instruction set.
 struct X86 {
   bool avx2 = false, avx512 = false;
+  bool starts_much_logic = false;  // Adder::kXor is the faster one (avx512.cc)
   X86() {
     unsigned a, b, c, d;
     if (!__get_cpuid(1, &a, &b, &c, &d)) return;
+    starts_much_logic = IsAmd() && Family(a) >= 0x1a;  // Zen 5
     constexpr unsigned kFma = 1u << 12, kOsxsave = 1u << 27;
     if (!(c & kOsxsave)) return;
     const bool fma = c & kFma;
@@ -37,6 +39,18 @@ struct X86 {
     avx512 = avx2 && (xcr0 & kZmm) == kZmm && (b & kF) && (b & kDq) && (b & kBw) && (b & kVl) && (c & kVpopcntdq) &&
              (c & kVnni);
   }
+
+ private:
+  static bool IsAmd() {
+    unsigned most, b, c, d;
+    __cpuid(0, most, b, c, d);
+    const unsigned vendor[] = {b, d, c};
+    return !std::memcmp(vendor, "AuthenticAMD", sizeof vendor);
+  }
+  static unsigned Family(unsigned signature) {
+    const unsigned family = signature >> 8 & 0xf;
+    return family == 0xf ? family + (signature >> 20 & 0xff) : family;
+  }
 };
 #endif
 
@@ -44,7 +58,7 @@ bool CpuHas(const Kernels* kernels) {
   if (!kernels) return false;
 #if defined(__x86_64__) || defined(__i386__)
   const X86 cpu;
-  if (kernels == Avx512Kernels()) return cpu.avx512;
+  if (kernels == Avx512Kernels() || kernels == Avx512XorKernels()) return cpu.avx512;
   if (kernels == Avx2Kernels()) return cpu.avx2;
 #elif defined(__arm__) && defined(__linux__)
   constexpr unsigned long kHwcapNeon = 1u << 12;
@@ -56,11 +70,21 @@ bool CpuHas(const Kernels* kernels) {
   return true;
 }
 
+// Whether this processor takes the second of two kernels with the same name.
+bool TakesSecond() {
+#if defined(__x86_64__) || defined(__i386__)
+  return X86().starts_much_logic;
+#else
+  return false;
+#endif
+}
+const Kernels* BestAvx512Kernels() { return TakesSecond() ? Avx512XorKernels() : Avx512Kernels(); }
+
 // WebAssembly has one path, since it is downloaded; its processor cannot lack what the file was compiled for.
 #if defined(R2B_BUILD_WASM)
 const std::initializer_list<const Kernels* (*)()> kBuilt = {WasmKernels};
 #else
-const std::initializer_list<const Kernels* (*)()> kBuilt = {Avx512Kernels, Avx2Kernels, NeonDotKernels, NeonKernels,
+const std::initializer_list<const Kernels* (*)()> kBuilt = {BestAvx512Kernels, Avx2Kernels, NeonDotKernels, NeonKernels,
                                                             PortableKernels};
 #endif
 
@@ -85,6 +109,15 @@ const Registry& Available() {
 }  // namespace
 
 const char* const* AvailableKernels() { return Available().names; }
+
+#if defined(R2B_BUILD_WASM)
+const Kernels* OtherKernels() { return nullptr; }
+#else
+const Kernels* OtherKernels() {
+  const Kernels* other = TakesSecond() ? Avx512Kernels() : Avx512XorKernels();
+  return CpuHas(other) ? other : nullptr;
+}
+#endif
 
 const Kernels* SelectKernels(const char* name) {
   const Registry& registry = Available();

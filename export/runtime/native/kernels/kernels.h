@@ -29,6 +29,8 @@ namespace r2b {
 constexpr int kBlock = 32;
 constexpr int kDenseGroup = 8;  // outputs of a dense layer whose weights lie side by side
 
+struct Requantisation;
+
 struct Stage {
   enum Kind : uint8_t {
     kMul,       // v *= operand
@@ -46,6 +48,7 @@ struct Stage {
     kStoreBits,  // sign bits, one word for 32 channels
     kStoreInt8,  // v / scale rounded half away from zero, + zero_point, saturated
     kSum,        // out[c] += v, one pixel after the other
+    kNumbers,    // v, a whole 32-bit sum, becomes an int8 number as `output` says
     // out[j] = max(v[2j - before], v[2j + 1 - before], v[2j + 2 - before]) for the `windows` first j, of those there
     // are
     kMaxColumns,
@@ -59,7 +62,8 @@ struct Stage {
   ptrdiff_t pixel = 0;
   // Between the bytes of a block of 32 channels and those of the next: 0 where channels are contiguous.
   ptrdiff_t gap = 0;
-  float scale = 1;  // kStoreInt8
+  const Requantisation* output = nullptr;  // kNumbers
+  float scale = 1;                         // kStoreInt8
   int32_t zero_point = 0;
   int before = 0, windows = 0;  // kMaxColumns; `before` is 0 or 1, and `pixel` is between windows
 };
@@ -122,7 +126,8 @@ struct Requantisation {
   int32_t zero_point, lo, hi;                       // of the output; `lo` and `hi` are what its activation leaves
 };
 
-// Values in registers are int8 numbers as floats.
+// Values in registers are int8 numbers as floats; or, `unfinished`, the sums that kNumbers makes them of, which floats
+// must hold exactly.
 struct QconvRow {
   // Pixel 0 of each row of the input that the filter meets; null: the row lies outside. Each is copied to scratch
   // memory, with the zero point where the filter meets pixels outside.
@@ -136,6 +141,7 @@ struct QconvRow {
   const uint8_t* weights;           // packed by PackBytes
   ptrdiff_t block_bytes;
   Requantisation output;  // from channel0, padded to whole blocks
+  bool unfinished;
   int width, channel0, channels;
 };
 constexpr int kScratchMargin = 64;  // bytes after a row in scratch memory: vectors are read and written whole
@@ -264,6 +270,7 @@ struct Kernels {
 const Kernels* PortableKernels();
 const Kernels* Avx2Kernels();
 const Kernels* Avx512Kernels();
+const Kernels* Avx512XorKernels();  // the same, with other instructions for binary products
 const Kernels* NeonKernels();
 const Kernels* NeonDotKernels();  // with its dot products of 8-bit numbers
 const Kernels* WasmKernels();     // only in WebAssembly, where there are no others
@@ -272,5 +279,7 @@ const Kernels* WasmKernels();     // only in WebAssembly, where there are no oth
 const Kernels* SelectKernels(const char* name);
 // Names of all kernels that run here, best first; null-terminated.
 const char* const* AvailableKernels();
+// Those of two with the same name that this processor would not select; null where there are no two. For tests.
+const Kernels* OtherKernels();
 
 }  // namespace r2b

@@ -43,12 +43,23 @@ struct Q {
     sums.low = vpadalq_s16(sums.low, vmull_s8(vget_low_s8(weights), value));
     sums.high = vpadalq_s16(sums.high, vmull_s8(vget_high_s8(weights), value));
   }
+  static R2B_INLINE int32x4_t Whole(const Sums& sums) {
+    return vcombine_s32(vpadd_s32(vget_low_s32(sums.low), vget_high_s32(sums.low)),
+                        vpadd_s32(vget_low_s32(sums.high), vget_high_s32(sums.high)));
+  }
+  static R2B_INLINE V::F ToFloats(const Sums& sums) { return vcvtq_f32_s32(Whole(sums)); }
+  static R2B_INLINE Sums FromFloats(V::F v) {
+    const int32x4x2_t parts = vzipq_s32(vcvtq_s32_f32(v), vdupq_n_s32(0));
+    return {parts.val[0], parts.val[1]};
+  }
   static R2B_INLINE V::F Numbers(const Sums& sums, const Requantisation& output, int channel) {
-    const int32x2_t low = vpadd_s32(vget_low_s32(sums.low), vget_high_s32(sums.low)),
-                    high = vpadd_s32(vget_low_s32(sums.high), vget_high_s32(sums.high));
-    return NumbersOfSums(vcombine_s32(low, high), output, channel);
+    return NumbersOfSums(Whole(sums), output, channel);
   }
 };
+
+__attribute__((noinline)) void V::Numbers(F* v, int pixels, int registers, const Requantisation& output, int c) {
+  Quantized<V, Q>::Numbers(v, pixels, registers, output, c);
+}
 
 #if defined(__aarch64__)
 constexpr int kPixels = 4;

@@ -26,10 +26,16 @@ struct Q {
   }
   static R2B_INLINE Weights Load(const uint8_t* p) { return vreinterpretq_s8_u8(vld1q_u8(p)); }
   static R2B_INLINE void Add(Sums& sums, Value value, Weights weights) { sums = vdotq_s32(sums, weights, value); }
+  static R2B_INLINE V::F ToFloats(Sums sums) { return vcvtq_f32_s32(sums); }
+  static R2B_INLINE Sums FromFloats(V::F v) { return vcvtq_s32_f32(v); }
   static R2B_INLINE V::F Numbers(Sums sums, const Requantisation& output, int channel) {
     return NumbersOfSums(sums, output, channel);
   }
 };
+
+__attribute__((noinline)) void V::Numbers(F* v, int pixels, int registers, const Requantisation& output, int c) {
+  Quantized<V, Q>::Numbers(v, pixels, registers, output, c);
+}
 
 }  // namespace
 

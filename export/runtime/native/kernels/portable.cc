@@ -62,11 +62,17 @@ struct V {
     for (int i = 0; i < kWidth; ++i) mask |= uint32_t(v.lane[i] < 0) << i;
     return mask;
   }
+  static void Numbers(F* v, int pixels, int registers, const Requantisation& output, int c);
 };
 using T = Tile<V>;
+using Q = PlainBytes<V>;
 
 #include "resample.inl"
 #include "table.inl"
+
+void V::Numbers(F* v, int pixels, int registers, const Requantisation& output, int c) {
+  Quantized<V, Q>::Numbers(v, pixels, registers, output, c);
+}
 
 R2B_INLINE uint32_t PopCount(uint32_t v) {
   v -= (v >> 1) & 0x55555555u;
@@ -105,7 +111,7 @@ void Bconv(const BconvRow& row, const Epilogue& epilogue) {
 }  // namespace
 
 const Kernels* PortableKernels() {
-  static const Kernels kernels = KernelsOf<V, PlainBytes<V>>("portable", 32, 1 << 22, Bconv);
+  static const Kernels kernels = KernelsOf<V, Q>("portable", 32, 1 << 22, Bconv);
   return &kernels;
 }
 }  // namespace r2b

@@ -1,7 +1,7 @@
 // Convolutions of 8-bit numbers, written once over a vector type V (tile.inl) and a type Q of what an instruction set
 // has for them: kPacking; Sums, as many 32-bit sums as a register V::F has lanes; Zero(); Value, 32 bits of activations
 // for all lanes (At(pointer)); Weights (Load(pointer)); Add(sums, value, weights); Numbers(sums, output, channel),
-// which makes them int8 numbers as floats.
+// which makes them int8 numbers as floats; ToFloats(sums) and FromFloats, which give them as they are.
 //
 // Sums are exact. So is the correction of what activations have beside number - zero point, which the bias contains.
 
@@ -78,8 +78,17 @@ struct Quantized {
     }
     const int c = block * kBlock;
     F v[P][R];
-    R2B_TILE(v[p][r] = Q::Numbers(sums[p][r], row.output, c + r * V::kWidth));
+    if (row.unfinished) R2B_TILE(v[p][r] = Q::ToFloats(sums[p][r]));
+    else R2B_TILE(v[p][r] = Q::Numbers(sums[p][r], row.output, c + r * V::kWidth));
     T::template RunEpilogue<kWhole>(v, epilogue, x, row.channel0 + c, row.channels - c);
+  }
+
+  static void Numbers(F* v, int pixels, int registers, const Requantisation& output, int c) {
+    for (int r = 0; r < registers; ++r)
+      for (int p = 0; p < pixels; ++p) {
+        F& value = v[p * registers + r];
+        value = Q::Numbers(Q::FromFloats(value), output, c + r * V::kWidth);
+      }
   }
 
   template <bool kWhole, int P, int R>
@@ -127,6 +136,18 @@ struct PlainBytes {
       const int32_t products = value.first * pairs[i][0] + value.second * pairs[i][1];
       sums.lane[i] = int32_t(uint32_t(sums.lane[i]) + uint32_t(products));
     }
+  }
+  static R2B_INLINE typename V::F ToFloats(const Sums& sums) {
+    float numbers[kWidth];
+    for (int i = 0; i < kWidth; ++i) numbers[i] = float(sums.lane[i]);
+    return V::Load(numbers);
+  }
+  static R2B_INLINE Sums FromFloats(typename V::F v) {
+    float numbers[kWidth];
+    V::Store(numbers, v);
+    Sums sums;
+    for (int i = 0; i < kWidth; ++i) sums.lane[i] = int32_t(numbers[i]);
+    return sums;
   }
   static R2B_INLINE typename V::F Numbers(const Sums& sums, const Requantisation& output, int channel) {
     float numbers[kWidth];

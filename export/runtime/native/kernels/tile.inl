@@ -8,7 +8,8 @@
 // (FconvPixels(registers of a pixel), ...; kPlainPixels of whole blocks, PartPixels of others); Prelu(v, a);
 // IfNegative(x, a, b), of either for a zero; Keep(v), by which compilers do not load it again; MinusAbs(v);
 // NegativeMask(v), one bit per lane; StoreBytes(p, v, zero), kWidth whole parts, plus zero, as bytes, which they fit
-// (where Min(NaN, x) is not x, StoreBytes itself makes 127 of NaN); PowerOfTwo (exponential.inl).
+// (where Min(NaN, x) is not x, StoreBytes itself makes 127 of NaN); PowerOfTwo (exponential.inl); Numbers(v, pixels,
+// registers, output, c), not inlined, as kNumbers says of [pixel][register] (Quantized::Numbers).
 //
 // The last block of a row of channels may be partial. Its tiles have only the registers that hold channels, R of them
 // to a pixel, and more pixels instead. Lanes beyond the channels are computed like the others in registers (weights and
@@ -178,12 +179,16 @@ struct Tile {
   // Signs of P pixels, packed.
   template <int P, int R>
   static R2B_INLINE void StoreBits(F (&v)[P][R], const Stage& stage, uint8_t* out, int c, int valid) {
-    uint32_t bits[P] = {};
-    R2B_TILE(bits[p] |= V::NegativeMask(v[p][r]) << (r * V::kWidth));
+    const ptrdiff_t pixel = stage.pixel;
+    const bool whole = c % 32 == 0 && valid >= kBlock;
+    if (whole) out += c / 8;
+    R2B_UNROLL
     for (int p = 0; p < P; ++p) {
-      uint32_t* words = reinterpret_cast<uint32_t*>(out + p * stage.pixel);
-      if (c % 32 == 0 && valid == kBlock) words[c / 32] = bits[p];
-      else StoreWord(words, c, bits[p], valid);
+      uint32_t bits = 0;
+      R2B_UNROLL
+      for (int r = 0; r < R; ++r) bits |= V::NegativeMask(v[p][r]) << (r * V::kWidth);
+      if (whole) *reinterpret_cast<uint32_t*>(out + p * pixel) = bits;
+      else StoreWord(reinterpret_cast<uint32_t*>(out + p * pixel), c, bits, valid);
     }
   }
 
@@ -212,55 +217,98 @@ struct Tile {
     for (int r = 0; r < R; ++r) memory.Store(out, r, sum[r]);
   }
 
-  // Runs the stages over P pixels from `x` and, from `c`, the channels of a block: all or, not kWhole, the first
-  // `valid`. (Only tensors of whole blocks have gaps.)
+  // Runs a stage over P pixels from `x` and, from `c`, the channels of a block: all or, not kWhole, the first `valid`.
+  // (Only tensors of whole blocks have gaps.)
+  template <Stage::Kind kKind, bool kWhole, int P, int R>
+  static R2B_INLINE void Run(F (&v)[P][R], const Pixel<kWhole, R>& memory, const Stage& stage, int x, int c,
+                             int valid) {
+    const ptrdiff_t pixel = stage.pixel, at = x * pixel;
+    const uint8_t* in = stage.in + at + Channel(c, stage.gap);
+    const auto operand = [&](auto apply) R2B_LAMBDA { WithOperand<kWhole>(v, memory, in, pixel, apply); };
+    const auto number = [&](int p)
+                            R2B_LAMBDA { return V::Set1(*reinterpret_cast<const float*>(stage.in + at + p * pixel)); };
+    if constexpr (kKind == Stage::kMul) operand([](F value, F by) R2B_LAMBDA { return V::Mul(value, by); });
+    if constexpr (kKind == Stage::kMulPixel) R2B_TILE(v[p][r] = V::Mul(v[p][r], number(p)));
+    if constexpr (kKind == Stage::kMulSelf) R2B_TILE(v[p][r] = V::Mul(v[p][r], v[p][r]));
+    if constexpr (kKind == Stage::kAdd) operand([](F value, F by) R2B_LAMBDA { return V::Add(value, by); });
+    if constexpr (kKind == Stage::kAddPixel) R2B_TILE(v[p][r] = V::Add(v[p][r], number(p)));
+    if constexpr (kKind == Stage::kAddSelf) R2B_TILE(v[p][r] = V::Add(v[p][r], v[p][r]));
+    if constexpr (kKind == Stage::kPrelu) operand([](F value, F by) R2B_LAMBDA { return V::Prelu(value, by); });
+    if constexpr (kKind == Stage::kPreluMax)
+      operand([](F value, F by) R2B_LAMBDA { return V::Max(value, V::Mul(value, by)); });
+    if constexpr (kKind == Stage::kClamp) {
+      const F lo = V::Set1(stage.lo), hi = V::Set1(stage.hi);
+      R2B_TILE(v[p][r] = V::Min(V::Max(v[p][r], lo), hi));
+    }
+    if constexpr (kKind == Stage::kLogistic || kKind == Stage::kMulLogistic || kKind == Stage::kNumbers) {
+      F all[P * R];
+      R2B_TILE(all[p * R + r] = v[p][r]);
+      if constexpr (kKind == Stage::kNumbers) V::Numbers(all, P, R, *stage.output, c);
+      else Logistic(all, P * R, kKind == Stage::kMulLogistic);
+      R2B_TILE(v[p][r] = all[p * R + r]);
+    }
+    if constexpr (kKind == Stage::kStoreFloat) {
+      uint8_t* out = stage.out + at + Channel(c, stage.gap);
+      R2B_TILE(memory.Store(out + p * pixel, r, v[p][r]));
+    }
+    if constexpr (kKind == Stage::kStoreBits) StoreBits(v, stage, stage.out + at, c, valid);
+    if constexpr (kKind == Stage::kStoreInt8) StoreBytes(v, stage, stage.out + at, c, valid);
+    if constexpr (kKind == Stage::kSum) Sum<kWhole>(v, memory, stage.out + c * ptrdiff_t(sizeof(float)));
+    if constexpr (kKind == Stage::kMaxColumns) {
+      if ((x + stage.before) % 2 == 0) MaxColumns<kWhole, 1>(v, memory, stage, x, c);
+      else MaxColumns<kWhole, 2>(v, memory, stage, x, c);
+    }
+  }
+
+  // A list of stages that is known when the code is compiled.
+  template <Stage::Kind... kKinds>
+  struct Listed {
+    static constexpr int kCount = sizeof...(kKinds);
+    static R2B_INLINE bool Is(const Epilogue& epilogue) {
+      if (epilogue.count != kCount) return false;
+      constexpr Stage::Kind kinds[] = {kKinds...};
+      bool same = true;
+      R2B_UNROLL
+      for (int s = 0; s < kCount; ++s) same &= epilogue.stages[s].kind == kinds[s];
+      return same;
+    }
+    template <bool kWhole, int P, int R>
+    static R2B_INLINE void Run(F (&v)[P][R], const Pixel<kWhole, R>& memory, const Stage* stage, int x, int c) {
+      (Tile::Run<kKinds>(v, memory, *stage++, x, c, kBlock), ...);
+    }
+  };
+  // What follows a binary convolution of this project's networks.
+  using Gated = Listed<Stage::kMul, Stage::kPreluMax, Stage::kAdd, Stage::kStoreFloat, Stage::kMul, Stage::kAdd,
+                       Stage::kStoreBits, Stage::kSum>;
+
   template <bool kWhole, int P, int R>
   static R2B_INLINE void Stages(F (&v)[P][R], const Epilogue& epilogue, int x, int c, int valid = kBlock) {
     const Pixel<kWhole, R> memory(valid);
+    if constexpr (kWhole && P > 1)
+      if (Gated::Is(epilogue)) return Gated::Run(v, memory, epilogue.stages, x, c);
     for (int s = 0; s < epilogue.count; ++s) {
       const Stage& stage = epilogue.stages[s];
-      const ptrdiff_t at = x * stage.pixel;
-      const uint8_t* in = stage.in + at + Channel(c, stage.gap);
-      const auto operand = [&](auto apply) R2B_LAMBDA { WithOperand<kWhole>(v, memory, in, stage.pixel, apply); };
-      const auto number = [&](int p) R2B_LAMBDA {
-        return V::Set1(*reinterpret_cast<const float*>(stage.in + at + p * stage.pixel));
-      };
       switch (stage.kind) {
-        case Stage::kMul: operand([](F value, F by) R2B_LAMBDA { return V::Mul(value, by); }); break;
-        case Stage::kMulPixel: R2B_TILE(v[p][r] = V::Mul(v[p][r], number(p))); break;
-        case Stage::kMulSelf: R2B_TILE(v[p][r] = V::Mul(v[p][r], v[p][r])); break;
-        case Stage::kAdd: operand([](F value, F by) R2B_LAMBDA { return V::Add(value, by); }); break;
-        case Stage::kAddPixel: R2B_TILE(v[p][r] = V::Add(v[p][r], number(p))); break;
-        case Stage::kAddSelf: R2B_TILE(v[p][r] = V::Add(v[p][r], v[p][r])); break;
-        case Stage::kPrelu: operand([](F value, F by) R2B_LAMBDA { return V::Prelu(value, by); }); break;
-        case Stage::kPreluMax:
-          operand([](F value, F by) R2B_LAMBDA { return V::Max(value, V::Mul(value, by)); });
-          break;
-        case Stage::kClamp: {
-          const F lo = V::Set1(stage.lo), hi = V::Set1(stage.hi);
-          R2B_TILE(v[p][r] = V::Min(V::Max(v[p][r], lo), hi));
-          break;
-        }
-        case Stage::kLogistic:
-        case Stage::kMulLogistic: {
-          F all[P * R];
-          R2B_TILE(all[p * R + r] = v[p][r]);
-          Logistic(all, P * R, stage.kind == Stage::kMulLogistic);
-          R2B_TILE(v[p][r] = all[p * R + r]);
-          break;
-        }
-        case Stage::kStoreFloat: {
-          uint8_t* out = stage.out + at + Channel(c, stage.gap);
-          R2B_TILE(memory.Store(out + p * stage.pixel, r, v[p][r]));
-          break;
-        }
-        case Stage::kStoreBits: StoreBits(v, stage, stage.out + at, c, valid); break;
-        case Stage::kStoreInt8: StoreBytes(v, stage, stage.out + at, c, valid); break;
-        case Stage::kSum: Sum<kWhole>(v, memory, stage.out + c * ptrdiff_t(sizeof(float))); break;
-        case Stage::kMaxColumns:
-          if ((x + stage.before) % 2 == 0) MaxColumns<kWhole, 1>(v, memory, stage, x, c);
-          else MaxColumns<kWhole, 2>(v, memory, stage, x, c);
-          break;
+#define R2B_STAGE(kind) \
+  case Stage::kind: Run<Stage::kind>(v, memory, stage, x, c, valid); break
+        R2B_STAGE(kMul);
+        R2B_STAGE(kMulPixel);
+        R2B_STAGE(kMulSelf);
+        R2B_STAGE(kAdd);
+        R2B_STAGE(kAddPixel);
+        R2B_STAGE(kAddSelf);
+        R2B_STAGE(kPrelu);
+        R2B_STAGE(kPreluMax);
+        R2B_STAGE(kClamp);
+        R2B_STAGE(kLogistic);
+        R2B_STAGE(kMulLogistic);
+        R2B_STAGE(kNumbers);
+        R2B_STAGE(kStoreFloat);
+        R2B_STAGE(kStoreBits);
+        R2B_STAGE(kStoreInt8);
+        R2B_STAGE(kSum);
+        R2B_STAGE(kMaxColumns);
+#undef R2B_STAGE
       }
     }
   }
@@ -318,6 +366,10 @@ struct Tile {
   template <int P, int R>
   static R2B_INLINE void Correct(F (&v)[P][R], const BconvRow& row, int x, int c, float unit) {
     if (!row.corrections) return;
+    uintptr_t any = 0;  // one branch where no pixel has a correction, as in most tiles
+    R2B_UNROLL
+    for (int p = 0; p < P; ++p) any |= reinterpret_cast<uintptr_t>(row.corrections[x + p]);
+    if (!any) return;
     R2B_UNROLL
     for (int p = 0; p < P; ++p)
       if (const float* correction = row.corrections[x + p]) {

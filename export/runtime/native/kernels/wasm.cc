@@ -68,6 +68,7 @@ struct V {
     wasm_v128_store32_lane(p, wasm_i8x16_narrow_i16x8(pairs, pairs), 0);
   }
   static R2B_INLINE uint32_t NegativeMask(F v) { return wasm_i32x4_bitmask(wasm_f32x4_lt(v, Zero())); }
+  static void Numbers(F* v, int pixels, int registers, const Requantisation& output, int c);
 };
 using T = Tile<V>;
 
@@ -86,6 +87,8 @@ struct Q : PlainBytes<V> {
   static R2B_INLINE void Add(Sums& sums, Value value, Weights weights) {
     sums = wasm_i32x4_add(sums, wasm_i32x4_dot_i16x8(value, weights));
   }
+  static R2B_INLINE V::F ToFloats(Sums sums) { return wasm_f32x4_convert_i32x4(sums); }
+  static R2B_INLINE Sums FromFloats(V::F v) { return wasm_i32x4_trunc_sat_f32x4(v); }
   // Not inlined, because there would be one in every tile for each of its registers.
   static __attribute__((noinline)) V::F Numbers(Sums sums, const Requantisation& output, int channel) {
     int32_t lanes[4];
@@ -95,6 +98,10 @@ struct Q : PlainBytes<V> {
     return V::Load(numbers);
   }
 };
+
+__attribute__((noinline)) void V::Numbers(F* v, int pixels, int registers, const Requantisation& output, int c) {
+  Quantized<V, Q>::Numbers(v, pixels, registers, output, c);
+}
 
 constexpr int kPixels = 2;
 constexpr int kFlush = 24;  // <= 31; divides the chunks of 3 taps x 64 channels

@@ -17,13 +17,13 @@ class Pool : public RowRoot {
   Splits splits() const override { return Splits::kForSums; }
 
   bool takes_feeder() const { return op_.kind != OpKind::kMean; }
-  void TakeFeeder(Step* pool, Step convolution);
+  void TakeFeeder(const Graph& graph, Step* pool, Step convolution);
 
   WorkspaceSize Lay(const Step& step, const Memory& memory) override;
   void Run(const RowRun& run, const Epilogue& epilogue) const override;
 
  private:
-  void Narrow(Step* pool);
+  void Narrow(const Graph& graph, Step* pool);
   void FillRing(const RowRun& run, int begin, int end) const;
   ptrdiff_t ring_pixel() const { return ring_.c * ptrdiff_t(sizeof(float)); }
   uint8_t* RingRow(const RowRun& run, int y) const {
@@ -35,25 +35,43 @@ class Pool : public RowRoot {
   Shape ring_;  // the rows between the window and its feeder: how many, and how wide
 };
 
-void Pool::TakeFeeder(Step* pool, Step convolution) {
+void Pool::TakeFeeder(const Graph& graph, Step* pool, Step convolution) {
   pool->feeder = std::make_unique<Step>(std::move(convolution));
   ring_ = {1, op_.kernel_h, pool->feeder->out.w, pool->out.c};
-  if (op_.kind == OpKind::kMaxPool) Narrow(pool);
+  if (op_.kind == OpKind::kMaxPool) Narrow(graph, pool);
+}
+
+bool NoneNegative(const StagePlan& stage) {
+  return stage.constant &&
+         std::all_of(stage.constant->begin(), stage.constant->end(), [](float value) { return value >= 0; });
 }
 
 // True for a PReLU that nowhere falls.
 bool NeverFalls(const StagePlan& stage) {
-  if ((stage.kind != Stage::kPrelu && stage.kind != Stage::kPreluMax) || !stage.constant) return false;
-  return std::all_of(stage.constant->begin(), stage.constant->end(), [](float slope) { return slope >= 0; });
+  return (stage.kind == Stage::kPrelu || stage.kind == Stage::kPreluMax) && NoneNegative(stage);
 }
 
-// Leaves to a window of maxima, and to its ring, less than all values of its feeder.
-void Pool::Narrow(Step* pool) {
+// The same for what makes values of int8 numbers (a product or sum of other floats may be -0, of which a maximum and 0
+// takes either).
+bool MakesValues(const StagePlan& stage) {
+  return stage.kind == Stage::kMul ? NoneNegative(stage) : stage.kind == Stage::kAdd && stage.constant;
+}
+
+// Leaves to a window of maxima, and to its ring, less than all values of its feeder: the maximum comes first wherever
+// what precedes it never falls.
+void Pool::Narrow(const Graph& graph, Step* pool) {
   std::vector<StagePlan>& stages = pool->feeder->stages;
-  while (stages.size() > 1 && NeverFalls(stages[stages.size() - 2])) {
-    pool->stages.insert(pool->stages.begin(), stages[stages.size() - 2]);
-    stages.erase(stages.end() - 2);
+  auto first = stages.end() - 1;
+  while (first != stages.begin() && NeverFalls(first[-1])) --first;
+  if (std::all_of(stages.begin(), first, MakesValues)) {
+    if (const Requantisation* output = pool->feeder->rows->LeaveUnfinished(graph)) {
+      first = stages.insert(stages.begin(), StagePlan{});
+      first->kind = Stage::kNumbers;
+      first->output = output;
+    }
   }
+  pool->stages.insert(pool->stages.begin(), first, stages.end() - 1);
+  stages.erase(first, stages.end() - 1);
   if (op_.kernel_w != 3 || op_.stride_w != 2 || window_.w.before > 1) return;
   stages.back().kind = Stage::kMaxColumns;
   stages.back().before = window_.w.before;
@@ -137,7 +155,7 @@ void FeedWindows(const Graph& graph, std::vector<Step>* steps) {
     const auto feeder = std::find_if(steps->begin(), steps->begin() + ptrdiff_t(s),
                                      [&](const Step& before) { return Yields(graph, before, step.input); });
     if (feeder == steps->begin() + ptrdiff_t(s)) continue;
-    pool->TakeFeeder(&step, std::move(*feeder));
+    pool->TakeFeeder(graph, &step, std::move(*feeder));
     steps->erase(feeder);
     --s;
   }

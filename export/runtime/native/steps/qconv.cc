@@ -22,6 +22,10 @@ class Qconv : public ConvolutionRoot {
   const char* name() const override { return dense_ ? "dense-int8" : "conv-int8"; }
   Splits splits() const override { return Splits::kFreely; }
   bool may_feed() const override { return true; }
+  const Requantisation* LeaveUnfinished(const Graph& graph) override {
+    unfinished_ = HoldsSums(graph);
+    return unfinished_ ? &output_ : nullptr;
+  }
   Border border() const override { return {}; }  // scratch memory has it
 
   void Prepare(const Setting& setting) override {
@@ -66,8 +70,9 @@ class Qconv : public ConvolutionRoot {
                  (length_ + ProductsOf(packing_) - 1) / ProductsOf(packing_)};
     row.weights = weights_.bytes->data() + c0 / kBlock * weights_.block_bytes;
     row.block_bytes = weights_.block_bytes;
-    row.output = {
-        bias_.data() + c0, multiplier_.data() + c0, left_.data() + c0, right_.data() + c0, out_zero_point_, lo_, hi_};
+    row.output = output_;
+    for (auto** vector : {&row.output.bias, &row.output.multiplier, &row.output.left, &row.output.right}) *vector += c0;
+    row.unfinished = unfinished_;
     row.width = run.step.out.w;
     row.channel0 = c0;
     row.channels = run.end_channel - c0;
@@ -110,9 +115,29 @@ class Qconv : public ConvolutionRoot {
       left_[o] = scale.left;
       right_[o] = scale.right;
     }
-    out_zero_point_ = out.zero_point;
-    lo_ = op_.clamp ? NumberOf(op_.lo, out) : -128;
-    hi_ = op_.clamp ? NumberOf(op_.hi, out) : 127;
+    output_ = {bias_.data(),
+               multiplier_.data(),
+               left_.data(),
+               right_.data(),
+               out.zero_point,
+               op_.clamp ? NumberOf(op_.lo, out) : -128,
+               op_.clamp ? NumberOf(op_.hi, out) : 127};
+  }
+
+  // True where floats hold all sums of products exactly and a larger sum never becomes a smaller number, as it would
+  // where 32 bits do not hold it with its bias, shifted to the left.
+  bool HoldsSums(const Graph& graph) const {
+    const Tensor &in = graph.tensors[op_.in[0]], &filter = graph.tensors[op_.in[1]], &out = graph.tensors[op_.out];
+    constexpr int64_t kExact = 1 << 24, kMostProduct = 255 * 128, kMostBias = 1 << 30;
+    const int64_t depth = Elements(filter.dims).value() / filter.dims[0];
+    if (dense_ || depth * kMostProduct >= kExact) return false;
+    const auto* bias =
+        op_.in.size() > 2 && op_.in[2] >= 0 ? static_cast<const int32_t*>(graph.tensors[op_.in[2]].constant) : nullptr;
+    for (int o = 0; o < filter.dims[0]; ++o) {
+      if (bias && std::abs(int64_t(bias[o])) >= kMostBias) return false;
+      if (FixedPoint(Scale(in, filter, out, o)).left > 0) return false;
+    }
+    return true;
   }
 
   // What a product is worth in steps of the output. TensorFlow Lite rounds the product of scales to a float where a
@@ -130,7 +155,8 @@ class Qconv : public ConvolutionRoot {
   BytePacking packing_ = BytePacking::kPairs;
   PackedWeights weights_;
   std::vector<int32_t> bias_, multiplier_, left_, right_;
-  int32_t out_zero_point_ = 0, lo_ = 0, hi_ = 0;
+  Requantisation output_{};  // of all channels
+  bool unfinished_ = false;
   int length_ = 0;  // of a run of values
   int width_ = 0, before_ = 0, after_ = 0;
   ptrdiff_t line_ = 0;

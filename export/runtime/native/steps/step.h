@@ -28,6 +28,7 @@ struct StagePlan {
   int tensor = -1;                               // operand or target; -1: `constant` or the step's sums
   std::shared_ptr<std::vector<float>> constant;  // one vector over the channels
   bool per_image = false, per_pixel = false;     // how the operand varies
+  const Requantisation* output = nullptr;        // kNumbers
   int before = 0, windows = 0;                   // kMaxColumns
 
   bool stores() const { return kind == Stage::kStoreFloat || kind == Stage::kStoreBits || kind == Stage::kStoreInt8; }
@@ -91,6 +92,9 @@ class RowRoot {
   virtual bool whole_blocks() const { return true; }
   // Whether a window may take it in as its feeder.
   virtual bool may_feed() const { return false; }
+  // From now on its values are sums, of which the result makes int8 numbers; null, and nothing changes, where its
+  // values are others or floats do not hold the sums exactly.
+  virtual const Requantisation* LeaveUnfinished(const Graph&) { return nullptr; }
   virtual Border border() const { return {}; }
   // Tensors that it reads beside Step::input.
   virtual std::vector<int> more_inputs() const { return {}; }

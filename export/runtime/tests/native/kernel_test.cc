@@ -22,6 +22,10 @@ int main(int argc, char** argv) {
     TestResampling(kernels);
     ran += std::string(" ") + *name;
   }
+  if (const Kernels* other = OtherKernels()) {
+    TestBinaryPlans(other);
+    ran += std::string(" other-") + other->name;
+  }
   for (int i = 1; i < argc; ++i)
     Check(SelectKernels(argv[i]) != nullptr, std::string("kernels did not run: ") + argv[i]);
   Check(SelectKernels("no such kernels") == nullptr, "unknown kernels were accepted");
