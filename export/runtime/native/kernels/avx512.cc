@@ -148,14 +148,6 @@ struct Words {
   }
 };
 
-// bits ^ word ^ weights, which stay in memory: 28 of the 32 registers are sums.
-R2B_INLINE __m512i Xor3(__m512i bits, __m512i word, const uint8_t* weights) {
-  __asm__("vpternlogd %3, %2, %1, %0"
-          : "+v"(bits)
-          : "v"(word), "m"(*reinterpret_cast<const __m512i*>(weights)), "i"(kXor3));
-  return bits;
-}
-
 // What P pixels and R registers of channels have added up: 2 * carries + popcount(left).
 template <int P, int R>
 struct BitSums {
