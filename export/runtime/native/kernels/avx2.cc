@@ -88,7 +88,7 @@ struct V {
   static R2B_INLINE uint32_t NegativeMask(F v) {
     return uint32_t(_mm256_movemask_ps(_mm256_cmp_ps(v, _mm256_setzero_ps(), _CMP_LT_OQ)));
   }
-  static void Numbers(F* v, int pixels, int registers, const Requantisation& output, int c);
+  static void Numbers(F* __restrict v, int pixels, int registers, const Requantisation& output, int c);
 };
 using T = Tile<V>;
 
@@ -134,7 +134,7 @@ struct Q {
   }
 };
 
-__attribute__((noinline)) void V::Numbers(F* v, int pixels, int registers, const Requantisation& output, int c) {
+__attribute__((noinline)) void V::Numbers(F* __restrict v, int pixels, int registers, const Requantisation& output, int c) {
   Quantized<V, Q>::Numbers(v, pixels, registers, output, c);
 }
 

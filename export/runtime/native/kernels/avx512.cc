@@ -60,7 +60,7 @@ struct V {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(numbers));
   }
   static R2B_INLINE uint32_t NegativeMask(F v) { return _mm512_cmp_ps_mask(v, _mm512_setzero_ps(), _CMP_LT_OQ); }
-  static void Numbers(F* v, int pixels, int registers, const Requantisation& output, int c);
+  static void Numbers(F* __restrict v, int pixels, int registers, const Requantisation& output, int c);
 };
 using T = Tile<V>;
 
@@ -105,7 +105,7 @@ struct Q {
   }
 };
 
-__attribute__((noinline)) void V::Numbers(F* v, int pixels, int registers, const Requantisation& output, int c) {
+__attribute__((noinline)) void V::Numbers(F* __restrict v, int pixels, int registers, const Requantisation& output, int c) {
   Quantized<V, Q>::Numbers(v, pixels, registers, output, c);
 }
 

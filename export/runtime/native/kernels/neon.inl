@@ -86,7 +86,7 @@ struct V {
     return vget_lane_u32(vpadd_u32(half, half), 0);
 #endif
   }
-  static void Numbers(F* v, int pixels, int registers, const Requantisation& output, int c);
+  static void Numbers(F* __restrict v, int pixels, int registers, const Requantisation& output, int c);
 };
 
 // Sums in a register, as int8 numbers.

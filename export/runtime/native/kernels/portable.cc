@@ -62,7 +62,7 @@ struct V {
     for (int i = 0; i < kWidth; ++i) mask |= uint32_t(v.lane[i] < 0) << i;
     return mask;
   }
-  static void Numbers(F* v, int pixels, int registers, const Requantisation& output, int c);
+  static void Numbers(F* __restrict v, int pixels, int registers, const Requantisation& output, int c);
 };
 using T = Tile<V>;
 using Q = PlainBytes<V>;
@@ -70,7 +70,7 @@ using Q = PlainBytes<V>;
 #include "resample.inl"
 #include "table.inl"
 
-void V::Numbers(F* v, int pixels, int registers, const Requantisation& output, int c) {
+void V::Numbers(F* __restrict v, int pixels, int registers, const Requantisation& output, int c) {
   Quantized<V, Q>::Numbers(v, pixels, registers, output, c);
 }
 

@@ -83,7 +83,7 @@ struct Quantized {
     T::template RunEpilogue<kWhole>(v, epilogue, x, row.channel0 + c, row.channels - c);
   }
 
-  static void Numbers(F* v, int pixels, int registers, const Requantisation& output, int c) {
+  static void Numbers(F* __restrict v, int pixels, int registers, const Requantisation& output, int c) {
     for (int r = 0; r < registers; ++r)
       for (int p = 0; p < pixels; ++p) {
         F& value = v[p * registers + r];

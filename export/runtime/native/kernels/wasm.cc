@@ -68,7 +68,7 @@ struct V {
     wasm_v128_store32_lane(p, wasm_i8x16_narrow_i16x8(pairs, pairs), 0);
   }
   static R2B_INLINE uint32_t NegativeMask(F v) { return wasm_i32x4_bitmask(wasm_f32x4_lt(v, Zero())); }
-  static void Numbers(F* v, int pixels, int registers, const Requantisation& output, int c);
+  static void Numbers(F* __restrict v, int pixels, int registers, const Requantisation& output, int c);
 };
 using T = Tile<V>;
 
@@ -99,7 +99,7 @@ struct Q : PlainBytes<V> {
   }
 };
 
-__attribute__((noinline)) void V::Numbers(F* v, int pixels, int registers, const Requantisation& output, int c) {
+__attribute__((noinline)) void V::Numbers(F* __restrict v, int pixels, int registers, const Requantisation& output, int c) {
   Quantized<V, Q>::Numbers(v, pixels, registers, output, c);
 }
 
