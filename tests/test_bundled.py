@@ -57,7 +57,7 @@ def test_files_are_small_and_say_what_they_are(name):
     assert card.licence == "Apache-2.0"
     assert card.commit is None or re.fullmatch("[0-9a-f]{40}", card.commit)
     assert str(TEST_DATA) not in card.recipe
-    # The command is one: it gives a plan of the same network.
+    # The recipe is a valid command, and its plan has the same network.
     words = dict(word.split("=") for word in card.recipe.removeprefix("r2b train ").split())
     plan = recipes.plan(words["recipe"])
     assert plan.stages[-1].network == card.network
@@ -123,7 +123,7 @@ def test_the_constructor_takes_the_options_of_the_weights(loaded, sample, card):
         ({"include_top": False, "input_shape": (32, 32, 1)}, r"received channels=1\.$"),
     ],
 )
-def test_other_arguments_are_of_another_network(card, changes, received):
+def test_arguments_that_do_not_fit_the_weights_are_refused(card, changes, received):
     required = re.escape(f"weights='cifar10' needs width={card.arguments['width']}, stem='cifar', ")
     with pytest.raises(ValueError, match=f"^{required}.*; {received}"):
         r2b_zoo.create(card.network, weights="cifar10", **{**needed(card), **changes})
@@ -184,7 +184,7 @@ def test_predict(r2b, loaded):
     assert ended.out == "".join(f"{100 * p:6.2f} %  {name}\n" for name, p in expected)
 
 
-def test_packed_is_keras_is_the_converted_file(r2b, loaded, sample, tmp_path):
+def test_the_converted_file_agrees_with_the_keras_model(r2b, loaded, sample, tmp_path):
     ended = r2b("export", "cifar10", tmp_path / "cifar10.tflite")
     assert ended.status == 0, ended.err
     file = (tmp_path / "cifar10.tflite").read_bytes()
@@ -242,6 +242,6 @@ def test_fine_tuning_trains(tmp_path, r2b):
     assert run.preprocessing == classifier.load("cifar10").preprocessing
 
 
-def test_the_data_set_of_that_name_is_another_thing():
+def test_the_recipe_for_cifar10_does_not_start_from_the_weights_of_that_name():
     assert "cifar10" in data.list_datasets()
     assert recipes.plan("cifar10").stages[0].pretrained is None

@@ -353,8 +353,8 @@ def test_a_network_without_real_part():
 @pytest.mark.parametrize(
     ("first", "message"),
     [
-        (tf.keras.layers.DepthwiseConv2D(3), r"its first layer is no plain convolution, into which normalising"),
-        (tf.keras.layers.ReLU(), r"something else than a convolution with real weights reads the image"),
+        (tf.keras.layers.DepthwiseConv2D(3), r"normalising can only be folded into a plain convolution, which its"),
+        (tf.keras.layers.ReLU(), r"an operator other than a convolution with real weights reads the image"),
     ],
 )
 def test_an_image_that_cannot_go_in_as_bytes(first, message):

@@ -138,7 +138,7 @@ def test_a_finished_run_of_an_earlier_version_knows_its_classes_and_their_number
     run.write_results({"dataset": dataset})
     by_rank = load(photos, split_rule=BY_RANK)
     add(photos)
-    with pytest.raises(RunFolderError, match=r"data: there were 20 images and are 25\. Put"):
+    with pytest.raises(RunFolderError, match=r"data: the number of images was 20 and is 25\. Put"):
         data_record.keep(run, load(photos, split_rule=BY_RANK), quiet)
     rename_a_class(photos)
     with pytest.raises(RunFolderError, match=r"data: 1 class \(apple\) is gone; 1 class \(quince\) is new\. Put"):
@@ -154,7 +154,7 @@ def test_a_damaged_record_is_written_again_and_keeps_the_split(run, photos):
         said: list[str] = []
         data_record.keep(run, load(photos, split_rule=rule), said.append)
         assert len(said) == 1
-        assert said[0].startswith(f"{run.data_path} was damaged (")
+        assert said[0].startswith(f"{run.data_path} is damaged (")
         assert json.loads(run.data_path.read_text())["split"] == rule
     run.data_path.write_text('{"format": 9}')
     with pytest.raises(RunFolderError, match=r"data\.json has format 9, and this version of r2b_zoo reads 1: install"):

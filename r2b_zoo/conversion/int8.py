@@ -2,8 +2,8 @@
 
 Convolutions and the classifier become int8: weights with a scale per filter, symmetric, a bias of 32 bits, and
 activations with a scale and a zero point per tensor (Jacob et al., CVPR 2018; tensorflow.org/lite/performance/
-quantization_spec). QUANTIZE and DEQUANTIZE stand where other operators need floats. What scales with the activations of
-binary convolutions stays float: batch norms, gates, PReLU.
+quantization_spec). QUANTIZE and DEQUANTIZE stand where other operators need floats. Batch norms, gates and PReLU,
+which rescale the activations of binary convolutions, stay float.
 
 An image of bytes goes into the first convolution as it is. Normalising, (value - mean) / std, is part of its weights,
 w / std, and of its bias. A convolution with SAME padding pads with its input's zero point, one value for all channels,
@@ -108,7 +108,8 @@ def quantise(
         takes_bytes: the new file takes an image as uint8, resized and not normalised; needs ``preprocessing``.
 
     Raises:
-        Int8Error: no layer has an int8 form; or bytes are wanted and something else than a convolution reads the image.
+        Int8Error: no layer has an int8 form; or bytes are wanted and another operator than a convolution reads the
+            image.
     """
     model = flatbuffer_utils.read_model_from_bytearray(bytearray(tflite))
     graph = model.subgraphs[0]
@@ -346,8 +347,8 @@ class _Rewriter:
         """
         if layer.code != _Op.CONV_2D:
             raise Int8Error(
-                "cannot take its image as bytes: its first layer is no plain convolution, into which normalising could "
-                "be folded; convert it with input='float32'"
+                "cannot take its image as bytes: normalising can only be folded into a plain convolution, which its "
+                "first layer is not; convert it with input='float32'"
             )
         assert self._image is not None, "only for bytes"
         weights, bias = self._without_std(layer), layer.bias.astype(np.float64)
@@ -393,8 +394,8 @@ class _Rewriter:
             return
         if tensor in self._raw:
             raise Int8Error(
-                "cannot take its image as bytes: something else than a convolution with real weights reads the image; "
-                "convert it with input='float32'"
+                "cannot take its image as bytes: an operator other than a convolution with real weights reads the "
+                "image; convert it with input='float32'"
             )
         self._restored.add(tensor)
         self._file.emit(_Op.DEQUANTIZE, [self._twins[tensor]], [tensor])

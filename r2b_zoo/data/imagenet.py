@@ -27,7 +27,7 @@ from r2b_zoo.system.machine import available_cores
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
 
-# An epoch reads the files in a random order, so many at a time, and shuffles within a buffer of so many photographs,
+# An epoch reads FILES_AT_A_TIME files at a time in random order, and shuffles in a buffer of SHUFFLED photographs,
 # which take about 220 MB. (TensorFlow Datasets has already mixed the photographs over the files.)
 FILES_AT_A_TIME = 16
 SHUFFLED = 2048
@@ -35,8 +35,8 @@ SHUFFLED = 2048
 BATCHES_AT_A_TIME = 4
 
 _HINT = (
-    " Before that, put ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar, which image-net.org gives to those who "
-    "register, into the folder downloads/manual in it."
+    " Before that, register at image-net.org, download ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar, and put "
+    "them into downloads/manual in the folder of the data sets."
 )
 
 
@@ -108,7 +108,10 @@ class ImageNet(PhotographDataset):
         return int(self.builder.info.splits["validation"].num_examples)
 
     def _side(self, path: tf.Tensor, is_tested: bool) -> tf.data.Dataset:
-        """The records of a training file that are held out, at which ⌊share · i⌋ rises; or the others."""
+        """The held-out records of a training file if ``is_tested``, else the others.
+
+        Record i is held out if ⌊share · (i + 1)⌋ > ⌊share · i⌋.
+        """
 
         def is_wanted(i: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
             share = tf.constant(self.apart, tf.float64)

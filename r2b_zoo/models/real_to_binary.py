@@ -45,7 +45,7 @@ def _half_block(
 
 
 def _block(rescale: Rescale) -> topology.Block:
-    """A block of two half blocks, which replaces a block of the real ResNet-18 with its two convolutions."""
+    """A block of two half blocks, in place of one ResNet-18 block, which also has two convolutions."""
 
     def block(parts: Parts, x: tf.Tensor, filters: int, strides: int, name: str) -> tf.Tensor:
         x = _half_block(parts, rescale, x, filters, strides, f"{name}a", output=f"{name}a")

@@ -47,7 +47,7 @@ def keep(folder: RunFolder, dataset: Dataset, log: Callable[[str], None]) -> Non
     Args:
         folder: the run's folder, opened.
         dataset: the data set now.
-        log: takes a line if the run cannot know whether its data are the same.
+        log: takes a line if the record is damaged.
 
     Raises:
         RunFolderError: the run was started with other data; the message says what differs.
@@ -94,7 +94,7 @@ def _recorded(folder: RunFolder) -> tuple[Optional[dict[str, Any]], str]:
 
 
 def _damaged(path: Path, why: object) -> str:
-    return f"{path} was damaged ({why}): written again from the data as they are now, unchecked."
+    return f"{path} is damaged ({why}), so the run cannot fully check that its data are unchanged."
 
 
 def _from_results(folder: RunFolder) -> dict[str, Any]:
@@ -126,7 +126,7 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
             ("test_images", "test images"),
         ):
             if key in before and before[key] != now[key]:
-                found.append(f"there were {before[key]} {words} and are {now[key]}")
+                found.append(f"the number of {words} was {before[key]} and is {now[key]}")
     return found
 
 

@@ -149,7 +149,8 @@ def start(plan: Plan, log: Log = lambda line: None) -> Distribution:
     """The devices that a plan's ``strategy`` asks for.
 
     Raises:
-        ValueError: the batch of a stage cannot be split into so many equal shards; TF_CONFIG is invalid.
+        ValueError: a stage's batch cannot be split equally among the devices; workers have different numbers of
+            devices; TF_CONFIG is invalid.
         WorkerLost: not all workers started.
         RuntimeError: the cluster or the CPU's devices cannot be set up in this process any more.
     """
@@ -158,7 +159,7 @@ def start(plan: Plan, log: Log = lambda line: None) -> Distribution:
         return Distribution()
     machines = cluster.from_environment() if strategy == "multi_worker" else None
     if machines is not None and machines.size > 1:
-        # Count this worker's GPUs, of which all workers must have as many. Logical devices would start TensorFlow.
+        # Count this worker's GPUs; all workers must have equally many. Listing logical devices would start TensorFlow.
         local = len(tf.config.list_physical_devices("GPU")) or 1
         check_shares(plan, local * machines.size)
         log(f"This is {machines.names[machines.index]} of {machines.size}; waiting for the others")
@@ -168,8 +169,8 @@ def start(plan: Plan, log: Log = lambda line: None) -> Distribution:
             of_chief = distribution.from_chief(local)
             if of_chief != local:
                 raise ValueError(
-                    f"All workers must have as many devices as {machines.names[0]}, which has {of_chief}; "
-                    f"{machines.names[machines.index]} has {local}. CUDA_VISIBLE_DEVICES hides some."
+                    f"All workers must have the same number of devices: {machines.names[0]} has {of_chief}, and "
+                    f"{machines.names[machines.index]} has {local}. Set CUDA_VISIBLE_DEVICES to hide some."
                 )
     else:
         if plan.loop.cpu_devices > 1:
@@ -197,6 +198,6 @@ def check_shares(plan: Plan, replicas: int) -> None:
                 of += f" × {plan.loop.accumulation_steps} accumulation_steps"
             nearest = max(1, round(stage.batch_size / parts)) * parts
             raise ValueError(
-                f"{stage.name}.batch_size must be a multiple of {parts} ({of}), so that every device has as many "
-                f"images; received {stage.batch_size}. {stage.name}.batch_size={nearest} would be."
+                f"{stage.name}.batch_size must be a multiple of {parts} ({of}), so that all devices get equally "
+                f"many images; received {stage.batch_size}. {stage.name}.batch_size={nearest} would be."
             )

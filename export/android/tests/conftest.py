@@ -24,7 +24,7 @@ ROOT = build_aar.ROOT
 
 
 def run(command, **options):
-    """What a command prints; its errors are the test's where it fails."""
+    """Runs a command and returns what it prints; if it fails, the test fails with its output."""
     ended = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300, **options)
     assert ended.returncode == 0, ended.stdout[-3000:] + ended.stderr[-6000:]
     return ended.stdout
@@ -69,7 +69,7 @@ def image_file(path, images):
 
 
 def answers(model, images, threads=1):
-    """A line for each image, as tests/java/Predict.java prints it, of Python's classifier."""
+    """The answers of Python's classifier, one line per image, in the format of tests/java/Predict.java."""
     classifier = r2b_runtime.Classifier(model, threads, engine="r2b")
     lines = []
     for image in images:

@@ -63,7 +63,10 @@ def with_files(data, labels=LABELS, **changes):
 
 
 def of_type(dtype, scale=None, weights=None, operator="CAST"):
-    """A model of one dense layer whose input is of another type, without files; random weights unless told, (3, 64)."""
+    """A model of one dense layer with an input of type `dtype`, without labels and preprocessing.
+
+    `weights` are (3, 64), random if None.
+    """
     made = lce_model.Model()
     schema = lce_model.schema
     image = made.input([1, 8, 8, 1], dtype, scale=scale)

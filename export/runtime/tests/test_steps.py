@@ -11,7 +11,7 @@ from conftest import delegated, run
 from drawn_graphs import Motifs
 from lce_model import NONE, SAME
 
-SMALL = 16384  # values: executor.cc's kSmallWork
+SMALL = 16384  # executor.cc's kSmallWork, which counts products; here a limit on the number of values
 
 
 def steps_of(graph, outputs, threads=2):

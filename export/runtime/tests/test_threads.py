@@ -23,7 +23,7 @@ def cores(pinned):
         yield
         return
     if not hasattr(os, "sched_setaffinity"):
-        pytest.skip("this system binds no process to a core")
+        pytest.skip("this system cannot bind a process to a core")
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(before)})
     try:
@@ -36,7 +36,7 @@ PINNED = pytest.mark.parametrize("pinned", [False, True], ids=["free", "on one c
 
 
 def assert_bits_of_one_thread(model, inputs, repetitions, kernels=None):
-    """Inputs in turn, so that what one leaves behind is not what the next needs; returns one thread's outputs."""
+    """Alternates the inputs, so that no value left over from one passes for the next's; returns those of one thread."""
     one_thread = Runs(model, kernels, 1)
     ones = [one_thread(x) for x in inputs]
     for threads in (1, 2, 3, 4):
@@ -74,8 +74,8 @@ def bits_read_by_one_thread(graph):
     return [graph.average(x), graph.dequantize(graph.reshape(bits, (1, 1024, 1, 64)))]
 
 
-def window_in_its_input_s_place(graph):
-    """A convolution, the window that takes it in, and a sum with what the convolution reads."""
+def window_stored_over_its_input(graph):
+    """A convolution fused into the pooling that reads it, and a sum with the convolution's input."""
     graph.begin((1, 32, 32, 64))
     x = graph.bconv(graph.quantize(graph.input), "float32", like=64)
     y = graph.pool(graph.conv(x, 64, 1), "MAX_POOL_2D", (3, 3), 1, SAME)
@@ -89,7 +89,7 @@ def window_in_its_input_s_place(graph):
         average_computed_later,
         sums_over_rows_of_several_threads,
         bits_read_by_one_thread,
-        window_in_its_input_s_place,
+        window_stored_over_its_input,
     ],
 )
 def test_small_graphs(kernels, rng, build, pinned):
@@ -158,5 +158,5 @@ def test_networks_on_photographs(photographs, name):
         with cores(pinned):
             answers = assert_bits_of_one_thread(model, photographs, 2)
     assert len({answer.tobytes() for (answer,) in answers}) > 0.9 * len(photographs), (
-        "the same answer for all: agreement says nothing"
+        "too many photographs have the same answer: agreement between thread counts would show little"
     )

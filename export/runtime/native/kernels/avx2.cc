@@ -134,7 +134,8 @@ struct Q {
   }
 };
 
-__attribute__((noinline)) void V::Numbers(F* __restrict v, int pixels, int registers, const Requantisation& output, int c) {
+__attribute__((noinline)) void V::Numbers(F* __restrict v, int pixels, int registers, const Requantisation& output,
+                                          int c) {
   Quantized<V, Q>::Numbers(v, pixels, registers, output, c);
 }
 

@@ -105,7 +105,8 @@ struct Q {
   }
 };
 
-__attribute__((noinline)) void V::Numbers(F* __restrict v, int pixels, int registers, const Requantisation& output, int c) {
+__attribute__((noinline)) void V::Numbers(F* __restrict v, int pixels, int registers, const Requantisation& output,
+                                          int c) {
   Quantized<V, Q>::Numbers(v, pixels, registers, output, c);
 }
 
@@ -191,7 +192,7 @@ struct BitSums {
     }
   }
 
-  // A word without a partner: the same with b = 0.
+  // A word without a partner: the same full adder with y = 0.
   R2B_INLINE void AddOne(const Words<P>& words, const uint8_t* w) {
     R2B_UNROLL
     for (int p = 0; p < P; ++p) {
@@ -227,8 +228,8 @@ R2B_INLINE void Double(__m512 (&v)[P][R]) {
   }
 }
 
-// Whether runs have an odd word is known when the code is compiled: where loop and odd word met again, the compiler
-// would move all sums to other places.
+// kOdd (runs have an odd word) is a template parameter: with a branch at run time, the compiler would move all sums to
+// other places where the two paths join.
 template <Adder kAdder, bool kWhole, bool kOdd, int P, int R>
 __attribute__((noinline)) int BconvTiles(const BconvRow& row, const Epilogue& epilogue, int x, int block) {
   const uint8_t* weights = static_cast<const uint8_t*>(row.weights) + block * row.block_bytes;

@@ -32,9 +32,9 @@
 
 #include "exponential.inl"
 
-// Values as the int8 numbers next to them, less the zero point and before the fraction is cut off: halves go away from
-// zero. The largest number below a half, added, takes a half to the next whole number and nothing below it there. A
-// value that is no number becomes 127.
+// Stores values as the nearest int8 numbers; halves are rounded away from zero. It adds the largest float below 0.5,
+// with the sign of the value, so that truncation rounds a half up in magnitude, but nothing smaller. StoreBytes
+// truncates and adds the zero point. NaN becomes 127.
 template <class V>
 struct ByteNumbers {
   typename V::F scale, most, least;
@@ -139,8 +139,8 @@ struct Tile {
     }
   }
 
-  // Maxima of columns, in windows three wide and two apart, taken in registers. A window that began before has the
-  // first of the P pixels, or two.
+  // Maxima over columns, in windows of width 3 and stride 2, taken in registers. The last window that began before
+  // pixel x also contains the first kBegun (1 or 2) of the P pixels.
   template <bool kWhole, int kBegun, int P, int R>
   static R2B_INLINE void MaxColumns(F (&v)[P][R], const Pixel<kWhole, R>& memory, const Stage& stage, int x, int c) {
     uint8_t* out = stage.out + Channel(c, stage.gap);

@@ -46,19 +46,19 @@ bool NoneNegative(const StagePlan& stage) {
          std::all_of(stage.constant->begin(), stage.constant->end(), [](float value) { return value >= 0; });
 }
 
-// True for a PReLU that nowhere falls.
+// True for a PReLU that is non-decreasing.
 bool NeverFalls(const StagePlan& stage) {
   return (stage.kind == Stage::kPrelu || stage.kind == Stage::kPreluMax) && NoneNegative(stage);
 }
 
-// The same for what makes values of int8 numbers (a product or sum of other floats may be -0, of which a maximum and 0
-// takes either).
+// True for a non-decreasing product or sum that turns int8 numbers into floats. (On other floats the result may be -0,
+// and the maximum of -0 and 0 may be either.)
 bool MakesValues(const StagePlan& stage) {
   return stage.kind == Stage::kMul ? NoneNegative(stage) : stage.kind == Stage::kAdd && stage.constant;
 }
 
-// Leaves to a window of maxima, and to its ring, less than all values of its feeder: the maximum comes first wherever
-// what precedes it never falls.
+// Moves the feeder's last stages behind the maximum where they are non-decreasing, which gives the same result, so
+// that they run on fewer values. Where possible the feeder also takes maxima of columns, so that the ring is narrower.
 void Pool::Narrow(const Graph& graph, Step* pool) {
   std::vector<StagePlan>& stages = pool->feeder->stages;
   auto first = stages.end() - 1;
