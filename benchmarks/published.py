@@ -35,8 +35,6 @@ TOP1 = {
 
 # The sides of the comparison, by the end of a row's name; LiteRT's rows have no end.
 SIDES = {", runtime": ("r2b-runtime, 1 bit", "C0"), ", OpenVINO": ("OpenVINO", "C2"), "": ("LiteRT", "C1")}
-# OpenVINO runs the networks that LiteRT runs, so that its points are beside LiteRT's, and are named on the other side.
-_LEFT = ", OpenVINO"
 
 
 def plot(milliseconds: Mapping[str, float], path: str) -> None:
@@ -51,22 +49,27 @@ def plot(milliseconds: Mapping[str, float], path: str) -> None:
 
     figure = Figure(figsize=(7.2, 4.2), layout="constrained")
     axes = figure.subplots()
-    drawn = set()
+    shown: dict[str, dict[str, float]] = {}  # milliseconds by the network's name and its side
     for row, value in milliseconds.items():
         name, comma, through = row.partition(",")
-        side = SIDES.get(comma + through)
-        if side is None or name not in TOP1:
-            continue
-        label, colour = side
-        top1 = TOP1[name].top1
-        axes.plot(value, top1, "o", color=colour, label=None if label in drawn else label)
-        left = comma + through == _LEFT
-        place = {"xytext": (-6, -3), "ha": "right"} if left else {"xytext": (6, -3)}
-        axes.annotate(name, (value, top1), textcoords="offset points", fontsize=8, **place)
-        drawn.add(label)
+        if comma + through in SIDES and name in TOP1:
+            shown.setdefault(name, {})[comma + through] = value
+    drawn = set()
+    for name, sides in shown.items():
+        for side, value in sides.items():
+            label, colour = SIDES[side]
+            axes.plot(value, TOP1[name].top1, "o", color=colour, label=None if label in drawn else label)
+            # Of two points of a network, the left one has its name on its left.
+            left = len(sides) > 1 and value == min(sides.values())
+            place = {"xytext": (-6, -3), "ha": "right"} if left else {"xytext": (6, -3)}
+            axes.annotate(name, (value, TOP1[name].top1), textcoords="offset points", fontsize=8, **place)
+            drawn.add(label)
+    found = [value for sides in shown.values() for value in sides.values()]
     axes.set_xscale("log")
-    axes.set_xticks([1, 2, 5, 10, 20, 50], ["1", "2", "5", "10", "20", "50"])
-    axes.set_xlim(0.8, 60)
+    axes.set_xlim(min(found) / 4, max(found) * 2)  # room for names on both sides
+    least, most = axes.get_xlim()
+    ticks = [tick for tick in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200) if least <= tick <= most]
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
     axes.set_xlabel("milliseconds per image of 224×224, one thread, measured")
     axes.set_ylabel("ImageNet top-1 in percent, published")
