@@ -3,7 +3,8 @@
 Paper: Martínez et al., ICLR 2020, section 4.2, its stages and losses; numbers without a mark are ours.
 Command: ``r2b train recipe=cifar10 data_dir=TFDS``, after ``tfds build cifar10 --data_dir TFDS``.
 Expected accuracy and time: not measured for full training. results/cifar10.md has four, two, two and one epochs, over
-seeds; results/cifar10_first_run.md one epoch per stage, and the sweep of the binary stage's learning rate.
+seeds; results/cifar10_weights.md five, two, four and four, at width 32; results/cifar10_first_run.md one epoch per
+stage, and the sweep of the binary stage's learning rate.
 """
 
 from zookeeper import ComponentField, Field, PartialComponent, component
