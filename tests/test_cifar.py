@@ -90,7 +90,7 @@ def test_a_crop_is_one_of_all_crops_of_the_mirrored_image_and_its_flip(rng):
     [
         ("cifar10", "cifar10", ""),
         ("cifar100", "cifar100", ""),
-        ("imagenet", "imagenet2012", ".*_val.tar.*image-net"),
+        ("imagenet", "imagenet2012", ".*image-net.*_val.tar"),
     ],
 )
 def test_a_data_set_that_is_not_prepared_names_the_command_that_prepares_it(tmp_path, name, prepared, hint):
