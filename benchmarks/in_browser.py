@@ -4,7 +4,8 @@
     python -m benchmarks.in_browser --litert node_modules/@litertjs \\
         --ours RealToBinaryNet.tflite --theirs ResNet18.tflite MobileNetV2.tflite
 
-One thread each. The models take turns, and the least time of each counts, so that what else the machine does hits all.
+One thread each. The models take turns, so that other load on the machine affects all of them alike; the least time of
+each counts.
 """
 
 import argparse

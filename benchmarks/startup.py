@@ -3,10 +3,10 @@
     make -C export/runtime wheels && python benchmarks/startup.py runs/benchmark_networks/RealToBinaryNet.tflite
     python benchmarks/startup.py FILE.tflite --check     # exits 1 above 60 ms or 60 MiB without an interpreter
 
-Two fresh environments are made: NumPy and the runtime's wheel alone, and ai-edge-litert beside them. Processes that
-load the file and run it once take turns: the engine alone, and the delegate in LiteRT. Time counts from the call that
-opens the file to the first answer, importing not included, and once more as time on the processor, which other programs
-of a busy machine disturb less; memory is the process' peak, Python and NumPy included.
+Two fresh environments are made: one with only NumPy and the runtime's wheel, the other with ai-edge-litert as well.
+Processes that load the file and run it once alternate between the engine alone and the delegate in LiteRT. Time is
+measured from the call that opens the file to the first answer, without imports, both as wall-clock time and as CPU
+time, which other programs on a busy machine disturb less. Memory is the process's peak, including Python and NumPy.
 """
 
 import argparse
@@ -94,7 +94,7 @@ def main():
     measured = rounds(wheel, arguments.model.resolve(strict=True), arguments.rounds)
     if not all(row["alone"] for row in measured["r2b"]):
         raise SystemExit("an interpreter is in the environment that should have none")
-    columns = {"first": "load + first", "worked": "of it worked", "imports": "imports", "numpy": "NumPy"}
+    columns = {"first": "load + first", "worked": "CPU time of it", "imports": "imports", "numpy": "NumPy"}
     print(f"{'':20}" + "".join(f"{title:>15}" for title in [*columns.values(), "peak memory"]))
     for engine, title in (("r2b", "the engine alone"), ("litert", "delegate in LiteRT")):
         rows = measured[engine]

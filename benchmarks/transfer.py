@@ -1,4 +1,4 @@
-"""What pretrained weights are worth for 40 images of four classes that they have never seen.
+"""Measures what pretrained weights gain on 40 images of four classes that are new to them.
 
 \b
     python -m benchmarks.transfer cifar10 --data-dir TFDS   # from a network that was trained on CIFAR-10's other six

@@ -7,9 +7,9 @@
 RealToBinaryNet at widths from 8 to 128 is compared with itself at the next multiple of 32, and at some widths with an
 int8 ResNet-18 of the same width in LiteRT; a U-Net, a swish network and QuickNet are compared with themselves when the
 interpreter runs the float operators (`claim="binary"`). Every round gives each file a turn in each library. The program
-prints the least time of all turns, and ratios of these: on a busy machine, medians show how often other processes had
-the core. DIR is the result of `pip install --target DIR` for
-another version of export/runtime. Each library has a separate process, which is stopped outside of its turns.
+prints the least time of all turns, and ratios of these, not medians, which on a busy machine depend on how often other
+processes had the core. DIR is the result of `pip install --target DIR` for another version of export/runtime. Each
+library has a separate process, which is stopped outside of its turns.
 """
 
 import argparse

@@ -24,7 +24,7 @@ COMMON: dict[str, Any] = {
     "augmentation": "crop_flip",
     "weight_scale": "mean",
     "validation": 0.1,
-    # All arms have the same few epochs, so that four seeds of every arm take less than a day of one core.
+    # Few epochs, the same in all arms but the control, so that all seeds of all arms take less than a day of one core.
     "teacher.epochs": 4,
     "real.epochs": 2,
     "binary_activations.epochs": 2,
@@ -52,7 +52,7 @@ class Arm:
         group: ``LADDER``, ``BASELINE`` or ``CONTROL``.
         fields: fields of the recipe, besides the common ones.
         shared: by stage, the run of the same seed from which the stage is taken.
-        seeds: the least number of seeds.
+        seeds: how many seeds it is trained with; further seeds are not used.
         table_3: the paper's CIFAR-100 top-1 in percent, after binary activations and after binary weights.
     """
 

@@ -170,7 +170,7 @@ def native_methods():
 
 
 def library_faults(library, abi):
-    """What Android would not load or the page does not promise, of a library for `abi`."""
+    """Why Android would not load a library for `abi`, or how it differs from what README.md promises, as sentences."""
     system = bionic.libraries(build_library.ABIS[abi].arch)
     offered = {symbol for symbols in system.values() for symbol in symbols}
     own = re.compile(r"Java_zoo_r2b_Native_\w+|r2b_\w+|tflite_plugin_\w+")

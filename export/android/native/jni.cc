@@ -22,7 +22,8 @@ extern "C" void tflite_plugin_destroy_delegate(tfl::Delegate* delegate);
 
 namespace {
 
-// A text as an array of bytes: Java's own UTF-8 in C is another one. Null with an exception where memory ran out.
+// A text as an array of UTF-8 bytes; not a Java string, since JNI's string functions use a modified UTF-8. Null, with
+// an exception pending, if memory ran out.
 jbyteArray Bytes(JNIEnv* env, const char* text) {
   const auto length = jsize(std::strlen(text));
   jbyteArray bytes = env->NewByteArray(length);
@@ -87,7 +88,8 @@ class Pinned {
 
 constexpr jint kKeep = 0, kDiscard = JNI_ABORT;  // what was written into a pinned array
 
-// Calls `body(values, count)` on a pinned array, which answers like a function of r2b.h.
+// Pins the array and calls `body(values, count, error)`, which returns 0 and sets the error if it fails, like the
+// functions of r2b.h; then throws.
 template <class Body>
 void WithArray(JNIEnv* env, jarray array, jint release, const Body& body) {
   r2b_error error{};
@@ -138,7 +140,8 @@ std::string Text(JNIEnv* env, jbyteArray bytes) {
   return text;
 }
 
-// What the delegate's callback, which has no argument of ours, was told. Creating delegates takes turns for it.
+// Where the delegate's error callback stores its message: the callback has no user-data argument, so this is global,
+// and the mutex lets only one thread at a time create a delegate.
 std::mutex delegate_mutex;
 std::string* delegate_error = nullptr;
 

@@ -1,5 +1,5 @@
-// Plans with convolutions of int8 numbers and what is before and after them: whole numbers equal the reference, and
-// values of them too.
+// Plans with int8 convolutions and the conversions before and after them: int8 outputs equal the reference exactly, and
+// so do the floats that they are converted to.
 #include <cmath>
 
 #include "fixed_point.h"
@@ -125,7 +125,8 @@ void TestConvolution(const Kernels* kernels, const Case& c, int threads) {
   Check(RunPlan<float>(drawn.b, kernels, threads, {{drawn.in, &x}}, values.size(), what) == values, what);
 }
 
-// From floats, halves among them, and what is far outside, in one run and as a step's store.
+// Converts floats to int8, including halves and values far outside the range: as an operator of its own, or, if
+// `stored`, where the operator before it stores its output.
 void TestToBytes(const Kernels* kernels, int channels, int pixels, bool stored) {
   const std::string what =
       std::string(kernels->name) + " to int8, " + std::to_string(channels) + " channels" + (stored ? ", stored" : "");

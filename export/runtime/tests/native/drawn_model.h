@@ -1,6 +1,6 @@
 // Graphs drawn from bytes, for the fuzzer: chains of operators longer than any network's, windows, strides and
-// dilations up to the largest that the formats hold, batches and maps of any size. Most are refused, by a rule or by
-// the limits; shapes fit each other, so that what is refused is refused for its size.
+// dilations up to the largest that the formats hold, batches and maps of any size. Most graphs are refused, by a rule
+// or by the limits. Shapes of consecutive operators match, so that size is the reason, not a mismatch.
 #pragma once
 
 #include <algorithm>
@@ -206,7 +206,7 @@ struct DrawnModel : MiniInterpreter {
     return y;
   }
 
-  // Values beside others, part of them, or edges around them.
+  // Operators that only move values: concatenation, split, strided slice and padding.
   int Move(int x) {
     const std::vector<int> in = dims[size_t(x)];
     const int axis = Below(4), amount = One({0, 1, 3, 1000, 1 << 20});

@@ -1,4 +1,5 @@
-// Plans with float convolutions and dense layers: sums within 1e-5, and exactly where their order is given.
+// Plans with float convolutions and dense layers: sums are within 1e-5 for each product, and exact where the order of
+// additions is specified.
 #include <cmath>
 
 #include "plans.h"
@@ -119,8 +120,9 @@ void TestFloatConv(const Kernels* kernels, Images x, int outputs, const Window& 
   Check(equal, what);
 }
 
-// A dense layer, whose sums have a given order: of one vector four lanes, added in pairs, then what fills no four; of
-// several one fused product after the other, from the bias.
+// A dense layer, whose order of additions is specified. For one vector: four partial sums, added in pairs, then the
+// products left over after the last four, then the bias. For several vectors: fused multiply-adds in the order of the
+// inputs, starting from the bias.
 void TestDense(const Kernels* kernels, int batch, int inputs, int outputs, int threads) {
   const std::string what = std::string(kernels->name) + " dense " + std::to_string(batch) + "x" +
                            std::to_string(inputs) + " -> " + std::to_string(outputs) + ", threads " +
@@ -208,7 +210,8 @@ void TestFloatPlans(const Kernels* k) {
   for (int threads : {1, 2, 3})
     for (int batch : {1, 4}) TestDense(k, batch, 515, 203, threads);
   TestSharedConstant(k);
-  // Three wide and two apart is what kernels reduce in registers: every way such windows meet a tile and the edges.
+  // Kernels reduce max-pooling windows of size 3 and stride 2 in registers, so most windows here are of that kind, in
+  // many positions relative to tiles and image edges.
   for (int i = 0; i < 80; ++i)
     TestFloatConv(k, {Random(1, 2), Random(1, 12), Random(1, 70), Random(1, 9), {}}, Random(0, 1) ? Random(1, 70) : 64,
                   {Random(1, 7), Random(1, 2), Random(0, 1) == 1},

@@ -59,7 +59,8 @@ struct Buffer {
   size_t Element(std::pair<size_t, size_t> vector, size_t i) { return Follow(vector.first + 4 * i); }
 };
 
-// A model file's tensors and nodes. Every part returns false where the bytes are none that an interpreter would take.
+// A model file's tensors and nodes. Load and the parts of it that can fail return false for bytes that an interpreter
+// would not accept.
 struct LoadedModel : MiniInterpreter {
   explicit LoadedModel(const Buffer& buffer) : b(buffer) {}
 

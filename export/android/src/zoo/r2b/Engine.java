@@ -217,7 +217,7 @@ public final class Engine implements AutoCloseable {
         });
   }
 
-  /** Frees the memory, after the call that another thread makes meanwhile. Later calls throw; closing twice does not. */
+  /** Waits for calls in other threads to end, then frees the memory. Later calls throw; closing twice does not. */
   @Override
   public void close() {
     handle.close();
