@@ -6,6 +6,7 @@ import os
 import pathlib
 import re
 import shlex
+import signal
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ pytest.importorskip("PIL", reason="JPEG images are made with Pillow: pip install
 
 import shades
 from PIL import Image
+from r2b_runtime.classifier import Classifier
 from r2b_runtime.command import main
 from r2b_runtime.watch import frames
 from shades import PATIENCE, started
@@ -82,6 +84,19 @@ def test_options_of_a_change(capsys, model, recording):
 
 def test_hold_in_seconds(capsys, model, recording):
     assert watched(capsys, model, recording("dark " * 20), "--hold", "60s")[0] == []
+
+
+def test_a_signal_that_comes_while_nothing_is_written_lets_nothing_be_written(capsys, monkeypatch, model, recording):
+    """The output might be a full pipe, in which a write would wait forever: the signal would interrupt it no more."""
+    probabilities = Classifier.probabilities
+
+    def interrupted(classifier, picture):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return probabilities(classifier, picture)
+
+    monkeypatch.setattr(Classifier, "probabilities", interrupted)
+    assert main(["watch", str(model), recording("dark bright"), "--hold", "1"]) == 0
+    assert capsys.readouterr().out == ""
 
 
 def test_a_folder_and_an_image(capsys, model, tmp_path):

@@ -182,6 +182,8 @@ class Watch:
     def _tell(self, event: Event) -> None:
         self._in_output = True
         try:
+            if self._signal is not None:  # it came while nothing was written, and writing might take forever
+                raise _StoppedError
             for output in self._outputs:
                 output.event(event)
         finally:
