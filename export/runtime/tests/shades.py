@@ -67,6 +67,16 @@ def started(*arguments, **options):
     return subprocess.Popen(command, text=False, **pipes)
 
 
+def line_with(process, words):
+    """The line of a process's standard error with these words, when it comes; fails where none comes for too long."""
+    timer = threading.Timer(PATIENCE, process.kill)
+    timer.start()
+    try:
+        return next(line for line in map(bytes.decode, process.stderr) if words in line)
+    finally:
+        timer.cancel()
+
+
 def lines(process):
     """The events of a process's standard output, as they come; fails where none comes for too long."""
     timer = threading.Timer(PATIENCE, process.kill)
