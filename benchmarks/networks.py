@@ -1,7 +1,7 @@
 """Writes the networks for benchmarks, with random weights and random statistics, as `.tflite` files.
 
 A new batch norm multiplies by one and adds nothing, so converters fold it away; with random statistics a file takes as
-long as a trained one.
+long to run as a trained one.
 """
 
 import pathlib
@@ -15,7 +15,7 @@ LARQ_ZOO = ("QuickNetSmall", "QuickNet", "QuickNetLarge", "BinaryDenseNet28", "M
 
 
 def randomise(model, seed=0):
-    """Draws batch norms' statistics, PReLUs' slopes and learned scales at random; other weights already are random."""
+    """Draws all weights of batch norms, PReLUs and learned scales at random; other weights already are random."""
     import tensorflow as tf
 
     rng = np.random.default_rng(seed)
@@ -97,7 +97,7 @@ def _stock(name):
         model = r2b_zoo.ResNet18(weights=None)
     else:
         model = getattr(tf.keras.applications, network)(weights=None, input_shape=(224, 224, 3))
-    # XNNPACK refuses MobileNetV3's products with a batch of unknown size, and LiteRT.js any input of such a network.
+    # With a batch of unknown size, XNNPACK refuses MobileNetV3's multiplications, and LiteRT.js refuses any input.
     return {"int8": int8, "float": _float}[precision](with_batch(randomise(model)))
 
 
@@ -112,7 +112,7 @@ def _build(name):
 
 
 def file_of(name, directory, build=None):
-    """Path of the network's file, which is written if it does not exist: what ``build`` returns, or by its name."""
+    """Path of the network's file; if missing, it is written: what ``build`` returns or else the network ``name``."""
     path = pathlib.Path(directory) / (name.replace(" ", "_") + ".tflite")
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)

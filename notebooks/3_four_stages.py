@@ -15,7 +15,7 @@
 # # Four stages
 #
 # A binary network that is trained from nothing learns badly: a sign has no slope to follow. The
-# paper goes there in four steps, and each network teaches the next: **a real teacher → a real
+# paper gets there in four steps, and each network teaches the next: **a real teacher → a real
 # student → binary activations → binary weights too**. Here they are trained, on handwritten
 # digits, while you look.
 
@@ -29,7 +29,8 @@ from r2b_zoo import attention_maps, train  # loads TensorFlow, without its messa
 
 os.chdir(tempfile.mkdtemp())  # where the folders of the runs are written
 # A narrow network without the gate, and few epochs, so that all of this takes about a minute. The
-# recipe has the gate and five times as many epochs: results/digits.md says what it reaches.
+# recipe is twice as wide, has the gate, and trains each stage for five to eight times as many
+# epochs: results/digits.md says what it reaches.
 SHORT = {
     "width": 8,
     "gate": False,
@@ -89,7 +90,8 @@ attention_maps(run, stages=("teacher", "binary"))
 #
 # What if there were no stairs? `progressive=False` leaves the real student out: the same teacher
 # teaches a network whose activations are binary from its first step. The teacher is not trained
-# again, it is taken from the run above; and the last stage is skipped, for this one shows enough.
+# again, it is taken from the run above; and the last stage, binary weights, is skipped, because the
+# stage of binary activations already shows the difference.
 
 # %%
 without = train(
@@ -113,9 +115,9 @@ figure.tight_layout()
 
 # %% [markdown]
 # The stairs show at once: the student that starts from a real network is ahead from its first
-# epoch. What is left of that after long training, this cannot say. It is one seed, few epochs and
-# 355 images, of which one is 0.3 points; the ladder with four seeds on photographs is what
-# `python -m benchmarks.ablation` is for.
+# epoch. Whether that lead remains after long training, this cannot say: it is one seed, few epochs
+# and 355 test images, each of them 0.3 points. `python -m benchmarks.ablation` compares the ideas
+# with four seeds, on photographs.
 
 # %%
 reached = {}

@@ -1,4 +1,4 @@
-"""A realistic folder of photographs: three classes in every kind of file, and two files that are not images."""
+"""A realistic folder of photographs: three classes in every kind of file, and two that cannot be read as images."""
 
 import io
 from pathlib import Path
@@ -26,7 +26,7 @@ def photograph(label: int, seed: int, height: int = 72, width: int = 96) -> Imag
 
 
 def write_photographs(root: Path, classes: tuple[str, ...] = CLASSES, number: int = IMAGES, seed: int = 0) -> Path:
-    """A folder per class with so many JPEGs."""
+    """Writes a folder of ``number`` JPEGs for each class."""
     for label, name in enumerate(classes):
         (root / name).mkdir(parents=True)
         for i in range(number):
@@ -47,7 +47,7 @@ def write_every_kind(root: Path) -> Path:
         next(pictures).convert("L").save(folder / "grey.png")
         next(pictures).convert("RGBA").save(folder / "transparent.png")
         next(pictures).convert("CMYK").save(folder / "print.jpg")
-        # Taken on its side: without the EXIF data it would have the stripes of another class.
+        # Stored on its side: unless the EXIF orientation is applied, its stripes run in the direction of another class.
         exif = Image.Exif()
         exif[_EXIF_ORIENTATION] = 6
         next(pictures).transpose(Image.Transpose.ROTATE_90).save(folder / "turned.jpg", exif=exif)

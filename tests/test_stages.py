@@ -42,7 +42,7 @@ def test_statistics_are_the_means_of_the_batches_whatever_was_there_before(rng):
         found.append(values(student))
     for first, second in zip(*found, strict=True):
         np.testing.assert_array_equal(first, second)
-    # Compute the first batch norm's statistics from its input; the others' follow.
+    # Compare the first batch norm's statistics with ones computed from its input; later ones depend on them.
     stem = tf.keras.Model(student.inputs, student.get_layer("stem_conv").output)
     outputs = [stem(image).numpy().astype(np.float64) for image in images]
     norm = student.get_layer("stem_batch_norm")
@@ -52,7 +52,7 @@ def test_statistics_are_the_means_of_the_batches_whatever_was_there_before(rng):
 
 
 def test_with_its_statistics_estimated_a_network_evaluates_as_it_trains(rng):
-    """For one batch of 64 they agree up to a factor n / (n - 1) of the variances; the last maps have one pixel."""
+    """From one batch, moving variances are n / (n - 1) of the batch's: the last maps have one pixel, so n is 64."""
     images, _ = batch(rng, 64)
     student = randomize(network("real", blocks=FULL))
     before = student(images, training=False).numpy()

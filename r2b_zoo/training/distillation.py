@@ -8,7 +8,7 @@ import tensorflow as tf
 from r2b_zoo import losses
 from r2b_zoo.system.suggestions import did_you_mean
 
-# Norms below this are not divided by, so that an attention map of zeros stays zeros instead of becoming NaN.
+# Its square is added below the square root, so that an attention map of zeros stays zeros instead of becoming NaN.
 _SMALLEST_NORM = 1e-12
 
 
@@ -19,7 +19,7 @@ def attention_map(activations: tf.Tensor) -> tf.Tensor:
         activations: (N, H, W, C).
 
     Returns:
-        (N, H · W), each row of length 1 and not negative (a row of zeros where all activations are zero).
+        (N, H · W), each row without negative values and with L2 norm 1 (or all zeros, where all activations are zero).
 
     Source: Zagoruyko & Komodakis, ICLR 2017, section 3.1; Martínez et al., ICLR 2020, section 4.2.
     """
@@ -58,7 +58,7 @@ def attention_distances(student: Mapping[str, tf.Tensor], teacher: Mapping[str, 
                 f"{tuple(activations.shape[1:3])} of the student and {tuple(teacher[name].shape[1:3])} of the teacher."
             )
         difference = attention_map(activations) - attention_map(teacher[name])
-        # tf.norm has no gradient at 0, so the square root never sees it.
+        # The gradient of tf.norm is not defined at 0, so a small constant keeps the square root's argument above 0.
         distances.append(tf.sqrt(tf.reduce_sum(tf.square(difference), axis=1) + _SMALLEST_NORM**2))
     return tf.add_n(distances)
 

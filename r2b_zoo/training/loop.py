@@ -16,7 +16,7 @@ from r2b_zoo.training.teacher_student import TeacherStudent
 BEST = "best"
 
 Batches = Callable[[int, int], Any]
-"""``batches(epoch, skip)``: all training batches after the first ``skip`` of an epoch, to the end of the stage."""
+"""``batches(epoch, skip)``: the training batches from ``epoch`` on, except its first ``skip``, to the last epoch."""
 Save = Callable[[Progress, dict[str, np.ndarray]], None]
 """Writes a checkpoint."""
 
@@ -75,7 +75,7 @@ class StageLoop:
         save: called after every epoch, every ``checkpoint_minutes``, and when the process is asked to stop.
         checkpoint_minutes: time between two checkpoints within an epoch.
         patience: epochs without a better test accuracy after which to end with the best weights; 0 for all epochs.
-        largest: gives the largest of all workers' numbers; called after every step, so that all stop at the same step.
+        largest: gives the largest of the workers' signal numbers; called after every step, so that all stop together.
     """
 
     def __init__(
@@ -285,7 +285,7 @@ class StopOnNaN(tf.keras.callbacks.Callback):
     """Ends training with an error that names the step at which the loss became NaN or infinite.
 
     In float16 an overflowing gradient alone does not end training: its step is skipped and the loss scale halved.
-    Training ends if the gradient still overflows at scale 1.
+    Training ends once overflows have halved the loss scale to 1.
 
     Args:
         stage: name of the stage, for the message.

@@ -7,7 +7,8 @@ namespace {
 constexpr int64_t kPiece = 4096;  // values
 }
 
-// From the innermost axis on, axes along which both operands go on at the same stride are one.
+// Merges axes, from the innermost on, into one run while each operand continues along the next axis at the stride that
+// it has within the run.
 Broadcast::Broadcast(const Shape& out, const Shape& x, const Shape& y) {
   const int extents[] = {out.c, out.w, out.h, out.n}, of_x[] = {x.c, x.w, x.h, x.n}, of_y[] = {y.c, y.w, y.h, y.n};
   int64_t x_stride = 1, y_stride = 1;

@@ -35,7 +35,7 @@ enum class OpKind : uint8_t {
   kDequantize,
   kBconv,
   kBmaxPool,
-  // TensorFlow Lite's, float32; kConv and kDense of int8 too.
+  // TensorFlow Lite's, float32; kConv, kDense, kMaxPool, kPad and kReshape of int8 too.
   kConv,
   kMaxPool,
   kAvgPool,
@@ -110,7 +110,7 @@ Extent WindowExtent(int in, int kernel, int stride, int dilation, bool same_padd
 // What kSplit and kStridedSlice take of an axis: `extent` values from `begin` on, `stride` apart.
 struct Slice {
   int begin, stride, extent;
-  bool shrunk;  // the axis is none of the result's
+  bool shrunk;  // the result does not have this axis
 };
 // Of each axis of an input of these dimensions. Empty where the operator's options do not fit them.
 std::vector<Slice> SlicesOf(const Op& op, const std::vector<int>& dims);

@@ -52,7 +52,7 @@ def test_many_graphs(place, capsys):
 def test_every_operator_is_drawn():
     names = {name for number in range(100) for name in drawn_graphs.draw([0, number]).operators}
     binary = {f"LceBconv2d to {output}" for output in ("float32", "int8", "bits")}
-    # A value beside a half is rounded to another number by the least difference before it.
+    # ROUND is not drawn: for a value next to a half, the smallest earlier difference changes the rounded number.
     drawn = set(tested.FLOAT_OPERATORS) - {"ROUND"}
     assert names == {*drawn, *binary, "LceQuantize", "LceDequantize", "LceBMaxPool2d"}
 

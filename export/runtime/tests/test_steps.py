@@ -24,7 +24,7 @@ def steps_of(graph, outputs, threads=2):
 
 
 def segments(graph):
-    """A class for each pixel of a map, beside an attention map and values that bits are unpacked to."""
+    """Class probabilities for each pixel, with an attention map inside the graph, and bits unpacked to values."""
     graph.begin((1, 52, 52, 24))
     x = graph.bconv(graph.quantize(graph.input), "float32", like=16)
     attention = graph.logistic(graph.conv(x, 1, 1))
@@ -50,7 +50,7 @@ def test_large_steps_are_shared_among_threads(rng, build):
     for step in steps:
         kind, shape = step.split(":")[0].split()
         values = np.prod([int(size) for size in shape.split("x")])
-        # A mean's shape is that of the map: what is left to do is a division for each channel.
+        # A mean is described by the shape of its input map, but its own work is only one division per channel.
         assert "(one thread)" not in step or kind == "mean" or values <= SMALL, steps
 
 

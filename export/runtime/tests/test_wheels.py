@@ -119,7 +119,7 @@ def test_the_installed_package_says_that_it_has_types():
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
 def test_the_sources_run_on_python_3_9(path):
-    """No syntax of a newer Python, and no `strict` of zip(), which came with 3.10, and which no linter looks for."""
+    """No syntax newer than Python 3.9, and no `strict` of zip(), which came with 3.10 and which no linter reports."""
     tree = ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 9))
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
     assert [node.lineno for node in calls if getattr(node.func, "id", "") == "zip" and node.keywords] == []

@@ -1,4 +1,5 @@
-// Plain C++ for every other processor. Loops run over the 32 channels of a block so that compilers find vectors.
+// Plain C++ for processors without kernels of their own, and for binary convolutions that are too deep for those.
+// Inner loops run over channels so that compilers vectorize them.
 #include "kernels.h"
 
 namespace r2b {

@@ -1,4 +1,4 @@
-// The step of a logistic function that no other step takes in.
+// The step of a logistic function that is not fused into another step.
 #include "memory.h"
 #include "steps/values.h"
 

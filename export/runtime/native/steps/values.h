@@ -1,4 +1,4 @@
-// Steps that do little with each value of a contiguous tensor have in common how long they take.
+// The base of the steps that do a little work on each value of a contiguous tensor: it estimates how long they take.
 #pragma once
 
 #include "steps/roots.h"
@@ -11,7 +11,7 @@ class ValuesRoot : public FlatRoot {
   int64_t work() const override { return values_ * products_; }
 
  protected:
-  // So many `products` take as long as one value.
+  // One value takes as long as `products` products do.
   ValuesRoot(const Graph& graph, const Op& op, const char* name, int products = 1);
 
  private:
@@ -20,7 +20,7 @@ class ValuesRoot : public FlatRoot {
   const int products_;
 };
 
-// A tensor is taken as pixels of so many channels.
+// A tensor read as `count` pixels of `channels` values each.
 struct Pixels {
   int count, channels;
 };

@@ -54,7 +54,7 @@ public final class R2bDelegate implements Delegate, AutoCloseable {
     values.add(value.toString());
   }
 
-  /** The delegate counts in MiB and in billions; a part counts as one. */
+  /** Rounds up to whole units: the delegate's options are in MiB and in billions of operations. */
   private static long whole(long number, long unit) {
     return (number - 1) / unit + 1;
   }
