@@ -48,10 +48,10 @@ def executed(name: str, folder: Path) -> nbformat.NotebookNode:
 
 
 def main() -> None:
-    unknown = sorted(set(sys.argv[1:]) - set(names()))
-    if unknown and set(unknown) <= {"-h", "--help"}:
-        sys.exit(__doc__)
-    if unknown:
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(__doc__)
+        return
+    if unknown := sorted(set(sys.argv[1:]) - set(names())):
         sys.exit(f"There is no notebook {', '.join(unknown)}; there are {', '.join(names())}.")
     for name in sys.argv[1:] or names():
         notebook = executed(name, FOLDER)

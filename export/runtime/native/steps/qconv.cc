@@ -94,13 +94,18 @@ class Qconv : public ConvolutionRoot {
     }
   }
 
+  // Null where there is none.
+  const int32_t* Bias(const Graph& graph) const {
+    if (op_.in.size() <= 2 || op_.in[2] < 0) return nullptr;
+    return static_cast<const int32_t*>(graph.tensors[op_.in[2]].constant);
+  }
+
   void PrepareOutput(const Graph& graph) {
     const Tensor &in = graph.tensors[op_.in[0]], &filter = graph.tensors[op_.in[1]], &out = graph.tensors[op_.out];
     const int outputs = filter.dims[0];
     const size_t padded = size_t(Blocks(outputs)) * kBlock, depth = size_t(Elements(filter.dims).value()) / outputs;
     for (auto* vector : {&bias_, &multiplier_, &left_, &right_}) vector->assign(padded, 0);
-    const auto* bias =
-        op_.in.size() > 2 && op_.in[2] >= 0 ? static_cast<const int32_t*>(graph.tensors[op_.in[2]].constant) : nullptr;
+    const int32_t* bias = Bias(graph);
     // What an activation in scratch memory has beside number - zero point.
     const int32_t excess = packing_ == BytePacking::kPairs      ? 0
                            : packing_ == BytePacking::kUnsigned ? in.zero_point + 128
@@ -131,8 +136,7 @@ class Qconv : public ConvolutionRoot {
     constexpr int64_t kExact = 1 << 24, kMostProduct = 255 * 128, kMostBias = 1 << 30;
     const int64_t depth = Elements(filter.dims).value() / filter.dims[0];
     if (dense_ || depth * kMostProduct >= kExact) return false;
-    const auto* bias =
-        op_.in.size() > 2 && op_.in[2] >= 0 ? static_cast<const int32_t*>(graph.tensors[op_.in[2]].constant) : nullptr;
+    const int32_t* bias = Bias(graph);
     for (int o = 0; o < filter.dims[0]; ++o) {
       if (bias && std::abs(int64_t(bias[o])) >= kMostBias) return false;
       if (FixedPoint(Scale(in, filter, out, o)).left > 0) return false;
