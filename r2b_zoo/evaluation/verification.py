@@ -13,25 +13,20 @@ from typing import Any, Optional, Union
 import numpy as np
 import tensorflow as tf
 
-from r2b_zoo.conversion import file_tensors, int8, metadata, tensor_values
+from r2b_zoo.conversion import file_tensors, int8, metadata
 from r2b_zoo.conversion.tflite_engine import RUNTIME, TFLiteEngine, default_engine
 from r2b_zoo.data.preprocessing import Preprocessing
+from r2b_zoo.evaluation import rounding
 from r2b_zoo.evaluation.accuracy import check_numbers
 from r2b_zoo.system.short_repr import short_repr
 
-# A float operator may round its last bit differently in the two engines. A value within that bit of zero then gets
-# the other sign, which changes a probability a little and sometimes a close decision. Larger differences are a defect.
+# Rounding may change a sign, which changes a probability a little and sometimes a close decision (rounding.py). Larger
+# differences are a defect.
 MIN_AGREEMENT = 0.995
 """Least share of images with the same predicted class."""
 MAX_MEAN_DIFFERENCE = 1e-3
 """Largest mean over images and classes of the absolute difference of the probabilities."""
 
-# In a network that has hardly been trained, one such sign can decide the whole answer, in any engine. The Keras model's
-# answer for an image is then only one of several valid answers, and the file may give another.
-ROUNDING = 1e-6
-"""Relative change of a pixel, a few last bits of float32, that simulates rounding errors within a network."""
-CHANGED_IMAGES = 256
-"""Number of variants of an image with such changes."""
 MIN_DECIDED = 0.5
 """Least share of images for which the Keras model has one answer; with fewer, equality proves nothing."""
 MOST_UNEXPLAINED = 8
@@ -51,9 +46,6 @@ IMAGES_ON_THREADS = 32
 Batch = Union[np.ndarray, tuple[Any, Any]]
 """Images (n, height, width, channels), or a pair of them and their true classes (n,)."""
 
-Network = Callable[[np.ndarray], np.ndarray]
-"""Probabilities float64 (N, classes) for images float32 (N, height, width, channels)."""
-
 
 @dataclass(frozen=True)
 class Verification:
@@ -65,7 +57,7 @@ class Verification:
         mean_difference: mean absolute difference of the probabilities over images and classes, without the undecided.
         largest_difference: the largest of these differences.
         undecided: number of images that differ, but for which the Keras model's own answer changes to the file's, or by
-            as much, when the last bits of their pixels change.
+            as much, when the last bits of weights and pixels change (rounding.py).
         threads: number of images for which the file gives other bits on several threads than on one.
         told_otherwise: a sentence for each statement of the file about classes and preprocessing that contradicts the
             model's record.
@@ -201,8 +193,8 @@ def undecided_sentence(undecided: int) -> str:
     """A sentence about the number of undecided images; "" if there are none."""
     if not undecided:
         return ""
-    images, pixels = ("1 image", "its") if undecided == 1 else (f"{undecided} images", "their")
-    return f"Left out: {images}: Keras' own answer changes as much when the last bits of {pixels} pixels change."
+    images = "1 image" if undecided == 1 else f"{undecided} images"
+    return f"Left out: {images}: Keras' own answer changes as much when the last bits of weights and pixels change."
 
 
 def verify(
@@ -244,7 +236,7 @@ def verify(
         raise ValueError(f"max_loss is in points of top-1, from 0 to 100; received {max_loss}.")
     is_int8 = int8.is_int8(tflite)
     as_file_takes = _as_file_takes(tflite, preprocessing)
-    tally = _Tally(_network(model), is_int8)
+    tally = _Tally(rounding.KerasNetwork(model), is_int8)
     file = TFLiteEngine(tflite, num_threads, engine)
     others: list[TFLiteEngine] = []
     if (engine or default_engine()) == RUNTIME:
@@ -273,7 +265,7 @@ def verify(
 class _Tally:
     """What ``verify`` counts over the batches."""
 
-    def __init__(self, keras: Network, is_int8: bool) -> None:
+    def __init__(self, keras: rounding.KerasNetwork, is_int8: bool) -> None:
         self.keras, self._is_int8 = keras, is_int8
         self.count = self._disagreements = self._undecided = self._probabilities = self._unexplained = 0
         self._total = self._largest = 0.0
@@ -286,12 +278,7 @@ class _Tally:
         decided = np.full(len(batch), True)
         if not self._is_int8:
             # Write "not at most" instead of "greater", since NaN is neither.
-            for i in np.flatnonzero(disagrees | ~(difference.mean(axis=1) <= MAX_MEAN_DIFFERENCE)):
-                is_wrong = self._unexplained >= MOST_UNEXPLAINED or not _rounding_explains(
-                    self.keras, batch[i], found[i]
-                )
-                decided[i] = is_wrong
-                self._unexplained += int(is_wrong)
+            decided = self._decided(batch, found, disagrees | ~(difference.mean(axis=1) <= MAX_MEAN_DIFFERENCE))
         self.count += len(batch)
         self._undecided += int(np.sum(~decided))
         self._disagreements += int(np.sum(disagrees & decided))
@@ -304,6 +291,16 @@ class _Tally:
             self._correct += int(np.sum(ours == classes))
             self._lost += int(np.sum((ours == classes) & disagrees))
             self._gained += int(np.sum((theirs == classes) & disagrees))
+
+    def _decided(self, batch: np.ndarray, found: np.ndarray, differs: np.ndarray) -> np.ndarray:
+        """Which images prove something: all but those whose difference rounding explains."""
+        decided = np.full(len(batch), True)
+        left = np.flatnonzero(differs)
+        while left.size and self._unexplained < MOST_UNEXPLAINED:
+            examined, left = np.split(left, [MOST_UNEXPLAINED - self._unexplained])
+            decided[examined] = ~rounding.explains(self.keras, batch[examined], found[examined])
+            self._unexplained += int(np.sum(decided[examined]))
+        return decided
 
     def result(self, on_threads: int, told: tuple[str, ...], max_loss: Optional[float]) -> Verification:
         verification = Verification(
@@ -396,33 +393,6 @@ def _other_preprocessing(own: Mapping[str, Any], others: Mapping[str, Any]) -> s
 def _different_bits(one: np.ndarray, other: np.ndarray) -> int:
     """The number of rows of (N, ...) that differ in any bit."""
     return sum(a.tobytes() != b.tobytes() for a, b in zip(one, other, strict=True))
-
-
-def _network(model: tf.keras.Model) -> Network:
-    dtype = model.inputs[0].dtype
-    compiled = tf.function(
-        lambda batch: model(batch, training=False), input_signature=[tf.TensorSpec(model.input_shape, dtype)]
-    )
-    return lambda batch: np.asarray(compiled(tensor_values.stored(batch, dtype.as_numpy_dtype)), np.float64)
-
-
-def _rounding_explains(keras: Network, image: np.ndarray, found: np.ndarray) -> bool:
-    """Whether the Keras model also gives ``found`` (classes,) when the last bits of the image (H, W, C) change.
-
-    Rounding can move several signs, and so many combinations of them are valid answers that two variants of one image
-    may have none in common. Hence ``found`` may be new, too, if it is as near to the answers of the variants as the
-    loneliest of these is to the others.
-    """
-    draws = np.random.default_rng(0)
-    answers = np.empty((0, len(found)))
-    for _ in range(CHANGED_IMAGES // BATCH_SIZE):
-        change = ROUNDING * draws.uniform(-1, 1, (BATCH_SIZE, *image.shape))
-        answers = np.concatenate([answers, keras((image * (1 + change)).astype(np.float32))])
-        distances = np.abs(answers - found).max(axis=1)
-        if np.any((answers.argmax(axis=1) == found.argmax()) & (distances <= MAX_MEAN_DIFFERENCE)):
-            return True
-    others = np.array([np.sort(np.abs(answers - answer).max(axis=1))[1] for answer in answers])
-    return bool(distances.min() <= others.max())
 
 
 def _batches(
