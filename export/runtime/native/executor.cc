@@ -8,23 +8,23 @@
 
 namespace r2b {
 namespace {
-constexpr int64_t kSmallWork = 16384;  // products that one thread has done before another is there to help
-constexpr double kUneven = 1.04;       // of the time that evenly shared work takes
+constexpr int64_t kSmallWork = 16384;  // in float products; one thread has done them before another can help
+constexpr double kUneven = 1.04;       // accepted time, relative to perfectly shared work
 
-// One thread alone does what is little: several would wait for each other longer. Finishing a sum is little, a value
-// for each channel, and rows that were kept apart have to be added in their order.
+// Small steps are done by one thread alone, since several would wait for each other longer. To finish a sum is small
+// work, a value for each channel, and the rows that were kept apart must be added in order.
 bool IsAlone(const Step& step) {
   if (step.rows) return false;
   return step.finishes_sum() || step.flat->work() <= kSmallWork;
 }
 
-// Says into how many shares a row's channels are cut.
+// Returns how many shares a row's channels are cut into.
 int ChannelSplits(const Step& step, int threads) {
   const int rows = step.out.n * step.out.h, blocks = Blocks(step.out.c);
   if (step.rows->splits() == RowRoot::Splits::kNever) return 1;
-  if (step.sums >= 0 && blocks % threads == 0) return threads;  // sums want all rows of a channel in one thread
+  if (step.sums >= 0 && blocks % threads == 0) return threads;  // one thread should add all rows of a channel
   if (step.rows->splits() != RowRoot::Splits::kFreely) return 1;
-  // Few rows alone would share the work unevenly.
+  // A few rows would not divide evenly among the threads: find the fewest shares with which they do.
   for (int s = 1; s < blocks; ++s)
     if (double((rows * s + threads - 1) / threads) * threads / (double(rows) * s) <= kUneven) return s;
   return std::max(blocks, 1);
@@ -66,7 +66,7 @@ void Executor::MakeWorkspaces(const WorkspaceSize& size, size_t stages, int thre
   }
 }
 
-// `most` is what the steps so far need.
+// `most` is the workspace that the steps so far need.
 void Executor::PrepareRows(Task* task, Budget* budget, int threads, WorkspaceSize* most) {
   Step& step = *task->step;
   task->turn = int(turns_.size());
@@ -85,12 +85,13 @@ void Executor::PrepareRows(Task* task, Budget* budget, int threads, WorkspaceSiz
   sums_[size_t(step.sums)].Prepare(step, task->splits, threads, budget);
 }
 
-// True where threads wait for each other between a step and the next.
+// True if a barrier must follow the step.
 bool Executor::Meets(size_t index) const {
   const Task& task = tasks_[index];
-  if (index + 1 == tasks_.size()) return false;  // the pool itself meets at the end
+  if (index + 1 == tasks_.size()) return false;  // the pool has a barrier at the end
   if (!task.planes.used()) return !(task.alone && tasks_[index + 1].alone);
-  // Sums need not wait until the planes are merged, nor do steps of one thread after them that do not read those bits.
+  // A step that finishes a sum need not wait until the planes are merged, and neither need the one-thread steps after
+  // it, unless one of them reads the merged bits.
   if (!tasks_[index + 1].step->finishes_sum()) return true;
   const int bits = task.planes.target(*task.step);
   for (size_t next = index + 1; next < tasks_.size() && tasks_[next].alone; ++next)
@@ -101,13 +102,13 @@ bool Executor::Meets(size_t index) const {
 
 void Executor::Run(ThreadPool* pool, bool profile) {
   for (int thread = 0; thread < int(workspaces_.size()); ++thread) {
-    for (WorkSharing& sharing : sharing_) sharing.Assign(thread, 0, 0);  // of a thread that the pool does not have
+    for (WorkSharing& sharing : sharing_) sharing.Assign(thread, 0, 0);  // for threads that the pool does not have
     if (thread < pool->size()) AssignRows(0, thread, pool->size());
   }
   const auto steps = [&](int thread) {
     for (Task& task : tasks_) RunTimed(&task, pool, thread, profile && thread == 0);
   };
-  pool->Run(std::cref(steps));  // a copy of what it captures would need memory of its own, in every run
+  pool->Run(std::cref(steps));  // a copy of the lambda would allocate memory in every run
 }
 
 void Executor::RunTimed(Task* task, ThreadPool* pool, int thread, bool timed) {
@@ -130,7 +131,7 @@ void Executor::RunTask(Task& task, int thread, int threads) {
   const Step& step = *task.step;
   if (step.rows) {
     RunRows(task, thread);
-    // Others may look for rows as soon as they are past the barrier.
+    // The next step's rows must be assigned before others pass the barrier and look for them.
     AssignRows(size_t(task.turn) + 1, thread, threads);
   } else if (step.flat) {
     const int items = step.flat->items();
@@ -141,7 +142,7 @@ void Executor::RunTask(Task& task, int thread, int threads) {
   }
 }
 
-// Gives a thread its share of the rows of that turn's step.
+// Gives a thread its share of the rows of the step with index `turn` among those that compute rows.
 void Executor::AssignRows(size_t turn, int thread, int threads) {
   if (turn >= turns_.size()) return;
   const Task& task = tasks_[turns_[turn]];
@@ -149,18 +150,18 @@ void Executor::AssignRows(size_t turn, int thread, int threads) {
   sharing_[turn % 2].Assign(thread, share.begin, share.end);
 }
 
-// Does rows until there are none that nobody has begun.
+// Computes rows until every row has been begun by some thread.
 void Executor::RunRows(Task& task, int thread) {
   const Step& step = *task.step;
   const int rows = step.out.n * step.out.h;
   std::vector<Stage>& stages = workspaces_[thread].stages;
   WorkSharing& sharing = sharing_[task.turn % 2];
-  int last = -1;    // the thread's item before
-  int summed = -1;  // the last whose row the thread has added to a sum
+  int last = -1;    // the thread's previous item
+  int summed = -1;  // the last item whose row the thread has added to a sum
   for (int item = sharing.Take(thread); item >= 0; last = item, item = sharing.Take(thread)) {
     const int row = item % rows, image = row / step.out.h, y = row % step.out.h, split = item / rows;
     const Range blocks = SplitBlocks(step.out.c, task.splits, split), channels = ChannelsOf(blocks, step.out.c);
-    const Epilogue epilogue = memory_->Resolve(step, image, y, &stages);
+    memory_->Resolve(step, image, y, &stages);
     if (task.planes.used()) task.planes.Point(step, blocks, row, &stages);
     if (step.sums >= 0 && (y == 0 || item == summed + 1)) {
       sums_[step.sums].Add(image, y, split, &stages[task.sum_stage]);
@@ -170,7 +171,7 @@ void Executor::RunRows(Task& task, int thread) {
     }
     step.rows->Run({step, *memory_, kernels_, &workspaces_[thread], image, y, channels.begin, channels.end,
                     y > 0 && item == last + 1},
-                   epilogue);
+                   Epilogue(stages.data(), int(step.stages.size())));
   }
 }
 

@@ -11,8 +11,8 @@ void Memory::Prepare(Graph* graph, Program* program, Budget* budget, int threads
   SetBases(*graph, LayOutArena(*graph, *program, &storage_, budget));
 }
 
-// Computes strides and sizes, borders included. Bytes that the budget does not have are refused before they are
-// multiplied out.
+// Computes strides and sizes, including borders. The budget is asked first, so that the products of sizes cannot
+// overflow.
 void Memory::PlaceTensors(const Graph& graph, Budget* budget) {
   for (size_t t = 0; t < storage_.size(); ++t) {
     Storage& s = storage_[t];
@@ -27,7 +27,7 @@ void Memory::PlaceTensors(const Graph& graph, Budget* budget) {
     s.pixel = ptrdiff_t(shape.c) * ByteSize(tensor.type);
     s.row = ptrdiff_t(width) * s.pixel;
     s.image = ptrdiff_t(height) * s.row;
-    // [N, C] is read both as one image of N pixels and as N images of one.
+    // [N, C] is read both as one image of N pixels and as N images of one pixel.
     if (tensor.dims.size() <= 2) s.row = s.image = s.pixel;
     s.bytes = size_t(shape.n) * size_t(height) * size_t(width) * size_t(shape.c) * size_t(ByteSize(tensor.type));
     if (tensor.constant) s.base = static_cast<uint8_t*>(const_cast<void*>(tensor.constant));
@@ -70,8 +70,8 @@ void Memory::Resolve(const Step& step, const StagePlan& plan, int image, int y, 
   stage->pixel = stage->gap = 0;
   stage->before = plan.before;
   stage->windows = plan.windows;
-  // Kernels form addresses before they look at the kind; those of a stage without operands lead nowhere, not from
-  // null though.
+  // Kernels compute addresses before they look at the kind. Those of a stage without operands are never used, but must
+  // not be computed from null.
   stage->in = stage->out = reinterpret_cast<uint8_t*>(stage);
   if (plan.constant) {
     stage->in = reinterpret_cast<const uint8_t*>(plan.constant->data());
@@ -81,16 +81,15 @@ void Memory::Resolve(const Step& step, const StagePlan& plan, int image, int y, 
     const bool fixed = s.border.any() || !plan.per_pixel;
     const ptrdiff_t row = fixed || s.gap ? s.row : step.out.w * s.pixel;
     const ptrdiff_t next = fixed ? s.image : step.out.h * row;
-    // The tensor between a window and its feeder has no memory: the window has its rows.
+    // The tensor between a window and its feeder has no memory of its own: its rows are in the ring buffer.
     if (s.base) stage->in = stage->out = s.base + (plan.per_image ? image * next : 0) + (plan.per_pixel ? y * row : 0);
     stage->pixel = plan.per_pixel ? s.pixel : 0;
     stage->gap = s.gap;
   }
 }
 
-Epilogue Memory::Resolve(const Step& step, int image, int y, std::vector<Stage>* stages) const {
+void Memory::Resolve(const Step& step, int image, int y, std::vector<Stage>* stages) const {
   for (size_t s = 0; s < step.stages.size(); ++s) Resolve(step, step.stages[s], image, y, &(*stages)[s]);
-  return {stages->data(), int(step.stages.size())};
 }
 
 }  // namespace r2b

@@ -1,11 +1,12 @@
-// x86-64 with AVX2 and FMA, which has no vector popcount. Counting the bits of input ^ weights with shuffles takes some
-// nine instructions per 256 bits. Looking the answer up takes two per 128: four input channels have 16 states,
-// each a 16-byte table of popcount(input ^ weights) for the 16 states of four weights. One shuffle indexes that
-// table with the weights of 32 output channels at once, one add accumulates bytes. All 16 tables are 256 bytes.
+// x86-64 with AVX2 and FMA, which has no vector popcount. To count the bits of input ^ weights with shuffles takes some
+// nine instructions per 256 bits. To look the answer up takes two per 128 bits: four input channels have 16 states, and
+// for each state there is a 16-byte table of popcount(input ^ weights) for the 16 states of four weights. One shuffle
+// indexes that table with the weights of 32 output channels at once, and one add accumulates the results in bytes. All
+// 16 tables take 256 bytes.
 //
-// Weights hold four bits to a byte, [chunk of 4 inputs][32 channels]. Input rows are expanded, once per row of
-// outputs, to one byte per chunk: 16 times the state, which is the table's offset. Bytes overflow after 63 chunks (4
-// each); they are added to 16-bit sums in memory every kFlush chunks.
+// Each byte of packed weights holds four bits, [chunk of 4 inputs][32 channels]. Input rows are expanded, once per row
+// of outputs, to one byte per chunk: 16 times the state, which is the offset of its table. Byte sums overflow after 63
+// chunks (up to 4 each), so they are added to 16-bit sums in memory every kFlush chunks.
 #include "kernels.h"
 
 #if defined(R2B_BUILD_AVX2)
@@ -18,7 +19,7 @@ namespace {
 struct V {
   using F = __m256;
   static constexpr int kWidth = 8;
-  // 12 accumulators, weights, and values: 3 pixels of whole blocks.
+  // Registers: 12 accumulators (3 pixels of a whole block), weights, and values.
   static constexpr int FconvPixels(int registers) { return 12 / registers; }
   static constexpr int kPlainPixels = 2;
   static constexpr int PartPixels(int registers) { return registers < 3 ? 5 - registers : 2; }
@@ -36,7 +37,7 @@ struct V {
     return {_mm256_cmpgt_epi32(_mm256_set1_epi32(count), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)), count};
   }
   static R2B_INLINE F Load(const float* p, Lanes lanes) { return _mm256_maskload_ps(p, lanes.mask); }
-  // In pieces: masked stores take AMD's cores a dozen cycles, and there is no end of channels where all are stored.
+  // A remainder is stored in pieces, since a masked store takes a dozen cycles on AMD's cores.
   static R2B_INLINE void Store(float* p, F v, Lanes lanes) {
     if (lanes.count == 8) return Store(p, v);
     __m128 rest = _mm256_castps256_ps128(v);
@@ -71,7 +72,8 @@ struct V {
   static R2B_INLINE void PowerOfTwo(const float* table, F rounded, F base, F* fraction, F* whole) {
     const __m256i zero = _mm256_sub_epi32(_mm256_castps_si256(base), _mm256_set1_epi32(32 * 127));
     const __m256i steps = _mm256_sub_epi32(_mm256_castps_si256(rounded), zero);
-    // Of 32 values a permutation finds one of eight by three bits, a blend one of two by the sign.
+    // Selects one of 32 values by the last five bits of `steps`: permutations select one of eight by three bits; blends
+    // select one of two by a sign bit, to which bit 3 or 4 is shifted.
     const auto eight = [&](int k) R2B_LAMBDA { return _mm256_permutevar8x32_ps(_mm256_loadu_ps(table + k), steps); };
     const F bit3 = _mm256_castsi256_ps(_mm256_slli_epi32(steps, 28)),
             bit4 = _mm256_castsi256_ps(_mm256_slli_epi32(steps, 27));
@@ -95,7 +97,7 @@ using T = Tile<V>;
 #include "resample.inl"
 #include "table.inl"
 
-// Pairs of 16-bit numbers: the products of bytes saturate.
+// Uses pairs of 16-bit numbers, since the instruction for bytes saturates the sums of its products.
 struct Q {
   static constexpr BytePacking kPacking = BytePacking::kPairs;
   using Sums = __m256i;
@@ -114,7 +116,7 @@ struct Q {
   }
   static R2B_INLINE V::F ToFloats(Sums sums) { return _mm256_cvtepi32_ps(sums); }
   static R2B_INLINE Sums FromFloats(V::F v) { return _mm256_cvttps_epi32(v); }
-  // Even and odd lanes are multiplied apart. Of a product of 64 bits, bits 31 to 62 are what is kept.
+  // Even and odd lanes are multiplied separately. Bits 31 to 62 of each 64-bit product are kept.
   static R2B_INLINE V::F Numbers(Sums sums, const Requantisation& output, int channel) {
     const auto at = [&](const int32_t* values)
                         R2B_LAMBDA { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(values + channel)); };
@@ -126,7 +128,7 @@ struct Q {
     const __m256i joined = _mm256_blend_epi32(_mm256_srli_epi64(even, 31), _mm256_slli_epi64(odd, 1), 0xaa);
     const __m256i one = _mm256_set1_epi32(1), mask = _mm256_sub_epi32(_mm256_sllv_epi32(one, right), one);
     const __m256i most = _mm256_sub_epi32(_mm256_srli_epi32(mask, 1), _mm256_srai_epi32(joined, 31));
-    const __m256i up = _mm256_cmpgt_epi32(_mm256_and_si256(joined, mask), most);  // -1 where it is
+    const __m256i up = _mm256_cmpgt_epi32(_mm256_and_si256(joined, mask), most);  // -1 where it is rounded up
     const __m256i down = _mm256_add_epi32(_mm256_srav_epi32(joined, right), _mm256_set1_epi32(output.zero_point));
     const __m256i number = _mm256_sub_epi32(down, up);
     return _mm256_cvtepi32_ps(
@@ -148,11 +150,11 @@ struct Tables {
 };
 const Tables kTables;
 
-constexpr int kFlush = 48;  // <= 63; divides the chunks of 3 taps x 64 channels
+constexpr int kFlush = 48;  // <= 63; 3 taps x 64 channels are 48 chunks
 constexpr int kChunksPerWord = 8;
 constexpr int kBconvPixels = 4;
 
-// Bytes of input that the pixels of a row need from one segment.
+// Bytes of input that all pixels of a row need for one segment.
 ptrdiff_t Span(int width, const RunList& input) { return (width - 1) * input.pixel + 4 * ptrdiff_t(input.length); }
 
 size_t BconvScratch(int width, const RunList& input) {
@@ -174,7 +176,7 @@ void Expand(const uint8_t* in, ptrdiff_t bytes, uint8_t* out) {
   }
 }
 
-// Adds popcounts in bytes, one for each of 32 channels.
+// Adds the byte sums of 32 channels to their 16-bit sums.
 R2B_INLINE void AddBytes(__m256i sum, uint16_t (&count)[kBlock]) {
   for (int half = 0; half < 2; ++half) {
     __m256i* total = reinterpret_cast<__m256i*>(&count[16 * half]);
@@ -188,7 +190,7 @@ R2B_INLINE void Clear(uint16_t (&count)[kBlock]) {
     _mm256_store_si256(reinterpret_cast<__m256i*>(&count[i]), _mm256_setzero_si256());
 }
 
-// P pixels x B blocks of 32 channels; count[b][p] receives the popcounts.
+// Counts for P pixels x B blocks of 32 channels; count[b][p] receives the popcounts.
 template <int P, int B>
 R2B_INLINE void Count(const BconvRow& row, const uint8_t* expanded, int x, int block, uint16_t (&count)[B][P][kBlock]) {
   R2B_UNROLL
@@ -245,7 +247,7 @@ R2B_INLINE void ToFloats(const uint16_t (*count)[kBlock], const BconvRow& row, i
   T::Affine(v, row, x, block * kBlock);
 }
 
-// From the popcounts of P pixels and a whole block of channels.
+// Turns the popcounts of P pixels and a whole block of channels into outputs.
 template <int P>
 R2B_INLINE void Finish(const uint16_t (*count)[kBlock], const BconvRow& row, const Epilogue& epilogue, int x,
                        int block) {
@@ -254,7 +256,7 @@ R2B_INLINE void Finish(const uint16_t (*count)[kBlock], const BconvRow& row, con
   T::Stages<true>(v, epilogue, x, row.channel0 + block * kBlock);
 }
 
-// Of the last block, where it is partial. Not inlined: every tile has the same.
+// The same for a partial last block. Not inlined, since tiles of all sizes can share this function.
 __attribute__((noinline)) void FinishPartial(const uint16_t (*count)[kBlock], int pixels, const BconvRow& row,
                                              const Epilogue& epilogue, int x, int block) {
   const int c = block * kBlock, valid = row.channels - c;

@@ -13,9 +13,10 @@ namespace {
 struct V {
   using F = __m512;
   static constexpr int kWidth = 16;
-  // 28 accumulators, 2 weights, 1 value: 31 of 32 registers. 14 accumulators hide a product's latency too.
+  // 28 accumulators (14 pixels of a whole block), 2 weights, 1 value: 31 of 32 registers. A partial block with one
+  // register per pixel has 14 accumulators, which still hide a product's latency.
   static constexpr int FconvPixels(int) { return 14; }
-  static constexpr int kPlainPixels = 4;
+  static constexpr int kPlainPixels = 14;
   static constexpr int PartPixels(int) { return 7; }
   static constexpr int kDenseGroups = 4;
   static R2B_INLINE F Load(const float* p) { return _mm512_loadu_ps(p); }
@@ -60,6 +61,10 @@ struct V {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(numbers));
   }
   static R2B_INLINE uint32_t NegativeMask(F v) { return _mm512_cmp_ps_mask(v, _mm512_setzero_ps(), _CMP_LT_OQ); }
+  static R2B_INLINE uint32_t NegativeMasks(F low, F high) {
+    const __m512 zero = _mm512_setzero_ps();
+    return _mm512_kunpackw(_mm512_cmp_ps_mask(high, zero, _CMP_LT_OQ), _mm512_cmp_ps_mask(low, zero, _CMP_LT_OQ));
+  }
   static void Numbers(F* __restrict v, int pixels, int registers, const Requantisation& output, int c);
 };
 using T = Tile<V>;
@@ -67,7 +72,7 @@ using T = Tile<V>;
 #include "resample.inl"
 #include "table.inl"
 
-// Four products of unsigned activations and signed weights, added up without saturation.
+// Adds four products of unsigned activations and signed weights at a time, without saturation.
 struct Q {
   static constexpr BytePacking kPacking = BytePacking::kUnsigned;
   using Sums = __m512i;
@@ -86,7 +91,7 @@ struct Q {
   }
   static R2B_INLINE V::F ToFloats(Sums sums) { return _mm512_cvtepi32_ps(sums); }
   static R2B_INLINE Sums FromFloats(V::F v) { return _mm512_cvttps_epi32(v); }
-  // Even and odd lanes are multiplied apart. Of a product of 64 bits, bits 31 to 62 are what is kept.
+  // Even and odd lanes are multiplied separately. Bits 31 to 62 of each 64-bit product are kept.
   static R2B_INLINE V::F Numbers(Sums sums, const Requantisation& output, int channel) {
     const auto at = [&](const int32_t* values) R2B_LAMBDA { return _mm512_loadu_si512(values + channel); };
     const __m512i multiplier = at(output.multiplier), right = at(output.right), half = _mm512_set1_epi64(1 << 30);
@@ -110,29 +115,30 @@ __attribute__((noinline)) void V::Numbers(F* __restrict v, int pixels, int regis
   Quantized<V, Q>::Numbers(v, pixels, registers, output, c);
 }
 
-// The register holds the value here, so that the compiler neither keeps an older one beside it nor moves the products
-// of several pixels ahead of their sums: of 32 registers, 28 are sums.
+// Makes the register hold the value at this point, so that the compiler neither keeps an older value beside it nor
+// moves the products of several pixels ahead of their sums: 28 of the 32 registers hold sums.
 #define R2B_IN_PLACE(register) __asm__ volatile("" : "+v"(register))
 
 constexpr int kBconvPixels = 7;
 
 // Two words of products x, y (input xor weight) go through a full adder with the bits left over from earlier words, so
-// that only every other word is counted: the new left-over bits are left ^ x ^ y, and the carry is their majority.
-constexpr int kXor3 = 0x96;      // x ^ y ^ z
-constexpr int kMajority = 0xe8;  // of x, y and z
-constexpr int kIfElse = 0x3a;    // x ? ~y : z
+// that one popcount serves two words: the new left-over bits are left ^ x ^ y, and the carry, which is counted, is the
+// majority of left, x and y.
+constexpr int kXor3 = 0x96;         // x ^ y ^ z
+constexpr int kMajorityNot = 0xd4;  // of x, y and ~z
+constexpr int kIfElse = 0x3a;       // x ? ~y : z
 
 enum class Adder {
-  // Three ternary instructions take the xor with the weights in: with t = left ^ x, the left-over bits are t ^ y, and
-  // the carry is y where t is set, else left. Five instructions for two words, not six: fewest.
+  // Three instructions of ternary logic, which include the xor with the weights: with t = left ^ x, the left-over bits
+  // are t ^ y, and the carry is y where t is set, else left. Five instructions for two words instead of six.
   kTernary,
-  // Two ternary instructions and two of xor: faster where four instructions of logic can start at once, but only two of
-  // them ternary, as on Zen 5.
+  // Two instructions of ternary logic and two xors: faster where four instructions of logic can start at once, but only
+  // two of them ternary, as on Zen 5.
   kXor,
 };
 
-// Where the words of P neighbouring pixels are: an address serves three pixels, whose distances from it are part of the
-// instructions.
+// The addresses of the words of P neighbouring pixels. Three pixels share a base address, since x86 instructions can
+// add their distances from it.
 template <int P>
 struct Words {
   const uint8_t* base[(P + 2) / 3];
@@ -149,7 +155,7 @@ struct Words {
   }
 };
 
-// What P pixels and R registers of channels have added up: 2 * carries + popcount(left).
+// The popcounts of P pixels and R registers of channels so far: 2 * carries + popcount(left).
 template <int P, int R>
 struct BitSums {
   __m512i carries[P][R], left[P][R];
@@ -162,7 +168,7 @@ struct BitSums {
     }
   }
 
-  // Two words of each pixel.
+  // Adds two words of each pixel.
   template <Adder kAdder>
   R2B_INLINE void AddPair(const Words<P>& words, const uint8_t* w) {
     R2B_UNROLL
@@ -180,11 +186,13 @@ struct BitSums {
           left[p][r] = next;
           R2B_IN_PLACE(left[p][r]);
         } else {
-          const __m512i x = _mm512_xor_si512(a, first), y = _mm512_xor_si512(b, second);
-          carry = _mm512_ternarylogic_epi32(x, y, left[p][r], kMajority);
-          // As an instruction, since the compiler would add into another register and move the sum back, here and
-          // below.
+          __m512i x = _mm512_xor_si512(a, first);
+          const __m512i y = _mm512_xor_si512(b, second);
+          // Written as instructions, here and below, since the compiler would compute into other registers and move the
+          // results back. The majority is computed from the new left-over bits, so that it can overwrite x.
           __asm__("vpternlogd %3, %1, %2, %0" : "+v"(left[p][r]) : "v"(x), "v"(y), "i"(kXor3));
+          __asm__("vpternlogd %3, %1, %2, %0" : "+v"(x) : "v"(left[p][r]), "v"(y), "i"(kMajorityNot));
+          carry = x;
         }
         const __m512i count = _mm512_popcnt_epi32(carry);
         __asm__("vpaddd %1, %0, %0" : "+v"(carries[p][r]) : "v"(count));
@@ -192,7 +200,7 @@ struct BitSums {
     }
   }
 
-  // A word without a partner: the same full adder with y = 0.
+  // Adds a single word of each pixel, in the same full adder with y = 0.
   R2B_INLINE void AddOne(const Words<P>& words, const uint8_t* w) {
     R2B_UNROLL
     for (int p = 0; p < P; ++p) {
@@ -228,8 +236,9 @@ R2B_INLINE void Double(__m512 (&v)[P][R]) {
   }
 }
 
-// kOdd (runs have an odd word) is a template parameter: with a branch at run time, the compiler would move all sums to
-// other places where the two paths join.
+// Computes tiles of P pixels from `x` on, and returns the first pixel that is left over. kOdd (runs have an odd number
+// of words) is a template parameter because, with a branch at run time, the compiler would move all sums to other
+// registers where the two paths join.
 template <Adder kAdder, bool kWhole, bool kOdd, int P, int R>
 __attribute__((noinline)) int BconvTiles(const BconvRow& row, const Epilogue& epilogue, int x, int block) {
   const uint8_t* weights = static_cast<const uint8_t*>(row.weights) + block * row.block_bytes;
@@ -264,11 +273,11 @@ __attribute__((noinline)) int BconvTiles(const BconvRow& row, const Epilogue& ep
   return x;
 }
 
-// All pixels of a row: tiles of P, then of half as many.
+// Computes all pixels from `x` on: tiles of P pixels, then of half as many, and so on.
 template <Adder kAdder, bool kWhole, bool kOdd, int P, int R>
 void BconvPixels(const BconvRow& row, const Epilogue& epilogue, int x, int block) {
   x = BconvTiles<kAdder, kWhole, kOdd, P, R>(row, epilogue, x, block);
-  if constexpr (P > 1) BconvPixels<kAdder, kWhole, kOdd, P / 2, R>(row, epilogue, x, block);
+  if constexpr (P > 1) BconvPixels<kAdder, kWhole, kOdd, (P + 1) / 2, R>(row, epilogue, x, block);
 }
 
 template <Adder kAdder, bool kOdd>
@@ -279,7 +288,7 @@ void BconvBlocks(const BconvRow& row, const Epilogue& epilogue) {
   if (left)
     T::ForRegisters(left, [&](auto registers) {
       constexpr int R = registers.kCount;
-      BconvPixels<Adder::kTernary, false, kOdd, (R == 1 ? 2 * kBconvPixels : kBconvPixels), R>(row, epilogue, 0, whole);
+      BconvPixels<kAdder, false, kOdd, (R == 1 ? 2 * kBconvPixels : kBconvPixels), R>(row, epilogue, 0, whole);
     });
 }
 

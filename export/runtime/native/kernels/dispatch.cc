@@ -1,4 +1,4 @@
-// Which kernels run: built into this library AND supported by this processor and operating system.
+// Finds the kernels that run: built into this library AND supported by this processor and operating system.
 #include <cstring>
 #include <initializer_list>
 
@@ -17,11 +17,12 @@ namespace r2b {
 namespace {
 
 #if defined(__x86_64__) || defined(__i386__)
-// Asked of the processor and, through XCR0, of the operating system, which must save the wide registers. Not through
-// __builtin_cpu_supports: zig's runtime library answers it with 0 for every instruction set.
+// The instruction sets that the processor supports and, as XCR0 tells, also the operating system, which must save the
+// wide registers. __builtin_cpu_supports is not used, because zig's runtime library answers it with 0 for every
+// instruction set.
 struct X86 {
   bool avx2 = false, avx512 = false;
-  bool starts_much_logic = false;  // Adder::kXor is the faster one (avx512.cc)
+  bool starts_much_logic = false;  // so that Adder::kXor is faster (avx512.cc)
   X86() {
     unsigned a, b, c, d;
     if (!__get_cpuid(1, &a, &b, &c, &d)) return;
@@ -80,7 +81,8 @@ bool TakesSecond() {
 }
 const Kernels* BestAvx512Kernels() { return TakesSecond() ? Avx512XorKernels() : Avx512Kernels(); }
 
-// WebAssembly has one path, since it is downloaded; its processor cannot lack what the file was compiled for.
+// WebAssembly has a single set of kernels, since the file is downloaded; a machine that loads the file supports what it
+// was compiled for.
 #if defined(R2B_BUILD_WASM)
 const std::initializer_list<const Kernels* (*)()> kBuilt = {WasmKernels};
 #else

@@ -1,7 +1,7 @@
-// exp() and the logistic function of a vector, for tile.inl and vectors.inl. What a lane gives depends on that lane
-// alone, so that values give the same bits wherever they stand.
+// exp() and the logistic function of a vector, for tile.inl and vectors.inl. Each lane's result depends on that lane
+// alone, so a value gives the same bits in whichever lane it is.
 
-// 2^(k / 32).
+// 2^(k / 32) for k = 0 to 31.
 constexpr float kPowersOfTwo[32] = {
     0x1p0f,        0x1.059b0ep0f, 0x1.0b5586p0f, 0x1.11301ep0f, 0x1.172b84p0f, 0x1.1d4874p0f, 0x1.2387a6p0f,
     0x1.29e9ep0f,  0x1.306fep0f,  0x1.371a74p0f, 0x1.3dea64p0f, 0x1.44e086p0f, 0x1.4bfdaep0f, 0x1.5342b6p0f,
@@ -13,12 +13,13 @@ template <class V>
 struct Exponential {
   using F = typename V::F;
 
-  // exp(z) for z <= 0. With m = round(32 * z / ln 2): exp(z) = 2^(m >> 5) * 2^((m & 31) / 32) * exp(t), where t = z - m
-  // * ln 2 / 32 is small enough for a parabola. Adding and subtracting 1.5 * 2^18, whose last bit is worth 1/32,
-  // rounds. (XNNPACK's method and constants on AVX-512.) Below 2^-126 it is 0.
+  // exp(z) for z <= 0. With m = round(32 * z / ln 2): exp(z) = 2^(m >> 5) * 2^((m & 31) / 32) * exp(t), where the
+  // remainder t = z - m * ln 2 / 32 is so small that a quadratic polynomial approximates exp(t). Adding and subtracting
+  // 1.5 * 2^18, whose last bit is worth 1/32, rounds z / ln 2 to m / 32. (These are XNNPACK's method and constants for
+  // AVX-512.) Results below 2^-126 become 0.
   static R2B_INLINE F OfNegative(F z) {
     const F round = V::Set1(393216.0f);
-    z = V::Max(V::Set1(-100), z);  // of a NaN, the NaN
+    z = V::Max(V::Set1(-100), z);  // NaN stays NaN
     const F rounded = V::Fma(z, V::Set1(0x1.715476p0f), round);
     F fraction, whole;
     V::PowerOfTwo(kPowersOfTwo, rounded, round, &fraction, &whole);
@@ -29,7 +30,7 @@ struct Exponential {
     return V::Mul(V::Fma(V::Mul(t, fraction), p, fraction), whole);
   }
 
-  // 1 / (1 + exp(-x)) through e = exp(-|x|) as e / (1 + e), or 1 minus that for x >= 0.
+  // 1 / (1 + exp(-x)), computed from e = exp(-|x|) as e / (1 + e) for x < 0, and as 1 - e / (1 + e) for x >= 0.
   static R2B_INLINE F Logistic(F x) {
     const F e = OfNegative(V::MinusAbs(x));
     const F s = V::Div(e, V::Add(e, V::Set1(1)));
@@ -37,8 +38,9 @@ struct Exponential {
   }
 };
 
-// PowerOfTwo() of a lane, for sets of instructions that have no better way. `rounded` - `base` counts 1/32; 2 to its
-// power is `fraction` * `whole`.
+// PowerOfTwo() of one lane, for instruction sets without a faster way: 2^(rounded - base) = fraction * whole, where
+// `fraction` is one of the 32 values of `table` and `whole` a power of two. `rounded` - `base` is a multiple of 1/32,
+// which is the last bit of both, so the difference of their bits counts it in 32nds.
 R2B_INLINE void PowerOfTwoLane(const float* table, float rounded, float base, float* fraction, float* whole) {
   int32_t bits, zero;
   __builtin_memcpy(&bits, &rounded, 4);

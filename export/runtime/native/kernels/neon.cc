@@ -1,10 +1,11 @@
-// NEON for AArch64 (ARMv8.0 baseline: nothing a Cortex-A53 lacks) and, with its half as many registers, for ARMv7.
+// NEON for AArch64 (ARMv8.0 baseline: nothing that a Cortex-A53 lacks) and for ARMv7, which has half as many registers.
 //
-// The popcount instruction counts bytes, and a widening pairwise add sums neighbouring bytes into 16-bit lanes. So
-// weights are packed in chunks of 16 input channels, [chunk][32 outputs] of 16 bits: exclusive or, count, add-pairwise,
-// and each output channel keeps a 16-bit lane of its own. Three instructions per 128 products, plus loads; no sums
-// across lanes, no overflow before 65535 products. 4 pixels x 32 outputs take 16 accumulators, 4 weights, an input and
-// a temporary: 22 of AArch64's 32 registers. ARMv7 has 16, which hold 2 pixels.
+// The popcount instruction counts the bits of each byte, and a widening pairwise add sums neighbouring bytes into
+// 16-bit lanes. So weights are packed in chunks of 16 input channels, [chunk][32 outputs] of 16 bits: after exclusive
+// or, popcount and pairwise add, each output channel has a 16-bit lane of its own. That takes three instructions per
+// 128 products, plus loads; there are no sums across lanes, and no overflow up to 65535 products. 4 pixels x 32 outputs
+// take 16 accumulators, 4 weights, an input and a temporary: 22 of AArch64's 32 registers. ARMv7's 16 registers hold 2
+// pixels.
 #include "kernels.h"
 
 #if defined(R2B_BUILD_NEON)
@@ -18,12 +19,12 @@ using T = Tile<V>;
 #include "resample.inl"
 #include "table.inl"
 
-// Four products of a lane are two and two 16-bit ones, of which each two are added up in 32 bits: a sum is in two
-// parts.
+// vmull makes 16-bit products, and vpadal adds neighbouring ones to a 32-bit sum. So the four products of an output
+// channel go to two sums, which are added at the end.
 struct Q {
   static constexpr BytePacking kPacking = BytePacking::kSigned;
   struct Sums {
-    int32x4_t low, high;  // of two lanes each
+    int32x4_t low, high;  // of two output channels each
   };
   using Value = int8x8_t;
   using Weights = int8x16_t;
@@ -68,7 +69,7 @@ constexpr int kPixels = 4;
 constexpr int kPixels = 2;
 #endif
 
-// E eights of output channels.
+// Computes P pixels x 8 * E output channels.
 template <bool kWhole, int P, int E>
 __attribute__((noinline)) void BconvTile(const BconvRow& row, const Epilogue& epilogue, int x, int block) {
   uint16x8_t count[P][E];
@@ -119,7 +120,7 @@ __attribute__((noinline)) void BconvTile(const BconvRow& row, const Epilogue& ep
 template <bool kWhole, int P, int E>
 void BconvTiles(const BconvRow& row, const Epilogue& epilogue, int x, int block) {
   for (; x + P <= row.width; x += P) BconvTile<kWhole, P, E>(row, epilogue, x, block);
-  if constexpr (P > 1) BconvTiles<kWhole, (kWhole ? P - 1 : P / 2), E>(row, epilogue, x, block);
+  if constexpr (P > 1) BconvTiles<kWhole, (kWhole ? P - 1 : (P + 1) / 2), E>(row, epilogue, x, block);
 }
 
 void Bconv(const BconvRow& row, const Epilogue& epilogue) {

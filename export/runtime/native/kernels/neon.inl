@@ -1,11 +1,11 @@
-// NEON's vector type, for all files that are compiled for it.
+// NEON's vector type, for all files that are compiled for NEON.
 #include "tile.inl"
 
 struct V {
   using F = float32x4_t;
   static constexpr int kWidth = 4;
 #if defined(__aarch64__)
-  // 16 accumulators, 8 weights, a value: 2 pixels of whole blocks.
+  // Registers: 16 accumulators (2 pixels of a whole block), 8 weights, a value.
   static constexpr int FconvPixels(int registers) { return registers == 6 ? 3 : 16 / registers; }
   static constexpr int kPlainPixels = 2;
   static constexpr int kDenseGroups = 2;
@@ -17,7 +17,8 @@ struct V {
   static constexpr int PartPixels(int registers) { return 8 / registers; }
   static R2B_INLINE F Load(const float* p) { return vld1q_f32(p); }
   static R2B_INLINE void Store(float* p, F v) { vst1q_f32(p, v); }
-  // Lanes that there are, and where the value of each is: beyond, the last one, which may be a register before.
+  // The number of lanes, and the index from which each lane is loaded: that of the last value for lanes beyond it. The
+  // last value may lie before this register, so `count` may be negative.
   struct Lanes {
     int count, second, third, fourth;
   };
@@ -89,11 +90,11 @@ struct V {
   static void Numbers(F* __restrict v, int pixels, int registers, const Requantisation& output, int c);
 };
 
-// Sums in a register, as int8 numbers.
+// Requantises the sums in a register to int8 numbers, as floats.
 R2B_INLINE V::F NumbersOfSums(int32x4_t sums, const Requantisation& output, int channel) {
   const int32x4_t x = vshlq_s32(vaddq_s32(sums, vld1q_s32(output.bias + channel)), vld1q_s32(output.left + channel));
   const int32x4_t high = vqrdmulhq_s32(x, vld1q_s32(output.multiplier + channel));
-  // Halves go away from zero where a negative number is one less before they go up.
+  // The right shift rounds halves up; subtracting 1 from negative numbers first makes them round away from zero.
   const int32x4_t right = vnegq_s32(vld1q_s32(output.right + channel));
   const int32x4_t away = vqaddq_s32(high, vshrq_n_s32(vandq_s32(high, right), 31));
   const int32x4_t number = vaddq_s32(vrshlq_s32(away, right), vdupq_n_s32(output.zero_point));

@@ -1,10 +1,10 @@
-// AArch64 with dot products of 8-bit numbers, four to a lane (a Cortex-A55 or A76 and what came after them): all else
-// is as NEON has it.
+// AArch64 with instructions that add the dot product of four 8-bit numbers to each lane (Cortex-A55 and A76, and later
+// cores). Only 8-bit convolutions use them; all other kernels are those of neon.cc.
 #include "kernels.h"
 
 #if defined(R2B_BUILD_NEON_DOT)
 #if !defined(__clang__)
-#pragma GCC target("arch=armv8.2-a+dotprod")  // which GCC knows by no name that Clang knows too
+#pragma GCC target("arch=armv8.2-a+dotprod")  // GCC and Clang know the target by different names
 #endif
 #include <arm_neon.h>
 

@@ -1,5 +1,5 @@
-// Plain C++ for processors without kernels of their own, and for binary convolutions that are too deep for those.
-// Inner loops run over channels so that compilers vectorize them.
+// Plain C++ for processors without kernels of their own, and for binary convolutions that are too deep for other
+// kernels. Inner loops run over channels so that compilers vectorise them.
 #include "kernels.h"
 
 namespace r2b {

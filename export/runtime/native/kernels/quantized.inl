@@ -1,11 +1,19 @@
-// Convolutions of 8-bit numbers, written once over a vector type V (tile.inl) and a type Q of what an instruction set
-// has for them: kPacking; Sums, as many 32-bit sums as a register V::F has lanes; Zero(); Value, 32 bits of activations
-// for all lanes (At(pointer)); Weights (Load(pointer)); Add(sums, value, weights); Numbers(sums, output, channel),
-// which makes them int8 numbers as floats; ToFloats(sums) and FromFloats, which give them as they are.
+// Convolutions of 8-bit numbers, written once as templates over a vector type V (tile.inl) and a type Q, which has an
+// instruction set's arithmetic for them:
 //
-// Sums are exact. So is the correction of what activations have beside number - zero point, which the bias contains.
+// kPacking                         the BytePacking of its operands
+// Pixels(R)                        how many pixels a tile may have, with R registers for each pixel
+// Sums, Zero()                     as many 32-bit sums as a V::F has lanes
+// Value, At(p)                     32 bits of activations, repeated for all lanes
+// Weights, Load(p)                 weights, 32 bits for each lane
+// Add(sums, value, weights)        adds products to the sums
+// Numbers(sums, output, channel)   requantises the sums to int8 numbers, as floats
+// ToFloats(sums), FromFloats(v)    converts sums to floats, and back
+//
+// Sums are exact. Where an activation in scratch memory is not number - zero point but differs from it by a constant,
+// the bias corrects for the difference exactly.
 
-// Sums in memory.
+// Requantises N sums in memory, the first of which is that of output channel `channel`, to int8 numbers as floats.
 template <int N>
 R2B_INLINE void NumbersOf(const int32_t* sums, const Requantisation& output, int channel, float* numbers) {
   for (int i = 0; i < N; ++i) {
@@ -23,8 +31,9 @@ struct Quantized {
   using T = Tile<V>;
   using F = typename V::F;
 
-  // A row of the input in scratch memory. Bytes may be anything's, so what the loops read of `row` is copied first:
-  // compilers would read it again after each byte that they write, and find no vectors.
+  // Copies a row of the input, with padding, to scratch memory. The fields of `row` that the loops read are copied
+  // first: a byte that is written may alias anything, so compilers would read the fields again after each byte, and not
+  // vectorise.
   static void Expand(const QconvRow& row, const uint8_t* line, uint8_t* out) {
     const int before = row.before, values = row.values, after = row.after;
     if constexpr (Q::kPacking == BytePacking::kPairs) {
@@ -52,14 +61,14 @@ struct Quantized {
 
   template <bool kWhole, int P, int R>
   static __attribute__((noinline)) void Convolve(const QconvRow& row, const Epilogue& epilogue, int x, int block) {
-    constexpr int kColumn = kBlock * 4;  // bytes of weights that meet 32 bits of activations
+    constexpr int kColumn = kBlock * 4;  // bytes of weights that 32 bits of activations are multiplied by
     typename Q::Sums sums[P][R];
     R2B_TILE(sums[p][r] = Q::Zero());
     const uint8_t* origin = row.input.origin + x * row.input.pixel;
     const ptrdiff_t pixel = row.input.pixel;
     const uint8_t* w = row.weights + block * row.block_bytes;
     for (int s = 0; s < row.input.segments; ++s) {
-      const uint8_t* base[(P + 2) / 3];  // three pixels share an address, as in a convolution of floats
+      const uint8_t* base[(P + 2) / 3];  // three pixels share an address, as in Rows::FconvTile
       R2B_UNROLL
       for (int b = 0; b < (P + 2) / 3; ++b) base[b] = origin + row.input.segment[s] + 3 * b * pixel;
       for (int i = 0; i < row.input.length; ++i, w += kColumn) {
@@ -94,7 +103,7 @@ struct Quantized {
   template <bool kWhole, int P, int R>
   static void ConvolvePixels(const QconvRow& row, const Epilogue& epilogue, int x, int block) {
     for (; x + P <= row.width; x += P) Convolve<kWhole, P, R>(row, epilogue, x, block);
-    if constexpr (P > 1) ConvolvePixels<kWhole, P / 2, R>(row, epilogue, x, block);
+    if constexpr (P > 1) ConvolvePixels<kWhole, (P + 1) / 2, R>(row, epilogue, x, block);
   }
   static void Qconv(const QconvRow& row, const Epilogue& epilogue) {
     for (int i = 0; i < row.rows; ++i) Expand(row, row.lines[i], row.scratch + i * row.line_bytes);
@@ -109,7 +118,7 @@ struct Quantized {
   }
 };
 
-// For instruction sets without more: pairs, one lane at a time.
+// Q for instruction sets without suitable instructions: pairs of products, one lane at a time.
 template <class V>
 struct PlainBytes {
   static constexpr BytePacking kPacking = BytePacking::kPairs;

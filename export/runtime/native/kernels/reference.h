@@ -1,8 +1,9 @@
-// What kernels are tested against, one product at a time: the specifications of binary and depthwise convolutions, of
-// resampling and of maps in another size.
+// The scalar specifications, one product at a time, against which kernels are tested: binary, int8 and depthwise
+// convolutions, and the resizing of images and of feature maps.
 //
-// Inputs and weights of a convolution are +1 or -1; bit 1 stands for -1. `dot` sums input * weight over the taps and
-// the channels of the output's group. A tap outside the image counts as +1 * weight with pad_one, as nothing otherwise.
+// Inputs and weights of a binary convolution are +1 or -1; bit 1 stands for -1. Its result `dot` is the sum of input *
+// weight over the taps and the channels of the output's group. A tap outside the image counts as an input of +1 with
+// pad_one, else as nothing.
 #pragma once
 
 #include <cstdint>
@@ -52,7 +53,8 @@ inline std::vector<int32_t> ReferenceBconv(const ReferenceConv& s, const uint32_
   return result;
 }
 
-// Sums of a convolution of bytes, signed or not, less their zero point, with int8 weights and a bias.
+// Returns the sums, [n][out_h][out_w][outputs], of a convolution of int8 or uint8 numbers minus their zero point.
+// filter: [outputs][kernel_h][kernel_w][channels].
 inline std::vector<int32_t> ReferenceQconv(const ReferenceConv& s, const uint8_t* input, int zero_point,
                                            bool signed_input, const int8_t* filter, const int32_t* bias) {
   std::vector<int32_t> result;
@@ -76,7 +78,7 @@ inline std::vector<int32_t> ReferenceQconv(const ReferenceConv& s, const uint8_t
   return result;
 }
 
-// One value of a row of a depthwise convolution. Products and sums are rounded apart.
+// One value of a row of a depthwise convolution. Products and sums are rounded separately.
 inline float ReferenceDepthwise(const DepthwiseRow& row, int x, int channel) {
   float sum = row.bias[channel];
   for (int t = 0; t < row.taps; ++t) {
@@ -88,7 +90,7 @@ inline float ReferenceDepthwise(const DepthwiseRow& row, int x, int channel) {
   return sum;
 }
 
-// One value of a row of a map in another size.
+// One value of a row of a feature map that is resized bilinearly.
 inline float ReferenceBilinear(const BilinearRow& row, int x, int channel) {
   const auto value = [&](const uint8_t* line, const int* pixels) {
     return reinterpret_cast<const float*>(line + pixels[x] * row.in_pixel)[channel];
@@ -101,7 +103,7 @@ inline float ReferenceBilinear(const BilinearRow& row, int x, int channel) {
   return ((a + b) + c) + d;
 }
 
-// One value of the result: samples in two directions, in TensorFlow's order.
+// One value of a resized image: interpolated along both axes, in TensorFlow's order.
 inline float ReferenceResample(const Resample& r, int y, int x, int channel) {
   const auto sample = [&](int k, int l) {
     const ptrdiff_t at = r.rows[k * r.height + y] * r.stride + r.columns[l * r.width + x] + channel;

@@ -1,18 +1,21 @@
-// Resampling written once; each instruction set's file includes this after tile.inl and its vector type V, inside its
-// unnamed namespace. Here V gives Load, Store, and kPicks (Kernels::picks): not 0 where it has Pick, a vector of any
-// values of two neighbouring ones.
+// Resampling, written once as templates; each instruction set's file includes this file after tile.inl and its vector
+// type V, inside its unnamed namespace. Of V (see tile.inl) it uses
 //
-// Every product and sum is rounded on its own and in the order of TensorFlow's operators, whose bits these are:
-// ResizeBilinear goes along the rows first and ResizeBicubic down the columns.
+// Load(p), Store(p, v)  with AVX2 also Load() of kWidth bytes as floats
+// kPicks                Kernels::picks: kWidth if V has Pick, else 0
+// Pick(p, lanes)        the kWidth values p[lanes[0]], p[lanes[1]], ..., where lanes[i] < 2 * kWidth
+//
+// Every product and sum is rounded separately and in the order of TensorFlow's operators, so that results have the same
+// bits: ResizeBilinear interpolates along the rows first, ResizeBicubic along the columns.
 
 template <class V, class T, int C>
 struct Resampling {
-  // A pixel of three channels, and one value that belongs to the next or to nobody.
+  // A pixel of three channels, and one more value, which belongs to the next pixel or to nobody.
   typedef float Pixel __attribute__((vector_size(16), aligned(4), may_alias));
 
   static R2B_INLINE const T* Row(const Resample& r, int row) { return static_cast<const T*>(r.image) + row * r.stride; }
 
-  // out = result(load) for each value of a row of the image, where load(row) is what that row holds there.
+  // out[i] = result(load) for each i in a row of the image, where load(row) is row[i].
   template <class Result>
   static R2B_INLINE void Rows(const Resample& r, float* out, Result result) {
     int i = 0;
@@ -23,8 +26,8 @@ struct Resampling {
     for (; i < r.row; ++i) out[i] = result([&](const T* row) R2B_LAMBDA { return float(row[i]); });
   }
 
-  // out = result(load, weight) for each column, where load(sample) is `line` at a sample of it and weight(sample) that
-  // one's weight.
+  // out = result(load, weight) for each column of the result, where load(sample) is the value of `line` at one of the
+  // column's samples, and weight(sample) is that sample's weight.
   template <class Result>
   static R2B_INLINE void Columns(const Resample& r, const float* line, float* out, Result result) {
     if constexpr (V::kPicks > 0) {
@@ -57,7 +60,8 @@ struct Resampling {
     }
   }
 
-  // Row y of the result: of value(load), normalised where asked for. load(line) is what the line holds there.
+  // Writes row y of the result: value(load), normalised if r.mean is given, where load(line) is the line's value at the
+  // same place.
   template <class Value>
   static R2B_INLINE void Finish(const Resample& r, int y, Value value) {
     const int values = r.width * C;
@@ -65,7 +69,7 @@ struct Resampling {
     int i = 0;
     const auto one = [&](const float* line) R2B_LAMBDA { return line[i]; };
 #if defined(__AVX2__)
-    // Two vectors of eight are divided in less time than one of sixteen.
+    // Dividing two vectors of eight takes less time than dividing one of sixteen.
     const auto eight = [&](const float* line) R2B_LAMBDA { return _mm256_loadu_ps(line + i); };
     const bool streamed = r.streamed && values % 8 == 0 && uintptr_t(out) % sizeof(__m256) == 0;
     for (; i + 8 <= values; i += 8) {
@@ -91,8 +95,8 @@ struct Resampling {
   static void Linear(const Resample& r) {
     float* widened = r.scratch;
     float* const lines[2] = {widened + r.row + kResampleMargin, widened + r.row + r.width * C + 2 * kResampleMargin};
-    int held[2] = {-1, -1};  // which rows of the image these come from
-    int first = 0;           // which of them is the upper one
+    int held[2] = {-1, -1};  // which rows of the image the lines come from; -1: none yet
+    int first = 0;           // which of the two lines is the upper one
     for (int y = 0; y < r.height; ++y) {
       const int upper = r.rows[y], lower = r.rows[r.height + y];
       if (held[1 - first] == upper) first = 1 - first;
@@ -137,6 +141,6 @@ template <class V>
 void ResampleImage(const Resample& r) {
   r.bytes ? ResampleOf<V, uint8_t>(r) : ResampleOf<V, float>(r);
 #if defined(__AVX2__)
-  _mm_sfence();  // other threads see what was streamed
+  _mm_sfence();  // makes streamed values visible to other threads
 #endif
 }

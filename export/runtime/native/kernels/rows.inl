@@ -1,5 +1,5 @@
-// Rows of float convolutions, of windows and of tensors that already exist, written once over a vector type: see
-// tile.inl.
+// Rows of float and depthwise convolutions, of pooling, and of tensors that already exist, written once over a vector
+// type: see tile.inl.
 
 template <class V>
 struct Rows {
@@ -17,8 +17,8 @@ struct Rows {
     const float* w =
         reinterpret_cast<const float*>(reinterpret_cast<const uint8_t*>(row.weights) + block * row.block_bytes);
     for (int s = 0; s < row.input.segments; ++s) {
-      // Three pixels share a base register: x86 addresses base, base + pixel and base + 2 * pixel alike, and P
-      // pointers would not fit the integer registers.
+      // Three pixels share a base register: P pointers would not fit the integer registers, and x86 addresses base,
+      // base + pixel and base + 2 * pixel without extra instructions.
       const uint8_t* base[(P + 2) / 3];
       R2B_UNROLL
       for (int b = 0; b < (P + 2) / 3; ++b) base[b] = origin + row.input.segment[s] + 3 * b * pixel;
@@ -43,7 +43,7 @@ struct Rows {
   template <bool kWhole, int P, int R>
   static void FconvTiles(const FconvRow& row, const Epilogue& epilogue, int x, int block) {
     for (; x + P <= row.width; x += P) FconvTile<kWhole, P, R>(row, epilogue, x, block);
-    if constexpr (P > 1) FconvTiles<kWhole, P / 2, R>(row, epilogue, x, block);
+    if constexpr (P > 1) FconvTiles<kWhole, (P + 1) / 2, R>(row, epilogue, x, block);
   }
   static void Fconv(const FconvRow& row, const Epilogue& epilogue) {
     const int whole = row.channels / kBlock, left = row.channels % kBlock;
@@ -70,7 +70,7 @@ struct Rows {
       }
     }
   }
-  // The same where a value is read once for the three taps that meet it.
+  // The same for DepthwiseRow::threes: a value is loaded once for the up to three taps that read it.
   template <class Memory, int P, int R>
   static R2B_INLINE void DepthwiseThrees(const DepthwiseRow& row, const Memory& memory, const uint8_t* origin,
                                          const float* w, F (&v)[P][R]) {
@@ -109,7 +109,7 @@ struct Rows {
   template <bool kWhole, int P, int R>
   static void DepthwiseTiles(const DepthwiseRow& row, const Epilogue& epilogue, int x, int c) {
     for (; x + P <= row.width; x += P) DepthwiseTile<kWhole, P, R>(row, epilogue, x, c);
-    if constexpr (P > 1) DepthwiseTiles<kWhole, P / 2, R>(row, epilogue, x, c);
+    if constexpr (P > 1) DepthwiseTiles<kWhole, (P + 1) / 2, R>(row, epilogue, x, c);
   }
   static void Depthwise(const DepthwiseRow& row, const Epilogue& epilogue) {
     int c = row.begin_channel;
@@ -122,14 +122,14 @@ struct Rows {
       });
   }
 
-  // ---- windows ----
+  // ---- pooling ----
   template <bool kMaximum, class Memory, int R>
   static R2B_INLINE void Take(const Memory& memory, const uint8_t* at, F (&value)[R]) {
     R2B_UNROLL
     for (int r = 0; r < R; ++r)
       value[r] = kMaximum ? V::Max(value[r], memory.Load(at, r)) : V::Add(value[r], memory.Load(at, r));
   }
-  // kRows x kColumns is the window where it is of a common size; 0: what the row says.
+  // kRows x kColumns: the window's size if it is a common one; 0: its size is row.rows x `columns`.
   template <bool kMaximum, int kRows, int kColumns, class Memory, int R>
   static R2B_INLINE void Window(const PoolRow& row, const Memory& memory, ptrdiff_t first, int columns, F (&value)[R]) {
     R2B_UNROLL
@@ -171,14 +171,14 @@ struct Rows {
       R2B_UNROLL
       for (int p = 0; p < P; ++p) PoolPixel<kWhole>(row, memory, x + p, c, v[p]);
     } else {
-      for (int p = 0; p < P; ++p) PoolPixel<kWhole>(row, memory, x + p, c, v[p]);  // the stages take it from memory
+      for (int p = 0; p < P; ++p) PoolPixel<kWhole>(row, memory, x + p, c, v[p]);  // not unrolled: v goes to memory
     }
     T::template RunEpilogue<kWhole>(v, epilogue, x, c, valid);
   }
   template <bool kWhole, int P, int R>
   static void PoolTiles(const PoolRow& row, const Epilogue& epilogue, int x, int c) {
     for (; x + P <= row.width; x += P) PoolTile<kWhole, P, R>(row, epilogue, x, c);
-    if constexpr (P > 1) PoolTiles<kWhole, P / 2, R>(row, epilogue, x, c);
+    if constexpr (P > 1) PoolTiles<kWhole, (P + 1) / 2, R>(row, epilogue, x, c);
   }
   static void Pool(const PoolRow& row, const Epilogue& epilogue) {
     int c = row.begin_channel;
@@ -201,7 +201,7 @@ struct Rows {
   template <bool kWhole, int P, int R>
   static void LoadTiles(const LoadRow& row, const Epilogue& epilogue, int x, int c) {
     for (; x + P <= row.width; x += P) LoadTile<kWhole, P, R>(row, epilogue, x, c);
-    if constexpr (P > 1) LoadTiles<kWhole, P / 2, R>(row, epilogue, x, c);
+    if constexpr (P > 1) LoadTiles<kWhole, (P + 1) / 2, R>(row, epilogue, x, c);
   }
   static void Plain(const LoadRow& row, const Epilogue& epilogue) {
     int c = 0;

@@ -1,10 +1,10 @@
-// The table of kernels of an instruction set; its file includes this after the other .inl files, inside its namespace.
-// A kernel that is written once for all vector types is named here alone.
+// The table of an instruction set's kernels; its file includes this file after the other .inl files, inside its
+// namespace. Kernels that are written once for all vector types are named only here.
 
 // For a Bconv that needs no scratch memory.
 inline size_t NoScratch(int, const RunList&) { return 0; }
 
-// Q is what an instruction set has for 8-bit numbers (quantized.inl).
+// V and Q: see tile.inl and quantized.inl.
 template <class V, class Q>
 constexpr Kernels KernelsOf(const char* name, int chunk_bits, int max_depth,
                             void (*bconv)(const BconvRow&, const Epilogue&),

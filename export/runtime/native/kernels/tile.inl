@@ -1,26 +1,50 @@
-// Row kernels written once over a vector type; each instruction set's file includes this with its own type, inside an
-// unnamed namespace, so that no function compiled with one set of flags can be linked in place of another. Here is what
-// all kernels do with a tile; rows.inl and vectors.inl, which this file includes, have the kernels.
+// Row kernels, written once as templates over a vector type V. Each instruction set's file includes this file inside an
+// unnamed namespace, so that no function compiled with one set of flags can be linked in place of another, and defines
+// its own V. This file has what all kernels do with a tile; it includes rows.inl, quantized.inl and vectors.inl, which
+// have the kernels.
 //
-// The vector type V gives: kWidth; F (register); Load/Store (unaligned); Lanes, First(n), and Load/Store of those first
-// n lanes, which touch no other memory and load anything into other lanes; Set1, Repeat4 (four floats, again and
-// again), Zero, Mul, Add, Div, Max, Min, Fma; how many pixels or groups of dense outputs fit its registers
-// (FconvPixels(registers of a pixel), ...; kPlainPixels of whole blocks, PartPixels of others); Prelu(v, a);
-// IfNegative(x, a, b), of either for a zero; Keep(v), by which compilers do not load it again; MinusAbs(v);
-// NegativeMask(v), one bit per lane; StoreBytes(p, v, zero), kWidth whole parts, plus zero, as bytes, which they fit
-// (where Min(NaN, x) is not x, StoreBytes itself makes 127 of NaN); PowerOfTwo (exponential.inl); Numbers(v, pixels,
-// registers, output, c), not inlined, as kNumbers says of [pixel][register] (Quantized::Numbers).
+// V has these static members, where p is a pointer to memory of any alignment:
 //
-// The last block of a row of channels may be partial. Its tiles have only the registers that hold channels, R of them
-// to a pixel, and more pixels instead. Lanes beyond the channels are computed like the others in registers (weights and
-// vectors are padded) but neither loaded from nor stored to memory that belongs to a neighbour.
+// kWidth                    the number of lanes: 4, 8 or 16
+// F                         a register of kWidth floats
+// Load(p), Store(p, v)      all lanes
+// Lanes, First(n)           the first n lanes, n <= kWidth; if kWidth is 4, n may be 0 or negative: no lanes
+// Load(p, lanes)            loads only these lanes and touches no memory after them; other lanes get any value
+// Store(p, v, lanes)        stores only these lanes and touches no other memory
+// Set1(x), Zero()           the same float in all lanes
+// Repeat4(p)                the four floats at p, again and again
+// Add, Mul, Div, Max, Min   lane by lane; Max(x, NaN) is NaN
+// Fma(a, b, c)              a * b + c, rounded once if the instruction set has fused products
+// Prelu(v, a)               v < 0 ? v * a : v
+// MinusAbs(v)               -|v|
+// IfNegative(x, a, b)       x < 0 ? a : b; for a zero of either sign, a or b
+// NegativeMask(v)           one bit per lane, lane 0 the least significant: v < 0
+// NegativeMasks(low, high)  only if kWidth is 16: the bits of two registers, those of `low` less significant
+// Keep(v)                   makes the compiler keep v in a register instead of loading it from memory again
+// PowerOfTwo                see PowerOfTwoLane() in exponential.inl
+// StoreBytes(p, v, zero)    stores kWidth int8 numbers: v, truncated to a whole number, plus `zero`; each sum fits.
+//                           If Min(NaN, x) is not x, StoreBytes stores 127 for NaN
+// Numbers(v, pixels, registers, output, c)
+//                           Quantized::Numbers() of v, [pixel][register], for Stage::kNumbers; not inlined
+// kPicks, Pick              see resample.inl
+//
+// It also says how many pixels or outputs a tile may have so that its values fit the registers:
+//
+// FconvPixels(R)            pixels of a convolution, with R registers for each pixel
+// kPlainPixels              pixels of other kernels, in whole blocks
+// PartPixels(R)             the same in partial blocks, with R registers for each pixel
+// kDenseGroups              groups of kDenseGroup outputs of a dense layer
+//
+// The last block of a row's channels may be partial. Its tiles have only the registers that hold channels, R of them
+// for each pixel, and more pixels instead. Lanes beyond the channels are computed in registers like the others (weights
+// and vectors are padded), but are neither loaded from nor stored to memory that belongs to a neighbour.
 
 #define R2B_INLINE inline __attribute__((always_inline))
 #define R2B_LAMBDA __attribute__((always_inline))
-// Tiles stay in registers only if every loop over them is unrolled. R2B_TILE does `statement` for every one of
-// them, [p][r].
+// Tiles stay in registers only if every loop over them is unrolled. R2B_TILE runs `statement` for every register of a
+// tile, [p][r].
 #if defined(R2B_UNROLL)
-// The including file has no registers to keep them in.
+// The including file has defined it as nothing, since it has no vector registers.
 #elif defined(__clang__)
 #define R2B_UNROLL _Pragma("clang loop unroll(full)")
 #else
@@ -32,9 +56,9 @@
 
 #include "exponential.inl"
 
-// Stores values as the nearest int8 numbers; halves are rounded away from zero. It adds the largest float below 0.5,
-// with the sign of the value, so that truncation rounds a half up in magnitude, but nothing smaller. StoreBytes
-// truncates and adds the zero point. NaN becomes 127.
+// Stores value / scale + zero_point, rounded to the nearest int8 number, halves away from zero. Before StoreBytes
+// truncates, Store() adds the largest float below 0.5, with the sign of the value: this carries a half to the next
+// whole number, but nothing smaller. NaN becomes 127.
 template <class V>
 struct ByteNumbers {
   typename V::F scale, most, least;
@@ -63,35 +87,41 @@ struct Tile {
     return c * ptrdiff_t(sizeof(float)) + ptrdiff_t(unsigned(c) / kBlock) * gap;
   }
 
-  // Registers are counted out in eights of channels, or in ones where they hold more.
+  // The registers of a partial block are counted in units of eight channels, or of one register if that holds more.
   static constexpr int kUnit = V::kWidth < 8 ? 8 / V::kWidth : 1;
   template <int N>
   struct Registers {
     static constexpr int kCount = N;
   };
-  // Calls run(Registers<R>) with as many as hold the first `valid` channels of a block.
+  // Calls run(Registers<R>()), where R registers, in whole units, hold the first `valid` channels of a block.
   template <class Run>
   static R2B_INLINE void ForRegisters(int valid, Run run) {
     constexpr int kLanes = kUnit * V::kWidth;
     if (valid <= kLanes) return run(Registers<kUnit>());
     if constexpr (4 * kUnit <= kRegs) {
       if (valid <= 2 * kLanes) return run(Registers<2 * kUnit>());
-#if !defined(R2B_STAGES_APART)  // where little code is wanted, three quarters of a block are done as a whole one
+#if !defined(R2B_STAGES_APART)  // else three quarters of a block are treated as a whole one, which saves code
       if (valid <= 3 * kLanes) return run(Registers<3 * kUnit>());
 #endif
     }
     run(Registers<kRegs>());
   }
 
-  // How R registers of one pixel meet memory that has all of their lanes, or the first `valid`.
+  // Loads and stores the R registers of one pixel, whose lanes are all in memory (kWhole) or only the first `valid`.
   template <bool kWhole, int R>
   struct Pixel {
-    typename V::Lanes last[kWhole ? 1 : kUnit];
+    // As many registers at the end may be partial or hold no channel; what is before them always holds channels.
+#if defined(R2B_STAGES_APART)
+    static constexpr int kLast = R > 2 * kUnit ? R / 2 : kUnit;  // ForRegisters leaves out three quarters of a block
+#else
+    static constexpr int kLast = kUnit;
+#endif
+    typename V::Lanes last[kWhole ? 1 : kLast];
     explicit R2B_INLINE Pixel(int valid) {
       if constexpr (!kWhole) {
         R2B_UNROLL
-        for (int u = 0; u < kUnit; ++u) {
-          const int lanes = valid - (R - kUnit + u) * V::kWidth;
+        for (int u = 0; u < kLast; ++u) {
+          const int lanes = valid - (R - kLast + u) * V::kWidth;
           last[u] = V::First(lanes < V::kWidth ? lanes : V::kWidth);
         }
       }
@@ -99,19 +129,19 @@ struct Tile {
     R2B_INLINE F Load(const uint8_t* from, int r) const {
       const float* at = reinterpret_cast<const float*>(from) + r * V::kWidth;
       if constexpr (!kWhole)
-        if (r >= R - kUnit) return V::Load(at, last[r - (R - kUnit)]);
+        if (r >= R - kLast) return V::Load(at, last[r - (R - kLast)]);
       return V::Load(at);
     }
     R2B_INLINE void Store(uint8_t* to, int r, F value) const {
       float* at = reinterpret_cast<float*>(to) + r * V::kWidth;
       if constexpr (!kWhole)
-        if (r >= R - kUnit) return V::Store(at, value, last[r - (R - kUnit)]);
+        if (r >= R - kLast) return V::Store(at, value, last[r - (R - kLast)]);
       V::Store(at, value);
     }
   };
 
-  // Groups need not hold whole words, so a block's bits may begin inside one. Blocks come in ascending order: the one
-  // that begins a word assigns it, later ones add to it.
+  // The channels of a group need not fill whole words, so a block's bits may begin in the middle of a word. Blocks are
+  // stored in ascending order: the first block in a word assigns the word, later ones add their bits to it.
   static void StoreWord(uint32_t* words, int channel, uint32_t bits, int valid) {
     const int word = channel / 32, shift = channel % 32;
     if (valid < 32) bits &= (uint32_t(1) << valid) - 1;
@@ -123,7 +153,7 @@ struct Tile {
     }
   }
 
-  // v = apply(v, operand); one vector over the channels is loaded once for all pixels.
+  // v = apply(v, operand). An operand that is one vector over the channels is loaded once for all pixels.
   template <bool kWhole, int P, int R, class Apply>
   static R2B_INLINE void WithOperand(F (&v)[P][R], const Pixel<kWhole, R>& memory, const uint8_t* in, ptrdiff_t pixel,
                                      Apply apply) {
@@ -139,12 +169,12 @@ struct Tile {
     }
   }
 
-  // Maxima over columns, in windows of width 3 and stride 2, taken in registers. The last window that began before
+  // Takes maxima over columns, in windows of width 3 and stride 2, in registers. The last window that began before
   // pixel x also contains the first kBegun (1 or 2) of the P pixels.
   template <bool kWhole, int kBegun, int P, int R>
   static R2B_INLINE void MaxColumns(F (&v)[P][R], const Pixel<kWhole, R>& memory, const Stage& stage, int x, int c) {
     uint8_t* out = stage.out + Channel(c, stage.gap);
-    const int begun = (x + stage.before + 1) / 2 - 1;  // the last window that began before
+    const int begun = (x + stage.before + 1) / 2 - 1;  // the last window that began before x
     if (begun >= 0 && begun < stage.windows) {
       R2B_UNROLL
       for (int r = 0; r < R; ++r) {
@@ -168,7 +198,8 @@ struct Tile {
     }
   }
 
-  // Not inlined: kernels hold their sums in registers, of which the logistic function wants many.
+  // v = logistic(v) or, if `times`, v * logistic(v). Not inlined, since it needs many registers, in which kernels hold
+  // their sums.
   static __attribute__((noinline)) void Logistic(F* v, int count, bool times) {
     for (int i = 0; i < count; ++i) {
       const F sigma = Exponential<V>::Logistic(v[i]);
@@ -176,7 +207,7 @@ struct Tile {
     }
   }
 
-  // Signs of P pixels, packed.
+  // Packs and stores the signs of P pixels.
   template <int P, int R>
   static R2B_INLINE void StoreBits(F (&v)[P][R], const Stage& stage, uint8_t* out, int c, int valid) {
     const ptrdiff_t pixel = stage.pixel;
@@ -185,8 +216,12 @@ struct Tile {
     R2B_UNROLL
     for (int p = 0; p < P; ++p) {
       uint32_t bits = 0;
-      R2B_UNROLL
-      for (int r = 0; r < R; ++r) bits |= V::NegativeMask(v[p][r]) << (r * V::kWidth);
+      if constexpr (R * V::kWidth == 32 && R == 2) {
+        bits = V::NegativeMasks(v[p][0], v[p][1]);
+      } else {
+        R2B_UNROLL
+        for (int r = 0; r < R; ++r) bits |= V::NegativeMask(v[p][r]) << (r * V::kWidth);
+      }
       if (whole) *reinterpret_cast<uint32_t*>(out + p * pixel) = bits;
       else StoreWord(reinterpret_cast<uint32_t*>(out + p * pixel), c, bits, valid);
     }
@@ -199,7 +234,7 @@ struct Tile {
     int8_t numbers[P][kLanes];
     R2B_TILE(bytes.Store(&numbers[p][r * V::kWidth], v[p][r]));
     const auto count = size_t(valid < kLanes ? valid : kLanes);
-    // A size that is known is two stores of vectors; any other is a call.
+    // With a size that the compiler knows, memcpy becomes stores of vectors; with any other it is a call.
     for (int p = 0; p < P; ++p) {
       uint8_t* to = out + p * stage.pixel + c;
       if (count == kLanes) __builtin_memcpy(to, numbers[p], kLanes);
@@ -217,14 +252,18 @@ struct Tile {
     for (int r = 0; r < R; ++r) memory.Store(out, r, sum[r]);
   }
 
-  // Runs a stage over P pixels from `x` and, from `c`, the channels of a block: all or, not kWhole, the first `valid`.
-  // (Only tensors of whole blocks have gaps.)
-  template <Stage::Kind kKind, bool kWhole, int P, int R>
+  // Runs a stage on P pixels from `x` on and the channels of a block from `c` on: all of them (kWhole) or the first
+  // `valid`. (Only tensors of whole blocks have gaps.) kVector: the operand is known to be one vector over the
+  // channels.
+  template <Stage::Kind kKind, bool kWhole, int P, int R, bool kVector = false>
   static R2B_INLINE void Run(F (&v)[P][R], const Pixel<kWhole, R>& memory, const Stage& stage, int x, int c,
                              int valid) {
     const ptrdiff_t pixel = stage.pixel, at = x * pixel;
     const uint8_t* in = stage.in + at + Channel(c, stage.gap);
-    const auto operand = [&](auto apply) R2B_LAMBDA { WithOperand<kWhole>(v, memory, in, pixel, apply); };
+    const auto operand = [&](auto apply) R2B_LAMBDA {
+      WithOperand<kWhole>(v, memory, kVector ? stage.in + c * ptrdiff_t(sizeof(float)) : in, kVector ? 0 : pixel,
+                          apply);
+    };
     const auto number = [&](int p)
                             R2B_LAMBDA { return V::Set1(*reinterpret_cast<const float*>(stage.in + at + p * pixel)); };
     if constexpr (kKind == Stage::kMul) operand([](F value, F by) R2B_LAMBDA { return V::Mul(value, by); });
@@ -260,32 +299,19 @@ struct Tile {
     }
   }
 
-  // A list of stages that is known when the code is compiled.
-  template <Stage::Kind... kKinds>
-  struct Listed {
-    static constexpr int kCount = sizeof...(kKinds);
-    static R2B_INLINE bool Is(const Epilogue& epilogue) {
-      if (epilogue.count != kCount) return false;
-      constexpr Stage::Kind kinds[] = {kKinds...};
-      bool same = true;
-      R2B_UNROLL
-      for (int s = 0; s < kCount; ++s) same &= epilogue.stages[s].kind == kinds[s];
-      return same;
-    }
-    template <bool kWhole, int P, int R>
-    static R2B_INLINE void Run(F (&v)[P][R], const Pixel<kWhole, R>& memory, const Stage* stage, int x, int c) {
-      (Tile::Run<kKinds>(v, memory, *stage++, x, c, kBlock), ...);
-    }
-  };
-  // What follows a binary convolution of this project's networks.
-  using Gated = Listed<Stage::kMul, Stage::kPreluMax, Stage::kAdd, Stage::kStoreFloat, Stage::kMul, Stage::kAdd,
-                       Stage::kStoreBits, Stage::kSum>;
+  // Runs the stages of kGated.
+  template <bool kWhole, int P, int R, int... kIndex>
+  static R2B_INLINE void Gated(F (&v)[P][R], const Pixel<kWhole, R>& memory, const Stage* stages, int x, int c,
+                               std::integer_sequence<int, kIndex...>) {
+    (Run<kGated[kIndex].kind, kWhole, P, R, kGated[kIndex].vector>(v, memory, stages[kIndex], x, c, kBlock), ...);
+  }
 
   template <bool kWhole, int P, int R>
   static R2B_INLINE void Stages(F (&v)[P][R], const Epilogue& epilogue, int x, int c, int valid = kBlock) {
     const Pixel<kWhole, R> memory(valid);
     if constexpr (kWhole && P > 1)
-      if (Gated::Is(epilogue)) return Gated::Run(v, memory, epilogue.stages, x, c);
+      if (epilogue.is_gated)
+        return Gated(v, memory, epilogue.stages, x, c, std::make_integer_sequence<int, kGatedCount>());
     for (int s = 0; s < epilogue.count; ++s) {
       const Stage& stage = epilogue.stages[s];
       switch (stage.kind) {
@@ -313,29 +339,28 @@ struct Tile {
     }
   }
 
-  // The stages over any number of pixels of a partial block, a few at a time. Not inlined, so that there is one for
-  // each number of registers, whatever the tiles.
-  template <int R>
-  static __attribute__((noinline)) void PartialStages(const F (*values)[R], int pixels, const Epilogue& epilogue, int x,
-                                                      int c, int valid) {
-    constexpr int P = V::PartPixels(R);
-    int done = 0;
+  // Runs the stages over the pixels of a partial block from `done` on: P at a time, then those that are left in smaller
+  // tiles.
+  template <int P, int R>
+  static R2B_INLINE void PartialTiles(const F (*values)[R], int done, int pixels, const Epilogue& epilogue, int x,
+                                      int c, int valid) {
     for (; done + P <= pixels; done += P) {
       F v[P][R];
       R2B_TILE(v[p][r] = values[done + p][r]);
       Stages<false>(v, epilogue, x + done, c, valid);
     }
-    if constexpr (P > 1)
-      for (; done < pixels; ++done) {
-        F v[1][R];
-        R2B_UNROLL
-        for (int r = 0; r < R; ++r) v[0][r] = values[done][r];
-        Stages<false>(v, epilogue, x + done, c, valid);
-      }
+    if constexpr (P > 1) PartialTiles<(P + 1) / 2, R>(values, done, pixels, epilogue, x, c, valid);
+  }
+  // This is not inlined, so that it is compiled once for each number of registers, whatever the tiles are.
+  template <int R>
+  static __attribute__((noinline)) void PartialStages(const F (*values)[R], int pixels, const Epilogue& epilogue, int x,
+                                                      int c, int valid) {
+    PartialTiles<V::PartPixels(R), R>(values, 0, pixels, epilogue, x, c, valid);
   }
 
 #if defined(R2B_STAGES_APART)
-  // One for all kernels, where the including file wants little code more than the last bit of speed.
+  // Runs the stages on one pixel of a whole block. Not inlined: all kernels share one function where the including file
+  // needs small code more than the last bit of speed.
   template <int R>
   static __attribute__((noinline)) void WholeStages(const F (&values)[R], const Epilogue& epilogue, int x, int c) {
     F v[1][R];
@@ -361,8 +386,8 @@ struct Tile {
     }
   }
 
-  // Adds to the pixels at a border what padding changes, `unit` times: whole numbers or halves, without rounding. `c`
-  // counts from row.channel0.
+  // Adds row.corrections, times `unit` (1 or 1/2), to the pixels at a padded border. Sums are whole numbers or halves,
+  // so nothing is rounded. `c` counts from row.channel0.
   template <int P, int R>
   static R2B_INLINE void Correct(F (&v)[P][R], const BconvRow& row, int x, int c, float unit) {
     if (!row.corrections) return;
@@ -379,7 +404,7 @@ struct Tile {
       }
   }
 
-  // From popcounts (already as floats, times two) to the convolution's output.
+  // Turns doubled popcounts, as floats, into the convolution's output.
   template <int P, int R>
   static R2B_INLINE void Affine(F (&v)[P][R], const BconvRow& row, int x, int c) {
     Correct(v, row, x, c, 1);
@@ -398,7 +423,7 @@ struct Tile {
     }
   }
 
-  // The same where row.unscaled, from popcounts as floats: bias - 2 * popcount is rounded once either way.
+  // The same if row.unscaled, for popcounts that are not doubled: bias - 2 * popcount is rounded once either way.
   template <int P, int R>
   static R2B_INLINE void Unscaled(F (&v)[P][R], const BconvRow& row, int x, int c) {
     Correct(v, row, x, c, 0.5f);

@@ -1,12 +1,13 @@
-// Dense layers, and what is done to long runs of values, written once over a vector type: see tile.inl.
+// Dense layers, and kernels for long runs of values, written once over a vector type: see tile.inl.
 
 template <class V>
 struct Vectors {
   using F = typename V::F;
 
   // ---- dense ----
-  // Four lanes, products and sums rounded apart, lanes added in pairs: TensorFlow Lite's order. Weights lie as
-  // PackDense leaves them; groups of eight outputs side by side hide the latency of their additions.
+  // Each output is summed in four lanes, products and sums rounded separately, and the lanes are added in pairs:
+  // TensorFlow Lite's order. Weights are packed by PackDense; computing groups of eight outputs together hides the
+  // latency of their additions.
   template <int kGroups>
   static R2B_INLINE void DenseGroups(const float* x, const float* packed, int inputs, int count, float* y) {
     constexpr int kGroupRegs = 4 * kDenseGroup / V::kWidth;
@@ -50,7 +51,7 @@ struct Vectors {
   }
 
   // ---- weights of a training step ----
-  // Compilers vectorise it for the instruction set of the file.
+  // Compilers vectorise these loops for the instruction set of the file.
   static void PackSigns(const float* weights, int channels, int outputs, uint32_t* words) {
     for (int o = 0; o < outputs; ++o) words[o] = 0;
     for (int i = 0; i < channels; ++i, weights += outputs)
@@ -58,7 +59,7 @@ struct Vectors {
   }
 
   // ---- element-wise ----
-  // Calls put(i, lanes, store) for vectors from i on: all lanes, then the last few.
+  // Calls whole(i) for each whole vector, which begins at value i, then part(i, lanes) for the last few values.
   template <class Whole, class Part>
   static R2B_INLINE void ForVectors(int64_t count, Whole whole, Part part) {
     int64_t i = 0;
@@ -95,10 +96,10 @@ struct Vectors {
     return most;
   }
 
-  // Rows of `channels` values. Exponents are at most 0 whatever beta's sign; sums are added in the order of the
-  // channels.
+  // Softmax over each row of `channels` values. Exponents are at most 0, whatever beta's sign; sums are added in the
+  // order of the channels.
   static void Softmax(const float* x, int64_t rows, int channels, float beta, float* y) {
-    const int64_t together = channels < 512 ? 512 / channels : 1;  // as exp() takes whole vectors
+    const int64_t together = channels < 512 ? 512 / channels : 1;  // rows per Map(), which works on whole vectors
     for (int64_t begin = 0; begin < rows; begin += together) {
       const int64_t end = begin + together < rows ? begin + together : rows, at = begin * channels;
       for (int64_t row = begin; row < end; ++row) {
@@ -117,7 +118,8 @@ struct Vectors {
     }
   }
 
-  // Floats from 2^23 on are whole; of smaller ones, adding it rounds off what is not.
+  // Rounds to whole numbers, halves to even. Floats of magnitude 2^23 and more are whole; adding 2^23 to the magnitude
+  // of a smaller one rounds off its fraction.
   static R2B_INLINE F Rounded(F v) {
     const F whole = V::Set1(8388608), minus = V::MinusAbs(v);
     const F rounded = V::Add(V::Add(minus, V::Set1(-8388608)), whole);
@@ -140,7 +142,7 @@ struct Vectors {
   }
   template <ArithmeticRun::Kind kKind>
   static void ArithmeticOf(ArithmeticRun run) {
-    run.kind = kKind;  // known where it is asked for
+    run.kind = kKind;  // lets the compiler resolve the switch in Of()
     const F lo = V::Set1(run.lo), hi = V::Set1(run.hi), x0 = V::Set1(run.x[0]), y0 = V::Set1(run.y[0]);
     const auto clamped = [&](F v) R2B_LAMBDA { return run.clamp ? V::Min(hi, V::Max(lo, v)) : v; };
     ForVectors(
@@ -167,7 +169,7 @@ struct Vectors {
     }
   }
 
-  // ---- a map in another size ----
+  // ---- bilinear resizing of a feature map ----
   static void Bilinear(const BilinearRow& row) {
     for (int x = 0; x < row.width; ++x) {
       const ptrdiff_t left = row.left[x] * row.in_pixel, right = row.right[x] * row.in_pixel;
@@ -194,7 +196,7 @@ struct Vectors {
     }
   }
 
-  // ---- bits to values ----
+  // ---- bits to values, values to bytes ----
   // Compilers vectorise these loops for the instruction set of the file.
   template <class Value>
   static void UnpackTo(const uint32_t* words, int64_t pixels, int channels, Value plus, Value minus, Value* out) {

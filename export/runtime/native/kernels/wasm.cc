@@ -1,22 +1,23 @@
-// WebAssembly with SIMD128: vectors of four floats, a count of bits in bytes, and, as on ARMv7, no fused product.
+// WebAssembly with SIMD128: vectors of four floats, a popcount of bytes and, as on ARMv7, no fused multiply-add.
 //
-// Weights are packed in chunks of 8 input channels, [chunk][32 outputs] of a byte: exclusive or, count and add give
-// each output channel a byte of its own, three instructions for 128 products where the machine has them all. Bytes
-// overflow after 31 chunks; they are added to 32-bit sums every kFlush chunks. 2 pixels x 32 outputs take 4 sums of
-// bytes, which leave room for weights and inputs in the 16 registers of x86, where counting takes some more.
+// Weights are packed in chunks of 8 input channels, [chunk][32 outputs] of bytes: exclusive or, popcount and add give
+// each output channel a byte of its own, in three instructions for 128 products if the processor has all of them. Byte
+// sums overflow after 31 chunks, so they are added to 32-bit sums every kFlush chunks. 2 pixels x 32 outputs take 4
+// registers of byte sums; the other 12 of x86's 16 registers are enough for weights, inputs and popcount, for which x86
+// needs several registers.
 #include <wasm_simd128.h>
 
 #include "kernels.h"
 
 namespace r2b {
 namespace {
-#define R2B_STAGES_APART  // the file is downloaded
+#define R2B_STAGES_APART  // small code, since the file is downloaded
 #include "tile.inl"
 
 struct V {
   using F = v128_t;
   static constexpr int kWidth = 4;
-  // 8 or 9 accumulators of the 16 registers that x86 has; weights are read where they are multiplied.
+  // Up to 8 accumulators, of the 16 registers that x86 has; weights are loaded where they are multiplied.
   static constexpr int FconvPixels(int registers) { return registers == 6 ? 1 : 8 / registers; }
   static constexpr int kPlainPixels = 1;
   static constexpr int PartPixels(int) { return 1; }
@@ -46,7 +47,7 @@ struct V {
   static R2B_INLINE F Mul(F a, F b) { return wasm_f32x4_mul(a, b); }
   static R2B_INLINE F Add(F a, F b) { return wasm_f32x4_add(a, b); }
   static R2B_INLINE F Div(F a, F b) { return wasm_f32x4_div(a, b); }
-  // pmax(b, a) is b < a ? a : b, and one instruction of x86.
+  // pmax(b, a) is b < a ? a : b, which x86 has as one instruction.
   static R2B_INLINE F Max(F a, F b) { return wasm_f32x4_pmax(b, a); }
   static R2B_INLINE F Min(F a, F b) { return wasm_f32x4_pmin(b, a); }
   static R2B_INLINE F Fma(F a, F b, F c) { return Add(Mul(a, b), c); }
@@ -75,7 +76,7 @@ using T = Tile<V>;
 #include "resample.inl"
 #include "table.inl"
 
-// Two products of 16-bit numbers.
+// Adds two products of 16-bit numbers at a time.
 struct Q : PlainBytes<V> {
   using Sums = v128_t;
   using Value = v128_t;
@@ -89,7 +90,7 @@ struct Q : PlainBytes<V> {
   }
   static R2B_INLINE V::F ToFloats(Sums sums) { return wasm_f32x4_convert_i32x4(sums); }
   static R2B_INLINE Sums FromFloats(V::F v) { return wasm_i32x4_trunc_sat_f32x4(v); }
-  // Not inlined, because there would be one in every tile for each of its registers.
+  // Not inlined, because every tile would have a copy for each of its registers.
   static __attribute__((noinline)) V::F Numbers(Sums sums, const Requantisation& output, int channel) {
     int32_t lanes[4];
     wasm_v128_store(lanes, sums);
@@ -105,7 +106,7 @@ __attribute__((noinline)) void V::Numbers(F* __restrict v, int pixels, int regis
 }
 
 constexpr int kPixels = 2;
-constexpr int kFlush = 24;  // <= 31; divides the chunks of 3 taps x 64 channels
+constexpr int kFlush = 24;  // <= 31; 3 taps x 64 channels are 24 chunks
 
 // Adds 16 bytes to 16 sums of 32 bits.
 R2B_INLINE void AddBytes(v128_t bytes, v128_t* sums) {
@@ -116,7 +117,7 @@ R2B_INLINE void AddBytes(v128_t bytes, v128_t* sums) {
   sums[3] = wasm_i32x4_add(sums[3], wasm_u32x4_extend_high_u16x8(high));
 }
 
-// The stages of a pixel of a partial block, with only the registers that hold channels.
+// Runs the stages on one pixel of a partial block, in only the registers that hold channels.
 template <int N>
 void FinishPartial(const V::F (&values)[N], const Epilogue& epilogue, int x, int c, int valid) {
   T::ForRegisters(valid, [&](auto registers) {
@@ -130,7 +131,7 @@ void FinishPartial(const V::F (&values)[N], const Epilogue& epilogue, int x, int
   });
 }
 
-// Popcounts of P pixels and H halves of a block, of 16 output channels each.
+// Counts for P pixels x H halves of a block, of 16 output channels each; count[p] receives the popcounts.
 template <int P, int H>
 R2B_INLINE void Count(const BconvRow& row, int x, int block, v128_t (&count)[P][4 * H]) {
   R2B_UNROLL
@@ -190,7 +191,7 @@ __attribute__((noinline)) void BconvTile(const BconvRow& row, const Epilogue& ep
 template <bool kWhole, int P, int H>
 void BconvTiles(const BconvRow& row, const Epilogue& epilogue, int x, int block) {
   for (; x + P <= row.width; x += P) BconvTile<kWhole, P, H>(row, epilogue, x, block);
-  if constexpr (P > 1) BconvTiles<kWhole, P / 2, H>(row, epilogue, x, block);
+  if constexpr (P > 1) BconvTiles<kWhole, (P + 1) / 2, H>(row, epilogue, x, block);
 }
 
 void Bconv(const BconvRow& row, const Epilogue& epilogue) {
@@ -200,7 +201,7 @@ void Bconv(const BconvRow& row, const Epilogue& epilogue) {
   else if (left) BconvTiles<false, 2 * kPixels, 1>(row, epilogue, 0, whole);
 }
 
-// Bicubic interpolation is all that images need.
+// Only bicubic, since preprocessing needs no other interpolation.
 template <class T>
 void ResampleOfType(const Resample& r) {
   r.channels == 3 ? Resampling<V, T, 3>::Cubic(r) : Resampling<V, T, 1>::Cubic(r);
@@ -214,7 +215,7 @@ const Kernels* WasmKernels() {
   return &kernels;
 }
 
-// For convolutions so deep that other kernels' sums overflow; those here hold as much.
+// For convolutions so deep that other kernels' sums would overflow; the sums here hold as much as portable.cc's.
 const Kernels* PortableKernels() { return WasmKernels(); }
 
 }  // namespace r2b

@@ -1,4 +1,4 @@
-// The step of an element-wise operator whose operands broadcast in ways that stages do not.
+// The step of an element-wise operator that no stage can apply, because of its kind or of its operands' broadcast.
 #include "arithmetic.h"
 
 #include "memory.h"
@@ -22,7 +22,7 @@ ArithmeticRun::Kind KindOf(const Op& op) {
 class Arithmetic : public ValuesRoot {
  public:
   Arithmetic(const Graph& graph, const Op& op)
-      : ValuesRoot(graph, op, "binary"),
+      : ValuesRoot(graph, op, "arithmetic"),
         op_(op),
         x_(op.in[0]),
         y_(op.in.size() > 1 ? op.in[1] : x_),

@@ -1,10 +1,10 @@
 // The root of a step that convolves signs.
 //
-// With x = 2 * popcount over all taps, padded ones included as +1 (bit 0), the dot product over the valid taps is
-// depth - x - sum over padded taps of their weights' sum. That sum is added to x, which stays a whole number, before
-// anything is clamped or rounded, as LCE's reference kernel does: its optimised one adds -multiplier * sum to the
-// result, which then is not 0 where the dot product is. Float outputs are float(x) * -multiplier + (bias + depth *
-// multiplier), in LCE's order and so with its bits.
+// Let x = 2 * popcount(input ^ weights) over all taps, where padded taps count as inputs of +1 (bit 0), and let s be
+// the sum of the weights of the padded taps. Then the dot product over the other taps is depth - x - s. As in LCE's
+// reference kernel, s is added to x, which remains a whole number, before anything is clamped or rounded. (LCE's
+// optimised kernel adds -multiplier * s to the result instead, which then is not 0 where the dot product is 0.) Float
+// outputs are float(x) * -multiplier + (bias + depth * multiplier), in LCE's order and so with the same bits.
 #include <algorithm>
 
 #include "memory.h"
@@ -14,16 +14,16 @@
 namespace r2b {
 namespace {
 
-// These taps of a window lie inside the image, along one axis.
+// The taps [begin, end) of a window that lie inside the image, along one axis.
 struct Taps {
   int begin, end;
   bool operator==(const Taps& t) const { return begin == t.begin && end == t.end; }
   bool Has(int tap) const { return tap >= begin && tap < end; }
 };
 
-// Outputs along one axis fall into classes by which of their taps lie inside.
+// Outputs along one axis, classified by which of their taps lie inside the image.
 struct TapClasses {
-  std::vector<Taps> taps;  // of each class; class 0 has all
+  std::vector<Taps> taps;  // of each class; in class 0 all taps lie inside
   std::vector<int> of;     // class of each output
 };
 
@@ -105,7 +105,7 @@ class Bconv : public ConvolutionRoot {
   int taps() const { return filter_[1] * filter_[2]; }
   int channels() const { return op_.channels_in / groups_; }  // of one group
   double depth() const { return double(taps()) * channels(); }
-  // Vectors over the output channels have each group padded to whole blocks.
+  // In a vector over the output channels each group is padded to whole blocks: its length, and the index of channel o.
   size_t vector() const { return size_t(groups_) * padded_; }
   size_t slot(int o) const { return size_t(o / in_group_) * padded_ + o % in_group_; }
 
@@ -115,14 +115,14 @@ class Bconv : public ConvolutionRoot {
     const DType type = graph.tensors[op_.out].type;
     if (type == DType::kInt32) return Threshold(static_cast<const int32_t*>(graph.tensors[op_.in[4]].constant));
     const Tensor &multiplier = graph.tensors[op_.in[2]], &bias = graph.tensors[op_.in[3]];
-    // Scales that are no plain vectors are stages.
+    // Scales that are not plain vectors are stages.
     const bool vectors = multiplier.dims.size() == 1 && bias.dims.size() == 1 && multiplier.constant && bias.constant;
     if (!vectors) return LeavePlain();
     Scale(static_cast<const float*>(multiplier.constant), static_cast<const float*>(bias.constant),
           graph.tensors[op_.out]);
   }
 
-  // The bit is x > 2 * threshold, that is, 2 * threshold - x < 0.
+  // The output bit is set if x > 2 * threshold, that is, if 2 * threshold - x < 0.
   void Threshold(const int32_t* thresholds) {
     for (int o = 0; o < outputs(); ++o) {
       multiplier_[slot(o)] = -1;
@@ -130,7 +130,7 @@ class Bconv : public ConvolutionRoot {
     }
   }
 
-  // Then the step yields the dot product.
+  // Makes the root yield the dot product itself.
   void LeavePlain() {
     for (int o = 0; o < outputs(); ++o) {
       multiplier_[slot(o)] = -1;
@@ -175,7 +175,7 @@ class Bconv : public ConvolutionRoot {
         correction_tables_.push_back(cy || cx ? &corrections_[(cy * columns.taps.size() + cx) * vector()] : nullptr);
   }
 
-  // Sums each tap's weights: [tap][output].
+  // Returns the sum of each tap's weights, [tap][output].
   std::vector<int> TapSums(const uint32_t* filter) const {
     const int words = filter_[3];
     std::vector<int> sums(size_t(taps()) * outputs());
@@ -197,7 +197,7 @@ class Bconv : public ConvolutionRoot {
   }
 
   const std::vector<int> filter_;  // its dimensions
-  const int in_group_, padded_;    // output channels of a group, and with those that fill up its last block
+  const int in_group_, padded_;    // output channels of a group, without and with those that fill up its last block
   const Kernels* kernels_ = nullptr;
   PackedWeights weights_;
   std::vector<float> multiplier_, bias_;

@@ -1,4 +1,4 @@
-// The root of a step that begins with a map in another size: RESIZE_BILINEAR.
+// The root of a step that begins with a resized feature map: RESIZE_BILINEAR.
 #include <algorithm>
 #include <cmath>
 
@@ -9,8 +9,9 @@
 namespace r2b {
 namespace {
 
-// Between which two input positions each output position lies, and how far from the first: TensorFlow Lite's formulas,
-// by which a position before the first pixel lies less than no way from it.
+// For each output position, the two input positions between which it lies, and its distance from the first, by
+// TensorFlow Lite's formulas. (For a position before the first pixel, both are that pixel and the distance is
+// negative.)
 struct Positions {
   std::vector<int> first, second;
   std::vector<float> part;

@@ -24,7 +24,7 @@ class BmaxPool : public RowRoot {
   }
 
  private:
-  // The maximum is -1, bit 1, only if all are.
+  // The maximum is -1 (bit 1) only if all signs in the window are -1.
   void Reduce(const uint8_t* image, const Storage& in, int y, int x, int words, uint32_t* z) const {
     std::fill(z, z + words, ~uint32_t(0));
     for (int i = window_.FirstRow(y); i < window_.EndRow(y); ++i)

@@ -1,4 +1,4 @@
-// The steps that make 8-bit numbers of values, values of such numbers, and numbers of other numbers.
+// The steps that convert floats to 8-bit numbers, 8-bit numbers to floats, and 8-bit numbers to another scale or type.
 #include <algorithm>
 #include <array>
 
@@ -31,7 +31,7 @@ class ToBytes : public ValuesRoot {
   const int items_;
 };
 
-// A table has an answer for each of 256 numbers.
+// Looks up the answer for each number in a table of 256.
 template <class Answer>
 class FromBytes : public ValuesRoot {
  public:
@@ -50,7 +50,7 @@ class FromBytes : public ValuesRoot {
   const int items_;
 };
 
-// The answer for each byte, which is the number in either type.
+// Returns the answer for each byte, which holds an int8 or uint8 number: of(number - zero point).
 template <class Answer, class Of>
 std::array<Answer, 256> Table(const Tensor& in, Of of) {
   std::array<Answer, 256> answers{};

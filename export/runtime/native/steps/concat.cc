@@ -1,4 +1,4 @@
-// The root of a step that begins with tensors put side by side.
+// The root of a step that begins with concatenated tensors.
 #include "memory.h"
 #include "steps/line.h"
 #include "steps/roots.h"
@@ -21,7 +21,7 @@ class Concat : public LineRoot {
     int image = run.image, y = run.y;
     for (size_t i = 0; i < shapes_.size(); ++i) {
       const Shape& shape = shapes_[i];
-      // Along images or rows, one part has the whole row.
+      // If images or rows are concatenated, the whole row comes from one tensor.
       int* at = axis_ == kImage ? &image : axis_ == kRow ? &y : nullptr;
       const int extent = axis_ == kImage ? shape.n : shape.h;
       if (at && *at >= extent) {
@@ -36,7 +36,7 @@ class Concat : public LineRoot {
   }
 
   const Op& op_;
-  const int axis_;  // of an image
+  const int axis_;  // an Axis
   std::vector<Shape> shapes_;
 };
 

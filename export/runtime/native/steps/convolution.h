@@ -1,4 +1,4 @@
-// Binary and float convolutions have in common where the inputs of an output pixel lie.
+// The base of all convolutions but transposed ones: it knows where the inputs of an output pixel lie.
 #pragma once
 
 #include "steps/step.h"
@@ -13,7 +13,7 @@ class ConvolutionRoot : public RowRoot {
  protected:
   // The input's channels are cut into `groups`.
   ConvolutionRoot(const Graph& graph, const Op& op, int groups);
-  // Finds the runs of inputs: one for each kernel row where neighbouring pixels are all read, else for each tap.
+  // Finds the runs of inputs: one for each kernel row if its taps are contiguous in memory, else one for each tap.
   void LayRuns(const Storage& input);
   RunList Runs(const Storage& input, int image, int y) const;
   // The same for a given origin of the row's first output, which may be null where nothing is read.

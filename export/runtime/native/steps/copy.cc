@@ -21,7 +21,7 @@ class Copy : public ValuesRoot {
   }
 
  private:
-  const int64_t size_;  // of a value
+  const int64_t size_;  // of a value, in bytes
   const int items_;
 };
 

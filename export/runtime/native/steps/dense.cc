@@ -1,5 +1,5 @@
-// The step of a dense layer. One vector and several are added up in different orders: those of TensorFlow Lite (see
-// kernels.h).
+// The step of a dense layer. Products are added up in the order of TensorFlow Lite, which is another for one input
+// vector than for several (see kernels.h).
 #include <algorithm>
 
 #include "memory.h"
@@ -45,7 +45,7 @@ class Dense : public FlatRoot {
     for (int o = begin; o < end; ++o) y[o] += bias_[o];
   }
 
-  // Several vectors are the pixels of an image, which is convolved.
+  // Treats the vectors as the pixels of an image, to which a 1x1 convolution is applied.
   void RunSeveral(const Kernels* kernels, const float* x, int begin, int end, float* y) const {
     const ptrdiff_t segment = 0;
     const RunList runs{reinterpret_cast<const uint8_t*>(x), inputs_ * ptrdiff_t(sizeof(float)), &segment, 1, inputs_};

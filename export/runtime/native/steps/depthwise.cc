@@ -1,4 +1,4 @@
-// The root of a step that convolves each channel by itself.
+// The root of a step that convolves each channel separately: DEPTHWISE_CONV_2D.
 #include <algorithm>
 
 #include "memory.h"
@@ -18,7 +18,7 @@ class Depthwise : public ConvolutionRoot {
         threes_(op.kernel_w == 3 && op.stride_w == 1 && op.dilation_w == 1),
         span_((extent_w_.out - 1) * op.stride_w + (op.kernel_w - 1) * op.dilation_w + 1) {}
   const char* name() const override { return "depthwise"; }
-  // Blocks of outputs are blocks of inputs only where each channel has one.
+  // Blocks of outputs are blocks of inputs only if each channel has a single output.
   Reads reads() const override { return multiplier_ == 1 ? Reads::kWindow : Reads::kRuns; }
   Splits splits() const override { return Splits::kFreely; }
   bool may_feed() const override { return !widens(); }
@@ -57,7 +57,7 @@ class Depthwise : public ConvolutionRoot {
   }
 
  private:
-  // Where a channel has several outputs, the rows that a row of outputs reads are first made as wide as it.
+  // If a channel has several outputs, the input rows are first copied with each channel repeated for all its outputs.
   bool widens() const { return multiplier_ > 1; }
 
   void Widen(const RowRun& run, const uint8_t* origin, const Storage& input) const {
@@ -75,7 +75,7 @@ class Depthwise : public ConvolutionRoot {
 
   const int outputs_, multiplier_, taps_;
   const bool threes_;  // see DepthwiseRow
-  const int span_;     // of input pixels that a row of outputs reads
+  const int span_;     // the width, in input pixels, of what a row of outputs reads
   PackedWeights weights_;
   std::vector<float> bias_;
   std::vector<ptrdiff_t> offsets_;  // of taps

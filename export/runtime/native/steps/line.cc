@@ -7,9 +7,9 @@
 namespace r2b {
 namespace {
 
-constexpr ptrdiff_t kFar = 512;  // bytes of a pixel, above which a call copies faster than a loop
+constexpr ptrdiff_t kFar = 512;  // bytes per pixel above which a call of memcpy is faster than a loop
 
-// True where the row may be made where it is wanted.
+// True if the row may be written directly to its destination.
 bool OnlyStored(const Epilogue& epilogue) {
   return epilogue.count == 1 && epilogue.stages[0].kind == Stage::kStoreFloat && epilogue.stages[0].gap == 0;
 }

@@ -1,4 +1,4 @@
-// Steps that make a row in memory have in common what follows: the row passes through stages like any other.
+// The base of roots that first write a row to memory; the row then passes through stages like any other.
 #pragma once
 
 #include "steps/step.h"
@@ -12,11 +12,11 @@ class LineRoot : public RowRoot {
   void Run(const RowRun& run, const Epilogue& epilogue) const override;
 
  protected:
-  // Writes the row's values to `to`, with so many bytes from pixel to pixel.
+  // Writes the row's values to `to`; `pixel` is the number of bytes from one pixel to the next.
   virtual void Fill(const RowRun& run, uint8_t* to, ptrdiff_t pixel) const = 0;
 };
 
-// Copies pixels of so many floats; each side has its own distance from pixel to pixel, in bytes.
+// Copies pixels of `channels` floats. `to_pixel` and `from_pixel` are the bytes from one pixel to the next.
 void CopyPixels(uint8_t* to, ptrdiff_t to_pixel, const uint8_t* from, ptrdiff_t from_pixel, int pixels, int channels);
 
 }  // namespace r2b

@@ -1,5 +1,5 @@
-// The roots of steps that take maxima of windows of int8 numbers, or surround them by their zero point: the results are
-// numbers that were there.
+// The roots of steps that take maxima over windows of int8 numbers, or surround them by their zero point. Neither
+// computes new numbers.
 #include <algorithm>
 #include <cstring>
 

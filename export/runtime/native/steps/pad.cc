@@ -1,4 +1,4 @@
-// The step that copies a tensor to where it has a border.
+// The step that copies a tensor to memory where it has a border.
 #include <cstring>
 
 #include "memory.h"

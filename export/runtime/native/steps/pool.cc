@@ -1,4 +1,4 @@
-// The root of a step that takes maxima or averages of windows, and of the convolution that may feed it.
+// The root of a step that takes maxima or averages of windows, which may be fed by a convolution.
 #include <algorithm>
 
 #include "memory.h"
@@ -13,7 +13,7 @@ class Pool : public RowRoot {
   Pool(const Graph& graph, const Op& op) : op_(op), window_(graph, op) {}
   const char* name() const override { return "pool"; }
   Reads reads() const override { return Reads::kWindow; }
-  // A window's rows need rows that its feeder made before.
+  // Not kFreely, since a window needs rows that the feeder has computed for the row of outputs above.
   Splits splits() const override { return Splits::kForSums; }
 
   bool takes_feeder() const { return op_.kind != OpKind::kMean; }
@@ -32,7 +32,7 @@ class Pool : public RowRoot {
 
   const Op& op_;
   Window window_;
-  Shape ring_;  // the rows between the window and its feeder: how many, and how wide
+  Shape ring_;  // the ring of rows between the feeder and the window: how many, and how wide
 };
 
 void Pool::TakeFeeder(const Graph& graph, Step* pool, Step convolution) {
@@ -57,8 +57,8 @@ bool MakesValues(const StagePlan& stage) {
   return stage.kind == Stage::kMul ? NoneNegative(stage) : stage.kind == Stage::kAdd && stage.constant;
 }
 
-// Moves the feeder's last stages behind the maximum where they are non-decreasing, which gives the same result, so
-// that they run on fewer values. Where possible the feeder also takes maxima of columns, so that the ring is narrower.
+// Moves the feeder's last stages after the maximum as far as they are non-decreasing: the result is the same, and they
+// run on fewer values. If possible the feeder also takes the maxima over columns, so that the ring is narrower.
 void Pool::Narrow(const Graph& graph, Step* pool) {
   std::vector<StagePlan>& stages = pool->feeder->stages;
   auto first = stages.end() - 1;
@@ -110,25 +110,25 @@ void Pool::Run(const RowRun& run, const Epilogue& epilogue) const {
                     epilogue);
 }
 
-// Computes the feeder's rows from `begin` to `end` that the thread has not computed yet.
+// Computes those of the feeder's rows [begin, end) that the thread has not computed yet, into the ring.
 void Pool::FillRing(const RowRun& run, int begin, int end) const {
   Workspace& workspace = *run.workspace;
   const Step& feeder = *run.step.feeder;
   if (!run.follows) workspace.computed = 0;
   for (int y = std::max(workspace.computed, begin); y < end; ++y) {
-    const Epilogue epilogue = run.memory.Resolve(feeder, run.image, y, &workspace.feeder_stages);
-    Stage& store = workspace.feeder_stages[feeder.stages.size() - 1];  // FeedWindows saw that it is the last stage
+    run.memory.Resolve(feeder, run.image, y, &workspace.feeder_stages);
+    Stage& store = workspace.feeder_stages[feeder.stages.size() - 1];  // the last stage stores the rows: see Yields()
     store.out = RingRow(run, y);
     store.pixel = ring_pixel();
     store.gap = 0;
     feeder.rows->Run(
         {feeder, run.memory, run.kernels, run.workspace, run.image, y, run.begin_channel, run.end_channel, false},
-        epilogue);
+        Epilogue(workspace.feeder_stages.data(), int(feeder.stages.size())));
   }
   workspace.computed = std::max(workspace.computed, end);
 }
 
-// Counts the steps and callers that read a tensor.
+// Counts the reads of a tensor, by steps and by the caller.
 int Readers(const Graph& graph, const std::vector<Step>& steps, int tensor) {
   int readers = 0;
   for (const Step& step : steps)
@@ -137,7 +137,7 @@ int Readers(const Graph& graph, const std::vector<Step>& steps, int tensor) {
   return readers;
 }
 
-// True where the whole tensor is the one thing that a step leaves behind, and its last.
+// True if the step may be a feeder, and its last stage stores the whole tensor, which is all that the step writes.
 bool Yields(const Graph& graph, const Step& step, int tensor) {
   return step.rows && step.rows->may_feed() && step.sums < 0 && step.Writes() == std::vector<int>{tensor} &&
          step.stages.back().kind == Stage::kStoreFloat && AsImage(graph.tensors[tensor].dims) == step.out;

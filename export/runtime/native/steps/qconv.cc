@@ -1,5 +1,5 @@
-// The root of a step that convolves int8 numbers, exactly, and makes int8 numbers of the sums as TensorFlow Lite's
-// reference kernels do. A dense layer is a convolution of one pixel.
+// The root of a step that convolves int8 numbers, exactly, and requantises the sums to int8 numbers as TensorFlow
+// Lite's reference kernels do. A dense layer is treated as a 1x1 convolution.
 #include <algorithm>
 
 #include "fixed_point.h"
@@ -26,7 +26,7 @@ class Qconv : public ConvolutionRoot {
     unfinished_ = HoldsSums(graph);
     return unfinished_ ? &output_ : nullptr;
   }
-  Border border() const override { return {}; }  // scratch memory has it
+  Border border() const override { return {}; }  // padding is added in scratch memory
 
   void Prepare(const Setting& setting) override {
     packing_ = setting.kernels->byte_packing;
@@ -94,7 +94,7 @@ class Qconv : public ConvolutionRoot {
     }
   }
 
-  // Null where there is none.
+  // Returns null if there is no bias.
   const int32_t* Bias(const Graph& graph) const {
     if (op_.in.size() <= 2 || op_.in[2] < 0) return nullptr;
     return static_cast<const int32_t*>(graph.tensors[op_.in[2]].constant);
@@ -106,7 +106,7 @@ class Qconv : public ConvolutionRoot {
     const size_t padded = size_t(Blocks(outputs)) * kBlock, depth = size_t(Elements(filter.dims).value()) / outputs;
     for (auto* vector : {&bias_, &multiplier_, &left_, &right_}) vector->assign(padded, 0);
     const int32_t* bias = Bias(graph);
-    // What an activation in scratch memory has beside number - zero point.
+    // An activation in scratch memory is number - zero point + excess.
     const int32_t excess = packing_ == BytePacking::kPairs      ? 0
                            : packing_ == BytePacking::kUnsigned ? in.zero_point + 128
                                                                 : in.zero_point;
@@ -129,8 +129,8 @@ class Qconv : public ConvolutionRoot {
                op_.clamp ? NumberOf(op_.hi, out) : 127};
   }
 
-  // True where floats hold all sums of products exactly and a larger sum never becomes a smaller number, as it would
-  // where 32 bits do not hold it with its bias, shifted to the left.
+  // True if floats hold all sums of products exactly, and a larger sum never becomes a smaller number. The latter could
+  // happen if 32 bits did not hold the sum plus bias, shifted to the left.
   bool HoldsSums(const Graph& graph) const {
     const Tensor &in = graph.tensors[op_.in[0]], &filter = graph.tensors[op_.in[1]], &out = graph.tensors[op_.out];
     constexpr int64_t kExact = 1 << 24, kMostProduct = 255 * 128, kMostBias = 1 << 30;
@@ -144,8 +144,8 @@ class Qconv : public ConvolutionRoot {
     return true;
   }
 
-  // What a product is worth in steps of the output. TensorFlow Lite rounds the product of scales to a float where a
-  // dense layer has one scale.
+  // Returns the value of a product of two numbers, in units of the output's scale. If a dense layer has a single scale
+  // for all weights, TensorFlow Lite rounds the product of the scales to a float.
   double Scale(const Tensor& in, const Tensor& filter, const Tensor& out, int o) const {
     const float scale = filter.scales[filter.scales.size() == 1 ? 0 : size_t(o)];
     if (dense_ && filter.scales.size() == 1) return double(in.scale * scale) / double(out.scale);
@@ -153,7 +153,7 @@ class Qconv : public ConvolutionRoot {
   }
 
   const bool dense_;
-  const int pixel_;  // values of an input pixel
+  const int pixel_;  // values per input pixel
   const uint8_t flip_;
   const int32_t zero_point_;
   BytePacking packing_ = BytePacking::kPairs;

@@ -1,4 +1,5 @@
-// The kinds of roots: each is in the file of its name. An operator must outlive the root made for it.
+// Makes the roots of all kinds. Most are in the file of their name; MaxBytes and PadBytes are in move_bytes.cc, ToBytes
+// and FromBytes in bytes.cc. An operator must outlive the root made for it.
 #pragma once
 
 #include "steps/step.h"
@@ -7,7 +8,7 @@ namespace r2b {
 
 std::unique_ptr<RowRoot> MakeBconv(const Graph& graph, const Op& op);
 std::unique_ptr<RowRoot> MakeFconv(const Graph& graph, const Op& op);
-// `source`: the tensor that it reads, where that is another than the operator's.
+// `source`: the tensor that the root reads, which is the operator's input or that of a QUANTIZE that the step absorbs.
 std::unique_ptr<RowRoot> MakeQconv(const Graph& graph, const Op& op, int source);
 std::unique_ptr<RowRoot> MakeMaxBytes(const Graph& graph, const Op& op);
 std::unique_ptr<RowRoot> MakePadBytes(const Graph& graph, const Op& op);
@@ -32,7 +33,7 @@ std::unique_ptr<FlatRoot> MakeToBytes(const Graph& graph, const Op& op);
 std::unique_ptr<FlatRoot> MakeFromBytes(const Graph& graph, const Op& op);
 std::unique_ptr<FlatRoot> MakePackBytes(const Graph& graph, const Op& op);
 
-// Moves convolutions into the windows that alone read them (pool.cc).
+// Turns each convolution that only one window reads into the feeder of that window (pool.cc).
 void FeedWindows(const Graph& graph, std::vector<Step>* steps);
 
 }  // namespace r2b

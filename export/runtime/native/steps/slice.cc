@@ -1,4 +1,4 @@
-// The root of a step that begins with part of a tensor: every so many values of each axis.
+// The root of a step that begins with part of a tensor: a range of each axis, with a stride.
 #include "memory.h"
 #include "steps/line.h"
 #include "steps/roots.h"
@@ -35,9 +35,9 @@ class SliceRoot : public LineRoot {
   }
 
   struct Axis {
-    int of = 0, stride = 0;  // the input's axis that it goes along
+    int of = 0, stride = 0;  // the input's axis that it runs along, and the stride there
   };
-  Axis axes_[4];  // of the output; those that it does not have stay where they are
+  Axis axes_[4];  // of the output, as NHWC; axes that it does not have keep stride 0
   int begin_[4] = {};
 };
 

@@ -1,8 +1,8 @@
 // A step of a program has a root, which yields values from memory, and stages, through which they pass in registers.
 //
-// A kind of root is one class in one file, with what it prepares and how it runs: row by row from tensors of any
-// strides (RowRoot), or as a run of items of contiguous tensors (FlatRoot). A step without a root divides a sum by the
-// number of pixels (sums.h).
+// Each kind of root is a class, which says what it prepares and how it runs: row by row on tensors of any strides
+// (RowRoot), or as a range of items of contiguous tensors (FlatRoot). A step without a root divides a sum by the number
+// of pixels (sums.h).
 #pragma once
 
 #include <memory>
@@ -34,73 +34,75 @@ struct StagePlan {
   bool stores() const { return kind == Stage::kStoreFloat || kind == Stage::kStoreBits || kind == Stage::kStoreInt8; }
 };
 
-// What roots prepare themselves from, once shapes are known.
+// What a root's Prepare() may use, once shapes are known.
 struct Setting {
   const Graph& graph;
   const Kernels* kernels;
   WeightCache* weights;
 };
 
-// What a thread has for itself.
+// The buffers that each thread has for itself.
 struct Workspace {
   std::vector<uint8_t> scratch;
-  std::vector<uint8_t> ring;          // rows between a window and its feeder
-  std::vector<const uint8_t*> lines;  // the rows of a high window
+  std::vector<uint8_t> ring;  // rows that a root makes first: those between a window and its feeder, for example
+  std::vector<const uint8_t*> lines;  // the rows of a window with many rows
   std::vector<Stage> stages, feeder_stages;
-  int computed = 0;  // how many rows of a window's feeder it has computed for the image; the last few are in the ring
+  int computed = 0;  // the feeder's first row that the thread has not computed yet; the ring has the last few before it
 };
 
-// How much of it a step needs.
+// How much of a workspace a step needs: bytes, and how many lines.
 struct WorkspaceSize {
   size_t scratch = 0;
   Count ring = 0;
   size_t lines = 0;
 };
 
-// The pixels around each image that a root reads beside it.
+// How many pixels around each image a root reads besides the image.
 struct Border {
   int top = 0, left = 0, bottom = 0, right = 0;
   bool any() const { return top || left || bottom || right; }
 };
 
-// One row of outputs, of some of the channels.
+// One row of outputs, for some of its channels.
 struct RowRun {
   const Step& step;
   const Memory& memory;
   const Kernels* kernels;
   Workspace* workspace;
   int image, y;
-  int begin_channel, end_channel;  // the first is that of a block
+  int begin_channel, end_channel;  // begin_channel is a multiple of kBlock
   bool follows;                    // whether the thread's last row was the one above, of the same image and channels
 };
 
 class RowRoot {
  public:
-  // For an output pixel it reads runs of all channels, a window block by block of channels, or the same pixel block by
-  // block.
+  // What it reads for an output pixel: runs of all channels; a window, in separate blocks of channels; or the same
+  // pixel, in separate blocks.
   enum class Reads : uint8_t { kRuns, kWindow, kPixel };
-  // Threads may share a row's channels never, where each should add up the sums of its own, or wherever that shares the
-  // work more evenly.
+  // When threads may share a row's channels: never; only so that each thread adds up the sums of its own channels; or
+  // also if that divides the work more evenly.
   enum class Splits : uint8_t { kNever, kForSums, kFreely };
 
   virtual ~RowRoot() = default;
   virtual const char* name() const = 0;  // in profiles
   virtual Reads reads() const = 0;
   virtual Splits splits() const { return Splits::kNever; }
-  // Whether its values pass through stages, in whole blocks of channels. False: it writes Step::output itself.
+  // Whether its values pass through stages. False: it writes Step::output itself.
   virtual bool has_stages() const { return true; }
+  // Whether the blocks of its values begin at multiples of kBlock channels.
   virtual bool whole_blocks() const { return true; }
-  // Whether a window may take it in as its feeder.
+  // Whether a window may absorb it as its feeder.
   virtual bool may_feed() const { return false; }
-  // From now on its values are sums, of which the result makes int8 numbers; null, and nothing changes, where its
-  // values are others or floats do not hold the sums exactly.
+  // Makes it yield sums from now on, and returns how the stage kNumbers requantises them to int8 numbers. Returns null
+  // and changes nothing if it does not make int8 numbers, or if their sums cannot be left to a later stage with the
+  // same result.
   virtual const Requantisation* LeaveUnfinished(const Graph&) { return nullptr; }
   virtual Border border() const { return {}; }
-  // Tensors that it reads beside Step::input.
+  // The tensors that it reads besides Step::input.
   virtual std::vector<int> more_inputs() const { return {}; }
   // Packs weights and makes tables.
   virtual void Prepare(const Setting&) {}
-  // Works out how it reads, once its input has a place; returns what a thread needs.
+  // Works out how it reads its input, once that has a place in memory. Returns the workspace that a thread needs.
   virtual WorkspaceSize Lay(const Step&, const Memory&) { return {}; }
   virtual void Run(const RowRun& run, const Epilogue& epilogue) const = 0;
 };
@@ -117,9 +119,9 @@ class FlatRoot {
   virtual ~FlatRoot() = default;
   virtual const char* name() const = 0;  // in profiles
   virtual void Prepare(const Setting&) {}
-  // How many parts threads may share out.
+  // The number of items, which threads divide among themselves.
   virtual int items() const = 0;
-  // How long it takes, in float products.
+  // The estimated time of all items, in float products.
   virtual int64_t work() const = 0;
   virtual void Run(const FlatRun& run) const = 0;
 };
@@ -128,7 +130,7 @@ struct Step {
   std::vector<int> ops;           // indices into graph.ops, in order; ops[0] is the root (none for a step that pads)
   int input = -1;                 // tensor read by the root
   int output = -1;                // tensor written, for roots without stages
-  std::unique_ptr<RowRoot> rows;  // the root: one of these two
+  std::unique_ptr<RowRoot> rows;  // the root is `rows` or `flat`; without a root both are null
   std::unique_ptr<FlatRoot> flat;
   std::vector<StagePlan> stages;
   Shape out;                     // of the values in registers
@@ -141,14 +143,14 @@ struct Step {
   // The part that reads the input from memory.
   const Step& source() const { return feeder ? *feeder : *this; }
   Step& source() { return feeder ? *feeder : *this; }
-  // The first stage of that kind, or -1.
+  // The index of the first stage of that kind, or -1.
   int FindStage(Stage::Kind kind) const;
   // All tensors that it reads from memory and writes to it.
   std::vector<int> Reads(const Graph& graph) const;
   std::vector<int> Writes() const;
 };
 
-// Blocks of channels that hold so many.
+// The number of blocks of 32 that hold so many channels.
 inline int Blocks(int channels) { return (channels + kBlock - 1) / kBlock; }
 
 }  // namespace r2b

@@ -1,7 +1,8 @@
 // The root of a step that spreads each input pixel over a window of outputs: TRANSPOSE_CONV.
 //
-// Output pixels that lie a stride apart read the input by the same taps, one pixel apart: each such phase of rows and
-// columns is a plain convolution with some of the filter's taps.
+// Output pixels that lie a stride apart read the input through the same taps, at input pixels that lie side by side. So
+// each phase (output position modulo the stride, of rows and of columns) is a plain convolution with some of the
+// filter's taps.
 #include <algorithm>
 
 #include "memory.h"
@@ -11,16 +12,16 @@
 namespace r2b {
 namespace {
 
-// One axis: output `at` reads, by tap k, input (at + before - k) / stride where that is whole.
+// One axis: through tap k, output `at` reads input (at + before - k) / stride if that is a whole number.
 struct Spread {
   int in, out, kernel, stride, before;
 
-  int phases() const { return std::min(kernel, stride); }  // of those that have taps
+  int phases() const { return std::min(kernel, stride); }  // how many phases have taps
   int Taps(int phase) const { return phase < kernel ? (kernel - phase + stride - 1) / stride : 0; }
   int Phase(int at) const { return (at + before) % stride; }
-  // The input of the phase's first tap; those of later ones come before it.
+  // The input that the first tap of output `at` reads; later taps read earlier inputs.
   int Input(int at) const { return (at + before) / stride; }
-  int First(int phase) const { return (phase + stride - before % stride) % stride; }  // output of the phase
+  int First(int phase) const { return (phase + stride - before % stride) % stride; }  // the phase's first output
   int BorderBefore() const { return std::max((kernel - 1 - before) / stride, 0); }
   int BorderAfter() const { return std::max((out - 1 + before) / stride - (in - 1), 0); }
 };
@@ -79,7 +80,7 @@ class TransposeConv : public LineRoot {
     store.out = to + first * pixel;
     store.in = store.out;
     store.pixel = columns_.stride * pixel;
-    const bool taps = row < rows_.phases() && column < columns_.phases();  // else there is the bias alone
+    const bool taps = row < rows_.phases() && column < columns_.phases();  // else outputs are the bias alone
     const size_t at = taps ? size_t(row) * size_t(columns_.phases()) + size_t(column) : 0;
     const RunList runs{origin, run.memory[run.step.input].pixel, offsets_[at].data(),
                        taps ? int(offsets_[at].size()) : 0, inputs_};
@@ -92,8 +93,8 @@ class TransposeConv : public LineRoot {
   const Op& op_;
   const int outputs_, inputs_;
   const Spread rows_, columns_;
-  std::vector<PackedWeights> weights_;           // of each phase that has taps, of rows and of columns
-  std::vector<std::vector<ptrdiff_t>> offsets_;  // likewise, of the taps' inputs
+  std::vector<PackedWeights> weights_;           // of each phase that has taps: [row phase][column phase]
+  std::vector<std::vector<ptrdiff_t>> offsets_;  // likewise, the taps' offsets in the input
   std::vector<float> bias_;
 };
 

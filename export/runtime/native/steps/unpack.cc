@@ -1,4 +1,4 @@
-// The step that makes numbers of signs.
+// The step that turns packed signs into floats, int8 numbers or bools.
 #include <algorithm>
 #include <cmath>
 
@@ -28,7 +28,7 @@ class Unpack : public ValuesRoot {
   }
 
  private:
-  // One, as near as the output's scale allows, on either side of zero.
+  // Sets the numbers that represent +1 and -1, as nearly as the output's scale allows.
   void SetBytes(const Tensor& output) {
     const int step = output.scale > 0 ? int(std::min(255.0f, std::round(1.0f / output.scale))) : 0;
     plus_ = int8_t(std::min(127, output.zero_point + step));
@@ -37,7 +37,7 @@ class Unpack : public ValuesRoot {
 
   const DType type_;
   const Pixels pixels_;
-  int8_t plus_ = 1, minus_ = 0;  // a bool is true where the bit is +1
+  int8_t plus_ = 1, minus_ = 0;  // for bools: true stands for +1
 };
 
 }  // namespace

@@ -1,4 +1,4 @@
-// The windows of a pool are clipped to the image.
+// The windows of a pool, clipped to the image.
 #pragma once
 
 #include <vector>
@@ -10,7 +10,8 @@ namespace r2b {
 class Window {
  public:
   Window(const Graph& graph, const Op& op);
-  // A row of outputs reads these input rows, and each of its pixels these columns: the first, and one past the last.
+  // The input rows that a row of outputs reads, and the columns that each of its pixels reads: first, one past the
+  // last.
   int FirstRow(int y) const;
   int EndRow(int y) const;
   std::vector<int> begin_columns, end_columns;

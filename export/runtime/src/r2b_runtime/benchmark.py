@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack  # type checkers know this module even if it is not installed
 
 # Steps with these names start with an operator on bits, and include the float operators fused into it (scales, PReLU).
-_BINARY_STEPS = ("bconv", "bmaxpool", "quantize", "dequantize", "binary")
+_BINARY_STEPS = ("bconv", "bmaxpool", "quantize", "dequantize")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +73,10 @@ class Timing:
 
 
 def time_model(model: ModelSource, threads: int = 1, runs: int = 50, **options: "Unpack[Options]") -> Timing:
-    """Times `runs` inferences of `model` on random input, after a few that do not count."""
+    """Times `runs` inferences of `model` on random input, after a few that do not count.
+
+    Raises `ValueError` for less than one thread or run, and the errors of `Interpreter`.
+    """
     began = time.perf_counter()
     interpreter = _prepared(model, threads, **options)
     interpreter.invoke()
@@ -83,7 +86,7 @@ def time_model(model: ModelSource, threads: int = 1, runs: int = 50, **options: 
 
 
 def profile_model(model: ModelSource, threads: int = 1, runs: int = 50, **options: "Unpack[Options]") -> Profile:
-    """Measures the `Profile` of `runs` inferences."""
+    """Measures the `Profile` of `runs` inferences. Raises as `time_model`."""
     interpreter = _prepared(model, threads, profile=True, **options)
     _times(interpreter, 1)
     measured = []
@@ -129,7 +132,7 @@ def _times(interpreter: Interpreter, runs: int, warm: int = 3) -> list[float]:
 
 
 def peak_memory() -> Optional[int]:
-    """The peak memory of this process, in bytes; None if the system does not tell it."""
+    """The peak memory of this process, in bytes; None if the system does not report it."""
     if sys.platform == "win32":
         return _windows_peak_memory()
     import resource
@@ -168,7 +171,7 @@ def _windows_peak_memory() -> Optional[int]:
 
 
 def cpu_name() -> str:
-    """The processor's name, if the system tells it."""
+    """The processor's name, or its architecture if the system does not report the name."""
     try:
         with open("/proc/cpuinfo") as file:
             fields = dict(line.split(":", 1) for line in file if ":" in line)
