@@ -1,8 +1,8 @@
-# Everything a clone needs is set up by the first target that needs it, in .venv, and set up again when it changed.
+# The first target that needs the environment sets it up in .venv. It is set up again when the requirements have changed.
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-# The first of these that is there and supported; override with make PYTHON=...
+# The first of these that is installed and supported; override with make PYTHON=...
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.10 python3 python; do \
 	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' 2>/dev/null \
 	&& echo $$p && break; done)
@@ -13,12 +13,12 @@ help:
 	@echo "make demo       train a binary network on handwritten digits, convert, verify and time it (a few minutes)"
 	@echo "make test       lint, formats, types and the tests"
 	@echo "make test-slow  the tests that take more than half a minute each"
-	@echo "make test-long  those that take minutes, often in processes of their own: before a release"
+	@echo "make test-long  the tests that take minutes, often in separate processes; run them before a release"
 	@echo "make test-runtime  build export/runtime and run its tests"
 	@echo "make test-runtime-slow  its tests that take more than half a minute each"
-	@echo "make docs       the documentation as a site, in site/"
-	@echo "make format     put the code in shape"
-	@echo "make clean      remove the environment and what the commands wrote"
+	@echo "make docs       build the documentation site into site/"
+	@echo "make format     format the code"
+	@echo "make clean      remove the environment and what the commands have written"
 
 $(INSTALLED): pyproject.toml setup.py constraints.txt
 	@test -n "$(PYTHON)" || { echo "r2b_zoo needs Python 3.10, 3.11 or 3.12: install one, or name it with make PYTHON=..."; exit 1; }
@@ -27,14 +27,14 @@ $(INSTALLED): pyproject.toml setup.py constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
 	@touch $@
 
-# The runtime is compiled again when its sources changed.
+# The runtime is compiled again when its sources have changed.
 RUNTIME := $(VENV)/.runtime
 NATIVE_SOURCES := $(shell find export/runtime/native export/web/native -name '*.cc' -o -name '*.h' -o -name '*.inl') \
 	export/runtime/build_native.py
 RUNTIME_SOURCES := $(NATIVE_SOURCES) $(shell find export/runtime/src -name '*.py') \
 	$(wildcard export/runtime/*.py export/runtime/pyproject.toml export/web/*.js export/web/*.ts export/web/*.html)
 
-# The engine for browsers, compiled by the environment's ziglang, which pip would not see.
+# The engine for browsers is compiled here with the environment's ziglang, because pip's isolated build does not see that package.
 WASM := export/web/r2b.wasm
 $(WASM): $(INSTALLED) $(NATIVE_SOURCES) export/web/build_web.py
 	@echo "Compiling the engine for browsers."
@@ -48,7 +48,8 @@ $(RUNTIME): $(INSTALLED) $(RUNTIME_SOURCES) $(WASM)
 demo: $(RUNTIME)
 	$(BIN)/r2b demo
 
-# A process that dies ends the suite with the name of its test. The runtime's own configuration has no timeout.
+# With --max-worker-restart 0, a test process that dies ends the suite, and pytest names its test. The runtime's own pytest configuration
+# has no timeout, so it is given here.
 PYTEST_OPTIONS := --numprocesses 2 --max-worker-restart 0
 RUNTIME_OPTIONS := $(PYTEST_OPTIONS) --dist loadfile --timeout 1200 --timeout-method thread
 

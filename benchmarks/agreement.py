@@ -9,13 +9,12 @@ LCE's interpreter on x86 (kernels.h). If an interpreter sums in another order, s
 such a sum differ; nothing else does.
 
 The engine and the delegate in an interpreter must give the same bits, with each of this machine's kernels and with one
-and two threads. Two trained networks are held to the same: "digits", which its recipe trains here first, and "cifar10",
-the weights that come with the package, each on images of its own test split. ResNet18 in float must be within 1e-6 of
-the interpreter, whose float operators are XNNPACK's, in every probability.
+and two threads. Two trained networks must meet the same limits on images of their own test splits: "digits", which its
+recipe trains here first, and "cifar10", the weights that come with the package. Every probability of ResNet18 in float
+must be within 1e-6 of the interpreter's, whose float operators are XNNPACK's.
 
---explain shows where signs come to differ: it compares the delegate with itself when all float operators are left to
-the interpreter (claim="binary"), which sums in its own order. Differences there but not above come only from float
-operators.
+--explain shows how much float operators alone change: for each network, a second line compares the engine with the
+delegate when all float operators are left to the interpreter (claim="binary"), which sums in its own order.
 """
 
 import argparse
@@ -59,7 +58,7 @@ def logits_network(name, photos, **architecture):
 
 
 def subject(name, photos, data_dir):
-    """A network's file, and as many images for it as there are photographs: them, or images of its own test split."""
+    """A network's file, and as many images for it as there are photographs: these, or images of its own test split."""
     from r2b_zoo.conversion.converter import lce_file
     from r2b_zoo.data import load
 
@@ -89,7 +88,7 @@ def run(model, photos, threads=1, **options):
 
 
 def unequal_paths(model, photos):
-    """Kernels and threads with which the engine and the delegate give other bits."""
+    """The kernels and threads with which the engine and the delegate give different bits."""
     import r2b_runtime
 
     return [
@@ -115,13 +114,13 @@ def compare(a, b):
 
 
 def real(ours, model, images):
-    """Whether the answers are those of the interpreter's own float operators; in words, and as a truth value."""
+    """Compares answers with those of the interpreter's own float operators; returns (result in words, is good)."""
     _, same, largest = compare(ours, run(model, images, engine="litert", claim="binary"))
     return f"same class {same:.0%}, largest difference {largest:.1e}", largest <= REAL_DIFFERENCE
 
 
 def binary(ours, model, images):
-    """Whether the answers are LCE's, and engine and delegate give the same bits; in words, and as a truth value."""
+    """Compares answers with LCE's, and the delegate's bits with the engine's; returns (result in words, is good)."""
     theirs = run_lce(model, images)
     correlation, same, largest = compare(ours, theirs)
     unequal = unequal_paths(model, images)

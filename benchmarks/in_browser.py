@@ -4,8 +4,8 @@
     python -m benchmarks.in_browser --litert node_modules/@litertjs \\
         --ours RealToBinaryNet.tflite --theirs ResNet18.tflite MobileNetV2.tflite
 
-One thread each. The models take turns, so that other load on the machine affects all of them alike; the least time of
-each counts.
+Each model runs in one thread. The models take turns, so that other load on the machine affects all of them alike; the
+least time of each counts.
 """
 
 import argparse
@@ -62,7 +62,7 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
 
 
 def measure(ours: list[Path], theirs: list[Path], litert: Path, rounds: int) -> dict[str, float]:
-    """The least milliseconds of each model, by file name."""
+    """The least time of each model in milliseconds, by file name."""
     sys.path.insert(0, str(TESTS))
     browser = importlib.import_module("browser")
 

@@ -11,15 +11,15 @@ them alike. In its turn a network is called several times in a row, as a program
 calls find other networks' data in caches and branch predictors and are not counted. The program prints medians, and
 medians of per-round ratios.
 
-The floor is what RealToBinaryNet would take if every instruction were a product: its binary products at the core's
-peak, of popcounts or of full adders, whichever is higher, plus its other products at the peak of float or int8 ones
-(peaks.cc), which every round measures anew.
+The floor is the time that RealToBinaryNet would take if every instruction computed products: its binary products at
+the core's peak with popcounts or with full adders, whichever is higher, plus its other products at the peak of float or
+int8 products. Every round measures these peaks anew (peaks.cc).
 
 A virtual machine's core is one hardware thread of a physical core, whose other thread may run another tenant's code: a
-network then takes 1.5 times as long there, for tenths of a second, and no clock of the machine shows it. Everything in
-one thread, and the peaks, therefore stays on one core; and two threads are compared with the mean speed of one thread
-on each of the two cores. The program also prints in how many rounds the cores were equally fast, and what two threads
-took in those.
+network then takes 1.5 times as long there, for tenths of a second, and no clock of the machine shows it. Therefore,
+networks in one thread and the peaks of their floor are measured on the same core, and two threads are compared with the
+mean speed of one thread on each of two cores. The program also prints in how many rounds these cores were equally fast,
+and how long two threads took in these rounds.
 """
 
 import argparse
@@ -70,7 +70,7 @@ def compiled_peaks(directory):
 
 
 def two_cores():
-    """The machine's first two cores; Nones where the system does not let a program choose its cores."""
+    """The machine's first two cores, [None, None] if the system does not let a program choose its cores."""
     if not hasattr(os, "sched_getaffinity"):
         return [None, None]
     cores = sorted(os.sched_getaffinity(0))
@@ -144,8 +144,8 @@ def measure(calls, rounds, program, cores):
     """Measures every network and the machine's peaks.
 
     Returns:
-        Seconds (rounds, CALLS) by network, NaN except in every eighth round for the slow ones; and the peaks (rounds,
-        1 or 2 cores, kinds of products), in products per second.
+        The seconds (rounds, CALLS) by network, for LCE's slow interpreter NaN except in every eighth round; and the
+        peaks in products per second (rounds, 2, 4): of one core and of both at once, of each kind of product.
     """
     times = {name: np.full((rounds, CALLS), np.nan) for name in calls}
     found = np.zeros((rounds, 2, 4))
@@ -160,17 +160,17 @@ def measure(calls, rounds, program, cores):
                 start = time.perf_counter()
                 call()
                 times[name][r, i] = time.perf_counter() - start
-            if name == OTHER_CORE:  # so that the peaks are measured close to the networks they are compared with
+            if name == OTHER_CORE:  # so that the peaks are measured right after the networks they are compared with
                 found[r] = peaks(program, cores[:1]), peaks(program, cores)
     return times, found
 
 
 def all_calls(models, only):
-    """What is timed: functions that run one inference, by what they run and through what.
+    """The functions to time, each of which runs one inference, by the name of the network and of its runtime.
 
     Args:
         models: folder where the networks' files are kept.
-        only: parts of names; a name without any of them is left out. Empty: all names.
+        only: parts of names; a name that contains none of them is left out. Empty for all names.
     """
     import r2b_runtime
 
@@ -202,7 +202,7 @@ def all_calls(models, only):
 
 
 def floors_of(found):
-    """Seconds of the floor in each round: of the float file, and of the one whose real part is int8."""
+    """The floors of each round in seconds: that of the float file, and that of the file whose real part is int8."""
     binary = BINARY_PRODUCTS / np.max(found[:, 0, :2], axis=1)
     return binary + REAL_PRODUCTS / found[:, 0, 2], binary + REAL_PRODUCTS / found[:, 0, 3]
 
@@ -219,7 +219,7 @@ def main():
     if arguments.check and arguments.only:
         parser.error("--check needs every network; leave out --only")
     cores = two_cores()
-    stay_on(*cores)  # the threads that interpreters start inherit it
+    stay_on(*cores)  # before interpreters start their threads, which inherit the choice
     import r2b_runtime
 
     best = r2b_runtime.available_kernels()[0]
@@ -251,7 +251,7 @@ def main():
 
 
 def _floors(times, found):
-    """Prints and returns what the peaks of the machine would allow."""
+    """Prints and returns the floors and the machine's peaks."""
     numbers = {}
     for name, floors in zip((OURS, OURS_INT8), floors_of(found), strict=True):
         if name not in times:
@@ -287,7 +287,7 @@ def _check(numbers):
         return 1
     rows, floors = numbers["networks"], numbers["floors"]
     ratio = {name: row["ratio"] for name, row in rows.items()}
-    ours_int8 = 1 / ratio[OURS_INT8]  # times of OURS, as the others are
+    ours_int8 = 1 / ratio[OURS_INT8]  # its time divided by that of OURS
     mobile = max(ratio[name] for name in ("MobileNetV2 int8", "MobileNetV2 int8, OpenVINO") if name in ratio)
     claims = {
         "RealToBinaryNet / ResNet18 int8": (ratio["ResNet18 int8"], 0.42),

@@ -35,16 +35,16 @@ BATCH = 32
 TURN_BATCHES = 64
 # The first batches fill buffers, and tf.data tunes its parallelism on them.
 WARM_UP_BATCHES = 40
-# The batches of an epoch that is read once before the turns, and again during them.
+# The number of batches in an epoch that is read once before the turns, and again during them.
 LATER_EPOCH_BATCHES = 160
-# A pipeline starts so many batches ahead, including the photographs in Larq Zoo's shuffle buffer.
+# A pipeline prefetches at most this many batches, including the photographs in Larq Zoo's shuffle buffer.
 BEGUN_BATCHES = 40
 
 
 def ours(
     name: str, folder: Optional[str], augmentation: str, split: str, batch: int, warm_up: int, connection: Connection
 ) -> None:
-    """Runs our pipeline as in training, with all epochs in one data set; or the test split repeatedly."""
+    """Runs our pipeline as in training, with all epochs in one data set, or on the test split repeatedly."""
     import tensorflow as tf
 
     from r2b_zoo import data
@@ -80,7 +80,7 @@ def _take_turns(batches: Any, warm_up: int, connection: Connection) -> None:
 
 
 def measure(sides: list[Side], rounds: int) -> dict[str, dict[str, float]]:
-    """Each side's images per second, by the clock and per core, and how many times the first side's the former are."""
+    """Each side's images per second, by the clock and per core, and the ratios of both to the first side's."""
     turns = np.array([[side.turn() for side in sides] for _ in range(rounds)])
     for side in sides:
         side.end()
@@ -97,10 +97,10 @@ def measure(sides: list[Side], rounds: int) -> dict[str, dict[str, float]]:
 
 
 def listed_often(data_dir: Path, folder: Path, batches: int) -> int:
-    """Links the ImageNet files of ``data_dir`` into a folder repeatedly, until a split has so many batches.
+    """Links the ImageNet files of ``data_dir`` into a folder repeatedly, until each split has that many batches.
 
     Returns:
-        The number of photographs that the largest split has then.
+        The number of photographs in the largest split, with repetitions.
     """
     (source,) = (data_dir / "imagenet2012").iterdir()
     target = folder / "imagenet2012" / source.name
@@ -124,7 +124,7 @@ def listed_often(data_dir: Path, folder: Path, batches: int) -> int:
 
 
 def as_folder(data_dir: Path, folder: Path) -> None:
-    """Writes the photographs of both splits as JPEG files into two folders, as if they were two classes."""
+    """Writes the photographs of ImageNet's test split as JPEG files into two folders, as if they were two classes."""
     from r2b_zoo.data.imagenet import imagenet
 
     dataset = imagenet(data_dir)

@@ -1,4 +1,4 @@
-"""Larq Zoo's own training code as its users get it, with which benchmarks compare ours."""
+"""Larq Zoo's own training code, as its users run it; the benchmarks compare ours with it."""
 
 import functools
 from typing import Any
@@ -11,10 +11,10 @@ def teacher_student(
 ) -> tuple[tf.keras.Model, dict[str, tf.keras.Model]]:
     """The compiled model of Larq Zoo's binary stage (``TrainR2BBNN``): its networks, losses, optimizer and metrics.
 
-    Its optimizer has a constant learning rate and its teacher has random weights, which does not change the time.
+    The optimizer has a constant learning rate and the teacher has random weights; neither changes the time of a step.
 
     Returns:
-        The model, and its networks.
+        The model, and its networks by their precision.
     """
     from larq_zoo.literature.real_to_bin_nets import RealToBinNetBANFactory, RealToBinNetBNNFactory
     from larq_zoo.training.knowledge_distillation.knowledge_distillation import TeacherStudentModelFactory

@@ -1,4 +1,4 @@
-"""Counts the vector instructions of the AArch64 kernel's inner loop, and what llvm-mca expects it to cost.
+"""Counts the vector instructions in the AArch64 kernel's inner loop, and predicts its cycles with llvm-mca.
 
     python benchmarks/neon_instructions.py
 

@@ -10,12 +10,12 @@ import numpy as np
 
 BINARY = ("RealToBinaryNet", "StrongBaselineNet", "BiRealNet18", "XNORNet18", "BNN18")
 INT8 = "RealToBinaryNet int8"
-"""RealToBinaryNet with its real part in int8; the image goes in as bytes."""
+"""RealToBinaryNet with its real part in int8 and a uint8 image as input."""
 LARQ_ZOO = ("QuickNetSmall", "QuickNet", "QuickNetLarge", "BinaryDenseNet28", "MeliusNet22", "BinaryResNetE18")
 
 
 def randomise(model, seed=0):
-    """Draws all weights of batch norms, PReLUs and learned scales at random; other weights already are random."""
+    """Draws all weights of batch norms, PReLUs and learned scales at random; other weights are random already."""
     import tensorflow as tf
 
     rng = np.random.default_rng(seed)
@@ -37,7 +37,7 @@ def randomise(model, seed=0):
 
 
 def with_batch(model, size=1):
-    """The model for batches of this size alone."""
+    """The model with a fixed batch size."""
     import tensorflow as tf
 
     image = tf.keras.Input(model.input_shape[1:], batch_size=size)
@@ -45,13 +45,13 @@ def with_batch(model, size=1):
 
 
 def _images(shape):
-    """Batches of one random image, for the ranges of int8."""
+    """Sixteen batches of one random image, to calibrate the ranges of int8."""
     rng = np.random.default_rng(0)
     return [rng.uniform(-1, 1, (1, *shape)).astype("float32") for _ in range(16)]
 
 
 def int8(model):
-    """The file of a float Keras model in int8 throughout, by TensorFlow's own converter."""
+    """The ``.tflite`` file of a float Keras model, quantised to int8 as a whole by TensorFlow's own converter."""
     import tensorflow as tf
 
     converter = tf.lite.TFLiteConverter.from_keras_model(model)
@@ -112,7 +112,7 @@ def _build(name):
 
 
 def file_of(name, directory, build=None):
-    """Path of the network's file; if missing, it is written: what ``build`` returns or else the network ``name``."""
+    """The path of a network's file; a missing file is written, with what ``build`` or else ``_build(name)`` returns."""
     path = pathlib.Path(directory) / (name.replace(" ", "_") + ".tflite")
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 MOST_BYTES = 1_000_000
 LICENCE = "Apache-2.0"
-# Top-1 may differ from the run's record by so many points: on another machine, the last bits of sums flip some signs.
+# Top-1 may differ by this many points from the run's record: on another machine, sums in another order flip some signs.
 SAME_ACCURACY = 0.1
 SOURCES = {
     "cifar10": "Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009",
@@ -54,12 +54,12 @@ def package(
         name: name of the weights, one of ``BUNDLED``.
         commit: the commit of the code that trained the run, 40 hexadecimal digits.
         notes: sentences for the card.
-        data_dir: where the run's data is, if not where it was.
+        data_dir: folder of the run's data, if the data has moved.
         tolerance: points of top-1 that packing may cost.
         folder: where to write the file; None: into the package.
 
     Raises:
-        ValueError: nothing is written, see the module's docstring; or the name or the commit is invalid.
+        ValueError: the weights do not meet the conditions in the module's docstring, or the name or commit is invalid.
         RunFolderError: the folder holds no finished run, or a run that it takes a stage from is gone.
     """
     if name not in BUNDLED:
@@ -106,7 +106,8 @@ def package(
     if abs(card["trained_top1"] - recorded) > SAME_ACCURACY:
         raise ValueError(
             f"{run} records a top-1 of {recorded:.2f} %, and its network has {card['trained_top1']:.2f} % on the "
-            f"{len(labels):,} test images here: pass --data-dir where its data is, with the same version of it."
+            f"{len(labels):,} test images here: pass the folder of the run's data, in the same version, with "
+            "--data-dir."
         )
     if card["trained_top1"] - card["top1"] > tolerance:
         raise ValueError(
@@ -116,8 +117,8 @@ def package(
     data = packed.content(trained.model.layers, record, card)
     if len(data) > MOST_BYTES:
         raise ValueError(
-            f"Weights that come with the package have at most {MOST_BYTES:,} bytes, and these {len(data):,}: train a "
-            "narrower network."
+            f"Weights that come with the package may have at most {MOST_BYTES:,} bytes, and these have {len(data):,}: "
+            "train a narrower network."
         )
     target = (folder or Path(__file__).parents[1] / "r2b_zoo" / FOLDER) / BUNDLED[name]
     target.parent.mkdir(exist_ok=True)
@@ -162,11 +163,11 @@ def _data(dataset: "Dataset", run_folder: Any) -> str:
 
 
 def _command(plan: "Plan") -> str:
-    """The command that trains such a run, with the fields that differ from the recipe's defaults."""
+    """The command that repeats the run, with the fields that differ from the recipe's defaults."""
     from r2b_zoo import recipes
     from r2b_zoo.runs.folder import MAY_CHANGE
 
-    # Where the files are, and over which devices a run was distributed, has no effect on what is trained.
+    # The places of files and how a run is distributed or checkpointed do not affect what is trained.
     elsewhere = ("data_dir", *MAY_CHANGE)
     usual = recipes.plan(plan.recipe).config
     fields = [
@@ -178,7 +179,7 @@ def _command(plan: "Plan") -> str:
 
 
 def _trained_with(plan: "Plan") -> dict[str, Any]:
-    """The plan's configuration; for a stage that it takes from another run, that run's fields."""
+    """The plan's configuration; a stage that is taken from another run has that run's fields."""
     from r2b_zoo.runs.folder import RunFolder
 
     config = dict(plan.config)

@@ -1,4 +1,4 @@
-"""Published ImageNet accuracies of the networks that benchmarks/inference.py times, and both in one plot."""
+"""Published ImageNet accuracies of the networks that benchmarks/inference.py times, plotted over these times."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -31,9 +31,9 @@ TOP1 = {
     "MeliusNet22": Published(62.4, LARQ_ZOO),
     "BinaryResNetE18": Published(58.3, LARQ_ZOO),
 }
-"""By the name of benchmarks/networks.py. A network without a published accuracy in that form is not in the plot."""
+"""Accuracies by the network's name in benchmarks/networks.py. Networks without published accuracy are not plotted."""
 
-# The sides of the comparison, by the end of a row's name; LiteRT's rows have no end.
+# Label and colour of each runtime, by the suffix of a row's name; LiteRT's rows have no suffix.
 SIDES = {", runtime": ("r2b-runtime, 1 bit", "C0"), ", OpenVINO": ("OpenVINO", "C2"), "": ("LiteRT", "C1")}
 
 
@@ -41,15 +41,15 @@ def plot(milliseconds: Mapping[str, float], path: str) -> None:
     """Draws published top-1 over measured milliseconds, one thread.
 
     Args:
-        milliseconds: by row of benchmarks/inference.py; rows through LCE's interpreter, of several threads or of other
+        milliseconds: times by row of benchmarks/inference.py; rows of LCE's interpreter, of several threads or of other
             kernels are left out.
-        path: of the file, whose suffix says which kind of picture it is.
+        path: path of the picture; its suffix, for example .svg, sets the format.
     """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.2, 4.2), layout="constrained")
     axes = figure.subplots()
-    shown: dict[str, dict[str, float]] = {}  # milliseconds by the network's name and its side
+    shown: dict[str, dict[str, float]] = {}  # milliseconds by the network's name and the suffix
     for row, value in milliseconds.items():
         name, comma, through = row.partition(",")
         if comma + through in SIDES and name in TOP1:
@@ -59,7 +59,7 @@ def plot(milliseconds: Mapping[str, float], path: str) -> None:
         for side, value in sides.items():
             label, colour = SIDES[side]
             axes.plot(value, TOP1[name].top1, "o", color=colour, label=None if label in drawn else label)
-            # Of two points of a network, the left one has its name on its left.
+            # If a network has several points, the leftmost has its name on the left, so that names do not overlap.
             left = len(sides) > 1 and value == min(sides.values())
             place = {"xytext": (-6, -3), "ha": "right"} if left else {"xytext": (6, -3)}
             axes.annotate(name, (value, TOP1[name].top1), textcoords="offset points", fontsize=8, **place)

@@ -16,13 +16,13 @@ class Side:
     """A process that does its work a turn at a time.
 
     Args:
-        name: for tables.
+        name: name of the side in tables.
         work: ``work(*arguments, connection)``; sends one message at the start, then answers every True that it receives
             with what it measured in a turn, and ends at False.
-        arguments: of ``work``.
+        arguments: the first arguments of ``work``.
 
     Attributes:
-        said: the message that it sent at the start.
+        said: the message that ``work`` sent at the start.
     """
 
     def __init__(self, name: str, work: Callable[..., None], *arguments: Any) -> None:
@@ -31,7 +31,7 @@ class Side:
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=work, args=(*arguments, theirs), daemon=True)
         self._process.start()
-        # When this process fails, multiprocessing terminates the others and waits, but a stopped one ignores SIGTERM.
+        # When this process fails, multiprocessing terminates the sides and waits, but a stopped one ignores SIGTERM.
         atexit.register(self._process.kill)
         theirs.close()
         self.said: Any = self._connection.recv()

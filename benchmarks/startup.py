@@ -1,12 +1,13 @@
-"""Measures how long a model takes from its file to its first answer, and how much memory, with and without LiteRT.
+"""Measures the time from opening a model's file to its first answer, and the peak memory, with and without LiteRT.
 
     make -C export/runtime wheels && python benchmarks/startup.py runs/benchmark_networks/RealToBinaryNet.tflite
     python benchmarks/startup.py FILE.tflite --check     # exits 1 above 60 ms or 60 MiB without an interpreter
 
 Two fresh environments are made: one with only NumPy and the runtime's wheel, the other with ai-edge-litert as well.
-Processes that load the file and run it once alternate between the engine alone and the delegate in LiteRT. Time is
-measured from the call that opens the file to the first answer, without imports, both as wall-clock time and as CPU
-time, which other programs on a busy machine disturb less. Memory is the process's peak, including Python and NumPy.
+Processes that load the file and run it once alternate between the engine alone, in the first environment, and the
+delegate in LiteRT, in the second. Time is measured from the call that opens the file to the first answer, without
+imports, both as wall-clock time and as CPU time, which other programs on a busy machine disturb less. Memory is the
+process's peak, including Python and NumPy.
 """
 
 import argparse
@@ -46,7 +47,7 @@ print(json.dumps({"alone": alone, "numpy": imported - began, "imports": ready - 
 
 
 def environment(folder, packages):
-    """The Python of a fresh environment with these packages."""
+    """Creates an environment with these packages; returns the path of its Python."""
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
     inside = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
     pip = [inside, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
@@ -66,7 +67,7 @@ def built_wheel():
 
 
 def rounds(wheel, model, count):
-    """What processes of either kind print, in the order of the rounds."""
+    """The measurements of ``count`` processes with each engine, in the order of the rounds."""
     measured: dict[str, list[dict[str, float]]] = {"r2b": [], "litert": []}
     clean = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     with tempfile.TemporaryDirectory() as name:

@@ -38,7 +38,7 @@ LEARNING_RATE = 2e-4
 OUTPUT_MATCHING_WEIGHT = 0.8
 # In the first steps TensorFlow traces, chooses kernels and fills caches.
 WARM_UP_STEPS = 3
-# The losses of the first batch may differ by this, relatively: a sum in another order can flip a sign in a later layer.
+# Relative tolerance of the first batch's losses: a sum in another order can flip a sign in a later layer.
 LOSS_TOLERANCE = 0.01
 LOGITS_SCALE = 0.01
 PROFILED_STEPS = 3
@@ -61,7 +61,7 @@ SETTINGS = (Setting(224, 16, 3), Setting(32, 128, 10))
 
 
 class Finished(Exception):  # noqa: N818 - ends the training of a worker
-    """Raised when the parent has no more turns."""
+    """Ends the training of a side; raised when the parent asks for no more turns."""
 
 
 Losses = Callable[[dict[str, Any]], tuple[float, float]]
@@ -172,7 +172,7 @@ def our_model(setting: Setting, weights: Optional[Path], mixed_precision: str) -
 
 
 def their_side(setting: Setting, weights: str, mixed_precision: str, connection: Connection) -> None:
-    """Runs Larq Zoo's model in ``fit`` with its callbacks; writes its weights, from which ours starts."""
+    """Runs Larq Zoo's model in ``fit`` with its callbacks; writes the weights from which our side starts."""
     import tensorflow as tf
 
     from benchmarks import larq_zoo_peer
@@ -274,7 +274,7 @@ def _milliseconds_by_operator(path: Path) -> dict[str, float]:
         names = {key: value.name for key, value in plane.event_metadata.items()}
         for line in plane.lines:
             for event in line.events:
-                # Operators are called scope/name:Type; other events are of the executor and the profiler itself.
+                # Operators are called scope/name:Type; other events come from the executor and the profiler.
                 name, separator, operator = names[event.metadata_id].split("#")[0].rpartition(":")
                 if separator and not name.endswith(":"):
                     totals[operator] = totals.get(operator, 0.0) + event.duration_ps / 1e9

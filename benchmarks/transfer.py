@@ -24,7 +24,7 @@ from benchmarks.ablation.contrasts import CONFIDENCE, interval
 
 SEEDS = (0, 1, 2)
 TRAINING_IMAGES, TEST_IMAGES = 10, 150
-"""Images of a class."""
+"""Numbers of images of each class."""
 PRETRAINING = {
     "width": 32,
     "augmentation": "resized_crop_flip",
@@ -75,12 +75,12 @@ def cifar10(data_dir: Optional[Path], split: str = "test") -> Images:
 class Task:
     read: Callable[[Optional[Path]], Images]
     classes: tuple[str, ...]
-    """The new classes, unless others are asked for."""
+    """The new classes by default."""
 
 
 TASKS = {
     "digits": Task(digits, ("3", "5", "8", "9")),
-    "cifar10": Task(cifar10, ("frog", "horse", "ship", "truck")),  # its last four
+    "cifar10": Task(cifar10, ("frog", "horse", "ship", "truck")),  # CIFAR-10's last four
 }
 
 
@@ -103,7 +103,7 @@ def pretrained_on_others(output: Path, data_dir: Optional[Path], classes: tuple[
 
 
 def write_photographs(folder: Path, images: Images, classes: tuple[str, ...], seed: int) -> None:
-    """Writes the images that the seed draws as ``train/<class>/*.png`` and ``test/<class>/*.png``."""
+    """Draws images with the seed, and writes them as ``train/<class>/*.png`` and ``test/<class>/*.png``."""
     rng = np.random.default_rng(seed)
     for name in classes:
         members = rng.permutation(images.members(name))
@@ -117,7 +117,7 @@ def run(output: Path, photographs: Path, weights: str, seed: int, with_weights: 
     from r2b_zoo.recipes.finetune import OF_WEIGHTS, FineTune
 
     start = FineTune.with_dependent_values({"weights": weights})
-    # The network from nothing has the same shape, and takes images of the same size.
+    # The network without pretrained weights has the same shape, and takes images of the same size.
     of_shape = ("width", "stem", "preprocessing", "image_size", *OF_WEIGHTS)
     same = {key: start[key] for key in of_shape if key in start}
     own: dict[str, Any] = {"weights": weights} if with_weights else same
@@ -132,8 +132,8 @@ def _by_stage(values: Sequence[float]) -> str:
 
 @click.command(help=__doc__)
 @click.argument("task", type=click.Choice(sorted(TASKS)))
-@click.option("--data-dir", type=click.Path(path_type=Path), help="Of TensorFlow Datasets, for cifar10.")
-@click.option("--weights", help="A name, a weights file or the folder of a run; see above for what it is by default.")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of TensorFlow Datasets, for cifar10.")
+@click.option("--weights", help="A name, a weights file or the folder of a run; for the default, see above.")
 @click.option("--class", "classes", multiple=True, help="A new class; repeatable.")
 @click.option("--seed", "seeds", type=int, multiple=True, default=SEEDS, show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("runs/transfer"), show_default=True)

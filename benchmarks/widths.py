@@ -29,16 +29,16 @@ os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 WIDTHS = (8, 16, 24, 31, 32, 40, 48, 56, 64, 80, 96, 100, 128)
 BLOCK = 32
-# The most that a width may take, of the next multiple of 32.
+# Limit on the time of a width, divided by that of the next multiple of 32.
 NEXT_MULTIPLE = 1.15
-# The most that a width may take, of int8 ResNet-18 of the same width in LiteRT.
+# Limit on the time of each width, divided by that of int8 ResNet-18 of the same width in LiteRT.
 PEERS = {16: 1.0, 32: 0.4}
-# The most that a width may take, of the next wider one that is timed: what two equal times differ by is noise.
+# Limit on the time of a width, divided by that of the next wider one that is timed; above 1 to allow for noise.
 NEXT_WIDER = 1.05
 OURS, PEER = "RealToBinaryNet", "ResNet18-int8"
 OTHERS = ("U-Net", "swish network", "QuickNet")
 SIZE = {"cifar": 32, "imagenet": 224}
-SECONDS = 0.06  # least length of a file's turn
+SECONDS = 0.06  # least duration of a file's turn
 
 
 def _real_to_binary(stem, width):
@@ -108,7 +108,7 @@ def _other(name):
 
 
 def times(library, jobs, connection):
-    """The work of a side: measures the seconds of each (file, options) in every turn; options None: in LiteRT."""
+    """The work of a side: measures the seconds of each (file, options) in every turn; with options None, in LiteRT."""
     if library:
         sys.path.insert(0, library)
     if hasattr(os, "sched_setaffinity"):
@@ -146,7 +146,7 @@ def _seconds(call):
 
 
 def _jobs(arguments):
-    """What is timed: (file, options) by name."""
+    """The jobs to time: (file, options) by name."""
     jobs: dict[str, tuple[str, dict[str, Any] | None]] = {}
 
     def file(name, build):
@@ -196,7 +196,7 @@ def main():
 
 
 def _compared_with(name):
-    """The name of what a time is divided by; None for a peer."""
+    """The name of the job whose time divides this job's time; None for a peer."""
     network, _, width = name.rpartition(" ")
     if network.startswith(PEER):
         return None
@@ -223,8 +223,8 @@ def _print(names, found):
 def check(seconds):
     """Prints whether the claims hold for these times by name; returns an exit status.
 
-    A width takes at most ``NEXT_MULTIPLE`` of the next multiple of 32, no more than the next wider one but for noise,
-    and at most its share in ``PEERS`` of int8 ResNet-18.
+    A width may take at most ``NEXT_MULTIPLE`` times as long as the next multiple of 32, ``NEXT_WIDER`` times as long as
+    the next wider network, and ``PEERS[width]`` times as long as int8 ResNet-18 of the same width.
     """
     claims = {}
     for stem in SIZE:

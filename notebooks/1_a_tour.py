@@ -27,9 +27,10 @@ from r2b_zoo import cost, create  # loads TensorFlow with Keras 2, and without i
 # %% [markdown]
 # ## Six networks
 #
-# One topology, a ResNet-18, five ways to make it binary, and the real network they are compared
-# with. Accuracies are those on ImageNet that Martínez et al. report (ICLR 2020, table 2); bytes
-# are counted from the networks of this zoo, one bit for each binary weight.
+# The six have one topology, a ResNet-18: five make it binary in different ways, and the sixth is
+# the real network that they are compared with. Accuracies are those on ImageNet that Martínez et
+# al. report (ICLR 2020, table 2); bytes are counted from the networks of this zoo, one bit for each
+# binary weight.
 
 # %%
 cards = [r2b_zoo.card(name) for name in r2b_zoo.list_models()]
@@ -62,9 +63,9 @@ r2b_zoo.card("RealToBinaryNet")
 # %% [markdown]
 # ## What the bits save
 #
-# The same network by three measures. Nearly all multiplications are binary; since a processor
-# does 64 of them at once, what stays real, above all the first convolution, is most of the work
-# that is left.
+# The chart shows the same network by three measures. Nearly all multiplications are binary. A
+# processor does 64 of these at once, so most of the work that is left is in the layers that stay
+# real, above all in the first convolution.
 
 # %%
 network_cost = cost(create("RealToBinaryNet", weights=None))
@@ -102,8 +103,8 @@ run
 # %% [markdown]
 # ## What it says
 #
-# Sixteen test images, with the class it takes each for and how sure it is. A mistake has a red
-# title.
+# Here are sixteen test images, each with the class that the network predicts and how sure it is.
+# A mistake has a red title.
 
 # %%
 classifier = run.classifier
@@ -125,10 +126,10 @@ print(f"{right} of {len(images)} right")
 # %% [markdown]
 # ## Pictures made of bits
 #
-# The signs of the first binary convolution: each tile is what one output channel weighs one input
-# channel with, nine bits, white for +1 and black for −1. Below, the signs of what the network
-# sees of the first digit, a picture for each of the first channels. That is all the information
-# that reaches the convolution.
+# The first figure shows the signs of the first binary convolution. Each tile is the filter from
+# one input channel to one output channel: nine bits, white for +1 and black for −1. The second
+# figure shows the signs of what this convolution reads for the first digit, a picture for each of
+# the first channels. Such signs are all the information that reaches the convolution.
 
 # %%
 network = run.networks["binary"]

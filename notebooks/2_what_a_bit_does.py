@@ -32,9 +32,9 @@ image = np.asarray(photograph[::4, ::4], np.float32) / 127.5 - 1
 # %% [markdown]
 # ## A photograph, and what is left of it
 #
-# On the left what the camera saw, on the right the signs of its three colours: three bits for
-# each pixel where there were twenty-four. One can still see what it is. That is the hope binary
-# networks live on.
+# The left picture is what the camera saw. The right one shows the signs of its three colours:
+# three bits for each pixel instead of twenty-four. One can still see what it is, and that is the
+# hope of binary networks.
 
 # %%
 figure, panels = plt.subplots(1, 2, figsize=(7, 3.5))
@@ -50,7 +50,7 @@ for panel in panels:
 #
 # Write +1 as bit 0 and −1 as bit 1. The product of two signs is −1 exactly where their bits
 # differ, which is what `xor` finds. A dot product of *n* signs is then *n* minus twice the number
-# of ones: no multiplication is left, and a processor does 32, 64 or 512 of them in one
+# of ones: no multiplication is left, and a processor compares 32, 64 or 512 pairs of bits in one
 # instruction.
 
 # %%
@@ -64,9 +64,9 @@ print(f"by counting     {64 - 2 * differ}   (64 − 2 · {differ})")
 # %% [markdown]
 # ## A layer of the network, by hand
 #
-# The first binary convolution of a Real-to-Binary network reads what its batch norm leaves of the
-# image. Here is that layer with NumPy's `packbits`, `^` and a count of ones, beside the layer
-# itself.
+# The first binary convolution of a Real-to-Binary network reads the output of a batch norm. Here
+# that convolution is computed with NumPy's `packbits`, `^` and a count of ones, and compared with
+# the layer itself.
 
 # %%
 import tensorflow as tf
@@ -106,8 +106,8 @@ largest_difference = float(np.abs(by_hand - by_layer).max())
 print(f"{by_hand.shape}, largest difference {largest_difference}")
 
 # %% [markdown]
-# They are equal, to the last bit: a binary convolution is whole numbers. Its kernel takes one bit
-# for each weight,
+# They are equal, to the last bit, because a binary convolution gives whole numbers. Its kernel
+# takes one bit for each weight:
 
 # %%
 size = kernel.size
@@ -117,9 +117,9 @@ print(f"{size:,} weights: {size * 4:,} bytes as floats, {size // 8:,} as bits")
 # ## α: how long the arrow is
 #
 # Signs keep a kernel's direction and forget its length. Each filter gets one number back, α, the
-# mean of its weights' magnitudes: of all multiples of the signs that one is nearest to the filter
-# (section 4.3 of the paper, equation 3, and XNOR-Net before it). Each point below is one filter;
-# the line is α = mean |W|.
+# mean of its weights' magnitudes. Of all multiples of the signs, α times the signs is nearest to
+# the filter (section 4.3 of the paper, equation 3, and XNOR-Net before it). Each point below is one
+# filter; the line is α = mean |W|.
 
 # %%
 filters = kernel.reshape(-1, kernel.shape[-1]) * rng.uniform(0.2, 2, kernel.shape[-1])
@@ -148,8 +148,8 @@ print(
 # %% [markdown]
 # ## The shortcut: what a sign throws away is carried past it
 #
-# A convolution of signs sees only signs. What they lost would be lost for all layers behind it,
-# so every convolution has a shortcut around it that carries the real values on. The maps below
+# A convolution of signs sees only signs. All later layers would lack what the signs have lost, so
+# every convolution has a shortcut around it that carries the real values on. The maps below
 # are one channel of the first half block: what comes in, its sign, what the binary convolution
 # makes of it, and the sum that leaves.
 
@@ -192,8 +192,9 @@ print(f"{without_shortcut:.2f} without the shortcut, {with_shortcut:.2f} with it
 # ## The gate: a scale that looks at the image
 #
 # α is the same for every image. The gate computes a factor for each channel from the real
-# activations, before the sign took their magnitudes away: averages over the image, two small
-# dense layers, a sigmoid. Two images, two sets of factors, for about one percent more operations.
+# activations, before the sign takes their magnitudes away: averages over the image, two small
+# dense layers, a sigmoid. So two images get two sets of factors, for about one percent more
+# operations.
 
 # %%
 gate = network.get_layer("block1a_gate")

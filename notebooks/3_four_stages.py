@@ -50,8 +50,8 @@ run = train("digits", output="all", **SHORT)
 # ## Where each stage starts
 #
 # The third stage takes the weights of the second and only then puts a sign before every
-# convolution: it falls, and climbs again. The fourth makes the weights signs too, each filter with
-# its mean magnitude α beside it; so it falls less.
+# convolution: its accuracy falls, and climbs again. The fourth replaces the weights by their signs
+# too, but scales each filter by its mean magnitude α, so its accuracy falls less.
 
 # %%
 run.figure("accuracy")
@@ -78,9 +78,9 @@ figure.tight_layout()
 # %% [markdown]
 # ## Where teacher and student look
 #
-# Not only answers are taught. *Attention matching* compares where the energy of the activations
-# lies after each block, teacher beside student. A row for each digit, a map for each network and
-# block; bright is where a network looks.
+# A teacher does not only teach answers. *Attention matching* compares where the energy of the
+# activations lies after each block in teacher and student. The figure has a row for each digit and
+# a map for each network and block, which is bright where the network looks.
 
 # %%
 attention_maps(run, stages=("teacher", "binary"))
@@ -88,10 +88,10 @@ attention_maps(run, stages=("teacher", "binary"))
 # %% [markdown]
 # ## One idea off
 #
-# What if there were no stairs? `progressive=False` leaves the real student out: the same teacher
-# teaches a network whose activations are binary from its first step. The teacher is not trained
-# again, it is taken from the run above; and the last stage, binary weights, is skipped, because the
-# stage of binary activations already shows the difference.
+# What if training were not progressive? `progressive=False` leaves the real student out: the same
+# teacher teaches a network whose activations are binary from its first step. The teacher is not
+# trained again but taken from the run above. The last stage, binary weights, is skipped, because
+# the stage of binary activations already shows the difference.
 
 # %%
 without = train(
@@ -114,10 +114,10 @@ for side in ("top", "right"):
 figure.tight_layout()
 
 # %% [markdown]
-# The stairs show at once: the student that starts from a real network is ahead from its first
-# epoch. Whether that lead remains after long training, this cannot say: it is one seed, few epochs
-# and 355 test images, each of them 0.3 points. `python -m benchmarks.ablation` compares the ideas
-# with four seeds, on photographs.
+# The difference shows at once: the student that starts from a real network is ahead from its first
+# epoch. This comparison cannot say whether that lead remains after long training: it has one seed,
+# few epochs and 355 test images, each of which is worth 0.3 points. `python -m benchmarks.ablation`
+# compares the ideas with four seeds, on photographs.
 
 # %%
 reached = {}
@@ -129,8 +129,8 @@ for label, one in (("progressive", run), ("without", without)):
 # %% [markdown]
 # ## Another idea off
 #
-# `attention_matching=False` and `output_matching=False` do the same for the paper's other ideas of
-# training, and `gate=False`, which is set above, for its channel rescaling; on the command line it
-# is `r2b train recipe=digits gate=false`.
+# `attention_matching=False` and `output_matching=False` switch off the paper's other ideas of
+# training, and `gate=False`, which is set above, switches off its channel rescaling. On the command
+# line, the latter is `r2b train recipe=digits gate=false`.
 # [What a bit does](2_what_a_bit_does.ipynb) shows what the gate and α add to one image, and
 # [From Keras to a board](4_from_keras_to_a_board.ipynb) continues with the trained network.

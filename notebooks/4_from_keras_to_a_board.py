@@ -19,8 +19,8 @@
 # the file computes what Keras computes, looks at what else is in it, and then runs it as a board
 # would.
 #
-# The network has random weights, so what it says about a photograph means nothing. What it costs
-# does not depend on them.
+# The network has random weights, so what it says about a photograph means nothing. Its costs do
+# not depend on the weights.
 
 # %%
 import tempfile
@@ -72,7 +72,7 @@ print(f"{as_floats / conversion.total_bytes:.1f} times smaller than the same wei
 # %% [markdown]
 # ## The same network?
 #
-# `verify` runs images through Keras and through the file. Here they are eight pieces of two
+# `verify` runs images through Keras and through the file. Here the images are eight pieces of two
 # photographs.
 
 # %%
@@ -86,8 +86,8 @@ verification
 # %% [markdown]
 # ## What the file carries
 #
-# Names of the classes and the way from a photograph to the network's input are inside, so whoever
-# has the file needs nothing else.
+# The file contains the names of the classes and the way from a photograph to the network's input,
+# so whoever has the file needs nothing else.
 
 # %%
 r2b_zoo.load(folder / "r2b.tflite")
@@ -106,9 +106,10 @@ print(*(f"{100 * probability:6.2f} %  {label}" for label, probability in answers
 # %% [markdown]
 # ## Where the time goes
 #
-# Every step of the file, in the order in which they run, on this machine's best instruction set
-# and in one thread. Blue are the binary convolutions with everything that was fused into them;
-# the tall one at the left is the first convolution, which reads the photograph and stays real.
+# The figure shows every step of the file, in the order in which they run, on this machine's best
+# instruction set and in one thread. Blue bars are the binary convolutions with everything that was
+# fused into them; the tall bar at the left is the first convolution, which reads the photograph and
+# stays real.
 
 # %%
 profile = benchmark.profile_model(str(folder / "r2b.tflite"), runs=15)

@@ -39,8 +39,8 @@ photos = folder / "photos"
 # ## A folder for each class
 #
 # Each class is cut from two places of a picture that do not overlap: one to train on, one to test
-# on. Twenty-four pieces of each are to train, twelve to test. With photographs of your own you
-# need no such split: a fifth of each class is kept apart by itself.
+# on. Twenty-four pieces of each class are for training, twelve for testing. With photographs of
+# your own you need no such split: a fifth of each class is set aside automatically.
 
 # %%
 china, flower = load_sample_images().images
@@ -71,10 +71,10 @@ for row, name in zip(panels, PLACES, strict=True):
     row[0].set_title(name, fontsize=10, loc="left")
 
 # %% [markdown]
-# ## What it is before
+# ## Before training
 #
-# The weights that come with the package are of CIFAR-10: airplanes, cats, ships. The network has
-# never seen a dahlia, so it answers with what it knows.
+# The weights that come with the package were trained on CIFAR-10: airplanes, cats, ships. The
+# network has never seen a dahlia, so it answers with what it knows.
 
 # %%
 before = load("cifar10")
@@ -90,10 +90,10 @@ for panel, (name, paths) in zip(panels, tested.items(), strict=True):
 # %% [markdown]
 # ## A minute of training
 #
-# The recipe has two stages: first the classifier alone, which is new, on what the network sees
-# already; then all of the network, slowly, so that its signs turn only where there is a reason.
-# Twenty-four pictures of a class are few for the second, so it is left out here. With hundreds,
-# delete the line with `skip`.
+# The recipe has two stages. The first trains only the new classifier, on what the rest of the
+# network sees already. The second trains all of the network, slowly, so that its signs turn only
+# where there is a reason. Twenty-four pictures of a class are few for the second stage, so it is
+# left out here. With hundreds, delete the line with `skip`.
 #
 # Stop it with the kernel's stop button if you like: the same cell resumes there.
 
@@ -115,8 +115,8 @@ run.figure("accuracy")
 # %% [markdown]
 # ## Look at its doubts
 #
-# One number does not tell which photographs go wrong, or nearly. The confusion matrix tells
-# between which classes, and the pictures tell why.
+# One number does not tell which photographs are misclassified, or nearly so. The confusion matrix
+# shows which classes the network confuses, and the pictures show why.
 
 # %%
 classifier = run.classifier
@@ -125,8 +125,8 @@ print(f"{result.top1:.0%} of {result.images} pieces that it was not trained on")
 result.confusion_figure(classifier.labels)
 
 # %% [markdown]
-# The six pieces whose right class it holds for least probable: these are the ones to look at, and
-# the kind to take more photographs of.
+# The next figure shows the six pieces to whose right class the network gives the lowest
+# probability. Look at these, and take more photographs of their kind.
 
 # %%
 doubts = []
@@ -144,7 +144,7 @@ for panel, (probability, name, answer, path) in zip(panels, sorted(doubts)[:6], 
 # ## The file
 #
 # Training ended with a `.tflite`: the network, one bit for each binary weight, with the names of
-# your classes and what is done to a photograph before. `verify` compares it with the Keras network
+# your classes and the preprocessing of a photograph. `verify` compares it with the Keras network
 # on every test photograph.
 
 # %%
@@ -154,7 +154,7 @@ verification = verify(run.networks["classifier"], run.file.read_bytes(), images)
 verification
 
 # %% [markdown]
-# On the board the same file is three lines, without TensorFlow's training part, Larq or this
+# On the board the same file needs three lines, without TensorFlow's training part, Larq or this
 # package: [From Keras to a board](4_from_keras_to_a_board.ipynb) has the rest.
 
 # %%
@@ -171,6 +171,6 @@ for name, paths in tested.items():
 #
 # - From the command line it is one line:
 #   `r2b train recipe=finetune data.dir=PHOTOS weights=cifar10`.
-# - Photographs that need more than 32×32 pixels want weights of larger ones: `weights="imagenet"`
-#   downloads Larq Zoo's Real-to-Binary network for 224×224.
+# - Photographs that need more than 32×32 pixels need weights for larger images:
+#   `weights="imagenet"` downloads Larq Zoo's Real-to-Binary network for 224×224.
 # - Files that cannot be read are named and left out; HEIC photographs need converting first.

@@ -3,8 +3,8 @@
     python notebooks/execute.py                       # all of them
     python notebooks/execute.py 2_what_a_bit_does     # this one
 
-Each notebook is a pair: the ``.py`` is what one edits, with cells as comments (jupytext's percent
-format), and the ``.ipynb`` is what one opens and reads. This writes the second from the first.
+Each notebook is a pair. Edit the ``.py``, in which comments mark the cells (jupytext's percent
+format); open and read the ``.ipynb``, which this script writes from it.
 """
 
 import sys
@@ -16,7 +16,7 @@ from nbclient import NotebookClient
 
 FOLDER = Path(__file__).resolve().parent
 LONGEST_CELL = 600
-"""Seconds, for machines with much else to do."""
+"""Seconds; long enough for a busy machine."""
 
 
 def names() -> list[str]:
@@ -24,17 +24,17 @@ def names() -> list[str]:
 
 
 def executed(name: str, folder: Path) -> nbformat.NotebookNode:
-    """The notebook of that name with what its cells show.
+    """The notebook of that name, executed, with the outputs of its cells.
 
     Args:
-        name: of the pair, without a suffix.
-        folder: where its cells run, and write.
+        name: name of the pair, without a suffix.
+        folder: where its cells run and write their files.
 
     Raises:
         nbclient.exceptions.CellExecutionError: a cell failed.
     """
     notebook = jupytext.read(FOLDER / f"{name}.py")
-    # The client keeps when each cell ran, which would differ every time.
+    # Do not record when each cell ran, which would differ every time.
     client = NotebookClient(
         notebook,
         timeout=LONGEST_CELL,

@@ -1,4 +1,4 @@
-"""What modules read without importing more: name and version of the package, and the suffix of its files."""
+"""The package's name and version and the suffix of its files, which modules can read without importing more."""
 
 PACKAGE = "r2b_zoo"
 """Keras saves the layers under this name, and files that come with the package are found by it."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Seen:
-    """The data of a batch that losses can use.
+    """The labels and outputs of one batch, from which losses are computed.
 
     Attributes:
         labels: labels of the images: integers (N,), or probabilities (N, classes) of mixed images.
@@ -31,7 +31,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Loss:
-    """A loss.
+    """One loss of a training step: its function, its names and its default weight.
 
     Attributes:
         name: name of its metric, of its column in a log and, with ``_weight``, of its field in every stage.
@@ -87,7 +87,8 @@ LOSSES = (
     Loss(
         "attention_matching",
         "Attention matching",
-        "How far the student looks elsewhere than its teacher: distances of attention maps, summed over the blocks.",
+        "How much the student's attention differs from its teacher's: distances of attention maps, summed over the "
+        "blocks.",
         _attention_distances,
         needs_teacher=True,
     ),
@@ -104,5 +105,5 @@ LOSSES = (
 
 
 def switches() -> list[Loss]:
-    """The losses that one argument of a recipe switches off."""
+    """The losses that a recipe can switch off, each by a boolean field with the loss's name."""
     return [loss for loss in LOSSES if loss.needs_teacher]

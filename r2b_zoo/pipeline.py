@@ -124,19 +124,20 @@ def run(
 
 
 def rehearse(networks: Networks) -> None:
-    """Tries on a few images what ``run`` does with the data after training, so that errors show before hours of it.
+    """Tries on a few images what ``run`` does with the data after training, so that errors show before training starts.
 
-    Reads the sample that the report shows, evaluates a batch as an evaluation does, and writes labels and preprocessing
-    into a file without operators.
+    Reads the sample that the report shows, prepares one batch as an evaluation does, and writes labels and
+    preprocessing into a file without operators.
 
     Raises:
-        ValueError: an image of the sample cannot be read, or a converted file cannot contain the labels.
+        ValueError: an image of the sample cannot be read, the preprocessing gives values that are not finite, or a
+            converted file cannot contain the labels.
     """
     dataset = networks.dataset
     dataset.test_sample(EXAMPLE_IMAGES, one_per_class=True)
     for images, _ in dataset.test_batches(accuracy.prediction_batch(dataset.input_shape)).take(1):
         if not np.isfinite(images).all():
-            raise ValueError(f"The preprocessing of {dataset.name} makes numbers of its images that are not finite.")
+            raise ValueError(f"The preprocessing of {dataset.name} gives values that are not finite.")
     tflite = metadata.write(
         metadata.without_operators(dataset.input_shape, dataset.num_classes),
         name=networks.plan.stages[-1].network,
@@ -149,9 +150,9 @@ def rehearse(networks: Networks) -> None:
 
 
 def _spread(dataset: Dataset, number: int) -> tuple[tf.data.Dataset, int]:
-    """At most about ``number`` test images in batches, and their number.
+    """At most ``number`` test images in batches, and how many they are.
 
-    They are spread evenly over the test split, which may be sorted by class.
+    The images are spread evenly over the test split, which may be sorted by class.
     """
     batch = accuracy.prediction_batch(dataset.input_shape)
     batches = dataset.test_batches(batch)

@@ -36,7 +36,7 @@ class Run:
     """A run in its folder, finished or not.
 
     Args:
-        path: of the folder that ``train`` or ``r2b train`` wrote.
+        path: path of the folder that ``train`` or ``r2b train`` wrote.
 
     Raises:
         RunFolderError: there is no run in it, or its record is damaged.
@@ -57,7 +57,10 @@ class Run:
 
     @cached_property
     def networks(self) -> Networks:
-        """The trained Keras networks: ``run.networks["binary"]``. Raises ValueError for an unknown stage."""
+        """The trained Keras networks by stage, for example ``run.networks["binary"]``.
+
+        Indexing raises ValueError for an unknown stage, and RunFolderError for an unfinished one.
+        """
         return Networks(self.plan, self.folder)
 
     @property
@@ -106,7 +109,7 @@ class Run:
 
 
 def attention_maps(run: Run, images: Optional[np.ndarray] = None, stages: Optional[Sequence[str]] = None) -> "Figure":
-    """Where the networks of a run look: their attention maps on the same images, as a matplotlib figure.
+    """Draws the attention maps of a run's networks, which show where each one looks, on the same images.
 
     An attention map is Q = Σ_c A_c² of the activations at the end of a block, divided by its norm (Martínez et al.,
     section 4.2, equation 2).
@@ -116,8 +119,12 @@ def attention_maps(run: Run, images: Optional[np.ndarray] = None, stages: Option
         images: uint8 (n, H, W, channels) of any size; None: a few images of the test split.
         stages: the stages whose networks to use; None: the first and the last finished one.
 
+    Returns:
+        A matplotlib figure.
+
     Raises:
-        ValueError: no stage is finished, or an image does not suit these networks.
+        ValueError: no stage is finished, a stage is unknown, or an image does not suit these networks.
+        RunFolderError: one of ``stages`` is not finished.
     """
     chosen = tuple(stages) if stages is not None else tuple(dict.fromkeys((*run.stages[:1], *run.stages[-1:])))
     if not chosen:
@@ -146,8 +153,8 @@ def train(recipe: str = recipes.DEFAULT_RECIPE, output: Optional[PathLike] = Non
     """Trains a recipe through its stages, converts and verifies the result, and shows the progress.
 
     Progress is a figure in Jupyter, a bar in a terminal, and a line per stage elsewhere. The kernel's stop button or
-    Ctrl-C stops training and saves a checkpoint; the same call then resumes, to the same weights as without the
-    interruption. A finished run is not trained again.
+    Ctrl-C stops training and saves a checkpoint; the same call then resumes, and reaches the same weights as without
+    the interruption. A finished run is not trained again.
 
     Args:
         recipe: name of the recipe, one of ``r2b_zoo.recipes.list_recipes()``.

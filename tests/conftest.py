@@ -70,7 +70,7 @@ def photographs() -> list[np.ndarray]:
 
 @pytest.fixture(scope="session")
 def photograph(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The file of a real photograph if the ImageNet sample is present, otherwise of an image with many colours."""
+    """Path of a PNG file: a real photograph if the ImageNet sample is present, random pixels otherwise."""
     path = tmp_path_factory.mktemp("photographs") / "photograph.png"
     pixels = np.random.default_rng(5).integers(0, 256, (50, 70, 3), dtype=np.uint8)
     if (TEST_DATA / "imagenet2012").is_dir():
@@ -156,9 +156,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Groups:
 
 
 def _group(nodeid: str) -> str:
-    """Groups files that share the smoke run, or converted networks; other files are a group each.
+    """The group of a test: one for files with the smoke run, one for files with converted networks, else one per file.
 
-    In a file that defines SHARES_NOTHING, each test takes minutes and is a separate group, for any free process.
+    In a file that defines SHARES_NOTHING, each test takes minutes and is a separate group, so that any free process can
+    run it.
     """
     file = nodeid.split("::")[0]
     source = _source(Path(file).name)

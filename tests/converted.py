@@ -18,7 +18,7 @@ def images(count: int = 48) -> np.ndarray:
 
 @cache
 def converted(name: str, precision: str, blocks: tuple[int, ...] = FULL) -> tuple[tf.keras.Model, Conversion]:
-    # Build a new network: another test may set the weights of tests.small.small_network's.
+    # Build a new network: other tests may set the weights of the one that tests.small.small_network returns.
     with topology._depth(*blocks):
         model = randomize(r2b_zoo.create(name, precision=precision, **SMALL))
     return model, convert(model, strict=precision == "binary")

@@ -8,8 +8,8 @@ def randomize(model: tf.keras.Model, seed: int = 0) -> tf.keras.Model:
     """Sets every weight and batch-norm statistic to random values that keep activations of order one.
 
     New networks have γ = 1, β = 0, slopes 0 and scales 1, which hides mistakes in code that reads these. The logits are
-    shifted and scaled to differ by about 2 between images: sums of signs are large, and saturated probabilities would
-    hide differences in the logits.
+    shifted and scaled to a standard deviation of about 2 across images. Otherwise sums of signs, which are large, would
+    saturate the probabilities, and these would hide differences between logits.
     """
     rng = np.random.default_rng(seed)
     for layer in model.layers:

@@ -1,4 +1,4 @@
-"""A realistic folder of photographs: three classes in every kind of file, and two that cannot be read as images."""
+"""A realistic folder of photographs: three classes with every kind of image file, and two files that cannot be read."""
 
 import io
 from pathlib import Path
@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-CLASSES = ("bricks [red]", "grass", "water")  # a name may look like markup of the console
+CLASSES = ("bricks [red]", "grass", "water")  # a name may look like console markup
 BAD_FILES = ("grass/cut off.jpg", "water/text.jpg")
 IMAGES = 20
 _EXIF_ORIENTATION = 0x0112
 
 
 def photograph(label: int, seed: int, height: int = 72, width: int = 96) -> Image.Image:
-    """One of a class: red without stripes, green with upright ones, or blue with level ones; no two are the same."""
+    """Red without stripes (label 0), green with vertical ones (1) or blue with horizontal ones (2); varies by seed."""
     rng = np.random.default_rng([label, seed])
     rows, columns = np.mgrid[:height, :width]
     phase, period = rng.uniform(0, 10), rng.uniform(7, 10)
@@ -35,7 +35,7 @@ def write_photographs(root: Path, classes: tuple[str, ...] = CLASSES, number: in
 
 
 def write_every_kind(root: Path) -> Path:
-    """``write_photographs``, with files of other kinds among them, and ``BAD_FILES``."""
+    """Calls ``write_photographs``, and adds files of other kinds and ``BAD_FILES``."""
     write_photographs(root)
     for label, name in enumerate(CLASSES):
         pictures = iter(photograph(label, 500 + i) for i in range(9))
@@ -47,7 +47,7 @@ def write_every_kind(root: Path) -> Path:
         next(pictures).convert("L").save(folder / "grey.png")
         next(pictures).convert("RGBA").save(folder / "transparent.png")
         next(pictures).convert("CMYK").save(folder / "print.jpg")
-        # Stored on its side: unless the EXIF orientation is applied, its stripes run in the direction of another class.
+        # This one is stored on its side: without its EXIF orientation, its stripes have the direction of another class.
         exif = Image.Exif()
         exif[_EXIF_ORIENTATION] = 6
         next(pictures).transpose(Image.Transpose.ROTATE_90).save(folder / "turned.jpg", exif=exif)

@@ -9,12 +9,12 @@ import tensorflow as tf
 
 
 def write_cifar100(data_dir: Path, train: int = 256, test: int = 100) -> None:
-    """CIFAR-100 with random pixels and made-up class names, written by TensorFlow Datasets itself."""
+    """Writes CIFAR-100 with random pixels and made-up class names, by TensorFlow Datasets itself."""
     _write_cifar(data_dir, "cifar100", 100, train, test)
 
 
 def write_cifar10(data_dir: Path, train: int = 64, test: int = 20) -> None:
-    """CIFAR-10 with random pixels and made-up class names, written in the same way."""
+    """Writes CIFAR-10 with random pixels and made-up class names, in the same way."""
     _write_cifar(data_dir, "cifar10", 10, train, test)
 
 
@@ -45,7 +45,7 @@ def _write_cifar(data_dir: Path, name: str, classes: int, train: int, test: int)
 
 
 def write_other_classes(data_dir: Path) -> None:
-    """A data set named like ImageNet, with three classes and one photograph in each split."""
+    """Writes a data set named like ImageNet, with three classes and one black image in each split."""
     import tensorflow_datasets as tfds
 
     image = np.zeros((1, 8, 8, 3), np.uint8)
@@ -65,7 +65,7 @@ def write_other_classes(data_dir: Path) -> None:
 
 
 def write_in_shards(sample: Path, data_dir: Path, shards: list[int]) -> None:
-    """Writes the ImageNet sample in ``sample`` again, with the training split in files of so many photographs."""
+    """Copies the ImageNet sample to ``data_dir``, with the training split in files of ``shards[i]`` photographs."""
     (source,) = (sample / "imagenet2012").iterdir()
     target = data_dir / "imagenet2012" / source.name
     shutil.copytree(source, target)

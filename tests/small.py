@@ -34,6 +34,6 @@ def shallow() -> AbstractContextManager[None]:
 
 @cache
 def small_network(name: str, precision: str, blocks: tuple[int, ...] = FULL) -> tf.keras.Model:
-    """A network that tests of a session share; they must not change its structure, and set the weights they need."""
+    """A network that the tests share: a test must set the weights that it needs, and must not change the structure."""
     with topology._depth(*blocks):
         return r2b_zoo.create(name, precision=precision, **SMALL)

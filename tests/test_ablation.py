@@ -41,7 +41,7 @@ def test_an_arm_has_both_training_stages_under_the_same_rules(name):
     for stage in plan.stages:
         assert (stage.batch_size, stage.augmentation, stage.schedule) == (128, "crop_flip", "cosine")
         assert stage.epochs == PROTOCOL.epochs(ARMS[name]).get(stage.name, stage.epochs)
-    # Stages that come from another run are that run's, and trained alike there.
+    # A stage that is taken from another run is among that run's stages.
     for stage in plan.stages:
         if stage.from_run is not None:
             other = of_runs[Path(stage.from_run).name]
@@ -74,7 +74,7 @@ def test_each_idea_is_on_in_its_arms_alone():
 
 
 def test_the_long_control_has_all_the_epochs_of_real_to_binary():
-    assert PROTOCOL.epochs(ARMS["baseline-long"]) == {"binary_activations": 6, "binary": 3}  # of 4 + 2 + 2 + 1
+    assert PROTOCOL.epochs(ARMS["baseline-long"]) == {"binary_activations": 6, "binary": 3}  # 4 + 2 + 2 + 1 in all
     assert PROTOCOL.epochs(ARMS["real-to-binary"]) == {"binary_activations": 2, "binary": 1}
     assert PROTOCOL.epochs(SHARED["real-gate"]) == {"real": 2}
 
@@ -145,7 +145,7 @@ def test_processes_run_in_order_and_what_needs_a_failed_one_is_left(tmp_path, mo
     ran = order.read_text().split()
     assert sorted(ran) == ["a", "bad", "c"]
     assert ran.index("a") < ran.index("c")
-    assert "d: left, since a run that it needs failed" in said
+    assert "d: skipped, because a run that it needs failed" in said
 
 
 # --- rows and statements ----------------------------------------------------------------------------------------------
@@ -163,7 +163,7 @@ def row(arm, seed, accuracy, **other):
 
 @pytest.fixture
 def rows(tmp_path):
-    """Baseline, matching, progressive and Real-to-Binary with four seeds."""
+    """Rows of baseline, matching, progressive and Real-to-Binary, with four seeds each."""
     folder = Rows(tmp_path / "cifar10")
     folder.folder.mkdir()
     kept = {"digest": PROTOCOL.digest, "fields": dict(COMMON)}
@@ -203,15 +203,15 @@ def test_differences_are_those_of_a_paired_t_test(rows):
 
 
 def test_holms_correction():
-    # The example of Holm's paper's procedure: each p times the number of hypotheses not yet rejected, never falling.
+    # In ascending order, each p is multiplied by the number of hypotheses not yet rejected; the products never fall.
     assert contrasts.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert contrasts.holm([0.9, 0.8]) == [1.0, 1.0]
 
 
 def test_only_differences_whose_interval_excludes_zero_are_stated(rows):
     text = page.markdown(found(rows), "cifar10")
-    assert "- SB + attention + logit matching has 2.1 points more than strong baseline (SB)" in text
-    assert "- SB + progressive" not in text  # its interval holds 0
+    assert "- SB + attention + logit matching is 2.1 points above strong baseline (SB)" in text
+    assert "- SB + progressive" not in text  # its interval contains 0
     line = next(line for line in text.splitlines() if line.startswith("| SB + progressive over"))
     assert line.endswith("| not resolved |")
     assert "| SB + gate over strong baseline (SB) | – | – | – | – | not measured |" in text
@@ -234,7 +234,7 @@ def test_missing_seeds_and_rows_of_others_are_named_and_not_averaged(rows):
     text = page.markdown(found(rows), "cifar10")
     assert "- baseline-7-binary.json is of commit dddddddddddd, not cccccccccccc, and is left out." in text
     assert "- baseline-8-binary.json is of another protocol (000000000000) and is left out." in text
-    assert "- BNN: 0 of 2 seeds are there." in text
+    assert "- BNN: 0 of 2 seeds are present." in text
     assert "99.0" not in text
 
 

@@ -124,7 +124,7 @@ def test_the_envelope_has_the_contents_of_the_records(r2b, smoke_run, photograph
 
 @pytest.mark.parametrize(("command", "passed"), [("demo", True), ("train", False)])
 def test_what_a_run_prints_before_the_result_goes_to_stderr(r2b, smoke_run, tmp_path, monkeypatch, command, passed):
-    """Replaces training by a finished run with an infinite number; its file is equal to the model, or different."""
+    """Replaces training by a finished run with an infinite number in its results; its verification passed or failed."""
     results = smoke_run.results() | {"seconds": math.inf}
     results["verification"] |= {"passed": passed}
 
@@ -140,7 +140,7 @@ def test_what_a_run_prints_before_the_result_goes_to_stderr(r2b, smoke_run, tmp_
     assert ended.err.startswith("Recipe digits in ")
     assert "Converting binary" in ended.err
     assert f"Report: {RunFolder(tmp_path / 'run').report_path}" in ended.err
-    assert ("Error: The converted file is not shown to be equal to the Keras model" in ended.err) is not passed
+    assert ("Error: The converted file could not be shown to be equal to the Keras model" in ended.err) is not passed
 
 
 def test_an_error_is_a_sentence_and_not_json(r2b):

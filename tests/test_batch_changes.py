@@ -150,7 +150,7 @@ def test_labels_that_are_no_classes_are_not_mixed(coloured):
     odd = replace(coloured, train=Split.of(coloured.train.images, coloured.train.labels + 1))
     with pytest.raises(ValueError, match=r"mixup needs labels that are classes, 0–3 in digits; received 4\. Correct"):
         odd.training_batches(4, "none", 0, mixup=1.0)
-    with pytest.raises(tf.errors.InvalidArgumentError, match=r"mixup: a label is no class"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"mixup: a label is outside the classes"):
         mixed(tf.zeros((2, 1, 1, 1)), tf.constant([0, -1]), 2, 1.0, SEED)
     soft = Split.of(coloured.train.images, np.full(12, 0.5, np.float32))
     with pytest.raises(

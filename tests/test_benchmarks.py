@@ -14,7 +14,7 @@ from tests.conftest import TEST_DATA
 
 @pytest.mark.long
 def test_training_beside_larq_zoo():
-    """It refuses to measure if the losses of the first batch differ."""
+    """``measure`` exits with an error if the losses of the first batch differ."""
     sides = training.measure(training.Setting(size=32, batch=8, steps=1), rounds=1, bfloat16=False)
     assert set(sides) == {"larq-zoo", "r2b_zoo"}
     assert sides["larq-zoo"]["times_larq_zoo"] == 1

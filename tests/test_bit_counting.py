@@ -16,7 +16,7 @@ from r2b_zoo.training.distillation import LossWeights
 from r2b_zoo.training.teacher_student import TeacherStudent
 from tests.small import SHALLOW
 
-# Counting does the same with every convolution.
+# Every convolution is counted in the same way, so that two blocks suffice.
 pytestmark = pytest.mark.usefixtures("shallow")
 
 SMALL = {"input_shape": (16, 16, 3), "num_classes": 10, "width": 32, "stem": "cifar"}
@@ -60,7 +60,7 @@ def test_counting_has_the_same_values_and_gradients(options, rng):
         found = counted()
     assert is_counted(counted)
     assert not is_counted(plain)
-    # A scale multiplies exact sums here, and every addend of TensorFlow's.
+    # Here a scale multiplies exact sums; in TensorFlow it multiplies every addend, which adds rounding errors.
     tolerance = 3e-6 if options.get("kernel_quantizer") == "magnitude_aware_sign" else 0
     for ours, theirs in zip(found, expected, strict=True):
         assert np.ptp(theirs) > 0
@@ -91,7 +91,7 @@ def test_convolutions_of_other_values_or_that_would_be_slower_are_not_counted(op
 
 
 def trainer(start=None, **options):
-    """A compiled trainer of the binary stage; its student starts from these weights, if any."""
+    """A compiled trainer of the binary stage; its student starts from the weights ``start`` if they are given."""
     student = r2b_zoo.create("RealToBinaryNet", **SMALL)
     if start is not None:
         student.set_weights(start)
@@ -101,7 +101,7 @@ def trainer(start=None, **options):
 
 
 def test_training_and_evaluation_that_count_bits_are_the_same(rng, monkeypatch):
-    """Tested here alone; test_distillation.py tests it together with fusion."""
+    """Bit counting is tested without fusion here, and together with it in test_distillation.py."""
     start = r2b_zoo.create("RealToBinaryNet", **SMALL).get_weights()
     images = tf.constant(rng.normal(size=(6, 16, 16, 3)), tf.float32)
     labels = tf.constant(rng.integers(0, 10, 6), tf.int32)
@@ -124,7 +124,7 @@ def test_training_and_evaluation_that_count_bits_are_the_same(rng, monkeypatch):
         model.reset_metrics()
         logs.append(model.test_on_batch(images, labels, return_dict=True))
         found.append((logs, model.student.get_weights()))
-        # Three steps and an evaluation of two convolutions a block.
+        # There are three training steps and one evaluation, each with two convolutions a block.
         assert len(calls) == counting * 4 * 2 * sum(SHALLOW)
         calls.clear()
     assert found[0][0] == found[1][0]

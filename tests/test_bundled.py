@@ -17,7 +17,7 @@ from r2b_zoo.weights.cards import CARDS
 from tests.conftest import TEST_DATA, skip_without
 from tests.photo_folder import write_photographs
 
-# Two images of each class from CIFAR-10's test split, the first of each: a column per class.
+# The first two images of each class in CIFAR-10's test split, in two rows, with a column per class.
 SAMPLE = Path(__file__).parent / "data" / "cifar10_test.png"
 NAMES = sorted(named.BUNDLED)
 
@@ -79,14 +79,16 @@ def test_the_card_has_the_accuracy_on_the_test_split(loaded, card):
     dataset = classifier.dataset_for(loaded, "cifar10", TEST_DATA)
     found = evaluate_batches(loaded.probabilities, dataset.test_batches(200))
     assert found.images == card.test_images
-    # Last bits of sums, which another machine adds in another order, turn some signs.
+    # Another machine may add in another order, which changes the last bits of sums and thereby some signs.
     assert 100 * found.top1 == pytest.approx(card.top1, abs=0.1)
     assert 100 * found.top5 == pytest.approx(card.top5, abs=0.1)
 
 
 def test_a_missing_file(monkeypatch, tmp_path):
     monkeypatch.setattr(named.resources, "files", lambda package: tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"The weights 'cifar10' come with r2b_zoo, and .*zip is missing: inst"):
+    with pytest.raises(
+        FileNotFoundError, match=r"The weights 'cifar10' come with r2b_zoo, but .*zip is missing: reins"
+    ):
         bundled.card("cifar10")
 
 
@@ -132,7 +134,7 @@ def test_arguments_that_do_not_fit_the_weights_are_refused(card, changes, receiv
 def test_weights_of_another_network(card):
     with pytest.raises(ValueError, match=f"The weights 'cifar10' are of {card.network}, not of BiRealNet18"):
         r2b_zoo.BiRealNet18(weights="cifar10", **needed(card))
-    with pytest.raises(ValueError, match="are of another architecture than BNN18: layer"):
+    with pytest.raises(ValueError, match="are for another architecture than BNN18: layer"):
         classifier.load("cifar10", network="BNN18")
 
 
@@ -212,7 +214,7 @@ def test_evaluate(r2b, loaded, sample, tmp_path):
     assert ended.status == 1
     assert "cifar10 knows 10 classes (airplane, automobile, bird, ...), which are not those of digits" in ended.err
     ended = r2b("evaluate", "cifar10")
-    assert "cifar10 does not say what it was trained on: name a data set, or a folder of photographs" in ended.err
+    assert "cifar10 does not record what it was trained on: name a data set, or a folder of photographs" in ended.err
 
 
 # --- fine-tuning ------------------------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ def load(*arguments, **options) -> Any:
 
 @pytest.fixture
 def photograph(rng):
-    """Random pixels, as large and as colourful as a photograph."""
+    """Random pixels in place of a photograph, uint8 (60, 80, 3)."""
     return rng.integers(0, 256, (60, 80, 3), dtype=np.uint8)
 
 
@@ -78,7 +78,9 @@ def test_weights_of_a_stage(smoke_run):
     run = load(smoke_run.path, stage="binary_activations")
     images, inputs, _ = run.dataset.test_sample(20)
     np.testing.assert_array_equal(loaded.probabilities(inputs), run.probabilities(inputs))
-    with pytest.raises(ValueError, match=r"weights\.h5 does not say how an image is prepared for it: convert it with"):
+    with pytest.raises(
+        ValueError, match=r"weights\.h5 does not record how an image is prepared for it: convert it with"
+    ):
         loaded.predict(images[0])
 
 
@@ -95,11 +97,13 @@ def test_weights_of_another_network_are_recognised(tmp_path):
 
 def test_weights_without_a_record_need_the_networks_name(tmp_path, photograph):
     small_network("BiRealNet18", "binary", SHALLOW).save_weights(tmp_path / "weights.h5")  # as Keras writes it
-    with pytest.raises(ValueError, match=r"weights\.h5 does not say which network it is of: name it with --network"):
+    with pytest.raises(
+        ValueError, match=r"weights\.h5 does not record which network its weights belong to: name it with --network"
+    ):
         load(tmp_path / "weights.h5", input_size=SIZE)
     loaded = load(tmp_path / "weights.h5", network="BiRealNet18", input_size=SIZE)
     assert loaded.model.name == "BiRealNet18"
-    with pytest.raises(ValueError, match=r"are of another architecture than BNN18: layer "):
+    with pytest.raises(ValueError, match=r"are for another architecture than BNN18: layer "):
         load(tmp_path / "weights.h5", network="BNN18", input_size=SIZE)
 
 
@@ -173,7 +177,7 @@ def test_predictions_that_cannot_be_made(photograph):
         fixed.predict(photograph, top=0)
     with pytest.raises(ValueError, match=r"An image must be one array of shape .*received shape \(3,\)"):
         fixed.predict(np.zeros(3, np.uint8))
-    with pytest.raises(ValueError, match=r"nameless does not say how an image is prepared for it: convert it with"):
+    with pytest.raises(ValueError, match=r"nameless does not record how an image is prepared for it: convert it with"):
         Fixed("nameless", None, None).predict(photograph)
 
 
@@ -246,7 +250,7 @@ def test_the_data_set_of_a_run_or_the_one_that_is_named(smoke_run):
     assert classifier.dataset_for(run, None) is run.dataset
     assert classifier.dataset_for(file, "digits").name == "digits"
     with pytest.raises(
-        ValueError, match=r"model\.tflite does not say what it was trained on: name a data set, or a folder"
+        ValueError, match=r"model\.tflite does not record what it was trained on: name a data set, or a folder"
     ):
         classifier.dataset_for(file, None)
     with pytest.raises(ValueError, match=r"There is no data set 'mnist', and no folder of that name; the data sets"):
@@ -281,7 +285,7 @@ def test_images_come_from_the_test_split_or_a_folder(smoke_run, tmp_path, photog
 
 def test_images_that_cannot_be_had(smoke_run, tmp_path):
     run = load(smoke_run.path)
-    with pytest.raises(ValueError, match=r"There are no images in .*: give a folder with some"):
+    with pytest.raises(ValueError, match=r"There are no images in .*: give a folder that has images"):
         all_of(classifier.images_for(run, tmp_path, None))
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and then nothing")
     with pytest.raises(ValueError, match=r"broken\.png cannot be read as an image: "):

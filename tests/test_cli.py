@@ -34,7 +34,7 @@ def imagenet_network():
 
 @pytest.fixture(scope="module")
 def imagenet_weights(imagenet_network, tmp_path_factory):
-    """Its weights file, without a record, as Keras writes it."""
+    """The weights file of ``imagenet_network``, without a record, as Keras writes it."""
     path = tmp_path_factory.mktemp("weights") / "imagenet.h5"
     imagenet_network.save_weights(path)
     return path
@@ -42,7 +42,7 @@ def imagenet_weights(imagenet_network, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def exported(imagenet_weights):
-    """The same network as ``r2b export`` converts it, and what the command printed."""
+    """The .tflite that ``r2b export`` makes of ``imagenet_weights``, and the output of the command."""
     path = imagenet_weights.with_suffix(".tflite")
     words = ["export", str(imagenet_weights), str(path), "--input-size", "32"]
     if web_page.is_available():
@@ -209,7 +209,9 @@ def test_a_file_that_differs_fails_the_run_after_its_report(r2b, finished):
     ended = r2b("train", "--smoke", "--output", folder.path)
     assert ended.status == 1
     assert "DIFFERENT" in ended.out
-    assert ended.err.strip() == "Error: The converted file is not shown to be equal to the Keras model, see above."
+    assert (
+        ended.err.strip() == "Error: The converted file could not be shown to be equal to the Keras model; see above."
+    )
     assert folder.report_path.is_file()
 
 
@@ -406,7 +408,7 @@ def test_verify_ends_with_0_for_the_same_network_and_1_for_another(
     words = ["verify", imagenet_weights, exported[0], "--images", photograph.parent, "--input-size", 32]
     equal = r2b(*words)
     assert equal.status == 0, equal.err
-    assert "equal on 1 images" in equal.out
+    assert "equal on 1 image." in equal.out
     too_large = r2b(*words, "--max-pixels", 1)
     assert too_large.status == 1
     assert "exceeds limit of 1 pixels" in too_large.err
@@ -416,7 +418,7 @@ def test_verify_ends_with_0_for_the_same_network_and_1_for_another(
             values[...] = -values[...]
     different = r2b("verify", tmp_path / "other.h5", *words[2:])
     assert different.status == 1
-    assert "DIFFERENT on 1 images" in different.out
+    assert "DIFFERENT on 1 image." in different.out
     assert different.err == ""
 
 

@@ -36,10 +36,10 @@ from r2b_zoo import cli
         (["train", "recipe=cfar10"], "There is no recipe 'cfar10'; the recipes are digits, cifar10, cifar100, ima"),
         (
             ["train", "output={tmp}"],
-            "output is an option and no field: write --output {tmp} instead of 'output={tmp}'.",
+            "output is an option, not a field: write --output {tmp} instead of 'output={tmp}'.",
         ),
-        (["train", "smoke=true", "show=true"], "show is an option and no field: write --show instead of 'show=true'"),
-        (["evaluate", "{run}", "plot=x.png"], "plot is an option and no field: write --plot x.png instead of 'plot=x"),
+        (["train", "smoke=true", "show=true"], "show is an option, not a field: write --show instead of 'show=true'"),
+        (["evaluate", "{run}", "plot=x.png"], "plot is an option, not a field: write --plot x.png instead of 'plot=x"),
         (["train", "gate"], "Fields are set as key=value, for example binary.epochs=3; received 'gate'."),
         (
             ["train", "dataset=mnist", "--output", "{tmp}/run"],
@@ -79,7 +79,8 @@ from r2b_zoo import cli
         (["evaluate", "{run}", "--csv", "{tmp}/text.jpg"], "The file to write must end in .csv; received '{tmp}/text."),
         (
             ["evaluate", "{run}/stages/binary/weights.h5"],
-            "weights.h5 does not say what it was trained on: name a data set, or a folder of photographs, with data=.",
+            "weights.h5 does not record what it was trained on: name a data set, or a folder of photographs, with "
+            "data=.",
         ),
         (
             ["evaluate", "{run}", "--stage", "student"],
@@ -93,7 +94,7 @@ from r2b_zoo import cli
         (["export", "{run}", "{run}/model.tflite"], "'{run}/model.tflite' exists already: name another file, or over"),
         (
             ["export", "{run}/model.tflite", "{run}/model.tflite", "--force"],
-            "'{run}/model.tflite' is what is read, and would be overwritten: name another file to write.",
+            "'{run}/model.tflite' is an input file and would be overwritten: name another output file.",
         ),
         (["export", "{run}", "{tmp}/x.tflite", "--labels", "{image}"], "{image} is not UTF-8 text; --labels takes a"),
         (["export", "{run}/model.tflite", "{tmp}/x.tflite"], "{run}/model.tflite is converted already; export takes a"),
@@ -107,7 +108,7 @@ from r2b_zoo import cli
         (["verify", "{run}/model.tflite"], "{run}/model.tflite is a converted file; verify compares a run folder or a"),
         (
             ["verify", "{run}", "--images", "{tmp}/below"],
-            "There are no images in {tmp}/below: give a folder with some",
+            "There are no images in {tmp}/below: give a folder that has images in it or in its subfolders.",
         ),
         (
             ["train", "--smoke", "--output", "{tmp}/text.jpg"],
@@ -183,13 +184,13 @@ def test_near_misses_are_named(r2b, tmp_path, smoke_run, words, suggestion):
 
 
 def test_a_link_to_what_is_read_is_not_overwritten(r2b, smoke_run, tmp_path):
-    """A file of weights that a link calls a .tflite: the same file by another path."""
+    """The output is a link that ends in .tflite and points to the weights file that is read."""
     weights = smoke_run.weights("binary")
     before = weights.read_bytes()
     (tmp_path / "link.tflite").symlink_to(weights)
     ended = r2b("export", weights, tmp_path / "link.tflite", "--force")
     assert ended.status == 1
-    assert "link.tflite' is what is read, and would be overwritten: name another file to write." in ended.err
+    assert "link.tflite' is an input file and would be overwritten: name another output file." in ended.err
     assert weights.read_bytes() == before
 
 
@@ -213,7 +214,7 @@ def test_a_network_that_answers_nan_is_refused(r2b, smoke_run, tmp_path):
     with h5py.File(weights, "r+") as file:
         kernel = file["logits"]["logits"]["kernel:0"]
         kernel[0, 0] = np.nan
-        del file.attrs["r2b_zoo_sha256"]  # as in files of earlier versions, whose values nothing else tells apart
+        del file.attrs["r2b_zoo_sha256"]  # as in files of earlier versions; a checksum would show the change first
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "digit.png")
     for words in (
         ["evaluate", tmp_path / "run"],

@@ -77,7 +77,7 @@ def test_full_size_real_to_binary_net() -> None:
     assert len(conversion.binary) == BINARY_CONVOLUTIONS
     binary_bytes = sum(row.bytes for row in conversion.binary)
     bits = sum(layer.kernel.shape.num_elements() for layer in model.layers if isinstance(layer, layers.QuantConv2D))
-    # One bit per weight, and for each number of channels one shared factor 1 and one shared offset 0.
+    # One bit per weight, and for each number of channels a vector of factors 1 and one of offsets 0, shared by layers.
     assert bits / 8 <= binary_bytes <= bits / 8 + 2 * 4 * (64 + 128 + 256 + 512)
     assert rows(conversion)["stem_conv"].bytes == 7 * 7 * 3 * 64 * 4
     assert rows(conversion)["block1a_gate"].bytes >= 2 * 64 * 8 * 4
@@ -291,7 +291,7 @@ def test_bits_are_packed_as_lce_packs_them() -> None:
     assert words.tolist() == [1, 0, 0, 2]
 
 
-# --- refused, with the way out
+# --- refusals, whose messages say what to do
 
 
 @tf.keras.utils.register_keras_serializable("tests")
@@ -354,7 +354,7 @@ def test_an_operator_tflite_does_not_have_is_refused() -> None:
 
 
 class Counter(tf.keras.layers.Layer):
-    """Changes a variable when it is called, which no file can."""
+    """Changes a variable when it is called, which no converted file can do."""
 
     def build(self, input_shape: Any) -> None:
         self.calls = tf.Variable(0.0, trainable=False)
@@ -380,7 +380,7 @@ def test_a_converter_that_crashes_takes_nothing_with_it() -> None:
 
 
 def test_other_threads_print_while_a_model_is_converted(capfd: pytest.CaptureFixture[str]) -> None:
-    """They also print while several threads load and run files."""
+    """The main thread prints while two threads convert a model, and load and run files."""
     _, conversion = converted("ResNet18", "real", SHALLOW)
     working, printed = threading.Event(), 0
 
@@ -482,7 +482,7 @@ def test_every_file_can_be_resized_to_a_batch(name: str, precision: str) -> None
 
 @pytest.mark.parametrize("negative", [(), (1, 5), range(32)])
 def test_a_negative_factor_before_a_sign_is_no_obstacle(negative: Iterable[int]) -> None:
-    """LCE fuses both into one bit-packed operator, for which it negates the filter and reverses the comparison."""
+    """LCE fuses both into the convolution, which packs bits: it negates the filter and reverses the comparison."""
     model = sequential(
         (8, 8, 31),
         layers.QuantConv2D(32, 3, name="first", use_bias=False, **BINARY),
@@ -501,7 +501,7 @@ def test_a_negative_factor_before_a_sign_is_no_obstacle(negative: Iterable[int])
     assert_same_outputs(model, conversion.tflite)
 
 
-# --- the user's side
+# --- output, summary and saving
 
 
 def test_conversion_prints_nothing_and_shows_a_table(capfd: pytest.CaptureFixture[str]) -> None:

@@ -143,7 +143,7 @@ def test_table_1(name, downsample):
     assert published(counted) is row
     assert counted.downsample == downsample
     assert counted.binary_macs == pytest.approx(row.binary_operations, rel=0.0005)
-    # Ours has a ReLU behind the first convolution, and batch norms where XNOR-Net's figure 3 has them: 1.2 % more.
+    # Our XNORNet18 has 1.2 % more: a ReLU after the first convolution, and batch norms as in XNOR-Net's figure 3.
     tolerance = 0.0125 if name == "XNORNet18" else 0.01
     assert counted.float_operations == pytest.approx(row.float_operations, rel=tolerance)
     as_there = counted.float_operations + sum(operations for _, operations in row.differences)

@@ -37,7 +37,7 @@ def cut(path, share):
 
 
 def mended(run, plan_=None):
-    """The messages of the command that started the run about the folder, before it trains anything."""
+    """Opens the folder as the command that started the run does before it trains; returns the messages about it."""
     said: list[str] = []
     with run.opened(plan_ or plan(), said.append):
         pass
@@ -111,7 +111,9 @@ def test_a_damaged_configuration_of_another_run_is_refused(run, share, words, me
 def test_the_record_of_a_stage_comes_from_that_of_the_run(run, whole, smoke_run, share):
     before = run.stage_result(STAGE)
     cut(run.result_path(STAGE), share)
-    with pytest.raises(RunFolderError, match=r"real/result\.json is damaged .*: the same command again writes it from"):
+    with pytest.raises(
+        RunFolderError, match=r"real/result\.json is damaged .*: run the command .* again, which rebuilds the file"
+    ):
         run.stage_result(STAGE)
     (said,) = mended(run)
     assert said == f"{run.result_path(STAGE)} was damaged or missing: written again from the run's other records."
@@ -138,7 +140,9 @@ def test_a_record_that_nothing_tells_names_the_stage_to_train_again(run):
     run.results_path.unlink()
     cut(run.result_path(STAGE), 0.5)
     cut(run.log_path(STAGE), 0.5)
-    with pytest.raises(RunFolderError, match=r"if it cannot, delete .*stages/real and give it once more, which trains"):
+    with pytest.raises(
+        RunFolderError, match=r"If that fails, delete .*stages/real and run the command once more; it trains"
+    ):
         mended(run)
 
 
@@ -172,7 +176,7 @@ def test_a_row_damaged_in_the_middle_costs_no_other(run):
 def test_damaged_results_are_written_anew(run, content):
     run.results_path.write_bytes(content)
     message = (
-        r"results\.json is damaged \(.*\): the same command again writes it anew, from the stages that are finished"
+        r"results\.json is damaged \(.*\): run the command .* again, which rewrites the file from the finished stages"
     )
     for use in (run.results, lambda: write_report(run), lambda: pretrained.describe(str(run.path))):
         with pytest.raises(RunFolderError, match=message):
@@ -207,9 +211,7 @@ def test_weights_whose_values_were_altered_are_refused(run):
 @pytest.mark.parametrize("share", [0.0, 0.99])
 def test_damaged_arrays_of_the_report_are_one_sentence(run, name, share):
     cut(run.path / name, share)
-    with pytest.raises(
-        RunFolderError, match=rf"{name} is damaged \(.*\): give the command that started the run once mo"
-    ):
+    with pytest.raises(RunFolderError, match=rf"{name} is damaged \(.*\): run the command that started the run again;"):
         write_report(run)
 
 

@@ -27,7 +27,7 @@ def numbered(digits):
 
 
 def passes(data_sets):
-    """The images and labels of each of some tf.data data sets of batches."""
+    """All images and labels of each tf.data data set of batches: a pair of arrays per data set."""
     result = []
     for batches in data_sets:
         pairs = [(images.numpy(), labels.numpy()) for images, labels in batches]
@@ -51,7 +51,7 @@ def digest(split):
 
 
 def test_every_image_is_in_one_of_the_splits(digits):
-    """Compares them as multisets, and checks that the data has no image twice."""
+    """Compares the images with their labels as multisets, and checks that none occurs twice."""
     everything = load_digits()
     pixels = np.round(everything.images * 255 / 16).astype(np.uint8)
     whole = sorted((int(label), image.tobytes()) for image, label in zip(pixels, everything.target, strict=True))
@@ -166,10 +166,10 @@ def test_test_batches_are_in_order_and_unchanged(digits):
 
 
 def test_batches_are_made_without_tuning(digits):
-    """With tuning, an iterator can wait at its end for as long as it ran."""
+    """With tf.data's autotuning, an iterator can wait at its end for as long as it ran."""
     for batches in (digits.test_batches(100), digits.training_batches(100, "none", seed=0)):
         assert batches.options().autotune.enabled is False
-        # As training puts epochs together.
+        # Training concatenates epochs in this way.
         assert batches.concatenate(batches).take(1).options().autotune.enabled is False
 
 
@@ -194,7 +194,9 @@ def test_the_same_images_for_another_network(digits):
 
 
 def test_digits_are_in_no_folder(tmp_path):
-    with pytest.raises(ValueError, match=r"digits come with scikit-learn and are in no folder; received data_dir='"):
+    with pytest.raises(
+        ValueError, match=r"The data set 'digits' comes with scikit-learn and has no folder; received data_dir='"
+    ):
         data.load("digits", tmp_path)
 
 
@@ -232,7 +234,7 @@ def test_none_changes_nothing(images):
 
 
 def draws(monkeypatch, *values):
-    """Makes the next draws of ``affine`` (rotation, scale, shift x, shift y, each in ±1) these."""
+    """Makes ``affine`` draw these values for every image: rotation, scale, shift x and shift y, each from -1 to 1."""
     monkeypatch.setattr(
         "r2b_zoo.data.augmentation.tf.random.stateless_uniform",
         lambda shape, *_: tf.repeat(tf.constant([values], tf.float32), shape[0], axis=0),
@@ -256,7 +258,7 @@ def test_a_shift_by_one_pixel_repeats_the_border(images, monkeypatch):
 @pytest.mark.parametrize("scale", [-1.0, 1.0])
 @pytest.mark.parametrize("angle", [-1.0, 0.0, 1.0])
 def test_rotation_and_scale_keep_the_centre(monkeypatch, angle, scale):
-    # A plane a + b·x + c·y about the centre of 9×9 pixels: bilinear interpolation follows it exactly.
+    # Bilinear interpolation reproduces a plane a + b·x + c·y exactly; (0, 0) is the centre of 9×9 pixels.
     y, x = np.mgrid[-4:5, -4:5].astype(np.float32)
     plane = 3 + 0.5 * x - 0.25 * y
     draws(monkeypatch, angle, scale, 0.0, 0.0)

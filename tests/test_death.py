@@ -1,4 +1,4 @@
-"""Training processes that are killed, interrupted or out of disk: the same command resumes, to the same bits."""
+"""Training processes that are killed, interrupted or out of disk space: the same command resumes, to the same bits."""
 
 import contextlib
 import os
@@ -29,7 +29,7 @@ FIELDS = {
     "checkpoint_minutes": 1e-6,
     **{f"{stage}.{field}": value for stage in STAGE_NAMES for field, value in (("epochs", 3), ("warmup_epochs", 1.0))},
 }
-STEPS = 5  # of each epoch: 1,442 images in batches of 256
+STEPS = 5  # per epoch: 1,442 images in batches of 256
 PROGRAM = """
 import sys
 from r2b_zoo import recipes, training
@@ -63,7 +63,11 @@ def finish(process):
 
 
 def wait_for(condition, process):
-    """Waits until the condition returns something true, and returns it; None where the process ended first."""
+    """Waits until ``condition()`` is true and returns its value, or None if the process ends first.
+
+    Raises:
+        TimeoutError: neither has happened within LIMIT seconds.
+    """
     end = time.monotonic() + LIMIT
     while time.monotonic() < end:
         found = condition()
@@ -107,7 +111,7 @@ class Moments:
         return max(tuple(map(int, path.name.split(".")[0].split("-"))) for path in paths) if paths else (0, 0)
 
     def within_epoch(self, stage, steps):
-        """Whether the stage is ``steps`` past where the waiting began."""
+        """Returns a condition: the stage is within an epoch, at least ``steps`` steps on from here, or finished."""
         first = self.position(stage)
         start = first[0] * STEPS + first[1]
 
@@ -118,7 +122,7 @@ class Moments:
         return reached
 
     def while_writing(self, stage, number):
-        """Whether the process is writing its ``number``-th checkpoint of the stage."""
+        """Returns a condition: ``number`` partial checkpoints of the stage have been seen, or it is finished."""
         seen: set[str] = set()
 
         def writing():
@@ -133,7 +137,10 @@ class Moments:
 
 
 def moments(folder, seed):
-    """20 moments in the order in which they occur, spread over the stages, each with up to 20 ms of delay."""
+    """Yields 20 moments in their order, five per stage: stage, kind, a function that makes the condition, and a delay.
+
+    Delays are from 0 to 0.02 seconds.
+    """
     draw = random.Random(seed)
     see = Moments(folder)
     for stage in STAGE_NAMES:
@@ -226,7 +233,7 @@ def test_a_damaged_newest_checkpoint_costs_a_step_and_no_bit(interrupted, teache
     said: list[str] = []
     training.train(teacher_only(), folder, log=said.append)
     assert said[0] == (
-        f"The checkpoint {newest} is damaged (its content has another hash than its name); resuming from the one "
+        f"The checkpoint {newest} is damaged (its content does not match the hash in its name); resuming from the one "
         "before."
     )
     assert said[1].startswith("Resuming stage teacher after ")
@@ -255,7 +262,7 @@ def test_another_configuration_is_refused_in_the_middle_of_a_stage(interrupted):
 
 
 class FillsTheDisk(tf.keras.callbacks.Callback):
-    """Lets nothing larger than a few kilobytes be written from the second epoch on."""
+    """Lets no file grow beyond 50 kB from the second epoch on."""
 
     def __init__(self, stack):
         super().__init__()

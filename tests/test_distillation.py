@@ -22,7 +22,7 @@ from tests.networks import randomize
 from tests.small import SHALLOW, SMALL, shallow, small_network
 
 CLASSES = 5
-# As many as are in tests.small.shallow().
+# The blocks of a network that is built within tests.small.shallow().
 BLOCK_NAMES = ALL_BLOCK_NAMES[: sum(SHALLOW)]
 ALL = LossWeights(classification=0.7, attention_matching=0.4, output_matching=1.3, temperature=3.0)
 
@@ -31,7 +31,7 @@ ALL = LossWeights(classification=0.7, attention_matching=0.4, output_matching=1.
 
 
 def numpy_map(activations):
-    """Zagoruyko & Komodakis, section 3.1: Q = Σ_c A_c² as a vector, over its length."""
+    """Zagoruyko & Komodakis, section 3.1: Q = Σ_c A_c² as a vector, divided by its L2 norm."""
     rows = []
     for image in activations:
         vector = np.sum(np.asarray(image, np.float64) ** 2, axis=2).ravel()
@@ -99,7 +99,7 @@ def test_attention_matching_of_two_tensors_written_out():
     found = attention_matching_loss({"block1": tf.constant(student)}, {"block1": tf.constant(teacher)})
     assert float(found) == pytest.approx(expected, rel=1e-12)
     # Two blocks add up, two images average.
-    same = np.pad(student, [(0, 0), (0, 0), (0, 0), (0, 1)])  # the same map with a channel more
+    same = np.pad(student, [(0, 0), (0, 0), (0, 0), (0, 1)])  # a channel of zeros leaves the map the same
     blocks = {"block1": tf.constant(np.repeat(student, 2, axis=0)), "block2": tf.constant(np.repeat(student, 2, 0))}
     targets = {
         "block1": tf.constant(np.concatenate([teacher, same])),
@@ -109,12 +109,12 @@ def test_attention_matching_of_two_tensors_written_out():
 
 
 def test_attention_matching_of_maps_written_out_as_numbers():
-    # Without any formula in the test. 2×2 positions, one channel: A = (1, 1, 1, 1) and (1, 0, 0, 0).
+    # The test uses no formula. There are 2×2 positions and one channel: A = (1, 1, 1, 1) and (1, 0, 0, 0).
     # Q = (1, 1, 1, 1) / 2 and (1, 0, 0, 0); ‖Q_S − Q_T‖ = ‖(−0.5, 0.5, 0.5, 0.5)‖ = √1 = 1.
     even, corner = np.ones((1, 2, 2, 1)), np.zeros((1, 2, 2, 1))
     corner[0, 0, 0, 0] = 1
     assert float(attention_matching_loss({"a": tf.constant(even)}, {"a": tf.constant(corner)})) == pytest.approx(1)
-    # Nothing in common: √2. The size and the sign of the activations make no difference.
+    # Maps with no position in common are √2 apart. The size and the sign of the activations make no difference.
     other = np.zeros((1, 2, 2, 1))
     other[0, 1, 1, 0] = -50
     found = attention_matching_loss({"a": tf.constant(corner)}, {"a": tf.constant(other)})
@@ -182,7 +182,7 @@ def test_output_matching_of_logits_written_out():
     assert float(output_matching_loss(student, teacher, 1.0)) == pytest.approx(0.13081204, rel=1e-5)
     # At temperature 2 logits twice as large give the same probabilities, and the loss is 2² as large.
     assert float(output_matching_loss(student, 2 * teacher, 2.0)) == pytest.approx(4 * 0.13081204, rel=1e-5)
-    # The other way round it is another number: 1/2 · log(2/3) + 1/2 · log(2) = 0.14384104.
+    # With student and teacher exchanged, the loss is 1/2 · log(2/3) + 1/2 · log(2) = 0.14384104.
     assert float(output_matching_loss(teacher, student, 1.0)) == pytest.approx(0.14384104, rel=1e-5)
 
 
@@ -205,7 +205,7 @@ def test_output_matching_gradient(rng, temperature):
     found = gradient_of(lambda x: output_matching_loss(x, tf.constant(teacher), temperature), student)
     expected = finite_differences(lambda x: numpy_output_loss(x, teacher, temperature), student)
     np.testing.assert_allclose(found, expected, atol=1e-6)
-    # Hinton et al.: T (q − p) per image, so the size stays when T changes.
+    # Hinton et al.: T (q − p) per image, so its magnitude hardly depends on T.
     closed = temperature * (softmax(student / temperature) - softmax(teacher / temperature)) / len(student)
     np.testing.assert_allclose(expected, closed, atol=1e-8)
 
@@ -231,7 +231,7 @@ class Logits(tf.keras.layers.Layer):
 
 
 def constant_network(values):
-    """The names of a network of the zoo, and these logits whatever the image."""
+    """A network with the layer names of the zoo's networks, whose logits are ``values`` for every image."""
     inputs = x = tf.keras.Input((2, 2, 1))
     for name in BLOCK_NAMES:
         x = tf.keras.layers.Activation("linear", name=name)(x)
@@ -247,11 +247,11 @@ def test_losses_of_logits_written_out():
     model.compile(run_eagerly=True)
     data = batches(np.ones((4, 2, 2, 1), np.float32), np.array([0, 0, 1, 2], np.int32), 4)
     found = model.evaluate(data, verbose=0, return_dict=True)
-    # Two images of probability 1/2, two of 1/4: (2 log 2 + 2 log 4) / 4.
+    # The true class has probability 1/2 in two images and 1/4 in two: (2 log 2 + 2 log 4) / 4.
     assert found["classification"] == pytest.approx(1.5 * math.log(2), rel=1e-5)
     # 1/4 · log(1/2) + 1/2 · log(2) + 0.
     assert found["output_matching"] == pytest.approx(0.25 * math.log(2), rel=1e-5)
-    # Both see the image itself: the same maps.
+    # The blocks of both networks return the image itself, so the maps are equal.
     assert found["attention_matching"] == pytest.approx(0, abs=1e-6)
     assert found["loss"] == pytest.approx((2 * 1.5 + 3 * 0.25) * math.log(2), rel=1e-5)
     assert found["accuracy"] == 0.5
@@ -286,7 +286,7 @@ class TrainingShift(tf.keras.layers.Layer):
 
 
 def network(channels: int, seed: int, classes: int = CLASSES, shift: bool = False) -> tf.keras.Model:
-    """The names and the kinds of layers of a network of the zoo at the size of a toy."""
+    """A tiny network with the layer names and the kinds of layers of the zoo's networks."""
     tf.keras.utils.set_random_seed(seed)
     inputs = x = tf.keras.Input((4, 4, 1))
     for name in BLOCK_NAMES:
@@ -295,7 +295,7 @@ def network(channels: int, seed: int, classes: int = CLASSES, shift: bool = Fals
     if shift:
         x = TrainingShift()(x)
     x = tf.keras.layers.GlobalAveragePooling2D()(x)
-    # Logits far apart, so that a divergence is no difference of nearly equal numbers.
+    # The logits are far apart, so that a divergence is not the difference of nearly equal numbers.
     x = tf.keras.layers.Dense(classes, kernel_initializer=tf.keras.initializers.RandomNormal(stddev=8), name="logits")(
         x
     )
@@ -397,8 +397,9 @@ def test_the_teacher_runs_in_inference_mode_and_the_student_in_training_mode(ima
     history = model.fit(batches(images, labels, 10), verbose=0).history
     expected = numpy_output_loss(student_logits, teacher_logits, 1.0)
     assert history["output_matching"][0] == pytest.approx(expected, rel=1e-4)
+    # A teacher in training mode would give another loss.
     shifted = tf.keras.Model(teacher.inputs, teacher.get_layer("logits").output)(images, training=True)
-    assert abs(numpy_output_loss(student_logits, shifted, 1.0) - expected) > 0.1 * expected  # a teacher in training
+    assert abs(numpy_output_loss(student_logits, shifted, 1.0) - expected) > 0.1 * expected
 
 
 def test_a_step_follows_the_gradient_of_the_weighted_sum(images, labels):
@@ -468,7 +469,8 @@ def test_a_step_in_fewer_passes_is_the_same_step(rng, monkeypatch):
     """With and without fusion, a training step has the same losses bit for bit, and equal gradients up to rounding."""
     student = small_network("RealToBinaryNet", "binary", SHALLOW)
     with shallow():
-        teacher = r2b_zoo.create("RealToBinaryNet", precision="binary_activations", **SMALL)  # its own: it stays frozen
+        # The teacher is not a shared network, since it stays frozen.
+        teacher = r2b_zoo.create("RealToBinaryNet", precision="binary_activations", **SMALL)
     start = randomize(student, seed=1).get_weights()
     randomize(teacher, seed=2)
     images = tf.constant(rng.normal(size=(8, 32, 32, 3)), tf.float32)

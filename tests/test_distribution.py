@@ -94,7 +94,7 @@ def test_the_cluster_of_an_environment():
         ({"TF_CONFIG": "[]"}, r"TF_CONFIG cannot be used \(.*\); received '\[\]'"),
         (environment(task={}), r"\(there is no 'cluster' in it\)"),
         (environment(cluster=TWO_WORKERS), r"\(there is no 'task' in it\)"),
-        (environment(cluster={"ps": ["a:1"]}, task={}), r"\(its cluster has ps, and all tasks must be workers"),
+        (environment(cluster={"ps": ["a:1"]}, task={}), r"\(its cluster has ps, and every task must be a worker"),
         (environment(cluster={"worker": []}, task={}), r"\(there must be workers, and at most one chief"),
         (environment(cluster={"worker": "a:1"}, task={}), r"\(addresses must be a list; received 'a:1'\)"),
         (environment(cluster={"worker": ["a"]}, task={}), r"\(an address must be host:port; received 'a'\)"),
@@ -116,13 +116,16 @@ def test_a_tf_config_that_cannot_be_used(variables, message):
 def test_a_batch_that_cannot_be_shared_is_refused_before_a_cluster_starts(monkeypatch):
     workers = {"worker": [f"127.0.0.1:{port}" for port in (1, 2, 3)]}
     monkeypatch.setenv("TF_CONFIG", environment(cluster=workers, task={"type": "worker", "index": 0})["TF_CONFIG"])
-    message = r"teacher\.batch_size must be a multiple of 3 \(3 devices\), .*; received 64\. teacher\.batch_size=63"
+    message = (
+        r"teacher\.batch_size must be a multiple of 3 \(3 devices\), .*; received 64\. "
+        r"For example: teacher\.batch_size=63"
+    )
     with pytest.raises(ValueError, match=message):
         distribution.start(recipes.plan("digits", strategy="multi_worker"))
 
 
 def test_a_batch_is_shared_within_each_accumulated_part():
-    message = r"must be a multiple of 8 \(4 devices × 2 accumulation_steps\).* received 4\. .*batch_size=8 would be"
+    message = r"must be a multiple of 8 \(4 devices × 2 accumulation_steps\).* received 4\. For example: .*batch_size=8"
     with pytest.raises(ValueError, match=message):
         distribution.check_shares(recipes.plan("digits", batch_size=4, accumulation_steps=2), replicas=4)
 
@@ -142,7 +145,9 @@ def test_xla_and_several_devices():
 
 @pytest.mark.parametrize("fields", [{"cpu_devices": 0}, {"cpu_devices": 2}])
 def test_cpu_devices_that_are_refused(fields):
-    message = rf"cpu_devices must be at least 1, and above 1 with .*; received {fields['cpu_devices']} and 'none'\."
+    message = (
+        rf"cpu_devices must be at least 1, and above 1 only with .*; received {fields['cpu_devices']} and 'none'\."
+    )
     with pytest.raises(ValueError, match=message):
         recipes.plan("digits", **fields)
 
@@ -165,7 +170,7 @@ def test_a_run_may_resume_on_other_devices(tmp_path):
 
 def test_a_folder_that_the_workers_do_not_share(tmp_path, monkeypatch):
     monkeypatch.setattr("r2b_zoo.runs.folder.SHARED_SECONDS", 0.1)
-    message = r"The chief has .*x\.npz, and this worker sees nothing there: --output must be a folder on storage"
+    message = r"The chief has written .*x\.npz, but this worker cannot see it: --output must be a folder on storage"
     with pytest.raises(RunFolderError, match=message):
         RunFolder(tmp_path).shared_checkpoint("teacher", "x.npz")
 
@@ -324,7 +329,8 @@ def test_two_devices_have_the_loss_curve_of_one(one_device, two_devices):
     assert len(expected) == STEPS
     assert expected[0] - expected[-1] > 0.3  # they learn
     np.testing.assert_allclose(found, expected, atol=1e-3)
-    for column in ("val_loss", "val_classification"):  # running statistics, and every test image once
+    # These agree only if the running statistics do, and if every test image counts once.
+    for column in ("val_loss", "val_classification"):
         np.testing.assert_allclose(curve(two_devices, column), curve(one_device, column), atol=1e-3)
     assert curve(two_devices, "val_accuracy")[0] == curve(one_device, "val_accuracy")[0]
 
@@ -358,7 +364,7 @@ def test_workers_resume_after_a_death_and_leave_no_trace_of_it_in_the_weights(tw
     epoch = ends[1][4][0]
     for words in (out, other_out):
         assert f"Resuming stage teacher after {epoch} of {STEPS} epochs" in words
-    assert "Trained; the chief converts, verifies and reports." in other_out
+    assert "This worker has finished; the chief converts, verifies and reports." in other_out
     assert folder.results_path.is_file()
     for stage in STAGES:
         assert_equal_weights(folder.weights(stage), two_devices.weights(stage))
@@ -378,7 +384,7 @@ def test_a_signal_to_one_worker_stops_both_at_the_same_step(tmp_path):
 
 @pytest.mark.slow
 def test_an_error_of_the_chief_ends_the_others_with_its_message(tmp_path):
-    """A broken link fails only in the chief, which creates the folder; any worker would refuse another run's folder."""
+    """Only the chief creates the folder and fails at a broken link; any worker would refuse another run's folder."""
     (tmp_path / "run").symlink_to(tmp_path / "nothing")
     ends = [finish(worker) for worker in two_workers(tmp_path / "run")]
     assert [status for _, _, status in ends] == [1, 1]

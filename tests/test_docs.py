@@ -1,4 +1,4 @@
-"""The documentation: its how-to pages run as they stand, and the site builds."""
+"""The documentation: the code of its how-to pages runs unchanged, and the site builds."""
 
 import re
 import shlex
@@ -25,7 +25,7 @@ _BLOCK = re.compile(r"(?:^<!-- (?P<mark>[^>]+) -->\n)?^```(?P<kind>\w*)\n(?P<cod
 NOT_RUN = re.compile(r"(hardware|not run): \w.+")
 COMMANDS = ("r2b", "ls")
 NO_CODE = "text"
-TIMES = ("slow", "long")  # markers of pytest, which the pages name
+TIMES = ("slow", "long")  # the markers of pytest that a page may put before a block
 
 
 def blocks_of(text):
@@ -54,7 +54,7 @@ def test_every_block_is_run_or_says_why_not(page):
 
 @pytest.fixture
 def folder(tmp_path, smoke_run, monkeypatch):
-    """The files that the pages use: photographs, a run, weights, a picture."""
+    """The folder in which the code of the pages runs, with files that it uses: a run, photographs and a picture."""
     (tmp_path / "runs").mkdir()
     shutil.copytree(smoke_run.path, tmp_path / "runs" / "demo")
     write_photographs(tmp_path / "photos", number=6)
@@ -65,7 +65,7 @@ def folder(tmp_path, smoke_run, monkeypatch):
 
 @pytest.mark.parametrize(("kind", "code"), BLOCKS)
 def test_block(kind, code, folder, r2b):
-    # The run is of a shallow network, in whose context this runs; the weights that come with the package are not.
+    # The run's networks are shallow, and so are networks that the code builds; the bundled weights need the full depth.
     with topology._depth(*FULL) if "r2b export cifar10" in code else nullcontext():
         _run(kind, code, folder, r2b)
 

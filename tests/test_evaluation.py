@@ -91,7 +91,7 @@ def test_a_network_must_have_as_many_classes_as_the_data():
 
     assert accuracy.evaluate_batches(predict, batches, told.append, num_classes=4).images == 2
     assert told == [2]
-    with pytest.raises(ValueError, match=r"The network tells 4 classes apart and the data has 3: evaluate it on data"):
+    with pytest.raises(ValueError, match=r"The network has 4 classes, but the data has 3: evaluate it on data"):
         accuracy.evaluate_batches(predict, batches, num_classes=3)
 
 

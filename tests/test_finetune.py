@@ -17,7 +17,7 @@ from tests.photo_folder import BAD_FILES, CLASSES, photograph, write_every_kind,
 
 SIZE = 32
 FRESH = 20
-"""Photographs of each class that no network was trained or tested on."""
+"""Number of new photographs per class, on which no network was trained or tested."""
 
 
 def r2b(capfd, *words):
@@ -75,7 +75,7 @@ def test_without_weights_the_four_stages_and_what_to_expect():
     plan = recipes.plan("finetune")
     assert tuple(stage.name for stage in plan.stages) == recipes.STAGE_NAMES
     assert plan.notes == (NOTHING_TO_START_FROM,)
-    assert "starts from nothing" in NOTHING_TO_START_FROM
+    assert "starts from random weights" in NOTHING_TO_START_FROM
 
 
 def test_weights_that_are_not_there(tmp_path):
@@ -132,7 +132,7 @@ def check_predictions(folder, classes, capfd, tmp_path):
 def test_from_nothing(photos, from_nothing, capfd, tmp_path):
     folder, done = from_nothing
     words = " ".join(done.stdout.split())
-    assert "Note: No weights were given, so the network starts from nothing" in words
+    assert "Note: No weights were given, so the network starts from random weights" in words
     assert "Skipped 2 files:" in words
     for name in BAD_FILES:
         assert f"{name} is left out: " in words
@@ -142,7 +142,7 @@ def test_from_nothing(photos, from_nothing, capfd, tmp_path):
     assert results["dataset"]["description"] == f"photographs in photos, {SIZE}×{SIZE}"
     assert [sentence.split(" is left out")[0] for sentence in results["dataset"]["skipped"]] == list(BAD_FILES)
     page = folder.report_path.read_text(encoding="utf-8")
-    for expected in ("2 files were left out", *BAD_FILES, "starts from nothing", *CLASSES, "true ↓ predicted →"):
+    for expected in ("2 files were left out", *BAD_FILES, "starts from random weights", *CLASSES, "true ↓ predicted →"):
         assert expected in page
     check_predictions(folder, CLASSES, capfd, tmp_path)
     evaluated = json.loads(r2b(capfd, "evaluate", folder.tflite_path, f"data={photos}", "--json"))["result"]
@@ -159,7 +159,7 @@ def test_from_weights_with_two_classes_of_twenty_photographs(from_nothing, kind,
     photos = write_photographs(tmp_path / "photos", ("bricks", "grass"), seed=3)
     folder = RunFolder(tmp_path / "run")
     printed = r2b(capfd, "train", "recipe=finetune", f"data.dir={photos}", f"weights={start}", "--output", folder.path)
-    assert "starts from nothing" not in printed
+    assert "starts from random weights" not in printed
     results = folder.results()
     assert [stage["name"] for stage in results["stages"]] == list(PRETRAINED_STAGES)
     assert results["dataset"]["description"] == f"photographs in photos, {SIZE}×{SIZE}"

@@ -1,4 +1,4 @@
-"""A folder of one's own photographs: which files are taken, how they are split and decoded, and what is refused."""
+"""A folder of the user's photographs: which files are taken, how they are split and decoded, and what is refused."""
 
 import io
 import os
@@ -27,7 +27,7 @@ def load(path, **options):
 
 
 def picture(seed, height=40, width=56):
-    """A smooth image of many colours, as large as ``read_image`` gives it."""
+    """A smooth RGB image with many colours."""
     rng = np.random.default_rng(seed)
     small = Image.fromarray(rng.integers(0, 256, (6, 7, 3), np.uint8))
     return small.resize((width, height), Image.Resampling.BICUBIC)
@@ -273,7 +273,7 @@ def test_the_split_of_earlier_versions_has_a_fifth_of_each_class(pictures):
 
 
 def test_other_photographs_make_no_difference_to_the_split(pictures):
-    """A network trained before photographs were added has therefore not seen the test images of a later one."""
+    """So a network that was trained before photographs were added has seen no test image of a later split."""
     before = load(pictures)
     seen = {side: set(files_of(getattr(before, side), pictures)) for side in ("train", "test")}
     for i in range(0, 20, 2):
@@ -291,7 +291,7 @@ def test_about_a_fifth_is_tested_and_of_the_smallest_class_one(tmp_path):
     names = [Path(f"cat/IMG_{i:04}.jpg") for i in range(5000)]
     photographs = [module.Photograph(name, 0, Header(1, 1, True), "") for name in names]
     train, test = module._split(photographs, Path(), ["cat"], 0, module.BY_NAME)
-    assert 900 < len(test) < 1100  # 3.5 standard deviations
+    assert 900 < len(test) < 1100  # 1,000 ± 3.5 standard deviations
     for pair in zip(photographs[::2], photographs[1::2], strict=True):
         train, test = module._split(list(pair), Path(), ["cat"], 0, module.BY_NAME)
         assert (len(train), len(test)) == (1, 1)
@@ -378,7 +378,7 @@ def test_accents_of_another_encoding_are_the_same_class(tmp_path):
     assert dataset.test_size == 4
     for photograph in dataset.test:
         assert data.folder.normal(photograph.path.parent.name) == dataset.class_names[photograph.label]
-    # As the file of a network trained by an earlier version has them.
+    # A network that an earlier version trained may have names in this encoding.
     other = dataset.with_class_names(("cup", DECOMPOSED))
     assert [photograph.label for photograph in other.test] == [1, 1, 0, 0]
 
@@ -454,7 +454,8 @@ def test_a_class_named_twice_by_case(pictures):
 def test_a_class_without_images_or_with_one(pictures):
     (pictures / "owl").mkdir()
     with pytest.raises(
-        ValueError, match=r"There are no images of owl in .*: every class needs some, so remove the folder of one that"
+        ValueError,
+        match=r"There are no images of owl in .*\. Every class needs at least one: add images, or remove the",
     ):
         load(pictures)
     (pictures / "owl" / "only.heic").write_bytes(b"")

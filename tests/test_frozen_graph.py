@@ -1,4 +1,4 @@
-"""Weights become constants before LCE's converter sees them, and the file is the one that it makes by itself."""
+"""Weights become constants before LCE's converter sees them; the file holds the same as one that LCE alone converts."""
 
 from collections import Counter
 from collections.abc import Callable

@@ -23,7 +23,7 @@ def imagenet(photographs):
 
 @pytest.fixture(scope="module")
 def small(photographs):
-    """At a size that is faster to train on."""
+    """The data set with images of 64×64 pixels, which are faster to prepare."""
     return data.load("imagenet", TEST_DATA, image_size=64)
 
 
@@ -37,7 +37,7 @@ def test_imagenet_as_it_is_described(imagenet):
     assert imagenet.input_shape == (224, 224, 3)
     assert imagenet.num_classes == 1000
     assert imagenet.class_names[0] == "tench"
-    # Its labels are in our order.
+    # TensorFlow Datasets numbers the classes in the order of imagenet_classes().
     assert imagenet.builder.info.features["label"].names == [identifier for identifier, _ in imagenet_classes()]
 
 
@@ -58,7 +58,7 @@ def test_evaluation_of_training_photographs_is_the_same(imagenet):
 
 
 def test_r2b_runtime_makes_no_difference(imagenet, monkeypatch):
-    """Only the time differs. Batches of 7 and of 64 end with smaller ones."""
+    """Only the time may differ. Of the 40 test images, batches of 7 and of 64 leave a last batch that is smaller."""
 
     def batches():
         found = [one_pass(imagenet.test_batches(7)), one_pass(imagenet.test_batches(64))]
@@ -89,7 +89,7 @@ def test_order_and_crops_are_functions_of_seed_epoch_and_position(small):
 
 
 def test_many_files(tmp_path, photographs, monkeypatch):
-    """Seven files of different lengths, three at a time, drawn from 32 photographs."""
+    """Reads seven files of different lengths, three at a time, through a shuffle buffer of 32 photographs."""
     monkeypatch.setattr(module, "FILES_AT_A_TIME", 3)
     monkeypatch.setattr(module, "SHUFFLED", 32)
     write_in_shards(TEST_DATA, tmp_path, [30, 10, 41, 9, 25, 20, 25])
@@ -115,7 +115,7 @@ def test_a_window_of_a_jpeg_is_that_part_of_the_whole(jpegs, rng):
             assert image.shape[1] <= width + 4 + 15
             alone = tf.io.decode_and_crop_jpeg(jpeg, window, channels=3).numpy()
             without_margin += not np.array_equal(alone, expected)
-    assert without_margin > 0  # else it would not be needed
+    assert without_margin > 0  # otherwise the margin would not be needed
 
 
 def test_crops_have_the_areas_and_the_shapes_of_the_paper(imagenet, monkeypatch):

@@ -28,7 +28,7 @@ REFERENCE = tf.lite.experimental.OpResolverType.BUILTIN_REF
 
 
 def pixels(count: int = 32, shape: tuple[int, ...] = SIZE) -> np.ndarray:
-    """Images with large areas, as photographs have them, uint8."""
+    """Images with large areas of similar colour, as photographs have them: uint8 (count, *shape)."""
     rng = np.random.default_rng(11)
     coarse = rng.integers(0, 256, (count, 3, 3, shape[-1]))
     fine = np.kron(coarse, np.ones((1, shape[0] // 3, shape[1] // 3, 1)))
@@ -78,7 +78,7 @@ def plain(model: tf.keras.Model) -> bytes:
 
 
 def stock(tflite: bytes, images: np.ndarray) -> np.ndarray:
-    """What TensorFlow's reference kernels answer."""
+    """The outputs of TensorFlow Lite's reference kernels, one per image."""
     interpreter = tf.lite.Interpreter(model_content=tflite, experimental_op_resolver_type=REFERENCE)
     interpreter.allocate_tensors()
     taken, given = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
@@ -138,7 +138,7 @@ def test_the_answers_are_those_of_the_network_but_for_rounding(taken):
         max_loss=100,
     )
     assert verification.told_otherwise == ()
-    # Rounding moves a few signs of a random network, and some of its answers; unrelated answers have no correlation.
+    # Rounding changes a few signs of a random network, and so some of its answers; unrelated answers do not correlate.
     expected = network()(prepared(images)).numpy()
     file_takes = images if taken == "uint8" else prepared(images)
     found = lce.Interpreter(conversion.tflite, 1, reference=True).predict(file_takes)
@@ -188,8 +188,8 @@ def test_normalising_inside_the_file(strides, padding, means):
     def size(error: np.ndarray) -> float:
         return float(np.sqrt(np.mean(error**2)) / expected.std())
 
-    # Within the image bytes lose nothing that a rounded float image would not. At the border padding is another value
-    # by so much as a mean is away from the middle, or exact where that is much.
+    # Away from the border, an image of bytes loses no more than a float image rounded to int8. At the border, padding
+    # is wrong by the distance of a channel's mean from the middle of the means, or exact if that distance is large.
     if padding == "same":
         assert size(errors[True][:, border]) < (0.1 if means == "near" else 1.1 * size(errors[False][:, border]))
         assert size(errors[True][:, ~border]) < 1.1 * size(errors[False][:, ~border])
@@ -251,7 +251,7 @@ def test_filters_of_very_different_sizes_keep_their_precision():
     kernel, offsets = (graph.subgraphs[0].tensors[number] for number in graph.subgraphs[0].operators[1].inputs[1:])
     assert np.all(kernel.quantization.scale > 0)
     numbers = np.frombuffer(bytes(graph.buffers[offsets.buffer].data), np.int32)
-    # A filter of zeros, and one too small for its bias, give that bias.
+    # The outputs of a filter of zeros, and of one far smaller than its bias, are the bias.
     step = graph.subgraphs[0].tensors[graph.subgraphs[0].operators[1].outputs[0]].quantization.scale[0]
     np.testing.assert_allclose((numbers * offsets.quantization.scale)[3:], bias[3:], atol=step / 250)
 
@@ -375,12 +375,12 @@ def test_verify_refuses_an_int8_file_that_loses_too_much():
     result = verify(network(), conversion.tflite, [(images, answers)], engine=LCE, max_loss=100)
     assert result.loss == pytest.approx(lost)
     assert result.passed
-    # Where the file is right, Keras is wrong, and nothing is lost.
+    # With the file's answers as true classes, Keras is wrong wherever the two differ, and nothing is lost.
     gained = verify(network(), conversion.tflite, [(images, found)], engine=LCE, max_loss=0)
     assert (gained.loss, gained.passed) == (pytest.approx(-lost), True)
     unknown = verify(network(), conversion.tflite, images, engine=LCE, max_loss=100)
     assert unknown.loss == pytest.approx(lost)
-    assert "true classes are not known" in unknown.summary()
+    assert "true classes are unknown" in unknown.summary()
 
 
 def test_verify_counts_what_is_lost_and_gained():
@@ -395,9 +395,9 @@ def test_verify_counts_what_is_lost_and_gained():
 
 def test_verify_checks_its_arguments():
     images = prepared(pixels(4))
-    with pytest.raises(ValueError, match=r"max_loss is in points of top-1, from 0 to 100; received -1"):
+    with pytest.raises(ValueError, match=r"max_loss must be in percentage points of top-1, from 0 to 100; received -1"):
         verify(network(), converted("float32").tflite, images, max_loss=-1)
-    with pytest.raises(ValueError, match=r"normalises them itself: verify needs preprocessing="):
+    with pytest.raises(ValueError, match=r"normalises them itself: give verify the model's preprocessing="):
         verify(network(), converted("uint8").tflite, images, engine=LCE)
     with pytest.raises(ValueError, match=r"4 images need as many true classes; received classes of shape \(3,\)"):
         verify(network(), converted("float32").tflite, [(images, np.zeros(3, int))], engine=LCE)

@@ -33,7 +33,7 @@ def test_export_verify_and_predict(r2b, smoke_run, folder, photograph):
     assert (result["images"], result["max_loss"], result["told_otherwise"]) == (355, 100, [])
     assert result["loss"] == pytest.approx(100 * (result["lost"] - result["gained"]) / 355)
     assert 0 < result["mean_difference"] < 0.1
-    # Of a run of two steps every answer is a close decision; without the classes each that moves counts.
+    # After two training steps every decision is close. Without true classes, each answer that changes counts as lost.
     unlabelled = r2b("verify", smoke_run.path, file, "--images", photograph.parent, "--max-loss", "0", "--json")
     result = json.loads(unlabelled.out)["result"]
     assert result["correct"] is None
@@ -64,8 +64,8 @@ def test_calibration_images_of_a_run_of_a_data_set_and_of_a_folder(smoke_run, tm
 
 
 OPTIONS = [
-    (["--uint8"], r"--uint8 is for a file whose real part is int8: add --int8, or leave --uint8 out"),
-    (["--calibration", "photos"], r"--calibration is for a file whose real part is int8: add --int8"),
+    (["--uint8"], r"--uint8 needs --int8: add it, or leave --uint8 out"),
+    (["--calibration", "photos"], r"--calibration needs --int8: add it, or leave"),
     (["--int8", "--calibration", "digitz"], r"There is no folder 'digitz' to calibrate with, and no data set of that"),
     (["--int8", "--calibration", "{empty}"], r"There are no images in"),
 ]
@@ -83,7 +83,7 @@ def test_options_that_do_not_fit(r2b, smoke_run, tmp_path, words, message):
 
 def test_weights_alone_do_not_say_what_to_calibrate_with(r2b, tmp_path):
     ended = r2b("export", "cifar10", tmp_path / "x.tflite", "--int8")
-    assert "cifar10 does not say what it was trained on: name a folder of images, or a data set" in ended.err
+    assert "cifar10 does not record what it was trained on: name a folder of images, or a data set" in ended.err
 
 
 def test_two_ways_to_name_images(r2b, smoke_run, folder):

@@ -1,4 +1,7 @@
-"""Keras 2 is used whatever is imported first. Tested in separate processes, since this one has already chosen."""
+"""Keras 2 is selected in any order of imports, unless TensorFlow already uses Keras 3.
+
+The tests start separate processes, because this process has already selected its version of Keras.
+"""
 
 import os
 import subprocess

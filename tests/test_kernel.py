@@ -14,7 +14,7 @@ manager = pytest.importorskip("jupyter_client.manager", reason="ipykernel is not
 pytest.importorskip("ipykernel", reason="ipykernel is not installed")
 
 LONGEST_CELL = 300
-"""Seconds, for machines with much else to do."""
+"""Timeout of a cell in seconds; long, because the machine may be busy."""
 TRAIN = """
 import r2b_zoo
 
@@ -51,11 +51,11 @@ class Kernel:
         """Runs a cell.
 
         Args:
-            code: of the cell.
-            seen: told the HTML of each output, while the cell runs.
+            code: the cell's Python code.
+            seen: called during the cell with the HTML of each message; "" for a message without HTML.
 
         Returns:
-            The kernel's reply, and what was printed.
+            The content of the kernel's reply, and the text that the cell printed.
         """
         printed: list[str] = []
 
@@ -72,7 +72,7 @@ class Kernel:
 @contextlib.contextmanager
 def kernel(folder: Any) -> Iterator[Kernel]:
     started = manager.KernelManager()
-    # The interpreter of these tests, whichever the kernels of this computer are.
+    # Start the interpreter that runs these tests, whichever kernels are installed.
     started.kernel_spec.argv[0] = sys.executable
     started.start_kernel(cwd=str(folder))
     client = started.client()
@@ -120,7 +120,11 @@ def test_the_stop_button_and_the_same_cell_again_give_the_weights_of_an_uninterr
 
 
 def run_until_the_converter_fails(jupyter: Kernel, code: str, why: str) -> str:
-    """Returns the code's output; checks that the kernel still has its variables afterwards."""
+    """Runs code that must raise a ConversionError containing ``why``; checks that the kernel keeps its variables.
+
+    Returns:
+        The text that the code printed.
+    """
     reply, printed = jupyter.run(f"before = 6\n{code}")
     assert (reply["status"], reply["ename"]) == ("error", "ConversionError")
     assert why in reply["evalue"]
@@ -130,7 +134,10 @@ def run_until_the_converter_fails(jupyter: Kernel, code: str, why: str) -> str:
 
 
 def test_a_kernel_outlives_a_converter_that_crashes(tmp_path):
-    """LCE 0.16 reads past the end of a constant that has no elements. TensorFlow loads without its messages."""
+    """LCE 0.16 reads past the end of a constant that has no elements.
+
+    The cell prints nothing: the messages of TensorFlow as it loads are hidden.
+    """
     with kernel(tmp_path) as jupyter:
         printed = run_until_the_converter_fails(
             jupyter,
@@ -146,7 +153,7 @@ def test_a_kernel_outlives_a_converter_that_crashes(tmp_path):
 
 @pytest.mark.long
 def test_a_kernel_outlives_dorefanet_of_larq_zoo(tmp_path):
-    """LCE 0.16 crashes on it where its batch norms have statistics of their own."""
+    """LCE 0.16 crashes on this network once the statistics of its batch norms differ from the initial ones."""
     with kernel(tmp_path) as jupyter:
         run_until_the_converter_fails(
             jupyter,

@@ -10,12 +10,12 @@ from tests.networks import randomize
 larq_zoo = pytest.importorskip("larq_zoo", reason="larq-zoo is not installed (pip install '.[test]' in the repository)")
 
 TOLERANCE = 1e-5
-# Our network, the name of Larq Zoo's, include_top, and the input shape of both. The shape must be the same for both,
-# because averages over varying sizes are summed in another order, and one rounding error can flip a later sign.
+# The names of our network and of Larq Zoo's, include_top, and the input shape of both. Both need the same shape: a
+# network for images of any size sums averages in another order, and one rounding error can flip a later sign.
 PAIRS = {
     "top": ("RealToBinaryNet", "RealToBinaryNet", True, (224, 224, 3)),
     "no_top": ("RealToBinaryNet", "RealToBinaryNet", False, (224, 224, 3)),
-    "no_top_any_size": ("RealToBinaryNet", "RealToBinaryNet", False, (None, None, 3)),  # their default without top
+    "no_top_any_size": ("RealToBinaryNet", "RealToBinaryNet", False, (None, None, 3)),  # Larq Zoo's default without top
     "bireal_top": ("BiRealNet18", "BiRealNet", True, (224, 224, 3)),
     "bireal_no_top": ("BiRealNet18", "BiRealNet", False, (224, 224, 3)),
 }
@@ -23,7 +23,7 @@ PAIRS = {
 
 @pytest.fixture(scope="module", params=list(PAIRS.values()), ids=list(PAIRS))
 def pair(request, tmp_path_factory):
-    """Larq Zoo's network with random weights and batch-norm statistics, and ours, loaded from the file it saves."""
+    """Larq Zoo's network with random weights and batch-norm statistics, and ours, which loads them from a file."""
     name, their_name, include_top, input_shape = request.param
     arguments = {"include_top": include_top, "input_shape": input_shape}
     theirs = getattr(larq_zoo.literature, their_name)(weights=None, **arguments)
@@ -33,7 +33,7 @@ def pair(request, tmp_path_factory):
 
 
 def assert_same(pair, images):
-    """Compares outputs; those before the softmax are sums of signs, so their tolerance is relative to their spread."""
+    """Compares outputs; before the softmax they have no fixed range, so the tolerance is relative to their spread."""
     with_top = len(pair[0].output_shape) == 2
     outputs = []
     for model in pair:

@@ -1,4 +1,4 @@
-"""Tests every custom layer by one harness, and compares each with NumPy."""
+"""Tests every custom layer with one harness, and compares each with NumPy."""
 
 import contextlib
 import inspect
@@ -44,7 +44,7 @@ def scale(x, height, width, channel):
 
 
 def convolution(x, kernel):
-    """3×3, zero padding."""
+    """A 3×3 convolution with stride 1 and zero padding."""
     _, height, width, _ = x.shape
     padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     taps = [(i, j, padded[:, i : i + height, j : j + width]) for i in range(3) for j in range(3)]
@@ -52,7 +52,7 @@ def convolution(x, kernel):
 
 
 def max_pool(x):
-    """3×3 windows with stride 2, which start one pixel outside, as in images of odd sizes."""
+    """3×3 max pooling with stride 2; for odd heights and widths, "same" padding is one pixel on every side."""
     _, height, width, _ = x.shape
     padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-np.inf)
     return np.max([padded[:, i : i + height : 2, j : j + width : 2] for i in range(3) for j in range(3)], axis=0)
@@ -63,7 +63,7 @@ CONVOLUTION = {"filters": 4, "kernel_size": 3, "padding": "same", "use_bias": Fa
 
 @dataclass(frozen=True)
 class Case:
-    """A layer, the shapes it is called on (without the batch), and the same function in NumPy."""
+    """A layer, its input shapes (without the batch), the same function in NumPy, and its number of weights."""
 
     make: Callable[..., tf.keras.layers.Layer]
     shapes: tuple[tuple[int, ...], ...]
@@ -151,7 +151,7 @@ def test_shape_inference_agrees_with_the_result(case, rng):
 def test_the_config_holds_exactly_the_init_arguments(case):
     layer = case.make(name="own")
     arguments = set(inspect.signature(type(layer).__init__).parameters) - {"self", "kwargs", "args"}
-    # A wrapper shows the arguments of what it wraps, which are those of the class above.
+    # A wrapped __init__ shows the parent class's arguments, so the layer adds none of its own.
     if "__init__" not in vars(type(layer)) or hasattr(type(layer).__init__, "__wrapped__"):
         arguments = set()
     assert set(layer.get_config()) == arguments | set(super(type(layer), layer).get_config())
@@ -192,7 +192,8 @@ def test_forward(case, rng):
     np.testing.assert_allclose(call(layer, inputs), expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("case", [case for name, case in CASES.items() if name != "FusedSteSign"])  # whose is made up
+# The gradient of FusedSteSign is a straight-through estimate, not the derivative of its formula.
+@pytest.mark.parametrize("case", [case for name, case in CASES.items() if name != "FusedSteSign"])
 def test_gradients_are_those_of_the_formula(case, rng):
     """Checks the gradients of Σ r ⊙ output, r random, against central differences of the NumPy formula in float64."""
     layer = built(case, rng, dtype="float64")
@@ -281,7 +282,9 @@ def test_a_reduction_below_one(reduction):
 
 
 def test_a_reduction_that_leaves_no_channel():
-    with pytest.raises(ValueError, match=r"reduces 4 channels by 8, which leaves none: use a wider network or a small"):
+    with pytest.raises(
+        ValueError, match=r"reduces 4 channels by 8, which leaves no hidden units: use a wider network or a small"
+    ):
         ChannelGate(8)([tf.zeros((1, 2, 2, 4)), tf.zeros((1, 2, 2, 4))])
 
 
@@ -291,7 +294,7 @@ def test_a_scale_needs_a_fixed_size(shape):
         LearnedScale()(tf.keras.Input(shape))
 
 
-# --- in fewer passes --------------------------------------------------------------------------------------------------
+# --- fused operators --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("shared_axes", [[1, 2], None, [3]], ids=str)
@@ -320,7 +323,7 @@ def test_prelu_fused_for_training_has_the_same_values_and_gradients(shared_axes,
 
 @pytest.mark.parametrize("strides", [1, 2])
 def test_a_half_block_fused_for_training_has_the_same_values_and_gradients(strides, rng):
-    """Gate, PReLU and shortcut are one pass, and so are the gradients of sign and average."""
+    """Gate, PReLU and shortcut are fused into one operator, and so are the gradients of sign and average."""
     x = tf.constant(rng.normal(size=(3, 7, 6, 16)), tf.float32)
     convolve = QuantConv2D(16, 3, strides, "same", input_quantizer=FusedSteSign(), use_bias=False)
     gate_layer, prelu, shortcut = ChannelGate(reduction=2), PReLU(shared_axes=[1, 2]), Add()
@@ -349,14 +352,15 @@ def test_a_half_block_fused_for_training_has_the_same_values_and_gradients(strid
         np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-6)
     graph = step.get_concrete_function().graph
     inputs = {f.signature.name: len(f.signature.input_arg) for f in graph.as_graph_def().library.function}
-    # The operators take x, α, factors and shortcut; and x, two gradients and the limit.
+    # The first operator takes x, α, the gate's factors and the shortcut; the second takes x, two gradients and the
+    # largest |x| at which the sign passes gradients on.
     assert 4 in [n for name, n in inputs.items() if re.search(r"__prelu_\d", name)]
     assert [n for name, n in inputs.items() if "_passed_on_with_average_" in name] == [4]
     assert "BroadcastTo" not in {operator.type for operator in graph.get_operations()}
 
 
 def test_gradients_of_a_gate_that_is_shut_are_zero():
-    """A factor may underflow to 0; the product is 0 then, and so is PReLU's slope there."""
+    """A factor may underflow to 0; the product is then 0, where the gradient of PReLU is 0."""
     x, factors = tf.constant([[[[-2.0, 3.0, 4.0]]]]), tf.constant([[[[0.0, 0.0, 0.5]]]])
     prelu = PReLU(shared_axes=[1, 2], alpha_initializer=tf.keras.initializers.Constant(0.25))
     prelu.build(x.shape)
@@ -426,7 +430,7 @@ def test_clip_has_larqs_values(rng):
     ids=str,
 )
 def test_max_pool_that_xla_compiles_has_the_same_values_and_gradients(size, stride, padding, rng):
-    x = tf.constant(-rng.uniform(1, 2, (2, *size, 3)), tf.float32)  # below what zeros at the border would give
+    x = tf.constant(-rng.uniform(1, 2, (2, *size, 3)), tf.float32)  # negative, so zero padding would raise the maximum
     layer = MaxPooling2D(3, stride, padding)
     upstream = tf.constant(rng.normal(size=layer(x).shape), tf.float32)
 
@@ -437,7 +441,7 @@ def test_max_pool_that_xla_compiles_has_the_same_values_and_gradients(size, stri
         return output, tape.gradient(output, x, upstream)
 
     plain = gradients()
-    tf.config.experimental.enable_op_determinism()  # as in training: then XLA refuses TensorFlow's operator
+    tf.config.experimental.enable_op_determinism()  # as in training, where XLA refuses TensorFlow's operator
     with compiled_whole():
         compiled = tf.function(gradients, jit_compile=True)()
     np.testing.assert_array_equal(compiled[0], plain[0])

@@ -40,7 +40,7 @@ def test_hidden_files_are_not_images(photos):
     assert names_of((path for path, _ in listing(photos).no_files), photos) == ["pipe.jpg"]
     assert is_hidden("THUMBS.DB")
     assert not is_hidden("eaDir")
-    # Below a folder that is hidden itself, everything is as elsewhere.
+    # A hidden folder that is passed itself is listed like any other.
     assert names_of(image_files(photos / ".cache"), photos) == [".cache/1.png", ".cache/b/0.webp"]
 
 
@@ -50,7 +50,7 @@ def test_a_folder_that_is_none(photos):
     with pytest.raises(ValueError, match=r"2\.jpg is a file: give the folder of images that it is in\."):
         image_files(photos / "2.jpg")
     (photos / "empty").mkdir()
-    with pytest.raises(ValueError, match=r"There are no images in .*empty: give a folder with some"):
+    with pytest.raises(ValueError, match=r"There are no images in .*empty: give a folder that has images"):
         image_files(photos / "empty")
 
 

@@ -67,7 +67,7 @@ def test_running_statistics_move_once_by_the_mean_of_the_parts(rng):
     for weight, is_running, old, *each in zip(student.weights, running, start, *parts, strict=True):
         np.testing.assert_allclose(weight, np.mean(each, axis=0), rtol=1e-5, atol=1e-6, err_msg=weight.name)
         assert np.array_equal(weight, old) != is_running
-    # The first batch norm has the same inputs as with the whole batch, so its mean moves as far.
+    # In parts, the first batch norm sees the same values as in the whole batch, so its moving mean changes by as much.
     student.set_weights(start)
     student(images, training=True)
     names = [weight.name for weight in student.weights]
@@ -91,7 +91,7 @@ def averaged_in_numpy(steps, decay):
 
 @pytest.mark.parametrize("decay", [0.999, 0.2])
 def test_the_average_is_numpys_and_takes_the_weights_place_in_evaluation(decay, rng):
-    """The warm-up limits the decay until it reaches 0.2, after two steps, or 0.999, which it never does here."""
+    """The warm-up keeps the decay below 0.2 in the first step only, and below 0.999 in all four steps."""
     model = trainer(network(), Adam(0.01), ema_decay=decay)
     steps = [values(model.student)]
     for _ in range(4):
@@ -122,7 +122,7 @@ def test_the_average_is_numpys_and_takes_the_weights_place_in_evaluation(decay, 
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"accumulation_steps": 2, "ema_decay": 0.9}], ids=["plain", "with options"])
 def test_xla_trains_the_same_curve(options, rng):
-    """Trains all three losses by plain gradient descent, which does not amplify rounding as Adam's first steps do."""
+    """Trains with all three losses by plain gradient descent; Adam's first steps would amplify rounding errors."""
     teacher, start = randomize(network("binary_activations"), 1), randomize(network())
     data, found = batch(rng), []
     for xla in (False, True):
@@ -163,7 +163,7 @@ def one_stage(words=""):
 
 
 class Watch(tf.keras.callbacks.Callback):
-    """Records the weights before the first step, after each step and after each epoch; can stop before a given step."""
+    """Records the weights before the first step and after each step and epoch; stops before (epoch, step) dies_at."""
 
     def __init__(self, dies_at=None):
         super().__init__()
@@ -215,7 +215,7 @@ OPTIONS = [
 
 @pytest.mark.parametrize("words", OPTIONS)
 def test_a_stage_resumes_from_a_checkpoint_bit_for_bit(words, tmp_path):
-    """Restores every third checkpoint over overwritten variables, in one process, so that it traces only once."""
+    """Overwrites all variables and restores every third checkpoint, in one process, so that the step is traced once."""
     tf.config.experimental.enable_op_determinism()
     plan = one_stage(words)
     (stage,), networks = plan.stages, Networks(plan, RunFolder(tmp_path))
@@ -356,7 +356,7 @@ def test_where_half_precision_is_slow(mixed_precision, flags, message, tmp_path)
 
 
 def test_images_per_second_are_those_of_all_processes(monkeypatch):
-    """4 steps in 4 s, then another process: 2 steps in 8 s; the first step of each does not count."""
+    """One process counts 4 steps in 4 s, the next 2 steps in 8 s; the first step of each process does not count."""
     now = [0.0]
     monkeypatch.setattr(throughput_module.time, "perf_counter", lambda: now[0])
     progress = Progress()
@@ -367,13 +367,13 @@ def test_images_per_second_are_those_of_all_processes(monkeypatch):
         for step, end in enumerate(ends):
             now[0] = end
             throughput.on_train_batch_end(step, {})
-        # The next process gets its progress from a checkpoint, so from a copy.
+        # The next process reads its progress from a checkpoint, so it gets a copy.
         progress = copy.deepcopy(progress)
     assert throughput.images_per_second == pytest.approx(6 * 8 / 12)
 
 
 def test_no_summary_is_made_of_a_step(monkeypatch, tmp_path):
-    """Keras' own callback makes summaries of steps and discards them, at first so slowly that Keras warns of it."""
+    """Keras' own callback makes summaries of steps and discards them; the first takes so long that Keras warns."""
     made: list[str] = []
     # Keras imports TensorFlow under another name, so patch the module that its callback uses.
     summary = sys.modules[tf.keras.callbacks.TensorBoard.__module__].tf.summary

@@ -26,10 +26,10 @@ CONFIDENCE = losses.Loss(
 
 @pytest.fixture
 def with_confidence(monkeypatch):
-    """Adds a loss, imports the modules that read the records at import again, and restores them afterwards."""
+    """Adds a loss, re-imports the modules that read the losses when they are imported, and restores them afterwards."""
     package = sys.modules["r2b_zoo"]
     for name in ("recipes", "report"):
-        # Note the module before it is imported again: the import replaces the package's attribute by itself.
+        # Make monkeypatch restore the package's attribute, which importing the module again replaces.
         monkeypatch.setattr(package, name, importlib.import_module(f"r2b_zoo.{name}"))
     monkeypatch.setattr(losses, "LOSSES", (*losses.LOSSES, CONFIDENCE))
     for name in _reading():
@@ -56,7 +56,7 @@ def test_a_new_loss_is_a_field_and_a_switch_of_every_recipe():
     assert off.stages[-1].loss_weights["confidence"] == 0
     assert off.switched_off == ("confidence",)
     with pytest.raises(
-        ValueError, match=r"teacher has no teacher to match: .* and confidence_weight be 0 .*confidence=false"
+        ValueError, match=r"teacher has no teacher to match: .* and confidence_weight must be 0 .*confidence=false"
     ):
         recipes.plan("digits", **{"teacher.confidence_weight": 1.0})
 

@@ -1,4 +1,4 @@
-"""Metadata: one file contains labels and preprocessing, which any ZIP program and the official schema can read."""
+"""Metadata: a .tflite contains labels and preprocessing, readable by any ZIP program and with the official schema."""
 
 import io
 import json
@@ -243,7 +243,7 @@ def test_a_newer_preprocessing_is_refused(bare: bytes, monkeypatch: pytest.Monke
 
 
 def archived(full: bytes, files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
-    """The model with other files behind it."""
+    """The model with these files attached besides its own; a file replaces one of the same name."""
     with zipfile.ZipFile(io.BytesIO(full)) as archive:
         present = {name: archive.read(name) for name in archive.namelist()}
         start = min(info.header_offset for info in archive.infolist())
@@ -298,10 +298,10 @@ def test_attached_files_that_are_not_read(full: bytes, files: dict[str, bytes], 
     [
         ({"mean": [float("nan")] * 3}, r"mean and std must be finite in float32 and std not 0; received mean=\(nan"),
         ({"std": [1.0, 0.0, 1.0]}, r"std not 0; received .*std=\(1\.0, 0\.0, 1\.0\)"),
-        ({"std": "111"}, r"mean and std are lists of numbers, not '111'"),
+        ({"std": "111"}, r"mean and std must be lists of numbers; received '111'"),
         ({"height": 7}, r"images of shape \(7, 5, 3\), but the file takes \(6, 5, 3\)"),
         ({"crop_fraction": float("nan")}, r"crop_fraction must be in \(0, 1\]; received nan"),
-        ({"mean": None}, r"lists of numbers, not None"),
+        ({"mean": None}, r"lists of numbers; received None"),
         ({"gamma": 2}, r"unexpected keyword argument 'gamma'"),
     ],
 )
@@ -332,7 +332,9 @@ def test_an_input_of_whole_numbers_takes_no_normalisation() -> None:
     model = tf.keras.Model(
         image, tf.keras.layers.Dense(3, "softmax")(tf.keras.layers.Flatten()(tf.cast(image, "float32") / 255))
     )
-    with pytest.raises(ValueError, match=r"input of the file is uint8 without a scale, so the image goes in as it"):
+    with pytest.raises(
+        ValueError, match=r"input of the file is uint8 without a scale, so pixel values are passed unchang"
+    ):
         convert(model, labels=LABELS, preprocessing=PREPROCESSING)
     plainly = replace(PREPROCESSING, mean=(0.0,) * 3, std=(1.0,) * 3)
     conversion = convert(model, labels=LABELS, preprocessing=plainly)

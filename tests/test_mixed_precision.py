@@ -60,7 +60,7 @@ def test_all_that_a_checkpoint_holds_is_float32_and_latent_weights_are_clipped(m
 @pytest.mark.parametrize("mixed_precision", HALF)
 @pytest.mark.parametrize("channels", [16, 512])
 def test_a_binary_convolution_in_half_is_the_exact_sum_rounded_once(mixed_precision, channels, rng):
-    """Sums must not be in half precision: a sum of ones would stop at 256 in bfloat16, and here it is 4,608."""
+    """Sums must not be in half precision: a sum of ones would stop at 256 in bfloat16, and the largest is 4,608."""
     arguments = {"use_bias": False, "input_quantizer": "ste_sign", "kernel_quantizer": "ste_sign"}
     x = rng.normal(size=(2, 4, 4, channels)).astype("float32")
     kernel = rng.normal(size=(3, 3, channels, 8)).astype("float32")
@@ -73,7 +73,7 @@ def test_a_binary_convolution_in_half_is_the_exact_sum_rounded_once(mixed_precis
     assert exact.max() == 9 * channels
     assert exact.dtype == found.dtype == np.float32
     np.testing.assert_array_equal(found, tf.cast(tf.cast(exact, mixed_precision), tf.float32))
-    # Sums of an even number of ±1 are even.
+    # Sums of an even number of ±1 are even, so they are exact in twice the range in which odd numbers are.
     largest = {"bfloat16": 2**9, "float16": 2**12}[mixed_precision]
     np.testing.assert_array_equal(found[np.abs(exact) <= largest], exact[np.abs(exact) <= largest])
 
@@ -81,7 +81,7 @@ def test_a_binary_convolution_in_half_is_the_exact_sum_rounded_once(mixed_precis
 @pytest.mark.parametrize("strides", [1, 2])
 @pytest.mark.parametrize("mixed_precision", HALF)
 def test_gradients_of_kernels_are_float32_where_there_are_few_pixels(mixed_precision, strides, rng):
-    """Maps of 7×7 pixels have few, maps of 8×8 do not. Gradients of inputs are always in half precision."""
+    """Outputs of 7×7 pixels are below the limit of 64, those of 8×8 are not. Input gradients are in half in both."""
     kernel = rng.normal(size=(3, 3, 4, 6)).astype("float32")
     for size in (7, 8):
         x = rng.normal(size=(2, size * strides, size * strides, 4)).astype("float32")
@@ -101,8 +101,8 @@ def test_gradients_of_kernels_are_float32_where_there_are_few_pixels(mixed_preci
         (of_x, of_kernel), (of_x_in_half, of_kernel_in_half) = found
         assert np.array_equal(of_kernel, of_kernel_in_half) == (size == 7)
         assert not np.array_equal(of_x, of_x_in_half)
-        # Both factors of each product are rounded by half a unit in the last place, and on CPUs without instructions
-        # for the type, so is each partial sum over the nine taps.
+        # Both factors of each product are rounded by up to half a unit in the last place, and so is each partial sum
+        # over the nine taps on CPUs without instructions for the type.
         rounding = (2 + 9) * {"bfloat16": 2.0**-9, "float16": 2.0**-12}[mixed_precision]
         bounds = [rounding * magnitude for magnitude in gradients(*map(abs, (kernel, x, upstream)))]
         for in_half, exact, bound in zip(found[1], found[0], bounds, strict=True):
@@ -173,7 +173,7 @@ def test_a_scale_of_the_kernel_is_not_rounded_and_keeps_its_gradient(rng):
 @pytest.mark.parametrize("mixed_precision", HALF)
 @pytest.mark.parametrize("name", [name for name, precision in NETWORKS if precision == "binary"])
 def test_a_binary_network_in_half_precision_is_the_float32_network(name, mixed_precision, rng):
-    """They are equal bit for bit, including batch statistics; with a scale of the kernels, up to rounding."""
+    """Both are equal bit for bit, including batch statistics, or equal up to rounding if the kernels have a scale."""
     real, half = twins(mixed_precision, name=name)
     images, _ = batch(rng)
     scaled = any(isinstance(layer.kernel_quantizer, lq.quantizers.MagnitudeAwareSign)
@@ -189,7 +189,7 @@ def test_a_binary_network_in_half_precision_is_the_float32_network(name, mixed_p
 
 @pytest.mark.parametrize("mixed_precision", HALF)
 def test_evaluation_is_of_the_float32_network(mixed_precision, rng):
-    """Real kernels lose digits in half precision, so that the two networks differ in training."""
+    """Real kernels lose digits in half precision, so the two networks differ unless convolutions are in float32."""
     real, half = twins(mixed_precision, "binary_activations")
     images, labels = batch(rng, 64)
     assert not np.array_equal(real(images, training=False), half(images, training=False))

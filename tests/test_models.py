@@ -25,7 +25,7 @@ def images(rng, count=4, shape=SMALL["input_shape"]):
 
 
 def convolutions(model):
-    """The sixteen convolutions of the blocks."""
+    """The convolutions of the blocks, sixteen in a full network; those of shortcuts do not count."""
     return [
         layer for layer in model.layers if layer.name.startswith("block") and layer.name[6:] in ("a_conv", "b_conv")
     ]
@@ -131,7 +131,7 @@ def test_features_only_are_the_ends_of_the_stages_of_the_full_network(name, prec
 def test_features_only_with_the_stem_of_imagenet_are_at_strides_4_to_32(name):
     features = r2b_zoo.create(name, width=8, input_shape=(96, 65, 3), features_only=True)
     assert [shape[1:] for shape in features.output_shape] == [(24, 17, 8), (12, 9, 16), (6, 5, 32), (3, 3, 64)]
-    if name != "StrongBaselineNet":  # which has a scale for every position
+    if name != "StrongBaselineNet":  # its learned scale has a factor for every row and column
         anywhere = r2b_zoo.create(name, width=8, features_only=True)
         assert anywhere.input_shape == (None, None, None, 3)
 
@@ -191,7 +191,7 @@ def test_a_precision_quantises_inputs_and_kernels_accordingly(name, precision):
 @pytest.mark.parametrize("name", BINARY)
 @pytest.mark.parametrize("layer", ["block1a_conv", "block2a_conv"])
 def test_a_binary_convolution_is_the_float_convolution_of_signs(name, layer, rng):
-    """Compares them on the inputs that occur inside the network; block2a's convolution has stride 2."""
+    """Compares the two on the inputs that occur inside the network; block2a's convolution has stride 2."""
     model = randomize(small_network(name, "binary", SHALLOW))
     conv = model.get_layer(layer)
     x, y = tf.keras.Model(model.input, [conv.input, conv.output])(images(rng))
@@ -223,7 +223,7 @@ def test_a_real_convolution_reads_tanh(name, rng):
 
 @pytest.mark.parametrize("name", BINARY)
 def test_the_weights_of_one_precision_fit_the_next(name, tmp_path):
-    """The progressive schedule passes weights on; a warning tells users who would use them unchanged."""
+    """The progressive schedule passes weights on; a warning says that they are only a start for training."""
     before = randomize(small_network(name, "real", SHALLOW))
     weights.save(before, tmp_path / "real.h5")
     after = small_network(name, "binary_activations", SHALLOW)
@@ -351,8 +351,11 @@ def test_the_stem_of_imagenet():
         ({"num_classes": True}, r"num_classes must be a positive integer; received True"),
         ({"input_tensor": np.zeros((1, 32, 32, 3))}, r"input_tensor must be a Keras tensor.*received .*ndarray"),
         ({"downsample": "pooled"}, r"downsample of {name} must be one of 'real'.*; received 'pooled'"),
-        ({"batch_norm_momentum": 1.0}, r"batch_norm_momentum must be a number from 0 and below 1; received 1.0"),
-        ({"batch_norm_momentum": True}, r"batch_norm_momentum must be a number from 0 and below 1; received True"),
+        ({"batch_norm_momentum": 1.0}, r"batch_norm_momentum must be a number of at least 0 and below 1; received 1.0"),
+        (
+            {"batch_norm_momentum": True},
+            r"batch_norm_momentum must be a number of at least 0 and below 1; received True",
+        ),
         (
             {"weights": "nowhere.h5"},
             r"None, 'imagenet', 'cifar10' or the path of a weights file; there is no file 'nowhere.h5'",
@@ -434,5 +437,5 @@ def test_options_reach_every_layer_they_are_about():
 
 
 def test_a_network_too_narrow_for_its_gates():
-    with pytest.raises(ValueError, match=r"reduces 4 channels by 8, which leaves none: use a wider network"):
+    with pytest.raises(ValueError, match=r"reduces 4 channels by 8, which leaves no hidden units: use a wider network"):
         r2b_zoo.RealToBinaryNet(**{**SMALL, "width": 4})

@@ -16,7 +16,7 @@ import execute  # noqa: E402
 
 MOST_BYTES = 200_000
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
-# What a notebook's text promises: values of its variables after the last cell.
+# Code that runs after each notebook's last cell, and asserts what the notebook's text promises.
 VALUES = {
     "1_a_tour": "assert right >= 12 and bits == 2304",
     "2_what_a_bit_does": "assert largest_difference == 0 and error_with < error_without and with_shortcut > 0.5",

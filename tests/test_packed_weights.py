@@ -40,7 +40,7 @@ def pack(network, path):
     ],
 )
 def test_a_network_computes_the_same_from_bits_and_scales(tmp_path, name, options, rng):
-    """All other weights are rounded to 16 bits first, so that only kernels of binary convolutions are packed."""
+    """All other weights are rounded to float16 first, so that packing changes only kernels of binary convolutions."""
     network = randomize(r2b_zoo.create(name, **SMALL, **options))
     for layer in network.layers:
         if not isinstance(layer, QuantConv2D):
@@ -75,7 +75,9 @@ def test_packing_again_changes_nothing(tmp_path):
 @pytest.mark.usefixtures("shallow")
 def test_weights_that_cannot_be_packed():
     network = r2b_zoo.ResNet18(**SMALL)
-    with pytest.raises(ValueError, match=r"a network with binary kernels, and this one has none: write it with r2b_z"):
+    with pytest.raises(
+        ValueError, match=r"a network with binary kernels can be packed, and this one has none: save it"
+    ):
         content(network.layers, weights.record_of(network), CARD)
     network = r2b_zoo.RealToBinaryNet(**SMALL)
     network.get_layer("logits").bias.assign(np.full(10, 7e4, np.float32))
@@ -146,7 +148,7 @@ def test_a_damaged_file_leaves_a_network_alone(tmp_path):
 
 
 def rewritten(data, path, *, record=None, compression=zipfile.ZIP_STORED, **members):
-    """The file with another record or other members; a record's hash is updated."""
+    """Writes the file with another record or other members, and with the hash of its new content."""
     from r2b_zoo.weights.packed import _MEMBERS, _digest
 
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -174,7 +176,7 @@ def rewritten(data, path, *, record=None, compression=zipfile.ZIP_STORED, **memb
         ({"record": {"layers": 3}}, r"cannot be read \(truncated or altered\?\)"),
         ({"record": {"card": {}}}, r"cannot be read \(truncated or altered\?\)"),
         ({"record": {"card": {"class_names": [1], "preprocessing": {}}}}, r"cannot be read \(truncated or altered\?\)"),
-        # A few kilobytes on the disk.
+        # Compressed, these 16 MiB of zeros take a few kilobytes.
         ({"values": bytes(1 << 24), "compression": zipfile.ZIP_DEFLATED}, r"cannot be read \(truncated or altered\?\)"),
     ],
 )

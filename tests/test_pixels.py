@@ -47,7 +47,8 @@ def of_mode(mode: str) -> "Image.Image":
 
 
 MODES = [mode for mode in Image.MODES if not mode.startswith("BGR")]
-# What each mode keeps of the colours, where it is not plain what that is: some bits less than 8.
+# The RGB pixels that are read from each mode: exactly, or with the largest difference that its conversion causes. The
+# pixels of the remaining modes, "1", "P" and "PA", are compared with their own bits or palette.
 EXACT = {"L": THREE_GREY, "LA": THREE_GREY, "I": THREE_GREY, "F": THREE_GREY, "RGB": COLOURS, "RGBA": COLOURS}
 EXACT |= {"RGBX": COLOURS, "CMYK": COLOURS, **dict.fromkeys(("I;16", "I;16L", "I;16B", "I;16N"), THREE_GREY)}
 ROUNDED = {
@@ -82,7 +83,7 @@ def test_every_mode_of_pillow(mode: str) -> None:
 
 # --- files ------------------------------------------------------------------------------------------------------------
 
-# Format, mode and what the file's pixels are.
+# The file's format and mode, and the RGB pixels that are read from it.
 KINDS = [
     *(("PNG", mode, THREE_GREY) for mode in ("L", "LA", "I;16")),
     *(("PNG", mode, COLOURS) for mode in ("RGB", "RGBA")),
@@ -108,10 +109,10 @@ def test_twelve_bits_and_white_as_zero(tmp_path: Path) -> None:
 
     path = tmp_path / "x.tif"
     inverted = TiffImagePlugin.ImageFileDirectory_v2()
-    inverted[262] = 0
+    inverted[262] = 0  # PhotometricInterpretation: WhiteIsZero
     of_mode("I;16").save(path, tiffinfo=inverted)
     np.testing.assert_array_equal(read_image(path), 255 - THREE_GREY)
-    values = GREY[:, :2].astype(int) * 16 + 8  # of 12 bits, two in three bytes
+    values = GREY[:, :2].astype(int) * 16 + 8  # 12-bit values, two of them in three bytes
     packed = np.stack([values[:, 0] >> 4, (values[:, 0] & 15) << 4 | values[:, 1] >> 8, values[:, 1] & 255], axis=1)
     Image.fromarray(np.zeros((7, 2), np.uint16)).save(path)
     data = bytearray(path.read_bytes())
@@ -127,7 +128,7 @@ def test_twelve_bits_and_white_as_zero(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP", "JPEG"])
 @pytest.mark.parametrize("orientation", range(1, 10))
 def test_turned_as_exif_says(tmp_path: Path, kind: str, orientation: int) -> None:
-    """Pillow's own function is the reference, for the whole image and for the centre, which is cropped first."""
+    """Compares with Pillow's exif_transpose the whole image, and its centre square, which is cropped before turning."""
     path, exif = tmp_path / "turned", Image.Exif()
     exif[0x0112] = orientation
     options = {"lossless": True} if kind == "WEBP" else {}
@@ -204,7 +205,7 @@ def test_a_large_image_in_a_small_file(tmp_path: Path, monkeypatch: pytest.Monke
             match=r"Image size \(400000000 pixels\) exceeds limit of 178956970 pixels; give a larger max_pix",
         ):
             read(path)
-    # The rest with smaller images and limits, in less time.
+    # Smaller images and limits test the rest in less time.
     Image.fromarray(COLOURS).save(path)
     with pytest.raises(ValueError, match=r"Image size \(70 pixels\) exceeds limit of 69 pixels; give a larger"):
         read_image(path, max_pixels=69)

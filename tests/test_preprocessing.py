@@ -90,12 +90,12 @@ def test_numbers_that_are_refused(changes: dict[str, Any], message: str) -> None
         ({}, r"Preprocessing needs 'mean'; received \{\}"),
         (
             {**asdict(COLOUR), "std": "123"},
-            r"cannot be made of .*: mean and std are lists of numbers, not '123'",
+            r"cannot be made from .*: mean and std must be lists of numbers; received '123'",
         ),
-        ({**asdict(COLOUR), "std": [1, 2, "x"]}, r"mean and std are lists of numbers, not \[1, 2, 'x'\]"),
-        ({**asdict(COLOUR), "std": [1, 2, 10**400]}, r"mean and std are lists of numbers, not \[1, 2, 1"),
+        ({**asdict(COLOUR), "std": [1, 2, "x"]}, r"mean and std must be lists of numbers; received \[1, 2, 'x'\]"),
+        ({**asdict(COLOUR), "std": [1, 2, 10**400]}, r"mean and std must be lists of numbers; received \[1, 2, 1"),
         ({**asdict(COLOUR), "crop": 1}, r"unexpected keyword argument 'crop'"),
-        ([], r"Preprocessing cannot be made of \[\]: "),
+        ([], r"Preprocessing cannot be made from \[\]: "),
         ({"mean": [1], "std": [1]}, r"missing 4 required positional arguments"),
     ],
 )

@@ -157,9 +157,12 @@ def test_a_value_of_the_wrong_type(word, message):
         ("teacher.learning_rate=1e999", r"teacher\.learning_rate must be a number above 0; received inf"),
         ("real.temperature=-1.0", r"real\.temperature must be a number above 0; received -1\.0"),
         ("real.decay=0.0", r"real\.decay must be a number above 0; received 0\.0"),
-        ("binary.weight_decay=-0.1", r"binary\.weight_decay must be a number from 0; received -0\.1"),
-        ("binary.warmup_epochs=-1.0", r"binary\.warmup_epochs must be a number from 0; received -1\.0"),
-        ("binary.output_matching_weight=-1.0", r"binary\.output_matching_weight must be a number from 0; received -1"),
+        ("binary.weight_decay=-0.1", r"binary\.weight_decay must be a number of at least 0; received -0\.1"),
+        ("binary.warmup_epochs=-1.0", r"binary\.warmup_epochs must be a number of at least 0; received -1\.0"),
+        (
+            "binary.output_matching_weight=-1.0",
+            r"binary\.output_matching_weight must be a number of at least 0; received -1",
+        ),
         ("teacher.classification_weight=0.0", r"teacher has no loss left: one of classification_weight, attention_"),
         ("teacher.attention_matching_weight=1.0", r"teacher has no teacher to match: teacher\.taught_by must name"),
         ("real.taught_by=none", r"real has no teacher to match: real\.taught_by must name an earlier stage"),
@@ -179,7 +182,7 @@ def test_a_value_of_the_wrong_type(word, message):
             "binary.trained=classifier",
             r"binary\.trained='classifier' keeps the statistics of batch norms, so .* received 'before'",
         ),
-        ("binary.mixup=-1.0", r"binary\.mixup must be a number from 0; received -1\.0"),
+        ("binary.mixup=-1.0", r"binary\.mixup must be a number of at least 0; received -1\.0"),
         ("validation=1.0", r"validation must be 0 \(none\) or the share .*, for example 0\.1; received 1\.0"),
         ("seed=-1", r"seed must be in 0–2147483647; received -1"),
         ("seed=2147483648", r"seed must be in 0–2147483647; received 2147483648"),
@@ -253,7 +256,9 @@ def test_a_skipped_stage_passes_on_its_teacher_and_weights():
     without = "attention_matching=false", "output_matching=false"
     assert who("teacher.skip=true", *without)["real"] == (None, None)
     assert plan("real.skip=true").switched_off == ("stage real",)
-    with pytest.raises(ValueError, match=r"real has no teacher to match: .* \(of all stages: attention_matching=false"):
+    with pytest.raises(
+        ValueError, match=r"real has no teacher to match: .* \(for all stages: attention_matching=false"
+    ):
         plan("teacher.skip=true")
     with pytest.raises(
         ValueError, match=r"A run needs at least one stage, and teacher, real, .* are left out \(skip=tr"
@@ -310,7 +315,7 @@ def test_the_binary_stage_of_every_recipe_matches_logits_alone_and_has_no_warm_u
 
 
 def rows_of_table_3():
-    """Name and arguments of each row, from the docstring of the recipe."""
+    """The name and the arguments of each row, read from the docstring of the recipe."""
     lines = (cifar100.__doc__ or "").splitlines()
     first = next(i for i, line in enumerate(lines) if "stage 1   stage 2" in line) + 1
     rows = lines[first : lines.index("", first)]
@@ -321,7 +326,7 @@ def rows_of_table_3():
 
 
 TABLE_3: dict[str, tuple[str, dict[str, tuple[Optional[str], int, int]]]] = {
-    # The network of the students, and of each stage its teacher and whether it matches attention and logits.
+    # The students' network, and for each stage: its teacher, whether it matches attention, whether it matches logits.
     "strong baseline (SB)": ("StrongBaselineNet", {"binary_activations": (None, 0, 0), "binary": (None, 0, 0)}),
     "SB + attention": ("StrongBaselineNet", {"binary_activations": ("teacher", 1, 0), "binary": ("teacher", 0, 0)}),
     "SB + attention + logit matching": (
@@ -367,7 +372,7 @@ def test_each_row_of_table_3_is_one_command_line():
 
 
 def recorded(*words):
-    """The fields of a run as they were recorded before the fields of ``records`` existed."""
+    """The fields of a run as they were recorded before those of ``later_fields`` existed."""
     whole = plan(*words).config
     later = {*BEFORE, *(f"{stage}.{field}" for stage in STAGE_NAMES for field in BEFORE_OF_STAGE)}
     return {key: value for key, value in whole.items() if key not in later}

@@ -1,4 +1,4 @@
-"""Saved networks load after a bare ``import r2b_zoo``, without any of its modules."""
+"""Saved networks load after a bare ``import r2b_zoo``; none of its modules needs to be imported."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""The report of a run: complete, self-contained, and honest about what was off."""
+"""The report of a run: it is complete and self-contained, and says what was switched off."""
 
 import base64
 import itertools
@@ -25,7 +25,7 @@ LARGEST_PAGE = 2_000_000
 
 
 class Page(HTMLParser):
-    """Parses a page; fails if a tag is closed that is not the last one opened."""
+    """Parses a page; fails if a tag other than the last one opened is closed, or if two elements have the same id."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ def page(smoke_folder: RunFolder) -> Page:
 
 @pytest.fixture
 def run_copy(smoke_run: RunFolder, tmp_path: Path) -> RunFolder:
-    """A copy of the smoke run's files that the report needs, to change."""
+    """A copy of the smoke run, with only the files that the report needs; tests may change it."""
     ignore = shutil.ignore_patterns("*.h5", "tensorboard", "*.html")
     return RunFolder(shutil.copytree(smoke_run.path, tmp_path / "run", ignore=ignore))
 
@@ -237,12 +237,12 @@ def test_missing_stages(run_copy: RunFolder) -> None:
 def test_stage_without_teacher_has_no_matching(page: Page) -> None:
     panels = [svg["aria-label"] for svg in page.all("svg") if "aria-label" in svg]
     assert not any("matching of stage teacher" in label for label in panels)
-    assert any("Attention matching of stage binary_activations over 1 epochs" in label for label in panels)
+    assert any("Attention matching of stage binary_activations over 1 epoch:" in label for label in panels)
     assert "not part of this stage" in page.by_id["curves"]
 
 
 def of_classes(folder: RunFolder, counts: np.ndarray, **dataset) -> Page:
-    """The page of a run with these mistakes among as many classes."""
+    """The page of a run whose confusion matrix is ``counts`` (classes, classes)."""
     results, classes = folder.results(), len(counts)
     cells = [[int(i), int(j), int(counts[i, j])] for i, j in zip(*np.nonzero(counts), strict=True)]
     with np.load(folder.examples_path) as archive:
@@ -284,7 +284,7 @@ def test_many_classes_become_lists_of_best_and_worst(run_copy: RunFolder, classe
     assert mistakes.index(first) < mistakes.index(second)
     assert mistakes.index("class 12: 0 % of 1, else class 13") < mistakes.index("class 7: 62 % of 8, else class 9")
     assert f"wrong on 6 of {counts.sum():,} test images, which are spread evenly over all 50,000" in mistakes
-    # No image of it, so neither best nor worst.
+    # Class 11 has no test image, so it is neither among the best nor among the worst.
     assert '<th scope="row">class 11</th><td class="number">0</td><td class="number">–</td>' in page.source
     assert "<strong>class 11</strong>" not in page.source
     assert len(page.source.encode()) < LARGEST_PAGE

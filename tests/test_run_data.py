@@ -90,18 +90,18 @@ def change(photos):
         ),
         (
             swap_two_classes,
-            r"20 photographs \(apple/.*, \.\.\.\) are changed\. Put the data back as they were, or choos",
+            r"20 photographs \(apple/.*, \.\.\.\) are changed\. Restore the data, or choos",
         ),
         (add_a_class, r"1 class \(fig\) is new; 3 photographs \(fig/.*\) are new"),
-        (remove, r"1 photograph \(pear/003\.png\) is gone\. Put"),
+        (remove, r"1 photograph \(pear/003\.png\) is gone\. Restore"),
         (add, r"5 photographs \(pear/new.*\) are new"),
-        (change, r"1 photograph \(pear/003\.png\) is changed\. Put"),
+        (change, r"1 photograph \(pear/003\.png\) is changed\. Restore"),
     ],
 )
 def test_other_data_are_refused_by_what_differs(run, photos, make, what):
     before = run.data_path.read_bytes()
     make(photos)
-    with pytest.raises(RunFolderError, match=r"run holds a run on other data: " + what):
+    with pytest.raises(RunFolderError, match=r"run holds a run that was started with other data: " + what):
         data_record.keep(run, load(photos), quiet)
     assert run.data_path.read_bytes() == before
 
@@ -138,10 +138,10 @@ def test_a_finished_run_of_an_earlier_version_knows_its_classes_and_their_number
     run.write_results({"dataset": dataset})
     by_rank = load(photos, split_rule=BY_RANK)
     add(photos)
-    with pytest.raises(RunFolderError, match=r"data: the number of images was 20 and is 25\. Put"):
+    with pytest.raises(RunFolderError, match=r"data: the number of images was 20 and is 25\. Restore"):
         data_record.keep(run, load(photos, split_rule=BY_RANK), quiet)
     rename_a_class(photos)
-    with pytest.raises(RunFolderError, match=r"data: 1 class \(apple\) is gone; 1 class \(quince\) is new\. Put"):
+    with pytest.raises(RunFolderError, match=r"data: 1 class \(apple\) is gone; 1 class \(quince\) is new\. Restore"):
         data_record.keep(run, load(photos, split_rule=BY_RANK), quiet)
     data_record.keep(run, by_rank, quiet)
     assert run.data_path.is_file()
@@ -270,5 +270,5 @@ def test_a_rehearsal_of_every_kind_of_preprocessing(trained):
     preprocessing = replace(data.load("digits").preprocessing)
     object.__setattr__(preprocessing, "mean", (np.nan,))  # bypasses its own checks
     networks.dataset = replace(data.load("digits"), preprocessing=preprocessing)
-    with pytest.raises(ValueError, match=r"numbers of its images that are not finite"):
+    with pytest.raises(ValueError, match=r"gives values that are not finite"):
         pipeline.rehearse(networks)

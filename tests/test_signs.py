@@ -14,7 +14,7 @@ FEWEST, MOST = 0.1, 0.9
 
 @pytest.fixture(scope="module")
 def tiles():
-    """Tiles of 32×32 pixels from two photographs, with every channel standardised, (16, 32, 32, 3)."""
+    """Tiles of 32×32 pixels from two photographs, with every channel standardised, (12, 32, 32, 3)."""
     photographs = [photograph[: 4 * 96, : 4 * 96] for photograph in load_sample_images().images]
     cut = [photograph[::2, ::2].reshape(6, 32, 6, 32, 3).swapaxes(1, 2)[1:5:2, ::2] for photograph in photographs]
     pixels = np.concatenate([tiles.reshape(-1, 32, 32, 3) for tiles in cut]).astype(np.float32)
@@ -27,7 +27,7 @@ def tiles():
 @pytest.mark.parametrize(("stem", "downsample"), [("cifar", "real"), ("imagenet", "binary")])
 @pytest.mark.parametrize("name", NAMES)
 def test_both_signs_reach_every_convolution_and_vary_over_images(name, stem, downsample, precision, tiles):
-    """Uses the statistics of the batch, as a first training step does; tanh is tested too, since it saturates alike."""
+    """Uses the statistics of the batch, as a first training step does; tanh is tested too, as it saturates at ±1."""
     model = r2b_zoo.create(
         name,
         precision=precision,

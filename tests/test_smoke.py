@@ -32,7 +32,8 @@ def written_by(write):
     return prepare
 
 
-# By data set; a recipe on another one needs a line here.
+# For each data set, a function that is given an empty folder for the data and returns data_dir (None: not needed). A
+# recipe on another data set needs a line here.
 DATA = {
     "digits": lambda folder: None,
     "cifar10": written_by(write_cifar10),
@@ -80,7 +81,7 @@ def test_a_smoke_run_goes_through_all_stages_and_converts(recipe, tmp_path):
 
 @pytest.mark.parametrize(("row", "words"), [(row, words) for row, words in rows_of_table_3() if words])
 def test_a_smoke_run_of_each_row_of_table_3(row, words, tmp_path):
-    """The row without arguments is the recipe itself."""
+    """The row without arguments is the recipe itself, which the test above runs."""
     write_cifar100(tmp_path, train=64, test=20)
     folder, _ = smoke("cifar100", tmp_path, tmp_path / "run", "width=8", *words)
     results = folder.results()

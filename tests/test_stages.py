@@ -42,7 +42,7 @@ def test_statistics_are_the_means_of_the_batches_whatever_was_there_before(rng):
         found.append(values(student))
     for first, second in zip(*found, strict=True):
         np.testing.assert_array_equal(first, second)
-    # Compare the first batch norm's statistics with ones computed from its input; later ones depend on them.
+    # Compare the first batch norm only, since the inputs of later ones depend on its statistics.
     stem = tf.keras.Model(student.inputs, student.get_layer("stem_conv").output)
     outputs = [stem(image).numpy().astype(np.float64) for image in images]
     norm = student.get_layer("stem_batch_norm")
@@ -52,7 +52,7 @@ def test_statistics_are_the_means_of_the_batches_whatever_was_there_before(rng):
 
 
 def test_with_its_statistics_estimated_a_network_evaluates_as_it_trains(rng):
-    """From one batch, moving variances are n / (n - 1) of the batch's: the last maps have one pixel, so n is 64."""
+    """Moving variances are unbiased, n / (n - 1) times the batch's; the last maps have one pixel, so n is 64 there."""
     images, _ = batch(rng, 64)
     student = randomize(network("real", blocks=FULL))
     before = student(images, training=False).numpy()
@@ -250,7 +250,7 @@ def test_a_validation_split_that_leaves_a_class_empty_is_refused_before_anything
 
 @pytest.mark.usefixtures("shallow")
 def test_a_run_that_was_recorded_before_the_later_fields_loads_and_resumes(tmp_path):
-    """Its config.json lacks them, and its networks have no α."""
+    """The run's config.json lacks the later fields, and its networks have no scale α."""
     old = plan(*(f"{field}={value}" for field, value in BEFORE.items()))
     words = {f"{stage}.batch_norm_statistics": "running" for stage in STAGE_NAMES}
     old = recipes.plan("digits", **{**old.config, **words})

@@ -1,4 +1,4 @@
-"""Signals that ask to stop: they are noted, stay ignored where they were, and work when the terminal is gone."""
+"""Signals that ask to stop: they are noted, stay ignored if they were ignored, and work when the terminal is gone."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @pytest.fixture(autouse=True)
 def handlers():
-    """Starts each test from Python's own handler of SIGHUP, and restores the handlers after it."""
+    """Starts each test with the default handling of SIGHUP, and restores the handlers after it."""
     before = {number: signal.getsignal(number) for number in SIGNALS}
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
@@ -42,7 +42,7 @@ def test_a_request_is_noted_and_the_handlers_come_back(number):
 
 
 def test_a_second_ctrl_c_interrupts_at_once():
-    with pytest.raises(KeyboardInterrupt), stop_requests():  # noqa: PT012 - the second of two
+    with pytest.raises(KeyboardInterrupt), stop_requests():  # noqa: PT012 - only the second signal raises
         send(signal.SIGINT)
         send(signal.SIGINT)
 
@@ -52,7 +52,7 @@ def test_a_closed_terminal_sends_several_hangups_and_a_session_that_ends_sigterm
         for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGTERM, signal.SIGHUP):
             send(number)
     assert stop.received == signal.SIGHUP
-    send(signal.SIGHUP)  # still ends nothing, so that the program can report what it saved
+    send(signal.SIGHUP)  # a late one ends nothing either, so that the program can report what it saved
 
 
 @pytest.mark.parametrize("number", SIGNALS)

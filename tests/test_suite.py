@@ -1,4 +1,4 @@
-"""The suite itself: a test process that dies or hangs ends the suite with the test's name, and does not block it."""
+"""The suite itself: a test process that dies or hangs ends the suite with the test's name instead of blocking it."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""Tables and bars: complete at any width of a real terminal, and without frames if there is none."""
+"""Tables and bars: they are complete at any width of a terminal; without a terminal, a stage is one line."""
 
 import contextlib
 import functools

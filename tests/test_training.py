@@ -52,7 +52,7 @@ def everything_in(folder):
 
 @pytest.fixture
 def copied_run(smoke_run, tmp_path):
-    """A copy of the finished run, to change."""
+    """A copy of the finished run, which tests may change."""
     shutil.copytree(smoke_run.path, tmp_path / "copy")
     return RunFolder(tmp_path / "copy")
 
@@ -86,7 +86,7 @@ def test_every_file_of_a_run_is_there(smoke_run):
 def test_the_log_has_the_losses_of_the_stage_and_its_learning_rate(smoke_run, stage):
     with open(smoke_run.stage(stage) / "log.csv", encoding="utf-8", newline="") as file:
         (row,) = csv.DictReader(file)
-    # Attention is matched in no binary stage.
+    # The binary stage does not match attention.
     losses = {"teacher": LOSSES[:1], "binary": [LOSSES[0], LOSSES[2]]}.get(stage, LOSSES)
     curves = ["loss", "accuracy", *losses]
     assert set(row) == {"epoch", "learning_rate", *curves, *(f"val_{name}" for name in curves)}
@@ -218,7 +218,7 @@ def test_another_seed_starts_from_other_weights(tmp_path):
         starts.append(tmp_path / f"start{seed}.h5")
         with pytest.raises(KeyboardInterrupt):
             training.train(teacher_only(f"seed={seed}"), folder, lambda _: [StopsAtTheStart(starts[-1])])
-        # An interrupted stage leaves nothing.
+        # The interrupted stage leaves no files.
         assert everything_in(folder.path) == [".lock", "config.json", "data.json", "stages"]
         assert not folder.is_finished("teacher")
     first, other = (arrays(start) for start in starts)
@@ -268,7 +268,10 @@ def test_weight_decay_is_of_kernels_alone():
         (["stem=tiny"], r"stem must be one of imagenet, cifar; received 'tiny'"),
         (["binary.network=Resnet"], r"Stage binary: There is no network 'Resnet'; the networks are RealToBinaryNet"),
         (["binary.network=ResNet18"], r"Stage binary: precision of ResNet18 must be one of 'real'; received 'binary'"),
-        (["width=2"], r"Stage real: The gate reduces 2 channels by 4, which leaves none: use a wider network"),
+        (
+            ["width=2"],
+            r"Stage real: The gate reduces 2 channels by 4, which leaves no hidden units: use a wider network",
+        ),
         (["binary.precision=ternary"], r"Stage binary: precision must be one of binary, .*; received 'ternary'"),
         (["real.schedule=linear"], r"Stage real: schedule must be one of 'constant', .*; received 'linear'"),
         (["real.augmentation=flip"], r"Stage real: There is no augmentation 'flip'; there are none, affine"),
@@ -324,7 +327,7 @@ def test_a_file_in_the_way_of_the_folder(tmp_path):
 
 @contextlib.contextmanager
 def largest_file(size):
-    """Makes writing more than that into one file fail, as on a full disk."""
+    """Makes writing more than ``size`` bytes to one file fail, as on a full disk."""
     resource = pytest.importorskip("resource", reason="this system has no limits of resources")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))

@@ -173,19 +173,19 @@ def test_images_that_the_last_bits_decide_are_left_out(
     result = verify(model, NO_FILE, images)
     assert (result.disagreements, result.undecided) == (disagreements, undecided)
     assert result.passed is not bool(disagreements)
-    assert ("Left out: 1 image: Keras' own" in result.summary()) is bool(undecided)
+    assert ("Not counted: 1 image, for which the Keras model's own answer" in result.summary()) is bool(undecided)
     assert result.largest_difference == pytest.approx(0.6 + 0.2 * (answer is BELOW) if disagreements else 0)
 
     alone = verify(model, NO_FILE, images[:1])
     assert alone.passed is not bool(disagreements or undecided)
-    assert ("NOT PROVEN equal on 1 images" in alone.summary()) is bool(undecided)
-    assert ("At least 50 % of the images have to be left" in alone.summary()) is bool(undecided)
+    assert ("NOT PROVEN equal on 1 image." in alone.summary()) is bool(undecided)
+    assert ("At least 50 % of the images must count" in alone.summary()) is bool(undecided)
 
 
 @pytest.mark.parametrize(("distance", "explained"), [(0.0, True), (0.15, True), (0.3, False)])
 def test_a_combination_of_signs_that_no_other_variant_has_is_left_out(distance: float, explained: bool) -> None:
-    """The answers of the variants are spread over a line; the file's is ``distance`` beyond its end, with another
-    class. The loneliest variant is 0.1 from the others."""
+    """The variants' answers lie on a line, and the most isolated one, at its end, is 0.1 from the others. The file's
+    answer is ``distance`` beyond that end, towards another class."""
     count = rounding.CHANGED_WEIGHTS * rounding.CHANGED_IMAGES
     answers = np.stack([np.linspace(0.6, 0.7, count), np.linspace(0.4, 0.3, count)], axis=1)
     answers[0] = [0.5, 0.5]
@@ -202,7 +202,7 @@ def test_a_combination_of_signs_that_no_other_variant_has_is_left_out(distance: 
 
 
 def test_a_sign_that_a_weight_decides_is_left_out(answering) -> None:
-    """No change of the pixels moves the sum of an image's zeros and the weight; the weight's last bits do."""
+    """Relative changes leave the image's pixels 0, so only a change of the bias's last bits moves the sum."""
     image = tf.keras.Input((2, 2, 1))
     offset = tf.keras.layers.Dense(1, bias_initializer=tf.keras.initializers.Constant(1.0))(image)
     classes = tf.keras.layers.Lambda(
@@ -218,7 +218,7 @@ def test_a_sign_that_a_weight_decides_is_left_out(answering) -> None:
 
 
 def test_threads_have_to_give_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A last bit that changes only with several threads is not rounding, but an error in the division of work."""
+    """A last bit that changes only with several threads is not rounding, but an error in how they divide the work."""
 
     class Engine:
         def __init__(self, tflite: bytes, num_threads: int, engine: Optional[str]) -> None:
@@ -234,7 +234,7 @@ def test_threads_have_to_give_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> 
     model = constant_model(np.tile(np.array([0.7, 0.1, 0.1, 0.1], np.float32), (8, 1)))
     result = verify(model, NO_FILE, numbered(8), engine=RUNTIME)
     assert (result.threads, result.disagreements, result.verdict) == (1, 0, "DIFFERENT")
-    assert "The file gives other bits on 2 or 4 threads than on one for 1 images." in result.summary()
+    assert "For 1 image, the file's answer on 2 or 4 threads differs from that on one thread." in result.summary()
     assert verify(model, NO_FILE, numbered(8), engine=LCE).passed
 
 
@@ -263,7 +263,7 @@ def test_nan_does_not_pass(compare) -> None:
 def test_a_model_that_answers_nan_proves_nothing(compare) -> None:
     expected = np.tile([0.7, 0.1, 0.1, 0.1], (8, 1))
     expected[2:4, 0] = np.nan
-    with pytest.raises(ValueError, match=r".* answers NaN or infinity for 2 of 8 images: its weights are damaged"):
+    with pytest.raises(ValueError, match=r".* gives NaN or infinity for 2 of 8 images: its weights are damaged"):
         compare(expected, expected)
 
 
@@ -286,12 +286,12 @@ SMALL_IMAGENET = IMAGENET.with_size(32, 32)
         (
             LABELS,
             replace(SMALL_IMAGENET, crop_fraction=0.5),
-            "The file prepares images in another way than the model: crop_fraction is 0.5, and 0.875 in the file.",
+            "The file's preprocessing differs from the model's: crop_fraction is 0.5, and 0.875 in the file.",
         ),
         (
             None,
             replace(SMALL_IMAGENET, mean=(0.0, 0.0, 0.0)),
-            "The file prepares images in another way than the model: mean is (0.0, 0.0, 0.0), and (",
+            "The file's preprocessing differs from the model's: mean is (0.0, 0.0, 0.0), and (",
         ),
     ],
 )

@@ -156,7 +156,7 @@ def test_scales_and_binary_shortcuts_are_parts_of_binary_convolutions(name, opti
 
 @pytest.fixture(scope="module")
 def networks():
-    """The networks by their scale; a weights file of each is written and read."""
+    """A network for each ``weight_scale``."""
     return {scale: network(weight_scale=scale) for scale in ("none", "mean", "learned")}
 
 
@@ -188,7 +188,7 @@ def test_weights_fit_the_shortcuts_they_were_trained_with(tmp_path):
 
 
 def forget_options(path):
-    """Removes from a file what was not recorded before there were options."""
+    """Removes the records that files lacked before networks had options: the options and the checksum."""
     with h5py.File(path, "r+") as file:
         for record in ("r2b_zoo_options", "r2b_zoo_sha256"):
             del file.attrs[record]
@@ -234,7 +234,7 @@ def test_published_weights_have_no_scale():
 
 
 def points_lost_at_the_start(name, seed):
-    """The top-1 on digits that weights lose by becoming binary, once batch norms have statistics of training images."""
+    """The drop in top-1 (0–1) on digits when weights become binary, with batch norms estimated on training images."""
     tf.keras.utils.set_random_seed(seed)
     digits = load_digits()
     pixels, labels = (digits.images[..., None] / 16).astype(np.float32), digits.target.astype(np.int32)
@@ -256,5 +256,5 @@ def points_lost_at_the_start(name, seed):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["RealToBinaryNet", "StrongBaselineNet"])
 def test_a_binary_network_starts_where_the_one_with_real_weights_ended(name):
-    """It starts within 10 points of top-1 over three seeds; one alone may lose more on another machine."""
+    """It loses less than 10 points of top-1, averaged over three seeds; on another machine one seed may lose more."""
     assert np.mean([points_lost_at_the_start(name, seed) for seed in range(3)]) < 0.1

@@ -82,7 +82,7 @@ def test_a_file_of_another_network_names_the_first_layer_that_differs(network, t
     other = small_network("BiRealNet18", "binary", SHALLOW)
     write(tmp_path / "bireal.h5", {layer.name: layer.get_weights() for layer in other.layers})
     message = (
-        r"bireal\.h5 are of another architecture than RealToBinaryNet: layer 'stem_activation' "
+        r"bireal\.h5 are for another architecture than RealToBinaryNet: layer 'stem_activation' "
         r"has shapes \[\(1, 1, 16\)\] in the network and is missing in the file"
     )
     with unchanged(network), pytest.raises(ValueError, match=message):
@@ -92,7 +92,10 @@ def test_a_file_of_another_network_names_the_first_layer_that_differs(network, t
 def test_a_file_that_records_another_network_of_the_same_shapes(tmp_path):
     weights.save(small_network("ResNet18", "real", SHALLOW), tmp_path / "resnet.h5")
     bnn = small_network("BNN18", "binary", SHALLOW)
-    with unchanged(bnn), pytest.raises(ValueError, match=r"resnet\.h5 are of another architecture: of ResNet18"):
+    with (
+        unchanged(bnn),
+        pytest.raises(ValueError, match=r"resnet\.h5 are for another architecture: ResNet18, not BNN18"),
+    ):
         weights.load(bnn, tmp_path / "resnet.h5")
 
 
@@ -255,7 +258,11 @@ def size_of(path):
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves CONTENT at every address; the first ``failures`` requests get half of it before the connection closes."""
+    """Serves ``content`` at every address.
+
+    The first ``failures`` requests get half of it before the connection closes. With ``stall``, a request gets all but
+    the last byte, and the connection stays open until ``released`` is set, at most 60 seconds.
+    """
 
     def __init__(self, failures=0, content=CONTENT, stall=False):
         super().__init__(("127.0.0.1", 0), Handler)

@@ -252,7 +252,7 @@ def test_keras_newer_files_load(network, without_top, tmp_path, file, save):
     assert told == ("RealToBinaryNet", "binary", 16, 10, 3, "cifar")
     assert known["size"] == ((32, 32) if file.endswith(".keras") else None)
     other = small_network("BiRealNet18", "real", SHALLOW)
-    with unchanged(other), pytest.raises(ValueError, match=r"are of another architecture than BiRealNet18: layer '"):
+    with unchanged(other), pytest.raises(ValueError, match=r"are for another architecture than BiRealNet18: layer '"):
         weights.load(other, path)
 
 
@@ -295,7 +295,8 @@ def test_a_normalization_before_the_network_keeps_its_weights(network, written, 
             np.testing.assert_array_equal(ours, expected)
 
     check(2.0)
-    # Keras numbers the layers of the network alone or of the whole model, which has the normalization's weights too.
+    # Keras numbers the layers of the network alone in the first file, and those of the whole model, which includes the
+    # normalization and its weights, in the second.
     network.save_weights(tmp_path / "network.weights.h5")
     model.save(tmp_path / "whole.keras")
     for name, mean in (("network.weights.h5", 5.0), ("whole.keras", 2.0)):
@@ -310,7 +311,7 @@ def test_the_error_for_another_number_of_classes_says_what_to_do(network, tmp_pa
     write(tmp_path / "five.h5", arrays)
     message = (
         r"layer 'logits' has shapes \[\(32, 10\), \(10,\)\] in the network and has shapes \[\(32, 5\), \(5,\)\] in "
-        r"the file\. To take over everything but the classifier, build the network with include_top=False, or train a "
+        r"the file\. To load everything except the classifier, build the network with include_top=False, or train a "
         r"new classifier: r2b train recipe=finetune weights=FILE data\.dir=PHOTOS\."
     )
     with unchanged(network), pytest.raises(ValueError, match=message):

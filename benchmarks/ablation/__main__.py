@@ -10,8 +10,8 @@
 
 FIELD=VALUE sets a field of recipe cifar10 for all arms: another data set, other epochs. The same command resumes after
 an interruption. Each finished stage writes a row, a JSON file in the folder of --rows; all rows of a folder belong to
-one protocol. --try trains one stage of an arm with several values of a field, for the first seed, and writes their
-accuracy on the held-out validation images into tries/ beside the rows; the page shows it.
+one protocol. --try trains one stage of an arm with several values of a field, for the first seed, and writes the
+accuracies on the held-out validation images into tries/ beside the rows; the page shows them.
 """
 
 import os
@@ -115,7 +115,7 @@ def _variants(
 
 
 def _with_variants(waiting: list[Run], variants: Mapping[str, Run]) -> list[Run]:
-    """The runs of --try behind those that they need; without --try, all runs."""
+    """The runs of --try after those that they need; without --try, all runs."""
     if not variants:
         return waiting
     needed = {need for run in variants.values() for need in run.needs}

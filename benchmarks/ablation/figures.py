@@ -21,7 +21,7 @@ WIDTH = 7.5  # inches
 _INK, _FAINT, _ACCENT, _SECOND = "#1b1f24", "#9aa4af", "#0b6bcb", "#c2410c"
 _PHOTOGRAPHS = 6
 _MAPPED = (("teacher", "teacher"), ("baseline", LAST), ("real-to-binary", LAST))
-"""Attention maps are shown of these runs, each at the given stage."""
+"""The runs and stages of the networks whose attention maps are shown."""
 
 
 _NETWORKS = {
@@ -115,7 +115,7 @@ def cost(
     """Plots accuracy over the operations of one image, with a binary operation counted as 1/64.
 
     Args:
-        path: of the plot.
+        path: path of the plot.
         binary: test top-1 in percent of the binary networks, by arm and seed.
         real: the same for the real-valued teacher.
         fields: the protocol's fields, which give the networks' width and stem.
@@ -153,7 +153,7 @@ def cost(
 
 
 def attention(path: Path, runs: Path, rows: Sequence[Row]) -> Optional[Path]:
-    """Plots attention maps of the networks of one seed on the same photographs; None if no seed has its folders."""
+    """Plots attention maps of one seed's networks on the same photographs; returns None if no seed has all its runs."""
     from r2b_zoo.models import BLOCK_NAMES
     from r2b_zoo.runs.folder import RunFolder
     from r2b_zoo.runs.networks import Networks

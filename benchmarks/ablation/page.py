@@ -25,7 +25,7 @@ class Found:
         rows: the rows of one protocol and one commit.
         left_out: a sentence for each row of another protocol or commit.
         fields: the fields of the protocol.
-        tries: what other values of some fields do.
+        tries: the accuracies with other values of some fields.
     """
 
     rows: Sequence[Row]
@@ -44,10 +44,11 @@ class Found:
     def missing(self) -> list[str]:
         """A sentence for each arm that has fewer seeds than it should."""
         of_arms = self.accuracies(LAST)
+        present = {name: len(of_arms.get(name, {})) for name in ARMS}
         return [
-            f"{arm.title}: {len(of_arms.get(name, {}))} of {arm.seeds} seeds are there."
+            f"{arm.title}: {present[name]} of {arm.seeds} seeds {'is' if present[name] == 1 else 'are'} present."
             for name, arm in ARMS.items()
-            if len(of_arms.get(name, {})) < arm.seeds
+            if present[name] < arm.seeds
         ]
 
 
@@ -91,13 +92,13 @@ def markdown(found: Found, folder: str, has_attention: bool = True) -> str:
         _head(found),
         f"![Test top-1 of each arm, every seed and the mean with its interval]({folder}/ladder.svg)",
         _ladder_table(found),
-        "## What may be said",
+        "## Conclusions",
         _contrast_table(contrasts),
         *_statements(contrasts, of_arms),
         *_tries(found),
-        "## On the way",
+        "## Accuracy during training",
         f"![Validation top-1 after every epoch]({folder}/curves.svg)",
-        "## Cost beside accuracy",
+        "## Accuracy and cost",
         f"![Test top-1 over operations]({folder}/cost.svg)",
         *(_attention(folder) if has_attention else ()),
         "## Time",
@@ -125,9 +126,9 @@ def _head(found: Found) -> str:
         "",
         f"All arms alike: width {fields['width']}, {fields['stem']} stem, batch {fields['batch_size']}, "
         f"{fields['augmentation']}, α of the weights, cosine to 0, {epochs} epochs; `binary_activations` starts from "
-        f"random weights, `binary` from it and matches no attention. {float(str(fields['validation'])):.0%} of the "
-        "training images are held out; learning rates are the recipe's, the same for all arms; the test split is read "
-        "once for each stage, with the weights after its last epoch.",
+        "random weights, `binary` starts from its weights and matches no attention. "
+        f"{float(str(fields['validation'])):.0%} of the training images are held out; learning rates are the recipe's, "
+        "the same for all arms; the test split is read once for each stage, with the weights after its last epoch.",
         "",
         f"{machines}. Commit {row.commit[:12]}. Protocol {row.protocol}.",
     ]
@@ -178,10 +179,10 @@ def _contrast_table(contrasts: Mapping[Contrast, Optional[Difference]]) -> str:
         verdict = "resolved" if one.is_resolved else "not resolved"
         lines.append(f"| {name} | {one.mean:+.1f} | {bounds} | {p} | {seeds} | {verdict} |")
     return "\n".join(lines) + (
-        f"\n\nPaired by seed: arms of one seed share their teacher and the order of their images. {_PERCENT} intervals "
-        "of the mean; p of the paired t test after Holm's correction for the three primary differences, which were "
-        "named before anything was trained. A difference is resolved where its interval leaves out 0 and p is below "
-        "0.05."
+        "\n\nDifferences are paired by seed: arms of one seed share their teacher and the order of their images. "
+        f"{_PERCENT} intervals of the mean; p of the paired t test after Holm's correction for the three primary "
+        "differences, which were named before anything was trained. A difference is resolved where its interval leaves "
+        "out 0 and p is below 0.05."
     )
 
 
@@ -192,9 +193,9 @@ def _statements(
     for contrast, one in contrasts.items():
         if one is not None and one.is_resolved and one.interval is not None:
             arm, over = ARMS[contrast.arm], ARMS[contrast.over]
-            better = "more" if one.mean > 0 else "less"
+            side = "above" if one.mean > 0 else "below"
             said.append(
-                f"- {arm.title} has {abs(one.mean):.1f} points {better} than {over.title} "
+                f"- {arm.title} is {abs(one.mean):.1f} points {side} {over.title} "
                 f"({_PERCENT} interval {one.interval[0]:+.1f} to {one.interval[1]:+.1f})."
             )
     if not said:
@@ -203,7 +204,7 @@ def _statements(
 
 
 def _order(accuracies: Mapping[str, Mapping[int, float]]) -> str:
-    """A sentence on whether the arms' means are in the order that the literature has."""
+    """A sentence on whether the arms' means are in the order of the literature."""
     known = [ARMS[name] for name in ORDER if name in accuracies]
     if len(known) < len(ORDER):
         return "The order of the networks: not measured for all of them."
@@ -218,7 +219,7 @@ def _order(accuracies: Mapping[str, Mapping[int, float]]) -> str:
 
 
 def _tries(found: Found) -> list[str]:
-    """A table of what other values of fields do; empty if none were tried."""
+    """A table of the accuracies with other values of fields; empty if none were tried."""
     tries = found.tries
     if not tries:
         return []
@@ -240,8 +241,8 @@ def _tries(found: Found) -> list[str]:
     return [
         "## Other learning rates",
         "\n".join(lines),
-        f"One run of each, seed {seeds}, on the held-out validation images after the field's stage; the value that all "
-        f"rows above have is in bold. Commit {commits}; `--try`.",
+        f"One run of each, seed {seeds}, on the held-out validation images after the field's stage; the value used "
+        f"in the tables above is in bold. Commit {commits}; `--try`.",
     ]
 
 
@@ -260,6 +261,6 @@ def _time_table(found: Found) -> str:
         lines.append(f"| `{stage}` | `{network}` | {speed:.0f} | {seconds:.0f} |")
     hours = sum(row.seconds for row in found.rows) / 3600
     return "\n".join(lines) + (
-        f"\n\nMedians; one process on one core, at low priority beside other work. {hours:.1f} hours of one core "
-        "for all rows together."
+        "\n\nThe table shows medians of one process on one core, at low priority beside other work; all rows together "
+        f"took {hours:.1f} core hours."
     )

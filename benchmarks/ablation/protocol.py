@@ -1,7 +1,7 @@
 """Defines, as data, the arms of the ablation, their common fields, and the runs that train them.
 
-An arm is recipe ``cifar10`` with some fields overridden. Paper: Martínez et al., ICLR 2020, table 3, which is on
-CIFAR-100; its two training stages are ``binary_activations`` and ``binary``, and every arm has both.
+An arm is recipe ``cifar10`` with some fields overridden. The ablation follows table 3 of Martínez et al., ICLR 2020,
+which is on CIFAR-100. The paper's two training stages are ``binary_activations`` and ``binary``; every arm has both.
 """
 
 import hashlib
@@ -52,7 +52,7 @@ class Arm:
         group: ``LADDER``, ``BASELINE`` or ``CONTROL``.
         fields: fields of the recipe, besides the common ones.
         shared: by stage, the run of the same seed from which the stage is taken.
-        seeds: how many seeds it is trained with; further seeds are not used.
+        seeds: number of seeds that the arm is trained with; further seeds are not used.
         table_3: the paper's CIFAR-100 top-1 in percent, after binary activations and after binary weights.
     """
 
@@ -176,7 +176,7 @@ class Protocol:
 
     @property
     def digest(self) -> str:
-        """Twelve hexadecimal digits that differ if what is trained differs."""
+        """The first twelve hexadecimal digits of the SHA-256 of the fields, without those in ``LOCAL``."""
         kept = {key: value for key, value in self.fields.items() if key not in LOCAL}
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
 
@@ -202,7 +202,7 @@ class Protocol:
         return Run(run_name(arm.name, seed), arm.name, seed, fields, tuple(needs.values()))
 
     def _longer(self, arm: Arm) -> dict[str, int]:
-        """The epochs of the control: as many as all stages of Real-to-Binary together."""
+        """The control's epochs, together at least as many as all stages of Real-to-Binary have; {} for other arms."""
         if arm.group != CONTROL:
             return {}
         epochs = {stage: int(self.fields[f"{stage}.epochs"]) for stage in STAGES}

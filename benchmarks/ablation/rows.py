@@ -1,4 +1,4 @@
-"""Records of trained stages, a small JSON file each, from which every figure of the page is made."""
+"""Records of trained stages, a small JSON file each, from which all numbers and plots of the page are made."""
 
 import csv
 import json
@@ -28,8 +28,10 @@ class Row:
         network, precision: the stage's network and its precision.
         epochs: how many epochs it was trained for.
         validation_accuracy, test_accuracy: with the weights after the last epoch, shares in 0–1.
-        start_accuracy: on the validation images before the first step, if the stage starts from trained weights.
-        losses: training losses of the last epoch, by name.
+        start_accuracy: on the validation images before the first step; None if the stage does not start from trained
+            weights.
+        losses: losses of the last epoch, by their names in the log; names that start with ``val_`` are of losses and
+            accuracy on the validation images.
         curve: accuracy on the validation images after each epoch.
         seconds: training time, including evaluation between the epochs.
         images_per_second: speed of training alone.
@@ -57,14 +59,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Try:
-    """What values of a field do, for one stage of one run.
+    """The accuracies with several values of a field, for one stage of one run.
 
     Attributes:
         protocol: digest of the fields that all arms have in common.
-        arm, seed: whose run it is.
+        arm, seed: arm and seed of the run.
         field: the field, by its dotted name, which begins with the stage's.
-        used: the value that the arm's own runs have, as it was given if it was tried too.
-        accuracies: on the validation images after the stage, shares in 0–1, by the value as it was given.
+        used: the value in the arm's own runs; if it was tried too, it is spelt as it was given.
+        accuracies: shares in 0–1 of the validation images after the stage, by the value as it was given.
         commit: the commit of the code, followed by "+" if files differed from it.
         processor: name of the machine's processor.
     """
@@ -84,7 +86,7 @@ class Try:
 
     @classmethod
     def of(cls, protocol: Protocol, run: Run, field: str, accuracies: Mapping[str, float]) -> "Try":
-        """The record of runs that differ in the field; ``run`` is one of them."""
+        """The record of runs that differ only in the field; ``run`` is one of them."""
         from r2b_zoo import recipes
         from r2b_zoo.recipes.overrides import parse
 
@@ -135,7 +137,7 @@ class Rows:
         return written
 
     def write_try(self, protocol: Protocol, tried: Try) -> Path:
-        """Writes what values of a field did, in the place of what was written for it before; returns the path."""
+        """Writes the record of a try over an earlier record of the same arm and field; returns its path."""
         self.check(protocol)
         path = self.folder / TRIES / f"{tried.arm}-{tried.field}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -143,7 +145,7 @@ class Rows:
         return path
 
     def tries(self) -> list[Try]:
-        """What was tried under this protocol."""
+        """The records of tries under the protocol of the rows."""
         found = [Try(**json.loads(path.read_text())) for path in sorted((self.folder / TRIES).glob("*.json"))]
         digest = json.loads((self.folder / PROTOCOL_FILE).read_text())["digest"]
         return [one for one in found if one.protocol == digest]

@@ -41,12 +41,12 @@ def tries(
     """Runs that train one stage of an arm's run, each with another value of a field, and no later stage.
 
     Args:
-        protocol: of the arm's run.
-        arm: the stages before it are taken from its run.
-        seed: of the runs.
-        output: where the runs' folders are.
-        field: of a stage that the arm trains, by its dotted name.
-        values: of the field, by the name to give them.
+        protocol: protocol of the arm's run.
+        arm: the arm; the stages before the field's stage are taken from its run.
+        seed: seed of the runs.
+        output: the folder that holds the runs' folders.
+        field: dotted name of a field of a stage that the arm trains.
+        values: values of the field, by the text that stands for them in the runs' names.
     """
     base = runs(protocol, [arm.name], [seed], output)[-1]
     stages = stages_of(protocol, arm)
@@ -65,12 +65,12 @@ def tries(
 
 
 def stages_of(protocol: Protocol, arm: Arm) -> list[str]:
-    """All stages of an arm's run, those that it takes from others as well."""
+    """All stages of an arm's run, including those that it takes from other runs."""
     return [stage for stage in STAGES if stage in protocol.epochs(arm) or stage in arm.shared]
 
 
 def train(protocol: Protocol, run: Run, output: Path, rows: Optional[Rows], log: Callable[[str], None]) -> None:
-    """Trains one run, or resumes it, and writes the rows of its finished stages, also where it is stopped."""
+    """Trains or resumes one run, and writes the rows of its finished stages even if training is stopped."""
     from r2b_zoo import recipes, training
     from r2b_zoo.runs.folder import RunFolder
 
@@ -89,9 +89,9 @@ class Team:
     """Processes that train, one per core.
 
     Args:
-        command: trains a run whose name is appended.
-        logs: folder of their output.
-        cores: to pin the processes to, one each.
+        command: command that trains the run whose name is appended to it.
+        logs: folder for the output of the processes.
+        cores: cores to which the processes are pinned, one process each.
         log: takes a line when a run starts or ends.
     """
 
@@ -105,7 +105,7 @@ class Team:
         """Trains all runs, each once the runs it needs are done; a run that needs a failed one is not started.
 
         Returns:
-            Exit statuses of the runs that failed, by name.
+            Exit statuses of the runs that failed, by name; -1 for runs that were not started.
         """
         self.logs.mkdir(parents=True, exist_ok=True)
         todo, names = list(waiting), {run.name for run in waiting}
@@ -134,7 +134,7 @@ class Team:
         for run in [run for run in todo if any(need in failed for need in run.needs)]:
             todo.remove(run)
             failed[run.name] = -1
-            self.log(f"{run.name}: left, since a run that it needs failed")
+            self.log(f"{run.name}: skipped, because a run that it needs failed")
 
     def _ended(self) -> list[tuple[str, int]]:
         """The runs that ended since the last call, with their exit statuses; frees their cores."""

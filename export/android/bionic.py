@@ -1,8 +1,8 @@
-"""What Android's C library offers: the functions that the library may call.
+"""The functions of Android's C library (bionic) that the compiled library may call.
 
-Each is in bionic since API level 23 (Android 6) on 64-bit and 32-bit processors, and takes the arguments that musl's
-headers give it, with which the sources are compiled; `native/bionic.c` says what differs and stands for it. Sources, in
-bionic: `libc/libc.map.txt` and `libdl/libdl.map.txt` for the levels, `libc/include` for the arguments.
+Each has been in bionic since API level 23 (Android 6) on 64-bit and 32-bit processors, and takes the same arguments as
+in musl's headers, with which the sources are compiled. `native/bionic.c` says what differs, and replaces it. The levels
+are from bionic's `libc/libc.map.txt` and `libdl/libdl.map.txt`, the arguments from its `libc/include`.
 """
 
 API_LEVEL = 23
@@ -19,9 +19,10 @@ _LIBC = """
     pthread_getspecific pthread_key_create pthread_key_delete pthread_setspecific
     pthread_mutex_destroy pthread_mutex_lock pthread_mutex_trylock pthread_mutex_unlock
 """
-# What bionic.c knows how to call on 32-bit ARM.
+# On 32-bit ARM bionic.c calls this one as Android passes its arguments.
 _LIBC_ARM = "strtold"
-# These take or return numbers in registers that depend on the processor: 64-bit ones agree with Android.
+# These take or return floating-point numbers, for which musl and Android use the same registers only on 64-bit
+# processors.
 _LIBC_64 = "strtod strtof"
 _LIBM_64 = """
     cos exp exp2 expf floor floorf fmod fmodf log log2 logf lrintf nearbyintf pow powf rint rintf round roundf sin sqrt
@@ -33,7 +34,7 @@ DATA = {"stderr"}
 
 
 def libraries(arch):
-    """The libraries' file names and the symbols of each, for a processor as build_native.Target names it."""
+    """The symbols of each library by its file name, for a processor as build_native.Target names it."""
     narrow = arch == "armv7"
     return {
         "libc.so": [*_LIBC.split(), *(_LIBC_ARM if narrow else _LIBC_64).split()],
@@ -43,6 +44,6 @@ def libraries(arch):
 
 
 def stub(symbols):
-    """The source of a library that has these symbols and nothing behind them, in C; to link against."""
+    """The C source of a library that defines these symbols without content, to link against."""
     lines = [f"char {name}[8] = {{1}};" if name in DATA else f"void {name}(void) {{}}" for name in symbols]
     return "\n".join(lines) + "\n"

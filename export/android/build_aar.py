@@ -2,7 +2,7 @@
 manifest.
 
     python build_aar.py                     # into dist/, in some minutes; needs a JDK and pip install ziglang
-    python build_aar.py --jni build/jni     # of native libraries that build_library.py made
+    python build_aar.py --jni build/jni     # from native libraries that build_library.py made
     python build_aar.py --check dist/*.aar  # only check
 
 dist/maven is a Maven repository that Gradle reads.
@@ -26,10 +26,10 @@ import elf
 
 ROOT = pathlib.Path(__file__).resolve().parent
 SOURCES = ROOT / "src"
-STUBS = ROOT / "stubs"  # what Android and an app's TensorFlow Lite have
+STUBS = ROOT / "stubs"  # classes that Android and an app's TensorFlow Lite provide
 GROUP, ARTIFACT = "zoo.r2b", "r2b-android"
 MOST_BYTES = 3_000_000
-_JAVA_8 = 52  # number in the class files
+_JAVA_8 = 52  # version number in its class files
 
 _MANIFEST = f"""<?xml version="1.0" encoding="utf-8"?>
 <manifest xmlns:android="http://schemas.android.com/apk/res/android" package="{GROUP}">
@@ -67,11 +67,11 @@ _POM = """<?xml version="1.0" encoding="UTF-8"?>
 
 
 def compile_java(output, more=()):
-    """Compiles the classes, and `more` files that use them, into the folder `output`, with the stubs among them."""
+    """Compiles the classes, and `more` files that use them, and the stubs into the folder `output`."""
     if shutil.which("javac") is None:
         raise RuntimeError("compiling the Java classes needs a JDK: apt-get install default-jdk-headless")
     files = [*sorted(SOURCES.rglob("*.java")), *sorted(STUBS.rglob("*.java")), *more]
-    # Java 8, which every version of Android's tools reads. Newer JDKs call that obsolete.
+    # Every version of Android's tools reads Java 8. Newer JDKs call it obsolete, a warning that -options turns off.
     command = ["javac", "--release", "8", "-Xlint:all,-options", "-Werror", "-encoding", "UTF-8", "-d", str(output)]
     subprocess.run([*command, *map(str, files)], check=True)
 
@@ -96,7 +96,7 @@ def _classes():
         own = pathlib.Path(directory, *GROUP.split("."))
         for path in own.rglob("*.class"):
             files[path.relative_to(directory).as_posix()] = path.read_bytes()
-    # In a folder of their own: two libraries with a META-INF/LICENSE cannot be in one app.
+    # In a separate folder, because two libraries with a META-INF/LICENSE cannot be in one app.
     licenses = f"META-INF/{GROUP}/"
     files[licenses + "LICENSE"] = (build_native.ROOT / "LICENSE").read_bytes()
     for name, source in build_wheels._LICENSES.items():
@@ -130,7 +130,7 @@ def pack(jni, output):
 
 
 def faults(path):
-    """What is wrong with an AAR, as sentences."""
+    """The faults of an AAR, as sentences."""
     found = []
     if path.stat().st_size >= MOST_BYTES:
         found.append(f"it has {path.stat().st_size:,} bytes; {MOST_BYTES:,} is the most")
@@ -155,7 +155,7 @@ def _class_faults(jar):
         classes = [name for name in files.namelist() if name.endswith(".class")]
         for name in classes:
             if not name.startswith(GROUP.replace(".", "/") + "/"):
-                found.append(f"classes.jar holds {name}, which an app has already")
+                found.append(f"classes.jar holds {name}, which the app already contains")
             elif int.from_bytes(files.read(name)[6:8], "big") != _JAVA_8:
                 found.append(f"classes.jar holds {name}, which is not Java 8")
         if "zoo/r2b/Engine.class" not in classes:
@@ -164,13 +164,13 @@ def _class_faults(jar):
 
 
 def native_methods():
-    """The functions by which Java finds the native methods."""
+    """The names under which Java looks for the native methods."""
     text = (SOURCES / "zoo" / "r2b" / "Native.java").read_text()
     return {f"Java_zoo_r2b_Native_{name}" for name in re.findall(r"static native \S+ (\w+)\(", text)}
 
 
 def library_faults(library, abi):
-    """Why Android would not load a library for `abi`, or how it differs from what README.md promises, as sentences."""
+    """The faults of a library for `abi`, as sentences: rules of Android, and promises of README.md, that it breaks."""
     system = bionic.libraries(build_library.ABIS[abi].arch)
     offered = {symbol for symbols in system.values() for symbol in symbols}
     own = re.compile(r"Java_zoo_r2b_Native_\w+|r2b_\w+|tflite_plugin_\w+")
@@ -182,12 +182,12 @@ def library_faults(library, abi):
         "it changes its code while it is loaded": library.text_relocations,
         "it has code that can be written": library.writable_code,
         "its stack can be executed": library.executable_stack,
-        f"it needs thread-local variables, which API level {bionic.API_LEVEL} has not": library.thread_local,
+        f"it needs thread-local variables, which API level {bionic.API_LEVEL} does not support": library.thread_local,
     }
     found = [sentence for sentence, broken in rules.items() if broken]
     found += [f"it needs {name}" for name in library.needed if name not in system]
     found += [f"it needs the symbol {name}, which is not in bionic.py" for name in sorted(library.undefined - offered)]
-    found += [f"it shows the symbol {name}" for name in sorted(library.exported) if not own.fullmatch(name)]
+    found += [f"it exports the symbol {name}" for name in sorted(library.exported) if not own.fullmatch(name)]
     found += [f"it lacks {name}" for name in sorted(native_methods() - library.exported)]
     return found
 
@@ -195,8 +195,10 @@ def library_faults(library, abi):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--output", type=pathlib.Path, default=ROOT / "dist")
-    parser.add_argument("--jni", type=pathlib.Path, default=None, metavar="FOLDER", help="libraries that were built")
-    parser.add_argument("--check", type=pathlib.Path, default=None, metavar="AAR", help="build none, check this")
+    parser.add_argument(
+        "--jni", type=pathlib.Path, default=None, metavar="FOLDER", help="folder of libraries that are already built"
+    )
+    parser.add_argument("--check", type=pathlib.Path, default=None, metavar="AAR", help="only check this")
     arguments = parser.parse_args()
     path = arguments.check
     if path is None:

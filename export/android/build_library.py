@@ -3,9 +3,10 @@
     python build_library.py                          # all, into build/jni
     python build_library.py x86_64 --output jni/     # some
 
-The compiler has no headers of Android's C library, so the sources are compiled with musl's, against a list of functions
-in which the two agree (bionic.py), and linked with libraries that have these symbols and no others: what else is needed
-is an error here. The C++ library comes from the compiler's package as source and stays within the result.
+The compiler has no headers of Android's C library, so the sources are compiled with musl's. They may call only the
+functions in which the two libraries agree (bionic.py): they are linked with stub libraries that define these symbols
+and no others, so that linking fails if anything else is needed. The C++ library is compiled from its sources in the
+compiler's package, and linked statically.
 """
 
 import argparse
@@ -27,8 +28,8 @@ LIBRARY = "libr2b_android.so"
 PAGE_BYTES = 16384
 
 FLAGS = [
-    "-fno-stack-protector",  # its guard lies elsewhere in each C library
-    "-femulated-tls",  # the system's linker knows thread-local variables since API level 29
+    "-fno-stack-protector",  # each C library has its guard in another place
+    "-femulated-tls",  # the system's linker supports thread-local variables only since API level 29
     "-ffunction-sections",
     "-fdata-sections",
     "-fno-sanitize=all",
@@ -47,7 +48,7 @@ _RUNTIME = {
         "abort_message cxa_aux_runtime cxa_default_handlers cxa_exception cxa_exception_storage cxa_guard cxa_handlers "
         "cxa_personality cxa_thread_atexit cxa_vector cxa_virtual fallback_malloc private_typeinfo stdlib_exception "
         "stdlib_new_delete stdlib_stdexcept stdlib_typeinfo",
-        # Without the second one, whatever ends the program is named with the help of a parser of C++ names.
+        # Without the second one, the exception that ends a program is named with the help of a demangler.
         [*_CXX, "-D_LIBCXXABI_BUILDING_LIBRARY", "-DLIBCXXABI_SILENT_TERMINATE"],
     ),
     "libunwind/src": (
@@ -66,26 +67,26 @@ class Abi:
 
     @property
     def sources(self):
-        """{source: its flags} of the engine and its face to Java, as build_native.objects takes them."""
+        """{source: its flags} of the engine and its Java interface, as build_native.objects takes them."""
         sources = build_native.Target(self.zig, "", LIBRARY, self.arch).sources
         return sources | {"../../android/native/jni": [f"-I{folder}" for folder in jni_headers()]}
 
     def compiler(self, language):
-        """The command that compiles a language ("cc" or "c++") for it."""
+        """The command that compiles C ("cc") or C++ ("c++") for this processor."""
         return build_native.zig(language, self.zig)
 
 
 ABIS = {
     "arm64-v8a": Abi("aarch64-linux-musl", "aarch64"),
-    # Within the library floating-point numbers are passed in registers of their own. Android passes them in general
-    # ones, so functions that take or return one are not called, or called as bionic.c does.
+    # Within the library, floating-point numbers are passed in floating-point registers. Android passes them in general
+    # ones, so its functions that take or return such a number are not called, except as bionic.c does it.
     "armeabi-v7a": Abi("arm-linux-musleabihf", "armv7"),
     "x86_64": Abi("x86_64-linux-musl", "x86_64"),
 }
 
 
 def jni_headers():
-    """Folders of jni.h and of its types, which are the same for every machine with Java."""
+    """The folders of jni.h and jni_md.h of this machine's JDK; their types are the same on every machine."""
     javac = shutil.which("javac")
     home = os.environ.get("JAVA_HOME") or (javac and pathlib.Path(javac).resolve().parents[1])
     types = sorted(pathlib.Path(home, "include").glob("*/jni_md.h")) if home else []
@@ -97,21 +98,21 @@ def jni_headers():
 
 
 def compiler_folder():
-    """Where the cross compiler lies, with the sources of the C++ library."""
+    """The folder of the cross compiler, with the sources of the C++ library."""
     return build_native.zig_package("compiling for Android needs a cross compiler")
 
 
 def _runtime_objects(abi, directory):
-    """The object files of the C++ library, and of what stands for Android's C library."""
+    """The object files of the C++ library, and of bionic.c."""
     package = compiler_folder() / "lib"
-    # A copy: a folder that the compiler searches late, as it does this one, it does not search early.
+    # A copy, because the compiler searches the folder itself late, and ignores -I for a folder that it searches anyway.
     unwind = shutil.copytree(package / "libunwind" / "include", pathlib.Path(directory, "unwind"))
     include = [f"-I{folder}" for folder in (unwind, package / "libcxx" / "src", package / "libcxxabi" / "include")]
     sources = {ROOT / "native" / "bionic.c": ["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra"]}
     for folder, (names, flags) in _RUNTIME.items():
         for name in names.split():
             (source,) = (package / folder).glob(f"{name}.[cS]*")
-            # C has neither a standard of C++ nor inline visibility.
+            # The flags for the C++ standard and for inline functions do not apply to C and assembly.
             cxx = flags if source.suffix == ".cpp" else [f for f in flags if "inlines" not in f and "-std" not in f]
             sources[source] = [*cxx, *include]
 
@@ -126,7 +127,7 @@ def _runtime_objects(abi, directory):
 
 
 def _stubs(abi, directory):
-    """Libraries to link against."""
+    """Compiles the stub libraries to link against; returns their paths."""
     made = []
     for name, symbols in bionic.libraries(abi.arch).items():
         source, out = pathlib.Path(directory, name).with_suffix(".c"), pathlib.Path(directory, name)
@@ -146,7 +147,7 @@ def build(name, output):
         version = f'-DR2B_VERSION="{build_native.version()}"'
         files = build_native.objects(abi.compiler("c++"), abi.sources, directory, [*FLAGS, version])
         files += _runtime_objects(abi, directory)
-        # The stubs come before the compiler's own libc.so, which is left out as another one of that name.
+        # The stubs come before the compiler's own libc.so, which is then left out because it has the same name.
         link = ["-shared", "-s", "-O2", f"-Wl,-soname,{LIBRARY}", "-Wl,-z,defs", "-Wl,--gc-sections"]
         link += [f"-Wl,-z,max-page-size={PAGE_BYTES}", f"-Wl,--version-script={ROOT / 'native' / 'exports.map'}"]
         command = [*abi.compiler("cc"), *link, *files, "-Wl,--as-needed", *_stubs(abi, directory), "-o", str(out)]

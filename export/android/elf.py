@@ -11,14 +11,14 @@ _FLAG_TEXTREL, _EXECUTABLE, _CODE_AND_DATA = 4, 1, 3
 
 
 class Library:
-    """What is in a library, 32- or 64-bit, little-endian.
+    """The parts of a little-endian library of 32 or 64 bits.
 
     Attributes:
         abi: the processor, as Android names it.
         name: DT_SONAME.
         needed: DT_NEEDED, the libraries that are loaded with it.
-        undefined: symbols that those must have.
-        exported: symbols that it has for others.
+        undefined: symbols that the needed libraries must define.
+        exported: symbols that it defines for others.
     """
 
     def __init__(self, path):
@@ -42,7 +42,7 @@ class Library:
 
     @property
     def alignments(self):
-        """Of the loaded segments, in bytes."""
+        """The alignments of the loaded segments, in bytes."""
         return [load["alignment"] for load in self._loads]
 
     @property
@@ -55,7 +55,7 @@ class Library:
 
     @property
     def executable_stack(self):
-        """True also where the file does not say."""
+        """Whether the stack can be executed; true also if the file does not say."""
         stack = self._of_type(_GNU_STACK)
         return not stack or bool(stack[0]["flags"] & _EXECUTABLE)
 
@@ -69,7 +69,7 @@ class Library:
 
 
 def _place(loads, address):
-    """Where in the file the content of an address is."""
+    """The place in the file of an address's content. Raises `ValueError` if there is none."""
     for load in loads:
         if load["address"] <= address < load["address"] + load["size"]:
             return address - load["address"] + load["offset"]
@@ -77,7 +77,7 @@ def _place(loads, address):
 
 
 def _texts(data, table):
-    """A function from an offset in the table of texts to the text."""
+    """A function from an offset in the string table to the string."""
     return lambda offset: data[table + offset : data.index(b"\0", table + offset)].decode()
 
 
@@ -109,7 +109,7 @@ def _entries(data, wide, dynamic):
 
 
 def _symbols(data, wide, start, count):
-    """Place of the name and number of the section (0: none) of each dynamic symbol."""
+    """For each dynamic symbol, its name's offset in the string table and its section's number (0: undefined)."""
     size, section = (24, 6) if wide else (16, 14)
     for place in range(start, start + count * size, size):
         yield struct.unpack_from("<I", data, place)[0], struct.unpack_from("<H", data, place + section)[0]

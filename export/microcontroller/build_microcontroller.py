@@ -4,8 +4,8 @@
     python build_microcontroller.py MODEL.tflite IMAGE...   # build/example.elf too, for Arm's MPS2 board (AN500)
     qemu-system-arm -M mps2-an500 -nographic -semihosting-config enable=on,target=native -kernel build/example.elf
 
-It needs Arm's GNU toolchain for C++ (Debian: apt-get install libstdc++-arm-none-eabi-newlib). `--machine` has the
-compiler's options for another processor: "-mcpu=cortex-m4 -mfpu=fpv4-sp-d16 -mfloat-abi=hard" is a Cortex-M4F.
+It needs Arm's GNU toolchain for C++ (Debian: apt-get install libstdc++-arm-none-eabi-newlib). `--machine` takes
+the compiler's options for another processor: "-mcpu=cortex-m4 -mfpu=fpv4-sp-d16 -mfloat-abi=hard" is a Cortex-M4F.
 """
 
 import argparse
@@ -24,11 +24,12 @@ COMPILER = "arm-none-eabi-g++"
 PACKAGE = "libstdc++-arm-none-eabi-newlib"
 MACHINE = "-mcpu=cortex-m7 -mfpu=fpv5-d16 -mfloat-abi=hard"
 LEFT_OUT = {"delegate", "convolution"}
-# Whatever a program does not use is left out of it. There are no threads for which statics would have to be guarded.
-# -Wno-psabi: GCC otherwise reports everything that it passes differently than before version 7.
+# Each function has a section of its own, so that a linker can leave out what a program does not use. There are no
+# threads for which static variables would have to be guarded. Without -Wno-psabi, GCC reports every argument that it
+# passes differently than before version 7.
 COMPILE = ["-mthumb", "-Os", "-ffunction-sections", "-fdata-sections", "-fno-threadsafe-statics", "-Wno-psabi"]
 DEFINES = ["-DR2B_SINGLE_THREAD", f'-DR2B_VERSION="{build_native.version()}"']
-EXAMPLE = ["heap.cc", "board.cc", "embedded.S"]  # beside its program
+EXAMPLE = ["heap.cc", "board.cc", "embedded.S"]  # beside the file of its main()
 WATCHED = ["_malloc_r", "_calloc_r", "_memalign_r", "_realloc_r", "_free_r"]  # see heap.cc
 
 
@@ -41,12 +42,12 @@ def missing_tools():
 
 
 def engine_sources():
-    """The engine's files, as for every processor without kernels of its own; those of instruction sets are empty."""
+    """The engine's files for a processor without kernels of its own; those of instruction sets compile to nothing."""
     return [name for name in build_native.TARGETS["linux-riscv64"].sources if name not in LEFT_OUT]
 
 
 def command(machine):
-    """The compiler with the options of the engine and of a processor."""
+    """The command that compiles the engine for a processor, given the compiler's options for it."""
     flags = [flag for flag in build_native.FLAGS if flag not in ("-O3", "-fPIC")]
     return [COMPILER, *machine.split(), *COMPILE, *flags, *DEFINES]
 
@@ -139,7 +140,7 @@ def main(arguments=None):
     parser.add_argument("model", nargs="?", help="a .tflite file with labels and preprocessing")
     parser.add_argument("images", nargs="*", help="image files of one size")
     parser.add_argument("--output", default=ROOT / "build", type=pathlib.Path, help="folder (default: build)")
-    parser.add_argument("--machine", default=MACHINE, help=f"the processor's options of GCC (default: {MACHINE})")
+    parser.add_argument("--machine", default=MACHINE, help=f"GCC's options for the processor (default: {MACHINE})")
     parsed = parser.parse_args(arguments)
     if parsed.model and not parsed.images:
         parser.error("name the images that the example should classify, after the model")

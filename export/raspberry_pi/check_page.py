@@ -3,10 +3,10 @@
     python check_page.py                       # on all of them (some minutes each to unpack, once, into build/)
     python check_page.py trixie-armhf          # on one
 
-The packages of the page's `apt install` are unpacked from Debian's archive with all that they need, and each following
-line of the blocks marked `sh` runs in a shell there, under qemu. Wheels come from ../runtime/dist, built where they are
-missing. Needs Linux 6.7, apt-get install debootstrap qemu-user-static, and an environment in which the runtime's tests
-run.
+The packages of the page's `apt install` are unpacked from Debian's archive with their dependencies, and each following
+line of the blocks marked `sh` runs in a shell of that system, under qemu. Wheels come from ../runtime/dist, and are
+built if they are missing. The script needs Linux 6.7, debootstrap and qemu-user-static (apt-get install), and an
+environment in which the runtime's tests run.
 """
 
 import argparse
@@ -27,7 +27,7 @@ import debian  # noqa: E402
 
 SYSTEMS = ("trixie-arm64", "trixie-armhf", "bookworm-arm64", "bookworm-armhf")
 _FOLDER = HERE / "build"
-# The page's lines, and what stands for a camera: a stream on standard input; and the unit of a service.
+# Commands that run after those of the page: a stream on standard input instead of a camera, and the unit of a service.
 _MORE = (
     "cat photos/*.jpg | /opt/r2b/bin/r2b-run watch /opt/r2b/model.tflite - --hold 1 --threshold 0.3",
     "/opt/r2b/bin/r2b-run watch /opt/r2b/model.tflite rpicam-vid --mqtt broker --systemd",
@@ -45,8 +45,9 @@ def page():
     return first[len(prefix) :].split(), commands
 
 
-# Runs in namespaces of its own: programs for this processor start by qemu, and the root is the system's. Debian's qemu
-# has a line for each architecture by which its programs are known.
+# Runs in separate namespaces, in which the kernel starts programs of the emulated processor with qemu, and the root is
+# that of the Debian system. Debian's qemu comes with the lines by which the kernel recognises each architecture's
+# programs.
 _ENTER = """
 mount -t binfmt_misc none /proc/sys/fs/binfmt_misc
 sed "s|/usr/libexec/[^:]*:.*|$3:F|" "/usr/lib/binfmt.d/qemu-$4.conf" > /proc/sys/fs/binfmt_misc/register
@@ -70,7 +71,7 @@ class Board:
         shutil.rmtree(self.root / "opt" / "r2b", ignore_errors=True)
 
     def shell(self, command, folder):
-        """What a command prints in the system's shell, whose home is `folder`; raises `RuntimeError` where it fails."""
+        """Runs a command in the system's shell, whose home is `folder`; returns its output or raises `RuntimeError`."""
         qemu = debian.tool(f"qemu-{self.system.arch.qemu}-static", "qemu-user-static")
         environment = {"PATH": "/usr/bin:/bin", "HOME": "/home/pi", "LC_ALL": "C.UTF-8", "OPENBLAS_CORETYPE": "ARMV8"}
         environment["QEMU_CPU"] = self.system.arch.cpu
@@ -93,7 +94,7 @@ def make(system, packages):
     shutil.rmtree(archives)
     for library in ("blas/libblas.so.3", "lapack/liblapack.so.3"):
         (system.folder / "usr/lib" / system.arch.triplet / pathlib.PurePath(library).name).symlink_to(library)
-    # The package of certificates writes this file when it is installed, and pip wants to see it.
+    # pip needs this file, which the package of certificates writes only when it is installed, not when it is unpacked.
     certificates = sorted((system.folder / "usr/share/ca-certificates").rglob("*.crt"))
     bundle = system.folder / "etc/ssl/certs/ca-certificates.crt"
     bundle.write_bytes(b"".join(certificate.read_bytes() for certificate in certificates))
@@ -105,7 +106,7 @@ def make(system, packages):
 
 
 def check(name, packages, commands, folder):
-    """Runs everything on a system and prints the commands. Raises `RuntimeError` where one fails or says nothing."""
+    """Runs all commands on a system and prints them. Raises `RuntimeError` if one fails or prints something else."""
     board = Board(name, packages)
     home = folder / name
     shutil.copytree(folder / "home", home)

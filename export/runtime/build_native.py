@@ -47,14 +47,15 @@ PLAN = [
     "convolution",
     "resample",
 ]
-# The kinds of steps, and what some have in common.
+# The kinds of steps, and code that several of them share.
 STEPS = ["step", "convolution", "window", "values", "line", "bconv", "fconv", "qconv", "depthwise", "transpose_conv"]
 STEPS += ["pool", "bmax_pool", "load", "pad", "concat", "slice", "surround", "bilinear"]
 STEPS += ["dense", "arithmetic", "logistic", "softmax", "copy", "unpack", "pack_bytes", "bytes", "move_bytes"]
 PLAN += [f"steps/{name}" for name in STEPS]
 PLAN += ["kernels/dispatch", "kernels/pack", "kernels/portable"]
 X86 = {
-    # Where its loops begin decides over 7 % of a network's time, and would depend on what is linked before them.
+    # The addresses at which its loops begin decide 7 % of a network's time, and would otherwise depend on what is
+    # linked before them.
     "kernels/avx2": ["-DR2B_BUILD_AVX2", "-mavx2", "-mfma", "-falign-functions=32", "-falign-loops=32"],
     "kernels/avx512": [
         "-DR2B_BUILD_AVX512",
@@ -68,7 +69,7 @@ X86 = {
     ],
 }
 # -ffp-contract=off: a multiplication and an addition are rounded apart, as in TensorFlow Lite (see kernels.h).
-# -iquote, not -I: <limits.h> and <memory.h> are the C library's.
+# -iquote, not -I: <limits.h> and <memory.h> must be the C library's.
 FLAGS = [
     "-O3",
     "-std=c++17",
@@ -135,10 +136,10 @@ def machine_compiler():
 
 
 def compiler(target, distributable=False):
-    """The command that compiles for `target`: the machine's compiler at home, else zig.
+    """The command that compiles for `target`: this machine's compiler if `target` is this machine, otherwise zig.
 
-    With `distributable`, zig everywhere: the machine's compiler links against the machine's C library, which may be
-    newer than that of the next machine.
+    With `distributable` it is always zig, because the machine's compiler links against the machine's C library, which
+    may be newer than that of the next machine.
     """
     if not distributable and target == host() and machine_compiler():
         return machine_compiler()
@@ -147,7 +148,7 @@ def compiler(target, distributable=False):
 
 
 def zig_package(need):
-    """The folder of the ziglang package. Raises `RuntimeError`, which begins with the sentence `need`, without it."""
+    """The folder of the ziglang package. Raises `RuntimeError`, with a message that begins with `need`, without it."""
     spec = importlib.util.find_spec("ziglang")
     if spec is None or not spec.submodule_search_locations:
         raise RuntimeError(f"{need}: pip install ziglang")
@@ -155,7 +156,7 @@ def zig_package(need):
 
 
 def zig(language, target):
-    """The command of ziglang's compiler for a language ("cc" or "c++") and one of its own names of targets."""
+    """The command of ziglang's compiler for C ("cc") or C++ ("c++") and a target as zig names it."""
     return [sys.executable, "-m", "ziglang", language, "-target", target, "-g0", "-Wno-unused-command-line-argument"]
 
 
@@ -200,7 +201,7 @@ def build(target=None, output=None, distributable=False):
         link += [f"-Wl,--version-script={NATIVE / 'exports.map'}", "-Wl,-z,max-page-size=16384"]
         link += [] if "ziglang" in command else ["-static-libstdc++", "-static-libgcc"]
     if target.startswith("macos"):
-        link.append(f"-Wl,-install_name,@rpath/{spec.library}")  # else the path of the build folder
+        link.append(f"-Wl,-install_name,@rpath/{spec.library}")  # otherwise the path of the build folder
     if "ziglang" in command or not target.startswith("macos"):
         link.append("-s")
     with tempfile.TemporaryDirectory() as directory:

@@ -30,7 +30,7 @@ SYSTEM_LIBRARIES = {
 _NAMED = {".so": rb"[\w+-]+\.so(?:\.\d+)+", ".dll": rb"(?i)[\w.+-]+\.dll"}
 _MACHO_LOADS = {0xC, 0x18 | 1 << 31, 0x1F | 1 << 31}  # LC_LOAD_DYLIB, LC_LOAD_WEAK_DYLIB, LC_REEXPORT_DYLIB
 
-# Zig links these into the library.
+# The licences of what zig links into the library.
 _LICENSES = {
     "LICENSE-libcxx.txt": "lib/libcxx/LICENSE.TXT",
     "LICENSE-libcxxabi.txt": "lib/libcxxabi/LICENSE.TXT",
@@ -91,7 +91,7 @@ def build(target, output):
 
 
 def faults(wheel):
-    """What is wrong with a wheel, as sentences."""
+    """The faults of a wheel, as sentences."""
     found = []
     platforms = {spec.wheel: (target, spec) for target, spec in build_native.TARGETS.items()}
     tag = re.fullmatch(r"r2b_runtime-[^-]+-py3-none-(.+)\.whl", wheel.name)
@@ -109,7 +109,7 @@ def faults(wheel):
         if "r2b_runtime/py.typed" not in names:
             found.append("it lacks r2b_runtime/py.typed, without which type checkers ignore the annotations")
         if "r2b_runtime/web/r2b.wasm" not in names:
-            found.append("it lacks r2b_runtime/web/r2b.wasm, without which nobody can make a page of it")
+            found.append("it lacks r2b_runtime/web/r2b.wasm, without which `r2b export --web` does not work")
         for name in ["LICENSE", *_LICENSES, *(_WINDOWS_LICENSES if target.startswith("windows") else {})]:
             if not any(re.fullmatch(rf".*\.dist-info/(licenses/)?{re.escape(name)}", entry) for entry in names):
                 found.append(f"it lacks {name}")
@@ -117,7 +117,7 @@ def faults(wheel):
 
 
 def newest_glibc(tag):
-    """The newest glibc that a wheel of this platform may need, by the tag's own promise; None where it is musl's."""
+    """The newest glibc that a wheel with this platform tag may need, as (major, minor); None for musl."""
     if tag.startswith("musllinux"):
         return None
     promised = re.match(r"manylinux_(\d+)_(\d+)_", tag)
@@ -125,10 +125,10 @@ def newest_glibc(tag):
 
 
 def library_faults(data, suffix, glibc=(2, 17)):
-    """The same of a library's bytes. Symbols and libraries have their names in it as text, in every format."""
+    """The faults of a library's bytes. Every format holds the names of symbols and libraries as text."""
     found = []
     if glibc is None and (b"GLIBC_" in data or b"libc.so.6" in data):
-        found.append("it needs glibc, which a system of musl has not")
+        found.append("it needs glibc, which a musl system does not have")
     for name in sorted(set(re.findall(rb"\w*(?:TfLite|tflite[A-Z0-9])\w*", data))):
         found.append(f"it names the symbol {name.decode()}, which interpreters do not export")
     for entry in (b"tflite_plugin_create_delegate", b"tflite_plugin_destroy_delegate"):
@@ -149,7 +149,7 @@ def library_faults(data, suffix, glibc=(2, 17)):
 
 
 def _macho_libraries(data):
-    """File names of the libraries that a 64-bit Mach-O library loads. (Its text mentions others.)"""
+    """File names of the libraries that a 64-bit Mach-O library loads. (Its text also mentions others.)"""
     if data[:4] != b"\xcf\xfa\xed\xfe":
         raise ValueError(f"a 64-bit Mach-O library starts with cffaedfe; received {data[:4].hex()}")
     names, at = [], 32
@@ -168,9 +168,7 @@ def main():
         "targets", nargs="*", metavar="TARGET", help=f"of {', '.join(build_native.TARGETS)} (default: all)"
     )
     parser.add_argument("--output", type=pathlib.Path, default=build_native.ROOT / "dist")
-    parser.add_argument(
-        "--check", nargs="+", type=pathlib.Path, default=None, metavar="WHEEL", help="build none, check these"
-    )
+    parser.add_argument("--check", nargs="+", type=pathlib.Path, default=None, metavar="WHEEL", help="only check these")
     arguments = parser.parse_args()
     for target in arguments.targets:
         if target not in build_native.TARGETS:

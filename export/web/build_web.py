@@ -3,9 +3,9 @@
     python build_web.py                    # r2b.wasm, beside this file
     python build_web.py --output FOLDER
 
-The engine throws C++ exceptions, which the C++ library of ziglang does not support in WebAssembly. So what the engine
-needs of that library is compiled here too, from its sources inside the ziglang package, with WebAssembly's exceptions
-(-fwasm-exceptions).
+The engine throws C++ exceptions, which the C++ library of ziglang does not support in WebAssembly. So the parts of that
+library that the engine needs are compiled here too, from their sources inside the ziglang package, with WebAssembly's
+exceptions (-fwasm-exceptions).
 """
 
 import argparse
@@ -19,13 +19,13 @@ import build_native
 
 ROOT = pathlib.Path(__file__).resolve().parent
 WASM = "r2b.wasm"
-# Chromium 95, Firefox 100, Safari 16.4 and node 17 have all of it.
+# Chromium 95, Firefox 100, Safari 16.4 and node 17 have all of these features.
 FEATURES = "generic+bulk_memory+exception_handling+mutable_globals+nontrapping_fptoint+sign_ext+simd128"
 TARGET = "wasm32-wasi"
 MACHINE = [f"-mcpu={FEATURES}"]
 COMPILE = [*MACHINE, "-fwasm-exceptions", "-fvisibility=hidden", "-fno-ident"]
 STACK = 1 << 20  # bytes
-# What index.js calls.
+# The functions that index.js calls.
 EXPORTS = ["malloc", "free", "r2b_version"]
 EXPORTS += [f"r2b_model_{name}" for name in ("load", "free", "labels", "label", "preprocessing")]
 EXPORTS += [f"r2b_engine_{name}" for name in ("create", "free", "check_classifier", "inputs", "outputs", "input")]
@@ -33,18 +33,18 @@ EXPORTS += [f"r2b_engine_{name}" for name in ("output", "resize", "set_input", "
 EXPORTS += [f"r2b_engine_{name}" for name in ("get_values", "run")]
 
 LEFT_OUT = {"delegate", "convolution", "kernels/portable"}
-# Reading the C++ library's headers takes most of the time, so that they are read once before all files.
+# Reading the C++ library's headers takes most of the time, so they are precompiled once.
 HEADERS = ["algorithm", "atomic", "cstdint", "functional", "map", "memory", "set", "string", "utility", "vector"]
 DEFINES = ["-DR2B_SINGLE_THREAD", "-DR2B_BUILD_WASM", f'-DR2B_VERSION="{build_native.version()}"']
-# -O3 would make the file 3 % larger and the kernels no faster; ziglang takes -Oz for -Os unless the compiler proper is
-# told.
+# -O3 would make the file 3 % larger and the kernels no faster. ziglang treats -Oz as -Os, unless -Xclang passes it to
+# clang itself.
 SPEED, SIZE = ["-Os"], ["-Os", "-Xclang", "-Oz"]
 
 CXXABI = ["cxa_aux_runtime", "cxa_default_handlers", "cxa_exception", "cxa_exception_storage", "cxa_guard"]
 CXXABI += ["cxa_handlers", "cxa_personality", "cxa_virtual", "fallback_malloc", "private_typeinfo"]
 CXXABI += ["stdlib_exception", "stdlib_new_delete", "stdlib_stdexcept", "stdlib_typeinfo"]
 CXX = ["exception", "functional", "hash", "memory", "new_handler", "new_helpers", "stdexcept", "string"]
-# The libraries' own macros: one thread, no messages before the end, nothing for dynamic linkers.
+# Macros of the C++ libraries: one thread, no message before the program is ended, no symbols for dynamic linkers.
 LIBRARY = ["-std=c++23", "-D_LIBCPP_BUILDING_LIBRARY", "-D_LIBCXXABI_BUILDING_LIBRARY", "-D_LIBCXXABI_HAS_NO_THREADS"]
 LIBRARY += ["-DLIBCXX_BUILDING_LIBCXXABI", "-DLIBCXXABI_SILENT_TERMINATE"]
 UNWIND = ["-std=c23", "-D_LIBUNWIND_HAS_NO_THREADS", "-D_LIBUNWIND_HIDE_SYMBOLS"]
@@ -60,14 +60,14 @@ def engine_flags():
 
 
 def commands(folder):
-    """What makes the object files, as (name, language, arguments of the compiler)."""
+    """Yields how to compile each object file: (name, language, arguments of the compiler)."""
     native = build_native.NATIVE
     library = build_native.zig_package("compiling the engine to WebAssembly needs ziglang") / "lib"
     flags = engine_flags()
     for name in engine_sources():
-        if name == "json":  # it reads other headers: see support.cc
+        if name == "json":  # calls another strtod (see support.cc), which the precompiled headers lack
             yield name, "c++", [*COMPILE, *SIZE, *flags, "-Dstrtod=r2b_strtod", str(native / f"{name}.cc")]
-        elif name.startswith("kernels/"):  # what was read for size would be compiled for size
+        elif name.startswith("kernels/"):  # headers precompiled for size would be compiled for size
             yield name, "c++", [*COMPILE, *SPEED, *flags, str(native / f"{name}.cc")]
         else:
             headers = ["-include-pch", str(folder / "headers.pch")]

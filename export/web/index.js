@@ -6,11 +6,11 @@
  *     const [best] = classifier.predict(canvas);
  *     console.log(best.label, best.probability);
  *
- * The types and what each function does are in index.d.ts.
+ * index.d.ts has the types, and says what each function does.
  */
 
 const UNNAMED = "a URL, a Blob, a Response, an ArrayBuffer or a view of one";
-/** What the C interface calls r2b_type, and how JavaScript holds it. */
+/** The values of r2b_type in the C interface: their names, and the arrays that hold such values in JavaScript. */
 const TYPES = new Map([
   [1, ["float32", Float32Array]],
   [2, ["int32", Int32Array]],
@@ -18,7 +18,7 @@ const TYPES = new Map([
   [6, ["bool", Uint8Array]],
   [9, ["int8", Int8Array]],
 ]);
-// Structures of r2b.h as a 32-bit machine lays them out.
+// Sizes and field offsets of the structs of r2b.h, in bytes, on a 32-bit machine.
 const ERROR = 512;
 const TENSOR = { bytes: 60, type: 4, rank: 8, dims: 12, size: 44, scale: 48, zeroPoint: 52, name: 56 };
 const OPTIONS = { bytes: 40, maxMemory: 16, maxWork: 24 };
@@ -27,7 +27,7 @@ const IMAGE = { bytes: 24, height: 4, width: 8, channels: 12 };
 
 const isNode = typeof process !== "undefined" && Boolean(process.versions?.node) && typeof window === "undefined";
 
-/** The bytes of whatever a caller names a file by. */
+/** The bytes of a file that a caller gives in any of the forms of UNNAMED. */
 async function bytesOf(source, what) {
   if (source instanceof ArrayBuffer) return new Uint8Array(source);
   if (ArrayBuffer.isView(source)) return new Uint8Array(source.buffer, source.byteOffset, source.byteLength);
@@ -41,7 +41,7 @@ async function bytesOf(source, what) {
   return new Uint8Array(await readFile(path).catch((error) => unreadable(what, error)));
 }
 
-/** The file that node, whose fetch() reads none, finds there; null for other addresses. */
+/** The path or file URL, which node has to read as a file, since its fetch() cannot; null for other URLs. */
 function pathOf(source) {
   if (String(source).startsWith("file:")) return new URL(source);
   return typeof source === "string" && !/^[a-z][a-z+.-]+:/i.test(source) ? source : null;
@@ -59,7 +59,7 @@ async function downloaded(response, what) {
 async function compiled(bytes) {
   return WebAssembly.compile(bytes).catch((cause) => {
     throw new Error(
-      `the compiled engine is damaged or no WebAssembly with SIMD and exceptions runs here: ${cause.message}`,
+      `the compiled engine is damaged, or WebAssembly with SIMD and exceptions does not run here: ${cause.message}`,
       { cause },
     );
   });
@@ -67,7 +67,7 @@ async function compiled(bytes) {
 
 /** An instance of the compiled engine: its memory, and its functions as JavaScript calls them. */
 class Runtime {
-  /** A page or a program has one, which all its engines share. */
+  /** A promise of the instance that is shared by all engines loaded without `wasm`. */
   static #shared = null;
 
   constructor(instance) {
@@ -86,7 +86,7 @@ class Runtime {
   static async #made(wasm) {
     const module = wasm instanceof WebAssembly.Module ? wasm : await compiled(await bytesOf(wasm, "the engine"));
     let memory;
-    // The functions of WASI that the C library asks for: no environment, a clock, and an end.
+    // The functions of WASI that the C library imports: an empty environment, a clock, and an exit.
     const wasi = {
       environ_sizes_get(count, size) {
         const view = new DataView(memory.buffer);
@@ -110,7 +110,7 @@ class Runtime {
     return new Runtime(instance);
   }
 
-  /** A view of all memory, which is another one after each call that may have let it grow. */
+  /** A view of all memory. A call that grows the memory invalidates it, so get a new one after each call. */
   get view() {
     return new DataView(this.c.memory.buffer);
   }
@@ -122,7 +122,7 @@ class Runtime {
     return new TextDecoder().decode(bytes.subarray(at, end));
   }
 
-  /** Calls `body(at)` with so many bytes of memory, zeros, that are free again after it. */
+  /** Calls `body(at)` with the address of `bytes` zeroed bytes, which are freed afterwards. */
   with(bytes, body) {
     const at = this.c.malloc(Math.max(bytes, 1));
     if (at === 0) throw new Error(`out of memory: the engine has no room for another ${bytes} bytes`);
@@ -134,7 +134,10 @@ class Runtime {
     }
   }
 
-  /** Calls a function of the C interface with the place of an error behind its arguments; its sentence is thrown. */
+  /**
+   * Calls a function of the C interface with an r2b_error as its last argument, and throws that error's message if it
+   * has one.
+   */
   call(name, ...values) {
     if (this.broken) throw new Error("the engine stopped in an earlier call; load the model again");
     return this.with(ERROR, (error) => {
@@ -142,7 +145,7 @@ class Runtime {
       try {
         result = this.c[name](...values, error);
       } catch (trap) {
-        this.broken = true; // what it was in the middle of is left half done
+        this.broken = true; // the call was interrupted and left the engine in an unknown state
         throw new Error(`the engine stopped: ${trap.message}; load the model again`, { cause: trap });
       }
       const failed = this.text(error);
@@ -164,7 +167,7 @@ export class Engine {
   #preprocessing;
   #milliseconds = null;
 
-  /** Not for callers: see Engine.load(). */
+  /** Private: use Engine.load(). */
   constructor(runtime, bytes, { maxMemory = 0, maxWork = 0 } = {}) {
     this.#runtime = runtime;
     this.bytes = bytes.byteLength;
@@ -312,7 +315,7 @@ export class Engine {
     });
   }
 
-  // These are for Classifier.
+  // Not private, since Classifier calls these too.
   _check() {
     this.#call("r2b_engine_check_classifier");
   }
@@ -323,7 +326,7 @@ export class Engine {
     this.#milliseconds = performance.now() - started;
   }
 
-  // What output 0 holds as real numbers, whatever its type.
+  // The values of output 0 as floats, whatever its type.
   _values(count) {
     const runtime = this.#runtime;
     return runtime.with(4 * count, (at) => {
@@ -347,13 +350,13 @@ function labelsOf(runtime, model) {
   return Array.from({ length: count }, (_, i) => runtime.text(runtime.call("r2b_model_label", model, i)));
 }
 
-/** What the file says about its images; null where it says nothing. */
+/** How images are preprocessed; null if the file does not say. */
 function preprocessingOf(runtime, model) {
   return runtime.with(PREPROCESSING.bytes, (at) => {
     try {
       runtime.call("r2b_model_preprocessing", model, at);
     } catch (error) {
-      if (!/says nothing of preprocessing/.test(error.message)) throw error;
+      if (!/has no preprocessing metadata/.test(error.message)) throw error;
       return null;
     }
     const view = runtime.view;
@@ -371,7 +374,7 @@ function preprocessingOf(runtime, model) {
   });
 }
 
-/** The pixels of anything that a canvas can draw, or of an ImageData or the like. */
+/** The pixels of anything that a canvas can draw, or of an object like an ImageData. */
 function pixelsOf(image) {
   if (image?.data && Number.isInteger(image.width) && Number.isInteger(image.height)) return givenPixels(image);
   // An <img>, a <video>, a VideoFrame, and whatever else has a size.
@@ -400,14 +403,14 @@ let canvas = null;
 
 function drawn(image, width, height) {
   canvas ??= typeof OffscreenCanvas === "undefined" ? document.createElement("canvas") : new OffscreenCanvas(1, 1);
-  canvas.width = width; // which clears it
+  canvas.width = width; // this also clears it
   canvas.height = height;
   const context = canvas.getContext("2d", { willReadFrequently: true });
   context.drawImage(image, 0, 0, width, height);
   return context;
 }
 
-/** A model with labels and preprocessing: from an image to its classes. */
+/** A model with labels and preprocessing, which classifies images. */
 export class Classifier extends Engine {
   constructor(runtime, bytes, options) {
     super(runtime, bytes, options);

@@ -1,9 +1,9 @@
-// The script of the page that `r2b export --web` writes; index.js stands above it in the same module.
+// The script of the page that `r2b export --web` writes. index.js precedes it in the same module.
 
 const at = (id) => document.getElementById(id);
 const DIGITS = "0123456789";
 
-/** What an element holds as base64, and compressed where it says so. */
+/** Decodes the base64 text of an element, and decompresses the result (gzip) if `compressed` is true. */
 async function embedded(id, compressed) {
   const bytes = Uint8Array.from(atob(at(id).textContent), (c) => c.charCodeAt(0));
   if (!compressed) return bytes;
@@ -47,7 +47,7 @@ function clearAnswers(words) {
   at("time").textContent = "–";
 }
 
-/** The drawing area: strokes, and the image that they make. */
+/** The drawing area: it collects strokes and makes an image of them. */
 class Drawing {
   constructor(classifier) {
     const { mean, height } = classifier.preprocessing;
@@ -57,7 +57,7 @@ class Drawing {
     // Images that are dark on average hold bright strokes.
     [this.paper, this.ink] = mean[0] < 128 ? ["#000", "#fff"] : ["#fff", "#000"];
     this.isDigits = classifier.labels.join("") === DIGITS;
-    this.fill = height <= 16 ? 1 : 20 / 28; // share of the frame that a digit fills: scikit-learn's, and MNIST's
+    this.fill = height <= 16 ? 1 : 20 / 28; // a digit's share of the frame: in scikit-learn's images, in MNIST's
     this.pen = this.canvas.width / 9;
     this.last = null;
     this.empty = true;
@@ -106,7 +106,7 @@ class Drawing {
     attempt(() => show(this.classifier, this.image()));
   }
 
-  /** The strokes; of digits, as large and as central as those that the network has learned. */
+  /** The drawing. Digits are scaled and centred like those on which the network was trained. */
   image() {
     if (!this.isDigits) return this.canvas;
     const side = this.canvas.width;
@@ -135,7 +135,7 @@ function attempt(body) {
 async function take(classifier, file) {
   try {
     const bitmap = await createImageBitmap(file).catch(() => {
-      throw new Error(`${file.name || "the file"} is no picture that this browser can read`);
+      throw new Error(`${file.name || "the file"} is not a picture that this browser can read`);
     });
     const picture = at("picture");
     URL.revokeObjectURL(picture.src);
@@ -149,7 +149,7 @@ async function take(classifier, file) {
   }
 }
 
-/** The webcam, and a prediction for each frame while it is on. */
+/** The webcam. While it is on, every frame is classified. */
 class Camera {
   constructor(classifier) {
     this.classifier = classifier;
@@ -161,7 +161,9 @@ class Camera {
   async start() {
     this.wanted = true;
     if (!navigator.mediaDevices?.getUserMedia)
-      throw new Error("this browser gives a page from this address no camera: open it from https or from a file");
+      throw new Error(
+        "this browser gives pages from this address no access to the camera: open the page over https or from a file",
+      );
     const stream = await navigator.mediaDevices
       .getUserMedia({ video: { facingMode: "environment" }, audio: false })
       .catch((error) => {

@@ -1,4 +1,4 @@
-"""Arguments of several commands, which are checked before anything is computed."""
+"""Arguments and options that several commands share, and checks of them before anything is computed."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -20,13 +20,20 @@ def existing(path: Path) -> Path:
 
 
 def check_output(path: Path, suffixes: Sequence[str], force: bool, inputs: Iterable[Any] = ()) -> None:
-    """Raises, before anything is computed, if a result cannot be written to this path or would overwrite a file.
+    """Checks, before anything is computed, that a result can be written to this path and overwrites no file.
 
     Args:
         path: path of the result.
         suffixes: allowed suffixes, so that a result does not overwrite weights or photographs by mistake.
         force: whether an existing file may be overwritten.
-        inputs: paths that are read, which must not be overwritten even with ``force``; other words are ignored.
+        inputs: arguments that may be paths of files to read, which must not be overwritten even with ``force``;
+            arguments that are None or no existing path are ignored.
+
+    Raises:
+        ValueError: the suffix is not allowed, or the path is one of ``inputs``.
+        IsADirectoryError: the path is a folder.
+        FileNotFoundError: the path's folder does not exist.
+        FileExistsError: the file exists, and ``force`` is false.
     """
     if path.suffix.lower() not in suffixes:
         raise ValueError(f"The file to write must end in {' or '.join(suffixes)}; received {str(path)!r}.")
@@ -38,7 +45,7 @@ def check_output(path: Path, suffixes: Sequence[str], force: bool, inputs: Itera
         return
     for source in inputs:
         if source is not None and os.path.exists(source) and os.path.samefile(source, path):
-            raise ValueError(f"{str(path)!r} is what is read, and would be overwritten: name another file to write.")
+            raise ValueError(f"{str(path)!r} is an input file and would be overwritten: name another output file.")
     if not force:
         raise FileExistsError(f"{str(path)!r} exists already: name another file, or overwrite it with --force.")
 
@@ -62,7 +69,12 @@ max_pixels_option = click.option(
 
 
 def refuse_options(words: Sequence[str], but: Sequence[str] = ()) -> None:
-    """Raises ValueError for arguments such as ``output=DIR``, if the running command has an option of that name."""
+    """Raises ValueError for arguments such as ``output=DIR``, if the running command has an option of that name.
+
+    Args:
+        words: arguments of the form FIELD=VALUE.
+        but: names of options, without dashes in front, that may also be given in this form.
+    """
     options = click.get_current_context().command.params
     names = {name for option in options for name in option.opts if name.startswith("--")}
     for word in words:
@@ -71,12 +83,12 @@ def refuse_options(words: Sequence[str], but: Sequence[str] = ()) -> None:
         if option in names and option[2:] not in but:
             flag = value.lower() in ("", "true", "1", "yes")
             raise ValueError(
-                f"{key} is an option and no field: write {option}{'' if flag else f' {value}'} instead of {word!r}."
+                f"{key} is an option, not a field: write {option}{'' if flag else f' {value}'} instead of {word!r}."
             )
 
 
 def reference_options(command: Any) -> Any:
-    """Options that describe a weights file, for the commands that take any kind of model."""
+    """Adds the options that a model needs if it is a run (``--stage``) or a weights file (the others)."""
     for option in (
         click.option("--stage", help="Stage of a run whose network to use.  [default: the last]"),
         click.option(

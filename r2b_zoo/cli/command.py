@@ -86,7 +86,10 @@ def _show_warning(
     file: Optional[TextIO] = None,
     line: Optional[str] = None,
 ) -> None:
-    """Shows a warning as a sentence, without the line of code; warnings for programmers are filtered before."""
+    """Shows a warning as a sentence, without the line of code.
+
+    Warnings for programmers do not get here, because Python's default filters drop them.
+    """
     click.echo(f"Warning: {_printable(str(message))}", err=True)
 
 
@@ -96,7 +99,7 @@ def _printable(text: str) -> str:
 
 
 def _sentence(error: Exception) -> str:
-    """The message of an error; for unexpected errors with the type, since their message may say little."""
+    """The message of an error; an unexpected error's type precedes it, because the message alone may say little."""
     if isinstance(error, (ValueError, RuntimeError, OSError)) and str(error):
         return str(error)
     return f"{type(error).__name__}: {error} (unexpected; --debug shows where)"

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     With --int8, the first convolution, those of shortcuts and the classifier become int8, with scales that suit
     calibration images: a run's own training images, or those that --calibration names. With --uint8 too, the file takes
-    an image as a camera gives it, resized, and normalises it in its first convolution.
+    a resized image in 0-255 and normalises it in its first convolution.
 
     With --web, MODEL may also be a .tflite, and OUTPUT may be left out.
     """,
@@ -45,8 +45,8 @@ if TYPE_CHECKING:
     help="Text file with the name of a class per line.",
 )
 @click.option("--strict/--no-strict", default=True, show_default=True, help="Refuse quantised layers that stay float.")
-@click.option("--int8", is_flag=True, help="Make int8 of the convolutions that are not binary, and of the classifier.")
-@click.option("--uint8", is_flag=True, help="The file takes images as they are, in 0-255; with --int8.")
+@click.option("--int8", is_flag=True, help="Convert the convolutions that are not binary, and the classifier, to int8.")
+@click.option("--uint8", is_flag=True, help="The file takes resized images in 0-255; needs --int8.")
 @click.option(
     "--calibration",
     metavar="DIR|DATA",
@@ -86,7 +86,7 @@ def export(
         check_output(web, [".html"], force, [model, labels])
     if web is not None and output is None and Path(model).suffix.lower() == TFLITE_SUFFIX:
         if int8:
-            raise ValueError(f"{model} is converted already; --int8 belongs to the conversion of a network.")
+            raise ValueError(f"{model} is converted already; --int8 applies only where a network is converted.")
         _page_of_file(existing(Path(model)), web, labels, as_json)
     else:
         load_tensorflow(click.get_current_context())
@@ -111,10 +111,10 @@ class _Form:
             ("--data-dir", self.data_dir),
         ):
             if value and not self.int8:
-                raise ValueError(f"{name} is for a file whose real part is int8: add --int8, or leave {name} out.")
+                raise ValueError(f"{name} needs --int8: add it, or leave {name} out.")
 
     def of_real_part(self, loaded: "classifier.Classifier") -> dict[str, Any]:
-        """Arguments of ``convert``."""
+        """The arguments of ``convert`` for ``--int8`` and the options that need it; empty without ``--int8``."""
         from r2b_zoo.evaluation import classifier
 
         if not self.int8:
@@ -226,9 +226,9 @@ def verify(
 ) -> None:
     """Run real images through MODEL in Keras and through the converted FILE, and compare.
 
-    The class names and the preprocessing in FILE must be those of MODEL too. FILE is the run's own by default. The exit
-    status is 1 if they differ by more than the last bit of a float explains, or if the last bits of the pixels decide
-    the answers for too many images.
+    The class names and the preprocessing in FILE must also be those of MODEL. FILE is the run's own by default. The
+    exit status is 1 if they differ by more than rounding explains, or if rounding decides the answers for too many
+    images.
 
     Rounding to int8 changes answers. So a file with --int8 is compared by its accuracy, on images whose classes are
     known: the run's test images, or those of --data. The exit status is 1 if it loses more than --max-loss. With

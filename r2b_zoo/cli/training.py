@@ -105,10 +105,10 @@ def _run(plan: "Plan", output: Path, as_json: bool) -> None:
     if as_json:
         print_answer({"folder": str(folder.path), "results": results or None})
     if not results:
-        out.print("Trained; the chief converts, verifies and reports.")
+        out.print("This worker has finished; the chief converts, verifies and reports.")
         return
     if not as_json:
         out.print(results_table(results))
     out.print(f"File:   {folder.tflite_path}\nReport: {folder.report_path}", soft_wrap=True)
     if not results["verification"]["passed"]:
-        raise ValueError("The converted file is not shown to be equal to the Keras model, see above.")
+        raise ValueError("The converted file could not be shown to be equal to the Keras model; see above.")

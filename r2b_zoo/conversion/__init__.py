@@ -1,1 +1,4 @@
-"""Converts Keras models to ``.tflite``: LCE's converter, the table of layers, metadata, and engines for such files."""
+"""Converts Keras models to ``.tflite`` files, reports on their layers, stores metadata in them, and runs them.
+
+In this package, LCE stands for Larq Compute Engine.
+"""

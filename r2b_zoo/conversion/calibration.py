@@ -1,4 +1,4 @@
-"""The ranges that real numbers take in a file on calibration images, and the int8 scales that suit them."""
+"""Measures which values a file's float tensors take on calibration images, and chooses int8 scales for them."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,7 +14,7 @@ from r2b_zoo.data.preprocessing import Preprocessing
 FEWEST_IMAGES = 16
 """Fewer images do not show what values occur."""
 MOST_IMAGES = 256
-"""How many images the command line takes; more change the ranges little and cost time."""
+"""The command line uses at most this many images; more would change the ranges little and cost time."""
 
 Images = Union[np.ndarray, Iterable[np.ndarray]]
 
@@ -32,21 +32,24 @@ class CalibrationError(ValueError):
 
 @dataclass(frozen=True)
 class Quantisation:
-    """value = scale · (number - zero_point), for a number of int8."""
+    """Maps an int8 number to a real value: value = scale · (number - zero_point)."""
 
     scale: float
     zero_point: int
 
     @classmethod
     def of_range(cls, low: float, high: float) -> "Quantisation":
-        """The one whose numbers reach from low to high, which contain 0: it is always one of the values."""
+        """The quantisation whose numbers span low ≤ 0 to high ≥ 0; the value 0 always has an exact number."""
         scale = float(np.float32(max(high - low, _SMALLEST_REACH) / _STEPS))
         zero_point = round(int(INT8.min) - low / scale)
         return cls(scale, min(max(zero_point, int(INT8.min)), int(INT8.max)))
 
 
 class Histogram:
-    """How often values occur, in bins of equal width around 0; the range doubles where a value lies outside it."""
+    """How often values occur, in bins of equal width.
+
+    The bins cover a range that is symmetric about 0, and that doubles when a value lies outside it.
+    """
 
     def __init__(self) -> None:
         self.counts = np.zeros(_BINS, np.int64)
@@ -81,7 +84,7 @@ class Histogram:
         return Quantisation.of_range(self.low, self.high)
 
     def least_error(self) -> Quantisation:
-        """The quantisation with the least mean squared error: rounding, and clipping of rare large values."""
+        """The quantisation with the least mean squared error, from rounding and from clipping rare large values."""
         centres = (np.arange(_BINS) + 0.5) * (2 * self._reach / _BINS) - self._reach
         shares = np.linspace(_SMALLEST_SHARE, 1, _RANGES_TRIED)
         lows, highs = self.low * shares, self.high * shares
@@ -98,12 +101,12 @@ class Histogram:
 def histograms(
     tflite: bytes, tensors: Sequence[int], images: Iterable[np.ndarray], engine: Optional[str] = None
 ) -> Mapping[int, Histogram]:
-    """The values of a file's float tensors on images.
+    """Histograms of a file's outputs on images.
 
     Args:
-        tflite: a file with one input that gives these tensors as its outputs, in their order.
-        tensors: the numbers by which the result names them.
-        images: of ``checked``.
+        tflite: a file with one input, and one float output for each of ``tensors``, in their order.
+        tensors: numbers for the outputs, which are the keys of the result.
+        images: batches as ``checked`` returns them.
         engine: see ``TFLiteEngine``.
     """
     found = {tensor: Histogram() for tensor in tensors}
@@ -121,19 +124,19 @@ def checked(
     """The calibration images as batches of float32 (n, height, width, channels).
 
     Args:
-        images: an array (N, height, width, channels), or batches of such.
+        images: an array (N, height, width, channels), or several such arrays.
         shape: height, width and channels that the model takes.
         preprocessing: how images are prepared for the model, if that is known.
 
     Raises:
-        CalibrationError: there are none, fewer than ``FEWEST_IMAGES``, or all are equal; the shape is another one; a
-            value is not finite, or none that the preprocessing can give.
+        CalibrationError: there are none or fewer than ``FEWEST_IMAGES``, or all are equal; they have another shape; a
+            value is not finite, or lies outside the range of values that the preprocessing gives.
     """
     if images is None:
         raise CalibrationError(
             "real_part='int8' needs calibration images, which show what values occur: give "
-            f"calibration=images, at least {FEWEST_IMAGES} of the kind that the network was trained on, prepared as "
-            "its input."
+            f"calibration=images, at least {FEWEST_IMAGES} images like those that the network was trained on, prepared "
+            "for its input."
         )
     batches = list(_batches(images, shape))
     count = sum(map(len, batches))

@@ -29,7 +29,7 @@ INPUTS = ("float32", "uint8")
 
 
 class ConversionError(ValueError):
-    """The model cannot be converted, or not as ``strict`` requires."""
+    """The model cannot be converted, or its conversion does not meet ``strict``."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Conversion:
 
     @property
     def binary(self) -> tuple[LayerReport, ...]:
-        """The rows of the layers that are an ``LceBconv2d``."""
+        """The rows of the layers that became an ``LceBconv2d``."""
         return tuple(row for row in self.layers if row.kind == "binary")
 
     @property
@@ -67,7 +67,7 @@ class Conversion:
 
     @property
     def not_binary(self) -> tuple[LayerReport, ...]:
-        """The rows of the quantised layers that are not an ``LceBconv2d``."""
+        """The rows of the quantised layers that did not become an ``LceBconv2d``."""
         return tuple(row for row in self.layers if row.quantized and row.kind != "binary")
 
     def as_dict(self) -> dict[str, Any]:
@@ -114,7 +114,7 @@ def convert(
     calibration: Optional[calibrating.Images] = None,
     input: str = "float32",
 ) -> Conversion:
-    """Converts a model with one input for batches of one image.
+    """Converts a model with one input to a file that takes one image at a time.
 
     The file contains name, description, labels and preprocessing as TFLite metadata. Several outputs are named after
     the output layers, or after the keys of a model that returns a dictionary, and are in the alphabetical order of
@@ -126,26 +126,29 @@ def convert(
         preprocessing: how an image becomes the model's input.
         strict: refuse a model in which a quantised layer does not become an ``LceBconv2d``.
         description: a sentence about the model.
-        real_part: "float", or "int8": convolutions that are not binary and the classifier in int8, in TFLite's own
-            operators, see ``conversion.int8``. What scales the activations of binary layers stays float.
-        calibration: prepared images of the kind that the network was trained on, float32 (N, height, width, channels)
-            or batches of such, for ``real_part="int8"``. The scales of activations are those with the least mean
-            squared error on them.
-        input: "float32": the file takes prepared images; "uint8": it takes images as they are, resized, in 0–255, and
-            normalises them itself; for ``real_part="int8"`` with ``preprocessing``.
+        real_part: "float", or "int8", which quantises the classifier and the convolutions that are not binary, with
+            TFLite's own operators; see ``conversion.int8``. Operators that scale the activations of binary layers stay
+            float.
+        calibration: prepared images of the kind that the network was trained on, needed for ``real_part="int8"``:
+            float32 (N, height, width, channels), or several such arrays. The scales of activations inside the network
+            are those with the least mean squared error on these images.
+        input: "float32": the file takes prepared images; "uint8": it takes resized images in 0–255 and normalises them
+            itself, which needs ``real_part="int8"`` and ``preprocessing``.
 
     Raises:
-        CalibrationError: calibration images are missing, too few, all equal, or no input of the model.
+        CalibrationError: calibration images are missing, too few, all equal, or do not suit the model's input.
         ConversionError: the model has no fixed input size or a weight that is not finite, LCE's converter refuses it or
             crashes, no engine could run the result, or ``strict`` finds quantised layers that are not binary (the
             message names all of them).
-        ValueError: labels or preprocessing do not fit the model.
+        ValueError: labels or preprocessing do not fit the model, ``real_part`` or ``input`` has an unknown value, or
+            arguments do not go together.
     """
     _check_model(model)
     _check_form(real_part, input, calibration, preprocessing)
     if labels is not None and len(model.outputs) != 1:
         raise ValueError(
-            f"Labels name the classes of one output; {model.name} has {len(model.outputs)} outputs: convert it without."
+            f"Labels name the classes of one output; {model.name} has {len(model.outputs)} outputs: convert it without "
+            "labels."
         )
     if preprocessing is not None and preprocessing.input_shape != tuple(model.input_shape[1:]):
         raise ValueError(

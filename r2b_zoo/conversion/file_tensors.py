@@ -46,11 +46,11 @@ class FileTensor:
 
     @property
     def outputs(self) -> int:
-        """The number of classes, if it is an output."""
+        """The number of classes, if this is an output."""
         return self.shape[-1] if self.shape else 1
 
     def stored(self, values: np.ndarray) -> np.ndarray:
-        """Real numbers in the form that this input stores, quantised where it is."""
+        """Real numbers as this input stores them: in its type, and quantised if it is."""
         return tensor_values.stored(values, self.dtype, self.scale, self.zero_point)
 
     def real(self, values: np.ndarray) -> np.ndarray:
@@ -88,7 +88,7 @@ def _tensor(tensor: Any) -> FileTensor:
     return FileTensor(
         tuple(tensor.Shape(i) for i in range(tensor.ShapeLength())),
         _TYPES.get(tensor.Type(), "object"),
-        # Only weights have a scale per channel.
+        # NaN stands for several scales, which only weights may have; ``check`` refuses it.
         scales[0] if len(scales) == 1 else math.nan if scales else 0.0,
         int(zeros[0]) if len(zeros) == 1 else 0,
     )

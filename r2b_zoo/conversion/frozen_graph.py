@@ -11,7 +11,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from r2b_zoo.models.layers import resizable_files
 
 SIGNATURE = tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
-# Keras takes other names of inputs than a graph does.
+# The parts of a Keras input's name that TensorFlow does not allow in the name of a node.
 _NOT_IN_NAMES = re.compile(r"^_+|[^A-Za-z0-9_.]")
 
 Function = Callable[[tf.Tensor], dict[str, tf.Tensor]]
@@ -20,8 +20,9 @@ Function = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 def save(model: tf.keras.Model, folder: Path, batch: int = 1) -> None:
     """Writes what the model computes in inference mode for one size of batch, with the signature ``serving_default``.
 
-    The converter makes the same tensors and operators of it as of ``model.save(folder)``, which takes several times as
-    long: that traces each layer again, and writes variables that the converter reads back to make them constants.
+    The converter makes the same tensors and operators of it as of what ``model.save(folder)`` writes. ``model.save``
+    takes several times as long, because it traces each layer again, and writes variables, which the converter has to
+    read back and turn into constants.
     """
     name = _NOT_IN_NAMES.sub("", model.input_names[0]) or "image"
     spec = tf.TensorSpec((batch, *model.inputs[0].shape[1:]), model.inputs[0].dtype, name=name)
@@ -44,7 +45,7 @@ def _frozen(serve: Function, spec: tf.TensorSpec, variables: list[tf.Variable]) 
     """The SavedModel without variables; None if something other than the graph's own operators reads one."""
     graph = tf.__internal__.FuncGraph("serve")
     with graph.as_default():
-        # These names are those of a saved function's input and outputs; the converted file has them.
+        # Use the names that a saved function's input and outputs have, because they get into the converted file.
         image = tf.compat.v1.placeholder(spec.dtype, spec.shape, name=f"serving_default_{spec.name}")
         found = tf.autograph.to_graph(serve)(image)
         keys = sorted(found)
@@ -68,18 +69,18 @@ def _frozen(serve: Function, spec: tf.TensorSpec, variables: list[tf.Variable]) 
 
 
 def _make_constants(graph: Any, definition: tf.compat.v1.GraphDef, variables: list[tf.Variable]) -> bool:
-    """Puts the values of what a graph captured, variables and tensors, in the place of its inputs for them.
+    """Replaces a graph's inputs for captured variables and tensors by constants with their values.
 
     Args:
         graph: the ``FuncGraph``.
-        definition: of the graph; is changed.
-        variables: those that the graph may read.
+        definition: the graph's definition, which is changed in place.
+        variables: the variables that the graph may read.
 
     Returns:
-        Whether it could: a function within the graph may read a variable by itself.
+        False if a variable remains, for example because a function within the graph reads it by itself; else True.
     """
     by_handle = {id(one.handle): one for variable in variables for one in getattr(variable, "values", (variable,))}
-    # A variable is an input by its handle, any other tensor by itself.
+    # A graph captures a variable by its handle, and any other tensor directly.
     captured = {placeholder.op.name: by_handle.get(id(tensor), tensor) for tensor, placeholder in graph.captures}
     if any(value.dtype == tf.resource for value in captured.values()):
         return False
@@ -91,18 +92,21 @@ def _make_constants(graph: Any, definition: tf.compat.v1.GraphDef, variables: li
             continue
         _make_constant(node, value)
         if isinstance(value, tf.Variable):
-            # The converter calls a constant by its node, and people know a weight by its variable.
+            # The converter names a constant after its node: use the variable's name, by which people know the weight.
             of_variables[node.name] = _unused(value.name.split(":")[0], names)
             node.name = of_variables[node.name]
     return _without_readers(definition, of_variables)
 
 
 def _without_readers(definition: tf.compat.v1.GraphDef, constants: Mapping[str, str]) -> bool:
-    """Lets nodes use constants where they used an operator that reads a variable; False if something else reads one.
+    """Removes the operators that read variables, so that the nodes after them use constants.
 
     Args:
-        definition: of a graph; is changed.
-        constants: the names of the constants, by those of the handles that they replace.
+        definition: a graph's definition, which is changed in place.
+        constants: name of a replaced handle → name of its constant.
+
+    Returns:
+        False, without any change, if another operator uses a handle; else True.
     """
     readers = [node for node in definition.node if any(name in constants for name in node.input)]
     if any(node.op != "ReadVariableOp" for node in readers):
@@ -125,7 +129,7 @@ def _make_constant(node: Any, value: Union[tf.Tensor, tf.Variable]) -> None:
 
 
 def _unused(name: str, used: set[str]) -> str:
-    """The name, with a number if it is used already; is used from now on."""
+    """The name, with a number appended if it is in ``used``; adds the result to ``used``."""
     found, number = name, 0
     while found in used:
         number += 1

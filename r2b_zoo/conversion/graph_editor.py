@@ -1,4 +1,4 @@
-"""Writes the operators of a ``.tflite`` anew: tensors, constants, versions; what nothing uses any more is left out."""
+"""Rewrites the operators of a ``.tflite``, with their tensors and constants, and drops what nothing uses any more."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Optional, Union
@@ -10,11 +10,11 @@ from r2b_zoo.conversion.calibration import Quantisation
 
 _Op = schema.BuiltinOperator
 
-# Versions of operators that say to an interpreter that the operator takes int8.
+# The version of each operator that tells an interpreter that the operator takes int8.
 _VERSIONS = {
     _Op.CONV_2D: 3,
     _Op.DEPTHWISE_CONV_2D: 3,
-    # Scales per filter came with version 12, which LCE's interpreter refuses by its number; its kernel has them.
+    # Scales per filter came with version 12. LCE's interpreter refuses that number, although its kernel supports them.
     _Op.FULLY_CONNECTED: 4,
     _Op.QUANTIZE: 1,
     _Op.DEQUANTIZE: 2,
@@ -25,13 +25,13 @@ _VERSIONS = {
 
 
 class EditedGraph:
-    """The first graph of a model, whose operators are written anew, one after the other.
+    """The first subgraph of a model, whose operators are rewritten one after the other.
 
     Attributes:
-        replaced: numbers of the buffers of new constants that stand in the place of others.
+        replaced: numbers of the buffers of new constants that replace constants of the model.
 
     Args:
-        model: as ``flatbuffer_utils`` reads it; ``finish`` changes it.
+        model: a model as ``flatbuffer_utils`` reads it; it is changed in place, up to ``finish``.
     """
 
     def __init__(self, model: Any) -> None:
@@ -41,11 +41,11 @@ class EditedGraph:
         self.replaced: set[int] = set()
 
     def keep(self, operator: Any) -> None:
-        """Takes an operator over as it is."""
+        """Keeps an operator unchanged."""
         self._operators.append(operator)
 
     def emit(self, code: int, inputs: Sequence[int], outputs: Sequence[int], like: Any = None) -> None:
-        """A new int8 operator, with the options of another one or with none."""
+        """Adds an int8 operator, with the options of the operator ``like``, or else with default options."""
         operator = schema.OperatorT()
         operator.opcodeIndex = self._opcode(code)
         operator.inputs, operator.outputs = np.array(inputs, np.int32), np.array(outputs, np.int32)
@@ -70,7 +70,7 @@ class EditedGraph:
         return float(self._graph.tensors[tensor].quantization.scale[0])
 
     def add_like(self, tensor: int, quantisation: Quantisation, channels: int = 0) -> int:
-        """The number of a new int8 tensor of the shape of another, with so many channels more."""
+        """Adds an int8 tensor with the shape of another and ``channels`` more channels; returns its number."""
         like = self._graph.tensors[tensor]
         added = np.zeros(len(like.shape), np.int32)
         added[-1] = channels
@@ -81,7 +81,17 @@ class EditedGraph:
         return self._add(found)
 
     def add_constant(self, values: np.ndarray, kind: int, origin: Union[int, bytes], quantisation: Any) -> int:
-        """The number of a new constant tensor: in the place of another one, or of that name."""
+        """Adds a constant tensor.
+
+        Args:
+            values: the values, in the type that ``kind`` says.
+            kind: a ``TensorType``.
+            origin: number of the tensor that it replaces; or a name, if it replaces none.
+            quantisation: see ``parameters``.
+
+        Returns:
+            The tensor's number.
+        """
         buffer = schema.BufferT()
         buffer.data = np.frombuffer(values.tobytes(), np.uint8)
         self._model.buffers.append(buffer)
@@ -100,11 +110,11 @@ class EditedGraph:
         return len(self._graph.tensors) - 1
 
     def finish(self) -> tuple[dict[int, int], frozenset[int]]:
-        """Makes the model the new one, without tensors, constants and codes of operators that nothing uses.
+        """Puts the new operators into the model, and removes unused tensors, constants and operator codes.
 
         Returns:
-            The number of each buffer → the one that it had in the model, or whose place it takes; and the numbers of
-            those in ``replaced``.
+            New number of a buffer → number in the original model of this buffer or of the one that it replaces, without
+            buffers that are new altogether; and the new numbers of the buffers in ``replaced``.
         """
         self._graph.operators = self._operators
         self._renumber_tensors()
@@ -137,7 +147,7 @@ class EditedGraph:
 
 
 def parameters(scales: Any, zero_points: Optional[Sequence[int]] = None, axis: int = 0) -> Any:
-    """Quantisation of a tensor: one scale, or one per index along an axis; without zero points all are 0."""
+    """A tensor's quantisation: one scale, or one per index along an axis; zero points are 0 unless given."""
     found = schema.QuantizationParametersT()
     found.scale = np.array(scales, np.float32)
     found.zeroPoint = np.array(np.zeros(len(found.scale)) if zero_points is None else zero_points, np.int64)
@@ -153,6 +163,7 @@ def _tensor(shape: Sequence[int], kind: int, name: Union[int, bytes]) -> Any:
 
 
 def _of_one_pixel() -> Any:
+    """The options of a 1×1 convolution."""
     options = schema.Conv2DOptionsT()
     options.padding, options.strideH, options.strideW = schema.Padding.VALID, 1, 1
     options.dilationHFactor = options.dilationWFactor = 1
@@ -167,5 +178,5 @@ _OPTIONS: dict[int, tuple[int, Callable[[], Any]]] = {
 
 
 def _renumbered(numbers: Iterable[int]) -> dict[int, int]:
-    """Old number → new number, in the order of the old ones, without those that do not occur."""
+    """Old number → new number, counted from 0 in the order of the old numbers that occur."""
     return {old: new for new, old in enumerate(sorted(set(numbers)))}

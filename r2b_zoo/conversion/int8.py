@@ -1,26 +1,28 @@
-"""Rewrites what stays real in a file of LCE's converter in int8, with TFLite's own operators.
+"""Rewrites the real convolutions and the classifier in a file of LCE's converter in int8.
 
-Convolutions and the classifier become int8: weights with a scale per filter, symmetric, a bias of 32 bits, and
-activations with a scale and a zero point per tensor (Jacob et al., CVPR 2018; tensorflow.org/lite/performance/
-quantization_spec). QUANTIZE and DEQUANTIZE stand where other operators need floats. Batch norms, gates and PReLU,
-which rescale the activations of binary convolutions, stay float.
+They become TFLite's own operators, with symmetric int8 weights that have a scale per filter, biases of 32 bits, and
+activations that have a scale and a zero point per tensor (Jacob et al., CVPR 2018; tensorflow.org/lite/performance/
+quantization_spec). QUANTIZE and DEQUANTIZE convert activations where other operators need floats. Batch norms, gates
+and PReLU, which rescale the activations of binary convolutions, stay float.
 
-An image of bytes goes into the first convolution as it is. Normalising, (value - mean) / std, is part of its weights,
-w / std, and of its bias. A convolution with SAME padding pads with its input's zero point, one value for all channels,
-where the float network pads with 0, which is each channel's mean. So the zero point is the middle of the means, and
-padding is another value by as much as a mean is away from it: at most 10.5 of 256 levels for ImageNet's statistics, 6.1
-for CIFAR-10's. That was measured beside an exact form, and cost nothing: on CIFAR-10's test images both move the
-probabilities by 0.011 on average, and 66.4 % and 66.0 % are right, with a standard error of 0.2; the logits of a random
-RealToBinaryNet on photographs correlate with those in float by 0.959 and 0.958.
+If the file takes an image of bytes, the first convolution reads the bytes and normalises them itself: normalisation,
+(value - mean) / std, is folded into its weights, which become w / std, and into its bias. The float network pads the
+normalised image with 0, which stands for each channel's mean. An int8 convolution with SAME padding pads with its
+input's zero point, which is one value for all channels. The zero point is therefore the middle of the means, and the
+padding of a channel is wrong by the distance of its mean from the middle: at most 10.5 of 256 levels for ImageNet's
+statistics, 6.1 for CIFAR-10's. Compared with the exact form below, this costs no accuracy: on CIFAR-10's test images
+both forms change the probabilities by 0.011 on average, and classify 66.4 % and 66.0 % correctly, with a standard error
+of 0.2; the logits of a random RealToBinaryNet on photographs correlate with the float logits by 0.959 and 0.958.
 
-The exact form is for means further than ``MOST_AWAY`` from the middle: the image gets another channel, a constant, by
-an int8 convolution of one pixel that copies the other channels unchanged. Padding is zero in that channel too, so its
-weights make up the difference exactly where the filter lies within the image, up to the rounding of weights. A
-depthwise convolution that normalises would take as long and round every pixel again, and padding with each channel's
-own mean takes a copy of the image for each direction.
+The exact form is for means further than ``MOST_AWAY`` from the middle. A 1×1 int8 convolution copies the image and adds
+a constant channel. Padding is zero in that channel too, so its weights contribute only where the filter lies within the
+image, and there they supply exactly what the bias cannot, up to the rounding of weights. Two alternatives are worse: a
+depthwise convolution that normalises would take as long and round every pixel again, and padding each channel with its
+own mean would take a copy of the image for each direction.
 
-Tried and left out: a scale for each channel of what convolutions give, by a float product behind DEQUANTIZE. It halves
-the rounding of channels with small values, but moves as many answers on CIFAR-10, and costs another operator.
+A scale for each channel of a convolution's output, by a float multiplication after DEQUANTIZE, was tried and left out.
+It halves the rounding errors of channels with small values, but changes as many predicted classes on CIFAR-10, and
+costs another operator.
 """
 
 import copy
@@ -42,19 +44,23 @@ _Op = schema.BuiltinOperator
 _Type = schema.TensorType
 _Activation = schema.ActivationFunctionType
 
-# These move int8 values and compute nothing, so that their results have the scale of their input.
+# Operators that pass int8 values on unchanged, so that their outputs have the scale of their input.
 _MOVES = (_Op.MAX_POOL_2D, _Op.PAD, _Op.RESHAPE)
-# Only these may lie between a classifier and the network's output; a gate's product is with something else.
+# A dense layer is the classifier if only these lie between it and the network's output. A gate's dense layers are not:
+# a multiplication follows them.
 _AFTER_CLASSIFIER = (_Op.FULLY_CONNECTED, _Op.SOFTMAX, _Op.LOGISTIC, _Op.RELU, _Op.RELU6, _Op.RESHAPE)
 _ACTIVATIONS = (_Activation.NONE, _Activation.RELU, _Activation.RELU6, _Activation.RELU_N1_TO_1)
 _MOST_OF_INT32 = 1 << 30
 _SYMMETRIC = int(INT8.max)
 MOST_AWAY = 16.0
-"""How far a channel's mean may be from the value that all channels are padded with, in levels of 0–255."""
+"""A channel's mean may be this far from the value that all channels are padded with, in levels of 0–255."""
 
 
 class Int8Error(ValueError):
-    """The file has nothing that could be int8, or its image cannot go in as bytes. A sentence without its subject."""
+    """The file has nothing that could be int8, or cannot take its image as bytes.
+
+    The message says why, as a sentence without its subject, the model.
+    """
 
 
 @dataclass(frozen=True)
@@ -77,7 +83,15 @@ class Rewritten:
 
 
 class _Layer(NamedTuple):
-    """A float operator with constant weights that has an int8 form."""
+    """A float operator with constant weights that has an int8 form.
+
+    Attributes:
+        code: the kind of operator, a ``BuiltinOperator``.
+        activations: number of the tensor that it reads.
+        weights: float32, as TFLite orders them.
+        bias: float32 (filters,).
+        result: number of the tensor that it writes.
+    """
 
     code: int
     activations: int
@@ -108,8 +122,8 @@ def quantise(
         takes_bytes: the new file takes an image as uint8, resized and not normalised; needs ``preprocessing``.
 
     Raises:
-        Int8Error: no layer has an int8 form; or bytes are wanted and another operator than a convolution reads the
-            image.
+        Int8Error: no layer has an int8 form; or ``takes_bytes`` is set, and an operator other than a plain convolution
+            reads the image.
     """
     model = flatbuffer_utils.read_model_from_bytearray(bytearray(tflite))
     graph = model.subgraphs[0]
@@ -140,7 +154,7 @@ def is_int8(tflite: bytes) -> bool:
 
 
 def _histograms(model: Any, layers: Iterable[_Layer], images: Sequence[np.ndarray]) -> dict[int, Histogram]:
-    """The values of every tensor that a layer reads or writes."""
+    """Number of every tensor that a layer reads or writes → histogram of its values."""
     graph = model.subgraphs[0]
     own = int(graph.inputs[0])
     asked = {tensor for layer in layers for tensor in (layer.activations, layer.result)}
@@ -171,7 +185,7 @@ def _constant(model: Any, number: int) -> Optional[np.ndarray]:
 
 
 def _layer(model: Any, place: int) -> Optional[_Layer]:
-    """The layer that an operator is, if it has an int8 form."""
+    """The operator at that place of the graph as a ``_Layer``; None if it has no int8 form."""
     graph = model.subgraphs[0]
     operator = graph.operators[place]
     code = _code(model, operator)
@@ -193,7 +207,7 @@ def _layer(model: Any, place: int) -> Optional[_Layer]:
 
 
 def _ends_in_output(model: Any, tensor: int) -> bool:
-    """Whether only operators of a network's end lie between a tensor and the outputs."""
+    """Whether only operators of ``_AFTER_CLASSIFIER`` lie between a tensor and the network's outputs."""
     graph = model.subgraphs[0]
     readers = [operator for operator in graph.operators if tensor in operator.inputs]
     return all(
@@ -215,11 +229,13 @@ class _Rewriter:
         self._twins: dict[int, int] = {}
         self._restored: set[int] = set()
         self._quantisations: dict[int, Quantisation] = {}
-        self._raw: set[int] = set()  # tensors of the float file that hold pixels now, before normalising
-        self._plane = 0  # the value of the channel that was added to those, in levels above the zero point
+        # Float tensors whose int8 twins hold pixels before normalisation.
+        self._raw: set[int] = set()
+        # Value of the channel that was added to these twins, in levels above the zero point; 0 if none was added.
+        self._plane = 0
 
     def run(self) -> tuple[dict[int, int], frozenset[int]]:
-        """Rewrites the model; returns what ``EditedGraph.finish`` does."""
+        """Rewrites the model; returns what ``EditedGraph.finish`` returns."""
         if self._image is not None:
             self._take_bytes(int(self._graph.inputs[0]))
         for place, operator in enumerate(self._graph.operators):
@@ -235,10 +251,10 @@ class _Rewriter:
             self._restore(int(tensor))
         return self._file.finish()
 
-    # What goes in
+    # The input
 
     def _take_bytes(self, image: int) -> None:
-        """The graph's input becomes uint8, and QUANTIZE makes int8 of it without a change of any value."""
+        """Makes the graph's input uint8, and adds a QUANTIZE that turns it into int8 without changing any value."""
         tensor, zero = self._graph.tensors[image], self._middle()
         tensor.type = _Type.UINT8
         tensor.quantization = parameters([1.0], [zero])
@@ -251,20 +267,20 @@ class _Rewriter:
             self._add_plane(image)
 
     def _middle(self) -> int:
-        """The pixel value that stands for 0, so that padding with it is as near to each channel's mean as can be."""
+        """The input's zero point, 0–255: the middle of the channels' means, so that padding is close to each."""
         assert self._image is not None, "only for bytes"
         return min(max(round((min(self._image.mean) + max(self._image.mean)) / 2), 0), 255)
 
     def _away(self) -> np.ndarray:
-        """How far each channel's mean is from the value that stands for 0."""
+        """Each channel's mean minus ``_middle()``, in levels, float64 (channels,)."""
         assert self._image is not None, "only for bytes"
         return np.array(self._image.mean, np.float64) - self._middle()
 
     def _height_of_plane(self, image: int) -> int:
-        """The value of the added channel, in levels; 0 where padding needs none.
+        """The value of the added channel, in levels; 0 if padding needs no such channel.
 
-        It is the smallest with which no weight of that channel is larger than the filter's others, since rounding a
-        weight matters in proportion to the value.
+        It is the smallest value with which no weight of that channel exceeds the filter's largest other weight, because
+        the error from rounding a weight is proportional to the value that the weight multiplies.
         """
         if np.abs(self._away()).max() <= MOST_AWAY or not self._is_padded(image):
             return 0
@@ -289,7 +305,7 @@ class _Rewriter:
         return False
 
     def _add_plane(self, image: int) -> None:
-        """A convolution of one pixel copies the image, by factors of 1, and adds a channel that is only a bias."""
+        """Adds a 1×1 convolution that copies the image, by weights of 1, and appends a channel that is only a bias."""
         given, channels = self._quantisations[image], len(self._away())
         copied = np.eye(channels + 1, channels, dtype=np.int8).reshape(-1, 1, 1, channels)
         plane = np.append(np.zeros(channels), self._plane).astype(np.int32)
@@ -302,7 +318,7 @@ class _Rewriter:
         self._file.emit(_Op.CONV_2D, [plain, *constants], [self._twins[image]])
 
     def bytes_in(self, preprocessing: Preprocessing) -> Preprocessing:
-        """What a program does with an image before this file: it subtracts the zero point that the file adds again."""
+        """The preprocessing for the new file: it subtracts the zero point, which quantising the input adds again."""
         channels = preprocessing.channels
         return replace(preprocessing, mean=(float(self._middle()),) * channels, std=(1.0,) * channels)
 
@@ -340,10 +356,12 @@ class _Rewriter:
         return layer.weights / np.array(self._image.std, np.float64)
 
     def _normalising(self, layer: _Layer, means: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Weights and bias of a convolution that reads pixels and normalises them itself, and what its input averages.
+        """Weights and bias of a convolution that normalises pixels itself, and the mean of each channel of its input.
 
-        Σ w · (pixel - mean) / std = Σ (w / std) · (pixel - middle) - Σ (w / std) · (mean - middle), where the second
-        sum is over those positions of the filter that lie within the image: it is the plane's, or the bias'.
+            Σ w · (pixel - mean) / std = Σ (w / std) · (pixel - middle) - Σ (w / std) · (mean - middle)
+
+        The sums are over those positions of the filter that lie within the image. The added channel, the plane, gives
+        the second sum; without a plane the bias contains it, for all positions of the filter.
         """
         if layer.code != _Op.CONV_2D:
             raise Int8Error(
@@ -374,7 +392,7 @@ class _Rewriter:
         self._file.emit(_code(self._model, operator), inputs, [self._twins[result]], operator)
 
     def _moves(self, operator: Any) -> bool:
-        """Whether an operator can move int8 values, because its input exists in no other form."""
+        """Whether an operator passes int8 values on unchanged, and its input exists in no other form."""
         given, code = int(operator.inputs[0]), _code(self._model, operator)
         return self._is_only_int8(given) and code in (_MOVES if given not in self._raw else (_Op.PAD,))
 
@@ -389,7 +407,7 @@ class _Rewriter:
         return self._twins[tensor]
 
     def _restore(self, tensor: int) -> None:
-        """Emits what makes floats of an int8 tensor, unless they exist."""
+        """Emits a DEQUANTIZE for an int8 tensor, unless its floats exist."""
         if not self._is_only_int8(tensor):
             return
         if tensor in self._raw:
@@ -401,7 +419,10 @@ class _Rewriter:
         self._file.emit(_Op.DEQUANTIZE, [self._twins[tensor]], [tensor])
 
     def _quantisation(self, tensor: int) -> Quantisation:
-        """The scale of a tensor. No output of the network is clipped: the largest one decides."""
+        """The quantisation of a tensor.
+
+        That of an output of the network clips no value, because the largest value decides the predicted class.
+        """
         if tensor not in self._quantisations:
             seen = self._seen[tensor]
             ends = _ends_in_output(self._model, tensor)
@@ -410,10 +431,10 @@ class _Rewriter:
 
 
 def _moved_by_rounding(errors: np.ndarray, means: np.ndarray, filters: int) -> np.ndarray:
-    """By how much the rounding of weights moves the mean result of each filter, which the bias makes good.
+    """The change of each filter's mean output that rounding the weights causes, and that the bias compensates.
 
     Args:
-        errors: rounded weights minus weights.
+        errors: rounded weights minus exact weights.
         means: mean of each channel of the input.
         filters: the axis of the filters.
     """
@@ -427,6 +448,6 @@ def _scales(weights: np.ndarray, bias: np.ndarray, filters: int, of_input: float
     others = tuple(axis for axis in range(weights.ndim) if axis != filters)
     largest = np.abs(weights).max(axis=others)
     fitting = np.abs(bias) / (of_input * _MOST_OF_INT32)
-    # A filter of zeros has any scale; this one keeps its bias to a 256th of an output's step.
+    # Any scale suits a filter of zeros; this one keeps its bias to a 256th of an output's step.
     for_none = np.where(largest == 0, of_output / of_input / 256, 0)
     return np.maximum.reduce([largest / _SYMMETRIC, fitting, for_none]).astype(np.float32).astype(np.float64)

@@ -1,8 +1,8 @@
-"""What became of each Keras layer in a ``.tflite``: binary, int8 or float, why, and how many bytes.
+"""Reports what became of each Keras layer in a ``.tflite``: binary, int8 or float, why, and how many bytes it has.
 
-A layer counts as binary only where the file holds an ``LceBconv2d`` with exactly this layer's bits, some filters
-negated where a negative factor follows. Names in a ``.tflite`` are cut off after 50 characters and merged by the
-converter, so they decide only what numbers cannot: to which layer a constant belongs that is not a kernel.
+A layer counts as binary only if the file has an ``LceBconv2d`` with exactly this layer's bits, except that filters may
+be negated where a negative factor follows. The converter merges names and cuts them off after 50 characters, so names
+decide only where numbers cannot: between layers with equal bits, and for constants that are not kernels.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,8 +25,8 @@ _BINARY_CONVOLUTION = "LceBconv2d"
 _LCE_PREFIX = "Lce"
 _WORD_BITS = 32
 _QUANTIZERS = ("input_quantizer", "kernel_quantizer", "depthwise_quantizer", "pointwise_quantizer")
-# Two kernels are the same up to a factor per filter where the cosine of every pair of filters is at least this;
-# int8 rounding stays above it, filters of different layers far below.
+# Two kernels are the same up to a factor per filter if the cosine between corresponding filters is at least this;
+# int8 rounding keeps it above, and filters of different layers are far below.
 _SAME_DIRECTION = 0.999
 _SHORTEST_FILTER = 4
 _WEIGHTS = "calibrated: 8-bit weights with a scale per filter"
@@ -56,7 +56,7 @@ class LayerReport:
 
 @dataclass(frozen=True, eq=False)
 class _Leaf:
-    """A layer that owns variables or quantisers. ``weights`` are as the layer uses them, so quantised."""
+    """A layer that owns variables or quantisers. ``weights`` are the values that it computes with, hence quantised."""
 
     path: str
     layer: tf.keras.layers.Layer
@@ -100,8 +100,8 @@ def layer_table(model: tf.keras.Model, tflite: bytes, rewritten: Optional[Rewrit
     Args:
         model: the model.
         tflite: the file.
-        rewritten: what the file was before it got metadata, if layers of it were rewritten in int8. Layers are then
-            recognised in the float file, since int8 weights may have the normalisation of the image in them.
+        rewritten: the result of ``int8.quantise``, if layers of the file were rewritten in int8. Layers are then
+            recognised in the float file, because int8 weights may include the normalisation of the image.
 
     Returns:
         One row per layer that has variables or quantisers, in the model's order, and a last row for everything in the
@@ -137,7 +137,7 @@ def layer_table(model: tf.keras.Model, tflite: bytes, rewritten: Optional[Rewrit
 def _constants_of_layers(
     owners: "Mapping[int, tuple[_Constant, _Leaf]]", tflite: bytes, rewritten: Optional[Rewritten]
 ) -> Iterator[tuple[_Leaf, int, str]]:
-    """The layer of each constant that belongs to one, its bytes in the file, and what is int8; "" if it is float."""
+    """For each constant of a layer: the layer, the bytes in the file, and a reason if it is int8, "" if it is float."""
     if rewritten is None:
         for constant, leaf in owners.values():
             form = "8-bit weights" if constant.type == schema.TensorType.INT8 else ""
@@ -158,17 +158,23 @@ def _negated(filters: int) -> str:
 
 
 def _caveat(layer: tf.keras.layers.Layer) -> str:
-    """A note where LCE 0.16's optimised kernels fail: they correct zero padding per border, not where two overlap."""
+    """A note for layers that LCE 0.16's optimised kernels compute wrongly.
+
+    These kernels correct zero padding for each border by itself, which is wrong where two borders overlap.
+    """
     shape = getattr(layer, "input_shape", None)  # a layer inside another layer has none
     if shape is None or layer.padding != "same" or layer.pad_values != 0:
         return ""
     if all(size >= kernel for size, kernel in zip(shape[1:3], layer.kernel_size, strict=True)):
         return ""
-    return "; its input is smaller than its kernel, which LCE's optimised kernels get wrong and its reference right"
+    return (
+        "; its input is smaller than its kernel, for which LCE's optimised kernels are wrong and its reference kernels "
+        "right"
+    )
 
 
 def why_unrunnable(tflite: bytes) -> Optional[str]:
-    """Why no engine can run a file of LCE's converter, and the way out; None where some can.
+    """Says why no engine can run a file of LCE's converter, and what to change; None if an engine can.
 
     The converter writes operators that it has no translation for as custom operators of the same name. It also folds
     any constant factor into a binary convolution, whose kernels accept only one per channel.
@@ -194,7 +200,8 @@ def why_unrunnable(tflite: bytes) -> Optional[str]:
 def pack_signs(kernel: np.ndarray) -> bytes:
     """The filter of an ``LceBconv2d``: (height, width, in, out) → 32-bit words (out, height, width, ⌈in / 32⌉).
 
-    A bit is 1 where the value is negative; the lowest bit of a word is its first channel; missing channels are 0.
+    A bit is 1 where the value is negative; the lowest bit of a word is its first channel; bits beyond the last channel
+    are 0.
     """
     bits = np.moveaxis(kernel < 0, -1, 0)
     bits = np.pad(bits, [(0, 0), (0, 0), (0, 0), (0, -bits.shape[-1] % _WORD_BITS)])
@@ -272,10 +279,14 @@ def _constant(file: Any, graph: Any, index: int) -> Optional[_Constant]:
 def _match_binary(
     leaves: Sequence[_Leaf], operators: Sequence[_Operator], model_name: str
 ) -> tuple[dict[_Leaf, int], dict[int, _Leaf]]:
-    """The layers that are an ``LceBconv2d``, and how many of their filters are negated; the layer of each filter.
+    """Matches the layers with the ``LceBconv2d`` operators.
 
-    Every operator accounts for one layer, so where two layers share their bits and one such operator, one is binary.
+    Each operator accounts for one layer: if two layers have the same bits and only one operator has them, only one of
+    the layers is binary.
     Where a bit-packed output follows a negative factor, LCE's converter negates the filter and compares the other way.
+
+    Returns:
+        Each binary layer → how many of its filters are negated; and buffer of a binary kernel → its layer.
     """
     # Where nothing else tells layers apart, the one that binarises its own input comes first.
     with_kernel = sorted(filter(_has_binary_kernel, leaves), key=lambda leaf: "input_quantizer" not in leaf.quantizers)
@@ -305,7 +316,7 @@ def _match_binary(
 def _with_filters(
     data: np.ndarray, leaves: Sequence[_Leaf], packed: "Mapping[_Leaf, _Filters]", by_sign: bool
 ) -> Optional[tuple[_Leaf, int]]:
-    """The first of the layers that has these filters, and how many of them are negated: none unless ``by_sign``."""
+    """The first layer with these filters, and how many of them are negated; only ``by_sign`` lets any be negated."""
     for leaf in leaves:
         negated = packed[leaf].negated_in(data)
         if negated == 0 or (by_sign and negated is not None):
@@ -315,7 +326,7 @@ def _with_filters(
 
 @dataclass(frozen=True)
 class _Filters:
-    """The bits of a kernel, a row of bytes per filter, and a mask of those that are not padding."""
+    """The bits of a kernel, a row of bytes per filter, and a mask of the bits that are not padding."""
 
     bits: np.ndarray
     used: np.ndarray
@@ -329,7 +340,7 @@ class _Filters:
         return cls(bits, used)
 
     def negated_in(self, data: np.ndarray) -> Optional[int]:
-        """How many filters are negated in a constant that has these; None where it has others."""
+        """How many of these filters a constant has negated; None if it has other filters."""
         if data.size != self.bits.size:
             return None
         change = data.reshape(self.bits.shape) ^ self.bits
@@ -340,7 +351,7 @@ class _Filters:
 
 
 def _has_binary_kernel(leaf: _Leaf) -> bool:
-    """Whether the layer is a 2-D convolution whose every filter holds one magnitude and its negative."""
+    """Whether the layer is a 2-D convolution whose quantised weights have one magnitude within each filter."""
     if not isinstance(leaf.layer, lq.layers.QuantConv2D) or "kernel_quantizer" not in leaf.quantizers:
         return False
     magnitudes = np.abs(leaf.weights[0]).reshape(-1, leaf.weights[0].shape[-1])
@@ -380,7 +391,7 @@ def _owners(
     with_weights = [leaf for leaf in leaves if leaf.weights]
     constants = [constant for operator in operators for constant in operator.inputs_that_are_constants]
     owners = _owners_by_numbers(constants, filters, with_weights)
-    # Match the rest by name: the constant's own, that of the operator's output, that of the kernel beside it.
+    # Match the rest by the constant's name, else by the name of the operator's output, else by the kernel beside it.
     for operator in operators:
         constants = operator.inputs_that_are_constants
         beside = [owners[constant.buffer][1] for constant in constants if constant.buffer in owners]
@@ -395,7 +406,7 @@ def _owners(
 def _owners_by_numbers(
     constants: Sequence[_Constant], filters: Mapping[int, _Leaf], leaves: Sequence[_Leaf]
 ) -> dict[int, tuple[_Constant, _Leaf]]:
-    """Buffer → its constant and layer, for kernels, which are recognised by their numbers."""
+    """Buffer → its constant and layer, for kernels, which are recognised by their values."""
     owners: dict[int, tuple[_Constant, _Leaf]] = {}
     unclaimed = [(leaf, weight) for leaf in leaves for weight in leaf.weights]
     for constant in constants:
@@ -429,8 +440,8 @@ def _claim(constant: _Constant, unclaimed: list[tuple[_Leaf, np.ndarray]]) -> Op
 
 
 def _same_kernel(array: np.ndarray, weight: np.ndarray) -> bool:
-    # TFLite puts a filter's output channel first, or last where it is depthwise; Keras puts it last, or next to last
-    # where it is depthwise or transposed.
+    # TFLite puts the axis of filters first, or last in a depthwise kernel; Keras puts it last, or next to last in a
+    # depthwise or transposed kernel.
     for filters in (np.moveaxis(array, axis, 0).reshape(array.shape[axis], -1) for axis in (0, -1)):
         for rows in (np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1) for axis in (-1, -2)):
             same_shape = filters.shape == rows.shape and rows.shape[1] >= _SHORTEST_FILTER
@@ -440,7 +451,7 @@ def _same_kernel(array: np.ndarray, weight: np.ndarray) -> bool:
 
 
 def _parallel(a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether each row of ``a`` is a multiple of the same row of ``b``."""
+    """Whether each row of ``a`` is nearly a multiple of the corresponding row of ``b``."""
     dots = np.abs(np.einsum("ij,ij->i", a, b))
     lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     return bool(np.all(dots >= _SAME_DIRECTION * lengths))

@@ -8,7 +8,7 @@ import os
 import sys
 
 if __name__ == "__main__":
-    # Python puts the script's folder first on the path; its modules must not shadow others.
+    # Python puts the script's folder first on the path; this folder's modules must not shadow others.
     sys.path = [path for path in sys.path if path not in ("", os.path.dirname(os.path.abspath(__file__)))]
 
 import importlib.util

@@ -37,7 +37,7 @@ _ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # fixed, so that the same input gives the sam
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a ``.tflite`` says about itself; a field is None if it does not say."""
+    """The metadata of a ``.tflite``; labels and preprocessing are None if it has none."""
 
     name: str
     description: str
@@ -55,7 +55,7 @@ def write(
     labels: Optional[Sequence[str]] = None,
     preprocessing: Optional[Preprocessing] = None,
 ) -> bytes:
-    """The same model with this metadata, which replaces any that it had.
+    """The same model with this metadata, which replaces any earlier metadata.
 
     Args:
         tflite: a model with one input and one output.
@@ -65,8 +65,8 @@ def write(
         preprocessing: how an image becomes the input.
 
     Raises:
-        ValueError: there are more or fewer labels than outputs, a label is not one line, or the preprocessing does not
-            give the shape of the input, or gives values that it cannot hold.
+        ValueError: there are more or fewer labels than outputs, a label is not one line, or the preprocessing gives
+            another shape than the input's, or values that the input cannot hold.
     """
     taken, given = input_and_output(tflite)
     if labels is not None:
@@ -232,7 +232,12 @@ def _bytes_vector(builder: flatbuffers.Builder, data: bytes) -> int:
 
 
 def pack(model: Any, size: int) -> bytes:
-    """The bytes of a model whose constants lie where interpreters read them in place; about as many as ``size``."""
+    """The bytes of a model, with its constants aligned so that interpreters can read them in place.
+
+    Args:
+        model: a ``ModelT``.
+        size: about how many bytes the result has; only an estimate, for allocating memory.
+    """
     buffers = model.buffers
     model.buffers = []
     for buffer in buffers:

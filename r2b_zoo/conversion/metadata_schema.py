@@ -21,7 +21,7 @@ FILE_IDENTIFIER = b"M001"
 _MIN_PARSER_VERSION = "1.0.0"
 
 
-# The following classes are the field numbers of the tables.
+# The following classes give the field numbers of the tables.
 class _Model(IntEnum):
     NAME = 0
     DESCRIPTION = 1
@@ -96,7 +96,7 @@ def encode(
     labels: Optional[Sequence[str]],
     preprocessing: Optional[Preprocessing],
 ) -> bytes:
-    """The FlatBuffer that describes a model with one image and one output; labels and preprocessing are in files."""
+    """The FlatBuffer that describes a model from an image to probabilities; labels and preprocessing are in files."""
     image = {
         _Tensor.NAME: "image",
         _Tensor.DESCRIPTION: "Image of shape (1, height, width, channels), normalised: (value in 0-255 - mean) / std.",

@@ -28,17 +28,17 @@ class TFLiteEngine:
     """Loads a converted file once, and runs it.
 
     Attributes:
-        name: what runs the file, with its versions, for people who read measurements.
+        name: the engine that runs the file, with its version, for people who read measurements.
 
     Args:
         tflite: contents of a file with one input and one output.
         num_threads: threads of the interpreter.
-        engine: ``"runtime"``: r2b-runtime, alone as on a board, or in TensorFlow's own interpreter where the file has
-            an operator that it does not run alone; ``"lce"``: Larq Compute Engine's interpreter; None:
+        engine: ``"runtime"``: r2b-runtime, alone as on a board, or in TensorFlow's own interpreter if the file has an
+            operator that r2b-runtime does not run alone; ``"lce"``: Larq Compute Engine's interpreter; None:
             ``default_engine()``.
 
     Raises:
-        ValueError: there is no such engine, or it refuses the file; the message repeats what it printed.
+        ValueError: there is no such engine, or it refuses the file; the message repeats what the engine printed.
         ImportError: r2b-runtime is asked for, but not installed.
     """
 
@@ -127,8 +127,8 @@ class _Runtime:
         except RuntimeError:
             import tensorflow  # noqa: F401  (r2b-runtime takes the interpreter that a program has imported)
 
-            # Never reset: warning filters belong to the process, and threads that restore what each found would lose
-            # some.
+            # Never remove this filter: filters belong to the whole process, and threads that each restore the filters
+            # they found would lose those of others.
             warnings.filterwarnings("ignore", r"\s*Warning: tf.lite.Interpreter is deprecated")
             with without_lines(_NOISE):
                 self._interpreter = r2b_runtime.Interpreter(tflite, num_threads, engine="litert")
@@ -163,8 +163,9 @@ class _LarqComputeEngine:
     """LCE's interpreter with its reference kernels.
 
     The optimised kernels are wrong where a zero-padded 3×3 convolution reads an input of 1×1 or 2×2, and on x86 they
-    are portable C++ as well. Reference kernels refuse zero padding for an odd number of channels where more than a
-    float convolution is fused; such a file runs on the optimised kernels.
+    are portable C++ like the reference kernels. With zero padding, the reference kernels refuse an odd number of input
+    channels unless the output is float and no activation function is fused; a file with such a convolution runs on the
+    optimised kernels.
     """
 
     @staticmethod

@@ -18,7 +18,7 @@ def is_available() -> bool:
 
 
 def write(tflite: Union[bytes, Path], path: Path, title: str) -> None:
-    """Writes an HTML file that needs nothing but itself.
+    """Writes a self-contained HTML file.
 
     Args:
         tflite: path or contents of a file with labels and preprocessing.
@@ -27,7 +27,7 @@ def write(tflite: Union[bytes, Path], path: Path, title: str) -> None:
 
     Raises:
         ImportError: r2b-runtime is not installed.
-        RuntimeError: it was installed without its engine for browsers.
+        RuntimeError: r2b-runtime was installed without its engine for browsers.
         ValueError: the file lacks labels or preprocessing, or is damaged.
     """
     try:

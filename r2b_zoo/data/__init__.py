@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from r2b_zoo.data.dataset import Dataset
     from r2b_zoo.data.images import PathLike
 
-# name → module with a function of that name; by name, because the modules import TensorFlow
+# name → module with a function of that name; the modules are named, not imported, because they import TensorFlow
 DATASETS = {
     "digits": "r2b_zoo.data.digits",
     "cifar10": "r2b_zoo.data.cifar",

@@ -69,10 +69,10 @@ def _transformed(
 
 
 def crop_flip(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """A random crop of the image's size, after padding by 4 reflected pixels on each side, and a flip of half of them.
+    """A random crop of the image's size after reflection padding by 4 pixels, and a horizontal flip of half the images.
 
-    Source: Lee et al., "Deeply-Supervised Nets", AISTATS 2015, as usual for CIFAR since; reflection replaces zero
-    padding, which would be grey.
+    Source: Lee et al., "Deeply-Supervised Nets", AISTATS 2015, as usual for CIFAR since. Reflection replaces
+    zero padding, which would be grey.
     """
     number, height, width = images.shape[0] or tf.shape(images)[0], images.shape[1], images.shape[2]
     draws = tf.random.stateless_uniform((number, 2), seed, 0, 2 * CROP_PADDING + 1, tf.int32) - CROP_PADDING
@@ -113,7 +113,7 @@ AUGMENTATIONS: dict[str, Augmentation] = {
 
 
 def colour_draws(number: int, seed: tf.Tensor) -> tf.Tensor:
-    """Factors of brightness, contrast and saturation for so many images, uniform in 0.6–1.4, float32 (number, 3)."""
+    """Factors of brightness, contrast and saturation for each image, uniform in 0.6–1.4, float32 (number, 3)."""
     return tf.random.stateless_uniform((number, 3), seed, 1 - COLOUR_STRENGTH, 1 + COLOUR_STRENGTH)
 
 
@@ -169,7 +169,8 @@ def mixed(
     Source: Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018, section 2.
     """
     in_range = tf.reduce_all((labels >= 0) & (labels < num_classes))
-    check = tf.debugging.Assert(in_range, ["mixup: a label is no class of", num_classes, labels])
+    message = "mixup: a label is outside the classes: number of classes and labels are"
+    check = tf.debugging.Assert(in_range, [message, num_classes, labels])
     # In a graph, wait for the assertion; an eager call has already raised.
     with tf.control_dependencies([check] if isinstance(check, tf.Operation) else []):
         targets = tf.one_hot(labels, num_classes)
@@ -183,7 +184,7 @@ def mixed(
 
 
 def position_seed(seed: tf.Tensor, position: Union[int, tf.Tensor]) -> tf.Tensor:
-    """A seed (2,) for one position, for example of a batch in an epoch, from the seed of the whole."""
+    """Derives the seed (2,) of one position, for example of a batch in an epoch, from the seed of the whole."""
     # Cast, since the result depends on the type, and Python's integers and tf.data's have different ones.
     return tf.random.experimental.stateless_fold_in(seed, tf.cast(position, tf.int32))
 

@@ -20,7 +20,7 @@ def cifar10(data_dir: Optional[PathLike] = None) -> InMemoryDataset:
     """50,000 images to train and 10,000 to test, in 10 classes; prepared by TensorFlow Datasets.
 
     Raises:
-        ValueError: the data set is not prepared; says which command does.
+        ValueError: the data set is not prepared; the message names the command that prepares it.
     """
     return _cifar("cifar10", "CIFAR-10", data_dir, mean=(125.31, 122.95, 113.87), std=(62.99, 62.09, 66.70))
 
@@ -29,7 +29,7 @@ def cifar100(data_dir: Optional[PathLike] = None) -> InMemoryDataset:
     """50,000 images to train and 10,000 to test, in 100 classes; prepared by TensorFlow Datasets.
 
     Raises:
-        ValueError: the data set is not prepared; says which command does.
+        ValueError: the data set is not prepared; the message names the command that prepares it.
     """
     return _cifar("cifar100", "CIFAR-100", data_dir, mean=(129.30, 124.07, 112.43), std=(68.17, 65.39, 70.42))
 
@@ -37,7 +37,7 @@ def cifar100(data_dir: Optional[PathLike] = None) -> InMemoryDataset:
 def _cifar(
     name: str, title: str, data_dir: Optional[PathLike], mean: tuple[float, ...], std: tuple[float, ...]
 ) -> InMemoryDataset:
-    """A CIFAR data set. ``mean`` and ``std`` are over all training pixels, the values in common use."""
+    """A CIFAR data set. ``mean`` and ``std`` are those of all training pixels; these are the values in common use."""
     builder = prepared(name, data_dir)
     return InMemoryDataset(
         name=name,

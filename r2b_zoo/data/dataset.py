@@ -45,7 +45,10 @@ class Shard:
     groups: int = 1
 
     def of(self, batch: tf.Tensor) -> tf.Tensor:
-        """The shard's part of (N, ...), in order; shards have equal sizes if N is a multiple of count · groups."""
+        """The shard's part of a batch (N, ...), in order.
+
+        Shards have equal sizes if N is a multiple of count · groups.
+        """
         if self.count == 1:
             return batch
         size = (batch.shape[0] or tf.shape(batch)[0]) // self.groups
@@ -66,8 +69,8 @@ class Dataset(ABC):
     """Images with labels, in a training and a test split.
 
     Attributes:
-        name: its name for ``data.load``.
-        title: in words, without the size of the images.
+        name: the name by which ``data.load`` finds it.
+        title: its name in words, without the size of the images.
         class_names: names of the classes, in the order of the labels.
         preprocessing: turns an image into a network's input; applied to the test split.
         skipped: a sentence for each file that was skipped.
@@ -195,7 +198,7 @@ class Dataset(ABC):
         step: tf.Tensor,
         batch: tuple[tf.Tensor, tf.Tensor],
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Applies the changes that are drawn for a whole batch, of which every shard applies its part."""
+        """Applies to a shard its part of the changes that are drawn for the whole batch."""
         images, labels = batch
         seed = position_seed(changes_seed, step)
         if is_jittered:
@@ -238,7 +241,7 @@ class Dataset(ABC):
 
     @abstractmethod
     def test_sample(self, number: int, one_per_class: bool = False) -> Sample:
-        """The first test images, or the first one of each of the first classes.
+        """The first test images; with ``one_per_class`` only the first one of each class.
 
         Returns:
             The images for display, uint8 (n, H, W, C); the same images as a network's input, float32 (n, height, width,
@@ -249,7 +252,7 @@ class Dataset(ABC):
 def _ahead(batches: tf.data.Dataset) -> tf.data.Dataset:
     """Prefetches batches, without tf.data's tuning.
 
-    Tuning runs at intervals that double from 10 ms to a minute, and an iterator that ends often waits for the next
+    Tuning runs at intervals that double from 10 ms to a minute, and an iterator at its end often waits for the next
     interval: an evaluation could take twice as long. Every option that would be tuned therefore needs a fixed number.
     """
     options = tf.data.Options()

@@ -12,7 +12,7 @@ TEST_EVERY = 5
 
 
 def digits(data_dir: Optional[PathLike] = None) -> InMemoryDataset:
-    """scikit-learn's digits: 1,797 grey 8×8 images of handwritten digits, inside the package.
+    """scikit-learn's digits: 1,797 grey 8×8 images of handwritten digits, which come with that package.
 
     Test images are every fifth image of each class in the data's order (which cycles through the writers), so the split
     needs no random numbers and is the same everywhere: 1,442 to train, 355 to test.
@@ -28,7 +28,9 @@ def digits(data_dir: Optional[PathLike] = None) -> InMemoryDataset:
     from sklearn.datasets import load_digits
 
     if data_dir is not None:
-        raise ValueError(f"digits come with scikit-learn and are in no folder; received data_dir={str(data_dir)!r}.")
+        raise ValueError(
+            f"The data set 'digits' comes with scikit-learn and has no folder; received data_dir={str(data_dir)!r}."
+        )
     bunch = load_digits()
     images = np.round(bunch.images * (255 / 16)).astype(np.uint8)[..., np.newaxis]
     labels = bunch.target.astype(np.int64)

@@ -1,4 +1,4 @@
-"""A data set of photographs in a folder of the user's.
+"""A data set of photographs in a user's folder.
 
     DIR/<class>/*                            split automatically: about a fifth of each class to test
     DIR/train/<class>/*                      the same
@@ -43,9 +43,9 @@ from r2b_zoo.system.machine import available_cores
 
 TEST_SHARE = 0.2
 BY_NAME, BY_RANK = "by name", "by rank"
-"""How the automatic split chooses test images: those whose names have a hash in the lowest fifth of all possible
-hashes, so that other photographs make no difference; or, as in earlier versions, the fifth of each class with the
-lowest hashes."""
+"""Rules by which the automatic split chooses test images. ``BY_NAME`` takes those whose names have a hash in the lowest
+fifth of all possible hashes, so that adding other photographs makes no difference. ``BY_RANK``, the rule of earlier
+versions, takes the fifth of each class with the lowest hashes."""
 MIN_CLASSES = 2
 ADVISED_IMAGES = 20
 """Images per class, for training and testing together; a class with fewer gets a warning."""
@@ -87,7 +87,7 @@ def folder(
     Args:
         data_dir: the folder.
         image_size: height and width of a network's input.
-        split_seed: seed of the automatic split, which depends only on it and on the names of the files.
+        split_seed: seed of the automatic split, which depends only on this seed and on the names of the files.
         all_to_test: makes every photograph a test image, for photographs that a network has not seen.
         split_rule: ``BY_NAME``, or ``BY_RANK`` to split as earlier versions did.
 
@@ -97,7 +97,7 @@ def folder(
             (and more than three) cannot be decoded.
 
     Warns:
-        UserWarning: a class has fewer than 20 images to train on.
+        UserWarning: a class has fewer than 20 images, or fewer than 16 to train on if the folder has its own split.
     """
     if data_dir is None:
         raise ValueError("The data set 'folder' needs data_dir=, the folder with your photographs.")
@@ -197,7 +197,7 @@ class Folder(PhotographDataset):
         return replace(self, train=train, test=test)
 
     def record(self) -> dict[str, Any]:
-        """The record of every data set, with the split and a digest of each photograph, and how they were split."""
+        """Adds to ``Dataset.record`` the rule of the split and, for each photograph, its split and its digest."""
         sides = (("train", self.train), ("test", self.test))
         return {
             **super().record(),
@@ -371,8 +371,8 @@ def _check_enough(root: Path, names: list[str], found: list[Photograph], bad: in
     if empty:
         there = f" (The first files there: {'; '.join(skipped[:3])}.)" if skipped else ""
         raise ValueError(
-            f"There are no images of {', '.join(empty)} in {root}: every class needs some, so remove the folder of one "
-            f"that has none.{there}"
+            f"There are no images of {', '.join(empty)} in {root}. Every class needs at least one: add images, or "
+            f"remove the folders that have none.{there}"
         )
 
 
@@ -427,7 +427,8 @@ def _split(
         if len(members) < 2:
             raise ValueError(
                 f"Class {name!r} has one image, {members[0]}: it needs at least 2, to train and to test, and "
-                f"{ADVISED_IMAGES} or more to be recognised. (r2b evaluate takes one too, with split=all.)"
+                f"{ADVISED_IMAGES} or more to be recognised. (With split=all, r2b evaluate accepts a class with one "
+                "image.)"
             )
         hashes = {path: _hash(path.relative_to(root), seed) for path in members}
         members.sort(key=hashes.__getitem__)
@@ -447,7 +448,7 @@ def _hash(path: Path, seed: int) -> str:
 
 
 def _warn_of_few(names: list[str], train: list[Photograph], tested: Optional[list[Photograph]]) -> None:
-    """Warns of classes with few images; ``tested`` are those that an automatic split took, None if there was none."""
+    """Warns of classes with few images; ``tested`` are those that an automatic split chose, None without a split."""
     counts = _counts(train, names)
     if tested is None:
         is_few = counts < (1 - TEST_SHARE) * ADVISED_IMAGES

@@ -57,8 +57,8 @@ def imagenet(data_dir: Optional[PathLike] = None, image_size: int = IMAGENET.hei
     found = builder.info.features["label"].num_classes
     if found != len(imagenet_classes()):
         raise ValueError(
-            f"{builder.data_dir} has {found} classes and ImageNet has {len(imagenet_classes())}: prepare the whole of "
-            "it, or put photographs of your own classes into folders and take data set 'folder'."
+            f"{builder.data_dir} has {found} classes and ImageNet has {len(imagenet_classes())}: prepare the "
+            "complete data set, or put photographs of your own classes into folders and use the data set 'folder'."
         )
     return ImageNet(
         name="imagenet",
@@ -83,7 +83,7 @@ class ImageNet(PhotographDataset):
     apart: float = 0.0
 
     def held_out(self, share: float) -> "ImageNet":
-        """Holds out the same share of every file instead of every class, since labels are only known after reading all.
+        """Holds out the same share of every file instead of every class, whose images are known only after reading all.
 
         TensorFlow Datasets has mixed the photographs over the files, so this is a random sample. A class has 732 to
         1,300 photographs, so a share of 0.02 or more includes some of each class.
@@ -170,7 +170,7 @@ class ImageNet(PhotographDataset):
         )
 
     def _centres(self, most: int, records: tf.Tensor) -> Example:
-        """The centre squares of up to so many records, (N,), with fewer operators than one by one."""
+        """Prepares the centre squares of N ≤ ``most`` records, with fewer operators than for one record at a time."""
         number = tf.size(records)
         # The graph decodes a fixed number of photographs, so a smaller batch is padded with photographs of one pixel.
         lacking = tf.fill([most - number], _pixel())

@@ -1,7 +1,7 @@
 """Lists the files of a folder, by one rule for training, ``r2b evaluate`` and ``r2b verify --images``.
 
-Files that systems and programs keep for themselves are hidden, and ignored. All other regular files are candidates,
-whatever their suffixes; their content decides whether they are images. Links are followed.
+Files that operating systems and programs create for themselves count as hidden, and are ignored. All other regular
+files are candidates, whatever their suffixes; their content decides whether they are images. Links are followed.
 """
 
 import os
@@ -98,7 +98,7 @@ def _paths(root: PathLike, recursive: bool) -> Iterator[Path]:
 
 
 def _kind(path: Path) -> Optional[str]:
-    """What a path is, if it is not a regular file: opening a pipe, for example, could wait for ever."""
+    """Describes a path that is not a regular file; else None. Opening a pipe, for example, could block for ever."""
     try:
         mode = path.stat().st_mode
     except OSError as error:
@@ -124,7 +124,9 @@ def image_files(folder: PathLike, number: Optional[int] = None) -> list[Path]:
         raise ValueError(f"{shown(root)} is a file: give the folder of images that it is in.")
     found = list(islice(filter(is_image_file, listing(root).files), number))
     if not found:
-        raise ValueError(f"There are no images in {shown(root)}: give a folder with some, or with folders of some.")
+        raise ValueError(
+            f"There are no images in {shown(root)}: give a folder that has images in it or in its subfolders."
+        )
     return found
 
 

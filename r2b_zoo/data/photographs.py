@@ -22,7 +22,7 @@ CROP_ATTEMPTS = 10
 
 # JPEG interpolates colour between neighbours, so the pixels at the border of a window depend on those beyond it.
 CHROMA_MARGIN = 2
-# libjpeg decodes so many columns at a time, and TensorFlow makes another copy of a crop that starts between them.
+# libjpeg decodes columns in blocks of this width, and TensorFlow copies a crop once more if it starts within a block.
 COLUMNS_AT_A_TIME = 16
 
 Encoded = dict[str, tf.Tensor]
@@ -113,7 +113,7 @@ class PhotographDataset(Dataset):
         bilinear: bool = False,
         drop_remainder: bool = False,
     ) -> tf.data.Dataset:
-        """Batches of each record's cut after ``Preprocessing``, with the same bits, and labels."""
+        """Batches of each record's cut, prepared to the same bits as by ``Preprocessing``, and its label."""
         if self._is_resized_in_batches:
 
             def listed(*record: Any) -> Cut:
@@ -198,7 +198,10 @@ def decode_jpeg_window(jpeg: tf.Tensor, size: Size, window: Window, dct_method: 
 
 
 def jpeg_crop(size: Size, window: Window) -> tuple[Window, Window]:
-    """The crop that ``tf.io.decode_and_crop_jpeg`` decodes for a window, and its place in that; or for many (N, 4)."""
+    """The crop that ``tf.io.decode_and_crop_jpeg`` must decode for a window, and the window's place in that crop.
+
+    Sizes (N, 2) and windows (N, 4) of many images give crops and places (N, 4).
+    """
     begin, extent = tf.split(window, 2, axis=-1)
     first = tf.maximum(begin - CHROMA_MARGIN, 0)
     first -= first % [1, COLUMNS_AT_A_TIME]

@@ -77,7 +77,7 @@ class Preprocessing:
         except KeyError as error:
             raise ValueError(f"Preprocessing needs {error}; received {fields!r}.") from None
         except TypeError as error:
-            raise ValueError(f"Preprocessing cannot be made of {fields!r}: {error}.") from None
+            raise ValueError(f"Preprocessing cannot be made from {fields!r}: {error}.") from None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -86,11 +86,11 @@ class Preprocessing:
         return replace(self, height=height, width=width)
 
     def tensor(self, image: tf.Tensor) -> tf.Tensor:
-        """The TensorFlow form for one image (H, W, C), for data pipelines; the number of channels must be known."""
+        """Prepares one image (H, W, C) with TensorFlow, for data pipelines; the number of channels must be static."""
         return self.batch(image[tf.newaxis])[0]
 
     def batch(self, images: tf.Tensor) -> tf.Tensor:
-        """The same for images of one size, (N, H, W, C) → (N, height, width, channels)."""
+        """Prepares images of one size: (N, H, W, C) → (N, height, width, channels)."""
         top, left, height, width = tf.unstack(self.centre_window(tf.shape(images)[1:3]))
         return self.normalise(self.resize(images[:, top : top + height, left : left + width]))
 
@@ -107,8 +107,8 @@ class Preprocessing:
     def resize(self, images: tf.Tensor, bilinear: bool = False) -> tf.Tensor:
         """Resizes uint8 (N, H, W, 1, 3 or 4) to float32 (N, height, width, channels), in 0–255.
 
-        The rule is bicubic as in TensorFlow 1 (corner-aligned samples, a = -0.75), with which the published weights
-        were trained; or bilinear between the centres of pixels, which takes less time.
+        The rule is bicubic as in TensorFlow 1 (``align_corners`` and ``half_pixel_centers`` false, a = -0.75), with
+        which the published weights were trained; or bilinear between the centres of pixels, which takes less time.
         """
         images = tf.convert_to_tensor(_with_channels(images, self.channels))
         if (images.shape.num_elements() or 0) <= _MOST_AS_FLOATS:
@@ -122,7 +122,7 @@ class Preprocessing:
         return tf.ensure_shape(resized, (None, *self.input_shape))
 
     def normalise(self, images: tf.Tensor) -> tf.Tensor:
-        """(image - mean) / std for (..., height, width, channels), float32 (N, height, width, channels)."""
+        """(image - mean) / std: (..., height, width, channels) → float32 (N, height, width, channels)."""
         # Use constants as large as the image: TensorFlow takes longer to broadcast three numbers, for the same bits.
         pixels = self.height * self.width
         mean, std = (tf.constant([values * pixels], tf.float32) for values in (self.mean, self.std))
@@ -167,8 +167,7 @@ def _checked(image: Any) -> np.ndarray:
     if array.dtype != np.uint8:
         if array.dtype.kind not in "iuf" or not (array.min() >= 0 and array.max() <= 255):
             raise ValueError(
-                f"An image must hold uint8 values, or numbers in 0–255; received {array.dtype} "
-                f"with values other than that."
+                f"An image must hold uint8 values, or numbers in 0–255; received {array.dtype} with other values."
             )
         array = array.astype(np.float32)
     return array
@@ -180,7 +179,7 @@ def _numbers(values: Any) -> tuple[float, ...]:
             return tuple(map(float, values))
     except (OverflowError, TypeError, ValueError):
         pass
-    raise TypeError(f"mean and std are lists of numbers, not {values!r}")
+    raise TypeError(f"mean and std must be lists of numbers; received {values!r}")
 
 
 # Larq Zoo's published weights were trained with this: crop 224/256 of the shorter side, ImageNet statistics.

@@ -1,4 +1,7 @@
-"""Chooses the training images that are held out to select epochs, learning rates, and so on, not for final results."""
+"""Chooses the training images that are held out as a validation split.
+
+A validation split serves to choose epochs, learning rates and so on; final results come from the test split.
+"""
 
 from collections.abc import Sequence
 

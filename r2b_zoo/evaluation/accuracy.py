@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PREDICTION_BATCH = 256
-# Larger images come in smaller batches, so that the activations of a batch take about as much memory.
+# Larger images are predicted in smaller batches, so that the activations of a batch need about the same memory.
 _PREDICTION_PIXELS = PREDICTION_BATCH * 96 * 96
 TIMING_RUNS = 30
 TIMING_WARM_UP = 3
@@ -59,7 +59,7 @@ class Evaluation:
             title: title above the figure.
 
         Raises:
-            ValueError: the number of names is not that of classes.
+            ValueError: the number of names is not the number of classes.
         """
         from r2b_zoo.report.confusion_plot import confusion_figure
 
@@ -69,7 +69,7 @@ class Evaluation:
         return confusion_figure(self, names, title)
 
     def __add__(self, other: "Evaluation") -> "Evaluation":
-        """The evaluation of the images of both."""
+        """The evaluation of both sets of images together."""
         return Evaluation(self.confusion + other.confusion, self.top5_correct + other.top5_correct)
 
     @property
@@ -83,6 +83,7 @@ class Evaluation:
 
     @property
     def top5(self) -> float:
+        """Share of images whose true class is among the five most probable, 0–1."""
         return self.top5_correct / self.images
 
     @property
@@ -99,7 +100,7 @@ class Evaluation:
 
     @property
     def cells(self) -> list[list[int]]:
-        """[true class, predicted class, images] of each pair that occurs, since most pairs of many classes do not."""
+        """[true class, predicted class, number of images] of each pair that occurs; with many classes, most do not."""
         pairs = zip(*np.nonzero(self.confusion), strict=True)
         return [[int(i), int(j), int(self.confusion[i, j])] for i, j in pairs]
 
@@ -131,7 +132,7 @@ class Evaluation:
 
 
 def as_dict(result: Evaluation, dataset: Dataset) -> dict[str, Any]:
-    """A complete result as plain data."""
+    """The evaluation and a description of its data set as plain data."""
     return {
         "dataset": {
             "name": dataset.name,
@@ -149,12 +150,14 @@ def as_dict(result: Evaluation, dataset: Dataset) -> dict[str, Any]:
 
 
 def prediction_batch(input_shape: Sequence[int]) -> int:
-    """The batch size with which images (height, width, channels) are predicted."""
+    """The batch size for predicting images of shape (height, width, channels)."""
     return max(1, min(PREDICTION_BATCH, _PREDICTION_PIXELS // (input_shape[0] * input_shape[1])))
 
 
 def check_numbers(probabilities: np.ndarray, name: str) -> np.ndarray:
-    """Checks an array (N, classes) and returns it, because NumPy's argmax would give NaN as the predicted class.
+    """Checks an array (N, classes) and returns it.
+
+    NumPy's argmax would return the index of a NaN as the predicted class.
 
     Raises:
         ValueError: a value is NaN or infinite.
@@ -162,9 +165,9 @@ def check_numbers(probabilities: np.ndarray, name: str) -> np.ndarray:
     wrong = int((~np.isfinite(probabilities).all(axis=tuple(range(1, probabilities.ndim)))).sum())
     if wrong:
         raise ValueError(
-            f"Probabilities must be numbers; {name} answers NaN or infinity for {wrong} of {len(probabilities)} "
+            f"Probabilities must be finite numbers; {name} gives NaN or infinity for {wrong} of {len(probabilities)} "
             f"image{'s' if len(probabilities) > 1 else ''}: its weights are damaged or its training has diverged, so "
-            "train it again, or take another file."
+            "train it again or use another file."
         )
     return probabilities
 
@@ -173,7 +176,8 @@ def evaluate(probabilities: np.ndarray, labels: np.ndarray) -> Evaluation:
     """Compares probabilities (N, classes) with labels (N,).
 
     Raises:
-        ValueError: the numbers differ, there are no images, a label is outside the classes, or a probability is NaN.
+        ValueError: the numbers of images differ, there are no images, a label is outside the classes, or a probability
+            is NaN or infinite.
     """
     if probabilities.ndim != 2 or len(probabilities) != len(labels) or len(labels) == 0:
         raise ValueError(
@@ -210,10 +214,11 @@ def evaluate_batches(
     total = None
     for images, labels in batches:
         probabilities = predict(np.asarray(images))
-        if num_classes is not None and probabilities.shape[-1] != num_classes:
+        classes = probabilities.shape[-1]
+        if num_classes is not None and classes != num_classes:
             raise ValueError(
-                f"The network tells {probabilities.shape[-1]} classes apart and the data has {num_classes}: evaluate "
-                "it on data of its own classes."
+                f"The network has {classes} class{'es' if classes != 1 else ''}, but the data has {num_classes}: "
+                "evaluate it on data of its own classes."
             )
         part = evaluate(probabilities, np.asarray(labels))
         total = part if total is None else total + part

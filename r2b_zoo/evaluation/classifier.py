@@ -34,7 +34,7 @@ from r2b_zoo.weights import named
 
 PathLike = Union[str, "os.PathLike[str]"]
 
-_FOLDER = "folder"  # the data set of that name
+_FOLDER = "folder"  # name of the data set for a folder of photographs
 _LABELS_SHOWN = 10
 
 
@@ -46,12 +46,13 @@ class Classifier:
 
     Attributes:
         name: its name in messages and tables.
-        preprocessing: turns an image into the network's input; None if the file does not say how.
+        preprocessing: turns an image into the network's input; None if the file does not record how.
         labels: names of the classes; None if the file does not have them.
         model: the Keras model; None for a converted file.
         tflite: contents of the converted file; None for a Keras model.
         plan: the plan of a run; None for other classifiers.
-        split_rule: a run's ``data_record.split_rule`` for a folder of photographs; None for other classifiers.
+        split_rule: how the run that the classifier belongs to splits a folder of photographs, see
+            ``data_record.split_rule``; None if it belongs to no run.
     """
 
     name: str
@@ -69,7 +70,7 @@ class Classifier:
             raise ValueError(f"{self.name} has {outputs} outputs and {len(self.labels)} labels: name every output.")
 
     def __getstate__(self) -> dict[str, Any]:
-        """The state without the lock and the loaded file, which another process makes for itself."""
+        """The state without the lock and the loaded file, because an unpickled copy makes its own."""
         return {name: value for name, value in vars(self).items() if name not in ("_turn", "_engine")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -116,20 +117,21 @@ class Classifier:
         """The most probable classes of one image of any size, best first.
 
         Args:
-            image: uint8 (H, W, channels), or one of Pillow's images; see ``Preprocessing``.
+            image: uint8 (H, W, channels), or a Pillow image; see ``Preprocessing``.
             top: number of classes; all classes if there are fewer.
 
         Returns:
             Name and probability of each class.
 
         Raises:
-            ValueError: ``image`` is not an image, or ``top`` is less than 1.
+            ValueError: ``image`` is not an image, ``top`` is less than 1, the classifier has no preprocessing, or a
+                probability is NaN or infinite.
         """
         if top < 1:
             raise ValueError(f"top must be at least 1; received {top}.")
         if self.preprocessing is None:
             raise ValueError(
-                f"{self.name} does not say how an image is prepared for it: convert it with preprocessing=, "
+                f"{self.name} does not record how an image is prepared for it: convert it with preprocessing=, "
                 "as r2b export does."
             )
         row = self.probabilities(self.preprocessing(image)[np.newaxis])[0]
@@ -217,7 +219,7 @@ def _from_weights(
     recorded, options, card = (arguments.pop(name) for name in ("network", "options", "card"))
     name = network or recorded
     if name is None:
-        raise ValueError(f"{path} does not say which network it is of: name it with --network.")
+        raise ValueError(f"{path} does not record which network its weights belong to: name it with --network.")
     if not arguments["include_top"]:
         raise ValueError(f"{path} has no classifier: it holds the weights of a network without top.")
     if precision is not None:
@@ -247,13 +249,14 @@ def dataset_for(
     """A data set for evaluating a classifier, with images prepared for it and classes in the order of its labels.
 
     Args:
-        classifier: if it has no preprocessing and labels, for example a weights file, the data set's are used.
+        classifier: where it has no preprocessing or labels, as for some weights files, the data set's are used.
         name: name of a data set, or path of a folder of photographs; None: the classifier's own data.
         data_dir: where the files of the data set are; None: where the run has them.
         all_photographs: use all photographs of a folder, not only those that training leaves out.
 
     Raises:
-        ValueError: there is no such data set, or its images or classes do not fit the classifier.
+        ValueError: there is no such data set, its images or classes do not fit the classifier, or the arguments
+            contradict each other.
     """
     dataset = _loaded(classifier, name, data_dir, all_photographs)
     if classifier.preprocessing is not None:
@@ -271,8 +274,8 @@ def dataset_for(
         outputs = dataset.num_classes if classifier.model is None else classifier.model.output_shape[-1]
         if outputs != dataset.num_classes:
             raise ValueError(
-                f"{classifier.name} tells {outputs} classes apart and {dataset.name} has {dataset.num_classes}: "
-                "evaluate it on data of its own classes."
+                f"{classifier.name} has {outputs} class{'es' if outputs != 1 else ''}, but {dataset.name} has "
+                f"{dataset.num_classes}: evaluate it on data of its own classes."
             )
     elif classifier.labels != dataset.class_names:
         if isinstance(dataset, Folder):
@@ -291,8 +294,8 @@ def _loaded(
     if name is None:
         if plan is None:
             raise ValueError(
-                f"{classifier.name} does not say what it was trained on: name a data set, or a folder of photographs, "
-                "with data=."
+                f"{classifier.name} does not record what it was trained on: name a data set, or a folder of "
+                "photographs, with data=."
             )
         if data_dir is None and not all_photographs:
             assert classifier.dataset is not None, "a run has one"
@@ -346,14 +349,14 @@ def images_for(
         max_pixels: limit on height times width of an image file.
 
     Raises:
-        ValueError: there are no images, one cannot be read, or the classifier does not say how to prepare them.
+        ValueError: there are no images, one cannot be read, or the classifier does not record how to prepare them.
     """
     if folder is None:
         for inputs, _ in labelled_images_for(classifier, number=number):
             yield inputs
         return
     if classifier.preprocessing is None:
-        raise ValueError(f"{classifier.name} does not say how an image is prepared for it.")
+        raise ValueError(f"{classifier.name} does not record how an image is prepared for it.")
     paths = image_files(folder, number)
     batch = prediction_batch(classifier.preprocessing.input_shape)
     for start in range(0, len(paths), batch):
@@ -390,22 +393,22 @@ def calibration_images(
     data_dir: Optional[PathLike] = None,
     max_pixels: int = MAX_PIXELS,
 ) -> list[np.ndarray]:
-    """Batches of at most ``calibration.MOST_IMAGES`` preprocessed images for ``convert(calibration=...)``.
+    """Batches of preprocessed images, about ``calibration.MOST_IMAGES`` in all, for ``convert(calibration=...)``.
 
     Args:
         classifier: gives the preprocessing.
-        source: a folder of images, of which every subfolder gives some; or the name of a data set, of whose training
-            images some are drawn; None: the training images of a run.
+        source: a folder of images, of which every n-th is taken in the order of their paths; or the name of a data set,
+            of whose training images some are drawn with a fixed seed; None: the training images of a run.
         data_dir: where the files of the data set are; None: where the run has them.
         max_pixels: limit on height times width of an image file.
 
     Raises:
-        ValueError: the classifier is no run and ``source`` is None; there is no such folder or data set; there are no
-            images, one cannot be read, or the classifier does not say how to prepare them.
+        ValueError: the classifier is not a run and ``source`` is None; there is no such folder or data set; there are
+            no images, one cannot be read, or the classifier does not record how to prepare them.
     """
     if source is None and classifier.plan is None:
         raise ValueError(
-            f"{classifier.name} does not say what it was trained on: name a folder of images, or a data set, with "
+            f"{classifier.name} does not record what it was trained on: name a folder of images, or a data set, with "
             "--calibration, to show what values occur."
         )
     if source is not None and source not in data.list_datasets():
@@ -423,7 +426,7 @@ def _spread_over(classifier: Classifier, folder: str, max_pixels: int) -> list[n
             f"{', '.join(data.list_datasets())}.{did_you_mean(folder, data.list_datasets())}"
         )
     if classifier.preprocessing is None:
-        raise ValueError(f"{classifier.name} does not say how an image is prepared for it.")
+        raise ValueError(f"{classifier.name} does not record how an image is prepared for it.")
     paths = image_files(Path(folder).expanduser(), None)
     every = -(-len(paths) // calibration.MOST_IMAGES)
     prepared = [classifier.preprocessing(read_image(path, max_pixels)) for path in paths[::every]]

@@ -5,18 +5,18 @@
 ==========================  =============================================================================
 layer                       operations
 ==========================  =============================================================================
-batch norm, rescaling       2 per element: multiply, add (batch norm as at inference); in table 1 of
-                            Martínez et al. 4: subtract, divide, multiply, add
+batch norm, rescaling       2 per element: multiply, add (batch norm as in inference). Table 1 of Martínez
+                            et al. counts 4: subtract, divide, multiply, add
 PReLU, ReLU, softmax, ...   1 per element, whatever the function
-max and average pool        window h × w per output element; on the padding too
+max and average pool        window h × w per output element, including taps on the padding
 global pool                 1 per input element
-add, multiply, ...          1 per element and input after the first; 1 more per element to average
-learned scale               1 per element: α⊗β⊗γ is a constant
+add, multiply, ...          1 per output element for each input after the first; 1 more for an average
+learned scale               1 per element, because α⊗β⊗γ is a constant
 gate                        1 per element of x (pool), of the hidden layer (ReLU), of the factors (sigmoid)
                             and of y (multiplication); its two dense layers are float MACs
 convolution, dense          1 per output element for a bias, 1 for an activation, 1 for a scale of binary filters;
-                            1 per input element for an input quantiser of more than one bit (tanh). Signs are
-                            packed bits: 0
+                            1 per input element for an input quantiser of more than one bit (tanh); 0 for a
+                            sign, whose output is packed bits
 reshape, concatenate, ...   none: they move data
 ==========================  =============================================================================
 """

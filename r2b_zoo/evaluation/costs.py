@@ -6,10 +6,10 @@ Operations are counted per image, from the shapes that a network was built with,
   × C_in / groups × C_out. Taps on the padding count like any other. They are *binary* where input **and** kernel are
   quantised to one bit by the layer's own quantisers, *float* otherwise. One MAC is one operation.
 - *Elementwise operations*: everything else that is computed in floating point, as an engine computes it.
-- *Float operations* as in table 1 of Martínez et al. (ICLR 2020, section 4.4), which lists binary and float operations
-  separately: float MACs and elementwise operations, including skip connections and pools. They are the elementwise
-  operations above, except that a batch norm counts as its formula, (x − μ) / σ · γ + β: four operations, where an
-  engine has a factor and an addend. The counts of this module then equal the table's, see ``published_costs``.
+- *Float operations*: float MACs plus elementwise operations, including skip connections and pools, as in table 1 of
+  Martínez et al. (ICLR 2020, section 4.4), which lists binary and float operations separately. Elementwise operations
+  are counted as above, except that a batch norm counts as the four operations of its formula, (x − μ) / σ · γ + β,
+  where an engine needs one multiplication and one addition. ``published_costs`` compares these counts with the table.
 - *FLOPs* as Bi-Real Net counts them (Liu et al., ECCV 2018, section 4.4): float MACs + binary MACs / 64.
 - *Bytes* as deployed: 1 bit per binary weight, each tensor rounded up to whole bytes, and 4 bytes per other weight. A
   batch norm counts as stored, with its four vectors; the scale of a magnitude-aware kernel follows from the weights and
@@ -157,7 +157,7 @@ def _row(cost: Cost) -> dict[str, Any]:
 
 
 def compare(models: Iterable[tf.keras.Model]) -> list[dict[str, Any]]:
-    """One row of plain data per network, to put side by side.
+    """One row of plain data per network, for a side-by-side comparison.
 
     Raises:
         ValueError: as ``cost`` does.
@@ -183,7 +183,7 @@ _PLACES = {
 
 
 def cost(model: tf.keras.Model) -> Cost:
-    """Counts what a network costs per image, see the rules above.
+    """Counts the cost of a network per image, by the rules in this module's docstring.
 
     Args:
         model: a functional or Sequential network with a known input size; networks inside it are counted layer by

@@ -9,14 +9,15 @@ from r2b_zoo.evaluation.costs import Cost
 _CONVOLVED = 4 * 56**2 * 64 + 4 * 28**2 * 128 + 4 * 14**2 * 256 + 4 * 7**2 * 512
 """Number of output values of the sixteen 3×3 convolutions of the blocks."""
 _SHORTCUTS = 28**2 * 128 + 14**2 * 256 + 7**2 * 512
-"""Number of output values of the three convolutions of the shortcuts; they have half as many inputs."""
+"""Number of output values of the three convolutions of the shortcuts; their inputs have half as many values."""
 _STEM = 112**2 * 64
 """Number of output values of the first convolution."""
 
-_NO_ACTIVATION = ("no activation behind the first convolution", -_STEM)
-_PRELU = ("a PReLU behind each 3×3 convolution", _CONVOLVED)
-# A batch norm before a convolution of stride 2 reads four times as many pixels, with half as many channels.
-_BATCH_NORMS_LATER = ("batch norms of what convolutions give instead of what they read", -4 * _SHORTCUTS)
+_NO_ACTIVATION = ("no activation after the first convolution", -_STEM)
+_PRELU = ("a PReLU after each 3×3 convolution", _CONVOLVED)
+# A batch norm before a convolution of stride 2 has twice as many values as one after it: 4 times the pixels, with half
+# the channels.
+_BATCH_NORMS_LATER = ("batch norms after the convolutions instead of before them", -4 * _SHORTCUTS)
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,8 @@ class PublishedCost:
         row: the row's name in the table.
         binary_operations: as printed.
         float_operations: as printed.
-        differences: how the row's network differs from the zoo's, as inferred from its digits: in words, and in float
-            operations. Added to our count, they give the row within 0.2 %.
+        differences: how the row's network differs from the zoo's, as inferred from the printed numbers: each difference
+            in words, and in float operations. The zoo's count plus these float operations is within 0.2 % of the row.
     """
 
     row: str
@@ -65,7 +66,7 @@ _CLASSES = (1000,)
 
 
 def published(cost: Cost) -> Optional[PublishedCost]:
-    """The row of table 1 for a network; None if it has none or is of another size."""
+    """The row of table 1 for a network; None if the table has none, or the network is not of the table's size."""
     stem = cost.of("stem").layers
     is_of_the_papers_size = (
         cost.input_shapes == (_IMAGE,)
@@ -80,14 +81,14 @@ def published(cost: Cost) -> Optional[PublishedCost]:
 class GateOverhead:
     """The additional cost of gates over the learned scales that they replace.
 
-    At 224×224 and width 64 the gates' two dense layers have 294,400 MACs: 0.18 % of the baseline's 164 M FLOPs. The
-    paper's "about 1 % more" includes the gates' other operations, 1.2 %: 1,680,896 additions to pool x, 424 ReLUs and
-    3,840 sigmoids. Their 1,505,280 multiplications replace the same number in the scales.
+    At 224×224 and width 64 the gates' dense layers have 294,400 MACs: 0.18 % of the baseline's 164 M FLOPs. With the
+    gates' other operations (1,680,896 additions to pool x, 424 ReLUs and 3,840 sigmoids) the overhead is 1.2 %, the
+    paper's "about 1 % more". The gates' 1,505,280 multiplications replace the same number in the scales.
     """
 
     macs: int
     elementwise: int
-    """Elementwise operations of the gates, less those of the scales."""
+    """Elementwise operations of the gates minus those of the scales."""
     baseline_flops: float
 
     @property
@@ -132,7 +133,7 @@ def overhead_among(costs: Sequence[Cost]) -> Optional[GateOverhead]:
 def as_dict(costs: Sequence[Cost]) -> dict[str, Any]:
     """Plain data of several networks: the cost of each, its row of table 1, and the additional cost of gates.
 
-    The row is None if there is none; the last is None unless both networks that it compares are given.
+    A network without a row has None there. The additional cost is None unless both networks that it compares are given.
     """
     rows, overhead = [published(cost) for cost in costs], overhead_among(costs)
     return {

@@ -1,9 +1,9 @@
 """Decides whether rounding errors explain that a file gives another answer than its Keras model.
 
-A float operator may round its last bit differently in two engines. A value within that bit of zero then gets the other
-sign. In a network that has hardly been trained, one such sign can decide the whole answer, in any engine: the Keras
-model's answer is then only one of several valid answers, and the file may give another. The model itself shows which
-answers are valid, when its weights and the image change by a few last bits.
+Two engines may round the last bit of a float operation differently. A value that close to zero may then get the other
+sign. In a network that has hardly been trained, one such sign can decide the whole answer: the Keras model's answer is
+then only one of several valid answers, and the file may give another. The model itself shows which answers are valid:
+those that it gives when the last bits of its weights and of the image are changed.
 """
 
 from collections.abc import Iterator
@@ -17,14 +17,14 @@ from r2b_zoo.conversion import tensor_values
 ROUNDING = 1e-6
 """Largest relative change of a weight or a pixel: a few last bits of float32."""
 CHANGED_WEIGHTS = 64
-"""Number of times that the weights are changed. Rounding happens in every layer, and so does the change."""
+"""Number of random changes of the weights. Each changes all layers, because rounding happens in all of them."""
 CHANGED_IMAGES = 4
 """Number of changed copies of an image for each change of the weights."""
 MAX_DISTANCE = 1e-3
-"""Largest difference of a probability from that of a valid answer with the same predicted class."""
+"""Two answers with the same predicted class count as the same if no probability differs by more than this."""
 LONELINESS = 2
-"""A new combination of signs may be this many times as far from the nearest valid answer as the loneliest of the valid
-answers is from the others."""
+"""Rounding also explains an answer whose distance from the nearest valid answer is at most this many times the largest
+distance of a valid answer from its nearest neighbour among the valid answers."""
 
 
 class KerasNetwork:
@@ -44,8 +44,8 @@ class KerasNetwork:
     def variants(self, images: np.ndarray) -> Iterator[np.ndarray]:
         """Answers (CHANGED_IMAGES, N, classes) to the images, for each change of the weights.
 
-        Every real weight and every pixel is multiplied by 1 plus or minus at most ``ROUNDING``, at random, but in the
-        same way in each call. The model has its own weights again whenever an answer is given.
+        Every floating-point weight and every pixel is multiplied by a random factor within 1 ± ``ROUNDING``; the
+        factors are the same in each call. Whenever answers are yielded, the model has its original weights again.
         """
         for seed in range(CHANGED_WEIGHTS):
             draws = np.random.default_rng(seed)
@@ -65,10 +65,11 @@ class KerasNetwork:
 
 
 def explains(keras: KerasNetwork, images: np.ndarray, found: np.ndarray) -> np.ndarray:
-    """For which images the Keras model gives the file's answer, too, when last bits change.
+    """Finds the images for which the Keras model also gives the file's answer when last bits change.
 
-    Rounding can move several signs, and so many combinations of them are valid that two variants of one image may have
-    none in common. Hence an answer may be new, if it is not much farther from the variants than these from each other.
+    Rounding can flip several signs, and the valid combinations of signs may be so many that the variants contain only
+    some of them. Therefore an answer that no variant gives is explained too, if it is not much farther from the
+    variants than they are from each other; see ``LONELINESS``.
 
     Args:
         keras: the model.
@@ -76,7 +77,7 @@ def explains(keras: KerasNetwork, images: np.ndarray, found: np.ndarray) -> np.n
         found: the file's probabilities (N, classes).
 
     Returns:
-        bool (N,).
+        bool (N,), True where rounding explains the file's answer.
     """
     explained = np.zeros(len(images), bool)
     valid = np.empty((0, *found.shape))
@@ -99,7 +100,7 @@ def _loneliest(answers: np.ndarray) -> float:
 
 
 def _changed(values: np.ndarray, draws: np.random.Generator) -> np.ndarray:
-    """Each number multiplied by 1 plus or minus at most ``ROUNDING``; integers are as they were."""
+    """Each float multiplied by a random factor within 1 ± ``ROUNDING``; integers are unchanged."""
     if not np.issubdtype(values.dtype, np.floating):
         return values
     change = draws.random(values.shape, np.float32) * np.float32(2 * ROUNDING) - np.float32(ROUNDING)

@@ -1,8 +1,8 @@
 """Verifies, on images, that a ``.tflite`` computes the same as its Keras model.
 
-A file whose real part is int8 cannot: rounding to 8 bits moves activations, some signs with them, and so some answers.
-Such a file is verified by what it costs, the share of images that it classifies wrongly and the Keras model rightly,
-less those where it is the other way round.
+A file whose real part is int8 cannot compute the same: rounding to 8 bits changes activations, which flips some signs
+and so changes some answers. Such a file is verified by its loss of top-1 accuracy instead: the share of images that
+only the Keras model classifies correctly, minus the share that only the file classifies correctly.
 """
 
 import math
@@ -20,27 +20,27 @@ from r2b_zoo.evaluation import rounding
 from r2b_zoo.evaluation.accuracy import check_numbers
 from r2b_zoo.system.short_repr import short_repr
 
-# Rounding may change a sign, which changes a probability a little and sometimes a close decision (rounding.py). Larger
+# Rounding may flip a sign, which changes probabilities a little and sometimes a close decision (rounding.py). Larger
 # differences are a defect.
 MIN_AGREEMENT = 0.995
-"""Least share of images with the same predicted class."""
+"""Minimum share of decided images with the same predicted class."""
 MAX_MEAN_DIFFERENCE = 1e-3
-"""Largest mean over images and classes of the absolute difference of the probabilities."""
+"""Maximum of the mean absolute difference of the probabilities over decided images and classes."""
 
 MIN_DECIDED = 0.5
-"""Least share of images for which the Keras model has one answer; with fewer, equality proves nothing."""
+"""Minimum share of decided images, for which the Keras model has one answer; with fewer, equality proves nothing."""
 MOST_UNEXPLAINED = 8
-"""After this many images with differences that rounding does not explain, the file is wrong: no more are examined."""
+"""After this many images whose differences rounding does not explain, further differences count without examination."""
 
 MAX_LOSS = 0.5
-"""Most points of top-1, in percent of the images, that an int8 file may lose against its Keras model."""
+"""Maximum loss of top-1, in percentage points, of an int8 file against its Keras model."""
 
 BATCH_SIZE = 32
 
 THREADS = (2, 4)
-"""Numbers of threads with which r2b-runtime must give the same bits as with one."""
+"""Numbers of threads on which r2b-runtime must give the same bits as on one."""
 IMAGES_ON_THREADS = 32
-"""Number of images to run with each; a few are enough, since a threading error would affect any image."""
+"""About how many images run on each number of threads; a few are enough, since an error would affect any image."""
 
 
 Batch = Union[np.ndarray, tuple[Any, Any]]
@@ -53,18 +53,20 @@ class Verification:
 
     Attributes:
         images: number of images.
-        disagreements: number of images, without the undecided ones, for which the predicted classes differ.
-        mean_difference: mean absolute difference of the probabilities over images and classes, without the undecided.
+        disagreements: number of images for which the predicted classes differ, without the undecided images.
+        mean_difference: mean absolute difference of the probabilities over classes and images, without the undecided
+            images.
         largest_difference: the largest of these differences.
-        undecided: number of images that differ, but for which the Keras model's own answer changes to the file's, or by
-            as much, when the last bits of weights and pixels change (rounding.py).
+        undecided: number of images for which the answers differ, but only as much as the Keras model's own answer
+            differs when the last bits of weights and pixels change (rounding.py).
         threads: number of images for which the file gives other bits on several threads than on one.
         told_otherwise: a sentence for each statement of the file about classes and preprocessing that contradicts the
             model's record.
-        max_loss: for a file whose real part is int8, the most points of top-1 that it may lose; None for other files.
-        correct: number of images that the Keras model classifies rightly; None where their classes are unknown.
-        lost: number of those that an int8 file classifies wrongly.
-        gained: number of images that only an int8 file classifies rightly.
+        max_loss: for a file whose real part is int8, the maximum loss of top-1, in percentage points; None for others.
+        correct: for an int8 file, number of images that the Keras model classifies correctly; None if the true classes
+            are unknown.
+        lost: for an int8 file, number of images that only the Keras model classifies correctly.
+        gained: for an int8 file, number of images that only the file classifies correctly.
     """
 
     images: int
@@ -104,10 +106,9 @@ class Verification:
 
     @property
     def loss(self) -> Optional[float]:
-        """Points of top-1, in percent, that an int8 file loses; None for other files.
+        """Loss of top-1 of an int8 file, in percentage points; None for other files.
 
-        Where the true classes are unknown it is the largest loss that is possible: all images that moved to another
-        class.
+        Where the true classes are unknown, it is an upper bound: the share of images whose predicted class differs.
         """
         if self.max_loss is None:
             return None
@@ -125,7 +126,7 @@ class Verification:
 
     @property
     def verdict(self) -> str:
-        """The verdict on model and file, in a word or two."""
+        """The verdict on model and file, in one to three words."""
         if self.passed:
             return "equal" if self.max_loss is None else "close enough"
         return "DIFFERENT" if self.is_decided or self.threads or self.told_otherwise else "NOT PROVEN equal"
@@ -141,14 +142,14 @@ class Verification:
         }
 
     def _loss_sentence(self) -> str:
-        """A line about what int8 costs; "" for other files."""
+        """A line about the loss of an int8 file; "" for other files."""
         if self.loss is None:
             return ""
         limit = f"at most {self.max_loss:.2g} allowed"
         if self.correct is None:
             return (
-                f"Top-1 may have lost up to {self.loss:.2f} points ({limit}): the true classes are not known. Images "
-                "with classes show the real loss.\n"
+                f"Top-1 lost at most {self.loss:.2f} points ({limit}); the true classes are unknown, so this is an "
+                "upper bound. Images with classes show the loss.\n"
             )
         file = self.correct - self.lost + self.gained
         error = _standard_error(self.lost, self.gained, self.images)
@@ -158,34 +159,35 @@ class Verification:
         )
 
     def summary(self) -> str:
-        """The result in three lines, and more where images are undecided."""
+        """The result in lines of text: more lines for an int8 file, undecided images and failed checks."""
         is_int8 = self.max_loss is not None
         needed = "" if is_int8 else f", at least {100 * MIN_AGREEMENT:.1f} % needed"
         allowed = "" if is_int8 else f" (at most {MAX_MEAN_DIFFERENCE:.0e} allowed)"
         lines = (
-            f"Keras model and {'int8 ' if is_int8 else ''}file are {self.verdict} on {self.images} images.\n"
+            f"Keras model and {'int8 ' if is_int8 else ''}file are {self.verdict} on {_images(self.images)}.\n"
             f"{self._loss_sentence()}"
-            f"Most probable class differs on {self.disagreements} ({100 * self.agreement:.2f} % agree{needed}).\n"
+            f"The predicted class differs on {self.disagreements} ({100 * self.agreement:.2f} % agree{needed}).\n"
             f"Difference of probabilities: mean {self.mean_difference:.2e}{allowed}, "
             f"largest {self.largest_difference:.2e}."
         )
         if self.threads:
             numbers = " or ".join(map(str, THREADS))
-            lines += f"\nThe file gives other bits on {numbers} threads than on one for {self.threads} images."
+            images = _images(self.threads)
+            lines += f"\nFor {images}, the file's answer on {numbers} threads differs from that on one thread."
         for sentence in self.told_otherwise:
             lines += f"\n{sentence}"
         if self.undecided:
             lines += f"\n{undecided_sentence(self.undecided)}"
         if not self.is_decided:
             lines += (
-                f"\nAt least {100 * MIN_DECIDED:.0f} % of the images have to be left: verify on other images, or train "
-                "the network for longer."
+                f"\nAt least {100 * MIN_DECIDED:.0f} % of the images must count: verify on other images, or train the "
+                "network for longer."
             )
         return lines
 
 
 def _standard_error(lost: int, gained: int, images: int) -> float:
-    """Of a loss in percent, by the images that one of the two classifies rightly alone (McNemar's test)."""
+    """Standard error of a loss, in percentage points, from the numbers of lost and gained images (McNemar's test)."""
     return 100 * math.sqrt(lost + gained - (lost - gained) ** 2 / images) / images
 
 
@@ -193,8 +195,14 @@ def undecided_sentence(undecided: int) -> str:
     """A sentence about the number of undecided images; "" if there are none."""
     if not undecided:
         return ""
-    images = "1 image" if undecided == 1 else f"{undecided} images"
-    return f"Left out: {images}: Keras' own answer changes as much when the last bits of weights and pixels change."
+    return (
+        f"Not counted: {_images(undecided)}, for which the Keras model's own answer changes as much when the last bits "
+        "of weights and pixels change."
+    )
+
+
+def _images(number: int) -> str:
+    return "1 image" if number == 1 else f"{number} images"
 
 
 def verify(
@@ -224,16 +232,16 @@ def verify(
         engine: the engine that runs the file, see ``TFLiteEngine``.
         each_output: called with the file's probabilities (n, classes) of each batch, in the order of the images, so
             that callers who need them do not run the file again.
-        max_loss: for a file whose real part is int8, the most points of top-1, in percent, that it may lose; where the
-            true classes are unknown, the most images that may move to another class.
+        max_loss: for a file whose real part is int8, the maximum loss of top-1, in percentage points; where the true
+            classes are unknown, the maximum share of images, in percent, whose predicted class may differ.
 
     Raises:
         ValueError: the engine refuses the file, there are no images, their shape does not fit the model, the outputs of
             model and file have different shapes, the Keras model gives NaN, ``max_loss`` is not from 0 to 100, or the
-            file takes images as they are and ``preprocessing`` is missing.
+            file takes images that are not normalised and ``preprocessing`` is missing.
     """
     if not 0 <= max_loss <= 100:
-        raise ValueError(f"max_loss is in points of top-1, from 0 to 100; received {max_loss}.")
+        raise ValueError(f"max_loss must be in percentage points of top-1, from 0 to 100; received {max_loss}.")
     is_int8 = int8.is_int8(tflite)
     as_file_takes = _as_file_takes(tflite, preprocessing)
     tally = _Tally(rounding.KerasNetwork(model), is_int8)
@@ -263,7 +271,7 @@ def verify(
 
 
 class _Tally:
-    """What ``verify`` counts over the batches."""
+    """The counts of ``verify``, accumulated over the batches."""
 
     def __init__(self, keras: rounding.KerasNetwork, is_int8: bool) -> None:
         self.keras, self._is_int8 = keras, is_int8
@@ -277,7 +285,7 @@ class _Tally:
         disagrees = ours != theirs
         decided = np.full(len(batch), True)
         if not self._is_int8:
-            # Write "not at most" instead of "greater", since NaN is neither.
+            # Write ~(a <= b) instead of a > b, so that NaN counts as a difference.
             decided = self._decided(batch, found, disagrees | ~(difference.mean(axis=1) <= MAX_MEAN_DIFFERENCE))
         self.count += len(batch)
         self._undecided += int(np.sum(~decided))
@@ -293,7 +301,7 @@ class _Tally:
             self._gained += int(np.sum((theirs == classes) & disagrees))
 
     def _decided(self, batch: np.ndarray, found: np.ndarray, differs: np.ndarray) -> np.ndarray:
-        """Which images prove something: all but those whose difference rounding explains."""
+        """A mask (n,) of the decided images: all but those whose difference rounding explains."""
         decided = np.full(len(batch), True)
         left = np.flatnonzero(differs)
         while left.size and self._unexplained < MOST_UNEXPLAINED:
@@ -320,14 +328,14 @@ class _Tally:
 
 
 def _as_file_takes(tflite: bytes, preprocessing: Optional[Preprocessing]) -> Callable[[np.ndarray], np.ndarray]:
-    """What turns the model's input into the file's, which is another where the file normalises images itself."""
+    """A function from the model's input to the file's, which differs if the file normalises images itself."""
     own = _of_pixels(tflite)
     if own is None:
         return lambda batch: batch
     if preprocessing is None:
         raise ValueError(
-            "The file takes images as they are and normalises them itself: verify needs preprocessing=, that of the "
-            "model, to make such images of the model's input."
+            "The file takes images that are not normalised and normalises them itself: give verify the model's "
+            "preprocessing=, with which it turns the model's input back into such images."
         )
     mean, std, own_mean = (np.array(values, np.float32) for values in (preprocessing.mean, preprocessing.std, own.mean))
     return lambda batch: batch * std + mean - own_mean
@@ -350,7 +358,7 @@ def _of_pixels(tflite: bytes) -> Optional[Preprocessing]:
 def told_otherwise(
     tflite: bytes, labels: Optional[Sequence[str]], preprocessing: Optional[Preprocessing]
 ) -> tuple[str, ...]:
-    """A sentence for each wrong statement of a file about its classes and its preprocessing.
+    """A sentence for each wrong statement in a file's metadata about its classes and its preprocessing.
 
     Args:
         tflite: contents of the file.
@@ -387,7 +395,7 @@ def _other_names(own: Sequence[str], others: Sequence[str]) -> str:
 def _other_preprocessing(own: Mapping[str, Any], others: Mapping[str, Any]) -> str:
     differing = [name for name in own if own[name] != others.get(name)]
     words = "; ".join(f"{name} is {own[name]}, and {others.get(name)} in the file" for name in differing)
-    return f"The file prepares images in another way than the model: {words}."
+    return f"The file's preprocessing differs from the model's: {words}."
 
 
 def _different_bits(one: np.ndarray, other: np.ndarray) -> int:

@@ -26,16 +26,18 @@ def _block(parts: Parts, x: tf.Tensor, filters: int, strides: int, name: str) ->
 BiRealNet18 = topology.network(
     "BiRealNet18",
     _block,
-    # As in the authors' code, no ReLU follows the stem: after it, the first sign would give only +1.
+    # As in the authors' code, no ReLU follows the first convolution: after a ReLU, the first sign would give only +1.
     stem_activation=Parts.no_activation,
-    # The piecewise quadratic estimate of the sign's gradient (section 3.3) and the magnitude-aware one (section 3.4).
+    # approx_sign has the derivative of a piecewise quadratic function as its gradient (section 3.3);
+    # magnitude_aware_sign has the magnitude-aware gradient (section 3.4).
     sign="approx_sign",
     kernel="magnitude_aware_sign",
     doc="""Bi-Real Net with 18 layers, Liu et al., ECCV 2018: 56.4 % ImageNet top-1.
 
-    Half a block is sign → 3×3 binary convolution → batch norm → + shortcut. The sign's gradient is a piecewise
-    quadratic estimate, and the weights' scale takes part in their gradient. No ReLU follows the first convolution.
+    Half a block is sign → 3×3 binary convolution → batch norm → + shortcut. The gradient of the activations' sign is
+    the derivative of a piecewise quadratic function; the gradient of the weights includes their scale. No ReLU follows
+    the first convolution.
 
-    ``weights="imagenet"`` loads the weights Larq Zoo publishes: 57.47 % top-1, 79.84 % top-5, Apache-2.0.
+    ``weights="imagenet"`` loads the weights that Larq Zoo publishes: 57.47 % top-1, 79.84 % top-5, Apache-2.0.
     """,
 )

@@ -29,7 +29,7 @@ BNN18 = topology.network(
     doc="""BNN in the ResNet-18 topology, Courbariaux et al., NeurIPS 2016: 42.2 % ImageNet top-1.
 
     Half a block is sign → 3×3 binary convolution → batch norm, without any scale of the weights. The sign's gradient
-    is that of clip(x, -1, 1). As in every network of the zoo, the stem and the classifier stay real; no ReLU follows
-    the first convolution, since sign follows every batch norm.
+    is that of clip(x, -1, 1). As in every network of the zoo, the stem and the classifier stay real. No ReLU follows
+    the first convolution, because the first sign would then give only +1.
     """,
 )

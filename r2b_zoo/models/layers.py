@@ -16,8 +16,8 @@ from r2b_zoo.identity import PACKAGE
 from r2b_zoo.ops import bit_counting, convolution, fused
 from r2b_zoo.ops.switch import Switch
 
-# Below this many pixels of a map, reordering operands for a half-precision gradient of the kernel, which is a sum over
-# the pixels of a batch, costs a CPU more than summing in float32.
+# The gradient of a kernel is a sum over the pixels of a batch. For feature maps of fewer pixels than this, a CPU
+# computes it faster in float32, because reordering the operands for half precision takes longer than it saves.
 FEW_PIXELS = 64
 
 _in_float32 = Switch()
@@ -26,7 +26,10 @@ _resizable = Switch()
 
 
 def resizable_files() -> contextlib.AbstractContextManager[None]:
-    """Networks traced in the block give files that can be resized to a batch: the same values, but slower to train."""
+    """Networks traced in the block give files that can be resized to a batch of images.
+
+    The values are the same, but training such a network would be slower.
+    """
     return _resizable.set_to(True)
 
 
@@ -43,16 +46,16 @@ def compiled_whole(wanted: bool = True) -> contextlib.AbstractContextManager[Non
 class _CastsLast:
     """A convolution that casts to its policy's compute type after quantisation, and casts its output back.
 
-    Keras casts inputs and weights first. In half precision a latent weight near 0 would lose its sign, and the scale
-    that a quantiser computes from a filter would lose digits. Here quantisers and their gradients work in float32 and
-    return ±1, which every type can hold; only products and sums are in half precision. Inputs of another type, for
-    example from a Keras layer in half precision, are cast to the weights' type before the products.
+    Keras casts inputs and weights first. In float16 a latent weight near 0 would lose its sign, and in every
+    half-precision type the scale that a quantiser computes from a filter would lose digits. Here quantisers and their
+    gradients work in float32 and return ±1, which every type can hold; only products and sums are in half precision.
+    Inputs of another type, for example from a Keras layer in half precision, are first cast to the weights' type.
     """
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         initialise: Any = cls.__init__
-        shown: Any = super().__init__  # of Keras or Larq
+        shown: Any = super().__init__  # Keras' or Larq's, whose signature is shown
 
         @functools.wraps(shown)
         def without_autocast(self: Any, *args: Any, **kwargs: Any) -> None:
@@ -75,7 +78,7 @@ class _CastsLast:
         def in_half(inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
             return tf.cast(convolve(tf.cast(inputs, compute), tf.cast(kernel, compute)), weights)
 
-        # Read these now: Larq changes the padding during a call.
+        # Read these now, because Larq changes the padding during a call.
         strides, padding = self.strides, self.padding  # type: ignore[attr-defined]
 
         @tf.custom_gradient
@@ -99,23 +102,25 @@ class _CastsLast:
         """The kernel as ±1, and the factor by which its quantiser multiplied each filter, if it did."""
         if not isinstance(getattr(self, "kernel_quantizer", None), lq.quantizers.MagnitudeAwareSign):
             return kernel, None
-        # The scale is a constant for the gradient, which is divided by it here and multiplied by it later.
+        # The gradient treats the scale as a constant. This division also divides the kernel's gradient by the scale,
+        # which the multiplication after the convolution compensates.
         scale = tf.stop_gradient(convolution.factors(kernel))
         return tf.math.divide_no_nan(kernel, scale), scale
 
 
 @tf.keras.utils.register_keras_serializable(PACKAGE)
 class Conv2D(_CastsLast, tf.keras.layers.Conv2D):
-    """Keras' ``Conv2D``; in mixed precision only this layer computes in half precision; its ends are float32."""
+    """Keras' ``Conv2D``; in mixed precision it computes in half precision, from float32 inputs to float32 outputs."""
 
 
 _QUANTIZERS = ("input_quantizer", "kernel_quantizer")
 
 
 def _of_type(quantizer: Any, dtype: str) -> Any:
-    """The quantiser, or a copy that reads values of that type without a cast.
+    """The quantiser, or a copy of it that reads values of type ``dtype`` without a cast.
 
-    Larq's quantisers are layers, which cast to Keras' policy: in half precision −1e-9 would be −0, whose sign is +1.
+    Larq's quantisers are layers, which cast their input to the policy's type: in float16, −1e-9 would become −0, whose
+    sign is +1.
     """
     if not isinstance(quantizer, tf.keras.layers.Layer) or quantizer.compute_dtype == dtype:
         return quantizer
@@ -126,7 +131,7 @@ def _of_type(quantizer: Any, dtype: str) -> Any:
 
 
 def _known(quantizer: Any) -> Any:
-    """The function that a configuration names, because Keras restores only classes from HDF5 files by itself."""
+    """The quantiser of a configuration; Keras restores classes from HDF5 files by itself, but not functions."""
     if isinstance(quantizer, dict) and quantizer.get("class_name") == "function":
         return tf.keras.utils.get_registered_object(quantizer["config"]) or quantizer
     return quantizer
@@ -156,9 +161,9 @@ class QuantConv2D(_CastsLast, lq.layers.QuantConv2D):
 class PReLU(tf.keras.layers.PReLU):
     """Keras' ``PReLU``: max(x, 0) + α · min(x, 0), (N, H, W, C) → (N, H, W, C).
 
-    In ``fused_for_training`` it passes over the activations' memory once in the forward pass and twice in the backward
-    pass, instead of five and ten times; if x is the product of a channel gate, that product is included. The values are
-    the same; the gradient of α is summed in another order.
+    Within ``fused_for_training`` it passes over the activations' memory once in the forward pass and twice in the
+    backward pass, instead of five and ten times. If x is the product of a channel gate, the same passes compute that
+    product. The values are the same; the gradient of α is summed in another order.
     """
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
@@ -168,7 +173,7 @@ class PReLU(tf.keras.layers.PReLU):
 
 @tf.keras.utils.register_keras_serializable(PACKAGE)
 class Add(tf.keras.layers.Add):
-    """Keras' ``Add``; in ``fused_for_training`` the PReLU before it adds the shortcut in its own pass."""
+    """Keras' ``Add``; within ``fused_for_training`` one pass computes the PReLU before it and the sum."""
 
     def call(self, inputs: Sequence[tf.Tensor]) -> tf.Tensor:
         output = fused.add(inputs) if fused.is_on() else None
@@ -177,9 +182,9 @@ class Add(tf.keras.layers.Add):
 
 @tf.keras.utils.register_keras_serializable(PACKAGE)
 class MaxPooling2D(tf.keras.layers.MaxPooling2D):
-    """Keras' ``MaxPooling2D``; in ``compiled_whole`` made from operators whose gradient in XLA is deterministic.
+    """Keras' ``MaxPooling2D``; within ``compiled_whole`` made of operators whose gradient in XLA is deterministic.
 
-    Images (N, H, W, C) must have a known size. Value and gradient are the same; the first of equal maxima gets the
+    Images (N, H, W, C) must then have a known size. Value and gradient are the same; the first of equal maxima gets the
     gradient.
     """
 
@@ -200,9 +205,9 @@ class MaxPooling2D(tf.keras.layers.MaxPooling2D):
 class FusedSteSign(lq.quantizers.SteSign):
     """Larq's ``SteSign``: -1 below 0, else +1; the gradient is that of the identity where |x| ≤ 1, else 0.
 
-    In ``fused_for_training`` value and gradient take one pass over memory each instead of three and four, with the same
-    bits. It has its own name, because Larq and HDF5 files find quantisers by their bare name. It never casts its input,
-    whatever the policy: half precision has no −1e-9.
+    Within ``fused_for_training`` value and gradient take one pass over memory each instead of three and four, and are
+    bit for bit the same. The class has its own name, because Larq and HDF5 files find quantisers by their bare name. It
+    never casts its input, whatever the policy: in float16, −1e-9 would become −0, whose sign is +1.
     """
 
     def __init__(self, clip_value: Optional[float] = 1.0, **kwargs: Any) -> None:
@@ -216,7 +221,7 @@ class FusedSteSign(lq.quantizers.SteSign):
 
 @lq.utils.register_keras_custom_object
 class FusedWeightClip(lq.constraints.WeightClip):
-    """Larq's ``WeightClip``: clips weights to ± ``clip_value``, with one operator instead of two and the same bits."""
+    """Larq's ``WeightClip``: clips weights to ± ``clip_value``, to the same bits, with one operator instead of two."""
 
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
         x = tf.convert_to_tensor(x)
@@ -228,9 +233,9 @@ def global_average(x: tf.Tensor, *, fixed_size: bool) -> tf.Tensor:
     """Mean over height and width, (N, H, W, C) → (N, C).
 
     A network that was built for a fixed size uses one average pool, which is fastest in LCE and TFLite; others use a
-    mean. The two sum in different orders, and one rounding error can flip a sign in a later layer, so the choice must
-    not depend on the call: eager calls know every size. Larq Zoo chooses in the same way, so equal weights give equal
-    signs.
+    mean. The two sum in different orders, and one rounding error can flip a sign in a later layer. The choice must
+    therefore depend on the network and not on the call, since every size is known in an eager call. Larq Zoo chooses in
+    the same way, so equal weights give equal signs.
     """
     _, height, width, channels = x.shape
     if fixed_size and None not in (height, width):
@@ -245,7 +250,7 @@ def _has_fixed_size(shape: Any) -> bool:
 
 @tf.keras.utils.register_keras_serializable(PACKAGE)
 def tanh(x: tf.Tensor) -> tf.Tensor:
-    """tanh that is never fused: TensorFlow would fuse convolution, batch norm and tanh into a missing operator."""
+    """tanh without fusion: TensorFlow would fuse convolution, batch norm and tanh into an operator that it lacks."""
     return tf.tanh(tf.ensure_shape(x, x.shape))
 
 
@@ -268,10 +273,10 @@ class GlobalAverage(tf.keras.layers.Layer):
 
 
 def hidden_units(channels: int, reduction: int) -> int:
-    """The hidden units of a gate that reads so many channels. Raises ValueError if there are none."""
+    """The number of hidden units of a gate that reads ``channels`` channels. Raises ValueError if it is 0."""
     if channels < reduction:
         raise ValueError(
-            f"The gate reduces {channels} channels by {reduction}, which leaves none: "
+            f"The gate reduces {channels} channels by {reduction}, which leaves no hidden units: "
             "use a wider network or a smaller reduction."
         )
     return channels // reduction
@@ -314,7 +319,8 @@ class ChannelGate(tf.keras.layers.Layer):
         activations, convolved = inputs
         average = global_average(activations, fixed_size=self._fixed_size)
         if _resizable.on:
-            # Reshape the average already: LCE's converter drops a reshape before a product if one image needs none.
+            # For one image the product below does not need the reshape of the factors, so LCE's converter drops it, but
+            # larger batches need it. Therefore reshape the average, before the matrix products.
             average = tf.reshape(average, [-1, 1, 1, average.shape[-1]])
         hidden = tf.nn.relu(tf.matmul(average, self.reduce_kernel))
         factors = tf.sigmoid(tf.matmul(hidden, self.expand_kernel))
@@ -335,9 +341,9 @@ class ChannelScale(tf.keras.layers.Layer):
     """A learned factor per channel: output[n, i, j, c] = x[n, i, j, c] · s[c], and s starts at one.
 
     Input and output are (N, H, W, C). After a binary convolution whose filters are scaled by the mean magnitude m[c] of
-    their latent weights, m[c] · s[c] is the scale α of the weights, which is learned from that mean on. Optimizers such
-    as Adam take equally large steps for small and large parameters, so a step then changes α by the same share in every
-    filter.
+    their latent weights, m[c] · s[c] is the scale α of the weights, and training starts from α = m[c]. Optimizers such
+    as Adam take equally large steps for small and large parameters, so a step changes α by about the same fraction in
+    every filter.
 
     Source: Martínez et al., ICLR 2020, equation 3.
     """
@@ -388,9 +394,9 @@ class LearnedScale(tf.keras.layers.Layer):
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         _, height, width, channels = inputs.shape
-        # LCE's converter folds a factor after a binary convolution into it, which is right for factors per channel, but
-        # gives a file that nothing can run for factors per position. The reshapes separate the two, and leave one H×W
-        # plane of constants in the file instead of a full H×W×C tensor.
+        # LCE's converter folds a multiplication that follows a binary convolution into the convolution. That is right
+        # for factors per channel, but for factors per position it gives a file that no engine can run. The reshapes
+        # keep the two apart, and the file stores one H×W plane of constants instead of a full H×W×C tensor.
         plane = tf.reshape(self.height_scale * self.width_scale, [height * width, 1])
         scaled = tf.reshape(inputs * self.channel_scale, [-1, height * width, channels]) * plane
         return tf.reshape(scaled, [-1, height, width, channels])

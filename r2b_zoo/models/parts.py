@@ -1,13 +1,13 @@
 """Makes the layers of the zoo's networks, according to options and precision.
 
-The modules of the papers define the order of layers in a block; the layers themselves are made here, so that an option
-means the same in every network.
+The papers' modules define the order of layers in a block; the layers themselves are made here, so that an option means
+the same in every network.
 
-Under a mixed policy of Keras the convolutions of the blocks compute in half precision, unless their maps are tiny, and
-everything else in float32. The convolutions have most of the operations, and half precision holds their sums of ±1
-exactly: up to 256 in bfloat16 and 2,048 in float16, twice that for an even number of addends. In a residual stream in
-half precision, rounding would flip a few signs; each flips others in the next block, and after a few blocks the network
-computes something else.
+Under a mixed-precision policy of Keras, the convolutions of the blocks compute in half precision, unless their feature
+maps are tiny, and everything else computes in float32. The convolutions have most of the operations, and half precision
+holds their sums of ±1 exactly: up to 256 in bfloat16 and 2,048 in float16, twice that for an even number of addends. If
+the residual stream were in half precision, rounding would flip a few signs; each would flip others in the next block,
+and after a few blocks the network would compute something else.
 """
 
 import math
@@ -29,8 +29,8 @@ BATCH_NORM_MOMENTUM = 0.99
 PRELU_SLOPE = 0.25
 # Martínez et al., section 4.3.
 GATE_REDUCTION = 8
-# Maps of fewer pixels are not worth computing in half precision: a step would convert and reorder more values of
-# kernels than of images.
+# For feature maps of fewer pixels, half precision is not worthwhile: a step would convert and reorder more values of
+# kernels than of activations.
 SMALLEST_HALF = 16
 
 
@@ -61,7 +61,7 @@ def require_positive(argument: str, value: Any) -> None:
 
 def require_momentum(argument: str, value: Any) -> None:
     if not _is_number(value) or not 0 <= value < 1:
-        raise ValueError(f"{argument} must be a number from 0 and below 1; received {value!r}.")
+        raise ValueError(f"{argument} must be a number of at least 0 and below 1; received {value!r}.")
 
 
 def _require_slope(argument: str, value: Any) -> None:
@@ -84,7 +84,7 @@ def weight_scale_option(allowed: Sequence[str] = WEIGHT_SCALES) -> Option:
     meanings = {
         "none": "binary kernels are ±1",
         "mean": "each filter is multiplied by the mean magnitude of its latent weights, a constant for the gradient",
-        "learned": "that and a learned factor per filter, which starts at 1",
+        "learned": 'as "mean", times a learned factor per filter, which starts at 1',
     }
     return Option(
         "none",
@@ -99,8 +99,8 @@ class Parts:
 
     Attributes:
         precision: "binary", "binary_activations" or "real".
-        sign: the paper's quantiser of activations, the name of one of Larq's or an object.
-        kernel: the paper's quantiser of weights, likewise.
+        sign: the paper's quantiser of activations: the name of a Larq quantiser, or a quantiser object.
+        kernel: the paper's quantiser of weights, given in the same way.
         policy: Keras' dtype policy for the convolutions of the blocks.
         downsample: whether the convolutions of the shortcuts are "real" or "binary" like those of the blocks.
         batch_norm_momentum: momentum of the running statistics.
@@ -124,13 +124,14 @@ class Parts:
     def kernel_quantizer(self) -> Any:
         if self.precision != "binary":
             return None
-        # It has the scale per filter (Martínez et al., equation 3), and the gradient of Bi-Real Net's section 3.4.
+        # Larq's quantiser of that name has the scale per filter (Martínez et al., equation 3), and the gradient of
+        # section 3.4 of Bi-Real Net.
         has_scale = self.options.get("weight_scale", "none") != "none"
         return "magnitude_aware_sign" if has_scale else _quantizer(self.kernel)
 
     @property
     def kernel_constraint(self) -> Any:
-        """Latent weights outside ±1 get no gradient through the clipped sign, so they are kept inside."""
+        """A clip to ±1, because latent weights outside ±1 get no gradient through the clipped sign."""
         return FusedWeightClip() if self.precision == "binary" else None
 
     def conv(self, x: tf.Tensor, filters: int, strides: int, name: str, kernel_size: int = 3) -> tf.Tensor:
@@ -163,7 +164,7 @@ class Parts:
         )(x)
 
     def _policy_for(self, x: tf.Tensor, strides: int) -> Any:
-        """The dtype policy of a convolution of that input: that of its variables where its output is too small."""
+        """The dtype policy of a convolution of ``x``; for a tiny output, the variables' type, not half precision."""
         height, width = x.shape[1:3]
         is_tiny = None not in (height, width) and -(-height // strides) * -(-width // strides) < SMALLEST_HALF
         return getattr(self.policy, "variable_dtype", self.policy) if is_tiny else self.policy
@@ -180,13 +181,13 @@ class Parts:
         return tf.keras.layers.ReLU(name=name)(x)
 
     def no_activation(self, x: tf.Tensor, _: str) -> tf.Tensor:
-        """The identity, before a sign: after a ReLU, no input of the sign would be negative."""
+        """The identity, for a stem before a sign: after a ReLU, no input of the sign would be negative."""
         return x
 
     def shortcut(
         self, x: tf.Tensor, filters: int, strides: int, name: str, *, batch_norm_before_sign: bool = False
     ) -> tf.Tensor:
-        """The identity; if the shape changes, 2×2 average pool, 1×1 convolution and batch norm.
+        """The identity; if the shape changes, average pool (2×2 for stride 2), 1×1 convolution and batch norm.
 
         Args:
             x: input of the block.
@@ -223,5 +224,5 @@ def plain_conv(x: tf.Tensor, filters: int, kernel_size: int, strides: int, name:
 
 
 def _quantizer(identifier: Any) -> Any:
-    """Larq's quantiser, or our faster one with the same values if there is one."""
+    """The quantiser, or the zoo's faster one with the same values where there is one."""
     return FusedSteSign() if identifier == "ste_sign" else identifier

@@ -14,13 +14,13 @@ from r2b_zoo.models.parts import GATE_REDUCTION_OPTION, PRELU_SLOPE_OPTION, Part
 SIGN = "ste_sign"
 
 Rescale = Callable[[Parts, tf.Tensor, tf.Tensor, str], tf.Tensor]
-"""``rescale(parts, x, y, name)`` rescales the output y of a convolution; x are its real input activations."""
+"""``rescale(parts, x, y, name)`` rescales the output y of a binary convolution; x is its input before the sign."""
 
 
 def _gate(parts: Parts, x: tf.Tensor, y: tf.Tensor, name: str) -> tf.Tensor:
     """(y ⊙ α) ⊙ G(x), data-driven channel rescaling (section 4.3, equation 3).
 
-    The weights' scale α, if any, is part of the convolution's kernel; a learned factor of it is applied here.
+    The weights' scale α, if any, is part of the convolution's kernel; only a learned factor of α is applied here.
     """
     if parts.options["weight_scale"] == "learned":
         y = ChannelScale(name=f"{name}_weight_scale")(y)
@@ -45,7 +45,7 @@ def _half_block(
 
 
 def _block(rescale: Rescale) -> topology.Block:
-    """A block of two half blocks, in place of one ResNet-18 block, which also has two convolutions."""
+    """Two half blocks, with one convolution each, which replace a ResNet-18 block of two convolutions."""
 
     def block(parts: Parts, x: tf.Tensor, filters: int, strides: int, name: str) -> tf.Tensor:
         x = _half_block(parts, rescale, x, filters, strides, f"{name}a", output=f"{name}a")
@@ -71,8 +71,8 @@ RealToBinaryNet = topology.network(
     channel by a factor it computes from the real activations before the sign (section 4.3). The paper's network also
     has the scale α of the weights (equation 3): pass ``weight_scale="mean"`` or ``"learned"`` to train it.
 
-    ``weights="imagenet"`` loads the weights that Larq Zoo publishes: 65.01 % top-1, 85.72 % top-5, Apache-2.0. They are
-    of a network without α. ``weights="cifar10"`` loads small weights that come with this package, for CIFAR-10's
+    ``weights="imagenet"`` loads the weights that Larq Zoo publishes: 65.01 % top-1, 85.72 % top-5, Apache-2.0. They
+    belong to a network without α. ``weights="cifar10"`` loads small weights that come with this package, for CIFAR-10's
     classes; ``r2b list cifar10`` shows their network and their accuracy.
     """,
 )
@@ -85,14 +85,14 @@ StrongBaselineNet = topology.network(
     kernel=SIGN,
     fixed_size=True,
     options={
-        # There is no "learned", because LearnedScale includes that factor.
+        # There is no "learned", because LearnedScale includes a learned factor per filter.
         "weight_scale": weight_scale_option(("none", "mean")),
         "prelu_slope": PRELU_SLOPE_OPTION,
     },
     doc="""The strong baseline of Martínez et al., ICLR 2020, section 4.1: 60.9 % ImageNet top-1 in the paper (table 2).
 
-    It is RealToBinaryNet with a learned static scale instead of the gate, which needs a fixed input size. With
-    ``weight_scale="mean"`` that scale is relative to the mean magnitude of each filter, so that a network with binary
+    It is RealToBinaryNet with a learned static scale instead of the gate; the scale needs a fixed input size. With
+    ``weight_scale="mean"`` the scale is relative to the mean magnitude of each filter, so that a network with binary
     weights starts where the network with real weights ended.
     """,
 )

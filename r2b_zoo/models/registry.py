@@ -20,7 +20,7 @@ NETWORKS: dict[str, Network] = {
 
 
 def list_models(pretrained: Optional[bool] = None) -> list[str]:
-    """Names of the networks; with ``pretrained`` only those that have (or do not have) published weights."""
+    """Names of the networks; ``pretrained`` True: only those with published weights; False: only those without."""
     return [name for name in NETWORKS if pretrained is None or CARDS[name].pretrained == pretrained]
 
 
@@ -34,7 +34,7 @@ def _known(name: str) -> str:
 
 
 def card(name: str) -> Card:
-    """The card of a network. Raises ValueError for an unknown name, and lists the known ones."""
+    """The card of a network. Raises ValueError for an unknown name; the message lists the known ones."""
     return CARDS[_known(name)]
 
 

@@ -35,7 +35,7 @@ STEMS = ("imagenet", "cifar")
 # One row per section: (width multiple, stride of the first convolution), two blocks each.
 SECTIONS = ((1, 1), (2, 2), (4, 2), (8, 2))
 BLOCKS_PER_SECTION = 2
-# The number of blocks in each section of networks that are built now; _depth() changes it.
+# The number of blocks in each section of the networks that are built; _depth() changes it.
 _blocks_of_sections: Sequence[int] = (BLOCKS_PER_SECTION,) * len(SECTIONS)
 BLOCK_NAMES = tuple(f"block{i}" for i in range(1, len(SECTIONS) * BLOCKS_PER_SECTION + 1))
 # Features are the outputs of the last block of each section.
@@ -66,7 +66,7 @@ class Network(Protocol):
 
 @contextlib.contextmanager
 def global_policy(policy: Any) -> Iterator[None]:
-    """Keras layers that are made in the block have that dtype policy by default."""
+    """Keras layers that are made within the ``with`` statement have this dtype policy by default."""
     before = tf.keras.mixed_precision.global_policy()
     tf.keras.mixed_precision.set_global_policy(policy)
     try:
@@ -77,10 +77,10 @@ def global_policy(policy: Any) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _depth(*blocks: int) -> Iterator[None]:
-    """Networks that are made in the block have so many blocks in each section, and only that many sections.
+    """Networks that are made within the ``with`` statement have ``len(blocks)`` sections of ``blocks[i]`` blocks each.
 
-    It is for tests that do not depend on depth, because the time for tracing, converting and loading grows with the
-    number of blocks. ``_depth(1, 1)`` has a block that keeps the shape, and one that changes it.
+    This is for tests that do not depend on depth, because the time for tracing, converting and loading grows with the
+    number of blocks. ``_depth(1, 1)`` gives networks with a block that keeps the shape, and one that changes it.
     """
     global _blocks_of_sections
     before = _blocks_of_sections
@@ -113,13 +113,13 @@ _ARGUMENTS = """
         input_tensor: a Keras tensor to build on instead. Layers before it keep their weights if a weights file has none
             for them.
         weights: None (random), the path of a weights file, or the name of weights for this network that are published
-            or come with this package ({weights}). Weights that come with it determine the network's own options.
+            or come with this package ({weights}). Those of this package determine the network's own options.
         include_top: whether global pooling and the classifier are part of the network.
         features_only: whether to return the activations at the end of each of the four sections, for detection or
             segmentation; there is no top then, whatever include_top is.
         num_classes: outputs of the classifier.
         precision: "binary"; "binary_activations" (real weights); "real" (tanh where the binary network has sign).
-        width: channels of the first section; the others have 2, 4 and 8 times as many. 64 is the papers'.
+        width: channels of the first section; the others have 2, 4 and 8 times as many. The papers have 64.
         stem: "imagenet" (7×7 stride 2, then max pool) or "cifar" (3×3 stride 1).
         downsample: {downsample}
         batch_norm_momentum: the share of every batch norm's running statistics that a step keeps. With 0.99 they need
@@ -136,8 +136,9 @@ _ARGUMENTS = """
         ValueError: an argument is not one of the allowed values, or the weights do not fit.
         TypeError: the network has no argument of that name.
 """
-_DOWNSAMPLE = """whether the convolutions of the shortcuts are "real" or "binary", as in half of tables 1 and 3 of
-            Martínez et al., where "real" ones are worth 3 to 4 points on ImageNet. Binary ones follow the precision."""
+_DOWNSAMPLE = """whether the convolutions of the shortcuts are "real" or, as in half of tables 1 and 3 of Martínez et
+            al., "binary". In the paper, "real" ones gain 3 to 4 points on ImageNet. "binary" ones have the network's
+            precision."""
 _REAL_DOWNSAMPLE = """only "real": nothing in this network is binary."""
 
 
@@ -158,7 +159,7 @@ def network(
     Args:
         name: name of the constructor and of the models it makes.
         block: the paper's block.
-        doc: what is special about the network; the arguments are described here, once.
+        doc: what is special about the network; a description of the arguments is added to it.
         stem_activation: activation after the first convolution.
         sign: the paper's quantiser of activations.
         kernel: the paper's quantiser of weights.
@@ -316,7 +317,7 @@ def intermediates(model: tf.keras.Model) -> dict[str, tf.Tensor]:
 
 
 def blocks_of(outputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """The blocks among ``intermediates``, without the logits, or their values in a model's outputs."""
+    """Only the blocks among ``intermediates``, or among a model's outputs with the same names."""
     return {name: value for name, value in outputs.items() if name != "logits"}
 
 

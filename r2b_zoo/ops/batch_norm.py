@@ -10,14 +10,14 @@ from r2b_zoo.identity import PACKAGE
 
 @tf.keras.utils.register_keras_serializable(PACKAGE)
 class SynchronisedBatchNormalization(tf.keras.layers.BatchNormalization):
-    """Keras' batch norm of (N, H, W, C), with the statistics of the whole batch in training, not of one replica's.
+    """Keras' batch norm of (N, H, W, C), with the statistics of the whole batch in training, not of one replica's part.
 
     With x̂ = (x − μ) / √(σ² + ε), μ and σ² over the images of all replicas:
 
         output = γ x̂ + β,   ∂/∂x = γ / √(σ² + ε) · (d − mean(d) − x̂ · mean(d · x̂))
 
     where d is the gradient of the output and the means are over all replicas too. The running variance is unbiased, as
-    in the fused operator that Keras uses on one device: up to rounding, one device computes the same from the same
+    in the fused operator that Keras uses on one device, so up to rounding one device computes the same from the same
     batch. All replicas must have the same number of images. There is one all-reduce in each direction.
 
     Source: Ioffe & Szegedy, ICML 2015, algorithm 1 and section 3.

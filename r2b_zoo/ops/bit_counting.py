@@ -2,7 +2,7 @@
 
 In the forward pass of a training step, r2b-runtime computes binary convolutions as in inference, faster than
 TensorFlow's float convolution of ±1. Both are exact, so the results are equal. The gradients are convolutions of real
-numbers, and are left to TensorFlow.
+numbers, so TensorFlow computes them.
 """
 
 import contextlib
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 # Larq's quantisers that give only ±1, and the one that multiplies each filter of a kernel by a factor.
 _SCALED_SIGN = lq.quantizers.MagnitudeAwareSign
 _SIGNS = (lq.quantizers.SteSign, lq.quantizers.ApproxSign, lq.quantizers.SwishSign)
-# r2b-runtime computes so many channels at a time. With fewer it computes them one by one, and TensorFlow is faster.
+# r2b-runtime computes groups of this many channels. It computes the rest one by one, where TensorFlow is faster.
 _CHANNELS_AT_A_TIME = 32
 
 
 class _Counting(Switch):
-    """Whether bits are counted, and a convolver per thread: replicas are traced in threads and run at the same time."""
+    """Whether bits are counted, and a convolver per thread: replicas are traced in threads and run in parallel."""
 
     @functools.cached_property
     def convolver(self) -> "Convolver":
@@ -48,7 +48,7 @@ def _cores() -> int:
 
 
 def why_not_counting() -> Optional[str]:
-    """A message for people who train a binary network here, if bits could be counted but are not."""
+    """A message for people who train a binary network here without r2b-runtime; None with it, or with a GPU."""
     if runtime.is_installed() or tf.config.get_visible_devices("GPU"):
         return None
     return (
@@ -71,10 +71,11 @@ def counting_bits(wanted: bool = True) -> Iterator[None]:
 def convolve(layer: lq.layers.QuantConv2D, inputs: tf.Tensor, kernel: tf.Variable) -> Optional[tf.Tensor]:
     """The output of the layer's convolution, (N, H', W', O); None if bits are not to be counted, or cannot be.
 
-    A scale of the filters is multiplied with the exact sums of signs, so the last digits may differ from those of a sum
-    of scaled products. The gradients are those of the scaled kernel.
+    A scale of the filters multiplies the exact sums of signs, so the last digits may differ from those of a sum of
+    scaled products. The gradients are those of the scaled kernel.
 
     Args:
+        layer: the binary convolution.
         inputs: quantised inputs, (N, H, W, C), float32.
         kernel: (height, width, C, O), float32; it is quantised when it is read.
     """

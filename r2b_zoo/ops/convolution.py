@@ -1,4 +1,4 @@
-"""Shared by bit counting and half precision: which convolutions they support, and their gradients."""
+"""Which convolutions bit counting and half precision support, and the gradients of these convolutions."""
 
 import tensorflow as tf
 
@@ -9,7 +9,7 @@ def is_plain(layer: tf.keras.layers.Conv2D) -> bool:
 
 
 def factors(kernel: tf.Tensor) -> tf.Tensor:
-    """The magnitude (O,) of each filter of a kernel (height, width, C, O) whose filters are ± one magnitude each."""
+    """The magnitude (O,) of each filter of a kernel (height, width, C, O); within a filter all magnitudes are equal."""
     return tf.reduce_max(tf.abs(kernel), axis=[0, 1, 2])
 
 
@@ -21,15 +21,15 @@ def gradients(
     padding: str,
     compute_inputs_in: tf.DType,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Gradients of a plain float32 convolution by its inputs and by its kernel, both float32.
+    """Gradients of a plain float32 convolution with respect to its inputs and its kernel, both float32.
 
     Args:
-        inputs: of the convolution, (N, H, W, C).
-        kernel: of the convolution, (height, width, C, O).
-        upstream: the gradient of its output, (N, H', W', O).
-        strides: of the convolution.
+        inputs: the convolution's inputs, (N, H, W, C).
+        kernel: the convolution's kernel, (height, width, C, O).
+        upstream: the gradient with respect to its output, (N, H', W', O).
+        strides: the convolution's strides.
         padding: "same" or "valid".
-        compute_inputs_in: type in which the gradient by the inputs is computed; that by the kernel is in float32.
+        compute_inputs_in: type in which the inputs' gradient is computed; the kernel's is computed in float32.
     """
     options = {"strides": [1, *strides, 1], "padding": padding.upper()}
     of_inputs = tf.raw_ops.Conv2DBackpropInput(

@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from r2b_zoo.ops.switch import Switch
 
-# Sum an image in at most this many strips; more are no faster.
+# An image is summed in at most this many strips; more are no faster.
 _MOST_STRIPS = 8
 
 
@@ -33,7 +33,7 @@ class _Activated(NamedTuple):
 
 
 class _Fusion(Switch):
-    """Whether layers are fused, and the notes of layers by tensor."""
+    """Whether layers are fused, and what layers noted about each tensor."""
 
     def __init__(self) -> None:
         self.forget()
@@ -52,7 +52,7 @@ _fusion = _Fusion()
 def fused_for_training() -> Iterator[None]:
     """Fuses layers that are called in the block where possible: the values are the same, but compiling takes longer.
 
-    Does nothing if there is a GPU, for which XLA needs more than TensorFlow installs.
+    It does nothing if there is a GPU, for which XLA needs more than TensorFlow installs.
     """
     try:
         with _fusion.set_to(not tf.config.get_visible_devices("GPU")):
@@ -99,7 +99,7 @@ def _sign_alone(x: tf.Tensor, limit: tf.Tensor) -> Any:
     def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, None]:
         if tf.executing_eagerly() or x.op.type != "ReadVariableOp":
             return _passed_on(x, upstream, limit), None
-        # Weights are clipped in every step, so the gradient usually passes unchanged, and checking this is faster.
+        # Weights are clipped in every step, so the whole gradient usually passes, and it is faster to check that.
         within = (tf.reduce_max(x) <= limit) & (tf.reduce_min(x) >= -limit)
         return tf.cond(within, lambda: upstream, lambda: _passed_on(x, upstream, limit)), None
 
@@ -108,7 +108,7 @@ def _sign_alone(x: tf.Tensor, limit: tf.Tensor) -> Any:
 
 @tf.custom_gradient
 def _average_alone(x: tf.Tensor) -> Any:
-    # TensorFlow's own gradient sums over every window, which takes longer than broadcasting the only one.
+    # TensorFlow's own gradient sums over all windows of the pool. There is only one, and broadcasting it is faster.
     return average_pool(x), lambda upstream: tf.broadcast_to(upstream / _area(x), tf.shape(x))
 
 
@@ -156,9 +156,9 @@ def note_product(product: tf.Tensor, x: tf.Tensor, factors: tf.Tensor) -> None:
 
 
 def prelu(x: tf.Tensor, alpha: tf.Variable) -> Optional[tf.Tensor]:
-    """max(x, 0) + α · min(x, 0), which includes the product of a gate if x is one.
+    """max(x, 0) + α · min(x, 0); if x is the product of a gate, the same pass computes that product.
 
-    None if it does not support the arguments: it needs one α per channel, and images of a known size.
+    Returns None for arguments without one α per channel, or without a known image size.
     """
     if x.shape.rank != 4 or None in x.shape[1:] or alpha.shape != (1, 1, x.shape[-1]):
         return None
@@ -170,7 +170,7 @@ def prelu(x: tf.Tensor, alpha: tf.Variable) -> Optional[tf.Tensor]:
 
 
 def add(inputs: Sequence[tf.Tensor]) -> Optional[tf.Tensor]:
-    """The sum of two tensors, one of them from ``prelu``; None if neither is."""
+    """The sum of two tensors of one shape, at least one of them from ``prelu``; None for other inputs."""
     if len(inputs) != 2:
         return None
     for value, other in (inputs, inputs[::-1]):
@@ -215,7 +215,7 @@ def _prelu(x: tf.Tensor, alpha: tf.Tensor, factors: Optional[tf.Tensor], shortcu
 
 @_one_pass
 def _prelu_gradient(x: tf.Tensor, alpha: tf.Tensor, factors: Optional[tf.Tensor], upstream: tf.Tensor) -> tf.Tensor:
-    """The gradient by x. At 0 it is 0, as that of Keras' relu(x) - α · relu(-x) is."""
+    """The gradient with respect to x. At 0 it is 0, like that of Keras' relu(x) - α · relu(-x)."""
     product = x if factors is None else x * factors
     gradient = tf.where(product > 0, upstream, tf.where(product < 0, alpha * upstream, tf.zeros_like(x)))
     return gradient if factors is None else gradient * factors
@@ -233,10 +233,10 @@ def _sums_by_sign(x: tf.Tensor, upstream: tf.Tensor, limits: tuple[_Limit, ...])
 
 @_one_pass
 def _sums_of_strips(x: tf.Tensor, upstream: tf.Tensor, limits: tuple[_Limit, ...]) -> tf.Tensor:
-    """The same before the last sum, (N, limits, a strip's pixels, C).
+    """The sums of ``_sums_by_sign`` before the last step, (N, limits, pixels of a strip, C).
 
-    XLA is slow at sums over pixels, and writing whole products for another operator to sum is slow too. XLA therefore
-    adds a few strips of the image pixel by pixel, and a pooling operator sums the rest.
+    XLA is slow at sums over pixels, and it is slow too to write whole products for another operator to sum. XLA
+    therefore adds a few strips of the image to one strip, and a pooling operator sums the pixels of that strip.
     """
     strips = max(divisor for divisor in range(1, _MOST_STRIPS + 1) if _area(x) % divisor == 0)
     shape = [-1, strips, _area(x) // strips, x.shape[-1]]

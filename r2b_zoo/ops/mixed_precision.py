@@ -7,8 +7,8 @@ import tensorflow as tf
 
 from r2b_zoo.system import machine
 
-# These CPU flags, as Linux spells them for x86 and ARM, mean that bfloat16 is faster than float32, and that it was
-# measured to be slower (see results/training.md).
+# CPU flags, as Linux spells them for x86 and ARM. With one of the first set, bfloat16 is faster than float32; with only
+# the second, it was measured to be slower (see results/training.md).
 _FAST_BFLOAT16 = {"amx_bf16", "bf16"}
 _SLOW_BFLOAT16 = {"avx512_bf16"}
 
@@ -19,7 +19,7 @@ def policy_name(mixed_precision: str) -> str:
 
 
 def why_half_precision_is_slow(mixed_precision: str, cpuinfo: Path = machine.CPUINFO) -> Optional[str]:
-    """Why this machine has no fast way to compute in that type; None where it has one, or does not tell."""
+    """Why this machine is slow in that type, as a message; None if it is not, or its instruction sets are unknown."""
     if mixed_precision == "float32" or tf.config.list_physical_devices("GPU"):
         return None
     if mixed_precision == "float16":
@@ -32,8 +32,8 @@ def why_half_precision_is_slow(mixed_precision: str, cpuinfo: Path = machine.CPU
         return None
     if instructions & _SLOW_BFLOAT16:
         return (
-            "This CPU has bfloat16 instructions without a matrix unit (avx512_bf16, not amx_bf16): a step took longer "
-            "than in float32 where it was measured, so mixed_precision=float32 is likely to be faster here."
+            "This CPU has bfloat16 instructions without a matrix unit (avx512_bf16, not amx_bf16): in measurements, a "
+            "step took longer than in float32, so mixed_precision=float32 is likely to be faster here."
         )
     return (
         "This CPU has no bfloat16 instructions (amx_bf16, avx512_bf16): mixed_precision=float32 may be faster here, "

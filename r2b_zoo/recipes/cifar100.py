@@ -4,8 +4,8 @@ Paper: Martínez et al., ICLR 2020, sections 4.1 and 4.2; its ablation is table 
 Command: ``r2b train recipe=cifar100 data_dir=TFDS``, after ``tfds build cifar100 --data_dir TFDS``.
 Hours: not measured. Accuracy of this recipe: not measured.
 
-Expected accuracy, CIFAR-100 top-1 in the paper's table 3 with real downsampling: stage 1 is binary_activations, stage 2
-binary. A row is ``r2b train recipe=cifar100 data_dir=TFDS`` and the words below it.
+Expected accuracy is CIFAR-100 top-1 in the paper's table 3 with real downsampling; stage 1 is binary_activations, and
+stage 2 is binary. To train a row, add the words below it to ``r2b train recipe=cifar100 data_dir=TFDS``.
 
     row                                stage 1   stage 2
     strong baseline (SB)                  72.1      69.6
@@ -25,12 +25,12 @@ binary. A row is ``r2b train recipe=cifar100 data_dir=TFDS`` and the words below
     real with a teacher                   79.3         –
         real.network=ResNet18 binary_activations.skip=true binary.skip=true
 
-With binary downsampling (``downsample=binary``) stage 2 of the first six has 68.0, 71.1, 71.9, 66.2, 72.3 and 73.5.
-To train a teacher once for all rows, add ``teacher.from_run=RUN``, the folder of another run. That "SB + attention" has
-no matching loss left in its binary stage follows from section 4.2, where that stage matches logits alone: [ours], the
-paper does not say it of the rows; binary.attention_matching_weight=1.0 matches attention there too.
+With binary downsampling (``downsample=binary``), stage 2 of the first six rows has 68.0, 71.1, 71.9, 66.2, 72.3 and
+73.5. To train a teacher once for all rows, add ``teacher.from_run=RUN``, where RUN is the folder of another run. The
+binary stage of "SB + attention" has no matching loss, because that stage matches only logits in section 4.2. This is
+[ours]: the paper does not say it of the rows; binary.attention_matching_weight=1.0 matches attention there too.
 
-Each number is marked as in ``imagenet.py``; what has no mark is that recipe's.
+Numbers are marked as in ``imagenet.py``; numbers without a mark are from that recipe.
 """
 
 from zookeeper import ComponentField, Field, PartialComponent, component
@@ -45,7 +45,7 @@ from r2b_zoo.recipes.recipe import (
     Teacher,
 )
 
-EPOCHS = {"epochs": 350, "decay_epochs": (150.0, 250.0, 320.0)}  # [paper] of each stage
+EPOCHS = {"epochs": 350, "decay_epochs": (150.0, 250.0, 320.0)}  # [paper] in each stage
 
 
 @component
@@ -55,16 +55,16 @@ class Cifar100(ProgressiveRecipe):
     stem: str = Field("cifar")  # [ours] 3×3 stride 1, no pool, for 32×32 images
     batch_size: int = Field(128)  # [paper]
     augmentation: str = Field("crop_flip_rotate")  # [paper] random crop, flip, rotation by ±15°
-    mixup: float = Field(1.0)  # [paper] mix-up; its parameter [ours], that of Zhang et al. for CIFAR
-    weight_scale: str = Field("mean")  # [paper] α of equation 3; that it is the mean of |W| [ours]
+    mixup: float = Field(1.0)  # [paper] mix-up; [ours] its parameter, from Zhang et al. for CIFAR
+    weight_scale: str = Field("mean")  # [paper] α of equation 3; [ours] its value, the mean of |W|
 
-    # [ours] the teacher's schedule: the students'.
+    # [ours] The teacher has the students' schedule.
     teacher: Stage = ComponentField(PartialComponent(Teacher, **EPOCHS, **STEPS, **REAL_WEIGHTS))
     real: Stage = ComponentField(PartialComponent(RealStudent, **EPOCHS, **STEPS, **REAL_WEIGHTS, **MATCHING))
     binary_activations: Stage = ComponentField(
         PartialComponent(
             BinaryActivationsStudent,
-            initial_weights=None,  # [re-implementation]; so that no row of table 3 is trained for longer than others
+            initial_weights=None,  # [re-implementation]; with "real", some rows of table 3 would be trained for longer
             **EPOCHS,
             **STEPS,
             **REAL_WEIGHTS,

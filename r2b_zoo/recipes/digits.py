@@ -1,6 +1,6 @@
 """The whole schedule on scikit-learn's digits, small enough for every laptop.
 
-Paper: Martínez et al., ICLR 2020, section 4.2, its stages and losses; numbers without a mark are ours, chosen for
+Paper: Martínez et al., ICLR 2020, section 4.2, for stages and losses; numbers without a mark are ours, chosen for
 1,442 images of 8×8.
 Command: ``r2b demo``, or ``r2b train recipe=digits``.
 Expected accuracy and time: results/digits.md, measured by ``benchmarks/digits.py``.
@@ -63,8 +63,9 @@ class Digits(ProgressiveRecipe):
         PartialComponent(
             BinaryStudent,
             epochs=40,
-            # The 143 images that validation=0.1 holds out do not distinguish 1e-3 from 3e-3: one mistake versus two,
-            # over two seeds. CIFAR-10's 5,000 slightly favour 3e-3 (cifar10.py), so it is used here too.
+            # The 143 images that validation=0.1 holds out do not distinguish 1e-3 from 3e-3: over two seeds, 1e-3
+            # misclassifies one image and 3e-3 two. CIFAR-10's 5,000 images slightly favour 3e-3 (cifar10.py), so it is
+            # used here.
             learning_rate=3e-3,
             warmup_epochs=0.0,  # [paper]
             **LOGIT_MATCHING,

@@ -1,6 +1,6 @@
 """Fine-tunes a binary network on your own photographs, from pretrained weights.
 
-Paper: none for the stages; the network is that of Martínez et al., ICLR 2020. Numbers without a mark are ours.
+Paper: Martínez et al., ICLR 2020, for the network; none for the stages. Numbers without a mark are ours.
 Command: ``r2b train recipe=finetune data.dir=PHOTOS weights=imagenet``, where PHOTOS has a folder per class, and
 ``weights`` is a name (``imagenet``, published; ``cifar10``, which comes with this package), a weights file, or the
 folder of a run.
@@ -33,9 +33,9 @@ PRETRAINED_STAGES = ("classifier", "finetuned")
 # The weights determine these options of the network.
 OF_WEIGHTS = ("weight_scale", "downsample", "gate_reduction")
 NOTHING_TO_START_FROM = (
-    "No weights were given, so the network starts from nothing: it has to learn what an edge is from your photographs "
-    f"alone. Expect little from fewer than some thousand of them; weights={' or '.join(NAMES)} (or a weights file, or "
-    "the folder of a run) starts from a network that can see, and trains in a fraction of the time."
+    "No weights were given, so the network starts from random weights and learns from your photographs alone: expect a "
+    f"low accuracy with fewer than a few thousand of them. weights={' or '.join(NAMES)} (or a weights file, or the "
+    "folder of a run) starts from a trained network, which takes a fraction of the time."
 )
 
 
@@ -48,8 +48,9 @@ class FineTune(ProgressiveRecipe):
     They determine width, stem and image size."""
     batch_size: int = Field(16)
     augmentation: str = Field("resized_crop_flip")
-    # Some ten photographs of a class are a few steps an epoch, which averages over a hundred steps do not follow: with
-    # 0.99, 40 images end at 50.5 % of the test images in place of 74.5 % (benchmarks/transfer.py, seed 0).
+    # With some ten photographs per class an epoch has only a few steps, and averages over a hundred steps lag behind:
+    # with 0.99, training on 40 images reaches 50.5 % of the test images instead of 74.5 % (benchmarks/transfer.py,
+    # seed 0).
     batch_norm_momentum: float = Field(0.9)
 
     classifier: Stage = ComponentField(
@@ -68,7 +69,8 @@ class FineTune(ProgressiveRecipe):
             precision="binary",
             initial_weights="classifier",
             epochs=30,
-            # The rate of the paper's binary stage: a higher one would flip signs faster than few photographs justify.
+            # This is the rate of the paper's binary stage. A higher rate would flip more signs than few photographs
+            # justify.
             learning_rate=2e-4,
             warmup_epochs=1.0,
         )
@@ -109,7 +111,7 @@ class FineTune(ProgressiveRecipe):
 
     @classmethod
     def with_dependent_values(cls, overrides: Mapping[str, Any]) -> dict[str, Any]:
-        """The overrides, and the fields that the weights determine, unless they are given, as in a run's record."""
+        """The overrides, and the fields that the weights determine; a run's record already contains these fields."""
         weights = overrides.get("weights")
         if weights is None:
             return dict(overrides)

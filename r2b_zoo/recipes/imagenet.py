@@ -12,15 +12,17 @@ Expected accuracy, ImageNet top-1 on 50,000 validation images:
 The paper's accuracies are in table 2.
 Hours: not measured. Accuracy of this recipe: not measured.
 
-Sources of the numbers: [paper]; [re-implementation], Larq Zoo's (training/multi_stage_experiments.py and its authors'
-answers in larq/zoo issues 196 and 233), which reached the right column, although its published scripts do not; [ours].
-The order of teachers, the binary stage's start from the previous stage's weights, and its matching of logits alone are
-from the [paper]. The random initial weights of binary_activations are from the [re-implementation]; the paper does not
-give them, and binary_activations.initial_weights=real starts it from the previous stage. Estimating batch-norm
-statistics anew before the binary stage is [ours]; the paper does not mention it.
+Each number is marked with its source: [paper]; [re-implementation], which is Larq Zoo
+(training/multi_stage_experiments.py and its authors' answers in larq/zoo issues 196 and 233); or [ours]. The
+re-implementation reached the right column, although its published scripts do not. The order of teachers, the binary
+stage's start from the previous stage's weights, and its matching of logits alone are from the [paper]. The random
+initial weights of binary_activations are from the [re-implementation]; the paper does not give them, and
+binary_activations.initial_weights=real starts the stage from the previous one. Estimating batch-norm statistics anew
+before the binary stage is [ours]; the paper does not mention it.
 To train the last stage as the re-implementation did:
     binary.epochs=100 binary.schedule=cosine binary.warmup_epochs=10.0
-Binary downsampling, which the paper has in half of its tables and which costs 3 to 4 points: downsample=binary
+To train with binary downsampling, as in half of the paper's tables, which costs 3 to 4 points:
+    downsample=binary
 """
 
 from zookeeper import ComponentField, Field, PartialComponent, component
@@ -39,12 +41,11 @@ BATCH_SIZE = 256  # [paper]
 LEARNING_RATE = 1e-3  # [paper] while weights are real
 BINARY_LEARNING_RATE = 2e-4  # [paper] for the binary stage
 
-EPOCHS = {"epochs": 75, "decay_epochs": (40.0, 60.0, 70.0)}  # [paper] of each student
+EPOCHS = {"epochs": 75, "decay_epochs": (40.0, 60.0, 70.0)}  # [paper] for each student
 WARMUP_EPOCHS = 5.0  # [paper] linear, from 0, while weights are real; none in the binary stage
 DECAY = 0.3  # [re-implementation] the paper has a step schedule and no factor
 
-# [paper] 1e-5 while weights are real, which it calls an L2 penalty; 0 for the binary stage. As the gradient of
-# λ/2 · Σ w², [ours].
+# [paper] 1e-5 while weights are real, called an L2 penalty; 0 for the binary stage. [ours] It is λ of λ/2 · Σ w².
 L2_PENALTY = 1e-5
 
 # [re-implementation] The paper defines both matching losses, but not their weights.
@@ -53,9 +54,9 @@ OUTPUT_MATCHING_WEIGHT_BINARY = 0.8
 TEMPERATURE = 1.0
 # The re-implementation has another attention loss: 30 times the mean over blocks and positions of the squared
 # difference of maps divided by their largest value. The paper's is the sum over blocks of the L2 distance of maps
-# divided by their L2 norm. With d that distance, ρ the mean square of a map divided by its largest value, and 8 blocks,
-# the former is 30 / 8 · Σ ρ d², whose gradient equals that of w · Σ d for w = 7.5 ρ d: about 1 at ρ = 1/4 and d = 1/2,
-# values that are [ours] and not measured.
+# divided by their L2 norm. If d is this distance and ρ the mean square of a map divided by its largest value, then with
+# 8 blocks the re-implementation's loss is 30 / 8 · Σ ρ d². Its gradient equals that of w · Σ d for w = 7.5 ρ d, which
+# is about 1 at ρ = 1/4 and d = 1/2; these two values are [ours] and not measured.
 ATTENTION_MATCHING_WEIGHT = 1.0
 
 # These fields are common to the stages here and in cifar100.py.
@@ -82,19 +83,20 @@ class ImageNet(ProgressiveRecipe):
     width: int = Field(64)  # [paper] ResNet-18
     stem: str = Field("imagenet")  # [paper]
     batch_size: int = Field(BATCH_SIZE)
-    augmentation: str = Field("resized_crop_flip_colour")  # [paper] random crop, flip, colour jitter; its range [ours]
-    weight_scale: str = Field("mean")  # [paper] α of equation 3; that it is the mean of |W| [ours]
+    augmentation: str = Field("resized_crop_flip_colour")  # [paper] random crop, flip, colour jitter; [ours] its range
+    weight_scale: str = Field("mean")  # [paper] α of equation 3; [ours] its value, the mean of |W|
 
     teacher: Stage = ComponentField(
         PartialComponent(
             Teacher,
-            # The paper uses a trained ResNet-18 with 69.3 %. The re-implementation's script trains it by SGD without
-            # momentum, with an L2 penalty, and reaches 66; the network with 70.32 had this learning rate and schedule.
+            # The paper uses a trained ResNet-18 with 69.3 %. The re-implementation's script trains one by SGD without
+            # momentum, with an L2 penalty, and reaches 66 %; its network with 70.32 % had the learning rate and
+            # schedule below.
             epochs=100,  # [re-implementation]
             learning_rate=LEARNING_RATE,  # [re-implementation]
             schedule="cosine",  # [re-implementation]
             warmup_epochs=WARMUP_EPOCHS,  # [re-implementation]
-            l2_penalty=L2_PENALTY,  # [ours] as of the students
+            l2_penalty=L2_PENALTY,  # [ours] as for the students
         )
     )
     real: Stage = ComponentField(PartialComponent(RealStudent, **EPOCHS, **STEPS, **REAL_WEIGHTS, **MATCHING))

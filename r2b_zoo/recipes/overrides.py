@@ -17,7 +17,7 @@ def parse(words: Iterable[str]) -> dict[str, Any]:
     """``["binary.epochs=3", "gate=false"]`` → ``{"binary.epochs": 3, "gate": False}``.
 
     Raises:
-        ValueError: a word is not of the form key=value, or a key comes twice.
+        ValueError: a word is not of the form key=value, or a key occurs twice.
     """
     return {key: _value(text) for key, text in texts(words, "binary.epochs=3", ALIASES).items()}
 
@@ -26,12 +26,12 @@ def texts(words: Iterable[str], example: str, aliases: Mapping[str, str]) -> dic
     """``["data=digits"]`` → ``{"data": "digits"}``.
 
     Args:
-        words: of the command line.
-        example: of such a word, for messages.
+        words: words of the command line.
+        example: an example of such a word, for messages.
         aliases: other spellings of keys.
 
     Raises:
-        ValueError: a word is not of the form key=value, or a key comes twice.
+        ValueError: a word is not of the form key=value, or a key occurs twice.
     """
     found: dict[str, str] = {}
     for word in words:
@@ -46,10 +46,10 @@ def texts(words: Iterable[str], example: str, aliases: Mapping[str, str]) -> dic
 
 
 def check_keys(recipe: str, overrides: Mapping[str, Any], fields: Sequence[str], stages: Mapping[str, Any]) -> None:
-    """Raises ValueError for the first key that is not a field, and names similar fields and all fields.
+    """Raises ValueError for the first key that is not a field; the message names similar fields and all fields.
 
     Args:
-        recipe: name, for the message.
+        recipe: name of the recipe, for the message.
         overrides: the keys to check.
         fields: names of the recipe's own fields.
         stages: names of each stage's fields.

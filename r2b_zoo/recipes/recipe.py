@@ -24,10 +24,10 @@ STRONG_BASELINE_NET = "StrongBaselineNet"
 SMOKE_STEPS = 2
 SMOKE_BATCH = 16
 NETWORK_OPTIONS = ("weight_scale", "downsample", "batch_norm_momentum", "prelu_slope", "gate_reduction")
-"""Fields of a recipe that are arguments of the networks' constructors, for those networks that have them."""
+"""Fields of a recipe that are passed to the constructors of those networks that have such arguments."""
 CHOSEN_ON_TEST = (
     "patience={} with validation=0 chooses the best epoch on the test images, so the accuracy that is reported is too "
-    "high; validation=0.1 keeps a tenth of the training images apart to choose on."
+    "high; validation=0.1 holds out a tenth of the training images for this choice."
 )
 
 
@@ -40,7 +40,7 @@ class Stage:
     precision: str = Field("binary")
     """"real", "binary_activations" (real weights) or "binary"."""
     taught_by: Optional[str] = Field(None)
-    """Name of the earlier stage whose student is the teacher; None: only labels are taught."""
+    """Name of the earlier stage whose student is the teacher; None: the student learns from the labels alone."""
     initial_weights: Optional[str] = Field(None)
     """Name of the earlier stage whose weights the student starts from; None for random ones."""
     pretrained: Optional[str] = Field(None)
@@ -49,7 +49,7 @@ class Stage:
     skip: bool = Field(False)
     """True: skip the stage. Stages that it would teach or initialise use its own teacher or initial weights instead."""
     from_run: Optional[str] = Field(None)
-    """Folder of another run whose finished stage of this name is used, instead of training one."""
+    """Folder of another run, whose finished stage of this name is used instead of training this one."""
     trained: str = Field("all")
     """"all" layers, or only the "classifier": other layers keep their weights, and batch norms their statistics."""
 
@@ -69,16 +69,17 @@ class Stage:
     warmup_epochs: float = Field(5.0)
     """The number of epochs in which the learning rate rises from 0."""
     decay: float = Field(0.1)
-    """The "steps" schedule multiplies the learning rate by this factor …"""
+    """Factor by which the "steps" schedule multiplies the learning rate after each of ``decay_epochs``."""
     decay_epochs: Sequence[float] = Field(lambda: (40.0, 60.0, 70.0))
-    """… after each of these epochs."""
+    """Epochs after which the "steps" schedule multiplies the learning rate by ``decay``."""
     weight_decay: float = Field(0.0)
-    """Decoupled weight decay (Loshchilov & Hutter, 2019) of convolution and dense kernels, times the learning rate."""
+    """Decoupled weight decay (Loshchilov & Hutter, 2019) of convolution and dense kernels; it is multiplied by the
+    learning rate."""
     l2_penalty: float = Field(0.0)
-    """λ of a penalty λ/2 · Σ w² on the same kernels, whose gradient the optimizer gets; not in the reported loss."""
+    """λ of a penalty λ/2 · Σ w² on convolution and dense kernels; the reported loss does not include it."""
     batch_norm_statistics: str = Field("running")
-    """"running" averages, as training updates them; or estimated anew on training images "before" the first step,
-    "after" the last, or "both"."""
+    """"running": averages that training updates; "before", "after" or "both": estimated anew on training images before
+    the first step, after the last, or both."""
 
     # By default, these fields have the recipe's values.
     batch_size: int = Field()
@@ -118,7 +119,7 @@ class BinaryActivationsStudent(Stage):
 class BinaryStudent(Stage):
     """The Real-to-Binary network.
 
-    Its kernels lose the magnitudes that they had in the previous stage, so its batch-norm statistics differ.
+    Its kernels lose the magnitudes that they had in the previous stage, so batch-norm statistics are estimated anew.
     """
 
     precision: str = Field("binary")
@@ -129,7 +130,7 @@ class BinaryStudent(Stage):
 
 @component
 class Recipe:
-    """The fields of all recipes. A recipe adds its stages, as fields that are a ``Stage``, in their order."""
+    """The fields of all recipes. A recipe adds its stages: fields of type ``Stage``, in the order of training."""
 
     dataset: str = Field("digits")
     """Name of the data set, see ``r2b list``."""
@@ -142,24 +143,24 @@ class Recipe:
     width: int = Field(64)
     stem: str = Field("imagenet")
     seed: int = Field(0)
-    """Seeds the first weights, the order of the images and their augmentation."""
+    """Seed of the initial weights, of the order of the images and of their augmentation."""
     batch_size: int = Field(256)
     augmentation: str = Field("none")
-    """Name of the random changes to training images; the data set defines which there are."""
+    """Name of the random changes to training images; each data set defines its own names."""
     mixup: float = Field(0.0)
     """Above 0: pairs of training images and labels are mixed with weights from Beta(mixup, mixup)."""
 
     # Only some networks have these options; see their constructors.
     weight_scale: str = Field("mean")
-    """α of equation 3, the scale of each filter of binary weights."""
+    """α of equation 3 of Martínez et al., the scale of each filter of binary weights."""
     downsample: str = Field("real")
     batch_norm_momentum: float = Field(0.99)
     prelu_slope: float = Field(0.25)
-    """Slope of PReLUs below 0 before training."""
+    """Initial slope of the PReLUs below 0."""
     gate_reduction: int = Field(8)
-    """How many channels share one of the gate's hidden units."""
+    """The gate's hidden layer has 1 / gate_reduction of the channels that the gate reads."""
 
-    # One argument switches each of the paper's ideas off.
+    # Each of the paper's ideas has an argument that switches it off.
     gate: bool = Field(True)
     """Data-driven rescaling; False: the strong baseline's learned scale instead."""
     for _loss in switches():
@@ -183,7 +184,7 @@ class Recipe:
 
     @classmethod
     def with_dependent_values(cls, overrides: Mapping[str, Any]) -> dict[str, Any]:
-        """The overrides, and fields that depend on them; a recipe overrides this to add dependent fields."""
+        """The overrides, and fields that depend on them; a recipe overrides this method to add dependent fields."""
         return dict(overrides)
 
     def stages(self) -> tuple[str, ...]:
@@ -204,7 +205,7 @@ class Recipe:
         return (*(words for field, words in ideas.items() if not getattr(self, field)), *left_out)
 
     def notes(self) -> tuple[str, ...]:
-        """Sentences to read before training this."""
+        """Sentences that the user should read before training."""
         return (CHOSEN_ON_TEST.format(self.patience),) if self.patience > 0 and self.validation == 0 else ()
 
 
@@ -251,7 +252,8 @@ def plan_of(recipe: type[Recipe], name: str, overrides: Mapping[str, Any]) -> Pl
         overrides: values by dotted field name.
 
     Raises:
-        ValueError: an unknown field (names the known ones), a value of the wrong type or out of range.
+        ValueError: a field is unknown (the message names the known ones), or a value has the wrong type or is out of
+            range.
     """
     names = stage_names(recipe)
     instance = recipe()

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 FORMATS = (".png", ".svg", ".pdf")
 COLOURS = "Blues"
-# With more classes, first the numbers in the cells, then the names beside them, and finally the cells themselves are
-# too small to see; consecutive classes then share a cell.
+# As the number of classes grows, first the numbers in the cells, then the class names, and finally the cells themselves
+# become too small to see. Beyond MOST_CLASSES_WITH_NAMES, consecutive classes share a cell, with at most GROUPS_OF_MANY
+# cells in a row.
 MOST_CLASSES_WITH_NUMBERS = 30
 MOST_CLASSES_WITH_NAMES = 120
 GROUPS_OF_MANY = 100
@@ -30,8 +31,8 @@ _CELL, _SMALL_CELL = 0.42, 0.13  # inches
 _SMALLEST, _WITHOUT_NAMES = 4.6, 7.0  # inches
 _DPI = 150
 _LOG_TICKS = (0.0001, 0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1)
-_FAINTEST = 0.18  # of the colour map, so that the smallest share differs visibly from zero
-_WHITE_TEXT = 0.55  # text is white from this share on
+_FAINTEST = 0.18  # position in the colour map, 0–1, of the smallest share, so that it differs visibly from zero
+_WHITE_TEXT = 0.55  # text is white in cells with a larger share
 
 
 def check_format(path: Path) -> None:
@@ -41,15 +42,15 @@ def check_format(path: Path) -> None:
 
 
 def write_confusion_plot(path: Path, result: "Evaluation", class_names: Sequence[str], title: str) -> None:
-    """Draws a row per true class and a column per predicted class.
+    """Draws a confusion matrix with a row per true class and a column per predicted class.
 
-    The colour is the share of the true class's images, so that large classes do not dominate small ones; the scale is
-    logarithmic with many classes, since their mistakes are spread thinly.
+    The colour of a cell is its share of the true class's images, so that large classes do not dominate small ones. With
+    many classes the colour scale is logarithmic, because mistakes are spread over many cells.
 
     Args:
         path: path of the picture.
         result: the evaluation to draw.
-        class_names: in the order of the labels.
+        class_names: names of the classes, in the order of the labels.
         title: name of the classifier.
 
     Raises:

@@ -1,6 +1,6 @@
-"""Matplotlib figures for notebooks and for files, which do not change matplotlib's global state.
+"""Matplotlib figures for notebooks and files; drawing them does not change matplotlib's global state.
 
-``figure.savefig("curves.svg")`` writes a figure; as the last line of a notebook's cell it is displayed.
+``figure.savefig("curves.svg")`` writes a figure. A notebook displays a figure that is the last line of a cell.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ _PHOTOGRAPH = 1.15
 
 
 def training(folder: RunFolder, stages: Sequence[str], metric: str = "accuracy") -> Figure:
-    """A metric of a run over the epochs, with a panel per stage and the same axes in all.
+    """Draws a metric of a run over the epochs, with a panel per stage and the same axes in every panel.
 
     Args:
         folder: the folder of the run.
@@ -44,17 +44,18 @@ def training(folder: RunFolder, stages: Sequence[str], metric: str = "accuracy")
         plots.draw(plot, curves, axes, plots.ON_WHITE)
         plot.set_title(stage, fontsize=10, loc="left", color=plots.ON_WHITE.ink)
     figure.suptitle(
-        f"{known[metric].title}: line of images not trained on, dashes of training", fontsize=10, x=0.01, ha="left"
+        f"{known[metric].title} (solid: images not trained on; dashed: training images)", fontsize=10, x=0.01, ha="left"
     )
     return figure
 
 
 def attention(photographs: np.ndarray, maps: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
-    """Where networks look: a row per photograph, with a map per network and block.
+    """Draws where networks look: a row per photograph, with an attention map per network and block.
 
     Args:
         photographs: uint8 (n, H, W, 1 or 3).
-        maps: attention maps (n, h, w) by network and block; a block has the same colour scale for all networks.
+        maps: attention maps (n, h, w) by network and block. In each row, a block has the same colour scale for all
+            networks.
     """
     columns = [(network, block) for network, blocks in maps.items() for block in blocks]
     figure = plots.ShownFigure(
@@ -77,7 +78,9 @@ def attention(photographs: np.ndarray, maps: Mapping[str, Mapping[str, np.ndarra
 
 
 def cost(name: str, kinds: Sequence[Mapping[str, object]]) -> Figure:
-    """Shares of a network's parts in multiplications, in work (64 binary ones count as one) and in bytes.
+    """Draws how much each kind of layer contributes to a network's multiplications, work and bytes.
+
+    Work is the number of multiplications, where 64 binary multiplications count as one.
 
     Args:
         name: name of the network.

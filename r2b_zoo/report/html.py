@@ -1,6 +1,6 @@
-"""Tables and records as HTML for notebooks, for ``_repr_html_`` of the public records.
+"""Renders tables and records as HTML for notebooks; ``_repr_html_`` of the public records uses it.
 
-Colours are the notebook's own, except for a few that are visible on both white and black. Scripts are not needed.
+Colours are the notebook's own, except for a few that are visible on both white and black. The HTML contains no scripts.
 """
 
 from collections.abc import Iterable, Mapping
@@ -41,7 +41,7 @@ def table(stacked: Stacked) -> Markup:
 
 
 def facts(title: str, values: Mapping[str, Union[str, Markup]]) -> Markup:
-    """A title, and a row for each known fact."""
+    """A title, and a row for each fact whose value is not empty."""
     rows = Markup("").join(
         Markup('<tr><th style="text-align:left;{0}">{1}</th><td style="text-align:left;{0}">{2}</td></tr>').format(
             _CELL, key, value if isinstance(value, Markup) else printable(value)

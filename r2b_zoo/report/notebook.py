@@ -14,10 +14,10 @@ from r2b_zoo.runs.folder import RunFolder
 from r2b_zoo.runs.plans import Plan, StagePlan
 
 _SECONDS = 0.5
-"""Least time between two redraws of the bar, since a browser that draws every step falls behind."""
+"""Least time between two redraws of the bar; a browser that draws every step falls behind."""
 _ACCURACY = view.METRICS[0]
 _PANEL = Markup('<figure style="display:inline-block;width:270px;margin:.3em"><figcaption>{}</figcaption>{}</figure>')
-# Colours and font of the panels, which the report's page has in its style sheet.
+# Colours and font of the panels. The report page defines them in its style sheet, which a notebook does not have.
 _COLOURS = "--ink:currentColor;--faint:#9aa4af80;--train:#8b949e;--test:#1f8fff;--font:sans-serif"
 
 
@@ -69,7 +69,7 @@ class LiveFigure:
         return self._lines[-1] if self._lines else f"Training recipe {self._plan.recipe}"
 
     def step(self, stage: StagePlan, done: float, words: str) -> None:
-        """Moves the bar of a stage to a share of its steps, 0–1."""
+        """Moves the bar of a stage to ``done``, the share of its steps that are done, 0–1."""
         self._bar = Markup(
             '<div style="font-size:90%">{} <progress value="{:.4f}" max="1" style="width:16em"></progress> {}</div>'
         ).format(stage.name, done, words)

@@ -16,7 +16,7 @@ from r2b_zoo.system import files
 __all__ = ["write_report"]
 
 PRECISION_WORDS = {"real": "real", "binary_activations": "binary activations", "binary": "binary"}
-# Names of networks of each precision at the start of a sentence.
+# The subject of a sentence about a network, by the network's precision.
 NETWORK_WORDS = {
     "real": "A real-valued network",
     "binary_activations": "A network with 1-bit activations",
@@ -27,8 +27,8 @@ NETWORK_WORDS = {
 def write_report(folder: RunFolder) -> Path:
     """Writes ``report.html`` into a run's folder, from the files in it.
 
-    Where r2b-runtime is installed with its engine for browsers, ``model.html`` beside it runs the network, and the
-    report names it.
+    If r2b-runtime is installed with its engine for browsers, this also writes ``model.html``, a page that runs the
+    network, and the report links to that page.
 
     Returns:
         The path of the page.
@@ -51,12 +51,12 @@ def write_report(folder: RunFolder) -> Path:
 
 
 def _context(folder: RunFolder) -> dict[str, Any]:
-    # Import here what loads TensorFlow, which takes seconds.
+    # Imported here, because this loads TensorFlow, which takes seconds.
     from r2b_zoo.evaluation.verification import MAX_MEAN_DIFFERENCE, MIN_AGREEMENT, MIN_DECIDED, Verification
 
     config, results = folder.config(), folder.results()
     stages, class_names = results["stages"], results["dataset"]["class_names"]
-    training_seconds = sum(stage["seconds"] or 0 for stage in stages)  # None in a rebuilt record
+    training_seconds = sum(stage["seconds"] or 0 for stage in stages)  # a rebuilt record has None
     curves = view.curves(folder, [stage["name"] for stage in stages], config["fields"])
     return {
         "results": results,
@@ -162,7 +162,7 @@ def _milliseconds(number: float) -> str:
 
 
 def _compared(ratio: float, more: str, less: str) -> str:
-    """ "2.0× smaller" for a ratio of 2, "2.0× larger" for one half."""
+    """The ratio in words: with the words "smaller" and "larger", 2 is "2.0× smaller" and 0.5 is "2.0× larger"."""
     if 0.95 < ratio < 1.05:
         return "about the same"
     factor, word = (ratio, more) if ratio > 1 else (1 / ratio, less)

@@ -33,7 +33,7 @@ class ShownFigure(Figure):
 
 @dataclass(frozen=True)
 class Palette:
-    """Colours of a plot: text and lines of the axes, grid, and curves of training and test images."""
+    """Colours of a plot: text of the axes, grid, and curves of training and test images."""
 
     ink: str
     faint: str
@@ -66,11 +66,11 @@ COLOURS = {
 }
 ON_WHITE = Palette("#1b1f24", "#c9d1d9", "#6b7280", "#0b6bcb")
 
-# Size of a panel in CSS pixels at which its text is 10 pixels high.
+# Size of a panel in CSS pixels; at this size its text is 10 pixels high.
 PANEL_SIZE = (270, 140)
 _PLOT = {"left": 0.145, "right": 0.84, "bottom": 0.17, "top": 0.95}
 _FONT_SIZE = 10
-# A range this wide is drawn on a logarithmic scale.
+# The scale is logarithmic if the largest value is more than this many times the smallest.
 _LOG_RANGE = 30
 
 MAP_COLOURS = "magma"
@@ -102,7 +102,7 @@ class Axes:
 
     Attributes:
         epochs: number of epochs of the longest stage.
-        first: the first epoch of any stage; 0 where one has a value before its first step.
+        first: the first epoch of any stage; 0 if a stage has a value from before its first step.
         low: smallest value.
         high: largest value.
         log: whether the vertical scale is logarithmic.
@@ -118,7 +118,10 @@ class Axes:
 
     @classmethod
     def around(cls, curves: Sequence[Curve], *, may_be_log: bool, percent: bool) -> "Axes":
-        """Axes that show these curves completely; for shares, the axis starts below their values after a third."""
+        """Axes that show these curves completely, except that an axis of shares may cut off the first third of a curve.
+
+        ``_first_percent`` says where an axis of shares starts.
+        """
         epochs, first = max(curve.last for curve in curves), min(curve.first for curve in curves)
         values = np.array([value for curve in curves for value in curve.values], np.float64)
         values = values[np.isfinite(values)]
@@ -130,10 +133,11 @@ class Axes:
 
 
 def _first_percent(curves: Sequence[Curve]) -> float:
-    """Where an axis of shares starts: at a multiple of ten percent, below every curve after its first third; or at 0.
+    """The start of an axis of shares: the largest multiple of 10 % that no curve falls below, or 0 if it is below 50 %.
 
-    Learning starts near chance and ends in the last few percent, which an axis from 0 would squeeze into a line. A
-    stage's value before its first step is always included, since it shows what the stage inherited.
+    The first third of a curve is ignored: learning starts near chance and ends in the last few percent, which an axis
+    from 0 would squeeze into a line. A stage's value before its first step always counts, because it shows what the
+    stage inherited.
     """
     later = [value for curve in curves for value in curve.values[len(curve.values) // 3 :] if np.isfinite(value)]
     later += [curve.values[0] for curve in curves if curve.first == 0 and np.isfinite(curve.values[0])]
@@ -227,7 +231,7 @@ def _inline_svg(figure: Figure, name: str, description: str) -> Markup:
     svg = svg[svg.index("<svg") :]
     _, end = re.search(r"<svg[^>]*>", svg).span()  # type: ignore[union-attr]
     body = re.sub(r"<metadata>.*?</metadata>", "", svg[end:], flags=re.DOTALL)
-    # Prefix identifiers, which would collide with those of the page's other panels.
+    # Prefix the identifiers, which would otherwise collide with those of the page's other panels.
     body = re.sub(r'\b(id="|href="#|url\(#)', rf"\g<1>{name}-", body)
     body = re.sub(r"font: ([^;\"]*?)([\d.]+px) [^;\"]*", r"font: \1\2 var(--font)", body)
     body = re.sub(r">\s+<", "><", body)

@@ -47,7 +47,7 @@ def image_progress(title: str, images: int) -> Iterator[Callable[[int], None]]:
 class StageProgress(tf.keras.callbacks.Callback):
     """A progress bar over the steps of one stage, and one line when it is done.
 
-    If the output is not a terminal, there is only the line.
+    If the output is not a terminal, only the line is printed.
     """
 
     def __init__(self, stage: StagePlan, console: Console) -> None:
@@ -92,7 +92,7 @@ class StageProgress(tf.keras.callbacks.Callback):
         self._update(metrics=f"loss {logs.get('loss', 0):.3f}  top-1 {100 * logs.get('val_accuracy', 0):.1f} %")
 
     def close(self) -> None:
-        """Removes the bar, also if training stopped with an error."""
+        """Removes the bar; must be called even if training stopped with an error."""
         if self._progress is not None:
             self._progress.stop()
             self._progress = None

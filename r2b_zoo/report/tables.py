@@ -33,9 +33,10 @@ Cell = Union[str, Text]
 
 @dataclass
 class Stacked:
-    """A table that is complete at any width: columns without room are printed below, with the first column repeated.
+    """A table that is complete at any width.
 
-    Numbers are never broken over lines; text is, between words if possible.
+    Columns that do not fit are printed below the others, with the first column repeated. A number is never broken over
+    two lines; text is broken between words if possible.
     """
 
     title: Optional[str]
@@ -63,7 +64,7 @@ class Stacked:
             yield Text(self.caption, style="dim italic")
 
     def _parts(self, room: int) -> list[list[int]]:
-        """The columns of each piece; each starts with the table's first column."""
+        """The columns of each piece of the table; every piece starts with the table's first column."""
         parts = [[0]]
         left = room - self._least(0, room)
         for column in range(1, len(self.columns)):
@@ -96,7 +97,10 @@ class Stacked:
         return max((cell_len(line) for text in self._texts(column) for line in text.splitlines()), default=0)
 
     def _least(self, column: int, room: int) -> int:
-        """The least width of a column: that of a whole number or name, or of the longest word of other text."""
+        """The least width of a column: its full width if it holds numbers or short text, else that of its longest word.
+
+        Text is short if it takes at most a third of ``room``; the longest word counts for at most half of ``room``.
+        """
         full = self._full(column)
         if self.columns[column][1] == RIGHT or full <= room // 3:
             return full
@@ -110,7 +114,7 @@ def console(stderr: bool = False) -> Console:
     It does not interpret markup, which names of files and classes may contain by accident.
 
     Args:
-        stderr: print to standard error, because standard output is for something else.
+        stderr: whether to print to standard error, because standard output is for something else.
     """
     terminal = (sys.stderr if stderr else sys.stdout).isatty()
     return Console(
@@ -130,7 +134,7 @@ def point(text: str, sign: str = "•") -> Text:
 
 
 def results_table(results: Mapping[str, Any]) -> Stacked:
-    """One row per stage of a run, then the comparison of the converted file with its Keras model."""
+    """One row per stage of a run, and a caption that compares the converted file with its Keras model."""
     dataset, verification = results["dataset"], results["verification"]
     table = Stacked(
         f"\n{dataset['name']}: {dataset['test_images']} test images",
@@ -163,14 +167,14 @@ def results_table(results: Mapping[str, Any]) -> Stacked:
         f"Keras and the binary .tflite are {verdict} on {verification['images']} images: "
         f"top-1 differs on {verification['disagreements']}, mean difference of the probabilities "
         f"{verification['mean_difference']:.1e}, largest {verification['largest_difference']:.1e}; "
-        f"top-1 of the file on them {_percent(results['tflite']['accuracy'])}. "
+        f"top-1 of the file on these images {_percent(results['tflite']['accuracy'])}. "
         f"{undecided_sentence(verification['undecided'])}"
     ).rstrip()
     return table
 
 
 def rate(images_per_second: Optional[float]) -> str:
-    """Images per second; a dash if a stage was too short to measure them."""
+    """Images per second as text; a dash if a stage was too short to measure them."""
     if images_per_second is None:
         return "–"
     return f"{images_per_second:,.0f}" if images_per_second >= 10 else f"{images_per_second:.1f}"
@@ -202,7 +206,10 @@ def evaluation_tables(name: str, dataset: "Dataset", result: "Evaluation", width
 
 
 def _confusion_table(class_names: Sequence[str], result: "Evaluation", width: int) -> Optional[Stacked]:
-    """The confusion matrix, with numbers instead of names that are too long; None if it is too wide."""
+    """The confusion matrix; None if it has too many classes or columns that do not fit.
+
+    If the names of the columns are too wide, the classes are numbered and the columns have only the numbers.
+    """
     if len(class_names) > MOST_CLASSES_IN_TABLE:
         return None
     numbers = [str(i) for i in range(1, len(class_names) + 1)]
@@ -226,7 +233,7 @@ def _mistakes_table(class_names: Sequence[str], result: "Evaluation") -> tuple[T
     title = f"Most frequent confusions, {min(len(found), _MISTAKES_SHOWN)} of {len(found):,}"
     table = Stacked(
         None,
-        [("true class", LEFT), ("predicted class", LEFT), ("images", RIGHT), ("of the class", RIGHT)],
+        [("true class", LEFT), ("predicted class", LEFT), ("images", RIGHT), ("share of its class", RIGHT)],
     )
     for mistake in found[:_MISTAKES_SHOWN]:
         table.add_row(
@@ -274,7 +281,7 @@ def cost_tables(costs: Sequence["Cost"], layers: bool) -> Iterator[Stacked]:
 
 
 def _as_printed(row: Optional["PublishedCost"]) -> str:
-    """A row as table 1 prints it, "1.676e9, 1.564e8 (Real-to-Binary)"."""
+    """A row as table 1 prints it, for example "1.676e9, 1.564e8 (Real-to-Binary)"."""
     if row is None:
         return ""
     numbers = (f"{operations:.3e}".split("e") for operations in (row.binary_operations, row.float_operations))
@@ -290,7 +297,7 @@ def _differences_in_words(cost: "Cost", row: "PublishedCost") -> str:
 
 
 def network_table(cards: Sequence["Card"]) -> Stacked:
-    """The networks of the zoo with what the paper reports for them."""
+    """The networks of the zoo, with the accuracies that the paper reports for them."""
     table = Stacked(
         "Networks (ImageNet accuracies as Martínez et al. report them, ICLR 2020, table 2)",
         [("network", LEFT), ("top-1", RIGHT), ("top-5", RIGHT), ("published weights", LEFT), ("paper", LEFT)],
@@ -302,7 +309,7 @@ def network_table(cards: Sequence["Card"]) -> Stacked:
 
 
 def card_table(card: "Card") -> Stacked:
-    """Everything a card says."""
+    """A row for each fact on a network's card."""
     table = Stacked(card.name, [("", LEFT), ("", LEFT)], show_header=False)
     rows = {
         "paper": card.paper,
@@ -337,7 +344,7 @@ def bundled_table(cards: Sequence["WeightsCard"]) -> Stacked:
 
 
 def weights_card_table(card: "WeightsCard") -> Stacked:
-    """Everything a card of weights says."""
+    """A row for each fact on a card of weights."""
     table = Stacked(card.name, [("", LEFT), ("", LEFT)], show_header=False)
     takes = card.preprocessing
     rows = {
@@ -345,7 +352,7 @@ def weights_card_table(card: "WeightsCard") -> Stacked:
         "arguments": ", ".join(f"{key}={value!r}" for key, value in card.arguments.items()),
         "in Python": card.call,
         "classes": ", ".join(card.class_names),
-        "input": f"{takes['height']}×{takes['width']}×{takes['channels']}, the middle {takes['crop_fraction']:.0%} of "
+        "input": f"{takes['height']}×{takes['width']}×{takes['channels']}, the central {takes['crop_fraction']:.0%} of "
         f"an image, minus {', '.join(map(str, takes['mean']))}, divided by {', '.join(map(str, takes['std']))}",
         "data": f"{card.data}: {card.training_images:,} images to train, {card.test_images:,} to test",
         "source of the data": card.source,
@@ -367,7 +374,7 @@ def weights_card_table(card: "WeightsCard") -> Stacked:
 
 
 def _gates_in_words(costs: Sequence["Cost"]) -> str:
-    """A sentence on the additional cost of gates over scales; "" unless both networks are given."""
+    """A sentence on how much more gates cost than scales; "" unless costs has RealToBinaryNet and StrongBaselineNet."""
     from r2b_zoo.evaluation.published_costs import overhead_among
 
     overhead = overhead_among(costs)
@@ -375,7 +382,7 @@ def _gates_in_words(costs: Sequence["Cost"]) -> str:
         return ""
     return (
         f"\nThe gates of RealToBinaryNet have {overhead.macs:,} MACs, {_percent(overhead.share_of_macs, 2)} of "
-        f"StrongBaselineNet's Bi-Real FLOPs; with their element-wise operations, less those of the scales, it is "
+        f"StrongBaselineNet's Bi-Real FLOPs; counting their element-wise operations, minus those of the scales, it is "
         f"{_percent(overhead.share, 2)}."
     )
 
@@ -386,7 +393,7 @@ def _numbers(cost: Any) -> list[str]:
 
 
 def layers_table(conversion: "Conversion") -> Stacked:
-    """What became of each layer of a converted model."""
+    """A row for each layer of a converted model: its kind in the file, its bytes, and the reason for the kind."""
     table = Stacked(None, [("layer", LEFT), ("kind", LEFT), ("bytes", RIGHT), ("why", LEFT)])
     for row in conversion.layers:
         table.add_row(row.name, row.kind, f"{row.bytes:,}", row.reason)

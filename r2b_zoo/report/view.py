@@ -1,4 +1,4 @@
-"""Arranges the files of a run's folder for the template of the page. It does not format numbers."""
+"""Prepares the contents of a run's folder for the template of the report page, which formats the numbers."""
 
 import csv
 import json
@@ -38,7 +38,7 @@ OTHER_KIND_COLOUR = "#999999"
 
 @dataclass(frozen=True)
 class Metric:
-    """A column of log.csv; ``val_`` before its name is the column for the images tested after each epoch."""
+    """A column of log.csv. The column ``val_<name>`` has the same metric for the images tested after each epoch."""
 
     column: str
     title: str
@@ -51,12 +51,14 @@ METRICS = (
     Metric(
         "accuracy",
         "Accuracy",
-        "Share of images whose most probable class is the right one; the number is the last epoch's on images that are "
-        "not trained on, and epoch 0 is before the first step, of a stage that starts from weights.",
+        "Share of images whose predicted class is the true class. The number is the accuracy after the last epoch on "
+        "images that were not trained on; epoch 0, of a stage that starts from weights, is before its first step.",
         may_be_log=False,
         percent=True,
     ),
-    Metric("loss", "Total loss", "What training makes small: the sum of the losses below, each times its weight."),
+    Metric(
+        "loss", "Total loss", "The loss that training minimises: the sum of the losses below, each times its weight."
+    ),
     *(Metric(loss.name, loss.title, loss.explanation) for loss in LOSSES),
     Metric("learning_rate", "Learning rate", "Size of a step, at the end of each epoch.", may_be_log=False),
 )
@@ -66,7 +68,7 @@ METRICS = (
 class Panel:
     stage: str
     svg: Optional[Markup]
-    """None if the stage has no such loss."""
+    """None if the stage does not have the metric."""
     note: str = ""
 
 
@@ -91,11 +93,12 @@ def curves(folder: RunFolder, stages: Sequence[str], fields: Mapping[str, Any]) 
             svg = None
             if lines:
                 words = ", ".join(f"{line.name} {_spoken(line.values, metric.percent)}" for line in lines)
+                epochs = "1 epoch" if lines[0].last == 1 else f"{lines[0].last} epochs"
                 svg = plots.panel(
                     lines,
                     axes,
                     name=f"{metric.column}-{stage}",
-                    description=f"{metric.title} of stage {stage} over {lines[0].last} epochs: {words}",
+                    description=f"{metric.title} of stage {stage} over {epochs}: {words}",
                 )
             note = _weighted_sum(stage, _log(folder, stage), fields) if metric.column == "loss" else ""
             panels.append(Panel(stage, svg, note))
@@ -130,8 +133,8 @@ def _log(folder: RunFolder, stage: str) -> dict[str, tuple[float, ...]]:
 
 def _damaged(path: Path, error: Exception) -> RunFolderError:
     return RunFolderError(
-        f"{path} is damaged ({error}): give the command that started the run once more, which mends it or writes it "
-        "anew and keeps the finished stages."
+        f"{path} is damaged ({error}): run the command that started the run again; it repairs or rewrites the file "
+        "and keeps the finished stages."
     )
 
 
@@ -192,7 +195,7 @@ class Attention:
 
 
 def attention(folder: RunFolder, class_names: Sequence[str]) -> Attention:
-    """The maps of attention.npz, as pictures, and their distances ‖Q_last − Q_first‖₂."""
+    """The maps of attention.npz as pictures, and the distances ‖Q_last − Q_first‖₂ between the last and first stage."""
     arrays = _arrays(folder, folder.attention_path)
     keys = [key.split("/") for key in arrays if "/" in key]
     stages = tuple(dict.fromkeys(stage for stage, _ in keys))
@@ -278,7 +281,7 @@ def cost_bars(kinds: Sequence[Mapping[str, Any]]) -> list[Bar]:
         ),
         (
             "Work",
-            "64 binary ones count as one, since a processor does them at once",
+            "64 binary multiplications count as one, since a processor does them at once",
             "FLOPs",
             lambda k: k["flops"],
         ),
@@ -325,7 +328,7 @@ class ConfusionRow:
     recall: Optional[float]
     """None for a class without test images."""
     mistaken: str
-    """The wrong class that is most often predicted for its images."""
+    """The wrong class that is most often predicted for the row's images; "" if none is."""
 
 
 @dataclass(frozen=True)
@@ -337,17 +340,17 @@ class Confusion:
     mistakes: int
     is_table: bool
     worst: tuple[ConfusionRow, ...]
-    """Where there are many classes, those recognised least, the worst first."""
+    """The classes with the lowest recall, the lowest first; empty if ``is_table``."""
     best: tuple[ConfusionRow, ...]
-    """Where there are many classes, those recognised best, the best first."""
+    """The classes with the highest recall, the highest first; empty if ``is_table``."""
 
 
 def confusion(cells: Sequence[Sequence[int]], class_names: Sequence[str]) -> Confusion:
-    """The confusion matrix in words.
+    """The confusion matrix as the page shows it: as a table, or with many classes as lists.
 
     Args:
         cells: (true class, predicted class, images) of each pair that occurs.
-        class_names: in the order of the labels.
+        class_names: names of the classes, in the order of the labels.
     """
     classes = len(class_names)
     matrix = np.zeros((classes, classes), np.int64)
@@ -384,7 +387,7 @@ def _confusion_row(counts: np.ndarray, index: int, class_names: Sequence[str], i
 
 def command(fields: Mapping[str, Any]) -> str:
     """The command line that repeats this run, with the fields that differ from the recipe's defaults."""
-    from r2b_zoo import recipes  # imported here: it loads zookeeper, which figures do not need
+    from r2b_zoo import recipes  # loads zookeeper, which figures do not need
 
     name = fields["recipe"]
     own = {key: value for key, value in fields.items() if key != "recipe"}
@@ -402,7 +405,7 @@ def _changed(name: str, own: Mapping[str, Any]) -> dict[str, Any]:
     defaults = recipes.plan(name).config
     changed = {key: value for key, value in own.items() if "." not in key and defaults.get(key) != value}
     try:
-        # Some fields follow from others: from what a weights file says, or from the recipe's fields to its stages'.
+        # Some fields follow from others: some from the weights file, and some of a stage's from the recipe's own.
         if own.get("weights") is not None:
             followed = recipes.plan(name, weights=own["weights"]).config
             changed = {key: value for key, value in changed.items() if key == "weights" or followed.get(key) != value}

@@ -2,8 +2,8 @@
 
     <epochs done>-<steps done in the next>.<sha256 of the content>.npz
 
-The name contains the hash, so that a damaged file is recognised. A file is written under another name, flushed to disk
-and renamed. The last two are kept; if the newest is damaged, training resumes from the one before.
+The name contains the hash, so that a damaged file is recognised. A file is written under a temporary name, flushed to
+disk, and then renamed. The last two checkpoints are kept; if the newest is damaged, training resumes from the other.
 """
 
 import hashlib
@@ -31,13 +31,13 @@ class Progress:
     """The progress of a stage; together with the variables, everything that training needs to resume.
 
     Attributes:
-        epoch: number of complete epochs, including test accuracy and log row.
+        epoch: number of complete epochs; a complete epoch is tested and has its row in the log.
         step: number of optimizer steps done in the next epoch. (epoch, step) is also the position in the data, because
             order and augmentation depend only on the seed and on these two.
         rows: the log so far, with a row per complete epoch.
         best: highest test accuracy so far, None before the first; only recorded with patience.
-        waited: number of epochs since then.
-        start: metrics of the test before the first step; None if there was none.
+        waited: number of epochs since ``best`` was reached.
+        start: metrics of the test before the first step; None if there was no such test.
         seconds: time spent on the stage so far, in all processes.
         timed_steps, timed_seconds: the steps and seconds from which images per second are calculated.
     """
@@ -93,7 +93,7 @@ class Checkpoints:
         return path
 
     def latest(self) -> tuple[Optional[Checkpoint], list[str]]:
-        """The newest undamaged checkpoint, and a sentence about each newer, damaged one."""
+        """The newest undamaged checkpoint, or None, and a sentence about each damaged one that is newer."""
         damaged: list[str] = []
         for path in reversed(self.paths()):
             try:
@@ -115,7 +115,7 @@ def _read(path: Path) -> Checkpoint:
     content = path.read_bytes()
     digest = path.name.split(".")[1]
     if len(digest) != _DIGEST_LENGTH or hashlib.sha256(content).hexdigest() != digest:
-        raise ValueError("its content has another hash than its name")
+        raise ValueError("its content does not match the hash in its name")
     with np.load(io.BytesIO(content), allow_pickle=False) as file:
         record = json.loads(str(file[_RECORD]))
         arrays = {name.partition("/")[2]: file[name] for name in file.files if name != _RECORD}

@@ -1,7 +1,7 @@
 """Records a run's data in ``data.json`` in its folder, so that the run never silently resumes on other data.
 
 The labels of a network are numbers, whose meaning comes from the names of folders of photographs: after a class is
-renamed, the same command would call an apple a pear. ``Dataset.record`` gives what is recorded.
+renamed, the same command would call an apple a pear. ``Dataset.record`` makes the record.
 """
 
 import hashlib
@@ -22,7 +22,9 @@ MOST_NAMED = 3
 
 
 def split_rule(folder: RunFolder) -> str:
-    """How a run splits a folder of photographs without its own split; runs of earlier versions split by rank.
+    """The rule by which a run splits a folder of photographs that has no split of its own: ``BY_NAME`` or ``BY_RANK``.
+
+    Runs of earlier versions split by rank.
 
     Args:
         folder: the run's folder, which need not exist yet.
@@ -42,11 +44,11 @@ def class_names(folder: RunFolder) -> Optional[tuple[str, ...]]:
 
 
 def keep(folder: RunFolder, dataset: Dataset, log: Callable[[str], None]) -> None:
-    """Records the data of a run that starts, and checks that a run that resumes has the same.
+    """Records the data of a run that starts; checks that the data of a run that resumes is unchanged.
 
     Args:
         folder: the run's folder, opened.
-        dataset: the data set now.
+        dataset: the data set as it is now.
         log: takes a line if the record is damaged.
 
     Raises:
@@ -61,8 +63,8 @@ def keep(folder: RunFolder, dataset: Dataset, log: Callable[[str], None]) -> Non
     differences = _differences(before, now)
     if differences:
         raise RunFolderError(
-            f"{folder.path} holds a run on other data: {'; '.join(differences)}. Put the data back as they were, or "
-            "choose another folder with --output to train on them as they are."
+            f"{folder.path} holds a run that was started with other data: {'; '.join(differences)}. Restore the data, "
+            "or choose another folder with --output to train on the present data."
         )
     if before != {"format": FORMAT, **now}:
         with folder.writing():
@@ -70,12 +72,19 @@ def keep(folder: RunFolder, dataset: Dataset, log: Callable[[str], None]) -> Non
 
 
 def digest(dataset: Dataset) -> str:
-    """A digest of what is recorded, so that machines can see whether they have the same data."""
+    """SHA-256 of the data set's record, by which machines check that they have the same data."""
     return hashlib.sha256(json.dumps(dataset.record(), sort_keys=True).encode()).hexdigest()
 
 
 def _recorded(folder: RunFolder) -> tuple[Optional[dict[str, Any]], str]:
-    """The record, and a sentence if it cannot be read."""
+    """The record, and a sentence about it if it is damaged.
+
+    Returns:
+        The record, None if it is missing or damaged; and the sentence, "" if the record is not damaged.
+
+    Raises:
+        RunFolderError: another version of r2b_zoo, with another format, wrote the record.
+    """
     path = folder.data_path
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -98,7 +107,7 @@ def _damaged(path: Path, why: object) -> str:
 
 
 def _from_results(folder: RunFolder) -> dict[str, Any]:
-    """What a finished run of an earlier version says about its data."""
+    """Class names and number of images of a finished run of an earlier version, from its results; empty if unknown."""
     if not folder.results_path.is_file():
         return {}
     try:
@@ -106,7 +115,7 @@ def _from_results(folder: RunFolder) -> dict[str, Any]:
         images = ("training_images", "validation_images", "test_images")
         return {"class_names": found["class_names"], "images": sum(found.get(key, 0) for key in images)}
     except (RunFolderError, KeyError, TypeError):
-        return {}  # it is written again at the end of the run
+        return {}  # results.json is written again at the end of the run
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -141,7 +150,7 @@ def _class_differences(before: Sequence[str], now: Sequence[str]) -> list[str]:
 
 
 def _file_differences(before: Mapping[str, Sequence[str]], now: Mapping[str, Sequence[str]]) -> list[str]:
-    """Differences of two records of files, which have each file's side of the split and digest."""
+    """The differences in words between two records of files, each (side of the split, digest) by name."""
     both = [name for name in now if name in before]
     kinds = (
         ("gone", [name for name in before if name not in now]),

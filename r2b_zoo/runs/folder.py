@@ -11,8 +11,9 @@
     examples.npz                 a test image of each class, or of the first classes if there are many
     results.json                 the table, conversion, verification and timing
     report.html                  a page that shows all results
+    model.html                   a page that runs the network, if r2b-runtime has its engine for browsers
 
-A stage is trained in ``stages/.<stage>.partial``, which is renamed when it is complete. Until then it holds:
+A stage is trained in ``stages/.<stage>.partial``, which is renamed when the stage is complete. Until then it holds:
 
     checkpoints/                 the checkpoints of its training (r2b_zoo/runs/checkpoints.py)
     log.csv, tensorboard/        as above, so far
@@ -105,8 +106,8 @@ class RunFolder:
         while not path.exists():
             if time.monotonic() > end:
                 raise RunFolderError(
-                    f"The chief has {path}, and this worker sees nothing there: --output must be a folder on storage "
-                    "that all workers share, by the same path."
+                    f"The chief has written {path}, but this worker cannot see it: --output must be a folder on "
+                    "storage that all workers share, by the same path."
                 )
             time.sleep(0.2)
 
@@ -131,11 +132,11 @@ class RunFolder:
 
         Args:
             plan: the plan of the run.
-            log: takes a line for each damaged record, and how it was rebuilt.
+            log: takes a line for each damaged record, which says how the record was rebuilt.
 
         Raises:
-            RunFolderError: the folder holds a run with other fields (names them) or something else, cannot be
-                written, or another process trains in it.
+            RunFolderError: the folder holds a run with other fields (the message names the first) or something other
+                than a run, cannot be written, or is in use by another process.
         """
         self.check(plan)
         with self.writing():
@@ -148,7 +149,7 @@ class RunFolder:
                 for stage in plan.stages:
                     if self.is_finished(stage.name):
                         self._mend(stage, plan, log)
-                # Remove what a process left that died right after it had finished the stage.
+                # Remove the checkpoints that a process left if it died right after it had finished the stage.
                 for stage in plan.stages:
                     shutil.rmtree(self.stage(stage.name) / checkpoints.FOLDER_NAME, ignore_errors=True)
             yield
@@ -183,7 +184,7 @@ class RunFolder:
             ) from None
 
     def check(self, plan: Plan) -> None:
-        """Raises as ``opened`` if the folder cannot be used for this plan; does nothing else."""
+        """Raises RunFolderError, as ``opened`` does, if the folder cannot be used for this plan; changes nothing."""
         with self.writing():
             if self.config_path.is_file():
                 try:
@@ -225,7 +226,7 @@ class RunFolder:
             results: dict[str, Any] = {}
             with contextlib.suppress(RunFolderError):
                 results = self.results()
-            # The log's accuracy is the stage's only if it was measured on test images and with the final weights.
+            # The log's accuracy is the stage's only if it was measured on the test images with the final weights.
             is_tested = stage.batch_norm_statistics in ("running", "before") and not plan.loop.validation
             of_test = rows if is_tested and stage.from_run is None else []
             result = records.rebuilt_result(stage, plan.loop.patience, results, of_test)
@@ -260,7 +261,7 @@ class RunFolder:
         return config
 
     def plan(self) -> Plan:
-        """The plan of the run in this folder. Raises as ``config``."""
+        """The plan of the run in this folder. Raises RunFolderError as ``config`` does."""
         from r2b_zoo import recipes  # loads zookeeper, which only training needs
 
         fields = with_later_fields(self.config()["fields"])
@@ -273,14 +274,15 @@ class RunFolder:
             RunFolderError: the stage is not finished, or its result.json is damaged.
         """
         way_out = (
-            "the same command again writes it from the run's other records; if it cannot, delete "
-            f"{self.stage(name)} and give it once more, which trains that stage again and keeps the others."
+            "run the command that started the run again, which rebuilds the file from the run's other records. If that "
+            f"fails, delete {self.stage(name)} and run the command once more; it trains that stage again and keeps the "
+            "others."
         )
         return self._read(self.result_path(name), way_out, records.REQUIRED)
 
     def results(self) -> dict[str, Any]:
         """Contents of ``results.json``. Raises RunFolderError if the run is not finished, or the file is damaged."""
-        way_out = "the same command again writes it anew, from the stages that are finished."
+        way_out = "run the command that started the run again, which rewrites the file from the finished stages."
         return self._read(self.results_path, way_out)
 
     def write_results(self, results: dict[str, Any]) -> None:
@@ -295,7 +297,7 @@ class RunFolder:
 
     @contextmanager
     def loading(self, stage: str) -> Iterator[Path]:
-        """Yields the weights file of a finished stage, and adds the way out to errors in the block.
+        """Yields the weights file of a finished stage; adds to a ValueError in the block what the user can do about it.
 
         Raises:
             RunFolderError: the stage is not finished, or the block found its weights damaged (a ValueError).
@@ -311,7 +313,7 @@ class RunFolder:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Turns errors of a full or read-only disk into RunFolderError with one sentence."""
+        """Turns errors of a full or read-only disk into a RunFolderError that says what to do."""
         try:
             yield
         except OSError as error:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-# Before these fields existed, runs behaved as with these values.
+# Before these fields existed, runs behaved as if they had these values.
 BEFORE = {
     "weight_scale": "none",
     "downsample": "real",
@@ -22,12 +22,12 @@ BEFORE_OF_STAGE = {
 
 
 def with_later_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The recorded fields, and later fields with the values that make the same run."""
+    """The recorded fields, and the fields that were added later, with the values that make the same run."""
     stages = dict.fromkeys(key.partition(".")[0] for key in fields if "." in key)
     before: dict[str, Any] = dict(BEFORE)
     for stage in stages:
         before |= {f"{stage}.{field}": value for field, value in BEFORE_OF_STAGE.items()}
     if "binary_activations.skip" not in fields and fields.get("progressive") is False:
-        # At that time the teacher taught the binary network directly.
+        # Before that field existed, progressive=false let the teacher teach the binary network directly.
         before["binary_activations.skip"] = True
     return {**before, **fields}

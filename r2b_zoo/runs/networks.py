@@ -19,15 +19,16 @@ class Networks:
     """The trained networks of a run by stage; each is built and loaded once.
 
     Args:
-        plan: of the run.
-        folder: where the weights are.
+        plan: the run's plan.
+        folder: the run's folder, which holds the weights.
     """
 
     def __init__(self, plan: Plan, folder: RunFolder) -> None:
         self.plan = plan
         self.folder = folder
         self.dataset: Dataset = dataset_of(plan, data_record.split_rule(folder))
-        # Stages train on this, and are tested on it after each epoch; ``training.train`` holds out a validation split.
+        # Stages are trained, and tested after each epoch, on this data set. If the plan asks for validation,
+        # ``training.train`` replaces it by one whose test images are held out from the training images.
         self.split = self.dataset
         self._stages = {stage.name: stage for stage in plan.stages}
         self._networks: dict[str, tf.keras.Model] = {}
@@ -56,7 +57,7 @@ class Networks:
         return network
 
     def keep(self, stage: str, network: tf.keras.Model) -> None:
-        """Takes the network of a stage that has just been trained and saved, so that it is not built and loaded."""
+        """Keeps the network of a stage that was just trained and saved, so that it need not be built and loaded."""
         self._networks[stage] = network
 
     def __getitem__(self, stage: str) -> tf.keras.Model:
@@ -79,7 +80,14 @@ class Networks:
 
 
 def network_of(plan: Plan, stage: StagePlan, input_shape: tuple[int, int, int], num_classes: int) -> tf.keras.Model:
-    """The untrained network of a stage, for images and classes of a data set that need not be loaded."""
+    """The untrained network of a stage; does not load the data set.
+
+    Args:
+        plan: the run's plan.
+        stage: a stage of the plan.
+        input_shape: height, width and channels of an image.
+        num_classes: number of classes.
+    """
     return models.create(stage.network, **_arguments(plan, stage, input_shape, num_classes))
 
 
@@ -100,7 +108,7 @@ def dataset_of(plan: Plan, split_rule: Optional[str] = None) -> Dataset:
     """The data set of a plan, with the preprocessing and the image size that the plan asks for.
 
     Args:
-        plan: of a run.
+        plan: the plan of a run.
         split_rule: the run's ``data_record.split_rule``; only folders of photographs use it.
     """
     options = {"split_rule": split_rule} if split_rule and plan.dataset == "folder" else {}

@@ -1,4 +1,4 @@
-"""Plans, which recipes are turned into: plain records for the training loop, with every value checked."""
+"""Recipes are turned into plans: plain records for the training loop, with every value checked."""
 
 import math
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ BATCH_NORM_STATISTICS = ("running", "before", "after", "both")
 
 @dataclass(frozen=True)
 class StagePlan:
-    """A stage as it is trained, with the recipe's switches applied and values checked. Its fields are ``Stage``'s."""
+    """A stage as it is trained: the fields of ``Stage``, with the recipe's switches applied and the values checked."""
 
     name: str
     network: str
@@ -54,7 +54,9 @@ class StagePlan:
                 raise ValueError(f"{self.name}.{field} must be a number above 0; received {getattr(self, field)}.")
         for field in ("weight_decay", "l2_penalty", "mixup", "warmup_epochs"):
             if not 0 <= getattr(self, field) < math.inf:
-                raise ValueError(f"{self.name}.{field} must be a number from 0; received {getattr(self, field)}.")
+                raise ValueError(
+                    f"{self.name}.{field} must be a number of at least 0; received {getattr(self, field)}."
+                )
         self._check_losses()
         for field, allowed in (("trained", TRAINED), ("batch_norm_statistics", BATCH_NORM_STATISTICS)):
             if getattr(self, field) not in allowed:
@@ -77,7 +79,7 @@ class StagePlan:
         for loss in losses.LOSSES:
             weight = self.loss_weights[loss.name]
             if not 0 <= weight < math.inf:
-                raise ValueError(f"{self.name}.{loss.field} must be a number from 0; received {weight}.")
+                raise ValueError(f"{self.name}.{loss.field} must be a number of at least 0; received {weight}.")
         if not any(self.loss_weights.values()):
             fields = ", ".join(loss.field for loss in losses.LOSSES)
             raise ValueError(f"{self.name} has no loss left: one of {fields} must be above 0.")
@@ -87,7 +89,7 @@ class StagePlan:
             off = " ".join(f"{loss.name}=false" for loss in of_teachers)
             raise ValueError(
                 f"{self.name} has no teacher to match: {self.name}.taught_by must name an earlier stage, or {fields} "
-                f"be 0 (of all stages: {off})."
+                f"must be 0 (for all stages: {off})."
             )
 
 
@@ -100,14 +102,16 @@ class LoopPlan:
             loss scaling. Everything else, and every weight, is float32, and so are evaluation and the saved network.
         xla: whether the training step is compiled with XLA.
         accumulation_steps: number of parts of a batch that are computed one after the other, for devices with too
-            little memory for the whole batch. Equal to the whole batch up to rounding, except that batch norm
-            normalises each part with its own statistics; its running statistics are updated once a step, by the mean
-            over the parts.
+            little memory for the whole batch. The result is that of the whole batch up to rounding, except that batch
+            norm normalises each part with the part's own statistics; its running statistics are updated once a step,
+            by the mean over the parts.
         ema_decay: decay of the exponential moving average of the weights, which is evaluated and saved; 0 for none.
-        validation: the share of every class's training images that is held out: the accuracy after each epoch is
-            measured on them, ``patience`` uses it, and the test split is read once, at the end of each stage. 0 for
-            none: all images are trained on, and the accuracy after each epoch is measured on the test split.
-        patience: epochs without a better accuracy after which a stage ends, with its best weights; 0 for never.
+        validation: share of every class's training images that is held out. The accuracy after each epoch, which
+            ``patience`` uses, is then measured on the held-out images, and the test split is read only once, at the end
+            of each stage. With 0 all training images are trained on, and the accuracy after each epoch is measured on
+            the test split.
+        patience: number of epochs without a better accuracy after which a stage ends, with its best weights; 0 for
+            never.
         checkpoint_minutes: time between two checkpoints within an epoch; every epoch ends with one as well.
         strategy: how devices share the work: "none", one device; "mirrored", all GPUs of the machine; "multi_worker",
             those of all machines in TF_CONFIG.
@@ -138,7 +142,7 @@ class LoopPlan:
             )
         if self.cpu_devices < 1 or (self.cpu_devices > 1 and self.strategy != "mirrored"):
             raise ValueError(
-                "cpu_devices must be at least 1, and above 1 with strategy='mirrored' alone; "
+                "cpu_devices must be at least 1, and above 1 only with strategy='mirrored'; "
                 f"received {self.cpu_devices} and {self.strategy!r}."
             )
         if self.accumulation_steps < 1:
@@ -175,8 +179,8 @@ class Plan:
     switched_off: tuple[str, ...]
     """The paper's ideas that are switched off, in words."""
     notes: tuple[str, ...]
-    """Sentences to read before training this."""
+    """Sentences that the user should read before training."""
     config: dict[str, Any]
-    """Every field of the recipe by its dotted name: configuring the recipe with it gives the same plan."""
+    """Every field of the recipe by its dotted name; the recipe configured with these fields gives the same plan."""
 
     __repr__ = short_repr

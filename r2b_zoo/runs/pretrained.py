@@ -12,7 +12,7 @@ from r2b_zoo.weights.named import BUNDLED, IMAGENET, NAMES_IN_WORDS
 if TYPE_CHECKING:
     import tensorflow as tf
 
-# A file with the stem for small images that does not record its image size is taken to have this one.
+# This image size is assumed for a file that has the stem for small images and does not record its image size.
 SMALL_IMAGE_SIZE = 32
 
 
@@ -48,7 +48,7 @@ def describe(reference: str) -> Pretrained:
 
     Raises:
         FileNotFoundError: there is no such file or folder.
-        ValueError: the file is not a weights file, is damaged, or does not say which network it belongs to.
+        ValueError: the file is not a weights file, is damaged, or does not record which network it belongs to.
         RunFolderError: the folder holds no finished run.
     """
     if reference == IMAGENET:
@@ -60,8 +60,8 @@ def describe(reference: str) -> Pretrained:
     found = weights.architecture(path)
     if found["network"] is None:
         raise ValueError(
-            f"{reference} does not say which network its weights are of. Load it with that network's constructor and "
-            "write it again with r2b_zoo.weights.save, which records the name."
+            f"{reference} does not record which network its weights belong to. Load it with that network's constructor "
+            "and write it again with r2b_zoo.weights.save, which records the name."
         )
     size = SMALL_IMAGE_SIZE if found["stem"] == "cifar" else None
     if found["size"] is not None and found["size"][0] == found["size"][1]:
@@ -78,7 +78,7 @@ def describe(reference: str) -> Pretrained:
 
 
 def load(model: "tf.keras.Model", reference: str, *, width: int, stem: str, precision: str) -> None:
-    """Sets every variable of a network but those of its classifier; downloads the published weights if necessary.
+    """Sets every variable of a network except its classifier's; downloads the published weights if necessary.
 
     Args:
         model: the network, with random weights.

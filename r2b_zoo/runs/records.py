@@ -1,8 +1,8 @@
 """Reads the records of a run, and rebuilds damaged ones from the others.
 
-A file that was cut off, by a full disk or an interrupted copy, must cost no trained stage. The results of a stage are
-in its result.json, in the run's results.json and, but for timings, in its log.csv. A damaged configuration is replaced
-by the command's, if nothing else in the folder contradicts it.
+A file that a full disk or an interrupted copy has cut off must not cost a trained stage. The results of a stage are in
+its result.json, in the run's results.json and, except for timings, in its log.csv. A damaged configuration is replaced
+by that of the command, if nothing else in the folder contradicts it.
 """
 
 import csv
@@ -16,7 +16,7 @@ from r2b_zoo.runs.plans import Plan, StagePlan
 
 # These fields of a stage's record are in its plan as well.
 _PLANNED = ("network", "precision", "initial_weights", "pretrained", "trained")
-# A run's record adds these fields to those of each stage's.
+# For each stage, the run's record has these fields in addition to those of the stage's own record.
 _ADDED = ("name", "tflite_bytes", "milliseconds")
 # Every record of a stage has these fields.
 REQUIRED = ("network", "precision", "epochs", "test_accuracy")
@@ -28,7 +28,7 @@ class RunFolderError(RuntimeError):
 
 
 class MissingRecordError(RunFolderError):
-    """The record does not exist, or not yet."""
+    """The record does not exist (yet)."""
 
 
 class DamagedRecordError(RunFolderError):
@@ -38,9 +38,14 @@ class DamagedRecordError(RunFolderError):
 def read(path: Path, way_out: str, required: Sequence[str] = ()) -> dict[str, Any]:
     """Reads a JSON object that has the required keys.
 
+    Args:
+        path: path of the file.
+        way_out: what the user can do about a damaged file; the end of the message.
+        required: the keys that the object must have.
+
     Raises:
         FileNotFoundError: there is no such file.
-        DamagedRecordError: the file holds no such object; the message ends with the way out.
+        DamagedRecordError: the file holds no such object.
     """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -70,10 +75,10 @@ def fields_left(path: Path) -> dict[str, Any]:
 
 
 def disagreement(plan: Plan, left: Mapping[str, Any], stages: Mapping[str, Mapping[str, Any]]) -> Optional[str]:
-    """How a plan contradicts a run whose configuration is damaged, in words; None where it does not.
+    """Says in words how a plan contradicts a run whose configuration is damaged; None if it does not.
 
     Args:
-        plan: the command's.
+        plan: the plan of the command.
         left: fields that can still be read in the configuration.
         stages: records of the finished stages, as far as they can be read.
     """
@@ -99,7 +104,7 @@ def disagreement(plan: Plan, left: Mapping[str, Any], stages: Mapping[str, Mappi
 
 
 def whole_lines(path: Path) -> tuple[bytes, list[dict[str, float]]]:
-    """The complete lines of a log, header included, and their values; none where the file is missing."""
+    """The complete lines of a log, including its header, and the values in each row; both empty if there is no log."""
     lines: list[bytes] = []
     rows: list[dict[str, float]] = []
     columns: list[str] = []
@@ -124,13 +129,13 @@ def whole_lines(path: Path) -> tuple[bytes, list[dict[str, float]]]:
 def rebuilt_result(
     stage: StagePlan, patience: int, results: Mapping[str, Any], rows: Sequence[Mapping[str, float]]
 ) -> Optional[dict[str, Any]]:
-    """Rebuilds a stage's record from the run's, or from its plan and its log; None where neither has it.
+    """Rebuilds a stage's record from the run's record, or else from the stage's plan and log; None if neither suffices.
 
     Args:
-        stage: whose record it is.
-        patience: of the plan.
-        results: the run's record, empty where there is none.
-        rows: of the stage's log.
+        stage: the plan of the stage.
+        patience: the plan's ``patience``.
+        results: the run's record, empty if there is none.
+        rows: the rows of the stage's log.
     """
     for row in _stages_of(results):
         if row.get("name") == stage.name and all(key in row for key in REQUIRED):
@@ -142,7 +147,7 @@ def rebuilt_result(
         **{key: getattr(stage, key) for key in _PLANNED},
         "taught_by": stage.taught_by,
         "epochs": len(rows),
-        # Nothing else has the timings and where the stage started.
+        # No other record has these.
         "seconds": None,
         "images_per_second": None,
         "validation_accuracy": None,

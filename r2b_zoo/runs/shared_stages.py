@@ -1,4 +1,4 @@
-"""Finished stages that one run takes from another, instead of training them again."""
+"""Lets a run take finished stages from another run, instead of training them again."""
 
 import json
 import shutil
@@ -55,5 +55,5 @@ def take(stage: StagePlan, folder: RunFolder) -> None:
     with folder.new_stage(stage.name) as partial, folder.writing():
         shutil.copytree(other.stage(stage.name), partial, dirs_exist_ok=True)
         files.write_text(partial / "result.json", json.dumps(result, indent=2))
-        # A trained stage has checkpoints, which are deleted as soon as it is renamed; here their folder must exist.
+        # ``new_stage`` deletes the folder of checkpoints, which every trained stage has, so it must exist here too.
         (partial / checkpoints.FOLDER_NAME).mkdir(exist_ok=True)

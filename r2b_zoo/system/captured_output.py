@@ -40,7 +40,7 @@ def captured_output() -> Iterator[Callable[[], str]]:
 
 @contextlib.contextmanager
 def without_lines(noise: "re.Pattern[bytes]") -> Iterator[None]:
-    """Removes matching lines from stderr, also those of other threads; the others are printed when the block ends."""
+    """Removes matching lines of all threads from stderr; the other lines are printed when the block ends."""
     with _one_at_a_time, tempfile.TemporaryFile() as file:
         try:
             with _redirected((_STDERR,), file.fileno()):

@@ -10,10 +10,10 @@ THRESHOLDS = (20_000, 20, 50)
 
 @contextlib.contextmanager
 def rarely_collected() -> Iterator[None]:
-    """Raises the collector's thresholds while the block runs, unless they already are higher or it is off.
+    """Raises the collector's thresholds while the block runs, unless they are higher already or the collector is off.
 
     A graph consists of many small objects that live long, and with Python's thresholds the collector searches all of
-    them again and again: a quarter of the time of a short training.
+    them again and again, which takes a quarter of the time of a short training run.
     """
     before = gc.get_threshold()
     if before[0]:

@@ -1,7 +1,7 @@
 """Selects Keras 2 before TensorFlow loads.
 
 Larq is written for Keras 2. TensorFlow 2.16 and newer use Keras 3 unless ``TF_USE_LEGACY_KERAS`` is set *before*
-TensorFlow is imported, so this must run first and is all that happens on ``import r2b_zoo``.
+TensorFlow is imported, so ``import r2b_zoo`` does this first.
 """
 
 import os

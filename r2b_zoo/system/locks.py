@@ -27,14 +27,14 @@ class LockedError(RuntimeError):
 class Lock:
     """Holds the lock until ``release``, or until the process ends.
 
-    The file, which contains the owner's process number, is never deleted: another process may be about to lock it, and
+    The file, which contains the owner's process ID, is never deleted: another process may be about to lock it, and
     two could then hold the lock. If the system or the file system has no such locks, there is a warning.
 
     Args:
         path: path of the file; its folder must exist.
 
     Raises:
-        LockedError: another process, or another ``Lock`` of this one, has it.
+        LockedError: another process, or another ``Lock`` in this process, holds the lock.
         OSError: the file cannot be written.
     """
 

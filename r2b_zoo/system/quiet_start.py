@@ -17,7 +17,7 @@ def in_notebook() -> bool:
 
 @contextlib.contextmanager
 def without_messages() -> Iterator[None]:
-    """Hides what TensorFlow's libraries print while this block loads them, and what its Python code logs later."""
+    """Hides what TensorFlow's libraries print while the block loads them, and later log lines below errors."""
     from r2b_zoo.system.captured_output import captured_output
 
     # The log level alone does not apply to messages from the time when the libraries load.
@@ -35,7 +35,7 @@ def load_tensorflow() -> None:
 
 @contextlib.contextmanager
 def without_messages_in_a_notebook() -> Iterator[None]:
-    """The same in a notebook, whose cells would show all messages in red; elsewhere does nothing.
+    """Does the same in a notebook, whose cells would show all messages in red; does nothing elsewhere.
 
     An existing setting is kept: ``TF_CPP_MIN_LOG_LEVEL=0`` before the first import shows all messages.
     """

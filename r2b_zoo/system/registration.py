@@ -18,7 +18,7 @@ from typing import Any, Optional
 from r2b_zoo.system.quiet_start import without_messages_in_a_notebook
 
 _WITH_LAYERS = ("r2b_zoo.models.layers", "r2b_zoo.ops.batch_norm")
-# The layers need both packages completely imported, and each imports the other before it is complete itself.
+# The layers need both packages completely imported; each package imports the other before it is complete itself.
 _KERAS = ("tensorflow", "tf_keras")
 _WATCHED = (*_KERAS, "larq")
 

@@ -33,7 +33,7 @@ def stop_requests() -> Iterator[StopRequest]:
         return
     before: dict[int, Any] = {}
     for number in (signal.SIGINT, signal.SIGTERM, _HANGUP):
-        # getsignal returns None for a handler that Python has not installed, and cannot restore.
+        # getsignal returns None for a handler that Python has not installed, and therefore cannot restore.
         if number is not None and signal.getsignal(number) not in (signal.SIG_IGN, None):
             before[number] = signal.getsignal(number)
     terminals = [descriptor for descriptor in _STDOUT_AND_STDERR if _is_terminal(descriptor)]

@@ -23,7 +23,7 @@ EXAMPLE = (
     'TF_CONFIG=\'{"cluster": {"worker": ["10.0.0.1:2222", "10.0.0.2:2222"]}, "task": {"type": "worker", "index": 0}}\''
 )
 HEARTBEAT_SECONDS = 20
-"""A worker that sent no heartbeat for so long counts as dead."""
+"""A worker that has sent no heartbeat for this long counts as dead."""
 FAREWELL_SECONDS = 2
 """How long the chief waits before it ends with an error, because it also runs the service that informs the others."""
 START_SECONDS = 600
@@ -36,7 +36,7 @@ class WorkerLost(RuntimeError):  # noqa: N818 - reads as what happened
 
 @dataclass(frozen=True)
 class Cluster:
-    """The workers by their addresses; the first is the chief, which alone writes.
+    """The workers of a cluster; the first is the chief, the only one that writes to the run's folder.
 
     Attributes:
         names: names of the tasks, for example ``worker 0``.
@@ -58,10 +58,10 @@ class Cluster:
         return self.index == 0
 
     def start(self) -> tf.distribute.Strategy:
-        """Waits for the other workers, and gives the strategy over the devices of all.
+        """Waits for the other workers, and returns the strategy over the devices of all workers.
 
         Raises:
-            WorkerLost: not all of them started within ten minutes.
+            WorkerLost: not all workers started within ten minutes.
             RuntimeError: this process cannot listen on its address, or has used TensorFlow already.
         """
         jobs: dict[str, int] = {}
@@ -87,7 +87,7 @@ class Cluster:
                     "uses that port, or give another one in TF_CONFIG on every worker."
                 ) from error
             raise WorkerLost(
-                f"Not all of the {self.size} workers of TF_CONFIG ({', '.join(self.addresses)}) came within "
+                f"Not all of the {self.size} workers in TF_CONFIG ({', '.join(self.addresses)}) started within "
                 f"{START_SECONDS // 60} minutes: start the same command on each of them."
             ) from error
 
@@ -113,7 +113,7 @@ class Cluster:
         A request to stop is not an error, because the workers have agreed on it (``loop.StageLoop``).
 
         Raises:
-            WorkerLost: on the other workers.
+            WorkerLost: another worker died or failed.
         """
         try:
             yield
@@ -131,7 +131,7 @@ class Cluster:
             raise
 
     def _tell(self, error: Exception) -> None:
-        """Stops the others at once: else they notice the error late, or never while this process lives."""
+        """Stops the other workers at once; otherwise they notice the error late, or never while this process lives."""
         with contextlib.suppress(Exception), _quiet():
             if self.is_chief:  # for workers that wait in from_chief; the error below reaches those that compute
                 eager_context.context().set_config_key_value(f"r2b_zoo/{next(self._messages)}", f"{_SAID}{error}")
@@ -140,7 +140,7 @@ class Cluster:
                 time.sleep(FAREWELL_SECONDS)
 
     def _lost(self, error: tf.errors.OpError) -> Optional[WorkerLost]:
-        """What an error of TensorFlow says about another worker; None where it is about none."""
+        """The error to raise if TensorFlow's error is about another worker; None if it is not."""
         text = str(error)
         others = [
             position
@@ -164,7 +164,7 @@ class Cluster:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Hides the log of the cluster's server, which ignores TF_CPP_MIN_LOG_LEVEL, where that says to log nothing."""
+    """Hides the log of the cluster's server if TF_CPP_MIN_LOG_LEVEL is 3; the server itself ignores that variable."""
     with captured_output() if os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "3" else contextlib.nullcontext():
         yield
 
@@ -195,7 +195,10 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Cluster:
         jobs, task = config["cluster"], config["task"]
         others = sorted(set(jobs) - {"chief", "worker"})
         if others:
-            raise ValueError(f"its cluster has {', '.join(others)}, and all tasks must be workers, or one the chief")
+            raise ValueError(
+                f"its cluster has {', '.join(others)}, and every task must be a worker, but for one that may be "
+                "the chief"
+            )
         chiefs, workers = (_addresses(jobs.get(job, [])) for job in ("chief", "worker"))
         if len(chiefs) > 1 or not chiefs + workers:
             raise ValueError(f"there must be workers, and at most one chief; it has {len(chiefs)} and {len(workers)}")

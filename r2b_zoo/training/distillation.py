@@ -8,7 +8,7 @@ import tensorflow as tf
 from r2b_zoo import losses
 from r2b_zoo.system.suggestions import did_you_mean
 
-# Its square is added below the square root, so that an attention map of zeros stays zeros instead of becoming NaN.
+# The square of this is added under the square root, so that a map of zeros stays zeros instead of becoming NaN.
 _SMALLEST_NORM = 1e-12
 
 
@@ -76,7 +76,7 @@ def output_divergences(student_logits: tf.Tensor, teacher_logits: tf.Tensor, tem
     Args:
         student_logits: (N, classes), before the softmax.
         teacher_logits: (N, classes).
-        temperature: T > 0; larger values bring out what the teacher thinks of the unlikely classes.
+        temperature: T > 0; a larger T gives the teacher's probabilities of unlikely classes more weight.
 
     Returns:
         (N,), each at least 0.

@@ -27,8 +27,8 @@ class Distribution:
     """The devices of a run.
 
     Args:
-        strategy: TensorFlow's; None for one device.
-        cluster: the machines; None for this one alone.
+        strategy: TensorFlow's strategy; None for a single device.
+        cluster: the machines; None if there is only this machine.
     """
 
     def __init__(self, strategy: Optional[tf.distribute.Strategy] = None, cluster: Optional[Cluster] = None) -> None:
@@ -79,10 +79,11 @@ class Distribution:
     def batches(self, of_shard: Callable[[Shard], tf.data.Dataset], groups: int = 1) -> Any:
         """Batches for every replica, from a function that gives one shard of each batch.
 
-        With several replicas they do not end: asking all workers before each batch whether it is the last takes time.
+        Under a strategy the batches are repeated without end, because asking all workers before each batch whether it
+        is the last takes time.
 
         Args:
-            of_shard: must give the same batches for every shard.
+            of_shard: returns the batches of a shard; all shards must be parts of the same batches, in the same order.
             groups: see ``Shard``.
         """
         if self.strategy is None:
@@ -113,7 +114,10 @@ class Distribution:
         return int(np.max(self.strategy.reduce(tf.distribute.ReduceOp.SUM, own, axis=None)))
 
     def from_chief(self, value: Any) -> Any:
-        """The chief's value, plain data, on every worker. All workers must make the same calls in the same order."""
+        """Returns the chief's value, which must be plain data, on every worker.
+
+        All workers must make the same calls in the same order.
+        """
         return value if self.cluster is None else json.loads(self.cluster.from_chief(json.dumps(value)))
 
     def watched(self) -> contextlib.AbstractContextManager:
@@ -134,7 +138,7 @@ def _startup() -> Iterator[None]:
 
 
 def _cut_cpu(number: int) -> list[str]:
-    """Splits the CPU into so many virtual devices; returns their names."""
+    """Splits the CPU into this many virtual devices; returns their names."""
     (cpu,) = tf.config.list_physical_devices("CPU")
     try:
         tf.config.set_logical_device_configuration(cpu, number * [tf.config.LogicalDeviceConfiguration()])
@@ -159,7 +163,8 @@ def start(plan: Plan, log: Log = lambda line: None) -> Distribution:
         return Distribution()
     machines = cluster.from_environment() if strategy == "multi_worker" else None
     if machines is not None and machines.size > 1:
-        # Count this worker's GPUs; all workers must have equally many. Listing logical devices would start TensorFlow.
+        # All workers must have equally many GPUs. Count the physical ones, since listing logical ones would start
+        # TensorFlow.
         local = len(tf.config.list_physical_devices("GPU")) or 1
         check_shares(plan, local * machines.size)
         log(f"This is {machines.names[machines.index]} of {machines.size}; waiting for the others")
@@ -189,7 +194,7 @@ def start(plan: Plan, log: Log = lambda line: None) -> Distribution:
 
 
 def check_shares(plan: Plan, replicas: int) -> None:
-    """Raises ValueError if the batch of a stage cannot be split into so many equal shards."""
+    """Raises ValueError if the batch of a stage cannot be split equally over the replicas and accumulation steps."""
     for stage in plan.stages:
         parts = replicas * plan.loop.accumulation_steps
         if stage.batch_size % parts:
@@ -199,5 +204,5 @@ def check_shares(plan: Plan, replicas: int) -> None:
             nearest = max(1, round(stage.batch_size / parts)) * parts
             raise ValueError(
                 f"{stage.name}.batch_size must be a multiple of {parts} ({of}), so that all devices get equally "
-                f"many images; received {stage.batch_size}. {stage.name}.batch_size={nearest} would be."
+                f"many images; received {stage.batch_size}. For example: {stage.name}.batch_size={nearest}."
             )

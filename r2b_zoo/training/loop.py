@@ -16,7 +16,7 @@ from r2b_zoo.training.teacher_student import TeacherStudent
 BEST = "best"
 
 Batches = Callable[[int, int], Any]
-"""``batches(epoch, skip)``: the training batches from ``epoch`` on, except its first ``skip``, to the last epoch."""
+"""``batches(epoch, skip)``: the training batches of ``epoch``, except the first ``skip``, and of all later epochs."""
 Save = Callable[[Progress, dict[str, np.ndarray]], None]
 """Writes a checkpoint."""
 
@@ -67,7 +67,7 @@ class StageLoop:
         model: the compiled model.
         batches: the training data.
         tests: the data for the accuracy after each epoch.
-        final_tests: the data on which the final weights are tested once; None: ``tests``.
+        final_tests: the data on which the final weights are tested once; None for ``tests``.
         starts_from_weights: whether the student has trained weights at the start, and is tested before the first step.
         statistics: how batch-norm statistics are estimated.
         steps_per_epoch: optimizer steps per epoch.
@@ -75,7 +75,8 @@ class StageLoop:
         save: called after every epoch, every ``checkpoint_minutes``, and when the process is asked to stop.
         checkpoint_minutes: time between two checkpoints within an epoch.
         patience: epochs without a better test accuracy after which to end with the best weights; 0 for all epochs.
-        largest: gives the largest of the workers' signal numbers; called after every step, so that all stop together.
+        largest: returns the largest of the workers' signal numbers, 0 if there is none; called after every step, so
+            that all workers stop together.
     """
 
     def __init__(
@@ -134,7 +135,8 @@ class StageLoop:
     def run(self, callbacks: Sequence[tf.keras.callbacks.Callback]) -> Progress:
         """Trains to the end, and leaves the final weights in the student.
 
-        These are the last weights, or the best ones with ``patience``, or their moving averages where these are on.
+        The final weights are those after the last step or, with ``patience``, those with the best accuracy. With
+        ``ema_decay`` they are the moving averages at that point.
 
         Raises:
             TrainingStopped: SIGINT, SIGTERM or SIGHUP was received, and a checkpoint written; see ``stop_requests``.
@@ -161,7 +163,7 @@ class StageLoop:
         return self.progress
 
     def _prepare_start(self) -> None:
-        """Does what precedes the first step, again in each process that finds no later checkpoint."""
+        """Does what precedes the first step. A process that finds no checkpoint repeats this."""
         self._estimate_statistics("before", 0)
         self.model.restart_averages()
         if self.starts_from_weights:
@@ -256,7 +258,7 @@ class StageLoop:
 
     def _variables(self) -> dict[str, tf.Variable]:
         """All variables that change from step to step, by a name that is the same in every process."""
-        # Walk through what the optimizer tracks: a LossScaleOptimizer's ``variables`` leaves the scale out.
+        # Walk through what the optimizer tracks, because a LossScaleOptimizer's ``variables`` lacks the loss scale.
         in_optimizer = tf.train.TrackableView(self.model.optimizer).descendants()
         optimizer = {id(v): v for v in in_optimizer if isinstance(v, tf.Variable)}
         students = {id(weight) for weight in self.model.student.weights}

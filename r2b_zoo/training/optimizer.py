@@ -11,7 +11,7 @@ class Adam(tf.keras.optimizers.Adam):
 
         m ← β₁ m + (1 − β₁) g,   v ← β₂ v + (1 − β₂) g²,   w ← w − rate · √(1 − β₂ᵗ) / (1 − β₁ᵗ) · m / (√v + ε)
 
-    One operator updates a variable, where Keras uses thirty, each with a pass over the memory of all weights.
+    A single operator updates a variable. Keras uses thirty, each of which passes over the variable's memory.
     """
 
     def update_step(self, gradient: tf.Tensor, variable: tf.Variable) -> None:

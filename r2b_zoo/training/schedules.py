@@ -60,8 +60,9 @@ def learning_rate_schedule(
         steps_per_epoch: optimizer steps per epoch.
         epochs: epochs of the whole stage, including the warm-up.
         warmup_epochs: length of the linear rise from 0; may be a fraction.
-        decay: factor of each step.
-        decay_epochs: epochs of the steps, counted from the start of the stage.
+        decay: factor of the rate at each of ``decay_epochs``.
+        decay_epochs: epochs at which ``"steps"`` changes the rate, counted from the start of the stage; may be
+            fractions.
 
     Raises:
         ValueError: the name is unknown, or the warm-up is longer than the stage.
@@ -78,7 +79,7 @@ def learning_rate_schedule(
     elif name == "steps":
         boundaries = [round(epoch * steps_per_epoch) - warmup for epoch in decay_epochs]
         values = [learning_rate * decay**i for i in range(len(boundaries) + 1)]
-        # PiecewiseConstantDecay changes after its boundary; ours change with the first step of the epoch.
+        # PiecewiseConstantDecay changes the rate after the boundary; the rate must change at the epoch's first step.
         after = schedules.PiecewiseConstantDecay([float(boundary) - 0.5 for boundary in boundaries], values)
     else:
         after = schedules.PiecewiseConstantDecay([0.0], [learning_rate, learning_rate])

@@ -36,7 +36,7 @@ from r2b_zoo.training.throughput import EpochSummaries, Throughput
 __all__ = ["CallbackFactory", "Log", "Networks", "copy_weights", "dataset_of", "network_of", "train"]
 
 EVALUATION_BATCH = 500
-# Larger images come in smaller batches, so that the activations of a batch take about as much memory.
+# Larger images come in smaller batches, so that the activations of a batch always take about as much memory.
 EVALUATION_PIXELS = EVALUATION_BATCH * 64 * 64
 STATISTICS_BATCHES = 50
 """Batch-norm statistics are estimated anew from this many batches, or from one epoch if that is less."""
@@ -65,11 +65,11 @@ def train(
 
     Args:
         plan: what to train.
-        folder: the run's folder. It is opened here, so that another run's folder is refused at once, but only after the
-            plan is checked, so that an error in the last stage is found before the others are trained.
+        folder: the run's folder. Another run's folder is refused at once, but the folder is opened only after the plan
+            is checked, so that an error in any stage is found before anything is trained.
         callbacks: further Keras callbacks for each stage.
         log: takes lines about skipped files, stages that resume, damaged checkpoints, and slow half precision.
-        rehearse: called before any training, to try what is done with the networks and the data after it.
+        rehearse: called before any training, to try what will be done with the networks and the data after training.
 
     Returns:
         The networks of the stages; None on workers other than the chief, which do nothing after training.
@@ -126,7 +126,7 @@ def _train(
 
 
 def _shown(folder: str) -> Path:
-    """The folder as someone in the working directory would name it."""
+    """The path of a folder, relative to the working directory if it is inside it."""
     path = Path(folder)
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
@@ -134,12 +134,12 @@ def _shown(folder: str) -> Path:
 def _check_workers(networks: Networks, devices: Distribution, plan: Plan, log: Log) -> None:
     """Raises ValueError if a worker's plan or data differ from the chief's, which the run records."""
     if devices.from_chief(plan.config) != plan.config:
-        raise ValueError("This worker has another configuration than the chief: start the same command on both.")
+        raise ValueError("This worker's configuration differs from the chief's: start the same command on both.")
     if devices.is_chief:
         data_record.keep(networks.folder, networks.dataset, log)
     digest = data_record.digest(networks.dataset)
     if devices.from_chief(digest) != digest:
-        raise ValueError("This worker sees other data than the chief: give both the same files.")
+        raise ValueError("This worker's data differs from the chief's: give both the same files.")
 
 
 def _log_what_is_slow(plan: Plan, unfinished: Sequence[StagePlan], log: Log) -> None:
@@ -151,7 +151,10 @@ def _log_what_is_slow(plan: Plan, unfinished: Sequence[StagePlan], log: Log) -> 
 
 
 def _start_compiler() -> None:
-    """Starts XLA, which fuses layers if there is no GPU, to hide its message at the start, which no log level does."""
+    """Starts XLA, which fuses layers if there is no GPU, and hides the message that it then prints.
+
+    No log level hides that message.
+    """
     if not tf.config.get_visible_devices("GPU"):
         with captured_output():
             tf.function(tf.abs, jit_compile=True)(tf.zeros(1))
@@ -180,7 +183,7 @@ def _check(stage: StagePlan, networks: Networks, devices: Distribution) -> None:
         networks.split.check_mixup(stage.mixup, stage.batch_size, shard)
         _schedule(stage, _steps_per_epoch(stage, networks.split))
         if stage.pretrained is not None:
-            # Build the network, since only this shows whether the weights fit it.
+            # Build the network, since only loading the weights into it shows whether they fit.
             _start(stage, networks)
     except ValueError as error:
         raise ValueError(f"Stage {stage.name}: {error}") from None
@@ -207,7 +210,7 @@ def _steps_per_epoch(stage: StagePlan, dataset: Dataset) -> int:
 def _test_batches(stage: StagePlan, dataset: Dataset, shard: Shard = WHOLE) -> tuple[tf.data.Dataset, int]:
     """The batches on which a stage is evaluated, and their number.
 
-    They are the test split of a data set; in a smoke run, only as many batches as there are steps.
+    The batches are those of the test split; in a smoke run, at most ``max_steps_per_epoch`` of them.
     """
     height, width, _ = dataset.input_shape
     batch_size = max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // (height * width)))
@@ -254,7 +257,7 @@ def _train_stage(
                 "images_per_second": throughput.images_per_second,
                 "test_accuracy": loop.final["test_accuracy"],
                 "validation_accuracy": loop.final["val_accuracy"] if networks.plan.loop.validation else None,
-                # The test before the first step, if the stage starts from weights.
+                # The metrics before the first step, if the stage starts from weights.
                 "start": progress.start,
             }
             files.write_text(partial / "result.json", json.dumps(result, indent=2))
@@ -357,7 +360,7 @@ def _resume(loop: StageLoop, networks: Networks, devices: Distribution, log: Log
     checkpoint, damaged = folder.checkpoints(loop.name).latest() if devices.is_chief else (None, [])
     for sentence in damaged:
         log(sentence)
-    # All workers resume from the chief's checkpoint, even if they see others.
+    # All workers resume from the chief's checkpoint, even if they see other ones.
     name = devices.from_chief(None if checkpoint is None else checkpoint.path.name)
     if name is not None and checkpoint is None:
         checkpoint = folder.shared_checkpoint(loop.name, name)
@@ -384,7 +387,7 @@ def _optimizer(stage: StagePlan, student: tf.keras.Model, steps_per_epoch: int) 
     optimizer = Adam(_schedule(stage, steps_per_epoch), weight_decay=stage.weight_decay or None)
     if stage.weight_decay:
         optimizer.exclude_from_weight_decay([w for w in student.trainable_variables if not is_kernel(w)])
-    # Create the variables now: else the training step is traced twice, which can take longer than an epoch.
+    # Create the variables now: otherwise the training step is traced twice, which can take longer than an epoch.
     optimizer.build(student.trainable_variables)
     return optimizer
 

@@ -20,11 +20,11 @@ from r2b_zoo.training.local_value import local_value
 class TeacherStudent(tf.keras.Model):
     """A student and its frozen teacher, for ``compile`` and ``fit``, or for a custom training loop.
 
-    The batches are (images, labels), and all training batches have one size. Labels are integers (N,), or probabilities
-    of the classes (N, classes) as mix-up gives them. Every loss is a metric of the same name; ``accuracy`` is top-1,
-    the share of labels, or the mean label probability, at the predicted class. Without a teacher only the
-    classification loss is left, so this class trains every stage. Under a distribution strategy, gradients and metrics
-    are those of the whole batch.
+    Batches are (images, labels), and all training batches have the same size. Labels are integers (N,), or
+    probabilities of the classes (N, classes), as mix-up makes them. Every loss is a metric of the same name.
+    ``accuracy`` is top-1: the share of images whose predicted class is the label or, if labels are probabilities, the
+    mean probability that the labels give the predicted class. Without a teacher only the classification loss is left,
+    so this class trains every stage. Under a distribution strategy, gradients and metrics are those of the whole batch.
 
     Args:
         student: a network of the zoo with its top.
@@ -110,7 +110,7 @@ class TeacherStudent(tf.keras.Model):
             return self._record(self._metric_sums(images, labels, training=False))
 
     def _metric_sums(self, images: tf.Tensor, labels: tf.Tensor, training: bool) -> tf.Tensor:
-        """The number of images, and the sum of every metric over them."""
+        """The number of images, and the sum of every metric over the images, (1 + metrics,)."""
         student = self._student_outputs(images, training=training)
         logits = student["logits"]
         teacher = {} if self._teacher_outputs is None else self._teacher_outputs(images, training=False)
@@ -213,7 +213,7 @@ class TeacherStudent(tf.keras.Model):
             average.assign(local_value(weight))
 
     def estimate_batch_norms(self, batches: Iterator[Any], steps: int) -> None:
-        """Replaces the running statistics of batch norms by the means of the statistics of so many batches.
+        """Replaces the running statistics of batch norms by the means of the statistics of ``steps`` batches.
 
         Each batch norm's input is computed with batch statistics, as in training, and in float32, as in evaluation.
         """

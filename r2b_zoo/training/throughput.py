@@ -22,8 +22,8 @@ class EpochSummaries(tf.keras.callbacks.TensorBoard):
 class Throughput(tf.keras.callbacks.Callback):
     """Measures the images per second of training, over all processes of a stage.
 
-    It ignores the first step of each process, which traces, and evaluation. Adds ``images_per_second`` to the logs of a
-    batch, for the callbacks after it.
+    It counts neither the first step of each process, in which TensorFlow traces, nor evaluation. It adds
+    ``images_per_second`` to the logs of a batch, for the callbacks that come after it.
 
     Args:
         batch_size: images per step.

@@ -1,6 +1,7 @@
 """Weights that come with the package: their cards, and the networks they fit.
 
-Their cards are in their files in ``r2b_zoo/weights/data``, which ``python -m benchmarks.package_weights`` writes.
+The cards are stored in the weights files in ``r2b_zoo/weights/data``; ``python -m benchmarks.package_weights`` writes
+these files.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,8 @@ def card(name: str) -> WeightsCard:
     """The card of weights that come with the package.
 
     Raises:
-        FileNotFoundError, ValueError: their file is missing or damaged.
+        KeyError: no weights of that name come with the package.
+        FileNotFoundError, ValueError: the weights' file is missing or damaged.
     """
     path = named.bundled_file(name)
     found = weights.architecture(path)
@@ -44,7 +46,9 @@ def arguments_of(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def options_of(network: str, reference: Any, own: Sequence[str]) -> dict[str, Any]:
-    """The network's own options that weights of the package determine; used for options that are not given.
+    """The values of a network's own options that weights of the package require; {} for other weights.
+
+    The constructor uses these values for options that its caller does not give.
 
     Args:
         network: name of the constructor.
@@ -81,7 +85,7 @@ def locate(network: str, name: str, **arguments: Any) -> Path:
 
 
 def _fits(value: Any, required: Any) -> bool:
-    """Whether an argument is equal to the required one, or is a shape with None in its place."""
+    """Whether an argument equals the required one, or is a shape that does wherever it is not None."""
     if not isinstance(required, tuple):
         return bool(value == required)
     return len(value) == len(required) and all(a in (None, b) for a, b in zip(value, required, strict=True))

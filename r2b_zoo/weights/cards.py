@@ -16,10 +16,10 @@ class Card:
         name: name of the constructor.
         paper: authors, title, place and year.
         url: address of the paper.
-        top1: as Martínez et al. report it (ICLR 2020, table 2).
-        top5: from the same table.
+        top1: top-1 accuracy as Martínez et al. report it (ICLR 2020, table 2).
+        top5: top-5 accuracy from the same table.
         parameters: number of parameters for 224×224×3 and 1,000 classes.
-        bytes: size of the deployed weights for the same, with 1 bit per binary weight.
+        bytes: size of these parameters when deployed, with 1 bit per binary weight.
         pretrained_top1: accuracy of the published weights, as their publisher measured it; None if there are none.
         pretrained_top5: the same for top-5.
         pretrained_licence: licence of the published weights.
@@ -70,25 +70,26 @@ class WeightsCard:
     """The facts to know about weights that come with the package.
 
     Attributes:
-        name: their name for ``weights=`` and the commands.
+        name: name of the weights for ``weights=`` and the commands.
         network: name of the constructor.
         top1: accuracy of exactly these weights on the test images, in percent.
         top5: the same for top-5.
-        data: the data set that they were trained and tested on, with its version.
+        data: the data set that the weights were trained and tested on, with its version.
         source: authors, title and year of the data; empty if it has no authors.
-        training_images: number of images that they were trained on.
-        test_images: number of images on which their accuracy was measured.
-        bytes: size of their file.
+        training_images: number of images that the weights were trained on.
+        test_images: number of images on which the accuracy was measured.
+        bytes: size of the weights' file.
         arguments: arguments of the constructor.
         class_names: names of the classes, in the order of the outputs.
         preprocessing: fields of the ``Preprocessing`` that turns an image into the network's input.
-        trained_top1: top1 of the weights at the end of training, before rounding to bits and 16-bit numbers.
+        trained_top1: ``top1`` at the end of training, before the weights were rounded to bits and 16-bit numbers.
         changed_classes: number of test images whose predicted class the rounding changed.
         largest_logit_difference: largest difference that the rounding made in a logit of a test image.
-        logit_deviation: standard deviation of the logits over test images and classes, to compare that with.
-        recipe: the command that trains them.
-        commit: commit of the code that trained them; None if it is not recorded.
-        versions: versions of Python and the packages that trained them.
+        logit_deviation: standard deviation of the logits over test images and classes, to compare
+            ``largest_logit_difference`` with.
+        recipe: the command that trains the weights.
+        commit: commit of the code that trained the weights; None if it is not recorded.
+        versions: versions of Python and the packages that trained the weights.
         licence: licence of the weights.
         notes: further remarks.
     """

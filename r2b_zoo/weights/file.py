@@ -51,13 +51,14 @@ Arrays = Mapping[str, Sequence[np.ndarray]]
 
 @dataclass(frozen=True)
 class Record:
-    """What a file says about its network besides the weights; None where it says nothing.
+    """The facts that a weights file records about its network; None for a fact that it does not record.
 
     Attributes:
         network: name of the constructor.
         precision: the precision it was built with.
         size: height and width of its input.
-        options: further arguments of its constructor; empty if they cannot be read from a configuration.
+        options: further arguments of its constructor; empty if the file has the configuration of a whole model instead,
+            from which they cannot be read.
     """
 
     network: Optional[str] = None
@@ -72,8 +73,8 @@ class WeightsFile(contextlib.AbstractContextManager["WeightsFile"]):
     Attributes:
         path: path of the file.
         shapes: declared shapes of the arrays of each layer that has any, by the layer's name in the file.
-        numbered: whether these names are Keras' numbers of the layers of a class, see ``numbered_names``.
-        record: what the file says about its network.
+        numbered: whether these names number the layers of each class, as ``numbered_names`` does.
+        record: the facts that the file records about its network.
         card: None; only packed files have one.
 
     Raises:
@@ -129,7 +130,7 @@ class WeightsFile(contextlib.AbstractContextManager["WeightsFile"]):
         """The arrays of each layer, by the layer's name in the file.
 
         Raises:
-            ValueError: the file cannot be read, or its values differ from those written, or one is not finite.
+            ValueError: the file cannot be read, its values are not those that were written, or a value is not finite.
         """
         with self._in_one_sentence():
             arrays = {name: [np.asarray(dataset) for dataset in all_] for name, all_ in self._datasets.items()}
@@ -283,7 +284,7 @@ def _check(path: Any, name: str, dataset: Any) -> None:
             f"{path} keeps the arrays of layer {name!r} in another file: a weights file must hold its arrays itself."
         )
     if dataset.shape == () and dataset.dtype.kind in "iu":
-        return  # a counter of Keras' preprocessing layers
+        return  # Keras' preprocessing layers have such a counter
     if dataset.dtype.kind != "f" or dataset.dtype.itemsize > np.dtype(np.float64).itemsize:
         raise _Refused(
             f"{path} holds {dataset.dtype} numbers in layer {name!r}; weights must be float16, float32 or float64."
@@ -291,7 +292,7 @@ def _check(path: Any, name: str, dataset: Any) -> None:
 
 
 def _record(file: "h5py.File", config: Any) -> Record:
-    """What a file of ours records; for another file, what the configuration of a whole model tells."""
+    """The record in a file of this package; for another file, the facts in the configuration of a whole model."""
     network, precision, size, options = (
         _attribute(file, name) for name in (_RECORDED_NETWORK, _RECORDED_PRECISION, _RECORDED_SIZE, _RECORDED_OPTIONS)
     )

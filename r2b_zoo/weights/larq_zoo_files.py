@@ -29,10 +29,11 @@ def our_names(names: Sequence[str]) -> tuple[Optional[str], dict[str, str]]:
     """Our names of the layers with weights in a file.
 
     Args:
-        names: the file's, in its order.
+        names: the file's names of its layers, in the file's order.
 
     Returns:
-        The network, where the file is one of Larq Zoo's, and a mapping from their names to ours where these differ.
+        The name of the network, None if the file is not one of Larq Zoo's; and a mapping from the file's names to ours,
+        without the names that stay the same.
     """
     numbered = dict(_bi_real_net(with_top=_DENSE in map(_type, names)))
     if [_type(name) for name in names] == list(numbered.values()):

@@ -96,7 +96,7 @@ def cache_folder() -> Path:
 
 
 def locate(network: str, weights: Optional[PathLike], **arguments: Any) -> Optional[Path]:
-    """The file that ``weights=`` of a network's constructor refers to; published weights are downloaded.
+    """The file that ``weights=`` of a network's constructor refers to, None for None; downloads published weights.
 
     Args:
         network: name of the constructor.
@@ -187,7 +187,7 @@ def fetch(published: PublishedWeights) -> Path:
     try:
         os.replace(files.fetch(published.file_name, downloader=downloader), target)
     except (RequestException, OSError, ValueError) as error:
-        # Check the number, since the errors of requests are OSErrors too.
+        # Check the error's number, since the errors of requests are OSErrors too.
         if isinstance(error, OSError) and error.errno in _FULL:
             raise WeightsDownloadError(
                 f"There is no room for {published.file_name} in {folder} ({error.strerror}): free some space there, or "
@@ -262,7 +262,7 @@ def load(
             their weights if the file has none for them.
 
     Raises:
-        ValueError: the file cannot be read, was altered after it was written, or is of another architecture; the
+        ValueError: the file cannot be read, was altered after it was written, or is for another architecture; the
             message names the first layer that differs, or the argument that its network was built with.
     """
     from r2b_zoo.weights.file import numbered_names
@@ -295,14 +295,14 @@ def _check_shapes(
     for name in [*expected, *(name for name in found if name not in expected)]:
         if expected.get(name) != found.get(name):
             raise ValueError(
-                f"The weights in {path} are of another architecture than {model.name}: layer {name!r} "
+                f"The weights in {path} are for another architecture than {model.name}: layer {name!r} "
                 f"{_describe(expected.get(name))} in the network and {_describe(found.get(name))} in the file."
                 + (_OTHER_CLASSES if name == "logits" else "")
             )
 
 
 _OTHER_CLASSES = (
-    " To take over everything but the classifier, build the network with include_top=False, or train a new classifier: "
+    " To load everything except the classifier, build the network with include_top=False, or train a new classifier: "
     "r2b train recipe=finetune weights=FILE data.dir=PHOTOS."
 )
 
@@ -322,7 +322,7 @@ def save(model: "tf.keras.Model", path: PathLike) -> None:
 
 
 def record_of(model: "tf.keras.Model") -> "Record":
-    """What a file says about a network of the zoo besides its weights."""
+    """The record that a weights file of this network has, with the facts that its weights do not show."""
     from r2b_zoo.weights.file import Record
 
     height, width = model.input_shape[1:3]
@@ -335,10 +335,10 @@ def architecture(path: PathLike) -> dict[str, Any]:
 
     Returns:
         ``num_classes``, ``width``, ``stem``, ``include_top`` and ``precision`` as its constructor takes them; the
-        ``channels`` of its input; ``network``, None if neither a record nor the layers tell; ``size``, height and width
-        of its input, None if there is no record; ``options``, further arguments of its constructor that the file tells
-        and that change the meaning of its weights; and ``card``, the fields of a ``cards.WeightsCard`` in a packed
-        file, None in others.
+        ``channels`` of its input; ``network``, its name, None if neither a record nor the layers show it; ``size``,
+        height and width of its input, None if they are not recorded; ``options``, further arguments of its constructor
+        that change the meaning of its weights, as far as they are known; and ``card``, the fields of a
+        ``cards.WeightsCard`` in a packed file, None in others.
 
     Raises:
         ValueError: the file cannot be read, or is not of a network of the zoo.
@@ -353,7 +353,7 @@ def architecture(path: PathLike) -> dict[str, Any]:
         raise ValueError(f"{path} holds no weights of a network of this zoo: it has no layer 'stem_conv'.")
     kernel_size, _, channels, width = shapes["stem_conv"][0]
     network = record.network or of_larq_zoo
-    # Match numbered names of Keras' newer files too: channel_gate_2.
+    # Match numbered names of Keras' newer files too, for example channel_gate_2.
     for part, name in (("_gate", "RealToBinaryNet"), ("_scale", "StrongBaselineNet")):
         # Guess only if no record names it: RealToBinaryNet with weight_scale="learned" has layers of both names.
         if network is None and any(re.search(rf"{part}(_\d+)?$", layer) for layer in shapes):
@@ -373,16 +373,16 @@ def architecture(path: PathLike) -> dict[str, Any]:
     }
 
 
-# Networks had these options before they could be chosen, and Larq Zoo's still have them.
+# Before these options could be chosen, networks were built with these values; Larq Zoo's still are.
 _WITHOUT_OPTIONS = {"downsample": "real", "weight_scale": "none", "gate_reduction": 8}
-# Only these networks have the option.
+# Only these networks have these options; every network has the others.
 _NETWORKS_WITH = {"weight_scale": ("RealToBinaryNet", "StrongBaselineNet"), "gate_reduction": ("RealToBinaryNet",)}
 
 
 def _check_recorded(model: "tf.keras.Model", path: PathLike, record: "Record") -> None:
     network, precision = record.network, record.precision
     if network is not None and network != model.name:
-        raise ValueError(f"The weights in {path} are of another architecture: of {network}, not of {model.name}.")
+        raise ValueError(f"The weights in {path} are for another architecture: {network}, not {model.name}.")
     if precision is not None and precision != _precision(model):
         warnings.warn(
             f"The weights in {path} were trained with precision={precision!r}; {model.name} has "
@@ -392,7 +392,10 @@ def _check_recorded(model: "tf.keras.Model", path: PathLike, record: "Record") -
 
 
 def _recorded_options(record: "Record", of_larq_zoo: Optional[str]) -> dict[str, Any]:
-    """The options that a file records; empty if Keras itself wrote it, so that they are unknown."""
+    """The options that a file records; empty if Keras itself wrote the file, so that they are unknown.
+
+    A file that names its network but no options, or is Larq Zoo's, has the values of ``_WITHOUT_OPTIONS``.
+    """
     if record.options is not None:
         return record.options
     network = record.network or of_larq_zoo
@@ -407,7 +410,7 @@ def _recorded_options(record: "Record", of_larq_zoo: Optional[str]) -> dict[str,
 def _options(model: "tf.keras.Model") -> dict[str, Any]:
     """The options of a network that change the meaning of its weights, read from its layers.
 
-    Real kernels include their scale, so they fit every choice of ``weight_scale``.
+    Real kernels include their scale and fit every ``weight_scale``, so theirs is only recorded if it is learned.
     """
     layers = {layer.name: layer for layer in model.layers}
     shortcuts = (layer for name, layer in layers.items() if name.endswith("_shortcut_conv"))

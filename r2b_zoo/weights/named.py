@@ -12,7 +12,7 @@ from r2b_zoo.identity import PACKAGE
 IMAGENET = "imagenet"
 FOLDER = "weights/data"
 BUNDLED = {
-    # name: file in that folder; python -m benchmarks.package_weights writes it
+    # name: file in FOLDER; python -m benchmarks.package_weights writes it
     "cifar10": "cifar10.zip",
 }
 NAMES = (IMAGENET, *BUNDLED)
@@ -32,5 +32,5 @@ def bundled_file(name: str) -> Path:
     """
     path = Path(str(resources.files(PACKAGE) / FOLDER / BUNDLED[name]))
     if not path.is_file():
-        raise FileNotFoundError(f"The weights {name!r} come with r2b_zoo, and {path} is missing: install it again.")
+        raise FileNotFoundError(f"The weights {name!r} come with r2b_zoo, but {path} is missing: reinstall r2b_zoo.")
     return path

@@ -8,8 +8,8 @@ A packed file is a ZIP archive with uncompressed members:
     values         float16, every other array
 
 Numbers are little-endian, and each kernel starts at a byte boundary. A filter W is read as sign(W) · mean|W|, which has
-the sign and the mean magnitude of W. A network therefore computes the same from it as from W, whether its quantiser
-keeps the scale of a filter (Martínez et al., ICLR 2020, equation 3) or not.
+the sign and the mean magnitude of W. A network therefore computes the same from this filter as from W, whether its
+quantiser keeps the scale of a filter (Martínez et al., ICLR 2020, equation 3) or not.
 """
 
 import contextlib
@@ -65,7 +65,7 @@ def content(layers: Iterable["tf.keras.layers.Layer"], record: Record, card: Map
             told.append([layer.name, arrays])
     if not bits:
         raise ValueError(
-            "Weights are packed of a network with binary kernels, and this one has none: write it with "
+            "Only a network with binary kernels can be packed, and this one has none: save it with "
             "r2b_zoo.weights.save."
         )
     description = {
@@ -94,7 +94,7 @@ class PackedWeights:
         path: path of the file.
         shapes: shapes of the arrays of each layer.
         numbered: False, since layers have their own names.
-        record: what the file says about its network.
+        record: the facts that the file records about its network.
         card: the card that is stored with the weights.
         sha256: the recorded SHA-256 of everything.
 
@@ -124,8 +124,8 @@ class PackedWeights:
                 self.sha256 = _digest(description, self._parts)
         except UNREADABLE as error:
             raise ValueError(
-                f"{path} cannot be read (truncated or altered?): take another copy of the file, or where it came with "
-                "r2b_zoo, install that again."
+                f"{path} cannot be read (truncated or altered?): take another copy of the file, or, if it came with "
+                "r2b_zoo, reinstall r2b_zoo."
             ) from error
         if version != FORMAT:
             raise ValueError(
@@ -135,8 +135,8 @@ class PackedWeights:
         if self.sha256 != recorded or _lengths(self._layers) != [len(part) for part in self._parts]:
             raise ValueError(
                 f"{path} is damaged: its content is not what was written into it (its SHA-256 is {self.sha256}, and "
-                f"{recorded} is recorded). Take another copy of the file, or where it came with r2b_zoo, install that "
-                "again."
+                f"{recorded} is recorded). Take another copy of the file, or, if it came with r2b_zoo, reinstall "
+                "r2b_zoo."
             )
         self.shapes = {name: [shape for shape, _ in arrays] for name, arrays in self._layers}
 
@@ -176,7 +176,7 @@ def opened(path: Any) -> contextlib.AbstractContextManager[Union[WeightsFile, Pa
     """Opens a weights file of either kind; a packed file is read as a whole, so there is nothing to close.
 
     Raises:
-        ValueError: as ``WeightsFile`` and ``PackedWeights``.
+        ValueError: as ``WeightsFile`` and ``PackedWeights`` raise it.
     """
     return contextlib.nullcontext(PackedWeights(path)) if _is_packed(path) else WeightsFile(path)
 
@@ -202,7 +202,7 @@ def _members(path: Path) -> tuple[dict[str, Any], list[bytes]]:
     size = path.stat().st_size
     with zipfile.ZipFile(path) as archive:
         members = [archive.getinfo(name) for name in _MEMBERS]
-        # Members are not compressed, so larger ones mean another kind of file, perhaps made to exhaust memory.
+        # Members are not compressed, so larger members mean another kind of file, perhaps one made to exhaust memory.
         if sum(member.file_size for member in members) > size:
             raise ValueError(size)
         text, *parts = (archive.read(member) for member in members)

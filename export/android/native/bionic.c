@@ -1,15 +1,16 @@
-/* Android's C library (bionic) for code that was compiled with musl's headers, of which the compiler has a copy.
+/* Lets code that was compiled with musl's headers, which come with the compiler, run with Android's C library (bionic).
  *
- * bionic.py lists the functions that both have with the same arguments and numbers: they are called directly. What is
- * here stands for those that differ. All of it is hidden within the library.
+ * bionic.py lists the functions that take the same arguments and constants in both; they are called directly. The
+ * functions here replace those that differ. They are hidden within the library.
  *
- * What the two libraries lay out differently, and why it is safe here:
+ * The two libraries lay out these types differently. This is why it is safe here:
  *
- * - pthread_mutex_t, pthread_cond_t: musl has 40 and 48 bytes (24 and 48 in 32 bits), bionic 40 and 48 (4 and 4), which
- *   is never more; zeros are a free mutex, and a condition without waiters, in both.
+ * - pthread_mutex_t, pthread_cond_t: musl has 40 and 48 bytes (24 and 48 on 32-bit processors), bionic 40 and 48 (4 and
+ *   4), which is never more; in both, zeros are an unlocked mutex and a condition variable without waiters.
  * - pthread_key_t, pthread_once_t: an int in both, and zero is the first state of the latter.
  * - pthread_t: as long as a pointer in both.
- * - pthread_rwlock_t: musl has 56 bytes (32), bionic 56 (40), which is more, so the functions below make it a mutex.
+ * - pthread_rwlock_t: musl has 56 bytes (32), bionic 56 (40), which is more on 32-bit processors, so the functions
+ *   below use its memory for a mutex.
  * - pthread_mutexattr_t, pthread_condattr_t: musl has 4 bytes, bionic a long; no function that takes one is listed.
  * - FILE: only pointers are passed on.
  * - struct lconv: decimal_point, which alone is read, comes first in both.
@@ -36,7 +37,8 @@ int* __errno_location(void) { return __errno(); }
 
 int bcmp(const void* one, const void* other, size_t size) { return memcmp(one, other, size); }
 
-/* bionic has it since Android 9. errno stays where nothing failed: exceptions are allocated while it is read. */
+/* bionic has aligned_alloc since Android 9. It sets errno only on failure, since exceptions are allocated while their
+ * message still needs errno. */
 void* aligned_alloc(size_t alignment, size_t size) {
   void* memory = NULL;
   const int failed = posix_memalign(&memory, alignment < sizeof(void*) ? sizeof(void*) : alignment, size);
@@ -45,7 +47,7 @@ void* aligned_alloc(size_t alignment, size_t size) {
   return NULL;
 }
 
-/* The numbers of its arguments differ. std::thread::hardware_concurrency() is its only caller. */
+/* The constants for `name` differ. std::thread::hardware_concurrency() is the only caller. */
 long sysconf(int name) {
   cpu_set_t set;
   if (name == _SC_NPROCESSORS_ONLN && sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
@@ -59,7 +61,8 @@ int pthread_rwlock_wrlock(pthread_rwlock_t* lock) { return pthread_mutex_lock((p
 int pthread_rwlock_unlock(pthread_rwlock_t* lock) { return pthread_mutex_unlock((pthread_mutex_t*)lock); }
 
 #if __SIZEOF_POINTER__ == 4
-/* musl's headers ask for the functions whose seconds have 64 bits. bionic's has the name without the number. */
+/* musl's headers call the function with 64-bit seconds by another name. bionic's has 32-bit seconds and the plain
+ * name. */
 struct bionic_timespec {
   int32_t seconds, nanoseconds;
 };
@@ -78,12 +81,12 @@ int musl_clock_gettime(int clock, struct musl_timespec* time) {
   return result;
 }
 
-/* Another name of the same function, as a long double is a double here. */
+/* strtold is the same function, since a long double is a double here. */
 extern double bionic_strtold(const char*, char**) __asm__("strtold")
     __attribute__((visibility("default"), pcs("aapcs")));
 double strtod(const char* text, char** end) { return bionic_strtold(text, end); }
 
-/* To the nearest integer, to an even one of two: from 2^23 on every number is one. */
+/* Rounds to the nearest integer, ties to even. From 2^23 on every float is an integer. */
 float nearbyintf(float x) {
   const float shift = __builtin_copysignf(8388608.0f, x);
   if (!(__builtin_fabsf(x) < 8388608.0f)) return x;
@@ -93,16 +96,16 @@ float nearbyintf(float x) {
 long lrintf(float x) { return (long)nearbyintf(x); }
 #endif
 
-/* A program that unloads the library must not run its destructors later. */
+/* Runs the library's destructors when a program unloads it: at the program's end their code would be gone. */
 extern void* __dso_handle;
 extern void __cxa_finalize(void*) __attribute__((visibility("default")));
 __attribute__((destructor)) static void unload(void) { __cxa_finalize(&__dso_handle); }
 
-/* Thread-local variables, which the system's linker knows since Android 10 only: the compiler calls this function with
- * a record for each variable, and takes its address in this thread. */
+/* Thread-local variables, which the system's dynamic linker supports only since Android 10: for each access the
+ * compiler calls __emutls_get_address() with the variable's record, to get its address in the calling thread. */
 struct variable {
   size_t size, alignment;
-  uintptr_t place; /* in the threads' lists, from 1; 0 before the first use */
+  uintptr_t place; /* index in each thread's list, from 1; 0 before the first use */
   const void* initial;
 };
 struct list {

@@ -1,8 +1,9 @@
-// What zoo.r2b.Native declares, in terms of r2b.h.
+// Implements the methods that zoo.r2b.Native declares with the functions of r2b.h.
 //
-// Java keeps the addresses and sees to it that none is used while or after it is freed (Handle.java), checks the sizes
-// of images, and gives ranges that lie within its buffers. Whatever the engine refuses becomes an EngineException with
-// its sentence. Arrays are pinned only for as long as a copy, or the preparation of one image, takes.
+// The Java code keeps the addresses and makes sure that no object is used while it is freed or afterwards
+// (Handle.java). It also checks the sizes of images and passes only ranges that lie within its buffers. An error of the
+// engine becomes an EngineException with the same message. Arrays are pinned only while they are copied or while one
+// image is prepared.
 #include <jni.h>
 
 #include <algorithm>
@@ -31,7 +32,7 @@ jbyteArray Bytes(JNIEnv* env, const char* text) {
   return bytes;
 }
 
-// Makes the Java method throw once the native one returns.
+// Makes the Java method throw an EngineException once the native one returns.
 void Throw(JNIEnv* env, const char* sentence) {
   if (env->ExceptionCheck()) return;
   jclass type = env->FindClass("zoo/r2b/EngineException");
@@ -43,13 +44,13 @@ void Throw(JNIEnv* env, const char* sentence) {
   if (jobject thrown = env->NewObject(type, make, text)) env->Throw(static_cast<jthrowable>(thrown));
 }
 
-// Runs C++ code that may throw.
+// Runs C++ code. If it throws, so does the Java method.
 template <class Body>
 void Guarded(JNIEnv* env, const Body& body) {
   if (std::string error; !r2b::Contained(&error, body)) Throw(env, error.empty() ? "out of memory" : error.c_str());
 }
 
-// A function of r2b.h that answers 0 where it failed.
+// Calls a function of r2b.h that returns 0 on failure. If it fails, the Java method throws.
 template <class Function, class... Arguments>
 void Call(JNIEnv* env, Function function, Arguments... arguments) {
   r2b_error error;
@@ -63,7 +64,7 @@ jlong AddressOf(T* object) {
   return jlong(reinterpret_cast<intptr_t>(object));
 }
 
-// The values of an array where they lie. Until it is destroyed nothing of Java may be called.
+// Pins an array and gives its values. While it exists, no JNI function may be called.
 class Pinned {
  public:
   Pinned(JNIEnv* env, jarray array, jint release) : env_(env), array_(array), release_(release) {
@@ -86,10 +87,10 @@ class Pinned {
   void* values_ = nullptr;
 };
 
-constexpr jint kKeep = 0, kDiscard = JNI_ABORT;  // what was written into a pinned array
+constexpr jint kKeep = 0, kDiscard = JNI_ABORT;  // whether to keep what was written into a pinned array
 
 // Pins the array and calls `body(values, count, error)`, which returns 0 and sets the error if it fails, like the
-// functions of r2b.h; then throws.
+// functions of r2b.h. In that case the Java method throws.
 template <class Body>
 void WithArray(JNIEnv* env, jarray array, jint release, const Body& body) {
   r2b_error error{};
@@ -101,10 +102,10 @@ void WithArray(JNIEnv* env, jarray array, jint release, const Body& body) {
   if (!done) Throw(env, *error.text ? error.text : "out of memory");
 }
 
-// A place in a direct buffer; null with an exception where the machine gives no address.
+// The address of byte `from` of a direct buffer. Null, with an exception pending, if the Java machine gives no address.
 uint8_t* BufferAt(JNIEnv* env, jobject buffer, jlong from) {
   auto* first = static_cast<uint8_t*>(env->GetDirectBufferAddress(buffer));
-  if (!first) Throw(env, "this machine gives no address of a direct buffer; give an array");
+  if (!first) Throw(env, "this Java virtual machine gives no addresses of direct buffers; pass an array");
   return first ? first + from : nullptr;
 }
 
@@ -140,8 +141,8 @@ std::string Text(JNIEnv* env, jbyteArray bytes) {
   return text;
 }
 
-// Where the delegate's error callback stores its message: the callback has no user-data argument, so this is global,
-// and the mutex lets only one thread at a time create a delegate.
+// The delegate's error callback stores its message here. The callback has no user-data argument, so the pointer is
+// global, and the mutex lets only one thread at a time create a delegate.
 std::mutex delegate_mutex;
 std::string* delegate_error = nullptr;
 
@@ -156,7 +157,7 @@ R2B_JNI(jbyteArray, kernels)(JNIEnv* env, jclass) { return Bytes(env, r2b_kernel
 R2B_JNI(jlong, loadModel)(JNIEnv* env, jclass, jbyteArray file) {
   r2b_model* model = nullptr;
   r2b_error error{};
-  // Not pinned: reading a model takes long enough to be in the way of the garbage collector.
+  // Not pinned, since reading a model takes so long that it would hold up the garbage collector.
   if (jbyte* bytes = env->GetByteArrayElements(file, nullptr)) {
     model = r2b_model_load(bytes, size_t(env->GetArrayLength(file)), &error);
     env->ReleaseByteArrayElements(file, bytes, JNI_ABORT);
@@ -199,7 +200,7 @@ R2B_JNI(jobjectArray, labels)(JNIEnv* env, jclass, jlong model) {
     jbyteArray text = label ? Bytes(env, label) : nullptr;
     if (!text) return nullptr;
     env->SetObjectArrayElement(labels, i, text);
-    env->DeleteLocalRef(text);  // there may be more labels than a frame has references
+    env->DeleteLocalRef(text);  // there may be more labels than a frame may have references
   }
   return labels;
 }

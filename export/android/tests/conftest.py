@@ -1,4 +1,4 @@
-"""What the tests share: the folders of the runtime and its tests on the path, and Java classes compiled for a JVM."""
+"""Shared by the tests: the import path with the runtime and its tests, and Java classes compiled for a JVM."""
 
 import os
 import pathlib
@@ -32,7 +32,7 @@ def run(command, **options):
 
 @pytest.fixture(scope="session")
 def java(tmp_path_factory):
-    """Runs a Java program of tests/java with the library; returns what it prints."""
+    """A function that runs a Java program of tests/java with the library, and returns what it prints."""
     if shutil.which("javac") is None:
         pytest.skip("no javac: apt-get install default-jdk-headless")
     if build_native.machine_compiler() is None:
@@ -49,7 +49,7 @@ def java(tmp_path_factory):
     def program(*arguments):
         options = ["-Xcheck:jni", f"-Djava.library.path={folder}", "-cp", folder]
         printed = run(["java", *options, *arguments])
-        assert "in native method" not in printed, printed  # what -Xcheck:jni reports
+        assert "in native method" not in printed, printed  # -Xcheck:jni reports misuse in these words
         return printed
 
     return program

@@ -1,4 +1,4 @@
-"""Debian's musl for other processors: a C library that is not the one Android has, and not the one of this machine.
+"""Unpacks Debian's musl for other processors: a C library that is neither Android's nor this machine's.
 
     python tests/musl.py       # unpacks it into build/musl, which tests/test_library.py then uses (seconds, once)
 
@@ -10,12 +10,12 @@ import shutil
 import subprocess
 
 FOLDER = pathlib.Path(__file__).resolve().parents[1] / "build" / "musl"
-# Debian's name of each processor. Android's 32-bit ARM passes numbers in general registers, as armel does.
+# Debian's name of each processor. On 32-bit ARM, Android passes floats in general registers, as armel does.
 ARCHITECTURES = {"arm64-v8a": "arm64", "armeabi-v7a": "armel", "x86_64": "amd64"}
 
 
 def loader(abi):
-    """The program that starts others with that C library, or None."""
+    """The dynamic loader of musl for an ABI, or None if it is not unpacked."""
     found = sorted((FOLDER / ARCHITECTURES[abi]).glob("lib/ld-musl-*.so.1"))
     return found[0] if found else None
 

@@ -1,4 +1,4 @@
-"""What is packed, the rules for it, each broken once, and the page's Java."""
+"""The AAR: its contents, its rules, each of which is broken once, and the Java code in README.md."""
 
 import io
 import re
@@ -49,13 +49,13 @@ def test_a_good_library_has_no_faults():
         ({"needed": ["libc.so", "libstdc++.so.6"]}, "it needs libstdc++.so.6"),
         ({"undefined": {"__errno_location"}}, "it needs the symbol __errno_location, which is not in bionic.py"),
         ({"undefined": {"strtold"}}, "it needs the symbol strtold"),
-        ({"exported": build_aar.native_methods() | {"_ZN3r2b4PlanC1Ev"}}, "it shows the symbol _ZN3r2b4PlanC1Ev"),
+        ({"exported": build_aar.native_methods() | {"_ZN3r2b4PlanC1Ev"}}, "it exports the symbol _ZN3r2b4PlanC1Ev"),
         ({"exported": {"r2b_version"}}, "it lacks Java_zoo_r2b_Native_run"),
         ({"alignments": [16384, 4096]}, "it is laid out for pages of 4096 bytes"),
         ({"text_relocations": True}, "it changes its code while it is loaded"),
         ({"writable_code": True}, "it has code that can be written"),
         ({"executable_stack": True}, "its stack can be executed"),
-        ({"thread_local": True}, "it needs thread-local variables, which API level 23 has not"),
+        ({"thread_local": True}, "it needs thread-local variables, which API level 23 does not support"),
     ],
 )
 def test_faults_of_libraries(changes, fault):
@@ -64,7 +64,7 @@ def test_faults_of_libraries(changes, fault):
 
 
 def test_this_machine_s_library_is_none_of_android_s(tmp_path):
-    """A real library, read by elf.py, breaks the rules that it should."""
+    """A library compiled for this machine, as elf.py reads it, breaks the rules that it should break."""
     if build_native.host() != "linux-x86_64" or build_native.machine_compiler() is None:
         pytest.skip("for x86-64 Linux with a C++ compiler: apt-get install g++")
     (tmp_path / "small.cc").write_text(
@@ -145,7 +145,7 @@ def test_faults_of_archives(aar, tmp_path):
     for fault in (
         "it lacks R.txt",
         "it lacks jni/x86_64/libr2b_android.so",
-        "classes.jar holds android/graphics/Bitmap.class, which an app has already",
+        "classes.jar holds android/graphics/Bitmap.class, which the app already contains",
         "classes.jar holds zoo/r2b/New.class, which is not Java 8",
         "classes.jar lacks zoo/r2b/Engine.class",
     ):

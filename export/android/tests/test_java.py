@@ -1,4 +1,4 @@
-"""The Java classes on a JVM, with the native sources compiled for it: Python's answers; a sentence for each misuse."""
+"""The Java classes on a JVM give Python's answers, and a message for each misuse."""
 
 import os
 import pathlib
@@ -33,7 +33,7 @@ def photographs():
 
 @pytest.mark.slow
 def test_photographs(java, photographs, tmp_path):
-    """The network that comes with r2b_zoo names them as in Python."""
+    """The network that comes with r2b_zoo gives the photographs the same labels and probabilities as in Python."""
     zoo = pytest.importorskip("r2b_zoo", reason="the zoo is not installed beside the runtime: pip install ../..")
     loaded = zoo.load("cifar10")
     model = zoo.convert(loaded.model, labels=loaded.labels, preprocessing=loaded.preprocessing).tflite

@@ -1,4 +1,4 @@
-"""The native libraries for Android: what they ask of the system, and their answers in programs of another C library."""
+"""The native libraries for Android: what they need of the system, and their answers with another C library."""
 
 import dataclasses
 import shutil
@@ -13,8 +13,8 @@ import r2b_runtime
 import small_classifier
 from conftest import ROOT, run
 
-# Each is compiled first: about a minute on two cores. Those of 32-bit phones and of the PC's emulator wait for a
-# release.
+# Each library is compiled first, which takes about a minute on two cores. Those for 32-bit phones and for the emulator
+# on a PC are tested before releases only.
 ABIS = [
     pytest.param(abi, marks=[pytest.mark.slow, *([pytest.mark.long] if abi != "arm64-v8a" else [])])
     for abi in build_library.ABIS
@@ -42,7 +42,7 @@ def test_every_phone_since_the_api_level_loads_it(library):
 
 @pytest.fixture
 def host(library, tmp_path):
-    """Runs tests/native/host.c with the library, in musl; returns what it prints."""
+    """A function that runs tests/native/host.c with the library, in musl, and returns the lines that it prints."""
     abi, path = library
     loader = musl.loader(abi)
     if loader is None:
@@ -50,7 +50,7 @@ def host(library, tmp_path):
     emulator, cpu = QEMU.get(abi, (None, None))
     if emulator and shutil.which(emulator) is None:
         pytest.skip(f"no {emulator}: apt-get install qemu-user-static")
-    # The host of 32-bit ARM passes numbers in general registers, as Android does.
+    # On 32-bit ARM, compile host.c to pass floats in general registers, as Android does.
     spec = dataclasses.replace(build_library.ABIS[abi], zig=build_library.ABIS[abi].zig.replace("eabihf", "eabi"))
     command = [*spec.compiler("cc"), "-dynamic", "-O1", "-Wall", "-Werror", "-rdynamic"]
     headers = ROOT.parent / "runtime" / "native"
@@ -64,7 +64,7 @@ def host(library, tmp_path):
 
 
 def python_s(model, x, kernels):
-    """The same two outputs of Python's engine."""
+    """The two outputs of host.c as Python's engine computes them: of an input, and of an image; in hexadecimal."""
     interpreter = r2b_runtime.Interpreter(model, engine="r2b", kernels=kernels)
     interpreter.allocate_tensors()
     interpreter.set_tensor(interpreter.get_input_details()[0]["index"], x)
@@ -87,18 +87,18 @@ def test_another_c_library_runs_it(library, host, tmp_path):
     assert "portable" in ran
     assert "neon" in ran or library[0] == "x86_64"
     for kernels in ran:
-        # These multiply and add with one rounding.
+        # These kernels have a fused multiply-add, which rounds once.
         fused = kernels in ("avx2", "avx512") or (kernels == "neon" and library[0] == "arm64-v8a")
         same = r2b_runtime.available_kernels()[0] if fused else "portable"
         if fused and same == "portable":
-            continue  # this machine has none of those
+            continue  # this machine has no such kernels
         for threads in (1, 2):
             _, *rows, label, damaged, missing, freed = host(*arguments, kernels, threads)
             assert rows == python_s(model, x, same), (kernels, threads)
             assert label == "zero"
             assert "the file is damaged" in damaged
             assert missing == "cannot read /nowhere: No such file or directory"
-            assert freed == "this is no engine, or it has been freed"
+            assert freed == "this is not an engine, or the engine has been freed"
 
 
 def test_an_arm_processor_without_fused_products_runs_it(library, host, tmp_path):

@@ -1,4 +1,5 @@
-// From reset to main(), the serial line, and what the C library asks of a system: memory for its heap.
+// The start-up code, the serial line, and the functions that the C library needs from a system, such as memory for its
+// heap.
 #include "board.h"
 
 #include <sys/stat.h>
@@ -30,9 +31,9 @@ struct Uart {
   volatile uint32_t data, state, control, interrupt, divider;
 };
 Uart* const kUart = reinterpret_cast<Uart*>(0x40004000);
-constexpr uint32_t kFull = 1, kTransmit = 1;  // bits of `state`, of `control`
+constexpr uint32_t kFull = 1, kTransmit = 1;  // a bit of `state`, and one of `control`
 
-constexpr uint32_t kUntouched = 0xa5a5a5a5;  // what the stack is filled with
+constexpr uint32_t kUntouched = 0xa5a5a5a5;  // fills the stack before it is used
 char *heap_top = r2b_heap_begin, *heap_reached = r2b_heap_begin;
 
 void Put(char c) {
@@ -40,8 +41,8 @@ void Put(char c) {
   kUart->data = uint8_t(c);
 }
 
-// Semihosting's SYS_EXIT_EXTENDED, with the reason ADP_Stopped_ApplicationExit. Nobody listens on a board without a
-// debugger, which then stops in a fault.
+// Ends the program by semihosting's SYS_EXIT_EXTENDED, with the reason ADP_Stopped_ApplicationExit. A board without a
+// debugger stops in a fault instead.
 void Stop(int status) {
   const uint32_t block[2] = {0x20026, uint32_t(status)};
   register uint32_t operation __asm__("r0") = 0x20;
@@ -59,8 +60,9 @@ __attribute__((noinline)) void PaintStack() {
 
 }  // namespace
 
-// What is called where nobody catches an exception. The library's own prints what it was, with 40 KB of code.
-void __gnu_cxx::__verbose_terminate_handler() { board::Fail("an exception was caught by nobody"); }
+// Called for an uncaught exception. The C++ library's own handler prints the exception, for which it takes 40 KB of
+// code.
+void __gnu_cxx::__verbose_terminate_handler() { board::Fail("an exception was not caught"); }
 
 namespace board {
 
@@ -112,9 +114,10 @@ size_t StackReached() {
 
 extern "C" {
 
-void* __dso_handle = nullptr;  // what destructors at a program's end are registered for; it has no end
+void* __dso_handle = nullptr;  // destructors of statics are registered with it; they never run
 
-// The first words of the flash: where the stack begins, and the handlers of exceptions, reset first.
+// The vector table, in the first words of the flash: the initial stack pointer, then the exception handlers, reset
+// first.
 __attribute__((section(".vectors"), used)) const void* const r2b_vectors[16] = {
     r2b_stack_end,
     reinterpret_cast<const void*>(r2b_reset),
@@ -138,7 +141,7 @@ void r2b_reset() {
   board::Exit(main());
 }
 
-// More memory for the heap, which ends where the stack may begin; less, where `bytes` is negative.
+// Grows the heap, which may reach up to the memory reserved for the stack, or shrinks it if `bytes` is negative.
 void* _sbrk(ptrdiff_t bytes) {
   if (bytes > r2b_heap_end - heap_top) {
     errno = ENOMEM;
@@ -171,7 +174,7 @@ int _fstat(int, struct stat* about) {
   about->st_mode = S_IFCHR;
   return 0;
 }
-// No clock runs: only profiles ask for the time.
+// There is no clock, and only profiles ask for the time.
 int _gettimeofday(struct timeval* time, void*) {
   *time = {};
   return 0;

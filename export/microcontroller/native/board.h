@@ -1,5 +1,5 @@
-// The board that the example runs on: Arm's MPS2 with the AN500 image, a Cortex-M7, as qemu has it. Another board needs
-// another board.cc, and a linker script with its memories.
+// The board that the example runs on: Arm's MPS2 with the AN500 image, a Cortex-M7, as qemu emulates it. Another board
+// needs another board.cc, and a linker script for its memories.
 #pragma once
 
 #include <cstddef>
@@ -12,11 +12,11 @@ void Print(const char* text);
 void Print(int64_t number);
 void PrintHex(uint32_t number);
 
-// Ends the program: under qemu or a debugger, which hear of the status.
+// End the program and tell qemu or a debugger the status; Fail() prints the reason first, and its status is 1.
 [[noreturn]] void Exit(int status);
 [[noreturn]] void Fail(const char* reason);
 
-// Bytes of memory that were ever reached: by the heap, and by the stack.
+// The most bytes that the heap and the stack have ever reached.
 size_t HeapReached();
 size_t StackReached();
 

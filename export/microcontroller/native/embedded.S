@@ -1,4 +1,4 @@
-/* The files that the program works on, as parts of its flash. */
+/* The model's file and the images, embedded in the program's flash. */
   .syntax unified
   .section .model, "a"
   .balign 16

@@ -18,7 +18,8 @@ void Check() {
   board::Fail("memory was taken or given back during an inference");
 }
 
-// Counts what `take` makes of the memory `old`. The library's functions call each other, and so these, on the way.
+// Counts the memory that `take` returns in place of `old`. While `take` runs, the library's functions may call each
+// other, and so these wrappers; `bytes` is set from its value before, so that nothing is counted twice.
 template <class Take>
 void* Counted(void* old, const Take& take) {
   Check();

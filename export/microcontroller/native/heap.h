@@ -1,14 +1,14 @@
-// Watches the C library's heap, which operator new takes its memory from too. The linker puts these functions before
-// the library's own (--wrap).
+// Watches the C library's heap, from which operator new takes its memory too. The linker replaces the library's
+// functions by the wrappers in heap.cc (--wrap).
 #pragma once
 
 #include <cstddef>
 
 namespace heap {
 
-// While it is forbidden, whoever takes memory or gives it back ends the program with an error.
+// While it is forbidden, every allocation and every release of memory ends the program with an error.
 void Forbid(bool forbidden);
-// How many times memory was taken so far, how much is taken, and how much ever was at a time.
+// How many allocations there have been, how many bytes are allocated now, and the most that ever were at a time.
 size_t Times();
 size_t Bytes();
 size_t MostBytes();

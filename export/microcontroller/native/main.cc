@@ -1,13 +1,13 @@
-// Classifies images by a model; both lie in the flash (embedded.S). A line for each image: its label, how probable it
-// is, and the bits of all probabilities. No memory is taken from the heap during an inference, and none is left behind
-// after an image.
+// Classifies images by a model; both are in the flash (embedded.S). Prints a line for each image: its label, the
+// label's probability, and the bits of all probabilities. No memory is allocated during an inference, and none stays
+// allocated after an image.
 #include "board.h"
 #include "heap.h"
 #include "r2b.h"
 
 extern "C" {
 
-// From embedded.S: a model's file; images of one size, one after the other, and how many, how high, wide and deep.
+// From embedded.S: the model's file; the images, one after the other; and their shape (count, height, width, channels).
 extern const uint8_t r2b_file_begin[], r2b_file_end[], r2b_images[];
 extern const int32_t r2b_images_shape[4];
 
@@ -65,7 +65,7 @@ int main() {
   r2b_engine* const engine = r2b_engine_create(model, nullptr, &error);
   if (!engine || !r2b_engine_check_classifier(engine, &error)) board::Fail(error.text);
   const int classes = r2b_model_labels(model, &error);
-  if (classes > kMostClasses) board::Fail("main.cc has room for fewer classes: raise kMostClasses");
+  if (classes > kMostClasses) board::Fail("the model has more classes than main.cc has room for: raise kMostClasses");
   const size_t loaded = heap::Bytes();
   ShowSize("loaded: ", loaded);
   ShowSize("at most while loading: ", heap::MostBytes());

@@ -1,4 +1,4 @@
-"""What the tests share: the folders of the runtime and its tests on the path, the library, and the emulated board."""
+"""Shared by the tests: the import path with the runtime and its tests, the library, and the emulated board."""
 
 import os
 import pathlib
@@ -35,7 +35,7 @@ def images():
 
 @pytest.fixture(scope="session")
 def library(tmp_path_factory, images):
-    """The library, which the command makes, with an example of a small classifier beside it."""
+    """Path of the library that the command builds; beside it lies the example program of a small classifier."""
     skip_without_tools()
     pytest.importorskip("tensorflow", reason="the models of these tests are written with TensorFlow's schema")
     import small_classifier
@@ -51,7 +51,7 @@ def library(tmp_path_factory, images):
 
 @pytest.fixture
 def build(library, tmp_path):
-    """Links a program of a model and images; returns its path."""
+    """A function that links a program from a model and images, and returns its path."""
     return lambda model, images, **options: build_microcontroller.build_example(
         library, model, images, tmp_path / "example.elf", **options
     )

@@ -1,4 +1,4 @@
-"""The engine on an emulated Cortex-M7: the labels of the PC, and no memory taken during an inference."""
+"""The engine on an emulated Cortex-M7 predicts the same labels as on a PC, and allocates no memory in an inference."""
 
 import re
 
@@ -39,7 +39,7 @@ def digits():
     tf.keras.utils.set_random_seed(0)
     network = network_of(plan, plan.stages[-1], data.input_shape, data.num_classes)
     network.set_weights([rng.normal(values, 0.2) for values in network.get_weights()])
-    # Random logits differ more from class to class than from image to image: without their means, many classes occur.
+    # Random logits differ more between classes than between images; subtract their means, so that many classes occur.
     logits = network.layers[-2]
     kernel, bias = logits.get_weights()
     inputs = np.stack([data.preprocessing(image) for image in images])
@@ -49,7 +49,7 @@ def digits():
 
 
 def answers(lines):
-    """Labels, and probabilities (images, classes), of what the program printed."""
+    """The labels, and the probabilities as float32 (images, classes), that the program printed."""
     rows = [re.fullmatch(r"image \d+: (.+), \d+ %((?: [0-9a-f]{8})+)", line) for line in lines]
     found = [row for row in rows if row]
     bits = np.array([[int(word, 16) for word in row[2].split()] for row in found], np.uint32)
@@ -57,7 +57,7 @@ def answers(lines):
 
 
 def graphs_of_all(operators):
-    """Drawn graphs by number, in which all of these operators occur, and each has one that those before have not."""
+    """Random graphs with their numbers: all of these operators occur in them, and each graph adds at least one."""
     left, drawn = set(operators), []
     for number in range(MOST_GRAPHS):
         graph = drawn_graphs.draw([11, number])
@@ -69,7 +69,7 @@ def graphs_of_all(operators):
 
 
 def outputs(model, x):
-    """What the PC makes of an input."""
+    """The outputs of the same engine on the PC."""
     interpreter = Interpreter(model, engine="r2b", kernels="portable")
     interpreter.set_tensor(interpreter.get_input_details()[0]["index"], x)
     interpreter.invoke()
@@ -77,14 +77,14 @@ def outputs(model, x):
 
 
 def hexadecimal(value):
-    """The bytes of an array as run_any.cc prints them, by words of four bytes."""
+    """The bytes of an array as run_any.cc prints them, in words of four bytes; zeros fill the last."""
     content = value.tobytes()
     words = np.frombuffer(content + bytes(-len(content) % 4), np.uint32)
     return "".join(f"{word:08x}" for word in words)
 
 
 def size(lines, what):
-    """The bytes that the program printed for something."""
+    """The number of bytes in the line that the program printed for ``what``."""
     (number,) = (line.split()[-2] for line in lines if line.startswith(f"{what}: "))
     return int(number)
 
@@ -100,13 +100,13 @@ def test_fifty_digits_get_the_pcs_labels(build, digits):
     print("biggest difference of the probabilities:", np.abs(probabilities - expected).max())
     assert labels == [classifier.predict(image, top=1)[0][0] for image in images]
     assert len(set(labels)) >= 3
-    # The same operations in the same order, rounded apart by the floating-point unit as on a PC.
+    # The board and the PC execute the same operations in the same order, and round each of them separately.
     np.testing.assert_array_equal(probabilities, expected)
 
 
 @slow
 def test_the_heap_holds_what_the_pc_says(build, digits):
-    """No less than it takes, and little more; the file is not copied."""
+    """The memory that the PC computes suffices and is hardly too much; the file is not copied."""
     model, images = digits
     needs = microcontroller.memory(model_file.read(model))
     program = build(model, images[:2])
@@ -123,9 +123,9 @@ def test_the_heap_holds_what_the_pc_says(build, digits):
 
 @slow
 def test_every_operator(build):
-    """Drawn graphs, whose outputs have the bits of the PC's."""
+    """The outputs of random graphs equal the PC's, bit for bit."""
     source = build_microcontroller.ROOT / "tests" / "native" / "run_any.cc"
-    for number, graph in graphs_of_all(set(tested.FLOAT_OPERATORS) - {"ROUND"}):  # which is never drawn
+    for number, graph in graphs_of_all(set(tested.FLOAT_OPERATORS) - {"ROUND"}):  # no random graph has it
         x = np.random.default_rng(number).normal(size=graph.shape).astype(np.float32)
         status, lines = start(build(graph.model, x, program=source))
         assert status == 0, (number, lines)
@@ -164,7 +164,7 @@ def test_memory_taken_during_an_inference_is_found(build, library):
             lambda: small_classifier.with_files(small_classifier.model(shape=(1024, 1024, 1)), height=1024, width=1024),
             r"FAILED: out of memory; resize the model's input to a smaller one",
         ),
-        (lambda: small_classifier.model(), r"FAILED: the model says nothing of preprocessing: .*"),
+        (lambda: small_classifier.model(), r"FAILED: the model has no preprocessing metadata: .*"),
     ],
 )
 def test_what_cannot_run_is_said(build, model, sentence):
@@ -183,7 +183,7 @@ def test_what_cannot_run_is_said(build, model, sentence):
     ],
 )
 def test_other_processors(machine, tmp_path):
-    """The library compiles for them, and links; no board of theirs is emulated here."""
+    """The library compiles and links for other processors; no board with them is emulated here."""
     skip_without_tools()
     library = build_microcontroller.build_library(tmp_path, machine)
     model = small_classifier.with_files(small_classifier.model())

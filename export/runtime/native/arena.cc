@@ -40,13 +40,13 @@ class Arena {
     return storage_[t].written && !storage_[t].external && !graph_.tensors[t].constant && !storage_[t].border.any();
   }
 
-  // ---- aliases: y = f(x) + shortcut may take the shortcut's place, pixel by pixel, if nobody reads that later ----
+  // ---- aliases: y = f(x) + shortcut may overwrite the shortcut, pixel by pixel, if no later step reads it ----
 
   void OverwriteShortcuts(int s) {
     for (const StagePlan& store : steps_[s].stages) {
       if (store.kind != Stage::kStoreFloat || !Movable(store.tensor) || first_[store.tensor] != s) continue;
       for (const StagePlan& operand : steps_[s].stages) {
-        if (&operand == &store) break;  // it must have been read before
+        if (&operand == &store) break;  // only what is read before the store can be overwritten
         if (!EndsPixelByPixel(operand, s) || !SameLayout(operand.tensor, store.tensor) ||
             ReadOtherwise(steps_[s], operand.tensor, &store))
           continue;
@@ -56,7 +56,7 @@ class Arena {
     }
   }
 
-  // True where step `s` reads the operand pixel by pixel, an earlier step wrote it, and no later step reads it.
+  // True if step `s` reads the operand pixel by pixel, an earlier step wrote it, and no later step reads it.
   bool EndsPixelByPixel(const StagePlan& operand, int s) const {
     const int o = operand.tensor;
     return o >= 0 && !operand.stores() && operand.per_pixel && Movable(o) && last_[o] == s && first_[o] != s;
@@ -67,7 +67,7 @@ class Arena {
     return o.bytes == s.bytes && o.gap == s.gap && s.alias < 0;
   }
 
-  // True where the step reads the tensor elsewhere than in stages before `store`: other pixels of it, or too late.
+  // True if the step also reads the tensor in a way that `store` would disturb: at other pixels, or afterwards.
   bool ReadOtherwise(const Step& step, int tensor, const StagePlan* store) const {
     if (tensor == step.input && step.rows->reads() != RowRoot::Reads::kPixel) return true;
     if (Contains(step.rows->more_inputs(), tensor)) return true;
@@ -81,7 +81,7 @@ class Arena {
     while (storage_[root].alias >= 0) root = storage_[root].alias;
     storage_[stored].alias = root;
     last_[root] = std::max(last_[root], last_[stored]);
-    // The operand's own last reading stays known through `root`; a second taker must not match it.
+    // The operand itself also lives longer now, so that no second tensor takes its place.
     last_[operand] = std::max(last_[operand], last_[stored]);
   }
 
@@ -103,7 +103,7 @@ class Arena {
 
   size_t Size(int t) const { return RoundUp(storage_[t].bytes + kSlack); }
 
-  // Finds the lowest place that no tensor placed before has in the same steps.
+  // Finds the lowest offset at which no tensor that exists in the same steps has been placed.
   size_t FirstGap(int t, const std::vector<int>& placed) const {
     std::vector<std::pair<size_t, size_t>> taken;
     for (int p : placed)
@@ -130,7 +130,7 @@ class Arena {
   const std::vector<Step>& steps_;
   std::vector<Storage>& storage_;
   Budget& budget_;
-  std::vector<int> first_, last_;  // steps in which a tensor exists
+  std::vector<int> first_, last_;  // the first and the last step in which each tensor exists
 };
 
 }  // namespace

@@ -4,7 +4,7 @@
 
 namespace r2b {
 namespace {
-constexpr int64_t kPiece = 4096;  // values
+constexpr int64_t kPiece = 4096;  // most values of an item
 }
 
 // Merges axes, from the innermost on, into one run while each operand continues along the next axis at the stride that

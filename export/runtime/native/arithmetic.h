@@ -1,4 +1,4 @@
-// Element-wise operators that fit no stage: every broadcast.
+// Element-wise operators that no stage can apply, with any broadcast of their operands.
 #pragma once
 
 #include <cstdint>
@@ -8,19 +8,19 @@
 
 namespace r2b {
 
-// How the values of two operands meet in an output: as runs of values side by side, of which each operand has as many
-// or one.
+// How two operands broadcast to an output. The output is cut into runs of contiguous values; for each run an operand
+// has either as many contiguous values or a single one.
 class Broadcast {
  public:
   Broadcast(const Shape& out, const Shape& x, const Shape& y);
-  // Runs, cut so that threads can share out even one long one.
+  // The number of work items: runs, cut into pieces so that threads can share even a single long run.
   int64_t items() const { return items_; }
-  // Computes items [begin, end). `run` has the operator and where x, y and the output begin.
+  // Computes items [begin, end). `run` has the operator and the beginnings of x, y and the output.
   void Run(const Kernels* kernels, const ArithmeticRun& run, int64_t begin, int64_t end) const;
 
  private:
   struct Axis {
-    int64_t extent, x, y;  // and the operands' strides
+    int64_t extent, x, y;  // its length, and the operands' strides along it
   };
   Axis outer_[4];
   int outers_ = 0;

@@ -3,7 +3,7 @@
 namespace r2b {
 namespace {
 
-// A tensor of one block has nothing to put apart, and in one of a single column the blocks lie apart already.
+// A tensor with a single block or a single column is left out: rows of blocks would be the same layout.
 bool MayLieInBlocks(const Tensor& tensor, const Storage& s) {
   return tensor.type == DType::kFloat && tensor.dims.size() == 4 && tensor.dims[3] > kBlock &&
          tensor.dims[3] % kBlock == 0 && tensor.dims[2] > 1 && !tensor.constant && !s.external && !s.border.any();
@@ -16,7 +16,7 @@ class Blocked {
   }
   bool operator[](size_t tensor) const { return blocks_[tensor]; }
 
-  // Takes out the tensors that a step reads or writes in another way than by whole blocks.
+  // Excludes the tensors that a step does not read or write in whole blocks.
   void Exclude(const Step& step) {
     if (step.flat)
       for (int t : step.Reads(graph_)) blocks_[t] = false;
@@ -29,7 +29,7 @@ class Blocked {
   }
 
  private:
-  // True where the tensor's blocks are those of the values in registers.
+  // True if the tensor's blocks are those of the values in registers.
   bool InRegisters(const Step& step, int tensor) const {
     return step.rows->whole_blocks() && AsImage(graph_.tensors[tensor].dims) == step.out;
   }

@@ -1,5 +1,5 @@
-// What every C function of the library needs: nothing that is thrown may leave it, and a handle that was given back
-// must not be followed.
+// Safeguards for every C function of the library: no exception may leave it, and a handle that has been freed must not
+// be dereferenced.
 #pragma once
 
 #include <atomic>
@@ -14,15 +14,15 @@
 
 namespace r2b {
 
-// Runs `body`. False, with a sentence, where it threw: the callers, C and Python, know no exceptions, and one that
-// reaches them ends the process.
+// Runs `body`. False, with a message in `*error`, if it throws: the callers, C and Python, cannot catch C++ exceptions,
+// and one that reached them would end the process.
 template <class Body>
 bool Contained(std::string* error, const Body& body) noexcept {
   const auto failed = [&](const char* what) {
     try {
       *error = what;
     } catch (...) {
-      error->clear();  // not even memory for the sentence
+      error->clear();  // there is no memory even for the message
     }
     return false;
   };
@@ -38,7 +38,7 @@ bool Contained(std::string* error, const Body& body) noexcept {
   }
 }
 
-// One thread's turn with an object that belongs to one thread at a time.
+// One thread's turn with an object that only one thread at a time may use. It does not wait for its turn.
 class Turn {
  public:
   explicit Turn(std::atomic_flag* taken) : taken_(taken), mine_(!taken->test_and_set(std::memory_order_acquire)) {}
@@ -47,7 +47,7 @@ class Turn {
   }
   Turn(const Turn&) = delete;
   Turn& operator=(const Turn&) = delete;
-  // False while another thread has its turn.
+  // False if another thread had its turn when this one was requested.
   bool mine() const { return mine_; }
 
  private:
@@ -59,7 +59,7 @@ class Turn {
 template <class T>
 class Handles {
  public:
-  // Never destroyed: garbage collectors give handles back while the process ends.
+  // Never destroyed, since garbage collectors may free handles while the process ends.
   static Handles& Instance() {
     static auto* const handles = new Handles;
     return *handles;
@@ -68,14 +68,14 @@ class Handles {
     const std::lock_guard<ForkSafeMutex> lock(mutex_);
     return objects_.insert(std::move(object)).first->get();
   }
-  // Null where there is none, or no more.
+  // Null if there is no such object, or it has been removed.
   std::shared_ptr<T> Find(const T* object) {
     const std::lock_guard<ForkSafeMutex> lock(mutex_);
     const auto found = Lookup(object);
     return found == objects_.end() ? nullptr : *found;
   }
   void Remove(const T* object) {
-    std::shared_ptr<T> last;  // destroyed after the lock is let go
+    std::shared_ptr<T> last;  // destroyed after the lock has been released
     const std::lock_guard<ForkSafeMutex> lock(mutex_);
     const auto found = Lookup(object);
     if (found == objects_.end()) return;

@@ -1,4 +1,4 @@
-// What the files of the C interface have in common: the objects behind its handles, and how a call reports an error.
+// Shared by the files of the C interface: the objects behind its handles, and how a call reports an error.
 #pragma once
 
 #include <atomic>
@@ -16,7 +16,7 @@
 #include "r2b.h"
 
 struct r2b_model {
-  // Of the file's own bytes (std::vector), or of those that stay where they are (r2b::Bytes).
+  // `file` is a std::vector, which the model keeps, or r2b::Bytes, which stay where they are.
   template <class File>
   explicit r2b_model(File file) : model(std::move(file)) {
     ReadMetadata();
@@ -26,7 +26,7 @@ struct r2b_model {
   std::vector<std::string> labels;
   r2b::Preprocessing preprocessing;
   bool has_preprocessing = false;
-  // Why they could not be read; empty: they could. A model runs without them.
+  // Why the labels or the preprocessing could not be read; empty if they could. A model runs without them.
   std::string labels_error, preprocessing_error;
 
  private:
@@ -40,8 +40,8 @@ struct r2b_engine {
   bool profile = false;
   std::unique_ptr<r2b::ThreadPool> pool;
   std::unique_ptr<r2b::Plan> plan;
-  std::vector<std::vector<uint8_t>> inputs, outputs;  // values, by the model's lists
-  std::atomic_flag running = ATOMIC_FLAG_INIT;        // by some thread
+  std::vector<std::vector<uint8_t>> inputs, outputs;  // values, in the order of the model's lists
+  std::atomic_flag running = ATOMIC_FLAG_INIT;        // while a thread is using the engine
 };
 
 namespace r2b {
@@ -49,11 +49,13 @@ namespace r2b {
 using Models = Handles<r2b_model>;
 using Engines = Handles<r2b_engine>;
 
-// Copies a text and a zero byte, as far as there is room. The copy never ends within a character.
+// Copies a text and a terminating zero byte. A text for which `room` bytes are too few is cut, but never within a UTF-8
+// character.
 void Copy(const std::string& text, char* out, size_t room);
+// Writes the sentence into `*error`, unless `error` is null.
 void Tell(r2b_error* error, const std::string& sentence);
 
-// Runs `body` and reports what it throws. Returns whether it threw nothing.
+// Runs `body` and writes the message of what it throws into `*error`. True if it threw nothing.
 template <class Body>
 bool Tried(r2b_error* error, const Body& body) noexcept {
   std::string sentence;
@@ -62,11 +64,11 @@ bool Tried(r2b_error* error, const Body& body) noexcept {
   return false;
 }
 
-// The object behind a handle. Throws Refused where there is none, or no more.
+// The object behind a handle. Throws Refused if there is none, or it has been freed.
 std::shared_ptr<r2b_model> Found(const r2b_model* model);
 std::shared_ptr<r2b_engine> Found(const r2b_engine* engine);
 
-// Throws Refused where the model says nothing of it, or it could not be read.
+// Throws Refused if the model's metadata has no preprocessing, or it could not be read.
 const Preprocessing& PreprocessingOf(const r2b_model& model);
 
 }  // namespace r2b

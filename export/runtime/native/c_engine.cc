@@ -1,5 +1,5 @@
-// The part of the C interface of r2b.h that concerns engines: turns, and the memory of inputs and outputs. What runs is
-// a Plan.
+// The functions of r2b.h that concern engines. They give threads turns and own the memory of inputs and outputs; a Plan
+// does the work.
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
@@ -27,7 +27,7 @@ bool InTurn(const r2b_engine* engine, r2b_error* error, const Body& body) {
 
 size_t TensorBytes(const Tensor& tensor) { return size_t((Elements(tensor.dims) * ByteSize(tensor.type)).value()); }
 
-// The tensor at a place of one of the model's lists.
+// The tensor at `index` of one of the model's lists. `what` is "input" or "output", for messages.
 const Tensor& At(const r2b_engine& engine, const std::vector<int>& list, int32_t index, const char* what) {
   if (index < 0 || size_t(index) >= list.size())
     throw Refused("the model has " + std::to_string(list.size()) + " " + what + "s, numbered from 0; received " +
@@ -50,7 +50,7 @@ r2b_type TypeOf(DType type) {
 void Describe(const r2b_engine& engine, const std::vector<int>& list, int32_t index, const char* what,
               r2b_tensor* out) {
   const Tensor& tensor = At(engine, list, index, what);
-  if (!out) throw Refused("the place for the tensor's description must be given");
+  if (!out) throw Refused("the pointer for the tensor's description must not be NULL");
   *out = {};
   out->number = list[index];
   out->type = TypeOf(tensor.type);
@@ -61,12 +61,12 @@ void Describe(const r2b_engine& engine, const std::vector<int>& list, int32_t in
     out->scale = tensor.scale;
     out->zero_point = tensor.zero_point;
   }
-  // The model's name, since a plan lives only until the next shape.
+  // The name comes from the model, since a plan lives only until the next resize.
   out->name = engine.source->model.graph().tensors[list[index]].name.c_str();
 }
 
-// Makes a plan for the given shapes of inputs (none: those of the file), and memory for its values; keeps both only
-// where all of it succeeds.
+// Makes a plan for the given shapes of the inputs (empty: those of the file), and memory for inputs and outputs. If
+// anything fails, the engine is unchanged.
 void Prepare(r2b_engine* engine, const std::vector<std::vector<int>>& shapes) {
   const Model& model = engine->source->model;
   auto plan = std::make_unique<Plan>(model.graph(), engine->kernels, engine->profile, engine->source->weights);
@@ -85,7 +85,7 @@ void Prepare(r2b_engine* engine, const std::vector<std::vector<int>>& shapes) {
   engine->plan = std::move(plan);
 }
 
-// Throws Refused unless input 0 holds what the preprocessing makes.
+// Throws Refused unless input 0 fits what the preprocessing makes.
 void CheckTakesImages(const r2b_engine& engine, const Preprocessing& preprocessing) {
   const Tensor& input = At(engine, engine.source->model.inputs(), 0, "input");
   const std::vector<int> made{preprocessing.height, preprocessing.width, preprocessing.channels};
@@ -99,11 +99,11 @@ void CheckTakesImages(const r2b_engine& engine, const Preprocessing& preprocessi
   };
   if (input.type == DType::kUInt8 && !(input.scale > 0) && !(is(preprocessing.mean, 0) && is(preprocessing.std, 1)))
     throw Refused(
-        "the model's input is uint8 without a scale, so the image goes in as it is, and the preprocessing must have "
-        "mean 0 and std 1; convert the model again");
+        "the model's input is uint8 without a scale, so pixel values are passed unchanged, and the preprocessing must "
+        "have mean 0 and std 1; convert the model again");
 }
 
-// Real numbers as a tensor of bytes stores them: the nearest steps of its scale, or of 1.
+// Quantises values to an 8-bit tensor's type. If the tensor has no scale, rounds them to whole numbers.
 void Quantise(const std::vector<float>& values, const Tensor& tensor, uint8_t* stored) {
   const float scale = tensor.scale > 0 ? tensor.scale : 1;
   const double zero_point = tensor.scale > 0 ? tensor.zero_point : 0, least = LeastNumber(tensor.type);
@@ -133,7 +133,7 @@ void SetImage(r2b_engine* engine, int32_t place, const r2b_image& given) {
   Quantise(prepared, input, own);
 }
 
-// Writes an output's values as real numbers.
+// Writes an output's values as floats. 8-bit numbers are dequantised if the output has a scale.
 void GetValues(const r2b_engine& engine, int32_t index, float* values, size_t count) {
   const Tensor& tensor = At(engine, engine.source->model.outputs(), index, "output");
   const size_t elements = size_t(Elements(tensor.dims).value());
@@ -195,7 +195,7 @@ void Set(r2b_engine* engine, const r2b_options& options) {
 
 std::shared_ptr<r2b_engine> Found(const r2b_engine* engine) {
   auto found = Engines::Instance().Find(engine);
-  if (!found) throw Refused("this is no engine, or it has been freed");
+  if (!found) throw Refused("this is not an engine, or the engine has been freed");
   return found;
 }
 
@@ -292,7 +292,7 @@ int r2b_engine_run(r2b_engine* engine, r2b_error* error) {
     for (size_t i = 0; i < model.inputs().size(); ++i) found.plan->Bind(model.inputs()[i], found.inputs[i].data());
     for (size_t i = 0; i < model.outputs().size(); ++i) found.plan->Bind(model.outputs()[i], found.outputs[i].data());
     found.plan->Run(found.pool.get());
-    // A tensor that the file lists twice was computed into its last place.
+    // An output that the file lists twice was bound to the last of its buffers: copy it to the others.
     for (size_t i = 0; i < model.outputs().size(); ++i)
       for (size_t j = i + 1; j < model.outputs().size(); ++j)
         if (model.outputs()[j] == model.outputs()[i]) found.outputs[i] = found.outputs[j];
@@ -338,7 +338,7 @@ int r2b_engine_step(const r2b_engine* engine, int32_t index, r2b_step* step, r2b
     if (index < 0 || size_t(index) >= steps.size())
       throw r2b::Refused("the engine has " + std::to_string(steps.size()) + " steps, numbered from 0; received " +
                          std::to_string(index));
-    if (!step) throw r2b::Refused("the place for the step must be given");
+    if (!step) throw r2b::Refused("the pointer for the step must not be NULL");
     const r2b::StepProfile& from = steps[index];
     step->seconds = from.seconds;
     step->runs = from.runs;

@@ -1,4 +1,4 @@
-// The part of the C interface of r2b.h that concerns models: loading them, and what their metadata says.
+// The functions of r2b.h that concern models: loading them, and reading their metadata.
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
@@ -31,7 +31,8 @@ std::vector<uint8_t> ReadFile(const char* path) {
   uint8_t chunk[1 << 16];
   while (const size_t read = std::fread(chunk, 1, sizeof chunk, file.get())) {
     bytes.insert(bytes.end(), chunk, chunk + read);
-    if (bytes.size() > kMostFile) throw Refused(std::string(path) + " is larger than 2 GiB, and so no model");
+    if (bytes.size() > kMostFile)
+      throw Refused(std::string(path) + " is larger than 2 GiB, the most that a model can have");
   }
   if (std::ferror(file.get())) throw Refused(std::string("cannot read ") + path + ": " + std::strerror(errno));
   return bytes;
@@ -42,10 +43,10 @@ r2b_model* Loaded(File file) {
   return Models::Instance().Add(std::make_shared<r2b_model>(std::move(file)));
 }
 
-// Bytes that a program gives. Throws Refused where they cannot be a model.
+// Checks the bytes that a caller passes. Throws Refused if they are null or too many for a model.
 Bytes Given(const void* bytes, size_t size) {
   if (!bytes) throw Refused("the bytes of a model must be given");
-  if (size > kMostFile) throw Refused("the file is larger than 2 GiB, and so no model");
+  if (size > kMostFile) throw Refused("the file is larger than 2 GiB, the most that a model can have");
   return {static_cast<const uint8_t*>(bytes), size};
 }
 
@@ -67,14 +68,14 @@ const Preprocessing& PreprocessingOf(const r2b_model& model) {
   if (!model.preprocessing_error.empty()) throw Refused(model.preprocessing_error);
   if (!model.has_preprocessing)
     throw Refused(
-        "the model says nothing of preprocessing: convert it with r2b_zoo.convert(model, preprocessing=...), or "
+        "the model has no preprocessing metadata: convert it with r2b_zoo.convert(model, preprocessing=...), or "
         "prepare the input yourself");
   return model.preprocessing;
 }
 
 std::shared_ptr<r2b_model> Found(const r2b_model* model) {
   auto found = Models::Instance().Find(model);
-  if (!found) throw Refused("this is no model, or it has been freed");
+  if (!found) throw Refused("this is not a model, or the model has been freed");
   return found;
 }
 
@@ -132,7 +133,7 @@ const char* r2b_model_label(const r2b_model* model, int32_t index, r2b_error* er
 int r2b_model_preprocessing(const r2b_model* model, r2b_preprocessing* preprocessing, r2b_error* error) {
   return r2b::Tried(error, [&] {
     const auto found = r2b::Found(model);
-    if (!preprocessing) throw r2b::Refused("the place for the preprocessing must be given");
+    if (!preprocessing) throw r2b::Refused("the pointer for the preprocessing must not be NULL");
     const r2b::Preprocessing& from = r2b::PreprocessingOf(*found);
     *preprocessing = {from.height, from.width, from.channels, from.crop_fraction, {}, {}};
     std::copy(from.mean.begin(), from.mean.end(), preprocessing->mean);

@@ -14,7 +14,7 @@ namespace r2b {
 void Convolver::PackSigns(const ConvolutionShape& s, const float* kernel) {
   const int words = (s.channels + 31) / 32, depth = s.kernel_h * s.kernel_w * words;
   filter_.resize(size_t(s.outputs) * depth);
-  packing_.resize(size_t(pool_.size()) * s.outputs);  // not by the threads: what they threw would end the process
+  packing_.resize(size_t(pool_.size()) * s.outputs);  // not in the threads, where an exception would end the process
   pool_.Run([&](int thread) {
     uint32_t* const of_outputs = packing_.data() + size_t(thread) * s.outputs;
     for (int d = thread; d < depth; d += pool_.size()) {
@@ -72,9 +72,9 @@ bool Convolver::Run(const ConvolutionShape& s, const float* images, const float*
   graph.outputs = {kOutput};
 
   Plan plan(std::move(graph), kernels_, false);
-  plan.SetLimits({std::numeric_limits<ptrdiff_t>::max(), Count::kMost});  // the arrays are the caller's own
+  plan.SetLimits({std::numeric_limits<ptrdiff_t>::max(), Count::kMost});  // the caller holds arrays of this size
   if (!plan.Prepare(pool_.size(), error)) return false;
-  plan.Bind(kImages, const_cast<float*>(images));  // an input is only read
+  plan.Bind(kImages, const_cast<float*>(images));  // inputs are only read
   plan.Bind(kOutput, output);
   plan.Run(&pool_);
   return true;
@@ -86,7 +86,7 @@ namespace {
 using Convolvers = r2b::Handles<r2b::Convolver>;
 }
 
-// Null where no kernels of that name run here ("auto": the best), or where there is no memory.
+// `kernels` is a name, or "auto" for the best. Returns null if they do not run here, or if memory runs out.
 R2B_EXPORT r2b::Convolver* r2b_runtime_create_convolver(const char* kernels, int threads) {
   r2b::Convolver* made = nullptr;
   std::string error;
@@ -97,10 +97,10 @@ R2B_EXPORT r2b::Convolver* r2b_runtime_create_convolver(const char* kernels, int
   return made;
 }
 
-// A call that runs meanwhile ends first.
+// A call in another thread keeps the convolver alive until it returns.
 R2B_EXPORT void r2b_runtime_destroy_convolver(r2b::Convolver* convolver) { Convolvers::Instance().Remove(convolver); }
 
-// Null, or why not; that text lives until the thread's next call.
+// Returns null on success, else the reason, which lives until the thread's next call.
 R2B_EXPORT const char* r2b_runtime_convolve(r2b::Convolver* convolver, const r2b::ConvolutionShape* shape,
                                             const float* images, const float* kernel, float* output) {
   thread_local std::string error;

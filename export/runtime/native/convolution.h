@@ -1,6 +1,6 @@
-// A binary convolution by itself, for training: the signs of float images with the signs of a float kernel, which is
-// another one in every call. Both lie as TensorFlow lays them. The output is the whole numbers that a float convolution
-// of ±1 finds, exactly.
+// A binary convolution alone, for training: the signs of float images are convolved with the signs of a float kernel,
+// which changes from call to call. Both have TensorFlow's layout. The output equals that of a float convolution of ±1
+// exactly, since its values are whole numbers.
 #pragma once
 
 #include <string>
@@ -12,20 +12,20 @@
 
 namespace r2b {
 
-// All int, in this order: r2b_runtime/convolution.py has the same.
+// r2b_runtime/convolution.py mirrors this struct, so types and order must stay the same.
 struct ConvolutionShape {
   int images, height, width, channels;  // of the input, NHWC
   int kernel_h, kernel_w, outputs;      // of the kernel, [kernel_h][kernel_w][channels][outputs]
   int stride_h, stride_w;
-  int same_padding;  // 1: SAME, with zeros, which add nothing; 0: VALID
+  int same_padding;  // 1: SAME, with zero padding; 0: VALID
 };
 
 class Convolver {
  public:
-  // Training has other work for the cores between two convolutions.
+  // The workers sleep between two convolutions, when training has other work for the cores.
   Convolver(const Kernels* kernels, int threads) : kernels_(kernels), pool_(threads, ThreadPool::Between::kSleep) {}
 
-  // False, with the reason, for shapes that make no convolution. Who calls while another call runs waits for it.
+  // False, with the reason in `*error`, for shapes that form no convolution. Calls from several threads take turns.
   bool Run(const ConvolutionShape& shape, const float* images, const float* kernel, float* output, std::string* error);
 
  private:

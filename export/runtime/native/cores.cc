@@ -33,12 +33,13 @@ std::string FileText(const std::string& path) {
   return text;
 }
 
-// A quota of microseconds in each period; "max" and -1 limit nothing.
+// The cores, rounded up, that a quota of microseconds per period allows; 0 if it is "max" or -1, which limit nothing.
 int WholeCores(const char* quota, const char* period) {
   const double most = std::strtod(quota, nullptr), of = std::strtod(period, nullptr);
   return most > 0 && of > 0 ? int(std::min(std::ceil(most / of), 1e6)) : 0;
 }
 
+// The smaller of two limits, where 0 means no limit.
 int Fewer(int a, int b) { return a && b ? std::min(a, b) : std::max(a, b); }
 
 #if defined(__linux__)
@@ -67,10 +68,10 @@ int GroupCores() { return 0; }
 }  // namespace
 
 int QuotaCores(const std::string& membership, const std::string& root) {
-  // Version 1, as a container sees it.
+  // Version 1 of control groups, as a container sees it.
   int cores =
       WholeCores(FileText(root + "/cpu/cpu.cfs_quota_us").c_str(), FileText(root + "/cpu/cpu.cfs_period_us").c_str());
-  // Version 2 has one line, "0::/group", and a quota at each level above.
+  // In version 2 `membership` has one line, "0::/group", and the group and each of its ancestors may have a quota.
   const size_t at = membership.find("0::/");
   if (at != 0 && (at == std::string::npos || membership[at - 1] != '\n')) return cores;
   std::string group = membership.substr(at + 3, membership.find('\n', at) - at - 3);

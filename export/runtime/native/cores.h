@@ -5,18 +5,19 @@
 
 namespace r2b {
 
-constexpr int kMostThreads = 256;  // of a team
+constexpr int kMostThreads = 256;  // in a team
 
-// The cores that this thread may run on, and no more than the quota of the process' control group pays for. At least 1.
+// The number of cores that this thread may run on, limited by the CPU quota of the process's control group. At least 1.
 int UsableCores();
 
-// The threads of a team for which `wanted` were asked: at most kMostThreads, and no more than there are cores to run
-// them. Threads beyond wait for each other's cores at every step, which takes hundreds of times one thread's time.
-// With R2B_RUNTIME_OVERSUBSCRIBE=1 in the environment, as many as wanted: tests look for races on small machines.
+// The size of a team for which `wanted` threads were requested: 1 to kMostThreads, and no more than there are usable
+// cores. More threads than cores would wait for each other's cores at every step, which takes hundreds of times as long
+// as one thread. R2B_RUNTIME_OVERSUBSCRIBE=1 in the environment lifts the limit of the cores, so that tests can look
+// for races on small machines.
 int TeamSize(int wanted);
 
-// The whole cores, rounded up, that the quotas of a control group and of those above it allow; 0 where none limits.
-// `membership` is the text of /proc/self/cgroup, `root` where control groups are mounted.
+// The number of cores, rounded up, that the quotas of a control group and of its ancestors allow; 0 if there is no
+// quota. `membership` is the text of /proc/self/cgroup, `root` the directory where control groups are mounted.
 int QuotaCores(const std::string& membership, const std::string& root);
 
 }  // namespace r2b

@@ -1,9 +1,9 @@
-// The shared object's face: an external delegate for TensorFlow Lite.
+// The shared object's interface for TensorFlow Lite: an external delegate.
 //
 // The interpreter calls tflite_plugin_create_delegate with the options of load_delegate(), then Delegate::Prepare for
-// the graph: there we name the nodes we want. For each connected part of them it creates one of our kernels
-// (KernelInit), and runs it in place of those nodes. Everything the interpreter can get wrong is reported here, with a
-// message; nothing below this file talks to it.
+// the graph, where we name the nodes that we want. For each connected part of these nodes it creates one of our kernels
+// (KernelInit) and runs it in their place. This file reports everything that an interpreter can get wrong, with a
+// message; no other file calls the interpreter.
 #include <algorithm>
 #include <atomic>
 #include <cstdio>
@@ -32,10 +32,9 @@ struct KernelState;
 // delegate before the interpreter that uses it.
 struct DelegateState {
   tfl::Delegate delegate{};
-  Options options;      // the limits are of all kernels together
+  Options options;      // the limits hold for all kernels together
   ForkSafeMutex mutex;  // guards `live`, and what its members have taken
   std::set<KernelState*> live;
-  std::string report;  // owned text of the last r2b_runtime_profile()
 };
 
 struct KernelState {
@@ -45,8 +44,8 @@ struct KernelState {
   std::unique_ptr<ThreadPool> pool;
   std::vector<int> tensors;  // interpreter's index of each plan tensor
   Limits taken{0, 0};
-  bool ready = false;                           // prepared, and nothing went wrong
-  std::atomic_flag running = ATOMIC_FLAG_INIT;  // by some thread
+  bool ready = false;                           // whether the last preparation succeeded
+  std::atomic_flag running = ATOMIC_FLAG_INIT;  // while a thread is using the kernel
 };
 
 constexpr char kTaken[] =
@@ -88,7 +87,7 @@ class PartitionReader {
     }
   }
 
-  // The graph's index of the interpreter's tensor, which is read when it is first met.
+  // The graph's index of an interpreter's tensor, which is imported when it is first needed.
   int Local(int tensor) {
     if (tensor < 0) return -1;
     if (local_[tensor] < 0) {
@@ -147,13 +146,13 @@ void KernelFree(tfl::Context*, void* data) {
   delete state;
 }
 
-// The interpreters run messages together: the line's end keeps theirs apart from ours.
+// Interpreters append their own messages to ours; the line break keeps them apart.
 tfl::Status Report(tfl::Context* context, const std::string& message) {
   context->ReportError(context, "r2b-runtime: %s\n", message.empty() ? "out of memory" : message.c_str());
   return tfl::kError;
 }
 
-// What the delegate's other kernels have left.
+// The limits less what the delegate's other kernels have taken.
 Limits Remaining(const KernelState& state) {
   const std::lock_guard<ForkSafeMutex> lock(state.owner->mutex);
   Limits limits = state.owner->options.limits;
@@ -190,8 +189,8 @@ tfl::Status PrepareKernel(tfl::Context* context, KernelState* state) {
     const bool same = tensor->dims && tensor->dims->size == int(dims.size()) &&
                       std::equal(dims.begin(), dims.end(), tensor->dims->data);
     if (same) continue;
-    // The interpreter takes the array over and releases it with free(). (ResizeTensorExplicit, which copies, is a null
-    // pointer on desktops.)
+    // The interpreter takes ownership of the array and releases it with free(). (ResizeTensorExplicit, which copies, is
+    // a null pointer on desktops.)
     auto* shape = static_cast<tfl::IntArray*>(std::malloc(sizeof(int) * (1 + dims.size())));
     if (!shape) return Report(context, "out of memory");
     shape->size = int(dims.size());
@@ -218,7 +217,7 @@ tfl::Status InvokeKernel(tfl::Context* context, KernelState* state) {
   return tfl::kOk;
 }
 
-// Runs `body(context, state)` for the one thread whose turn it is, and reports what it throws.
+// Runs `body(context, state)` if no other thread is using the kernel, and reports what it throws.
 template <class Body>
 tfl::Status InTurn(tfl::Context* context, tfl::Node* node, Body body) {
   tfl::Status status = tfl::kError;
@@ -254,12 +253,12 @@ tfl::Status ClaimNodes(tfl::Context* context, tfl::Delegate* delegate) {
     std::vector<Op> ops;
     std::string error;
     const Import import = ImportNode(context, index, *node, *registration, &ops, &error);
-    // What is no operator of Larq Compute Engine's the interpreter may run itself, or refuse.
+    // Operators that are not Larq Compute Engine's are left to the interpreter, which runs or refuses them.
     if (import == Import::kFailed && IsLceOp(*registration)) return Report(context, error);
     any |= IsLceOp(*registration);
     if (import == Import::kClaimed && (owner->options.claim_float || IsLceOp(*registration))) claimed.push_back(index);
   }
-  if (!any) return tfl::kOk;  // a model without binary operators is not our business
+  if (!any) return tfl::kOk;  // a model without binary operators is left alone
   claimed[0] = int(claimed.size()) - 1;
   tfl::Registration registration{};
   registration.init = KernelInit;
@@ -301,13 +300,13 @@ R2B_EXPORT tfl::Delegate* tflite_plugin_create_delegate(char** keys, char** valu
 }
 
 R2B_EXPORT void tflite_plugin_destroy_delegate(tfl::Delegate* delegate) {
-  // The delegate is the state's first member, and a handle that was given back is compared, not followed.
+  // The delegate is the state's first member. The pointer is only compared, so it may be one that has been freed.
   r2b::Delegates::Instance().Remove(reinterpret_cast<r2b::DelegateState*>(delegate));
 }
 
-// What a delegate created with profile=1 has run: a line for each step, "seconds<TAB>runs<TAB>description". An empty
-// text while its interpreter runs in another thread; null where this is no delegate of ours, or none any more. The text
-// lives until the thread's next call.
+// The profile of a delegate that was created with profile=1: the line "kernels<TAB>name", then a line for each step,
+// "seconds<TAB>runs<TAB>description". Empty while its interpreter runs in another thread; null if this is not a
+// delegate of ours, or it has been destroyed. The text lives until the thread's next call.
 R2B_EXPORT const char* r2b_runtime_profile(tfl::Delegate* delegate) {
   thread_local std::string report, error;
   const bool known = r2b::Contained(&error, [&] {

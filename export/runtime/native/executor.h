@@ -1,10 +1,12 @@
 // Runs a program's steps in the threads of a team.
 //
-// All threads run all steps, each its share of the output rows (or of the channels, where rows are few), with a barrier
-// between steps, except between those so small that one thread does them all. A thread that is done steals rows
-// that another has not begun (work_sharing.h). Results are those of one thread to the last bit, whichever thread does
-// which rows: sums.h says how. Where the blocks of channels divide among the threads, each thread begins with all rows
-// of its own channels, so that little of a sum is kept apart; planes.h says how they pack bits then.
+// Every thread runs every step and computes its share of the output rows (or of the channels, where rows are few). The
+// threads meet at a barrier after each step, except between steps so small that one thread does them alone. A thread
+// that has finished its share steals rows that another has not begun (work_sharing.h). Results equal those of one
+// thread to the last bit, whichever thread computes which rows: sums.h explains how. In a step that sums its values and
+// whose blocks of channels divide evenly among the threads, each thread begins with all rows of its own channels, so
+// that few values have to be kept apart from the sums; planes.h explains how threads that share a row's channels pack
+// bits.
 #pragma once
 
 #include <string>
@@ -19,7 +21,7 @@
 
 namespace r2b {
 
-// What a step has taken so far.
+// The time that a step has taken so far, in all its runs.
 struct StepProfile {
   std::string description;
   double seconds;
@@ -28,11 +30,11 @@ struct StepProfile {
 
 class Executor {
  public:
-  // Shares the work out among so many threads. Graph, program and memory must outlive the runs. Throws Refused for what
-  // the budget does not have.
+  // Divides the work among `threads` threads. Graph, program and memory must outlive all runs. Throws Refused if the
+  // budget does not suffice.
   void Prepare(const Graph* graph, Program* program, const Memory* memory, const Kernels* kernels, Budget* budget,
                int threads);
-  // The pool may have fewer threads than were given to Prepare(), not more.
+  // The pool must not have more threads than were given to Prepare().
   void Run(ThreadPool* pool, bool profile);
   std::vector<StepProfile> Profile() const;
 
@@ -40,10 +42,10 @@ class Executor {
   // How a step is run.
   struct Task {
     Step* step;
-    int splits = 1;      // shares of a row's channels
-    int turn = -1;       // how many steps of rows come before it; -1: it is none
-    bool alone = false;  // one thread does it; neighbours of the kind need no barrier between them
-    bool meet = false;   // threads wait for each other after it
+    int splits = 1;      // how many shares a row's channels are cut into
+    int turn = -1;       // its index among the steps that compute rows; -1: it computes none
+    bool alone = false;  // one thread runs it; two such steps in succession need no barrier between them
+    bool meet = false;   // whether a barrier follows it
     int sum_stage = -1;  // the stage that adds to the step's sums
     Planes planes;
     double seconds = 0;  // accumulated when profiling
@@ -63,10 +65,10 @@ class Executor {
   const Memory* memory_ = nullptr;
   const Kernels* kernels_ = nullptr;
   std::vector<Task> tasks_;
-  std::vector<int> turns_;  // tasks of rows
+  std::vector<int> turns_;  // indices of the tasks that compute rows
   std::vector<Sums> sums_;
   std::vector<Workspace> workspaces_;  // per thread
-  WorkSharing sharing_[2];             // of this turn, and of the next
+  WorkSharing sharing_[2];             // of the current turn and of the next, alternating
 };
 
 }  // namespace r2b

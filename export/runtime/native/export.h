@@ -1,4 +1,4 @@
-// What the shared object shows to the world (and exports.map lets through).
+// The library's version, and the macro for functions that the shared object exports (exports.map must match them too).
 #pragma once
 
 #ifndef R2B_VERSION

@@ -1,4 +1,5 @@
-// TensorFlow Lite's arithmetic on 8-bit numbers: a sum times a scale that is a number of 32 bits and a power of two.
+// TensorFlow Lite's fixed-point arithmetic for 8-bit tensors: a sum is multiplied by a scale that consists of a 32-bit
+// multiplier and a power of two.
 #pragma once
 
 #include <algorithm>
@@ -11,8 +12,8 @@
 
 namespace r2b {
 
-// A positive normal number without its power of two, within [1/2, 1): what std::frexp gives, which is not in the math
-// library of every Android.
+// Splits a positive normal number into a fraction in [1/2, 1), which it returns, and the exponent of a power of two, as
+// std::frexp does. Not every Android version has std::frexp in its math library.
 inline double Fraction(double value, int* exponent) {
   constexpr int kMantissa = 52, kBias = 1022;
   uint64_t bits;
@@ -23,18 +24,18 @@ inline double Fraction(double value, int* exponent) {
   return value;
 }
 
-// 2^-31 * multiplier * 2^(left - right).
+// A scale, stored as 2^-31 * multiplier * 2^(left - right).
 struct FixedPoint {
   int32_t multiplier = 0, left = 0, right = 0;
 
-  // A positive scale. One so large that any sum but 0 becomes an extreme number is cut.
+  // `scale` must be positive. It is capped at kMostScale, with which every sum but 0 already saturates.
   explicit FixedPoint(double scale) {
     constexpr int kMostRight = 31;
     constexpr double kMostScale = 1 << 29;
     int exponent;
     auto fixed = int64_t(std::round(Fraction(std::min(scale, kMostScale), &exponent) * double(int64_t(1) << 31)));
     if (fixed == int64_t(1) << 31) fixed /= 2, ++exponent;
-    if (exponent < -kMostRight) return;  // nothing of a sum would be left
+    if (exponent < -kMostRight) return;  // every sum would become 0
     multiplier = int32_t(fixed);
     left = std::max(exponent, 0);
     right = std::max(-exponent, 0);
@@ -43,7 +44,7 @@ struct FixedPoint {
 
 constexpr int LeastNumber(DType type) { return type == DType::kUInt8 ? 0 : -128; }
 
-// The number of a tensor of bytes that stands for a value.
+// Quantises a value to the number that represents it in an int8 or uint8 tensor; saturates.
 inline int32_t NumberOf(float value, const Tensor& tensor) {
   const double number = double(std::round(value / tensor.scale)) + tensor.zero_point;
   const int least = LeastNumber(tensor.type);

@@ -1,8 +1,8 @@
-// Reads FlatBuffers that nobody vouches for. Every offset is checked against the file before it is followed, so a
-// damaged file is a `Refused` with a sentence, and never a read outside of it.
+// Reads FlatBuffers from untrusted files. Every offset is checked against the file's size before it is followed, so a
+// damaged file makes the reader throw `Refused` with a message, never read out of bounds.
 //
-// The format: https://flatbuffers.dev/internals. A table begins with a signed distance back to its vtable, which has
-// for each field the distance from the table's start, or 0 where the field is absent.
+// The format: https://flatbuffers.dev/internals. A table begins with a signed distance back to its vtable, which has,
+// for each field, the distance from the table's start to the field, or 0 if the field is absent.
 #pragma once
 
 #include <cstddef>
@@ -14,12 +14,12 @@
 
 namespace r2b {
 
-// A part of a file, which outlives it.
+// A view of a file's bytes, which must outlive the view.
 struct Bytes {
   const uint8_t* data = nullptr;
   size_t size = 0;
 
-  // The value at a place. FlatBuffers are little-endian, as are all machines that this library is built for.
+  // The value at byte `place`. FlatBuffers are little-endian, as are all machines that this library is built for.
   template <class T>
   T At(size_t place) const {
     if (place > size || size - place < sizeof(T)) throw Outside(place);
@@ -27,7 +27,7 @@ struct Bytes {
     std::memcpy(&value, data + place, sizeof(T));
     return value;
   }
-  // Where the unsigned distance at a place leads.
+  // The position to which the unsigned distance stored at `place` leads.
   size_t Follow(size_t place) const {
     const uint64_t target = uint64_t(place) + At<uint32_t>(place);
     if (target >= size) throw Outside(target);
@@ -59,7 +59,7 @@ class FlatVector {
   size_t start_ = 0, count_ = 0;
 };
 
-// A table, or the absence of one, whose fields are all absent.
+// A table. A default-constructed one stands for an absent table: all its fields are absent.
 class FlatTable {
  public:
   FlatTable() = default;
@@ -91,7 +91,7 @@ class FlatTable {
   }
 
  private:
-  // 0: the field is absent. No field lies at the file's first byte, where the root's distance is.
+  // The field's position; 0 if it is absent, since no field can lie at byte 0, where the root's distance is stored.
   size_t Place(int field) const {
     const size_t entry = 4 + 2 * size_t(field);
     if (entry + 2 > fields_size_) return 0;

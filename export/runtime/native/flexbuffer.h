@@ -1,7 +1,7 @@
 // Reads the options map of a custom operator: a FlexBuffer whose root is a map from strings to scalars.
 //
-// The bytes come from a model file, so nothing in them is trusted: every offset and width is checked against the
-// buffer before it is followed, and a map that does not hold together reads as "malformed", never out of bounds.
+// The bytes come from a model file, so nothing in them is trusted: every offset and width is checked against the buffer
+// before it is followed, so a malformed map yields false, never a read out of bounds.
 #pragma once
 
 #include <cstddef>
@@ -14,10 +14,10 @@ class OptionsMap {
  public:
   OptionsMap(const void* bytes, size_t size);
 
-  // False if the root is no well-formed map.
+  // False if the root is not a well-formed map.
   bool ok() const { return ok_; }
 
-  // The value of `key` as an integer. False where the key is missing or holds something else.
+  // Reads the integer at `key`. False if the key is missing or holds something else.
   bool GetInt(const char* key, int64_t* value) const;
   // The same for a string value.
   bool GetString(const char* key, std::string* value) const;

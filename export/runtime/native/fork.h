@@ -1,7 +1,8 @@
-// What a process made by fork() must not use of its parent: threads, which it does not have, and locks that they held.
+// Protection for processes made by fork(): a child has none of its parent's threads, and locks that those held stay
+// locked in the child for ever.
 //
-// R2B_SINGLE_THREAD builds for systems without threads and processes: then there is nothing to lock and nobody to wait
-// for, here and in thread_pool.h, and no thread can be somewhere else than where it is asked for its cores.
+// R2B_SINGLE_THREAD builds for systems without threads and processes. Nothing needs locks or barriers there, so the
+// classes here and in thread_pool.h are stubs, and cores.h reports one core.
 #pragma once
 
 #if !defined(R2B_SINGLE_THREAD)
@@ -22,11 +23,11 @@ struct ForkSafeMutex {
 
 #else
 
-// How many fork()s have led to this process since the library was loaded. What was made at another count belongs to a
-// process before it.
+// The number of fork()s between the process that loaded the library and this one. An object that was made at another
+// count belongs to an ancestor of this process.
 unsigned ForksSoFar();
 
-// A mutex that is free in a new process, whoever held it in the parent.
+// A mutex that is unlocked in a forked process, even if a thread of the parent held it.
 class ForkSafeMutex {
  public:
   ForkSafeMutex() : state_(new State{ForksSoFar(), {}}) {}

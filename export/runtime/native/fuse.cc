@@ -37,7 +37,7 @@ class Fuser {
 
   // ---- absorbing ----
 
-  // True where tensor `t` is computed, through whatever steps, from a result of step `target`.
+  // True if tensor `t` depends, directly or through other steps, on a result of step `target`.
   bool DependsOn(int t, int target) const {
     std::vector<int> todo{t};
     std::vector<bool> seen(graph_.tensors.size(), false);
@@ -51,7 +51,7 @@ class Fuser {
       if (group_[op] == target) return true;
       if (group_[op] < 0) {
         for (int in : graph_.ops[op].in) todo.push_back(in);
-      } else {  // a step runs as a whole, when all of its operators can
+      } else {  // a step runs as a whole, once the inputs of all its operators are there
         for (int other : steps_[group_[op]].ops)
           for (int in : graph_.ops[other].in)
             if (in >= 0 && (producer_[in] < 0 || group_[producer_[in]] != group_[op])) todo.push_back(in);
@@ -60,11 +60,11 @@ class Fuser {
     return false;
   }
 
-  // Adds the stages by which `op` continues value `t`, and returns the operator whose result is then in registers: `op`
-  // or one that was absorbed with it. -1, and nothing done, where it cannot.
+  // Adds the stages with which operator `op_index` continues value `t`. Returns the operator whose result is then in
+  // registers: this one, or one that was absorbed with it; -1, without any change, if no stages can do it.
   //
   // A RESHAPE that leaves the channels alone moves nothing: registers keep the pixels of step->out, in the same order,
-  // while operands are given in the shape that the graph sees.
+  // while operands have the shapes that the graph sees.
   int Continue(Step* step, int index, int op_index, int t) {
     const Op& op = graph_.ops[op_index];
     if (group_[op_index] >= 0 || !KeepsValues(op, t)) return -1;
@@ -77,7 +77,7 @@ class Fuser {
     return last;
   }
 
-  // The stages of Continue(), but for the clamp. `product`: a LOGISTIC is multiplied by what it reads.
+  // Adds the stages of Continue(), except the clamp. `product`: the result of LOGISTIC is multiplied by its input.
   bool AddStages(Step* step, int index, const Op& op, int t, bool product) {
     StagePlan stage{};
     switch (op.kind) {
@@ -101,8 +101,8 @@ class Fuser {
     group_[op_index] = index;
   }
 
-  // True where the operator changes each value of `t` in its place. A constant is no value to continue for an operator
-  // without another operand.
+  // True if the operator works on each value of `t` separately and leaves it in its place. An operator whose only
+  // operand is a constant does not count.
   bool KeepsValues(const Op& op, int t) const {
     const Shape shape = AsImage(T(t).dims), result = AsImage(T(op.out).dims);
     if (T(op.out).type != DType::kFloat || result.c != shape.c) return false;
@@ -112,8 +112,8 @@ class Fuser {
     return !unary || !Constant(t);
   }
 
-  // Adds the stages by which int8 numbers in registers become values. Numbers less the zero point are whole, so that
-  // only the product is rounded.
+  // Adds the stages that dequantise int8 numbers in registers. A number minus the zero point is whole, so that only the
+  // product is rounded.
   static bool FromBytes(const Tensor& numbers, Step* step) {
     const auto add = [&](Stage::Kind kind, float constant) {
       StagePlan stage{};
@@ -126,7 +126,7 @@ class Fuser {
     return true;
   }
 
-  // Makes the stage of an operator on value `t` and another operand. False where there is none.
+  // Makes the stage of an operator on value `t` and another operand. False if there is no such stage.
   bool Arithmetic(const Op& op, int index, int t, const Shape& pixels, StagePlan* stage) const {
     const bool first = op.in[0] == t;
     const int other = op.in[first ? 1 : 0];
@@ -139,7 +139,7 @@ class Fuser {
     return true;
   }
 
-  // The same for an operator on `t` and `t`.
+  // The same for an operator both of whose operands are `t`.
   bool OnItself(const Op& op, int t, StagePlan* stage) const {
     stage->kind = op.kind == OpKind::kMul ? Stage::kMulSelf : Stage::kAddSelf;
     return op.kind != OpKind::kPrelu && !op.subtract && !Constant(t);
@@ -150,7 +150,7 @@ class Fuser {
     return constant && std::all_of(constant->begin(), constant->end(), [](float slope) { return slope <= 1; });
   }
 
-  // The multiplication of what a LOGISTIC reads by its result, if nothing else wants that result; or -1.
+  // The MUL of a LOGISTIC's input by its result, if nothing else reads that result; else -1.
   int Swish(int logistic) const {
     const int t = graph_.ops[logistic].in[0], sigma = graph_.ops[logistic].out;
     if (output_[sigma] || consumers_[sigma].size() != 1) return -1;
@@ -166,12 +166,12 @@ class Fuser {
            !op.same_padding;
   }
 
-  // The value of tensor `t` is in registers: do everything with it that needs no detour through memory.
+  // Absorbs everything that can be done with tensor `t`, whose value is in registers, without a detour through memory.
   void Extend(int index, int t) {
     while (t >= 0) {
       std::vector<StagePlan> side = SideStages(index, t);
       Step* step = &steps_[index];
-      // Continue along one consumer; what remains reads the value from memory.
+      // Continue along one consumer; all others read the value from memory.
       const size_t mark = step->stages.size();
       const int next = InRegisters(*step, t) ? ContinueAny(step, index, t) : -1;
       // Stores and side effects see the value before the continuation changes it. The store comes first.
@@ -181,14 +181,14 @@ class Fuser {
     }
   }
 
-  // True where registers hold what the tensor does: the int8 numbers of a binary convolution are rounded when they are
-  // stored.
+  // True if the registers hold exactly the tensor's values. The int8 outputs of a binary convolution are rounded only
+  // when they are stored.
   bool InRegisters(const Step& step, int t) const {
     return T(t).type == DType::kFloat || (T(t).type == DType::kInt8 && graph_.ops[step.op()].kind != OpKind::kBconv);
   }
 
-  // Absorbs the operators that pack the value's signs or make int8 numbers of it, and sums it for those that average
-  // it, by stages that leave the value as it is.
+  // Absorbs the operators that pack the value's signs or quantise it to int8, and sums it for those that average it.
+  // Returns the stages for this, which leave the value unchanged.
   std::vector<StagePlan> SideStages(int index, int t) {
     std::vector<StagePlan> side;
     for (int c : consumers_[t]) {
@@ -210,7 +210,8 @@ class Fuser {
     return side;
   }
 
-  // A step has one sum: an average of another value becomes a step with a root.
+  // Sums the value, and makes the step that finishes the average. A step has at most one sum: the average of a second
+  // value becomes a step with a root.
   void AddSum(int index, int average, int t, std::vector<StagePlan>* side) {
     Step& step = steps_[index];
     if (step.sums >= 0 && sum_tensor_ != t) return;
@@ -228,7 +229,7 @@ class Fuser {
     steps_.push_back(std::move(finish));
   }
 
-  // True where somebody reads the value from memory.
+  // True if another step or the caller reads the value from memory.
   bool Needed(int index, int t) const {
     const auto reads = [&](int c) {
       const bool sums_up =
@@ -238,7 +239,7 @@ class Fuser {
     return output_[t] || std::any_of(consumers_[t].begin(), consumers_[t].end(), reads);
   }
 
-  // Continues along a consumer of `t`: along one that wants the logistic function alone only where there is no other.
+  // Continues along one consumer of `t`. A LOGISTIC that is not part of a product is the last choice.
   int ContinueAny(Step* step, int index, int t) {
     for (bool plain : {false, true})
       for (int c : consumers_[t]) {
@@ -264,7 +265,7 @@ class Fuser {
 
   // ---- roots ----
 
-  // Makes a step that begins with the operator, yet without a root.
+  // Makes a step that begins with the operator but has no root yet.
   Step NewStep(int op_index) {
     const Op& op = graph_.ops[op_index];
     Step step;
@@ -276,7 +277,7 @@ class Fuser {
     return step;
   }
 
-  // Makes a step of an operator that no step has absorbed, and of all that continues it.
+  // Makes a step that begins with an operator which no step has absorbed, and extends it where possible.
   void Root(int op_index) {
     const Op& op = graph_.ops[op_index];
     sum_tensor_ = -1;
@@ -299,7 +300,7 @@ class Fuser {
     }
   }
 
-  // The same for operators whose results stages do not continue.
+  // The same for further kinds of operators.
   void Plain(int op_index) {
     const Op& op = graph_.ops[op_index];
     switch (op.kind) {
@@ -320,7 +321,7 @@ class Fuser {
     }
   }
 
-  // The same for those that bring values to another place, and for the convolutions that do.
+  // The same for operators that move values, and for depthwise and transposed convolutions.
   void Layout(int op_index) {
     const Op& op = graph_.ops[op_index];
     switch (op.kind) {
@@ -340,7 +341,7 @@ class Fuser {
     steps_.push_back(std::move(step));
   }
 
-  // By a root whose values no stages change.
+  // Makes a step whose root writes the output itself, without stages.
   void Moved(int op_index, std::unique_ptr<RowRoot> root) {
     Step step = NewStep(op_index);
     step.rows = std::move(root);
@@ -358,14 +359,15 @@ class Fuser {
 
   bool OfBytes(const Op& op) const { return T(op.in[0]).type == DType::kInt8; }
 
-  // Operators to 8-bit numbers and from them, but those that convolutions take in.
+  // Makes a step of a QUANTIZE or DEQUANTIZE, unless it is one that convolutions absorb.
   void Bytes(int op_index) {
     const Op& op = graph_.ops[op_index];
     if (op.kind == OpKind::kFromBytes) Flat(op_index, MakeFromBytes(graph_, op));
     else if (!Flips(op)) Flat(op_index, MakeToBytes(graph_, op));
   }
 
-  // A convolution of int8 numbers, and the QUANTIZE before it that changes one bit of them.
+  // Makes a step of an int8 convolution or dense layer. It absorbs a QUANTIZE before it that only flips one bit of each
+  // number.
   void Qconv(int op_index) {
     const Op& op = graph_.ops[op_index];
     Step step = NewStep(op_index);
@@ -378,7 +380,8 @@ class Fuser {
     AddAndExtend(std::move(step), op.out);
   }
 
-  // True for a QUANTIZE from uint8 to int8 of the same scale, 128 lower, which only convolutions read.
+  // True for a QUANTIZE from uint8 to int8 with the same scale, which lowers all numbers by 128, if only convolutions
+  // and dense layers read its result.
   bool Flips(const Op& op) const {
     const Tensor &in = T(op.in[0]), &out = T(op.out);
     const auto convolves = [&](int c) {
@@ -405,7 +408,7 @@ class Fuser {
     step.rows = MakePool(graph_, op);
     Clamp(op, &step);
     if (op.keep_dims) return AddAndExtend(std::move(step), op.out);
-    // [N, C] is no image that element-wise operators could continue.
+    // [N, C] is not an image, so element-wise operators cannot continue it.
     step.out = Shape{AsImage(T(op.in[0]).dims).n, 1, 1, step.out.c};
     step.stages.push_back(Store(Stage::kStoreFloat, op.out));
     steps_.push_back(std::move(step));
@@ -441,7 +444,7 @@ class Fuser {
     }
   }
 
-  // Reads tensor `t`, which is in memory already, and extends it; op_index is the first to be absorbed.
+  // Makes a step that loads tensor `t` from memory and extends it; operator op_index is absorbed first.
   void LoadRoot(int op_index, int t) {
     const int index = int(steps_.size());
     group_[op_index] = -1;
@@ -453,7 +456,7 @@ class Fuser {
     if (op.kind == OpKind::kQuantize) {
       step->stages.push_back(Store(Stage::kStoreBits, op.out));
       Absorb(step, index, op_index);
-      next = ContinueAny(step, index, t);  // what else can be done while the value is at hand
+      next = ContinueAny(step, index, t);  // what else can be done while the value is in registers
     } else {
       next = Continue(step, index, op_index, t);
     }
@@ -467,7 +470,7 @@ class Fuser {
     return step;
   }
 
-  // Makes a step that loads one of the operator's operands and continues it. False where it continues none.
+  // Makes a step that loads one of the operator's operands, if the operator can continue one. False if it cannot.
   bool LoadElementwise(int op_index) {
     const Op& op = graph_.ops[op_index];
     const Shape shape = AsImage(T(op.out).dims);
@@ -480,7 +483,7 @@ class Fuser {
     return false;
   }
 
-  // Tries on a scratch step whether the operator continues tensor `t`.
+  // Tries on a scratch step whether the operator can continue tensor `t`.
   bool Continues(int op_index, int t, const Shape& shape) {
     steps_.push_back(LoadStep(shape));
     const bool works = Continue(&steps_.back(), int(steps_.size()) - 1, op_index, t) >= 0;
@@ -491,7 +494,7 @@ class Fuser {
 
   // ---- order ----
 
-  // Steps in an order in which they can run, keeping the graph's where it is free.
+  // Sorts the steps topologically; where there is a choice, in the order of the graph.
   void Order() {
     std::vector<Step> ordered;
     std::vector<bool> done(steps_.size(), false);
@@ -520,7 +523,7 @@ class Fuser {
   std::vector<int> producer_;
   std::vector<std::vector<int>> consumers_;
   std::vector<bool> output_;
-  std::vector<int> group_;  // step of each operator, -1 while free
+  std::vector<int> group_;  // step of each operator; -1: none yet
   int sums_ = 0, sum_tensor_ = -1;
 };
 

@@ -82,7 +82,7 @@ struct Checker {
     return true;
   }
 
-  // How the filter cuts the input's channels, and whether accumulators hold its sums.
+  // Checks that the filter divides the input's channels into whole groups, and that accumulators hold its sums.
   bool BconvChannels(const Op& op) {
     const std::vector<int>&input = In(op, 0).dims, &f = In(op, 1).dims;
     if (input.size() != 4 || f.size() != 4)
@@ -100,7 +100,8 @@ struct Checker {
       return Fail(op,
                   std::to_string(f[0]) + " output channels do not divide into " + std::to_string(groups) + " groups");
     if (int64_t(f[1]) * f[2] * op.channels_in >= (1 << 22))
-      return Fail(op, "a filter of " + Dims(f) + " words is larger than accumulators hold (4194304 products)");
+      return Fail(op,
+                  "a filter of " + Dims(f) + " words has more products than an accumulator holds (at most 4194303)");
     return true;
   }
 
@@ -111,8 +112,8 @@ struct Checker {
                         " constant int32 thresholds as input 4; convert the model again");
   }
 
-  // Input `i` of a convolution with numbers as outputs, its multiplier or its bias: a constant vector, or, for floats,
-  // a tensor that LCE's converter folded into the operator.
+  // Checks input `i`, the multiplier or the bias, of a convolution whose output is not bit-packed: a constant vector
+  // or, for float outputs, a tensor that LCE's converter folded into the operator.
   bool BconvScale(const Op& op, int i, int outputs) {
     const std::string name = i == 2 ? "multiplier" : "bias";
     if (int(op.in.size()) <= i || op.in[i] < 0 || In(op, i).type != DType::kFloat)
@@ -148,7 +149,7 @@ struct Checker {
     return true;
   }
 
-  // How many channels the last word holds is written only in the output's stored shape.
+  // Only the output's shape in the file says how many channels the last word holds.
   bool Dequantize(const Op& op, std::vector<int>* out) {
     const std::vector<int>& in = In(op, 0).dims;
     const std::vector<int> stored = *out;
@@ -170,7 +171,7 @@ struct Checker {
            Fail(op, "bias " + Dims(In(op, 2).dims) + " must be a vector of " + std::to_string(outputs));
   }
 
-  // Whether 32 bits hold the sums of a convolution of 8-bit numbers.
+  // Checks that the sums of an int8 convolution or dense layer fit 32 bits.
   bool ByteDepth(const Op& op) {
     if (In(op, 0).type != DType::kInt8) return true;
     const std::vector<int>& f = In(op, 1).dims;
@@ -183,7 +184,7 @@ struct Checker {
   bool Conv(const Op& op, std::vector<int>* out) {
     const std::vector<int>&in = In(op, 0).dims, &f = In(op, 1).dims;
     if (in.size() != 4 || f.size() != 4 || in[3] != f[3])
-      return Fail(op, "input " + Dims(in) + " and filter " + Dims(f) + " do not fit");
+      return Fail(op, "input " + Dims(in) + " and filter " + Dims(f) + " do not fit each other");
     return Bias(op, f[0]) && ByteDepth(op) && Window(op, in, f[0], out);
   }
 
@@ -191,14 +192,14 @@ struct Checker {
     const std::vector<int>&in = In(op, 0).dims, &f = In(op, 1).dims;
     if (in.size() != 4 || f.size() != 4 || f[0] != 1 || in[3] < 1 || f[3] % in[3] != 0)
       return Fail(op, "input " + Dims(in) + " and filter " + Dims(f) +
-                          " do not fit; the filter's outputs must be a multiple of the input's channels");
+                          " do not fit each other; the filter's outputs must be a multiple of the input's channels");
     return Bias(op, f[3]) && Window(op, in, f[3], out);
   }
 
   bool TransposeConv(const Op& op, std::vector<int>* out) {
     const std::vector<int>&in = In(op, 0).dims, &f = In(op, 1).dims;
     if (in.size() != 4 || f.size() != 4 || in[3] != f[3])
-      return Fail(op, "input " + Dims(in) + " and filter " + Dims(f) + " do not fit");
+      return Fail(op, "input " + Dims(in) + " and filter " + Dims(f) + " do not fit each other");
     *out = op.numbers;
     const std::vector<int>& o = *out;
     const auto fits = [&](int size, int kernel, int stride, int from) {
@@ -228,7 +229,7 @@ struct Checker {
     return SetDim(op, op.axis, along, out);
   }
 
-  // An extent beyond what a tensor may have is refused before it is cut to an int.
+  // Refuses an extent beyond what a tensor may have before it is narrowed to an int.
   bool SetDim(const Op& op, int axis, Count extent, std::vector<int>* out) {
     if (extent > kMostElements)
       return Fail(op, "axis " + std::to_string(axis) + " of the output would have " + std::to_string(extent.value()) +
@@ -246,7 +247,8 @@ struct Checker {
                           std::to_string(op.parts) + " equal parts");
     if (slices.empty()) return Fail(op, "begin, end and strides do not fit the input " + Dims(in));
     for (const Slice& slice : slices) {
-      if (slice.extent < 1) return Fail(op, "it takes nothing of the input " + Dims(in) + "; resize the model's input");
+      if (slice.extent < 1)
+        return Fail(op, "the slice of the input " + Dims(in) + " is empty; resize the model's input");
       if (!slice.shrunk) out->push_back(slice.extent);
     }
     return true;

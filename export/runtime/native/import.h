@@ -1,4 +1,4 @@
-// Reads operators out of a TensorFlow Lite interpreter into a Graph.
+// Translates TensorFlow Lite's nodes and tensors into those of a Graph.
 #pragma once
 
 #include <string>
@@ -14,13 +14,14 @@ enum class Import { kClaimed, kLeft, kFailed };
 // Whether the custom operator is one of Larq Compute Engine's.
 bool IsLceOp(const tfl::Registration& registration);
 
-// Translates one node, into an operator for each of its outputs; operands keep the interpreter's tensor indices. kLeft:
-// some other runtime's business. kFailed: an operator of Larq Compute Engine that cannot be read, or one of 8-bit
-// numbers that mean nothing, with the reason in `*error`.
+// Translates a node into one operator for each of its outputs; operands keep the interpreter's tensor indices. kLeft:
+// the node is left to another runtime. kFailed, with the reason in `*error`: it is an operator of Larq Compute Engine
+// that cannot be read, or its 8-bit tensors have an invalid quantisation.
 Import ImportNode(const tfl::Context* context, int index, const tfl::Node& node, const tfl::Registration& registration,
                   std::vector<Op>* ops, std::string* error);
 
-// Throws Refused for a constant, tensor `index` of its model, with fewer bytes than its shape needs.
+// `index` is the tensor's index in its model, for messages. Throws Refused for a constant that has fewer bytes than its
+// shape needs.
 Tensor ImportTensor(const tfl::Tensor& tensor, int index);
 
 }  // namespace r2b

@@ -66,7 +66,7 @@ class Parser {
     return value;
   }
 
-  // Texts of r2b_zoo have no escapes but those of quotes and backslashes.
+  // Strings that r2b_zoo writes escape only quotes and backslashes.
   std::string Text() {
     Expect('"');
     std::string text;
@@ -84,7 +84,7 @@ class Parser {
     std::string digits = text_.substr(at_, end - at_);
     if (digits.empty() || digits[0] == '+' || digits[0] == '.') throw Unreadable();
     if (whole) *whole = digits.find_first_of(".eE") == std::string::npos;
-    // strtod() reads the decimal point of the program's locale.
+    // strtod() expects the decimal point of the program's locale.
     const size_t point = digits.find('.');
     if (point != std::string::npos) digits.replace(point, 1, std::localeconv()->decimal_point);
     char* rest = nullptr;

@@ -1,4 +1,5 @@
-// Reads the little JSON that r2b_zoo attaches to a model: one object of numbers, texts and lists of numbers.
+// Reads the subset of JSON that r2b_zoo attaches to models: one object whose values are numbers, strings and lists of
+// numbers.
 #pragma once
 
 #include <map>
@@ -11,10 +12,10 @@ struct JsonValue {
   enum Kind : char { kText, kWhole, kNumber, kNumbers };
   Kind kind = kText;
   std::string text;
-  std::vector<double> numbers;  // one, or those of a list
+  std::vector<double> numbers;  // a single number, or those of a list
 };
 
-// The object's fields by name. Throws Refused where the text is anything else.
+// The object's fields by name. Throws Refused if the text is not such an object.
 std::map<std::string, JsonValue> ParseJsonObject(const std::string& text);
 
 }  // namespace r2b

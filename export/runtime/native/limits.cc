@@ -8,15 +8,15 @@
 namespace r2b {
 namespace {
 
-constexpr int64_t kList = 32;  // bytes that a short list of numbers takes, as allocators round
+constexpr int64_t kList = 32;  // bytes of a short std::vector's values, as allocators round them up
 
-// What an element costs beside a float product.
+// The work for an element, in float products; kPlanning: for a pair of operators.
 constexpr int64_t kPooled = 4, kBits = 16, kElementwise = 8, kTranscendental = 32, kPlanning = 1000;
 
 int64_t MiB(int64_t bytes) { return bytes / (1 << 20) + (bytes % (1 << 20) != 0); }
 int64_t Billions(int64_t work) { return work / 1000000000 + (work % 1000000000 != 0); }
 
-// Channels in whole blocks, as weights are packed and computed.
+// The output channels, with each group's padded to whole blocks, as weights are packed and computed.
 Count Padded(int64_t outputs, int64_t groups) {
   return Count((outputs / groups + kBlock - 1) / kBlock * kBlock) * groups;
 }
@@ -30,7 +30,7 @@ struct Operators {
   Count In(const Op& op) const { return Elements(In(op, 0)); }
   Count Out(const Op& op) const { return Elements(graph.tensors[op.out].dims); }
 
-  // Tables of a window's columns and rows.
+  // Counts the tables of a window's columns and rows.
   void Window(int index, const Op& op) const {
     const Shape out = AsImage(graph.tensors[op.out].dims);
     budget->TakeMemory(index, (Count(out.w) + out.h) * (4 * sizeof(int)), "tables of its window");
@@ -43,7 +43,8 @@ struct Operators {
     const int64_t groups = binary ? std::max((op.channels_in + 31) / 32 / f[3], 1) : 1;
     const Count taps = Count(f[1]) * f[2], padded = Padded(f[0], groups), depth = taps * f[3];
     const std::string filter = "a filter of " + DimsText(f);
-    // Portable kernels, which run where the accumulators of others cannot hold a sum, have the fewest bytes for a word.
+    // If the accumulators of these kernels cannot hold the sums, the portable kernels run instead. They pack a word
+    // into the fewest bytes, so this is an upper bound.
     const int64_t bytes = binary ? PackedWordBytes(kernels.chunk_bits) : int64_t(sizeof(float));
     const bool whole = graph.tensors[op.in[0]].type == DType::kInt8;
     budget->TakeMemory(index, padded * (whole ? ByteWeights(op, f) : depth * bytes) + padded * (whole ? 16 : 8),
@@ -54,7 +55,8 @@ struct Operators {
         " for " + std::to_string(out.n) + "x" + std::to_string(out.h) + "x" + std::to_string(out.w) + " outputs";
     budget->TakeWork(index, Count(out.n) * out.h * out.w * padded * depth + padded * depth * 32, filter + output);
     if (!binary || !op.same_padding || op.pad_one) return;
-    // What zero padding changes: a table for each way in which rows and columns of taps lie outside.
+    // Zero padding needs a table of corrections for each combination of rows and columns of taps that lie outside the
+    // image.
     const auto classes = [](int size, int kernel) { return Count(std::min<int64_t>(size, 2 * int64_t(kernel))) + 1; };
     const Count tables = classes(out.h, f[1]) * classes(out.w, f[2]);
     budget->TakeMemory(index, tables * padded * 4 + taps * f[0] * 4 + classes(out.h, f[1]) * out.w * sizeof(void*),
@@ -64,7 +66,7 @@ struct Operators {
                      "the tables of the zero padding of " + filter);
   }
 
-  // Bytes of an output's packed int8 weights, which lie in columns of 32 bits, those of each run apart.
+  // The bytes of an output's packed int8 weights, of which each contiguous run fills whole columns of 32 bits.
   Count ByteWeights(const Op& op, const std::vector<int>& f) const {
     const bool dense = f.size() == 2, rows = dense || op.dilation_w == 1;
     const int64_t length = dense ? f[1] : int64_t(f[3]) * (rows ? f[2] : 1),
@@ -178,11 +180,11 @@ void Budget::TakeWork(int op, Count work, const std::string& what) {
 }
 
 void TakeOperators(const Graph& graph, const Kernels& kernels, Budget* budget) {
-  // Fusing looks for each operator at every other.
+  // Fusion may look at every pair of operators.
   const Count operators(int64_t(graph.ops.size()));
   const std::string planning = "planning " + std::to_string(graph.ops.size()) + " operators in one part of the graph";
   budget->TakeWork(-1, operators * operators * kPlanning, planning);
-  // The model has a graph and the plan another; each item has a list of its own in memory.
+  // The model and the plan have a graph each; every operator and tensor has a list on the heap.
   const Count items =
       operators * (sizeof(Op) + kList) + Count(int64_t(graph.tensors.size())) * (sizeof(Tensor) + kList);
   budget->TakeMemory(-1, items * 2, planning);

@@ -1,9 +1,9 @@
-// How large a plan may become, and arithmetic on sizes that cannot wrap.
+// Limits on the size of a plan, and arithmetic on sizes that cannot overflow.
 //
-// A model file of a few hundred bytes can ask for terabytes or for hours: a filter far apart, a window over everything,
-// a batch of thousands. Sizes are therefore computed as `Count`, which stops at its largest value instead of wrapping,
-// and a `Budget` refuses what does not fit before anything is allocated or run. All of it happens when shapes are
-// known, once; running a plan checks nothing.
+// A model file of a few hundred bytes can ask for terabytes of memory or hours of work: with a huge dilation, a window
+// over the whole image, or a batch of thousands. Sizes are therefore computed as `Count`, which saturates instead of
+// overflowing, and a `Budget` refuses what exceeds the limits before anything is allocated or run. Everything is
+// checked once, when the shapes are known; running a plan checks nothing.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +15,7 @@
 
 namespace r2b {
 
-// A number of things, at least 0.
+// A non-negative number of bytes, elements or operations; sums and products saturate at kMost.
 class Count {
  public:
   static constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
@@ -35,12 +35,12 @@ class Count {
   int64_t value_;
 };
 
-// Elements of a tensor of that shape; 0 where a dimension is not positive.
+// The number of elements of a tensor with these dimensions; 0 if a dimension is not positive.
 Count Elements(const std::vector<int>& dims);
 // Dimensions as messages show them: [1, 5, 5, 2].
 std::string DimsText(const std::vector<int>& dims);
 
-// More elements than this and positions no longer fit the `int` that kernels count with.
+// The most elements of a tensor. With more, positions would not fit the `int` with which kernels count.
 constexpr int64_t kMostElements = int64_t(1) << 29;
 
 struct Limits {
@@ -48,7 +48,7 @@ struct Limits {
   int64_t work = int64_t(200) * 1000000000;  // option max_work, in billions (10^9)
 };
 
-// What a plan is refused for.
+// Thrown to refuse a model, a plan or an argument, with a message for the user.
 class Refused : public std::exception {
  public:
   explicit Refused(std::string message) : message_(std::move(message)) {}
@@ -58,19 +58,20 @@ class Refused : public std::exception {
   std::string message_;
 };
 
-// Counts what a plan takes against its limits. One unit of work is about a float product, or 32 binary ones; others
-// count for as many as take that long.
+// Counts the memory and the work of a plan and checks them against its limits. A unit of work takes about as long as
+// one float product or 32 binary ones; other operations count as many units as their time corresponds to.
 class Budget {
  public:
   explicit Budget(const Graph& graph) : graph_(graph) {}
 
-  // Begins anew, with nothing taken.
+  // Starts again, with nothing counted.
   void Begin(const Limits& limits) {
     limits_ = limits;
     memory_ = work_ = 0;
   }
 
-  // `what` with its bytes: on behalf of operator `op` of the graph, -1 for the partition as a whole. Throws Refused.
+  // Count what operator `op` of the graph takes (-1: the partition as a whole); `what` names it in messages. Throw
+  // Refused if the total exceeds the limit.
   void TakeMemory(int op, Count bytes, const std::string& what);
   void TakeWork(int op, Count work, const std::string& what);
 
@@ -87,8 +88,8 @@ class Budget {
 
 struct Kernels;
 
-// Takes from the budget what each operator costs whatever the plan's layout: its run, its packed weights and tables,
-// and planning itself. Shapes have to be known.
+// Counts what the operators cost in every layout of the plan: their work, their packed weights and tables, and planning
+// itself. Shapes must be known.
 void TakeOperators(const Graph& graph, const Kernels& kernels, Budget* budget);
 
 }  // namespace r2b

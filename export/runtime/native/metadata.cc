@@ -7,7 +7,8 @@ namespace {
 
 constexpr size_t kMostText = size_t(1) << 24;  // bytes; the same limit as in r2b_runtime/attached_files.py
 
-// The records of an archive (PKWARE's APPNOTE, sections 4.3.7, 4.3.12 and 4.3.16), by the places of their fields.
+// The records of a ZIP archive (PKWARE's APPNOTE, sections 4.3.7, 4.3.12 and 4.3.16): signatures, sizes and offsets of
+// fields.
 namespace end {
 constexpr uint32_t kSignature = 0x06054B50;
 constexpr size_t kSize = 22, kEntries = 10, kDirectorySize = 12, kDirectory = 16, kComment = 20, kMostComment = 65535;
@@ -51,7 +52,8 @@ class Archive {
   }
 
  private:
-  // The record at the archive's end has a comment of any length behind it, so it is looked for from the file's end.
+  // Finds the record at the archive's end. A comment of any length follows it, so the search runs backwards from the
+  // file's end.
   void Find() {
     if (file_.size < end::kSize) return;
     const size_t last = file_.size - end::kSize, first = last - std::min(last, end::kMostComment);
@@ -64,7 +66,7 @@ class Archive {
                    place = file_.At<uint32_t>(at + end::kDirectory);
       if (size > at || place > at - size) throw Damaged("the list of attached files");
       directory_ = at - size;
-      shift_ = directory_ - place;  // places in an archive count from its own beginning, or from the file's
+      shift_ = directory_ - place;  // an archive's offsets count from its own beginning or from the file's
       return;
     }
   }
@@ -100,7 +102,7 @@ class Archive {
   int entries_ = 0;
 };
 
-// The bytes of a character that begins with `lead`; 0 where none does.
+// How many bytes a UTF-8 character that begins with `lead` has; 0 if none does.
 size_t CharacterBytes(uint8_t lead) {
   if (lead < 0x80) return 1;
   if (lead < 0xC0 || lead >= 0xF8) return 0;
@@ -109,7 +111,7 @@ size_t CharacterBytes(uint8_t lead) {
 
 // Whether the text is UTF-8 by RFC 3629: no overlong forms, no surrogates, nothing beyond U+10FFFF.
 bool IsUtf8(const std::string& text) {
-  constexpr uint32_t kLeast[] = {0, 0, 0x80, 0x800, 0x10000};  // what needs so many bytes
+  constexpr uint32_t kLeast[] = {0, 0, 0x80, 0x800, 0x10000};  // smallest code point that needs so many bytes
   const auto* bytes = reinterpret_cast<const uint8_t*>(text.data());
   for (size_t i = 0; i < text.size();) {
     const size_t count = CharacterBytes(bytes[i]);

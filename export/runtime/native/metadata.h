@@ -1,5 +1,5 @@
-// What r2b_zoo attaches to a model: the names of the classes, and how an image becomes the input. They are files in a
-// ZIP archive behind the model's own bytes, as TensorFlow Lite's metadata says.
+// Reads the metadata that r2b_zoo attaches to a model: the names of the classes, and how images are preprocessed. They
+// are files in a ZIP archive that follows the model's own bytes, as TensorFlow Lite's metadata format specifies.
 #pragma once
 
 #include <string>
@@ -10,14 +10,15 @@
 
 namespace r2b {
 
-// The text of an attached file that is stored without compression, as r2b_zoo writes it. False where there is no such
-// file. Throws Refused for an archive that is damaged, and for a file that is compressed or larger than 16 MiB.
+// Reads an attached file, which has to be stored without compression, as r2b_zoo stores it. False if there is no such
+// file. Throws Refused if the archive is damaged, or the file is compressed, encrypted or larger than 16 MiB.
 bool AttachedText(Bytes file, const std::string& name, std::string* text);
 
-// The names of the classes, in UTF-8; none where the model has no such file. Throws Refused.
+// The names of the classes, in UTF-8; empty if the model has none. Throws Refused like AttachedText(), and for text
+// that is not UTF-8.
 std::vector<std::string> ReadLabels(Bytes file);
 
-// False where the model has no such file. Throws Refused.
+// False if the model has no preprocessing. Throws Refused like ReadLabels(), and for preprocessing that is invalid.
 bool ReadPreprocessing(Bytes file, Preprocessing* preprocessing);
 
 }  // namespace r2b

@@ -44,7 +44,7 @@ constexpr uint32_t kSchemaVersion = 3;
 constexpr int kMostRank = 8;
 constexpr size_t kMostScales = size_t(1) << 22;
 
-// Of the schema's TensorType, by its number.
+// Converts a number of the schema's TensorType.
 tfl::Type TypeOf(int8_t schema) {
   switch (schema) {
     case 0: return tfl::kFloat32;
@@ -70,7 +70,7 @@ tfl::Padding PaddingOf(int8_t schema) {
   return schema == 0 ? tfl::kPaddingSame : schema == 1 ? tfl::kPaddingValid : tfl::kPaddingUnknown;
 }
 
-// An operator's name from the file, fit for a sentence.
+// An operator's name from the file, shortened and made printable for messages.
 std::string Printable(const std::string& name) {
   constexpr size_t kMost = 64;
   std::string printable = name.substr(0, kMost);
@@ -79,7 +79,7 @@ std::string Printable(const std::string& name) {
   return printable;
 }
 
-// A list of integers as TensorFlow Lite lays it out.
+// A list of integers in TensorFlow Lite's layout.
 class IntList {
  public:
   explicit IntList(const FlatVector<int32_t>& values) : values_{int(values.size())} {
@@ -91,12 +91,12 @@ class IntList {
   std::vector<int> values_;
 };
 
-// A tensor's quantisation as TensorFlow Lite lays it out.
+// A tensor's quantisation in TensorFlow Lite's layout.
 class Quantization {
  public:
   Quantization(const FlatVector<float>& scales, const FlatVector<int64_t>& zero_points, int dimension) {
     for (size_t i = 0; i < scales.size(); ++i) {
-      // A number of more than 32 bits is no zero point of a type that runs, and neither is the one it is cut to.
+      // Clamped to fit 32 bits. A zero point that was invalid for every type that runs still is.
       const int64_t zero_point = i < zero_points.size() ? zero_points[i] : 0;
       Append(scales[i], &scales_);
       Append(int32_t(std::clamp<int64_t>(zero_point, -kMostZeroPoint, kMostZeroPoint)), &zero_points_);
@@ -121,7 +121,7 @@ class Quantization {
   tfl::AffineQuantization affine_{};
 };
 
-// The options of one operator, of whichever kind it is.
+// The options of one operator of any kind.
 union Options {
   tfl::ConvParams conv;
   tfl::PoolParams pool;
@@ -203,7 +203,7 @@ class Layout {
  public:
   explicit Layout(Bytes file) : root_(FlatTable::Root(file)) {
     if (root_.Scalar<uint32_t>(field::kVersion, 0) != kSchemaVersion)
-      throw Refused("this is no TensorFlow Lite model of version 3; give a .tflite file");
+      throw Refused("this is not a TensorFlow Lite model (schema version 3); give a .tflite file");
     const auto subgraphs = root_.Vector<uint32_t>(field::kSubgraphs);
     if (subgraphs.size() != 1)
       throw Refused("the model has " + std::to_string(subgraphs.size()) +
@@ -251,7 +251,7 @@ class Layout {
         throw Refused(place + " has " + std::to_string(shape.size()) + " dimensions; at most 8 can be run");
       if (buffer >= buffers.size()) throw Refused(place + " has no buffer; the file is damaged");
       if (table.Scalar<uint8_t>(field::kIsVariable, 0))
-        throw Refused(place + " keeps its value from run to run, which the engine does not do");
+        throw Refused(place + " keeps its value from run to run, which the engine does not support");
       shapes_.emplace_back(shape);
       tfl::Tensor& tensor = tensors_[t];
       tensor.type = TypeOf(table.Scalar<int8_t>(field::kType, 0));
@@ -262,18 +262,18 @@ class Layout {
         tensor.bytes = values.size();
         tensor.allocation_type = tfl::kMmapRo;
         if (reinterpret_cast<uintptr_t>(tensor.data) % ElementBytes(tensor.type))
-          throw Refused(place + " does not lie where its type needs; the file is damaged");
+          throw Refused(place + " is not aligned for its type; the file is damaged");
       }
     }
     for (size_t t = 0; t < tensors_.size(); ++t) tensors_[t].dims = shapes_[t].get();
   }
 
-  // Of the whole tensor, or of each index of a dimension. Zero points that are absent are 0.
+  // Reads the quantisation of the whole tensor, or of each index of a dimension. Absent zero points are 0.
   void LayQuantization(const FlatTable& table, tfl::Tensor* tensor) {
     const auto scales = table.Vector<float>(field::kScale);
     const auto zero_points = table.Vector<int64_t>(field::kZeroPoint);
     if (scales.size() == 0) return;
-    scales_ += scales.size();  // tensors may share the lists that are copied here
+    scales_ += scales.size();  // limited, since many tensors may share a list, which is copied for each
     if (scales_ > kMostScales)
       throw Refused("the tensors have more than " + std::to_string(kMostScales) + " scales; the file is damaged");
     quantizations_.emplace_back(scales, zero_points, table.Scalar<int32_t>(field::kQuantizedDimension, 0));
@@ -286,7 +286,7 @@ class Layout {
     std::vector<int> indices;
     for (size_t i = 0; i < list.size(); ++i) {
       if (list[i] < 0 || size_t(list[i]) >= tensors_.size())
-        throw Refused(std::string(what) + " of the model is no tensor of it; the file is damaged");
+        throw Refused(std::string(what) + " of the model is not one of its tensors; the file is damaged");
       indices.push_back(list[i]);
     }
     return indices;
@@ -297,7 +297,8 @@ class Layout {
     for (const auto* list : {&inputs, &outputs})
       for (size_t i = 0; i < list->size(); ++i)
         if ((*list)[i] < tfl::kOptionalTensor || (*list)[i] >= int64_t(tensors_.size()))
-          throw Refused("node " + std::to_string(index) + " has an operand that is no tensor; the file is damaged");
+          throw Refused("node " + std::to_string(index) +
+                        " has an operand that is not a tensor of the model; the file is damaged");
     const std::string name = Printable(code.Text(field::kCustomCode));
     tfl::Registration registration{};
     registration.builtin_code =
@@ -330,12 +331,13 @@ class Layout {
   FlatTable root_, subgraph_;
   std::vector<tfl::Tensor> tensors_;
   std::vector<IntList> shapes_;
-  std::deque<Quantization> quantizations_;  // which tensors point to
+  std::deque<Quantization> quantizations_;  // tensors point to them, so they must not move
   size_t scales_ = 0;
   tfl::Context context_{};
 };
 
-// Throws Refused unless every operator finds its operands: from the model's inputs, constants, or operators before it.
+// Throws Refused unless every operand is an input of the model, a constant, or the result of an earlier operator, and
+// no tensor is written twice.
 void CheckOrder(const Graph& graph, const std::vector<int>& inputs) {
   std::vector<bool> known(graph.tensors.size(), false);
   for (size_t t = 0; t < known.size(); ++t) known[t] = graph.tensors[t].constant != nullptr;
@@ -349,7 +351,8 @@ void CheckOrder(const Graph& graph, const std::vector<int>& inputs) {
         throw Refused("node " + std::to_string(op.node) +
                       " reads a tensor that no operator before it writes; the file is damaged");
     if (known[op.out])
-      throw Refused("node " + std::to_string(op.node) + " writes a tensor that has a value; the file is damaged");
+      throw Refused("node " + std::to_string(op.node) +
+                    " writes a tensor that already has a value; the file is damaged");
     known[op.out] = true;
   }
 }
@@ -372,7 +375,7 @@ void Model::Read() {
   inputs_ = layout.Inputs();
   outputs_ = layout.Outputs();
   CheckOrder(graph_, inputs_);
-  // Nobody asks for other names, which may take more memory than all the rest of the graph.
+  // Only these names are needed, and all of them could take more memory than the rest of the graph.
   for (const std::vector<int>* list : {&inputs_, &outputs_})
     for (int t : *list) graph_.tensors[t].name = layout.Name(t);
   std::vector<bool> read(graph_.tensors.size(), false), written(graph_.tensors.size(), false);
@@ -384,7 +387,7 @@ void Model::Read() {
   for (int t : inputs_)
     if (read[t]) {
       graph_.inputs.push_back(t);
-      read[t] = false;  // it is listed once, though the file may do so more often
+      read[t] = false;  // list it once, even if the file repeats it
     }
   for (int t : outputs_) {
     if (std::find(graph_.outputs.begin(), graph_.outputs.end(), t) != graph_.outputs.end()) continue;

@@ -1,4 +1,4 @@
-// A `.tflite` file as a Graph, without an interpreter: the file's tables are laid out as TensorFlow Lite's structures,
+// A `.tflite` file as a Graph, without an interpreter. The file's tables are converted to TensorFlow Lite's structures
 // and read by the same code as those of an interpreter (import.h), so that both run the same operators by the same
 // rules.
 #pragma once
@@ -19,24 +19,24 @@ class Model {
  public:
   // Throws Refused for a file that is damaged, or that holds something that the engine cannot run.
   explicit Model(std::vector<uint8_t> file);
-  // The file stays where it is, for longer than the model: its constants are read there. It must begin at a multiple
-  // of kFileAlign.
+  // The same without a copy: the file must outlive the model, which reads the constants in place. It must begin at a
+  // multiple of kFileAlign bytes; if it does not, throws Refused.
   explicit Model(Bytes file);
   Model(const Model&) = delete;
   Model& operator=(const Model&) = delete;
 
-  // Its constants stay in this object. Inputs and outputs are in the file's order, each once, and without inputs that
-  // no operator reads.
+  // Its constants point into file(). Its inputs and outputs are in the file's order without repetitions; inputs that no
+  // operator reads are left out.
   const Graph& graph() const { return graph_; }
   Bytes file() const { return file_; }
-  // Tensors of `graph()`: the file's inputs and outputs.
+  // The file's own lists of inputs and outputs, as tensors of `graph()`.
   const std::vector<int>& inputs() const { return inputs_; }
   const std::vector<int>& outputs() const { return outputs_; }
 
  private:
   void Read();
 
-  const std::vector<uint8_t> copy_;  // empty: somebody else has the file
+  const std::vector<uint8_t> copy_;  // empty if the caller keeps the file
   const Bytes file_;
   Graph graph_;
   std::vector<int> inputs_, outputs_;

@@ -3,7 +3,7 @@
 namespace r2b {
 namespace {
 
-// Spreads a constant over the channels.
+// Spreads a constant, times `sign`, over the channels.
 std::shared_ptr<std::vector<float>> Spread(const Tensor& constant, float sign, int channels) {
   const float* values = static_cast<const float*>(constant.constant);
   const bool one = AsImage(constant.dims).c == 1;
@@ -12,20 +12,21 @@ std::shared_ptr<std::vector<float>> Spread(const Tensor& constant, float sign, i
   return vector;
 }
 
-// True where an operand of one pixel for each image, or for all, can be applied.
+// True if an operand that has one pixel for each image, or one for all images, can be applied.
 bool FitsImages(const Shape& operand, const Shape& shape, const Shape& pixels) {
   return operand.n == 1 || (operand.n == pixels.n && shape == pixels);
 }
 
-// True where an operand of all pixels can be applied. Where the graph sees other pixels than registers have, it must be
-// one image with its pixels in a row.
+// True if an operand that has all pixels can be applied. If a RESHAPE has rearranged the pixels in the graph, the
+// operand must be one image with all its pixels in one row.
 bool FitsPixels(const Shape& operand, const Shape& shape, const Shape& pixels) {
   if (!(shape == pixels))
     return operand.n == 1 && operand.h == 1 && operand.w == shape.w && shape.w == pixels.h * pixels.w;
   return (operand.n == 1 || operand.n == pixels.n) && operand.h == pixels.h && operand.w == pixels.w;
 }
 
-// Makes it a stage whose operand has one number for all channels of a pixel. False where there is none of the kind.
+// Turns the stage into the one whose operand has a single number for all channels of a pixel. False if there is no such
+// stage.
 bool OneForAllChannels(StagePlan* stage) {
   if (stage->kind == Stage::kPrelu) return false;
   stage->kind = stage->kind == Stage::kMul ? Stage::kMulPixel : Stage::kAddPixel;

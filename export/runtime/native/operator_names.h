@@ -1,11 +1,11 @@
-// What TensorFlow Lite calls its operators, for messages.
+// TensorFlow Lite's names of its operators, for messages.
 #pragma once
 
 #include <string>
 
 namespace r2b {
 
-// The name of the schema's BuiltinOperator of that number; "operator number N" where this list is too old for it.
+// The name of BuiltinOperator number `code` of the schema; "operator number N" if this library does not know it.
 std::string BuiltinName(int code);
 
 }  // namespace r2b

@@ -10,7 +10,7 @@
 namespace r2b {
 namespace {
 
-// Reads a whole number. False where the text is none from `least` to `most`.
+// Reads a whole number. False if the text is not one from `least` to `most`.
 bool ParseCount(const std::string& text, int64_t least, int64_t most, int64_t* value) {
   char* end;
   errno = 0;
@@ -26,7 +26,7 @@ constexpr int64_t kMostWork = 1000000000;                               // billi
 struct Option {
   const char* name;
   std::string rule;  // what a value must be
-  // False where the value breaks the rule.
+  // False if the value breaks the rule.
   bool (*set)(Options* options, const std::string& value);
 };
 
@@ -37,7 +37,8 @@ const std::vector<Option>& KnownOptions() {
          options->kernels_name = value;
          return true;
        }},
-      {"num_threads", "a whole number from 1 to " + std::to_string(kMostThreads) + ", or 0 for the interpreter's",
+      {"num_threads",
+       "a whole number from 1 to " + std::to_string(kMostThreads) + ", or 0 for the interpreter's number of threads",
        [](Options* options, const std::string& value) {
          int64_t number;
          if (!ParseCount(value, 0, kMostThreads, &number)) return false;
@@ -81,7 +82,8 @@ bool SetOption(Options* options, const std::string& name, const std::string& val
     *error = "option " + name + " = '" + value + "' must be " + option.rule;
     return false;
   }
-  *error = "unknown option '" + name + "'; there are kernels, num_threads, claim, profile, max_memory and max_work";
+  *error =
+      "unknown option '" + name + "'; the options are kernels, num_threads, claim, profile, max_memory and max_work";
   return false;
 }
 

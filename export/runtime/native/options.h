@@ -17,11 +17,12 @@ struct Options {
   Limits limits;
 };
 
-// The kernels of that name; empty: the best. Null, with the reason, where they do not run here.
+// The kernels of that name, or the best if it is empty. Null, with the reason in `*error`, if they do not run here.
 const Kernels* FindKernels(const std::string& name, std::string* error);
 
-// Reads `count` names and values; null stands for an empty text. R2B_RUNTIME_KERNELS in the environment names kernels
-// where no option does. False, with the reason, where an option is unknown, or its value not allowed or not available.
+// Reads `count` names and values; a null pointer stands for an empty text. R2B_RUNTIME_KERNELS in the environment is
+// the default of the option `kernels`. False, with the reason in `*error`, if an option is unknown or its value is
+// invalid or not available.
 bool ParseOptions(Options* options, char** names, char** values, size_t count, std::string* error);
 
 }  // namespace r2b

@@ -22,7 +22,7 @@ class Padding {
   }
 
  private:
-  // A tensor that is read or written by somebody who knows no strides gets no border.
+  // Finds the tensors that cannot have a border, because a step or the caller reads or writes them without strides.
   void FindFixed() {
     fixed_.assign(graph_.tensors.size(), true);
     for (const Step& step : program_.steps)
@@ -51,7 +51,7 @@ class Padding {
                 std::max(s.border.bottom, wanted.bottom), std::max(s.border.right, wanted.right)};
   }
 
-  // Returns the tensor's copy; when it is first wanted, adds the step that makes it.
+  // Returns the tensor's padded copy. The first call for a tensor adds the step that makes the copy to `before`.
   int CopyOf(int tensor, std::vector<Step>* before) {
     const auto known = std::find_if(copies_.begin(), copies_.end(), [&](auto& copy) { return copy.first == tensor; });
     if (known != copies_.end()) return known->second;

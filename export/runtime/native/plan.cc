@@ -22,7 +22,7 @@ bool Plan::Prepare(int threads, std::string* error) {
 }
 
 bool Plan::PrepareAll(int threads, std::string* error) {
-  executor_ = Executor();  // which refers to the steps before
+  executor_ = Executor();  // the old one refers to the old steps
   graph_.tensors.resize(tensors_);
   if (!InferShapes(&graph_, error)) return false;
   TakeOperators(graph_, *kernels_, &budget_);

@@ -1,9 +1,9 @@
-// A graph made ready to run, of three parts that can each be read alone.
+// A graph that has been made ready to run. It has three parts, each of which can be read on its own.
 //
-// Program (program.h): the graph as a short list of steps, each of which does with a value all that needs no detour
-// through memory. A kind of step is a class in steps/.
-// Memory (memory.h): where the tensors lie that must exist between steps.
-// Executor (executor.h): runs the steps in several threads, with one thread's results to the last bit.
+// Program (program.h): the graph as a short list of steps, each of which applies to a value all operators that can be
+// applied in registers. Each kind of step is a class in steps/.
+// Memory (memory.h): the place of every tensor that must exist between steps.
+// Executor (executor.h): runs the steps in several threads, with the same results as one thread to the last bit.
 #pragma once
 
 #include <memory>
@@ -31,27 +31,27 @@ class Plan {
 
   // Sets an input's shape for the next Prepare().
   void SetDims(int tensor, const int* dims, int rank);
-  // For the next Prepare().
+  // Sets the limits of the next Prepare().
   void SetLimits(const Limits& limits) { limits_ = limits; }
-  // Infers shapes, fuses, allocates. May be called again after shapes changed. False, with the reason, where the graph
-  // cannot be run, or not within the limits.
+  // Infers shapes, fuses, allocates. May be called again after shapes have changed. False, with the reason in `*error`,
+  // if the graph cannot be run, or not within the limits.
   bool Prepare(int threads, std::string* error);
-  // What the last Prepare() took of the limits.
+  // The memory and the work that the last Prepare() counted against the limits.
   const Budget& budget() const { return budget_; }
   const std::vector<int>& dims(int tensor) const { return graph_.tensors[tensor].dims; }
   void Bind(int tensor, void* data) { memory_.Bind(tensor, data); }
-  // All inputs and outputs must be bound. The pool's size must be the `threads` given to Prepare(), or less.
+  // All inputs and outputs must be bound. The pool must not have more threads than were given to Prepare().
   void Run(ThreadPool* pool) { executor_.Run(pool, profile_); }
 
   const Graph& graph() const { return graph_; }
-  // What the steps have taken since the last Prepare().
+  // The time that each step has taken since the last Prepare().
   std::vector<StepProfile> Profile() const { return executor_.Profile(); }
 
  private:
   bool PrepareAll(int threads, std::string* error);
 
   Graph graph_;
-  const size_t tensors_;  // of the graph as it came; those beyond are copies with a border
+  const size_t tensors_;  // in the given graph; further ones are copies with a border
   Limits limits_;
   Budget budget_{graph_};
   const Kernels* kernels_;

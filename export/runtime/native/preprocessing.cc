@@ -15,7 +15,7 @@ constexpr int kFormat = 1;
 constexpr char kResize[] = "bicubic, TensorFlow 1 (align_corners=False, half_pixel_centers=False, a=-0.75)";
 constexpr int kMostSide = 1 << 15;
 constexpr float kLuma[3] = {0.299f, 0.587f, 0.114f};     // red's, green's and blue's shares of grey (ITU-R BT.601)
-constexpr float kRangeOfBicubic[2] = {-255.0f, 510.0f};  // contains all results of interpolation of values in 0-255
+constexpr float kRangeOfBicubic[2] = {-255.0f, 510.0f};  // bounds of bicubic interpolation of values in 0-255
 
 Refused Damaged(const std::string& reason) {
   return Refused("the preprocessing in the model file is damaged (" + reason + "); convert the model again");
@@ -25,7 +25,7 @@ class Fields {
  public:
   explicit Fields(const std::string& json) : values_(ParseJsonObject(json)) {}
 
-  // Removes the field, so that those nobody asked for remain.
+  // Returns the field and removes it, so that only unknown fields remain for CheckEmpty().
   JsonValue Take(const char* name) {
     const auto found = values_.find(name);
     if (found == values_.end()) throw Damaged(std::string("it has no '") + name + "'");
@@ -46,7 +46,7 @@ class Fields {
     return {value.numbers.begin(), value.numbers.end()};
   }
   void CheckEmpty() const {
-    if (!values_.empty()) throw Damaged("'" + values_.begin()->first + "' is none of its fields");
+    if (!values_.empty()) throw Damaged("it has the unknown field '" + values_.begin()->first + "'");
   }
 
  private:
@@ -61,14 +61,14 @@ bool Normalises(const std::vector<float>& mean, const std::vector<float>& std) {
   return true;
 }
 
-// The part of the image that is kept.
+// The image's centre square, whose side is `fraction` of the shorter side.
 Image Centre(const Image& image, double fraction) {
   const int side = std::max(int(float(fraction) * float(std::min(image.height, image.width))), 1);
   const ptrdiff_t top = (image.height - side + 1) / 2, left = (image.width - side + 1) / 2;
   return {image.pixels + top * image.stride + left * image.channels, side, side, image.channels, image.stride};
 }
 
-// Grey for each of three channels, or three channels of four.
+// An RGB copy of a grey or RGBA image.
 std::vector<uint8_t> Colours(const Image& image) {
   std::vector<uint8_t> colours(size_t(3) * image.height * image.width);
   uint8_t* out = colours.data();
@@ -80,7 +80,7 @@ std::vector<uint8_t> Colours(const Image& image) {
   return colours;
 }
 
-// Colours' grey, in the order in which NumPy adds up the channels.
+// A grey copy of an RGB or RGBA image. Channels are added in NumPy's order.
 std::vector<float> Grey(const Image& image) {
   std::vector<float> grey(size_t(image.height) * image.width);
   float* out = grey.data();

@@ -1,5 +1,5 @@
-// How an image becomes a network's input, as files of r2b_zoo say it: centre square, bicubic resize, mean and standard
-// deviation. The results have the bits of r2b_runtime/preprocessing.py.
+// Makes an image a network's input, as r2b_zoo's files specify it: the centre square is cut out, resized by bicubic
+// interpolation, and normalised. The results equal those of r2b_runtime/preprocessing.py bit for bit.
 #pragma once
 
 #include <cstddef>
@@ -17,7 +17,7 @@ struct Preprocessing {
   std::vector<float> mean, std;             // per channel: the result is (value - mean) / std
 };
 
-// Throws Refused where the text is damaged, or says what no image can be prepared with.
+// Throws Refused if the text is damaged, or has values with which no image can be prepared.
 Preprocessing ParsePreprocessing(const std::string& json);
 
 // uint8 pixels, row by row.
@@ -28,7 +28,7 @@ struct Image {
   ptrdiff_t stride;  // bytes from row to row
 };
 
-// Writes [height][width][channels] of the result. Throws Refused for what is no image.
+// Writes the result, [height][width][channels]. Throws Refused if a field of the image is invalid.
 void PrepareImage(const Preprocessing& preprocessing, const Kernels* kernels, const Image& image, float* out);
 
 }  // namespace r2b

@@ -10,19 +10,19 @@
  *     r2b_engine_free(engine);
  *     r2b_model_free(model);
  *
- * Results. A function that can fail returns 0 or NULL where it did, and writes a sentence into `*error`, which may be
- * NULL. A handle that was freed, or NULL, is such an error too, and nothing else happens.
+ * Results. A function that fails returns 0 or NULL (or -1, where its comment says so) and writes a sentence into
+ * `*error`; `error` may be NULL. To pass a handle that is NULL or has been freed is such a failure too, and has no
+ * other effect.
  *
- * Ownership. What a function takes by pointer it copies, if nothing else is said; whoever creates an object frees it.
- * Freeing a model before its engines is allowed: they keep it alive. Freeing NULL does nothing. A text that a function
- * returns lives as long as the object it was asked of, if nothing else is said.
+ * Ownership. Functions copy what they take by pointer, unless their comment says otherwise. Whoever creates an object
+ * frees it. A model may be freed before its engines, which keep it alive. Freeing NULL does nothing. A text that a
+ * function returns lives as long as the object from which it was requested, unless the comment says otherwise.
  *
- * Memory. Once an engine has been created, r2b_engine_run takes none and gives none back, but for the first one after
- * fork().
+ * Memory. r2b_engine_run neither allocates nor frees memory, except in the first call after fork().
  *
- * Threads. Any thread may call anything. An engine runs one call at a time: a second one meanwhile is an error, so give
- * each thread an engine of its own; engines of one model share its file and its weights in memory. After fork() a child
- * continues with its copies of all objects.
+ * Threads. Any thread may call any function. An engine runs one call at a time: a second call meanwhile fails, so give
+ * each thread an engine of its own; engines of one model share its file and its weights in memory. After fork() the
+ * child can continue to use its copies of all objects.
  */
 #ifndef R2B_H_
 #define R2B_H_
@@ -40,7 +40,7 @@
 extern "C" {
 #endif
 
-/* Grows when a program that was compiled with an older header could not use the library. */
+/* Increased when programs that were compiled with an older header can no longer use the library. */
 #define R2B_ABI_VERSION 1
 
 enum { R2B_MOST_DIMENSIONS = 8, R2B_MOST_TEXT = 512 };
@@ -64,26 +64,26 @@ typedef enum r2b_type {
 
 /* An input or an output. */
 typedef struct r2b_tensor {
-  int32_t number; /* of the tensor in the file, where other programs know it by that */
+  int32_t number; /* the tensor's index in the file, by which other programs know it */
   int32_t type;   /* r2b_type */
   int32_t rank;
   int32_t dims[R2B_MOST_DIMENSIONS];
-  size_t bytes;
-  /* Of an int8 or uint8 tensor: value = scale * (number - zero_point). Else 0. */
+  size_t bytes; /* of all its values */
+  /* For an int8 or uint8 tensor, value = scale * (number - zero_point). For other types both are 0. */
   float scale;
   int32_t zero_point;
-  /* As the file has it, in whatever encoding; lives as long as the engine. */
+  /* The bytes in the file, whose encoding is not checked; lives as long as the engine. */
   const char* name;
 } r2b_tensor;
 
-/* Zero, or absent as a whole, means the default. */
+/* A field that is 0 means its default; NULL instead of the struct means all defaults. */
 typedef struct r2b_options {
   size_t size;         /* sizeof(r2b_options), so that later headers can have more */
-  int32_t num_threads; /* 1 to 256; default 1. No more than there are cores to run them take part. */
-  const char* kernels; /* of r2b_kernels(); default: the environment's R2B_RUNTIME_KERNELS, else the best */
-  int64_t max_memory;  /* bytes that the engine may take beside the file; default: 2 GiB */
-  int64_t max_work;    /* operations of one inference: float products, or 32 binary ones; default: 200 * 10^9 */
-  int32_t profile;     /* 1: the time of every step is kept, see r2b_engine_step */
+  int32_t num_threads; /* 1 to 256; default: 1. At most one per usable core is used. */
+  const char* kernels; /* one name of r2b_kernels(); default: the environment's R2B_RUNTIME_KERNELS, else the best */
+  int64_t max_memory;  /* bytes that the engine may take besides the file; default: 2 GiB */
+  int64_t max_work;    /* of one inference, in float products; 32 binary products count as one; default: 200 * 10^9 */
+  int32_t profile;     /* 1: measure the time of every step, see r2b_engine_step */
 } r2b_options;
 
 /* How an image becomes the input: its centre square is cut out, resized by bicubic interpolation, and normalised. */
@@ -101,66 +101,69 @@ typedef struct r2b_image {
   int64_t stride;   /* bytes from one row to the next; 0: the rows follow each other */
 } r2b_image;
 
-/* Operators that the engine runs as one. */
+/* A step: operators that the engine runs as one. */
 typedef struct r2b_step {
   char description[R2B_MOST_TEXT]; /* its kind, the shape of its result, and the operators */
-  double seconds;                  /* in all its runs; 0 without r2b_options.profile */
-  int64_t runs;
+  double seconds;                  /* of all its runs together; 0 without r2b_options.profile */
+  int64_t runs;                    /* how many there were; 0 without r2b_options.profile */
 } r2b_step;
 
 /* The library's version, such as "0.1.0", and the R2B_ABI_VERSION that it was compiled with. */
 R2B_API const char* r2b_version(void);
 R2B_API int32_t r2b_abi_version(void);
-/* Names of the kernels that run here, best first, separated by commas. Lives until the thread's next call. */
+/* The names of the kernels that run here, best first, separated by commas. The text lives until the thread's next
+ * call. */
 R2B_API const char* r2b_kernels(void);
 
-/* A model of `size` bytes, which are copied. Checks all of it before it returns. */
+/* Loads a model from `size` bytes, which it copies. It checks the whole file before it returns. */
 R2B_API r2b_model* r2b_model_load(const void* bytes, size_t size, r2b_error* error);
-/* The same without a copy, for a file that lies in memory anyhow, such as a microcontroller's flash. The bytes must
- * begin at a multiple of 16, and stay as they are until the model and all its engines have been freed. */
+/* The same without a copy, for a file that is in memory anyway, such as in a microcontroller's flash. The bytes must
+ * begin at an address that is a multiple of 16, and must not change until the model and all its engines have been
+ * freed. */
 R2B_API r2b_model* r2b_model_borrow(const void* bytes, size_t size, r2b_error* error);
 /* The same from a file, which is read once. */
 R2B_API r2b_model* r2b_model_open(const char* path, r2b_error* error);
 R2B_API void r2b_model_free(r2b_model* model);
 
-/* How many class names the file's metadata has: 0 where there are none, -1 where they cannot be read. */
+/* How many class names the file's metadata has; 0 if there are none, -1 if they cannot be read. */
 R2B_API int32_t r2b_model_labels(const r2b_model* model, r2b_error* error);
-/* The name of a class, in UTF-8. Lives as long as the model and its engines. */
+/* The name of class `index`, counted from 0, in UTF-8. It lives until the model and all its engines have been freed. */
 R2B_API const char* r2b_model_label(const r2b_model* model, int32_t index, r2b_error* error);
-/* What the metadata says of preprocessing. Fails where it says nothing. */
+/* Reads from the metadata how images are preprocessed. Fails if it does not say. */
 R2B_API int r2b_model_preprocessing(const r2b_model* model, r2b_preprocessing* preprocessing, r2b_error* error);
 
-/* What runs a model, ready to run with the shapes that the file has. `options` may be NULL. */
+/* Creates an engine, which runs the model with the shapes that the file has. `options` may be NULL. */
 R2B_API r2b_engine* r2b_engine_create(const r2b_model* model, const r2b_options* options, r2b_error* error);
 R2B_API void r2b_engine_free(r2b_engine* engine);
 
-/* How many inputs and outputs there are; -1 for no engine. */
+/* How many inputs and outputs there are; -1 if `engine` is invalid. */
 R2B_API int32_t r2b_engine_inputs(const r2b_engine* engine);
 R2B_API int32_t r2b_engine_outputs(const r2b_engine* engine);
-/* One of them, with its present shape. */
+/* Describes one of them, with its current shape. */
 R2B_API int r2b_engine_input(const r2b_engine* engine, int32_t index, r2b_tensor* tensor, r2b_error* error);
 R2B_API int r2b_engine_output(const r2b_engine* engine, int32_t index, r2b_tensor* tensor, r2b_error* error);
 
-/* Gives an input another shape; outputs follow. Inputs and outputs lose their values. Where it fails the engine is as
- * it was before. */
+/* Gives an input another shape; the outputs follow. All inputs and outputs lose their values. If it fails, the engine
+ * is unchanged. */
 R2B_API int r2b_engine_resize(r2b_engine* engine, int32_t input, const int32_t* dims, int32_t rank, r2b_error* error);
-/* Copies an input's values in, or an output's out: as many bytes as the tensor has, row by row, channels last. */
+/* Copies an input's values in, or an output's out, row by row, channels last. `bytes` must be the size of the
+ * tensor. */
 R2B_API int r2b_engine_set_input(r2b_engine* engine, int32_t index, const void* values, size_t bytes, r2b_error* error);
 R2B_API int r2b_engine_get_output(r2b_engine* engine, int32_t index, void* values, size_t bytes, r2b_error* error);
-/* Prepares an image as the metadata says and sets it as input 0; `place` counts the images of a batch, from 0. */
+/* Preprocesses an image as the metadata says and sets it in input 0; `place` is its index in the batch, from 0. */
 R2B_API int r2b_engine_set_image(r2b_engine* engine, int32_t place, const r2b_image* image, r2b_error* error);
-/* Copies an output's values out as real numbers, whatever its type: as many as its shape says. */
+/* Copies an output's values out as floats, whatever its type; `count` must be the number of its elements. */
 R2B_API int r2b_engine_get_values(r2b_engine* engine, int32_t index, float* values, size_t count, r2b_error* error);
-/* Fails unless the model takes images, one input, and answers with a number for each label, one output. */
+/* Fails unless the model has one input, which takes images, and one output, which has a number for each label. */
 R2B_API int r2b_engine_check_classifier(const r2b_engine* engine, r2b_error* error);
-/* One inference. Inputs that were never set are zeros. */
+/* Runs one inference. Inputs that were never set are zeros. */
 R2B_API int r2b_engine_run(r2b_engine* engine, r2b_error* error);
 
-/* Bytes that the engine takes beside the file, with weights that it shares with other engines; -1: an error. */
+/* Bytes that the engine takes besides the file, including weights that it shares with other engines; -1 on failure. */
 R2B_API int64_t r2b_engine_memory(const r2b_engine* engine, r2b_error* error);
-/* Bytes of weights in the order in which kernels read them, which all engines of its model share; -1: an error. */
+/* Bytes of the packed weights, which all engines of a model share; -1 on failure. */
 R2B_API int64_t r2b_engine_weights(const r2b_engine* engine, r2b_error* error);
-/* How many steps an inference has (-1: an error), and one of them. A new shape makes new steps. */
+/* How many steps an inference has (-1 on failure), and one of them. A resize makes new steps. */
 R2B_API int32_t r2b_engine_steps(const r2b_engine* engine, r2b_error* error);
 R2B_API int r2b_engine_step(const r2b_engine* engine, int32_t index, r2b_step* step, r2b_error* error);
 

@@ -43,7 +43,7 @@ bool Reader::Window(int padding, int sh, int sw, int dh, int dw) {
 bool Reader::Conv() {
   const auto* p = Options<tfl::ConvParams>();
   if (!p || !(IsBytes(Input(0)) ? ByteFilterAndBias(4) : FilterAndBias(Input(1), Input(2)))) return false;
-  if (Input(1)->dims->data[3] != Input(0)->dims->data[3]) return false;  // grouped
+  if (Input(1)->dims->data[3] != Input(0)->dims->data[3]) return false;  // a grouped convolution
   return Activation(p->activation) &&
          Window(p->padding, p->stride_height, p->stride_width, p->dilation_height_factor, p->dilation_width_factor);
 }
@@ -54,7 +54,7 @@ bool Reader::Depthwise() {
          Window(p->padding, p->stride_height, p->stride_width, p->dilation_height_factor, p->dilation_width_factor);
 }
 
-// Its inputs are the output's shape, the filter, the input, and a bias.
+// The operator's inputs are the output's shape, the filter, the feature map, and optionally a bias.
 bool Reader::TransposeConv() {
   constexpr int kVersionOfActivation = 4;
   const auto* p = Options<tfl::TransposeConvParams>();
@@ -110,7 +110,7 @@ bool Reader::Relu() { return Clamp(tfl::kActRelu); }
 bool Reader::Relu6() { return Clamp(tfl::kActRelu6); }
 bool Reader::ReluN1To1() { return Clamp(tfl::kActReluN1To1); }
 
-// The extreme of values and one number is a clamp.
+// A MINIMUM or MAXIMUM of values and a single number becomes a clamp.
 bool Reader::Extreme() {
   if (!FloatPair()) return false;
   const int constant = IsConstant(Input(0)) ? 0 : 1;
@@ -171,7 +171,7 @@ bool Reader::Concat() {
   return computed && Axis(p->axis, Rank(Input(0)));
 }
 
-// Its inputs are the axis and what is split.
+// The operator's inputs are the axis and the tensor that is split.
 bool Reader::Split() {
   const tfl::Tensor* x = Input(1);
   std::vector<int> axis;

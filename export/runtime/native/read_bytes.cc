@@ -5,7 +5,8 @@
 namespace r2b {
 namespace {
 
-// What is wrong with a scale. Its digits would say no more, and printing them takes 13 KB of a page's code.
+// Says what is wrong with a scale. Its digits would say no more, and the code that prints them would add 13 KB to the
+// WebAssembly file.
 const char* Kind(float scale) {
   if (std::isnan(scale)) return "not a number";
   if (std::isinf(scale)) return "infinite";
@@ -33,7 +34,7 @@ bool Reader::ByteScales(const tfl::Tensor* weights, int channels) {
   const tfl::AffineQuantization* affine = Affine(*weights);
   const int scales = affine && affine->scale ? affine->scale->size : 0;
   if (scales != 1 && scales != channels)
-    return Fail("int8 weights must have a scale, or one for each of the " + std::to_string(channels) +
+    return Fail("int8 weights must have one scale, or one for each of the " + std::to_string(channels) +
                 " output channels; they have " + std::to_string(scales) + "; convert the model again");
   if (scales > 1 && affine->quantized_dimension != 0)
     return Fail("the scales of int8 weights must be those of dimension 0, the output channels; they are of dimension " +

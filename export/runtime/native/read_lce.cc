@@ -22,7 +22,7 @@ bool Reader::Option(const OptionsMap& options, const char* key, int low, int hig
   int64_t raw;
   if (!options.GetInt(key, &raw))
     return Fail(std::string("option '") + key +
-                "' is missing or no integer; convert the model with Larq Compute Engine 0.7 or newer");
+                "' is missing or not an integer; convert the model with Larq Compute Engine 0.7 or newer");
   if (raw < low || raw > high)
     return Fail(std::string("option '") + key + "' = " + std::to_string(raw) + " is not within " + std::to_string(low) +
                 " to " + std::to_string(high) + "; the file is damaged or was written by an unknown converter");
@@ -47,7 +47,7 @@ bool Reader::LceTypes(std::initializer_list<tfl::Type> inputs, std::initializer_
 
 bool Reader::BconvOptions() {
   const OptionsMap options(node_.custom_initial_data, size_t(node_.custom_initial_data_size));
-  if (!options.ok()) return Fail("its options are no well-formed map; the file is damaged");
+  if (!options.ok()) return Fail("its options are not a well-formed map; the file is damaged");
   int padding, pad_value, activation;
   if (!Option(options, "channels_in", 1, 1 << 20, &op_->channels_in) ||
       !Option(options, "stride_height", 1, kMostWindow, &op_->stride_h) ||
@@ -82,7 +82,7 @@ bool Reader::Dequantize() { return LceTypes({tfl::kInt32}, {tfl::kFloat32, tfl::
 
 bool Reader::BmaxPool() {
   const OptionsMap options(node_.custom_initial_data, size_t(node_.custom_initial_data_size));
-  if (!options.ok()) return Fail("its options are no well-formed map; the file is damaged");
+  if (!options.ok()) return Fail("its options are not a well-formed map; the file is damaged");
   int padding;
   if (!Option(options, "filter_height", 1, kMostWindow, &op_->kernel_h) ||
       !Option(options, "filter_width", 1, kMostWindow, &op_->kernel_w) ||

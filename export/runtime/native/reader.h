@@ -1,6 +1,7 @@
-// Reads the options and operands of one operator into an Op; each method is one kind of operator (import.cc says
-// which). Those of Larq Compute Engine (read_lce.cc) fail with a reason; those of TensorFlow Lite (read_builtins.cc)
-// are false for a form that plans do not run.
+// Reads the options and operands of one operator into an Op. Each public method reads one kind of operator (import.cc
+// says which) and returns false if it cannot: for Larq Compute Engine's operators (read_lce.cc) with the reason in
+// `*error`; for TensorFlow Lite's (read_builtins.cc) without a reason if the operator has a form that plans do not run,
+// and with one if the quantisation of its 8-bit tensors is invalid (read_bytes.cc).
 #pragma once
 
 #include <initializer_list>
@@ -62,7 +63,7 @@ class Reader {
   bool FloatInOut() const {
     return IsFloat(Input(0)) && IsFloat(Output()) && !IsConstant(Input(0)) && Rank(Input(0)) <= 4;
   }
-  // Whether inputs 0 and 1 and the output are such, not both inputs constant.
+  // Whether inputs 0 and 1, of at most 4 dimensions, and the output are float32, and the inputs are not both constant.
   bool FloatPair() const;
   static int Rank(const tfl::Tensor* t) { return t->dims ? t->dims->size : 0; }
   template <class Params>
@@ -72,27 +73,28 @@ class Reader {
 
   bool Fail(const std::string& what);
   bool Activation(int activation);
-  // Larq Compute Engine's options are a map.
+  // Reads an option of an operator of Larq Compute Engine: an integer within `low` to `high`.
   bool Option(const OptionsMap& options, const char* key, int low, int high, int* value);
   bool LceTypes(std::initializer_list<tfl::Type> inputs, std::initializer_list<tfl::Type> outputs);
   bool BconvOptions();
   bool Window(int padding, int sh, int sw, int dh, int dw);
-  // The filter and the bias of a convolution whose other operands have been read.
+  // Checks the operands of a float convolution and reads the kernel's size. `bias` may be null.
   bool FilterAndBias(const tfl::Tensor* filter, const tfl::Tensor* bias);
   bool Clamp(tfl::Activation activation);
-  // The same for a convolution or a dense layer of int8, whose filter has so many dimensions.
+  // The same for an int8 convolution or dense layer, whose filter has `rank` dimensions.
   bool ByteFilterAndBias(int rank);
   bool AreInt8(int rank) const;
-  // Whether input 0 and the output are int8 of the same scale: numbers of one are numbers of the other.
+  // Whether input 0 and the output are int8 with the same scale and zero point, so that numbers can be copied.
   bool MovesInt8();
   bool ByteBias(const tfl::Tensor* bias, int outputs);
-  // The numbers of a tensor of one scale, or of one for each of `channels` outputs.
+  // Check the quantisation of a tensor with one scale, and of weights with one scale or one for each of `channels`
+  // outputs.
   bool ByteScale(const tfl::Tensor* tensor, const char* which);
   bool ByteScales(const tfl::Tensor* weights, int channels);
   static bool IsBytes(const tfl::Tensor* t) { return t && (t->type == tfl::kInt8 || t->type == tfl::kUInt8); }
-  // Of an input that must be a constant of so many int32 numbers.
+  // Reads an input that must be a constant of `count` int32 numbers.
   bool Numbers(int input, int count, std::vector<int>* numbers) const;
-  // Counts the axis from the front.
+  // Sets the operator's axis, counted from the front. False if `axis` is out of range.
   bool Axis(int axis, int rank);
 
   const tfl::Context* context_;
@@ -102,6 +104,6 @@ class Reader {
   std::string* error_;
 };
 
-constexpr int kMostWindow = 1 << 15;  // of a window's size, stride and dilation
+constexpr int kMostWindow = 1 << 15;  // limit for a window's size, stride and dilation
 
 }  // namespace r2b

@@ -12,13 +12,13 @@
 namespace r2b {
 namespace {
 
-// Where along one axis the results lie: [sample][result], as Resample has them.
+// The samples of all results along one axis and their weights, [sample][result], as in Resample.
 struct Axis {
   std::vector<int> samples;
   std::vector<float> weights;
 };
 
-// The centre of result i is that of the input at (i + 1/2) * size / out - 1/2.
+// The centre of result i lies at (i + 1/2) * size / out - 1/2 in the input.
 Axis Linear(int size, int out) {
   Axis axis{std::vector<int>(2 * out), std::vector<float>(out)};
   const float scale = float(size) / float(out);
@@ -47,8 +47,9 @@ struct CubicTable {
   }
 };
 
-// Result i samples the input at i * size / out, floored to s and a remainder that is rounded to 1/1024. It is made of
-// s-1, s, s+1 and s+2, each replaced by the nearest one where it lies outside.
+// Result i samples the input at i * size / out, which is split into a whole number s and a remainder that is rounded to
+// 1/1024. It is interpolated from the pixels s-1, s, s+1 and s+2; those outside the image are replaced by the nearest
+// pixel inside.
 Axis Cubic(int size, int out) {
   static const CubicTable table;
   Axis axis{std::vector<int>(4 * out), std::vector<float>(4 * out)};
@@ -66,7 +67,7 @@ Axis Cubic(int size, int out) {
   return axis;
 }
 
-// Fills in Resample::picked and what belongs to it, from the columns.
+// Fills in Resample::picked, lanes and lane_weights from the columns.
 class Picks {
  public:
   void Fill(int vector, Resample* r) {
@@ -81,7 +82,7 @@ class Picks {
       const int* columns = r->columns + k * r->width;
       for (int v = 0; v < vectors; ++v) {
         const int begin = v * vector, end = std::min(begin + vector, values);
-        // Samples come in order, or, mirrored, in the opposite one.
+        // Columns ascend; those of a mirrored image descend.
         const int first = std::min(columns[begin / r->channels], columns[(end - 1) / r->channels]);
         first_[k * vectors + v] = first;
         for (int i = begin, x = begin / r->channels, c = begin % r->channels; i < end; ++i) {
@@ -158,13 +159,13 @@ void Resize(const Kernels* kernels, const Resizing& s, const ResizedImage* image
 
 }  // namespace r2b
 
-// Kernels of that name have to run here ("auto": the best). Null, or why not; that text lives until the thread's next
-// call.
+// `kernels` is a name, or "auto" for the best. Returns null on success, else the reason, which lives until the thread's
+// next call.
 R2B_EXPORT const char* r2b_runtime_resize(const char* kernels, const r2b::Resizing* resizing,
                                           const r2b::ResizedImage* images, int count, float* out) {
   thread_local std::string error;
   const r2b::Kernels* selected = r2b::SelectKernels(kernels);
-  if (!selected) return "no such kernels run here";
+  if (!selected) return "kernels of this name do not run here";
   if (r2b::Contained(&error, [&] { r2b::Resize(selected, *resizing, images, count, out); })) return nullptr;
   return error.empty() ? "out of memory" : error.c_str();
 }

@@ -1,5 +1,5 @@
-// Photographs at a network's size: what TensorFlow's ResizeBicubic and ResizeBilinear make of images, to the bit,
-// normalised.
+// Resizes images to a network's input size, bit for bit as TensorFlow's ResizeBicubic and ResizeBilinear do, and
+// normalises them.
 #pragma once
 
 #include <cstdint>
@@ -8,26 +8,27 @@
 
 namespace r2b {
 
-constexpr int kMostPixels = 1 << 24;  // along an axis: positions of samples are ints
+constexpr int kMostPixels = 1 << 24;  // along an axis, so that the positions of samples fit an int
 
-// These two as r2b_runtime/resampling.py has them.
+// r2b_runtime/resampling.py mirrors the next two structs, so types and order must stay the same.
 struct Resizing {
-  int channels;       // of the images; 1 or 3, side by side
+  int channels;       // of the images: 1 or 3, interleaved
   int bytes;          // 1: images of uint8; 0: of float
   int height, width;  // of the results
   int bilinear;       // 1: linear between pixels' centres; 0: cubic, corner-aligned samples, a = -0.75 (TensorFlow 1)
-  int streamed;       // 1: the results are written past the caches
-  const float* mean;  // a number per channel: the result is (value - mean) / std; or null: the value
+  int streamed;       // 1: the results bypass the caches when they are written
+  const float* mean;  // per channel: the result is (value - mean) / std; null: it is not normalised
   const float* std;
 };
 
 struct ResizedImage {
-  int64_t address, stride;  // the latter in values, from one row to the next
+  int64_t address, stride;  // the stride is in values, from one row to the next
   int64_t height, width;
-  int64_t mirrored;  // 1: left and right are exchanged first
+  int64_t mirrored;  // 1: the image is flipped horizontally first
 };
 
-// Writes [count][height][width][channels].
+// Writes the results, [count][height][width][channels]. Throws std::invalid_argument if a height or width is not within
+// 1 to kMostPixels.
 void Resize(const Kernels* kernels, const Resizing& resizing, const ResizedImage* images, int count, float* out);
 
 }  // namespace r2b

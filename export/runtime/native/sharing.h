@@ -1,4 +1,4 @@
-// Threads share out items, and a row's channels, as these functions cut them.
+// How threads divide items, and a row's channels, among themselves.
 #pragma once
 
 #include <algorithm>
@@ -16,7 +16,7 @@ inline Range ShareOf(int items, int thread, int threads) {
   return {int(int64_t(items) * thread / threads), int(int64_t(items) * (thread + 1) / threads)};
 }
 
-// Cuts a row's channels, in blocks. A block's packed bits are one word.
+// The blocks in share `split` of `splits` of a row's channels. A block's packed bits are one word.
 inline Range SplitBlocks(int channels, int splits, int split) {
   return {Blocks(channels) * split / splits, Blocks(channels) * (split + 1) / splits};
 }

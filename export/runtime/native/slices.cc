@@ -5,8 +5,9 @@
 namespace r2b {
 namespace {
 
-// What TensorFlow's begin, end and stride take of `size` values. Negative positions count from the end; those outside
-// are cut off; masked ones are the first and the last that there are.
+// The slice that TensorFlow's begin, end and stride take of `size` values. Negative positions count from the end, and
+// positions outside are clamped. If `begins` or `ends` is false, the slice runs from or to the end of the axis on that
+// side.
 Slice TakeOf(int64_t size, int64_t begin, int64_t end, int stride, bool begins, bool ends) {
   const int64_t lowest = stride > 0 ? 0 : -1, highest = stride > 0 ? size : size - 1;
   const auto within = [&](int64_t at) { return std::min(std::max(at < 0 ? at + size : at, lowest), highest); };

@@ -1,9 +1,9 @@
-// A step sums its values over each image here, channel by channel.
+// The sums of a step's values over each image, one for each channel.
 //
-// A sum has the bits that one thread would find, whichever thread does which rows: it adds pixel after pixel from the
-// first row on, as long as one thread has the rows that follow; the values of all other rows are kept apart, and added
-// in order once all rows are there. What has been added and what is kept apart is noted with the sums, since other
-// steps may run before somebody needs them.
+// A sum has the same bits as with one thread, whichever thread computes which rows. The thread that computes the first
+// row adds pixel after pixel for as long as it also computes the rows that follow; the values of all other rows are
+// kept apart, and added in order once all rows have been computed. The sums record which rows have been added, since
+// other steps may run before the rest is added.
 #pragma once
 
 #include <memory>
@@ -18,17 +18,18 @@ class Sums {
  public:
   void Prepare(const Step& step, int splits, int threads, Budget* budget);
 
-  // Lets the step's stage add a row of one share of the channels. The rows above must have been added, by this thread.
+  // Makes the step's stage add a row of one share of the channels. This thread must have added all rows above it.
   void Add(int image, int y, int split, Stage* stage);
-  // Lets it keep the row's values apart.
+  // Makes the stage keep the row's values apart.
   void KeepApart(int image, int y, Stage* stage);
 
-  // Adds the rows that were kept apart, and divides. Nothing is left to add when it is called again.
+  // Adds the rows that were kept apart, and writes the means, [image][channel]. A second call finds nothing left to
+  // add, and writes the same means.
   void Finish(const Kernels* kernels, float* means);
 
  private:
-  // How many of an image's rows, from the first on, the sums have. Only the thread that adds them writes it before all
-  // have met; on a cache line of its own.
+  // How many of an image's rows, from the first on, have been added. Until the barrier only the thread that adds them
+  // writes it. It has a cache line of its own against false sharing.
   struct alignas(64) Added {
     int rows = 0;
   };
@@ -39,11 +40,11 @@ class Sums {
 
   Shape out_;  // of the step's values
   int splits_ = 1;
-  float* values_ = nullptr;  // in `buffer_`, from the start of a cache line, so that no two threads' channels share one
+  float* values_ = nullptr;  // in `buffer_`, aligned so that no two threads' channels share a cache line
   std::vector<uint8_t> buffer_;
   std::vector<Added> added_;  // [image][split]
-  // Values of the other rows, [row][pixel][channel]; null for one thread. Not initialised: few pages of it are ever
-  // touched.
+  // The values that are kept apart, [image][row][pixel][channel]; null for one thread. Not initialised, since few of
+  // its pages are ever touched.
   std::unique_ptr<float[]> apart_;
 };
 

@@ -1,9 +1,9 @@
 // The part of TensorFlow Lite's C ABI that this delegate touches, declared here so that the build needs no
 // TensorFlow headers and the shared object has no undefined TFLite symbol.
 //
-// What is relied on, and why it holds from tflite-runtime 2.14 to ai-edge-litert 2.x:
-//  * TensorFlow Lite only appends members to these structures. Everything is read through pointers that the
-//    interpreter owns, so members we do not know about, at the end, do no harm.
+// These declarations fit all versions from tflite-runtime 2.14 to ai-edge-litert 2.x, because:
+//  * TensorFlow Lite only appends members to these structures. Everything is read through pointers that the interpreter
+//    owns, so unknown members at the end do no harm.
 //  * `Registration` is the exception: it is passed BY VALUE to ReplaceNodeSubsetsWithDelegateKernels. We declare the
 //    newest layout (through `inplace_operator`) and zero it; an older interpreter reads a prefix of it.
 //  * `IntArray` is `int size` followed by the values. We only read the interpreter's and pass our own as `const`.
@@ -87,7 +87,8 @@ struct QuantizationParams {
   float scale;
   int32_t zero_point;
 };
-// Value = scale * (number - zero point), for all of a tensor or for each index of one dimension.
+// Value = scale * (number - zero point). Scale and zero point hold for the whole tensor, or there is one of each for
+// every index of a dimension.
 struct AffineQuantization {
   FloatArray* scale;
   IntArray* zero_point;
@@ -96,7 +97,7 @@ struct AffineQuantization {
 constexpr int kAffineQuantization = 1;
 struct Quantization {
   int type;
-  void* params;  // AffineQuantization, if that is the type
+  void* params;  // an AffineQuantization if `type` is kAffineQuantization
 };
 
 struct Tensor {
@@ -164,7 +165,7 @@ struct Context {
   int recommended_num_threads;
   void* (*GetExternalContext)(Context*, int type);
   void (*SetExternalContext)(Context*, int type, void*);
-  // More follows; nothing of it is used.
+  // Further members follow; none of them is used.
 };
 
 struct Delegate {
@@ -177,7 +178,7 @@ struct Delegate {
   void* opaque_delegate_builder;
 };
 
-// Null for a tensor that is not quantised so.
+// Null for a tensor without affine quantisation.
 inline const AffineQuantization* Affine(const Tensor& tensor) {
   return tensor.quantization.type == kAffineQuantization
              ? static_cast<const AffineQuantization*>(tensor.quantization.params)
@@ -216,7 +217,7 @@ struct FullyConnectedParams {
 };
 struct ActivationParams {
   Activation activation;
-};  // ADD, MUL, SUB begin with it
+};  // the options of ADD, MUL and SUB begin with it
 struct ReducerParams {
   bool keep_dims;
 };

@@ -17,13 +17,14 @@ inline void Pause() {
 #endif
 }
 using Clock = std::chrono::steady_clock;
-// In time, not in rounds: a pause is a few cycles on some processors and more than a hundred on others.
+// Waits are limited by time, not by a number of pauses: a pause is a few cycles on some processors and more than a
+// hundred on others.
 constexpr auto kSpin = std::chrono::microseconds(20);  // longer than threads are normally apart
-constexpr auto kYield =
-    std::chrono::microseconds(500);  // then others may have the core; still shorter than waking from sleep
+// Afterwards others may have the core, which returns sooner than a sleeping thread would wake.
+constexpr auto kYield = std::chrono::microseconds(500);
 constexpr auto kLookOut = std::chrono::microseconds(300);
 
-// Waits until `passed()`, calling `relax` between the looks; false where that took longer than `most`.
+// Polls `passed()` and calls `relax()` in between, for at most `most`. False if it has not passed by then.
 template <class Passed, class Relax>
 bool WaitFor(Clock::duration most, Passed passed, Relax relax) {
   for (const auto until = Clock::now() + most; Clock::now() < until;)
@@ -36,7 +37,7 @@ bool WaitFor(Clock::duration most, Passed passed, Relax relax) {
 }  // namespace
 
 ThreadPool::Team::Team(int threads, Between between) : forks(ForksSoFar()), between(between) {
-  // The team grows one by one: where the system refuses another thread, the ones that exist do the work.
+  // Threads are started one by one: if the system refuses another one, those that exist do the work.
   for (int i = 1; i < threads; ++i) {
     try {
       workers.emplace_back(&Team::Work, this, i);
@@ -44,7 +45,7 @@ ThreadPool::Team::Team(int threads, Between between) : forks(ForksSoFar()), betw
       break;
     }
   }
-  // Workers look at the size once there is work.
+  // Workers read the size only once there is work.
   size = 1 + int(workers.size());
 }
 
@@ -57,7 +58,8 @@ ThreadPool::Team::~Team() {
   for (std::thread& worker : workers) worker.join();
 }
 
-// Joining its threads, or destroying a condition that they wait for, would never end.
+// In a child process, joining a parent's threads or destroying a condition variable on which they wait would never
+// return.
 void ThreadPool::Release(Team* team) {
   if (team->forks == ForksSoFar()) delete team;
 }
@@ -80,7 +82,7 @@ void ThreadPool::Run(const std::function<void(int)>& body) {
 }
 
 // The last to arrive stores the phase, then looks for sleepers; a sleeper counts itself, then looks at the phase. Both
-// in sequentially consistent order, so at least one sees the other and no wake-up is lost.
+// are sequentially consistent, so at least one sees the other, and no wake-up is lost.
 void ThreadPool::Team::Barrier() {
   if (size == 1) return;
   const unsigned now = phase.load();

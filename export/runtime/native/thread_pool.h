@@ -1,18 +1,18 @@
 // A team of threads that walks through the steps of one inference together.
 //
 // Steps are short (tens of microseconds), so handing each of them to a queue would cost more than it saves. Instead
-// Run() wakes the workers once per inference; every thread executes the same list of steps, takes its share of each
-// from (index, count), and meets the others at Barrier(). Barriers spin briefly, since the slowest thread is normally
-// microseconds behind; whoever waits longer waits for a thread that the machine has taken off its core, and lets others
-// have its own core, then sleeps.
-// Between inferences the workers look out for the next one for a moment, as most programs call again at once and waking
-// a sleeping thread takes longer than several steps; then, or once others want the cores, they sleep.
+// Run() wakes the workers once per inference; every thread executes the same list of steps, computes its share of each,
+// and meets the others at Barrier(). A barrier spins briefly, since the slowest thread is normally only microseconds
+// behind. A longer wait means that the operating system has taken a thread off its core; then the waiting thread first
+// yields its own core, and finally sleeps. Between inferences the workers spin for a moment before they sleep
+// (kLookOut), as most programs call again at once, and waking a sleeping thread takes longer than several steps. For
+// programs that need the cores between two calls, they sleep at once (kSleep).
 //
-// One inference runs at a time per pool; the owner (a delegate kernel) is only ever invoked by one thread at a time.
+// A pool runs one inference at a time: its owner must not let two threads call Run() at once.
 //
-// A process made by fork() has the memory of a team but none of its threads, and whatever they held locked stays
-// locked. So everything that threads share is one object, which a child never touches: its first Run() makes a team of
-// its own.
+// A process made by fork() has a copy of the team's memory but none of its threads, and locks that they held stay
+// locked. So everything that threads share is in one object (Team), which a child does not use: its first Run() makes a
+// new team.
 #pragma once
 
 #include <cstdint>
@@ -54,9 +54,9 @@ class ThreadPool {
 
   int size() const { return team_->size; }
   // Calls body(index) on every thread of the team, index 0 being the caller, and returns when all have finished. In a
-  // process that fork() made, the first call may change the size: to less where the system refuses threads.
+  // process made by fork(), the first call may reduce the size, if the system refuses threads.
   void Run(const std::function<void(int)>& body);
-  // To be called by every thread of the team from within `body`.
+  // Every thread of the team has to call this from within `body`.
   void Barrier() { team_->Barrier(); }
 
  private:
@@ -66,7 +66,7 @@ class ThreadPool {
     void Barrier();
     void Work(int index);
 
-    const unsigned forks;  // ForksSoFar() when it was made
+    const unsigned forks;  // ForksSoFar() when the team was made
     const Between between;
     int size = 1;
     std::vector<std::thread> workers;
@@ -81,7 +81,7 @@ class ThreadPool {
     std::condition_variable barrier_passed;
     std::atomic<int> sleepers{0};
   };
-  // Leaves a team of a parent process alone.
+  // Deletes the team, unless it belongs to a parent process.
   static void Release(Team* team);
 
   std::unique_ptr<Team, void (*)(Team*)> team_;

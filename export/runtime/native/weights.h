@@ -1,5 +1,5 @@
-// Weights are packed once, in the order in which kernels read them (kernels/pack.h), however often a plan is prepared
-// and however many plans of the graph there are, in whatever threads.
+// A cache of packed weights. Weights are packed once into the order in which kernels read them (kernels/pack.h),
+// however often plans of the graph are prepared, however many plans there are, and in whatever threads.
 #pragma once
 
 #include <algorithm>
@@ -13,33 +13,33 @@ namespace r2b {
 
 struct PackedWeights {
   std::shared_ptr<std::vector<uint8_t>> bytes;
-  ptrdiff_t block_bytes = 0;
+  ptrdiff_t block_bytes = 0;  // from one block of 32 output channels to the next; Dense() and Channels(): 0
 };
 
 class WeightCache {
  public:
   PackedWeights Bits(const Graph& graph, int tensor, int groups, int chunk_bits);
   PackedWeights Floats(const Graph& graph, int tensor);
-  // Of 8-bit numbers, in segments of `length`.
+  // 8-bit weights, in segments of `length` values, for kernels that sum `products` products at a time.
   PackedWeights Bytes(const Graph& graph, int tensor, int length, int products);
-  // Of a depthwise convolution.
+  // Weights of a depthwise convolution.
   PackedWeights Channels(const Graph& graph, int tensor);
-  // Of a transposed convolution: the taps from (row, column) on that lie these strides apart.
+  // Weights of a transposed convolution: every stride_h-th and stride_w-th tap from (row, column) on.
   PackedWeights Phase(const Graph& graph, int tensor, int row, int column, int stride_h, int stride_w);
-  // For a dense layer of one vector.
+  // Weights of a dense layer for a single input vector.
   PackedWeights Dense(const Graph& graph, int tensor);
 
-  // All that has been packed.
+  // Bytes of all packed weights.
   size_t bytes();
 
  private:
   enum class Packing : uint8_t { kBits, kFloats, kBytes, kDense, kChannels, kPhase };
-  // A tensor is known by its index, not by its memory, which tensors of other shapes may share.
+  // Tensors are identified by index, not by address, since tensors of different shapes may share memory.
   struct Key {
     int tensor;
     Packing packing;
     int groups, chunk_bits;
-    int phase[4] = {0, 0, 0, 0};  // row, column and strides; of bytes, the segments' length and products
+    int phase[4] = {0, 0, 0, 0};  // kPhase: row, column and strides; kBytes: length and products
     bool operator==(const Key& k) const {
       return tensor == k.tensor && packing == k.packing && groups == k.groups && chunk_bits == k.chunk_bits &&
              std::equal(phase, phase + 4, k.phase);
@@ -48,11 +48,11 @@ class WeightCache {
   template <class Pack>
   PackedWeights Find(const Key& key, Pack pack);
 
-  ForkSafeMutex mutex_;  // held while weights are packed, so that nobody packs them twice
+  ForkSafeMutex mutex_;  // held while weights are packed, so that no two threads pack the same
   std::vector<std::pair<Key, PackedWeights>> packed_;
 };
 
-// Returns the bias of a float convolution of any kind, or of a dense layer, padded to whole blocks; zeros where it has
+// Returns the bias of a float convolution of any kind, or of a dense layer, padded to whole blocks; zeros if there is
 // none.
 std::vector<float> PaddedBias(const Graph& graph, const Op& op);
 

@@ -1,8 +1,9 @@
-// Which thread does which items of a step.
+// Work stealing: which thread does which items of a step.
 //
-// Each thread begins with a run of items of its own and does them in ascending order. Who has none left takes the upper
-// half of what another has not yet begun: cores rarely run at one speed (another program, another virtual machine on
-// the same core), and with shares that do not move, all would wait for the slowest at the end of each step.
+// Each thread begins with a run of items of its own and does them in ascending order. A thread that has none left
+// steals the upper half of the longest run of items that another thread has not begun. Cores rarely run at the same
+// speed (another program or virtual machine may use one of them), and with fixed shares all threads would wait for the
+// slowest at the end of each step.
 #pragma once
 
 #include <cstddef>
@@ -17,7 +18,7 @@ namespace r2b {
 
 #if defined(R2B_SINGLE_THREAD)
 
-// The only thread has all items, and needs no atomic numbers of 64 bits, which small processors do not have.
+// The only thread has all items, and needs no 64-bit atomics, which small processors do not have.
 class WorkSharing {
  public:
   void Resize(int) {}
@@ -32,10 +33,10 @@ class WorkSharing {
 
 class WorkSharing {
  public:
-  // For `threads` threads, none of which is at work.
+  // Makes empty runs for `threads` threads. No thread may be taking items meanwhile.
   void Resize(int threads) { runs_ = std::vector<Run>(size_t(threads)); }
 
-  // Gives a thread its own items. Nobody may be taking items of the same list meanwhile.
+  // Gives a thread its own items. No thread may be taking items meanwhile.
   void Assign(int thread, int begin, int end) {
     runs_[thread].items.store(Pack(begin, end), std::memory_order_relaxed);
   }
@@ -43,7 +44,7 @@ class WorkSharing {
   // The thread's next item; -1: no thread has an item left that it has not begun.
   int Take(int thread) {
     Run& run = runs_[thread];
-    if (runs_.size() == 1) {  // nobody takes from it
+    if (runs_.size() == 1) {  // no other thread steals from it
       const uint64_t items = run.items.load(std::memory_order_relaxed);
       if (Begin(items) == End(items)) return -1;
       run.items.store(Pack(Begin(items) + 1, End(items)), std::memory_order_relaxed);
@@ -59,14 +60,16 @@ class WorkSharing {
   }
 
  private:
-  struct alignas(64) Run {  // a cache line each
+  struct alignas(64) Run {  // on a cache line of its own
     std::atomic<uint64_t> items{0};
   };
   static uint64_t Pack(int begin, int end) { return uint64_t(uint32_t(begin)) << 32 | uint32_t(end); }
   static int Begin(uint64_t items) { return int(items >> 32); }
   static int End(uint64_t items) { return int(uint32_t(items)); }
 
-  // Only a thread itself gives its empty run items again, so a pair of numbers that still stands is the same run.
+  // Steals half of the longest run for the thread, whose own run is empty; false if all runs are empty. An exchange
+  // that succeeds is right, since one word is a run's whole state. A plain store refills the own run, since other
+  // threads leave empty runs alone.
   bool TakeHalf(int thread) {
     for (;;) {
       Run* most = nullptr;

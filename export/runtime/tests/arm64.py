@@ -1,8 +1,8 @@
-"""An arm64 machine under emulation: Debian 12's Python and the stock interpreters' wheels, run by qemu-aarch64-static.
+"""Sets up an emulated arm64 machine: Debian 12's Python and the stock interpreters' wheels, run by qemu-aarch64-static.
 
-    python tests/arm64.py       # makes both, which tests/test_arm64.py then uses (some minutes, once)
+    python tests/arm64.py       # sets up both for tests/test_arm64.py (takes some minutes, once)
 
-Needs apt-get install qemu-user-static debootstrap.
+Needs `apt-get install qemu-user-static debootstrap`.
 """
 
 import pathlib
@@ -16,8 +16,8 @@ import debian
 FOLDER = debian.ROOT / "build" / "arm64"
 SYSTEM = debian.SYSTEMS["bookworm-arm64"]
 
-# tflite-runtime's extension was made for NumPy 1. (The arm64 wheel of ai-edge-litert 2.3.0 crashes under qemu 7.2 on
-# any model, with a delegate or without.)
+# tflite-runtime's extension was built for NumPy 1. (The arm64 wheel of ai-edge-litert 2.3.0 crashes under qemu 7.2 on
+# any model, with or without a delegate.)
 INTERPRETERS = {
     "ai-edge-litert 1.4.0": ["ai-edge-litert==1.4.0"],
     "tflite-runtime 2.14.0": ["tflite-runtime==2.14.0", "numpy<2"],
@@ -26,7 +26,7 @@ _TAGS = ["manylinux2014_aarch64", *(f"manylinux_2_{minor}_aarch64" for minor in 
 
 
 def install(site, packages):
-    """Installs arm64 wheels and what they need into the folder `site`."""
+    """Installs arm64 wheels and their dependencies into the folder `site`."""
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target", site]
     platforms = [f"--platform={tag}" for tag in _TAGS]
     debian.run([*pip, *platforms, "--python-version=3.11", "--only-binary=:all:", *packages])

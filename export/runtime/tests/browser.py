@@ -1,4 +1,4 @@
-"""A headless Chromium that tests steer through a pipe, by the protocol of its developer tools."""
+"""Lets tests control a headless Chromium through a pipe, by the Chrome DevTools Protocol."""
 
 import itertools
 import json
@@ -10,7 +10,7 @@ import time
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 _OPTIONS = (
     "--headless=new",
-    "--no-sandbox",  # as root, in containers
+    "--no-sandbox",  # Chromium's sandbox does not run as root, the usual user in containers
     "--disable-gpu",
     "--hide-scrollbars",
     "--mute-audio",
@@ -22,10 +22,14 @@ _OPTIONS = (
 
 
 class Browser:
-    """One page of a browser of its own.
+    """A browser process with one page.
+
+    Args:
+        profile: folder of the browser's profile.
+        seconds: time limit for each command and each `wait_for`, after which they fail.
 
     Attributes:
-        events: what the browser has reported so far, as (method, parameters).
+        events: the events that the browser has reported so far, as (method, parameters).
     """
 
     def __init__(self, profile, seconds=60):
@@ -35,7 +39,7 @@ class Browser:
         ours_in, theirs_out = os.pipe()
         theirs_in, ours_out = os.pipe()
 
-        def places():  # the browser reads from 3 and writes to 4
+        def places():  # the browser reads commands from file descriptor 3 and writes answers to 4
             copies = os.dup(theirs_in), os.dup(theirs_out)
             os.dup2(copies[0], 3)
             os.dup2(copies[1], 4)
@@ -61,7 +65,7 @@ class Browser:
         return self
 
     def __exit__(self, *_):
-        os.close(self._out)  # which ends the browser
+        os.close(self._out)  # the browser ends when this pipe closes
         try:
             self._process.wait(20)
         except subprocess.TimeoutExpired:
@@ -70,7 +74,7 @@ class Browser:
         os.close(self._in)
 
     def send(self, method, **parameters):
-        """The result of a command."""
+        """Sends a command and returns its result; appends events that arrive before it to `events`."""
         number = next(self._numbers)
         message = {"id": number, "method": method, "params": parameters}
         if self._session:
@@ -86,7 +90,7 @@ class Browser:
 
     def _message(self, until, method):
         while b"\0" not in self._left:
-            assert time.monotonic() < until, f"the browser did not answer to {method} in {self._seconds} s"
+            assert time.monotonic() < until, f"the browser did not answer {method} within {self._seconds} s"
             try:
                 part = os.read(self._in, 1 << 20)
             except BlockingIOError:
@@ -98,7 +102,7 @@ class Browser:
         return json.loads(message)
 
     def evaluate(self, expression):
-        """The value of a JavaScript expression, or of its promise."""
+        """Returns the value of a JavaScript expression; awaits it first if it is a promise."""
         found = self.send("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
@@ -129,7 +133,7 @@ class Browser:
         self.send("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=1, clickCount=1)
 
     def faults(self):
-        """What the page did that it must not: errors, and requests."""
+        """Returns uncaught exceptions, logged errors and URLs requested from a network: a page must cause none."""
         found = []
         for method, parameters in self.events:
             if method == "Runtime.exceptionThrown":

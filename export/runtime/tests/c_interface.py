@@ -1,4 +1,4 @@
-"""Those functions of r2b.h that Python's engine does not use, as the tests call them."""
+"""Calls the C interface, r2b.h, for tests, including the functions that Python's engine does not use."""
 
 import contextlib
 import ctypes
@@ -12,11 +12,11 @@ import pytest
 import r2b_runtime
 from r2b_runtime.engine import _Error, _Options, _Step
 
-_LIBRARY = ctypes.CDLL(str(r2b_runtime.library_path()))  # apart from Python's engine, which sets other types
+_LIBRARY = ctypes.CDLL(str(r2b_runtime.library_path()))  # a handle of its own: Python's engine sets other types
 
 
 def host_program(source, folder, *flags):
-    """Compiles a file of native/ to a program in C that uses the library of this installation; returns its path."""
+    """Compiles a C file of native/ into a program that uses the installed library; returns the program's path."""
     if shutil.which("cc") is None:
         pytest.skip("no cc: apt-get install gcc")
     program, library = folder / "host", r2b_runtime.library_path()
@@ -48,7 +48,7 @@ class Image(ctypes.Structure):
 
 
 class CError(Exception):
-    """What a function wrote into its r2b_error."""
+    """The message that a function wrote into its r2b_error."""
 
 
 Step = _Step
@@ -67,7 +67,7 @@ _RESULTS = {
 
 
 def call(name, *arguments):
-    """Calls a function of the library. Raises `CError` where its result says that it failed."""
+    """Calls a function of the library and returns its result; raises `CError` if the function reports an error."""
     function = getattr(_LIBRARY, name)
     function.restype = _RESULTS.get(name, c_int32)
     if function.restype is None:
@@ -91,7 +91,7 @@ def model(content):
 
 @contextlib.contextmanager
 def engine(content, **options):
-    """The handle of an engine of a model."""
+    """The handle of an engine for a model file's bytes."""
     with model(content) as loaded:
         given = _Options(size=ctypes.sizeof(_Options), **options)
         handle = c_void_p(call("r2b_engine_create", loaded, byref(given)))
@@ -114,7 +114,14 @@ def preprocessing(content):
 
 
 def set_image(handle, image, place=0, **changes):
-    """Gives an engine an image, (H, W, C) of uint8, whose rows may lie apart."""
+    """Passes an image to an engine.
+
+    Args:
+        handle: the engine.
+        image: uint8 (height, width, channels); its rows need not be contiguous.
+        place: index of the image in the batch.
+        changes: fields of `Image` that get other values.
+    """
     height, width, channels = image.shape
     given = Image(image.ctypes.data, height, width, channels, image.strides[0])
     for name, value in changes.items():
@@ -123,7 +130,7 @@ def set_image(handle, image, place=0, **changes):
 
 
 def values(handle, count):
-    """The values of output 0."""
+    """Returns the values of output 0, float32 (count,)."""
     result = np.zeros(count, np.float32)
     call("r2b_engine_get_values", handle, 0, result.ctypes.data_as(POINTER(c_float)), c_size_t(count))
     return result

@@ -1,12 +1,13 @@
 """Runs networks on systems of other architectures and C libraries, and compares them with this machine.
 
-    python tests/debian.py && make wheels && python tests/check_systems.py          # all that are there
+    python tests/debian.py && make wheels && python tests/check_systems.py          # all that are set up
     python tests/check_systems.py FILE.tflite ... --on trixie-armhf musl-x86_64     # these networks, on these systems
 
-On a Debian system its pip installs the wheel, with NumPy and Pillow of Debian and without any interpreter, and its
-Python runs the README's lines and the networks. On systems of musl a program in C opens the library out of the wheel
-and runs the networks: on x86-64 linked by musl-gcc (apt-get install musl-tools), else under qemu on Debian's musl.
-Each network must answer noise with this machine's classes. Wheels come from dist/, built where they are missing.
+On a Debian system, Debian's pip installs the wheel beside Debian's NumPy and Pillow, without any interpreter, and
+Debian's Python runs the README's first example and the networks. On a musl system, a C program opens the library from
+the wheel and runs the networks: on x86-64 it is linked by musl-gcc (apt-get install musl-tools), elsewhere it runs
+under qemu with Debian's musl. For random inputs, each network must predict the same classes as on this machine. Wheels
+are taken from dist/; those that are missing or older than the sources are built first.
 """
 
 import argparse
@@ -31,11 +32,12 @@ import check_wheels  # noqa: E402
 import debian  # noqa: E402
 
 MUSL = {"musl-x86_64": None, "musl-aarch64": "trixie-arm64", "musl-armv7l": "trixie-armhf"}
-"""Targets, and the Debian system whose musl runs them where this machine cannot."""
+"""Maps each musl target to the Debian system whose musl runs it, or to None if this machine runs it."""
 NAMES = (*debian.SYSTEMS, *MUSL)
-MOST_DIFFERENCE = 1e-5  # exponentials are another C library's
+MOST_DIFFERENCE = 1e-5  # exponentials come from the system's C library
 
-# Runs in a folder of NAME.tflite and NAME.npy (number of inputs, input's shape). Prints answers as JSON, last.
+# Runs in a folder with NAME.tflite and NAME.npy (number of inputs, *input shape) for each network. The last line that
+# it prints is JSON with the answers.
 PROGRAM = """
 import importlib.util, json, pathlib, sys
 import numpy as np, r2b_runtime
@@ -60,13 +62,13 @@ print(json.dumps([sys.version.split()[0], np.__version__, r2b_runtime.available_
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """How a system's answers compare with this machine's.
+    """The comparison of a system's answers with this machine's.
 
     Attributes:
-        about: what ran them.
-        answers: how many there are.
-        same: how many have this machine's class.
-        worst: the largest difference of a number.
+        about: description of the program that computed the answers.
+        answers: number of answers.
+        same: number of answers with the same predicted class as this machine's.
+        worst: largest absolute difference between two output values.
     """
 
     about: str
@@ -79,9 +81,9 @@ class Cases:
     """Networks in a folder, inputs for them, and this machine's answers.
 
     Args:
-        folder: is filled with a model, its inputs and nothing else for each network.
+        folder: empty folder, which gets NAME.tflite and NAME.npy for each network.
         models: paths by name.
-        inputs: how many inputs each network gets.
+        inputs: number of random inputs for each network.
     """
 
     def __init__(self, folder, models, inputs=2):
@@ -102,7 +104,18 @@ class Cases:
             self.expected[name] = np.array(rows)
 
     def compare(self, about, answers):
-        """The result for `{name: rows}`, rows for the inputs in their order, as often as the system liked."""
+        """Compares a system's answers with this machine's.
+
+        Args:
+            about: description of the program that computed the answers.
+            answers: `{name: rows}`, one row for each input in order; the whole sequence may be repeated.
+
+        Returns:
+            A `Result`.
+
+        Raises:
+            RuntimeError: there are no answers, or their shapes differ from this machine's.
+        """
         pairs = [
             (row, np.asarray(other, np.float32))
             for name, expected in self.expected.items()
@@ -115,7 +128,7 @@ class Cases:
 
 
 def wheel(target):
-    """The wheel of a platform in dist/, built where it is missing or older than a source."""
+    """Returns a platform's wheel in dist/; builds it first if it is missing or older than a source file."""
     folders = [build_native.NATIVE, ROOT / "src"]
     sources = [path for folder in folders for path in folder.rglob("*") if path.suffix in (".cc", ".h", ".inl", ".py")]
     try:
@@ -128,7 +141,7 @@ def wheel(target):
 
 
 def on_debian(system, built, cases, folder):
-    """Installs a wheel on a Debian system and runs the README's lines and the cases there."""
+    """Installs a wheel on a Debian system and runs the README's first example and the cases there."""
     site = folder / "site-packages"
     system.install(built, site)
     lines = folder / "lines"
@@ -146,7 +159,7 @@ def on_debian(system, built, cases, folder):
 
 
 def host_program(target, folder):
-    """Compiles opened_host.c for a target of musl."""
+    """Compiles opened_host.c for a musl target."""
     out, source = folder / "opened_host", ROOT / "tests" / "native" / "opened_host.c"
     zig = [*build_native.zig("cc", build_native.TARGETS[target].zig), "-dynamic"]
     command = zig if MUSL[target] else [debian.tool("musl-gcc", "musl-tools")]
@@ -155,7 +168,7 @@ def host_program(target, folder):
 
 
 def on_musl(target, built, cases, folder):
-    """Lets a program of musl open the library out of a wheel and run the cases."""
+    """Runs the cases in a C program that is linked with musl and opens the library from a wheel."""
     program, library = host_program(target, folder), folder / "libr2b_runtime.so"
     with zipfile.ZipFile(built) as archive:
         library.write_bytes(archive.read("r2b_runtime/libr2b_runtime.so"))
@@ -174,7 +187,7 @@ def on_musl(target, built, cases, folder):
 
 
 def missing(name):
-    """Why this system cannot be tried here, and what helps; None where it can."""
+    """Returns why this system cannot be tested here and what to do about it, or None if it can."""
     system = debian.SYSTEMS.get(MUSL.get(name, name))
     if system is not None and not system.exists:
         return f"there is no {system.folder}: python tests/debian.py {system.name}"
@@ -189,7 +202,7 @@ def target_of(name):
 
 
 def check(name, cases, folder):
-    """The result of a system; raises `RuntimeError` where something fails on it."""
+    """Returns the `Result` of a system; raises `RuntimeError` if something fails there."""
     built = wheel(target_of(name))
     if name in MUSL:
         return on_musl(name, built, cases, folder)

@@ -2,11 +2,11 @@
 
     make wheels && python tests/check_wheels.py            # this machine's wheel; downloads the interpreters (slow)
     python tests/check_wheels.py --arm64                   # and the arm64 wheel, under qemu-aarch64-static
-    python tests/check_wheels.py --network FILE.tflite     # a whole network beside the small one of the lines
+    python tests/check_wheels.py --network FILE.tflite     # also a whole network, beside the example's small one
 
-FILE.tflite is any file of 1-bit layers, such as ../../runs/benchmark_networks/RealToBinaryNet.tflite, which
-../../benchmarks/inference.py leaves; its outputs for noise must be the same in every environment. The arm64 system is
-that of arm64.py. check_systems.py has other systems, without an interpreter.
+FILE.tflite is any model with 1-bit layers, such as ../../runs/benchmark_networks/RealToBinaryNet.tflite, which
+../../benchmarks/inference.py writes; its outputs for a random input must agree in all environments. arm64.py sets up
+the arm64 system. check_systems.py tests other systems, without an interpreter.
 """
 
 import argparse
@@ -26,20 +26,21 @@ import build_native  # noqa: E402
 from debian import run  # noqa: E402
 
 ALONE = "none, NumPy alone"
-# The first one also writes the model.
+# The first environment also writes the model, since it has TensorFlow.
 ENVIRONMENTS = {
     "tensorflow 2.19.1": ["tensorflow==2.19.1"],
     "ai-edge-litert 2.3.0": ["ai-edge-litert==2.3.0"],
     ALONE: [],
     **arm64.INTERPRETERS,
 }
-# The kernels that a wheel must offer where the CPU has the instructions, by /proc/cpuinfo's names.
+# The kernels that a wheel must offer, each with the CPU flags in /proc/cpuinfo that it needs.
 X86_KERNELS = {
     "avx512": {"avx512bw", "avx512dq", "avx512f", "avx512vl", "avx512_vpopcntdq", "avx512_vnni"},
     "avx2": {"avx2", "fma"},
 }
 
-# Runs in every environment, in a folder with model.tflite and photo.jpg. Prints what is compared as JSON, last.
+# Runs in every environment, in a folder with model.tflite and photo.jpg. The last line that it prints is JSON with the
+# values to compare.
 CHECK = """
 import importlib.util, json, sys
 if EXPECTED and EXPECTED.startswith("tensorflow"):
@@ -113,7 +114,7 @@ Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 30, 3), dtype=np.
 
 
 def readme():
-    """The README's first two blocks: the packages of its pip line, and its Python lines."""
+    """Returns the README's first Python example; raises `RuntimeError` if the pip line before it has changed."""
     shell, python = re.findall(
         r"```(?:sh|python)\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL
     )[:2]
@@ -129,7 +130,7 @@ def program(name, network):
 
 
 def write_model(python, folder):
-    """Lets a Python with TensorFlow and Pillow write model.tflite and photo.jpg into a folder."""
+    """Runs `python`, which must have TensorFlow and Pillow, to write model.tflite and photo.jpg into a folder."""
     run([python, "-c", f"TESTS = {str(ROOT / 'tests')!r}\n{WRITE_MODEL}"], cwd=folder)
 
 
@@ -142,7 +143,7 @@ def wheel(target):
 
 
 def expected_kernels():
-    """What this machine's wheel must offer here; None where the system does not list the CPU's instructions."""
+    """Returns the kernels that this machine's wheel must offer; None if the system does not list the CPU's flags."""
     try:
         text = pathlib.Path("/proc/cpuinfo").read_text()
     except OSError:
@@ -156,7 +157,7 @@ def python_in(environment):
 
 
 def check_here(folder, network):
-    """Yields (name, result) for every environment."""
+    """Yields (name, result) for every environment; the result is the JSON object that `CHECK` prints."""
     python = os.environ.get("R2B_CHECK_PYTHON", sys.executable)
     built = wheel(build_native.host())
     for name, packages in ENVIRONMENTS.items():
@@ -179,7 +180,7 @@ def check_here(folder, network):
 
 
 def check_arm64(folder, network):
-    """The same under emulation; needs model.tflite in `folder`."""
+    """Does the same for arm64 under emulation; `folder` must contain model.tflite and photo.jpg."""
     arm64.SYSTEM.make()
     built = wheel("linux-aarch64")
     for name, packages in arm64.INTERPRETERS.items():
@@ -217,7 +218,8 @@ def main():
                 )
                 if kernels is not None and result["kernels"] != kernels:
                     raise RuntimeError(
-                        f"this CPU has the instructions for {', '.join(kernels)}: the wheel does not find them"
+                        f"this CPU has the instructions for {', '.join(kernels)}, but the wheel does not offer exactly "
+                        "these kernels"
                     )
                 if worst > 1e-6:
                     raise RuntimeError("the interpreters disagree")

@@ -1,4 +1,4 @@
-"""What the tests share: this directory on the path, and the two interpreters."""
+"""Shared by the tests: import paths, interpreters and fixtures."""
 
 import os
 import pathlib
@@ -6,7 +6,7 @@ import sys
 
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# Races show with several threads, on machines with few cores too.
+# Starts as many threads as asked for, so that races also show on machines with few cores.
 os.environ.setdefault("R2B_RUNTIME_OVERSUBSCRIBE", "1")
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
@@ -23,8 +23,10 @@ def delegated(model, num_threads=None, **options):
 
 
 def run(model, inputs, **options):
-    """Outputs of `model` (bytes) in the stock interpreter with the delegate, and in the engine with the same bits where
-    it runs the model; resizes inputs as needed."""
+    """Returns the outputs of `model` (bytes) in the stock interpreter with the delegate; resizes inputs as needed.
+
+    If the engine can run the model, asserts that its outputs have the same bits.
+    """
     outputs = _run(model, inputs, engine="litert", **options)
     if set(options) <= {"kernels", "num_threads", "max_memory", "max_work"} and b"Lce" in model:
         try:
@@ -48,7 +50,7 @@ def _run(model, inputs, **options):
 
 
 def outputs_of(interpreter, inputs):
-    """The outputs of one inference of an interpreter that has the inputs' shapes."""
+    """Returns the outputs of one inference; the interpreter must already have the shapes of `inputs`."""
     for detail, value in zip(interpreter.get_input_details(), inputs):
         interpreter.set_tensor(detail["index"], value)
     interpreter.invoke()
@@ -56,10 +58,10 @@ def outputs_of(interpreter, inputs):
 
 
 def run_lce(model, inputs, **options):
-    """The same in Larq Compute Engine's own interpreter."""
+    """Returns the outputs of `model` (bytes) in Larq Compute Engine's own interpreter."""
     from larq_compute_engine.tflite.python.interpreter import Interpreter
 
-    # Its own predict() feeds images one by one; below it, whole batches go in.
+    # Its public predict() feeds images one by one; the wrapped interpreter takes whole batches.
     return Interpreter(model, **options).interpreter.predict([np.ascontiguousarray(x) for x in inputs])
 
 

@@ -3,9 +3,9 @@
     python tests/debian.py                  # makes all of them in build/debian (a minute or two each, once)
     python tests/debian.py trixie-armhf     # makes one
 
-Each has Debian's Python, pip, NumPy and Pillow, and Debian's musl beside the C library. Nothing is installed on the
-machine itself, and no program of another architecture runs while they are made.
-Needs apt-get install qemu-user-static debootstrap.
+Each has Debian's Python, pip, NumPy and Pillow, and Debian's musl beside the C library. Nothing is installed on this
+machine itself, and no program of another architecture runs while the systems are made.
+Needs `apt-get install qemu-user-static debootstrap`.
 """
 
 import dataclasses
@@ -18,7 +18,8 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "build" / "debian"
 _PACKAGES = "python3,python3-numpy,python3-pil,python3-pip,libstdc++6,musl"
-# Which file provides a library is decided by a program of the system itself, which does not run when it is unpacked.
+# update-alternatives normally creates the links to the files that provide these libraries, but no program of the system
+# runs while packages are only unpacked.
 _ALTERNATIVES = ("blas/libblas.so.3", "lapack/liblapack.so.3")
 
 
@@ -26,8 +27,8 @@ _ALTERNATIVES = ("blas/libblas.so.3", "lapack/liblapack.so.3")
 class Architecture:
     qemu: str
     cpu: str
-    triplet: str  # Debian's name of the folder of libraries
-    machine: str  # as platforms of wheels, and targets of build_native.py, call it
+    triplet: str  # Debian's name for the folder of libraries
+    machine: str  # the name in wheels' platform tags and in build_native.py's targets
 
 
 ARCHITECTURES = {
@@ -59,7 +60,7 @@ class System:
         return (self.folder / "made").exists()
 
     def make(self) -> None:
-        """Unpacks it into its folder, unless it is there; takes up what an interrupted call left."""
+        """Unpacks the system into its folder, unless it is complete; starts afresh after an interrupted call."""
         if self.exists:
             return
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -76,23 +77,26 @@ class System:
         (self.folder / "made").touch()
 
     def run_python(self, arguments, paths=(), cwd=None) -> str:
-        """What its Python prints, with `paths` on its module path; raises `RuntimeError` where it fails."""
+        """Runs the system's Python with `paths` on its module path and returns what it prints.
+
+        Raises `RuntimeError` if Python fails.
+        """
         environment = {
             **os.environ,
             "PYTHONPATH": os.pathsep.join(map(str, paths)),
             "PYTHONHOME": str(self.folder / "usr"),
-            "OPENBLAS_CORETYPE": "ARMV8",  # it does not recognise the emulated processor
+            "OPENBLAS_CORETYPE": "ARMV8",  # OpenBLAS does not recognise the emulated processor
         }
         program = self.folder / f"usr/bin/python{self.python}"
         return run([*self.emulator(), program, *arguments], cwd=cwd, env=environment)
 
     def install(self, wheel, site) -> None:
-        """Lets its pip install a wheel into the folder `site`; pip refuses the wheel of another platform."""
+        """Installs a wheel into the folder `site` with the system's pip, which refuses wheels of other platforms."""
         pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index", "--no-deps"]
         self.run_python([*pip, "--no-compile", "--target", site, wheel])
 
     def emulator(self) -> list:
-        """The start of a command that runs one of its programs."""
+        """The start of a command that runs one of the system's programs."""
         name = f"qemu-{self.arch.qemu}-static"
         return [tool(name, "qemu-user-static"), "-L", self.folder, "-cpu", self.arch.cpu]
 
@@ -114,7 +118,7 @@ SYSTEMS = {
 
 
 def run(command, **options) -> str:
-    """The standard output and errors of a command; raises `RuntimeError` with their end where it fails."""
+    """Returns a command's standard output and error, merged; raises `RuntimeError` with their end if it fails."""
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
     if done.returncode:
         raise RuntimeError(f"{' '.join(map(str, command))[:300]} failed with {done.returncode}:\n{done.stdout[-3000:]}")
@@ -122,7 +126,7 @@ def run(command, **options) -> str:
 
 
 def tool(name: str, package: str) -> str:
-    """The path of a program; raises `RuntimeError` with Debian's package of it where it is missing."""
+    """Returns a program's path; raises `RuntimeError`, which names the Debian package, if the program is missing."""
     found = shutil.which(name)
     if found is None:
         raise RuntimeError(f"an emulated machine needs {name}: apt-get install {package}")

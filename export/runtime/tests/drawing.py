@@ -1,4 +1,4 @@
-"""A graph in the making: values, operators on them with drawn settings and constants, and the file that they make.
+"""Builds a random graph: values, operators on them with drawn (random) settings and constants, and the model file.
 
 Constants are small multiples of powers of two in most graphs. Sums are then exact in any order, so that signs do not
 depend on rounding; in the other graphs constants are normally distributed.
@@ -16,13 +16,13 @@ CHANNELS = (1, 3, 8, 31, 32, 33, 48, 64, 64, 96, 128)
 SIZES = (1, 2, 3, 5, 7, 8, 9, 12, 14, 17, 32)
 BATCHES = (1, 1, 1, 2, 3)
 MOST_VALUES = 1 << 16  # in a tensor
-MOST_PRODUCTS = 1 << 22  # of a convolution
+MOST_PRODUCTS = 1 << 22  # in a convolution
 ACTIVATIONS = (lce_model.NONE, lce_model.NONE, lce_model.RELU, lce_model.RELU_N1_TO_1, lce_model.RELU6)
 
 
 @dataclasses.dataclass(eq=False)
 class Value:
-    """A tensor: `shape` counts channels also where `dtype` is "bits" and the file holds words of 32."""
+    """A tensor. `shape` counts channels even if `dtype` is "bits", for which the file counts words of 32 channels."""
 
     shape: tuple
     dtype: str = "float32"
@@ -53,7 +53,7 @@ class Operator:
 
 
 def options(kind, **fields):
-    """A table of options, such as `Conv2DOptions`, by the schema's names."""
+    """Creates an options table; `kind`, such as "Conv2DOptions", and `fields` are the schema's names."""
     table = getattr(schema, f"{kind}T")()
     for name, value in fields.items():
         assert hasattr(table, name), name
@@ -67,7 +67,7 @@ def extent(size, kernel, stride, dilation, padding):
 
 
 class Drawing:
-    """One graph in the making; `rng` decides everything."""
+    """A graph that is being built; `rng` makes all random choices."""
 
     def __init__(self, rng):
         self.rng = rng
@@ -79,7 +79,7 @@ class Drawing:
         self.begin(shape)
 
     def begin(self, shape):
-        """Begins with an input of this shape."""
+        """Starts the graph anew, with a float32 input of this shape."""
         self.input = Value(shape)
         self.operators, self.values = [], [self.input]
 
@@ -92,7 +92,7 @@ class Drawing:
         return self.rng.random() < probability
 
     def numbers(self, shape, most=4, unit=0.25):
-        """Constants: multiples of `unit` up to `most` of them, or normally distributed."""
+        """Draws constants: multiples of `unit` up to ±`most` times `unit`, or normally distributed in a rough graph."""
         if self.rough:
             return self.rng.normal(0, most * unit / 2, shape)
         return self.rng.integers(-most, most + 1, shape) * unit
@@ -103,7 +103,7 @@ class Drawing:
         return self.rng.choice([-1.0, -0.5, 0.25, 0.5, 0.5, 1.0], shape)
 
     def value(self, dtype="float32", **conditions):
-        """A value there is, the last ones more often; None where none fits."""
+        """Picks an existing value that meets the conditions, preferably a recent one; None if there is none."""
         found = [
             v
             for v in self.values
@@ -116,12 +116,12 @@ class Drawing:
     # ---- operators ----
 
     def add(self, name, inputs, shape, write, dtype="float32"):
-        """Adds an operator; None where its result would be too large for a test."""
+        """Adds an operator and returns its output; None, without adding it, if the output is too large for a test."""
         outputs = self.add_several(name, inputs, [shape], write, dtype)
         return outputs and outputs[0]
 
     def add_several(self, name, inputs, shapes, write, dtype="float32"):
-        """The same for an operator of several results."""
+        """Does the same for an operator with several outputs, which it returns as a list."""
         if sum(map(math.prod, shapes)) > MOST_VALUES:
             return None
         outputs = [Value(tuple(int(d) for d in shape), dtype) for shape in shapes]
@@ -132,7 +132,7 @@ class Drawing:
         return outputs
 
     def builtin(self, name, inputs, shape, table=None, constants=()):
-        """An operator of TensorFlow Lite whose constants, (value, dtype), follow its inputs."""
+        """Adds an operator of TensorFlow Lite whose `constants`, (value, dtype), follow its inputs."""
 
         def write(model, indices, out):
             model.builtin(name, [*indices, *(model.constant(*c) for c in constants)], [out], table)
@@ -150,7 +150,7 @@ class Drawing:
         )
 
     def window(self, shape, kernels=(1, 2, 3, 5), dilations=(1,)):
-        """Kernel, stride, dilation (pairs) and padding of a window that fits into the map."""
+        """Draws kernel, stride and dilation, each (height, width), and padding of a window that fits into the map."""
         kernel, stride, dilation = [], [], []
         for size in shape[1:3]:
             k, d = self.one(kernels), self.one(dilations)
@@ -164,7 +164,7 @@ class Drawing:
         return kernel, stride, dilation, self.one((lce_model.SAME, lce_model.SAME, lce_model.VALID))
 
     def bconv(self, bits, dtype=None, like=None, stride=None):
-        """A binary convolution; with `like`, 3x3 with padding and as many channels."""
+        """A binary convolution; with `like`, a 3x3 one with SAME padding and `like` output channels."""
         n, h, w, channels = bits.shape
         dtype = dtype or self.one(("float32", "float32", "float32", "int8", "bits"))
         groups = self.one([g for g in (1, 1, 1, 2, 4) if g == 1 or channels % (32 * g) == 0])
@@ -175,7 +175,7 @@ class Drawing:
             kernel = [min(3, h), min(3, w)]
         ones = self.chance(0.5)
         if padding == lce_model.SAME and channels % 2:
-            ones = True  # LCE's exact kernel pads an even number of channels with zeros
+            ones = True  # LCE's exact kernel pads with zeros only if the number of channels is even
         if math.prod(kernel) * channels // groups * h * w * n * outputs > MOST_PRODUCTS * 16:
             return None
         activation = lce_model.NONE if dtype == "bits" or like is not None else self.one(ACTIVATIONS)
@@ -241,7 +241,7 @@ class Drawing:
         if kernel:
             kernels, strides, dilation = [kernel] * 2, [stride or 1] * 2, [1, 1]
         if max(strides) > 1:
-            dilation = [1, 1]  # TensorFlow Lite has no other
+            dilation = [1, 1]  # TensorFlow Lite has no dilation with strides
         outputs = outputs or self.one(CHANNELS)
         depth = math.prod(kernels) * channels
         if depth * outputs * n * h * w > MOST_PRODUCTS:
@@ -271,7 +271,7 @@ class Drawing:
         return self.builtin(name, [x], (x.shape[0], *size, x.channels), table)
 
     def average(self, x, keep_dims=None):
-        """The average of each channel over the map, as one of three operators."""
+        """The average of each channel over the map, in one of three forms."""
         form = self.one(("pool", "keep", "flat")) if keep_dims is None else self.one(("pool", "keep"))
         if form == "pool":
             return self.pool(x, "AVERAGE_POOL_2D", x.shape[1:3], 1, lce_model.VALID)

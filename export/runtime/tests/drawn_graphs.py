@@ -1,8 +1,8 @@
 """Draws graphs of the operators that the runtime supports, in random legal orders.
 
 A graph grows from its input by motifs (a gated half block, a shortcut that halves the map, a chain of element-wise
-operators, ...) and by single operators, each on a value drawn from those there are. Its operators are then put into
-another order in which they can run, since what a step leaves for a later one depends on what runs between them.
+operators, ...) and by single operators, each on a randomly chosen existing value. Its operators are then put into
+another valid order, since what one step leaves for a later one depends on the operators that run between them.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from drawn_layouts import Layouts
 
 
 class Motifs(Layouts):
-    """Grows by pieces of networks."""
+    """A drawing that grows by typical pieces of networks."""
 
     def gate(self, x, channels):
         """mean → dense → dense → sigmoid, for each of `channels`."""
@@ -25,7 +25,7 @@ class Motifs(Layouts):
         return self.reshape(value, (x.shape[0], 1, 1, channels))
 
     def shortcut(self, x, channels, stride):
-        """Average pool and 1x1 convolution, or what is needed of them."""
+        """An average pool if `stride` is above 1, then a 1x1 convolution if the number of channels changes."""
         if stride > 1:
             x = self.pool(x, "AVERAGE_POOL_2D", (min(2, x.shape[1]), min(2, x.shape[2])), 2, lce_model.SAME)
         return x if x.channels == channels else self.conv(x, channels, 1)
@@ -46,7 +46,7 @@ class Motifs(Layouts):
             self.arithmetic(y, skip, "ADD")
 
     def chain(self):
-        """Element-wise operators one after the other, now and then more than a few."""
+        """A chain of element-wise operators: usually up to 9, rarely 70."""
         x = self.value()
         for _ in range(self.one((2, 3, 5, 9)) if self.chance(0.95) else 70):
             kind = self.one(("arithmetic",) * 4 + ("prelu", "clamp"))
@@ -61,7 +61,7 @@ class Motifs(Layouts):
         self.arithmetic(x, x, self.one(("MUL", "ADD", "SUB")))
 
     def one_channel(self):
-        """A map of one channel, applied to one of more."""
+        """An attention map of one channel, which is multiplied by or added to all channels of its input."""
         x = self.value(is_map=True)
         attention = self.conv(x, 1, 1)
         if attention is None:
@@ -72,14 +72,14 @@ class Motifs(Layouts):
             self.arithmetic(x, attention, self.one(("MUL", "ADD")))
 
     def join(self):
-        """Two maps of one shape."""
+        """An element-wise operator on two maps of the same shape."""
         x = self.value(is_map=True)
         others = [v for v in self.values if v.shape == x.shape and v.dtype == x.dtype and v is not x]
         if others:
             self.arithmetic(x, self.one(others), self.one(("ADD", "ADD", "MUL", "SUB")))
 
     def pooled_conv(self):
-        """A convolution that only a pool reads, and often a shortcut around both."""
+        """A convolution followed by a pool, with a shortcut around both if the shapes match."""
         x = self.value(is_map=True)
         y = self.conv(x, x.channels, min(3, *x.shape[1:3]))
         if y is None:
@@ -92,7 +92,7 @@ class Motifs(Layouts):
             self.arithmetic(y, x, "ADD")
 
     def dense_block(self):
-        """Values beside what is computed from them, as in DenseNets."""
+        """Concatenates a map and convolutions of it, as DenseNets do."""
         x = self.value(is_map=True)
         for _ in range(self.one((1, 2, 3))):
             normed = self.arithmetic(self.arithmetic(x, name="MUL"), name="ADD") if self.chance(0.5) else x
@@ -110,7 +110,7 @@ class Motifs(Layouts):
             x = joined
 
     def improvement(self):
-        """Some of the channels are changed, and put back beside the others, as in MeliusNets."""
+        """Adds a convolution to half of the channels and concatenates them with the other half, as MeliusNets do."""
         x = self.value(is_map=True)
         if x.channels % 2:
             return
@@ -121,7 +121,7 @@ class Motifs(Layouts):
             self.builtin("CONCATENATION", parts, x.shape, options("ConcatenationOptions", axis=3))
 
     def layout(self):
-        """Values brought to another place, and what may continue there."""
+        """One operator of drawn_layouts.py, sometimes followed by an element-wise one."""
         x = self.value(is_map=True)
         kinds = (
             "transpose_conv",
@@ -138,7 +138,7 @@ class Motifs(Layouts):
             self.arithmetic(y)
 
     def split_channels(self, x):
-        """Its two halves."""
+        """Splits the channels of `x` into two halves."""
         half = (*x.shape[:3], x.channels // 2)
 
         def write(model, indices, *outs):
@@ -148,7 +148,7 @@ class Motifs(Layouts):
         return self.add_several("SPLIT", [x], [half, half], write)
 
     def blurred_pool(self):
-        """A window of maxima and a depthwise filter that halves the map, as in QuickNets."""
+        """A max pool and a depthwise filter that halves the map, as in QuickNets."""
         x = self.value(is_map=True)
         y = self.pool(x, "MAX_POOL_2D", (min(3, x.shape[1]), min(3, x.shape[2])), 1, lce_model.SAME)
         if min(y.shape[1:3]) >= 3:
@@ -157,7 +157,7 @@ class Motifs(Layouts):
             self.conv(y, self.one(CHANNELS), 1)
 
     def skip(self):
-        """A smaller map is enlarged and put beside the larger one, as in U-Nets."""
+        """Enlarges a smaller map and concatenates it with the larger one, as U-Nets do."""
         x = self.value(is_map=True)
         small = self.pool(x, "MAX_POOL_2D", (1 + (x.shape[1] > 1), 1 + (x.shape[2] > 1)), 2, lce_model.SAME)
         size = list(x.shape[1:3])
@@ -173,7 +173,7 @@ class Motifs(Layouts):
         self.softmax(self.dense(x, 10))
 
     def binary(self):
-        """One binary operator, or two."""
+        """One binary operator, followed by LceQuantize if its output is int8."""
         bits = self.value("bits", is_map=True)
         if bits is None:
             bits = self.quantize(self.value(is_map=True))
@@ -199,13 +199,13 @@ class Motifs(Layouts):
     def grow(self):
         for _ in range(self.one((1, 2, 3, 4, 6))):
             getattr(self, self.one(self.MOTIFS))()
-        if not any(o.name.startswith("Lce") for o in self.operators):  # else the runtime leaves it to the interpreter
+        if not any(o.name.startswith("Lce") for o in self.operators):  # the runtime claims no other graph
             self.dequantize(self.quantize(self.value()))
 
     # ---- the file ----
 
     def ordered(self):
-        """The operators in an order in which they can run, drawn anew: now close to the first one, now far."""
+        """The operators in a newly drawn valid order, which may be close to the original order or far from it."""
         last = float(self.one((0, 2, 1e6)))
         keys = {id(o): i + self.rng.uniform(0, last) if last else i for i, o in enumerate(self.operators)}
         waiting, made, order = list(self.operators), {id(self.input)}, []
@@ -223,12 +223,12 @@ class Graph:
     """A drawn graph.
 
     Attributes:
-        model: the file.
-        probe: the same with every float32 tensor among its outputs, after the `outputs` of `model`.
-        outputs: how many.
-        signs: which of the probe's outputs LceQuantize takes the signs of.
-        operators: their names, in the file's order.
-        shape: of the input, float32.
+        model: the file's bytes.
+        probe: a file of the same graph that also outputs every other float32 tensor, after the outputs of `model`.
+        outputs: number of outputs of `model`.
+        signs: indices of those outputs of `probe` of which LceQuantize takes the signs.
+        operators: names of the operators, in the file's order.
+        shape: shape of the float32 input.
     """
 
     model: bytes
@@ -240,7 +240,7 @@ class Graph:
 
 
 def draw(seed):
-    """The graph of a seed: a number or several."""
+    """Draws the graph of a seed, which is a number or a list of numbers."""
     rng = np.random.default_rng(seed)
     drawing = Motifs(rng)
     drawing.grow()

@@ -9,7 +9,7 @@ from drawing import CHANNELS, MOST_PRODUCTS, Drawing, extent, options
 
 
 class Layouts(Drawing):
-    """The same drawing with these operators."""
+    """A `Drawing` that also has these operators."""
 
     def depthwise(self, x, kernel=None, stride=None):
         n, h, w, channels = x.shape
@@ -17,7 +17,7 @@ class Layouts(Drawing):
         if kernel:
             kernels, strides, dilation, padding = [kernel] * 2, [stride or 1] * 2, [1, 1], lce_model.SAME
         if max(strides) > 1:
-            dilation = [1, 1]  # TensorFlow Lite has no other
+            dilation = [1, 1]  # TensorFlow Lite has no dilation with strides
         multiplier = 1 if kernel else self.one((1, 1, 1, 2, 3))
         outputs = channels * multiplier
         if math.prod(kernels) * outputs * n * h * w > MOST_PRODUCTS:
@@ -54,7 +54,7 @@ class Layouts(Drawing):
         return self.add("TRANSPOSE_CONV", [x], (n, *size, outputs), write)
 
     def extreme(self, x):
-        """The larger or the smaller of a value and a number, a vector, or another value."""
+        """The element-wise minimum or maximum of a value and a number, a vector or another value."""
         name = self.one(("MINIMUM", "MAXIMUM"))
         table = options("MaximumMinimumOptions")
         others = [v for v in self.values if v.shape == x.shape and v.dtype == x.dtype]
@@ -70,7 +70,7 @@ class Layouts(Drawing):
         return self.add(name, [x], x.shape, write)
 
     def concat(self, x):
-        """Beside values that differ in one axis at most; itself again where there are none."""
+        """Concatenates `x` with values, among them `x` itself, whose shapes differ from it along one axis at most."""
         axis = len(x.shape) - 1 if self.chance(0.7) else self.one(range(len(x.shape)))
 
         def others(v):
@@ -85,7 +85,7 @@ class Layouts(Drawing):
         return self.builtin("CONCATENATION", parts, shape, table)
 
     def split(self, x):
-        """Into equal parts, of which not all need be read."""
+        """Splits `x` into equal parts, not all of which need be read."""
         axis = len(x.shape) - 1 if self.chance(0.6) else self.one(range(len(x.shape)))
         parts = self.one([p for p in (1, 2, 2, 3, 4) if x.shape[axis] % p == 0])
         shape = list(x.shape)
@@ -99,7 +99,7 @@ class Layouts(Drawing):
         return self.add_several("SPLIT", [x], [shape] * parts, write)
 
     def taken(self, size):
-        """What a slice takes of an axis: positions, now and then from the end, at least one."""
+        """Draws the positions that a slice takes from an axis: at least one, sometimes in descending order."""
         first, last = sorted(int(v) for v in self.rng.integers(0, size, 2))
         step = self.one((1, 1, 1, 2, 3))
         if self.chance(0.3):
@@ -107,7 +107,11 @@ class Layouts(Drawing):
         return range(last, first - 1, -step) if self.chance(0.15) else range(first, last + 1, step)
 
     def slice_limits(self, size):
-        """Positions, and the begin, end and stride that say so: with masks, and with numbers from the end."""
+        """Draws a slice of an axis with `size` positions.
+
+        Returns its positions; begin, end and stride, which may count from the end; and whether a mask replaces begin
+        and end.
+        """
         taken = self.taken(size)
         begin, end = taken.start, taken.stop if taken.stop >= 0 else -size - 1
         whole = range(size) if taken.step > 0 else range(size)[::-1]
@@ -118,7 +122,7 @@ class Layouts(Drawing):
         return taken, (7 if no_begin else begin, 0 if no_end else end, taken.step), (no_begin, no_end)
 
     def strided_slice(self, x):
-        """With one axis dropped now and then."""
+        """A slice of every axis, which sometimes drops one axis."""
         dropped = self.one((1, 2)) if len(x.shape) == 4 and self.chance(0.2) else None
         limits, shape, masks = [], [], {"beginMask": 0, "endMask": 0, "shrinkAxisMask": 0}
         for axis, size in enumerate(x.shape):

@@ -3,8 +3,8 @@
     python tests/endurance.py FILE.tflite                       # 10,000 cycles and 1,000 forks
     python tests/endurance.py FILE.tflite --cycles 500 --forks 50 --threads 1
 
-Every answer must have the bits of the first. Exits 1 where one has not, where a child does not end within a minute, or
-where the memory, the threads or the open files of the process have grown.
+Every answer must be bit-identical to the first. Exits with status 1 if one is not, if a child process fails or does not
+end within a minute, or if the memory, the threads or the open files of the process have grown.
 """
 
 import argparse
@@ -18,7 +18,7 @@ import time
 import numpy as np
 import r2b_runtime
 
-MOST_GROWTH = 2048  # KiB: the allocator's own pages come and go
+MOST_GROWTH = 2048  # KiB; the number of pages that the allocator keeps varies
 PATIENCE = 60  # seconds
 
 
@@ -55,16 +55,19 @@ class Runs:
         return engine.get_tensor(self._output).tobytes()
 
     def check(self, engine):
-        """Runs an engine; raises `RuntimeError` where its answer is another."""
+        """Runs an engine; raises `RuntimeError` if its answer differs from the first."""
         if self._answer(engine) != self._expected:
-            raise RuntimeError("an answer has other bits than the first")
+            raise RuntimeError("an answer differs from the first")
 
     def cycle(self):
-        """Loads the model, runs it, frees it."""
+        """Loads the model, checks its answer and frees it."""
         self.check(self._made())
 
     def fork(self):
-        """Runs the engine in a child process, which then frees it, and another there; raises where it fails."""
+        """Runs this engine and a new one in a child process, which frees both; then runs this engine again here.
+
+        Raises `RuntimeError` if the child fails or hangs, or if an answer differs from the first.
+        """
         child = os.fork()
         if child == 0:
             signal.alarm(PATIENCE)  # ends a child that hangs
@@ -84,7 +87,11 @@ class Runs:
 
 
 def grown(work, count):
-    """How much memory in KiB, how many threads and files are left by `count` calls of `work`, after a tenth of them."""
+    """Calls `work` `count` times.
+
+    Returns by how much memory (KiB), threads and open files grew during the last nine tenths of the calls; the first
+    tenth are a warm-up.
+    """
     for _ in range(max(1, count // 10)):
         work()
     before = resources()

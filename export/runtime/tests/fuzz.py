@@ -106,8 +106,8 @@ def seeds():
     for t in (pooled, probabilities, most):
         model.output(t)
     yield model.bytes()
-    # Two blocks of channels, which two threads share, with a sum and bits of each. The fuzz target runs files of an odd
-    # number of tensors in two threads.
+    # Two blocks of 32 channels, which two threads share, with an average and bits of both. The spare tensor is in one
+    # of two files because the fuzz target runs files with an odd number of tensors in two threads.
     for spare in (False, True):
         model = lce_model.Model()
         x = model.input((2, 6, 6, 64))
@@ -127,7 +127,7 @@ def seeds():
             model.output(t)
         yield model.bytes()
     yield small_classifier.with_files(small_classifier.model())  # with metadata
-    # An absent input that the operator does not have, where no operand has the shape of the sum.
+    # An ADD with an absent third input, where neither operand has the shape of the sum.
     model = lce_model.Model()
     rows, columns = model.input((1, 4, 1, 8)), model.input((1, 1, 4, 8))
     total, bits = model.tensor((1, 4, 4, 8)), model.tensor((1, 4, 4, 1), "int32")
@@ -141,7 +141,7 @@ def seeds():
 
 
 def layouts(graphs=30, largest=1 << 14):
-    """Operators that move values and the convolutions beside them, one by one and in drawn graphs."""
+    """Models with operators of drawn_layouts.py, one by one and in drawn graphs."""
     import drawn_graphs
 
     for method in ("depthwise", "transpose_conv", "concat", "split", "strided_slice", "pad", "resize_bilinear"):
@@ -150,7 +150,7 @@ def layouts(graphs=30, largest=1 << 14):
             graph.begin((1 + seed % 2, 4, 5, (3, 8, 33, 2)[seed]))
             made = getattr(graph, method)(graph.input)
             outputs = made if isinstance(made, list) else [made]
-            graph.quantize(outputs[0])  # else the delegate leaves it to the interpreter
+            graph.quantize(outputs[0])  # the delegate claims no graph without an LCE operator
             yield graph.written(graph.operators, [*outputs, graph.values[-1]])
     for number in range(graphs):
         model = drawn_graphs.draw([13, number]).model
@@ -159,7 +159,7 @@ def layouts(graphs=30, largest=1 << 14):
 
 
 def whole_numbers(count=8, largest=1 << 14):
-    """Small convolutions of int8 numbers and what is before and after them, a stem and a shortcut."""
+    """Small models with an int8 convolution and the conversions around it, and one with a stem and a shortcut."""
     import int8_model
 
     found = number = 0
@@ -177,7 +177,7 @@ TARGETS = ("model", "engine")
 
 
 def build(compiler, outputs, flags):
-    """Compiles fuzz targets, {target: where to}, each with all of the library, sanitized."""
+    """Compiles fuzz targets, each with the whole library, under sanitizers; `outputs` is {target: program's path}."""
     sanitize = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
     with tempfile.TemporaryDirectory() as directory:
         files = build_native.objects(
@@ -188,7 +188,7 @@ def build(compiler, outputs, flags):
             subprocess.run([*compiler, *sanitize, *flags, *files, *own, "-pthread", "-o", str(output)], check=True)
 
 
-# Draws that went wrong once: an address formed from a tensor that has no memory.
+# Inputs that once failed: an address was computed from a tensor that has no memory.
 FOUND = ["UExBTiEUteRSldQWoeufvKoWhPgrQnPINT0DzyvLbel7gTKsywqNJFr+j8lLKJgV4g=="]
 
 
@@ -212,7 +212,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--target", choices=TARGETS, default=TARGETS[0])
     parser.add_argument("--seconds", type=int, default=600)
-    parser.add_argument("--corpus", default=None, help="keep inputs here; default: a directory that is removed")
+    parser.add_argument("--corpus", default=None, help="folder that keeps the inputs (default: a temporary one)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         corpus = pathlib.Path(arguments.corpus or pathlib.Path(directory) / "corpus")

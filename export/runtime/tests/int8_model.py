@@ -1,4 +1,4 @@
-"""Small files with convolutions and dense layers of int8 numbers, drawn by a random generator."""
+"""Writes small random models with int8 convolutions and dense layers."""
 
 import drawing
 import lce_model
@@ -10,7 +10,7 @@ EXTREMES = {"int8": (-128, 127), "uint8": (0, 255)}
 
 
 def scale(rng):
-    """A scale as converters choose it, or a power of two, with which sums lie between two numbers often."""
+    """A random scale: one like a converter's, or a power of two, with which rounding often meets ties."""
     return float(np.float32(rng.uniform(0.001, 0.1) if rng.random() < 0.6 else 2.0 ** -rng.integers(4, 9)))
 
 
@@ -20,13 +20,16 @@ def numbers(rng, shape, dtype="int8"):
 
 
 def values(rng, shape, unit):
-    """Floats, some of them half way between two numbers, some far away."""
+    """Floats for the scale `unit`: some lie halfway between two int8 numbers, some far outside their range."""
     x = rng.normal(0, 80, shape)
     return (np.where(rng.random(shape) < 0.3, np.round(2 * x) / 2, x) * unit).astype(np.float32)
 
 
 def quantised_input(rng, model, kind, shape):
-    """Adds an input of that type and a QUANTIZE after it; returns its values, the int8 tensor, and its scale."""
+    """Adds an input of type `kind`, and a QUANTIZE to int8 unless that is its type.
+
+    Returns random values for the input, the index of the int8 tensor, and its scale.
+    """
     unit, zero_point = scale(rng), int(rng.choice(ZERO_POINTS))
     if kind == "int8":
         return numbers(rng, shape), model.input(shape, "int8", scale=unit, zero_point=zero_point), unit
@@ -39,7 +42,7 @@ def quantised_input(rng, model, kind, shape):
 
 
 def weighted(rng, model, name, x, unit, filter_shape, out_shape, per_channel, table):
-    """Adds an operator with int8 weights; returns its int8 result and that as floats."""
+    """Adds an operator with int8 weights and a DEQUANTIZE; returns the indices of the int8 and the float32 output."""
     outputs = filter_shape[0]
     scales = np.float32([scale(rng) for _ in range(outputs if per_channel else 1)])
     weights = model.tensor(filter_shape, "int8", rng.integers(-127, 128, filter_shape), scale=scales)
@@ -62,7 +65,7 @@ def activation(rng):
 
 
 def drawn_convolution(rng, kind):
-    """A model of one convolution, and its input."""
+    """The bytes of a model of one convolution, and its input."""
     model = lce_model.Model()
     batch, h, w = int(rng.integers(1, tested.BATCHES[1] + 1)), int(rng.integers(1, 14)), int(rng.integers(1, 40))
     channels, outputs = (int(rng.choice(tested.BYTE_CHANNELS)) for _ in range(2))
@@ -92,14 +95,14 @@ def drawn_convolution(rng, kind):
         rng.random() < 0.7,
         table,
     )
-    # With the int8 numbers as a result, without them, or with them alone.
+    # The outputs are the int8 and the float tensor, or one of the two.
     for tensor in ([quantised, real], [real], [quantised])[int(rng.integers(3))]:
         model.output(tensor)
     return model.bytes(), given
 
 
 def stem(rng, kind="uint8", size=(21, 30), outputs=40):
-    """A stem's convolution and window of maxima, its shortcut of averages and int8 numbers, and a dense layer."""
+    """The bytes of a model, and its input: an int8 stem, a max pool, an average pool and an int8 convolution."""
     model = lce_model.Model()
     h, w = size
     given, x, unit = quantised_input(rng, model, kind, (1, h, w, 3))

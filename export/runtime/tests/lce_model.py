@@ -1,6 +1,6 @@
 """Writes small `.tflite` files with Larq Compute Engine's operators, as its converter does, from Python values.
 
-Needs TensorFlow for the schema of the format, like the interpreter the results are compared with.
+Needs TensorFlow, for the schema of the format.
 """
 
 import flatbuffers
@@ -25,7 +25,7 @@ def words(channels):
 
 
 def pack(signs):
-    """Packs +1/-1 along the last axis into int32 words; bit 1 is -1, the first channel is the lowest bit."""
+    """Packs +1/-1 along the last axis into int32 words: a set bit means -1, the lowest bit is the first channel."""
     channels = signs.shape[-1]
     bits = np.zeros((*signs.shape[:-1], words(channels) * 32), np.uint8)
     bits[..., :channels] = signs < 0
@@ -48,8 +48,11 @@ class Model:
         self._codes = {}
 
     def tensor(self, shape, dtype="float32", value=None, scale=None, zero_point=0, signature=None):
-        """Adds a tensor. `signature` is its shape with -1 for dimensions that are open; `scale` one number, or one for
-        each index of dimension 0."""
+        """Adds a tensor and returns its index.
+
+        `signature` is the shape with -1 for dynamic dimensions; `scale` is one number, or one for each index of
+        dimension 0.
+        """
         tensor = schema.TensorT()
         tensor.shape, tensor.shapeSignature = list(shape), signature
         tensor.type = _TYPES[dtype]
@@ -111,7 +114,7 @@ class Model:
             operator.builtinOptionsType = getattr(schema.BuiltinOptions, type(options).__name__[:-1])
 
     def bconv(self, x, out, filter_signs, multiplier=None, bias=None, thresholds=None, **options):
-        """filter_signs: [outputs, height, width, channels of a group]."""
+        """Adds an LceBconv2d; `filter_signs` holds +1/-1, (outputs, height, width, channels of a group)."""
         settings = {
             "channels_in": filter_signs.shape[-1],
             "dilation_height_factor": 1,
@@ -129,7 +132,7 @@ class Model:
         self.custom("LceBconv2d", inputs, [out], settings)
 
     def signature(self, name, inputs, outputs):
-        """Gives tensors names by which a signature runner knows them."""
+        """Adds a signature; `inputs` and `outputs` map the names that its runner uses to indices of tensors."""
         signature = schema.SignatureDefT()
         signature.signatureKey, signature.inputs, signature.outputs = name, [], []
         for tensors, listed in ((inputs, signature.inputs), (outputs, signature.outputs)):

@@ -41,13 +41,20 @@ import r2b_runtime
 from larq_compute_engine.tflite.python.interpreter import Interpreter as LceInterpreter
 
 ROUNDING = 1e-5  # of the largest float value in the graph
-LONGEST = 300.0  # seconds for one graph: a thousand times the usual, for machines with much else to do
+LONGEST = 300.0  # seconds for one graph: a thousand times the usual time, as the machine may be busy
 THREADS = (1, 2, 3, 4)
 
 
 @dataclasses.dataclass
 class Checked:
-    """What came out for one graph: whether it was compared with LCE, and what was found."""
+    """The result of checking one graph.
+
+    Attributes:
+        number: number of the graph.
+        compared: whether its outputs for at least one input were compared with LCE's.
+        operators: names of its operators.
+        found: sentences that describe what is wrong; empty if nothing is.
+    """
 
     number: int
     compared: bool
@@ -60,7 +67,7 @@ def lce_outputs(model, x):
 
 
 class Runs:
-    """Runs of one model in one stock interpreter with the delegate; `kernels` None: the best."""
+    """Runs one model in a stock interpreter with the delegate; `kernels=None` selects the best ones."""
 
     def __init__(self, model, kernels, threads):
         self._interpreter = r2b_runtime.Interpreter(model, threads, kernels=kernels or "auto", engine="litert")
@@ -75,7 +82,7 @@ class Runs:
 
 
 def apart(ours, theirs):
-    """How far two arrays are from each other: the largest difference of their values."""
+    """The largest absolute difference between two arrays; infinite if their shapes or types differ."""
     if ours.shape != theirs.shape or ours.dtype != theirs.dtype:
         return np.inf
     if ours.tobytes() == theirs.tobytes():
@@ -85,7 +92,7 @@ def apart(ours, theirs):
 
 
 def check(seed, number, runs, kernels, threads=THREADS):
-    """Draws a graph and runs it; returns what was found."""
+    """Draws graph `number` of `seed`, runs it and returns a `Checked`."""
     graph = drawn_graphs.draw([seed, number])
     rng = np.random.default_rng([seed, number, 1])
     inputs = [rng.integers(-8, 9, graph.shape).astype(np.float32) / 8, rng.normal(0, 1, graph.shape).astype(np.float32)]
@@ -112,7 +119,10 @@ def check(seed, number, runs, kernels, threads=THREADS):
 
 
 def reference(graph, x):
-    """LCE's outputs and the largest value on the way; None where rounding decides a sign, or nothing is finite."""
+    """Returns LCE's outputs and the largest absolute float value in the graph, at least 1.
+
+    Returns None if rounding could decide a sign, or if the largest value is not finite.
+    """
     probed = lce_outputs(graph.probe, x)
     floats = [value for value in probed if value.dtype == np.float32]
     largest = max([1.0, *(np.abs(value).max() for value in floats)])
@@ -123,7 +133,7 @@ def reference(graph, x):
 
 
 def differences(outputs, expected, largest):
-    """Sentences on outputs that are further from LCE's than rounding explains."""
+    """Yields a sentence for each output that differs from LCE's by more than rounding explains."""
     for i, (ours, theirs) in enumerate(zip(outputs, expected)):
         far = apart(ours, theirs)
         if far > (ROUNDING * largest if ours.dtype == np.float32 else 0):
@@ -131,7 +141,7 @@ def differences(outputs, expected, largest):
 
 
 def repeated(run, inputs, expected, runs):
-    """How many of several runs have other bits than expected, and by how much they differ at most."""
+    """Returns how many runs give other bits than expected, and the largest difference."""
     unequal, furthest = 0, 0.0
     for _ in range(runs):
         for x, one in zip(inputs, expected):
@@ -142,7 +152,7 @@ def repeated(run, inputs, expected, runs):
 
 
 def _work(numbers, arguments, results):
-    """A process's part: says which graph it begins, then what came out."""
+    """The work of a child process: sends each graph's number before checking it, then its `Checked`."""
     if arguments.pinned:
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     for number in numbers:
@@ -151,7 +161,7 @@ def _work(numbers, arguments, results):
 
 
 def in_a_process(numbers, arguments):
-    """Yields what came out for each number; whoever ends or hangs a process is found, and another takes the rest."""
+    """Yields a `Checked` for each graph. After one that crashes or hangs its process, a new process takes the rest."""
     context = multiprocessing.get_context("fork")
     numbers = list(numbers)
     while numbers:
@@ -189,12 +199,16 @@ def parse(words=None):
     parser.add_argument("--count", type=int, default=100, help="how many graphs (default: %(default)s)")
     parser.add_argument("--seed", default="0", help="a number, or `fresh` (default: %(default)s)")
     parser.add_argument("--first", type=int, default=0, help="number of the first graph (default: %(default)s)")
-    parser.add_argument("--runs", type=int, default=5, help="of each input (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=None, help="begin no other graph after so many seconds")
-    parser.add_argument("--threads", type=int, nargs="+", default=THREADS, help="(default: 1 2 3 4)")
-    parser.add_argument("--kernels", nargs="+", default=None, help="(default: all that run here)")
-    parser.add_argument("--pinned", action="store_true", help="all threads on one core")
-    parser.add_argument("--keep", type=pathlib.Path, default=None, help="write files that were found into this folder")
+    parser.add_argument("--runs", type=int, default=5, help="runs of each input (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=None, help="start no further graph after this many seconds")
+    parser.add_argument(
+        "--threads", type=int, nargs="+", default=THREADS, help="thread counts to test (default: 1 2 3 4)"
+    )
+    parser.add_argument("--kernels", nargs="+", default=None, help="kernels to test (default: all that run here)")
+    parser.add_argument("--pinned", action="store_true", help="run all threads on one core")
+    parser.add_argument(
+        "--keep", type=pathlib.Path, default=None, help="write the files of graphs that fail into this folder"
+    )
     arguments = parser.parse_args(words)
     if arguments.seed == "fresh":
         arguments.seed = secrets.randbelow(1 << 32)
@@ -205,7 +219,7 @@ def parse(words=None):
     if arguments.seed < 0 or arguments.first < 0:
         parser.error("--seed and --first must be 0 or more")
     if arguments.pinned and not hasattr(os, "sched_setaffinity"):
-        parser.error("this system binds no process to a core; leave --pinned out")
+        parser.error("this system cannot bind a process to a core; leave out --pinned")
     available = r2b_runtime.available_kernels()
     arguments.kernels = arguments.kernels or available
     if not set(arguments.kernels) <= set(available):

@@ -18,7 +18,7 @@ SHADES = {"dark": 10, "grey": 128, "bright": 245}
 
 
 def model(labels=LABELS):
-    """The bytes of a model file: from the mean of 8x8 grey pixels, (mean - 128) / 64, to three probabilities."""
+    """The bytes of a model file: three probabilities from the mean of 8x8 grey pixels, as (mean - 128) / 64."""
     made = lce_model.Model()
     schema = lce_model.schema
     image = made.input([1, 8, 8, 1])
@@ -41,7 +41,7 @@ def model(labels=LABELS):
 
 
 def jpeg(shade, size=(64, 48)):
-    """An image of one shade: a name of `SHADES`, or a number."""
+    """A JPEG image of one shade: a name in `SHADES`, or a number in 0–255; `size` is (width, height)."""
     from PIL import Image
 
     stream = io.BytesIO()
@@ -54,21 +54,24 @@ def events(text):
 
 
 def written(folder):
-    """The path of the model in a folder."""
+    """Writes the model into a folder and returns its path."""
     path = folder / "shades.tflite"
     path.write_bytes(model())
     return str(path)
 
 
 def started(*arguments, **options):
-    """The command as a process of its own."""
+    """Starts `r2b_runtime watch` in a process of its own."""
     command = [sys.executable, "-m", "r2b_runtime", "watch", *map(str, arguments)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
     return subprocess.Popen(command, text=False, **pipes)
 
 
 def line_with(process, words):
-    """The line of a process's standard error with these words, when it comes; fails where none comes for too long."""
+    """Waits for a line with these words on a process's standard error and returns it.
+
+    After `PATIENCE` seconds, kills the process and raises `StopIteration`.
+    """
     timer = threading.Timer(PATIENCE, process.kill)
     timer.start()
     try:
@@ -78,7 +81,7 @@ def line_with(process, words):
 
 
 def lines(process):
-    """The events of a process's standard output, as they come; fails where none comes for too long."""
+    """Yields the events of a process's standard output as they come; kills the process after `PATIENCE` seconds."""
     timer = threading.Timer(PATIENCE, process.kill)
     timer.start()
     try:

@@ -1,4 +1,4 @@
-"""A file as r2b_zoo writes it, small enough to be made in a test: 8x8 grey images, three classes."""
+"""Makes small model files like those of r2b_zoo, for 8x8 grey images and three classes."""
 
 import io
 import json
@@ -52,7 +52,10 @@ def model(classes=3, shape=(8, 8, 1), batch=1):
 
 
 def with_files(data, labels=LABELS, **changes):
-    """`data` with labels and preprocessing behind it; None leaves a file out, `changes` are to the preprocessing."""
+    """Appends labels and preprocessing to a model's bytes.
+
+    `changes` replace fields of the preprocessing. `labels=None` or `preprocessing=None` leaves that file out.
+    """
     stream = io.BytesIO(data)
     with zipfile.ZipFile(stream, "a") as archive:
         if labels is not None:
@@ -65,7 +68,7 @@ def with_files(data, labels=LABELS, **changes):
 def of_type(dtype, scale=None, weights=None, operator="CAST"):
     """A model of one dense layer with an input of type `dtype`, without labels and preprocessing.
 
-    `weights` are (3, 64), random if None.
+    `weights` has shape (3, 64); None draws it at random.
     """
     made = lce_model.Model()
     schema = lce_model.schema

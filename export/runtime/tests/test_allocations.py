@@ -1,4 +1,4 @@
-"""An inference takes no memory and gives none back: in a program in C whose own malloc counts, with every operator."""
+"""Tests, in a C program whose own malloc counts calls, that an inference neither allocates nor frees memory."""
 
 import platform
 import subprocess
@@ -26,7 +26,7 @@ def host(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    """Paths of files: a network of all that the zoo's have, a classifier, and drawn graphs."""
+    """Paths of model files: networks with all operators of the zoo's networks, a classifier, and drawn graphs."""
     rng = np.random.default_rng(0)
     files = [half_blocks(rng), half_blocks(rng, batch=2, channels=40), small_classifier.model()]
     files += [drawn_graphs.draw([7, number]).model for number in range(GRAPHS)]
@@ -42,5 +42,5 @@ def test_an_inference_takes_no_memory(host, models, kernels, threads):
         done = subprocess.run([host, model, kernels, str(threads)], capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr
         loading, running = map(int, done.stdout.split())
-        assert loading > 100  # so what the library takes is counted
+        assert loading > 100  # shows that the library's allocations are counted
         assert running == 0, f"{model.name}: memory was taken or given back {running} times"

@@ -1,4 +1,4 @@
-"""The page of a model in headless Chromium: drawings, pictures and the webcam get the labels that Python gives."""
+"""Tests a model's page in headless Chromium: drawings, pictures and the webcam, with the labels that Python gives."""
 
 import base64
 import io
@@ -34,7 +34,7 @@ def model(channels):
 
 
 def shown(predictions):
-    """Python's answers as the page writes them."""
+    """Python's answers in the form in which the page shows them."""
     return [[label, f"{100 * share:.1f}\N{NO-BREAK SPACE}%"] for label, share in predictions]
 
 
@@ -60,7 +60,7 @@ def open_page(chromium, tmp_path):
 
 
 def canvas_pixels(page):
-    """What is drawn, (height, width, 4)."""
+    """The pixels of the drawing, uint8 (height, width, 4)."""
     data = page.evaluate(
         "(() => { const canvas = document.getElementById('draw');"
         "const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);"
@@ -121,7 +121,7 @@ def test_a_picture_is_dropped(open_page):
     drop(page, "text.png", b"no picture")
     page.wait_for("!document.getElementById('problem').hidden")
     assert page.evaluate("document.getElementById('problem').innerText") == (
-        "text.png is no picture that this browser can read"
+        "text.png is not a picture that this browser can read"
     )
 
 

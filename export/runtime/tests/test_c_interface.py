@@ -1,4 +1,4 @@
-"""What r2b.h offers beside Python's engine: labels, preprocessing and images in C, as Python's classifier has them."""
+"""Tests labels, preprocessing and images in r2b.h, which Python's engine does not use, against Python's classifier."""
 
 import ctypes
 import io
@@ -21,7 +21,7 @@ SHAPES = {"grey": (8, 8, 1), "colour": (20, 20, 3), "wide": (33, 50, 3)}
 
 
 def with_text(name, text, **options):
-    """The small classifier with one attached file of these bytes."""
+    """The small classifier with one attached file, which contains `text`."""
     stream = io.BytesIO(small_classifier.model())
     with zipfile.ZipFile(stream, "a", **options) as archive:
         archive.writestr(name, text)
@@ -98,17 +98,17 @@ def test_what_is_no_image(changes, message):
 def test_labels_are_pythons(text):
     content = with_text("labels.txt", text.encode())
     expected = attached_files.lines(attached_files.AttachedFiles(content).text("labels.txt"))
-    assert c_interface.labels(content) == [label.split("\0")[0] for label in expected]  # texts of C end there
+    assert c_interface.labels(content) == [label.split("\0")[0] for label in expected]  # a C string ends at NUL
 
 
 def test_a_file_without_metadata():
     content = small_classifier.model()
     assert c_interface.labels(content) == []
-    with pytest.raises(CError, match=r"the model says nothing of preprocessing: convert it with"):
+    with pytest.raises(CError, match=r"the model has no preprocessing metadata: convert it with"):
         c_interface.preprocessing(content)
     with (
         c_interface.engine(content) as engine,
-        pytest.raises(CError, match=r"the model says nothing of preprocessing"),
+        pytest.raises(CError, match=r"the model has no preprocessing metadata"),
     ):
         c_interface.set_image(engine, np.zeros((9, 9, 3), np.uint8))
 
@@ -134,7 +134,7 @@ def test_preprocessing_is_what_the_file_says():
         ({"std": [0.0]}, r"mean and std must be finite in float32 and std not 0"),
         ({"std": [1e-40]}, r"mean and std must be finite in float32 and std not 0"),
         ({"mean": [float("nan")]}, r"the JSON inside the model cannot be read at character \d+"),
-        ({"more": 1}, r"'more' is none of its fields"),
+        ({"more": 1}, r"it has the unknown field 'more'"),
     ],
 )
 def test_preprocessing_that_cannot_be_used(changes, message):
@@ -189,7 +189,7 @@ def test_preprocessing_of_another_shape():
 
 
 def test_a_damaged_archive_is_a_sentence():
-    """Every byte of the archive changed, one at a time: Python's answer, or a sentence."""
+    """Changes one bit of each byte of the archive in turn: labels are right or absent, or an error is reported."""
     whole = small_classifier.with_files(small_classifier.model())
     begin, rng = len(small_classifier.model()), np.random.default_rng(0)
     read = 0
@@ -209,11 +209,11 @@ def test_handles_that_are_freed():
     with c_interface.engine(small_classifier.model()) as engine:
         pass
     for name, *arguments in (("check_classifier",), ("steps",), ("memory",), ("set_image", 0, None), ("run",)):
-        with pytest.raises(CError, match=r"this is no engine, or it has been freed"):
+        with pytest.raises(CError, match=r"this is not an engine, or the engine has been freed"):
             c_interface.call(f"r2b_engine_{name}", engine, *arguments)
     with c_interface.model(small_classifier.model()) as model:
         pass
-    with pytest.raises(CError, match=r"this is no model, or it has been freed"):
+    with pytest.raises(CError, match=r"this is not a model, or the model has been freed"):
         c_interface.call("r2b_model_labels", model)
     with (
         c_interface.model(small_classifier.model()) as model,
@@ -261,7 +261,7 @@ def test_a_borrowed_file():
     [
         (None, 16, r"the bytes of a model must be given"),
         (8, 16, r"a model that is not copied must begin at a multiple of 16 bytes; align it, or load it with a copy"),
-        (16, 1 << 32, r"the file is larger than 2 GiB, and so no model"),
+        (16, 1 << 32, r"the file is larger than 2 GiB, the most that a model can have"),
     ],
 )
 def test_what_cannot_be_borrowed(address, size, message):

@@ -1,4 +1,4 @@
-"""Classifier: labels and preprocessing from the file, images as arrays and as files."""
+"""Tests `Classifier`: labels and preprocessing from the file, images as arrays and as files."""
 
 import io
 import json
@@ -83,7 +83,7 @@ def test_image_files_without_pillow(model, monkeypatch):
 
 
 def frames(number=3):
-    """Images of a camera, uint8 (number, 48, 64, 3)."""
+    """Random images in place of a camera's, uint8 (number, 48, 64, 3)."""
     return np.random.default_rng(5).integers(0, 256, (number, 48, 64, 3), dtype=np.uint8)
 
 
@@ -135,7 +135,7 @@ def test_no_image_is_run_before_a_wrong_one_is_seen(model, monkeypatch):
 
 
 def test_many_images_take_no_more_memory(model, tmp_path):
-    """What is prepared and answered for 600 images does not add up."""
+    """600 images need less than 4 MiB more than two: prepared images do not accumulate."""
     program = (
         "import resource, sys\nimport numpy as np\nfrom r2b_runtime import Classifier\n"
         "classifier, frame = Classifier(sys.argv[1]), np.zeros((480, 640, 3), np.uint8)\n"
@@ -193,7 +193,7 @@ def test_grey_of_16_bits(model, tmp_path):
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "LAB", "LA", "I;16", "I", "F"])
 def test_images_of_pillow(model, mode):
-    """As objects they are read as from a file, turned as their EXIF data says."""
+    """Pillow's image objects are read like files, rotated as their EXIF data says."""
     pillow = pytest.importorskip("PIL.Image")
     from PIL import ImageCms
 
@@ -283,7 +283,7 @@ def test_an_input_of_whole_numbers_takes_the_image_as_it_is(dtype):
     assert np.ptp(rounded) > 100
     (expected,) = run(small_classifier.of_type("float32"), [rounded[np.newaxis]])
     data = small_classifier.with_files(small_classifier.of_type(dtype), **AS_IT_IS)
-    classifier = Classifier(data, engine="litert")  # the operator CAST
+    classifier = Classifier(data, engine="litert")  # the engine does not run CAST
     np.testing.assert_allclose(classifier.probabilities(IMAGE), expected[0], rtol=1e-6)
 
 
@@ -306,7 +306,7 @@ def test_an_input_with_a_scale_is_quantised(dtype):
             "uint8",
             None,
             {},
-            r"uint8 without a scale, so the image goes in as it is, .*mean 0 and std 1; received mean=\(1",
+            r"uint8 without a scale, so pixel values are passed unchanged, .*mean 0 and std 1; received mean=\(1",
         ),
         ("int32", None, {"mean": [0.0]}, r"int32 without a scale, .* received mean=\(0\.0,\), std=\(50\.0,\)"),
         (
@@ -382,7 +382,7 @@ def test_attached_files_that_are_not_read(content, method, message):
 
 
 def test_an_attached_file_that_says_it_is_smaller():
-    """No more is inflated than the archive's list says, and the checksum is wrong then."""
+    """No more bytes are inflated than the archive's directory states, and then the checksum is wrong."""
     data = bytearray(archived({"labels.txt": b"a" * (1 << 20)}, zipfile.ZIP_DEFLATED))
     for signature, offset in ((b"PK\x01\x02", 24), (b"PK\x03\x04", 22)):
         at = data.index(signature) + offset

@@ -1,4 +1,4 @@
-"""The command r2b-run, as a user calls it."""
+"""Tests the command r2b-run as a user calls it."""
 
 import contextlib
 import json
@@ -82,7 +82,7 @@ def test_memory_of_a_microcontroller(capsys, model):
     assert needs["file"] == os.path.getsize(model)
     # 9 words for each of 32 outputs; 32 floats for each class, in groups of 8 classes.
     assert needs["weights"] == 9 * 32 * 4 + 8 * 32 * 4
-    values = 8 * 8 * 4 + 8 * 8 * 32 * 4  # bits, and what the convolution makes of them
+    values = 8 * 8 * 4 + 8 * 8 * 32 * 4  # packed bits, and the convolution's floats
     assert values < needs["rest"] < 3 * values
     text = output(capsys, "info", model, "--memory")
     assert f"flash          {needs['file']:,} bytes of the file, and about " in text
@@ -95,7 +95,7 @@ def test_bench(capsys, model):
     assert found == [("r2b", 1), ("r2b", 2), ("litert", 1), ("litert", 2)]
     assert result["interpreter"].startswith("tensorflow ")
     for timing in result["results"]:
-        # A neighbour on a core can make any one time longer than any other, the first inference's too.
+        # Another process can make any single time the longest, so the first inference's is not compared with others.
         assert 0 < timing["minimum_ms"] <= timing["median_ms"]
         assert timing["load_and_first_inference_ms"] > 0
         steps = timing["profile"]["steps"]
@@ -150,7 +150,7 @@ def test_a_model_that_the_engine_refuses(capsys, tmp_path, image):
 
 @pytest.mark.parametrize("engine", ["r2b", "litert"])
 def test_steps_add_up_to_the_whole(engine):
-    """A network large enough that the interpreter's own time does not count: within 5 %, without the row "rest"."""
+    """In a network this large, the interpreter's own time, the row "rest", is at most 5 % of the whole."""
     from test_networks import half_blocks
 
     model = half_blocks(np.random.default_rng(0), size=28)
@@ -194,7 +194,7 @@ def test_labels_cannot_drive_the_terminal(capsys, tmp_path, image):
 
 
 def test_a_large_image(capsys, model, tmp_path):
-    """One million pixels take the way of 100 millions: no warning, and no more than asked for."""
+    """An image with more pixels than `--max-pixels` is refused; one with exactly as many is read."""
     pillow = pytest.importorskip("PIL.Image")
     path = str(tmp_path / "large.png")
     pillow.new("1", (1200, 1000), 1).save(path)
@@ -204,11 +204,11 @@ def test_a_large_image(capsys, model, tmp_path):
 
 
 def test_memory_for_a_large_image(model, tmp_path):
-    """Bytes of the crop and of the file, not floats of the whole image: 0.4 GB more than here."""
+    """The file and its crop are held as bytes; floats of the whole image would take 0.4 GB more."""
     pillow = pytest.importorskip("PIL.Image")
     path = tmp_path / "large.png"
     pillow.new("1", (6000, 6000), 1).save(path)
-    # Not what getrusage says, which counts the process that this one comes from too.
+    # VmHWM, since the peak that getrusage reports includes the parent process's.
     program = (
         "import re, sys; from r2b_runtime import command;"
         "peak = lambda: int(re.search(r'VmHWM:\\s*(\\d+) kB', open('/proc/self/status').read())[1]) << 10;"
@@ -223,7 +223,7 @@ def test_memory_for_a_large_image(model, tmp_path):
 
 @pytest.mark.parametrize("columns", [60, 80, 100, 120, 200])
 def test_terminals_of_any_width(capsys, monkeypatch, model, columns):
-    """Every word stands whole in a line that fits, as far as the word itself does."""
+    """No word is broken, and every line fits the terminal unless a single word is too long."""
     import pty
 
     plain = output(capsys, "info", model)
@@ -233,7 +233,7 @@ def test_terminals_of_any_width(capsys, monkeypatch, model, columns):
         patched.setattr(sys, "stdout", terminal)
         assert main(["info", model]) == 0
     chunks = []
-    with contextlib.suppress(OSError):  # nothing is left, and nobody writes any more
+    with contextlib.suppress(OSError):  # the other end is closed, and everything has been read
         while chunk := os.read(ours, 1 << 12):
             chunks.append(chunk)
     os.close(ours)

@@ -1,4 +1,4 @@
-"""The convolution by itself against TensorFlow's of ±1: exactly."""
+"""Tests that the stand-alone binary convolution equals TensorFlow's convolution of ±1 exactly."""
 
 import concurrent.futures
 
@@ -47,7 +47,7 @@ def test_it_equals_tensorflow(convolver, shape, channels, outputs, window, strid
 
 
 def test_threads_take_turns(rng):
-    """One convolver, called from many threads with other kernels and shapes."""
+    """Many threads call one convolver, each with another kernel and shape."""
     convolver = r2b_runtime.Convolver(2)
     calls = [(floats(rng, 2, 6, 5, 8 + i), floats(rng, 3, 3, 8 + i, 5 + i), (1, 1), "same") for i in range(24)]
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
@@ -62,7 +62,7 @@ def test_arrays_of_any_layout_and_no_images(rng):
     strided = convolver(images[::2, ::-1].astype(float), np.asfortranarray(kernel))
     np.testing.assert_array_equal(strided, expected(images[::2, ::-1], kernel, (1, 1), "same"))
     assert convolver(images[:0], kernel).shape == (0, 6, 5, 9)
-    assert strided.ctypes.data % 64 == 0  # TensorFlow copies others
+    assert strided.ctypes.data % 64 == 0  # TensorFlow copies arrays with a smaller alignment
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_arrays_of_any_layout_and_no_images(rng):
         ((2, 5, 5, 4), (3, 3, 4, 8), {"strides": (1,)}, r"strides must be two, 1 to 32768, received \(1,\)"),
         ((2, 5, 5, 4), (3, 3, 4, 8), {"strides": (1, 1, 1)}, r"strides must be two, 1 to 32768, received \(1, 1, 1\)"),
         ((2, 5, 2, 4), (3, 3, 4, 8), {"padding": "valid"}, r"3x3 does not fit images of 5x2; .* padding='same'"),
-        ((1, 1, 1, 1 << 19), (3, 3, 1 << 19, 1), {}, r"larger than accumulators hold \(4194304 products\)"),
+        ((1, 1, 1, 1 << 19), (3, 3, 1 << 19, 1), {}, r"more products than an accumulator holds \(at most 4194303\)"),
     ],
     ids=str,
 )

@@ -1,4 +1,4 @@
-"""The engine against the delegate in an interpreter: the same bits, and a sentence for whatever cannot be run."""
+"""Tests that the engine gives the delegate's bits, and an error message for whatever it cannot run."""
 
 import ctypes
 import mmap
@@ -29,7 +29,7 @@ FLIPS = 400
 
 
 def classifier(rng, channels=40, batch=1, operator="SOFTMAX", signature=None, shape_signature=None):
-    """Signs, a binary convolution, and an operator on its output."""
+    """The bytes of a model: LceQuantize, a binary convolution, and an operator on its output."""
     from tensorflow.lite.python import schema_py_generated as schema
 
     model = lce_model.Model()
@@ -64,11 +64,11 @@ def outputs(interpreter, x):
 
 @pytest.fixture(params=["classifier", "layouts"])
 def altered(request, model):
-    """A model to damage: one with operators of Larq's, or one that moves values about."""
+    """A model to damage: one with Larq Compute Engine's operators, or one whose operators move values."""
     if request.param == "classifier":
         return model
     graph = drawn_graphs.Motifs(np.random.default_rng(1))
-    graph.begin((1, 4, 5, 2))  # few weights, which may have any value
+    graph.begin((1, 4, 5, 2))  # few weights, as any value of a weight is valid
     value = graph.input
     for method in ("depthwise", "concat", "pad", "resize_bilinear", "strided_slice"):
         value = getattr(graph, method)(value) or value
@@ -108,7 +108,7 @@ def test_another_shape(model, rng):
     assert ours.tobytes() == theirs.tobytes()
     with pytest.raises(RuntimeError, match=r"LceBconv2d \(node 1\): "):
         interpreter.resize_tensor_input(number, (1, 6, 6, 70))
-    (again,) = outputs(interpreter, x)  # as it was before
+    (again,) = outputs(interpreter, x)  # the refused shape changed nothing
     assert again.tobytes() == ours.tobytes()
 
 
@@ -135,7 +135,7 @@ def test_a_signature(rng):
 
 
 def test_arrays_of_inputs_and_outputs(model, rng):
-    """`tensor` gives what the stock interpreter's gives, written and read in place."""
+    """Like the stock interpreter's, `tensor` gives access to an array that is read and written in place."""
     x = rng.normal(0, 1, (1, 6, 6, 40)).astype(np.float32)
     (expected,) = outputs(engine(model), x)
     for name in ("r2b", "litert"):
@@ -169,7 +169,7 @@ def test_what_only_the_interpreter_has(model):
 
 
 def test_strict_shapes(rng):
-    """Only what the file leaves open changes."""
+    """With `strict=True`, only the dimensions that the file leaves open can change."""
     model = classifier(rng)
     opened = classifier(rng, shape_signature=[-1, 6, 6, 40])
     for name in ("r2b", "litert"):
@@ -206,11 +206,13 @@ def test_wrong_inputs(model, value, message):
 
 
 def test_tensors_that_are_none(model):
-    with pytest.raises(ValueError, match=r"tensor 99 is no input of the model; they are 0"):
+    with pytest.raises(ValueError, match=r"tensor 99 is not an input of the model; its inputs are 0"):
         engine(model).set_tensor(99, np.zeros(1, np.float32))
-    with pytest.raises(ValueError, match=r"tensor 77 is no output of the model; they are \d+"):
+    with pytest.raises(ValueError, match=r"tensor 77 is not an output of the model; its outputs are \d+"):
         engine(model).get_tensor(77)
-    with pytest.raises(ValueError, match=r"tensor 99 is no input or output of the model; they are 0, \d+"):
+    with pytest.raises(
+        ValueError, match=r"tensor 99 is not an input or output of the model; its inputs and outputs are 0, \d+"
+    ):
         engine(model).tensor(99)
     with pytest.raises(RuntimeError, match=r"engine='r2b' runs without a delegate"):
         _ = engine(model).delegate
@@ -234,7 +236,11 @@ def test_tensors_that_are_none(model):
             ValueError,
             r"experimental_op_resolver_type is an option of the stock interpreter; received 1: give engine='litert'",
         ),
-        ({"experimental_delegates": [1]}, ValueError, r"experimental_delegates cannot be given: give the delegate's"),
+        (
+            {"experimental_delegates": [1]},
+            ValueError,
+            r"experimental_delegates is not supported, .*: give the delegate's",
+        ),
         (
             {"num_thread": 2},
             ValueError,
@@ -261,7 +267,7 @@ def test_options_that_say_what_the_engine_does_anyway(model, rng):
 
 
 def test_the_time_of_every_step(model, rng):
-    """The same steps as the delegate's, each timed."""
+    """The engine has the same steps as the delegate, and times each of them."""
     x, profiles = rng.normal(0, 1, (1, 6, 6, 40)).astype(np.float32), []
     for name in ("r2b", "litert"):
         interpreter = Interpreter(model, engine=name, profile=True, kernels="portable")
@@ -303,7 +309,7 @@ def test_a_model_beyond_the_limits(rng):
 
 
 def load(content):
-    """The C interface's answer to these bytes: a sentence, or None where it has run them."""
+    """Loads and runs a model in the C interface; returns the error message, or None if it ran."""
     library, error = engine_module._functions(), engine_module._Error()
     options = engine_module._Options(ctypes.sizeof(engine_module._Options), 1, None, 64 << 20, 10**9)
     loaded = library.r2b_model_load(content, len(content), ctypes.byref(error))
@@ -317,11 +323,11 @@ def load(content):
 def test_truncated_files(model):
     assert load(model) is None
     for length in {*range(0, len(model), 97), *range(40)}:
-        assert "damaged" in load(model[:length]) or "no TensorFlow Lite model" in load(model[:length])
+        assert "damaged" in load(model[:length]) or "not a TensorFlow Lite model" in load(model[:length])
 
 
 def test_altered_files(altered):
-    """Either the change is harmless, or there is a sentence."""
+    """Either the change is harmless, or there is an error message."""
     rng, refused = np.random.default_rng(3), 0
     for _ in range(FLIPS):
         file = bytearray(altered)
@@ -335,7 +341,7 @@ def test_altered_files(altered):
 
 def test_bytes_that_are_no_model():
     assert load(b"") == "the file is damaged or was not copied whole: something in it should be at byte 0 of 0"
-    assert "this is no TensorFlow Lite model" in load(bytes(1000))
+    assert "this is not a TensorFlow Lite model" in load(bytes(1000))
 
 
 def test_handles_that_were_freed(model):
@@ -344,13 +350,13 @@ def test_handles_that_were_freed(model):
     created = library.r2b_engine_create(loaded, None, ctypes.byref(error))
     for _ in range(2):
         library.r2b_model_free(loaded)
-    assert library.r2b_engine_run(created, ctypes.byref(error))  # it keeps the model alive
+    assert library.r2b_engine_run(created, ctypes.byref(error))  # the engine keeps the model alive
     assert not library.r2b_engine_create(loaded, None, ctypes.byref(error))
-    assert error.text == b"this is no model, or it has been freed"
+    assert error.text == b"this is not a model, or the model has been freed"
     for _ in range(2):
         library.r2b_engine_free(created)
     assert not library.r2b_engine_run(created, ctypes.byref(error))
-    assert error.text == b"this is no engine, or it has been freed"
+    assert error.text == b"this is not an engine, or the engine has been freed"
     assert library.r2b_engine_inputs(created) == -1
 
 
@@ -362,7 +368,7 @@ def test_handles_that_were_freed(model):
         ("r2b_engine_get_output", (0, None, 1152), b"output 0 has 1152 bytes; received room for 1152"),
         ("r2b_engine_get_output", (-1, None, 0), b"the model has 1 outputs, numbered from 0; received -1"),
         ("r2b_engine_resize", (0, None, 9), b"a shape has at most 8 dimensions; received 9"),
-        ("r2b_engine_input", (0, None), b"the place for the tensor's description must be given"),
+        ("r2b_engine_input", (0, None), b"the pointer for the tensor's description must not be NULL"),
     ],
 )
 def test_wrong_calls(model, call, arguments, message):
@@ -373,7 +379,7 @@ def test_wrong_calls(model, call, arguments, message):
 
 
 def test_engines_of_several_threads(model, rng):
-    """Each thread has its own, all of them at once."""
+    """Several threads run at once, each with an engine of its own."""
     x = rng.normal(0, 1, (1, 6, 6, 40)).astype(np.float32)
     (expected,) = outputs(engine(model), x)
     wrong = []
@@ -402,7 +408,7 @@ def test_a_child_runs_its_parents_engine(model, rng):
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="this system has no /proc")
 def test_what_is_freed_is_free(model, tmp_path):
-    """In a process of its own, whose memory nothing else changes: a short form of endurance.py."""
+    """Runs endurance.py for a short time, in a process of its own so that nothing else changes its memory."""
     (tmp_path / "model.tflite").write_bytes(model)
     program = pathlib.Path(__file__).parent / "endurance.py"
     command = [sys.executable, program, tmp_path / "model.tflite", "--cycles", "500", "--forks", "30"]
@@ -420,7 +426,7 @@ def test_endurance_sees_what_grows_and_what_differs(model):
 
     assert endurance.grown(keep, 20)[0] > endurance.MOST_GROWTH
     runs._expected = b"other bits"
-    with pytest.raises(RuntimeError, match=r"an answer has other bits than the first"):
+    with pytest.raises(RuntimeError, match=r"an answer differs from the first"):
         runs.cycle()
     with pytest.raises(RuntimeError, match=r"a child ended with status 256$"):
         runs.fork()
@@ -437,7 +443,7 @@ def test_it_needs_no_interpreter(model, tmp_path):
 
 @pytest.fixture(scope="module")
 def host(tmp_path_factory):
-    """A program in C that runs a model by the library of this installation."""
+    """A C program that runs a model with the installed library."""
     return host_program("host.c", tmp_path_factory.mktemp("host"), "-std=c99", "-Wpedantic")
 
 

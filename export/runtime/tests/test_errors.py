@@ -1,4 +1,4 @@
-"""What goes wrong must say what, where and what to do, and must not take the process with it."""
+"""Tests that errors say what is wrong, where, and what to do, and that they do not end the process."""
 
 import lce_model
 import numpy as np
@@ -84,7 +84,7 @@ def test_unsupported_type():
 
 
 def test_unknown_option_and_values():
-    with pytest.raises(ValueError, match="unknown option 'colour'; there are kernels, num_threads"):
+    with pytest.raises(ValueError, match="unknown option 'colour'; the options are kernels, num_threads"):
         r2b_runtime.load_delegate(colour="red")
     with pytest.raises(ValueError, match=r"kernels 'mmx'.*available: auto.*portable"):
         r2b_runtime.load_delegate(kernels="mmx")

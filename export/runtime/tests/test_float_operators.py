@@ -1,4 +1,4 @@
-"""Every float operator that the delegate takes, against the stock interpreter's own."""
+"""Compares every float operator that the delegate claims with the stock interpreter's own."""
 
 import lce_model
 import numpy as np
@@ -210,7 +210,7 @@ FORMS = {
     "PAD": [pad("PAD")],
     "PADV2": [pad("PADV2", 0.5)],
 }
-# How the delegate's steps call what it reads as one of few kinds.
+# Operators that the delegate reads as another kind, and the name of that kind in its steps.
 STEP_NAMES = {"PADV2": "PAD", "SUB": "ADD", "RELU6": "RELU", "RELU_N1_TO_1": "RELU"}
 
 
@@ -226,7 +226,7 @@ def test_float_operator(kernels, rng, name, form):
     shape = tuple(model._graph.tensors[value].shape)
     packed = model.tensor((*shape[:-1], lce_model.words(shape[-1])), "int32")
     unpacked = model.tensor(shape)
-    model.custom("LceQuantize", [value], [packed])  # the delegate takes float operators beside binary ones only
+    model.custom("LceQuantize", [value], [packed])  # the delegate claims float operators only beside binary ones
     model.custom("LceDequantize", [packed], [unpacked])
     model.output(value)
     model.output(unpacked)

@@ -1,4 +1,4 @@
-"""Interpreters and convolvers of several threads in processes that fork() made: they have none of the threads."""
+"""Tests multi-threaded interpreters and convolvers in forked processes, which have none of the parent's threads."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ from test_networks import half_blocks
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork()")
 
-# In a process of its own, without TensorFlow: what its threads do after a fork() is not what is tested.
+# These programs do not import TensorFlow: the tests are not about its threads after a fork().
 BEGIN = """
 import gc, os, sys, threading
 import numpy as np
@@ -68,7 +68,7 @@ def work():
 
 in_a_child(work)
 in_a_child(work)
-assert answer() == (before or answer())  # the parent's team is what it was
+assert answer() == (before or answer())  # the parent's threads still work
 """)  # fmt: skip
 
 
@@ -84,13 +84,13 @@ def work():
 in_a_child(work)
 child = os.fork()
 if child == 0:
-    sys.exit(0)  # with everything that a Python program does at its end
+    sys.exit(0)  # runs everything that Python does at exit
 assert os.waitpid(child, 0)[1] == 0
 """)  # fmt: skip
 
 
 def test_fork_in_the_middle_of_an_answer(tmp_path):
-    # Another thread holds the convolver's lock, and perhaps those of its team. (An interpreter is for one thread.)
+    # Another thread holds the convolver's lock, and perhaps those of its threads. (An interpreter is for one thread.)
     run(tmp_path, CONVOLVER, """
 expected = answer()
 done = threading.Event()

@@ -1,7 +1,7 @@
-"""Convolutions and dense layers of int8 numbers, against LiteRT's reference kernels: whole numbers are equal.
+"""Tests that int8 convolutions and dense layers equal LiteRT's reference kernels exactly.
 
-LiteRT's other kernels round otherwise: those of its default resolver (ruy) and XNNPACK differ from the reference by one
-in some values.
+LiteRT's other kernels round differently: those of its default resolver (ruy) and of XNNPACK differ from the reference
+by one in some values.
 """
 
 import drawing
@@ -137,8 +137,8 @@ def test_no_float_tensor_lies_between_integers(kernels, rng, threads):
     ]
 
 
-# Maxima are taken of sums, before they become int8 numbers and values; not where 32 bits do not hold a sum that is
-# shifted to the left, or where a PReLU falls.
+# Where possible, the maxima are taken over the convolution's sums, before requantisation. It is not possible where a
+# sum is shifted to the left and may overflow 32 bits (`unit` of 1e-9), or where a PReLU has a negative slope.
 @pytest.mark.parametrize("padding", [lce_model.SAME, lce_model.VALID])
 @pytest.mark.parametrize(("unit", "slope"), [(1.0, 0.25), (1e-9, 0.25), (1.0, -0.5), (1.0, None)])
 def test_maxima_of_a_convolution_equal_the_reference(kernels, rng, padding, unit, slope):
@@ -237,7 +237,7 @@ def flawed(input_scale=0.1, zero_point=0, scales=None, bias="int32", weights_zer
         ({"input_scale": [0.1, 0.2]}, "the input of an int8 operator must have one scale; it has 2"),
         ({"zero_point": 128}, "must have a zero point within -128 to 127; it is 128"),
         ({"zero_point": 2**40}, "must have a zero point within -128 to 127"),
-        ({"scales": [0.1, 0.1]}, "a scale, or one for each of the 5 output channels; they have 2"),
+        ({"scales": [0.1, 0.1]}, "one scale, or one for each of the 5 output channels; they have 2"),
         (
             {"scales": [0.1, 0.1, -0.1, 0.1, 0.1]},
             "a scale of int8 weights must be finite and above 0; number 2 is negative",
@@ -266,7 +266,7 @@ def test_flawed_quantisation_of_quantize_is_refused():
 
 @pytest.mark.parametrize(("kind", "to"), [("float32", "int8"), ("int8", "float32"), ("int32", "int8")])
 def test_reshape_to_another_type_is_refused(kind, to):
-    """It copies bytes: a result of smaller values would be written beyond its end."""
+    """RESHAPE copies bytes: it would write beyond the end of an output whose values are smaller."""
     model = lce_model.Model()
     scales = {"scale": 0.1, "zero_point": 0}
     x = model.input((1, 40), kind, **(scales if kind == "int8" else {}))

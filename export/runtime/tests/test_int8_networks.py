@@ -1,4 +1,7 @@
-"""Files whose real part r2b_zoo made int8: one answer in the engine, in the delegate, in C, and nearly LCE's."""
+"""Tests files whose real-valued part r2b_zoo quantised to int8.
+
+The engine, the delegate and the C interface must give the same bits; LCE's interpreter differs a little.
+"""
 
 import c_interface
 import numpy as np
@@ -11,7 +14,7 @@ SIZE = (12, 12, 3)
 
 @pytest.fixture(scope="module")
 def photographs():
-    """Images of a camera with large areas, uint8 (number, 36, 48, 3)."""
+    """Images of large areas of nearly one colour, uint8 (32, 36, 48, 3)."""
     rng = np.random.default_rng(3)
     areas = np.kron(rng.integers(0, 256, (32, 3, 4, 3)), np.ones((1, 12, 12, 1)))
     return np.clip(areas + rng.integers(-20, 21, areas.shape), 0, 255).astype(np.uint8)
@@ -19,7 +22,10 @@ def photographs():
 
 @pytest.fixture(scope="module", params=["float32", "uint8"])
 def file(request, photographs):
-    """A small Real-to-Binary network with random statistics, its first layers, shortcut and classifier in int8."""
+    """The file of a small Real-to-Binary network with random statistics.
+
+    Its first layers, shortcuts and classifier are int8.
+    """
     zoo = pytest.importorskip("r2b_zoo", reason="r2b_zoo is not installed")
     prepare = zoo.IMAGENET.with_size(*SIZE[:2])
     import tensorflow as tf
@@ -31,7 +37,7 @@ def file(request, photographs):
         if "batch_norm" in layer.name:
             layer.set_weights([rng.uniform(0.5, 1.5, weight.shape) for weight in layer.get_weights()])
     images = np.stack([prepare(image) for image in photographs])
-    logits = model.get_layer("logits")  # which are made to differ by about 2, so that several classes occur
+    logits = model.get_layer("logits")  # scaled to a deviation of about 2, so that several classes occur
     raw = tf.keras.Model(model.inputs, logits.output)(images).numpy()
     scale = 2 / raw.std(axis=0).mean()
     logits.set_weights([scale * logits.get_weights()[0], -scale * raw.mean(axis=0)])
@@ -70,7 +76,7 @@ def test_a_file_that_takes_bytes_gets_the_image_as_it_is(file, photographs):
         pytest.skip("this file takes floats")
     image = photographs[0][:12, :12]
     classifier = r2b_runtime.Classifier(file)
-    # The centre square of this picture has the network's size already: 0.875 of 14 pixels.
+    # The centre square of this picture, 0.875 of 14 pixels, has the network's size already.
     assert classifier.preprocessing.crop_fraction == 0.875
     framed = np.zeros((14, 14, 3), np.uint8)
     framed[1:13, 1:13] = image
@@ -81,9 +87,9 @@ def test_a_file_that_takes_bytes_gets_the_image_as_it_is(file, photographs):
 
 
 def test_lces_interpreter_differs_by_the_rounding_of_its_kernels(file, photographs):
-    """Its int8 kernels round once where TFLite's reference rounds twice, so that few integers differ, by one.
+    """LCE's int8 kernels round once where TFLite's reference rounds twice, so a few integers differ by one.
 
-    The signs of a random network follow every change, so some answers do.
+    In a random network, such a difference flips signs, which changes some answers.
     """
     interpreter = r2b_runtime.Interpreter(file, engine="r2b")
     detail, output = interpreter.get_input_details()[0], interpreter.get_output_details()[0]["index"]

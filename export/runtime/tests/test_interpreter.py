@@ -1,4 +1,4 @@
-"""The interpreter's Python face: arguments, copies, one thread at a time, and errors that come alone."""
+"""Tests the interpreter's Python interface: arguments, copies, one thread at a time, and separate errors."""
 
 import copy
 import ctypes
@@ -74,7 +74,7 @@ def test_the_engine_runs_where_nothing_is_said(model):
             {"model": "MODEL", "experimental_preserve_all_tensors": True},
             "make the tensor an output of the model, or use",
         ),
-        ({"model": "MODEL", "experimental_delegates": [object()]}, "brings its delegate with it.*or use the stock"),
+        ({"model": "MODEL", "experimental_delegates": [object()]}, "brings its own delegate.*or use the stock"),
     ],
 )
 def test_keywords_that_cannot_be(model, engine, keywords, message):
@@ -87,7 +87,7 @@ def test_keywords_that_cannot_be(model, engine, keywords, message):
     ("keywords", "message"),
     [
         ({"experimental_frobnicate": 1}, r"has no option 'experimental_frobnicate'; there are exp"),
-        ({"num_thread": 2}, "unknown option 'num_thread'; there are kernels, num_threads"),
+        ({"num_thread": 2}, "unknown option 'num_thread'; the options are kernels, num_threads"),
     ],
 )
 def test_keywords_that_nobody_knows(model, keywords, message):
@@ -111,7 +111,7 @@ def test_copies_are_made_anew(model):
 
 
 def test_a_file_that_is_overwritten_in_place(model, tmp_path, engine):
-    """An interpreter that maps its file ends the process with SIGBUS."""
+    """If the interpreter mapped its file into memory, SIGBUS would end the process."""
     path = tmp_path / "model.tflite"
     path.write_bytes(model)
     code = f"""
@@ -152,13 +152,13 @@ def test_each_error_comes_alone():
         assert text.startswith("LceQuantize (node 0): input shape [" + str(batch))
         assert text.endswith("resize the model's input")
     with pytest.raises(RuntimeError) as caught:
-        interpreter.invoke()  # not prepared: the interpreter's own words, and no others
+        interpreter.invoke()  # tensors are not allocated; the message is only the interpreter's
     assert "LceQuantize" not in str(caught.value)
     assert "r2b" not in str(caught.value)
 
 
 def test_the_delegates_line_ends_in_other_programs():
-    """With the stock interpreter itself, its words do not continue the delegate's."""
+    """In the stock interpreter itself, its own message begins on a new line after the delegate's."""
     data, x = convolution()
     stock = r2b_runtime.stock_interpreter().Interpreter(
         model_content=data, experimental_delegates=[r2b_runtime.load_delegate()]
@@ -169,7 +169,7 @@ def test_the_delegates_line_ends_in_other_programs():
 
 
 def long_model():
-    """Some tens of milliseconds."""
+    """A model that runs for some tens of milliseconds."""
     model = lce_model.Model()
     x, out = model.input((1, 64, 64, 8), "int32"), model.tensor((1, 64, 64, 256))
     model.bconv(x, out, np.ones((256, 3, 3, 256)), multiplier=np.ones(256), bias=np.zeros(256))
@@ -178,7 +178,7 @@ def long_model():
 
 
 def test_one_thread_at_a_time(engine):
-    """Where threads use one interpreter at once, one is served and the others get an error."""
+    """If threads use one interpreter at once, one is served and the others get an error."""
     interpreter = allocated(long_model(), kernels="portable", engine=engine)
     expected = predict_zeros(interpreter)
     told, served = [], []
@@ -240,7 +240,7 @@ def test_a_signature_takes_turns_too(model, engine):
 
 
 class Pretender:
-    """A delegate of nobody."""
+    """An object that presents any pointer as a delegate's."""
 
     def __init__(self, pointer):
         self._pointer = pointer

@@ -1,4 +1,4 @@
-"""Which stock interpreter is used, and what is said where none can be."""
+"""Tests which stock interpreter is used, and the error messages if none can be."""
 
 import types
 
@@ -20,7 +20,7 @@ class Old:
 
 @pytest.fixture
 def installed(monkeypatch):
-    """Makes `{package: module or exception}` the only stock interpreters there are."""
+    """Makes the packages in `{package: module or exception}` the only stock interpreters that are found."""
 
     def install(packages):
         monkeypatch.delitem(delegate.sys.modules, "tensorflow", raising=False)

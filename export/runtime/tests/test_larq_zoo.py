@@ -1,4 +1,4 @@
-"""Larq Zoo's networks in the engine, against Larq Compute Engine's interpreter."""
+"""Compares Larq Zoo's networks in the engine with Larq Compute Engine's interpreter."""
 
 import sys
 
@@ -16,8 +16,8 @@ networks = pytest.importorskip("benchmarks.networks", reason="the project's benc
 
 CLASSES, IMAGES = 100, 2
 SIDE = 64
-# Not XNORNet: its layer of 4096 filters of 6x6 is too large for the converter, whose file computes the weights in every
-# run (ABS, TRANSPOSE, a CONV_2D with a computed filter).
+# XNORNet is left out: its layer of 4096 filters of 6x6 is too large for the converter, whose file computes the weights
+# in every run (ABS, TRANSPOSE, a CONV_2D with a computed filter).
 WHOLE = [
     *("BinaryAlexNet", "BinaryDenseNet28", "BinaryDenseNet37", "BinaryDenseNet37Dilated", "BinaryDenseNet45"),
     *("BinaryResNetE18", "BiRealNet", "DoReFaNet", "MeliusNet22", "QuickNet", "QuickNetLarge", "QuickNetSmall"),
@@ -26,7 +26,7 @@ WHOLE = [
 
 
 def one_block_each():
-    """Networks of the families with one block in each section: the operators of the whole ones."""
+    """Factories of networks with one block in each section, which have the operators of the whole networks."""
     from larq_zoo.literature import densenet
     from larq_zoo.sota import quicknet
     from zookeeper import factory
@@ -39,7 +39,7 @@ def one_block_each():
 
 
 def agrees(build):
-    """Whether logits and classes of the engine are the interpreter's, for a network with random statistics."""
+    """Asserts that the engine's logits and predicted classes agree with LCE's, in a network with random statistics."""
     import tensorflow as tf
 
     tf.random.set_seed(0)

@@ -1,5 +1,4 @@
-"""Operators that move values, and the convolutions beside them, one by one against Larq Compute Engine's
-interpreter."""
+"""Compares operators that move values, and depthwise and transposed convolutions, one by one with LCE's interpreter."""
 
 import lce_model
 import numpy as np
@@ -13,9 +12,9 @@ import drawing
 import tested
 from drawn_graphs import Motifs
 
-# How each is drawn, and how far from LCE's it may be, as a share of the largest value: nothing where values are only
-# moved, and where sums are added in the interpreter's order (DEPTHWISE_CONV_2D). TRANSPOSE_CONV begins
-# with the bias, to which LCE's interpreter adds each pixel's sum over the channels.
+# The method that draws each operator, and its tolerance as a share of the largest of LCE's values: zero where values
+# are only moved, and where sums are added in the interpreter's order (DEPTHWISE_CONV_2D). In TRANSPOSE_CONV the orders
+# differ: LCE's interpreter first sums each pixel's products over the channels, then adds these sums to the bias.
 OPERATORS = {
     "DEPTHWISE_CONV_2D": ("depthwise", 0),
     "TRANSPOSE_CONV": ("transpose_conv", 3e-6),
@@ -25,12 +24,14 @@ OPERATORS = {
     "PAD": ("pad", 0),
     "RESIZE_BILINEAR": ("resize_bilinear", 1e-7),
 }
-SINGLE = 40  # graphs of one operator
+SINGLE = 40  # graphs for each operator
 
 
 def single(method, seed):
-    """A graph of one drawn operator, beside a binary one, without which the delegate claims none; None where the draw
-    is too large."""
+    """Draws a graph of one operator, beside a binary one, without which the delegate claims nothing.
+
+    Returns the graph and the operator's outputs, or None if the operator is too large.
+    """
     rng = np.random.default_rng(seed)
     graph = Motifs(rng)
     graph.rough = True
@@ -58,7 +59,7 @@ def test_one_operator(name):
             for ours, theirs in zip(run(model, [x], kernels=kernels, num_threads=1 + seed % 3), expected):
                 assert ours.shape == theirs.shape
                 if tolerance:
-                    # Plain C++ rounds each product.
+                    # The portable kernels round each product.
                     most = tolerance * (2 if kernels == "portable" else 1)
                     np.testing.assert_allclose(ours, theirs, rtol=0, atol=most * np.abs(theirs).max())
                 else:
@@ -81,7 +82,7 @@ def test_numbers_are_rounded_half_to_even(kernels):
 @pytest.mark.parametrize("channels", tested.DEPTHWISE_CHANNELS)
 @pytest.mark.parametrize("multiplier", tested.MULTIPLIERS)
 def test_depthwise_of_some_channels(channels, multiplier, rng, kernels):
-    """With what follows it in the same step: an activation, a shortcut, signs."""
+    """The same step runs the operators that follow: an activation, a shortcut and signs."""
     graph = Motifs(rng)
     graph.begin((1, 7, 9, channels))
     table = drawing.options(
@@ -100,7 +101,10 @@ def test_depthwise_of_some_channels(channels, multiplier, rng, kernels):
 
 
 def layout(name, shape, inputs=1, constants=(), table=None, output=(1, 1, 1, 1), places=(0,)):
-    """A file of one operator on `inputs` tensors of a shape; `places` of its operands are those tensors."""
+    """The bytes of a file of one operator.
+
+    `inputs` tensors of shape `shape` are its operands at `places`; `constants`, (value, dtype), are the others.
+    """
     model = lce_model.Model()
     values = [model.input(shape) for _ in range(inputs)]
     others = [model.constant(np.asarray(value), dtype) for value, dtype in constants]
@@ -133,12 +137,13 @@ HALVES = [(np.int32(3), "int32")], drawing.options("SplitOptions", numSplits=2)
 SLICE = [ints(0, 2), ints(1, 4), ints(1, 1)], drawing.options("StridedSliceOptions")
 PADS = [(np.int32([[0, 0], [1, 2]]), "int32")], drawing.options("PadOptions")
 LARGER = [ints(8, 8)], drawing.options("ResizeBilinearOptions")
-# The operator with the shape it has in the file, the shape that its first input then gets, and the sentence.
+# A file of one operator, the shape to which its first input is then resized, and the error message.
 REFUSED = {
     "depthwise": (
         layout("DEPTHWISE_CONV_2D", (1, 4, 4, 4), 1, *DEPTHWISE),
         (1, 4, 4, 3),
-        r"input \[1, 4, 4, 3\] and filter \[1, 3, 3, 8\] do not fit; the filter's outputs must be a multiple",
+        r"input \[1, 4, 4, 3\] and filter \[1, 3, 3, 8\] do not fit each other; "
+        r"the filter's outputs must be a multiple",
     ),
     "transposed": (
         layout("TRANSPOSE_CONV", (1, 4, 4, 2), 1, *TRANSPOSED, places=(2,)),
@@ -163,7 +168,7 @@ REFUSED = {
     "slice of nothing": (
         layout("STRIDED_SLICE", (1, 4), 1, *SLICE),
         (1, 2),
-        r"it takes nothing of the input \[1, 2\]; resize the model's input",
+        r"the slice of the input \[1, 2\] is empty; resize the model's input",
     ),
     "slice of another rank": (
         layout("STRIDED_SLICE", (1, 4), 1, *SLICE),
@@ -211,10 +216,10 @@ def test_padding_beyond_any_tensor():
         ("STRIDED_SLICE", {"newAxisMask": 1}, [ints(0, 0), ints(1, 1), ints(1, 1)]),
         ("STRIDED_SLICE", {"ellipsisMask": 1}, [ints(0, 0), ints(1, 1), ints(1, 1)]),
         ("STRIDED_SLICE", {}, [ints(0, 0), ints(1, 1), ints(1, 0)]),  # a stride of zero
-        ("STRIDED_SLICE", {}, [ints(0), ints(1), ints(1)]),  # of another rank
+        ("STRIDED_SLICE", {}, [ints(0), ints(1), ints(1)]),  # limits of another rank
         ("PAD", None, [(np.int32([[0, 0], [-1, 0]]), "int32")]),
         ("PAD", None, [ints(1)]),
-        ("RESIZE_BILINEAR", {}, [ints(8, 8)]),  # of two dimensions
+        ("RESIZE_BILINEAR", {}, [ints(8, 8)]),  # an input of two dimensions
         ("CONCATENATION", {"axis": 2}, []),
         ("CONCATENATION", {"axis": 0, "fusedActivationFunction": lce_model.RELU}, []),
     ],

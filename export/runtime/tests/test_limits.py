@@ -1,4 +1,7 @@
-"""Small files that ask for much: refused before anything is allocated, by a sentence that names operator and option."""
+"""Tests that small files which ask for much are refused before anything is allocated.
+
+The error message names the operator and the option that sets the limit.
+"""
 
 import numpy as np
 import pytest
@@ -57,7 +60,7 @@ def average_pool(size):
 
 
 def outer_sum(rows, columns):
-    """A column and a row, broadcast against each other."""
+    """The sum of a column and a row, which are broadcast against each other."""
     model = lce_model.Model()
     a, b = model.input((1, rows, 1, 1)), model.input((1, 1, columns, 1))
     bits, out = model.tensor((1, rows, 1, 1), "int32"), model.tensor((1, rows, columns, 1))
@@ -69,7 +72,7 @@ def outer_sum(rows, columns):
 
 
 def chain(length, channels):
-    """Additions of one constant number, each of which spreads it over the channels."""
+    """Additions of one constant number, each of which stores it once for every channel."""
     model = lce_model.Model()
     x = value = model.input((1, 1, 1, channels))
     one = model.constant([1.0])
@@ -83,7 +86,7 @@ def chain(length, channels):
 
 
 def quantizes(between=None, channels=1 << 17):
-    """Two quantizations, in one part of the graph or in two."""
+    """Two LceQuantize operators, in one part of the graph, or in two with the operator `between` between them."""
     model = lce_model.Model()
     value, packed = model.input((1, 1, 1, channels)), []
     for i in range(2):
@@ -100,10 +103,10 @@ def quantizes(between=None, channels=1 << 17):
 @pytest.mark.parametrize(
     ("model", "most", "message"),
     [
-        # Its padded input has 2^64 bytes, which is 0 where sizes wrap.
+        # The padded input has 2^64 bytes, which a 64-bit size wraps to 0.
         (convolution(1 << 14, kernel=1366, dilation=12291), {}, rf"^LceBconv2d \(node 0\): a filter of .*{WORK}"),
         (convolution(1 << 14, kernel=1366, dilation=12291), MOST, r"^LceBconv2d \(node 0\): .*max_memory leaves"),
-        # 2^63 bytes, more than a vector may have; and 2^56, more than there are addresses.
+        # 2^63 bytes are more than a std::vector may have; 2^56 are more than there are addresses.
         (convolution(1 << 13, kernel=1366, dilation=12291), MOST, r"^LceBconv2d \(node 0\): .*max_memory leaves"),
         (convolution(1 << 24, kernel=2, dilation=32768), MOST, r"^out of memory; resize the model's input"),
         (
@@ -111,7 +114,7 @@ def quantizes(between=None, channels=1 << 17):
             {},
             rf"^LceBconv2d \(node 0\): the input \[1, 1, 1, 1\], padded to 32769x32769, takes 4097 MiB .*{MEMORY}",
         ),
-        # Not the convolution, but its tables of what zero padding changes.
+        # The limit is exceeded not by the convolution but by its tables that correct for zero padding.
         (convolution(size=1024, kernel=512), {}, rf"^LceBconv2d \(node 0\): .*{WORK}"),
         (bits_pool(4096, 4096), {}, rf"^LceBMaxPool2d \(node 0\): a window of 4096x4096 over .*{WORK}"),
         (average_pool(8192), {}, rf"^AVERAGE_POOL_2D \(node 0\): a window of 8192x8192 over .*{WORK}"),
@@ -146,7 +149,7 @@ def test_limits_can_be_raised():
 
 
 def test_limits_are_of_all_parts_of_a_graph():
-    """TANH stays with the interpreter, and each of the two parts by itself is within the limit."""
+    """TANH stays with the interpreter; each of the two other parts alone is within the limit, but not both together."""
     assert len(run(quantizes("TANH"), [np.zeros((1, 1, 1, 1 << 17), np.float32)], max_memory=2)) == 2
     with pytest.raises(RuntimeError, match=r"max_memory leaves \(1 MiB\)"):
         delegated(quantizes("TANH"), max_memory=1).allocate_tensors()

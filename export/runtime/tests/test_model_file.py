@@ -1,4 +1,4 @@
-"""What the package reads from a model file without an interpreter."""
+"""Tests what the package reads from a model file without an interpreter."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def test_reads_operators_and_tensors():
 
 
 def test_an_operator_without_its_output_has_no_products():
-    """As a damaged file has it: -1 stands for a tensor that is absent."""
+    """A damaged file may give -1, which stands for an absent tensor."""
     image, kernel = model_file.Tensor("x", (1, 4, 4, 2), "float32", 0), model_file.Tensor("w", (3, 2), "float32", 24)
     for name in ("CONV_2D", "LceBconv2d", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"):
         assert model_file.Operator(name, (image, kernel, image), (None,), {}).macs == 0
@@ -60,7 +60,7 @@ def test_every_truncation_is_refused():
             model = model_file.read(data[:size])
         except ValueError as error:
             said = str(error)
-        else:  # what was cut off is not looked at, such as padding
+        else:  # only bytes that are never read, such as padding, were cut off
             assert len(model.operators) == 5
             continue
         assert "is damaged or was not copied whole" in said or "is not a .tflite file" in said

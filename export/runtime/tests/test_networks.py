@@ -1,4 +1,4 @@
-"""Whole networks against Larq Compute Engine's interpreter, and the ways programs hold interpreters."""
+"""Compares whole networks with Larq Compute Engine's interpreter, and tests how programs hold interpreters."""
 
 import gc
 import os
@@ -118,7 +118,7 @@ def half_blocks(rng, size=14, channels=64, blocks=3, batch=1):
 
 
 def close(ours, theirs):
-    # Signs that the last bit of a sum decides may fall differently; one flipped bit moves a logit by a thousandth.
+    # A sign that depends on the last bit of a sum may differ; one flipped sign moves a logit by about a thousandth.
     np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3 * (1 + np.abs(theirs).max()))
 
 
@@ -135,7 +135,7 @@ def test_network_equals_lce(kernels, rng, batch, channels, threads):
 
 @pytest.mark.parametrize("channels", [40, 64])
 def test_threads_leave_the_same_bits(kernels, rng, channels):
-    # 5 threads share one block of channels or two, so most sums go over rows of several threads.
+    # 5 threads share one or two blocks of channels, so most sums cover rows of several threads.
     model = half_blocks(rng, channels=channels)
     x = rng.uniform(-1, 1, (1, 56, 56, 3)).astype(np.float32)
     one, *others = [run(model, [x], kernels=kernels, num_threads=n)[0] for n in (1, 2, 5)]
@@ -147,7 +147,7 @@ def test_threads_leave_the_same_bits(kernels, rng, channels):
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize(("channels", "threads"), [(64, 2), (128, 2), (128, 4), (40, 2), (64, 3)])
 def test_rows_taken_over_leave_the_same_bits(kernels, rng, batch, channels, threads):
-    # Two threads on one core: who has it finds the other's rows undone, in almost every step.
+    # All threads share one core: in almost every step, the running one finds rows of the others that are not begun.
     model = half_blocks(rng, channels=channels, batch=batch)
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(cores)})
@@ -163,7 +163,7 @@ def test_rows_taken_over_leave_the_same_bits(kernels, rng, batch, channels, thre
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("threads", [1, 2])
 def test_same_bits_as_lce(rng, batch, threads):
-    # On the kernels whose arithmetic LCE's x86 build shares: see kernels.h on the order of sums.
+    # LCE's x86 build has the same arithmetic as these kernels; kernels.h describes the order of sums.
     pytest.importorskip("larq_compute_engine")
     if r2b_runtime.available_kernels()[0] != "avx512":
         pytest.skip("LCE takes other kernels on this CPU")
@@ -260,7 +260,7 @@ def test_profile_adds_up(rng):
     kernels, steps = r2b_runtime.profile(interpreter.delegate)
     assert kernels == r2b_runtime.available_kernels()[0]
     assert all(runs == 5 and seconds > 0 for seconds, runs, _ in steps)
-    # One pass per half block: everything between two binary convolutions is in the first one's step.
+    # One pass per half block: all operators between two binary convolutions are in the first one's step.
     assert sum("LceBconv2d MUL PRELU ADD" in text for _, _, text in steps) == 3
 
 
@@ -273,7 +273,7 @@ def agreement():
     return pytest.importorskip("agreement", reason="the project's benchmarks/ are not beside the runtime")
 
 
-# The six of the zoo by name, so that this file can be read without it.
+# The zoo's six networks by name, so that this file can be imported without the zoo.
 @pytest.mark.parametrize(
     "name", ["RealToBinaryNet", "StrongBaselineNet", "BiRealNet18", "XNORNet18", "BNN18", "ResNet18"]
 )

@@ -1,4 +1,4 @@
-"""Single operators against Larq Compute Engine's interpreter: integers exactly, floats within 1e-5 relative."""
+"""Compares operators with Larq Compute Engine's interpreter: integers exactly, floats within a relative 1e-5."""
 
 import lce_model
 import numpy as np
@@ -62,12 +62,12 @@ def test_bconv_equals_lce(data):
     padding = draw(st.sampled_from(list(tested.PADDINGS.values())))
     activation = draw(st.sampled_from(list(tested.ACTIVATIONS.values()))) if output != "int32" else lce_model.NONE
     reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilation)]
-    # LCE's padding correction supposes that the window is smaller than the image, and its VALID needs a whole window.
+    # LCE's padding correction supposes that the window fits into the image, and its VALID padding needs a whole window.
     assume(reach[0] <= height and reach[1] <= width)
     zero_padded = padding == tested.PADDINGS["SAME with zeros"]
     reference = zero_padded and (output != "float32" or activation)
     if reference:
-        assume(channels % 2 == 0)  # the only kernel of LCE that does this wants an even number
+        assume(channels % 2 == 0)  # the only kernel of LCE that does this needs an even number
     model = bconv_model(
         rng,
         (draw(st.integers(*tested.BATCHES)), height, width, channels),
@@ -98,7 +98,7 @@ def _input_shape(model):
 
 
 def test_float_bconv_has_the_same_bits(kernels, rng):
-    # The formula of LCE's exact kernel in its order, zero padding included: signs taken from the result agree.
+    # The runtime computes the formula of LCE's exact kernel in its order, also for zero padding, so that signs agree.
     model = bconv_model(rng, (2, 9, 9, 64), 64, (3, 3))
     x = rng.normal(0, 1, (2, 9, 9, 64)).astype(np.float32)
     theirs = run_lce(model, [x], use_reference_bconv=True)[0]
@@ -107,8 +107,8 @@ def test_float_bconv_has_the_same_bits(kernels, rng):
 
 @pytest.mark.parametrize("channels", [1, 40, 64])
 def test_products_that_are_zero_stay_zero_at_borders(kernels, rng, channels):
-    # On an image of ones, the second and third column of each filter cancel out; where the first lies outside, that is
-    # all there is.
+    # On an image of ones, the second and third column of each filter cancel out. At the left border, the first column
+    # lies outside, so the result is 0.
     filters = np.ones((channels, 3, 3, 2), np.float32)
     filters[:, :, 2] = -1
     model = lce_model.Model()
@@ -248,7 +248,7 @@ def test_resized_input(kernels, rng):
 
 
 def _lce_resized(model, x):
-    # LCE's Python interpreter cannot resize; its files can be rewritten for another shape.
+    # LCE's Python interpreter cannot resize inputs, so the file is rewritten for another shape.
     import flatbuffers
     from tensorflow.lite.python import schema_py_generated as schema
 

@@ -1,4 +1,4 @@
-"""Preprocessing against TensorFlow and against r2b_zoo, to the last bit."""
+"""Tests that preprocessing has the same bits as r2b_zoo's."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""Random graphs in one to four threads, against Larq Compute Engine's interpreter: see random_graphs.py."""
+"""Compares random graphs in one to four threads with Larq Compute Engine's interpreter; see random_graphs.py."""
 
 import os
 import re
@@ -18,13 +18,15 @@ import tested
 PINNED = pytest.param(
     ["--pinned"],
     id="on one core",
-    marks=pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system binds no process to a core"),
+    marks=pytest.mark.skipif(
+        not hasattr(os, "sched_setaffinity"), reason="this system cannot bind a process to a core"
+    ),
 )
 PLACES = pytest.mark.parametrize("place", [pytest.param([], id="free"), PINNED])
 
 
 def summary(capsys):
-    """How many graphs ran, were compared with LCE, and had findings; what was printed."""
+    """Returns how many graphs ran, were compared with LCE and had findings, and the printed text."""
     text = capsys.readouterr().out
     print(text)
     counts = re.search(r"(\d+) graphs of .*, (\d+) of them compared with LCE, (\d+) with findings", text)
@@ -42,7 +44,7 @@ def test_a_few_graphs(place, capsys):
 @pytest.mark.slow
 @PLACES
 def test_many_graphs(place, capsys):
-    # On two idle cores, a minute is some hundreds of graphs. The seed is printed.
+    # Two idle cores check some hundreds of graphs in a minute. The seed is printed.
     random_graphs.main(["--count", "2000", "--seed", "fresh", "--runs", "3", "--seconds", "60", *place])
     (graphs, compared, found), text = summary(capsys)
     assert found == 0, text
@@ -52,7 +54,7 @@ def test_many_graphs(place, capsys):
 def test_every_operator_is_drawn():
     names = {name for number in range(100) for name in drawn_graphs.draw([0, number]).operators}
     binary = {f"LceBconv2d to {output}" for output in ("float32", "int8", "bits")}
-    # ROUND is not drawn: for a value next to a half, the smallest earlier difference changes the rounded number.
+    # ROUND is not drawn: for a value near a half, the smallest earlier difference changes the rounded number.
     drawn = set(tested.FLOAT_OPERATORS) - {"ROUND"}
     assert names == {*drawn, *binary, "LceQuantize", "LceDequantize", "LceBMaxPool2d"}
 

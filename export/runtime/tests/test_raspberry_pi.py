@@ -1,4 +1,4 @@
-"""The page export/raspberry_pi/README.md; its script check_page.py runs the commands on emulated systems."""
+"""Tests the page export/raspberry_pi/README.md, whose script check_page.py runs its commands on emulated systems."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""The README's lines, run as they stand."""
+"""Runs the README's Python lines and commands unchanged."""
 
 import pathlib
 import re
@@ -59,7 +59,9 @@ def test_commands(folder, capsys):
 
 def test_options_are_the_delegates():
     table = re.findall(r"^\| `(\w+)` \|", README, re.MULTILINE)
-    with pytest.raises(ValueError, match="there are kernels, num_threads, claim, profile, max_memory and max_work"):
+    with pytest.raises(
+        ValueError, match="the options are kernels, num_threads, claim, profile, max_memory and max_work"
+    ):
         r2b_runtime.load_delegate(colour="red")
     options = ["kernels", "num_threads", "claim", "profile", "max_memory", "max_work"]
     assert [name for name in table if name.islower()] == options

@@ -1,4 +1,4 @@
-"""Images in another size against TensorFlow's operators, to the last bit."""
+"""Tests that resized images have the same bits as TensorFlow's."""
 
 import concurrent.futures
 
@@ -46,7 +46,7 @@ def test_the_same_size_changes_nothing():
 
 
 def test_a_slope_bicubic():
-    """Cubic convolution with a = -0.75 by hand, halfway between the pixels 1 and 2: (9·(1+2) - 3·(0+3) - 2·...)/16."""
+    """Compares with cubic convolution (a = -0.75) by hand; every second result lies halfway between two pixels."""
     row = np.array([0, 10, 20, 30], np.uint8).reshape(1, 4, 1)
     # At the distance 1/2 the kernel is 0.59375 and at 3/2 it is -0.09375.
     inside = 0.59375 * (10 + 20) - 0.09375 * (0 + 30)
@@ -58,7 +58,7 @@ def test_a_slope_bicubic():
 
 
 def test_a_slope_bilinear():
-    """By hand: the centres of eight results in four pixels lie a quarter before and after theirs."""
+    """Compares with a calculation by hand: results lie a quarter of a pixel before and after the pixels' centres."""
     row = np.array([0, 10, 20, 30], np.uint8).reshape(1, 4, 1)
     expected = [0, 2.5, 7.5, 12.5, 17.5, 22.5, 27.5, 30]
     np.testing.assert_array_equal(r2b_runtime.resize(row, 1, 8, bilinear=True)[0, :, 0], expected)
@@ -72,7 +72,7 @@ def test_images_of_any_layout():
             view[:] = IMAGE
         expected = r2b_runtime.resize(np.ascontiguousarray(view), 5, 4)
         np.testing.assert_array_equal(r2b_runtime.resize(view, 5, 4), expected)
-    assert expected.ctypes.data % 64 == 0  # TensorFlow copies others
+    assert expected.ctypes.data % 64 == 0  # TensorFlow copies arrays with a smaller alignment
 
 
 @pytest.mark.parametrize("kernels", r2b_runtime.available_kernels())

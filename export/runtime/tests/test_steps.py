@@ -1,4 +1,4 @@
-"""What the steps of a plan are: large ones are shared among threads, and usual operators are part of larger steps."""
+"""Tests a plan's steps: threads share the large ones, and common operators are fused into larger steps."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def steps_of(graph, outputs, threads=2):
 
 
 def segments(graph):
-    """Class probabilities for each pixel, with an attention map inside the graph, and bits unpacked to values."""
+    """Builds a graph with class probabilities for each pixel, an inner attention map, and bits unpacked to values."""
     graph.begin((1, 52, 52, 24))
     x = graph.bconv(graph.quantize(graph.input), "float32", like=16)
     attention = graph.logistic(graph.conv(x, 1, 1))

@@ -1,4 +1,4 @@
-"""Wheels on systems of other architectures and C libraries, without an interpreter: see check_systems.py."""
+"""Tests wheels on systems with other architectures and C libraries, without an interpreter; see check_systems.py."""
 
 import pathlib
 
@@ -12,7 +12,7 @@ import debian
 import small_classifier
 from test_networks import half_blocks
 
-# test_arm64.py runs networks on the other one.
+# test_arm64.py runs networks on bookworm-arm64.
 NAMES = [name for name in check_systems.NAMES if name != "bookworm-arm64"]
 
 

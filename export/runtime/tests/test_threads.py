@@ -1,4 +1,4 @@
-"""Any number of threads gives the bits of one: small graphs that once did not, and whole networks on photographs."""
+"""Tests that any number of threads gives one thread's bits, in small graphs that once failed and in whole networks."""
 
 import contextlib
 import os
@@ -18,7 +18,7 @@ from random_graphs import Runs
 
 @contextlib.contextmanager
 def cores(pinned):
-    """All of this machine's, or one of them, where threads take over each other's rows in almost every step."""
+    """Runs on all cores or, if `pinned`, on one, where threads take over each other's rows in almost every step."""
     if not pinned:
         yield
         return
@@ -36,7 +36,10 @@ PINNED = pytest.mark.parametrize("pinned", [False, True], ids=["free", "on one c
 
 
 def assert_bits_of_one_thread(model, inputs, repetitions, kernels=None):
-    """Alternates the inputs, so that no value left over from one passes for the next's; returns those of one thread."""
+    """Asserts that 1 to 4 threads give one thread's bits; returns one thread's outputs for each input.
+
+    The inputs alternate, so that a value left over from one input cannot pass for the next one's.
+    """
     one_thread = Runs(model, kernels, 1)
     ones = [one_thread(x) for x in inputs]
     for threads in (1, 2, 3, 4):
@@ -50,7 +53,7 @@ def assert_bits_of_one_thread(model, inputs, repetitions, kernels=None):
 
 
 def average_computed_later(graph):
-    """A gate's average is computed after the shortcut's two steps with rows of their own."""
+    """A gate's average is computed only after the two steps of the shortcut, which share out rows of their own."""
     graph.begin((1, 32, 32, 64))
     x = graph.bconv(graph.quantize(graph.input), "float32", like=64)
     y = graph.bconv(graph.quantize(x), "float32", like=64, stride=2)
@@ -60,14 +63,14 @@ def average_computed_later(graph):
 
 
 def sums_over_rows_of_several_threads(graph):
-    """One block of channels, so that threads divide an image's rows."""
+    """There is only one block of channels, so threads divide the rows of an image, over which an average sums."""
     graph.begin((2, 17, 9, 8))
     x = graph.bconv(graph.quantize(graph.input), "float32", like=32)
     return [graph.average(x)]
 
 
 def bits_read_by_one_thread(graph):
-    """Beside an average, bits that several threads pack and one then copies."""
+    """Beside an average, several threads pack bits, which one thread then copies."""
     graph.begin((1, 32, 32, 64))
     x = graph.bconv(graph.quantize(graph.input), "float32", like=64)
     bits = graph.quantize(x)
@@ -75,7 +78,7 @@ def bits_read_by_one_thread(graph):
 
 
 def window_stored_over_its_input(graph):
-    """A convolution fused into the pooling that reads it, and a sum with the convolution's input."""
+    """A convolution is fused into the pool that reads it, whose output is added to the convolution's input."""
     graph.begin((1, 32, 32, 64))
     x = graph.bconv(graph.quantize(graph.input), "float32", like=64)
     y = graph.pool(graph.conv(x, 64, 1), "MAX_POOL_2D", (3, 3), 1, SAME)
@@ -141,7 +144,7 @@ def photographs():
     ],
 )
 def test_networks_on_photographs(photographs, name):
-    # Before TensorFlow, since r2b_zoo selects Keras 2.
+    # r2b_zoo comes before TensorFlow, since it selects Keras 2.
     converter = pytest.importorskip("r2b_zoo.conversion.converter")
     import networks
     import tensorflow
@@ -149,7 +152,7 @@ def test_networks_on_photographs(photographs, name):
     import r2b_zoo
 
     pytest.importorskip("larq_zoo", reason="larq-zoo is not installed: pip install larq-zoo")
-    # Some draws of QuickNet's weights answer every photograph with the same class and a probability of exactly 1.
+    # The seed is fixed: with some random weights, QuickNet gives every photograph one class with a probability of 1.
     tensorflow.keras.utils.set_random_seed(0)
     constructor = larq_zoo_networks().get(name) or getattr(r2b_zoo, name)
     network = networks.randomise(constructor(weights=None, input_shape=(SIZE, SIZE, 3)))

@@ -1,4 +1,4 @@
-"""`r2b-run watch` as a user runs it: frames in, lines of JSON out."""
+"""Tests `r2b-run watch` as a user runs it: frames in, lines of JSON out."""
 
 import io
 import json
@@ -42,7 +42,7 @@ def recording(tmp_path):
 
 
 def watched(capsys, *arguments):
-    """Events and standard error of a run in this process that ends well."""
+    """Runs the command in this process, asserts that it succeeds, and returns its events and standard error."""
     assert main(["watch", *map(str, arguments)]) == 0
     captured = capsys.readouterr()
     return shades.events(captured.out), captured.err
@@ -72,7 +72,7 @@ def test_options_of_a_change(capsys, model, recording):
     for event in events:
         assert event["top"][0] == {"label": event["label"], "probability": event["probability"]}
         assert event["top"][0]["probability"] >= event["top"][1]["probability"]
-    # A shade between grey and bright has 0.65 of one and 0.35 of the other.
+    # For shade 180, the probabilities of grey and bright lie between 0.2 and 0.99.
     path = recording("bright 180 180 grey 200")
     events, _ = watched(capsys, model, path, "--hold", "1", "--threshold", "0.99", "--leave", "0.2")
     assert [event["label"] for event in events][:2] == ["bright", "grey"]
@@ -87,7 +87,7 @@ def test_hold_in_seconds(capsys, model, recording):
 
 
 def test_a_signal_that_comes_while_nothing_is_written_lets_nothing_be_written(capsys, monkeypatch, model, recording):
-    """The output might be a full pipe, in which a write would wait forever: the signal would interrupt it no more."""
+    """The output might be a full pipe: a write would wait forever, as the signal came too early to interrupt it."""
     probabilities = Classifier.probabilities
 
     def interrupted(classifier, picture):
@@ -142,7 +142,7 @@ def test_a_command_at_each_change(capfd, model, recording, tmp_path):
     path = recording("dark bright dark")
     assert main(["watch", model, path, "--hold", "1", "--command", command]) == 0
     captured = capfd.readouterr()
-    events = shades.events(captured.out)  # nothing but JSON
+    events = shades.events(captured.out)  # standard output contains only JSON
     assert captured.err.count("noise\n") == 3
     seen = [line.split(",") for line in (tmp_path / "seen.txt").read_text().splitlines()]
     assert [row[0] for row in seen] == ["dark", "bright", "dark"]
@@ -242,7 +242,7 @@ def test_jpeg_without_pillow(monkeypatch, capsys, model):
 
 
 def test_arrays_are_frames(model):
-    """What picamera2 and V4L2 give needs no Pillow."""
+    """The arrays that picamera2 and V4L2 give do not need Pillow."""
     image = np.zeros((4, 6, 3), np.uint8)
     assert frames.decoded(image) is image
     stream = io.BytesIO(shades.jpeg("dark"))

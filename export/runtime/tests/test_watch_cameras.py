@@ -1,4 +1,4 @@
-"""Cameras of `r2b-run watch` that are slow, hang, die and come again: pipes, programs, picamera2."""
+"""Tests `r2b-run watch` with cameras that are slow, hang, die and come back: pipes, programs and picamera2."""
 
 import os
 import queue
@@ -34,7 +34,7 @@ def model(tmp_path_factory):
 
 
 def test_standard_input_ends(model):
-    """A pipe has no end that could come again: the command ends, and says what it saw."""
+    """Standard input cannot be opened again, so the command ends and reports how many frames it saw."""
     process = started(model, "-")
     out, errors = process.communicate(b"".join(shades.jpeg("bright") for _ in range(50)), timeout=PATIENCE)
     assert process.returncode == 0
@@ -65,7 +65,7 @@ def test_no_frame_at_all(model, data, message):
 
 @pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="frames come from ffmpeg: apt-get install ffmpeg")
 def test_frames_from_ffmpeg(model):
-    """Two seconds of black, then two of white, in real time, once the command waits for them."""
+    """Once the command is ready, ffmpeg sends two seconds of black and two of white in real time."""
     scene = "color=black:s=160x120:r=20:d=2[a];color=white:s=160x120:r=20:d=2[b];[a][b]concat"
     process = started(model, "-", "--hold", "1")
     assert b"watching standard input" in process.stderr.readline()
@@ -79,7 +79,7 @@ def test_frames_from_ffmpeg(model):
 
 
 def write_frames(path, shade, count=5):
-    """What a camera does that is started, sends some frames and dies."""
+    """Acts as a camera that starts, sends some frames and dies."""
     with open(path, "wb") as pipe:
         for _ in range(count):
             pipe.write(shades.jpeg(shade))
@@ -88,7 +88,7 @@ def write_frames(path, shade, count=5):
 
 
 def test_a_camera_that_dies_and_comes_again(model, tmp_path):
-    """A named pipe is opened again; what was seen before the gap does not count for a change after it."""
+    """A named pipe is opened again; frames before the gap do not count towards a change after it."""
     pipe = tmp_path / "camera"
     os.mkfifo(pipe)
     with started(model, pipe, "--hold", "1", "--every", "0.2") as process:
@@ -163,7 +163,7 @@ def test_a_camera_program_is_started_again(model, tmp_path, monkeypatch):
 
 
 class PiCamera2:
-    """What `watch` uses of picamera2, which exists only on a Raspberry Pi: this one shows what it is asked."""
+    """Replaces the part of picamera2 that `watch` uses, as picamera2 exists only on a Raspberry Pi; records calls."""
 
     opened, shade, silent = [], 250, False
 
@@ -177,7 +177,7 @@ class PiCamera2:
         return options
 
     def configure(self, options):
-        assert options["main"]["format"] == "BGR888"  # red first, in picamera2's names
+        assert options["main"]["format"] == "BGR888"  # picamera2's name for red, green, blue in memory
         self.width, self.height = options["main"]["size"]
         PiCamera2.opened.append(options["controls"])
 
@@ -218,11 +218,11 @@ def test_picamera2(monkeypatch, model):
     assert "cannot be opened (Camera __init__ sequence did not complete.)" in said[0]
     assert any("it sent nothing for 0.2 s" in sentence for sentence in said)
     assert PiCamera2.opened[:4] == ["refused", 1, {"FrameRate": 5.0}, "started"]
-    assert PiCamera2.opened[-1] == "closed"  # at the end, before the process ends
+    assert PiCamera2.opened[-1] == "closed"  # by stop(), before the process ends
 
 
 class Camera(frames.Source):
-    """Gives numbers for frames, as fast as they are asked for."""
+    """Yields `count` frames of one pixel, whose values count up from 0, as fast as they are read."""
 
     name = "camera"
 
@@ -259,7 +259,7 @@ def test_of_a_recording_no_frame_is_dropped():
 
 
 def test_the_delay_grows_and_starts_again(monkeypatch):
-    """Three tries without a frame, one with a frame, and again."""
+    """The delay doubles after each try without a frame, and starts again after one with a frame."""
     said, tries = [], iter([0, 0, 0, 1, 0])
 
     class Broken(frames.Source):
@@ -281,7 +281,7 @@ def test_the_delay_grows_and_starts_again(monkeypatch):
 
 
 def test_a_camera_that_hangs(monkeypatch, model, tmp_path):
-    """Its pipe stays open and says nothing: outputs hear that, and when frames come again."""
+    """The camera's pipe stays open but sends nothing: outputs are told so, and are told when frames come again."""
     monkeypatch.setattr(frames, "SILENCE", 0.3)
     pipe, heard = tmp_path / "camera", queue.Queue()
     os.mkfifo(pipe)
@@ -291,7 +291,7 @@ def test_a_camera_that_hangs(monkeypatch, model, tmp_path):
     )
     source = frames.open_source(str(pipe))
     watch = Watch(Classifier(model, engine="r2b"), source, settings, [output], heard.put)
-    thread = threading.Thread(target=watch.run)  # not the main one, so that signals are left alone
+    thread = threading.Thread(target=watch.run)  # not the main thread, so that signals are left alone
     thread.start()
     with open(pipe, "wb", buffering=0) as camera:
         for shade in ("bright", "dark"):

@@ -1,11 +1,11 @@
-"""When `r2b-run watch` says that the label has changed."""
+"""Tests when `r2b-run watch` reports that the label has changed."""
 
 import itertools
 
 import pytest
 from r2b_runtime.watch.hysteresis import Hysteresis, Rules
 
-# Two classes and what remains for others: sure of one of them, between the thresholds, and sure of none.
+# Probabilities of two of several classes: A and B are above both thresholds, a and b between them, - below both.
 FRAMES = {"A": (0.9, 0.05), "B": (0.05, 0.9), "a": (0.5, 0.2), "b": (0.2, 0.5), "-": (0.1, 0.15)}
 A, B = 0, 1
 
@@ -22,13 +22,13 @@ def labels(frames, rules, interval=0.1):
 
 
 def specified(frames, count):
-    """The same for thresholds 0.6 and 0.4, from the definition: each change looks at all frames since the last one."""
+    """The same by definition, for thresholds 0.6 and 0.4: each decision uses all frames since the last change."""
     label, since, result = None, 0, []
     for number in range(len(frames)):
         spoken = []
         for frame in frames[since : number + 1]:
             weak = {"a": A, "b": B}.get(frame)
-            # A weak frame keeps the label that it is for, and never makes one.
+            # A frame between the thresholds can keep its class as the label, but cannot make it the label.
             spoken.append({"A": A, "B": B}.get(frame, label if label is not None and weak == label else None))
         last = spoken[-count:]
         if len(last) == count and len(set(last)) == 1 and last[0] != label:
@@ -52,7 +52,7 @@ def test_one_threshold_and_one_frame_are_the_best_class():
 
 def test_a_weak_label_stays_until_another_is_strong():
     rules = Rules(threshold=0.4, leave=0.1, frames=1)
-    # Class B is the more probable one in the third frame, but below the threshold; A is above `leave`.
+    # Class B is the more probable one in the third frame, but below the threshold; A is not below `leave`.
     assert labels("Aa-B", rules) == [A, A, A, B]
 
 

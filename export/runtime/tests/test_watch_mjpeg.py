@@ -1,4 +1,4 @@
-"""Streams of JPEG images, cut anywhere, damaged, or of another kind."""
+"""Tests streams of JPEG images that are cut anywhere, damaged, or of another kind."""
 
 import io
 import random
@@ -11,7 +11,7 @@ pillow = pytest.importorskip("PIL.Image", reason="JPEG images are made with Pill
 
 
 def jpeg(seed, size=(24, 16), **options):
-    """A JPEG image of noise, which has stuffed bytes."""
+    """A JPEG image of noise, whose data contains stuffed bytes; `size` is (width, height)."""
     pixels = np.random.default_rng(seed).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
     stream = io.BytesIO()
     pillow.fromarray(pixels).save(stream, "JPEG", quality=95, **options)
@@ -19,7 +19,7 @@ def jpeg(seed, size=(24, 16), **options):
 
 
 def with_thumbnail(image):
-    """An image with a whole other one in its EXIF segment, as cameras write it."""
+    """Adds another whole JPEG image, a thumbnail, in an EXIF segment, as cameras do."""
     inner = jpeg(99, (8, 8))
     segment = b"Exif\0\0" + inner
     return image[:2] + b"\xff\xe1" + (len(segment) + 2).to_bytes(2, "big") + segment + image[2:]
@@ -81,10 +81,19 @@ def test_the_end_of_the_stream_within_an_image():
         (b"\0\0\0\1\x67\x64", "it seems to be H.264 or H.265; have the camera send MJPEG .rpicam-vid --codec mjpeg"),
         (b"YUV4MPEG2 W64 H64", "it seems to be raw video; have it encoded .ffmpeg -f mjpeg"),
         (b"\x89PNG\r\n", "it seems to be PNG images"),
-        (b"hello, world", "its first 0.015625 MiB hold no whole image, they begin with 68 65 6c 6c 6f 2c 20 77"),
-        (b"\xff\xd8\xff\xe0\0\1", "its first 0.015625 MiB hold no whole image, they begin with ff d8 ff e0 00 01"),
+        (
+            b"hello, world",
+            "there is no whole image in its first 0.015625 MiB, which begin with 68 65 6c 6c 6f 2c 20 77",
+        ),
+        (
+            b"\xff\xd8\xff\xe0\0\1",
+            "there is no whole image in its first 0.015625 MiB, which begin with ff d8 ff e0 00 01",
+        ),
         (jpeg(0)[:-2], "a frame is larger than 0.015625 MiB; give a larger --max-frame"),
-        (jpeg(0) + b"no more", "0.015625 MiB after the last image hold no other one: start the camera again"),
+        (
+            jpeg(0) + b"no more",
+            "there is no further image in the 0.015625 MiB after the last one: start the camera again",
+        ),
     ],
 )
 def test_a_stream_of_another_kind_is_refused_early(stream, message):
@@ -97,20 +106,20 @@ def test_random_bytes_take_no_more_memory_than_the_limit():
     data = np.random.default_rng(0).bytes(1 << 20).replace(b"\0", b"\xff\xd8\xff")
     splitter = Splitter(64 << 10)
     pieces = (splitter.feed(data[at : at + 4096]) for at in range(0, len(data), 4096))
-    with pytest.raises(NoMjpegError, match=r"its first 0.0625 MiB hold no whole image"):
+    with pytest.raises(NoMjpegError, match=r"there is no whole image in its first 0.0625 MiB"):
         any(map(list, pieces))
     assert len(splitter._data) <= (64 << 10) + 4096
 
 
 def test_a_long_stream_is_read_once():
-    """A thousand images in small pieces: what was looked at is not looked at again."""
+    """A hundred images in small pieces: bytes that were examined are not examined again."""
     image = jpeg(5, (160, 120))
     found, damaged = split(image * 100, 512, largest=1 << 20)
     assert (len(found), damaged) == (100, 0)
 
 
 def damaged(rng, data):
-    """Some bytes changed, cut out or put in."""
+    """The data with some bytes changed, removed or inserted."""
     data = bytearray(data)
     for _ in range(rng.randrange(1, 30)):
         kind, at = rng.random(), rng.randrange(len(data))

@@ -1,4 +1,4 @@
-"""`r2b-run watch --mqtt` with a real broker: what a subscriber and Home Assistant see."""
+"""Tests what a subscriber and Home Assistant see of `r2b-run watch --mqtt`, with a real broker."""
 
 import contextlib
 import json
@@ -38,7 +38,7 @@ def free_port():
 
 @contextlib.contextmanager
 def broker(folder, port, lines="allow_anonymous true"):
-    """A broker that listens at a port of this computer."""
+    """Runs a broker that listens at a port of this computer."""
     (folder / "mosquitto.conf").write_text(f"user root\nlistener {port} 127.0.0.1\n{lines}\n")
     process = subprocess.Popen(
         ["mosquitto", "-c", folder / "mosquitto.conf"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -59,7 +59,7 @@ def broker(folder, port, lines="allow_anonymous true"):
 
 
 class Subscriber:
-    """What arrives at a subscriber, message by message: whether it is a retained one, topic, text."""
+    """A subscriber to all topics, which receives each message's retained flag, topic and text."""
 
     def __init__(self, port, *options):
         command = ["mosquitto_sub", "-h", "127.0.0.1", "-p", str(port), "-t", "#", "-F", "%r %t %p", *map(str, options)]
@@ -77,7 +77,7 @@ class Subscriber:
         self.process.stdout.close()
 
     def until(self, topic, text):
-        """Reads up to this message; `text` is a pattern. Returns the retained flag and the text."""
+        """Reads until a message at `topic` matches the pattern `text`; returns its retained flag and its text."""
         seen = []
         for line in self.process.stdout:
             retained, found, payload = line.rstrip("\n").split(" ", 2)
@@ -88,7 +88,10 @@ class Subscriber:
 
 
 class Camera:
-    """A program that writes frames of one shade into a named pipe, as fast as a camera, until it is killed: ffmpeg."""
+    """A program that writes frames of one shade into a named pipe at a camera's rate until it is killed.
+
+    It is ffmpeg, or a shell loop where ffmpeg is missing.
+    """
 
     def __init__(self, pipe, shade):
         frame = pipe.with_name(f"{shade}.jpg")
@@ -106,7 +109,7 @@ class Camera:
 
 @needs_mosquitto
 def test_from_a_camera_through_a_broker_to_a_subscriber(tmp_path):
-    """A camera that is killed and started again; a subscriber that comes later; a watch that is killed."""
+    """The camera is killed and started again; subscribers come later; finally the command is killed."""
     model, pipe, port = tmp_path / "shades.tflite", tmp_path / "camera", free_port()
     model.write_bytes(shades.model())
     os.mkfifo(pipe)
@@ -182,7 +185,7 @@ def publishing(account):
 
 @needs_mosquitto
 def test_a_broker_that_comes_later_and_goes(tmp_path):
-    """Events do not wait for a broker; the newest one is published once it is there."""
+    """Events do not wait for a broker; once there is one, the newest event is published."""
     port = free_port()
     with publishing(Account("127.0.0.1", port, "shed")) as (output, heard):
         heard.wait(r"cannot be reached \(.*refused\); trying again")
@@ -235,7 +238,7 @@ def test_user_and_password(tmp_path):
 
 
 def certificate(folder, name):
-    """A certificate for 127.0.0.1 that signs itself, and its key."""
+    """Writes a self-signed certificate for 127.0.0.1 and its key; returns both paths."""
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     command += ["-days", "2", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
     command += ["-keyout", f"{folder}/{name}.key", "-out", f"{folder}/{name}.pem"]

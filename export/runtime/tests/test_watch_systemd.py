@@ -1,4 +1,4 @@
-"""`r2b-run watch` as a service: what it tells systemd, and the unit that it writes."""
+"""Tests `r2b-run watch` as a service: what it tells systemd, and the unit that it writes."""
 
 import os
 import pathlib
@@ -24,7 +24,7 @@ needs_systemd = pytest.mark.skipif(
 
 
 def test_what_systemd_hears(tmp_path):
-    """Readiness, signs of life although no frame comes, and the end."""
+    """The service reports that it is ready, that it is alive although no frame comes, and that it is stopping."""
     pytest.importorskip("PIL", reason="JPEG images are read with Pillow: pip install pillow")
     model, pipe, address = tmp_path / "shades.tflite", tmp_path / "camera", tmp_path / "notify"
     model.write_bytes(shades.model())
@@ -50,7 +50,7 @@ def test_what_systemd_hears(tmp_path):
 
 
 def verified(folder, text):
-    """What systemd-analyze has to say about a unit."""
+    """Checks a unit with systemd-analyze; returns its exit status and what it prints."""
     path = folder / f"{unit.NAME}.service"
     path.write_text(text, encoding="utf-8")
     done = subprocess.run(
@@ -91,10 +91,10 @@ def test_the_text_of_the_unit():
 
 
 def test_the_command_writes_it(capsys, monkeypatch, tmp_path):
-    """All that was asked for, with absolute paths, and no secret."""
+    """The unit contains all options, with absolute paths, and no secret."""
     model, authority = tmp_path / "shades.tflite", tmp_path / "ca.pem"
     model.write_bytes(shades.model())
-    # The folders of tests, and often this package, are where a service cannot read; that has a test below.
+    # A service cannot read the tests' folders, and often not the package's; a test below covers that.
     monkeypatch.setattr(unit, "check_readable", os.stat)
     authority.write_text("")
     monkeypatch.chdir(tmp_path)
@@ -134,7 +134,7 @@ def test_the_command_writes_it(capsys, monkeypatch, tmp_path):
     expected += ["--mqtt-password-file=%d/mqtt-password"]
     assert set(expected) <= set(line.split())
     assert f"LoadCredential=mqtt-password:{tmp_path}/secret\n" in made
-    # What it runs are arguments that the command takes.
+    # The command accepts the arguments in the unit.
     rerun = [word for word in line.split()[3:] if "password" not in word]
     assert main([*rerun, "--systemd"]) == 0
     again = capsys.readouterr().out
@@ -168,12 +168,10 @@ def test_services_that_cannot_be(capsys, monkeypatch, tmp_path, arguments, messa
 
 
 def test_what_a_service_cannot_read(tmp_path, monkeypatch):
-    with pytest.raises(
-        ValueError, match=r"a service does not see what is in /home, as '/home/pi/m.tflite' is: put the"
-    ):
+    with pytest.raises(ValueError, match=r"'/home/pi/m.tflite' is in /home, which a service cannot see: put the"):
         unit.check_readable("/home/pi/m.tflite")
     monkeypatch.setattr(unit, "_HIDDEN", ())
-    with tempfile.TemporaryDirectory(dir="/tmp") as name:  # pytest's own folders are its owner's alone
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:  # only their owner can read pytest's folders
         _check_permissions(pathlib.Path(name))
 
 

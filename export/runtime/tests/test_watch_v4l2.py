@@ -1,5 +1,7 @@
-"""Frames of a video device, without one: the kernel's header says what its structures are, and a library that stands
-before the C library answers as a device would. No kernel and no camera are in these tests."""
+"""Tests reading frames from a video device, without a device.
+
+The kernel's header defines the structures, and a preloaded library answers in place of the kernel and a camera.
+"""
 
 import json
 import os
@@ -62,7 +64,7 @@ def test_structures_are_the_kernels(tmp_path):
 
 
 def test_structures_of_a_processor_of_32_bits(tmp_path):
-    """What Python's native alignment makes of them there, asserted by a compiler for it."""
+    """A compiler for 32-bit ARM asserts the sizes and offsets that Python's native alignment gives there."""
     pytest.importorskip("ziglang", reason="it compiles for other processors: pip install ziglang")
     form = struct.Struct("<" + v4l2.FORMAT.format.replace("4x", "0x"))
     buffer = struct.Struct("<" + v4l2.BUFFER.format.replace("l", "i").replace("L", "I"))
@@ -98,7 +100,7 @@ def device(tmp_path_factory):
 
 
 def watch(device, tmp_path, frame, *arguments, **settings):
-    """The command with a device of these settings, and the file with what was asked of it."""
+    """Starts the command with a device of these settings; what it asks of the device is written to the file `log`."""
     (tmp_path / "frame").write_bytes(frame)
     environment = {
         **os.environ,
@@ -118,7 +120,7 @@ def grey_yuyv(luma):
 
 
 def test_a_camera_that_gives_jpeg(device, tmp_path):
-    """It is unplugged, waited for, and read again."""
+    """The device is unplugged, waited for and read again."""
     process = watch(
         device, tmp_path, shades.jpeg("bright"), "--hold", "1", "--size", "800x600", "--fps", "7.5", VIDEO_FORMAT="MJPG"
     )
@@ -174,7 +176,7 @@ def test_a_device_that_is_not_there_is_waited_for(tmp_path):
 
 
 def test_yuyv_is_what_pillow_makes_of_it():
-    """Against Pillow's own conversion, which is of the full range; both of them round."""
+    """Compares with Pillow's conversion, which is for values of the full range; both conversions round."""
     from PIL import Image
 
     rng = np.random.default_rng(0)
@@ -184,7 +186,7 @@ def test_yuyv_is_what_pillow_makes_of_it():
     limited = np.empty_like(full)
     limited[..., 0] = np.rint(16 + full[..., 0] * (219 / 255))
     limited[..., 1:] = np.rint(128 + (full[..., 1:].astype(int) - 128) * (224 / 255))
-    packed = np.zeros((6, 24), np.uint8)  # rows are longer than their pixels
+    packed = np.zeros((6, 24), np.uint8)  # rows end with padding
     packed[:, 0:20:2], packed[:, 1:20:4], packed[:, 3:20:4] = limited[..., 0], limited[:, ::2, 1], limited[:, ::2, 2]
     found = v4l2.rgb(packed.tobytes(), 6, 10, 24)
     assert found.dtype == np.uint8
@@ -194,7 +196,7 @@ def test_yuyv_is_what_pillow_makes_of_it():
 
 
 def test_jpeg_without_huffman_tables():
-    """As many USB cameras give it, who leave out the tables that every decoder knows."""
+    """Many USB cameras leave out the standard tables, which every decoder knows."""
     image = shades.jpeg("bright")
     at = image.index(b"\xff\xc4")
     while image[at : at + 2] == b"\xff\xc4":

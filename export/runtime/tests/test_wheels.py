@@ -1,4 +1,4 @@
-"""The rules for wheels, each broken once; `make wheels` builds wheels and applies the rules to them."""
+"""Tests the rules for wheels by breaking each once; `make wheels` applies the rules to the wheels that it builds."""
 
 import ast
 import importlib.resources
@@ -30,7 +30,7 @@ def wheel(folder, platform="manylinux2014_x86_64", library=GOOD, licenses=LICENS
 
 
 def macho(*libraries):
-    """The start of a Mach-O library that loads these."""
+    """The start of a Mach-O library that loads these libraries."""
     commands = b"".join(
         struct.pack("<6I", 0xC, 24 + len(name) + 1, 24, 0, 0, 0) + name + b"\0" for name in map(str.encode, libraries)
     )
@@ -87,8 +87,8 @@ def test_libraries_of_other_systems(suffix, library, fault):
     ("platform", "library", "fault"),
     [
         ("musllinux_1_2_armv7l", b"\x7fELF\0libc.so\0", None),
-        ("musllinux_1_2_aarch64", b"\x7fELF\0libc.so.6\0", "it needs glibc, which a system of musl has not"),
-        ("musllinux_1_2_x86_64", b"\x7fELF\0GLIBC_2.4\0", "it needs glibc, which a system of musl has not"),
+        ("musllinux_1_2_aarch64", b"\x7fELF\0libc.so.6\0", "it needs glibc, which a musl system does not have"),
+        ("musllinux_1_2_x86_64", b"\x7fELF\0GLIBC_2.4\0", "it needs glibc, which a musl system does not have"),
         ("musllinux_1_2_x86_64", b"\x7fELF\0libstdc++.so.6\0", "it names the library libstdc++.so.6"),
         ("manylinux_2_31_riscv64", b"\x7fELF\0libc.so.6\0GLIBC_2.27\0GLIBC_2.31\0", None),
         ("manylinux_2_31_riscv64", b"\x7fELF\0GLIBC_2.32\0", "it needs GLIBC_2.32; 2.31 is the newest allowed"),

@@ -1,14 +1,15 @@
-"""What the tests draw from and the README promises: one list for both.
+"""One list for both: the values from which the tests draw, and those that the README promises.
 
     python tested.py     # prints the README's table of operators
 
-test_operators.py and test_float_operators.py take their values from here: what is in the table is tested.
+test_operators.py and test_float_operators.py take their values from here, so everything in the table is tested.
 """
 
 import lce_model
 
 CHANNELS = (1, 31, 32, 33, 64, 100, 256)
-BATCHES, STRIDES, DILATIONS, KERNELS, WINDOWS, GROUPS = (1, 3), (1, 3), (1, 2), (1, 5), (1, 3), (1, 2, 4)  # from, to
+# The lowest and the highest value of each; of GROUPS, all values.
+BATCHES, STRIDES, DILATIONS, KERNELS, WINDOWS, GROUPS = (1, 3), (1, 3), (1, 2), (1, 5), (1, 3), (1, 2, 4)
 OUTPUTS = {"float32": "float32", "int8": "int8", "int32": "bit-packed with thresholds"}
 PADDINGS = {
     "VALID": {"padding": lce_model.VALID, "pad_values": 0},

@@ -73,7 +73,7 @@ public final class Checks {
     same(Collections.emptyList(), Model.load(bare).labels());
     same(true, Engine.version().matches("\\d+\\.\\d+\\.\\d+"));
     same(true, Engine.kernels().contains("portable"));
-    refused(EngineException.class, "no TensorFlow Lite model", () -> Engine.load(new byte[100]));
+    refused(EngineException.class, "not a TensorFlow Lite model", () -> Engine.load(new byte[100]));
     refused(EngineException.class, "the file is damaged", () -> Engine.load(new byte[0]));
     refused(EngineException.class, "the file is damaged", () -> Engine.load(Arrays.copyOf(bare, bare.length / 2)));
     refused(EngineException.class, "cannot read /nowhere/ä𝄞: No such file", () -> Model.open(new File("/nowhere/ä𝄞")));
@@ -170,7 +170,7 @@ public final class Checks {
   }
 
   private static void images() {
-    refused(EngineException.class, "says nothing of preprocessing", () -> Classifier.load(bare, null));
+    refused(EngineException.class, "has no preprocessing metadata", () -> Classifier.load(bare, null));
     try (Classifier classifier = Classifier.load(file, null)) {
       same(3, classifier.predict(Pixels.bytes(new byte[1], 1, 1, 1), 5).size());
       refused(IllegalArgumentException.class, "at least 6 values; received 5", () -> Pixels.argb(new int[5], 3, 2));
@@ -193,7 +193,10 @@ public final class Checks {
       refused(EngineException.class, "2 images, numbered from 0; received 2", () -> engine.setImage(2, Pixels.argb(new int[1], 1, 1)));
     }
     try (Engine engine = Engine.load(bare)) {
-      refused(EngineException.class, "says nothing of preprocessing", () -> engine.setImage(0, Pixels.argb(new int[1], 1, 1)));
+      refused(
+          EngineException.class,
+          "has no preprocessing metadata",
+          () -> engine.setImage(0, Pixels.argb(new int[1], 1, 1)));
     }
   }
 

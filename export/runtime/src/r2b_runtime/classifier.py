@@ -1,4 +1,4 @@
-"""Classifies images by class names, with nothing but the model file."""
+"""Classifies images with nothing but a model file, which contains the names of the classes."""
 
 import contextlib
 import os
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from typing_extensions import TypeGuard, Unpack  # type checkers know this module even if it is not installed
 
 ImageSource = Union[np.ndarray, "Image.Image", str, "os.PathLike[str]"]
-SeveralImages = Union[list[Any], tuple[Any, ...]]  # of ImageSource; an array of four dimensions too
+SeveralImages = Union[list[Any], tuple[Any, ...]]  # of ImageSource; they may also be an array of four dimensions
 Classes = list[tuple[str, float]]  # label and probability, best first
 _OF_IMAGES = (FileNotFoundError, ImportError, ValueError)  # errors that concern one image
 
 
 class Classifier:
-    """Classifies images by a model file that contains labels and preprocessing, as r2b_zoo writes it.
+    """Classifies images with a model file that contains labels and preprocessing, as r2b_zoo writes it.
 
-    Threads may share a classifier; it runs one image at a time, whichever thread it is from.
+    Threads may share a classifier; it runs one image at a time, whichever thread calls it.
 
     Args:
         model: path of a `.tflite` file, or its bytes.
@@ -108,13 +108,15 @@ class Classifier:
 
         Returns:
             Label and probability of each class; for several images a list of such lists, with the results that each
-            image has alone. The images are read, prepared and run one after the other, so their number needs no memory.
+            image has alone. The images are read, prepared and run one after the other, so more of them need no more
+            memory.
 
         Raises:
             FileNotFoundError: there is no such image file.
-            ValueError: it is not an image, or damaged; or the model's output is NaN.
+            ImportError: Pillow is needed for an image file and missing.
+            ValueError: it is not an image, or damaged; or the model's output is NaN; or `top` is less than 1.
 
-        An error in one of several images begins with its place, as in "images[2]: …", and no results are returned.
+        An error in one of several images begins with its index, as in "images[2]: …", and no results are returned.
         """
         if not isinstance(top, int) or top < 1:
             raise ValueError(f"top must be a whole number from 1; received {top!r}")
@@ -132,7 +134,7 @@ class Classifier:
         if not _are_several(image):
             return self._row(image, max_pixels)
         rows = np.empty((len(image), len(self.labels)), np.float32)
-        for check in (True, False):  # what can be seen at a glance is seen before the first image is run
+        for check in (True, False):  # check the shapes, types and paths of all images before the first one runs
             for place, one in enumerate(image):
                 with _placed(place):
                     if check:
@@ -156,7 +158,7 @@ class Classifier:
         if np.isnan(row).any():
             raise ValueError(
                 f"the model's answer is not a number for {np.isnan(row).sum()} of {len(row)} classes: its weights are "
-                "damaged or were trained to nothing; convert sound ones"
+                "damaged, or training diverged; convert the model with intact weights"
             )
         return row
 
@@ -166,7 +168,7 @@ def _are_several(image: Any) -> "TypeGuard[SeveralImages]":
 
 
 def _glance(image: Any) -> None:
-    """Raises what is wrong with an image as far as its shape, its type and its name tell."""
+    """Raises the errors that an image's shape, type or path shows, without reading its pixels."""
     if isinstance(image, (str, os.PathLike)):
         if not os.path.exists(image):
             raise FileNotFoundError(f"there is no image {os.fspath(image)!r}")
@@ -176,7 +178,7 @@ def _glance(image: Any) -> None:
 
 @contextlib.contextmanager
 def _placed(place: int) -> Iterator[None]:
-    """Says in an error which of several images it is about."""
+    """Puts the index of an image in front of the message of an error that concerns it."""
     try:
         yield
     except _OF_IMAGES as error:

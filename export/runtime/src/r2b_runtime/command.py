@@ -1,4 +1,4 @@
-"""The command `r2b-run`, which predicts with, describes and times model files."""
+"""The command `r2b-run`, which predicts with, describes and times model files, and watches a camera."""
 
 import argparse
 import collections
@@ -29,10 +29,10 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     # Hide Pillow's warning at half of its limit, since the command has its own limit, --max-pixels.
     warnings.filterwarnings("ignore", "Image size .* could be decompression bomb", RuntimeWarning)
     if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="backslashreplace")  # labels in letters that the terminal lacks
+        sys.stdout.reconfigure(errors="backslashreplace")  # for labels with characters that the terminal lacks
     try:
         result = parsed.run(parsed)
-        if parsed.show is None:  # the command has printed what it says, and gives its exit status
+        if parsed.show is None:  # the command has printed its output, and returned its exit status
             return int(result)
         print(json.dumps(result, indent=2) if parsed.json else parsed.show(result))
     except BrokenPipeError:  # as in `r2b-run info model.tflite | head -1`
@@ -69,13 +69,13 @@ def _parser() -> argparse.ArgumentParser:
         type=_positive,
         default=MAX_PIXELS,
         metavar="N",
-        help=f"refuse an image file of more (default: {MAX_PIXELS})",
+        help=f"refuse image files with more pixels (default: {MAX_PIXELS})",
     )
     _add_engine(predict)
     _add_limits(predict)
 
     info = command("info", _info, _show_info, "print operators, sizes, labels and preprocessing of a model")
-    info.add_argument("--memory", action="store_true", help="print the flash and RAM that a microcontroller needs too")
+    info.add_argument("--memory", action="store_true", help="also print the flash and RAM that a microcontroller needs")
 
     bench = command("bench", _bench, _show_bench, "time a model on random input")
     bench.add_argument(
@@ -87,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     bench.add_argument("--profile", action="store_true", help="time every step too")
     _add_limits(bench)
-    _add_engine(bench, "; default: r2b, and litert beside it where there is an interpreter")
+    _add_engine(bench, "; default: r2b, and also litert if an interpreter is installed")
 
     watching = commands.add_parser("watch", help="print a line whenever a camera sees another class")
     watch.add_arguments(watching)
@@ -177,7 +177,7 @@ def _info(parsed: argparse.Namespace) -> dict[str, Any]:
 
 
 def _refusal(model: model_file.ModelFile) -> Optional[str]:
-    """Why the engine does not run a model; None where it does."""
+    """The reason why the engine does not run a model; None if it does."""
     try:
         Engine(model)
     except RuntimeError as error:
@@ -239,7 +239,7 @@ def _show_info(info: dict[str, Any]) -> str:
 
 
 def _needs(sizes: Optional[dict[str, int]]) -> list[tuple[str, str]]:
-    """What a microcontroller needs."""
+    """The lines on the flash and the RAM that a microcontroller needs; none where they are unknown."""
     if sizes is None:
         return []
     return [
@@ -402,8 +402,8 @@ def _show_profile(engine: str, threads: int, profile: dict[str, Any]) -> list[st
     share = profile["binary_share_of_steps"]
     lines.append(
         _wrapped(
-            f"The steps add up to {steps / total:.1%} of it; {share:.0%} of that starts with a binary operator, "
-            f"{1 - share:.0%} with a float one."
+            f"The steps add up to {steps / total:.1%} of the inference; steps that start with a binary operator take "
+            f"{share:.0%} of that, the other steps {1 - share:.0%}."
         )
     )
     return lines

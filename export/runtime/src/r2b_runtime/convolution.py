@@ -50,7 +50,7 @@ class Convolver:
         self._library = load_library()
         self._convolver = self._library.r2b_runtime_create_convolver(chosen_kernels(kernels), self._made_of[0])
         if not self._convolver:
-            raise MemoryError("there is no memory for a team of threads")
+            raise MemoryError("there is not enough memory for the threads")
 
     def __reduce__(self) -> tuple[type["Convolver"], tuple[int, Optional[str]]]:
         return type(self), self._made_of
@@ -67,7 +67,7 @@ class Convolver:
         Args:
             images: float32 (N, H, W, C).
             kernel: float32 (height, width, C, O).
-            strides: down and across.
+            strides: down and across, each 1 to 32,768.
             padding: `"same"`, with zeros, or `"valid"`.
 
         Raises:

@@ -56,7 +56,7 @@ def interpreter_version() -> str:
 
 
 def _has_interpreter(tensorflow: ModuleType) -> bool:
-    """Whether TensorFlow still has its interpreter, which it announced to drop."""
+    """Whether this TensorFlow still has an interpreter; its removal has been announced."""
     lite = getattr(tensorflow, "lite", None)
     return hasattr(lite, "Interpreter") and hasattr(lite, "experimental")
 
@@ -91,7 +91,8 @@ def load_delegate(**options: Union[str, int]) -> Delegate:
         max_memory: MiB that the delegate may use for one interpreter, including its inputs and outputs; default: 2048.
         max_work: limit on one inference in billions of operations (a float product, or 32 binary ones); default: 200.
 
-    Raises `ValueError` for an option that does not exist or a value it cannot have.
+    Raises `ValueError` for an option that does not exist or a value that it cannot have, `ImportError` if there is no
+    stock interpreter, and `RuntimeError` if the delegate was made for another platform.
     """
     texts = {key: str(int(value) if isinstance(value, bool) else value) for key, value in options.items()}
     stock, path = stock_interpreter(), library_path()
@@ -117,7 +118,7 @@ def load_delegate(**options: Union[str, int]) -> Delegate:
 def with_delegate(
     model: bytes, num_threads: Optional[int], options: Mapping[str, Any]
 ) -> tuple[Delegate, Callable[[], StockInterpreter]]:
-    """The delegate, and a function that makes a stock interpreter with it; both get the options that are theirs."""
+    """The delegate, and a function that makes a stock interpreter with it; each gets its own options."""
     stock = stock_interpreter()
     experimental = _experimental(stock, options)
     delegate = load_delegate(**{key: value for key, value in options.items() if not _is_stock(key)})
@@ -136,7 +137,7 @@ def _is_stock(option: str) -> bool:
 
 def _experimental(stock: Stock, options: Mapping[str, Any]) -> dict[str, Any]:
     """The options that belong to the stock interpreter."""
-    own = ("experimental_delegates", "experimental_preserve_all_tensors")  # they were checked, and say nothing
+    own = ("experimental_delegates", "experimental_preserve_all_tensors")  # they were checked, and are false
     found = {key: value for key, value in options.items() if _is_stock(key) and key not in own}
     known = inspect.signature(stock.Interpreter.__init__).parameters
     for name in found:

@@ -57,7 +57,7 @@ class _Step(ctypes.Structure):
 
 @functools.cache
 def _functions() -> ctypes.CDLL:
-    """The library, told what the engine's functions take."""
+    """The library, with the types of the arguments and results of the engine's functions."""
     library = load_library()
     handle, error, pointer = ctypes.c_void_p, ctypes.POINTER(_Error), ctypes.c_void_p
     number, size = ctypes.c_int32, ctypes.c_size_t
@@ -98,7 +98,7 @@ class Engine:
         profile: record the time of every step, see `steps`.
 
     Raises:
-        ValueError: kernels that do not run here, or a limit that is none.
+        ValueError: the kernels do not run here, or a limit is not a whole number in its range.
         RuntimeError: the file is damaged, or holds something that the engine does not run, or more than the limits
             allow.
     """
@@ -136,12 +136,12 @@ class Engine:
         self._shapes_in_file = {t.number: model.tensors[t.number].signature for t in [*self._inputs, *self._outputs]}
 
     def _describe(self) -> None:
-        """Asks for the present shapes; values of earlier ones are forgotten."""
+        """Asks the library for the current shapes, and drops the values of tensors that had earlier shapes."""
         library = _functions()
         self._inputs = [self._tensor(i, library.r2b_engine_input) for i in range(self._count("inputs"))]
         self._outputs = [self._tensor(i, library.r2b_engine_output) for i in range(self._count("outputs"))]
-        # Inputs and outputs by place. The next inference copies inputs that were set, and those whose array `tensor`
-        # has given out, since its holder may write to it at any time.
+        # The keys are positions in the lists of inputs and outputs. The next inference copies the inputs that were set,
+        # and those whose array a function of `tensor` has returned, because the caller may write to it at any time.
         self._values: dict[int, np.ndarray] = {}
         self._set: set[int] = set()
         self._shared_inputs: set[int] = set()
@@ -152,7 +152,7 @@ class Engine:
         return [self._detail(tensor) for tensor in self._inputs]
 
     def get_output_details(self) -> list[TensorDetail]:
-        """The outputs, in the same form."""
+        """The outputs, as a TensorFlow Lite interpreter describes them."""
         return [self._detail(tensor) for tensor in self._outputs]
 
     def resize_tensor_input(self, input_index: int, tensor_size: Sequence[int], strict: bool = False) -> None:
@@ -248,14 +248,14 @@ class Engine:
         return self._read(place, _array(self._outputs[place], np.empty))
 
     def get_tensor_details(self, subgraph_index: int = 0) -> NoReturn:
-        """Raises `RuntimeError`: tensors between the operators exist only in part, and nowhere as the file has them."""
+        """Always raises `RuntimeError`: the engine has only some of the file's inner tensors, and in other layouts."""
         raise RuntimeError(
             "the engine has no tensors but inputs and outputs (get_input_details, get_output_details): 'r2b-run info' "
             "lists a file's operators, engine='litert' its tensors"
         )
 
     def num_subgraphs(self) -> int:
-        """The engine runs files of one graph."""
+        """Always 1: the engine refuses files with several graphs."""
         return 1
 
     def reset_all_variables(self) -> None:
@@ -276,7 +276,7 @@ class Engine:
         return _functions().r2b_engine_memory(self._engine, None)
 
     def weight_bytes(self) -> int:
-        """How many of them are weights in the order in which the kernels read them."""
+        """Bytes of `memory_bytes` that are weights in the order in which the kernels read them."""
         return _functions().r2b_engine_weights(self._engine, None)
 
     def get_signature_list(self) -> dict[str, dict[str, list[str]]]:
@@ -287,10 +287,10 @@ class Engine:
         }
 
     def get_signature_runner(self, signature_key: Optional[str] = None) -> "_Runner":
-        """A signature as a function of its inputs, by name, to its outputs, by name.
+        """A function from the inputs of a signature, by name, to its outputs, by name.
 
         Raises:
-            ValueError: the model has no such signature, or several where none is named.
+            ValueError: the model has no such signature; or none is named, and the model does not have exactly one.
         """
         names = list(self._signatures)
         if signature_key is None and len(names) == 1:
@@ -309,14 +309,19 @@ class Engine:
         tensor = _Tensor()
         self._call(describe, index, ctypes.byref(tensor))
         if tensor.type not in _DTYPES:
-            raise RuntimeError(f"the engine has no type for tensor {tensor.number} of the model; {_WAY_OUT}")
+            raise RuntimeError(
+                f"tensor {tensor.number} of the model has a type that the engine does not support; {_WAY_OUT}"
+            )
         return tensor
 
     @staticmethod
     def _place(tensors: Sequence[_Tensor], number: int, what: str) -> int:
         numbers = _numbers(tensors)
         if number not in numbers:
-            raise ValueError(f"tensor {number} is no {what} of the model; they are {', '.join(map(str, numbers))}")
+            plural = what.replace(" or ", "s and ")
+            raise ValueError(
+                f"tensor {number} is not an {what} of the model; its {plural}s are {', '.join(map(str, numbers))}"
+            )
         return numbers.index(number)
 
     def _call(self, function: Callable[..., int], *arguments: object) -> None:
@@ -350,7 +355,7 @@ class Engine:
 
 
 def _limit(name: str, value: Optional[int], most: int) -> int:
-    """A limit that was given; 0, which stands for the default, where none was."""
+    """The value of a limit; 0, which stands for the default, if it is None. Raises `ValueError` outside 1 to `most`."""
     if value is None:
         return 0
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not 1 <= value <= most:

@@ -18,9 +18,9 @@ EngineName = Literal["r2b", "litert"]
 _Result = TypeVar("_Result")
 
 _ENGINE_OPTIONS = ("kernels", "max_memory", "max_work", "profile")
-# Options of the delegate, with the values that say what the engine does anyway.
+# Options of the delegate alone, each with the value that describes what the engine does anyway.
 _DELEGATE_OPTIONS = {"claim": "all"}
-# Options of the stock interpreters, which say nothing as long as their value is false.
+# Options of the stock interpreters, which the engine ignores as long as their value is false.
 _STOCK_OPTIONS = (
     "experimental_delegates",
     "experimental_op_resolver_type",
@@ -48,14 +48,15 @@ class Interpreter:
 
     Args:
         model: path of a `.tflite` file, or its bytes. The file is read once, and may be replaced afterwards.
-        num_threads: threads for one inference, 1 to 256; default: one. No more than one per core take part.
+        num_threads: threads for one inference, 1 to 256; default: one. At most one per core is used.
         model_path, model_content: the stock interpreter's names for a path and for bytes, in place of `model`.
         engine: what runs the model: "r2b", the compiled library alone; or "litert", a stock interpreter with the
             delegate, which runs the operators that the engine lacks, and needs ai-edge-litert, tflite-runtime or
             TensorFlow.
-        options: `kernels`, `max_memory`, `max_work` and `profile`, see `load_delegate`. With engine="litert" its others
-            too, and the stock interpreter's `experimental_` arguments, except for delegates, since it brings its own,
-            and for preserving all tensors, since most of them never exist.
+        options: `kernels`, `max_memory`, `max_work` and `profile`, see `load_delegate`. With engine="litert" also
+            `claim`, and the stock interpreter's `experimental_` arguments, except `experimental_delegates`, because
+            this class brings its own delegate, and `experimental_preserve_all_tensors`, because most tensors never
+            exist.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -238,18 +239,18 @@ def _check_options(options: dict[str, Any]) -> None:
     """Raises `ValueError` for what neither engine can do."""
     if options.get("experimental_delegates"):
         raise ValueError(
-            "this interpreter brings its delegate with it, and experimental_delegates cannot be given: give the "
-            "delegate's options themselves, or use the stock interpreter with r2b_runtime.load_delegate()"
+            "experimental_delegates is not supported, because this class brings its own delegate: give the delegate's "
+            "options themselves, or use the stock interpreter with r2b_runtime.load_delegate()"
         )
     if options.get("experimental_preserve_all_tensors"):
         raise ValueError(
-            "experimental_preserve_all_tensors cannot be had: the values between operators that run as one never "
+            "experimental_preserve_all_tensors is not supported: the values between operators that run as one never "
             "exist; make the tensor an output of the model, or use Larq Compute Engine's interpreter"
         )
 
 
 def _for_engine(options: dict[str, Any]) -> dict[str, Any]:
-    """The options that the engine takes; raises `ValueError` for others that ask for something."""
+    """The options that the engine takes. Raises `ValueError` for others, unless their value changes nothing."""
     taken = {}
     for name, value in options.items():
         if name in _ENGINE_OPTIONS:

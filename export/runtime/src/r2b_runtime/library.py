@@ -74,7 +74,7 @@ def chosen_kernels(name: Optional[str] = None) -> bytes:
 
 
 def delegates_profile(delegate: Delegate) -> tuple[str, list[tuple[float, int, str]]]:
-    """What `r2b_runtime.profile` returns for a delegate; raises the same errors."""
+    """The result of `r2b_runtime.profile` for a delegate; raises the same errors."""
     pointer = delegate._get_native_delegate_pointer()  # the interpreters' Python API offers no other way
     text = load_library().r2b_runtime_profile(pointer)
     if text is None:

@@ -1,11 +1,12 @@
-"""What a model needs on a microcontroller: flash for its file and for code, RAM for what the engine makes of it."""
+"""Counts the flash and the RAM that a model needs on a microcontroller."""
 
 from dataclasses import dataclass
 
 from r2b_runtime.engine import Engine
 from r2b_runtime.model_file import ModelFile
 
-# The example of export/microcontroller, C and C++ library included, on a Cortex-M7 (GCC 12, -Os); its tests compare.
+# The size of the example of export/microcontroller, including the C and C++ libraries, on a Cortex-M7 (GCC 12, -Os). A
+# test there compares.
 CODE_BYTES = 305_000
 
 
@@ -14,11 +15,11 @@ class Memory:
     """Bytes that a model takes on a microcontroller.
 
     Attributes:
-        file: of the flash, where the model's file stays.
-        code: of the flash, for the engine on a Cortex-M7.
-        weights: of the RAM, for weights in the order in which the kernels read them.
-        rest: of the RAM, for values between operators, inputs, outputs, tables and the graph. Counted on this machine,
-            whose pointers may be longer than a microcontroller's.
+        file: flash for the model's file, which stays there.
+        code: flash for the engine's code on a Cortex-M7, approximately.
+        weights: RAM for weights in the order in which the kernels read them.
+        rest: RAM for values between operators, inputs, outputs, tables and the graph, counted on this machine, whose
+            pointers may be longer than a microcontroller's.
     """
 
     file: int
@@ -28,7 +29,7 @@ class Memory:
 
 
 def memory(model: ModelFile) -> Memory:
-    """What a model takes with the kernels and the one thread of a microcontroller.
+    """Counts the memory of a model with the kernels and the one thread of a microcontroller.
 
     Raises:
         RuntimeError: the engine does not run the model.

@@ -217,7 +217,7 @@ class Tensor:
 @dataclasses.dataclass(frozen=True)
 class Operator:
     name: str
-    inputs: tuple[Optional[Tensor], ...]  # None for an optional one that is absent
+    inputs: tuple[Optional[Tensor], ...]  # None for an optional input that is absent
     outputs: tuple[Optional[Tensor], ...]
     options: dict[str, int]  # integer options of a custom operator
 
@@ -319,7 +319,7 @@ class ModelFile:
         return None if text is None else attached_files.lines(text)
 
     def preprocessing(self) -> Optional[Preprocessing]:
-        """How an image becomes the input, or None if the file does not say."""
+        """The steps from an image to the input, or None if the file does not say."""
         text = self._text(PREPROCESSING_FILE)
         return None if text is None else Preprocessing.from_json(text)
 
@@ -354,7 +354,12 @@ class Signature:
 
 
 def read(model: Union[ModelSource, ModelFile]) -> ModelFile:
-    """Reads a `ModelFile` from a path or from bytes; one that was read already stays what it is."""
+    """Reads a `ModelFile` from a path or from bytes; returns one that was already read as it is.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not a regular file, is empty, cannot be read, or is not a complete model.
+    """
     if isinstance(model, ModelFile):
         return model
     if isinstance(model, (bytes, bytearray, memoryview)):

@@ -86,6 +86,7 @@ class Preprocessing:
         """Prepares an image of any size: uint8 or numbers in 0–255, or one of Pillow's images, of any mode.
 
         Grey is repeated over the channels, and alpha is dropped. Pillow's images are rotated as their EXIF data says.
+        Returns float32 (height, width, channels). Raises `ValueError` for anything else.
         """
         if pixels.is_pillow_image(image):
             centre = pixels.rgb(image, self.crop_fraction)
@@ -96,7 +97,7 @@ class Preprocessing:
 
 
 def check_form(image: np.ndarray) -> None:
-    """Raises `ValueError` if an array is no image by its shape and type, without a look at its values."""
+    """Raises `ValueError` if an array does not have the shape and type of an image; does not read its values."""
     rule = "an image must be one array of shape (height, width), or (height, width, 1, 3 or 4)"
     shape = image.shape
     if image.ndim not in (2, 3) or (image.ndim == 3 and shape[2] not in (1, 3, 4)):

@@ -47,7 +47,8 @@ def resize(
         height: rows of the result.
         width: columns of the result.
         bilinear: interpolate between the centres of pixels, as `ResizeBilinear(half_pixel_centers=True)`. Otherwise
-            bicubic with corner-aligned samples, a = -0.75, as `ResizeBicubic()`, which is the rule in model files.
+            bicubic with a = -0.75, where sample i is at i * input size / output size, as `ResizeBicubic()`, which is
+            the rule in model files.
         mirrored: flip the image horizontally first.
         mean: per channel; the result is (value - mean) / std.
         std: per channel.
@@ -75,7 +76,7 @@ def resize_batch(
 ) -> np.ndarray:
     """Resizes many images of one dtype and any sizes, for training.
 
-    The batch is written past the processor's caches, in which it would not fit.
+    The batch is written with non-temporal stores, because it would not fit into the processor's caches.
 
     Args:
         images: N images, all uint8 or all float32, with the same number of channels.

@@ -45,8 +45,8 @@ def check_normalisation(name: str, dtype: DTypeLike, scale: float, mean: Sequenc
     """
     if np.dtype(dtype).kind in "iu" and scale == 0 and (any(mean) or any(value != 1 for value in std)):
         raise ValueError(
-            f"the input of {name} is {np.dtype(dtype).name} without a scale, so the image goes in as it is, and the "
-            f"preprocessing must have mean 0 and std 1; received mean={tuple(mean)}, std={tuple(std)}"
+            f"the input of {name} is {np.dtype(dtype).name} without a scale, so pixel values are passed unchanged, and "
+            f"the preprocessing must have mean 0 and std 1; received mean={tuple(mean)}, std={tuple(std)}"
         )
 
 

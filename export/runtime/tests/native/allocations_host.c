@@ -1,5 +1,6 @@
-/* Counts who takes or gives back memory, in this program and in the library: MODEL KERNELS THREADS. Prints the count of
- * loading, and of inferences after that. The functions of the C library are replaced by these, for all threads. */
+/* Counts the calls that allocate or free memory, in this program and in the library: MODEL KERNELS THREADS. Prints how
+ * many loading makes, and how many the inferences after it. The functions of the C library are replaced by these, for
+ * all threads. */
 #include <errno.h>
 #include <stdatomic.h>
 #include <stdio.h>

@@ -1,4 +1,5 @@
-// Plans with binary convolutions against the scalar specification: integers and element-wise float operators exactly.
+// Compares plans with binary convolutions with the scalar specification: integers and element-wise float operators must
+// be equal exactly.
 #include <cmath>
 #include <cstdio>
 
@@ -8,7 +9,7 @@
 namespace r2b {
 namespace {
 
-// Bits beyond the channels are 0, as LCE writes them.
+// Random packed signs. Bits beyond the channels are 0, as LCE writes them.
 std::vector<uint32_t> Bits(int64_t pixels, int channels) {
   const int words = (channels + 31) / 32;
   std::vector<uint32_t> v(size_t(pixels) * words);
@@ -19,13 +20,13 @@ std::vector<uint32_t> Bits(int64_t pixels, int channels) {
   return v;
 }
 
-// A convolution and what it is computed from, for outputs of any format.
+// A random convolution with its operands and expected sums, for outputs of any format.
 struct DrawnBconv {
   ReferenceConv s;
   bool same;
   int activation;  // 0: none
   std::vector<uint32_t> x, f;
-  std::vector<int32_t> dot;  // as the specification has it
+  std::vector<int32_t> dot;  // expected sums, from the specification
   std::vector<float> scales, biases;
   std::vector<int32_t> thresholds;
 
@@ -78,8 +79,8 @@ Builder BconvGraph(const DrawnBconv& d, Format format) {
   return b;
 }
 
-// LCE's formula, in its order. In whole numbers, what padding changes is known before anything is rounded, so a product
-// of signs that is 0 gives 0 at borders too. (volatile: no fused multiply-add)
+// LCE's formula, in its order. Padding is corrected in whole numbers, before anything is rounded, so a sum that is 0
+// gives 0 at borders too. (volatile prevents a fused multiply-add.)
 bool FloatsEqual(const DrawnBconv& d, bool scaled, const std::vector<float>& y) {
   bool equal = true;
   for (size_t i = 0; i < d.dot.size(); ++i) {
@@ -91,7 +92,7 @@ bool FloatsEqual(const DrawnBconv& d, bool scaled, const std::vector<float>& y) 
   return equal;
 }
 
-// LCE's formula, in its order: exact, ties included.
+// LCE's formula, in its order; the bytes must be equal, also for ties in rounding.
 bool BytesEqual(const DrawnBconv& d, const std::vector<int8_t>& y) {
   bool equal = true;
   for (size_t i = 0; i < d.dot.size(); ++i) {
@@ -116,7 +117,7 @@ bool BitsEqual(const DrawnBconv& d, const std::vector<uint32_t>& y) {
   return equal;
 }
 
-// One convolution in each output format.
+// Tests one convolution in each output format.
 void TestBconv(const Kernels* kernels, ReferenceConv s, bool same, int activation, int threads) {
   const Extent eh = WindowExtent(s.h, s.kernel_h, s.stride_h, s.dilation_h, same),
                ew = WindowExtent(s.w, s.kernel_w, s.stride_w, s.dilation_w, same);
@@ -146,7 +147,7 @@ void TestBconv(const Kernels* kernels, ReferenceConv s, bool same, int activatio
   }
 }
 
-// A Real-to-Binary half block, fused, against its operators one by one: same roundings, so the same bits.
+// Compares a fused Real-to-Binary half block with its operators computed one by one.
 void TestHalfBlock(const Kernels* kernels, int n, int size, int channels, int threads) {
   const std::string what = std::string(kernels->name) + " half block " + std::to_string(n) + "x" +
                            std::to_string(size) + "x" + std::to_string(channels) + ", threads " +
@@ -176,7 +177,7 @@ void TestHalfBlock(const Kernels* kernels, int n, int size, int channels, int th
   b.Add(OpKind::kQuantize, {t[5]}, bits);
   Op& pool = b.Add(OpKind::kAvgPool, {t[5]}, t[6]);
   pool.kernel_h = pool.kernel_w = pool.stride_h = pool.stride_w = size;
-  // Two outputs are compared through one: the sum is multiplied into what the bits unpack to.
+  // One output checks all three results: the unpacked bits times the average, plus the block's own output.
   b.graph.tensors[t[7]].dims = {n, size, size, channels};
   b.Add(OpKind::kDequantize, {bits}, t[7]);
   b.Add(OpKind::kMul, {t[7], t[6]}, t[8]);
@@ -214,7 +215,7 @@ void TestHalfBlock(const Kernels* kernels, int n, int size, int channels, int th
   Check(equal, what);
 }
 
-// More element-wise operators in a row than any network has, all in one step.
+// Tests a longer chain of element-wise operators than any network has, all in one step.
 void TestChain(const Kernels* kernels, int operators, int threads) {
   const std::string what =
       std::string(kernels->name) + " chain of " + std::to_string(operators) + ", threads " + std::to_string(threads);
@@ -248,7 +249,7 @@ void TestChain(const Kernels* kernels, int operators, int threads) {
 }  // namespace
 
 void TestBinaryPlans(const Kernels* k) {
-  // Widths around the tiles of every kernel (1 to 4, 7 pixels), outputs around a block of 32 and around two.
+  // Widths around every kernel's tiles (1 to 4, 7 pixels), and outputs around one and two blocks of 32.
   for (int width : {1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 14, 15})
     for (int outputs : {1, 31, 32, 33, 64, 67})
       TestBconv(k, {1, 2, width, 33, outputs, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, false}, false, 0, 1);

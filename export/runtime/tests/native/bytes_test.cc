@@ -1,5 +1,5 @@
-// Plans with int8 convolutions and the conversions before and after them: int8 outputs equal the reference exactly, and
-// so do the floats that they are converted to.
+// Tests plans with int8 convolutions and the conversions before and after them: int8 outputs must equal the reference
+// exactly, and so must the floats to which they are converted.
 #include <cmath>
 
 #include "fixed_point.h"
@@ -20,7 +20,7 @@ int ZeroPoint() {
   return points[Random(0, 4)];
 }
 
-// Scales as converters choose them, and powers of two, with which halves are met often.
+// Scales like a converter's, and powers of two, with which rounding often meets ties.
 float Scale() { return Random(0, 2) ? 0.001f + float(rng() % 1000) / 20000.0f : std::ldexp(1.0f, -Random(4, 8)); }
 
 int Quantised(Builder* b, DType type, const std::vector<int>& dims, float scale, int zero_point) {
@@ -43,7 +43,7 @@ std::string Named(const Case& c) {
   return name;
 }
 
-// A graph of one convolution with what is drawn for it, and what it must answer.
+// A graph of one convolution with random operands, and its expected output.
 struct Drawn {
   const Case& c;
   const Extent eh, ew;

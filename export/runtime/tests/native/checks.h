@@ -1,5 +1,5 @@
-// What the tests of the kernels share: checks that are counted, random numbers, and memory that notices who wrote past
-// it.
+// Shared by the native tests: checks that are counted, random numbers, and memory that detects writes outside its
+// bounds.
 #pragma once
 
 #include <cstdint>
@@ -23,7 +23,7 @@ inline void Check(bool good, const std::string& what) {
   if (++failures <= 20) std::printf("FAILED %s\n", what.c_str());
 }
 
-// Memory between guard bytes, at any multiple of 4 bytes, that checks itself.
+// Memory between guard bytes, by default at a random multiple of 4 bytes; intact() is false if one has changed.
 class Guarded {
  public:
   explicit Guarded(size_t bytes, int misalign = 4 * Random(0, 15))
@@ -51,7 +51,7 @@ inline std::vector<float> Floats(size_t count) {
   return v;
 }
 
-// A file each.
+// Each test is in a file of its own.
 void TestBinaryPlans(const Kernels* kernels);
 void TestLanes(const Kernels* kernels);
 void TestFloatPlans(const Kernels* kernels);

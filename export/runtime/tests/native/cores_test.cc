@@ -1,4 +1,4 @@
-// How many cores a process may use, from what the system says.
+// Tests how many cores a process may use, according to its control groups and the environment.
 #include "cores.h"
 
 #include <sys/stat.h>
@@ -37,15 +37,15 @@ void TestCores() {
   expect(2, member, "one and a half cores, of the group above");
   Write(inner + "/cpu.max", "50000 100000\n");
   expect(1, member, "the group's own quota");
-  expect(0, "3:cpu:/outer\n", "no group of the second kind");
+  expect(0, "3:cpu:/outer\n", "no group of cgroup v2");
   Write(inner + "/cpu.max", "nonsense\n");
-  expect(2, member, "a file that says nothing");
+  expect(2, member, "a malformed cpu.max");
   const std::string cpu = Folder(root + "/cpu");
   Write(cpu + "/cpu.cfs_period_us", "100000\n");
   Write(cpu + "/cpu.cfs_quota_us", "-1\n");
-  expect(2, member, "a quota of the first kind without a limit");
+  expect(2, member, "a quota of cgroup v1 without a limit");
   Write(cpu + "/cpu.cfs_quota_us", "100000\n");
-  expect(1, member, "a quota of the first kind");
+  expect(1, member, "a quota of cgroup v1");
   for (const std::string& path : {inner + "/cpu.max", outer + "/cpu.max", cpu + "/cpu.cfs_period_us",
                                   cpu + "/cpu.cfs_quota_us", inner, outer, cpu, root})
     std::remove(path.c_str());

@@ -1,6 +1,6 @@
 // Graphs drawn from bytes, for the fuzzer: chains of operators longer than any network's, windows, strides and
 // dilations up to the largest that the formats hold, batches and maps of any size. Most graphs are refused, by a rule
-// or by the limits. Shapes of consecutive operators match, so that size is the reason, not a mismatch.
+// or by the limits. Shapes of consecutive operators match, so that graphs are refused for their size, not a mismatch.
 #pragma once
 
 #include <algorithm>
@@ -14,7 +14,7 @@
 #include "mini_interpreter.h"
 
 struct DrawnModel : MiniInterpreter {
-  // Bytes as numbers; zeros after the last.
+  // Reads the bytes as numbers, and zeros after the last byte.
   const uint8_t* next = nullptr;
   size_t left = 0;
   int Byte() { return left ? (--left, *next++) : 0; }
@@ -36,7 +36,7 @@ struct DrawnModel : MiniInterpreter {
     memory.emplace_back();
     return int(t);
   }
-  // -1 where it would be too large to be in a file.
+  // Returns the new tensor, or -1 if it would be too large to be in a file.
   int Constant(tfl::Type type, const std::vector<int>& shape) {
     if (r2b::Elements(shape) > 1 << 20) return -1;
     const int t = NewTensor(type, shape);
@@ -71,7 +71,7 @@ struct DrawnModel : MiniInterpreter {
     plan.Push(int(plan.storage.size()) - 1);
   }
 
-  // A FlexBuffer of eight-byte numbers; keys have to be in order.
+  // A FlexBuffer of eight-byte numbers; keys must be sorted.
   static std::vector<uint8_t> FlexMap(const std::vector<std::pair<const char*, int>>& map) {
     std::vector<uint8_t> bytes;
     const auto number = [&](uint64_t value) {
@@ -101,7 +101,7 @@ struct DrawnModel : MiniInterpreter {
   int Kernel() { return One({1, 1, 2, 3, 3, 5, 7, 64, 1366}); }
   int Stride() { return One({1, 1, 1, 2, 3, 32768}); }
   int Dilation() { return One({1, 1, 1, 1, 2, 12291, 32768}); }
-  // A window's output, or nothing where it does not fit.
+  // Sets `out` to the shape of a window's output. Returns false if the window does not fit.
   bool Out(const std::vector<int>& in, int kh, int kw, int sh, int sw, int dh, int dw, bool same,
            std::vector<int>* out) {
     const int h = r2b::WindowExtent(in[1], kh, sh, dh, same).out, w = r2b::WindowExtent(in[2], kw, sw, dw, same).out;
@@ -248,10 +248,10 @@ struct DrawnModel : MiniInterpreter {
     }
     const int mask = Below(16), shrink = Chance(20) ? 1 << axis : 0;
     Add(code, "", operands, y, {mask, mask, 0, 0, shrink});
-    return x;  // whose shape is known
+    return x;  // not y, whose shape is not known here
   }
 
-  // Convolutions of each channel, transposed ones, and maps in another size.
+  // Depthwise convolutions, transposed convolutions, and resized maps.
   int Spread(int x) {
     const std::vector<int> in = dims[size_t(x)];
     const int code = One({tfl::kDepthwiseConv2d, tfl::kTransposeConv, tfl::kResizeBilinear});

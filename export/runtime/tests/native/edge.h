@@ -1,5 +1,5 @@
-// Memory that ends where the process's own ends: who reads or writes past it is stopped, who writes before it is
-// noticed.
+// Memory that ends at an inaccessible page: an access past its end stops the process, and a write before its beginning
+// is detected.
 #pragma once
 
 #include <sys/mman.h>

@@ -1,5 +1,5 @@
-// Plans with float convolutions and dense layers: sums are within 1e-5 for each product, and exact where the order of
-// additions is specified.
+// Tests plans with float convolutions and dense layers: sums must be within 1e-5 for each product, and exact where the
+// order of additions is specified.
 #include <cmath>
 
 #include "plans.h"
@@ -7,7 +7,7 @@
 namespace r2b {
 namespace {
 
-// Plain C++ and ARMv7 round product and sum apart.
+// The portable kernels and ARMv7's round product and sum separately.
 bool FusesProducts(const Kernels* kernels) {
 #if defined(__x86_64__) || defined(__aarch64__)
   return std::string(kernels->name) != "portable";
@@ -31,7 +31,7 @@ struct Window {
   Extent Along(int size) const { return WindowExtent(size, kernel, stride, 1, same); }
 };
 
-// Calls visit(image, row, column, channel) for each value, in the order in which they lie.
+// Calls visit(image, row, column, channel) for each value, in the order in which they lie in memory.
 template <class Visit>
 void ForAll(const Images& out, Visit visit) {
   for (int i = 0; i < out.n; ++i)
@@ -50,7 +50,7 @@ void ForTaps(const Images& in, const Window& window, int y, int x, Visit visit) 
   }
 }
 
-// With an activation from -6 to 6, and a PReLU.
+// A convolution that is clamped to -6 to 6, and a PReLU.
 Images ReferenceConvolution(const Images& x, const Window& window, const std::vector<float>& f,
                             const std::vector<float>& bias, const std::vector<float>& slopes) {
   Images y{x.n, window.Along(x.h).out, window.Along(x.w).out, int(bias.size()), {}};
@@ -81,7 +81,7 @@ std::string Named(const Window& window) {
          (window.same ? " same" : " valid");
 }
 
-// A convolution and the window of maxima that takes it in, with a PReLU between them whose slopes begin at `least`.
+// Tests a convolution that is fused into a max pool, with a PReLU between them whose slopes are at least `least`.
 void TestFloatConv(const Kernels* kernels, Images x, int outputs, const Window& convolution, const Window& window,
                    float least, int threads) {
   const Extent eh = convolution.Along(x.h), ew = convolution.Along(x.w);
@@ -120,9 +120,9 @@ void TestFloatConv(const Kernels* kernels, Images x, int outputs, const Window& 
   Check(equal, what);
 }
 
-// A dense layer, whose order of additions is specified. For one vector: four partial sums, added in pairs, then the
-// products left over after the last four, then the bias. For several vectors: fused multiply-adds in the order of the
-// inputs, starting from the bias.
+// Tests a dense layer, whose order of additions is specified. For one vector: four partial sums, added in pairs, then
+// the products left over after the last four, then the bias. For several vectors: fused multiply-adds in the order of
+// the inputs, starting from the bias.
 void TestDense(const Kernels* kernels, int batch, int inputs, int outputs, int threads) {
   const std::string what = std::string(kernels->name) + " dense " + std::to_string(batch) + "x" +
                            std::to_string(inputs) + " -> " + std::to_string(outputs) + ", threads " +
@@ -171,7 +171,7 @@ void TestDense(const Kernels* kernels, int batch, int inputs, int outputs, int t
   Check(equal, what);
 }
 
-// Converters store equal constants once: tensors of other shapes then have the same memory, but not the same packing.
+// Converters store equal constants once: tensors of different shapes then share memory, but need different packings.
 void TestSharedConstant(const Kernels* kernels) {
   const std::string what = std::string(kernels->name) + " one constant in two shapes";
   const auto x = Floats(8), w = Floats(9 * 8);
@@ -203,8 +203,8 @@ void TestSharedConstant(const Kernels* kernels) {
 }  // namespace
 
 void TestFloatPlans(const Kernels* k) {
-  // Inputs around fours, outputs around groups of eight and the kernels' multiples of them; then large enough to
-  // be shared out.
+  // Inputs around multiples of four, outputs around groups of eight and the kernels' multiples of them; then layers
+  // large enough to be shared among threads.
   for (int inputs : {1, 3, 4, 5, 64, 67})
     for (int outputs : {1, 7, 8, 9, 31, 33, 100}) TestDense(k, Random(1, 3), inputs, outputs, 1);
   for (int threads : {1, 2, 3})

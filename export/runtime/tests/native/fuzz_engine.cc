@@ -1,6 +1,6 @@
-// Feeds files to the engine's C interface: whatever they hold, it answers with a sentence or runs them.
+// Feeds files to the engine's C interface: whatever they contain, it must run them or return an error message.
 //
-// With libFuzzer, or (-DR2B_FUZZ_REPLAY) over the files named on the command line.
+// Built with -fsanitize=fuzzer this is a libFuzzer target; with -DR2B_FUZZ_REPLAY it runs the files named as arguments.
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -20,7 +20,7 @@ void Require(bool held) {
   if (!held) std::abort();
 }
 
-// Asks for all that the metadata says. Whatever can be read can be used.
+// Reads all metadata. Whatever is read without an error must be valid.
 void ReadMetadata(const r2b_model* model) {
   r2b_error error;
   r2b_preprocessing preprocessing;
@@ -29,7 +29,7 @@ void ReadMetadata(const r2b_model* model) {
   if (r2b_model_preprocessing(model, &preprocessing, &error)) Require(preprocessing.height > 0);
 }
 
-// Whether the engine took the file, with each number of threads that is asked for.
+// Runs a file in `threads` threads. Returns whether the engine accepted it.
 bool Run(const uint8_t* data, size_t size, int threads) {
   r2b_error error;
   r2b_model* model = r2b_model_load(data, size, &error);

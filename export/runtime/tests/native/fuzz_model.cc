@@ -1,9 +1,9 @@
-// Coverage-guided fuzzing of everything below the delegate's entry points, over the bytes of a model file, and over
-// plans.
+// Coverage-guided fuzzing of everything below the delegate's entry points, with the bytes of model files and with
+// random graphs.
 //
-// Bytes are read as a `.tflite` FlatBuffer (every offset checked), or, where they begin with "PLAN", as the draws of a
-// graph (drawn_model.h): long chains, large windows and large tensors are not found by changing a file's bytes. The
-// interpreter's part is played in mini_interpreter.h: the delegate is created, prepared, invoked and destroyed.
+// The input is read as a `.tflite` FlatBuffer (every offset is checked) or, if it begins with "PLAN", as random numbers
+// from which drawn_model.h draws a graph, because changing a file's bytes does not find long chains, large windows and
+// large tensors. mini_interpreter.h replaces the interpreter. The delegate is created, prepared, invoked and destroyed.
 // Whatever the input says, the delegate may refuse it but must not crash, hang, or touch memory that is not its own.
 // Seeds are real files, written by lce_model.py, and random draws.
 //
@@ -47,7 +47,8 @@ struct Buffer {
     const size_t at = Field(table, index);
     return at ? Read<T>(at) : absent;
   }
-  // (position of the first element, count); count is limited so that nothing grows without bound.
+  // (position of the first element, count). A count beyond the end of the buffer marks it bad, so nothing grows without
+  // bound.
   std::pair<size_t, size_t> Vector(size_t table, int index, size_t element) {
     const size_t field = Field(table, index);
     if (!field) return {0, 0};
@@ -59,8 +60,8 @@ struct Buffer {
   size_t Element(std::pair<size_t, size_t> vector, size_t i) { return Follow(vector.first + 4 * i); }
 };
 
-// A model file's tensors and nodes. Load and the parts of it that can fail return false for bytes that an interpreter
-// would not accept.
+// A model file's tensors and nodes. Load() and those of its parts that can fail return false for bytes that an
+// interpreter would not accept.
 struct LoadedModel : MiniInterpreter {
   explicit LoadedModel(const Buffer& buffer) : b(buffer) {}
 
@@ -73,7 +74,7 @@ struct LoadedModel : MiniInterpreter {
     const auto ts = b.Vector(graph, 0, 4), ops = b.Vector(graph, 3, 4);
     if (b.bad || ts.second > 64 || ops.second > 32) return false;
     if (!LoadTensors(ts) || !LoadNodes(ops)) return false;
-    Finish(1 + int(tensors.size() % 2));  // so that the input decides, and one alone can be tried again
+    Finish(1 + int(tensors.size() % 2));  // the input decides, so that its run can be repeated
     return true;
   }
 
@@ -146,7 +147,7 @@ struct LoadedModel : MiniInterpreter {
     return true;
   }
 
-  // A node's list of tensors, which begin at `least`.
+  // Reads a node's list of tensors, whose indices must be at least `least`.
   bool LoadList(size_t op, int field, int least, std::vector<int>* list) {
     const auto vector = b.Vector(op, field, 4);
     if (b.bad || vector.second > 8) return false;
@@ -167,7 +168,7 @@ struct LoadedModel : MiniInterpreter {
     return true;
   }
 
-  // Graphs are in order: nothing is read before it is written, nor written twice or over a constant.
+  // Refuses graphs in which a node writes a constant, or a tensor that has been read or written before.
   bool LoadOutputs(size_t i, size_t op) {
     std::vector<int> list;
     if (!LoadList(op, 2, 0, &list)) return false;
@@ -190,7 +191,7 @@ struct LoadedModel : MiniInterpreter {
   void LoadOptions(size_t i, size_t op) {
     const auto custom = b.Vector(op, 5, 1);
     options[i].assign(b.data + custom.first, b.data + custom.first + custom.second);
-    // Options of builtin operators become plain structs of ints; a byte or int per field is near enough.
+    // An interpreter turns the options of builtin operators into structs; eight small ints are similar enough.
     builtin[i].assign(8, 0);
     if (const size_t field = b.Field(op, 4)) {
       const size_t table = b.Follow(field);
@@ -219,10 +220,10 @@ int Run(MiniInterpreter* model, const char* kernels) {
   return ran;
 }
 
-// How many kernels ran; -1 where the bytes are no model.
+// Returns how many kernels ran, or -1 if the bytes are not a model.
 int Test(const uint8_t* data, size_t size) {
   if (size < 8 || size > 1 << 16) return -1;
-  static const bool oversubscribed = !setenv("R2B_RUNTIME_OVERSUBSCRIBE", "1", 1);  // whatever the machine's cores
+  static const bool oversubscribed = !setenv("R2B_RUNTIME_OVERSUBSCRIBE", "1", 1);  // however few cores there are
   static const char* const kernels[] = {"auto", "portable", "avx2"};
   const char* const chosen = kernels[oversubscribed ? data[size - 1] % 3 : 0];
   if (!std::memcmp(data, "PLAN", 4)) {
@@ -251,7 +252,7 @@ int main(int argc, char** argv) {
     bytes.resize(std::fread(bytes.data(), 1, bytes.size(), file));
     std::fclose(file);
     std::printf("%s\n", argv[i]);
-    std::fflush(stdout);  // the last line names the file that ended the process
+    std::fflush(stdout);  // the last line then names the file that crashed the process
     const int kernels = Test(bytes.data(), bytes.size());
     models += kernels >= 0;
     ran += kernels > 0;

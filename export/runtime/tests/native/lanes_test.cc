@@ -1,4 +1,5 @@
-// Kernels on rows whose channels fill no block, next to memory that is not theirs, against scalar code: bit for bit.
+// Compares kernels with scalar code, bit for bit, on rows whose channels need not fill a block and whose memory ends at
+// an inaccessible page.
 #include <cmath>
 #include <cstdio>
 #include <memory>
@@ -11,7 +12,7 @@ namespace r2b {
 namespace {
 
 constexpr int kChannels[] = {1, 3, 8, 15, 16, 17, 24, 31, 32, 33, 40, 48, 63};
-constexpr int kWidths[] = {1, 2, 5, 13, 30};  // around every tile: whole ones, and what is left of them
+constexpr int kWidths[] = {1, 2, 5, 13, 30};  // around every tile: whole tiles and remainders
 
 bool SameBits(const std::vector<float>& a, const std::vector<float>& b) {
   return a.size() == b.size() && !std::memcmp(a.data(), b.data(), a.size() * sizeof(float));
@@ -26,7 +27,7 @@ float Total(float a, float b) {
   return total;
 }
 
-// Every stage, with what it reads and writes at an edge.
+// An epilogue of every kind of stage except kNumbers, whose operands and outputs end at an inaccessible page.
 class Stages {
  public:
   Stages(const Kernels* kernels, int width, int channels)
@@ -65,7 +66,7 @@ class Stages {
   }
   Epilogue epilogue() const { return {list_.data(), int(list_.size())}; }
 
-  // Whether they made of `values`, [pixel][channel], what scalar code makes of them.
+  // Checks that the stages' outputs for `values`, [pixel][channel], equal those of scalar code.
   void Expect(std::vector<float> values, const std::string& what) {
     std::vector<float> sums = sums_before_, floats, sigmas, maxima(size_t(Windows()) * channels_, -INFINITY);
     std::vector<uint32_t> bits(bits_.values().size(), 0);
@@ -167,7 +168,7 @@ void TestPool(const Kernels* kernels, int width, int channels, bool maximum, con
   stages.Expect(expected, what + (maximum ? " maximum" : " average"));
 }
 
-// Plain C++ and ARMv7 round product and sum apart.
+// The portable kernels and ARMv7's round product and sum separately.
 bool FusesProducts(const Kernels* kernels) {
 #if defined(__x86_64__) || defined(__aarch64__)
   return std::string(kernels->name) != "portable";
@@ -282,7 +283,7 @@ void TestUnpack(const Kernels* kernels, int pixels, int channels, const std::str
   Check(equal, what + " unpack");
 }
 
-// Where values stand must not matter, and they must be what they are called.
+// Results must not depend on a value's position, and must be close to the exact softmax and logistic functions.
 void TestExponentials(const Kernels* kernels, int rows, int channels, const std::string& what) {
   std::vector<float> values = Floats(size_t(rows) * channels);
   for (size_t i = 0; i < values.size(); ++i) values[i] *= float(i % 7 * i % 11);
@@ -331,7 +332,7 @@ void TestLanes(const Kernels* kernels) {
     TestArithmetic(kernels, channels, std::string(kernels->name) + " " + std::to_string(channels));
   }
   TestExponentials(kernels, 3, 1000, std::string(kernels->name) + " 1000");
-  // Far from zero, the logistic function is 0 or 1, and what is no number remains so.
+  // Far from zero, the logistic function is 0 or 1, and NaN stays NaN.
   float far[] = {-1e30f, -INFINITY, -105, 105, INFINITY, 1e30f, 0, -0.0f, NAN};
   kernels->logistic(far, 9, far);
   const float expected[] = {0, 0, 0, 1, 1, 1, 0.5f, 0.5f};

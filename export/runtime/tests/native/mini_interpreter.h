@@ -1,4 +1,4 @@
-// The interpreter's part in fuzzing, in miniature: tensors and nodes laid out as TensorFlow Lite would, and what the
+// A miniature interpreter for fuzzing: tensors and nodes as TensorFlow Lite lays them out, and the functions that the
 // delegate calls. Tensors get exactly the bytes that their shapes need, once the delegate has prepared.
 #pragma once
 
@@ -14,7 +14,7 @@
 #include "limits.h"
 #include "tflite_abi.h"
 
-constexpr int kMemory = 64;  // MiB: the delegate's max_memory, and what sanitizers hold easily
+constexpr int kMemory = 64;  // MiB: the delegate's max_memory, and little enough for sanitizers
 
 struct Array {
   std::vector<int> storage{0};
@@ -42,7 +42,7 @@ struct MiniInterpreter {
   static size_t Bytes(tfl::Type type) {
     return type == tfl::kInt64 ? 8 : type == tfl::kInt8 || type == tfl::kBool || type == tfl::kUInt8 ? 1 : 4;
   }
-  // Bytes of a tensor, or -1: more than the test's memory limit, which no tensor that the delegate lets through has.
+  // Bytes of a tensor; -1 for a negative dimension or for more than kMemory, which is the delegate's limit as well.
   static int64_t Size(const tfl::Tensor& tensor) {
     r2b::Count size = Bytes(tensor.type);
     for (int i = 0; i < tensor.dims->size; ++i) {
@@ -51,7 +51,7 @@ struct MiniInterpreter {
     }
     return size > int64_t(kMemory) << 20 ? -1 : size.value();
   }
-  // Exactly the bytes that the tensor's shape needs.
+  // Allocates exactly the bytes that the tensor's shape needs. Returns false if Size() is -1.
   bool Allocate(size_t t) {
     const int64_t size = Size(tensors[t]);
     if (size < 0) return false;
@@ -61,7 +61,7 @@ struct MiniInterpreter {
     return true;
   }
 
-  // Once tensors, nodes and lists are there.
+  // Fills the context; to be called once tensors, nodes and lists are complete.
   void Finish(int threads) {
     for (size_t i = 0; i < tensors.size(); ++i) tensors[i].dims = shapes[i].get();
     for (size_t i = 0; i < nodes.size(); ++i)
@@ -89,14 +89,14 @@ struct MiniInterpreter {
     return tfl::kOk;
   }
 
-  // The first run of neighbours among the claimed nodes, as partitioning would give.
+  // The first run of consecutive nodes among the claimed ones, as an interpreter's partitioning gives it.
   static Array FirstRun(const tfl::IntArray* claimed) {
     Array run;
     for (int i = 0; i < claimed->size && claimed->data[i] == claimed->data[0] + i; ++i) run.Push(claimed->data[i]);
     return run;
   }
 
-  // Which tensors the nodes read (-1 for absent inputs left out) or write.
+  // The tensors that a node reads, without the -1 of absent inputs, and those that it writes.
   std::vector<int> Inputs(int node) const {
     const tfl::IntArray* list = nodes[size_t(node)].inputs;
     std::vector<int> there;
@@ -108,7 +108,7 @@ struct MiniInterpreter {
     return std::vector<int>(list->data, list->data + list->size);
   }
 
-  // One kernel for that run.
+  // Replaces the first run of claimed nodes with one kernel.
   tfl::Status Replace(tfl::Registration r, const tfl::IntArray* claimed, tfl::Delegate* delegate) {
     auto params = std::make_unique<tfl::DelegateParams>();
     for (int k = 0; k < 3; ++k) arrays.push_back(std::make_unique<Array>());
@@ -122,7 +122,7 @@ struct MiniInterpreter {
       }
       for (int t : Outputs(all.storage[i])) made[size_t(t)] = true;
     }
-    // Results that nobody reads, and now and then one that somebody does, leave the partition.
+    // Results that no node of the partition reads, and some that one reads, are its outputs.
     for (size_t t = 0; t < made.size(); ++t)
       if (made[t] && (!used[t] || t % 3 == 0)) out.Push(int(t));
     *params = {delegate, all.get(), in.get(), out.get()};
@@ -130,7 +130,8 @@ struct MiniInterpreter {
     return tfl::kOk;
   }
 
-  // As an interpreter does: prepares, gives inputs and outputs memory, runs; and once more. How many kernels ran.
+  // Prepares each kernel, allocates its inputs and outputs and runs it, twice, as an interpreter does. Returns how many
+  // kernels ran both times.
   int RunAll() {
     int ran = 0;
     for (auto& [r, params] : kernels) {

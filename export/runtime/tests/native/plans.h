@@ -1,4 +1,4 @@
-// Plans of a few operators.
+// Builds and runs plans of a few operators.
 #pragma once
 
 #include <cstring>
@@ -41,6 +41,8 @@ struct Builder {
   }
 };
 
+// Runs a plan twice with `inputs`, (tensor, memory), and returns the `count` values of its first output. Checks that it
+// writes nothing outside the output.
 template <class T>
 std::vector<T> RunPlan(const Builder& b, const Kernels* kernels, int threads,
                        const std::vector<std::pair<int, Guarded*>>& inputs, size_t count, const std::string& what) {

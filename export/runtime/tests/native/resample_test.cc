@@ -1,4 +1,4 @@
-// Resized images, to the bit: against the scalar specification, and against the portable kernels.
+// Compares resized images bit for bit with the scalar specification and with the portable kernels.
 #include "resample.h"
 
 #include <cstring>
@@ -10,7 +10,7 @@
 namespace r2b {
 namespace {
 
-// Bytes of any value, or floats.
+// Fills memory with random bytes or floats.
 void Fill(Guarded* memory, bool bytes) {
   const size_t count = memory->size() / (bytes ? 1 : sizeof(float));
   for (size_t i = 0; i < count; ++i)
@@ -35,7 +35,7 @@ bool AsSpecified(const Resample& r, const float* out) {
   return equal;
 }
 
-// Samples and weights need not be those of an operator; every one has to be read where it is said to be.
+// Samples and weights are random and need not be those of an operator: the kernel must read each one as given.
 void TestResample(const Kernels* k, int height, int width, int channels, int out_height, int out_width, bool cubic,
                   bool bytes, bool normalised) {
   const std::string what = std::string(k->name) + (cubic ? " cubic " : " linear ") + (bytes ? "bytes " : "floats ") +
@@ -73,11 +73,11 @@ void TestResample(const Kernels* k, int height, int width, int channels, int out
   Guarded scratch(ResampleScratch(r) * sizeof(float));
   r.scratch = scratch.data<float>();
   k->resample(r);
-  Check(out.intact() && image.intact() && scratch.intact(), what + ": wrote outside");
+  Check(out.intact() && image.intact() && scratch.intact(), what + ": wrote outside its buffers");
   Check(AsSpecified(r, out.data<float>()), what + ": values");
 }
 
-// Samples as the operators have them: near each other, in order or mirrored, which some kernels make use of.
+// Samples are those of the operators: near each other, in order or mirrored, of which some kernels make use.
 void TestResize(const Kernels* k, int channels, bool bilinear, bool bytes) {
   const int height = Random(1, 80), width = Random(1, 80), count = Random(1, 3), size = bytes ? 1 : int(sizeof(float));
   const int image_height = Random(1, 3 * height), image_width = Random(1, 3 * width),
@@ -99,7 +99,7 @@ void TestResize(const Kernels* k, int channels, bool bilinear, bool bytes) {
   for (const auto& image : memory) intact &= image->intact();
   const std::string what = std::string(k->name) + (bilinear ? " bilinear " : " bicubic ") +
                            std::to_string(image_width) + " -> " + std::to_string(width);
-  Check(intact, what + ": wrote outside");
+  Check(intact, what + ": wrote outside its buffers");
   Check(!std::memcmp(expected.data<void>(), found.data<void>(), expected.size()), what + ": values");
 }
 

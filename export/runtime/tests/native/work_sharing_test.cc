@@ -1,4 +1,4 @@
-// Threads that take over each other's items.
+// Tests work stealing: threads take over each other's items.
 #include "work_sharing.h"
 
 #include <atomic>
@@ -8,7 +8,7 @@
 
 namespace r2b {
 
-// Every item is done once, whatever the order.
+// Every item must be done exactly once, in any order.
 void TestWorkSharing() {
   WorkSharing sharing;
   sharing.Resize(2);
@@ -17,7 +17,7 @@ void TestWorkSharing() {
   std::vector<int> order;
   const auto take = [&](int thread) { order.push_back(sharing.Take(thread)); };
   take(0);
-  for (int i = 0; i < 8; ++i) take(1);  // its two; of 1 to 9, the upper half; of 1 to 4, again
+  for (int i = 0; i < 8; ++i) take(1);  // its own two, then the upper half of 1 to 9, then that of 1 to 4
   take(0), take(0), take(0);
   Check(order == std::vector<int>{0, 10, 11, 5, 6, 7, 8, 9, 3, 1, 2, 4}, "who is done takes the upper half");
   take(0), take(1);

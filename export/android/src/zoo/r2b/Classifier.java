@@ -8,8 +8,8 @@ import java.util.Collections;
 import java.util.List;
 
 /**
- * Names what an image shows, by a file that holds labels and preprocessing, as r2b_zoo writes it. Threads may share a
- * classifier; it runs one image at a time. Close it when it is done with.
+ * Classifies images by a model whose file holds labels and preprocessing, as r2b_zoo writes it. Threads may share a
+ * classifier, which runs one image at a time. Close it when it is no longer needed.
  */
 public final class Classifier implements AutoCloseable {
   private final Engine engine;
@@ -19,7 +19,7 @@ public final class Classifier implements AutoCloseable {
    * Makes a classifier of a model.
    *
    * @param options null for all defaults
-   * @throws EngineException the model carries no labels or no preprocessing, or not for its input and output
+   * @throws EngineException the file has no labels or no preprocessing, or they do not fit the model's input and output
    */
   public Classifier(Model model, Options options) {
     engine = new Engine(model, options);
@@ -32,17 +32,17 @@ public final class Classifier implements AutoCloseable {
     }
   }
 
-  /** A classifier of a file's bytes. */
+  /** Loads a classifier from a file's bytes. */
   public static Classifier load(byte[] file, Options options) {
     return of(Model.load(file), options);
   }
 
-  /** A classifier of a stream, such as an app's asset, which is read to its end and stays open. */
+  /** Loads a classifier from a stream, such as an app's asset. Reads the stream to its end and does not close it. */
   public static Classifier load(InputStream file, Options options) throws IOException {
     return of(Model.load(file), options);
   }
 
-  /** A classifier of a file. */
+  /** Loads a classifier from a file. */
   public static Classifier open(File file, Options options) {
     return of(Model.open(file), options);
   }
@@ -68,8 +68,9 @@ public final class Classifier implements AutoCloseable {
   /**
    * The most probable classes, best first.
    *
-   * @param top how many; all classes if there are fewer
+   * @param top how many, at least 1; all classes if there are fewer
    * @throws EngineException the model's answer is not a number: its weights are damaged
+   * @throws IllegalArgumentException top is less than 1
    */
   public List<Prediction> predict(Pixels image, int top) {
     if (top < 1) throw new IllegalArgumentException("top must be at least 1; received " + top);
@@ -90,7 +91,7 @@ public final class Classifier implements AutoCloseable {
     if (wrong > 0)
       throw new EngineException(
           "the model's answer is not a number for " + wrong + " of " + row.length
-              + " classes: its weights are damaged or were trained to nothing; convert sound ones");
+              + " classes: its weights are damaged, or training diverged; convert the model with intact weights");
     return row;
   }
 

@@ -15,11 +15,13 @@ import java.util.List;
  * A model that is ready to run: set the inputs, run, read the outputs.
  *
  * <p>An engine runs one call at a time; a second one meanwhile throws {@link EngineException}, so give each thread an
- * engine of its own. Engines of one {@link Model} share it in memory. Close an engine when it is done with: the garbage
- * collector does not know its size.
+ * engine of its own. Engines of one {@link Model} share it in memory. Close an engine when it is no longer needed: the
+ * garbage collector does not know how much memory it takes.
  *
- * <p>Values lie row by row, channels last. Buffers are used from their position to their limit, which stay as they are;
- * they must be direct, and of numbers larger than a byte in the order of the machine ({@link ByteOrder#nativeOrder}).
+ * <p>Values are ordered row by row, channels last. Buffers are used from their position to their limit, neither of
+ * which changes. They must be direct and, if their numbers are larger than a byte, have the machine's byte order
+ * ({@link ByteOrder#nativeOrder}). Methods throw {@link IllegalArgumentException} for an argument that is null, for a
+ * buffer that is not of this kind, and for floats that are given to an input of another type or size.
  */
 public final class Engine implements AutoCloseable {
   private final Handle handle;
@@ -28,7 +30,7 @@ public final class Engine implements AutoCloseable {
    * Makes an engine with the shapes that the file has.
    *
    * @param options null for all defaults
-   * @throws EngineException the model needs more than the limits, or the kernels do not run here
+   * @throws EngineException the model needs more than the limits allow, or the kernels do not run here
    */
   public Engine(Model model, Options options) {
     Model.given(model, "a model");
@@ -41,22 +43,22 @@ public final class Engine implements AutoCloseable {
             Native::freeEngine);
   }
 
-  /** An engine of a file's bytes, with one thread; see {@link Model#load(byte[])}. */
+  /** Loads an engine from a file's bytes, with default options; see {@link Model#load(byte[])}. */
   public static Engine load(byte[] file) {
     return of(Model.load(file), null);
   }
 
-  /** An engine of a file's bytes. */
+  /** Loads an engine from a file's bytes. */
   public static Engine load(byte[] file, Options options) {
     return of(Model.load(file), options);
   }
 
-  /** An engine of a buffer; see {@link Model#load(ByteBuffer)}. */
+  /** Loads an engine from a buffer; see {@link Model#load(ByteBuffer)}. */
   public static Engine load(ByteBuffer file, Options options) {
     return of(Model.load(file), options);
   }
 
-  /** An engine of a file. */
+  /** Loads an engine from a file. */
   public static Engine open(File file, Options options) {
     return of(Model.open(file), options);
   }
@@ -79,12 +81,12 @@ public final class Engine implements AutoCloseable {
     return Collections.unmodifiableList(Arrays.asList(new String(Native.kernels(), StandardCharsets.UTF_8).split(",")));
   }
 
-  /** The inputs, in their present shapes. */
+  /** The inputs, with their current shapes. */
   public List<Tensor> inputs() {
     return tensors(false);
   }
 
-  /** The outputs, in their present shapes. */
+  /** The outputs, with their current shapes. */
   public List<Tensor> outputs() {
     return tensors(true);
   }
@@ -106,7 +108,7 @@ public final class Engine implements AutoCloseable {
   /**
    * Gives an input another shape; the outputs follow. Inputs and outputs lose their values.
    *
-   * @throws EngineException the model cannot run in that shape; the engine is as it was before
+   * @throws EngineException the model cannot run with that shape; the engine is unchanged
    */
   public void resize(int input, int... shape) {
     Model.given(shape, "a shape");
@@ -134,13 +136,13 @@ public final class Engine implements AutoCloseable {
         });
   }
 
-  /** Sets an input of whatever type by its bytes: of int8 and bool one for each value. */
+  /** Sets an input of any type by its bytes; int8, uint8 and bool have one byte for each value. */
   public void setInput(int input, byte[] values) {
     Model.given(values, "the values of an input");
     handle.run(it -> Native.setBytes(it, input, values));
   }
 
-  /** Sets an input of whatever type by its bytes. */
+  /** Sets an input of any type by its bytes. */
   public void setInput(int input, ByteBuffer values) {
     Model.given(values, "the values of an input");
     handle.run(
@@ -151,27 +153,28 @@ public final class Engine implements AutoCloseable {
   }
 
   /**
-   * Sets one image of input 0: it is cut, resized and normalised as the file says, in float32 or int8.
+   * Sets one image of input 0. It is cropped, resized and normalised as the file says, and quantised if the input is
+   * int8 or uint8.
    *
-   * @param place in the batch, from 0
-   * @throws EngineException the file says nothing of images
+   * @param place the image's index in the batch, from 0
+   * @throws EngineException the file does not say how to prepare images, or the input does not take them
    */
   public void setImage(int place, Pixels image) {
     Model.given(image, "an image");
     handle.run(it -> image.set(it, place));
   }
 
-  /** Throws unless the model takes images, one input, and answers with a number for each label, one output. */
+  /** Throws unless the model has one input, which takes images, and one output, which has a number for each label. */
   void checkClassifier() {
     handle.run(Native::checkClassifier);
   }
 
-  /** One inference. Inputs that were never set are zeros. */
+  /** Runs one inference. Inputs that were never set are zeros. */
   public void run() {
     handle.run(Native::run);
   }
 
-  /** All numbers of an output: those of float32; of other types the numbers that its values stand for. */
+  /** All values of an output as floats. 8-bit values are dequantised. */
   public float[] getOutput(int output) {
     return handle.get(
         it -> {
@@ -182,13 +185,13 @@ public final class Engine implements AutoCloseable {
         });
   }
 
-  /** The same into an array of as many numbers. */
+  /** Copies the same values into an array of the same length. */
   public void getOutput(int output, float[] values) {
     Model.given(values, "an array for the output");
     handle.run(it -> Native.getValues(it, output, values));
   }
 
-  /** The same of a float32 output into a buffer. */
+  /** Copies a float32 output into a buffer. */
   public void getOutput(int output, FloatBuffer values) {
     Model.given(values, "a buffer for the output");
     handle.run(
@@ -200,13 +203,13 @@ public final class Engine implements AutoCloseable {
         });
   }
 
-  /** The bytes of an output of whatever type. */
+  /** Copies the bytes of an output of any type into an array. */
   public void getOutput(int output, byte[] values) {
     Model.given(values, "an array for the output");
     handle.run(it -> Native.getBytes(it, output, values));
   }
 
-  /** The same into a buffer. */
+  /** Copies the bytes of an output of any type into a buffer. */
   public void getOutput(int output, ByteBuffer values) {
     Model.given(values, "a buffer for the output");
     handle.run(

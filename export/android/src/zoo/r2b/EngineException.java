@@ -2,7 +2,7 @@ package zoo.r2b;
 
 import java.nio.charset.StandardCharsets;
 
-/** What the engine refuses or cannot do. The message is the engine's sentence. */
+/** Thrown for everything that the engine refuses or cannot do. The message says why. */
 public final class EngineException extends RuntimeException {
   private static final long serialVersionUID = 1;
 

@@ -7,12 +7,12 @@ import java.util.concurrent.locks.ReentrantReadWriteLock;
  * freed may soon belong to another object.
  */
 final class Handle {
-  /** What a call does with the address. */
+  /** A use of the address that returns a result. */
   interface Use<T> {
     T of(long address);
   }
 
-  /** The same without an answer. */
+  /** A use of the address that returns nothing. */
   interface Act {
     void on(long address);
   }

@@ -12,7 +12,7 @@ import java.util.List;
 
 /**
  * The content of a {@code .tflite} file, checked as a whole when it is loaded. Engines of one model share it in memory;
- * closing it before them is allowed. Any thread may call anything.
+ * it may be closed before them. Any thread may call any method.
  */
 public final class Model implements AutoCloseable {
   final Handle handle;
@@ -30,7 +30,7 @@ public final class Model implements AutoCloseable {
     return new Model(Native.loadModel(given(file, "the bytes of a model")));
   }
 
-  /** The same from a buffer's position to its limit, which stay as they are: a file that is mapped, for instance. */
+  /** The same from a buffer, such as a mapped file, from its position to its limit. Neither of them changes. */
   public static Model load(ByteBuffer file) {
     given(file, "the buffer of a model");
     if (file.isDirect()) return new Model(Native.loadModelBuffer(file, file.position(), file.remaining()));
@@ -39,7 +39,7 @@ public final class Model implements AutoCloseable {
     return load(bytes);
   }
 
-  /** The same from a stream, such as an app's asset, which is read to its end and stays open. */
+  /** The same from a stream, such as an app's asset. Reads the stream to its end and does not close it. */
   public static Model load(InputStream file) throws IOException {
     given(file, "the stream of a model");
     ByteArrayOutputStream bytes = new ByteArrayOutputStream();
@@ -55,7 +55,7 @@ public final class Model implements AutoCloseable {
   }
 
   /**
-   * The names of the classes; none where the file has none.
+   * The names of the classes; empty if the file has none.
    *
    * @throws EngineException the file's metadata is damaged
    */
@@ -74,7 +74,7 @@ public final class Model implements AutoCloseable {
     return new Preprocessing(handle.get(Native::preprocessing));
   }
 
-  /** Frees the memory once no engine needs it. Closing twice does nothing; other calls of a closed model throw. */
+  /** Frees the memory once no engine needs it. Closing twice does nothing; other methods of a closed model throw. */
   @Override
   public void close() {
     handle.close();

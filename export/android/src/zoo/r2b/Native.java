@@ -11,7 +11,7 @@ final class Native {
 
   private Native() {}
 
-  /** A text as the native functions take it. */
+  /** A text as UTF-8, as the native functions take it. */
   static byte[] text(String text) {
     return text.getBytes(StandardCharsets.UTF_8);
   }

@@ -1,13 +1,13 @@
 package zoo.r2b;
 
-/** How an {@link Engine} runs. What is not set has its default. */
+/** How an {@link Engine} runs. Options that are not set have their defaults. */
 public final class Options {
   int threads;
   String kernels;
   long maxMemory;
   long maxWork;
 
-  /** Threads for one inference, 1 to 256; default 1. No more take part than there are cores for them. */
+  /** Threads for one inference, 1 to 256; default 1. At most one per usable core is used. */
   public Options threads(int threads) {
     if (threads < 1) throw new IllegalArgumentException("threads must be 1 to 256; received " + threads);
     this.threads = threads;
@@ -20,14 +20,14 @@ public final class Options {
     return this;
   }
 
-  /** The most bytes that the engine may take beside the file; default 2 GiB. */
+  /** The most bytes that the engine may take besides the file; default 2 GiB. */
   public Options maxMemory(long bytes) {
     if (bytes < 1) throw new IllegalArgumentException("maxMemory must be at least 1 byte; received " + bytes);
     maxMemory = bytes;
     return this;
   }
 
-  /** The most operations of one inference: float products, or 32 binary ones; default 200 * 10^9. */
+  /** The most work of one inference, in float products; 32 binary products count as one. Default 200 * 10^9. */
   public Options maxWork(long operations) {
     if (operations < 1) throw new IllegalArgumentException("maxWork must be at least 1 operation; received " + operations);
     maxWork = operations;

@@ -4,8 +4,9 @@ import android.graphics.Bitmap;
 import java.nio.ByteBuffer;
 
 /**
- * An image of any size as the caller holds it; nothing is copied before it is used. Values are 0 to 255, and alpha is
- * dropped. Turn a photograph upright before: nothing here reads EXIF data.
+ * An image of any size. It keeps a reference to the caller's array or buffer, which is read whenever the image is used.
+ * Values are 0 to 255; alpha is ignored. Turn photographs upright first: EXIF data is not read. Methods throw {@link
+ * IllegalArgumentException} if the sizes do not fit the values.
  */
 public final class Pixels {
   private final int[] argb;
@@ -57,10 +58,10 @@ public final class Pixels {
   }
 
   /**
-   * A direct buffer from its position, such as a plane of a camera's RGBA_8888 image.
+   * The bytes of a direct buffer from its position on, such as a plane of a camera's RGBA_8888 image.
    *
    * @param channels 1 (grey), 3 (RGB) or 4 (RGBA)
-   * @param stride bytes from a row to the next
+   * @param stride bytes from one row to the next
    */
   public static Pixels buffer(ByteBuffer values, int width, int height, int channels, int stride) {
     Model.given(values, "the pixels of an image");
@@ -69,7 +70,7 @@ public final class Pixels {
     return new Pixels(null, null, values.slice(), width, height, channels, stride, values.remaining());
   }
 
-  /** A bitmap. One of Bitmap.Config.HARDWARE cannot be read: copy it to ARGB_8888 before. */
+  /** A copy of a bitmap. Bitmaps of Bitmap.Config.HARDWARE cannot be read: copy them to ARGB_8888 first. */
   public static Pixels of(Bitmap bitmap) {
     Model.given(bitmap, "a bitmap");
     int width = bitmap.getWidth();

@@ -7,13 +7,13 @@ import java.util.Arrays;
  * (value - mean) / std.
  */
 public final class Preprocessing {
-  /** Of the result, in pixels. */
+  /** Height of the result, in pixels. */
   public final int height;
 
-  /** Of the result, in pixels. */
+  /** Width of the result, in pixels. */
   public final int width;
 
-  /** Of the result: 1 (grey) or 3 (RGB). */
+  /** Channels of the result: 1 (grey) or 3 (RGB). */
   public final int channels;
 
   /** The square's side, as a share of the image's shorter side, in (0, 1]. */
@@ -31,12 +31,12 @@ public final class Preprocessing {
     std = Arrays.copyOfRange(numbers, 4 + channels, 4 + 2 * channels);
   }
 
-  /** Of each channel, in 0 to 255; a copy. */
+  /** A copy of each channel's mean, for values of 0 to 255. */
   public double[] mean() {
     return mean.clone();
   }
 
-  /** Of each channel, in 0 to 255; a copy. */
+  /** A copy of each channel's standard deviation, for values of 0 to 255. */
   public double[] std() {
     return std.clone();
   }

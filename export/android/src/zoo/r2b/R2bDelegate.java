@@ -5,8 +5,8 @@ import java.util.List;
 import org.tensorflow.lite.Delegate;
 
 /**
- * A delegate for an app that has TensorFlow Lite already and keeps its interpreter: the binary operators of Larq Compute
- * Engine, which that interpreter lacks, and what stands between them, run here.
+ * A delegate for an app that has TensorFlow Lite already and keeps its interpreter: it runs the binary operators of
+ * Larq Compute Engine, which that interpreter lacks, and the operators between them.
  *
  * <pre>{@code
  * try (R2bDelegate delegate = new R2bDelegate(null);
@@ -23,8 +23,8 @@ public final class R2bDelegate implements Delegate, AutoCloseable {
   /**
    * Makes a delegate.
    *
-   * @param options null for all defaults. Threads: those of the interpreter by default.
-   * @throws EngineException an option has no meaning here
+   * @param options null for all defaults; the default number of threads is the interpreter's
+   * @throws EngineException an option is invalid, or the kernels do not run here
    */
   public R2bDelegate(Options options) {
     Options how = options == null ? new Options() : options;

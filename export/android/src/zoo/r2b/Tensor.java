@@ -2,21 +2,21 @@ package zoo.r2b;
 
 import java.util.Arrays;
 
-/** An input or an output of an {@link Engine}, as it was when it was asked for. */
+/** A description of an input or an output of an {@link Engine}. It does not follow later changes of shape. */
 public final class Tensor {
-  /** What a tensor holds. */
+  /** The type of a tensor's values. */
   public enum Type {
     /** Java's float. */
     FLOAT32(1, 4),
     /** Java's int. */
     INT32(2, 4),
-    /** Bytes that Java takes for negative from 128 on; see {@link Tensor#scale}. */
+    /** Bytes, of which Java reads those from 128 on as negative; see {@link Tensor#scale}. */
     UINT8(3, 1),
     /** Bytes that are 0 or 1. */
     BOOL(6, 1),
     /** Java's byte; see {@link Tensor#scale}. */
     INT8(9, 1),
-    /** Something that this version does not know. */
+    /** A type that this version does not know. */
     OTHER(0, 1);
 
     private final long number;
@@ -33,16 +33,16 @@ public final class Tensor {
   /** The name in the file. */
   public final String name;
 
-  /** The number in the file, by which other programs know it. */
+  /** The tensor's index in the file, by which other programs know it. */
   public final int number;
 
-  /** What it holds. */
+  /** The type of its values. */
   public final Type type;
 
   /** Bytes of all values. */
   public final long bytes;
 
-  /** Of an int8 tensor: value = scale * (number - zeroPoint). Else 0. */
+  /** For an int8 or uint8 tensor, value = scale * (number - zeroPoint). For other types 0. */
   public final float scale;
 
   /** See {@link #scale}. */
@@ -63,7 +63,7 @@ public final class Tensor {
     for (int i = 0; i < shape.length; ++i) shape[i] = (int) described[5 + i];
   }
 
-  /** The dimensions, a copy: of images (batch, height, width, channels). */
+  /** A copy of the dimensions; those of images are (batch, height, width, channels). */
   public int[] shape() {
     return shape.clone();
   }

@@ -1,4 +1,4 @@
-"""Reads the values of arguments of `r2b-run watch`, and writes them again for a service."""
+"""Parses the values of arguments of `r2b-run watch`, and writes the arguments again for a service."""
 
 import argparse
 import math
@@ -35,7 +35,7 @@ def port(text: str) -> int:
 
 
 def hold(text: str) -> tuple[int, float]:
-    """Frames and seconds that a change must be seen for."""
+    """Parses --hold into the frames and the seconds for which a change must be seen."""
     found = re.fullmatch(r"(\d{1,9})|(\d{1,9}(?:\.\d{1,9})?)s", text, re.ASCII)
     if found is None or (found[1] is not None and int(found[1]) == 0):
         raise argparse.ArgumentTypeError(f"must be frames from 1, as in 3, or seconds, as in 1.5s; received {text!r}")
@@ -57,7 +57,7 @@ def _number(text: str) -> float:
 
 
 def written(parsed: argparse.Namespace, source: str) -> list[str]:
-    """The command of parsed arguments, complete and with absolute paths, except for a password's file."""
+    """The command line of parsed arguments, complete and with absolute paths, but without a password's file."""
     seconds = parsed.hold and parsed.hold[1]
     values: dict[str, Any] = {
         "threshold": parsed.threshold,

@@ -17,17 +17,17 @@ from r2b_runtime.watch.outputs import Command, Lines, Output
 
 _DESCRIPTION = """\
 Classifies what a camera sees and prints one line of JSON whenever the label changes. Frames that come while one is
-classified are dropped, not queued. A camera that dies is waited for."""
+classified are dropped, not queued. When a camera fails, the command waits for it to come back."""
 _EXAMPLES = """\
 sources:
   picamera2[:N]     a camera of the Raspberry Pi, where the package python3-picamera2 is installed
-  rpicam-vid[:N]    the same through the program rpicam-vid, which is started again when it ends
+  rpicam-vid[:N]    the same camera, read through the program rpicam-vid, which is started again when it ends
   /dev/video0       a USB camera (V4L2) that gives MJPEG or YUYV
   -                 MJPEG on standard input; the command ends with the stream
   PIPE              MJPEG from a named pipe, which is opened again when its writer has gone
   FILE.mjpeg        a recording, each frame of it
   IMAGE or FOLDER   image files, each once, for trying
-  without one       picamera2 or rpicam-vid where they are, else /dev/video0
+  (none)            picamera2 or rpicam-vid if installed, else /dev/video0
 
 examples:
   r2b-run watch model.tflite /dev/video0
@@ -93,16 +93,23 @@ def _add_outputs(group: "argparse._ArgumentGroup") -> None:
 def _add_mqtt(group: "argparse._ArgumentGroup") -> None:
     group.add_argument("--mqtt", metavar="HOST", help="publish to this broker too")
     group.add_argument(
-        "--mqtt-port", type=arguments.port, metavar="N", help=f"its port (default: {_PORT}, with TLS {_TLS_PORT})"
+        "--mqtt-port",
+        type=arguments.port,
+        metavar="N",
+        help=f"the broker's port (default: {_PORT}, with TLS {_TLS_PORT})",
     )
     group.add_argument("--mqtt-user", metavar="NAME", help="user (default: R2B_MQTT_USER of the environment)")
     group.add_argument(
-        "--mqtt-password-file", metavar="FILE", help="its password (default: R2B_MQTT_PASSWORD of the environment)"
+        "--mqtt-password-file",
+        metavar="FILE",
+        help="file with the user's password (default: the password in R2B_MQTT_PASSWORD of the environment)",
     )
     group.add_argument("--mqtt-tls", action="store_true", help="encrypt, and check the broker's certificate")
     group.add_argument("--mqtt-ca", metavar="FILE", help="certificate that signed the broker's (implies --mqtt-tls)")
     group.add_argument(
-        "--mqtt-name", metavar="NAME", help="of the device and in topics, r2b/NAME/state (default: this computer's)"
+        "--mqtt-name",
+        metavar="NAME",
+        help="name of the device, also used in topics, r2b/NAME/state (default: this computer's)",
     )
     group.add_argument(
         "--mqtt-discovery",
@@ -114,7 +121,7 @@ def _add_mqtt(group: "argparse._ArgumentGroup") -> None:
 
 def _add_camera(group: "argparse._ArgumentGroup") -> None:
     group.add_argument(
-        "--size", type=arguments.size, default=(640, 480), metavar="WxH", help="of frames (default: 640x480)"
+        "--size", type=arguments.size, default=(640, 480), metavar="WxH", help="size of the frames (default: 640x480)"
     )
     group.add_argument("--fps", type=arguments.positive, metavar="N", help="frames per second (default: the camera's)")
     group.add_argument(
@@ -163,7 +170,7 @@ def run(parsed: argparse.Namespace, **limits: Any) -> int:
 
 
 def report(sentence: str) -> None:
-    """Prints a sentence on standard error, in one piece, whatever is in it."""
+    """Prints a sentence on standard error as one line, with control characters escaped."""
     sys.stderr.write(f"r2b-run: {printable(' '.join(sentence.split()))}\n")
     sys.stderr.flush()
 
@@ -177,7 +184,7 @@ def _account(parsed: argparse.Namespace) -> Optional[mqtt.Account]:
         parsed.mqtt_port or (_TLS_PORT if tls else _PORT),
         parsed.mqtt_name or socket.gethostname(),
         parsed.mqtt_user or os.environ.get("R2B_MQTT_USER"),
-        # Only root may read the password of a service, and systemd gives it to it.
+        # Only root may read the password of a service, and systemd passes it to the service.
         None if parsed.systemd else mqtt.read_password(parsed.mqtt_password_file, report),
         tls,
         parsed.mqtt_ca,

@@ -1,4 +1,4 @@
-"""Where frames come from: a stream of MJPEG, a camera's program, picamera2, V4L2, or image files."""
+"""The sources of frames: a stream of MJPEG, a camera's program, picamera2, V4L2, or image files."""
 
 import abc
 import contextlib
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 Picture = Union[bytes, np.ndarray, pathlib.Path, Callable[[], np.ndarray]]
-"""A frame before it is decoded: JPEG, RGB as uint8 (H, W, 3), what makes that, or the path of an image file."""
+"""A frame before it is decoded: JPEG, RGB as uint8 (H, W, 3), a function that returns RGB, or an image file's path."""
 
 SILENCE = 10.0
 """Seconds without a frame after which a camera counts as gone."""
@@ -36,7 +36,7 @@ _RECORDINGS = (".mjpeg", ".mjpg")
 
 
 class CameraLostError(Exception):
-    """A source has no more frames for now. The message says why, and stands after the source's name."""
+    """A source has no more frames for now. The message says why, without the source's name."""
 
 
 class Source(abc.ABC):
@@ -44,11 +44,11 @@ class Source(abc.ABC):
 
     Attributes:
         name: for messages.
-        live: frames come by themselves, and old ones are worth nothing; else each of them is wanted.
-        returns: what has ended may begin again, so that waiting for it makes sense.
-        hold: frames in a row that should agree, where the user says nothing.
+        live: frames arrive in real time, so that only the newest is classified; otherwise every frame is.
+        returns: the source can be opened again after it has ended.
+        hold: default number of frames in a row that must agree before a change counts.
         damaged: frames that could not be cut out of the stream.
-        farewell: seconds that closing it may take at the end; what the system closes by itself needs none.
+        farewell: seconds to wait at the end until the source is closed; 0 where the system closes it.
     """
 
     name: str
@@ -63,11 +63,14 @@ class Source(abc.ABC):
         """Opens the source and reads it to its end; may be called again. Raises `CameraLostError` if it breaks off."""
 
     def close(self) -> None:  # noqa: B027  most have nothing to do
-        """Lets go of what would outlive this process."""
+        """Ends or releases what would outlive this process."""
 
 
 def decoded(picture: Picture) -> "Union[np.ndarray, Image.Image]":
-    """What `Classifier.probabilities` takes. Raises `ValueError` for a damaged or absurdly large JPEG image."""
+    """The picture in a form that `Classifier.probabilities` takes.
+
+    Raises `ValueError` for an image that is damaged or has more than `MOST_FRAME_PIXELS` pixels.
+    """
     if isinstance(picture, np.ndarray):
         return picture
     if not isinstance(picture, (bytes, pathlib.Path)):
@@ -115,7 +118,7 @@ class NamedStream(Stream):
     Args:
         path: of the pipe or the file.
         largest: bytes of the largest frame.
-        opened: a descriptor of the pipe, with a writer.
+        opened: an open descriptor of the pipe, which has a writer; None: open the path.
     """
 
     def __init__(self, path: str, largest: int = LARGEST_FRAME, opened: Optional[int] = None) -> None:
@@ -123,7 +126,7 @@ class NamedStream(Stream):
         self.returns = self.live = stat.S_ISFIFO(os.stat(path).st_mode)
         self._has_writer, self._kept = opened is not None, opened
         if self.live and opened is None:
-            # Keep the pipe open for reading, or a new writer that comes in the wrong moment would be ended by SIGPIPE.
+            # Keep the pipe open for reading, because SIGPIPE ends a writer that writes while nobody has it open.
             self._kept = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             os.set_blocking(self._kept, True)
 
@@ -148,7 +151,7 @@ class NamedStream(Stream):
 
 
 def _has_data(pipe: int) -> bool:
-    """Whether there is something to read, from a writer who may have gone."""
+    """Whether a pipe has something to read, even if its writer has gone."""
     poll = select.poll()
     poll.register(pipe, select.POLLIN)
     return any(events & select.POLLIN for _, events in poll.poll(0))
@@ -214,7 +217,7 @@ class Files(Source):
 
 
 class PiCamera(Source):
-    """A camera of the Raspberry Pi through picamera2, which comes with its system and not from PyPI."""
+    """A camera of the Raspberry Pi through picamera2, which comes with Raspberry Pi OS and not from PyPI."""
 
     farewell = 2.0
 
@@ -294,7 +297,7 @@ def _opened(text: str, size: tuple[int, int], rate: Optional[float], largest: in
 def _standard_input(largest: int, wait: Optional[bool]) -> Source:
     if os.isatty(0):
         raise ValueError(
-            "frames on standard input come from a pipe, and it is a terminal: "
+            "standard input is a terminal; pipe MJPEG into it: "
             "rpicam-vid -t 0 -n --codec mjpeg -o - | r2b-run watch MODEL -"
         )
     path = os.path.realpath("/dev/fd/0")
@@ -319,7 +322,7 @@ def _path(path: str, largest: int) -> Source:
 
 
 def first_camera() -> str:
-    """The source where the user names none."""
+    """The source to use if the user names none."""
     if importlib.util.find_spec("picamera2") is not None:
         return "picamera2"
     return "rpicam-vid" if shutil.which("rpicam-vid") else "/dev/video0"
@@ -346,7 +349,8 @@ def _pi_camera(kind: str, number: int, size: tuple[int, int], rate: Optional[flo
             "the source rpicam-vid needs this program of Raspberry Pi OS: apt install rpicam-apps-lite; a USB camera "
             "is /dev/video0"
         )
-    # With "=", since options that have a value of their own, such as --verbose, do not take the next argument for it.
+    # Values follow "=", because an option whose value may be left out, such as --verbose, does not take the next
+    # argument as its value.
     arguments = ["rpicam-vid", "--timeout=0", "--nopreview", "--verbose=0", f"--camera={number}", f"--width={size[0]}"]
     arguments += [f"--height={size[1]}", "--codec=mjpeg", "--flush", "--output=-"]
     if rate is not None:

@@ -1,4 +1,4 @@
-"""Decides when a label has changed, from the probabilities of one frame after the other."""
+"""Decides from the probabilities of successive frames when the label has changed."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -15,8 +15,8 @@ class Rules:
     Attributes:
         threshold: probability that a class needs to become the label, in (0, 1].
         leave: probability below which the label is given up, in [0, threshold].
-        frames: so many frames in a row must agree before a change counts; from 1.
-        seconds: and they must span so much time; from 0.
+        frames: how many frames in a row must agree before a change counts; from 1.
+        seconds: how much time these frames must span, in seconds; from 0.
 
     Raises `ValueError` for numbers outside these ranges.
     """
@@ -40,10 +40,9 @@ class Rules:
 class Hysteresis:
     """The label as frames arrive: an index of a class, or `NOTHING`.
 
-    A frame speaks for the current label while that is its most probable class and has at least `leave`; for another
-    class that is its most probable and has at least `threshold`; for the current label too if its most probable class
-    has less than `threshold` but the current one still has `leave`; else for `NOTHING`. The label changes when enough
-    frames in a row speak for the same other state.
+    Each frame votes for one state: for its most probable class, if that is not the current label and has at least
+    `threshold`; otherwise for the current label, if that has at least `leave`; otherwise for `NOTHING`. The label
+    changes when enough frames in a row vote for the same other state.
     """
 
     def __init__(self, rules: Rules) -> None:
@@ -53,7 +52,7 @@ class Hysteresis:
         self._frames, self._since = 0, 0.0
 
     def update(self, probabilities: Sequence[float], time: float) -> bool:
-        """Takes one frame's probabilities, at a time in seconds that never falls; says whether the label changed."""
+        """Takes a frame's probabilities and time in seconds, which never falls; returns whether the label changed."""
         seen = self._speaks_for(probabilities)
         if seen == self.label:
             self._frames = 0
@@ -67,7 +66,7 @@ class Hysteresis:
         return True
 
     def interrupt(self) -> None:
-        """Forgets the frames that speak for a change: the camera was away, so that the next ones do not follow them."""
+        """Forgets the frames that vote for a change, because the next frame comes after a gap."""
         self._frames = 0
 
     def _speaks_for(self, probabilities: Sequence[float]) -> Optional[int]:

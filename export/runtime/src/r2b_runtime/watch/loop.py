@@ -32,13 +32,13 @@ class _StoppedError(BaseException):
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """How to watch.
+    """The settings of a run.
 
     Attributes:
         rules: when the label changes.
         every: seconds between signs of life; None: none.
         top: how many of the most probable classes an event lists; 0: none.
-        wait: try a source again that has ended or broken off.
+        wait: open a source again that has ended or broken off.
     """
 
     rules: Rules
@@ -53,7 +53,7 @@ class Watch:
     Args:
         classifier: what classifies a frame.
         source: where frames come from.
-        settings: see there.
+        settings: when the label changes, and what events hold.
         outputs: take the events, in this order.
         report: takes a sentence for the user, from any thread.
     """
@@ -81,9 +81,9 @@ class Watch:
         self._in_output = False
 
     def run(self) -> int:
-        """Watches; returns the exit status: 0, 1 where the source gave no picture, 130 after an interrupt.
+        """Watches; returns the exit status: 0, 1 if no frame was classified, 130 after SIGINT.
 
-        Raises what reading raised, and `ValueError` for an answer of the network that is not a number.
+        Raises the errors of reading the source, and `ValueError` for an answer of the network that is not a number.
         """
         finished = False
         with self._signals():
@@ -111,7 +111,7 @@ class Watch:
         alive_at = None if self._settings.every is None else time.monotonic() + self._settings.every
         while self._signal is None:
             self._notifier.watchdog()
-            # Read before taking a frame: whoever ends puts all frames first.
+            # Read these before taking a frame: the reader sets them only after it has put its last frame.
             ended, lost = self._reader.ended, self._reader.lost
             frame = self._reader.take()
             if frame is not None:
@@ -132,7 +132,7 @@ class Watch:
         return False
 
     def _is_silent(self) -> bool:
-        """Whether a camera sends nothing, although it has not ended: a program before the pipe may hang."""
+        """Whether a camera that has not ended sends nothing, for instance because the program behind a pipe hangs."""
         return self._silent_at is not None and time.monotonic() >= self._silent_at
 
     def _classify(self, frame: Frame) -> None:
@@ -182,7 +182,7 @@ class Watch:
     def _tell(self, event: Event) -> None:
         self._in_output = True
         try:
-            if self._signal is not None:  # it came while nothing was written, and writing might take forever
+            if self._signal is not None:  # the signal came between outputs, and an output might block forever
                 raise _StoppedError
             for output in self._outputs:
                 output.event(event)
@@ -207,12 +207,12 @@ class Watch:
                 os.read(self._woken, 1 << 16)
 
     def _notify(self) -> None:
-        with suppress(BlockingIOError):  # the pipe is full, so that the reader wakes up anyway
+        with suppress(BlockingIOError):  # the pipe is full, so its reader wakes up anyway
             os.write(self._wake, b"\0")
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """Takes the signals that stop; in a thread other than the main one there are none to take."""
+        """Handles the signals that stop the run; does nothing outside the main thread, which alone may set handlers."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return

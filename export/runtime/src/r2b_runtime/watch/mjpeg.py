@@ -13,7 +13,7 @@ LARGEST_FRAME = 16 << 20
 """Default limit on the bytes of one image: far more than any camera's."""
 
 _START = b"\xff\xd8\xff"  # start of image, and the first byte of the next marker
-_MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")  # in entropy-coded data, except stuffed bytes and restarts
+_MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")  # ends entropy-coded data; no stuffed byte, no restart marker
 _SCAN, _END, _AGAIN = 0xDA, 0xD9, 0xD8
 _FREE = {*range(0xE0, 0xF0), 0xFE}  # segments of applications and comments, which may hold a thumbnail
 _WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD8)}
@@ -31,7 +31,7 @@ class NoMjpegError(ValueError):
 
 
 class Splitter:
-    """Takes a stream piece by piece and gives the images that have ended.
+    """Takes a stream piece by piece, and gives each image once it is complete.
 
     Attributes:
         damaged: how many images were cut off or broken, and left out.
@@ -41,7 +41,7 @@ class Splitter:
         self.damaged = 0
         self._largest = largest
         self._data = bytearray()
-        self._position = 0  # everything before it was looked at
+        self._position = 0  # all bytes before it were examined
         self._inside = self._in_scan = False
         self._useless = 0  # bytes since the last whole image
         self._begin: Optional[bytes] = b""
@@ -61,7 +61,7 @@ class Splitter:
             raise self._refusal()
 
     def finish(self) -> None:
-        """Says that the stream has ended; what is left of an image is damaged."""
+        """Ends the stream; an image that is not complete counts as damaged."""
         self.damaged += self._inside
         self._data.clear()
         self._position, self._inside, self._in_scan = 0, False, False
@@ -131,7 +131,7 @@ class Splitter:
         return 0
 
     def _next_start(self, marker: int, begin: int, end: int) -> int:
-        """Where in a segment's data the next image begins, because this one was cut off in it; 0: it does not."""
+        """The place in a segment's data where the next image begins, because this one was cut off; 0 if none does."""
         if marker not in _FREE and (found := self._data.find(_START, begin, end)) >= 0:
             return found
         for start in (_START[:2], _START):  # a thumbnail ends with other bytes
@@ -170,11 +170,13 @@ class Splitter:
             return NoMjpegError(f"a frame is larger than {size}; give a larger --max-frame for a stream that you trust")
         rule = "the stream must be MJPEG, JPEG images one after the other"
         if self._begin is None:
-            return NoMjpegError(f"{rule}; {size} after the last image hold no other one: start the camera again")
+            return NoMjpegError(
+                f"{rule}; there is no further image in the {size} after the last one: start the camera again"
+            )
         for begin, name in _OTHERS.items():
             if self._begin.startswith(begin):
                 return NoMjpegError(f"{rule}; it seems to be {name}")
         return NoMjpegError(
-            f"{rule}; its first {size} hold no whole image, they begin with {self._begin[:8].hex(' ')}: have the "
-            "camera send MJPEG (rpicam-vid --codec mjpeg, ffmpeg -f mjpeg)"
+            f"{rule}; there is no whole image in its first {size}, which begin with {self._begin[:8].hex(' ')}: have "
+            "the camera send MJPEG (rpicam-vid --codec mjpeg, ffmpeg -f mjpeg)"
         )

@@ -1,6 +1,6 @@
 """Publishes events to an MQTT broker, and describes them so that Home Assistant shows them by itself.
 
-Topics, all of them retained, so that whoever subscribes later knows the present:
+All messages are retained, so that whoever subscribes later gets the current state. The topics are:
 
     r2b/NAME/state                              the last event, as JSON
     r2b/NAME/availability                       "online" while frames arrive, else "offline"; the broker itself says
@@ -24,13 +24,13 @@ from r2b_runtime.library import version
 from r2b_runtime.watch.outputs import Event
 
 NOTHING = "nothing"
-"""What Home Assistant shows where no class is probable enough."""
+"""The state that Home Assistant shows while no class is probable enough."""
 
 MOST_OPTIONS = 100
-"""Home Assistant gets the list of labels, for its menus, up to so many."""
+"""Home Assistant gets the list of labels for its menus if there are at most so many."""
 
 LONGEST_STATE = 255
-"""Characters that Home Assistant takes of a state."""
+"""The most characters that a state may have in Home Assistant."""
 
 # Templates of Home Assistant, which are Jinja's.
 _LABEL = f"{{{{ (value_json.label if value_json.label is string else '{NOTHING}')[:{LONGEST_STATE}] }}}}"
@@ -38,20 +38,22 @@ _PERCENT = "{{ (value_json.probability * 100) | round(1) if value_json.probabili
 
 _KEEP_ALIVE = 30  # seconds; a broker publishes the last will after one and a half times as many
 _LAST_WORDS = 2.0  # seconds that saying "offline" may take at the end
-_DELAYS = (1, 60)  # seconds until the first and between the last of several tries to connect
+_DELAYS = (1, 60)  # seconds between tries to connect: the first delay and the longest
 
 
 @dataclasses.dataclass(frozen=True)
 class Account:
-    """Where the broker is, and what it wants to know.
+    """The address of the broker, and how to log in and publish there.
 
     Attributes:
         host, port: its address.
-        name: this watch's name: of its topics, and of the device in Home Assistant.
-        user, password: None: the broker lets everybody in.
+        name: this watch's name, in its topics and as the device in Home Assistant.
+        user, password: for the broker; None: it needs none.
         tls: encrypt the connection, and check the broker's certificate.
         authority: path of the certificate that signed the broker's; None: those that the system knows.
         discovery: first part of Home Assistant's topics.
+
+    Raises `ValueError` for a name or a topic that cannot be used, and for a password without a user.
     """
 
     host: str
@@ -73,7 +75,7 @@ class Account:
 
     @property
     def topic(self) -> str:
-        """The name with nothing in it but what a topic and an identifier may have."""
+        """The name with "_" in place of the characters that a topic or an identifier may not have."""
         return re.sub(r"[^A-Za-z0-9_-]+", "_", self.name).strip("_")
 
 
@@ -112,7 +114,7 @@ class Broker:
             said = self._publish("availability", self._availability())
         try:
             said.wait_for_publish(_LAST_WORDS)
-        except (RuntimeError, ValueError):  # the connection broke in this moment; the last will says the same
+        except (RuntimeError, ValueError):  # the connection broke at this moment; the last will says the same
             return
         self._client.disconnect()
         self._client.loop_stop()
@@ -170,7 +172,7 @@ class Broker:
         self._say(f"cannot be reached{f' ({error})' if error else ''}; trying again")
 
     def _say(self, sentence: str) -> None:
-        """Says what is new about the broker, once."""
+        """Reports a sentence about the broker, unless it was the last one that was reported."""
         if sentence != self._said:
             self._said = sentence
             self._report(f"the MQTT broker {self._account.host}:{self._account.port} {sentence}")
@@ -183,7 +185,7 @@ class Broker:
 
 
 def sensors(account: Account, model: str, labels: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Home Assistant's descriptions of the sensors, by the topics that it looks for them at."""
+    """Home Assistant's descriptions of the sensors, by the topics on which it looks for them."""
     name, base = f"r2b_{account.topic}", f"r2b/{account.topic}"
     common = {
         "state_topic": f"{base}/state",
@@ -224,7 +226,10 @@ def sensors(account: Account, model: str, labels: Sequence[str]) -> dict[str, di
 
 
 def read_password(path: Optional[str], report: Callable[[str], None]) -> Optional[str]:
-    """The password in a file, without the line's end; without a path that in R2B_MQTT_PASSWORD; None: neither."""
+    """The password in a file, without the line's end; if `path` is None, R2B_MQTT_PASSWORD or None.
+
+    Raises `ValueError` or `OSError` for a file that cannot be read as UTF-8 text.
+    """
     if path is None:
         return os.environ.get("R2B_MQTT_PASSWORD")
     try:

@@ -1,4 +1,4 @@
-"""Where events go: lines of JSON, and commands."""
+"""The outputs of events: lines of JSON, and commands."""
 
 import dataclasses
 import json
@@ -11,21 +11,21 @@ from collections.abc import Callable
 from typing import Any, Optional, Protocol, TextIO
 
 MOST_WAITING = 100
-"""Commands that wait for the one that runs; beyond them, changes are left out with a message."""
+"""The most changes that wait while a command runs; further ones are left out with a message."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Event:
-    """What is known at one moment.
+    """The state of a watch at one moment.
 
     Attributes:
         event: "change" of the label, or "alive", a sign of life without one.
         time: ISO 8601 with milliseconds, in UTC.
         label: the current class, or None where none is probable enough.
-        probability: the label's; of the most probable class where there is no label; None before the first frame.
+        probability: of the label, or of the most probable class if there is no label; None before the first frame.
         previous: the label before this change; in a sign of life the current one.
         frame: number of the source's last frame that was classified, from 1.
-        dropped: frames that were never classified, as newer ones had come.
+        dropped: frames that were never classified, because newer ones had come.
         damaged: frames that could not be decoded.
         more: further fields.
     """
@@ -48,15 +48,15 @@ class Event:
 
 
 class Output(Protocol):
-    """What takes events, from one thread, without waiting for anybody."""
+    """Takes events, all from one thread, and should not wait for slow receivers."""
 
     def event(self, event: Event) -> None: ...
 
     def camera(self, here: bool) -> None:
-        """Frames arrive, or have stopped."""
+        """Takes note that frames arrive, or that they have stopped."""
 
     def close(self, finish: bool) -> None:
-        """Lets go; with `finish`, after everything that was to be done."""
+        """Ends the output; with `finish`, after everything that is still to be done."""
 
 
 class Lines:
@@ -78,7 +78,7 @@ class Lines:
 class Command:
     """Runs a command of the shell for each change of label, one after the other.
 
-    What the shell reads is the user's text alone. Label and numbers are in environment variables, whose values a shell
+    The shell reads only the user's text. Label and numbers are in environment variables, whose values a shell
     does not execute.
     """
 

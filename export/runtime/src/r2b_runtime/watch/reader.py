@@ -1,4 +1,4 @@
-"""Reads a source in a thread of its own and keeps the newest frame, so that a slow network sees the present."""
+"""Reads a source in a thread of its own and keeps the newest frame, so that a slow network sees current frames."""
 
 import contextlib
 import dataclasses
@@ -10,7 +10,7 @@ from typing import Optional
 from r2b_runtime.watch.frames import CameraLostError, Picture, Source
 
 FIRST_DELAY, LONGEST_DELAY = 1.0, 60.0
-"""Seconds until a camera that is gone is tried again; each try without a frame doubles them."""
+"""Seconds until a lost camera is tried again, at first and at most; each try without a frame doubles them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,8 +18,8 @@ class Frame:
     """A frame as it came.
 
     Attributes:
-        number: how many the source has given so far, from 1.
-        arrived: `time.monotonic()` of it.
+        number: how many frames the source has given so far, from 1.
+        arrived: its `time.monotonic()`.
         damaged: frames before it that the source left out.
         picture: what it shows, not decoded yet.
     """
@@ -35,13 +35,13 @@ class Reader:
 
     Args:
         source: where frames come from.
-        wait: try again where the source ends or breaks off.
+        wait: open the source again when it ends or breaks off.
         report: takes a sentence about the source for the user, from the reader's thread.
         notify: is called, in that thread, when there is something new.
 
     Attributes:
         dropped: frames that nobody took.
-        lost: the source is away.
+        lost: whether the source has ended or broken off, and is to be opened again.
         ended: why there will be no more frames, or None.
         error: what made reading impossible, or None.
     """
@@ -62,7 +62,7 @@ class Reader:
         self._thread.start()
 
     def take(self) -> Optional[Frame]:
-        """The newest frame, once; None where it was taken already."""
+        """The newest frame, or None if it was already taken."""
         with self._changed:
             frame, self._frame = self._frame, None
             self._changed.notify()

@@ -1,4 +1,4 @@
-"""Tells systemd how the service is."""
+"""Tells systemd the state of the service."""
 
 import os
 import socket
@@ -8,7 +8,7 @@ from typing import Optional
 
 
 class Notifier:
-    """Messages to systemd, as sd_notify(3) sends them; does nothing where no systemd asked for them.
+    """Messages to systemd, as sd_notify(3) sends them; does nothing unless systemd asked for them.
 
     Attributes:
         next_watchdog: `time.monotonic()` at which the next sign of life is due; None: systemd wants none.

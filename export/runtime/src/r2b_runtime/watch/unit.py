@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 NAME = "r2b-watch"
 
-# Directories that a service of its own user does not see (ProtectHome, and PrivateTmp of DynamicUser).
+# Directories that the service does not see, because of ProtectHome and of PrivateTmp, which DynamicUser implies.
 _HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")
 
 _UNIT = """\
@@ -58,7 +58,7 @@ SystemCallFilter=@system-service
 WantedBy=multi-user.target
 """
 
-# Kinds of devices rather than paths, which would count only if the camera is there when the service starts.
+# Kinds of devices instead of paths, because a path has an effect only if it exists when the service starts.
 _VIDEO = ("char-video4linux",)
 _LIBCAMERA = (*_VIDEO, "char-media", "char-dma_heap")  # under picamera2 and rpicam-vid
 PASSWORD_FILE = "--mqtt-password-file="
@@ -87,12 +87,12 @@ def unit(command: Sequence[str], source: str, password_file: str, network: bool)
 
 
 def check_readable(path: str) -> None:
-    """Raises `ValueError` unless a service of its own user can read this file or folder."""
+    """Raises `ValueError` unless the service, which has a user of its own, can read this file or folder."""
     absolute = pathlib.Path(os.path.abspath(path))
     way_out = "put the model and the virtual environment into a folder such as /opt/r2b"
     for folder in _HIDDEN:
         if absolute.is_relative_to(folder):
-            raise ValueError(f"a service does not see what is in {folder}, as {str(absolute)!r} is: {way_out}")
+            raise ValueError(f"{str(absolute)!r} is in {folder}, which a service cannot see: {way_out}")
     needed = [(parent, stat.S_IXOTH) for parent in absolute.parents]
     for one, bit in [*needed, (absolute, stat.S_IROTH)]:
         if not os.stat(one).st_mode & bit:

@@ -1,7 +1,7 @@
 """Frames of a video device through Video4Linux2 (`linux/videodev2.h`), with nothing but system calls.
 
-A camera is asked for JPEG, which most USB cameras give in every size, and else for YUYV. Reading it here takes a page
-of structures; a child process of ffmpeg would need its many packages on the board, and so would OpenCV.
+A camera is asked for JPEG, which most USB cameras give in every size, and otherwise for YUYV. System calls need only
+the few structures below, whereas a child process of ffmpeg, or OpenCV, would need many packages on the board.
 """
 
 import contextlib
@@ -26,7 +26,8 @@ _DAMAGED = 0x40  # V4L2_BUF_FLAG_ERROR
 _JPEG = (b"MJPG", b"JPEG")
 _YUYV = b"YUYV"
 
-# The structures in the machine's alignment; of 32-bit ones those whose times have 32 bits, which every kernel takes.
+# The structures have the machine's alignment. On 32-bit machines they are those with 32-bit times, which every kernel
+# takes.
 CAPABILITY = struct.Struct("16s32s32sIII12x")
 FORMAT_DESCRIPTION = struct.Struct("III32s4s16x")
 _UNION = struct.calcsize("0P") or struct.calcsize("P")
@@ -38,7 +39,7 @@ _NUMBER = struct.Struct("i")
 
 
 def request(direction: int, number: int, structure: struct.Struct) -> int:
-    """The number of an ioctl of video devices; direction: 1 the program writes, 2 it reads, 3 both."""
+    """The number of an ioctl of video devices; direction: 1 if the program writes, 2 if it reads, 3 for both."""
     return direction << 30 | structure.size << 16 | ord("V") << 8 | number
 
 
@@ -147,7 +148,7 @@ class VideoDevice(Source):
             yield lambda: rgb(data, *shape)
 
     def _explained(self, error: OSError) -> Exception:
-        """What an error of a system call means: a camera that may come back, or one that nobody may open."""
+        """The exception for an error of a system call: `PermissionError`, or `CameraLostError`."""
         if error.errno in (errno.EACCES, errno.EPERM):
             return PermissionError(
                 f"{self._path} may not be opened: add the user to its group (sudo usermod -aG video $USER) and log in "
@@ -171,7 +172,7 @@ def rgb(data: bytes, height: int, width: int, stride: int) -> np.ndarray:
         stride: bytes from row to row.
 
     Returns:
-        uint8 (height, width, 3).
+        uint8 (height, width, 3), where width is rounded down to an even number.
     """
     rows = np.frombuffer(data, np.uint8, height * stride).reshape(height, stride)
     quads = rows[:, : width // 2 * 4].reshape(height, width // 2, 4).astype(np.int32)
@@ -184,7 +185,7 @@ def rgb(data: bytes, height: int, width: int, stride: int) -> np.ndarray:
 def _formats(device: int) -> list[bytes]:
     """The four letters of every format that a device offers."""
     found: list[bytes] = []
-    with contextlib.suppress(OSError):  # it ends with an error
+    with contextlib.suppress(OSError):  # the list ends with an error
         while len(found) < 100:
             answer = fcntl.ioctl(device, LIST_FORMATS, FORMAT_DESCRIPTION.pack(len(found), _CAPTURE, 0, b"", b""))
             found.append(FORMAT_DESCRIPTION.unpack(answer)[4])

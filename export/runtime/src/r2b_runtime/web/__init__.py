@@ -31,14 +31,14 @@ class Page(str):
 def page(model: ModelSource, title: Optional[str] = None) -> Page:
     """A page that classifies drawings, pictures and the webcam's frames by a model, with no server and no network.
 
-    Model, engine and script are inside it: some 190 kB and four thirds of the model.
+    The page contains model, engine and script: about 190 kB, and four thirds of the model's size.
 
     Args:
         model: path of a `.tflite` file with labels and preprocessing, or its bytes.
         title: headline; default: the file's name.
 
     Returns:
-        The text of an HTML file. In a notebook its value as the last line of a cell is shown as the page.
+        The text of an HTML file. As the last value of a notebook's cell it is shown as the page.
 
     Raises:
         ValueError: the file lacks labels or preprocessing, or is damaged.
@@ -49,14 +49,14 @@ def page(model: ModelSource, title: Optional[str] = None) -> Page:
     missing = [name for name, value in wanted.items() if not value]
     if missing:
         raise ValueError(
-            f"a page needs to know labels and preprocessing, but {described.name} carries no "
+            f"a page needs labels and preprocessing, but {described.name} carries no "
             f"{' and no '.join(missing)}: convert the model with r2b_zoo.convert(model, labels=..., preprocessing=...)"
         )
     if title is None:
         is_path = not isinstance(model, (bytes, bytearray, memoryview, model_file.ModelFile))
         title = pathlib.Path(os.fspath(model)).stem if is_path else "A 1-bit network"  # type: ignore[arg-type]
-    compiled = wasm()  # first: it says what to do where nothing of this was installed
-    # Where a browser would read an import of the module, the page has the module's own text.
+    compiled = wasm()  # first, because its error says what to do if the files for browsers are not installed
+    # The page contains the module's text instead of importing it, and needs no exports.
     module = re.sub(r"^export ", "", _text("index.js"), flags=re.MULTILINE)
     fields = {
         "TITLE": html.escape(title),
