@@ -1,6 +1,6 @@
-// What this core can do at most, in one number each: binary multiply-accumulates (xor, popcount, add), the same by full
-// adders (of two words only the carries are counted; Knuth, TAOCP 4A, 7.1.3), float ones (fused multiply-add) and int8
-// ones per second, on registers only. Prints "binary full_adder float int8" in units of 1e9.
+// Measures how many multiply-accumulates per second this core can do at most, on registers only: binary ones (xor,
+// popcount, add); binary ones with full adders, which add two words to a running word, so that only one popcount, that
+// of the carries, is needed for two words (Knuth, TAOCP 4A, 7.1.3); float ones (fused multiply-add); int8 ones. Prints "binary full_adder float int8" in units of 1e9.
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
@@ -40,7 +40,7 @@ static inline I Popcounts(I sum, I x) {
 static inline I Xor(I a, I b) { return _mm256_xor_si256(a, b); }
 static inline I Sum(I a, I b, I c) { return Xor(Xor(a, b), c); }
 static inline I Carry(I a, I b, I c) { return _mm256_or_si256(_mm256_and_si256(a, b), _mm256_and_si256(c, Xor(a, b))); }
-// An exact product of int8: the shorter sums of vpmaddubsw saturate.
+// The products of int8 operands that are widened to int16 are exact; vpmaddubsw would saturate its 16-bit sums.
 static inline I Int8(I sum, I a, I b) { return _mm256_add_epi32(sum, _mm256_madd_epi16(a, b)); }
 constexpr double kInt8 = 16;
 static inline F Fma(F sum, F a, F b) { return _mm256_fmadd_ps(a, b, sum); }
@@ -97,7 +97,7 @@ static inline Bits FullAdder(Bits sum, I a, I b) {
   return {Sum(sum.ones, x, y), Popcounts(sum.counts, carry)};
 }
 
-// Enough chains hide any latency, and few enough stay in 16 registers.
+// kChains must be large enough to hide the latency, and small enough that all sums stay in 16 registers.
 template <int kChains, class S, class V, class Step>
 static double PerSecond(S start, V a, V b, Step step, double products) {
   constexpr int kRounds = 200000;

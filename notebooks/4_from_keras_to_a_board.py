@@ -121,7 +121,7 @@ axes.set_xlabel("step")
 axes.set_ylabel("ms")
 axes.set_title(
     f"{1000 * profile.seconds:.1f} ms in all with {profile.kernels}, "
-    f"{100 * profile.binary_share:.0f} % of it in steps that begin with a binary operator",
+    f"{100 * profile.binary_share:.0f} % of the steps' time in steps with a binary operator",
     fontsize=10,
     loc="left",
 )

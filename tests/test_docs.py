@@ -43,7 +43,7 @@ BLOCKS = [
 @pytest.mark.parametrize("page", sorted(HOW_TO.glob("*.md")), ids=lambda page: page.stem)
 def test_every_block_is_run_or_says_why_not(page):
     text = page.read_text(encoding="utf-8")
-    assert text.count("\n```") == 2 * len(blocks_of(text)), "a block is not closed, or indented"
+    assert text.count("\n```") == 2 * len(blocks_of(text)), "a block is indented, or is not closed"
     for mark, kind, code in blocks_of(text):
         assert mark in ("", *TIMES) or NOT_RUN.fullmatch(mark), mark
         assert kind in ("python", "bash", NO_CODE), code

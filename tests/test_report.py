@@ -198,16 +198,16 @@ def test_page_says_what_was_switched_off(run_copy: RunFolder, field: str) -> Non
 def test_unequal_file_is_an_alarm(run_copy: RunFolder) -> None:
     check = {"images": 355, "disagreements": 40, "mean_difference": 0.02, "largest_difference": 0.9, "undecided": 0}
     page = changed(run_copy, verification={**check, "agreement": 1 - 40 / 355, "passed": False})
-    assert "The converted file is not shown to be equal to the trained network" in page.text
+    assert "The converted file could not be shown to be equal to the trained network" in page.text
     assert "✗ No" in page.by_id["verification"]
     page = changed(run_copy, verification={**check, "agreement": 1.0, "passed": True})
-    assert "not shown to be equal" not in page.text
+    assert "could not be shown to be equal" not in page.text
     assert "✓ Yes" in page.by_id["verification"]
     assert "Undecided" not in page.by_id["verification"]
     page = changed(run_copy, verification={**check, "agreement": 1.0, "passed": True, "undecided": 3})
-    assert "3, left out above" in page.by_id["verification"]
+    assert "3, not counted above" in page.by_id["verification"]
     page = changed(run_copy, verification={**check, "agreement": 1.0, "passed": False, "undecided": 178})
-    assert "✗ Not proven: 50.0\xa0% of the images have to be left" in page.by_id["verification"]
+    assert "✗ Not proven: 50.0\xa0% of the images must count" in page.by_id["verification"]
 
 
 def test_class_names_are_escaped(run_copy: RunFolder) -> None:

@@ -1,8 +1,9 @@
 """The functions of Android's C library (bionic) that the compiled library may call.
 
 Each has been in bionic since API level 23 (Android 6) on 64-bit and 32-bit processors, and takes the same arguments as
-in musl's headers, with which the sources are compiled. `native/bionic.c` says what differs, and replaces it. The levels
-are from bionic's `libc/libc.map.txt` and `libdl/libdl.map.txt`, the arguments from its `libc/include`.
+in musl's headers, with which the sources are compiled. Functions that differ are not listed; `native/bionic.c` names
+them and replaces them. The levels are from bionic's `libc/libc.map.txt` and `libdl/libdl.map.txt`, the arguments from
+its `libc/include`.
 """
 
 API_LEVEL = 23
@@ -19,7 +20,7 @@ _LIBC = """
     pthread_getspecific pthread_key_create pthread_key_delete pthread_setspecific
     pthread_mutex_destroy pthread_mutex_lock pthread_mutex_trylock pthread_mutex_unlock
 """
-# On 32-bit ARM bionic.c calls this one as Android passes its arguments.
+# bionic.c calls strtold on 32-bit ARM, where it passes arguments in Android's way.
 _LIBC_ARM = "strtold"
 # These take or return floating-point numbers, for which musl and Android use the same registers only on 64-bit
 # processors.

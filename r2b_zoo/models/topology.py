@@ -113,7 +113,8 @@ _ARGUMENTS = """
         input_tensor: a Keras tensor to build on instead. Layers before it keep their weights if a weights file has none
             for them.
         weights: None (random), the path of a weights file, or the name of weights for this network that are published
-            or come with this package ({weights}). Those of this package determine the network's own options.
+            or come with this package ({weights}). Those of this package also set the arguments that only this
+            network has, unless these are given.
         include_top: whether global pooling and the classifier are part of the network.
         features_only: whether to return the activations at the end of each of the four sections, for detection or
             segmentation; there is no top then, whatever include_top is.
@@ -122,8 +123,8 @@ _ARGUMENTS = """
         width: channels of the first section; the others have 2, 4 and 8 times as many. The papers have 64.
         stem: "imagenet" (7×7 stride 2, then max pool) or "cifar" (3×3 stride 1).
         downsample: {downsample}
-        batch_norm_momentum: the share of every batch norm's running statistics that a step keeps. With 0.99 they need
-            some hundred steps to follow; short runs need less.{options}
+        batch_norm_momentum: the share of every batch norm's running statistics that a step keeps. With 0.99 the
+            statistics take a few hundred steps to catch up with the weights; short runs need a smaller value.{options}
 
     Returns:
         A model from normalised images (N, height, width, channels) to probabilities (N, num_classes); without top, to
@@ -136,9 +137,9 @@ _ARGUMENTS = """
         ValueError: an argument is not one of the allowed values, or the weights do not fit.
         TypeError: the network has no argument of that name.
 """
-_DOWNSAMPLE = """whether the convolutions of the shortcuts are "real" or, as in half of tables 1 and 3 of Martínez et
-            al., "binary". In the paper, "real" ones gain 3 to 4 points on ImageNet. "binary" ones have the network's
-            precision."""
+_DOWNSAMPLE = """whether the convolutions of the shortcuts are "real" or "binary", as in half of the rows of tables 1
+            and 3 of Martínez et al. In the paper, "real" ones gain 3 to 4 points on ImageNet. "binary" ones have the
+            network's precision."""
 _REAL_DOWNSAMPLE = """only "real": nothing in this network is binary."""
 
 
@@ -195,7 +196,7 @@ def network(
             _check_input_shape(tuple(input_shape))
         options = _checked(name, own, {**bundled.options_of(name, weights, list(own)), **options})
         if "gate_reduction" in options:
-            hidden_units(width, options["gate_reduction"])  # of the first gates, which read the fewest channels
+            hidden_units(width, options["gate_reduction"])  # raises if the first gates, the smallest, would have none
         return options
 
     def constructor(

@@ -48,7 +48,8 @@ class Statistics:
     Attributes:
         batches: ``batches(i)`` gives the training batches for the i-th estimate.
         steps: number of batches.
-        when: "running" for never, "before" the first step, "after" the last, or "both".
+        when: "before" the first step, "after" the last one, "both", or "running": never, so that the running averages
+            of training are kept.
     """
 
     batches: Callable[[int], Any]
@@ -135,8 +136,8 @@ class StageLoop:
     def run(self, callbacks: Sequence[tf.keras.callbacks.Callback]) -> Progress:
         """Trains to the end, and leaves the final weights in the student.
 
-        The final weights are those after the last step or, with ``patience``, those with the best accuracy. With
-        ``ema_decay`` they are the moving averages at that point.
+        The final weights are those after the last step or, with ``patience``, those with the best accuracy. If the
+        model has an ``ema_decay``, they are the moving averages of the weights at that point.
 
         Raises:
             TrainingStopped: SIGINT, SIGTERM or SIGHUP was received, and a checkpoint written; see ``stop_requests``.
@@ -163,7 +164,7 @@ class StageLoop:
         return self.progress
 
     def _prepare_start(self) -> None:
-        """Does what precedes the first step. A process that finds no checkpoint repeats this."""
+        """Does what precedes the first step; done again if a process ended before the first checkpoint."""
         self._estimate_statistics("before", 0)
         self.model.restart_averages()
         if self.starts_from_weights:

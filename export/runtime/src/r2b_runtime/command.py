@@ -26,7 +26,8 @@ from r2b_runtime.watch import command as watch
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Runs the command; returns the exit status: 0, 1 after an error, 2 if the arguments are wrong."""
     parsed = _parser().parse_args(arguments)
-    # Hide Pillow's warning at half of its limit, since the command has its own limit, --max-pixels.
+    # Pillow warns of images above its limit, and refuses those of twice its size. Hide the warning, since the command
+    # has its own limit, --max-pixels.
     warnings.filterwarnings("ignore", "Image size .* could be decompression bomb", RuntimeWarning)
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # for labels with characters that the terminal lacks
@@ -81,9 +82,18 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument(
         "--threads", type=_positive, nargs="+", default=[1], metavar="N", help="thread counts to time (default: 1)"
     )
-    bench.add_argument("--runs", type=_positive, default=50, metavar="N", help="inferences for each (default: 50)")
     bench.add_argument(
-        "--kernels", default=None, metavar="NAME", help=f"force a path: {', '.join(available_kernels())}"
+        "--runs",
+        type=_positive,
+        default=50,
+        metavar="N",
+        help="inferences for each engine and number of threads (default: 50)",
+    )
+    bench.add_argument(
+        "--kernels",
+        default=None,
+        metavar="NAME",
+        help=f"use these kernels, not the best ones: {', '.join(available_kernels())}",
     )
     bench.add_argument("--profile", action="store_true", help="time every step too")
     _add_limits(bench)
@@ -246,8 +256,8 @@ def _needs(sizes: Optional[dict[str, int]]) -> list[tuple[str, str]]:
         ("flash", f"{sizes['file']:,} bytes of the file, and about {sizes['code']:,} of code on a Cortex-M7"),
         (
             "RAM",
-            f"{sizes['weights'] + sizes['rest']:,} bytes, {sizes['weights']:,} of them weights as the kernels read "
-            "them, with one thread and portable kernels",
+            f"{sizes['weights'] + sizes['rest']:,} bytes, {sizes['weights']:,} of them for copies of the "
+            "weights in the order in which kernels read them; with one thread and portable kernels",
         ),
     ]
 

@@ -1,5 +1,5 @@
-// Compares plans with binary convolutions with the scalar specification: integers and element-wise float operators must
-// be equal exactly.
+// Compares plans that contain binary convolutions to the scalar specification. Integers and results of element-wise
+// float operators must be exactly equal; where means are taken, results must be nearly equal.
 #include <cmath>
 #include <cstdio>
 
@@ -79,8 +79,8 @@ Builder BconvGraph(const DrawnBconv& d, Format format) {
   return b;
 }
 
-// LCE's formula, in its order. Padding is corrected in whole numbers, before anything is rounded, so a sum that is 0
-// gives 0 at borders too. (volatile prevents a fused multiply-add.)
+// LCE's formula, in its order. `d.dot` leaves padding out; the engine must give the same bits although it corrects its
+// sums for padding, which it does in integers, before anything is rounded. (volatile prevents a fused multiply-add.)
 bool FloatsEqual(const DrawnBconv& d, bool scaled, const std::vector<float>& y) {
   bool equal = true;
   for (size_t i = 0; i < d.dot.size(); ++i) {

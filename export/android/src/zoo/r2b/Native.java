@@ -39,7 +39,7 @@ final class Native {
 
   static native int count(long engine, boolean outputs);
 
-  /** Number, type, bytes, zero point, the bits of the scale, then the dimensions. */
+  /** The tensor's index in the file, its type, bytes, zero point, the bits of its scale as a float, its dimensions. */
   static native long[] describe(long engine, boolean output, int index);
 
   static native byte[] name(long engine, boolean output, int index);
