@@ -1,6 +1,7 @@
 // Measures how many multiply-accumulates per second this core can do at most, on registers only: binary ones (xor,
 // popcount, add); binary ones with full adders, which add two words to a running word, so that only one popcount, that
-// of the carries, is needed for two words (Knuth, TAOCP 4A, 7.1.3); float ones (fused multiply-add); int8 ones. Prints "binary full_adder float int8" in units of 1e9.
+// of the carries, is needed for two words (Knuth, TAOCP 4A, 7.1.3); float ones (fused multiply-add); int8 ones. Prints
+// "binary full_adder float int8" in units of 1e9.
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
