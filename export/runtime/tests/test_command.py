@@ -86,7 +86,8 @@ def test_memory_of_a_microcontroller(capsys, model):
     assert values < needs["rest"] < 3 * values
     text = output(capsys, "info", model, "--memory")
     assert f"flash          {needs['file']:,} bytes of the file, and about " in text
-    assert f"RAM            {needs['weights'] + needs['rest']:,} bytes, {needs['weights']:,} of them for copies of the weights" in text
+    ram = needs["weights"] + needs["rest"]
+    assert f"RAM            {ram:,} bytes, {needs['weights']:,} of them for copies of the weights" in text
 
 
 def test_bench(capsys, model):
