@@ -122,8 +122,9 @@ def test_what_was_tried_is_on_the_page_beside_what_all_runs_have(rows):
         rows.write_try(PROTOCOL, Try.of(PROTOCOL, tried["1e-3"], field, accuracies))
     taken, left_out = rows.read()
     text = page.markdown(page.Found(taken, left_out, rows.fields(), rows.tries()), "cifar10")
-    assert f"| BNN | `{field}` | 1e-3: 51.2, **3e-3**: 50.0 |" in text
-    assert f"| XNOR-Net | `{field}` | **0.003**: 48.8, 1e-3: 48.0 |" in text
+    assert f"| BNN | 0 | `{field}` | 1e-3: 51.2, **3e-3**: 50.0 |" in text
+    assert f"| XNOR-Net | 0 | `{field}` | **0.003**: 48.8, 1e-3: 48.0 |" in text
+    assert "So another value is better for BNN by 1.2 points (1e-3). The arms" in text
 
 
 # --- the processes ----------------------------------------------------------------------------------------------------

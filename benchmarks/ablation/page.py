@@ -225,25 +225,35 @@ def _tries(found: Found) -> list[str]:
         return []
     of_rows = {(row.arm, row.stage, row.seed): row.validation_accuracy for row in found.rows}
     order = list(ARMS)
-    lines = ["| arm | field | value: validation top-1 |", "|---|---|---|"]
+    lines = ["| arm | seed | field | value: validation top-1 |", "|---|---|---|---|"]
+    better = []
     for one in sorted(tries, key=lambda one: (STAGES.index(one.stage), order.index(one.arm))):
         accuracies = dict(one.accuracies)
         of_row = of_rows.get((one.arm, one.stage, one.seed))
         if one.used not in accuracies and of_row is not None:
             accuracies = {one.used: of_row, **accuracies}
+        title = ARMS[one.arm].title
         shown = ", ".join(
             f"{f'**{value}**' if value == one.used else value}: {100 * accuracy:.1f}"
             for value, accuracy in accuracies.items()
         )
-        lines.append(f"| {ARMS[one.arm].title} | `{one.field}` | {shown} |")
+        lines.append(f"| {title} | {one.seed} | `{one.field}` | {shown} |")
+        best = max(accuracies, key=lambda value: accuracies[value])
+        if one.used in accuracies and best != one.used:
+            better.append(f"{title} by {100 * (accuracies[best] - accuracies[one.used]):.1f} points ({best})")
     commits = ", ".join(sorted({one.commit[:12] for one in tries}))
-    seeds = ", ".join(sorted({str(one.seed) for one in tries}))
-    return [
+    texts = [
         "## Other learning rates",
         "\n".join(lines),
-        f"One run of each, seed {seeds}, on the held-out validation images after the field's stage; the value used "
-        f"in the tables above is in bold. Commit {commits}; `--try`.",
+        "Each value is from one run, on the held-out validation images after the field's stage; the value used in the "
+        f"tables above is in bold. Commit {commits}; `--try`.",
     ]
+    if better:
+        texts.append(
+            f"So another value is better for {'; '.join(better)}. The arms of the tables above were not trained again "
+            "with these values."
+        )
+    return texts
 
 
 def _with(arm: Arm, means: Mapping[str, float]) -> str:
