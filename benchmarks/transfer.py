@@ -33,7 +33,7 @@ PRETRAINING = {
     "binary_activations.epochs": 2,
     "binary.epochs": 2,
 }
-"""Overrides of recipe cifar10: the shape of weights=cifar10, and somewhat fewer epochs."""
+"""Overrides of recipe cifar10: the shape of the network of weights=cifar10, and somewhat fewer epochs."""
 
 
 @dataclass(frozen=True)

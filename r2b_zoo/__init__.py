@@ -1,7 +1,7 @@
 """r2b_zoo: 1-bit neural networks that people actually use.
 
-Importing the package only selects Keras 2; TensorFlow loads when the first name is used. As soon as Keras is imported,
-the layers of the zoo are registered with it, so that ``load_model`` finds them.
+Importing the package only selects Keras 2; TensorFlow loads when a name that needs it is first used. As soon as Keras
+is imported, the layers of the zoo are registered with it, so that ``load_model`` finds them.
 """
 
 import importlib

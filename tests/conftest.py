@@ -63,7 +63,7 @@ def _imagenet_sample() -> Iterator[np.ndarray]:
 
 @pytest.fixture(scope="session")
 def photographs() -> list[np.ndarray]:
-    """All 40 photographs of the ImageNet sample."""
+    """All 40 photographs of the validation split in the ImageNet sample."""
     skip_without("imagenet2012")
     return list(_imagenet_sample())
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 
 def write_cifar100(data_dir: Path, train: int = 256, test: int = 100) -> None:
-    """Writes CIFAR-100 with random pixels and made-up class names, by TensorFlow Datasets itself."""
+    """Writes CIFAR-100 with random pixels and made-up class names, using TensorFlow Datasets itself."""
     _write_cifar(data_dir, "cifar100", 100, train, test)
 
 

@@ -16,7 +16,7 @@ from r2b_zoo.training.distillation import LossWeights
 from r2b_zoo.training.teacher_student import TeacherStudent
 from tests.small import SHALLOW
 
-# Every convolution is counted in the same way, so that two blocks suffice.
+# Every convolution is counted in the same way, so two blocks suffice.
 pytestmark = pytest.mark.usefixtures("shallow")
 
 SMALL = {"input_shape": (16, 16, 3), "num_classes": 10, "width": 32, "stem": "cifar"}

@@ -37,7 +37,7 @@ def cut(path, share):
 
 
 def mended(run, plan_=None):
-    """Opens the folder as the command that started the run does before it trains; returns the messages about it."""
+    """Opens the folder as the command that started the run does before it trains; returns what it reports."""
     said: list[str] = []
     with run.opened(plan_ or plan(), said.append):
         pass

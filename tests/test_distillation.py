@@ -180,7 +180,7 @@ def test_output_matching_of_logits_written_out():
     # 3/4 · log(3/2) + 1/4 · log(1/2) = 0.13081204.
     teacher, student = tf.constant([[math.log(3.0), 0.0]]), tf.constant([[0.0, 0.0]])
     assert float(output_matching_loss(student, teacher, 1.0)) == pytest.approx(0.13081204, rel=1e-5)
-    # At temperature 2 logits twice as large give the same probabilities, and the loss is 2² as large.
+    # At temperature 2 logits twice as large give the same probabilities, and the loss is 2² times as large.
     assert float(output_matching_loss(student, 2 * teacher, 2.0)) == pytest.approx(4 * 0.13081204, rel=1e-5)
     # With student and teacher exchanged, the loss is 1/2 · log(2/3) + 1/2 · log(2) = 0.14384104.
     assert float(output_matching_loss(teacher, student, 1.0)) == pytest.approx(0.14384104, rel=1e-5)

@@ -95,7 +95,7 @@ def test_the_cluster_of_an_environment():
         (environment(task={}), r"\(there is no 'cluster' in it\)"),
         (environment(cluster=TWO_WORKERS), r"\(there is no 'task' in it\)"),
         (environment(cluster={"ps": ["a:1"]}, task={}), r"\(its cluster has ps, and every task must be a worker"),
-        (environment(cluster={"worker": []}, task={}), r"\(there must be workers, and at most one chief"),
+        (environment(cluster={"worker": []}, task={}), r"\(there must be a chief or workers, and at most one chief"),
         (environment(cluster={"worker": "a:1"}, task={}), r"\(addresses must be a list; received 'a:1'\)"),
         (environment(cluster={"worker": ["a"]}, task={}), r"\(an address must be host:port; received 'a'\)"),
         (environment(cluster={"worker": ["a:1", "a:1"]}, task={}), r"\(two workers have the same address\)"),
@@ -384,7 +384,7 @@ def test_a_signal_to_one_worker_stops_both_at_the_same_step(tmp_path):
 
 @pytest.mark.slow
 def test_an_error_of_the_chief_ends_the_others_with_its_message(tmp_path):
-    """Only the chief creates the folder and fails at a broken link; any worker would refuse another run's folder."""
+    """The folder is a broken link, on which only the chief fails; any worker would refuse the folder of another run."""
     (tmp_path / "run").symlink_to(tmp_path / "nothing")
     ends = [finish(worker) for worker in two_workers(tmp_path / "run")]
     assert [status for _, _, status in ends] == [1, 1]

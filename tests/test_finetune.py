@@ -113,7 +113,10 @@ def _in_a_process(*words):
 
 
 def check_predictions(folder, classes, capfd, tmp_path):
-    """Checks that a run's file predicts 9 of 10 new photographs correctly, in the command and in r2b-runtime."""
+    """Checks that r2b-runtime predicts 9 of 10 new photographs correctly with a run's file.
+
+    Also checks that ``r2b predict`` gives the same answer for one photograph of each class.
+    """
     classifier = r2b_runtime.Classifier(str(folder.tflite_path))
     assert tuple(classifier.labels) == classes
     right = 0
@@ -153,7 +156,7 @@ def test_from_nothing(photos, from_nothing, capfd, tmp_path):
 @pytest.mark.long
 @pytest.mark.parametrize("kind", ["run", "file"])
 def test_from_weights_with_two_classes_of_twenty_photographs(from_nothing, kind, capfd, tmp_path):
-    """The new classes are two of the old ones, renamed and in the opposite order."""
+    """The new classes are the first two of the old ones, with other photographs; the first has a new name."""
     trained, _ = from_nothing
     start = {"run": trained.path, "file": trained.weights("binary")}[kind]
     photos = write_photographs(tmp_path / "photos", ("bricks", "grass"), seed=3)

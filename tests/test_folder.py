@@ -58,7 +58,7 @@ def files_of(photographs, root):
 
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory):
-    """Three classes with every kind of image and two files that are not images."""
+    """Three classes with every kind of image, and two files that cannot be read."""
     root = write_classes(tmp_path_factory.mktemp("mixed") / "mixed", number=20)
     image = picture(1)
     image.convert("L").save(root / "cat" / "grey.jpg")

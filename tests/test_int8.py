@@ -189,7 +189,8 @@ def test_normalising_inside_the_file(strides, padding, means):
         return float(np.sqrt(np.mean(error**2)) / expected.std())
 
     # Away from the border, an image of bytes loses no more than a float image rounded to int8. At the border, padding
-    # is wrong by the distance of a channel's mean from the middle of the means, or exact if that distance is large.
+    # is wrong by the distance of a channel's mean from the middle of the means; where that distance is large, a
+    # convolution that adds a channel makes padding exact.
     if padding == "same":
         assert size(errors[True][:, border]) < (0.1 if means == "near" else 1.1 * size(errors[False][:, border]))
         assert size(errors[True][:, ~border]) < 1.1 * size(errors[False][:, ~border])

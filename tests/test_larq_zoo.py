@@ -1,4 +1,4 @@
-"""Our RealToBinaryNet and BiRealNet18 are the same functions as Larq Zoo's, and prepare images the same way."""
+"""Our RealToBinaryNet and BiRealNet18 are the same functions as Larq Zoo's, and our preprocessing is the same too."""
 
 import numpy as np
 import pytest

@@ -163,7 +163,10 @@ def one_stage(words=""):
 
 
 class Watch(tf.keras.callbacks.Callback):
-    """Records the weights before the first step and after each step and epoch; stops before (epoch, step) dies_at."""
+    """Records the weights before the first step and after each step and epoch; stops before step ``dies_at``.
+
+    ``dies_at`` is (epoch, step), both counted from 0.
+    """
 
     def __init__(self, dies_at=None):
         super().__init__()

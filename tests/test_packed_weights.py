@@ -40,7 +40,7 @@ def pack(network, path):
     ],
 )
 def test_a_network_computes_the_same_from_bits_and_scales(tmp_path, name, options, rng):
-    """All other weights are rounded to float16 first, so that packing changes only kernels of binary convolutions."""
+    """Weights of layers other than QuantConv2D are rounded to float16 first, so that packing does not change them."""
     network = randomize(r2b_zoo.create(name, **SMALL, **options))
     for layer in network.layers:
         if not isinstance(layer, QuantConv2D):

@@ -20,7 +20,7 @@ def plan(*words):
 
 
 def differences(changed, plain):
-    """The fields of stages that differ, as {"stage.field": (new, old)}; the stages must be the same."""
+    """The fields that differ, as {"stage.field": (new, old)}; both plans must have stages of the same names."""
     assert [stage.name for stage in changed.stages] == [stage.name for stage in plain.stages]
     found = {}
     for new, old in zip(changed.stages, plain.stages, strict=True):

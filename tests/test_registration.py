@@ -41,7 +41,7 @@ def load(imports, folder, models):
 
 
 def every_layer():
-    """A model of each layer alone, and a Sequential of the layers of a network."""
+    """A model of each layer alone, and a Sequential of two convolutions with quantisers."""
     for case in CASES.values():
         inputs = [tf.keras.Input(shape) for shape in case.shapes]
         yield tf.keras.Model(inputs, call(case.make(), inputs))

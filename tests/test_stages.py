@@ -189,7 +189,7 @@ def test_a_stage_that_starts_from_weights_is_tested_before_its_first_step(smoke_
     for stage in ("binary_activations", "binary"):
         assert 0 <= starts[stage]["accuracy"] <= 1
         assert np.isfinite(starts[stage]["classification"])
-    # The stage starts with the weights and the accuracy of the real network.
+    # The accuracy at the start is that of the stage's own network with the weights of the real network.
     network = Networks(plan(), smoke_run)
     student = network.build("binary_activations")
     student.set_weights(network["real"].get_weights())

@@ -89,7 +89,7 @@ def archive(files):
 
 
 def _classes():
-    """classes.jar, with the licenses of what is linked into the native libraries."""
+    """classes.jar, with the licences of what is linked into the native libraries."""
     files = {}
     with tempfile.TemporaryDirectory() as directory:
         compile_java(directory)

@@ -48,7 +48,7 @@ _RUNTIME = {
         "abort_message cxa_aux_runtime cxa_default_handlers cxa_exception cxa_exception_storage cxa_guard cxa_handlers "
         "cxa_personality cxa_thread_atexit cxa_vector cxa_virtual fallback_malloc private_typeinfo stdlib_exception "
         "stdlib_new_delete stdlib_stdexcept stdlib_typeinfo",
-        # Without the second one, the exception that ends a program is named with the help of a demangler.
+        # LIBCXXABI_SILENT_TERMINATE: otherwise naming the exception that ends a program would need a demangler.
         [*_CXX, "-D_LIBCXXABI_BUILDING_LIBRARY", "-DLIBCXXABI_SILENT_TERMINATE"],
     ),
     "libunwind/src": (

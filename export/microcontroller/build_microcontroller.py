@@ -29,7 +29,7 @@ LEFT_OUT = {"delegate", "convolution"}
 # passes differently than before version 7.
 COMPILE = ["-mthumb", "-Os", "-ffunction-sections", "-fdata-sections", "-fno-threadsafe-statics", "-Wno-psabi"]
 DEFINES = ["-DR2B_SINGLE_THREAD", f'-DR2B_VERSION="{build_native.version()}"']
-EXAMPLE = ["heap.cc", "board.cc", "embedded.S"]  # beside the file of its main()
+EXAMPLE = ["heap.cc", "board.cc", "embedded.S"]  # besides the file with its main()
 WATCHED = ["_malloc_r", "_calloc_r", "_memalign_r", "_realloc_r", "_free_r"]  # see heap.cc
 
 
@@ -114,7 +114,7 @@ def sizes(program):
 
 
 def code_bytes(program):
-    """Bytes of the flash that a program takes beside model and images."""
+    """Bytes of the flash that a program takes besides the model and the images."""
     parts = sizes(program)
     return sum(parts.get(name, 0) for name in (".text", ".ARM.extab", ".ARM.exidx", ".data"))
 

@@ -98,7 +98,7 @@ def make(system, packages):
     certificates = sorted((system.folder / "usr/share/ca-certificates").rglob("*.crt"))
     bundle = system.folder / "etc/ssl/certs/ca-certificates.crt"
     bundle.write_bytes(b"".join(certificate.read_bytes() for certificate in certificates))
-    for name in ("proc", "dev"):  # links where debootstrap may not mount
+    for name in ("proc", "dev"):  # debootstrap makes links where it may not mount
         if (system.folder / name).is_symlink():
             (system.folder / name).unlink()
         (system.folder / name).mkdir(exist_ok=True)
@@ -106,7 +106,7 @@ def make(system, packages):
 
 
 def check(name, packages, commands, folder):
-    """Runs all commands on a system and prints them. Raises `RuntimeError` if one fails or prints something else."""
+    """Runs all commands on a system and prints them. Raises `RuntimeError` if one fails or prints something wrong."""
     board = Board(name, packages)
     home = folder / name
     shutil.copytree(folder / "home", home)

@@ -54,8 +54,8 @@ STEPS += ["dense", "arithmetic", "logistic", "softmax", "copy", "unpack", "pack_
 PLAN += [f"steps/{name}" for name in STEPS]
 PLAN += ["kernels/dispatch", "kernels/pack", "kernels/portable"]
 X86 = {
-    # The addresses at which its loops begin decide 7 % of a network's time, and would otherwise depend on what is
-    # linked before them.
+    # The addresses at which this file's loops begin make a difference of 7 % in a network's time, and would otherwise
+    # depend on what is linked before them.
     "kernels/avx2": ["-DR2B_BUILD_AVX2", "-mavx2", "-mfma", "-falign-functions=32", "-falign-loops=32"],
     "kernels/avx512": [
         "-DR2B_BUILD_AVX512",
@@ -68,7 +68,7 @@ X86 = {
         "-mfma",
     ],
 }
-# -ffp-contract=off: a multiplication and an addition are rounded apart, as in TensorFlow Lite (see kernels.h).
+# -ffp-contract=off: a multiplication and an addition are rounded separately, as in TensorFlow Lite (kernels.h).
 # -iquote, not -I: <limits.h> and <memory.h> must be the C library's.
 FLAGS = [
     "-O3",

@@ -23,8 +23,8 @@ TARGET = os.environ.get("R2B_RUNTIME_TARGET")
 
 
 def add_web(folder):
-    """Puts the engine for browsers, and what goes with it, into `folder`. Without ziglang the engine stays away, and
-    the package says so when it is asked for it. R2B_RUNTIME_WASM names one that was compiled before."""
+    """Puts the engine for browsers, and what goes with it, into `folder`. Without ziglang the engine is left out, and
+    r2b_runtime.web.wasm() says so. R2B_RUNTIME_WASM names the file of an engine that was compiled before."""
     web = build_native.ROOT.parent / "web"
     if not web.is_dir():  # a copy of this folder alone
         return
@@ -45,7 +45,7 @@ class Build(build_py):
         super().run()
         package = pathlib.Path("src" if self.editable_mode else self.build_lib) / "r2b_runtime"
         build_native.build(TARGET, package, distributable=TARGET is not None)
-        shutil.copy(build_native.NATIVE / "r2b.h", package)  # for programs in C and what can call it
+        shutil.copy(build_native.NATIVE / "r2b.h", package)  # for programs in C, and in languages that can call C
         add_web(package / "web")
 
 

@@ -67,7 +67,7 @@ def commands(folder):
     for name in engine_sources():
         if name == "json":  # calls another strtod (see support.cc), which the precompiled headers lack
             yield name, "c++", [*COMPILE, *SIZE, *flags, "-Dstrtod=r2b_strtod", str(native / f"{name}.cc")]
-        elif name.startswith("kernels/"):  # headers precompiled for size would be compiled for size
+        elif name.startswith("kernels/"):  # the precompiled headers are compiled for size
             yield name, "c++", [*COMPILE, *SPEED, *flags, str(native / f"{name}.cc")]
         else:
             headers = ["-include-pch", str(folder / "headers.pch")]

@@ -14,9 +14,9 @@ export type ImageSource = Pixels | CanvasImageSource;
 export interface LoadOptions {
   /** The compiled engine; default: r2b.wasm beside index.js. A module may serve several models. */
   wasm?: Source | WebAssembly.Module;
-  /** Bytes that the engine may take beside the file; default: 2 GiB. */
+  /** The most bytes that the engine may take besides the file; default: 2 GiB. */
   maxMemory?: number;
-  /** Operations of one inference: float products, or 32 binary ones; default: 200e9. */
+  /** The most operations of one inference; a float product counts as one, and so do 32 binary ones; default: 200e9. */
   maxWork?: number;
 }
 
@@ -49,7 +49,7 @@ export interface Preprocessing {
  * A model that is ready to run.
  *
  * Its memory lies in the compiled engine: free() gives it back at once, the garbage collector at some time. Whatever
- * goes wrong is an Error with a sentence.
+ * goes wrong is thrown as an Error whose message is a sentence.
  */
 export class Engine {
   static load<T extends typeof Engine>(this: T, model: Source, options?: LoadOptions): Promise<InstanceType<T>>;
@@ -71,15 +71,15 @@ export class Engine {
   resize(input: number, shape: Iterable<number>): void;
 
   /**
-   * One inference: an array for each input, row by row, channels last, in; a copy of the output's values out, or of
-   * several outputs an array of them. A plain array of numbers is taken too.
+   * Runs one inference. Takes an array for each input, row by row, channels last; each may be a plain array of numbers.
+   * Returns a copy of the output's values or, if there are several outputs, an array of copies.
    */
   run(...values: (TensorValues | number[])[]): TensorValues | TensorValues[];
 
-  /** Prepares an image as the file says and sets it as input 0; `place` counts the images of a batch. */
+  /** Prepares an image as the file says and sets it as input 0; `place` is its index in the batch, from 0. */
   setImage(image: ImageSource, place?: number): void;
 
-  /** One inference of what the inputs hold. */
+  /** Runs one inference on what the inputs hold; returns what run() returns. */
   invoke(): TensorValues | TensorValues[];
 
   /** Gives the memory back; later calls are errors, another free() is not. */
@@ -97,6 +97,6 @@ export interface Answer {
 export class Classifier extends Engine {
   readonly preprocessing: Preprocessing;
 
-  /** The most probable classes of an image, best first; `top` of them, 5 unless told. */
+  /** The most probable classes of an image, best first; `top` of them, by default 5. */
   predict(image: ImageSource, options?: { top?: number }): Answer[];
 }

@@ -32,7 +32,7 @@ class _Command(click.Command):
 
 
 def load_tensorflow(ctx: click.Context) -> None:
-    """Loads TensorFlow, without its messages unless ``--debug`` asks for them."""
+    """Loads TensorFlow without its messages; with ``--debug``, does nothing, so that a later import shows them."""
     if not ctx.find_root().params["debug"]:
         quiet_start.load_tensorflow()
 

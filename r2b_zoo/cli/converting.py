@@ -227,12 +227,12 @@ def verify(
     """Run real images through MODEL in Keras and through the converted FILE, and compare.
 
     The class names and the preprocessing in FILE must also be those of MODEL. FILE is the run's own by default. The
-    exit status is 1 if they differ by more than rounding explains, or if rounding decides the answers for too many
-    images.
+    exit status is 1 if MODEL and FILE differ by more than rounding explains, or if rounding decides the answers for
+    too many images.
 
-    Rounding to int8 changes answers. So a file with --int8 is compared by its accuracy, on images whose classes are
-    known: the run's test images, or those of --data. The exit status is 1 if it loses more than --max-loss. With
-    --images, whose classes are unknown, every image that moves to another class counts as lost.
+    Rounding to int8 changes answers. So a file that was exported with --int8 is compared by its accuracy, on images
+    whose classes are known: the run's test images, or those of --data. The exit status is 1 if the file loses more
+    than --max-loss. With --images, whose classes are unknown, every image that moves to another class counts as lost.
     """
     from r2b_zoo.evaluation import classifier, verification
 

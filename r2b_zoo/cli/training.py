@@ -52,7 +52,7 @@ def train(fields: tuple[str, ...], output: Optional[Path], smoke: bool, show: bo
     """Train a recipe through its stages, convert and verify the result.
 
     FIELD=VALUE overrides a field of the recipe; `r2b train --show` lists them. The same command in the same folder
-    resumes after the last finished stage.
+    resumes from the last checkpoint.
     """
     from r2b_zoo import recipes
     from r2b_zoo.recipes.overrides import parse

@@ -52,8 +52,8 @@ def cost(
     ]
     if not counted:
         raise ValueError(
-            f"{', '.join(networks)} has only real downsampling: pass --downsample real, or name a network with binary "
-            "convolutions."
+            f"There is only real downsampling for {', '.join(networks)}: pass --downsample real, or name a network "
+            "with binary convolutions."
         )
     if as_json:
         print_answer(published_costs.as_dict(counted))
@@ -94,7 +94,7 @@ def list_(name: Optional[str], as_json: bool) -> None:
             hint = did_you_mean(name, [*CARDS, *BUNDLED])
             raise ValueError(
                 f"There is no network {name!r}; the networks are {', '.join(CARDS)}, and the weights that come with "
-                f"them {', '.join(BUNDLED)}.{hint}"
+                f"the package are {', '.join(BUNDLED)}.{hint}"
             )
         if as_json:
             print_answer({"network": CARDS[name].as_dict()})

@@ -116,9 +116,9 @@ def convert(
 ) -> Conversion:
     """Converts a model with one input to a file that takes one image at a time.
 
-    The file contains name, description, labels and preprocessing as TFLite metadata. Several outputs are named after
-    the output layers, or after the keys of a model that returns a dictionary, and are in the alphabetical order of
-    these names.
+    The file contains name, description, labels and preprocessing as TFLite metadata. If the model has several outputs,
+    they are named after the output layers, or after the keys of a model that returns a dictionary, and are in the
+    alphabetical order of these names.
 
     Args:
         model: a functional or Sequential model with a fixed input size.
@@ -250,7 +250,7 @@ def _check_weights(model: tf.keras.Model) -> None:
 
 @rarely_collected()
 def lce_file(model: tf.keras.Model, batch: int = 1) -> bytes:
-    """The file that LCE's converter makes of the model in inference mode, for batches of that size.
+    """The file that LCE's converter makes of the model in inference mode, for batches of ``batch`` images.
 
     Raises:
         ConversionError: the converter refuses the model or crashes.

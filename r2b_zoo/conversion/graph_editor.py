@@ -31,7 +31,8 @@ class EditedGraph:
         replaced: numbers of the buffers of new constants that replace constants of the model.
 
     Args:
-        model: a model as ``flatbuffer_utils`` reads it; it is changed in place, up to ``finish``.
+        model: a model as ``flatbuffer_utils`` reads it; it is changed in place, and has its new operators after
+            ``finish``.
     """
 
     def __init__(self, model: Any) -> None:

@@ -448,6 +448,6 @@ def _scales(weights: np.ndarray, bias: np.ndarray, filters: int, of_input: float
     others = tuple(axis for axis in range(weights.ndim) if axis != filters)
     largest = np.abs(weights).max(axis=others)
     fitting = np.abs(bias) / (of_input * _MOST_OF_INT32)
-    # Any scale suits a filter of zeros; this one keeps its bias to a 256th of an output's step.
+    # Any scale suits a filter of zeros; this one stores its bias in 256ths of an output's step.
     for_none = np.where(largest == 0, of_output / of_input / 256, 0)
     return np.maximum.reduce([largest / _SYMMETRIC, fitting, for_none]).astype(np.float32).astype(np.float64)

@@ -283,6 +283,7 @@ def _match_binary(
 
     Each operator accounts for one layer: if two layers have the same bits and only one operator has them, only one of
     the layers is binary.
+
     Where a bit-packed output follows a negative factor, LCE's converter negates the filter and compares the other way.
 
     Returns:

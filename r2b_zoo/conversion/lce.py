@@ -55,7 +55,7 @@ class Interpreter:
     """Larq Compute Engine's interpreter with one model, in a process that ends with this object.
 
     Args:
-        tflite: contents of a file with one input and one output.
+        tflite: contents of a file with one input.
         num_threads: threads of the interpreter.
         reference: use the reference kernels of binary convolutions.
         indirect: use the optimised kernels that gather their input.
@@ -78,7 +78,7 @@ class Interpreter:
         self.outputs: int = self._ask({}, tflite)[0]["outputs"]
 
     def predict(self, images: np.ndarray) -> np.ndarray:
-        """The output (N, ...) for images (N, height, width, channels) of the input's type. Raises LCEError."""
+        """The first output (N, ...) for images (N, height, width, channels) of the input's type. Raises LCEError."""
         return self._run(images, 0)[0]
 
     def all_outputs(self, image: np.ndarray) -> list[np.ndarray]:

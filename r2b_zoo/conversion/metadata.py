@@ -58,7 +58,7 @@ def write(
     """The same model with this metadata, which replaces any earlier metadata.
 
     Args:
-        tflite: a model with one input and one output.
+        tflite: a model with one input; if it has several outputs, the metadata describes the first.
         name: name of the model.
         description: description of the model.
         labels: names of the outputs, one per element of the output's last dimension.

@@ -190,6 +190,6 @@ def position_seed(seed: tf.Tensor, position: Union[int, tf.Tensor]) -> tf.Tensor
 
 
 def check_augmentation(name: str, possible: tuple[str, ...], dataset: str) -> None:
-    """Raises ValueError, which lists the possible ones, for an augmentation that the data set does not have."""
+    """Raises ValueError, with a list of the possible augmentations, for one that the data set does not have."""
     if name not in possible:
         raise ValueError(f"There is no augmentation {name!r}; there are {', '.join(possible)} for {dataset}.")

@@ -224,7 +224,7 @@ class Dataset(ABC):
     ) -> tf.data.Dataset: ...
 
     def check_batches(self, batch_size: int, augment: str) -> None:
-        """Raises ValueError where ``training_batches`` would; does nothing else."""
+        """Raises ValueError for a batch size or augmentation that ``training_batches`` refuses; does nothing else."""
         if not 1 <= batch_size <= self.train_size:
             raise ValueError(
                 f"batch_size must be at least 1 and at most the number of training images, {self.train_size} in "

@@ -54,7 +54,8 @@ MAX_SKIPPED_SHARE = 0.1
 ALWAYS_SKIPPED = 3
 """This many unreadable files are skipped in a folder of any size."""
 LARGEST_BATCHED = 1 << 20
-"""Pixels (3 MB decoded): larger photographs are resized one by one, as batches of them would fill a laptop's memory."""
+"""Pixels (3 MB decoded). If any photograph is larger, all are resized one by one, since batches of large photographs
+would fill a laptop's memory."""
 DIGEST_LENGTH = 16
 """Hexadecimal digits kept of a file's SHA-256, enough that no two files share them by accident."""
 
@@ -448,7 +449,10 @@ def _hash(path: Path, seed: int) -> str:
 
 
 def _warn_of_few(names: list[str], train: list[Photograph], tested: Optional[list[Photograph]]) -> None:
-    """Warns of classes with few images; ``tested`` are those that an automatic split chose, None without a split."""
+    """Warns of classes with few images.
+
+    ``tested`` are the test images that an automatic split chose; None if the folder has its own split.
+    """
     counts = _counts(train, names)
     if tested is None:
         is_few = counts < (1 - TEST_SHARE) * ADVISED_IMAGES

@@ -15,7 +15,7 @@ from r2b_zoo.data import pixels
 MAX_SIDE = 1 << 15
 """The most rows and columns of an input, which is also r2b_runtime's limit."""
 
-# An image with more values is resized from its bytes, since floats would take four times the memory.
+# Images that together have more values are resized from their bytes, since floats would take four times the memory.
 _MOST_AS_FLOATS = 1 << 22
 
 
@@ -98,7 +98,7 @@ class Preprocessing:
         """Top, left, height and width, (4,), of the centre square of an image with that height and width, (2,).
 
         Many images may be given, (N, 2) → (N, 4). The square's side is ``crop_fraction`` of the image's shorter side,
-        rounded down; an odd margin is cut at the top and left.
+        rounded down; of an odd margin, the larger part is cut at the top and left.
         """
         shorter = tf.cast(tf.reduce_min(size, axis=-1, keepdims=True), tf.float32)
         side = tf.maximum(tf.cast(self.crop_fraction * shorter, tf.int32), 1)

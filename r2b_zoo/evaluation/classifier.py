@@ -42,7 +42,7 @@ _LABELS_SHOWN = 10
 class Classifier:
     """A network, or a converted file, with the names of its classes and its preprocessing.
 
-    Threads may share a classifier; it runs one image at a time.
+    Threads may share a classifier; it serves one of them at a time.
 
     Attributes:
         name: its name in messages and tables.
@@ -151,8 +151,8 @@ def load(
 
     Args:
         reference: a name of weights in ``weights.named``, the folder of a run, a ``.tflite``, or a weights file.
-        network: network of a weights file that does not name it; RealToBinaryNet for the published weights.
-        precision: precision of a weights file that does not record it; None: "binary".
+        network: network of a weights file; None: the one it records, or RealToBinaryNet for the published weights.
+        precision: precision of a weights file; None: the one it records, or "binary".
         input_size: height and width for a weights file; None: those it records, or 224.
         stage: stage of a run whose network to load; None: the last.
 

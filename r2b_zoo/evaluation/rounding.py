@@ -1,9 +1,9 @@
 """Decides whether rounding errors explain that a file gives another answer than its Keras model.
 
-Two engines may round the last bit of a float operation differently. A value that close to zero may then get the other
-sign. In a network that has hardly been trained, one such sign can decide the whole answer: the Keras model's answer is
-then only one of several valid answers, and the file may give another. The model itself shows which answers are valid:
-those that it gives when the last bits of its weights and of the image are changed.
+Two engines may round the last bit of a float operation differently. A value no further from zero than this difference
+may then get the other sign. In a network that has hardly been trained, one such sign can decide the whole answer: the
+Keras model's answer is then only one of several valid answers, and the file may give another. The model itself shows
+which answers are valid: those that it gives when the last bits of its weights and of the image are changed.
 """
 
 from collections.abc import Iterator

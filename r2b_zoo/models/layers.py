@@ -1,4 +1,4 @@
-"""Convolutions that compute in half precision internally, layers that rescale their output, and pooling.
+"""Convolutions that compute in half precision internally, layers that rescale their output, pooling, and fused layers.
 
 All other layers of the networks come from Keras or Larq.
 """
@@ -232,10 +232,10 @@ class FusedWeightClip(lq.constraints.WeightClip):
 def global_average(x: tf.Tensor, *, fixed_size: bool) -> tf.Tensor:
     """Mean over height and width, (N, H, W, C) → (N, C).
 
-    A network that was built for a fixed size uses one average pool, which is fastest in LCE and TFLite; others use a
-    mean. The two sum in different orders, and one rounding error can flip a sign in a later layer. The choice must
-    therefore depend on the network and not on the call, since every size is known in an eager call. Larq Zoo chooses in
-    the same way, so equal weights give equal signs.
+    A network that was built for a fixed size uses one average pool, which is fastest in Larq Compute Engine (LCE) and
+    TFLite; others use a mean. The two sum in different orders, and one rounding error can flip a sign in a later layer.
+    The choice must therefore depend on the network and not on the call, since every size is known in an eager call.
+    Larq Zoo chooses in the same way, so equal weights give equal signs.
     """
     _, height, width, channels = x.shape
     if fixed_size and None not in (height, width):

@@ -124,7 +124,7 @@ class Parts:
     def kernel_quantizer(self) -> Any:
         if self.precision != "binary":
             return None
-        # Larq's quantiser of that name has the scale per filter (Martínez et al., equation 3), and the gradient of
+        # Larq's magnitude_aware_sign has the scale per filter (Martínez et al., equation 3), and the gradient of
         # section 3.4 of Bi-Real Net.
         has_scale = self.options.get("weight_scale", "none") != "none"
         return "magnitude_aware_sign" if has_scale else _quantizer(self.kernel)
@@ -151,7 +151,7 @@ class Parts:
         )(x)
 
     def real_conv(self, x: tf.Tensor, filters: int, strides: int, name: str) -> tf.Tensor:
-        """The same convolution with real inputs and kernels."""
+        """3×3 convolution without bias, with zero padding, of real inputs with real kernels."""
         return Conv2D(
             filters,
             kernel_size=3,

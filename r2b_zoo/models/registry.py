@@ -39,7 +39,7 @@ def card(name: str) -> Card:
 
 
 def options(name: str) -> dict[str, Any]:
-    """Arguments of a network's constructor, with defaults, besides those for size, stem and precision.
+    """``downsample``, ``batch_norm_momentum`` and the arguments that only this network has, with their defaults.
 
     For example ``{"downsample": "real", "batch_norm_momentum": 0.99, "weight_scale": "none", ...}``.
     """
@@ -52,7 +52,10 @@ def downsamples(name: str) -> tuple[str, ...]:
 
 
 def check(name: str, **arguments: Any) -> None:
-    """Raises what ``create`` would raise for these arguments, without building anything; no argument has a default."""
+    """Raises what ``create`` would raise for these arguments, without building anything.
+
+    ``num_classes``, ``precision``, ``width``, ``stem``, ``downsample`` and ``batch_norm_momentum`` must be given.
+    """
     NETWORKS[_known(name)].check(**arguments)
 
 

@@ -55,7 +55,7 @@ class Network(Protocol):
 
     __name__: str
     defaults: Mapping[str, Any]
-    """The network's arguments besides those for the image and the classifier, with their defaults."""
+    """``downsample``, ``batch_norm_momentum`` and the arguments that only this network has, with their defaults."""
     downsamples: tuple[str, ...]
     """The values of ``downsample`` that it supports."""
     check: Callable[..., dict[str, Any]]

@@ -29,7 +29,7 @@ XNORNet18 = topology.network(
     doc="""XNOR-Net in the ResNet-18 topology, Rastegari et al., ECCV 2016: 51.2 % ImageNet top-1.
 
     Half a block is batch norm → sign → 3×3 convolution with weights α · sign(W), where α is the mean of |W| over a
-    filter (equation 6). The scale K of the activations (section 3.2) is left out, as
-    re-implementations commonly do: it would need a real-valued box filter over every input at run time.
+    filter (equation 6). The scale K of the activations (section 3.2) is left out, as is common in re-implementations:
+    it would need a real-valued box filter over every input at run time.
     """,
 )

@@ -235,8 +235,8 @@ def _sums_by_sign(x: tf.Tensor, upstream: tf.Tensor, limits: tuple[_Limit, ...])
 def _sums_of_strips(x: tf.Tensor, upstream: tf.Tensor, limits: tuple[_Limit, ...]) -> tf.Tensor:
     """The sums of ``_sums_by_sign`` before the last step, (N, limits, pixels of a strip, C).
 
-    XLA is slow at sums over pixels, and it is slow too to write whole products for another operator to sum. XLA
-    therefore adds a few strips of the image to one strip, and a pooling operator sums the pixels of that strip.
+    XLA is slow at sums over pixels, and writing whole products for another operator to sum is slow too. XLA therefore
+    adds a few strips of the image to one strip, and a pooling operator sums the pixels of that strip.
     """
     strips = max(divisor for divisor in range(1, _MOST_STRIPS + 1) if _area(x) % divisor == 0)
     shape = [-1, strips, _area(x) // strips, x.shape[-1]]

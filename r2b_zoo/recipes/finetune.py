@@ -49,7 +49,7 @@ class FineTune(ProgressiveRecipe):
     batch_size: int = Field(16)
     augmentation: str = Field("resized_crop_flip")
     # With some ten photographs per class an epoch has only a few steps, and averages over a hundred steps lag behind:
-    # with 0.99, training on 40 images reaches 50.5 % of the test images instead of 74.5 % (benchmarks/transfer.py,
+    # with 0.99, training on 40 images reaches 50.5 % on the test images instead of 74.5 % (benchmarks/transfer.py,
     # seed 0).
     batch_norm_momentum: float = Field(0.9)
 

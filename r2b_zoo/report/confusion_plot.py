@@ -125,7 +125,7 @@ def _with_faintest_visible(axes: Axes, shares: np.ndarray) -> AxesImage:
 
 
 def _shares(confusion: np.ndarray, per_cell: int) -> np.ndarray:
-    """Shares of each row's images, where each ``per_cell`` consecutive classes are merged into one row and column."""
+    """Shares of each row's images, where every ``per_cell`` consecutive classes are merged into one row and column."""
     starts = range(0, len(confusion), per_cell)
     grouped = np.add.reduceat(np.add.reduceat(confusion, starts, axis=0), starts, axis=1)
     totals = grouped.sum(axis=1, keepdims=True)

@@ -38,7 +38,7 @@ OTHER_KIND_COLOUR = "#999999"
 
 @dataclass(frozen=True)
 class Metric:
-    """A column of log.csv. The column ``val_<name>`` has the same metric for the images tested after each epoch."""
+    """A column of log.csv. The column ``val_<column>`` has the same metric for the images tested after each epoch."""
 
     column: str
     title: str

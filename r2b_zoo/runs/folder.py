@@ -262,7 +262,7 @@ class RunFolder:
 
     def plan(self) -> Plan:
         """The plan of the run in this folder. Raises RunFolderError as ``config`` does."""
-        from r2b_zoo import recipes  # loads zookeeper, which only training needs
+        from r2b_zoo import recipes  # loads zookeeper, which only plans need
 
         fields = with_later_fields(self.config()["fields"])
         return recipes.plan(fields.pop("recipe"), **fields)
@@ -297,7 +297,7 @@ class RunFolder:
 
     @contextmanager
     def loading(self, stage: str) -> Iterator[Path]:
-        """Yields the weights file of a finished stage; adds to a ValueError in the block what the user can do about it.
+        """Yields a finished stage's weights file; turns a ValueError in the block into an error that says what to do.
 
         Raises:
             RunFolderError: the stage is not finished, or the block found its weights damaged (a ValueError).

@@ -35,7 +35,7 @@ def load_tensorflow() -> None:
 
 @contextlib.contextmanager
 def without_messages_in_a_notebook() -> Iterator[None]:
-    """Does the same in a notebook, whose cells would show all messages in red; does nothing elsewhere.
+    """``without_messages`` in a notebook, whose cells would show all messages in red; does nothing elsewhere.
 
     An existing setting is kept: ``TF_CPP_MIN_LOG_LEVEL=0`` before the first import shows all messages.
     """

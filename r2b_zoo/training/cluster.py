@@ -201,7 +201,10 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Cluster:
             )
         chiefs, workers = (_addresses(jobs.get(job, [])) for job in ("chief", "worker"))
         if len(chiefs) > 1 or not chiefs + workers:
-            raise ValueError(f"there must be workers, and at most one chief; it has {len(chiefs)} and {len(workers)}")
+            raise ValueError(
+                f"there must be a chief or workers, and at most one chief; it has {len(chiefs)} chiefs and "
+                f"{len(workers)} workers"
+            )
         names = [*("chief 0" for _ in chiefs), *(f"worker {i}" for i in range(len(workers)))]
         name = f"{task['type']} {int(task['index'])}"
         if name not in names:

@@ -65,7 +65,7 @@ def learning_rate_schedule(
             fractions.
 
     Raises:
-        ValueError: the name is unknown, or the warm-up is longer than the stage.
+        ValueError: the name is unknown, or the warm-up is not shorter than the stage.
     """
     schedules = tf.keras.optimizers.schedules
     if name not in SCHEDULES:

@@ -66,7 +66,7 @@ def train(
     Args:
         plan: what to train.
         folder: the run's folder. Another run's folder is refused at once, but the folder is opened only after the plan
-            is checked, so that an error in any stage is found before anything is trained.
+            is checked, so that an error in any stage is found before anything is written to the folder.
         callbacks: further Keras callbacks for each stage.
         log: takes lines about skipped files, stages that resume, damaged checkpoints, and slow half precision.
         rehearse: called before any training, to try what will be done with the networks and the data after training.

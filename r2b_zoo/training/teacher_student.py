@@ -29,15 +29,16 @@ class TeacherStudent(tf.keras.Model):
     Args:
         student: a network of the zoo with its top.
         loss_weights: weight of each loss.
-        teacher: a network of the zoo with its top, same number of classes; its weights never change, its layers stay
-            frozen (``trainable`` is False) and it runs in inference mode, batch norms with their running statistics.
+        teacher: a network of the zoo with its top and as many classes as the student; its weights never change, its
+            layers stay frozen (``trainable`` is False) and it runs in inference mode, batch norms with their running
+            statistics.
         accumulation_steps: number of parts of a batch whose gradients are computed one after the other and summed.
             Batch norms normalise each part with its own statistics; their running statistics are updated once, by the
             mean over the parts.
         ema_decay: above 0, ``averaged`` puts an exponential moving average of the student's weights and running
             statistics in their place. The decay of step t is at most (1 + t) / (10 + t), so that the average does not
             remember the start.
-        l2_penalty: λ of λ/2 · Σ w² over the kernels, added to the gradients and to no metric.
+        l2_penalty: λ of the penalty λ/2 · Σ w² over the kernels; its gradient is added, but no metric includes it.
 
     Raises:
         ValueError: the weights ask for a teacher and there is none, or the two do not fit.

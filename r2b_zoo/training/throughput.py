@@ -20,7 +20,7 @@ class EpochSummaries(tf.keras.callbacks.TensorBoard):
 
 
 class Throughput(tf.keras.callbacks.Callback):
-    """Measures the images per second of training, over all processes of a stage.
+    """Measures a stage's images per second of training; when the stage resumes, the measurement continues.
 
     It counts neither the first step of each process, in which TensorFlow traces, nor evaluation. It adds
     ``images_per_second`` to the logs of a batch, for the callbacks that come after it.

@@ -85,7 +85,7 @@ def locate(network: str, name: str, **arguments: Any) -> Path:
 
 
 def _fits(value: Any, required: Any) -> bool:
-    """Whether an argument equals the required one, or is a shape that does wherever it is not None."""
+    """Whether an argument equals the required one; in a shape, None fits any size."""
     if not isinstance(required, tuple):
         return bool(value == required)
     return len(value) == len(required) and all(a in (None, b) for a, b in zip(value, required, strict=True))

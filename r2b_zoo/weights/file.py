@@ -57,8 +57,8 @@ class Record:
         network: name of the constructor.
         precision: the precision it was built with.
         size: height and width of its input.
-        options: further arguments of its constructor; empty if the file has the configuration of a whole model instead,
-            from which they cannot be read.
+        options: further arguments of its constructor; empty if the file has no record, but the configuration of a whole
+            model, from which they cannot be read.
     """
 
     network: Optional[str] = None

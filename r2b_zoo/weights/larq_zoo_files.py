@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Optional
 
-# Matches layers of the Real-to-Binary network, without the model's prefix. Blocks count from 2: the stem is block 1.
+# Matches layers of the Real-to-Binary network, and skips the model's prefix. Blocks count from 2: the stem is block 1.
 _NAMED_LAYER = re.compile(r"(?:.*_)?block_(?P<block>\d+)(?P<half>[ab]?)_(?P<layer>\w+)$")
 _STEM = {"conv2d": "stem_conv", "batch_norm": "stem_batch_norm", "prelu": "stem_activation"}
 _HALF_BLOCK = {

@@ -263,7 +263,7 @@ def load(
 
     Raises:
         ValueError: the file cannot be read, was altered after it was written, or is for another architecture; the
-            message names the first layer that differs, or the argument that its network was built with.
+            message names the first layer that differs, or the argument with which the file's network was built.
     """
     from r2b_zoo.weights.file import numbered_names
     from r2b_zoo.weights.packed import opened

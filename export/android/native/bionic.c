@@ -37,8 +37,8 @@ int* __errno_location(void) { return __errno(); }
 
 int bcmp(const void* one, const void* other, size_t size) { return memcmp(one, other, size); }
 
-/* bionic has aligned_alloc since Android 9. It sets errno only on failure, since exceptions are allocated while their
- * message still needs errno. */
+/* bionic has aligned_alloc only since Android 9. This one sets errno only on failure, since exceptions are allocated
+ * while their message still needs errno. */
 void* aligned_alloc(size_t alignment, size_t size) {
   void* memory = NULL;
   const int failed = posix_memalign(&memory, alignment < sizeof(void*) ? sizeof(void*) : alignment, size);

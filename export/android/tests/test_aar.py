@@ -87,7 +87,7 @@ def test_this_machine_s_library_is_none_of_android_s(tmp_path):
 
 @pytest.fixture(scope="module")
 def aar(tmp_path_factory):
-    """An AAR whose native libraries are empty."""
+    """An AAR whose native libraries contain only the name of their ABI."""
     folder = tmp_path_factory.mktemp("aar")
     for abi in build_library.ABIS:
         (folder / "jni" / abi).mkdir(parents=True)

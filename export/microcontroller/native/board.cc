@@ -1,5 +1,5 @@
-// The start-up code, the serial line, and the functions that the C library needs from a system, such as memory for its
-// heap.
+// The start-up code, the serial line, and the functions that the C library needs from a system, such as _sbrk() for
+// its heap.
 #include "board.h"
 
 #include <sys/stat.h>

@@ -19,7 +19,7 @@ void Check() {
 }
 
 // Counts the memory that `take` returns in place of `old`. While `take` runs, the library's functions may call each
-// other, and so these wrappers; `bytes` is set from its value before, so that nothing is counted twice.
+// other through these wrappers; so `bytes` is computed from the value before, and no byte is counted twice.
 template <class Take>
 void* Counted(void* old, const Take& take) {
   Check();

@@ -6,9 +6,10 @@
 
 namespace heap {
 
-// While it is forbidden, every allocation and every release of memory ends the program with an error.
+// Forbids the use of the heap, or allows it again: while it is forbidden, every allocation and every release of memory
+// ends the program with an error.
 void Forbid(bool forbidden);
-// How many allocations there have been, how many bytes are allocated now, and the most that ever were at a time.
+// How many allocations there have been, how many bytes are allocated now, and the most that ever were at one time.
 size_t Times();
 size_t Bytes();
 size_t MostBytes();

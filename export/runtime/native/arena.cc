@@ -103,7 +103,7 @@ class Arena {
 
   size_t Size(int t) const { return RoundUp(storage_[t].bytes + kSlack); }
 
-  // Finds the lowest offset at which no tensor that exists in the same steps has been placed.
+  // Finds the lowest offset at which the tensor overlaps none of those in `placed` that exist in the same steps.
   size_t FirstGap(int t, const std::vector<int>& placed) const {
     std::vector<std::pair<size_t, size_t>> taken;
     for (int p : placed)

@@ -41,7 +41,7 @@ struct r2b_engine {
   std::unique_ptr<r2b::ThreadPool> pool;
   std::unique_ptr<r2b::Plan> plan;
   std::vector<std::vector<uint8_t>> inputs, outputs;  // values, in the order of the model's lists
-  std::atomic_flag running = ATOMIC_FLAG_INIT;        // while a thread is using the engine
+  std::atomic_flag running = ATOMIC_FLAG_INIT;        // set while a thread is using the engine
 };
 
 namespace r2b {

@@ -156,7 +156,7 @@ void GetValues(const r2b_engine& engine, int32_t index, float* values, size_t co
   }
 }
 
-// Throws Refused unless the model takes one image and answers with one number for each label.
+// Throws Refused unless the model has one input, which takes images, and one output, which has a number for each label.
 void CheckClassifier(const r2b_engine& engine) {
   const r2b_model& source = *engine.source;
   const std::vector<int>&inputs = source.model.inputs(), &outputs = source.model.outputs();

@@ -72,7 +72,7 @@ bool Convolver::Run(const ConvolutionShape& s, const float* images, const float*
   graph.outputs = {kOutput};
 
   Plan plan(std::move(graph), kernels_, false);
-  plan.SetLimits({std::numeric_limits<ptrdiff_t>::max(), Count::kMost});  // the caller holds arrays of this size
+  plan.SetLimits({std::numeric_limits<ptrdiff_t>::max(), Count::kMost});  // no limits: the caller holds arrays as large
   if (!plan.Prepare(pool_.size(), error)) return false;
   plan.Bind(kImages, const_cast<float*>(images));  // inputs are only read
   plan.Bind(kOutput, output);

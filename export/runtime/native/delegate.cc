@@ -45,7 +45,7 @@ struct KernelState {
   std::vector<int> tensors;  // interpreter's index of each plan tensor
   Limits taken{0, 0};
   bool ready = false;                           // whether the last preparation succeeded
-  std::atomic_flag running = ATOMIC_FLAG_INIT;  // while a thread is using the kernel
+  std::atomic_flag running = ATOMIC_FLAG_INIT;  // set while a thread is using the kernel
 };
 
 constexpr char kTaken[] =

@@ -11,8 +11,8 @@ namespace {
 constexpr int64_t kSmallWork = 16384;  // in float products; one thread has done them before another can help
 constexpr double kUneven = 1.04;       // accepted time, relative to perfectly shared work
 
-// Small steps are done by one thread alone, since several would wait for each other longer. To finish a sum is small
-// work, a value for each channel, and the rows that were kept apart must be added in order.
+// Small steps are done by one thread alone, since several would take longer to wait for each other. To finish a sum is
+// small work, a value for each channel, and the rows that were kept apart must be added in order.
 bool IsAlone(const Step& step) {
   if (step.rows) return false;
   return step.finishes_sum() || step.flat->work() <= kSmallWork;

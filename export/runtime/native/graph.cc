@@ -112,8 +112,8 @@ struct Checker {
                         " constant int32 thresholds as input 4; convert the model again");
   }
 
-  // Checks input `i`, the multiplier or the bias, of a convolution whose output is not bit-packed: a constant vector
-  // or, for float outputs, a tensor that LCE's converter folded into the operator.
+  // Checks input `i`, the multiplier or the bias, of a convolution whose output is not bit-packed. It must be a
+  // constant vector or, for float outputs, a tensor that LCE's converter folded into the operator.
   bool BconvScale(const Op& op, int i, int outputs) {
     const std::string name = i == 2 ? "multiplier" : "bias";
     if (int(op.in.size()) <= i || op.in[i] < 0 || In(op, i).type != DType::kFloat)

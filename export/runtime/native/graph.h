@@ -68,7 +68,7 @@ struct Op {
   OpKind kind = OpKind::kReshape;
   std::vector<int> in;  // -1: an optional input that is absent
   int out = -1;
-  int node = -1;  // index in the interpreter, for messages
+  int node = -1;  // index in the interpreter or the file, for messages
 
   // Windows. `kernel_*` comes from the filter's shape for convolutions.
   int kernel_h = 1, kernel_w = 1, stride_h = 1, stride_w = 1, dilation_h = 1, dilation_w = 1;

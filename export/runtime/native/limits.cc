@@ -16,7 +16,7 @@ constexpr int64_t kPooled = 4, kBits = 16, kElementwise = 8, kTranscendental = 3
 int64_t MiB(int64_t bytes) { return bytes / (1 << 20) + (bytes % (1 << 20) != 0); }
 int64_t Billions(int64_t work) { return work / 1000000000 + (work % 1000000000 != 0); }
 
-// The output channels, with each group's padded to whole blocks, as weights are packed and computed.
+// The number of output channels once each group's are padded to whole blocks, as they are packed and computed.
 Count Padded(int64_t outputs, int64_t groups) {
   return Count((outputs / groups + kBlock - 1) / kBlock * kBlock) * groups;
 }

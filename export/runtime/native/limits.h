@@ -88,8 +88,8 @@ class Budget {
 
 struct Kernels;
 
-// Counts what the operators cost in every layout of the plan: their work, their packed weights and tables, and planning
-// itself. Shapes must be known.
+// Counts what the operators cost however the plan is laid out: their work, their packed weights and tables, and
+// planning itself. Shapes must be known.
 void TakeOperators(const Graph& graph, const Kernels& kernels, Budget* budget);
 
 }  // namespace r2b

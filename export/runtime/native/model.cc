@@ -375,7 +375,7 @@ void Model::Read() {
   inputs_ = layout.Inputs();
   outputs_ = layout.Outputs();
   CheckOrder(graph_, inputs_);
-  // Only these names are needed, and all of them could take more memory than the rest of the graph.
+  // Only these names are needed, and those of all tensors could take more memory than the rest of the graph.
   for (const std::vector<int>* list : {&inputs_, &outputs_})
     for (int t : *list) graph_.tensors[t].name = layout.Name(t);
   std::vector<bool> read(graph_.tensors.size(), false), written(graph_.tensors.size(), false);

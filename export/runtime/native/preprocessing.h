@@ -1,4 +1,4 @@
-// Makes an image a network's input, as r2b_zoo's files specify it: the centre square is cut out, resized by bicubic
+// Turns an image into a network's input, as r2b_zoo's files specify: the centre square is cut out, resized by bicubic
 // interpolation, and normalised. The results equal those of r2b_runtime/preprocessing.py bit for bit.
 #pragma once
 

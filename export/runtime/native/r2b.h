@@ -72,13 +72,13 @@ typedef struct r2b_tensor {
   /* For an int8 or uint8 tensor, value = scale * (number - zero_point). For other types both are 0. */
   float scale;
   int32_t zero_point;
-  /* The bytes in the file, whose encoding is not checked; lives as long as the engine. */
+  /* The name as the file has it; its encoding is not checked. The text lives as long as the engine. */
   const char* name;
 } r2b_tensor;
 
 /* A field that is 0 means its default; NULL instead of the struct means all defaults. */
 typedef struct r2b_options {
-  size_t size;         /* sizeof(r2b_options), so that later headers can have more */
+  size_t size;         /* sizeof(r2b_options), so that later headers can add fields */
   int32_t num_threads; /* 1 to 256; default: 1. At most one per usable core is used. */
   const char* kernels; /* one name of r2b_kernels(); default: the environment's R2B_RUNTIME_KERNELS, else the best */
   int64_t max_memory;  /* bytes that the engine may take besides the file; default: 2 GiB */
@@ -111,8 +111,8 @@ typedef struct r2b_step {
 /* The library's version, such as "0.1.0", and the R2B_ABI_VERSION that it was compiled with. */
 R2B_API const char* r2b_version(void);
 R2B_API int32_t r2b_abi_version(void);
-/* The names of the kernels that run here, best first, separated by commas. The text lives until the thread's next
- * call. */
+/* The names of the kernels that run here, best first, separated by commas. The text lives until the thread calls
+ * this function again. */
 R2B_API const char* r2b_kernels(void);
 
 /* Loads a model from `size` bytes, which it copies. It checks the whole file before it returns. */

@@ -81,7 +81,7 @@ class Reader {
   // Checks the operands of a float convolution and reads the kernel's size. `bias` may be null.
   bool FilterAndBias(const tfl::Tensor* filter, const tfl::Tensor* bias);
   bool Clamp(tfl::Activation activation);
-  // The same for an int8 convolution or dense layer, whose filter has `rank` dimensions.
+  // Like FilterAndBias(), for an int8 convolution or dense layer whose filter has `rank` dimensions.
   bool ByteFilterAndBias(int rank);
   bool AreInt8(int rank) const;
   // Whether input 0 and the output are int8 with the same scale and zero point, so that numbers can be copied.

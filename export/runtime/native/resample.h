@@ -15,7 +15,7 @@ struct Resizing {
   int channels;       // of the images: 1 or 3, interleaved
   int bytes;          // 1: images of uint8; 0: of float
   int height, width;  // of the results
-  int bilinear;       // 1: linear between pixels' centres; 0: cubic, corner-aligned samples, a = -0.75 (TensorFlow 1)
+  int bilinear;       // 1: linear between pixel centres; 0: cubic, a = -0.75, result i at i * size / out (TensorFlow 1)
   int streamed;       // 1: the results bypass the caches when they are written
   const float* mean;  // per channel: the result is (value - mean) / std; null: it is not normalised
   const float* std;

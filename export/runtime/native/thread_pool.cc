@@ -20,7 +20,7 @@ using Clock = std::chrono::steady_clock;
 // Waits are limited by time, not by a number of pauses: a pause is a few cycles on some processors and more than a
 // hundred on others.
 constexpr auto kSpin = std::chrono::microseconds(20);  // longer than threads are normally apart
-// Afterwards others may have the core, which returns sooner than a sleeping thread would wake.
+// After that, a waiting thread yields its core, which it gets back sooner than it would wake from sleep.
 constexpr auto kYield = std::chrono::microseconds(500);
 constexpr auto kLookOut = std::chrono::microseconds(300);
 
@@ -45,7 +45,7 @@ ThreadPool::Team::Team(int threads, Between between) : forks(ForksSoFar()), betw
       break;
     }
   }
-  // Workers read the size only once there is work.
+  // Workers do not read the size before there is work.
   size = 1 + int(workers.size());
 }
 

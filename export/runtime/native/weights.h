@@ -1,5 +1,5 @@
 // A cache of packed weights. Weights are packed once into the order in which kernels read them (kernels/pack.h),
-// however often plans of the graph are prepared, however many plans there are, and in whatever threads.
+// however many plans of the graph there are, and however often and in whichever threads they are prepared.
 #pragma once
 
 #include <algorithm>

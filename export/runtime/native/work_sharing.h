@@ -68,8 +68,8 @@ class WorkSharing {
   static int End(uint64_t items) { return int(uint32_t(items)); }
 
   // Steals half of the longest run for the thread, whose own run is empty; false if all runs are empty. An exchange
-  // that succeeds is right, since one word is a run's whole state. A plain store refills the own run, since other
-  // threads leave empty runs alone.
+  // that succeeds is right, since one word is a run's whole state. A plain store is enough to refill the thread's own
+  // run, since other threads leave empty runs alone.
   bool TakeHalf(int thread) {
     for (;;) {
       Run* most = nullptr;

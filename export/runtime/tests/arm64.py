@@ -1,6 +1,6 @@
 """Sets up an emulated arm64 machine: Debian 12's Python and the stock interpreters' wheels, run by qemu-aarch64-static.
 
-    python tests/arm64.py       # sets up both for tests/test_arm64.py (takes some minutes, once)
+    python tests/arm64.py       # sets up the system and the interpreters for tests/test_arm64.py (minutes, once)
 
 Needs `apt-get install qemu-user-static debootstrap`.
 """

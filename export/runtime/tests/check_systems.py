@@ -68,7 +68,7 @@ class Result:
         about: description of the program that computed the answers.
         answers: number of answers.
         same: number of answers with the same predicted class as this machine's.
-        worst: largest absolute difference between two output values.
+        worst: largest absolute difference between an output value and this machine's.
     """
 
     about: str

@@ -25,7 +25,8 @@ def delegated(model, num_threads=None, **options):
 def run(model, inputs, **options):
     """Returns the outputs of `model` (bytes) in the stock interpreter with the delegate; resizes inputs as needed.
 
-    If the engine can run the model, asserts that its outputs have the same bits.
+    If the model has an operator of LCE, and the engine can run it with these options, asserts that the engine's outputs
+    have the same bits.
     """
     outputs = _run(model, inputs, engine="litert", **options)
     if set(options) <= {"kernels", "num_threads", "max_memory", "max_work"} and b"Lce" in model:

@@ -17,7 +17,7 @@ class Motifs(Layouts):
     """A drawing that grows by typical pieces of networks."""
 
     def gate(self, x, channels):
-        """mean → dense → dense → sigmoid, for each of `channels`."""
+        """mean → dense → dense → sigmoid, which gives one factor for each of `channels` channels."""
         value = self.average(x)
         hidden = self.dense(value, self.one((1, 8)), keep=False)
         value = self.dense(hidden, channels, keep=False)
@@ -199,7 +199,7 @@ class Motifs(Layouts):
     def grow(self):
         for _ in range(self.one((1, 2, 3, 4, 6))):
             getattr(self, self.one(self.MOTIFS))()
-        if not any(o.name.startswith("Lce") for o in self.operators):  # the runtime claims no other graph
+        if not any(o.name.startswith("Lce") for o in self.operators):  # the delegate claims no graph without one
             self.dequantize(self.quantize(self.value()))
 
     # ---- the file ----

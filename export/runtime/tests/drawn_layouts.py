@@ -1,5 +1,5 @@
-"""Draws the operators that move values (CONCATENATION, SPLIT, STRIDED_SLICE, PAD, PADV2, RESIZE_BILINEAR) and the
-convolutions that networks use beside them (DEPTHWISE_CONV_2D, TRANSPOSE_CONV)."""
+"""Draws the operators that move values (CONCATENATION, SPLIT, STRIDED_SLICE, PAD, PADV2, RESIZE_BILINEAR), the
+convolutions that networks use beside them (DEPTHWISE_CONV_2D, TRANSPOSE_CONV), and MINIMUM and MAXIMUM."""
 
 import math
 
@@ -70,7 +70,7 @@ class Layouts(Drawing):
         return self.add(name, [x], x.shape, write)
 
     def concat(self, x):
-        """Concatenates `x` with values, among them `x` itself, whose shapes differ from it along one axis at most."""
+        """Concatenates `x` with values, possibly itself, whose shapes differ from its own along one axis at most."""
         axis = len(x.shape) - 1 if self.chance(0.7) else self.one(range(len(x.shape)))
 
         def others(v):

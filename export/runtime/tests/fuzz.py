@@ -22,7 +22,7 @@ import build_native  # noqa: E402
 
 
 def seeds():
-    """Small real models that use every operator and output format."""
+    """Small valid models, which together use nearly all operators and every output format."""
     import lce_model
     import small_classifier
 
@@ -159,7 +159,7 @@ def layouts(graphs=30, largest=1 << 14):
 
 
 def whole_numbers(count=8, largest=1 << 14):
-    """Small models with an int8 convolution and the conversions around it, and one with a stem and a shortcut."""
+    """Small models with an int8 convolution and the conversions around it, and `int8_model.stem`."""
     import int8_model
 
     found = number = 0

@@ -102,7 +102,7 @@ def drawn_convolution(rng, kind):
 
 
 def stem(rng, kind="uint8", size=(21, 30), outputs=40):
-    """The bytes of a model, and its input: an int8 stem, a max pool, an average pool and an int8 convolution."""
+    """The bytes of a model of an int8 stem, a max pool, an average pool and an int8 convolution, and an input."""
     model = lce_model.Model()
     h, w = size
     given, x, unit = quantised_input(rng, model, kind, (1, h, w, 3))

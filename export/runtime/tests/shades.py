@@ -18,7 +18,7 @@ SHADES = {"dark": 10, "grey": 128, "bright": 245}
 
 
 def model(labels=LABELS):
-    """The bytes of a model file: three probabilities from the mean of 8x8 grey pixels, as (mean - 128) / 64."""
+    """The bytes of a model file: the softmax of -8 m, 6 and 8 m, where m is (mean of 8x8 grey pixels - 128) / 64."""
     made = lce_model.Model()
     schema = lce_model.schema
     image = made.input([1, 8, 8, 1])

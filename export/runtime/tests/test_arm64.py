@@ -1,4 +1,4 @@
-"""Tests a whole network in arm64 stock interpreters on an emulated processor."""
+"""Tests a whole network on an emulated arm64 processor, in the engine and in stock interpreters with the delegate."""
 
 import json
 import shutil

@@ -205,7 +205,7 @@ def test_a_large_image(capsys, model, tmp_path):
 
 
 def test_memory_for_a_large_image(model, tmp_path):
-    """The file and its crop are held as bytes; floats of the whole image would take 0.4 GB more."""
+    """The image and its crop are held as bytes; floats of the whole image would take 0.4 GB more."""
     pillow = pytest.importorskip("PIL.Image")
     path = tmp_path / "large.png"
     pillow.new("1", (6000, 6000), 1).save(path)

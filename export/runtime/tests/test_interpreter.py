@@ -1,4 +1,4 @@
-"""Tests the interpreter's Python interface: arguments, copies, one thread at a time, and separate errors."""
+"""Tests the interpreter's Python interface: arguments, copies, one thread at a time, and one error per message."""
 
 import copy
 import ctypes

@@ -26,7 +26,10 @@ WHOLE = [
 
 
 def one_block_each():
-    """Factories of networks with one block in each section, which have the operators of the whole networks."""
+    """Factories of networks that, with one block in each section, have the operators of the whole networks.
+
+    The caller sets the number of blocks of QuickNet.
+    """
     from larq_zoo.literature import densenet
     from larq_zoo.sota import quicknet
     from zookeeper import factory

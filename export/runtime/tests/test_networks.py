@@ -1,4 +1,4 @@
-"""Compares whole networks with Larq Compute Engine's interpreter, and tests how programs hold interpreters."""
+"""Compares whole networks with Larq Compute Engine's interpreter, and tests threads and the freeing of interpreters."""
 
 import gc
 import os
@@ -15,7 +15,7 @@ from conftest import delegated, run, run_lce
 
 
 def half_blocks(rng, size=14, channels=64, blocks=3, batch=1):
-    """A small Real-to-Binary network: stem, pooling, gated half blocks with a downsampling one, classifier."""
+    """A small Real-to-Binary network: stem, pooling, gated half blocks, the second of which downsamples, classifier."""
     from tensorflow.lite.python import schema_py_generated as schema
 
     def conv(stride):

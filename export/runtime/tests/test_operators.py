@@ -215,7 +215,8 @@ def test_bmaxpool_equals_lce(seed, shape, channels, window, padding):
 
 
 def test_whole_tensor_scales(kernels, rng):
-    # LCE's converter folds a learned [height, width, channels] scale into the convolution and then cannot run the file.
+    # LCE's converter folds a learned [height, width, channels] scale into the convolution, and LCE's interpreter cannot
+    # run the file that results.
     model = lce_model.Model()
     x = model.input((2, 5, 6, 33))
     packed = model.tensor((2, 5, 6, 2), "int32")

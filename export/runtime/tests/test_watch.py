@@ -61,7 +61,7 @@ def test_one_line_for_each_change(capsys, model, recording):
         assert (event["dropped"], event["damaged"]) == (0, 0)
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00", event["time"])
         assert "top" not in event
-    assert "it ended after 12 frames; 0 of them were dropped and 0 damaged" in errors
+    assert "it ended after 12 frames; 0 frames were dropped and 0 damaged" in errors
 
 
 def test_options_of_a_change(capsys, model, recording):
@@ -133,7 +133,7 @@ def test_a_damaged_frame_is_left_out(capsys, model, tmp_path):
     events, errors = watched(capsys, model, path, "--hold", "1")
     assert [(event["label"], event["damaged"]) for event in events] == [("bright", 0), ("dark", 3)]
     assert "frame 3 is left out" in errors
-    assert "pixels; 67108864 are the most" in errors
+    assert "pixels; at most 67108864 are allowed" in errors
 
 
 def test_a_command_at_each_change(capfd, model, recording, tmp_path):
@@ -182,7 +182,7 @@ def test_the_reader_of_the_lines_goes_away(model, recording):
     [
         (["MODEL", "nowhere"], "there is no source 'nowhere'; give -, a device such as /dev/video0, picamera2"),
         (["nowhere.tflite", "-"], "there is no model file 'nowhere.tflite'"),
-        (["MODEL", "/dev/null"], "/dev/null'? is no video device"),
+        (["MODEL", "/dev/null"], "/dev/null'? is not a video device"),
         (["MODEL", "EMPTY"], "there is no file in '.*'; give a folder of images"),
         (
             ["MODEL", "EMPTY", "--wait"],

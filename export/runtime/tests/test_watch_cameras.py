@@ -40,7 +40,7 @@ def test_standard_input_ends(model):
     assert process.returncode == 0
     events = shades.events(out.decode())
     assert [event["label"] for event in events] in ([], ["bright"])  # all but the last few were dropped
-    found = re.search(rb"standard input: it ended after 50 frames; (\d+) of them were dropped and 0 damaged", errors)
+    found = re.search(rb"standard input: it ended after 50 frames; (\d+) frames were dropped and 0 damaged", errors)
     assert found
     assert int(found[1]) < 50
 
@@ -298,7 +298,7 @@ def test_a_camera_that_hangs(monkeypatch, model, tmp_path):
             camera.write(shades.jpeg(shade))
             assert [heard.get(timeout=PATIENCE) for _ in range(3)] == [True, shade, False]
     thread.join(PATIENCE)
-    assert "its writer closed it; 0 of them were dropped" in heard.get(timeout=PATIENCE)
+    assert "its writer closed it; 0 frames were dropped" in heard.get(timeout=PATIENCE)
 
 
 def test_an_output_that_nobody_reads_does_not_keep_the_command(model, tmp_path):

@@ -69,7 +69,8 @@ def text(array):
 
 
 def expected(model, x):
-    """The outputs of the portable kernels, which add in WebAssembly's order and, like it, fuse no products."""
+    """The outputs, in base64, of the portable kernels, which add in WebAssembly's order and, like it, fuse no products
+    with additions."""
     interpreter = Interpreter(model, engine="r2b", kernels="portable")
     interpreter.allocate_tensors()
     return [text(value) for value in outputs_of(interpreter, [x])]

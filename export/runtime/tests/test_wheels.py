@@ -12,7 +12,7 @@ import pytest
 import r2b_runtime
 
 RUNTIME = pathlib.Path(build_native.__file__).parent
-SOURCES = sorted([*RUNTIME.glob("*.py"), *RUNTIME.glob("src/r2b_runtime/*.py")])
+SOURCES = sorted([*RUNTIME.glob("*.py"), *RUNTIME.glob("src/r2b_runtime/**/*.py")])
 ENTRY_POINTS = b"\0tflite_plugin_create_delegate\0tflite_plugin_destroy_delegate\0"
 GOOD = b"\x7fELF\0libc.so.6\0libm.so.6\0GLIBC_2.4\0GLIBC_2.17\0" + ENTRY_POINTS
 LICENSES = ["LICENSE", *build_wheels._LICENSES]

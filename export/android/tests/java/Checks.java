@@ -19,7 +19,7 @@ import zoo.r2b.R2bDelegate;
 import zoo.r2b.Tensor;
 
 /**
- * What the library promises of values, errors, closing and threads.
+ * Checks what the library promises about values, errors, closing and threads.
  *
  * <pre>java Checks CLASSIFIER WITHOUT_LABELS INT8</pre>
  *
@@ -137,7 +137,7 @@ public final class Checks {
       System.arraycopy(image(2), 0, two, 64, 64);
       engine.setInput(0, two);
       engine.run();
-      // More images at once are added up in another order.
+      // For several images at once the dense layer adds up its products in another order than for one.
       same(true, Math.abs(answer(file, 2)[1] / engine.getOutput(0)[4] - 1) < 1e-5);
     }
   }
@@ -256,7 +256,7 @@ public final class Checks {
     same(200, right.get());
   }
 
-  /** Two threads with one engine: each call is done, or refused with the reason. */
+  /** Several threads with one engine: each call is done, or refused with the reason. */
   private static void oneCallAtATime() throws Exception {
     AtomicReference<Throwable> wrong = new AtomicReference<>();
     AtomicInteger done = new AtomicInteger();

@@ -17,12 +17,12 @@ namespace r2b {
 namespace {
 
 #if defined(__x86_64__) || defined(__i386__)
-// The instruction sets that the processor supports and, as XCR0 tells, also the operating system, which must save the
-// wide registers. __builtin_cpu_supports is not used, because zig's runtime library answers it with 0 for every
+// The instruction sets that both the processor and the operating system support. XCR0 tells which wide registers the
+// operating system saves. __builtin_cpu_supports is not used, because zig's runtime library answers it with 0 for every
 // instruction set.
 struct X86 {
   bool avx2 = false, avx512 = false;
-  bool starts_much_logic = false;  // so that Adder::kXor is faster (avx512.cc)
+  bool starts_much_logic = false;  // starts four instructions of logic at once, so Adder::kXor is faster (avx512.cc)
   X86() {
     unsigned a, b, c, d;
     if (!__get_cpuid(1, &a, &b, &c, &d)) return;

@@ -44,7 +44,7 @@
 // Tiles stay in registers only if every loop over them is unrolled. R2B_TILE runs `statement` for every register of a
 // tile, [p][r].
 #if defined(R2B_UNROLL)
-// The including file has defined it as nothing, since it has no vector registers.
+// portable.cc has defined it as nothing, since its V has no vector registers.
 #elif defined(__clang__)
 #define R2B_UNROLL _Pragma("clang loop unroll(full)")
 #else
@@ -110,7 +110,7 @@ struct Tile {
   // Loads and stores the R registers of one pixel, whose lanes are all in memory (kWhole) or only the first `valid`.
   template <bool kWhole, int R>
   struct Pixel {
-    // As many registers at the end may be partial or hold no channel; what is before them always holds channels.
+    // The last kLast registers may be partial or hold no channel at all; those before them are full.
 #if defined(R2B_STAGES_APART)
     static constexpr int kLast = R > 2 * kUnit ? R / 2 : kUnit;  // ForRegisters leaves out three quarters of a block
 #else

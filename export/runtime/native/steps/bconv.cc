@@ -105,7 +105,8 @@ class Bconv : public ConvolutionRoot {
   int taps() const { return filter_[1] * filter_[2]; }
   int channels() const { return op_.channels_in / groups_; }  // of one group
   double depth() const { return double(taps()) * channels(); }
-  // In a vector over the output channels each group is padded to whole blocks: its length, and the index of channel o.
+  // The length of a vector over the output channels, in which each group is padded to whole blocks, and the index of
+  // channel o in it.
   size_t vector() const { return size_t(groups_) * padded_; }
   size_t slot(int o) const { return size_t(o / in_group_) * padded_ + o % in_group_; }
 

@@ -1,5 +1,5 @@
-// The step of a dense layer. Products are added up in the order of TensorFlow Lite, which is another for one input
-// vector than for several (see kernels.h).
+// The step of a dense layer. Products are added up in the order of TensorFlow Lite, which has one order for a single
+// input vector and another for several (see kernels.h).
 #include <algorithm>
 
 #include "memory.h"

@@ -1,4 +1,4 @@
-// The roots of steps that take maxima over windows of int8 numbers, or surround them by their zero point. Neither
+// The roots of steps that take maxima over windows of int8 numbers, or surround them with their zero point. Neither
 // computes new numbers.
 #include <algorithm>
 #include <cstring>

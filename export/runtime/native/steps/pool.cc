@@ -57,8 +57,9 @@ bool MakesValues(const StagePlan& stage) {
   return stage.kind == Stage::kMul ? NoneNegative(stage) : stage.kind == Stage::kAdd && stage.constant;
 }
 
-// Moves the feeder's last stages after the maximum as far as they are non-decreasing: the result is the same, and they
-// run on fewer values. If possible the feeder also takes the maxima over columns, so that the ring is narrower.
+// Lets the feeder's last stages, as far as they are non-decreasing, run after the maximum instead of before it: the
+// result is the same, and they run on fewer values. If possible the feeder also takes the maxima over columns, so that
+// the ring is narrower.
 void Pool::Narrow(const Graph& graph, Step* pool) {
   std::vector<StagePlan>& stages = pool->feeder->stages;
   auto first = stages.end() - 1;

@@ -32,7 +32,7 @@ _OF_THE_DELEGATE = ("interpreter_version", "load_delegate", "stock_interpreter")
 
 
 def __getattr__(name: str) -> Any:
-    """Loads the module of the delegate when it is asked for; it takes longer than a small model's first answer."""
+    """Imports the delegate's module only when needed: that takes longer than a small model's first inference."""
     if name in _OF_THE_DELEGATE:
         from r2b_runtime import delegate
 

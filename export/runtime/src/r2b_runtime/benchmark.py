@@ -51,7 +51,7 @@ class Profile:
 
     @property
     def rest(self) -> float:
-        """Seconds outside the steps: the interpreter itself and the operators that the delegate left to it."""
+        """Seconds outside the steps: calling the library, or the interpreter and the operators that are left to it."""
         return self.seconds - sum(step.seconds for step in self.steps)
 
     @property
@@ -75,7 +75,7 @@ class Timing:
 def time_model(model: ModelSource, threads: int = 1, runs: int = 50, **options: "Unpack[Options]") -> Timing:
     """Times `runs` inferences of `model` on random input, after a few that do not count.
 
-    Raises `ValueError` for less than one thread or run, and the errors of `Interpreter`.
+    Raises `ValueError` for fewer than one thread or run, and the errors of `Interpreter`.
     """
     began = time.perf_counter()
     interpreter = _prepared(model, threads, **options)

@@ -108,7 +108,7 @@ class Classifier:
 
         Returns:
             Label and probability of each class; for several images a list of such lists, with the results that each
-            image has alone. The images are read, prepared and run one after the other, so more of them need no more
+            image gives alone. The images are read, prepared and run one after the other, so more of them need no more
             memory.
 
         Raises:

@@ -26,8 +26,8 @@ from r2b_runtime.watch import command as watch
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Runs the command; returns the exit status: 0, 1 after an error, 2 if the arguments are wrong."""
     parsed = _parser().parse_args(arguments)
-    # Pillow warns of images above its limit, and refuses those of twice its size. Hide the warning, since the command
-    # has its own limit, --max-pixels.
+    # Pillow warns of images above its limit, and refuses those above twice that limit. Hide the warning, since the
+    # command has its own limit, --max-pixels.
     warnings.filterwarnings("ignore", "Image size .* could be decompression bomb", RuntimeWarning)
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # for labels with characters that the terminal lacks

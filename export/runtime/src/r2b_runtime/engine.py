@@ -1,4 +1,4 @@
-"""The engine: runs a model by the compiled library alone, with the methods of a TensorFlow Lite interpreter.
+"""The engine: has the methods of a TensorFlow Lite interpreter, but needs only the compiled library to run a model.
 
 The C functions are described in `native/r2b.h`.
 """
@@ -93,14 +93,14 @@ class Engine:
         model: a `.tflite` file that was read.
         num_threads: threads for one inference, 1 to 256.
         kernels: a name of `available_kernels()`; None: what R2B_RUNTIME_KERNELS says, else the best.
-        max_memory: MiB that the engine may take beside the file; None: 2048.
-        max_work: billions of operations of one inference (float products, or 32 binary ones); None: 200.
+        max_memory: MiB that the engine may take besides the file; None: 2048.
+        max_work: billions of operations of one inference (each a float product, or 32 binary ones); None: 200.
         profile: record the time of every step, see `steps`.
 
     Raises:
         ValueError: the kernels do not run here, or a limit is not a whole number in its range.
-        RuntimeError: the file is damaged, or holds something that the engine does not run, or more than the limits
-            allow.
+        RuntimeError: the file is damaged, or holds something that the engine does not run, or needs more than the
+            limits allow.
     """
 
     def __init__(
@@ -140,8 +140,9 @@ class Engine:
         library = _functions()
         self._inputs = [self._tensor(i, library.r2b_engine_input) for i in range(self._count("inputs"))]
         self._outputs = [self._tensor(i, library.r2b_engine_output) for i in range(self._count("outputs"))]
-        # The keys are positions in the lists of inputs and outputs. The next inference copies the inputs that were set,
-        # and those whose array a function of `tensor` has returned, because the caller may write to it at any time.
+        # Tensors are known here by their positions in these lists. The next inference copies the inputs that were set.
+        # Every inference copies those whose array a function from `tensor()` has returned, because the caller may write
+        # to it at any time.
         self._values: dict[int, np.ndarray] = {}
         self._set: set[int] = set()
         self._shared_inputs: set[int] = set()
@@ -272,7 +273,7 @@ class Engine:
         return found
 
     def memory_bytes(self) -> int:
-        """Bytes that the engine takes beside the file, its weights included."""
+        """Bytes that the engine takes besides the file, its weights included."""
         return _functions().r2b_engine_memory(self._engine, None)
 
     def weight_bytes(self) -> int:

@@ -31,7 +31,7 @@ _STOCK_OPTIONS = (
 
 
 class Options(TypedDict, total=False):
-    """Options of `Interpreter` that apply to any inference."""
+    """Options of `Interpreter` that `Classifier` and the benchmark take too."""
 
     engine: EngineName
     kernels: str
@@ -51,8 +51,8 @@ class Interpreter:
         num_threads: threads for one inference, 1 to 256; default: one. At most one per core is used.
         model_path, model_content: the stock interpreter's names for a path and for bytes, in place of `model`.
         engine: what runs the model: "r2b", the compiled library alone; or "litert", a stock interpreter with the
-            delegate, which runs the operators that the engine lacks, and needs ai-edge-litert, tflite-runtime or
-            TensorFlow.
+            delegate. The interpreter runs the operators that the engine lacks, and comes with ai-edge-litert,
+            tflite-runtime or TensorFlow.
         options: `kernels`, `max_memory`, `max_work` and `profile`, see `load_delegate`. With engine="litert" also
             `claim`, and the stock interpreter's `experimental_` arguments, except `experimental_delegates`, because
             this class brings its own delegate, and `experimental_preserve_all_tensors`, because most tensors never
@@ -197,7 +197,7 @@ def _remade(
 
 
 class _Runner:
-    """A stock signature runner whose calls count as calls of its interpreter: one at a time."""
+    """A signature runner of either engine whose calls count as calls of its interpreter: one at a time."""
 
     def __init__(self, owner: Interpreter, runner: SignatureRunner) -> None:
         self._owner, self._runner = owner, runner

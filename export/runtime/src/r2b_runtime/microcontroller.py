@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from r2b_runtime.engine import Engine
 from r2b_runtime.model_file import ModelFile
 
-# The size of the example of export/microcontroller, including the C and C++ libraries, on a Cortex-M7 (GCC 12, -Os). A
-# test there compares.
+# The code size of the example in export/microcontroller, including the C and C++ libraries, on a Cortex-M7 (GCC 12,
+# -Os). A test there checks this number.
 CODE_BYTES = 305_000
 
 

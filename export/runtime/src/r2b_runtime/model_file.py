@@ -240,7 +240,7 @@ class Operator:
 
 def _bconv_macs(operator: Operator, output: _Shape, weights: _Shape) -> int:
     filters, height, width, words = weights
-    # The filter holds 32 channels in a word; only the last word of an ungrouped filter is partly used.
+    # A word of the filter holds 32 channels. The last word may be partly used, but only in an ungrouped filter.
     channels = min(32 * words, operator.options.get("channels_in", 32 * words))
     return math.prod(output[:-1]) * filters * height * width * channels  # bit-packed outputs have fewer elements
 
@@ -354,7 +354,7 @@ class Signature:
 
 
 def read(model: Union[ModelSource, ModelFile]) -> ModelFile:
-    """Reads a `ModelFile` from a path or from bytes; returns one that was already read as it is.
+    """Reads a `ModelFile` from a path or from bytes; a `ModelFile` is returned unchanged.
 
     Raises:
         FileNotFoundError: there is no such file.

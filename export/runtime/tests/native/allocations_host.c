@@ -1,6 +1,6 @@
-/* Counts the calls that allocate or free memory, in this program and in the library: MODEL KERNELS THREADS. Prints how
- * many loading makes, and how many the inferences after it. The functions of the C library are replaced by these, for
- * all threads. */
+/* Counts the calls that allocate or free memory, in this program and in the library. Its arguments are MODEL KERNELS
+ * THREADS. Prints how many calls loading the model makes, and how many the inferences after it make. The functions
+ * below replace those of the C library in all threads. */
 #include <errno.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -13,7 +13,7 @@ enum { RUNS = 20 };
 
 static atomic_long count;
 
-/* What glibc calls its own. */
+/* glibc's own functions, by their internal names. */
 void* __libc_malloc(size_t);
 void* __libc_calloc(size_t, size_t);
 void* __libc_realloc(void*, size_t);

@@ -249,7 +249,7 @@ void TestChain(const Kernels* kernels, int operators, int threads) {
 }  // namespace
 
 void TestBinaryPlans(const Kernels* k) {
-  // Widths around every kernel's tiles (1 to 4, 7 pixels), and outputs around one and two blocks of 32.
+  // Widths around every kernel's tiles (1 to 4, 7, 8 and 14 pixels), and outputs around one and two blocks of 32.
   for (int width : {1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 14, 15})
     for (int outputs : {1, 31, 32, 33, 64, 67})
       TestBconv(k, {1, 2, width, 33, outputs, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, false}, false, 0, 1);

@@ -23,7 +23,7 @@ inline void Check(bool good, const std::string& what) {
   if (++failures <= 20) std::printf("FAILED %s\n", what.c_str());
 }
 
-// Memory between guard bytes, by default at a random multiple of 4 bytes; intact() is false if one has changed.
+// Memory between guard bytes, by default at a random multiple of 4 bytes; intact() is false if a guard has changed.
 class Guarded {
  public:
   explicit Guarded(size_t bytes, int misalign = 4 * Random(0, 15))

@@ -1,5 +1,5 @@
-/* A program in C that runs a model, as r2b.h shows it: MODEL and as many bytes of input as it takes on standard input;
- * the bytes of its first output on standard output. */
+/* A program in C that runs a model in the way that r2b.h shows. Its argument is MODEL. It reads the bytes of the first
+ * input from standard input, and writes the bytes of the first output to standard output. */
 #include <stdio.h>
 #include <stdlib.h>
 

@@ -27,7 +27,7 @@ float Total(float a, float b) {
   return total;
 }
 
-// An epilogue of every kind of stage except kNumbers, whose operands and outputs end at an inaccessible page.
+// An epilogue with every kind of stage except kNumbers. Its operands and outputs end at an inaccessible page.
 class Stages {
  public:
   Stages(const Kernels* kernels, int width, int channels)

@@ -122,7 +122,7 @@ struct MiniInterpreter {
       }
       for (int t : Outputs(all.storage[i])) made[size_t(t)] = true;
     }
-    // Results that no node of the partition reads, and some that one reads, are its outputs.
+    // The partition's outputs are the results that none of its nodes reads, and some of the others.
     for (size_t t = 0; t < made.size(); ++t)
       if (made[t] && (!used[t] || t % 3 == 0)) out.Push(int(t));
     *params = {delegate, all.get(), in.get(), out.get()};

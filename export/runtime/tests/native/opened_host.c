@@ -1,4 +1,5 @@
-/* The program of host.c, which opens the library itself, as Python does: LIBRARY and host.c's arguments. */
+/* The program of host.c, except that it opens the library itself, as Python does. Its arguments are LIBRARY and those
+ * of host.c. */
 #include <dlfcn.h>
 #include <stdio.h>
 

@@ -77,7 +77,7 @@ void TestResample(const Kernels* k, int height, int width, int channels, int out
   Check(AsSpecified(r, out.data<float>()), what + ": values");
 }
 
-// Samples are those of the operators: near each other, in order or mirrored, of which some kernels make use.
+// Samples are those of the operators: near each other, and in order or mirrored. Some kernels make use of this.
 void TestResize(const Kernels* k, int channels, bool bilinear, bool bytes) {
   const int height = Random(1, 80), width = Random(1, 80), count = Random(1, 3), size = bytes ? 1 : int(sizeof(float));
   const int image_height = Random(1, 3 * height), image_width = Random(1, 3 * width),

@@ -5,7 +5,8 @@
  *   VIDEO_FORMAT   the four letters of the only format that it has
  *   VIDEO_FRAME    file with the bytes of each frame
  *   VIDEO_COUNT    frames after which it is unplugged, until it is opened again
- *   VIDEO_LOG      file that gets a line for everything that is asked of it */
+ *   VIDEO_LOG      file that gets a line for everything that is asked of it
+ *   VIDEO_META     if set, the device captures only metadata, no frames */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>

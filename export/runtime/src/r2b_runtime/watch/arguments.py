@@ -7,6 +7,9 @@ import re
 import sys
 from typing import Any, Optional
 
+MOST = (1 << 20) - 1
+"""The largest number that an argument which counts something may be."""
+
 
 def probability(text: str) -> float:
     value = _number(text)
@@ -23,8 +26,8 @@ def positive(text: str) -> float:
 
 
 def count(text: str) -> int:
-    if not text.isdecimal() or not 0 < int(text) < 1 << 20:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 1; received {text!r}")
+    if not text.isdecimal() or not 0 < int(text) <= MOST:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 to {MOST}; received {text!r}")
     return int(text)
 
 
@@ -57,7 +60,7 @@ def _number(text: str) -> float:
 
 
 def written(parsed: argparse.Namespace, source: str) -> list[str]:
-    """The command line of parsed arguments, complete and with absolute paths, but without a password's file."""
+    """The command line of parsed arguments, complete and with absolute paths, but without the password file."""
     seconds = parsed.hold and parsed.hold[1]
     values: dict[str, Any] = {
         "threshold": parsed.threshold,

@@ -47,7 +47,7 @@ class Source(abc.ABC):
         live: frames arrive in real time, so that only the newest is classified; otherwise every frame is.
         returns: the source can be opened again after it has ended.
         hold: default number of frames in a row that must agree before a change counts.
-        damaged: frames that could not be cut out of the stream.
+        damaged: frames that were left out so far, because they were damaged or cut off.
         farewell: seconds to wait at the end until the source is closed; 0 where the system closes it.
     """
 
@@ -80,7 +80,9 @@ def decoded(picture: Picture) -> "Union[np.ndarray, Image.Image]":
     with pixels.explained():
         image = Image.open(io.BytesIO(picture) if isinstance(picture, bytes) else picture)
         if image.width * image.height > MOST_FRAME_PIXELS:
-            raise pixels.ImageError(f"it has {image.width} x {image.height} pixels; {MOST_FRAME_PIXELS} are the most")
+            raise pixels.ImageError(
+                f"it has {image.width} x {image.height} pixels; at most {MOST_FRAME_PIXELS} are allowed"
+            )
         image.load()
         return image
 
@@ -263,12 +265,12 @@ def open_source(
     """The source that an argument of `r2b-run watch` names.
 
     Args:
-        text: "-", a path, "picamera2" or "rpicam-vid", each of them with ":N" for another camera than the first; None
-            takes picamera2 where it is, else rpicam-vid where it is, else /dev/video0.
+        text: "-", a path, "picamera2" or "rpicam-vid"; the last two may end with ":N" for camera N, counted from 0.
+            None takes picamera2 if it is installed, else rpicam-vid if it is, else /dev/video0.
         size: width and height that a camera is asked for.
         rate: frames per second that a camera is asked for; None: its own choice.
         largest: bytes of the largest frame of a stream.
-        wait: open it again when it ends; None: where that makes sense.
+        wait: the source is to be opened again when it ends; None: where that makes sense.
 
     Raises:
         FileNotFoundError, ImportError, ValueError: there is no such source, or Pillow is needed for it and missing.

@@ -10,7 +10,7 @@ NOTHING = None
 
 @dataclasses.dataclass(frozen=True)
 class Rules:
-    """When a class becomes the label, and when it stops being it.
+    """When a class becomes the label, and when it stops being the label.
 
     Attributes:
         threshold: probability that a class needs to become the label, in (0, 1].

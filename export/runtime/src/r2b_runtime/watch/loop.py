@@ -101,7 +101,7 @@ class Watch:
         if self._signal is not None:
             return 130 if self._signal == signal.SIGINT else 0
         self._report(
-            f"{self._reader.ended}; {self._reader.dropped} of them were dropped and "
+            f"{self._reader.ended}; {self._reader.dropped} frames were dropped and "
             f"{self._source.damaged + self._undecoded} damaged"
         )
         return 0 if self._row is not None else 1

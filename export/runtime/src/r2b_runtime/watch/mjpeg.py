@@ -1,8 +1,8 @@
 """Cuts a stream of JPEG images into images, without decoding them.
 
 The images may follow each other directly, as `rpicam-vid --codec mjpeg` and `ffmpeg -f mjpeg` write them, or have other
-bytes between them, as the headers of `multipart/x-mixed-replace` that network cameras send. An image is followed marker
-by marker (ITU-T T.81, annex B), because a thumbnail within its EXIF data has a start and an end of its own.
+bytes between them, such as the headers of `multipart/x-mixed-replace` that network cameras send. An image is followed
+marker by marker (ITU-T T.81, annex B), because a thumbnail within its EXIF data has a start and an end of its own.
 """
 
 import re

@@ -26,7 +26,7 @@ class Event:
         previous: the label before this change; in a sign of life the current one.
         frame: number of the source's last frame that was classified, from 1.
         dropped: frames that were never classified, because newer ones had come.
-        damaged: frames that could not be decoded.
+        damaged: frames that the source left out as damaged, or that could not be decoded.
         more: further fields.
     """
 

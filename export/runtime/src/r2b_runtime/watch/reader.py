@@ -19,7 +19,7 @@ class Frame:
 
     Attributes:
         number: how many frames the source has given so far, from 1.
-        arrived: its `time.monotonic()`.
+        arrived: `time.monotonic()` when it came.
         damaged: frames before it that the source left out.
         picture: what it shows, not decoded yet.
     """

@@ -1,4 +1,4 @@
-"""Writes the systemd unit that runs a watch as a service, with little else allowed."""
+"""Writes the systemd unit that runs a watch as a service, and allows the service little else."""
 
 import os
 import pathlib
@@ -60,7 +60,7 @@ WantedBy=multi-user.target
 
 # Kinds of devices instead of paths, because a path has an effect only if it exists when the service starts.
 _VIDEO = ("char-video4linux",)
-_LIBCAMERA = (*_VIDEO, "char-media", "char-dma_heap")  # under picamera2 and rpicam-vid
+_LIBCAMERA = (*_VIDEO, "char-media", "char-dma_heap")  # libcamera's, which picamera2 and rpicam-vid use
 PASSWORD_FILE = "--mqtt-password-file="
 
 
@@ -107,7 +107,7 @@ def _escaped(text: str) -> str:
 
 
 def _quoted(argument: str) -> str:
-    """An argument as systemd.service(5) reads it, with neither specifiers nor variables replaced."""
+    """An argument quoted for systemd.service(5), so that systemd replaces neither specifiers nor variables in it."""
     plain = _escaped(argument).replace("$", "$$")
     if re.fullmatch(r"[\w%$@=+:,./-]+", plain, re.ASCII):
         return plain

@@ -85,7 +85,7 @@ class VideoDevice(Source):
             answer = fcntl.ioctl(device, QUERY_CAPABILITIES, bytes(CAPABILITY.size))
         except OSError as error:
             if error.errno in (errno.ENOTTY, errno.EINVAL, errno.ENOSYS):
-                raise ValueError(f"{self._path} is no video device; give one such as /dev/video0") from None
+                raise ValueError(f"{self._path} is not a video device; give one such as /dev/video0") from None
             raise
         able, able_here = struct.unpack_from("II", answer, 84)
         if able & _HAS_DEVICE_CAPABILITIES:

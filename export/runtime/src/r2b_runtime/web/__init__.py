@@ -29,7 +29,7 @@ class Page(str):
 
 
 def page(model: ModelSource, title: Optional[str] = None) -> Page:
-    """A page that classifies drawings, pictures and the webcam's frames by a model, with no server and no network.
+    """A page that classifies drawings, pictures and webcam frames by a model, and needs no server and no connection.
 
     The page contains model, engine and script: about 190 kB, and four thirds of the model's size.
 
