@@ -100,7 +100,7 @@ def _notebook(notebook: Path) -> Iterator[Page]:
     for name, content in resources["outputs"].items():
         yield "", f"tutorial/{notebook.stem}/{name}", content
         text = text.replace(f"]({name})", f"]({notebook.stem}/{name})")
-    # An output's table is one block of HTML for Markdown only without empty lines.
+    # Markdown takes the table of an output as one block of HTML only if it has no empty line.
     text = re.sub(r"(?s)<(style|div|table)\b.*?</\1>", lambda match: re.sub(r"\n\s*\n+", "\n", match[0]), text)
     pictures = re.compile(r"!\[[^\]]*\]\(")
     text = pictures.sub("![what the cell above draws](", text)
@@ -117,8 +117,8 @@ def _commands() -> str:
     json_form = (answers.__doc__ or "").replace("``", "`")
     parts.append(f"## JSON\n\n{json_form}")
     parts.append(
-        "`r2b train` shows the fields that its `FIELD=VALUE` may name with `--show`; [recipes](recipes.md) says what "
-        "they are. `r2b-run`, the command of the runtime, is described [there](runtime.md)."
+        "`r2b train --show` lists the fields that `FIELD=VALUE` may set; [recipes](recipes.md) says what they "
+        "are. `r2b-run`, the command of the runtime, is described [there](runtime.md)."
     )
     return "\n\n".join(parts) + "\n"
 
@@ -158,7 +158,7 @@ def _described(text: str) -> dict[str, str]:
 
 
 def _words(text: str) -> str:
-    """As a cell of a table; what is put in for each network by name is left out."""
+    """The text as a cell of a table. Placeholders that each network fills in are left out, but for `{downsample}`."""
     text = re.sub(r"\{downsample\}", '"real" or "binary" convolutions in the shortcuts', text)
     return re.sub(r"\s+", " ", re.sub(r"\{\w+\}", "", text)).strip().replace("|", "\\|")
 
@@ -172,8 +172,8 @@ def _recipes() -> str:
 
     parts = [
         "# Recipes",
-        "A recipe is data: fields with values, of which `r2b train` and `r2b_zoo.train` override any. Those of a stage "
-        "have its name before them: `binary.epochs=3`.",
+        "A recipe is data: fields with values, any of which `r2b train` and `r2b_zoo.train` can override. Those of a "
+        "stage have its name before them: `binary.epochs=3`.",
         *_tables_of_fields(),
     ]
     for name, recipe in recipes.RECIPES.items():
@@ -197,7 +197,7 @@ def _tables_of_fields() -> Iterator[str]:
     switches = [f"| `{loss.name}` | `True` | off: no stage has this loss |" for loss in losses.switches()]
     for title, names, generated in (
         ("Fields of a recipe", ("Recipe", "ProgressiveRecipe"), switches),
-        ("Fields of recipe finetune beside these", ("FineTune",), []),
+        ("Further fields of recipe finetune", ("FineTune",), []),
         ("Fields of a stage", ("Stage",), weights),
     ):
         rows = [row for name in names for row in _fields(of_classes[name], {} if name == "Stage" else described)]

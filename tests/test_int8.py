@@ -190,7 +190,7 @@ def test_normalising_inside_the_file(strides, padding, means):
 
     # Away from the border, an image of bytes loses no more than a float image rounded to int8. At the border, padding
     # is wrong by the distance of a channel's mean from the middle of the means; where that distance is large, a
-    # convolution that adds a channel makes padding exact.
+    # convolution that adds a constant channel to the image makes padding exact (docstring of conversion/int8.py).
     if padding == "same":
         assert size(errors[True][:, border]) < (0.1 if means == "near" else 1.1 * size(errors[False][:, border]))
         assert size(errors[True][:, ~border]) < 1.1 * size(errors[False][:, ~border])

@@ -42,7 +42,7 @@ def missing_tools():
 
 
 def engine_sources():
-    """The engine's files for a processor without kernels of its own; those of instruction sets compile to nothing."""
+    """The engine's files for a processor with only the portable kernels; those for AVX or NEON compile to nothing."""
     return [name for name in build_native.TARGETS["linux-riscv64"].sources if name not in LEFT_OUT]
 
 
@@ -155,7 +155,7 @@ def main(arguments=None):
     example = build_example(library, model, images, parsed.output / "example.elf", parsed.machine)
     static = sum(sizes(example)[name] for name in (".data", ".bss"))
     print(f"{example}: flash: {code_bytes(example):,} bytes of code, {len(model):,} of the model")
-    print(f"RAM: {static:,} bytes, heap and stack; r2b-run info --memory says what the model takes of the heap")
+    print(f"RAM: {static:,} bytes of static data, plus heap and stack; r2b-run info --memory says how much heap")
 
 
 if __name__ == "__main__":

@@ -27,7 +27,8 @@ _SMALLEST_REACH = 2.0**-40
 
 
 class CalibrationError(ValueError):
-    """The calibration images are missing, too few, of another shape than the model takes, or all equal."""
+    """The calibration images are missing, too few, all equal, of another shape than the model takes, not prepared for
+    it, or not finite."""
 
 
 @dataclass(frozen=True)

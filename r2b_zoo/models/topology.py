@@ -59,7 +59,8 @@ class Network(Protocol):
     downsamples: tuple[str, ...]
     """The values of ``downsample`` that it supports."""
     check: Callable[..., dict[str, Any]]
-    """Raises what the constructor would raise for these arguments, without building anything."""
+    """Returns the network's own options, with their defaults, and raises what the constructor would raise for values
+    that are not allowed. It builds nothing and does not look for the weights."""
 
     def __call__(self, **arguments: Any) -> tf.keras.Model: ...
 
@@ -138,8 +139,8 @@ _ARGUMENTS = """
         TypeError: the network has no argument of that name.
 """
 _DOWNSAMPLE = """whether the convolutions of the shortcuts are "real" or "binary", as in half of the rows of tables 1
-            and 3 of Martínez et al. In the paper, "real" ones gain 3 to 4 points on ImageNet. "binary" ones have the
-            network's precision."""
+            and 3 of Martínez et al. In the paper, "real" ones gain 3 to 4 points on ImageNet. With "binary", they have
+            the network's precision, as its other convolutions do."""
 _REAL_DOWNSAMPLE = """only "real": nothing in this network is binary."""
 
 
@@ -299,7 +300,7 @@ def _signature(constructor: Callable[..., Any], options: Mapping[str, Option]) -
 def intermediates(model: tf.keras.Model) -> dict[str, tf.Tensor]:
     """The symbolic outputs of the eight blocks by name, ``block1`` to ``block8``, and ``logits`` if there is a top.
 
-    Attention matching compares the blocks of teacher and student; features are outputs of blocks, too.
+    Attention matching compares these outputs of teacher and student. Four of them are the features.
 
     Raises:
         ValueError: the model has no layer ``block1``, so it is not a network of the zoo.

@@ -17,7 +17,7 @@ class Memory:
     Attributes:
         file: flash for the model's file, which stays there.
         code: flash for the engine's code on a Cortex-M7, approximately.
-        weights: RAM for weights in the order in which the kernels read them.
+        weights: RAM for copies of the weights, in the order in which the kernels read them.
         rest: RAM for values between operators, inputs, outputs, tables and the graph, counted on this machine, whose
             pointers may be longer than a microcontroller's.
     """

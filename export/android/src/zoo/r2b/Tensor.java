@@ -42,7 +42,7 @@ public final class Tensor {
   /** Bytes of all values. */
   public final long bytes;
 
-  /** For an int8 or uint8 tensor, value = scale * (number - zeroPoint). For other types 0. */
+  /** For an int8 or uint8 tensor, real value = scale * (stored integer - zeroPoint). For other types 0. */
   public final float scale;
 
   /** See {@link #scale}. */

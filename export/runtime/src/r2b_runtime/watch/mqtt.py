@@ -27,7 +27,7 @@ NOTHING = "nothing"
 """The state that Home Assistant shows while no class is probable enough."""
 
 MOST_OPTIONS = 100
-"""Home Assistant gets the list of labels for its menus if there are at most so many."""
+"""Home Assistant gets the list of labels, for its menus, only if there are no more labels than this."""
 
 LONGEST_STATE = 255
 """The most characters that a state may have in Home Assistant."""
