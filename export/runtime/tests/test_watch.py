@@ -1,5 +1,6 @@
 """Tests `r2b-run watch` as a user runs it: frames in, lines of JSON out."""
 
+import contextlib
 import io
 import json
 import os
@@ -7,6 +8,7 @@ import pathlib
 import re
 import shlex
 import signal
+import threading
 
 import numpy as np
 import pytest
@@ -19,6 +21,9 @@ from PIL import Image
 from r2b_runtime.classifier import Classifier
 from r2b_runtime.command import main
 from r2b_runtime.watch import frames
+from r2b_runtime.watch.hysteresis import Rules
+from r2b_runtime.watch.loop import Settings, Watch
+from r2b_runtime.watch.outputs import Lines
 from shades import PATIENCE, started
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="r2b-run watch runs on Linux and macOS")
@@ -97,6 +102,29 @@ def test_a_signal_that_comes_while_nothing_is_written_lets_nothing_be_written(ca
     monkeypatch.setattr(Classifier, "probabilities", interrupted)
     assert main(["watch", str(model), recording("dark bright"), "--hold", "1"]) == 0
     assert capsys.readouterr().out == ""
+
+
+def test_a_signal_ends_the_wait_for_an_output_that_nobody_reads(model, recording):
+    """The signal need not interrupt the write: it may come just before."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writing, bytes(4096))
+    os.set_blocking(writing, True)
+    with open(writing, "w") as full, open(reading, "rb"):
+        source = frames.open_source(recording("dark bright"))
+        settings = Settings(Rules(frames=1), wait=False)
+        watch = Watch(Classifier(str(model)), source, settings, [Lines(full)], print)
+
+        def signalled() -> None:
+            watch._signal = signal.SIGTERM
+            watch._notify()
+
+        timer = threading.Timer(0.5, signalled)
+        timer.start()
+        assert watch.run() == 0
+        timer.join()
 
 
 def test_a_folder_and_an_image(capsys, model, tmp_path):

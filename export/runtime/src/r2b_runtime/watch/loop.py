@@ -19,7 +19,7 @@ from r2b_runtime.classifier import Classifier
 from r2b_runtime.watch import frames
 from r2b_runtime.watch.frames import Source, decoded
 from r2b_runtime.watch.hysteresis import Hysteresis, Rules
-from r2b_runtime.watch.outputs import Event, Output
+from r2b_runtime.watch.outputs import Event, Lines, Output
 from r2b_runtime.watch.reader import Frame, Reader
 from r2b_runtime.watch.systemd import Notifier
 
@@ -185,9 +185,25 @@ class Watch:
             if self._signal is not None:  # the signal came between outputs, and an output might block forever
                 raise _StoppedError
             for output in self._outputs:
+                if isinstance(output, Lines):
+                    self._wait_for_room(output)
                 output.event(event)
         finally:
             self._in_output = False
+
+    def _wait_for_room(self, lines: Lines) -> None:
+        """Waits until a write would not block, or raises `_StoppedError` after a signal.
+
+        A signal that comes just before a write does not interrupt it, and if nobody reads the pipe, the write would
+        never return. This waits for the signal, too, because its number is written to the pipe of `_woken`.
+        """
+        descriptor = lines.descriptor
+        while descriptor is not None and not select.select([], [descriptor], [], 0)[1]:
+            if self._signal is not None:
+                raise _StoppedError
+            select.select([self._woken], [descriptor], [])
+            with suppress(BlockingIOError):
+                os.read(self._woken, 1 << 16)
 
     def _camera(self, here: bool) -> None:
         if here is self._here:

@@ -65,6 +65,14 @@ class Lines:
     def __init__(self, stream: Optional[TextIO] = None) -> None:
         self._stream = stream or sys.stdout
 
+    @property
+    def descriptor(self) -> Optional[int]:
+        """The file descriptor that a line is written to; None for a stream in memory."""
+        try:
+            return self._stream.fileno()
+        except OSError:
+            return None
+
     def event(self, event: Event) -> None:
         print(event.as_json(), file=self._stream, flush=True)
 
