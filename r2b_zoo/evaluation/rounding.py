@@ -80,14 +80,15 @@ def explains(keras: KerasNetwork, images: np.ndarray, found: np.ndarray) -> np.n
         bool (N,), True where rounding explains the file's answer.
     """
     explained = np.zeros(len(images), bool)
-    valid = np.empty((0, *found.shape))
+    all_answers = []
     for answers in keras.variants(images):
-        valid = np.concatenate([valid, answers])
+        all_answers.append(answers)
         is_near = np.abs(answers - found).max(axis=2) <= MAX_DISTANCE
         has_class = answers.argmax(axis=2) == found.argmax(axis=1)
         explained |= np.any(is_near & has_class, axis=0)
         if explained.all():
             return explained
+    valid = np.concatenate(all_answers)
     for i in np.flatnonzero(~explained):
         distance = np.abs(valid[:, i] - found[i]).max(axis=1).min()
         explained[i] = distance <= LONELINESS * _loneliest(valid[:, i])

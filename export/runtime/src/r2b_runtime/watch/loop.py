@@ -202,8 +202,7 @@ class Watch:
             if self._signal is not None:
                 raise _StoppedError
             select.select([self._woken], [descriptor], [])
-            with suppress(BlockingIOError):
-                os.read(self._woken, 1 << 16)
+            self._drain()
 
     def _camera(self, here: bool) -> None:
         if here is self._here:
@@ -218,9 +217,13 @@ class Watch:
         """Sleeps until there is something new, or until the first of these moments."""
         known = [moment for moment in moments if moment is not None]
         timeout = max(0.0, min(known) - time.monotonic()) if known else None
-        if select.select([self._woken], [], [], timeout)[0]:
-            with suppress(BlockingIOError):
-                os.read(self._woken, 1 << 16)
+        select.select([self._woken], [], [], timeout)
+        self._drain()
+
+    def _drain(self) -> None:
+        """Empties the pipe that wakes the loop."""
+        with suppress(BlockingIOError):
+            os.read(self._woken, 1 << 16)
 
     def _notify(self) -> None:
         with suppress(BlockingIOError):  # the pipe is full, so its reader wakes up anyway
