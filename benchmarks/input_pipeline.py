@@ -9,9 +9,9 @@ else runs at the same time. Each ImageNet pipeline runs in a separate process wi
 TensorFlow's deterministic algorithms); the processes take turns, and are stopped in between. The program prints
 medians, and medians of per-round ratios.
 
-Both read the same files, which are listed repeatedly until all turns fit into one epoch. Larq Zoo keeps the encoded
-photographs of an epoch in memory (147 GB for ImageNet) and reads no files in later epochs; --later-epochs measures
-these.
+Both pipelines read the same files, which are listed repeatedly until all turns fit into one epoch. Larq Zoo keeps the
+encoded photographs of an epoch in memory (147 GB for ImageNet) and reads no files in later epochs; --later-epochs
+measures these.
 """
 
 import json

@@ -74,7 +74,7 @@ def turns(setting: Setting, connection: Connection, losses: Losses) -> Any:
     Args:
         setting: gives the number of steps in a turn.
         connection: to the parent; receives True for a turn and False to end, answers with the seconds of each step.
-        losses: extracts that side's losses.
+        losses: extracts the side's losses from the logs of its first step.
     """
     import tensorflow as tf
 

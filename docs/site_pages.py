@@ -1,7 +1,7 @@
 """Pages of the site that are written elsewhere in the repository, as a hook of mkdocs.
 
 Results, notebooks with their outputs, the READMEs in export/, the help of every command, the networks and the fields of
-the recipes each have one home; this reads them when the site is built. Nothing here loads TensorFlow.
+the recipes each have one home; this module reads them when the site is built. Nothing here loads TensorFlow.
 """
 
 import ast
@@ -61,7 +61,7 @@ def pages() -> Iterator[Page]:
 
 
 def relinked(source: Path, text: "str | None" = None) -> str:
-    """A page of the repository, its links leading to pages of this site, or naming the file where there is none."""
+    """A page of the repository. Its links lead to pages of this site, or name the file if no page shows it."""
     folder = source.parent.relative_to(ROOT).as_posix()
     page = _page_of(source.relative_to(ROOT).as_posix()) or ""
 

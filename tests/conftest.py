@@ -28,8 +28,8 @@ from tests import small  # isort: skip
 gc.freeze()
 gc.set_threshold(50_000, 10, 10)
 
-# A suite that a shell starts in the background ignores SIGINT, and so do the processes that its tests start; these
-# tests send SIGINT and wait for its effect.
+# A suite that a shell starts in the background ignores SIGINT, and so do the processes that its tests start; some
+# tests send SIGINT to such a process and wait for its effect.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

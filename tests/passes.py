@@ -36,7 +36,7 @@ def check_epochs(dataset, augment: str, batch_size: int, skips=(1, 2)) -> None:
 
 
 def check_changes(dataset, augment: str) -> None:
-    """Checks that the same image at the same position is changed differently in another epoch."""
+    """Checks that another epoch has another order, and changes the same images differently."""
     plain, changed = (
         [one_pass(dataset.training_batches(dataset.train_size, name, seed=5, epoch=epoch)) for epoch in (0, 1)]
         for name in ("none", augment)

@@ -14,7 +14,7 @@ def write_cifar100(data_dir: Path, train: int = 256, test: int = 100) -> None:
 
 
 def write_cifar10(data_dir: Path, train: int = 64, test: int = 20) -> None:
-    """Writes CIFAR-10 with random pixels and made-up class names, in the same way."""
+    """Writes CIFAR-10 with random pixels and made-up class names, as ``write_cifar100`` does."""
     _write_cifar(data_dir, "cifar10", 10, train, test)
 
 

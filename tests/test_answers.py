@@ -1,4 +1,4 @@
-"""``--json`` prints one envelope on standard output, with the contents of the records."""
+"""``--json`` prints one line of JSON on standard output: an envelope around what the package's own records contain."""
 
 import json
 import math

@@ -19,7 +19,7 @@ SEED = tf.constant([3, 4])
 
 
 def load(*arguments, **options):
-    """Loads a data set; to type checkers the result is Any, since the tests use what only its own class has."""
+    """Loads a data set; to type checkers the result is Any, since the tests use attributes of subclasses of Dataset."""
     return data.load(*arguments, **options)
 
 

@@ -482,7 +482,7 @@ def test_every_file_can_be_resized_to_a_batch(name: str, precision: str) -> None
 
 @pytest.mark.parametrize("negative", [(), (1, 5), range(32)])
 def test_a_negative_factor_before_a_sign_is_no_obstacle(negative: Iterable[int]) -> None:
-    """LCE fuses both into the convolution, which packs bits: it negates the filter and reverses the comparison."""
+    """LCE fuses factor and sign into the convolution, which packs bits: it negates filters and reverses comparisons."""
     model = sequential(
         (8, 8, 31),
         layers.QuantConv2D(32, 3, name="first", use_bias=False, **BINARY),

@@ -63,7 +63,7 @@ def test_bytes_of_real_to_binary_net(imagenet):
 def test_the_gate_costs_about_one_percent_once_its_pooling_is_counted(imagenet):
     """The paper's "about 1 % more FLOPs", explained: MACs alone are 0.18 %, pooling adds 1.02 %."""
     gates = imagenet["RealToBinaryNet"].of("gate")
-    # (C_in, C_out, input H = W, output H = W, how many): a stage's first half block still reads the previous stage.
+    # (C_in, C_out, input H = W, output H = W, how many): a section's first half block reads maps of the section before.
     rows = [
         *((64, 64, 56, 56, 4),),
         *((64, 128, 56, 28, 1), (128, 128, 28, 28, 3)),
@@ -137,7 +137,7 @@ def test_compare_puts_networks_side_by_side():
 
 @pytest.mark.parametrize(("name", "downsample"), TABLE_1)
 def test_table_1(name, downsample):
-    """Counts are within 1 % of the table (XNORNet18: 1.25 %), and within 0.2 % after the known differences."""
+    """Counts are within 1 % of the table (XNORNet18: 1.25 %), and within 0.2 % with the known differences added."""
     counted = cost(r2b_zoo.create(name, downsample=downsample))
     row = TABLE_1[name, downsample]
     assert published(counted) is row

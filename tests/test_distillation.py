@@ -109,7 +109,7 @@ def test_attention_matching_of_two_tensors_written_out():
 
 
 def test_attention_matching_of_maps_written_out_as_numbers():
-    # The test uses no formula. There are 2×2 positions and one channel: A = (1, 1, 1, 1) and (1, 0, 0, 0).
+    # The expected values are plain numbers. There are 2×2 positions and one channel: A = (1, 1, 1, 1) and (1, 0, 0, 0).
     # Q = (1, 1, 1, 1) / 2 and (1, 0, 0, 0); ‖Q_S − Q_T‖ = ‖(−0.5, 0.5, 0.5, 0.5)‖ = √1 = 1.
     even, corner = np.ones((1, 2, 2, 1)), np.zeros((1, 2, 2, 1))
     corner[0, 0, 0, 0] = 1
@@ -205,7 +205,7 @@ def test_output_matching_gradient(rng, temperature):
     found = gradient_of(lambda x: output_matching_loss(x, tf.constant(teacher), temperature), student)
     expected = finite_differences(lambda x: numpy_output_loss(x, teacher, temperature), student)
     np.testing.assert_allclose(found, expected, atol=1e-6)
-    # Hinton et al.: T (q − p) per image, so its magnitude hardly depends on T.
+    # The gradient is T (q − p) per image (Hinton et al.), so its magnitude hardly depends on T.
     closed = temperature * (softmax(student / temperature) - softmax(teacher / temperature)) / len(student)
     np.testing.assert_allclose(expected, closed, atol=1e-8)
 

@@ -29,7 +29,7 @@ def labels(rng):
 
 @pytest.fixture
 def probabilities(rng, labels):
-    """Probabilities that predict the right class about half of the time."""
+    """Probabilities that predict the right class about 60 % of the time."""
     raw = rng.random((300, CLASSES))
     raw[np.arange(300), labels] += 0.5
     return raw / raw.sum(axis=1, keepdims=True)

@@ -378,7 +378,7 @@ def test_accents_of_another_encoding_are_the_same_class(tmp_path):
     assert dataset.test_size == 4
     for photograph in dataset.test:
         assert data.folder.normal(photograph.path.parent.name) == dataset.class_names[photograph.label]
-    # A network that an earlier version trained may have names in this encoding.
+    # A network that an earlier version trained may have names with decomposed accents.
     other = dataset.with_class_names(("cup", DECOMPOSED))
     assert [photograph.label for photograph in other.test] == [1, 1, 0, 0]
 

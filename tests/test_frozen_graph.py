@@ -1,4 +1,4 @@
-"""Weights become constants before LCE's converter sees them; the file holds the same as one that LCE alone converts."""
+"""Weights become constants before LCE converts a model; this changes neither the operators nor the data of the file."""
 
 from collections import Counter
 from collections.abc import Callable

@@ -73,7 +73,7 @@ def operators(tflite: bytes) -> list[str]:
 
 
 def plain(model: tf.keras.Model) -> bytes:
-    """A file without operators of LCE, which every interpreter runs."""
+    """A file without LCE's operators, so that every interpreter can run it."""
     return tf.lite.TFLiteConverter.from_keras_model(model).convert()
 
 

@@ -1,4 +1,4 @@
-"""Each option of the loop (accumulation, moving average, XLA, patience), and that each resumes after a crash."""
+"""Each option of the loop (accumulation, moving average, XLA, patience); stages that use it resume after a crash."""
 
 import copy
 import csv

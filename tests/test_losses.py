@@ -26,7 +26,7 @@ CONFIDENCE = losses.Loss(
 
 @pytest.fixture
 def with_confidence(monkeypatch):
-    """Adds a loss, re-imports the modules that read the losses when they are imported, and restores them afterwards."""
+    """Adds a loss, re-imports the modules that read the losses on import, and restores all of them afterwards."""
     package = sys.modules["r2b_zoo"]
     for name in ("recipes", "report"):
         # Make monkeypatch restore the package's attribute, which importing the module again replaces.

@@ -81,7 +81,7 @@ def test_a_binary_convolution_in_half_is_the_exact_sum_rounded_once(mixed_precis
 @pytest.mark.parametrize("strides", [1, 2])
 @pytest.mark.parametrize("mixed_precision", HALF)
 def test_gradients_of_kernels_are_float32_where_there_are_few_pixels(mixed_precision, strides, rng):
-    """Outputs of 7×7 pixels are below the limit of 64, those of 8×8 are not. Input gradients are in half in both."""
+    """Outputs of 7×7 pixels are below the limit of 64, those of 8×8 are not. Input gradients are in half precision."""
     kernel = rng.normal(size=(3, 3, 4, 6)).astype("float32")
     for size in (7, 8):
         x = rng.normal(size=(2, size * strides, size * strides, 4)).astype("float32")

@@ -1,4 +1,4 @@
-"""Output in notebooks: every record is short as text and valid HTML, figures, and training in one output."""
+"""Output in notebooks: records are short as text and valid as HTML, figures are shown, training redraws one output."""
 
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace

@@ -128,7 +128,7 @@ def test_twelve_bits_and_white_as_zero(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP", "JPEG"])
 @pytest.mark.parametrize("orientation", range(1, 10))
 def test_turned_as_exif_says(tmp_path: Path, kind: str, orientation: int) -> None:
-    """Compares with Pillow's exif_transpose the whole image, and its centre square, which is cropped before turning."""
+    """Compares the whole image and its centre square (cropped before turning) with Pillow's exif_transpose."""
     path, exif = tmp_path / "turned", Image.Exif()
     exif[0x0112] = orientation
     options = {"lossless": True} if kind == "WEBP" else {}

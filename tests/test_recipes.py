@@ -362,7 +362,7 @@ def test_each_row_of_table_3_is_one_command_line():
         }
         assert found == expected, name
         assert {stage.network for stage in students} <= {network}, name
-        # Two-stage training is in every row: binary weights start from binary activations, which start at random.
+        # Binary rows train in two stages: binary starts from the weights of binary_activations, which starts at random.
         starts = {stage.name: stage.initial_weights for stage in students}
         if "binary" in starts:
             assert (starts["binary_activations"], starts["binary"]) == (None, "binary_activations"), name

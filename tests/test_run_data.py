@@ -243,7 +243,7 @@ def test_an_old_run_is_evaluated_on_photographs_it_did_not_train_on(trained, tmp
 
 
 def test_what_a_run_does_at_its_end_is_tried_before_any_training(photos, tmp_path, monkeypatch):
-    """Without the rehearsal, an unreadable sample would be found only after all four stages were trained."""
+    """Without the rehearsal, an unreadable sample would be found only after all stages were trained."""
     folder = RunFolder(tmp_path / "run")
     plan = plan_of(photos)
 

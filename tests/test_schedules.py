@@ -1,4 +1,4 @@
-"""Compares learning rates step by step with NumPy."""
+"""Compares learning rates, step by step, with the definitions of their schedules."""
 
 import math
 

@@ -92,7 +92,7 @@ def assert_whole(text: str, columns: int, words: "list[str] | tuple[str, ...]") 
 def r2b_in_terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     from r2b_zoo import cli
 
-    # Every network is built and counted once, whatever the width of the terminal.
+    # Each network is built, and its cost counted, only once for all widths of the terminal.
     monkeypatch.setattr(models, "create", functools.cache(models.create))
     monkeypatch.setattr(costs, "cost", functools.cache(costs.cost))
 

@@ -32,7 +32,7 @@ def network(name="RealToBinaryNet", blocks=SHALLOW, **arguments):
 
 @pytest.mark.parametrize("counted", [False, True], ids=["floats", "bits"])
 def test_values_and_gradients_are_those_of_the_formula(counted, rng):
-    """y = α (sign(x) ∗ sign(W)) with α the mean of |W|; ∂W = α ∂K where |W| ≤ 1, ∂x through the scaled kernel."""
+    """y = sign(x) ∗ K with K = α sign(W) and α the mean of |W|; ∂W = α ∂K where |W| ≤ 1, and ∂x is 0 where |x| > 1."""
     layer = QuantConv2D(
         32, 3, padding="same", use_bias=False, input_quantizer="ste_sign", kernel_quantizer="magnitude_aware_sign"
     )

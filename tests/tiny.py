@@ -1,4 +1,4 @@
-"""Tiny networks, with inputs of a few pixels and two blocks, and trainers for them."""
+"""Tiny networks of two blocks, with inputs of a few pixels, and trainers for them."""
 
 import tensorflow as tf
 

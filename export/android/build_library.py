@@ -105,7 +105,7 @@ def compiler_folder():
 def _runtime_objects(abi, directory):
     """The object files of the C++ library, and of bionic.c."""
     package = compiler_folder() / "lib"
-    # A copy, because the compiler searches the folder itself late, and ignores -I for a folder that it searches anyway.
+    # A copy, because the compiler searches the original folder anyway, but late, and therefore ignores -I for it.
     unwind = shutil.copytree(package / "libunwind" / "include", pathlib.Path(directory, "unwind"))
     include = [f"-I{folder}" for folder in (unwind, package / "libcxx" / "src", package / "libcxxabi" / "include")]
     sources = {ROOT / "native" / "bionic.c": ["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra"]}

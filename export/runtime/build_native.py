@@ -1,4 +1,4 @@
-"""Compiles the delegate, for this machine or, with the ziglang package, for another one.
+"""Compiles the library (engine and delegate), for this machine or, with the ziglang package, for another one.
 
     python build_native.py                                   # into src/r2b_runtime
     python build_native.py --target linux-aarch64 --output build/

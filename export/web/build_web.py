@@ -25,7 +25,7 @@ TARGET = "wasm32-wasi"
 MACHINE = [f"-mcpu={FEATURES}"]
 COMPILE = [*MACHINE, "-fwasm-exceptions", "-fvisibility=hidden", "-fno-ident"]
 STACK = 1 << 20  # bytes
-# The functions that index.js calls.
+# The functions that index.js calls, and r2b_version.
 EXPORTS = ["malloc", "free", "r2b_version"]
 EXPORTS += [f"r2b_model_{name}" for name in ("load", "free", "labels", "label", "preprocessing")]
 EXPORTS += [f"r2b_engine_{name}" for name in ("create", "free", "check_classifier", "inputs", "outputs", "input")]

@@ -67,7 +67,10 @@ export class Engine {
   /** What the latest inference took, without the preparation of its image; null before the first. */
   readonly milliseconds: number | null;
 
-  /** Gives an input another shape; outputs follow. Values of inputs are lost. Where it fails nothing changes. */
+  /**
+   * Gives an input another shape; the outputs follow. All inputs and outputs lose their values. If it fails, nothing
+   * changes.
+   */
   resize(input: number, shape: Iterable<number>): void;
 
   /**

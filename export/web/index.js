@@ -10,7 +10,7 @@
  */
 
 const UNNAMED = "a URL, a Blob, a Response, an ArrayBuffer or a view of one";
-/** The values of r2b_type in the C interface: their names, and the arrays that hold such values in JavaScript. */
+/** The types of tensors, by their numbers in the C interface's r2b_type: the name, and the array for the values. */
 const TYPES = new Map([
   [1, ["float32", Float32Array]],
   [2, ["int32", Int32Array]],

@@ -57,7 +57,7 @@ class Drawing {
     // Images that are dark on average hold bright strokes.
     [this.paper, this.ink] = mean[0] < 128 ? ["#000", "#fff"] : ["#fff", "#000"];
     this.isDigits = classifier.labels.join("") === DIGITS;
-    this.fill = height <= 16 ? 1 : 20 / 28; // a digit's share of the frame: in scikit-learn's images, in MNIST's
+    this.fill = height <= 16 ? 1 : 20 / 28; // a digit's share of the frame, as in scikit-learn's images or in MNIST's
     this.pen = this.canvas.width / 9;
     this.last = null;
     this.empty = true;

@@ -6,8 +6,8 @@ Every command prints the same envelope, on one line of standard output, and noth
 
 ``r2b`` is the version of the format (``FORMAT``), ``command`` is the name of the command, and ``result`` has what its
 tables show, with unrounded numbers and unchanged names. Notes and progress go to standard error. Errors are the same as
-without ``--json``: a sentence on standard error, an exit status, and no document; ``verify`` and ``train`` print the
-document and end with status 1 if the converted file is not shown to be equal.
+without ``--json``: a sentence on standard error, an exit status, and no document. But if the converted file is not
+shown to be equal, ``verify``, ``train`` and ``demo`` print the document, and end with status 1.
 """
 
 import json

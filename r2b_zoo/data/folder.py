@@ -93,9 +93,9 @@ def folder(
         split_rule: ``BY_NAME``, or ``BY_RANK`` to split as earlier versions did.
 
     Raises:
-        ValueError: the folder is not laid out as above, cannot be read, has fewer than two classes, a class twice, a
-            class without images or with a name that is not one line of text, or more than a tenth of its image files
-            (and more than three) cannot be decoded.
+        ValueError: the folder is not laid out as the module describes, cannot be read, has fewer than two classes, a
+            class twice, a class without images or with a name that is not one line of text, or more than a tenth of its
+            image files (and more than three) cannot be decoded.
 
     Warns:
         UserWarning: a class has fewer than 20 images, or fewer than 16 to train on if the folder has its own split.

@@ -83,10 +83,11 @@ class ImageNet(PhotographDataset):
     apart: float = 0.0
 
     def held_out(self, share: float) -> "ImageNet":
-        """Holds out the same share of every file instead of every class, whose images are known only after reading all.
+        """Holds out the same share of every file instead of every class.
 
-        TensorFlow Datasets has mixed the photographs over the files, so this is a random sample. A class has 732 to
-        1,300 photographs, so a share of 0.02 or more includes some of each class.
+        The class of a photograph is known only after reading it. TensorFlow Datasets has mixed the photographs over the
+        files, so this is a random sample. A class has 732 to 1,300 photographs, so a share of 0.02 or more includes
+        some of each class.
         """
         check_share(share)
         split = replace(self, apart=share)

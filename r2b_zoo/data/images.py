@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 PathLike = Union[str, "os.PathLike[str]"]
 
-# The content decides whether a file is an image. If a file with such a suffix cannot be read, users expect a message;
-# files with other suffixes may be anything.
+# The content decides whether a file is an image. If a file with one of these suffixes cannot be read, users expect a
+# message; files with other suffixes may be anything.
 IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".apng", ".bmp", ".dib", ".webp", ".gif", ".tif", ".tiff"),
     *(".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".jp2", ".j2k", ".avif", ".qoi"),

@@ -105,10 +105,11 @@ class Preprocessing:
         return tf.concat([(size - side + 1) // 2, side, side], axis=-1)
 
     def resize(self, images: tf.Tensor, bilinear: bool = False) -> tf.Tensor:
-        """Resizes uint8 (N, H, W, 1, 3 or 4) to float32 (N, height, width, channels), in 0–255.
+        """Resizes uint8 or float32 (N, H, W, 1, 3 or 4) to float32 (N, height, width, channels), in levels of 0–255.
 
         The rule is bicubic as in TensorFlow 1 (``align_corners`` and ``half_pixel_centers`` false, a = -0.75), with
-        which the published weights were trained; or bilinear between the centres of pixels, which takes less time.
+        which the published weights were trained; its results may lie outside 0–255 (``pixels.RANGE_OF_BICUBIC``). Or it
+        is bilinear between the centres of pixels, which takes less time.
         """
         images = tf.convert_to_tensor(_with_channels(images, self.channels))
         if (images.shape.num_elements() or 0) <= _MOST_AS_FLOATS:
@@ -130,7 +131,7 @@ class Preprocessing:
         return tf.reshape((flat - mean) / std, (-1, *self.input_shape))
 
     def pixels(self, images: tf.Tensor) -> tf.Tensor:
-        """The inverse of ``normalise``: pixels in 0–255, up to rounding, (N, height, width, channels)."""
+        """The inverse of ``normalise``, up to rounding: images in levels of 0–255, (N, height, width, channels)."""
         return images * tf.constant(self.std, tf.float32) + tf.constant(self.mean, tf.float32)
 
     def __call__(self, image: Any) -> np.ndarray:

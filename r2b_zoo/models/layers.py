@@ -26,7 +26,7 @@ _resizable = Switch()
 
 
 def resizable_files() -> contextlib.AbstractContextManager[None]:
-    """Networks traced in the block give files that can be resized to a batch of images.
+    """Networks traced within the ``with`` statement give files whose input can be resized to a batch of images.
 
     The values are the same, but training such a network would be slower.
     """
@@ -34,12 +34,15 @@ def resizable_files() -> contextlib.AbstractContextManager[None]:
 
 
 def convolutions_in_float32() -> contextlib.AbstractContextManager[None]:
-    """Networks called in the block compute as float32 networks with the same weights, whatever their policy."""
+    """Networks called within the ``with`` statement compute in float32 with the same weights, whatever their policy."""
     return _in_float32.set_to(True)
 
 
 def compiled_whole(wanted: bool = True) -> contextlib.AbstractContextManager[None]:
-    """Networks called in the block use only operations that XLA can compile as a whole, deterministically."""
+    """Networks called within the ``with`` statement use only operations that XLA can compile into one program.
+
+    The compiled operations are deterministic.
+    """
     return _compiled_whole.set_to(wanted)
 
 
@@ -288,9 +291,10 @@ class ChannelGate(tf.keras.layers.Layer):
 
     With the real activations ``x`` (before the sign) and the output ``y`` of the binary convolution:
 
-        G(x) = sigmoid(W2 · relu(W1 · mean over height and width of x)),   output = y ⊙ G(x)
+        G(x) = sigmoid(relu(m · W1) · W2),   output = y ⊙ G(x)
 
-    where W1 is (C_in, C_in / reduction), W2 is (C_in / reduction, C_out), neither with a bias.
+    where m (N, C_in) is the mean of x over height and width, W1 is (C_in, C_in / reduction), and W2 is
+    (C_in / reduction, C_out). There are no biases.
 
     Called on a pair ``(x, y)`` of shapes (N, H, W, C_in) and (N, H', W', C_out); returns (N, H', W', C_out).
     The factors are in (0, 1).

@@ -224,5 +224,5 @@ def plain_conv(x: tf.Tensor, filters: int, kernel_size: int, strides: int, name:
 
 
 def _quantizer(identifier: Any) -> Any:
-    """The quantiser, or the zoo's faster one with the same values where there is one."""
+    """The quantiser, or the zoo's faster replacement if there is one, which gives the same values."""
     return FusedSteSign() if identifier == "ste_sign" else identifier

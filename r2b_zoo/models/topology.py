@@ -197,7 +197,7 @@ def network(
             _check_input_shape(tuple(input_shape))
         options = _checked(name, own, {**bundled.options_of(name, weights, list(own)), **options})
         if "gate_reduction" in options:
-            hidden_units(width, options["gate_reduction"])  # raises if the first gates, the smallest, would have none
+            hidden_units(width, options["gate_reduction"])  # raises if the first and smallest gates had none
         return options
 
     def constructor(

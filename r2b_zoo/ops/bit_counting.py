@@ -59,7 +59,7 @@ def why_not_counting() -> Optional[str]:
 
 @contextlib.contextmanager
 def counting_bits(wanted: bool = True) -> Iterator[None]:
-    """Makes binary convolutions that are called in the block count bits where they can: the same values in less time.
+    """Within the ``with`` statement binary convolutions count bits where they can: the same values in less time.
 
     Args:
         wanted: False for code that XLA compiles as a whole, which cannot call functions outside of it.

@@ -50,7 +50,9 @@ _fusion = _Fusion()
 
 @contextlib.contextmanager
 def fused_for_training() -> Iterator[None]:
-    """Fuses layers that are called in the block where possible: the values are the same, but compiling takes longer.
+    """Fuses layers that are called within the ``with`` statement, where possible.
+
+    The values are the same, and training is faster, but compiling takes longer.
 
     It does nothing if there is a GPU, for which XLA needs more than TensorFlow installs.
     """
@@ -108,7 +110,8 @@ def _sign_alone(x: tf.Tensor, limit: tf.Tensor) -> Any:
 
 @tf.custom_gradient
 def _average_alone(x: tf.Tensor) -> Any:
-    # TensorFlow's own gradient sums over all windows of the pool. There is only one, and broadcasting it is faster.
+    # TensorFlow's own gradient sums over all windows of the pool. Here the whole map is the only window, so that
+    # broadcasting the gradient gives the same, and is faster.
     return average_pool(x), lambda upstream: tf.broadcast_to(upstream / _area(x), tf.shape(x))
 
 

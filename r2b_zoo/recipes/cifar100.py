@@ -28,7 +28,8 @@ stage 2 is binary. To train a row, add the words below it to ``r2b train recipe=
 With binary downsampling (``downsample=binary``), stage 2 of the first six rows has 68.0, 71.1, 71.9, 66.2, 72.3 and
 73.5. To train a teacher once for all rows, add ``teacher.from_run=RUN``, where RUN is the folder of another run. The
 binary stage of "SB + attention" has no matching loss, because that stage matches only logits in section 4.2. This is
-[ours]: the paper does not say it of the rows; binary.attention_matching_weight=1.0 matches attention there too.
+[ours]: the paper does not say whether the rows do the same; binary.attention_matching_weight=1.0 matches attention
+there too.
 
 Numbers are marked as in ``imagenet.py``; numbers without a mark are from that recipe.
 """

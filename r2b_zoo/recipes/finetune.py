@@ -120,7 +120,7 @@ class FineTune(ProgressiveRecipe):
         of_weights = ("width", "stem", "preprocessing", "image_size", *OF_WEIGHTS, *stages)
         if all(key in overrides for key in of_weights):
             return {**overrides, "weights": reference}
-        # Import here, because this opens files.
+        # Import only here, because most plans describe no weights.
         from r2b_zoo.runs import pretrained
 
         found = pretrained.describe(reference)

@@ -21,7 +21,7 @@ binary_activations.initial_weights=real starts the stage from the previous one. 
 before the binary stage is [ours]; the paper does not mention it.
 To train the last stage as the re-implementation did:
     binary.epochs=100 binary.schedule=cosine binary.warmup_epochs=10.0
-To train with binary downsampling, as in half of the paper's tables, which costs 3 to 4 points:
+To train with binary downsampling, as in half of the rows of the paper's tables 1 and 3, which costs 3 to 4 points:
     downsample=binary
 """
 

@@ -85,9 +85,9 @@ class Stage:
     batch_size: int = Field()
     """Images per optimizer step; accumulation splits them into parts."""
     augmentation: str = Field()
-    """See the recipe's."""
+    """See ``Recipe.augmentation``."""
     mixup: float = Field()
-    """See the recipe's."""
+    """See ``Recipe.mixup``."""
 
 
 @component

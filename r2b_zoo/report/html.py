@@ -66,7 +66,7 @@ def together(parts: Iterable[Markup]) -> str:
 
 
 def verdict(words: str, good: bool) -> Markup:
-    """A word or two in green if good, else in red."""
+    """The words of a verdict in green if it is good, else in red."""
     colour = "#1a7f37" if good else "#cf222e"
     return Markup('<b style="color:{}">{}</b>').format(colour, words)
 

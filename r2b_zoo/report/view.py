@@ -310,7 +310,7 @@ class Example:
 
 
 def examples(folder: RunFolder, class_names: Sequence[str]) -> tuple[Example, ...]:
-    """The images of examples.npz, one of each class."""
+    """The images of examples.npz: one of each class, or of the first classes if there are many."""
     arrays = _arrays(folder, folder.examples_path)
     return tuple(
         Example(plots.photo_png(image), class_names[int(label)])
@@ -405,7 +405,7 @@ def _changed(name: str, own: Mapping[str, Any]) -> dict[str, Any]:
     defaults = recipes.plan(name).config
     changed = {key: value for key, value in own.items() if "." not in key and defaults.get(key) != value}
     try:
-        # Some fields follow from others: some from the weights file, and some of a stage's from the recipe's own.
+        # Some fields follow from others: some from the weights, and some of a stage's fields from the recipe's own.
         if own.get("weights") is not None:
             followed = recipes.plan(name, weights=own["weights"]).config
             changed = {key: value for key, value in changed.items() if key == "weights" or followed.get(key) != value}

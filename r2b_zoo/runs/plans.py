@@ -98,8 +98,9 @@ class LoopPlan:
     """How the loop trains, the same for all stages of a recipe.
 
     Attributes:
-        mixed_precision: the type in which 3×3 convolutions compute: "float32", "bfloat16", or "float16" with dynamic
-            loss scaling. Everything else, and every weight, is float32, and so are evaluation and the saved network.
+        mixed_precision: the type in which the convolutions of the blocks compute, except real convolutions of shortcuts
+            and convolutions with tiny outputs: "float32", "bfloat16", or "float16" with dynamic loss scaling.
+            Everything else, and every weight, is float32, and so are evaluation and the saved network.
         xla: whether the training step is compiled with XLA.
         accumulation_steps: number of parts of a batch that are computed one after the other, for devices with too
             little memory for the whole batch. The result is that of the whole batch up to rounding, except that batch

@@ -17,7 +17,7 @@ def in_notebook() -> bool:
 
 @contextlib.contextmanager
 def without_messages() -> Iterator[None]:
-    """Hides what TensorFlow's libraries print while the block loads them, and later log lines below errors."""
+    """Hides what TensorFlow's libraries print while the block loads them, and its later log lines except errors."""
     from r2b_zoo.system.captured_output import captured_output
 
     # The log level alone does not apply to messages from the time when the libraries load.

@@ -58,7 +58,7 @@ def stop_requests() -> Iterator[StopRequest]:
 
 
 def _leave(terminals: list[int]) -> None:
-    """Redirects the output to terminals that are gone to the null device."""
+    """Sends output to the null device if its terminal is gone."""
     for descriptor in terminals:
         if not _is_terminal(descriptor):
             null = os.open(os.devnull, os.O_WRONLY)

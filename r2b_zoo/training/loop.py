@@ -22,7 +22,7 @@ Save = Callable[[Progress, dict[str, np.ndarray]], None]
 
 
 class TrainingDiverged(RuntimeError):  # noqa: N818 - reads as what happened
-    """The loss became NaN or infinite."""
+    """The loss became NaN or infinite, or gradients overflow float16 at any loss scale."""
 
 
 class TrainingStopped(Exception):  # noqa: N818 - reads as what happened

@@ -19,7 +19,7 @@ class WarmUp(tf.keras.optimizers.schedules.LearningRateSchedule):
     Args:
         peak: learning rate at the end of the rise.
         steps: length of the rise, in optimizer steps; 0 for none.
-        after: the schedule that follows, a function of its own step.
+        after: the schedule that follows, called with the number of steps since the end of the rise.
     """
 
     def __init__(self, peak: float, steps: int, after: tf.keras.optimizers.schedules.LearningRateSchedule) -> None:
@@ -60,7 +60,7 @@ def learning_rate_schedule(
         steps_per_epoch: optimizer steps per epoch.
         epochs: epochs of the whole stage, including the warm-up.
         warmup_epochs: length of the linear rise from 0; may be a fraction.
-        decay: factor of the rate at each of ``decay_epochs``.
+        decay: factor by which ``"steps"`` multiplies the rate at each of ``decay_epochs``.
         decay_epochs: epochs at which ``"steps"`` changes the rate, counted from the start of the stage; may be
             fractions.
 

@@ -36,7 +36,7 @@ from r2b_zoo.training.throughput import EpochSummaries, Throughput
 __all__ = ["CallbackFactory", "Log", "Networks", "copy_weights", "dataset_of", "network_of", "train"]
 
 EVALUATION_BATCH = 500
-# Larger images come in smaller batches, so that the activations of a batch always take about as much memory.
+# Images larger than 64×64 come in smaller batches, so that the activations of a batch take about the same memory.
 EVALUATION_PIXELS = EVALUATION_BATCH * 64 * 64
 STATISTICS_BATCHES = 50
 """Batch-norm statistics are estimated anew from this many batches, or from one epoch if that is less."""
@@ -68,7 +68,8 @@ def train(
         folder: the run's folder. Another run's folder is refused at once, but the folder is opened only after the plan
             is checked, so that an error in any stage is found before anything is written to the folder.
         callbacks: further Keras callbacks for each stage.
-        log: takes lines about skipped files, stages that resume, damaged checkpoints, and slow half precision.
+        log: takes lines about skipped files, stages that resume or are taken from another run, damaged checkpoints, and
+            whatever makes training slow on this machine.
         rehearse: called before any training, to try what will be done with the networks and the data after training.
 
     Returns:
@@ -126,7 +127,7 @@ def _train(
 
 
 def _shown(folder: str) -> Path:
-    """The path of a folder, relative to the working directory if it is inside it."""
+    """The path of a folder, relative to the working directory if the folder is inside."""
     path = Path(folder)
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 

@@ -41,7 +41,7 @@ class TeacherStudent(tf.keras.Model):
         l2_penalty: λ of the penalty λ/2 · Σ w² over the kernels; its gradient is added, but no metric includes it.
 
     Raises:
-        ValueError: the weights ask for a teacher and there is none, or the two do not fit.
+        ValueError: a loss needs a teacher and there is none, or teacher and student have different numbers of classes.
     """
 
     def __init__(

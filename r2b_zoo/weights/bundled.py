@@ -46,14 +46,14 @@ def arguments_of(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def options_of(network: str, reference: Any, own: Sequence[str]) -> dict[str, Any]:
-    """The values of a network's own options that weights of the package require; {} for other weights.
+    """The values that weights of the package require for a network's own options; {} for other weights.
 
     The constructor uses these values for options that its caller does not give.
 
     Args:
         network: name of the constructor.
         reference: the constructor's ``weights`` argument.
-        own: names of the network's own options.
+        own: names of the options that this network has and others need not have, for example ``gate_reduction``.
     """
     if not isinstance(reference, str) or reference not in BUNDLED:
         return {}

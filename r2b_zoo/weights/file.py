@@ -209,7 +209,7 @@ def content(layers: Iterable["tf.keras.layers.Layer"], record: Record) -> bytes:
 def digest(arrays: Arrays, record: Record) -> str:
     """SHA-256 of everything that a file says about a network: names, types, shapes and values, in their order.
 
-    HDF5's own checksums cover chunks of a file, but not arrays that are stored contiguously.
+    HDF5's own checksums cover arrays that are stored in chunks, but not those that are stored contiguously.
     """
     arrays = {name: values for name, values in arrays.items() if values}
     told = [

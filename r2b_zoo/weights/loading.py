@@ -96,13 +96,13 @@ def cache_folder() -> Path:
 
 
 def locate(network: str, weights: Optional[PathLike], **arguments: Any) -> Optional[Path]:
-    """The file that ``weights=`` of a network's constructor refers to, None for None; downloads published weights.
+    """The file that a constructor's ``weights=`` refers to, None for ``weights=None``; downloads published weights.
 
     Args:
         network: name of the constructor.
         weights: None, a name in ``weights.named``, or a path.
-        **arguments: the constructor's other arguments, the ``channels`` of its input, and its ``input_shape``; missing
-            arguments are not checked.
+        **arguments: the constructor's other arguments, and the ``channels`` and the ``input_shape`` of the network's
+            input. Missing arguments are not checked, but ``include_top`` must be there if ``weights`` is a name.
 
     Raises:
         ValueError: there are no weights of that name for this network, or they need other arguments.

@@ -167,7 +167,8 @@ class PackedWeights:
             if not all(np.isfinite(array).all() for array in arrays[name]):
                 raise ValueError(
                     f"{self.path} holds values that are not finite numbers (NaN or infinite) in layer {name!r}; all "
-                    "weights must be finite. Take weights from before the training diverged."
+                    "weights must be finite. Take another copy of the file, or weights from before the training "
+                    "diverged."
                 )
         return arrays
 

@@ -1,9 +1,9 @@
-// Implements the methods that zoo.r2b.Native declares with the functions of r2b.h.
+// Implements, with the functions of r2b.h, the methods that zoo.r2b.Native declares.
 //
-// The Java code keeps the addresses and makes sure that no object is used while it is freed or afterwards
-// (Handle.java). It also checks the sizes of images and passes only ranges that lie within its buffers. An error of the
-// engine becomes an EngineException with the same message. Arrays are pinned only while they are copied or while one
-// image is prepared.
+// The Java code keeps the addresses of native objects and makes sure that no object is used while it is freed or
+// afterwards (Handle.java). It also checks the sizes of images and passes only ranges that lie within its buffers. An
+// error of the engine becomes an EngineException with the same message. Arrays are pinned only while they are copied or
+// while one image is prepared.
 #include <jni.h>
 
 #include <algorithm>

@@ -1,6 +1,6 @@
 // Classifies images by a model; both are in the flash (embedded.S). Prints a line for each image: its label, the
-// label's probability, and the bits of all probabilities. No memory is allocated during an inference, and none stays
-// allocated after an image.
+// label's probability, and the bits of all probabilities. No memory is allocated during an inference; what is allocated
+// to prepare an image is freed again.
 #include "board.h"
 #include "heap.h"
 #include "r2b.h"

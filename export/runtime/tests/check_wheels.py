@@ -1,4 +1,4 @@
-"""Installs a built wheel in fresh environments, with each tested interpreter and with none, and runs README's lines.
+"""Installs a built wheel in fresh environments, with each tested interpreter and with none; runs the README's lines.
 
     make wheels && python tests/check_wheels.py            # this machine's wheel; downloads the interpreters (slow)
     python tests/check_wheels.py --arm64                   # and the arm64 wheel, under qemu-aarch64-static

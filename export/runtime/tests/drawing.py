@@ -121,7 +121,7 @@ class Drawing:
         return outputs and outputs[0]
 
     def add_several(self, name, inputs, shapes, write, dtype="float32"):
-        """Does the same for an operator with several outputs, which it returns as a list."""
+        """Adds an operator and returns a list of its outputs; None, without adding it, if they are too large in all."""
         if sum(map(math.prod, shapes)) > MOST_VALUES:
             return None
         outputs = [Value(tuple(int(d) for d in shape), dtype) for shape in shapes]

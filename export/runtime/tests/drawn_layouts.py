@@ -109,8 +109,8 @@ class Layouts(Drawing):
     def slice_limits(self, size):
         """Draws a slice of an axis with `size` positions.
 
-        Returns its positions; begin, end and stride, which may count from the end; and whether a mask replaces begin
-        and end.
+        Returns its positions; begin, end and stride, where begin and end may count from the end of the axis; and, for
+        begin and for end, whether a mask replaces it.
         """
         taken = self.taken(size)
         begin, end = taken.start, taken.stop if taken.stop >= 0 else -size - 1

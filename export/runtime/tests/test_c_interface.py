@@ -1,4 +1,4 @@
-"""Tests labels, preprocessing and images in r2b.h, which Python's engine does not use, against Python's classifier."""
+"""Compares r2b.h's labels, preprocessing and images, which Python's engine does not use, with Python's classifier."""
 
 import ctypes
 import io

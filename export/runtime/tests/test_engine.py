@@ -64,11 +64,11 @@ def outputs(interpreter, x):
 
 @pytest.fixture(params=["classifier", "layouts"])
 def altered(request, model):
-    """A model to damage: one with Larq Compute Engine's operators, or one whose operators move values."""
+    """A model to damage: one with Larq Compute Engine's operators, or one with a convolution, resizing and moves."""
     if request.param == "classifier":
         return model
     graph = drawn_graphs.Motifs(np.random.default_rng(1))
-    graph.begin((1, 4, 5, 2))  # few weights, as any value of a weight is valid
+    graph.begin((1, 4, 5, 2))  # few weights, as a damaged weight is still valid
     value = graph.input
     for method in ("depthwise", "concat", "pad", "resize_bilinear", "strided_slice"):
         value = getattr(graph, method)(value) or value

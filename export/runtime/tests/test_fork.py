@@ -90,7 +90,8 @@ assert os.waitpid(child, 0)[1] == 0
 
 
 def test_fork_in_the_middle_of_an_answer(tmp_path):
-    # Another thread holds the convolver's lock, and perhaps those of its threads. (An interpreter is for one thread.)
+    # At the fork, another thread holds the convolver's lock, and perhaps the locks of the convolver's own threads. (An
+    # interpreter is for one thread.)
     run(tmp_path, CONVOLVER, """
 expected = answer()
 done = threading.Event()

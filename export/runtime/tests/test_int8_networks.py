@@ -76,7 +76,7 @@ def test_a_file_that_takes_bytes_gets_the_image_as_it_is(file, photographs):
         pytest.skip("this file takes floats")
     image = photographs[0][:12, :12]
     classifier = r2b_runtime.Classifier(file)
-    # The centre square of this picture, 0.875 of 14 pixels, has the network's size already.
+    # The centre square of `framed`, 0.875 of 14 pixels, has the network's size already.
     assert classifier.preprocessing.crop_fraction == 0.875
     framed = np.zeros((14, 14, 3), np.uint8)
     framed[1:13, 1:13] = image

@@ -135,7 +135,7 @@ def test_network_equals_lce(kernels, rng, batch, channels, threads):
 
 @pytest.mark.parametrize("channels", [40, 64])
 def test_threads_leave_the_same_bits(kernels, rng, channels):
-    # 5 threads share one or two blocks of channels, so most sums cover rows of several threads.
+    # 5 threads share two blocks of channels, so most sums cover rows of several threads.
     model = half_blocks(rng, channels=channels)
     x = rng.uniform(-1, 1, (1, 56, 56, 3)).astype(np.float32)
     one, *others = [run(model, [x], kernels=kernels, num_threads=n)[0] for n in (1, 2, 5)]
@@ -163,7 +163,7 @@ def test_rows_taken_over_leave_the_same_bits(kernels, rng, batch, channels, thre
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("threads", [1, 2])
 def test_same_bits_as_lce(rng, batch, threads):
-    # LCE's x86 build has the same arithmetic as these kernels; kernels.h describes the order of sums.
+    # On CPUs with AVX-512, LCE's x86 build has the runtime's arithmetic; kernels.h describes the order of sums.
     pytest.importorskip("larq_compute_engine")
     if r2b_runtime.available_kernels()[0] != "avx512":
         pytest.skip("LCE takes other kernels on this CPU")
@@ -260,7 +260,7 @@ def test_profile_adds_up(rng):
     kernels, steps = r2b_runtime.profile(interpreter.delegate)
     assert kernels == r2b_runtime.available_kernels()[0]
     assert all(runs == 5 and seconds > 0 for seconds, runs, _ in steps)
-    # One pass per half block: all operators between two binary convolutions are in the first one's step.
+    # One pass per half block: all operators between two binary convolutions are in the step of the first convolution.
     assert sum("LceBconv2d MUL PRELU ADD" in text for _, _, text in steps) == 3
 
 

@@ -8,7 +8,7 @@ import shlex
 
 import pytest
 
-pytest.importorskip("tensorflow", reason="as the script that the page names, which writes a model")
+pytest.importorskip("tensorflow", reason="check_page.py, which the page names, writes a model with TensorFlow")
 
 import build_native
 import check_page

@@ -53,7 +53,7 @@ def assert_bits_of_one_thread(model, inputs, repetitions, kernels=None):
 
 
 def average_computed_later(graph):
-    """A gate's average is computed only after the two steps of the shortcut, which share out rows of their own."""
+    """A gate's average is computed only after the shortcut's two steps, whose rows the threads share as well."""
     graph.begin((1, 32, 32, 64))
     x = graph.bconv(graph.quantize(graph.input), "float32", like=64)
     y = graph.bconv(graph.quantize(x), "float32", like=64, stride=2)

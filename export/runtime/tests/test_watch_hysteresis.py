@@ -22,7 +22,7 @@ def labels(frames, rules, interval=0.1):
 
 
 def specified(frames, count):
-    """The same by definition, for thresholds 0.6 and 0.4: each decision uses all frames since the last change."""
+    """What `labels` must return for thresholds 0.6 and 0.4: each decision uses all frames since the last change."""
     label, since, result = None, 0, []
     for number in range(len(frames)):
         spoken = []

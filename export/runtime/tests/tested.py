@@ -1,8 +1,8 @@
-"""One list for both: the values from which the tests draw, and those that the README promises.
+"""The values from which the tests draw, which are also those that the README promises.
 
     python tested.py     # prints the README's table of operators
 
-test_operators.py and test_float_operators.py take their values from here, so everything in the table is tested.
+The tests of the operators take their values from here, so everything in the table is tested.
 """
 
 import lce_model
@@ -55,7 +55,7 @@ def table():
     """The README's table of operators, in Markdown."""
     span = "{0[0]} to {0[1]}".format
     rows = {
-        "`LceBconv2d`": f"{', '.join(OUTPUTS.values())} outputs; {', '.join(PADDINGS)}; strides {span(STRIDES)}, "
+        "`LceBconv2d`": f"outputs: {', '.join(OUTPUTS.values())}; {', '.join(PADDINGS)}; strides {span(STRIDES)}, "
         f"dilations {span(DILATIONS)}, kernels {span(KERNELS)} in both directions; "
         f"{', '.join(map(str, GROUPS))} groups; "
         f"fused {', '.join(name for name in ACTIVATIONS if name != 'none')}; {', '.join(map(str, CHANNELS))} channels; "

@@ -16,7 +16,7 @@ from r2b_runtime.model_file import ModelSource
 if TYPE_CHECKING:
     from typing_extensions import Unpack  # type checkers know this module even if it is not installed
 
-# Steps with these names start with an operator on bits, and include the float operators fused into it (scales, PReLU).
+# Steps with these names start with a binary operator, and include the float operators fused into it (scales, PReLU).
 _BINARY_STEPS = ("bconv", "bmaxpool", "quantize", "dequantize")
 
 

@@ -114,7 +114,7 @@ class Classifier:
         Raises:
             FileNotFoundError: there is no such image file.
             ImportError: Pillow is needed for an image file and missing.
-            ValueError: it is not an image, or damaged; or the model's output is NaN; or `top` is less than 1.
+            ValueError: `image` is not an image or is damaged; the model's output is NaN; or `top` is less than 1.
 
         An error in one of several images begins with its index, as in "images[2]: …", and no results are returned.
         """

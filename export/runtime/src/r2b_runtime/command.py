@@ -24,7 +24,10 @@ from r2b_runtime.watch import command as watch
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
-    """Runs the command; returns the exit status: 0, 1 after an error, 2 if the arguments are wrong."""
+    """Runs the command and returns its exit status: 0, 1 after an error, or that of `watch`.
+
+    Raises `SystemExit` with status 2 if the arguments are wrong.
+    """
     parsed = _parser().parse_args(arguments)
     # Pillow warns of images above its limit, and refuses those above twice that limit. Hide the warning, since the
     # command has its own limit, --max-pixels.

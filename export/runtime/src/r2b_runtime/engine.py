@@ -136,13 +136,13 @@ class Engine:
         self._shapes_in_file = {t.number: model.tensors[t.number].signature for t in [*self._inputs, *self._outputs]}
 
     def _describe(self) -> None:
-        """Asks the library for the current shapes, and drops the values of tensors that had earlier shapes."""
+        """Asks the library for the current shapes, and drops all values, because they may have earlier shapes."""
         library = _functions()
         self._inputs = [self._tensor(i, library.r2b_engine_input) for i in range(self._count("inputs"))]
         self._outputs = [self._tensor(i, library.r2b_engine_output) for i in range(self._count("outputs"))]
-        # Tensors are known here by their positions in these lists. The next inference copies the inputs that were set.
-        # Every inference copies those whose array a function from `tensor()` has returned, because the caller may write
-        # to it at any time.
+        # The numbers below are positions in these two lists. The next inference copies the inputs in `_set` into the
+        # library. Every inference copies those in `_shared_inputs`, because functions from `tensor()` have returned
+        # their arrays, and the caller may write to an array at any time.
         self._values: dict[int, np.ndarray] = {}
         self._set: set[int] = set()
         self._shared_inputs: set[int] = set()

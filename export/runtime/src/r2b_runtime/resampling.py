@@ -149,7 +149,7 @@ def _moments(mean: Optional[Sequence[float]], std: Optional[Sequence[float]], ch
 
 
 def _checked(image: np.ndarray) -> np.ndarray:
-    """The image, checked and contiguous in memory."""
+    """The image, checked and with each row contiguous in memory."""
     image = np.asarray(image)
     if image.ndim != 3 or image.shape[2] not in (1, 3) or 0 in image.shape or image.dtype not in (np.uint8, np.float32):
         raise ValueError(

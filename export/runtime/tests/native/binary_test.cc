@@ -265,7 +265,7 @@ void TestBinaryPlans(const Kernels* k) {
                Random(1, 5), Random(1, 3), Random(1, 3), Random(1, 2), Random(1, 2), 0, 0, 0, 0, Random(0, 1) == 1},
               Random(0, 1) == 1, i % 5 == 4 ? Random(1, 3) : 0, Random(1, 4));
   }
-  TestBconv(k, {1, 3, 3, 2048, 33, 1, 3, 3, 1, 1, 1, 1, 0, 0, 0, 0, false}, true, 0, 1);  // long runs
+  TestBconv(k, {1, 3, 3, 2048, 33, 1, 3, 3, 1, 1, 1, 1, 0, 0, 0, 0, false}, true, 0, 1);  // long runs of words
   TestBconv(k, {1, 3, 3, 8192, 5, 1, 3, 3, 1, 1, 1, 1, 0, 0, 0, 0, false}, true, 0, 1);   // more than 16-bit sums hold
   for (int channels : {32, 64, 100, 31})
     for (int threads : {1, 2, 3})

@@ -36,7 +36,7 @@ struct DrawnModel : MiniInterpreter {
     memory.emplace_back();
     return int(t);
   }
-  // Returns the new tensor, or -1 if it would be too large to be in a file.
+  // Returns the new tensor, or -1 if it would have more than 2^20 elements.
   int Constant(tfl::Type type, const std::vector<int>& shape) {
     if (r2b::Elements(shape) > 1 << 20) return -1;
     const int t = NewTensor(type, shape);

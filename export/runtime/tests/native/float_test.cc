@@ -1,5 +1,5 @@
-// Tests plans with float convolutions and dense layers: sums must be within 1e-5 for each product, and exact where the
-// order of additions is specified.
+// Tests plans with float convolutions and dense layers: sums must be exact where the order of additions is specified;
+// elsewhere their errors must be at most 1e-5 for each product, or 1e-5 of the sum of the products' sizes.
 #include <cmath>
 
 #include "plans.h"
@@ -40,7 +40,7 @@ void ForAll(const Images& out, Visit visit) {
         for (int c = 0; c < out.channels; ++c) visit(i, y, x, c);
 }
 
-// Calls visit(row, column, tap) for the pixels of a window that lie inside.
+// Calls visit(row, column, tap) for the pixels of a window that lie inside the image.
 template <class Visit>
 void ForTaps(const Images& in, const Window& window, int y, int x, Visit visit) {
   const int top = y * window.stride - window.Along(in.h).before, left = x * window.stride - window.Along(in.w).before;

@@ -27,7 +27,7 @@ int main(int argc, char** argv) {
     ran += std::string(" other-") + other->name;
   }
   for (int i = 1; i < argc; ++i)
-    Check(SelectKernels(argv[i]) != nullptr, std::string("kernels did not run: ") + argv[i]);
+    Check(SelectKernels(argv[i]) != nullptr, std::string("these kernels do not run here: ") + argv[i]);
   Check(SelectKernels("no such kernels") == nullptr, "unknown kernels were accepted");
   std::printf("kernels:%s; %d checks, %d failures\n", ran.c_str(), checks, failures);
   return failures != 0;

@@ -12,7 +12,7 @@ namespace r2b {
 namespace {
 
 constexpr int kChannels[] = {1, 3, 8, 15, 16, 17, 24, 31, 32, 33, 40, 48, 63};
-constexpr int kWidths[] = {1, 2, 5, 13, 30};  // around every tile: whole tiles and remainders
+constexpr int kWidths[] = {1, 2, 5, 13, 30};  // whole tiles and remainders, for every size of tile
 
 bool SameBits(const std::vector<float>& a, const std::vector<float>& b) {
   return a.size() == b.size() && !std::memcmp(a.data(), b.data(), a.size() * sizeof(float));
@@ -310,7 +310,7 @@ void TestExponentials(const Kernels* kernels, int rows, int channels, const std:
       equal &= one == z.data()[at + c];
     }
   }
-  Check(equal, what + " exponentials: where values stand matters");
+  Check(equal, what + " exponentials: results depend on a value's position");
   Check(close, what + " exponentials");
 }
 

@@ -1,5 +1,5 @@
 // A miniature interpreter for fuzzing: tensors and nodes as TensorFlow Lite lays them out, and the functions that the
-// delegate calls. Tensors get exactly the bytes that their shapes need, once the delegate has prepared.
+// delegate calls. Tensors get exactly the bytes that their shapes need, once the delegate's kernel has been prepared.
 #pragma once
 
 #include <algorithm>

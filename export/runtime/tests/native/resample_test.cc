@@ -35,7 +35,7 @@ bool AsSpecified(const Resample& r, const float* out) {
   return equal;
 }
 
-// Samples and weights are random and need not be those of an operator: the kernel must read each one as given.
+// Samples and weights are random, unlike those of a real resizing: the kernel must read each one as given.
 void TestResample(const Kernels* k, int height, int width, int channels, int out_height, int out_width, bool cubic,
                   bool bytes, bool normalised) {
   const std::string what = std::string(k->name) + (cubic ? " cubic " : " linear ") + (bytes ? "bytes " : "floats ") +
@@ -77,7 +77,8 @@ void TestResample(const Kernels* k, int height, int width, int channels, int out
   Check(AsSpecified(r, out.data<float>()), what + ": values");
 }
 
-// Samples are those of the operators: near each other, and in order or mirrored. Some kernels make use of this.
+// Samples are those of bilinear or bicubic resizing: near each other, and in order or mirrored. Some kernels make use
+// of this.
 void TestResize(const Kernels* k, int channels, bool bilinear, bool bytes) {
   const int height = Random(1, 80), width = Random(1, 80), count = Random(1, 3), size = bytes ? 1 : int(sizeof(float));
   const int image_height = Random(1, 3 * height), image_width = Random(1, 3 * width),

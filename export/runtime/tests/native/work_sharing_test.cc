@@ -19,7 +19,8 @@ void TestWorkSharing() {
   take(0);
   for (int i = 0; i < 8; ++i) take(1);  // its own two, then the upper half of 1 to 9, then that of 1 to 4
   take(0), take(0), take(0);
-  Check(order == std::vector<int>{0, 10, 11, 5, 6, 7, 8, 9, 3, 1, 2, 4}, "who is done takes the upper half");
+  Check(order == std::vector<int>{0, 10, 11, 5, 6, 7, 8, 9, 3, 1, 2, 4},
+        "a thread without items takes the upper half of another's");
   take(0), take(1);
   Check(order[12] == -1 && order[13] == -1, "no items are left");
 

@@ -78,7 +78,7 @@ const kinds = {
       told[name] = await Engine.load(model, options).then(() => "no error", sentence);
     told.source = await Engine.load(7).then(() => "no error", sentence);
     told.file = await Engine.load(`${model}.none`).then(() => "no error", sentence);
-    // None of this broke what there was.
+    // After all these errors, the classifier and the engine still work.
     const image = { data: new Uint8Array(64), width: 8, height: 8 };
     told.after = classifier.predict(image).length + engine.run(new Float32Array(64)).length;
     engine.resize(0, [2, 8, 8, 1]);
@@ -99,7 +99,7 @@ const kinds = {
     return { early: sizes[9], late: sizes.at(-1) };
   },
 
-  /** The same where nobody frees, and the garbage collector does. */
+  /** The same, but engines are left to the garbage collector instead of being freed. */
   async abandoned({ model, count }) {
     const file = await readFile(model);
     const sizes = [];

@@ -185,7 +185,7 @@ public final class Engine implements AutoCloseable {
         });
   }
 
-  /** Copies the same values into an array of the same length. */
+  /** Copies the values that {@link #getOutput(int)} returns into an array of that length. */
   public void getOutput(int output, float[] values) {
     Model.given(values, "an array for the output");
     handle.run(it -> Native.getValues(it, output, values));

@@ -3,8 +3,8 @@ package zoo.r2b;
 import java.util.Arrays;
 
 /**
- * How an image becomes a model's input: its centre square is cut out, resized by bicubic interpolation, and normalised:
- * (value - mean) / std.
+ * How an image becomes a model's input: its centre square is cut out, resized by bicubic interpolation, and normalised
+ * to (value - mean) / std.
  */
 public final class Preprocessing {
   /** Height of the result, in pixels. */

@@ -1,8 +1,8 @@
 package android.graphics;
 
 /**
- * The part of Android's class that the library uses, since API level 1. It is compiled against and not packed; the
- * tests pack one that holds pixels.
+ * The part of Android's class that the library and its tests use, which Android has had since API level 1. The AAR does
+ * not contain this class; it holds pixels because the tests run with it.
  */
 public final class Bitmap {
   private final int[] colors;

@@ -8,7 +8,7 @@ import sys
 from typing import Any, Optional
 
 MOST = (1 << 20) - 1
-"""The largest number that an argument which counts something may be."""
+"""The largest value of an argument that counts something."""
 
 
 def probability(text: str) -> float:

@@ -26,8 +26,8 @@ _DAMAGED = 0x40  # V4L2_BUF_FLAG_ERROR
 _JPEG = (b"MJPG", b"JPEG")
 _YUYV = b"YUYV"
 
-# The structures have the machine's alignment. On 32-bit machines they are those with 32-bit times, which every kernel
-# takes.
+# The structures have the machine's alignment. On 32-bit machines they are the variants with 32-bit times, which every
+# kernel accepts.
 CAPABILITY = struct.Struct("16s32s32sIII12x")
 FORMAT_DESCRIPTION = struct.Struct("III32s4s16x")
 _UNION = struct.calcsize("0P") or struct.calcsize("P")
