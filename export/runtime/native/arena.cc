@@ -5,8 +5,6 @@
 namespace r2b {
 namespace {
 
-size_t RoundUp(size_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
-
 bool Contains(const std::vector<int>& tensors, int tensor) {
   return std::find(tensors.begin(), tensors.end(), tensor) != tensors.end();
 }

@@ -3,19 +3,24 @@
 namespace r2b {
 namespace {
 
-// A tensor with a single block or a single column is left out: rows of blocks would be the same layout.
-bool MayLieInBlocks(const Tensor& tensor, const Storage& s) {
-  return tensor.type == DType::kFloat && tensor.dims.size() == 4 && tensor.dims[3] > kBlock &&
-         tensor.dims[3] % kBlock == 0 && tensor.dims[2] > 1 && !tensor.constant && !s.external && !s.border.any();
-}
-
+// The tensors that steps read and write only in whole blocks of channels, with strides.
 class Blocked {
  public:
-  Blocked(const Graph& graph, const std::vector<Storage>& storage) : graph_(graph) {
-    for (size_t t = 0; t < graph.tensors.size(); ++t) blocks_.push_back(MayLieInBlocks(graph.tensors[t], storage[t]));
+  Blocked(const Graph& graph, const Program& program, const std::vector<Storage>& storage) : graph_(graph) {
+    for (size_t t = 0; t < graph.tensors.size(); ++t) {
+      const Tensor& tensor = graph.tensors[t];
+      const Storage& s = storage[t];
+      blocks_.push_back(tensor.type == DType::kFloat && tensor.dims.size() == 4 && !tensor.constant && !s.external &&
+                        !s.border.any());
+    }
+    for (const Step& step : program.steps) {
+      Exclude(step);
+      if (step.feeder) Exclude(*step.feeder);
+    }
   }
   bool operator[](size_t tensor) const { return blocks_[tensor]; }
 
+ private:
   // Excludes the tensors that a step does not read or write in whole blocks.
   void Exclude(const Step& step) {
     if (step.flat)
@@ -28,7 +33,6 @@ class Blocked {
     if (!step.rows || !step.rows->has_stages()) blocks_[step.output] = false;
   }
 
- private:
   // True if the tensor's blocks are those of the values in registers.
   bool InRegisters(const Step& step, int tensor) const {
     return step.rows->whole_blocks() && AsImage(graph_.tensors[tensor].dims) == step.out;
@@ -46,19 +50,29 @@ class Blocked {
   std::vector<bool> blocks_;
 };
 
+// A tensor with a single block or a single column is left out: rows of blocks would be the same layout.
+bool FillsBlocks(const Tensor& tensor) {
+  return tensor.dims[3] > kBlock && tensor.dims[3] % kBlock == 0 && tensor.dims[2] > 1;
+}
+
 }  // namespace
 
-void LayInBlocks(const Graph& graph, const Program& program, std::vector<Storage>* storage) {
-  Blocked blocked(graph, *storage);
-  for (const Step& step : program.steps) {
-    blocked.Exclude(step);
-    if (step.feeder) blocked.Exclude(*step.feeder);
-  }
+void LayOutPixels(const Graph& graph, const Program& program, int threads, std::vector<Storage>* storage) {
+  const Blocked blocked(graph, program, *storage);
   for (size_t t = 0; t < storage->size(); ++t) {
     if (!blocked[t]) continue;
+    const Tensor& tensor = graph.tensors[t];
     Storage& s = (*storage)[t];
-    s.pixel = kBlock * ptrdiff_t(sizeof(float));
-    s.gap = (graph.tensors[t].dims[2] - 1) * s.pixel;
+    if (FillsBlocks(tensor)) {
+      if (threads == 1) continue;
+      s.pixel = kBlock * ptrdiff_t(sizeof(float));
+      s.gap = (tensor.dims[2] - 1) * s.pixel;
+    } else if (PixelStride(s.pixel) != s.pixel) {
+      s.pixel = PixelStride(s.pixel);
+      s.row = tensor.dims[2] * s.pixel;
+      s.image = tensor.dims[1] * s.row;
+      s.bytes = size_t(tensor.dims[0]) * size_t(s.image);
+    }
   }
 }
 

@@ -58,8 +58,8 @@ void Executor::Prepare(const Graph* graph, Program* program, const Memory* memor
 void Executor::MakeWorkspaces(const WorkspaceSize& size, size_t stages, int threads) {
   workspaces_.assign(size_t(threads), {});
   for (Workspace& workspace : workspaces_) {
-    workspace.scratch.assign(size.scratch + kSlack, 0);
-    workspace.ring.assign(size_t(size.ring.value()) + kSlack, 0);
+    workspace.scratch.Assign(size.scratch);
+    workspace.ring.Assign(size_t(size.ring.value()));
     workspace.lines.assign(size.lines, nullptr);
     workspace.stages.resize(stages);
     workspace.feeder_stages.resize(stages);
@@ -161,7 +161,9 @@ void Executor::RunRows(Task& task, int thread) {
   for (int item = sharing.Take(thread); item >= 0; last = item, item = sharing.Take(thread)) {
     const int row = item % rows, image = row / step.out.h, y = row % step.out.h, split = item / rows;
     const Range blocks = SplitBlocks(step.out.c, task.splits, split), channels = ChannelsOf(blocks, step.out.c);
-    memory_->Resolve(step, image, y, &stages);
+    const bool follows = y > 0 && item == last + 1;
+    if (follows) Memory::NextRow(step, &stages);
+    else memory_->Resolve(step, image, y, &stages);
     if (task.planes.used()) task.planes.Point(step, blocks, row, &stages);
     if (step.sums >= 0 && (y == 0 || item == summed + 1)) {
       sums_[step.sums].Add(image, y, split, &stages[task.sum_stage]);
@@ -169,8 +171,7 @@ void Executor::RunRows(Task& task, int thread) {
     } else if (step.sums >= 0) {
       sums_[step.sums].KeepApart(image, y, &stages[task.sum_stage]);
     }
-    step.rows->Run({step, *memory_, kernels_, &workspaces_[thread], image, y, channels.begin, channels.end,
-                    y > 0 && item == last + 1},
+    step.rows->Run({step, *memory_, kernels_, &workspaces_[thread], image, y, channels.begin, channels.end, follows},
                    Epilogue(stages.data(), int(step.stages.size())));
   }
 }

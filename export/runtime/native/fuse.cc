@@ -377,7 +377,12 @@ class Fuser {
       if (group_[producer] < 0) Absorb(&step, int(steps_.size()), producer);
     }
     step.rows = MakeQconv(graph_, op, step.input);
+    const int index = int(steps_.size());
     AddAndExtend(std::move(step), op.out);
+    // The first stage may subtract the zero point, which the root need not add then.
+    std::vector<StagePlan>& stages = steps_[index].stages;
+    if (!stages.empty() && stages[0].kind == Stage::kAdd && steps_[index].rows->OmitZeroPoint())
+      stages.erase(stages.begin());
   }
 
   // True for a QUANTIZE from uint8 to int8 with the same scale, which lowers all numbers by 128, if only convolutions

@@ -7,7 +7,7 @@ void Memory::Prepare(Graph* graph, Program* program, Budget* budget, int threads
   PadInputs(graph, program, &storage_);
   PlaceTensors(*graph, budget);
   PlaceOuter(*graph, budget);
-  if (threads > 1) LayInBlocks(*graph, *program, &storage_);
+  LayOutPixels(*graph, *program, threads, &storage_);
   SetBases(*graph, LayOutArena(*graph, *program, &storage_, budget));
 }
 
@@ -46,16 +46,17 @@ void Memory::PlaceOuter(const Graph& graph, Budget* budget) {
 }
 
 void Memory::SetBases(const Graph& graph, size_t arena_bytes) {
-  arena_.assign(arena_bytes + kAlign, 0);
+  arena_.Assign(arena_bytes);
   halos_.clear();
   for (size_t t = 0; t < storage_.size(); ++t) {
     Storage& s = storage_[t];
     if (graph.tensors[t].constant || s.external) continue;
     if (s.border.any()) {
-      halos_.emplace_back(s.bytes + kAlign + kSlack, uint8_t(0));
-      s.base = Aligned(halos_.back()) + s.border.top * s.row + s.border.left * s.pixel;
+      halos_.emplace_back();
+      halos_.back().Assign(s.bytes);
+      s.base = halos_.back().data() + s.border.top * s.row + s.border.left * s.pixel;
     } else if (s.written) {
-      s.base = Aligned(arena_) + storage_[s.alias >= 0 ? size_t(s.alias) : t].offset;
+      s.base = arena_.data() + storage_[s.alias >= 0 ? size_t(s.alias) : t].offset;
     }
   }
 }
@@ -67,7 +68,7 @@ void Memory::Resolve(const Step& step, const StagePlan& plan, int image, int y, 
   stage->scale = plan.scale;
   stage->zero_point = plan.zero_point;
   stage->output = plan.output;
-  stage->pixel = stage->gap = 0;
+  stage->pixel = stage->gap = stage->row = 0;
   stage->before = plan.before;
   stage->windows = plan.windows;
   // Kernels compute addresses before they look at the kind. Those of a stage without operands are never used, but must
@@ -84,7 +85,16 @@ void Memory::Resolve(const Step& step, const StagePlan& plan, int image, int y, 
     // The tensor between a window and its feeder has no memory of its own: its rows are in the ring buffer.
     if (s.base) stage->in = stage->out = s.base + (plan.per_image ? image * next : 0) + (plan.per_pixel ? y * row : 0);
     stage->pixel = plan.per_pixel ? s.pixel : 0;
+    stage->row = plan.per_pixel ? row : 0;
     stage->gap = s.gap;
+  }
+}
+
+void Memory::NextRow(const Step& step, std::vector<Stage>* stages) {
+  for (size_t s = 0; s < step.stages.size(); ++s) {
+    Stage& stage = (*stages)[s];
+    stage.in += stage.row;
+    stage.out += stage.row;
   }
 }
 

@@ -5,6 +5,9 @@
 // ("halo") of zeros, or of zero bits, around each image, so that convolutions need not test for edges; since nothing
 // may overwrite the border, such tensors do not share memory (padding.cc).
 //
+// A pixel that is longer than a cache line begins with one (PixelStride()), if the steps that use the tensor can handle
+// the stride.
+//
 // With several threads, a tensor with several blocks of channels is stored in rows of blocks (see kernels.h) if it is
 // neither an input nor an output and all steps that use it can handle whole blocks. Threads that share a row's channels
 // then work in separate runs of memory, and their cores do not prefetch each other's cache lines. (One thread is a
@@ -14,17 +17,10 @@
 
 #include <vector>
 
+#include "aligned_buffer.h"
 #include "program.h"
 
 namespace r2b {
-
-constexpr size_t kAlign = 64;   // a cache line
-constexpr size_t kSlack = 256;  // bytes after a buffer's end, since kernels read whole vectors
-
-inline uint8_t* Aligned(std::vector<uint8_t>& buffer) {
-  const uintptr_t at = reinterpret_cast<uintptr_t>(buffer.data());
-  return buffer.data() + (kAlign - at % kAlign) % kAlign;
-}
 
 // Where a tensor lives. Strides are in bytes; the tensor is contiguous unless it has a border or rows of blocks.
 struct Storage {
@@ -56,6 +52,8 @@ class Memory {
   void Resolve(const Step& step, const StagePlan& plan, int image, int y, Stage* stage) const;
   // The same for all stages of the step; `stages` must be long enough for those of any step.
   void Resolve(const Step& step, int image, int y, std::vector<Stage>* stages) const;
+  // Moves the stages from one row of an image to the next, which is faster.
+  static void NextRow(const Step& step, std::vector<Stage>* stages);
 
  private:
   void PlaceTensors(const Graph& graph, Budget* budget);
@@ -63,16 +61,17 @@ class Memory {
   void SetBases(const Graph& graph, size_t arena_bytes);
 
   std::vector<Storage> storage_;
-  std::vector<uint8_t> arena_;
-  std::vector<std::vector<uint8_t>> halos_;
+  AlignedBuffer arena_;
+  std::vector<AlignedBuffer> halos_;
 };
 
 // Gives inputs of padded convolutions their border: on the tensor itself if its producer and all its readers can work
 // with strides, else on a copy that an additional step makes.
 void PadInputs(Graph* graph, Program* program, std::vector<Storage>* storage);
 
-// Lays out in rows of blocks all tensors that steps read and write only in whole blocks of channels.
-void LayInBlocks(const Graph& graph, const Program& program, std::vector<Storage>* storage);
+// Gives tensors that steps read and write only in whole blocks of channels the strides of rows of blocks, or pixels
+// that begin with a cache line.
+void LayOutPixels(const Graph& graph, const Program& program, int threads, std::vector<Storage>* storage);
 
 // Gives tensors that exist between steps their offsets in one arena; returns its size in bytes.
 size_t LayOutArena(const Graph& graph, const Program& program, std::vector<Storage>* storage, Budget* budget);

@@ -17,7 +17,11 @@ class Planes {
  public:
   // Takes memory only where the step packs bits and its channels are cut into several shares.
   void Prepare(const Step& step, int splits, Budget* budget);
+#if defined(R2B_SINGLE_THREAD)
+  static constexpr bool used() { return false; }
+#else
   bool used() const { return stage_ >= 0; }
+#endif
   // The tensor into which the planes are merged.
   int target(const Step& step) const { return step.stages[size_t(stage_)].tensor; }
 

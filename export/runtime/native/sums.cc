@@ -12,10 +12,10 @@ void Sums::Prepare(const Step& step, int splits, int threads, Budget* budget) {
   splits_ = splits;
   const bool apart = threads > 1;
   const Count sums = Count(out_.n) * out_.c, bytes = (sums + (apart ? out_.count() : 0)) * sizeof(float);
-  budget->TakeMemory(step.op(), bytes + Count(out_.n) * splits * sizeof(Added) + kAlign + kSlack,
+  budget->TakeMemory(step.op(), bytes + Count(out_.n) * splits * sizeof(Added) + AlignedBuffer::kOverhead,
                      "sums over its output");
-  buffer_.assign(size_t(sums.value()) * sizeof(float) + kAlign + kSlack, 0);
-  values_ = reinterpret_cast<float*>(Aligned(buffer_));
+  buffer_.Assign(size_t(sums.value()) * sizeof(float));
+  values_ = reinterpret_cast<float*>(buffer_.data());
   added_.assign(size_t(out_.n) * splits, {});
   apart_.reset(apart ? new float[size_t(out_.count())] : nullptr);
 }
@@ -25,6 +25,7 @@ void Sums::Add(int image, int y, int split, Stage* stage) {
   float* sums = Of(image);
   if (y == 0) std::fill(sums + channels.begin, sums + channels.end, 0.0f);
   AddedTo(image, split).rows = y + 1;
+  stage->kind = Stage::kSum;
   stage->out = reinterpret_cast<uint8_t*>(sums);
 }
 

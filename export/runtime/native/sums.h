@@ -41,7 +41,7 @@ class Sums {
   Shape out_;  // of the step's values
   int splits_ = 1;
   float* values_ = nullptr;  // in `buffer_`, aligned so that no two threads' channels share a cache line
-  std::vector<uint8_t> buffer_;
+  AlignedBuffer buffer_;
   std::vector<Added> added_;  // [image][split]
   // The values that are kept apart, [image][row][pixel][channel]; null for one thread. Not initialised, since few of
   // its pages are ever touched.

@@ -51,10 +51,11 @@ PackedWeights WeightCache::Floats(const Graph& graph, int tensor) {
   });
 }
 
-PackedWeights WeightCache::Bytes(const Graph& graph, int tensor, int length, int products) {
+PackedWeights WeightCache::Bytes(const Graph& graph, int tensor, const ByteColumns& columns) {
   const Tensor& filter = graph.tensors[tensor];
-  return Find({tensor, Packing::kBytes, 1, 0, {length, products}}, [&](ptrdiff_t* block_bytes) {
-    return PackBytes(static_cast<const int8_t*>(filter.constant), filter.dims[0], PerOutput(filter), length, products,
+  const Key key{tensor, Packing::kBytes, 1, 0, {columns.length, columns.products, columns.joined}};
+  return Find(key, [&](ptrdiff_t* block_bytes) {
+    return PackBytes(static_cast<const int8_t*>(filter.constant), filter.dims[0], PerOutput(filter), columns,
                      block_bytes);
   });
 }

@@ -11,6 +11,8 @@
 
 namespace r2b {
 
+struct ByteColumns;
+
 struct PackedWeights {
   std::shared_ptr<std::vector<uint8_t>> bytes;
   ptrdiff_t block_bytes = 0;  // from one block of 32 output channels to the next; Dense() and Channels(): 0
@@ -20,8 +22,7 @@ class WeightCache {
  public:
   PackedWeights Bits(const Graph& graph, int tensor, int groups, int chunk_bits);
   PackedWeights Floats(const Graph& graph, int tensor);
-  // 8-bit weights, in segments of `length` values, for kernels that sum `products` products at a time.
-  PackedWeights Bytes(const Graph& graph, int tensor, int length, int products);
+  PackedWeights Bytes(const Graph& graph, int tensor, const ByteColumns& columns);
   // Weights of a depthwise convolution.
   PackedWeights Channels(const Graph& graph, int tensor);
   // Weights of a transposed convolution: every stride_h-th and stride_w-th tap from (row, column) on.
@@ -39,7 +40,7 @@ class WeightCache {
     int tensor;
     Packing packing;
     int groups, chunk_bits;
-    int phase[4] = {0, 0, 0, 0};  // kPhase: row, column and strides; kBytes: length and products
+    int phase[4] = {0, 0, 0, 0};  // kPhase: row, column and strides; kBytes: the fields of ByteColumns
     bool operator==(const Key& k) const {
       return tensor == k.tensor && packing == k.packing && groups == k.groups && chunk_bits == k.chunk_bits &&
              std::equal(phase, phase + 4, k.phase);

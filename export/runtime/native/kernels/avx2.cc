@@ -99,6 +99,7 @@ using T = Tile<V>;
 
 // Uses pairs of 16-bit numbers, since the instruction for bytes saturates the sums of its products.
 struct Q {
+  using Small = void;
   static constexpr BytePacking kPacking = BytePacking::kPairs;
   using Sums = __m256i;
   using Value = __m256i;

@@ -108,6 +108,40 @@ struct Q {
     return _mm512_cvtepi32_ps(
         _mm512_max_epi32(_mm512_min_epi32(number, _mm512_set1_epi32(output.hi)), _mm512_set1_epi32(output.lo)));
   }
+
+  // The bias, the halves for both roundings and the zero point are added to the products at once, in `even` and `odd`.
+  // After the first rounding, 0 lies at `origin`. The second rounding takes halves away from 0, so 1 is subtracted
+  // first from what is less than 0.
+  struct Small {
+    __m512i multiplier, odd_multiplier, even, odd, origin, right, lo, hi;
+
+    R2B_INLINE Small(const Requantisation& output, int channel) {
+      const auto at = [&](const int32_t* values) R2B_LAMBDA { return _mm512_loadu_si512(values + channel); };
+      const __m512i bias = at(output.bias), one = _mm512_set1_epi32(1);
+      multiplier = at(output.multiplier);
+      odd_multiplier = _mm512_srli_epi64(multiplier, 32);
+      right = at(output.right);
+      lo = _mm512_set1_epi32(output.lo);
+      hi = _mm512_set1_epi32(output.hi);
+      origin = _mm512_add_epi32(_mm512_srli_epi32(_mm512_sllv_epi32(one, right), 1),
+                                _mm512_sllv_epi32(_mm512_set1_epi32(output.zero_point), right));
+      const auto start = [&](__m512i b, __m512i m, __m512i o) R2B_LAMBDA {
+        const __m512i half = _mm512_set1_epi64(1 << 30);
+        const __m512i moved = _mm512_slli_epi64(_mm512_mul_epi32(o, half), 1);  // o * 2^31
+        return _mm512_add_epi64(_mm512_add_epi64(_mm512_mul_epi32(b, m), half), moved);
+      };
+      even = start(bias, multiplier, origin);
+      odd = start(_mm512_srli_epi64(bias, 32), odd_multiplier, _mm512_srli_epi64(origin, 32));
+    }
+    R2B_INLINE V::F Numbers(Sums sums) const {
+      const __m512i low = _mm512_add_epi64(_mm512_mul_epi32(sums, multiplier), even),
+                    high = _mm512_add_epi64(_mm512_mul_epi32(_mm512_srli_epi64(sums, 32), odd_multiplier), odd);
+      const __m512i joined = _mm512_mask_blend_epi32(0xaaaa, _mm512_srli_epi64(low, 31), _mm512_slli_epi64(high, 1));
+      const __m512i down =
+          _mm512_mask_sub_epi32(joined, _mm512_cmplt_epi32_mask(joined, origin), joined, _mm512_set1_epi32(1));
+      return _mm512_cvtepi32_ps(_mm512_max_epi32(_mm512_min_epi32(_mm512_srav_epi32(down, right), hi), lo));
+    }
+  };
 };
 
 __attribute__((noinline)) void V::Numbers(F* __restrict v, int pixels, int registers, const Requantisation& output,

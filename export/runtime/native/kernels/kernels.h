@@ -24,6 +24,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 #include <utility>
 
 #include "kernels/fixed_product.inl"
@@ -64,6 +65,7 @@ struct Stage {
   const uint8_t* in = nullptr;
   uint8_t* out = nullptr;
   ptrdiff_t pixel = 0;
+  ptrdiff_t row = 0;  // bytes from one row to the next; 0: all rows have the same operand
   // Bytes between the end of a pixel's block of 32 channels and the start of its next block; 0: channels are
   // contiguous.
   ptrdiff_t gap = 0;
@@ -146,6 +148,18 @@ enum class BytePacking : uint8_t {
 inline int ProductsOf(BytePacking packing) { return packing == BytePacking::kPairs ? 2 : 4; }
 inline int ActivationBytes(BytePacking packing) { return packing == BytePacking::kPairs ? 2 : 1; }
 
+// How an output's 8-bit weights are divided into columns of `products` weights, which a kernel multiplies in one step.
+// The weights come in segments of `length`. If `joined` is 0, each segment is filled up with zeros to whole columns. If
+// not, the last weights of a segment, which do not fill a column, are joined with those of other segments: after the
+// whole columns of all segments follow columns that have `joined` of these weights each, and zeros.
+struct ByteColumns {
+  int length, products, joined;
+
+  int rest() const { return joined ? length % products : 0; }
+  int of_segment() const { return joined ? length / products : (length + products - 1) / products; }
+  int of_rests(int segments) const { return joined ? (segments * rest() + joined - 1) / joined : 0; }
+};
+
 // How 32-bit sums become int8 numbers: TensorFlow Lite's fixed-point arithmetic with both of its roundings
 // (FixedProduct).
 struct Requantisation {
@@ -153,6 +167,10 @@ struct Requantisation {
   // 2^-31 * multiplier * 2^(left - right).
   const int32_t *bias, *multiplier, *left, *right;
   int32_t zero_point, lo, hi;  // of the output; its activation clamps numbers to lo .. hi
+  // Whether floats hold all sums exactly, 0 < right <= kMostRight, left is 0, and every bias is between -kMostBias and
+  // kMostBias, so that fewer instructions do (Q::Small in avx512.cc).
+  bool small;
+  static constexpr int kMostRight = 22, kMostBias = 1 << 29;
 };
 
 // A row of an 8-bit convolution. The epilogue receives int8 numbers as floats or, if `unfinished`, the sums from which
@@ -164,10 +182,16 @@ struct QconvRow {
   int rows, before, values, after;  // kernel rows; a row's values outside the image, inside, and outside again
   uint8_t flip;                     // 0x80: the input is uint8, number + 128; 0: int8
   int32_t zero_point;               // of the input as int8 numbers
-  uint8_t* scratch;                 // rows * line_bytes + kScratchMargin bytes, private to the thread
+  uint8_t* scratch;                 // (rows + planes) * line_bytes + kScratchMargin bytes, private to the thread
   ptrdiff_t line_bytes;             // from a row in scratch memory to the next
   RunList input;                    // in scratch memory; `length` counts columns of weights
-  const uint8_t* weights;           // packed by PackBytes, from channel0 on
+  // If a kernel row's values do not fill whole columns (see ByteColumns), the `rest` values of several rows are joined
+  // in planes, which follow the rows in scratch memory. A plane has the rows' pixel stride, and `joined` values of each
+  // pixel. The last segments of `input` are the planes, with one column each.
+  int planes, joined, rest;
+  // For each byte of a plane: 0xff where a pixel begins, else 0, from four bytes before pixel 0 on; and zeros.
+  const uint8_t *pixel_starts, *no_bytes;
+  const uint8_t* weights;  // packed by PackBytes, from channel0 on
   ptrdiff_t block_bytes;
   Requantisation output;  // from channel0, padded to whole blocks
   bool unfinished;

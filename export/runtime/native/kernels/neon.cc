@@ -22,6 +22,7 @@ using T = Tile<V>;
 // vmull makes 16-bit products, and vpadal adds neighbouring ones to a 32-bit sum. So the four products of an output
 // channel go to two sums, which are added at the end.
 struct Q {
+  using Small = void;
   static constexpr BytePacking kPacking = BytePacking::kSigned;
   struct Sums {
     int32x4_t low, high;  // of two output channels each

@@ -13,6 +13,7 @@ namespace {
 #include "neon.inl"
 
 struct Q {
+  using Small = void;
   static constexpr BytePacking kPacking = BytePacking::kSigned;
   using Sums = int32x4_t;
   using Value = int8x16_t;

@@ -40,21 +40,27 @@ std::vector<uint8_t> PackFloats(const float* filter, int outputs, int inputs, pt
   return packed;
 }
 
-std::vector<uint8_t> PackBytes(const int8_t* filter, int outputs, int inputs, int length, int products,
+std::vector<uint8_t> PackBytes(const int8_t* filter, int outputs, int inputs, const ByteColumns& columns,
                                ptrdiff_t* block_bytes) {
   constexpr ptrdiff_t kColumn = kBlock * 4;  // bytes
-  const int blocks = (outputs + kBlock - 1) / kBlock, columns = (length + products - 1) / products;
-  *block_bytes = ptrdiff_t(inputs / length) * columns * kColumn;
+  const int products = columns.products, segments = inputs / columns.length, of_segment = columns.of_segment();
+  const int blocks = (outputs + kBlock - 1) / kBlock;
+  *block_bytes = (ptrdiff_t(segments) * of_segment + columns.of_rests(segments)) * kColumn;
   std::vector<uint8_t> packed(size_t(blocks) * size_t(*block_bytes), 0);
   for (int o = 0; o < outputs; ++o)
     for (int i = 0; i < inputs; ++i) {
-      const int segment = i / length, at = i % length;
-      uint8_t* column = packed.data() + o / kBlock * *block_bytes +
-                        (ptrdiff_t(segment) * columns + at / products) * kColumn + o % kBlock * 4;
+      const int segment = i / columns.length, at = i % columns.length;
+      int column = segment * of_segment + at / products, place = at % products;
+      if (at / products >= of_segment) {
+        const int joined = segment * columns.rest() + place;
+        column = segments * of_segment + joined / columns.joined;
+        place = joined % columns.joined;
+      }
+      uint8_t* out = packed.data() + o / kBlock * *block_bytes + column * kColumn + o % kBlock * 4;
       const int8_t weight = filter[size_t(o) * inputs + i];
       const int16_t wide = weight;
-      if (products == 2) std::memcpy(column + at % 2 * sizeof wide, &wide, sizeof wide);
-      else column[at % 4] = uint8_t(weight);
+      if (products == 2) std::memcpy(out + place * ptrdiff_t(sizeof wide), &wide, sizeof wide);
+      else out[place] = uint8_t(weight);
     }
   return packed;
 }

@@ -13,6 +13,8 @@
 
 namespace r2b {
 
+struct ByteColumns;
+
 // The bytes of a 32-bit word once it is packed in chunks of `chunk_bits`: a chunk of 4 bits takes a whole byte.
 constexpr int PackedWordBytes(int chunk_bits) { return 32 / chunk_bits * (chunk_bits <= 8 ? 1 : chunk_bits / 8); }
 
@@ -27,10 +29,9 @@ std::vector<uint8_t> PackChannels(const float* filter, int taps, int channels);
 // three remaining inputs as [input][output].
 std::vector<uint8_t> PackDense(const float* weights, int outputs, int inputs);
 
-// Packs 8-bit weights, [output][value], for kernels that add `products` products to a sum at a time, as
-// [block][segment][column][32 outputs][product]: bytes if `products` is 4, 16-bit numbers if it is 2. An output's
-// values form segments of `length`; the last column of each segment is filled up with zeros.
-std::vector<uint8_t> PackBytes(const int8_t* filter, int outputs, int inputs, int length, int products,
+// Packs 8-bit weights, [output][value], as [block][column][32 outputs][product]: bytes if columns.products is 4, 16-bit
+// numbers if it is 2.
+std::vector<uint8_t> PackBytes(const int8_t* filter, int outputs, int inputs, const ByteColumns& columns,
                                ptrdiff_t* block_bytes);
 
 }  // namespace r2b

@@ -8,6 +8,7 @@
 // Weights, Load(p)                 weights, 32 bits for each lane
 // Add(sums, value, weights)        adds products to the sums
 // Numbers(sums, output, channel)   requantises the sums to int8 numbers, as floats
+// Small(output, channel)           has Numbers(sums), which does the same if Requantisation::small is true; or void
 // ToFloats(sums), FromFloats(v)    converts sums to floats, and back
 //
 // Sums are exact. Where an activation in scratch memory is not number - zero point but differs from it by a constant,
@@ -30,6 +31,8 @@ template <class V, class Q>
 struct Quantized {
   using T = Tile<V>;
   using F = typename V::F;
+  static constexpr bool kHasSmall = !std::is_void_v<typename Q::Small>;
+  static constexpr bool kJoins = Q::kPacking != BytePacking::kPairs;  // whether rows may have planes
 
   // Copies a row of the input, with padding, to scratch memory. The fields of `row` that the loops read are copied
   // first: a byte that is written may alias anything, so compilers would read the fields again after each byte, and not
@@ -59,6 +62,33 @@ struct Quantized {
     }
   }
 
+  // Fills the planes from the rows in scratch memory. As both have the same pixel stride, a whole row that is moved by
+  // a few bytes has its values where the plane needs them; a mask removes its other bytes.
+  static void JoinRests(const QconvRow& row) {
+    const int bytes = (row.width - 1) * int(row.input.pixel) + 4, rests = row.rows * row.rest;
+    const uint8_t* after = row.scratch + row.input.length * ProductsOf(Q::kPacking);
+    for (int j = 0; j < row.planes; ++j) {
+      const uint8_t *from[4], *mask[4];  // for each of a pixel's four bytes, of which the first `joined` are used
+      for (int k = 0; k < 4; ++k) {
+        const int i = j * row.joined + k;
+        const bool used = k < row.joined && i < rests;
+        from[k] = used ? after + i / row.rest * row.line_bytes + i % row.rest - k : after;
+        mask[k] = used ? row.pixel_starts + 4 - k : row.no_bytes;
+      }
+      uint8_t* __restrict plane = row.scratch + (row.rows + j) * row.line_bytes;
+      for (int i = 0; i < bytes; ++i)
+        plane[i] = (from[0][i] & mask[0][i]) | (from[1][i] & mask[1][i]) | (from[2][i] & mask[2][i]) |
+                   (from[3][i] & mask[3][i]);
+    }
+  }
+
+  template <int P, int R>
+  static __attribute__((noinline)) void AnyNumbers(const typename Q::Sums (&sums)[P][R], F (&numbers)[P][R],
+                                                   const Requantisation& output, int c) {
+    for (int p = 0; p < P; ++p)
+      for (int r = 0; r < R; ++r) numbers[p][r] = Q::Numbers(sums[p][r], output, c + r * V::kWidth);
+  }
+
   template <bool kWhole, int P, int R>
   static __attribute__((noinline)) void Convolve(const QconvRow& row, const Epilogue& epilogue, int x, int block) {
     constexpr int kColumn = kBlock * 4;  // bytes of weights that 32 bits of activations are multiplied by
@@ -71,7 +101,8 @@ struct Quantized {
       const uint8_t* base[(P + 2) / 3];  // three pixels share an address, as in Rows::FconvTile
       R2B_UNROLL
       for (int b = 0; b < (P + 2) / 3; ++b) base[b] = origin + row.input.segment[s] + 3 * b * pixel;
-      for (int i = 0; i < row.input.length; ++i, w += kColumn) {
+      const int columns = kJoins && s >= row.input.segments - row.planes ? 1 : row.input.length;
+      for (int i = 0; i < columns; ++i, w += kColumn) {
         typename Q::Weights weights[R];
         R2B_UNROLL
         for (int r = 0; r < R; ++r) weights[r] = Q::Load(w + r * V::kWidth * 4);
@@ -87,17 +118,38 @@ struct Quantized {
     }
     const int c = block * kBlock;
     F v[P][R];
-    if (row.unfinished) R2B_TILE(v[p][r] = Q::ToFloats(sums[p][r]));
-    else R2B_TILE(v[p][r] = Q::Numbers(sums[p][r], row.output, c + r * V::kWidth));
+    if (row.unfinished) {
+      R2B_TILE(v[p][r] = Q::ToFloats(sums[p][r]));
+    } else if constexpr (!kHasSmall) {
+      R2B_TILE(v[p][r] = Q::Numbers(sums[p][r], row.output, c + r * V::kWidth));
+    } else if (row.output.small) {
+      R2B_UNROLL
+      for (int r = 0; r < R; ++r) {
+        const typename Q::Small small(row.output, c + r * V::kWidth);
+        R2B_UNROLL
+        for (int p = 0; p < P; ++p) v[p][r] = small.Numbers(sums[p][r]);
+      }
+    } else {
+      // Copies are passed, since compilers do not hold an array in registers if its address is passed.
+      typename Q::Sums all[P][R];
+      F numbers[P][R];
+      R2B_TILE(all[p][r] = sums[p][r]);
+      AnyNumbers(all, numbers, row.output, c);
+      R2B_TILE(v[p][r] = numbers[p][r]);
+    }
     T::template RunEpilogue<kWhole>(v, epilogue, x, row.channel0 + c, row.channels - c);
   }
 
   static void Numbers(F* __restrict v, int pixels, int registers, const Requantisation& output, int c) {
-    for (int r = 0; r < registers; ++r)
-      for (int p = 0; p < pixels; ++p) {
-        F& value = v[p * registers + r];
-        value = Q::Numbers(Q::FromFloats(value), output, c + r * V::kWidth);
+    for (int r = 0; r < registers; ++r, c += V::kWidth) {
+      if constexpr (kHasSmall) {
+        const typename Q::Small small(output, c);
+        for (int p = 0; p < pixels; ++p) v[p * registers + r] = small.Numbers(Q::FromFloats(v[p * registers + r]));
+      } else {
+        for (int p = 0; p < pixels; ++p)
+          v[p * registers + r] = Q::Numbers(Q::FromFloats(v[p * registers + r]), output, c);
       }
+    }
   }
 
   template <bool kWhole, int P, int R>
@@ -107,6 +159,8 @@ struct Quantized {
   }
   static void Qconv(const QconvRow& row, const Epilogue& epilogue) {
     for (int i = 0; i < row.rows; ++i) Expand(row, row.lines[i], row.scratch + i * row.line_bytes);
+    if constexpr (kJoins)
+      if (row.planes) JoinRests(row);
     const int whole = row.channels / kBlock, left = row.channels % kBlock;
     for (int block = 0; block < whole; ++block)
       ConvolvePixels<true, Q::Pixels(T::kRegs), T::kRegs>(row, epilogue, 0, block);
@@ -121,6 +175,7 @@ struct Quantized {
 // Q for instruction sets without suitable instructions: pairs of products, one lane at a time.
 template <class V>
 struct PlainBytes {
+  using Small = void;
   static constexpr BytePacking kPacking = BytePacking::kPairs;
   static constexpr int kWidth = V::kWidth;
   struct Sums {

@@ -302,16 +302,18 @@ struct Tile {
   // Runs the stages of kGated.
   template <bool kWhole, int P, int R, int... kIndex>
   static R2B_INLINE void Gated(F (&v)[P][R], const Pixel<kWhole, R>& memory, const Stage* stages, int x, int c,
-                               std::integer_sequence<int, kIndex...>) {
-    (Run<kGated[kIndex].kind, kWhole, P, R, kGated[kIndex].vector>(v, memory, stages[kIndex], x, c, kBlock), ...);
+                               int valid, std::integer_sequence<int, kIndex...>) {
+    (Run<kGated[kIndex].kind, kWhole, P, R, kGated[kIndex].vector>(v, memory, stages[kIndex], x, c, valid), ...);
   }
 
   template <bool kWhole, int P, int R>
   static R2B_INLINE void Stages(F (&v)[P][R], const Epilogue& epilogue, int x, int c, int valid = kBlock) {
     const Pixel<kWhole, R> memory(valid);
-    if constexpr (kWhole && P > 1)
+#if !defined(R2B_STAGES_APART)
+    if constexpr (P > 1)
       if (epilogue.is_gated)
-        return Gated(v, memory, epilogue.stages, x, c, std::make_integer_sequence<int, kGatedCount>());
+        return Gated(v, memory, epilogue.stages, x, c, valid, std::make_integer_sequence<int, kGatedCount>());
+#endif
     for (int s = 0; s < epilogue.count; ++s) {
       const Stage& stage = epilogue.stages[s];
       switch (stage.kind) {

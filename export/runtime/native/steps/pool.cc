@@ -25,7 +25,7 @@ class Pool : public RowRoot {
  private:
   void Narrow(const Graph& graph, Step* pool);
   void FillRing(const RowRun& run, int begin, int end) const;
-  ptrdiff_t ring_pixel() const { return ring_.c * ptrdiff_t(sizeof(float)); }
+  ptrdiff_t ring_pixel() const { return PixelStride(ring_.c * ptrdiff_t(sizeof(float))); }
   uint8_t* RingRow(const RowRun& run, int y) const {
     return run.workspace->ring.data() + y % ring_.h * (ring_.w * ring_pixel());
   }
@@ -88,7 +88,7 @@ WorkspaceSize Pool::Lay(const Step& step, const Memory& memory) {
   size.lines = size_t(window_.in.h);
   if (!step.feeder) return size;
   size.scratch = step.feeder->rows->Lay(*step.feeder, memory).scratch;
-  size.ring = Count(ring_.h) * ring_.w * ring_.c * sizeof(float);
+  size.ring = Count(ring_.h) * ring_.w * ring_pixel();
   return size;
 }
 

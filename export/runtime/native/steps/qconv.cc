@@ -23,16 +23,18 @@ class Qconv : public ConvolutionRoot {
   Splits splits() const override { return Splits::kFreely; }
   bool may_feed() const override { return true; }
   const Requantisation* LeaveUnfinished(const Graph& graph) override {
-    unfinished_ = HoldsSums(graph);
+    unfinished_ = IsSmall(graph);
     return unfinished_ ? &output_ : nullptr;
   }
+  bool OmitZeroPoint() override { return omits_zero_point_ = true; }
   Border border() const override { return {}; }  // padding is added in scratch memory
 
   void Prepare(const Setting& setting) override {
     packing_ = setting.kernels->byte_packing;
     const bool per_row = op_.dilation_w == 1;
-    length_ = pixel_ * (per_row ? op_.kernel_w : 1);
-    weights_ = setting.weights->Bytes(setting.graph, op_.in[1], length_, ProductsOf(packing_));
+    columns_ = {pixel_ * (per_row ? op_.kernel_w : 1), ProductsOf(packing_), 0};
+    JoinRests();
+    weights_ = setting.weights->Bytes(setting.graph, op_.in[1], columns_);
     PrepareOutput(setting.graph);
   }
 
@@ -47,14 +49,22 @@ class Qconv : public ConvolutionRoot {
     for (int y = 0; y < op_.kernel_h; ++y)
       for (int x = 0; x < (op_.dilation_w == 1 ? 1 : op_.kernel_w); ++x)
         segments_.push_back(y * line_ + ptrdiff_t(x) * op_.dilation_w * pixel_ * bytes);
+    const int lines = op_.kernel_h + planes();
+    for (int y = op_.kernel_h; y < lines; ++y) segments_.push_back(y * line_);
+    if (planes()) {
+      no_bytes_.assign(size_t(step.out.w - 1) * size_t(stride()) + 4, 0);
+      pixel_starts_.assign(no_bytes_.size() + 4, 0);
+      for (size_t i = 4; i < pixel_starts_.size(); i += size_t(stride())) pixel_starts_[i] = 0xff;
+    }
     WorkspaceSize size;
-    size.scratch = size_t(op_.kernel_h) * (size_t(line_) + sizeof(const uint8_t*)) + kScratchMargin;
+    size.scratch = lines_bytes() + size_t(op_.kernel_h) * sizeof(const uint8_t*);
     return size;
   }
 
   void Run(const RowRun& run, const Epilogue& epilogue) const override {
     const int c0 = run.begin_channel, bytes = ActivationBytes(packing_);
-    auto** lines = reinterpret_cast<const uint8_t**>(run.workspace->scratch.data());
+    uint8_t* scratch = run.workspace->scratch.data();
+    auto** lines = reinterpret_cast<const uint8_t**>(scratch + lines_bytes());
     FindLines(run, lines);
     QconvRow row{};
     row.lines = lines;
@@ -64,10 +74,15 @@ class Qconv : public ConvolutionRoot {
     row.after = after_;
     row.flip = flip_;
     row.zero_point = zero_point_;
-    row.scratch = reinterpret_cast<uint8_t*>(lines + op_.kernel_h);
+    row.scratch = scratch;
     row.line_bytes = line_;
-    row.input = {row.scratch, ptrdiff_t(op_.stride_w) * pixel_ * bytes, segments_.data(), int(segments_.size()),
-                 (length_ + ProductsOf(packing_) - 1) / ProductsOf(packing_)};
+    row.input = {row.scratch, ptrdiff_t(stride()) * bytes, segments_.data(), int(segments_.size()),
+                 columns_.of_segment()};
+    row.planes = planes();
+    row.joined = columns_.joined;
+    row.rest = columns_.rest();
+    row.pixel_starts = pixel_starts_.data();
+    row.no_bytes = no_bytes_.data();
     row.weights = weights_.bytes->data() + c0 / kBlock * weights_.block_bytes;
     row.block_bytes = weights_.block_bytes;
     row.output = output_;
@@ -80,6 +95,20 @@ class Qconv : public ConvolutionRoot {
   }
 
  private:
+  int stride() const { return op_.stride_w * pixel_; }  // in values
+  int planes() const { return columns_.of_rests(op_.kernel_h); }
+  // The size of QconvRow::scratch; the pointers to the lines follow.
+  size_t lines_bytes() const { return size_t(op_.kernel_h + planes()) * size_t(line_) + kScratchMargin; }
+
+  // Joins the last values of kernel rows in planes (see QconvRow) if that makes fewer columns.
+  void JoinRests() {
+    const bool bytes = packing_ != BytePacking::kPairs;
+    if (!bytes || op_.dilation_w > 1 || columns_.length < columns_.products) return;
+    ByteColumns joined = columns_;
+    joined.joined = std::min(columns_.products, stride());
+    if (joined.rest() && joined.of_rests(op_.kernel_h) < op_.kernel_h) columns_ = joined;
+  }
+
   // The input is contiguous: tensors of 8-bit numbers have neither borders nor rows of blocks.
   void FindLines(const RowRun& run, const uint8_t** lines) const {
     const Storage& in = run.memory[run.step.input];
@@ -120,26 +149,29 @@ class Qconv : public ConvolutionRoot {
       left_[o] = scale.left;
       right_[o] = scale.right;
     }
+    const int32_t omitted = omits_zero_point_ ? out.zero_point : 0;
     output_ = {bias_.data(),
                multiplier_.data(),
                left_.data(),
                right_.data(),
-               out.zero_point,
-               op_.clamp ? NumberOf(op_.lo, out) : -128,
-               op_.clamp ? NumberOf(op_.hi, out) : 127};
+               out.zero_point - omitted,
+               (op_.clamp ? NumberOf(op_.lo, out) : -128) - omitted,
+               (op_.clamp ? NumberOf(op_.hi, out) : 127) - omitted,
+               IsSmall(graph)};
   }
 
-  // True if floats hold all sums of products exactly, and a larger sum never becomes a smaller number. The latter could
-  // happen if 32 bits did not hold the sum plus bias, shifted to the left.
-  bool HoldsSums(const Graph& graph) const {
+  // Returns Requantisation::small. Then a larger sum never becomes a smaller number either, as it could if 32 bits did
+  // not hold the sum plus bias, shifted to the left.
+  bool IsSmall(const Graph& graph) const {
     const Tensor &in = graph.tensors[op_.in[0]], &filter = graph.tensors[op_.in[1]], &out = graph.tensors[op_.out];
-    constexpr int64_t kExact = 1 << 24, kMostProduct = 255 * 128, kMostBias = 1 << 30;
+    constexpr int64_t kExact = 1 << 24, kMostProduct = 255 * 128;
     const int64_t depth = Elements(filter.dims).value() / filter.dims[0];
     if (dense_ || depth * kMostProduct >= kExact) return false;
     const int32_t* bias = Bias(graph);
     for (int o = 0; o < filter.dims[0]; ++o) {
-      if (bias && std::abs(int64_t(bias[o])) >= kMostBias) return false;
-      if (FixedPoint(Scale(in, filter, out, o)).left > 0) return false;
+      if (bias && std::abs(int64_t(bias[o])) >= Requantisation::kMostBias / 2) return false;
+      const FixedPoint scale(Scale(in, filter, out, o));
+      if (scale.left > 0 || scale.right == 0 || scale.right > Requantisation::kMostRight) return false;
     }
     return true;
   }
@@ -160,8 +192,9 @@ class Qconv : public ConvolutionRoot {
   PackedWeights weights_;
   std::vector<int32_t> bias_, multiplier_, left_, right_;
   Requantisation output_{};  // of all channels
-  bool unfinished_ = false;
-  int length_ = 0;  // of a run of values
+  bool unfinished_ = false, omits_zero_point_ = false;
+  ByteColumns columns_{};
+  std::vector<uint8_t> pixel_starts_, no_bytes_;
   int width_ = 0, before_ = 0, after_ = 0;
   ptrdiff_t line_ = 0;
   std::vector<ptrdiff_t> segments_;

@@ -8,6 +8,7 @@
 #include <memory>
 #include <vector>
 
+#include "aligned_buffer.h"
 #include "graph.h"
 #include "kernels/kernels.h"
 #include "limits.h"
@@ -43,8 +44,8 @@ struct Setting {
 
 // The buffers that each thread has for itself.
 struct Workspace {
-  std::vector<uint8_t> scratch;
-  std::vector<uint8_t> ring;  // rows that a root makes first: those between a window and its feeder, for example
+  AlignedBuffer scratch;
+  AlignedBuffer ring;  // rows that a root makes first: those between a window and its feeder, for example
   std::vector<const uint8_t*> lines;  // the rows of a window with many rows
   std::vector<Stage> stages, feeder_stages;
   int computed = 0;  // the feeder's first row that the thread has not computed yet; the ring has the last few before it
@@ -97,6 +98,8 @@ class RowRoot {
   // and changes nothing if it does not make int8 numbers, or if their sums cannot be left to a later stage with the
   // same result.
   virtual const Requantisation* LeaveUnfinished(const Graph&) { return nullptr; }
+  // Makes it yield int8 numbers minus their zero point from now on. Returns false if it cannot.
+  virtual bool OmitZeroPoint() { return false; }
   virtual Border border() const { return {}; }
   // The tensors that it reads besides Step::input.
   virtual std::vector<int> more_inputs() const { return {}; }

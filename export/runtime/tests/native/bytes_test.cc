@@ -168,6 +168,15 @@ void TestBytes(const Kernels* kernels) {
     c.n = Random(1, 2), c.h = Random(1, 9), c.w = Random(1, 40);
     TestConvolution(kernels, c, Random(1, 4));
   }
+  // Kernel rows whose last values are joined with those of other rows: those of stems, and of a kernel narrower than
+  // the stride.
+  const int stems[][4] = {{3, 7, 7, 2}, {3, 3, 3, 1}, {1, 4, 5, 4}, {5, 4, 1, 3}};  // channels, kernel, stride
+  for (const auto& [channels, kernel_h, kernel_w, stride] : stems)
+    for (int outputs : {8, 31, 48, 64}) {
+      const bool same = Random(0, 1), from_uint8 = Random(0, 1), to_float = Random(0, 1);
+      const Case c{1, 9, 40, channels, outputs, kernel_h, kernel_w, stride, 1, same, true, true, from_uint8, to_float};
+      TestConvolution(kernels, c, Random(1, 4));
+    }
   for (bool stored : {false, true})
     for (int channels : {1, 3, 8, 31, 32, 33, 64}) TestToBytes(kernels, channels, Random(1, 40), stored);
 }

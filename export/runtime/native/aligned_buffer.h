@@ -1,0 +1,33 @@
+// A buffer for vector code: it begins with a cache line, and kernels may read and write whole vectors past its end.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace r2b {
+
+constexpr size_t kAlign = 64;   // a cache line
+constexpr size_t kSlack = 256;  // bytes after the end
+
+inline size_t RoundUp(size_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
+
+// Bytes between pixels of `bytes` bytes. A pixel that is longer than a cache line begins with one: loads and stores are
+// slower where they cross into the next line, and a line that two pixels share is crossed more often.
+inline ptrdiff_t PixelStride(ptrdiff_t bytes) {
+  return bytes > ptrdiff_t(kAlign) ? ptrdiff_t(RoundUp(size_t(bytes))) : bytes;
+}
+
+class AlignedBuffer {
+ public:
+  static constexpr size_t kOverhead = kAlign + kSlack;
+
+  // Makes it hold `bytes` zeros.
+  void Assign(size_t bytes) { buffer_.assign(bytes + kOverhead, 0); }
+  uint8_t* data() { return buffer_.data() + (kAlign - reinterpret_cast<uintptr_t>(buffer_.data()) % kAlign) % kAlign; }
+
+ private:
+  std::vector<uint8_t> buffer_;
+};
+
+}  // namespace r2b
