@@ -68,11 +68,11 @@ def _float(model):
     return tf.lite.TFLiteConverter.from_keras_model(model).convert()
 
 
-def _real_part_in_int8():
+def real_part_in_int8(model):
+    """The bytes of a binary network's file for images of bytes, with the real part in int8."""
     import r2b_zoo
     from r2b_zoo.data.preprocessing import IMAGENET
 
-    model = randomise(r2b_zoo.RealToBinaryNet(weights=None))
     return r2b_zoo.convert(
         model, real_part="int8", calibration=_images(model.input_shape[1:]), input="uint8", preprocessing=IMAGENET
     ).tflite
@@ -105,7 +105,7 @@ def _build(name):
     import r2b_zoo
 
     if name == INT8:
-        return _real_part_in_int8()
+        return real_part_in_int8(randomise(r2b_zoo.RealToBinaryNet(weights=None)))
     if name in BINARY:
         return r2b_zoo.convert(randomise(getattr(r2b_zoo, name)(weights=None))).tflite
     return _larq_zoo(name) if name in LARQ_ZOO else _stock(name)

@@ -1,15 +1,16 @@
-"""Times networks whose channels do not fill blocks of 32, and networks with many other operators than convolutions.
+"""Times networks whose channels do not fill blocks of 32, and networks with many operators other than convolutions.
 
     python -m benchmarks.widths                    # ratios of this library
     python -m benchmarks.widths --before DIR       # and of another build of it, in the same run
     python -m benchmarks.widths --check            # exits 1 where a claim of results/inference.md does not hold here
 
-RealToBinaryNet at widths from 8 to 128 is compared with itself at the next multiple of 32, and at some widths with an
-int8 ResNet-18 of the same width in LiteRT; a U-Net, a swish network and QuickNet are compared with themselves when the
-interpreter runs the float operators (`claim="binary"`). Every round gives each file a turn in each library. The program
-prints the least time of all turns, and ratios of these, not medians, which on a busy machine depend on how often other
-processes had the core. DIR is the result of `pip install --target DIR` for another version of export/runtime. Each
-library has a separate process, which is stopped outside of its turns.
+RealToBinaryNet at widths from 8 to 128 is compared with itself at the next multiple of 32. At some widths, it is also
+compared, with and without its real part in int8, with an int8 ResNet-18 of the same width in LiteRT. A U-Net, a swish
+network and QuickNet are compared with themselves when the interpreter runs the float operators (`claim="binary"`).
+Every round gives each file a turn in each library. The program prints the least time of all turns, and ratios of these,
+not medians, which on a busy machine depend on how often other processes had the core. DIR is the result of `pip install
+--target DIR` for another version of export/runtime. Each library has a separate process, which is stopped outside of
+its turns.
 """
 
 import argparse
@@ -35,26 +36,21 @@ NEXT_MULTIPLE = 1.15
 PEERS = {16: 1.0, 32: 0.4}
 # Limit on the time of a width, divided by that of the next wider one that is timed; above 1 to allow for noise.
 NEXT_WIDER = 1.05
-OURS, PEER = "RealToBinaryNet", "ResNet18-int8"
+OURS, OURS_INT8, PEER = "RealToBinaryNet", "RealToBinaryNet-int8", "ResNet18-int8"
 OTHERS = ("U-Net", "swish network", "QuickNet")
 SIZE = {"cifar": 32, "imagenet": 224}
 SECONDS = 0.06  # least duration of a file's turn
 
 
-def _real_to_binary(stem, width):
+def _file(network, stem, width):
     import r2b_zoo
 
+    build = r2b_zoo.ResNet18 if network == PEER else r2b_zoo.RealToBinaryNet
     shape = (SIZE[stem], SIZE[stem], 3)
-    model = r2b_zoo.RealToBinaryNet(weights=None, width=width, stem=stem, input_shape=shape, num_classes=10)
-    return r2b_zoo.convert(networks.randomise(model)).tflite
-
-
-def _resnet(stem, width):
-    import r2b_zoo
-
-    shape = (SIZE[stem], SIZE[stem], 3)
-    model = r2b_zoo.ResNet18(weights=None, width=width, stem=stem, input_shape=shape, num_classes=10)
-    return networks.int8(networks.randomise(model))
+    model = networks.randomise(build(weights=None, width=width, stem=stem, input_shape=shape, num_classes=10))
+    if network == OURS:
+        return r2b_zoo.convert(model).tflite
+    return networks.int8(model) if network == PEER else networks.real_part_in_int8(model)
 
 
 def _binary_conv(x, channels, stride=1):
@@ -67,7 +63,7 @@ def _binary_conv(x, channels, stride=1):
 
 
 def _u_net(image):
-    """A U-Net with two scales, an added map of one channel, and a class for each pixel."""
+    """A U-Net with two skip connections, a map of one channel that is added to all channels, and a class per pixel."""
     import tensorflow as tf
 
     layers = tf.keras.layers
@@ -124,7 +120,8 @@ def times(library, jobs, connection):
             interpreter = r2b_runtime.Interpreter(path, num_threads=1, **options)
         interpreter.allocate_tensors()
         detail = interpreter.get_input_details()[0]
-        value = np.random.default_rng(0).uniform(-1, 1, detail["shape"]).astype(detail["dtype"])
+        low, high = (0, 255) if detail["dtype"] == np.uint8 else (-1, 1)
+        value = np.random.default_rng(0).uniform(low, high, detail["shape"]).astype(detail["dtype"])
         interpreter.set_tensor(detail["index"], value)
         interpreters.append(interpreter)
     connection.send(r2b_runtime.library_path())
@@ -155,10 +152,11 @@ def _jobs(arguments):
     for stem in arguments.stems:
         for width in sorted({*arguments.widths, *(_multiple(width) for width in arguments.widths)}):
             name = f"{OURS} {stem} {width}"
-            jobs[name] = file(name, partial(_real_to_binary, stem, width)), {"kernels": arguments.kernels}
+            jobs[name] = file(name, partial(_file, OURS, stem, width)), {"kernels": arguments.kernels}
         for width in sorted(PEERS.keys() & set(arguments.widths)):
-            name = f"{PEER} {stem} {width}"
-            jobs[name] = file(name, partial(_resnet, stem, width)), None
+            for network, options in ((OURS_INT8, {"kernels": arguments.kernels}), (PEER, None)):
+                name = f"{network} {stem} {width}"
+                jobs[name] = file(name, partial(_file, network, stem, width)), options
     for name in arguments.others:
         path = file(name, None if name in networks.LARQ_ZOO else partial(_other, name))
         for claim in ("all", "binary"):
@@ -200,6 +198,8 @@ def _compared_with(name):
     network, _, width = name.rpartition(" ")
     if network.startswith(PEER):
         return None
+    if network.startswith(OURS_INT8):
+        return name.replace(OURS_INT8, PEER)
     return f"{network} {_multiple(int(width))}" if network.startswith(OURS) else name.replace(", all", ", binary")
 
 
@@ -217,14 +217,16 @@ def _print(names, found):
         if "before" in found:
             line += f"{found['here'][i] / found['before'][i]:13.3f}"
         print(line)
-    print(f"ratio: to the next multiple of {BLOCK}, or to the interpreter's float operators (binary)")
+    print(f"ratio: to the next multiple of {BLOCK}; of {OURS_INT8}: to {PEER};")
+    print("of other networks: to the interpreter's float operators (binary)")
 
 
 def check(seconds):
     """Prints whether the claims hold for these times by name; returns an exit status.
 
     A width may take at most ``NEXT_MULTIPLE`` times as long as the next multiple of 32, ``NEXT_WIDER`` times as long as
-    the next wider network, and ``PEERS[width]`` times as long as int8 ResNet-18 of the same width.
+    the next wider network, and ``PEERS[width]`` times as long as int8 ResNet-18 of the same width, with or without the
+    real part in int8.
     """
     claims = {}
     for stem in SIZE:
@@ -240,7 +242,9 @@ def check(seconds):
                     NEXT_WIDER,
                 )
             if (peer := f"{PEER} {stem} {width}") in seconds:
-                claims[f"{stem} stem, width {width} / {PEER}"] = own / seconds[peer], PEERS[width]
+                for network in (OURS, OURS_INT8):
+                    ratio = seconds[f"{network} {stem} {width}"] / seconds[peer]
+                    claims[f"{stem} stem, width {width}, {network} / {PEER}"] = ratio, PEERS[width]
     for claim, (value, limit) in claims.items():
         print(f"{'holds' if value <= limit else 'DOES NOT HOLD':14}{claim}: {value:.3f}, at most {limit:.2f}")
     return int(any(value > limit for value, limit in claims.values()))

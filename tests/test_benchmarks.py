@@ -84,6 +84,12 @@ def test_claims_of_widths(capsys):
     printed = capsys.readouterr().out
     assert "DOES NOT HOLD cifar stem, width 31 / next multiple of 32: 1.300, at most 1.15" in printed
     assert "holds         cifar stem, width 16 / width 31: 0.692, at most 1.05" in printed
-    assert widths.check(times | {"RealToBinaryNet cifar 31": 1.0, "ResNet18-int8 cifar 16": 1.0}) == 0
-    assert "cifar stem, width 16 / ResNet18-int8: 0.900, at most 1.00" in capsys.readouterr().out
-    assert widths.check({"RealToBinaryNet cifar 32": 1.0, "ResNet18-int8 cifar 32": 2.0}) == 1
+    peers = {"RealToBinaryNet-int8 cifar 16": 0.8, "ResNet18-int8 cifar 16": 1.0}
+    assert widths.check(times | {"RealToBinaryNet cifar 31": 1.0} | peers) == 0
+    printed = capsys.readouterr().out
+    assert "cifar stem, width 16, RealToBinaryNet / ResNet18-int8: 0.900, at most 1.00" in printed
+    assert "cifar stem, width 16, RealToBinaryNet-int8 / ResNet18-int8: 0.800, at most 1.00" in printed
+    for slow in ("RealToBinaryNet", "RealToBinaryNet-int8"):
+        fast = {"RealToBinaryNet cifar 32": 0.5, "RealToBinaryNet-int8 cifar 32": 0.5, "ResNet18-int8 cifar 32": 2.0}
+        assert widths.check(fast) == 0
+        assert widths.check(fast | {f"{slow} cifar 32": 1.0}) == 1
