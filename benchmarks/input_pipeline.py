@@ -5,13 +5,13 @@
     python -m benchmarks.input_pipeline --data-dir TFDS --check    # exits 1 where a claim does not hold here
 
 "Per core" is per second of processor time, which is the cost of an image however many cores share the work and whatever
-else runs at the same time. Each ImageNet pipeline runs in a separate process with its users' settings (ours with
-TensorFlow's deterministic algorithms); the processes take turns, and are stopped in between. The program prints
-medians, and medians of per-round ratios.
+else runs at the same time. Each ImageNet pipeline runs in a separate process with the settings that it has in normal
+use (ours with TensorFlow's deterministic algorithms); the processes take turns, and are stopped in between. The program
+prints medians, and medians of per-round ratios.
 
-Both pipelines read the same files, which are listed repeatedly until all turns fit into one epoch. Larq Zoo keeps the
-encoded photographs of an epoch in memory (147 GB for ImageNet) and reads no files in later epochs; --later-epochs
-measures these.
+Both pipelines read the same files; a temporary folder links to each file several times, so that all turns fit into one
+epoch. Larq Zoo keeps the encoded photographs of an epoch in memory (147 GB for ImageNet) and reads no files in later
+epochs; --later-epochs measures these.
 """
 
 import json
@@ -35,7 +35,7 @@ BATCH = 32
 TURN_BATCHES = 64
 # The first batches fill buffers, and tf.data tunes its parallelism on them.
 WARM_UP_BATCHES = 40
-# The number of batches in an epoch that is read once before the turns, and again during them.
+# With --later-epochs, the least number of batches in an epoch, which is read once before the turns and then repeatedly.
 LATER_EPOCH_BATCHES = 160
 # A pipeline prefetches at most this many batches, including the photographs in Larq Zoo's shuffle buffer.
 BEGUN_BATCHES = 40
@@ -158,8 +158,9 @@ def main(
             epoch = listed_often(data_dir, often, LATER_EPOCH_BATCHES)
             if epoch > warm_up * BATCH:
                 raise click.UsageError(
-                    f"--later-epochs reads an epoch before it measures: it takes a sample of at most {warm_up * BATCH} "
-                    f"photographs a split; received {epoch}."
+                    "--later-epochs reads a whole epoch before it measures: the files of a split, repeated until they "
+                    f"fill {LATER_EPOCH_BATCHES} batches, may hold at most {warm_up * BATCH} photographs; received "
+                    f"{epoch}. Use a smaller sample."
                 )
         else:
             listed_often(data_dir, often, warm_up + rounds * TURN_BATCHES + BEGUN_BATCHES)

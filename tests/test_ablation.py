@@ -263,7 +263,7 @@ def test_the_plan_says_what_is_left(rows):
         (["--try", "binary.learning_rate=1e-3"], "and 0 arms."),
         (
             ["--arm", "bnn", "--try", "teacher.learning_rate=1e-3"],
-            "--try takes values of a field of a stage that one --arm",
+            "--try needs exactly one --arm",
         ),
         (["--summary", "--rows", "/nowhere/rows"], "There are no rows in /nowhere/rows"),
     ],

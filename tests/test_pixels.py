@@ -47,8 +47,9 @@ def of_mode(mode: str) -> "Image.Image":
 
 
 MODES = [mode for mode in Image.MODES if not mode.startswith("BGR")]
-# The RGB pixels that are read from each mode: exactly, or with the largest difference that its conversion causes. The
-# pixels of the remaining modes, "1", "P" and "PA", are compared with their own bits or palette.
+# The RGB pixels that are expected from each mode. Those of EXACT must be equal; for those of ROUNDED, the number is the
+# largest difference that the conversion may cause. The pixels of the remaining modes, "1", "P" and "PA", are compared
+# with their own bits or palette.
 EXACT = {"L": THREE_GREY, "LA": THREE_GREY, "I": THREE_GREY, "F": THREE_GREY, "RGB": COLOURS, "RGBA": COLOURS}
 EXACT |= {"RGBX": COLOURS, "CMYK": COLOURS, **dict.fromkeys(("I;16", "I;16L", "I;16B", "I;16N"), THREE_GREY)}
 ROUNDED = {
@@ -78,7 +79,7 @@ def test_every_mode_of_pillow(mode: str) -> None:
         palette = np.array(image.getpalette(), np.uint8).reshape(-1, 3)
         indices = np.asarray(image)
         np.testing.assert_array_equal(found, palette[indices[..., 0] if mode == "PA" else indices])
-    np.testing.assert_array_equal(found, pixels.rgb(image.crop((0, 0, 10, 7))), "a copy")
+    np.testing.assert_array_equal(found, pixels.rgb(image.crop((0, 0, 10, 7))), "a copy gives other pixels")
 
 
 # --- files ------------------------------------------------------------------------------------------------------------

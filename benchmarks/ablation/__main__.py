@@ -8,10 +8,11 @@
     python -m benchmarks.ablation --summary                         # results/cifar10.md from the rows
     python -m benchmarks.ablation dataset=cifar100 data_dir=TFDS --rows results/cifar100
 
-FIELD=VALUE sets a field of recipe cifar10 for all arms: another data set, other epochs. The same command resumes after
-an interruption. Each finished stage writes a row, a JSON file in the folder of --rows; all rows of a folder belong to
-one protocol. --try trains one stage of an arm with several values of a field, for the first seed, and writes the
-accuracies on the held-out validation images into tries/ beside the rows; the page shows them.
+An arm is one of the compared configurations. FIELD=VALUE sets a field of recipe cifar10 for all of them, for example
+the data set or a number of epochs. The same command resumes after an interruption. Each finished stage writes a row, a
+JSON file in the folder of --rows; all rows of a folder belong to one protocol. --try trains one stage of an arm with
+several values of a field, for the first seed, and writes the accuracies on the held-out validation images into tries/
+beside the rows; the page that --summary writes shows them.
 """
 
 import os
@@ -107,8 +108,8 @@ def _variants(
     stage = field.partition(".")[0]
     if len(arms) != 1 or stage not in protocol.epochs(ARMS[arms[0]]) or not texts:
         raise ValueError(
-            "--try takes values of a field of a stage that one --arm trains, as --arm bnn --try "
-            f"{STAGES[-1]}.learning_rate=1e-3,3e-3; received {tried!r} and {len(arms)} arms."
+            "--try needs exactly one --arm, and values of a field of a stage that this arm trains, for example --arm "
+            f"bnn --try {STAGES[-1]}.learning_rate=1e-3,3e-3; received --try {tried!r}, and --arm {len(arms)} times."
         )
     values = {text: parse([f"{field}={text}"])[field] for text in texts.split(",")}
     return tries(protocol, ARMS[arms[0]], seeds[0], output, field, values)
@@ -133,7 +134,7 @@ def _compare(protocol: Protocol, variants: Mapping[str, Run], field: str, output
         text: RunFolder(output / run.name).stage_result(stage)["validation_accuracy"] for text, run in variants.items()
     }
     for text, accuracy in found.items():
-        click.echo(f"{text:>10}: {100 * accuracy:.2f} % of the validation images")
+        click.echo(f"{text:>10}: top-1 {100 * accuracy:.2f} % on the validation images")
     run = next(iter(variants.values()))
     click.echo(f"Written to {rows.write_try(protocol, Try.of(protocol, run, field, found))}")
 
@@ -168,7 +169,7 @@ def _show(protocol: Protocol, waiting: Sequence[Run], rows: Rows) -> None:
                 unknown |= (run.arm, stage) not in per_epoch
                 seconds += epochs * per_epoch.get((run.arm, stage), 0.0)
         click.echo(f"{run.name:24} {', '.join(parts)}")
-    hours = f"{'at least ' if unknown else ''}{seconds / 3600:.1f} hours of one core, by the rows that are there"
+    hours = f"{'at least ' if unknown else ''}{seconds / 3600:.1f} hours of one core, estimated from the finished rows"
     click.echo(f"{total} epochs, {left} of them still to train; {hours if known else 'time not measured yet'}.")
 
 

@@ -9,7 +9,8 @@
  * index.d.ts has the types, and says what each function does.
  */
 
-const UNNAMED = "a URL, a Blob, a Response, an ArrayBuffer or a view of one";
+/** How a caller may give a file. */
+const FORMS = "a URL (in node also a path), a Blob, a Response, an ArrayBuffer or a view of an ArrayBuffer";
 /** The types of tensors, by their numbers in the C interface's r2b_type: the name, and the array for the values. */
 const TYPES = new Map([
   [1, ["float32", Float32Array]],
@@ -27,14 +28,14 @@ const IMAGE = { bytes: 24, height: 4, width: 8, channels: 12 };
 
 const isNode = typeof process !== "undefined" && Boolean(process.versions?.node) && typeof window === "undefined";
 
-/** The bytes of a file that a caller gives in any of the forms of UNNAMED. */
+/** The bytes of a file that a caller gives in any of the FORMS; `what` names the file in errors. */
 async function bytesOf(source, what) {
   if (source instanceof ArrayBuffer) return new Uint8Array(source);
   if (ArrayBuffer.isView(source)) return new Uint8Array(source.buffer, source.byteOffset, source.byteLength);
   if (source instanceof Blob) return new Uint8Array(await source.arrayBuffer());
   if (source instanceof Response) return downloaded(source, what);
   if (typeof source !== "string" && !(source instanceof URL))
-    throw new TypeError(`${what} is ${UNNAMED}; received ${source === null ? "null" : typeof source}`);
+    throw new TypeError(`${what} must be given as ${FORMS}; received ${source === null ? "null" : typeof source}`);
   const path = isNode ? pathOf(source) : null;
   if (path === null) return downloaded(await fetch(source).catch((error) => unreadable(what, error)), what);
   const { readFile } = await import(/* @vite-ignore */ /* webpackIgnore: true */ "node:fs/promises");
@@ -227,7 +228,7 @@ export class Engine {
   run(...values) {
     const inputs = this.inputs;
     if (values.length !== inputs.length)
-      throw new TypeError(`the model has ${inputs.length} input${inputs.length === 1 ? "" : "s"}; received ${values.length} arrays`);
+      throw new TypeError(`run() takes an array for each of the model's inputs (${inputs.length}); received ${values.length}`);
     inputs.forEach((tensor, i) => this.#set(i, tensor, values[i]));
     return this.invoke();
   }
@@ -393,8 +394,8 @@ function givenPixels({ data, width, height }) {
   const channels = data.length / (width * height);
   if (!(data instanceof Uint8Array || data instanceof Uint8ClampedArray) || ![1, 3, 4].includes(channels))
     throw new TypeError(
-      `an image has data of 1, 3 or 4 bytes for each of its ${width} x ${height} pixels; ` +
-        `received a ${kindOf(data)} of ${data.length}`,
+      `an image's data must be a Uint8Array or Uint8ClampedArray with 1, 3 or 4 bytes for each of its ` +
+        `${width} x ${height} pixels; received ${kindOf(data)}, ${data.length} values`,
     );
   return { data, width, height, channels };
 }
@@ -424,7 +425,7 @@ export class Classifier extends Engine {
 
   predict(image, { top = 5 } = {}) {
     if (!(Number.isInteger(top) && top >= 1))
-      throw new RangeError(`top must be a whole number from 1; received ${top}`);
+      throw new RangeError(`top must be a whole number of at least 1; received ${top}`);
     this.setImage(image);
     this._run();
     const values = this._values(this.labels.length);

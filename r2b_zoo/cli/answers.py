@@ -5,9 +5,10 @@ Every command prints the same envelope, on one line of standard output, and noth
     {"r2b": 1, "command": "cost", "result": …}
 
 ``r2b`` is the version of the format (``FORMAT``), ``command`` is the name of the command, and ``result`` has what its
-tables show, with unrounded numbers and unchanged names. Notes and progress go to standard error. Errors are the same as
-without ``--json``: a sentence on standard error, an exit status, and no document. But if the converted file is not
-shown to be equal, ``verify``, ``train`` and ``demo`` print the document, and end with status 1.
+tables show, with numbers that are not rounded, and names without the escapes that tables use for control characters.
+Notes and progress go to standard error. Errors are the same as without ``--json``: a sentence on standard error, an
+exit status, and no document. There is one exception: if the converted file does not pass verification, ``verify``,
+``train`` and ``demo`` print the document and end with status 1.
 """
 
 import json
@@ -37,7 +38,7 @@ def document(command: str, result: Any) -> str:
     """The envelope as ASCII text, so that names in it cannot control a terminal and every encoding can hold it.
 
     NaN and infinite numbers, which JSON does not have, become null. Bytes of file names that are not UTF-8 are written
-    as ``\\udcff``, because JSON's strings cannot hold them.
+    as escapes, for example FF as ``\\udcff``, because JSON's strings cannot hold them.
 
     Raises:
         TypeError: the result is not plain data.

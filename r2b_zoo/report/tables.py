@@ -165,7 +165,7 @@ def results_table(results: Mapping[str, Any]) -> Stacked:
         f"images/s: in training. bytes: of the .tflite. ms: one image, one thread, {results['tflite']['engine']}, "
         f"{results['machine']['processor']}.\n"
         f"Keras and the binary .tflite are {verdict} on {verification['images']} images: "
-        f"top-1 differs on {verification['disagreements']}, mean difference of the probabilities "
+        f"the predicted class differs on {verification['disagreements']}, mean difference of the probabilities "
         f"{verification['mean_difference']:.1e}, largest {verification['largest_difference']:.1e}; "
         f"top-1 of the file on these images {_percent(results['tflite']['accuracy'])}. "
         f"{undecided_sentence(verification['undecided'])}"
@@ -264,7 +264,7 @@ def cost_tables(costs: Sequence["Cost"], layers: bool) -> Iterator[Stacked]:
     for cost, row in zip(costs, rows, strict=True):
         overview.add_row(cost.name, cost.downsample, *_numbers(cost), *([_as_printed(row)] if any(rows) else []))
     overview.caption = (
-        "Operations as in table 1 of Martínez et al.: binary ones, and float ones with skips, pools and element-wise "
+        "Operations are counted as in table 1 of Martínez et al.; the float ones include skips, pools and element-wise "
         f"work. Bi-Real FLOPs, by Bi-Real Net's rule (section 4.4): float MACs + binary MACs / {BINARY_MACS_PER_FLOP}."
         + "".join(_differences_in_words(cost, row) for cost, row in zip(costs, rows, strict=True) if row)
         + _gates_in_words(costs)
@@ -293,7 +293,7 @@ def _differences_in_words(cost: "Cost", row: "PublishedCost") -> str:
     if not row.differences:
         return ""
     differences = ", ".join(f"{words} ({operations:+,})" for words, operations in row.differences)
-    return f"\nThe table's {row.row} has, other than {cost.name}: {differences}."
+    return f"\n{row.row} in table 1 differs from {cost.name} here by: {differences}."
 
 
 def network_table(cards: Sequence["Card"]) -> Stacked:
@@ -357,9 +357,10 @@ def weights_card_table(card: "WeightsCard") -> Stacked:
         "data": f"{card.data}: {card.training_images:,} images to train, {card.test_images:,} to test",
         "source of the data": card.source,
         "top-1 / top-5": f"{card.top1:.2f} % / {card.top5:.2f} % of the {card.test_images:,} test images",
-        "before rounding": f"top-1 {card.trained_top1:.2f} %; a bit for each binary weight and 16 bits for the rest "
-        f"change the most probable class of {card.changed_classes:,} test images, and a logit by at most "
-        f"{card.largest_logit_difference:.2g} (their deviation is {card.logit_deviation:.2g})",
+        "before rounding": f"top-1 {card.trained_top1:.2f} %; storing a binary weight in one bit and every other "
+        f"weight in 16 bits changes the most probable class of {card.changed_classes:,} test images, and no logit by "
+        f"more than {card.largest_logit_difference:.2g} (the standard deviation of the logits is "
+        f"{card.logit_deviation:.2g})",
         "bytes": f"{card.bytes:,}",
         "recipe": card.recipe,
         "commit": card.commit or "not recorded",
@@ -374,7 +375,10 @@ def weights_card_table(card: "WeightsCard") -> Stacked:
 
 
 def _gates_in_words(costs: Sequence["Cost"]) -> str:
-    """A sentence on how much more gates cost than scales; "" unless costs has RealToBinaryNet and StrongBaselineNet."""
+    """A sentence on how much more gates cost than scales.
+
+    It is "" unless ``costs`` has RealToBinaryNet and StrongBaselineNet, both with real downsampling.
+    """
     from r2b_zoo.evaluation.published_costs import overhead_among
 
     overhead = overhead_among(costs)
@@ -382,8 +386,8 @@ def _gates_in_words(costs: Sequence["Cost"]) -> str:
         return ""
     return (
         f"\nThe gates of RealToBinaryNet have {overhead.macs:,} MACs, {_percent(overhead.share_of_macs, 2)} of "
-        f"StrongBaselineNet's Bi-Real FLOPs; counting their element-wise operations, minus those of the scales, it is "
-        f"{_percent(overhead.share, 2)}."
+        f"StrongBaselineNet's Bi-Real FLOPs; with the gates' element-wise operations, minus those of the scales that "
+        f"they replace, their additional cost is {_percent(overhead.share, 2)}."
     )
 
 

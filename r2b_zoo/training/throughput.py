@@ -11,8 +11,8 @@ from r2b_zoo.runs.checkpoints import Progress
 class EpochSummaries(tf.keras.callbacks.TensorBoard):
     """Writes curves of the epochs for TensorBoard.
 
-    Keras' own callback also makes a summary of each metric after every step, which it does not write: this takes half a
-    millisecond, and almost a second the first time.
+    Keras' own callback also makes a summary of each metric after every step and then does not write it, which takes
+    half a millisecond, and almost a second the first time. This callback leaves that out.
     """
 
     def on_train_batch_end(self, batch: int, logs: Optional[dict[str, Any]] = None) -> None:
@@ -39,7 +39,7 @@ class Throughput(tf.keras.callbacks.Callback):
 
     @property
     def images_per_second(self) -> Optional[float]:
-        """Images per second so far; None before the second step."""
+        """Images per second so far; None until a step has been counted."""
         progress = self._progress
         return progress.timed_steps * self._batch_size / progress.timed_seconds if progress.timed_steps else None
 

@@ -206,7 +206,7 @@ def test_wrong_calls_are_sentences(run_jobs):
     images = "TypeError: an image is an ImageData, a canvas, an ImageBitmap, an <img> that is loaded, "
     freed = "Error: this engine was freed; load the model again"
     assert told["few"] == "RangeError: input 0 has 64 values, in the shape [1,8,8,1]; received 3"
-    assert told["none"] == "TypeError: the model has 1 input; received 0 arrays"
+    assert told["none"] == "TypeError: run() takes an array for each of the model's inputs (1); received 0"
     assert told["bytes"] == "TypeError: input 0 is float32, in a Float32Array or a plain array; received Uint8Array"
     assert told["text"] == "TypeError: input 0 is float32, in a Float32Array or a plain array; received String"
     assert re.match(r"Error: .*\[1, 0, 8, 1\] has no elements", told["shape"])
@@ -215,18 +215,20 @@ def test_wrong_calls_are_sentences(run_jobs):
     assert told["image"].startswith(images)
     assert told["image"].endswith("received String")
     assert told["pixels"] == (
-        "TypeError: an image has data of 1, 3 or 4 bytes for each of its 3 x 2 pixels; received a Uint8Array of 10"
+        "TypeError: an image's data must be a Uint8Array or Uint8ClampedArray with 1, 3 or 4 bytes for each of its "
+        "3 x 2 pixels; received Uint8Array, 10 values"
     )
-    assert told["floats"].endswith("received a Float32Array of 64")
-    assert told["empty"].endswith("of its 0 x 8 pixels; received a Uint8Array of 0")
+    assert told["floats"].endswith("received Float32Array, 64 values")
+    assert told["empty"].endswith("of its 0 x 8 pixels; received Uint8Array, 0 values")
     assert told["place"] == "Error: the input holds 1 images, numbered from 0; received 1"
-    assert told["top"] == "RangeError: top must be a whole number from 1; received 0"
+    assert told["top"] == "RangeError: top must be a whole number of at least 1; received 0"
     assert re.match("Error: .*memory", told["memory"])
     assert told["wasm"].startswith(
         "Error: the compiled engine is damaged, or WebAssembly with SIMD and exceptions does"
     )
     assert told["source"] == (
-        "TypeError: a model is a URL, a Blob, a Response, an ArrayBuffer or a view of one; received number"
+        "TypeError: a model must be given as a URL (in node also a path), a Blob, a Response, an ArrayBuffer or a view "
+        "of an ArrayBuffer; received number"
     )
     assert re.match("Error: a model could not be read: .*no such file", told["file"])
     assert told["after"] == 3 + 3
