@@ -12,14 +12,18 @@ constexpr size_t kSlack = 256;  // bytes after the end
 
 inline size_t RoundUp(size_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
 
-// Bytes between pixels of `bytes` bytes. A pixel that is longer than a cache line begins with one: loads and stores are
-// slower where they cross into the next line, and a line that two pixels share is crossed more often.
+// Bytes from pixel to pixel, for pixels of `bytes` bytes. Pixels that are longer than a cache line start at the
+// beginning of one, since a load or store that spans two lines is slower.
 inline ptrdiff_t PixelStride(ptrdiff_t bytes) {
   return bytes > ptrdiff_t(kAlign) ? ptrdiff_t(RoundUp(size_t(bytes))) : bytes;
 }
 
 class AlignedBuffer {
  public:
+  AlignedBuffer() = default;
+  AlignedBuffer(AlignedBuffer&&) = default;  // no copies: in a copy the zeros would begin elsewhere
+  AlignedBuffer& operator=(AlignedBuffer&&) = default;
+
   static constexpr size_t kOverhead = kAlign + kSlack;
 
   // Makes it hold `bytes` zeros.

@@ -50,7 +50,7 @@ class Blocked {
   std::vector<bool> blocks_;
 };
 
-// A tensor with a single block or a single column is left out: rows of blocks would be the same layout.
+// True if rows of blocks differ from NHWC: the tensor has several blocks, which are whole, and several columns.
 bool FillsBlocks(const Tensor& tensor) {
   return tensor.dims[3] > kBlock && tensor.dims[3] % kBlock == 0 && tensor.dims[2] > 1;
 }

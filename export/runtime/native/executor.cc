@@ -56,7 +56,7 @@ void Executor::Prepare(const Graph* graph, Program* program, const Memory* memor
 }
 
 void Executor::MakeWorkspaces(const WorkspaceSize& size, size_t stages, int threads) {
-  workspaces_.assign(size_t(threads), {});
+  workspaces_ = std::vector<Workspace>(size_t(threads));
   for (Workspace& workspace : workspaces_) {
     workspace.scratch.Assign(size.scratch);
     workspace.ring.Assign(size_t(size.ring.value()));

@@ -379,7 +379,8 @@ class Fuser {
     step.rows = MakeQconv(graph_, op, step.input);
     const int index = int(steps_.size());
     AddAndExtend(std::move(step), op.out);
-    // The first stage may subtract the zero point, which the root need not add then.
+    // Only DEQUANTIZE continues int8 numbers in registers. If its first stage subtracts their zero point, the root need
+    // not add it.
     std::vector<StagePlan>& stages = steps_[index].stages;
     if (!stages.empty() && stages[0].kind == Stage::kAdd && steps_[index].rows->OmitZeroPoint())
       stages.erase(stages.begin());

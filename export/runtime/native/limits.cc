@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "aligned_buffer.h"
 #include "kernels/kernels.h"
 #include "kernels/pack.h"
 
@@ -49,7 +50,9 @@ struct Operators {
     const bool whole = graph.tensors[op.in[0]].type == DType::kInt8;
     budget->TakeMemory(index, padded * (whole ? ByteWeights(op, f) : depth * bytes) + padded * (whole ? 16 : 8),
                        "weights of " + filter);
-    budget->TakeMemory(index, taps * sizeof(ptrdiff_t), "offsets of " + filter);
+    budget->TakeMemory(index, (taps + f[1]) * (whole ? f[1] : 1) * sizeof(ptrdiff_t), "offsets of " + filter);
+    if (whole)
+      budget->TakeMemory(index, (Count(out.w) * op.stride_w * f[3] + kAlign) * 2, "masks of the rows of " + filter);
     Window(index, op);
     const std::string output =
         " for " + std::to_string(out.n) + "x" + std::to_string(out.h) + "x" + std::to_string(out.w) + " outputs";
@@ -66,7 +69,7 @@ struct Operators {
                      "the tables of the zero padding of " + filter);
   }
 
-  // The bytes of an output's packed int8 weights, of which each contiguous run fills whole columns of 32 bits.
+  // The most bytes that an output's packed int8 weights take, of which each contiguous run fills columns of 32 bits.
   Count ByteWeights(const Op& op, const std::vector<int>& f) const {
     const bool dense = f.size() == 2, rows = dense || op.dilation_w == 1;
     const int64_t length = dense ? f[1] : int64_t(f[3]) * (rows ? f[2] : 1),

@@ -78,7 +78,7 @@ void Memory::Resolve(const Step& step, const StagePlan& plan, int image, int y, 
     stage->in = reinterpret_cast<const uint8_t*>(plan.constant->data());
   } else if (plan.tensor >= 0) {
     const Storage& s = storage_[plan.tensor];
-    // Without a border, images are contiguous whatever shape the graph gives them.
+    // Without a border, rows and images follow each other directly, whatever shape the graph gives them.
     const bool fixed = s.border.any() || !plan.per_pixel;
     const ptrdiff_t row = fixed || s.gap ? s.row : step.out.w * s.pixel;
     const ptrdiff_t next = fixed ? s.image : step.out.h * row;

@@ -5,8 +5,8 @@
 // ("halo") of zeros, or of zero bits, around each image, so that convolutions need not test for edges; since nothing
 // may overwrite the border, such tensors do not share memory (padding.cc).
 //
-// A pixel that is longer than a cache line begins with one (PixelStride()), if the steps that use the tensor can handle
-// the stride.
+// Pixels that are longer than a cache line begin with one (PixelStride()) in float images without a border that are
+// neither inputs nor outputs, if all steps that use the image can handle the stride.
 //
 // With several threads, a tensor with several blocks of channels is stored in rows of blocks (see kernels.h) if it is
 // neither an input nor an output and all steps that use it can handle whole blocks. Threads that share a row's channels
@@ -22,7 +22,8 @@
 
 namespace r2b {
 
-// Where a tensor lives. Strides are in bytes; the tensor is contiguous unless it has a border or rows of blocks.
+// Where a tensor lives. Strides are in bytes; the tensor is contiguous unless it has a border, rows of
+// blocks, or pixels that begin with a cache line.
 struct Storage {
   uint8_t* base = nullptr;  // first element of the first image
   ptrdiff_t pixel = 0, row = 0, image = 0;
@@ -52,7 +53,8 @@ class Memory {
   void Resolve(const Step& step, const StagePlan& plan, int image, int y, Stage* stage) const;
   // The same for all stages of the step; `stages` must be long enough for those of any step.
   void Resolve(const Step& step, int image, int y, std::vector<Stage>* stages) const;
-  // Moves the stages from one row of an image to the next, which is faster.
+  // Moves the stages from one row of an image to the next, which is faster than Resolve(). Pointers that Planes or Sums
+  // set must be set again for each row.
   static void NextRow(const Step& step, std::vector<Stage>* stages);
 
  private:

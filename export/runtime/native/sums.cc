@@ -25,7 +25,6 @@ void Sums::Add(int image, int y, int split, Stage* stage) {
   float* sums = Of(image);
   if (y == 0) std::fill(sums + channels.begin, sums + channels.end, 0.0f);
   AddedTo(image, split).rows = y + 1;
-  stage->kind = Stage::kSum;
   stage->out = reinterpret_cast<uint8_t*>(sums);
 }
 

@@ -1,11 +1,12 @@
 // The interface between a graph plan and an instruction set: a table of functions (Kernels), most of which compute one
 // row of outputs.
 //
-// Layout. Activations are NHWC or, inside a plan, lie in rows of blocks: each row of an image has the first 32 channels
-// of all its pixels, then the next 32 channels of all its pixels, and so on (Stage::gap). A bit-packed activation holds
-// 32 channels in each 32-bit word, least significant bit first, where 1 means negative, as the converter of Larq
-// Compute Engine (LCE) defines it. All row kernels work on tiles of P pixels x 32 output channels (kBlock): 32 channels
-// are one word of packed output, two AVX-512 registers, four AVX2 ones, or eight NEON ones.
+// Layout. Activations are NHWC, inside a plan perhaps with a gap after each pixel, or lie there in rows of blocks: each
+// row of an image has the first 32 channels of all its pixels, then the next 32 channels of all its pixels, and so on
+// (Stage::gap). A bit-packed activation holds 32 channels in each 32-bit word, least significant bit first, where 1
+// means negative, as the converter of Larq Compute Engine (LCE) defines it. All row kernels work on tiles of P pixels x
+// 32 output channels (kBlock): 32 channels are one word of packed output, two AVX-512 registers, four AVX2 ones, or
+// eight NEON ones.
 //
 // A row kernel computes tile after tile: it accumulates values in registers (convolution, pooling) or loads them, runs
 // the epilogue on them, and goes on to the next tile. If the last block has fewer than 32 channels, only the registers
@@ -150,8 +151,8 @@ inline int ActivationBytes(BytePacking packing) { return packing == BytePacking:
 
 // How an output's 8-bit weights are divided into columns of `products` weights, which a kernel multiplies in one step.
 // The weights come in segments of `length`. If `joined` is 0, each segment is filled up with zeros to whole columns. If
-// not, the last weights of a segment, which do not fill a column, are joined with those of other segments: after the
-// whole columns of all segments follow columns that have `joined` of these weights each, and zeros.
+// not, the last weights of a segment, which do not fill a column, are joined with those of other segments. The whole
+// columns of all segments come first; then come columns of `joined` such weights each, filled up with zeros.
 struct ByteColumns {
   int length, products, joined;
 
@@ -160,15 +161,16 @@ struct ByteColumns {
   int of_rests(int segments) const { return joined ? (segments * rest() + joined - 1) / joined : 0; }
 };
 
-// How 32-bit sums become int8 numbers: TensorFlow Lite's fixed-point arithmetic with both of its roundings
-// (FixedProduct).
+// How 32-bit sums become int8 numbers, or int8 numbers minus their zero point: TensorFlow Lite's fixed-point arithmetic
+// with both of its roundings (FixedProduct).
 struct Requantisation {
   // One number for each output channel: the bias, in units of a product, and the parts of the scale
   // 2^-31 * multiplier * 2^(left - right).
   const int32_t *bias, *multiplier, *left, *right;
-  int32_t zero_point, lo, hi;  // of the output; its activation clamps numbers to lo .. hi
-  // Whether floats hold all sums exactly, 0 < right <= kMostRight, left is 0, and every bias is between -kMostBias and
-  // kMostBias, so that fewer instructions do (Q::Small in avx512.cc).
+  // The zero point of the output, or 0 for numbers minus it, and the limits to which its activation clamps them.
+  int32_t zero_point, lo, hi;
+  // Whether fewer instructions do (Q::Small in avx512.cc), since floats hold all sums exactly, and for every output
+  // channel 0 < right <= kMostRight, left is 0, and the bias is between -kMostBias and kMostBias.
   bool small;
   static constexpr int kMostRight = 22, kMostBias = 1 << 29;
 };
@@ -180,12 +182,15 @@ struct QconvRow {
   // to scratch memory and puts the zero point where the filter reads outside the image.
   const uint8_t* const* lines;
   int rows, before, values, after;  // kernel rows; a row's values outside the image, inside, and outside again
-  uint8_t flip;                     // 0x80: the input is uint8, number + 128; 0: int8
-  int32_t zero_point;               // of the input as int8 numbers
-  uint8_t* scratch;                 // (rows + planes) * line_bytes + kScratchMargin bytes, private to the thread
-  ptrdiff_t line_bytes;             // from a row in scratch memory to the next
-  RunList input;                    // in scratch memory; `length` counts columns of weights
-  // If a kernel row's values do not fill whole columns (see ByteColumns), the `rest` values of several rows are joined
+  // Scratch memory is a ring: kernel row i is in its row (first + i) % rows. Only the last `fresh` rows are copied,
+  // since those before them are still there from the row of outputs above.
+  int first, fresh;
+  uint8_t flip;          // 0x80: the input is uint8, number + 128; 0: int8
+  int32_t zero_point;    // of the input as int8 numbers
+  uint8_t* scratch;      // (rows + planes) * line_bytes + kScratchMargin bytes, private to the thread
+  ptrdiff_t line_bytes;  // from a row in scratch memory to the next
+  RunList input;         // in scratch memory; `length` counts columns of weights
+  // If a kernel row's values do not fill whole columns, the `rest` values of several rows may be joined (ByteColumns)
   // in planes, which follow the rows in scratch memory. A plane has the rows' pixel stride, and `joined` values of each
   // pixel. The last segments of `input` are the planes, with one column each.
   int planes, joined, rest;

@@ -8,7 +8,8 @@
 // Weights, Load(p)                 weights, 32 bits for each lane
 // Add(sums, value, weights)        adds products to the sums
 // Numbers(sums, output, channel)   requantises the sums to int8 numbers, as floats
-// Small(output, channel)           has Numbers(sums), which does the same if Requantisation::small is true; or void
+// Small                            void, or made of (output, channel): its Numbers(sums) does the same if
+//                                  Requantisation::small is true
 // ToFloats(sums), FromFloats(v)    converts sums to floats, and back
 //
 // Sums are exact. Where an activation in scratch memory is not number - zero point but differs from it by a constant,
@@ -72,7 +73,7 @@ struct Quantized {
       for (int k = 0; k < 4; ++k) {
         const int i = j * row.joined + k;
         const bool used = k < row.joined && i < rests;
-        from[k] = used ? after + i / row.rest * row.line_bytes + i % row.rest - k : after;
+        from[k] = used ? after + (row.first + i / row.rest) % row.rows * row.line_bytes + i % row.rest - k : after;
         mask[k] = used ? row.pixel_starts + 4 - k : row.no_bytes;
       }
       uint8_t* __restrict plane = row.scratch + (row.rows + j) * row.line_bytes;
@@ -158,7 +159,8 @@ struct Quantized {
     if constexpr (P > 1) ConvolvePixels<kWhole, (P + 1) / 2, R>(row, epilogue, x, block);
   }
   static void Qconv(const QconvRow& row, const Epilogue& epilogue) {
-    for (int i = 0; i < row.rows; ++i) Expand(row, row.lines[i], row.scratch + i * row.line_bytes);
+    for (int i = row.rows - row.fresh; i < row.rows; ++i)
+      Expand(row, row.lines[i], row.scratch + (row.first + i) % row.rows * row.line_bytes);
     if constexpr (kJoins)
       if (row.planes) JoinRests(row);
     const int whole = row.channels / kBlock, left = row.channels % kBlock;

@@ -116,14 +116,16 @@ void Pool::FillRing(const RowRun& run, int begin, int end) const {
   Workspace& workspace = *run.workspace;
   const Step& feeder = *run.step.feeder;
   if (!run.follows) workspace.computed = 0;
-  for (int y = std::max(workspace.computed, begin); y < end; ++y) {
+  const int start = std::max(workspace.computed, begin);
+  for (int y = start; y < end; ++y) {
+    const bool follows = y > start || (run.follows && y == workspace.computed);
     run.memory.Resolve(feeder, run.image, y, &workspace.feeder_stages);
     Stage& store = workspace.feeder_stages[feeder.stages.size() - 1];  // the last stage stores the rows: see Yields()
     store.out = RingRow(run, y);
     store.pixel = ring_pixel();
     store.gap = 0;
     feeder.rows->Run(
-        {feeder, run.memory, run.kernels, run.workspace, run.image, y, run.begin_channel, run.end_channel, false},
+        {feeder, run.memory, run.kernels, run.workspace, run.image, y, run.begin_channel, run.end_channel, follows},
         Epilogue(workspace.feeder_stages.data(), int(feeder.stages.size())));
   }
   workspace.computed = std::max(workspace.computed, end);

@@ -46,11 +46,12 @@ class Qconv : public ConvolutionRoot {
     after_ = around.right * pixel_;
     line_ = QconvLine(packing_, int64_t(before_) + int64_t(width_) * pixel_ + after_);
     segments_.clear();
-    for (int y = 0; y < op_.kernel_h; ++y)
-      for (int x = 0; x < (op_.dilation_w == 1 ? 1 : op_.kernel_w); ++x)
-        segments_.push_back(y * line_ + ptrdiff_t(x) * op_.dilation_w * pixel_ * bytes);
-    const int lines = op_.kernel_h + planes();
-    for (int y = op_.kernel_h; y < lines; ++y) segments_.push_back(y * line_);
+    for (int first = 0; first < (keeps_lines() ? op_.kernel_h : 1); ++first) {
+      for (int y = 0; y < op_.kernel_h; ++y)
+        for (int x = 0; x < (op_.dilation_w == 1 ? 1 : op_.kernel_w); ++x)
+          segments_.push_back((first + y) % op_.kernel_h * line_ + ptrdiff_t(x) * op_.dilation_w * pixel_ * bytes);
+      for (int plane = 0; plane < planes(); ++plane) segments_.push_back((op_.kernel_h + plane) * line_);
+    }
     if (planes()) {
       no_bytes_.assign(size_t(step.out.w - 1) * size_t(stride()) + 4, 0);
       pixel_starts_.assign(no_bytes_.size() + 4, 0);
@@ -76,7 +77,13 @@ class Qconv : public ConvolutionRoot {
     row.zero_point = zero_point_;
     row.scratch = scratch;
     row.line_bytes = line_;
-    row.input = {row.scratch, ptrdiff_t(stride()) * bytes, segments_.data(), int(segments_.size()),
+    if (keeps_lines()) {
+      const int64_t top = int64_t(run.y) * op_.stride_h - extent_h_.before;
+      row.first = int((top % op_.kernel_h + op_.kernel_h) % op_.kernel_h);
+    }
+    row.fresh = keeps_lines() && run.follows ? std::min(op_.stride_h, op_.kernel_h) : op_.kernel_h;
+    const int segments = int(segments_.size()) / (keeps_lines() ? op_.kernel_h : 1);
+    row.input = {row.scratch, ptrdiff_t(stride()) * bytes, segments_.data() + ptrdiff_t(row.first) * segments, segments,
                  columns_.of_segment()};
     row.planes = planes();
     row.joined = columns_.joined;
@@ -95,8 +102,10 @@ class Qconv : public ConvolutionRoot {
   }
 
  private:
-  int stride() const { return op_.stride_w * pixel_; }  // in values
+  int64_t stride() const { return int64_t(op_.stride_w) * pixel_; }  // in values
   int planes() const { return columns_.of_rests(op_.kernel_h); }
+  // Whether lines in scratch memory are used again for the next row of outputs.
+  bool keeps_lines() const { return !dense_ && op_.dilation_h == 1 && op_.kernel_h > op_.stride_h; }
   // The size of QconvRow::scratch; the pointers to the lines follow.
   size_t lines_bytes() const { return size_t(op_.kernel_h + planes()) * size_t(line_) + kScratchMargin; }
 
@@ -105,7 +114,7 @@ class Qconv : public ConvolutionRoot {
     const bool bytes = packing_ != BytePacking::kPairs;
     if (!bytes || op_.dilation_w > 1 || columns_.length < columns_.products) return;
     ByteColumns joined = columns_;
-    joined.joined = std::min(columns_.products, stride());
+    joined.joined = int(std::min<int64_t>(columns_.products, stride()));
     if (joined.rest() && joined.of_rests(op_.kernel_h) < op_.kernel_h) columns_ = joined;
   }
 
