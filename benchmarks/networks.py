@@ -73,8 +73,13 @@ def real_part_in_int8(model):
     import r2b_zoo
     from r2b_zoo.data.preprocessing import IMAGENET
 
+    _, height, width, _ = model.input_shape
     return r2b_zoo.convert(
-        model, real_part="int8", calibration=_images(model.input_shape[1:]), input="uint8", preprocessing=IMAGENET
+        model,
+        real_part="int8",
+        calibration=_images(model.input_shape[1:]),
+        input="uint8",
+        preprocessing=IMAGENET.with_size(height, width),
     ).tflite
 
 
