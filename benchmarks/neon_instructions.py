@@ -1,10 +1,15 @@
-"""Counts the vector instructions in the AArch64 kernel's inner loop, and predicts its cycles with llvm-mca.
+"""Counts the vector instructions in the AArch64 kernels' inner loops, and predicts their cycles with llvm-mca.
 
     python benchmarks/neon_instructions.py
+    python benchmarks/neon_instructions.py --native DIR    # of another version: DIR is its export/runtime/native
 
-Needs the ziglang package (compiler) and Debian's llvm package (llvm-objdump, llvm-mca). Works on any machine.
+The loops are those of a binary convolution, of a float one (the stem), and of int8 ones with and without instructions
+for dot products. Needs the ziglang package (compiler) and Debian's llvm package (llvm-objdump, llvm-mca). Works on any
+machine.
 """
 
+import argparse
+import dataclasses
 import pathlib
 import re
 import shutil
@@ -19,7 +24,31 @@ import build_native  # noqa: E402
 
 TARGET = "linux-aarch64"
 PROCESSORS = ("cortex-a53", "cortex-a72", "cortex-a76")
-LIMIT = 3.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Loop:
+    """An inner loop: where it is, and how its products are counted."""
+
+    title: str
+    source: str
+    function: str  # part of its name
+    instruction: str  # how the name of the instruction begins that stands for a number of products
+    products: int
+    unit: int  # the number of products for which instructions and cycles are printed
+    limit: float | None = None  # on vector instructions for that number
+
+    def of_products(self, lines):
+        return self.products * sum(line.startswith(self.instruction) for line in lines)
+
+
+BINARY = Loop("binary products", "kernels/neon", "BconvTile", "cnt", 128, 128, 3.4)
+LOOPS = (
+    BINARY,
+    Loop("float products", "kernels/neon", "FconvTile", "fml", 4, 4),
+    Loop("int8 products", "kernels/neon", "Convolve", "smull", 8, 64),
+    Loop("int8 products, with dot products", "kernels/neon_dot", "Convolve", "sdot", 16, 64),
+)
 # Matches a vector register with its arrangement (v3.16b), or a scalar view of one (q0, d1) in a load.
 _VECTOR = re.compile(r"\bv\d+\.|\b[qd]\d+\b")
 
@@ -28,17 +57,25 @@ def missing_tools():
     return [tool for tool in ("llvm-objdump", "llvm-mca") if shutil.which(tool) is None]
 
 
-def inner_loop():
-    """The instructions of the largest tile's inner loop, as assembly text."""
+def inner_loops(wanted=LOOPS):
+    """The instructions of the largest tile's inner loop of each kind, as lines of assembly text."""
+    target = build_native.TARGETS[TARGET]
     with tempfile.TemporaryDirectory() as directory:
-        sources = {"kernels/neon": build_native.TARGETS[TARGET].sources["kernels/neon"]}
-        (obj,) = build_native.objects(build_native.compiler(TARGET), sources, directory)
-        listing = subprocess.run(
-            ["llvm-objdump", "-d", "--no-show-raw-insn", obj], check=True, capture_output=True, text=True
-        ).stdout
-    functions = re.findall(r"^[0-9a-f]+ <(\S*BconvTile\S*)>:\n(.*?)\n\n", listing + "\n\n", re.S | re.M)
-    loops = [loop for _, body in functions for loop in _loops(body)]
-    return max(loops, key=lambda loop: sum(" cnt" in line or line.startswith("cnt") for line in loop))
+        sources = {name: target.sources[name] for name in sorted({loop.source for loop in wanted})}
+        objects = build_native.objects(build_native.compiler(TARGET), sources, directory)
+        listings = {name: _listing(path) for name, path in zip(sources, objects, strict=True)}
+    return [_largest(loop, listings[loop.source]) for loop in wanted]
+
+
+def _listing(path):
+    command = ["llvm-objdump", "-d", "--no-show-raw-insn", "--mattr=+dotprod", path]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout + "\n\n"
+
+
+def _largest(loop, listing):
+    functions = re.findall(rf"^[0-9a-f]+ <(\S*{loop.function}\S*)>:\n(.*?)\n\n", listing, re.S | re.M)
+    loops = (lines for _, body in functions for lines in _loops(body))
+    return max(loops, key=loop.of_products, default=[])
 
 
 def _loops(body):
@@ -61,15 +98,15 @@ def _loops(body):
             yield loop
 
 
-def count(loop):
-    """Returns (vector instructions, binary products) of one pass of the loop."""
-    return sum(bool(_VECTOR.search(text)) for text in loop), 128 * sum(text.startswith("cnt") for text in loop)
+def count(lines):
+    """The number of vector instructions in one pass of a loop."""
+    return sum(bool(_VECTOR.search(text)) for text in lines)
 
 
-def cycles(loop, processor):
+def cycles(lines, processor):
     """The cycles that llvm-mca predicts for one pass of the loop."""
-    command = ["llvm-mca", "-mtriple=aarch64", f"-mcpu={processor}", "-iterations=1000"]
-    report = subprocess.run(command, input="\n".join(loop), check=True, capture_output=True, text=True).stdout
+    command = ["llvm-mca", "-mtriple=aarch64", f"-mcpu={processor}", "-mattr=+dotprod", "-iterations=1000"]
+    report = subprocess.run(command, input="\n".join(lines), check=True, capture_output=True, text=True).stdout
     total = re.search(r"Total Cycles:\s+(\d+)", report)
     if total is None:
         raise RuntimeError(f"llvm-mca printed no total for {processor}:\n{report}")
@@ -77,17 +114,36 @@ def cycles(loop, processor):
 
 
 def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--native", type=pathlib.Path, help="the folder of another version's sources")
+    parser.add_argument("--show", action="store_true", help="print the loops too")
+    arguments = parser.parse_args()
     if missing_tools():
         sys.exit(f"{', '.join(missing_tools())} not found: apt-get install llvm")
-    loop = inner_loop()
-    vectors, products = count(loop)
-    per_128 = vectors * 128 / products
-    print("\n".join(loop))
-    print(f"\n{vectors} vector instructions for {products} binary products: {per_128:.3f} per 128 (at most {LIMIT})")
-    for processor in PROCESSORS:
-        passed = cycles(loop, processor)
-        print(f"{processor}: {passed:.1f} cycles a pass, {passed * 128 / products:.2f} per 128 products (llvm-mca)")
-    sys.exit(per_128 > LIMIT)
+    if arguments.native:
+        flags = [
+            str(arguments.native.resolve()) if flag == str(build_native.NATIVE) else flag for flag in build_native.FLAGS
+        ]
+        build_native.NATIVE, build_native.FLAGS = arguments.native.resolve(), flags
+    known = [loop for loop in LOOPS if (build_native.NATIVE / f"{loop.source}.cc").exists()]
+    failed = False
+    for loop, lines in zip(known, inner_loops(known), strict=True):
+        if arguments.show:
+            print("\n".join(lines))
+        products = loop.of_products(lines)
+        if not products:
+            print(f"{loop.title}: no loop")
+            continue
+        units = products / loop.unit
+        vectors = count(lines) / units
+        limit = f" (at most {loop.limit})" if loop.limit else ""
+        print(f"{loop.title}: {vectors:.3f} vector instructions for {loop.unit}{limit}; {products} in a pass")
+        print(
+            "    cycles by llvm-mca: "
+            + ", ".join(f"{processor} {cycles(lines, processor) / units:.2f}" for processor in PROCESSORS)
+        )
+        failed |= bool(loop.limit) and vectors > loop.limit
+    sys.exit(failed)
 
 
 if __name__ == "__main__":

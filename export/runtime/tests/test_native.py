@@ -79,8 +79,9 @@ def test_neon_inner_loop():
     if neon_instructions.missing_tools():
         pytest.skip("no llvm-objdump: apt-get install llvm")
     pytest.importorskip("ziglang", reason="pip install ziglang")
-    vectors, products = neon_instructions.count(neon_instructions.inner_loop())
-    assert vectors * 128 / products <= neon_instructions.LIMIT
+    binary = neon_instructions.BINARY
+    (lines,) = neon_instructions.inner_loops([binary])
+    assert neon_instructions.count(lines) * binary.unit / binary.of_products(lines) <= binary.limit
 
 
 @needs_x86
