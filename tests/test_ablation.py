@@ -260,7 +260,7 @@ def test_the_plan_says_what_is_left(rows):
     ("words", "message"),
     [
         (["binary.epoch=3"], "binary.epoch"),
-        (["--try", "binary.learning_rate=1e-3"], "and 0 arms."),
+        (["--try", "binary.learning_rate=1e-3"], "and --arm 0 times."),
         (
             ["--arm", "bnn", "--try", "teacher.learning_rate=1e-3"],
             "--try needs exactly one --arm",

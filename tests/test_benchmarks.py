@@ -39,7 +39,9 @@ def test_later_epochs_need_a_sample(photographs, monkeypatch):
     monkeypatch.setattr(input_pipeline, "WARM_UP_BATCHES", 1)
     ended = CliRunner().invoke(input_pipeline.main, ["--data-dir", str(TEST_DATA), "--later-epochs"])
     assert ended.exit_code == 2
-    assert "it takes a sample of at most 64 photographs a split; received 160" in " ".join(ended.output.split())
+    assert "fill 1 batches, may hold at most 64 photographs; received 160. Use a smaller sample" in " ".join(
+        ended.output.split()
+    )
 
 
 def test_every_published_accuracy_is_of_a_network_that_is_timed(tmp_path):
