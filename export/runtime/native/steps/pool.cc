@@ -17,13 +17,13 @@ class Pool : public RowRoot {
   Splits splits() const override { return Splits::kForSums; }
 
   bool takes_feeder() const { return op_.kind != OpKind::kMean; }
-  void TakeFeeder(const Graph& graph, Step* pool, Step convolution);
+  void TakeFeeder(Step* pool, Step convolution);
 
   WorkspaceSize Lay(const Step& step, const Memory& memory) override;
   void Run(const RowRun& run, const Epilogue& epilogue) const override;
 
  private:
-  void Narrow(const Graph& graph, Step* pool);
+  void Narrow(Step* pool);
   void FillRing(const RowRun& run, int begin, int end) const;
   ptrdiff_t ring_pixel() const { return PixelStride(ring_.c * ptrdiff_t(sizeof(float))); }
   uint8_t* RingRow(const RowRun& run, int y) const {
@@ -35,10 +35,10 @@ class Pool : public RowRoot {
   Shape ring_;  // the ring of rows between the feeder and the window: how many, and how wide
 };
 
-void Pool::TakeFeeder(const Graph& graph, Step* pool, Step convolution) {
+void Pool::TakeFeeder(Step* pool, Step convolution) {
   pool->feeder = std::make_unique<Step>(std::move(convolution));
   ring_ = {1, op_.kernel_h, pool->feeder->out.w, pool->out.c};
-  if (op_.kind == OpKind::kMaxPool) Narrow(graph, pool);
+  if (op_.kind == OpKind::kMaxPool) Narrow(pool);
 }
 
 bool NoneNegative(const StagePlan& stage) {
@@ -60,12 +60,12 @@ bool MakesValues(const StagePlan& stage) {
 // Lets the feeder's last stages, as far as they are non-decreasing, run after the maximum instead of before it: the
 // result is the same, and they run on fewer values. If possible the feeder also takes the maxima over columns, so that
 // the ring is narrower.
-void Pool::Narrow(const Graph& graph, Step* pool) {
+void Pool::Narrow(Step* pool) {
   std::vector<StagePlan>& stages = pool->feeder->stages;
   auto first = stages.end() - 1;
   while (first != stages.begin() && NeverFalls(first[-1])) --first;
   if (std::all_of(stages.begin(), first, MakesValues)) {
-    if (const Requantisation* output = pool->feeder->rows->LeaveUnfinished(graph)) {
+    if (const Requantisation* output = pool->feeder->rows->LeaveUnfinished()) {
       first = stages.insert(stages.begin(), StagePlan{});
       first->kind = Stage::kNumbers;
       first->output = output;
@@ -158,7 +158,7 @@ void FeedWindows(const Graph& graph, std::vector<Step>* steps) {
     const auto feeder = std::find_if(steps->begin(), steps->begin() + ptrdiff_t(s),
                                      [&](const Step& before) { return Yields(graph, before, step.input); });
     if (feeder == steps->begin() + ptrdiff_t(s)) continue;
-    pool->TakeFeeder(graph, &step, std::move(*feeder));
+    pool->TakeFeeder(&step, std::move(*feeder));
     steps->erase(feeder);
     --s;
   }

@@ -18,12 +18,13 @@ class Qconv : public ConvolutionRoot {
         dense_(op.kind == OpKind::kDense),
         pixel_(dense_ ? graph.tensors[op.in[1]].dims[1] : in_.c),
         flip_(graph.tensors[source].type == DType::kUInt8 ? 0x80 : 0),
-        zero_point_(graph.tensors[op.in[0]].zero_point) {}
+        zero_point_(graph.tensors[op.in[0]].zero_point),
+        small_(IsSmall(graph)) {}
   const char* name() const override { return dense_ ? "dense-int8" : "conv-int8"; }
   Splits splits() const override { return Splits::kFreely; }
   bool may_feed() const override { return true; }
-  const Requantisation* LeaveUnfinished(const Graph& graph) override {
-    unfinished_ = IsSmall(graph);
+  const Requantisation* LeaveUnfinished() override {
+    unfinished_ = small_;
     return unfinished_ ? &output_ : nullptr;
   }
   bool OmitZeroPoint() override { return omits_zero_point_ = true; }
@@ -166,7 +167,7 @@ class Qconv : public ConvolutionRoot {
                out.zero_point - omitted,
                (op_.clamp ? NumberOf(op_.lo, out) : -128) - omitted,
                (op_.clamp ? NumberOf(op_.hi, out) : 127) - omitted,
-               IsSmall(graph)};
+               small_};
   }
 
   // Returns Requantisation::small. Then a larger sum never becomes a smaller number either, as it could if 32 bits did
@@ -197,6 +198,7 @@ class Qconv : public ConvolutionRoot {
   const int pixel_;  // values per input pixel
   const uint8_t flip_;
   const int32_t zero_point_;
+  const bool small_;  // Requantisation::small
   BytePacking packing_ = BytePacking::kPairs;
   PackedWeights weights_;
   std::vector<int32_t> bias_, multiplier_, left_, right_;

@@ -94,10 +94,9 @@ class RowRoot {
   virtual bool whole_blocks() const { return true; }
   // Whether a window may absorb it as its feeder.
   virtual bool may_feed() const { return false; }
-  // Makes it yield sums from now on, and returns how the stage kNumbers requantises them. Returns null
-  // and changes nothing if it does not make int8 numbers, or if their sums cannot be left to a later stage with the
-  // same result.
-  virtual const Requantisation* LeaveUnfinished(const Graph&) { return nullptr; }
+  // Makes it yield sums from now on, and returns how the stage kNumbers requantises them. Returns null and changes
+  // nothing if it does not make int8 numbers, or if their sums cannot be left to a later stage with the same result.
+  virtual const Requantisation* LeaveUnfinished() { return nullptr; }
   // Makes it yield int8 numbers minus their zero point from now on. Returns false if it cannot.
   virtual bool OmitZeroPoint() { return false; }
   virtual Border border() const { return {}; }
