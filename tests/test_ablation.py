@@ -117,14 +117,21 @@ def test_a_stage_is_tried_without_those_after_it_and_needs_only_what_comes_befor
 def test_what_was_tried_is_on_the_page_beside_what_all_runs_have(rows):
     field = "binary_activations.learning_rate"
     add(rows, row("xnor", 0, 0.49, stage="binary_activations", validation_accuracy=0.488))
-    for arm, accuracies in (("bnn", {"1e-3": 0.512, "3e-3": 0.5}), ("xnor", {"1e-3": 0.48})):
+    for arm, accuracies in (("bnn", {"1e-3": 0.512, "3e-2": 0.5}), ("xnor", {"1e-3": 0.48})):
         tried = runs.tries(PROTOCOL, ARMS[arm], 0, FOLDER, field, {"1e-3": 1e-3})
         rows.write_try(PROTOCOL, Try.of(PROTOCOL, tried["1e-3"], field, accuracies))
-    taken, left_out = rows.read()
-    text = page.markdown(page.Found(taken, left_out, rows.fields(), rows.tries()), "cifar10")
-    assert f"| BNN | 0 | `{field}` | 1e-3: 51.2, **3e-3**: 50.0 |" in text
+    text = page.markdown(found(rows), "cifar10")
+    assert f"| BNN | 0 | `{field}` | 1e-3: 51.2, **3e-2**: 50.0 |" in text
     assert f"| XNOR-Net | 0 | `{field}` | **0.003**: 48.8, 1e-3: 48.0 |" in text
-    assert "So another value is better for BNN by 1.2 points (1e-3). The arms" in text
+    assert "Another value is better for BNN by 1.2 points (1e-3)." in text
+
+
+def test_the_page_names_the_learning_rates_of_the_arms(rows):
+    text = page.markdown(found(rows), "cifar10")
+    assert "with a learning rate of 0.03, but XNOR-Net with 0.003. These are the best" in text
+    for name in ARMS:
+        (stage,) = [stage for stage in plans(name)[0][f"{name}-seed-0"].stages if stage.name == "binary_activations"]
+        assert stage.learning_rate == (0.003 if name == "xnor" else 0.03)
 
 
 # --- the processes ----------------------------------------------------------------------------------------------------
@@ -187,7 +194,7 @@ def add(folder, one):
 
 def found(folder):
     taken, left_out = folder.read()
-    return page.Found(taken, left_out, folder.fields())
+    return page.Found(taken, left_out, folder.fields(), folder.tries())
 
 
 def test_differences_are_those_of_a_paired_t_test(rows):

@@ -9,7 +9,19 @@ from typing import Optional
 
 from benchmarks.ablation import figures
 from benchmarks.ablation.contrasts import CONFIDENCE, Difference, differences, interval
-from benchmarks.ablation.protocol import ARMS, BASELINE, CONTRASTS, CONTROL, LADDER, ORDER, STAGES, Arm, Contrast
+from benchmarks.ablation.protocol import (
+    ARMS,
+    BASELINE,
+    CONTRASTS,
+    CONTROL,
+    LADDER,
+    ORDER,
+    RATE,
+    RECIPE,
+    STAGES,
+    Arm,
+    Contrast,
+)
 from benchmarks.ablation.rows import Row, Rows, Try
 from r2b_zoo.system import files
 
@@ -127,8 +139,10 @@ def _head(found: Found) -> str:
         f"All arms alike: width {fields['width']}, {fields['stem']} stem, batch {fields['batch_size']}, "
         f"{fields['augmentation']}, α of the weights, cosine to 0, {epochs} epochs; `binary_activations` starts from "
         "random weights, `binary` starts from its weights and matches no attention. "
-        f"{float(str(fields['validation'])):.0%} of the training images are held out; learning rates are the recipe's, "
-        "the same for all arms; the test split is read once for each stage, with the weights after its last epoch.",
+        f"{float(str(fields['validation'])):.0%} of the training images are held out; the test split is read once for "
+        "each stage, with the weights after its last epoch.",
+        "",
+        _rates(),
         "",
         f"{machines}. Commit {row.commit[:12]}. Protocol {row.protocol}.",
     ]
@@ -136,6 +150,20 @@ def _head(found: Found) -> str:
     if notes:
         lines += ["", "Not complete:", "", *(f"- {note}" for note in notes)]
     return "\n".join(lines)
+
+
+def _rates() -> str:
+    """A sentence on the learning rates of the arms."""
+    titles: dict[object, list[str]] = {}
+    for arm in ARMS.values():
+        titles.setdefault(arm.fields[RATE], []).append(arm.title)
+    common = max(titles, key=lambda rate: len(titles[rate]))
+    others = [f", but {' and '.join(names)} with {rate}" for rate, names in titles.items() if rate != common]
+    return (
+        f"All arms train `{RATE.partition('.')[0]}` with a learning rate of {common}{''.join(others)}. These are the "
+        "best values of a sweep on the held-out images: one sweep for each of the older networks, and one for the "
+        "ladder and its control. The other stages have the recipe's learning rates."
+    )
 
 
 def _value(values: Mapping[int, float]) -> str:
@@ -219,41 +247,45 @@ def _order(accuracies: Mapping[str, Mapping[int, float]]) -> str:
 
 
 def _tries(found: Found) -> list[str]:
-    """A table of the accuracies with other values of fields; empty if none were tried."""
-    tries = found.tries
-    if not tries:
+    """A table of the accuracies with several values of fields; empty if none were tried."""
+    if not found.tries:
         return []
     of_rows = {(row.arm, row.stage, row.seed): row.validation_accuracy for row in found.rows}
     order = list(ARMS)
     lines = ["| arm | seed | field | value: validation top-1 |", "|---|---|---|---|"]
     better = []
-    for one in sorted(tries, key=lambda one: (STAGES.index(one.stage), order.index(one.arm))):
-        accuracies = dict(one.accuracies)
+    for one in sorted(found.tries, key=lambda one: (STAGES.index(one.stage), order.index(one.arm))):
+        arm, accuracies = ARMS[one.arm], dict(one.accuracies)
+        used = _used(arm, one, found.fields)
         of_row = of_rows.get((one.arm, one.stage, one.seed))
-        if one.used not in accuracies and of_row is not None:
-            accuracies = {one.used: of_row, **accuracies}
-        title = ARMS[one.arm].title
+        if used not in accuracies and of_row is not None:
+            accuracies = {used: of_row, **accuracies}
         shown = ", ".join(
-            f"{f'**{value}**' if value == one.used else value}: {100 * accuracy:.1f}"
+            f"{f'**{value}**' if value == used else value}: {100 * accuracy:.1f}"
             for value, accuracy in accuracies.items()
         )
-        lines.append(f"| {title} | {one.seed} | `{one.field}` | {shown} |")
+        lines.append(f"| {arm.title} | {one.seed} | `{one.field}` | {shown} |")
         best = max(accuracies, key=lambda value: accuracies[value])
-        if one.used in accuracies and best != one.used:
-            better.append(f"{title} by {100 * (accuracies[best] - accuracies[one.used]):.1f} points ({best})")
-    commits = ", ".join(sorted({one.commit[:12] for one in tries}))
-    texts = [
-        "## Other learning rates",
+        if used in accuracies and best != used:
+            better.append(f"{arm.title} by {100 * (accuracies[best] - accuracies[used]):.1f} points ({best})")
+    commits = ", ".join(sorted({one.commit[:12] for one in found.tries}))
+    verdict = f"Another value is better for {'; '.join(better)}." if better else "In every line it is the best one."
+    return [
+        "## Values that were compared",
         "\n".join(lines),
-        "Each value is from one run, on the held-out validation images after the field's stage; the value used in the "
-        f"tables above is in bold. Commit {commits}; `--try`.",
+        "Each value is from one run with the seed named, on the held-out validation images after the field's stage "
+        f"(`--try`, commit {commits}). The value in bold is the one that the runs of the tables above have. {verdict}",
     ]
-    if better:
-        texts.append(
-            f"So another value is better for {'; '.join(better)}. The arms of the tables above were not trained again "
-            "with these values."
-        )
-    return texts
+
+
+def _used(arm: Arm, tried: Try, fields: Mapping[str, object]) -> str:
+    """The value of a tried field in the arm's own runs, spelt as it was tried, if it was."""
+    from r2b_zoo import recipes
+    from r2b_zoo.recipes.overrides import parse
+
+    value = recipes.plan(RECIPE, **{**fields, **arm.fields}).config[tried.field]
+    same = (text for text in tried.accuracies if parse([f"{tried.field}={text}"])[tried.field] == value)
+    return next(same, str(value))
 
 
 def _with(arm: Arm, means: Mapping[str, float]) -> str:

@@ -67,12 +67,12 @@ class Arm:
 
 RATE = "binary_activations.learning_rate"
 LADDER_RATE = {RATE: 3e-2}
-"""Best on validation images for the strong baseline and for Real-to-Binary, among 1e-3, 3e-3, 1e-2, 3e-2 and 1e-1 (the
-files in tries/, one run of each). The control belongs to the same family."""
+"""The best learning rate on validation images for the strong baseline and for Real-to-Binary, which --try compared with
+lower ones and, for the baseline, with 1e-1. The other arms of the ladder and the control use it too."""
 
 
 def _baseline(name: str, title: str, network: str, rate: float) -> Arm:
-    """A network of an earlier paper, with its best learning rate of the same sweep."""
+    """A network of an earlier paper, with its best learning rate on validation images, which --try found."""
     fields = {**NO_TEACHER, "binary_activations.network": network, "binary.network": network, RATE: rate}
     return Arm(name, title, BASELINE, fields, seeds=2)
 

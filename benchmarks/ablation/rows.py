@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Optional
 
-from benchmarks.ablation.protocol import LOCAL, RECIPE, Protocol, Run
+from benchmarks.ablation.protocol import LOCAL, Protocol, Run
 from r2b_zoo.runs.folder import RunFolder
 from r2b_zoo.system import files
 from r2b_zoo.system.machine import processor_name
@@ -65,7 +65,6 @@ class Try:
         protocol: digest of the fields that all arms have in common.
         arm, seed: arm and seed of the run.
         field: the field, by its dotted name, which begins with the stage's.
-        used: the value in the arm's own runs; if it was tried too, it is spelt as it was given.
         accuracies: shares in 0–1 of the validation images after the stage, by the value as it was given.
         commit: the commit of the code, followed by "+" if files differed from it.
         processor: name of the machine's processor.
@@ -75,7 +74,6 @@ class Try:
     arm: str
     seed: int
     field: str
-    used: str
     accuracies: dict[str, float]
     commit: str
     processor: str
@@ -87,12 +85,7 @@ class Try:
     @classmethod
     def of(cls, protocol: Protocol, run: Run, field: str, accuracies: Mapping[str, float]) -> "Try":
         """The record of runs that differ only in the field; ``run`` is one of them."""
-        from r2b_zoo import recipes
-        from r2b_zoo.recipes.overrides import parse
-
-        value = recipes.plan(RECIPE, **{key: value for key, value in run.fields.items() if key != field}).config[field]
-        used = next((text for text in accuracies if parse([f"{field}={text}"])[field] == value), str(value))
-        return cls(protocol.digest, run.arm, run.seed, field, used, dict(accuracies), _commit(), processor_name())
+        return cls(protocol.digest, run.arm, run.seed, field, dict(accuracies), _commit(), processor_name())
 
 
 class Rows:
