@@ -2,19 +2,21 @@
 
     python benchmarks/agreement.py --data-dir ../shared/tfds
 
-With random statistics and the last layer scaled so that logits have a standard deviation of 1, the logits of every
-photograph must have a correlation of at least 0.9995, and the predicted class must be the same for 99 of 100. Binary
-convolutions give exactly the same numbers as LCE's; float operators do, too, because the kernels sum in the order of
-LCE's interpreter on x86 (kernels.h). If an interpreter sums in another order, signs that are decided by the last bit of
-such a sum differ; nothing else does.
+The binary networks have random statistics, and their last layer is scaled so that 1 is the standard deviation of the
+logits. The correlation of both sides' logits must be at least 0.9995 for every photograph, and the predicted class must
+be the same for 99 of 100 photographs. Binary convolutions give exactly the same numbers as LCE's. Float operators do,
+too, because the kernels sum in the order of LCE's interpreter on x86 (kernels.h). With an interpreter that sums in
+another order, the last bits of float values differ, and so do the signs that these bits decide.
 
 The engine and the delegate in an interpreter must give the same bits, with each of this machine's kernels and with one
-and two threads. Two trained networks must meet the same limits on images of their own test splits: "digits", which its
-recipe trains here first, and "cifar10", the weights that come with the package. Every probability of ResNet18 in float
-must be within 1e-6 of the interpreter's, whose float operators are XNNPACK's.
+and two threads. The probabilities of two trained networks must meet the same limits on images of their own test splits:
+"digits", which its recipe trains here first, and "cifar10", the weights that come with the package.
 
---explain shows how much float operators alone change: for each network, a second line compares the engine with the
-delegate when all float operators are left to the interpreter (claim="binary"), which sums in its own order.
+ResNet18 in float is compared with the interpreter's own float operators, which are XNNPACK's: every probability must be
+within 1e-6.
+
+--explain shows how much float operators alone change. For each network except ResNet18, a second line compares the
+engine with the delegate when the interpreter runs all float operators (claim="binary"), in its own order of sums.
 """
 
 import argparse
@@ -58,7 +60,7 @@ def logits_network(name, photos, **architecture):
 
 
 def subject(name, photos, data_dir):
-    """A network's file, and as many images for it as there are photographs: these, or images of its own test split."""
+    """A network's file, and as many images as there are photographs: these, or images of its own test split."""
     from r2b_zoo.conversion.converter import lce_file
     from r2b_zoo.data import load
 
@@ -114,13 +116,13 @@ def compare(a, b):
 
 
 def real(ours, model, images):
-    """Compares answers with those of the interpreter's own float operators; returns (result in words, is good)."""
+    """Compares probabilities with those of the interpreter's own operators; returns (result in words, is good)."""
     _, same, largest = compare(ours, run(model, images, engine="litert", claim="binary"))
     return f"same class {same:.0%}, largest difference {largest:.1e}", largest <= REAL_DIFFERENCE
 
 
 def binary(ours, model, images):
-    """Compares answers with LCE's, and the delegate's bits with the engine's; returns (result in words, is good)."""
+    """Compares outputs with LCE's, and the delegate's bits with the engine's; returns (result in words, is good)."""
     theirs = run_lce(model, images)
     correlation, same, largest = compare(ours, theirs)
     unequal = unequal_paths(model, images)

@@ -35,7 +35,7 @@ BATCH = 32
 TURN_BATCHES = 64
 # The first batches fill buffers, and tf.data tunes its parallelism on them.
 WARM_UP_BATCHES = 40
-# With --later-epochs, the least number of batches in an epoch, which is read once before the turns and then repeatedly.
+# With --later-epochs, the least number of batches in an epoch, which is read once before the turns.
 LATER_EPOCH_BATCHES = 160
 # A pipeline prefetches at most this many batches, including the photographs in Larq Zoo's shuffle buffer.
 BEGUN_BATCHES = 40
@@ -44,7 +44,7 @@ BEGUN_BATCHES = 40
 def ours(
     name: str, folder: Optional[str], augmentation: str, split: str, batch: int, warm_up: int, connection: Connection
 ) -> None:
-    """Runs our pipeline as in training, with all epochs in one data set, or on the test split repeatedly."""
+    """Runs our pipeline: on the training split as in training, with all epochs in a data set; or on the test split."""
     import tensorflow as tf
 
     from r2b_zoo import data

@@ -14,7 +14,7 @@ def teacher_student(
     The optimizer has a constant learning rate and the teacher has random weights; neither changes the time of a step.
 
     Returns:
-        The model, and its networks by their precision.
+        The model, and its teacher and student by their precision.
     """
     from larq_zoo.literature.real_to_bin_nets import RealToBinNetBANFactory, RealToBinNetBNNFactory
     from larq_zoo.training.knowledge_distillation.knowledge_distillation import TeacherStudentModelFactory
@@ -55,7 +55,7 @@ def imagenet(data_dir: str, split: str, batch_size: int) -> tf.data.Dataset:
     from zookeeper import configure
 
     dataset = ImageNet()
-    # Accept version 5.0.*, which Larq Zoo asks for, and newer versions with the same photographs.
+    # Larq Zoo asks for version 5.0.*; a name without version also accepts newer ones, which have the same photographs.
     configure(dataset, {"name": "imagenet2012", "data_dir": data_dir}, interactive=False)
     preprocessing = Default()
     configure(preprocessing, {}, interactive=False)

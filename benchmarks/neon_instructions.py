@@ -4,8 +4,8 @@
     python benchmarks/neon_instructions.py --native DIR    # of another version: DIR is its export/runtime/native
 
 The loops are those of a binary convolution, of a float one (the stem), and of int8 ones with and without instructions
-for dot products. Needs the ziglang package (compiler) and Debian's llvm package (llvm-objdump, llvm-mca). Works on any
-machine.
+for dot products. Needs the ziglang package (compiler) and Debian's llvm package (llvm-objdump, llvm-mca), but no ARM
+machine. Exits with status 1 if a loop has more vector instructions than its limit.
 """
 
 import argparse
@@ -28,17 +28,28 @@ PROCESSORS = ("cortex-a53", "cortex-a72", "cortex-a76")
 
 @dataclasses.dataclass(frozen=True)
 class Loop:
-    """An inner loop: where it is, and how its products are counted."""
+    """An inner loop: where it is, and how its products are counted.
+
+    Attributes:
+        title: its name in the output.
+        source: its source file in export/runtime/native, without ".cc".
+        function: part of the name of its function.
+        instruction: beginning of the name of the instructions that are counted.
+        products: number of products per such instruction.
+        unit: the number of products for which instructions and cycles are printed.
+        limit: the most vector instructions that ``unit`` products may take; None for no limit.
+    """
 
     title: str
     source: str
-    function: str  # part of its name
-    instruction: str  # how the name of the instruction begins that stands for a number of products
+    function: str
+    instruction: str
     products: int
-    unit: int  # the number of products for which instructions and cycles are printed
-    limit: float | None = None  # on vector instructions for that number
+    unit: int
+    limit: float | None = None
 
     def of_products(self, lines):
+        """The number of products in one pass of the loop."""
         return self.products * sum(line.startswith(self.instruction) for line in lines)
 
 
@@ -58,7 +69,7 @@ def missing_tools():
 
 
 def inner_loops(wanted=LOOPS):
-    """The instructions of the largest tile's inner loop of each kind, as lines of assembly text."""
+    """The instructions of each loop, as lines of assembly text: of its instances, the one with the most products."""
     target = build_native.TARGETS[TARGET]
     with tempfile.TemporaryDirectory() as directory:
         sources = {name: target.sources[name] for name in sorted({loop.source for loop in wanted})}

@@ -15,7 +15,7 @@ LARQ_ZOO = ("QuickNetSmall", "QuickNet", "QuickNetLarge", "BinaryDenseNet28", "M
 
 
 def randomise(model, seed=0):
-    """Draws all weights of batch norms, PReLUs and learned scales at random; other weights are random already."""
+    """Draws the weights of a model's batch norms, PReLUs and learned scales; other weights are random already."""
     import tensorflow as tf
 
     rng = np.random.default_rng(seed)
@@ -45,13 +45,13 @@ def with_batch(model, size=1):
 
 
 def _images(shape):
-    """Sixteen batches of one random image, to calibrate the ranges of int8."""
+    """Sixteen random images (1, *shape) in -1 to 1, to calibrate the ranges of int8."""
     rng = np.random.default_rng(0)
     return [rng.uniform(-1, 1, (1, *shape)).astype("float32") for _ in range(16)]
 
 
 def int8(model):
-    """The ``.tflite`` file of a float Keras model, quantised to int8 as a whole by TensorFlow's own converter."""
+    """The bytes of a Keras model's ``.tflite`` file, quantised to int8 as a whole by TensorFlow's own converter."""
     import tensorflow as tf
 
     converter = tf.lite.TFLiteConverter.from_keras_model(model)
@@ -69,7 +69,7 @@ def _float(model):
 
 
 def real_part_in_int8(model):
-    """The bytes of a binary network's file for images of bytes, with the real part in int8."""
+    """The bytes of a binary network's ``.tflite`` file, with the real part in int8 and a uint8 image as input."""
     import r2b_zoo
     from r2b_zoo.data.preprocessing import IMAGENET
 
@@ -117,7 +117,8 @@ def _build(name):
 
 
 def file_of(name, directory, build=None):
-    """The path of a network's file; a missing file is written, with what ``build`` or else ``_build(name)`` returns."""
+    """The path of a network's file. A missing file is first written, with the bytes from ``build()`` or, without a
+    ``build``, from ``_build(name)``."""
     path = pathlib.Path(directory) / (name.replace(" ", "_") + ".tflite")
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)

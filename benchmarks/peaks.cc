@@ -1,7 +1,10 @@
-// Measures how many multiply-accumulates per second this core can do at most, on registers only: binary ones (xor,
-// popcount, add); binary ones with full adders, which add two words to a running word, so that only one popcount, that
-// of the carries, is needed for two words (Knuth, TAOCP 4A, 7.1.3); float ones (fused multiply-add); int8 ones. Prints
-// "binary full_adder float int8" in units of 1e9.
+// Measures how many multiply-accumulates per second this core can do at most, on registers only. There are four kinds:
+//   binary: xor, popcount, add;
+//   full_adder: binary, but a full adder adds two words to a running word, so that two words need only one popcount,
+//     that of the carries (Knuth, TAOCP 4A, 7.1.3);
+//   float: fused multiply-add;
+//   int8.
+// Prints "binary full_adder float int8" in units of 1e9.
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
@@ -77,7 +80,7 @@ static F Floats(float v) { return vdupq_n_f32(v); }
 
 static inline I Count(I sum, I a, I b) { return Popcounts(sum, Xor(a, b)); }
 
-// What a full adder adds to: bits that are not counted yet, and counts.
+// The running sum of a full adder: `ones` are bits that are not counted yet, `counts` the popcounts of the carries.
 struct Bits {
   I ones, counts;
 };
@@ -90,7 +93,7 @@ static inline void Keep(I& v) { KEEP(v); }
 static inline void Keep(F& v) { KEEP(v); }
 
 static inline Bits FullAdder(Bits sum, I a, I b) {
-  // The compiler must not see that both words are equal.
+  // The compiler must not see that both words, x and y, are equal.
   I c = a;
   KEEP(c);
   const I x = Xor(a, b), y = Xor(c, b);
@@ -98,7 +101,8 @@ static inline Bits FullAdder(Bits sum, I a, I b) {
   return {Sum(sum.ones, x, y), Popcounts(sum.counts, carry)};
 }
 
-// kChains must be large enough to hide the latency, and small enough that all sums stay in 16 registers.
+// Multiply-accumulates per second, the best of nine trials; a call of `step` does `products` of them. kChains sums run
+// side by side: enough to hide the latency, and few enough that all sums stay in 16 registers.
 template <int kChains, class S, class V, class Step>
 static double PerSecond(S start, V a, V b, Step step, double products) {
   constexpr int kRounds = 200000;
@@ -114,7 +118,7 @@ static double PerSecond(S start, V a, V b, Step step, double products) {
 #pragma GCC unroll 12
 #endif
       for (int c = 0; c < kChains; ++c) {
-        KEEP(a);  // else the compiler computes a ^ b once for all
+        KEEP(a);  // otherwise the compiler computes a ^ b only once
         sum[c] = step(sum[c], a, b);
         Keep(sum[c]);
       }

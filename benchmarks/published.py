@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-PAPER = "Martínez et al., ICLR 2020, tables 1 and 4"
+PAPER = "Martínez et al., ICLR 2020, tables 1 and 2"
 LARQ_ZOO = "Larq Zoo 2.4, documentation of the pretrained weights"
 HOSTED = "TensorFlow models, research/slim, page of MobileNet v1: mobilenet_v2_1.0_224, float and in 8 bits"
 V3 = "Howard et al., ICCV 2019, table 3"
 
 
 class Published(NamedTuple):
-    """ImageNet top-1 in percent at 224×224, and where it is from."""
+    """ImageNet top-1 in percent at 224×224, and its source."""
 
     top1: float
     source: str
@@ -31,7 +31,7 @@ TOP1 = {
     "MeliusNet22": Published(62.4, LARQ_ZOO),
     "BinaryResNetE18": Published(58.3, LARQ_ZOO),
 }
-"""Accuracies by the network's name in benchmarks/networks.py. Networks without published accuracy are not plotted."""
+"""Accuracies by the network's name in benchmarks/networks.py."""
 
 # Label and colour of each runtime, by the suffix of a row's name; LiteRT's rows have no suffix.
 SIDES = {", runtime": ("r2b-runtime, 1 bit", "C0"), ", OpenVINO": ("OpenVINO", "C2"), "": ("LiteRT", "C1")}
@@ -41,8 +41,8 @@ def plot(milliseconds: Mapping[str, float], path: str) -> None:
     """Draws published top-1 over measured milliseconds, one thread.
 
     Args:
-        milliseconds: times by row of benchmarks/inference.py; rows of LCE's interpreter, of several threads or of other
-            kernels are left out.
+        milliseconds: times by name of the row that benchmarks/inference.py prints. Rows of LCE's interpreter, of two
+            threads, of the other core and of networks without published accuracy are left out.
         path: path of the picture; its suffix, for example .svg, sets the format.
     """
     from matplotlib.figure import Figure

@@ -17,8 +17,8 @@ class Side:
 
     Args:
         name: name of the side in tables.
-        work: ``work(*arguments, connection)``; sends one message at the start, then answers every True that it receives
-            with what it measured in a turn, and ends at False.
+        work: ``work(*arguments, connection)``, which runs in the process. It sends one message at the start, then
+            answers every True that it receives with what it measured in a turn, and ends at False.
         arguments: the first arguments of ``work``.
 
     Attributes:

@@ -4,10 +4,10 @@
     python benchmarks/startup.py FILE.tflite --check     # exits 1 above 60 ms or 60 MiB without an interpreter
 
 Two fresh environments are made: one with only NumPy and the runtime's wheel, the other with ai-edge-litert as well.
-Processes that load the file and run it once alternate between the engine alone, in the first environment, and the
-delegate in LiteRT, in the second. Time is measured from the call that opens the file to the first answer, without
-imports, both as wall-clock time and as CPU time, which other programs on a busy machine disturb less. Memory is the
-process's peak, including Python and NumPy.
+Each round starts a process in each environment, which loads the file and runs it once: in the first environment in the
+engine alone, in the second in LiteRT with the delegate. Time is measured from the call that opens the file to the first
+answer, without imports, as wall-clock time and as CPU time; other programs on a busy machine disturb the CPU time less.
+Memory is the process's peak resident memory (VmHWM of Linux), including Python and NumPy.
 """
 
 import argparse
@@ -67,7 +67,7 @@ def built_wheel():
 
 
 def rounds(wheel, model, count):
-    """The measurements of ``count`` processes with each engine, in the order of the rounds."""
+    """What ``count`` processes with each engine measured, in the order of the rounds: seconds, and "peak" in MiB."""
     measured: dict[str, list[dict[str, float]]] = {"r2b": [], "litert": []}
     clean = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     with tempfile.TemporaryDirectory() as name:
@@ -94,7 +94,7 @@ def main():
     wheel = (arguments.wheel or built_wheel()).resolve(strict=True)
     measured = rounds(wheel, arguments.model.resolve(strict=True), arguments.rounds)
     if not all(row["alone"] for row in measured["r2b"]):
-        raise SystemExit("an interpreter is in the environment that should have none")
+        raise SystemExit("the environment of the engine alone contains an interpreter")
     columns = {"first": "load + first", "worked": "CPU time of it", "imports": "imports", "numpy": "NumPy"}
     print(f"{'':20}" + "".join(f"{title:>15}" for title in [*columns.values(), "peak memory"]))
     for engine, title in (("r2b", "the engine alone"), ("litert", "delegate in LiteRT")):

@@ -46,7 +46,7 @@ PROFILE_ROWS = 16
 
 
 class Setting(NamedTuple):
-    """The size of the square images, how many there are per step, and how many steps in a turn."""
+    """The height and width of the images, the number of images per step, and the number of steps in a turn."""
 
     size: int
     batch: int
@@ -65,7 +65,7 @@ class Finished(Exception):  # noqa: N818 - ends the training of a worker
 
 
 Losses = Callable[[dict[str, Any]], tuple[float, float]]
-"""Classification loss and weighted output matching loss, from the logs of the first step."""
+"""Gives (classification loss, weighted output matching loss) for the logs of the first step."""
 
 
 def turns(setting: Setting, connection: Connection, losses: Losses) -> Any:
@@ -185,7 +185,7 @@ def their_side(setting: Setting, weights: str, mixed_precision: str, connection:
         logits.kernel.assign(LOGITS_SCALE * logits.kernel)
     for precision, network in networks.items():
         network.save_weights(str(Path(weights) / f"{precision}.h5"))
-    # Larq Zoo adds the penalty on the weights of the frozen teacher to its loss.
+    # Larq Zoo's loss includes the penalty on the weights of the frozen teacher, which does not change.
     penalty = float(tf.add_n(networks["binary_activations"].losses))
 
     def losses(logs: dict[str, Any]) -> tuple[float, float]:
@@ -215,7 +215,12 @@ def batches(setting: Setting) -> Any:
 
 
 def measure(setting: Setting, rounds: int, bfloat16: bool) -> dict[str, Any]:
-    """Images per second of each side, and their ratio to Larq Zoo's, both as medians over the rounds."""
+    """Measures each side.
+
+    Returns:
+        For each side by its name: images per second from the median step, the seconds of a step in each round, and the
+        median of per-round ratios of its speed to Larq Zoo's.
+    """
     with tempfile.TemporaryDirectory() as weights:
         # Start the sides one after the other: the first writes the weights that the others start from.
         sides = [Side("larq-zoo", their_side, setting, weights, "float32")]

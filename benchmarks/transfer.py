@@ -33,19 +33,19 @@ PRETRAINING = {
     "binary_activations.epochs": 2,
     "binary.epochs": 2,
 }
-"""Overrides of recipe cifar10: the shape of the network of weights=cifar10, and somewhat fewer epochs."""
+"""Overrides of recipe cifar10: the width of weights=cifar10, an augmentation that folders have, and few epochs."""
 
 
 @dataclass(frozen=True)
 class Images:
-    """Images uint8 (N, height, width[, 3]) with their class numbers (N,) and the names of all classes."""
+    """Images, uint8 (N, height, width[, 3]), the number of each image's class, (N,), and the names of all classes."""
 
     pixels: np.ndarray
     labels: np.ndarray
     names: tuple[str, ...]
 
     def write(self, folder: Path, name: str, chosen: Iterable[int]) -> None:
-        """Writes images of the class called ``name`` as ``<folder>/<name>/*.png``."""
+        """Writes the images with the indices ``chosen``, all of class ``name``, as ``<folder>/<name>/*.png``."""
         from PIL import Image
 
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -75,7 +75,7 @@ def cifar10(data_dir: Optional[Path], split: str = "test") -> Images:
 class Task:
     read: Callable[[Optional[Path]], Images]
     classes: tuple[str, ...]
-    """The new classes by default."""
+    """The new classes, unless --class names others."""
 
 
 TASKS = {
@@ -103,7 +103,7 @@ def pretrained_on_others(output: Path, data_dir: Optional[Path], classes: tuple[
 
 
 def write_photographs(folder: Path, images: Images, classes: tuple[str, ...], seed: int) -> None:
-    """Draws images with the seed, and writes them as ``train/<class>/*.png`` and ``test/<class>/*.png``."""
+    """Draws images of each class with the seed; writes them as ``train/<class>/*.png`` and ``test/<class>/*.png``."""
     rng = np.random.default_rng(seed)
     for name in classes:
         members = rng.permutation(images.members(name))
@@ -112,12 +112,12 @@ def write_photographs(folder: Path, images: Images, classes: tuple[str, ...], se
 
 
 def run(output: Path, photographs: Path, weights: str, seed: int, with_weights: bool) -> tuple[list[float], float]:
-    """Test top-1 in percent after each stage, and the seconds that training took."""
+    """Test top-1 in percent after each stage, and the seconds that the run took, with conversion and verification."""
     import r2b_zoo
     from r2b_zoo.recipes.finetune import OF_WEIGHTS, FineTune
 
     start = FineTune.with_dependent_values({"weights": weights})
-    # The network without pretrained weights has the same shape, and takes images of the same size.
+    # The network without weights gets the same width and options, and takes images of the same size.
     of_shape = ("width", "stem", "preprocessing", "image_size", *OF_WEIGHTS)
     same = {key: start[key] for key in of_shape if key in start}
     own: dict[str, Any] = {"weights": weights} if with_weights else same

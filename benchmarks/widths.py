@@ -30,11 +30,11 @@ os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 WIDTHS = (8, 16, 24, 31, 32, 40, 48, 56, 64, 80, 96, 100, 128)
 BLOCK = 32
-# Limit on the time of a width, divided by that of the next multiple of 32.
+# Limit on the time at a width, divided by the time at the next multiple of 32.
 NEXT_MULTIPLE = 1.15
-# Limit on the time of each width, divided by that of int8 ResNet-18 of the same width in LiteRT.
+# Limits by width on the time, divided by that of an int8 ResNet-18 of the same width in LiteRT.
 PEERS = {16: 1.0, 32: 0.4}
-# Limit on the time of a width, divided by that of the next wider one that is timed; above 1 to allow for noise.
+# Limit on the time at a width, divided by the time at the next wider one that is timed; above 1 to allow for noise.
 NEXT_WIDER = 1.05
 OURS, OURS_INT8, PEER = "RealToBinaryNet", "RealToBinaryNet-int8", "ResNet18-int8"
 OTHERS = ("U-Net", "swish network", "QuickNet")
@@ -104,7 +104,13 @@ def _other(name):
 
 
 def times(library, jobs, connection):
-    """The work of a side: measures the seconds of each (file, options) in every turn; with options None, in LiteRT."""
+    """The work of a side, which measures the seconds of each job in every turn.
+
+    Args:
+        library: folder with another build of r2b_runtime; None for the installed one.
+        jobs: pairs of a file and the options of ``r2b_runtime.Interpreter``; with options None it runs in LiteRT.
+        connection: see ``Side``.
+    """
     if library:
         sys.path.insert(0, library)
     if hasattr(os, "sched_setaffinity"):
@@ -194,7 +200,7 @@ def main():
 
 
 def _compared_with(name):
-    """The name of the job whose time divides this job's time; None for a peer."""
+    """The name of the job whose time divides this job's time; None for an int8 ResNet-18, which has no ratio."""
     network, _, width = name.rpartition(" ")
     if network.startswith(PEER):
         return None
@@ -222,7 +228,7 @@ def _print(names, found):
 
 
 def check(seconds):
-    """Prints whether the claims hold for these times by name; returns an exit status.
+    """Prints whether the claims hold for these seconds by name of the job; returns an exit status.
 
     A width may take at most ``NEXT_MULTIPLE`` times as long as the next multiple of 32, ``NEXT_WIDER`` times as long as
     the next wider network, and ``PEERS[width]`` times as long as int8 ResNet-18 of the same width, with or without the

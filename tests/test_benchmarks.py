@@ -1,4 +1,7 @@
-"""The comparisons with Larq Zoo run, and compare the same work; their results do not matter here."""
+"""The comparisons with Larq Zoo run and compare the same work, and claims are checked against given numbers.
+
+How fast anything is here does not matter.
+"""
 
 from typing import Any
 
@@ -14,7 +17,7 @@ from tests.conftest import TEST_DATA
 
 @pytest.mark.long
 def test_training_beside_larq_zoo():
-    """``measure`` exits with an error if the losses of the first batch differ."""
+    """``measure`` exits with an error if the losses of the first batch differ by more than 1 %."""
     sides = training.measure(training.Setting(size=32, batch=8, steps=1), rounds=1, bfloat16=False)
     assert set(sides) == {"larq-zoo", "r2b_zoo"}
     assert sides["larq-zoo"]["times_larq_zoo"] == 1
@@ -34,7 +37,7 @@ def test_imagenet_beside_larq_zoo(split, photographs, tmp_path):
     assert all(row["per_core"] > 0 for row in rows.values())
 
 
-def test_later_epochs_need_a_sample(photographs, monkeypatch):
+def test_later_epochs_need_a_small_sample(photographs, monkeypatch):
     monkeypatch.setattr(input_pipeline, "LATER_EPOCH_BATCHES", 1)
     monkeypatch.setattr(input_pipeline, "WARM_UP_BATCHES", 1)
     ended = CliRunner().invoke(input_pipeline.main, ["--data-dir", str(TEST_DATA), "--later-epochs"])
@@ -59,7 +62,6 @@ def test_claims_of_inference(capsys):
     ratios = {
         "ResNet18 int8": 0.4,
         "RealToBinaryNet, LCE": 0.03,
-        inference.AVX2: 0.5,
         inference.OURS_INT8: 1.6,
         "MobileNetV2 int8": 1.3,
         "MobileNetV2 int8, OpenVINO": 1.2,
@@ -77,7 +79,11 @@ def test_claims_of_inference(capsys):
     numbers["floors"][inference.OURS_INT8]["ratio"] = 1.4
     assert inference._check(numbers) == 0
     assert "MobileNetV2 int8, the faster of LiteRT and OpenVINO: 0.812" in capsys.readouterr().out
-    assert inference._check(numbers | {"kernels": "avx2"}) == 1
+    # Without AVX-512 there is no claim about floors.
+    numbers["floors"][inference.OURS_INT8]["ratio"] = 1.6
+    assert inference._check(numbers | {"kernels": "avx2"}) == 0
+    assert inference._check(numbers | {"kernels": "portable"}) == 1
+    assert "there are claims for avx512 and avx2; here the best kernels are portable" in capsys.readouterr().out
 
 
 def test_claims_of_widths(capsys):

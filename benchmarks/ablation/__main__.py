@@ -101,7 +101,10 @@ def _train_all(waiting: Sequence[Run], output: Path, jobs: Optional[int]) -> Non
 def _variants(
     protocol: Protocol, arms: Sequence[str], seeds: Sequence[int], tried: str, output: Path
 ) -> dict[str, Run]:
-    """The runs of --try by the value that they try. Raises ValueError if the arguments are invalid."""
+    """Returns the runs of --try, by the text of the value that each tries.
+
+    Raises ValueError if the arguments are invalid.
+    """
     from r2b_zoo.recipes.overrides import parse
 
     field, _, texts = tried.partition("=")
@@ -116,7 +119,7 @@ def _variants(
 
 
 def _with_variants(waiting: list[Run], variants: Mapping[str, Run]) -> list[Run]:
-    """The runs of --try after those that they need; without --try, all runs."""
+    """Returns the runs of --try, after the waiting runs that they need. Without --try, returns all waiting runs."""
     if not variants:
         return waiting
     needed = {need for run in variants.values() for need in run.needs}

@@ -18,13 +18,13 @@ class Difference:
     """The difference between two arms, in points of top-1.
 
     Attributes:
-        contrast: which arms.
-        seeds: the seeds that both have.
+        contrast: the two arms.
+        seeds: the seeds that both arms have, in ascending order.
         values: the difference for each seed.
         mean: the mean of the values.
         interval: Student's t interval of the mean at ``CONFIDENCE``; None with fewer than two seeds.
         p: p value of the paired t test; None with fewer than two seeds.
-        adjusted: p after Holm's correction over the primary contrasts; None for the others.
+        adjusted: p after Holm's correction over the primary contrasts; None for other contrasts, and if ``p`` is None.
     """
 
     contrast: Contrast
@@ -37,14 +37,14 @@ class Difference:
 
     @property
     def is_resolved(self) -> bool:
-        """Whether the interval excludes 0, and for a primary contrast the corrected p value is small enough too."""
+        """Whether the interval excludes 0 and, for a primary contrast, ``adjusted`` is below 1 - ``CONFIDENCE``."""
         if self.interval is None or self.interval[0] <= 0 <= self.interval[1]:
             return False
         return self.adjusted is None or self.adjusted < 1 - CONFIDENCE
 
 
 def interval(values: Sequence[float]) -> Optional[tuple[float, float]]:
-    """Student's t interval of the mean; None with fewer than two values."""
+    """Student's t interval of the mean at ``CONFIDENCE``; None with fewer than two values."""
     if len(values) < 2:
         return None
     mean, error = float(np.mean(values)), float(stats.sem(values))
@@ -55,11 +55,11 @@ def interval(values: Sequence[float]) -> Optional[tuple[float, float]]:
 
 
 def difference(contrast: Contrast, accuracies: Mapping[str, Mapping[int, float]]) -> Optional[Difference]:
-    """The difference of two arms over the seeds that both have; None where they share none.
+    """The difference between two arms over the seeds that both have; None if they have no seed in common.
 
     Args:
-        contrast: which arms.
-        accuracies: percent, by arm and seed.
+        contrast: the two arms.
+        accuracies: top-1 in percent, by arm and seed.
     """
     first, second = accuracies.get(contrast.arm, {}), accuracies.get(contrast.over, {})
     seeds = tuple(sorted(set(first) & set(second)))
@@ -74,7 +74,7 @@ def difference(contrast: Contrast, accuracies: Mapping[str, Mapping[int, float]]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction (Scandinavian Journal of Statistics 6, 1979), in the order given."""
+    """p values after Holm's step-down correction (Scandinavian Journal of Statistics 6, 1979), in the order given."""
     adjusted = [0.0] * len(p_values)
     largest = 0.0
     for rank, index in enumerate(np.argsort(p_values, kind="stable")):
@@ -86,11 +86,19 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def differences(
     contrasts: Sequence[Contrast], accuracies: Mapping[str, Mapping[int, float]]
 ) -> dict[Contrast, Optional[Difference]]:
-    """All contrasts; the primary ones are corrected for their number, even if some cannot be computed yet."""
+    """The difference of each contrast; None if its arms have no seed in common.
+
+    The p values of primary contrasts are corrected for the number of primary contrasts, even if some of these cannot be
+    computed yet.
+
+    Args:
+        contrasts: the contrasts.
+        accuracies: top-1 in percent, by arm and seed.
+    """
     found = {contrast: difference(contrast, accuracies) for contrast in contrasts}
     primary = [contrast for contrast in contrasts if contrast.primary]
     known = {c: d.p for c in primary if (d := found[c]) is not None and d.p is not None}
-    # A missing contrast counts as a p value of 1, so that the others are corrected for it as well.
+    # A missing contrast gets the p value 1, so that the others are corrected for it as well.
     for contrast, p in zip(primary, holm([known.get(c, 1.0) for c in primary]), strict=True):
         if (one := found[contrast]) is not None and contrast in known:
             found[contrast] = Difference(one.contrast, one.seeds, one.values, one.mean, one.interval, one.p, adjusted=p)

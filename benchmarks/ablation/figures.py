@@ -36,7 +36,7 @@ _LADDER = ("baseline", "real-to-binary")
 
 
 def _save(figure: Figure, path: Path) -> Path:
-    # Leave out the date and fix the identifiers, so that the same rows give the same bytes.
+    # Without a date, and with identifiers from a constant salt, the same rows give the same bytes.
     with matplotlib.rc_context({"svg.hashsalt": "r2b", "svg.fonttype": "path"}), files.replacing(path) as partial:
         metadata: dict[str, Any] = {"Date": None} if path.suffix == ".svg" else {}
         figure.savefig(partial, format=path.suffix[1:], metadata=metadata, bbox_inches="tight", facecolor="white")
@@ -51,7 +51,12 @@ def _plain(axes: Any) -> None:
 
 
 def ladder(path: Path, accuracies: Mapping[str, Mapping[int, float]]) -> Path:
-    """Plots every arm: its seeds, their mean, and the mean's interval."""
+    """Plots test top-1 of each arm: every seed, the mean, and the mean's interval.
+
+    Args:
+        path: path of the plot.
+        accuracies: test top-1 in percent, by arm and seed.
+    """
     arms = [arm for arm in ARMS.values() if arm.name in accuracies]
     figure = Figure(figsize=(WIDTH, 0.42 * len(arms) + 0.9))
     axes = figure.subplots()
@@ -112,11 +117,11 @@ def cost(
     real: Mapping[str, Mapping[int, float]],
     fields: Mapping[str, object],
 ) -> Path:
-    """Plots accuracy over the operations of one image, with a binary operation counted as 1/64.
+    """Plots accuracy against the operations for one image, where a binary operation counts as 1/64.
 
     Args:
         path: path of the plot.
-        binary: test top-1 in percent of the binary networks, by arm and seed.
+        binary: test top-1 of the binary networks, in percent, by arm and seed.
         real: the same for the real-valued teacher.
         fields: the protocol's fields, which give the networks' width and stem.
     """
@@ -153,7 +158,16 @@ def cost(
 
 
 def attention(path: Path, runs: Path, rows: Sequence[Row]) -> Optional[Path]:
-    """Plots attention maps of one seed's networks on the same photographs; returns None if no seed has all its runs."""
+    """Plots the attention maps of one seed's networks (``_MAPPED``) on the same photographs.
+
+    Args:
+        path: path of the plot.
+        runs: folder of the runs.
+        rows: the rows, from which the seeds are taken.
+
+    Returns:
+        The path; None if for no seed all networks are trained.
+    """
     from r2b_zoo.models import BLOCK_NAMES
     from r2b_zoo.runs.folder import RunFolder
     from r2b_zoo.runs.networks import Networks

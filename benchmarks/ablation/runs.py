@@ -17,7 +17,7 @@ _POLL_SECONDS = 1.0
 
 
 def runs(protocol: Protocol, arms: Iterable[str], seeds: Sequence[int], output: Path) -> list[Run]:
-    """The runs of these arms and the runs they take stages from, seed by seed, each run after those that it needs."""
+    """The runs of these arms and those that they take stages from, seed by seed, each run after those that it needs."""
     folders = {run_name(name, seed): str(output / run_name(name, seed)) for name in (*SHARED, *ARMS) for seed in seeds}
     found: dict[str, Run] = {}
 
@@ -38,15 +38,19 @@ def runs(protocol: Protocol, arms: Iterable[str], seeds: Sequence[int], output: 
 def tries(
     protocol: Protocol, arm: Arm, seed: int, output: Path, field: str, values: Mapping[str, Any]
 ) -> dict[str, Run]:
-    """Runs that train one stage of an arm's run, each with another value of a field, and no later stage.
+    """Returns runs that train one stage of an arm, each with another value of a field, and no later stage.
 
     Args:
         protocol: protocol of the arm's run.
-        arm: the arm; the stages before the field's stage are taken from its run.
+        arm: the arm. The stages before the field's stage are taken from the arm's run, or from the shared runs from
+            which that run takes them.
         seed: seed of the runs.
         output: the folder that holds the runs' folders.
         field: dotted name of a field of a stage that the arm trains.
         values: values of the field, by the text that stands for them in the runs' names.
+
+    Returns:
+        The runs, by the same texts.
     """
     base = runs(protocol, [arm.name], [seed], output)[-1]
     stages = stages_of(protocol, arm)
@@ -70,7 +74,7 @@ def stages_of(protocol: Protocol, arm: Arm) -> list[str]:
 
 
 def train(protocol: Protocol, run: Run, output: Path, rows: Optional[Rows], log: Callable[[str], None]) -> None:
-    """Trains or resumes one run, and writes the rows of its finished stages even if training is stopped."""
+    """Trains or resumes one run, and adds its finished stages to ``rows``, unless None, even if training is stopped."""
     from r2b_zoo import recipes, training
     from r2b_zoo.runs.folder import RunFolder
 
@@ -89,7 +93,7 @@ class Team:
     """Processes that train, one per core.
 
     Args:
-        command: command that trains the run whose name is appended to it.
+        command: command line that trains one run once the run's name is appended.
         logs: folder for the output of the processes.
         cores: cores to which the processes are pinned, one process each.
         log: takes a line when a run starts or ends.
@@ -102,7 +106,7 @@ class Team:
     _at_work: dict[int, tuple[Run, "subprocess.Popen[bytes]"]] = field(default_factory=dict)
 
     def run(self, waiting: Sequence[Run]) -> dict[str, int]:
-        """Trains all runs, each once the runs it needs are done; a run that needs a failed one is not started.
+        """Trains all runs, each once the runs that it needs are done. A run that needs a failed run is not started.
 
         Returns:
             Exit statuses of the runs that failed, by name; -1 for runs that were not started.
@@ -137,7 +141,7 @@ class Team:
             self.log(f"{run.name}: skipped, because a run that it needs failed")
 
     def _ended(self) -> list[tuple[str, int]]:
-        """The runs that ended since the last call, with their exit statuses; frees their cores."""
+        """Returns names and exit statuses of the runs that ended since the last call, and frees their cores."""
         found = []
         for core, (run, process) in list(self._at_work.items()):
             status = process.poll()
@@ -151,7 +155,7 @@ class Team:
         self.log(f"{run.name}: starts on core {core}, log {self.logs / run.name}.log")
         with open(self.logs / f"{run.name}.log", "ab") as log:
             process = subprocess.Popen([*self.command, run.name], stdout=log, stderr=subprocess.STDOUT)
-        # Set both before the process has threads, which inherit them.
+        # Set both at once: threads that the process starts later inherit them.
         os.sched_setaffinity(process.pid, {core})
         os.setpriority(os.PRIO_PROCESS, process.pid, NICE)
         self._at_work[core] = run, process
