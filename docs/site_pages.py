@@ -1,7 +1,7 @@
-"""Pages of the site that are written elsewhere in the repository, as a hook of mkdocs.
+"""A hook of mkdocs, which adds the pages whose text is elsewhere in the repository.
 
-Results, notebooks with their outputs, the READMEs in export/, the help of every command, the networks and the fields of
-the recipes each have one home; this module reads them when the site is built. Nothing here loads TensorFlow.
+These are the results, the notebooks with their outputs, the READMEs in export/, the help of every command, the networks
+and the fields of the recipes. Nothing here loads TensorFlow.
 """
 
 import ast
@@ -18,14 +18,13 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[1]
 _LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([^)\s]+)\)")
-_TITLE = re.compile(r"^# (.+)$", re.MULTILINE)
 
 Page = tuple[str, str, "str | bytes"]
-"""Section of the navigation ("" for none), path below docs/, and contents."""
+"""Section of the navigation ("" for none), path of the page or picture as if it were in docs/, and contents."""
 
 
 _made: list[Page] = []
-"""The pages of this build, which two hooks need: notebooks take seconds to convert."""
+"""The pages of this build. Two hooks need them, and making them twice would convert the notebooks twice."""
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -61,7 +60,14 @@ def pages() -> Iterator[Page]:
 
 
 def relinked(source: Path, text: "str | None" = None) -> str:
-    """A page of the repository. Its links lead to pages of this site, or name the file if no page shows it."""
+    """The text of a Markdown file, with links that lead to pages of this site.
+
+    A link to a file that no page shows becomes the link's words and the file's path.
+
+    Args:
+        source: path of the file.
+        text: Markdown to use instead of the file's contents; its links are relative to ``source``.
+    """
     folder = source.parent.relative_to(ROOT).as_posix()
     page = _page_of(source.relative_to(ROOT).as_posix()) or ""
 
@@ -81,7 +87,7 @@ def relinked(source: Path, text: "str | None" = None) -> str:
 
 
 def _page_of(path: str) -> "str | None":
-    """The page of the site that shows a file of the repository."""
+    """The page of the site that shows a file of the repository; None if there is none."""
     if match := re.fullmatch(r"notebooks/(\w+)\.(?:ipynb|py)", path):
         return f"tutorial/{match[1]}.md"
     if match := re.fullmatch(r"export/(\w+)(?:/README\.md)?", path):
@@ -141,7 +147,7 @@ def _networks() -> str:
 
 
 def _constructor_arguments() -> dict[str, str]:
-    """What the docstring of every network says of its arguments."""
+    """The description of each argument that all networks share, by its name."""
     topology = ast.parse((ROOT / "r2b_zoo/models/topology.py").read_text(encoding="utf-8"))
     (text,) = (
         ast.literal_eval(node.value)
@@ -158,7 +164,7 @@ def _described(text: str) -> dict[str, str]:
 
 
 def _words(text: str) -> str:
-    """The text as a cell of a table. Placeholders that each network fills in are left out, but for `{downsample}`."""
+    """The text as a cell of a table. Placeholders that each network fills in are left out, except `{downsample}`."""
     text = re.sub(r"\{downsample\}", '"real" or "binary" convolutions in the shortcuts', text)
     return re.sub(r"\s+", " ", re.sub(r"\{\w+\}", "", text)).strip().replace("|", "\\|")
 

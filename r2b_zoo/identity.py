@@ -1,4 +1,4 @@
-"""The package's name and version and the suffix of its files, which modules can read without importing more."""
+"""The package's name and version and the suffix of converted files, which modules can read without importing more."""
 
 PACKAGE = "r2b_zoo"
 """Keras saves the layers under this name, and files that come with the package are found by it."""

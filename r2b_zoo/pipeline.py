@@ -50,13 +50,15 @@ def run(
         log: takes lines about the progress.
 
     Returns:
-        The contents of ``results.json``, plain data. Empty on workers other than the chief, which only train.
+        The contents of ``results.json``, plain data. Empty on workers other than the chief: they only train.
 
     Raises:
-        RunFolderError: the folder is another run's, or cannot be written.
-        TrainingDiverged: a loss became NaN.
-        ConversionError: a quantised layer did not become binary.
-        ValueError: the plan and the data do not fit.
+        RunFolderError: the folder is another run's, is in use by another process, or cannot be written.
+        TrainingStopped: a signal stopped training, and a checkpoint is saved.
+        TrainingDiverged: a loss became NaN or infinite, or gradients overflow float16.
+        ConversionError: a network cannot be converted, or a quantised layer of a binary one did not become binary.
+        ValueError: the plan does not fit the data or the devices.
+        WorkerLost: another machine of the cluster died.
     """
     started = time.perf_counter()
     networks = training.train(plan, folder, callbacks, log, rehearse)
@@ -127,7 +129,7 @@ def rehearse(networks: Networks) -> None:
     """Tries on a few images what ``run`` does with the data after training, so that errors show before training starts.
 
     Reads the sample that the report shows, prepares one batch as an evaluation does, and writes labels and
-    preprocessing into a file without operators.
+    preprocessing into the metadata of a ``.tflite`` without operators.
 
     Raises:
         ValueError: an image of the sample cannot be read, the preprocessing gives values that are not finite, or a
@@ -146,11 +148,11 @@ def rehearse(networks: Networks) -> None:
         preprocessing=dataset.preprocessing,
     )
     if metadata.read(tflite).labels != dataset.class_names:
-        raise ValueError(f"A converted file cannot carry the names of these classes: {', '.join(dataset.class_names)}.")
+        raise ValueError(f"A converted file cannot store these class names: {', '.join(dataset.class_names)}.")
 
 
 def _spread(dataset: Dataset, number: int) -> tuple[tf.data.Dataset, int]:
-    """At most ``number`` test images in batches, and how many they are.
+    """Batches of at most ``number`` test images, and the number of these images.
 
     The images are spread evenly over the test split, which may be sorted by class.
     """

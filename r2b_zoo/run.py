@@ -39,7 +39,7 @@ class Run:
         path: path of the folder that ``train`` or ``r2b train`` wrote.
 
     Raises:
-        RunFolderError: there is no run in it, or its record is damaged.
+        RunFolderError: there is no run in the folder, or its config.json is damaged.
     """
 
     def __init__(self, path: PathLike) -> None:
@@ -70,12 +70,12 @@ class Run:
 
     @property
     def report(self) -> Path:
-        """The path of the HTML report."""
+        """The path of the HTML report, which a finished run has."""
         return self.folder.report_path
 
     @property
     def file(self) -> Path:
-        """The path of the converted file of the last stage."""
+        """The path of the converted network of the last stage, a ``.tflite``, which a finished run has."""
         return self.folder.tflite_path
 
     @property
@@ -109,21 +109,21 @@ class Run:
 
 
 def attention_maps(run: Run, images: Optional[np.ndarray] = None, stages: Optional[Sequence[str]] = None) -> "Figure":
-    """Draws the attention maps of a run's networks, which show where each one looks, on the same images.
+    """Draws attention maps, which show where a run's networks look, for the same images.
 
-    An attention map is Q = Σ_c A_c² of the activations at the end of a block, divided by its norm (Martínez et al.,
-    section 4.2, equation 2).
+    An attention map is Q = Σ_c A_c² of the activations A at the end of a block, divided by its L2 norm (Martínez et
+    al., section 4.2, equation 2). The figure has maps of the last block of each section, unless they have one pixel.
 
     Args:
         run: a run with finished stages.
         images: uint8 (n, H, W, channels) of any size; None: a few images of the test split.
-        stages: the stages whose networks to use; None: the first and the last finished one.
+        stages: names of the stages whose networks to use; None: the first and the last finished stage.
 
     Returns:
         A matplotlib figure.
 
     Raises:
-        ValueError: no stage is finished, a stage is unknown, or an image does not suit these networks.
+        ValueError: no stage is finished, a stage is unknown, or the preprocessing refuses an image.
         RunFolderError: one of ``stages`` is not finished.
     """
     chosen = tuple(stages) if stages is not None else tuple(dict.fromkeys((*run.stages[:1], *run.stages[-1:])))
@@ -150,27 +150,27 @@ def _maps(model: tf.keras.Model, inputs: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def train(recipe: str = recipes.DEFAULT_RECIPE, output: Optional[PathLike] = None, **overrides: Any) -> Run:
-    """Trains a recipe through its stages, converts and verifies the result, and shows the progress.
+    """Trains the stages of a recipe, converts and verifies the result, and writes the report.
 
-    Progress is a figure in Jupyter, a bar in a terminal, and a line per stage elsewhere. The kernel's stop button or
-    Ctrl-C stops training and saves a checkpoint; the same call then resumes, and reaches the same weights as without
-    the interruption. A finished run is not trained again.
+    Progress is shown as a figure in Jupyter, as a bar in a terminal, and as a line per stage elsewhere. The kernel's
+    stop button or Ctrl-C stops training and saves a checkpoint; the same call then resumes, and reaches the same
+    weights as without the interruption. A finished run is not trained again.
 
     Args:
         recipe: name of the recipe, one of ``r2b_zoo.recipes.list_recipes()``.
         output: folder of the run; None: ``runs/<recipe>``.
-        **overrides: fields of the recipe; fields of a stage as ``**{"binary.epochs": 3}``.
+        **overrides: new values of the recipe's fields; those of a stage's fields as ``**{"binary.epochs": 3}``.
 
     Returns:
         The finished run.
 
     Raises:
-        ValueError: the recipe or a field is unknown, a value is not allowed, or plan and data do not fit; raised
+        ValueError: the recipe or a field is unknown, a value is not allowed, or the plan does not fit the data; raised
             before anything is trained.
-        RunFolderError: the folder is another run's, or cannot be written.
+        RunFolderError: the folder is another run's, is in use by another process, or cannot be written.
         TrainingStopped: training was interrupted, and a checkpoint is saved.
-        TrainingDiverged: a loss became NaN.
-        ConversionError: a quantised layer did not become binary.
+        TrainingDiverged: a loss became NaN or infinite, or gradients overflow float16.
+        ConversionError: a network cannot be converted, or a quantised layer of a binary one did not become binary.
     """
     plan = recipes.plan(recipe, **overrides)
     folder = RunFolder(output if output is not None else DEFAULT_ROOT / plan.recipe)
@@ -193,7 +193,7 @@ def execute(plan: Plan, folder: RunFolder, callbacks: training.CallbackFactory, 
 def _progress(
     plan: Plan, folder: RunFolder, stack: ExitStack
 ) -> tuple[training.CallbackFactory, Callable[[str], None]]:
-    """Callbacks and a log that show progress in a notebook, a terminal or elsewhere."""
+    """Callbacks and a log that show progress in a notebook, a terminal or elsewhere; ``stack`` closes them."""
     from r2b_zoo.report.progress import StageProgress
     from r2b_zoo.report.tables import console, point
 

@@ -28,8 +28,8 @@ from tests import small  # isort: skip
 gc.freeze()
 gc.set_threshold(50_000, 10, 10)
 
-# A suite that a shell starts in the background ignores SIGINT, and so do the processes that its tests start; some
-# tests send SIGINT to such a process and wait for its effect.
+# If a shell starts the suite in the background, the suite and the processes that its tests start ignore SIGINT. Some
+# tests send SIGINT to such a process and wait for its effect, so restore Python's handler.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -88,7 +88,7 @@ def shallow() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def smoke_folder(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    """The folder of ``smoke_run`` for fixtures of longer scope, which must load it within ``small.shallow()``."""
+    """The folder of ``smoke_run``, for fixtures with a wider scope. They must load it within ``small.shallow()``."""
     from r2b_zoo import pipeline, recipes
 
     folder = RunFolder(tmp_path_factory.mktemp("runs") / "smoke")
@@ -108,7 +108,7 @@ def smoke_run(smoke_folder: RunFolder, shallow: None) -> RunFolder:
 
 @dataclass
 class Ended:
-    """The output of an ``r2b`` command and its exit status."""
+    """The exit status of an ``r2b`` command, its standard output and its standard error."""
 
     status: Union[int, str, None]
     out: str
@@ -116,13 +116,13 @@ class Ended:
 
     @property
     def words(self) -> str:
-        """The output without its line breaks, which depend on the terminal's width."""
+        """Standard output with single spaces, because line breaks and padding depend on the terminal's width."""
         return " ".join(self.out.split())
 
 
 @pytest.fixture
 def r2b(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
-    """r2b(*words): runs the command's entry point in this process."""
+    """``r2b(*words)`` runs the ``r2b`` command with these words, in this process."""
     from r2b_zoo import cli
 
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", os.environ.get("TF_CPP_MIN_LOG_LEVEL", "3"))
@@ -142,8 +142,8 @@ def r2b(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> C
 class _Groups(LoadScopeScheduling):
     """Sends the tests of a group to one process of pytest-xdist.
 
-    The group follows from the test's name: pytest-xdist's own groups (``--dist loadgroup``) are marks, which no longer
-    reach it with pytest 9.
+    The file of a test determines its group, see ``_group``. pytest-xdist's own groups (``--dist loadgroup``) are marks,
+    which pytest 9 no longer passes on to it.
     """
 
     def _split_scope(self, nodeid: str) -> str:
@@ -156,10 +156,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Groups:
 
 
 def _group(nodeid: str) -> str:
-    """The group of a test: one for files with the smoke run, one for files with converted networks, else one per file.
+    """The group of a test: "smoke_run" in files that use the smoke run, "converted" in files that import ``converted``.
 
-    In a file that defines SHARES_NOTHING, each test takes minutes and is a separate group, so that any free process can
-    run it.
+    In other files, the group is the file. In a file that defines SHARES_NOTHING, each test takes minutes and is a
+    separate group, so that any free process can run it.
     """
     file = nodeid.split("::")[0]
     source = _source(Path(file).name)

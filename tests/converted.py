@@ -1,4 +1,4 @@
-"""Networks of the zoo with random weights, converted once per session."""
+"""Networks of the zoo with random weights, converted once per process."""
 
 from functools import cache
 

@@ -7,9 +7,10 @@ import tensorflow as tf
 def randomize(model: tf.keras.Model, seed: int = 0) -> tf.keras.Model:
     """Sets every weight and batch-norm statistic to random values that keep activations of order one.
 
-    New networks have γ = 1, β = 0, slopes 0 and scales 1, which hides mistakes in code that reads these. The logits are
-    shifted and scaled to a standard deviation of about 2 across images. Otherwise sums of signs, which are large, would
-    saturate the probabilities, and these would hide differences between logits.
+    New networks have γ = 1, β = 0, slopes 0 and scales 1, which would hide mistakes in code that reads these values. If
+    the network has a classifier, its logits are shifted and scaled to a standard deviation of about 2 across images.
+    Otherwise they would be so large that all probabilities are close to 0 or 1, which would hide differences between
+    logits.
     """
     rng = np.random.default_rng(seed)
     for layer in model.layers:

@@ -1,4 +1,4 @@
-"""Reads the batches of a data set, and checks the rules that hold for every data set."""
+"""Reads the batches of a data set, and checks rules for order and augmentation that hold for every data set."""
 
 import numpy as np
 import tensorflow as tf
@@ -22,7 +22,7 @@ def check_epochs(dataset, augment: str, batch_size: int, skips=(1, 2)) -> None:
     # Change the global seed in between, which must make no difference.
     tf.keras.utils.set_random_seed(999)
     same(one_pass(epoch(1)), second)
-    # A pipeline may run through the epochs itself.
+    # One tf.data pipeline over both epochs must give the same batches.
     together = one_pass(tf.data.Dataset.range(2).flat_map(epoch))
     same(together, tuple(np.concatenate(parts) for parts in zip(first, second, strict=True)))
     for skip in skips:
@@ -50,7 +50,7 @@ def check_changes(dataset, augment: str) -> None:
 
 
 def differ(images: np.ndarray, others: np.ndarray) -> float:
-    """Share of images that differ."""
+    """The share of images, 0 to 1, in which some value differs by more than 0.001."""
     return float((np.abs(images - others).max(axis=(1, 2, 3)) > 1e-3).mean())
 
 

@@ -13,7 +13,10 @@ _EXIF_ORIENTATION = 0x0112
 
 
 def photograph(label: int, seed: int, height: int = 72, width: int = 96) -> Image.Image:
-    """Red without stripes (label 0), green with vertical ones (1) or blue with horizontal ones (2); varies by seed."""
+    """An RGB image: red without stripes (label 0), green with vertical ones (1) or blue with horizontal ones (2).
+
+    Stripes, brightness, colour and noise vary with the seed.
+    """
     rng = np.random.default_rng([label, seed])
     rows, columns = np.mgrid[:height, :width]
     phase, period = rng.uniform(0, 10), rng.uniform(7, 10)
@@ -26,7 +29,7 @@ def photograph(label: int, seed: int, height: int = 72, width: int = 96) -> Imag
 
 
 def write_photographs(root: Path, classes: tuple[str, ...] = CLASSES, number: int = IMAGES, seed: int = 0) -> Path:
-    """Writes a folder of ``number`` JPEGs for each class."""
+    """Writes a folder of ``number`` JPEGs for each class, and returns ``root``."""
     for label, name in enumerate(classes):
         (root / name).mkdir(parents=True)
         for i in range(number):
@@ -35,7 +38,7 @@ def write_photographs(root: Path, classes: tuple[str, ...] = CLASSES, number: in
 
 
 def write_every_kind(root: Path) -> Path:
-    """Calls ``write_photographs``, and adds files of other kinds and ``BAD_FILES``."""
+    """Calls ``write_photographs``, adds files of other kinds and ``BAD_FILES``, and returns ``root``."""
     write_photographs(root)
     for label, name in enumerate(CLASSES):
         pictures = iter(photograph(label, 500 + i) for i in range(9))
@@ -47,7 +50,7 @@ def write_every_kind(root: Path) -> Path:
         next(pictures).convert("L").save(folder / "grey.png")
         next(pictures).convert("RGBA").save(folder / "transparent.png")
         next(pictures).convert("CMYK").save(folder / "print.jpg")
-        # This one is stored on its side: without its EXIF orientation, its stripes have the direction of another class.
+        # Store this one on its side: without its EXIF orientation, its stripes have the direction of another class.
         exif = Image.Exif()
         exif[_EXIF_ORIENTATION] = 6
         next(pictures).transpose(Image.Transpose.ROTATE_90).save(folder / "turned.jpg", exif=exif)

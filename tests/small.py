@@ -25,7 +25,7 @@ DEPLOYED = [(name, precision) for name, precision in NETWORKS if precision == "b
 
 
 def shallow() -> AbstractContextManager[None]:
-    """Within this context the zoo's networks have two blocks: one that keeps the shape, and one that changes it.
+    """Networks that are built in this context have two blocks: one that keeps the shape, and one that changes it.
 
     Use it where depth makes no difference; test facts of the papers' networks on the full networks.
     """
@@ -34,6 +34,6 @@ def shallow() -> AbstractContextManager[None]:
 
 @cache
 def small_network(name: str, precision: str, blocks: tuple[int, ...] = FULL) -> tf.keras.Model:
-    """A network that the tests share: a test must set the weights that it needs, and must not change the structure."""
+    """A network that tests share: a test must set the weights that it needs, and must not change anything else."""
     with topology._depth(*blocks):
         return r2b_zoo.create(name, precision=precision, **SMALL)

@@ -23,7 +23,7 @@ HOSTILE = "\x1b[2J\x7f\u202eäpfel 🍎"
 
 
 def result_of(ended, command, status=0):
-    """The result in the envelope, after checking everything around it."""
+    """The result in the envelope, after checks of exit status, line and envelope."""
     assert ended.status == status, ended.err
     assert ended.out.endswith("\n")
     assert ended.out.count("\n") == 1
@@ -88,7 +88,7 @@ def of_verify(result, run):
 
 
 def of_export(result, run):
-    # The last row is the rest of the file, whose description differs from that of the run's file.
+    # The last row is the remainder of the file. It includes the description, which differs from that of the run's file.
     assert result["layers"][:-1] == run.results()["layers"][:-1]
     assert result["bytes"] == sum(row["bytes"] for row in result["layers"]) == os.path.getsize(result["file"])
     assert result["binary_convolutions"] == sum(row["kind"] == "binary" for row in result["layers"]) > 0
@@ -124,7 +124,7 @@ def test_the_envelope_has_the_contents_of_the_records(r2b, smoke_run, photograph
 
 @pytest.mark.parametrize(("command", "passed"), [("demo", True), ("train", False)])
 def test_what_a_run_prints_before_the_result_goes_to_stderr(r2b, smoke_run, tmp_path, monkeypatch, command, passed):
-    """Replaces training by a finished run with an infinite number in its results; its verification passed or failed."""
+    """Replaces training by a finished run whose verification passed or failed; one of its results is infinite."""
     results = smoke_run.results() | {"seconds": math.inf}
     results["verification"] |= {"passed": passed}
 
@@ -174,7 +174,7 @@ def test_verify_ends_with_1_where_the_file_differs(r2b, smoke_run, renamed):
 
 
 def test_every_command_has_the_option_in_the_same_words():
-    """Every command prints a table or a list; one that prints neither would be an exception to list here."""
+    """Also checks that ``ANSWERS`` has every command but ``demo``, which another test runs."""
     assert isinstance(cli.r2b, click.Group)
     own = {
         name: [option.help for option in command.params if isinstance(option, click.Option) and "--json" in option.opts]

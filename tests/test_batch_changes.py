@@ -1,4 +1,4 @@
-"""Rotation, colour jitter, mix-up and validation split: compared with NumPy, deterministic, bad values refused."""
+"""Rotation, colour jitter, mix-up and validation split: their values, their reproducibility, and refused arguments."""
 
 from dataclasses import replace
 
@@ -19,7 +19,7 @@ SEED = tf.constant([3, 4])
 
 
 def load(*arguments, **options):
-    """Loads a data set; to type checkers the result is Any, since the tests use attributes of subclasses of Dataset."""
+    """Loads a data set; has no result type, since the tests use attributes that only subclasses of Dataset have."""
     return data.load(*arguments, **options)
 
 
@@ -46,7 +46,7 @@ def coloured():
 
 
 def test_a_rotation_is_by_at_most_fifteen_degrees_and_follows_the_crop():
-    """Rotates 64 copies of a bright spot right of the centre: its centre of brightness moves by the angle."""
+    """Rotates 64 copies of an image with a bright spot right of the centre, and measures the angle of the spot."""
     size, radius = 33, 10
     image = np.zeros((size, size, 1), np.float32)
     image[size // 2 - 1 : size // 2 + 2, size // 2 + radius - 1 : size // 2 + radius + 2] = 1
@@ -58,7 +58,7 @@ def test_a_rotation_is_by_at_most_fifteen_degrees_and_follows_the_crop():
         weight = maps.sum(axis=(1, 2))
         return np.arctan2((maps * rows).sum(axis=(1, 2)) / weight, np.abs((maps * columns).sum(axis=(1, 2)) / weight))
 
-    # The rotation is about the centre of the image, after the crop has moved the spot.
+    # The crop moves the spot before the rotation, so compare with the angle of the spot in the cropped image.
     rows, columns = (np.abs(cropped).argmax(axis=i).max(axis=1) for i in (1, 2))
     assert len(set(rows)) > 3
     assert len(set(columns)) > 3
@@ -117,7 +117,7 @@ def test_mixed_images_and_labels_are_the_formula(rng):
 def test_the_weight_of_mixing_is_drawn_from_beta(alpha):
     images, labels = tf.zeros((2, 1, 1, 1)), tf.constant([0, 1])
 
-    @tf.function  # op by op, a thousand draws take seconds
+    @tf.function  # run eagerly, 1,500 draws would take seconds
     def drawn():
         of_one = lambda i: mixed(images, labels, 2, alpha, tf.stack([i, 0]))[1][0, 0]  # noqa: E731
         return tf.map_fn(of_one, tf.range(1500), fn_output_signature=tf.float32)
@@ -160,7 +160,7 @@ def test_labels_that_are_no_classes_are_not_mixed(coloured):
 
 
 def test_mixup_pairs_are_not_split(coloured):
-    with pytest.raises(ValueError, match=r"mixup pairs .* must be an even number; received 3 of batch_size=6"):
+    with pytest.raises(ValueError, match=r"must have an even number of images; it has 3 with batch_size=6"):
         coloured.training_batches(6, "none", 0, shard=Shard(0, 2), mixup=1.0)
 
 
@@ -190,7 +190,7 @@ def test_validation_images_come_from_all_over_a_class():
         (-0.1, r"validation must be 0 \(none\) or the share .* received -0\.1"),
     ],
 )
-def test_a_share_that_leaves_a_class_empty(share, message):
+def test_a_share_out_of_range_or_that_leaves_a_class_empty(share, message):
     with pytest.raises(ValueError, match=message):
         held_out(np.repeat([0, 1], [50, 10]), share, ["a", "b"])
 

@@ -1,4 +1,7 @@
-"""Counting bits in training gives the same values and gradients as TensorFlow, bit for bit."""
+"""Counting bits in training gives the same values and gradients as TensorFlow, bit for bit.
+
+There is one exception: if a quantiser scales the filters, the last digits of the values may differ.
+"""
 
 import contextlib
 import importlib.util
@@ -16,7 +19,7 @@ from r2b_zoo.training.distillation import LossWeights
 from r2b_zoo.training.teacher_student import TeacherStudent
 from tests.small import SHALLOW
 
-# Every convolution is counted in the same way, so two blocks suffice.
+# Bits are counted in the same way in every block, so two blocks suffice.
 pytestmark = pytest.mark.usefixtures("shallow")
 
 SMALL = {"input_shape": (16, 16, 3), "num_classes": 10, "width": 32, "stem": "cifar"}
@@ -60,7 +63,8 @@ def test_counting_has_the_same_values_and_gradients(options, rng):
         found = counted()
     assert is_counted(counted)
     assert not is_counted(plain)
-    # Here a scale multiplies exact sums; in TensorFlow it multiplies every addend, which adds rounding errors.
+    # With counted bits, the scale multiplies exact sums; in TensorFlow it multiplies every addend, which adds rounding
+    # errors.
     tolerance = 3e-6 if options.get("kernel_quantizer") == "magnitude_aware_sign" else 0
     for ours, theirs in zip(found, expected, strict=True):
         assert np.ptp(theirs) > 0

@@ -34,7 +34,7 @@ def loaded():
 
 @pytest.fixture(scope="module")
 def sample(loaded):
-    """The 20 images, prepared, and their labels."""
+    """The 20 images of ``SAMPLE``, preprocessed, and their labels."""
     sheet = np.asarray(Image.open(SAMPLE))
     tiles = sheet.reshape(2, 32, 10, 32, 3).transpose(2, 0, 1, 3, 4).reshape(20, 32, 32, 3)
     return np.stack([loaded.preprocessing(tile) for tile in tiles]), np.arange(20) // 2
@@ -57,7 +57,7 @@ def test_files_are_small_and_say_what_they_are(name):
     assert card.licence == "Apache-2.0"
     assert card.commit is None or re.fullmatch("[0-9a-f]{40}", card.commit)
     assert str(TEST_DATA) not in card.recipe
-    # The recipe is a valid command, and its plan has the same network.
+    # The recipe that the command names exists, and its last stage has the same network.
     words = dict(word.split("=") for word in card.recipe.removeprefix("r2b train ").split())
     plan = recipes.plan(words["recipe"])
     assert plan.stages[-1].network == card.network
@@ -67,7 +67,7 @@ def test_how_good_they_are_on_twenty_images(loaded, sample, card):
     images, labels = sample
     correct = (loaded.probabilities(images).argmax(axis=1) == labels).sum()
     share = card.top1 / 100
-    # The limit is three standard deviations below the card's accuracy; chance would give two of twenty.
+    # The limit is three standard deviations below the card's accuracy; guessing would give two of twenty.
     assert correct >= 20 * share - 3 * np.sqrt(20 * share * (1 - share))
 
 
@@ -199,7 +199,7 @@ def test_the_converted_file_agrees_with_the_keras_model(r2b, loaded, sample, tmp
 
 
 def test_evaluate(r2b, loaded, sample, tmp_path):
-    """Evaluates on the 20 images in a folder per class, and on data of other classes."""
+    """Evaluates on the 20 images in a folder per class, on data of other classes, and without naming data."""
     images = loaded.preprocessing.pixels(sample[0]).numpy().round().astype(np.uint8)
     for i, (image, label) in enumerate(zip(images, sample[1], strict=True)):
         path = tmp_path / loaded.labels[label] / f"{i}.png"

@@ -1,4 +1,4 @@
-"""Checkpoint files: they are never partial, the last two are kept, and a damaged one is skipped."""
+"""Checkpoints and locks: values are restored to the bit, the last two files are kept, and damaged ones are skipped."""
 
 import random
 
@@ -75,7 +75,7 @@ def test_a_damaged_newest_falls_back_to_the_one_before_and_says_so(checkpoints, 
     found, (sentence,) = checkpoints.latest()
     assert found.progress == Progress(1)
     assert str(newest) in sentence
-    assert sentence.endswith("its content does not match the hash in its name); resuming from the one before.")
+    assert sentence.endswith("its content does not match the hash in its name) and is not used.")
 
 
 def test_all_damaged(checkpoints):

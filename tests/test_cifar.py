@@ -1,4 +1,4 @@
-"""CIFAR, from what TensorFlow Datasets prepared, and its augmentation."""
+"""CIFAR from the files that TensorFlow Datasets prepared, and its augmentation."""
 
 import numpy as np
 import pytest

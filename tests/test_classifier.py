@@ -19,14 +19,14 @@ from r2b_zoo.runs.folder import RunFolderError
 from tests.converted import converted
 from tests.small import SHALLOW, SMALL, shallow, small_network
 
-# Classifiers work the same whatever the depth of their network.
+# Classifiers work in the same way whatever the depth of their network, so two blocks suffice.
 pytestmark = pytest.mark.usefixtures("shallow")
 
 SIZE = 32
 
 
 def load(*arguments, **options) -> Any:
-    """Returns Any: an attribute that is None in one kind of classifier is set in another, as the tests assert."""
+    """Loads a classifier; the result is Any, since the tests use attributes that are None in other classifiers."""
     return r2b_zoo.load(*arguments, **options)
 
 
@@ -57,6 +57,16 @@ def test_a_stage_of_a_run(smoke_run):
     np.testing.assert_array_equal(loaded.model.get_layer("logits").get_weights()[0], saved["logits"][0])
     with pytest.raises(ValueError, match=r"has no stage 'student'; its stages are teacher, real, "):
         load(smoke_run.path, stage="student")
+
+
+@pytest.mark.parametrize("option", [{"network": "ResNet18"}, {"precision": "real"}, {"input_size": 64}])
+def test_options_of_weights_files_are_refused_for_others(smoke_run, option):
+    ((name, value),) = option.items()
+    for reference in (smoke_run.path, smoke_run.tflite_path):
+        with pytest.raises(ValueError, match=rf"{name} is not an option of '.*'; received {name}={value!r}"):
+            load(reference, **option)
+    with pytest.raises(ValueError, match=r"stage is not an option of '.*'; received stage='teacher'"):
+        load(smoke_run.tflite_path, stage="teacher")
 
 
 def test_the_file_of_a_run_says_everything_itself(smoke_run):
@@ -109,7 +119,7 @@ def test_weights_without_a_record_need_the_networks_name(tmp_path, photograph):
 
 @pytest.fixture(scope="module")
 def imagenet_file(tmp_path_factory):
-    """Weights for ImageNet's classes as Keras saves them, without a record: like Larq Zoo's, but narrow."""
+    """Path of weights for ImageNet's classes, of a narrow network, as Keras saves them: without a record."""
     with shallow():
         network = r2b_zoo.RealToBinaryNet(**{**SMALL, "num_classes": 1000})
     path = tmp_path_factory.mktemp("weights") / "imagenet.h5"
@@ -136,7 +146,7 @@ def test_weights_without_classifier(tmp_path):
 
 
 def test_published_weights_are_imagenets(monkeypatch):
-    """Checks which network ``create`` is asked for, without the download."""
+    """Replaces ``create``, so that nothing is downloaded, and checks what it is asked for."""
     asked, network = [], r2b_zoo.RealToBinaryNet(**{**SMALL, "num_classes": len(imagenet_classes())})
 
     def create(name, **arguments):
@@ -182,7 +192,7 @@ def test_predictions_that_cannot_be_made(photograph):
 
 
 def test_many_threads_share_one(smoke_run):
-    """Shares a file, whose interpreter takes one input at a time, and a Keras model."""
+    """Eight threads share a converted file, whose interpreter takes one input at a time, and then a Keras model."""
     for loaded in (load(smoke_run.tflite_path), load(smoke_run.path)):
         images = load(smoke_run.path).dataset.test_sample(4)[1]
         expected = [loaded.probabilities(image[np.newaxis]).tolist() for image in images]
@@ -195,7 +205,7 @@ def test_many_threads_share_one(smoke_run):
             assert all(all(answers) for answers in pool.map(work, range(8)))
 
 
-def test_a_file_can_be_copied_and_sent_to_another_process(smoke_run):
+def test_a_file_can_be_copied_and_pickled(smoke_run):
     loaded = load(smoke_run.tflite_path)
     inputs = np.zeros((1, 8, 8, 1), np.float32)
     expected = loaded.probabilities(inputs)

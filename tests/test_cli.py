@@ -28,13 +28,13 @@ NOISE = ["cuda", "onednn", "absl", "computation_placer", "cpu_feature_guard", "t
 
 @pytest.fixture(scope="module")
 def imagenet_network():
-    """A network for ImageNet's classes, narrow and random."""
+    """A narrow network for ImageNet's classes, with random weights."""
     return randomize(r2b_zoo.RealToBinaryNet(**{**SMALL, "num_classes": 1000}))
 
 
 @pytest.fixture(scope="module")
 def imagenet_weights(imagenet_network, tmp_path_factory):
-    """The weights file of ``imagenet_network``, without a record, as Keras writes it."""
+    """Path of the weights of ``imagenet_network`` as Keras writes them: without a record."""
     path = tmp_path_factory.mktemp("weights") / "imagenet.h5"
     imagenet_network.save_weights(path)
     return path
@@ -42,7 +42,10 @@ def imagenet_weights(imagenet_network, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def exported(imagenet_weights):
-    """The .tflite that ``r2b export`` makes of ``imagenet_weights``, and the output of the command."""
+    """Path of the .tflite that ``r2b export`` makes from ``imagenet_weights``, and the output of the command.
+
+    If r2b-runtime has its engine for browsers, the command also writes a page beside the .tflite.
+    """
     path = imagenet_weights.with_suffix(".tflite")
     words = ["export", str(imagenet_weights), str(path), "--input-size", "32"]
     if web_page.is_available():
@@ -115,7 +118,7 @@ def test_cost_of_the_papers_network(r2b):
     assert gated["parameters"] == 11_995_624
     assert gated["binary_macs"] == 1_676_279_808
     assert gated["float_macs"] == 138_087_936
-    # The gates: a dense layer C → C/8 and one C/8 → C' in each half block.
+    # The gate of each half block has two dense layers: C → C/8 and C/8 → C'.
     gates = [(c, c) for c in (64, 128, 256, 512) for _ in range(3)] + [(64, 64), (64, 128), (128, 256), (256, 512)]
     assert gated["flops"] - scaled["flops"] == sum(c * c // 8 + c // 8 * out for c, out in gates)
     assert result["gate_overhead"]["macs"] == gated["flops"] - scaled["flops"]
@@ -152,7 +155,10 @@ def test_train_shows_the_fields_and_trains_nothing(r2b, tmp_path):
 
 @pytest.fixture
 def finished(smoke_run, tmp_path, monkeypatch):
-    """Replaces training by a copy of a finished run; gives the folder, and what the pipeline received and returned."""
+    """Replaces training by a copy of a finished run.
+
+    Returns the folder, the results that the pipeline returns, and a list of the plans that it receives.
+    """
     from r2b_zoo.runs.folder import RunFolder
 
     folder = RunFolder(tmp_path / "run")
@@ -283,7 +289,7 @@ def test_evaluate_a_run(r2b, smoke_run):
 
 
 def test_evaluate_a_file_a_run_and_its_weights_on_the_same_images(r2b, smoke_run):
-    weights_file = smoke_run.weights("binary")  # which records its network and the size of its images
+    weights_file = smoke_run.weights("binary")  # the file records its network and its input size
     for model, fields in (
         (smoke_run.tflite_path, ["data=digits"]),
         (smoke_run.path, []),
@@ -319,7 +325,7 @@ def test_evaluate_writes_a_picture_and_a_table(r2b, smoke_run, tmp_path):
 
 
 def test_evaluate_on_a_folder_of_photographs(r2b, smoke_run, tmp_path):
-    """Evaluates on the digits as files, with only some of their classes."""
+    """Evaluates on image files of the digits 3 and 8 only."""
     from r2b_zoo.data.digits import digits
 
     images, labels = digits().test.images, digits().test.labels

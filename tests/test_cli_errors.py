@@ -72,7 +72,7 @@ from r2b_zoo import cli
         ),
         (
             ["evaluate", "{run}", "data=cifar10", "data_dir={tmp}"],
-            "cifar10 is not prepared in {tmp}: name another folder with data_dir=, or prepare it with `tfds build cif",
+            "cifar10 is not prepared in {tmp}: pass the folder that has it as data_dir=, or prepare it with `tfds",
         ),
         (["evaluate", "{run}", "--plot", "x.gif"], "A plot is a file that ends in .png, .svg, .pdf; received 'x.gif'."),
         (["evaluate", "{run}", "--csv", "{tmp}/none/x.csv"], "There is no folder '{tmp}/none' to write x.csv into."),
@@ -132,7 +132,7 @@ def test_one_clear_sentence(r2b, tmp_path, photograph, smoke_run, words, sentenc
 
 
 def test_a_warning_is_one_sentence(r2b, monkeypatch):
-    monkeypatch.setattr("warnings.showwarning", None)  # put back after the test, since the command sets its own
+    monkeypatch.setattr("warnings.showwarning", None)  # restored after the test, since the command sets its own
     monkeypatch.setattr("r2b_zoo.recipes.list_recipes", lambda: warnings.warn("Few images.", stacklevel=1) or [])
     with warnings.catch_warnings():
         warnings.simplefilter("always")
@@ -184,7 +184,7 @@ def test_near_misses_are_named(r2b, tmp_path, smoke_run, words, suggestion):
 
 
 def test_a_link_to_what_is_read_is_not_overwritten(r2b, smoke_run, tmp_path):
-    """The output is a link that ends in .tflite and points to the weights file that is read."""
+    """The output is a link whose name ends in .tflite, and it points to the weights file that is read."""
     weights = smoke_run.weights("binary")
     before = weights.read_bytes()
     (tmp_path / "link.tflite").symlink_to(weights)
@@ -214,7 +214,7 @@ def test_a_network_that_answers_nan_is_refused(r2b, smoke_run, tmp_path):
     with h5py.File(weights, "r+") as file:
         kernel = file["logits"]["logits"]["kernel:0"]
         kernel[0, 0] = np.nan
-        del file.attrs["r2b_zoo_sha256"]  # as in files of earlier versions; a checksum would show the change first
+        del file.attrs["r2b_zoo_sha256"]  # as in older files; a checksum would show the change before the NaN
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "digit.png")
     for words in (
         ["evaluate", tmp_path / "run"],

@@ -1,4 +1,4 @@
-"""Conversion: binary layers are proven to be binary, others are named, and the bytes add up."""
+"""Conversion: which layers are binary, how many bytes each layer takes, what is refused, and how a file is saved."""
 
 import errno
 import os
@@ -77,7 +77,7 @@ def test_full_size_real_to_binary_net() -> None:
     assert len(conversion.binary) == BINARY_CONVOLUTIONS
     binary_bytes = sum(row.bytes for row in conversion.binary)
     bits = sum(layer.kernel.shape.num_elements() for layer in model.layers if isinstance(layer, layers.QuantConv2D))
-    # One bit per weight, and for each number of channels a vector of factors 1 and one of offsets 0, shared by layers.
+    # A weight takes one bit. Layers with equally many channels share two float32 vectors: factors of 1, offsets of 0.
     assert bits / 8 <= binary_bytes <= bits / 8 + 2 * 4 * (64 + 128 + 256 + 512)
     assert rows(conversion)["stem_conv"].bytes == 7 * 7 * 3 * 64 * 4
     assert rows(conversion)["block1a_gate"].bytes >= 2 * 64 * 8 * 4
@@ -86,7 +86,7 @@ def test_full_size_real_to_binary_net() -> None:
     assert rows(conversion)[REST].bytes < 0.02 * conversion.total_bytes
 
 
-# --- what silently becomes float, or does not
+# --- which quantised layers become float, and which stay binary
 
 
 @pytest.mark.parametrize(
@@ -373,7 +373,7 @@ def test_the_converters_own_messages_are_in_the_error(capfd: pytest.CaptureFixtu
 
 
 def test_a_converter_that_crashes_takes_nothing_with_it() -> None:
-    """LCE 0.16 reads past the end of a constant that has no elements."""
+    """The constant in this model has no elements, and LCE 0.16 reads past the end of such a constant."""
     model = sequential((8,), tf.keras.layers.Lambda(lambda x: tf.reshape(x, [1, 2, 4])[:, :0]))
     with pytest.raises(ConversionError, match=r"LCE's converter cannot convert net: it crashed \(SIGSEGV\)"):
         convert(model)
@@ -482,7 +482,10 @@ def test_every_file_can_be_resized_to_a_batch(name: str, precision: str) -> None
 
 @pytest.mark.parametrize("negative", [(), (1, 5), range(32)])
 def test_a_negative_factor_before_a_sign_is_no_obstacle(negative: Iterable[int]) -> None:
-    """LCE fuses factor and sign into the convolution, which packs bits: it negates filters and reverses comparisons."""
+    """LCE replaces a batch norm and a sign by a comparison, which has one direction for all channels.
+
+    It therefore negates the filters of the channels whose factor is negative.
+    """
     model = sequential(
         (8, 8, 31),
         layers.QuantConv2D(32, 3, name="first", use_bias=False, **BINARY),

@@ -18,12 +18,12 @@ BINARY = {"input_quantizer": "ste_sign", "kernel_quantizer": "ste_sign", "kernel
 
 @pytest.fixture(scope="module")
 def imagenet():
-    """The costs of the two networks that the paper compares, at its size: 224×224, width 64, 1,000 classes."""
+    """The costs of the two networks that the paper compares, at the paper's size: 224×224, width 64, 1,000 classes."""
     return {name: cost(r2b_zoo.create(name)) for name in ("RealToBinaryNet", "StrongBaselineNet")}
 
 
 def count(layer, *shapes):
-    """The cost of a single layer."""
+    """The cost of a layer alone, applied to inputs of these shapes (without the batch)."""
     inputs = [tf.keras.Input(shape) for shape in shapes]
     model = tf.keras.Model(inputs, layer(inputs if len(inputs) > 1 else inputs[0]))
     counted = cost(model)
@@ -61,9 +61,10 @@ def test_bytes_of_real_to_binary_net(imagenet):
 
 
 def test_the_gate_costs_about_one_percent_once_its_pooling_is_counted(imagenet):
-    """The paper's "about 1 % more FLOPs", explained: MACs alone are 0.18 %, pooling adds 1.02 %."""
+    """Explains the paper's "about 1 % more FLOPs": the gates' MACs are 0.18 %, and their pooling is 1.03 %."""
     gates = imagenet["RealToBinaryNet"].of("gate")
-    # (C_in, C_out, input H = W, output H = W, how many): a section's first half block reads maps of the section before.
+    # (C_in, C_out, input H = W, output H = W, number of gates). The first gate of a section reads the output of the
+    # section before.
     rows = [
         *((64, 64, 56, 56, 4),),
         *((64, 128, 56, 28, 1), (128, 128, 28, 28, 3)),
@@ -97,8 +98,8 @@ def test_gate_overhead_of_networks_that_differ_elsewhere(imagenet):
         gate_overhead(imagenet["RealToBinaryNet"], small)
 
 
-def test_all_networks_have_the_same_convolutions():
-    """One topology: they differ in gates, scales and element-wise work, never in convolutions."""
+def test_all_networks_have_the_same_macs_outside_gates():
+    """All networks have the same total of MACs outside the gates, at every precision."""
     costs = [cost(small_network(name, precision)) for name, precision in NETWORKS]
     macs = {sum(layer.binary_macs + layer.float_macs for layer in net.layers if layer.kind != "gate") for net in costs}
     assert len(macs) == 1
@@ -137,13 +138,17 @@ def test_compare_puts_networks_side_by_side():
 
 @pytest.mark.parametrize(("name", "downsample"), TABLE_1)
 def test_table_1(name, downsample):
-    """Counts are within 1 % of the table (XNORNet18: 1.25 %), and within 0.2 % with the known differences added."""
+    """Binary operations are within 0.05 % of the table, and float operations within 1 % (XNORNet18: 1.25 %).
+
+    With the known differences added, float operations are within 0.2 %.
+    """
     counted = cost(r2b_zoo.create(name, downsample=downsample))
     row = TABLE_1[name, downsample]
     assert published(counted) is row
     assert counted.downsample == downsample
     assert counted.binary_macs == pytest.approx(row.binary_operations, rel=0.0005)
-    # Our XNORNet18 has 1.2 % more: a ReLU after the first convolution, and batch norms as in XNOR-Net's figure 3.
+    # Our XNORNet18 has 1.2 % more float operations than the table: it has a ReLU after the first convolution, and its
+    # batch norms are where XNOR-Net's figure 3 shows them.
     tolerance = 0.0125 if name == "XNORNet18" else 0.01
     assert counted.float_operations == pytest.approx(row.float_operations, rel=tolerance)
     as_there = counted.float_operations + sum(operations for _, operations in row.differences)
@@ -156,6 +161,10 @@ def test_table_1(name, downsample):
 def test_a_network_of_another_size_than_table_1_has_no_row():
     assert published(cost(small_network("BiRealNet18", "binary"))) is None
     assert published(cost(r2b_zoo.BiRealNet18(num_classes=10, width=8))) is None
+
+
+def test_a_network_with_real_weights_does_not_have_the_row_of_the_binary_one():
+    assert published(cost(r2b_zoo.BiRealNet18(precision="real"))) is None
 
 
 def test_a_batch_norm_is_four_operations_in_table_1_and_two_in_an_engine():
@@ -176,7 +185,7 @@ def test_the_scale_of_binary_filters_is_one_operation_per_output():
 @pytest.mark.parametrize(
     ("arguments", "output", "macs"),
     [
-        ({"padding": "same"}, (9, 12, 8), 9 * 12 * 9 * 4 * 8),  # taps on the padding count
+        ({"padding": "same"}, (9, 12, 8), 9 * 12 * 9 * 4 * 8),  # multiplications with the padding count too
         ({"padding": "valid"}, (7, 10, 8), 7 * 10 * 9 * 4 * 8),
         ({"padding": "same", "strides": 2}, (5, 6, 8), 5 * 6 * 9 * 4 * 8),
         ({"padding": "valid", "dilation_rate": 3}, (3, 6, 8), 3 * 6 * 9 * 4 * 8),
@@ -208,7 +217,7 @@ def test_convolution(arguments, output, macs, binary):
         ("ste_sign", None, False),
         (None, "ste_sign", False),
         (None, None, False),
-        ("ste_sign", "ste_tern", False),  # two bits
+        ("ste_sign", "ste_tern", False),  # its three values need two bits
         ("ste_tern", "ste_sign", False),
     ],
 )

@@ -1,4 +1,4 @@
-"""Records of a run that are cut off at any point, or damaged otherwise: no trained stage is lost."""
+"""Damaged files of a run: records are rebuilt from other records; if that is impossible, the error says what to do."""
 
 import shutil
 import subprocess
@@ -37,7 +37,7 @@ def cut(path, share):
 
 
 def mended(run, plan_=None):
-    """Opens the folder as the command that started the run does before it trains; returns what it reports."""
+    """Opens the folder as training does before it starts, and returns the lines that this logs."""
     said: list[str] = []
     with run.opened(plan_ or plan(), said.append):
         pass
@@ -55,7 +55,9 @@ def assert_the_rest_is_untouched(run, whole, smoke_run, but):
 def test_a_configuration_that_is_cut_off_is_written_again(run, whole, smoke_run, share):
     before = run.config()
     cut(run.config_path, share)
-    with pytest.raises(RunFolderError, match=r"config\.json is damaged .*: give the command that started the run once"):
+    with pytest.raises(
+        RunFolderError, match=r"config\.json is damaged .*: give the command that started the run again"
+    ):
         run.plan()
     (said,) = mended(run)
     assert said.startswith(f"{run.config_path} was damaged: written again from this command, which nothing in the")
@@ -122,7 +124,7 @@ def test_the_record_of_a_stage_comes_from_that_of_the_run(run, whole, smoke_run,
 
 
 @pytest.mark.parametrize("also", ["missing", "cut off"])
-def test_else_from_plan_and_log(run, also):
+def test_a_lost_record_is_rebuilt_from_plan_and_log(run, also):
     before = run.stage_result(STAGE)
     run.result_path(STAGE).unlink()
     if also == "missing":
@@ -136,7 +138,7 @@ def test_else_from_plan_and_log(run, also):
     assert found["seconds"] is None
 
 
-def test_a_record_that_nothing_tells_names_the_stage_to_train_again(run):
+def test_a_record_that_cannot_be_rebuilt_names_the_stage_to_train_again(run):
     run.results_path.unlink()
     cut(run.result_path(STAGE), 0.5)
     cut(run.log_path(STAGE), 0.5)
@@ -190,7 +192,7 @@ def test_damaged_weights_name_the_stage_to_train_again(run, share):
     cut(path, share)
     message = (
         rf"teacher/weights\.h5 cannot be read .*\. If there is no copy, delete {run.stage('teacher')} and give the "
-        r"command that started the run once more: it trains that stage again and keeps the others\."
+        r"command that started the run again: it trains that stage anew and keeps the others\."
     )
     with pytest.raises(RunFolderError, match=message):
         Networks(plan(), run)["teacher"]
@@ -237,11 +239,11 @@ def test_a_folder_of_another_configuration_is_refused_before_tensorflow_starts(s
         cwd=Path(__file__).parents[1],
         check=True,
     )
-    assert "holds a run with seed=0, and this one has 5" in ended.stderr
+    assert "holds a run with seed=0, and this command has 5" in ended.stderr
     assert ended.stdout.strip() == "1 False"
 
 
 def test_training_checks_the_folder_before_it_starts_anything(smoke_run, monkeypatch):
     monkeypatch.setattr(networks, "dataset_of", lambda plan: pytest.fail("reads the data"))
-    with pytest.raises(RunFolderError, match="holds a run with seed=0, and this one has 5"):
+    with pytest.raises(RunFolderError, match="holds a run with seed=0, and this command has 5"):
         training.train(plan("seed=5"), smoke_run)

@@ -1,4 +1,4 @@
-"""The digits and the batches made of them."""
+"""The digits, their batches and their augmentation."""
 
 import hashlib
 from dataclasses import replace
@@ -22,7 +22,7 @@ def digits():
 
 @pytest.fixture(scope="module")
 def numbered(digits):
-    """200 images whose label is their number, so that a batch tells which images are in it."""
+    """The first 200 training images, each labelled with its index, so that labels tell which images a batch has."""
     return replace(digits, train=Split.of(digits.train.images[:200], np.arange(200)))
 
 
@@ -51,7 +51,7 @@ def digest(split):
 
 
 def test_every_image_is_in_one_of_the_splits(digits):
-    """Compares the images with their labels as multisets, and checks that none occurs twice."""
+    """Compares the labelled images of both splits with scikit-learn's, in any order. None may occur twice."""
     everything = load_digits()
     pixels = np.round(everything.images * 255 / 16).astype(np.uint8)
     whole = sorted((int(label), image.tobytes()) for image, label in zip(pixels, everything.target, strict=True))
@@ -166,10 +166,10 @@ def test_test_batches_are_in_order_and_unchanged(digits):
 
 
 def test_batches_are_made_without_tuning(digits):
-    """With tf.data's autotuning, an iterator can wait at its end for as long as it ran."""
+    """With tf.data's autotuning, an iterator may wait at its end for as long as it took to get there."""
     for batches in (digits.test_batches(100), digits.training_batches(100, "none", seed=0)):
         assert batches.options().autotune.enabled is False
-        # Training concatenates epochs in this way.
+        # Training concatenates the batches of its epochs, which must not turn the tuning on again.
         assert batches.concatenate(batches).take(1).options().autotune.enabled is False
 
 

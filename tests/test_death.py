@@ -1,4 +1,4 @@
-"""Training processes that are killed, interrupted or out of disk space: the same command resumes, to the same bits."""
+"""Training that is killed, interrupted or out of disk space resumes, and ends with the same weights, bit for bit."""
 
 import contextlib
 import os
@@ -21,7 +21,8 @@ from r2b_zoo.runs.checkpoints import FOLDER_NAME
 from r2b_zoo.runs.folder import RunFolder, RunFolderError
 from tests.test_training import assert_equal_weights, largest_file
 
-# All four stages and their losses; a checkpoint after every step, so that there is much to interrupt.
+# The plan has all four stages with all their losses. It saves a checkpoint after every step, so that a process can be
+# killed at many different moments.
 FIELDS = {
     "width": 8,
     "batch_size": 256,
@@ -37,7 +38,7 @@ from r2b_zoo.runs.folder import RunFolder
 training.train(recipes.plan("digits", **eval(sys.argv[2])), RunFolder(sys.argv[1]), log=print)
 """
 ROOT = Path(__file__).parents[1]
-LIMIT = 900  # seconds; far more than any test here takes, but it ends one that hangs
+LIMIT = 900  # seconds: far longer than any wait here takes, unless a process hangs
 
 
 def start(folder, fields=FIELDS, program=PROGRAM, **options):
@@ -91,7 +92,7 @@ def teacher_only():
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory):
-    """The first stage, trained without an interruption."""
+    """The folder of a run of the first stage, trained without an interruption."""
     folder = RunFolder(tmp_path_factory.mktemp("teacher") / "run")
     training.train(teacher_only(), folder)
     return folder
@@ -111,7 +112,7 @@ class Moments:
         return max(tuple(map(int, path.name.split(".")[0].split("-"))) for path in paths) if paths else (0, 0)
 
     def within_epoch(self, stage, steps):
-        """Returns a condition: the stage is within an epoch, at least ``steps`` steps on from here, or finished."""
+        """Returns a condition: the stage is within an epoch, at least ``steps`` steps further than now, or finished."""
         first = self.position(stage)
         start = first[0] * STEPS + first[1]
 
@@ -137,9 +138,9 @@ class Moments:
 
 
 def moments(folder, seed):
-    """Yields 20 moments in their order, five per stage: stage, kind, a function that makes the condition, and a delay.
+    """Yields 20 moments in their order, five per stage.
 
-    Delays are from 0 to 0.02 seconds.
+    Each is (stage, kind, a function that makes the condition, the delay before the kill: 0 to 0.02 seconds).
     """
     draw = random.Random(seed)
     see = Moments(folder)
@@ -152,7 +153,7 @@ def moments(folder, seed):
             ("between stages", lambda stage=stage: see.between_stages(stage)),
         ]
         for kind, moment in kinds:
-            # A file is being written for a few milliseconds only.
+            # Writing a file takes only a few milliseconds, so kill the process at once.
             delay = 0.0 if "written" in kind else draw.uniform(0, 0.02)
             yield stage, kind, moment, delay
 
@@ -188,7 +189,12 @@ COMMAND = "import sys; from r2b_zoo.cli import main; sys.argv = ['r2b', *sys.arg
 
 @pytest.fixture(scope="module")
 def interrupted(tmp_path_factory):
-    """`r2b train`, stopped by Ctrl-C within an epoch: the folder, a second process's error, and how the first ended."""
+    """Starts `r2b train`, and stops it by Ctrl-C during its first stage.
+
+    Returns:
+        The folder; the message of the error that training in the same folder raised meanwhile; and the process's id,
+        standard error and exit status.
+    """
     path = tmp_path_factory.mktemp("interrupted") / "run"
     process = subprocess.Popen(
         [sys.executable, "-c", COMMAND, "train", "--output", str(path), *(f"{k}={v}" for k, v in FIELDS.items())],
@@ -208,7 +214,6 @@ def interrupted(tmp_path_factory):
 def test_ctrl_c_saves_and_says_how_to_resume(interrupted):
     folder, _, _, err, status = interrupted
     assert status == 130
-    # 1,442 images in batches of 256
     assert re.fullmatch(
         r"Stopped in stage teacher after \d of 3 epochs( and \d of 5 steps)?, and saved: the same command resumes "
         r"there\.",
@@ -233,8 +238,7 @@ def test_a_damaged_newest_checkpoint_costs_a_step_and_no_bit(interrupted, teache
     said: list[str] = []
     training.train(teacher_only(), folder, log=said.append)
     assert said[0] == (
-        f"The checkpoint {newest} is damaged (its content does not match the hash in its name); resuming from the one "
-        "before."
+        f"The checkpoint {newest} is damaged (its content does not match the hash in its name) and is not used."
     )
     assert said[1].startswith("Resuming stage teacher after ")
     assert_equal_weights(folder.weights("teacher"), teacher.weights("teacher"))
@@ -253,7 +257,7 @@ def test_checkpoints_that_are_all_damaged_start_the_stage_again(interrupted, tea
 
 def test_another_configuration_is_refused_in_the_middle_of_a_stage(interrupted):
     before = interrupted[0].checkpoints("teacher").paths()
-    with pytest.raises(RunFolderError, match=r"holds a run with teacher\.epochs=3, and this one has 4"):
+    with pytest.raises(RunFolderError, match=r"holds a run with teacher\.epochs=3, and this command has 4"):
         training.train(recipes.plan("digits", **{**FIELDS, "teacher.epochs": 4}), interrupted[0])
     assert interrupted[0].checkpoints("teacher").paths() == before
 

@@ -1,4 +1,4 @@
-"""All imported packages are declared in pyproject.toml and pinned in constraints.txt."""
+"""Packages that r2b_zoo imports are declared in pyproject.toml; those are pinned, and CONTRIBUTING.md explains them."""
 
 import ast
 import re
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-# These packages are optional: they are imported if they are installed, and the code works without them.
+# These packages are imported if they are installed; the code works without them.
 OPTIONAL = {"r2b-runtime", "ipython"}
 HAS_NO_RELEASE = {"r2b-zoo", "r2b-runtime"}
 
@@ -31,7 +31,7 @@ def project():
 
 
 def imported(package):
-    """Distributions from which the package imports something, each with a module that does."""
+    """The names of the distributions that the package imports, each with the path of a file that imports it."""
     found = {}
     distributions = packages_distributions()
     for path in sorted((ROOT / package).rglob("*.py")):
@@ -48,7 +48,7 @@ def imported(package):
     return found
 
 
-def test_what_is_imported_is_declared(project):
+def test_what_r2b_zoo_imports_is_declared(project):
     declared = names(project["dependencies"])
     missing = {name: path for name, path in imported("r2b_zoo").items() if name not in declared | OPTIONAL}
     assert not missing

@@ -98,7 +98,7 @@ def test_attention_matching_of_two_tensors_written_out():
     expected = math.hypot(5 / math.sqrt(106) - 0.8, 9 / math.sqrt(106) - 0.6)
     found = attention_matching_loss({"block1": tf.constant(student)}, {"block1": tf.constant(teacher)})
     assert float(found) == pytest.approx(expected, rel=1e-12)
-    # Two blocks add up, two images average.
+    # The losses of two blocks are added; the losses of two images are averaged.
     same = np.pad(student, [(0, 0), (0, 0), (0, 0), (0, 1)])  # a channel of zeros leaves the map the same
     blocks = {"block1": tf.constant(np.repeat(student, 2, axis=0)), "block2": tf.constant(np.repeat(student, 2, 0))}
     targets = {
@@ -109,7 +109,7 @@ def test_attention_matching_of_two_tensors_written_out():
 
 
 def test_attention_matching_of_maps_written_out_as_numbers():
-    # The expected values are plain numbers. There are 2×2 positions and one channel: A = (1, 1, 1, 1) and (1, 0, 0, 0).
+    # There are 2×2 positions and one channel: A = (1, 1, 1, 1) and (1, 0, 0, 0).
     # Q = (1, 1, 1, 1) / 2 and (1, 0, 0, 0); ‖Q_S − Q_T‖ = ‖(−0.5, 0.5, 0.5, 0.5)‖ = √1 = 1.
     even, corner = np.ones((1, 2, 2, 1)), np.zeros((1, 2, 2, 1))
     corner[0, 0, 0, 0] = 1
@@ -176,7 +176,7 @@ def test_attention_matching_says_which_blocks_do_not_fit():
 
 
 def test_output_matching_of_logits_written_out():
-    # Probabilities (3/4, 1/4) of the teacher and (1/2, 1/2) of the student at temperature 1:
+    # At temperature 1, the teacher's probabilities are (3/4, 1/4) and the student's are (1/2, 1/2). The loss is
     # 3/4 · log(3/2) + 1/4 · log(1/2) = 0.13081204.
     teacher, student = tf.constant([[math.log(3.0), 0.0]]), tf.constant([[0.0, 0.0]])
     assert float(output_matching_loss(student, teacher, 1.0)) == pytest.approx(0.13081204, rel=1e-5)
@@ -193,7 +193,7 @@ def test_output_matching_equals_numpy(rng, temperature):
     np.testing.assert_allclose(found, numpy_output_loss(student, teacher, temperature), rtol=1e-5)
 
 
-def test_output_matching_of_equal_logits_is_zero_and_never_negative(rng):
+def test_output_matching_of_equal_logits_is_zero(rng):
     logits = tf.constant(rng.normal(size=(6, 4)))
     assert float(output_matching_loss(logits, logits, 2.0)) == 0
     assert float(output_matching_loss(logits, logits + 7.0, 2.0)) == pytest.approx(0, abs=1e-6)  # the same softmax
@@ -205,7 +205,8 @@ def test_output_matching_gradient(rng, temperature):
     found = gradient_of(lambda x: output_matching_loss(x, tf.constant(teacher), temperature), student)
     expected = finite_differences(lambda x: numpy_output_loss(x, teacher, temperature), student)
     np.testing.assert_allclose(found, expected, atol=1e-6)
-    # The gradient is T (q − p) per image (Hinton et al.), so its magnitude hardly depends on T.
+    # The gradient of an image's loss is T (q − p). At a high T, q − p is about proportional to 1/T, so the gradient
+    # hardly depends on T (Hinton et al., section 2).
     closed = temperature * (softmax(student / temperature) - softmax(teacher / temperature)) / len(student)
     np.testing.assert_allclose(expected, closed, atol=1e-8)
 
@@ -239,7 +240,7 @@ def constant_network(values):
 
 
 def test_losses_of_logits_written_out():
-    # Probabilities (2/4, 1/4, 1/4) of the student, (1/4, 2/4, 1/4) of the teacher.
+    # The student's probabilities are (2/4, 1/4, 1/4), and the teacher's are (1/4, 2/4, 1/4).
     student = constant_network([math.log(2.0), 0.0, 0.0])
     teacher = constant_network([0.0, math.log(2.0), 0.0])
     weights = LossWeights(classification=2.0, attention_matching=30.0, output_matching=3.0, temperature=1.0)
@@ -249,7 +250,7 @@ def test_losses_of_logits_written_out():
     found = model.evaluate(data, verbose=0, return_dict=True)
     # The true class has probability 1/2 in two images and 1/4 in two: (2 log 2 + 2 log 4) / 4.
     assert found["classification"] == pytest.approx(1.5 * math.log(2), rel=1e-5)
-    # 1/4 · log(1/2) + 1/2 · log(2) + 0.
+    # The loss is 1/4 · log(1/2) + 1/2 · log(2) + 1/4 · log(1).
     assert found["output_matching"] == pytest.approx(0.25 * math.log(2), rel=1e-5)
     # The blocks of both networks return the image itself, so the maps are equal.
     assert found["attention_matching"] == pytest.approx(0, abs=1e-6)
@@ -286,7 +287,7 @@ class TrainingShift(tf.keras.layers.Layer):
 
 
 def network(channels: int, seed: int, classes: int = CLASSES, shift: bool = False) -> tf.keras.Model:
-    """A tiny network with the layer names and the kinds of layers of the zoo's networks."""
+    """A tiny network whose blocks, logits and probabilities have the layer names of the zoo's networks."""
     tf.keras.utils.set_random_seed(seed)
     inputs = x = tf.keras.Input((4, 4, 1))
     for name in BLOCK_NAMES:
@@ -295,7 +296,7 @@ def network(channels: int, seed: int, classes: int = CLASSES, shift: bool = Fals
     if shift:
         x = TrainingShift()(x)
     x = tf.keras.layers.GlobalAveragePooling2D()(x)
-    # The logits are far apart, so that a divergence is not the difference of nearly equal numbers.
+    # The logits are far apart, so that the output-matching loss is not the difference of nearly equal numbers.
     x = tf.keras.layers.Dense(classes, kernel_initializer=tf.keras.initializers.RandomNormal(stddev=8), name="logits")(
         x
     )
@@ -303,7 +304,7 @@ def network(channels: int, seed: int, classes: int = CLASSES, shift: bool = Fals
 
 
 def outputs(model, images):
-    """Activations of the blocks and logits in inference mode."""
+    """The activations of the blocks and the logits in inference mode, by the name of the layer."""
     names = [*BLOCK_NAMES, "logits"]
     taps = tf.keras.Model(model.inputs, [model.get_layer(name).output for name in names])
     return dict(zip(names, (value.numpy() for value in taps(images, training=False)), strict=True))
@@ -353,7 +354,7 @@ def test_each_loss_is_a_metric_of_its_name_and_the_total_their_weighted_sum(imag
     model.compile(run_eagerly=True)
     found = model.evaluate(batches(images, labels, 10), verbose=0, return_dict=True)
     expected = expected_losses(weights, student, teacher, images, labels)
-    assert set(found) == set(expected)  # a loss that is off is not there
+    assert set(found) == set(expected)  # a loss that is off has no metric
     for name, value in expected.items():
         assert found[name] == pytest.approx(value, rel=1e-4), name
 
@@ -367,7 +368,7 @@ def test_metrics_are_means_over_the_images_of_an_epoch(images, labels):
     for name in found:
         assert found[name] == pytest.approx((7 * parts[0][name] + 3 * parts[1][name]) / 10, rel=1e-4), name
     again = model.evaluate(batches(images[:7], labels[:7], 7), verbose=0, return_dict=True)
-    for name in again:  # nothing of the epoch before is left in them
+    for name in again:  # the metrics start again for each evaluation
         assert again[name] == pytest.approx(parts[0][name], rel=1e-4), name
 
 
@@ -469,7 +470,7 @@ def test_a_step_in_fewer_passes_is_the_same_step(rng, monkeypatch):
     """With and without fusion, a training step has the same losses bit for bit, and equal gradients up to rounding."""
     student = small_network("RealToBinaryNet", "binary", SHALLOW)
     with shallow():
-        # The teacher is not a shared network, since it stays frozen.
+        # Do not take the teacher from small_network: other tests share that network, and a teacher stays frozen.
         teacher = r2b_zoo.create("RealToBinaryNet", precision="binary_activations", **SMALL)
     start = randomize(student, seed=1).get_weights()
     randomize(teacher, seed=2)

@@ -33,7 +33,7 @@ def test_shards_together_are_the_batch(groups):
     batch = tf.reshape(tf.range(24), (12, 2))
     shards = [Shard(i, 2, groups).of(batch) for i in range(2)]
     assert all(shard.shape == (6, 2) for shard in shards)
-    # A group holds the same images as on one device.
+    # The two shards' parts of a group are together that group, in order.
     for group in range(groups):
         size = 12 // groups
         half = slice(group * size // 2, (group + 1) * size // 2)
@@ -80,7 +80,7 @@ def environment(**config):
 def test_the_cluster_of_an_environment():
     found = cluster.from_environment(environment(cluster=TWO_WORKERS, task={"type": "worker", "index": 1}))
     assert (found.names, found.index, found.is_chief) == (("worker 0", "worker 1"), 1, False)
-    # A chief comes first.
+    # The chief comes first, even if TF_CONFIG lists it last.
     jobs = {"worker": ["a:1"], "chief": ["b:1"]}
     found = cluster.from_environment(environment(cluster=jobs, task={"type": "chief", "index": 0}))
     assert (found.names, found.addresses, found.is_chief) == (("chief 0", "worker 0"), ("b:1", "a:1"), True)
@@ -94,7 +94,7 @@ def test_the_cluster_of_an_environment():
         ({"TF_CONFIG": "[]"}, r"TF_CONFIG cannot be used \(.*\); received '\[\]'"),
         (environment(task={}), r"\(there is no 'cluster' in it\)"),
         (environment(cluster=TWO_WORKERS), r"\(there is no 'task' in it\)"),
-        (environment(cluster={"ps": ["a:1"]}, task={}), r"\(its cluster has ps, and every task must be a worker"),
+        (environment(cluster={"ps": ["a:1"]}, task={}), r"\(its cluster has ps; only 'worker' and at most one"),
         (environment(cluster={"worker": []}, task={}), r"\(there must be a chief or workers, and at most one chief"),
         (environment(cluster={"worker": "a:1"}, task={}), r"\(addresses must be a list; received 'a:1'\)"),
         (environment(cluster={"worker": ["a"]}, task={}), r"\(an address must be host:port; received 'a'\)"),
@@ -163,8 +163,8 @@ def test_a_run_may_resume_on_other_devices(tmp_path):
     for fields in ({}, {"strategy": "mirrored"}, {"strategy": "mirrored", "checkpoint_minutes": 1.0}):
         with folder.opened(recipes.plan("digits", **fields)):
             pass
-        assert folder.plan() == recipes.plan("digits", **fields)  # as it was trained last
-    with pytest.raises(RunFolderError, match=r"holds a run with batch_size=64, and this one has 32"):
+        assert folder.plan() == recipes.plan("digits", **fields)  # the latest one
+    with pytest.raises(RunFolderError, match=r"holds a run with batch_size=64, and this command has 32"):
         folder.check(recipes.plan("digits", batch_size=32))
 
 
@@ -226,7 +226,7 @@ joined += [statistics[0][0], statistics[1][0], np.concatenate(inference)]
 for found, value in zip(joined, expected, strict=True):
     np.testing.assert_allclose(found, value, rtol=2e-5, atol=2e-5)
 
-# When it is not trainable, it uses its running statistics and does not change them, as Keras' does.
+# A layer that is not trainable uses its running statistics in training mode too, as Keras' layer does.
 both.trainable = False
 frozen = strategy.experimental_local_results(run(lambda h: both(h[0], training=True)))
 np.testing.assert_array_equal(np.concatenate(frozen), np.concatenate(inference))
@@ -251,9 +251,9 @@ def test_batch_norm_over_two_devices_is_that_of_one():
 
 # --- training ---------------------------------------------------------------------------------------------------------
 
-# An epoch is one step of 1,024 images, so that log.csv has the loss of every step. At this learning rate rounding
-# errors do not grow: at the recipe's own rate, a difference in the last bit of the first weights changes one device's
-# loss by 1e-2 after 50 steps.
+# An epoch is one step of 1,024 images, so that log.csv has the loss of every step. The learning rate is so low that
+# rounding errors do not grow. At the recipe's rate, a change of the last bit of the initial weights changes the loss on
+# one device by 1e-2 after 50 steps.
 STEPS = 50
 FIELDS = {
     "width": 8,
@@ -309,7 +309,12 @@ def two_devices(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory):
-    """Two workers that resume after one of them, and then the other, is killed during training."""
+    """Trains with two workers. Worker 1 is killed, both resume, worker 0 is killed, and both resume and finish.
+
+    Returns:
+        The run's folder; for each kill, the survivor's output, errors and exit status, the seconds until it ended, and
+        the position of the newest checkpoint; and the output, errors and exit status of each worker that finished.
+    """
     folder = RunFolder(tmp_path_factory.mktemp("killed") / "run")
     seen, ends = Moments(folder.path), []
     for epoch, victim in ((8, 1), (20, 0)):
@@ -384,7 +389,10 @@ def test_a_signal_to_one_worker_stops_both_at_the_same_step(tmp_path):
 
 @pytest.mark.slow
 def test_an_error_of_the_chief_ends_the_others_with_its_message(tmp_path):
-    """The folder is a broken link, on which only the chief fails; any worker would refuse the folder of another run."""
+    """The run's folder is a broken link. Only the chief creates the folder, so only the chief fails.
+
+    The folder of another run would not do, because every worker refuses it.
+    """
     (tmp_path / "run").symlink_to(tmp_path / "nothing")
     ends = [finish(worker) for worker in two_workers(tmp_path / "run")]
     assert [status for _, _, status in ends] == [1, 1]

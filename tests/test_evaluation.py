@@ -1,4 +1,4 @@
-"""Accuracy, recall and precision against scikit-learn."""
+"""Compares accuracy, recall and precision with scikit-learn's, and tests how an evaluation is shown and timed."""
 
 import io
 from dataclasses import replace
@@ -49,7 +49,8 @@ def test_confusion_recall_and_precision_are_scikit_learns(probabilities, labels)
     np.testing.assert_array_equal(found.confusion, metrics.confusion_matrix(labels, predicted))
     np.testing.assert_allclose(found.recall, metrics.recall_score(labels, predicted, average=None))
     np.testing.assert_allclose(found.precision, metrics.precision_score(labels, predicted, average=None))
-    assert not np.array_equal(found.confusion, found.confusion.T)  # rows are the true classes
+    # Rows are the true classes: with rows and columns exchanged, the matrix would not equal scikit-learn's.
+    assert not np.array_equal(found.confusion, found.confusion.T)
 
 
 def test_a_class_without_images_and_one_never_predicted_have_no_score():
@@ -116,7 +117,7 @@ def test_scores_of_the_classes_and_the_mistakes():
 
 
 def blurred(classes, images=20):
-    """An evaluation in which four of five images are right, and the others are predicted as the next class."""
+    """An evaluation of ``images`` per class: four of five are right, the others are predicted as the next class."""
     confusion = np.eye(classes, dtype=int) * (images * 4 // 5)
     return accuracy.Evaluation(confusion + np.roll(np.eye(classes, dtype=int), 1, axis=1) * (images // 5), 9)
 
@@ -167,7 +168,7 @@ def test_the_model_sees_every_image_in_order():
 
 
 def test_the_time_is_the_median_after_the_warm_up(monkeypatch):
-    """Runs take 1, 2, 3, ... ms; after three for the warm-up, the median of 4–33 is 18.5."""
+    """Runs take 1, 2, 3, ... ms. Three are the warm-up, and the median of the others, 4 to 33 ms, is 18.5 ms."""
     now, run = [0.0], [0]
     monkeypatch.setattr(accuracy.time, "perf_counter", lambda: now[0])
 

@@ -273,7 +273,7 @@ def test_the_split_of_earlier_versions_has_a_fifth_of_each_class(pictures):
 
 
 def test_other_photographs_make_no_difference_to_the_split(pictures):
-    """So a network that was trained before photographs were added has seen no test image of a later split."""
+    """A network that was trained before photographs were added has therefore seen no test image of a later split."""
     before = load(pictures)
     seen = {side: set(files_of(getattr(before, side), pictures)) for side in ("train", "test")}
     for i in range(0, 20, 2):
@@ -378,7 +378,7 @@ def test_accents_of_another_encoding_are_the_same_class(tmp_path):
     assert dataset.test_size == 4
     for photograph in dataset.test:
         assert data.folder.normal(photograph.path.parent.name) == dataset.class_names[photograph.label]
-    # A network that an earlier version trained may have names with decomposed accents.
+    # A network that an earlier version of r2b_zoo trained may have names with decomposed accents.
     other = dataset.with_class_names(("cup", DECOMPOSED))
     assert [photograph.label for photograph in other.test] == [1, 1, 0, 0]
 

@@ -58,7 +58,7 @@ def test_evaluation_of_training_photographs_is_the_same(imagenet):
 
 
 def test_r2b_runtime_makes_no_difference(imagenet, monkeypatch):
-    """Only the time may differ. Of the 40 test images, batches of 7 and of 64 leave a last batch that is smaller."""
+    """Only the time may differ. The 40 test images fill neither the last batch of 7 nor a batch of 64."""
 
     def batches():
         found = [one_pass(imagenet.test_batches(7)), one_pass(imagenet.test_batches(64))]
@@ -119,7 +119,7 @@ def test_a_window_of_a_jpeg_is_that_part_of_the_whole(jpegs, rng):
 
 
 def test_crops_have_the_areas_and_the_shapes_of_the_paper(imagenet, monkeypatch):
-    """TensorFlow draws the height uniformly, so small areas occur more often than large ones."""
+    """Small areas occur more often than large ones, because TensorFlow draws the height uniformly, not the area."""
     windows = []
 
     def remember(self, encoded, size, window):

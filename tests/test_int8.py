@@ -1,4 +1,4 @@
-"""The real part in int8: what the rewritten file holds, that it computes what the network does, and what is refused."""
+"""Conversion with ``real_part="int8"``: what the file has, that it computes what the network does, what is refused."""
 
 from dataclasses import replace
 from functools import cache
@@ -138,7 +138,8 @@ def test_the_answers_are_those_of_the_network_but_for_rounding(taken):
         max_loss=100,
     )
     assert verification.told_otherwise == ()
-    # Rounding changes a few signs of a random network, and so some of its answers; unrelated answers do not correlate.
+    # Rounding flips a few signs in a network with random weights, which changes some answers. Answers that had nothing
+    # to do with the network's would not correlate with them.
     expected = network()(prepared(images)).numpy()
     file_takes = images if taken == "uint8" else prepared(images)
     found = lce.Interpreter(conversion.tflite, 1, reference=True).predict(file_takes)
@@ -188,9 +189,10 @@ def test_normalising_inside_the_file(strides, padding, means):
     def size(error: np.ndarray) -> float:
         return float(np.sqrt(np.mean(error**2)) / expected.std())
 
-    # Away from the border, an image of bytes loses no more than a float image rounded to int8. At the border, padding
-    # is wrong by the distance of a channel's mean from the middle of the means; where that distance is large, a
-    # convolution that adds a constant channel to the image makes padding exact (docstring of conversion/int8.py).
+    # An image of bytes is padded with the middle of the channels' means instead of each channel's mean. If all means
+    # are near the middle, this causes a small error at the border. If they are far from it, the file adds a constant
+    # channel to the image, which makes padding exact (docstring of conversion/int8.py). Away from the border, an image
+    # of bytes has no larger error than a float image rounded to int8.
     if padding == "same":
         assert size(errors[True][:, border]) < (0.1 if means == "near" else 1.1 * size(errors[False][:, border]))
         assert size(errors[True][:, ~border]) < 1.1 * size(errors[False][:, ~border])
@@ -237,7 +239,7 @@ def test_what_follows_int8_stays_int8_where_nothing_else_reads_it():
     ]  # fmt: skip
     expected = model(prepared(images)).numpy()
     assert np.mean(np.abs(stock(file.tflite, prepared(images)) - expected)) < 0.05
-    # LCE's interpreter has kernels that round some integers the other way.
+    # LCE's interpreter uses other kernels, which round some integers differently.
     answers = run_tflite(file.tflite, prepared(images), engine=LCE)
     assert np.mean(np.abs(answers - stock(file.tflite, prepared(images)))) < 0.01
 
@@ -252,7 +254,7 @@ def test_filters_of_very_different_sizes_keep_their_precision():
     kernel, offsets = (graph.subgraphs[0].tensors[number] for number in graph.subgraphs[0].operators[1].inputs[1:])
     assert np.all(kernel.quantization.scale > 0)
     numbers = np.frombuffer(bytes(graph.buffers[offsets.buffer].data), np.int32)
-    # The outputs of a filter of zeros, and of one far smaller than its bias, are the bias.
+    # Filter 3 is zero and filter 4 is far smaller than its bias, so their outputs are their biases.
     step = graph.subgraphs[0].tensors[graph.subgraphs[0].operators[1].outputs[0]].quantization.scale[0]
     np.testing.assert_allclose((numbers * offsets.quantization.scale)[3:], bias[3:], atol=step / 250)
 
@@ -367,7 +369,7 @@ def test_an_image_that_cannot_go_in_as_bytes(first, message):
 # Verification
 
 
-def test_verify_refuses_an_int8_file_that_loses_too_much():
+def test_verify_measures_what_an_int8_file_loses():
     images = prepared(pixels())
     answers = network()(images).numpy().argmax(axis=1)
     conversion = converted("float32")

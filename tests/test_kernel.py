@@ -37,7 +37,7 @@ with topology._depth(1, 1):  # two blocks, which compile in less time
 
 
 class Kernel:
-    """A kernel with a working directory of its own."""
+    """A running kernel, and the client that sends it cells."""
 
     def __init__(self, started: Any, client: Any) -> None:
         self._started = started
@@ -134,9 +134,9 @@ def run_until_the_converter_fails(jupyter: Kernel, code: str, why: str) -> str:
 
 
 def test_a_kernel_outlives_a_converter_that_crashes(tmp_path):
-    """LCE 0.16 reads past the end of a constant that has no elements.
+    """LCE 0.16 crashes on a constant without elements, because it reads past its end.
 
-    The cell prints nothing: the messages of TensorFlow as it loads are hidden.
+    The cell must print nothing: in a notebook, the messages that TensorFlow prints while it loads are hidden.
     """
     with kernel(tmp_path) as jupyter:
         printed = run_until_the_converter_fails(

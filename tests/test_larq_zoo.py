@@ -10,8 +10,9 @@ from tests.networks import randomize
 larq_zoo = pytest.importorskip("larq_zoo", reason="larq-zoo is not installed (pip install '.[test]' in the repository)")
 
 TOLERANCE = 1e-5
-# The names of our network and of Larq Zoo's, include_top, and the input shape of both. Both need the same shape: a
-# network for images of any size sums averages in another order, and one rounding error can flip a later sign.
+# The names of our network and of Larq Zoo's, include_top, and the input shape of both. The shape must be the same: a
+# network for images of any size sums averages in another order than one for a fixed size, and one rounding error can
+# flip a sign in a later layer.
 PAIRS = {
     "top": ("RealToBinaryNet", "RealToBinaryNet", True, (224, 224, 3)),
     "no_top": ("RealToBinaryNet", "RealToBinaryNet", False, (224, 224, 3)),
@@ -33,7 +34,10 @@ def pair(request, tmp_path_factory):
 
 
 def assert_same(pair, images):
-    """Compares outputs; before the softmax they have no fixed range, so the tolerance is relative to their spread."""
+    """Compares the outputs, and for networks with a top also the logits, which are the outputs before the softmax.
+
+    Logits and feature maps have no fixed range, so their tolerance is relative to their standard deviation.
+    """
     with_top = len(pair[0].output_shape) == 2
     outputs = []
     for model in pair:
@@ -58,7 +62,7 @@ def test_same_function_on_random_images(pair, rng):
 
 
 def test_same_weights(pair):
-    """Our network has exactly the weights of theirs."""
+    """Compares the number of values, and the sorted sums of the arrays, which do not depend on the order of layers."""
     theirs, ours = ([weight.numpy() for weight in model.weights] for model in pair)
     assert sum(weight.size for weight in theirs) == sum(weight.size for weight in ours)
     assert sorted(float(weight.sum()) for weight in theirs) == sorted(float(weight.sum()) for weight in ours)

@@ -1,4 +1,4 @@
-"""Layers outside of the zoo's networks, as users combine them: with Keras' dtype policies and arrays of any type."""
+"""The zoo's layers in users' own networks: dtype policies of Keras, float64 inputs, and signatures."""
 
 import inspect
 
@@ -21,7 +21,7 @@ QUANTISERS = pytest.mark.parametrize(
 @MIXED
 @pytest.mark.parametrize("size", [4, 8])
 def test_a_network_of_mixed_layers_trains(policy, size, rng):
-    """Trains on maps of fewer than 64 pixels, where kernel gradients are computed in float32, and on larger ones."""
+    """Trains on maps of 16 pixels, for which a CPU computes kernel gradients in float32, and on maps of 64 pixels."""
     with global_policy(policy):
         model = tf.keras.Sequential(
             [

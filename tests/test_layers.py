@@ -151,7 +151,7 @@ def test_shape_inference_agrees_with_the_result(case, rng):
 def test_the_config_holds_exactly_the_init_arguments(case):
     layer = case.make(name="own")
     arguments = set(inspect.signature(type(layer).__init__).parameters) - {"self", "kwargs", "args"}
-    # A wrapped __init__ shows the parent class's arguments, so the layer adds none of its own.
+    # A layer adds no arguments if it defines no __init__, or if its __init__ wraps that of the parent class.
     if "__init__" not in vars(type(layer)) or hasattr(type(layer).__init__, "__wrapped__"):
         arguments = set()
     assert set(layer.get_config()) == arguments | set(super(type(layer), layer).get_config())
@@ -218,7 +218,7 @@ def test_gradients_are_those_of_the_formula(case, rng):
 
 
 def test_a_closed_gate_halves_and_passes_no_gradient_to_its_reduction():
-    """If no hidden unit is active, G = sigmoid(0) = 1/2, and ReLU's gradient at 0 and below is 0."""
+    """If no hidden unit is active, every factor is sigmoid(0) = 1/2, and ReLU passes no gradient."""
     layer = ChannelGate(reduction=2)
     x, y = tf.zeros((1, 2, 2, 4)), tf.ones((1, 2, 2, 3))
     with tf.GradientTape() as tape:
@@ -263,7 +263,7 @@ def test_global_average_takes_images_of_any_size(rng):
 
 
 def test_the_order_of_summation_is_the_networks_not_the_calls(rng):
-    """A network for any size averages in the same way in a graph, where sizes are unknown, and eagerly."""
+    """A network for any image size sums in the same order in a graph, where sizes are unknown, and eagerly."""
     image = tf.keras.Input((None, None, 16))
     model = tf.keras.Model(image, GlobalAverage()(image))
     x = rng.normal(size=(8, 56, 56, 16)).astype("float32")
@@ -360,7 +360,7 @@ def test_a_half_block_fused_for_training_has_the_same_values_and_gradients(strid
 
 
 def test_gradients_of_a_gate_that_is_shut_are_zero():
-    """A factor may underflow to 0; the product is then 0, where the gradient of PReLU is 0."""
+    """A gate's factor may underflow to 0. The product is then 0, and the gradient of PReLU at 0 is 0."""
     x, factors = tf.constant([[[[-2.0, 3.0, 4.0]]]]), tf.constant([[[[0.0, 0.0, 0.5]]]])
     prelu = PReLU(shared_axes=[1, 2], alpha_initializer=tf.keras.initializers.Constant(0.25))
     prelu.build(x.shape)
@@ -441,7 +441,8 @@ def test_max_pool_that_xla_compiles_has_the_same_values_and_gradients(size, stri
         return output, tape.gradient(output, x, upstream)
 
     plain = gradients()
-    tf.config.experimental.enable_op_determinism()  # as in training, where XLA refuses TensorFlow's operator
+    # As in training. XLA then refuses the gradient of TensorFlow's max pool.
+    tf.config.experimental.enable_op_determinism()
     with compiled_whole():
         compiled = tf.function(gradients, jit_compile=True)()
     np.testing.assert_array_equal(compiled[0], plain[0])
@@ -449,7 +450,7 @@ def test_max_pool_that_xla_compiles_has_the_same_values_and_gradients(size, stri
 
 
 def test_only_training_is_fused(rng):
-    """Converters and exporters see the usual operators, also after training, however it ended."""
+    """After training, even if it was interrupted, converters and exporters see the usual operators."""
     layer = PReLU(shared_axes=[1, 2])
     called = tf.function(lambda x: layer(x))
 

@@ -1,4 +1,4 @@
-"""The files of a folder that are read, for ``r2b verify --images`` and for training."""
+"""Which files of a folder are read as images, for verification and training, and how paths are shown."""
 
 import os
 import shutil
@@ -44,7 +44,7 @@ def test_hidden_files_are_not_images(photos):
     assert names_of(image_files(photos / ".cache"), photos) == [".cache/1.png", ".cache/b/0.webp"]
 
 
-def test_a_folder_that_is_none(photos):
+def test_paths_without_images(photos):
     with pytest.raises(FileNotFoundError, match=r"There is no folder '.*nosuchdir': give a folder of images\."):
         image_files(photos / "nosuchdir")
     with pytest.raises(ValueError, match=r"2\.jpg is a file: give the folder of images that it is in\."):

@@ -1,4 +1,4 @@
-"""Each option of the loop (accumulation, moving average, XLA, patience); stages that use it resume after a crash."""
+"""Options of the training loop (accumulation, moving average, XLA, patience, half precision), also after a resume."""
 
 import copy
 import csv
@@ -28,7 +28,7 @@ from tests.networks import randomize
 from tests.test_training import assert_equal_networks, assert_equal_weights
 from tests.tiny import HALF, batch, network, trainer, values
 
-# The loop treats a network the same whatever its depth.
+# The loop does not depend on a network's depth, so these tests use shallow networks, which build faster.
 pytestmark = pytest.mark.usefixtures("shallow")
 
 # --- accumulation -----------------------------------------------------------------------------------------------------
@@ -67,7 +67,8 @@ def test_running_statistics_move_once_by_the_mean_of_the_parts(rng):
     for weight, is_running, old, *each in zip(student.weights, running, start, *parts, strict=True):
         np.testing.assert_allclose(weight, np.mean(each, axis=0), rtol=1e-5, atol=1e-6, err_msg=weight.name)
         assert np.array_equal(weight, old) != is_running
-    # In parts, the first batch norm sees the same values as in the whole batch, so its moving mean changes by as much.
+    # In parts, the first batch norm sees the same values as in the whole batch, so its moving mean changes by the
+    # same amount.
     student.set_weights(start)
     student(images, training=True)
     names = [weight.name for weight in student.weights]
@@ -81,7 +82,7 @@ def test_running_statistics_move_once_by_the_mean_of_the_parts(rng):
 
 
 def averaged_in_numpy(steps, decay):
-    """The moving average of weights, given those before the first step and after each step."""
+    """The moving average of weights; ``steps`` holds the weights before the first step and after each step."""
     average = [value.astype(np.float64) for value in steps[0]]
     for t, weights in enumerate(steps[1:], 1):
         d = min(decay, (1 + t) / (10 + t))
@@ -91,7 +92,7 @@ def averaged_in_numpy(steps, decay):
 
 @pytest.mark.parametrize("decay", [0.999, 0.2])
 def test_the_average_is_numpys_and_takes_the_weights_place_in_evaluation(decay, rng):
-    """The warm-up keeps the decay below 0.2 in the first step only, and below 0.999 in all four steps."""
+    """The decay rises during a warm-up: it stays below 0.2 in the first step only, and below 0.999 in all four."""
     model = trainer(network(), Adam(0.01), ema_decay=decay)
     steps = [values(model.student)]
     for _ in range(4):
@@ -157,15 +158,15 @@ STEPS = 5
 
 
 def one_stage(words=""):
-    """The binary stage alone, taught by the labels."""
+    """A plan with only the binary stage, which has no teacher."""
     plan = recipes.plan("digits", **{**parse(STAGE.split()), **parse(words.split())})
     return replace(plan, stages=plan.stages[-1:])
 
 
 class Watch(tf.keras.callbacks.Callback):
-    """Records the weights before the first step and after each step and epoch; stops before step ``dies_at``.
+    """Records the weights before the first step and after each step and epoch.
 
-    ``dies_at`` is (epoch, step), both counted from 0.
+    Raises KeyboardInterrupt before step ``dies_at``, which is (epoch, step), both counted from 0.
     """
 
     def __init__(self, dies_at=None):
@@ -218,7 +219,10 @@ OPTIONS = [
 
 @pytest.mark.parametrize("words", OPTIONS)
 def test_a_stage_resumes_from_a_checkpoint_bit_for_bit(words, tmp_path):
-    """Overwrites all variables and restores every third checkpoint, in one process, so that the step is traced once."""
+    """Trains to the end again from every third checkpoint, and compares the results.
+
+    All variables are overwritten before each restore. One process trains all, so that the step is traced only once.
+    """
     tf.config.experimental.enable_op_determinism()
     plan = one_stage(words)
     (stage,), networks = plan.stages, Networks(plan, RunFolder(tmp_path))
@@ -283,7 +287,7 @@ def accuracy(model, folder):
 
 
 def test_patience_ends_with_the_best_weights(tmp_path):
-    """Batch norms' statistics lag behind at first, so that the test accuracy soon falls."""
+    """Running statistics of batch norms lag behind the weights, so that the test accuracy falls before epoch 40."""
     words = "patience=2 binary.epochs=40 binary.learning_rate=0.03"
     folder, watch = train(words, tmp_path)
     accuracies = [row["val_accuracy"] for row in log(folder)]
@@ -378,7 +382,7 @@ def test_images_per_second_are_those_of_all_processes(monkeypatch):
 def test_no_summary_is_made_of_a_step(monkeypatch, tmp_path):
     """Keras' own callback makes summaries of steps and discards them; the first takes so long that Keras warns."""
     made: list[str] = []
-    # Keras imports TensorFlow under another name, so patch the module that its callback uses.
+    # Keras imports tensorflow.compat.v2, whose ``summary`` is another module than tf.summary, so patch that one.
     summary = sys.modules[tf.keras.callbacks.TensorBoard.__module__].tf.summary
     scalar = summary.scalar
 

@@ -1,4 +1,4 @@
-"""Mixed precision: what computes in half precision and what does not, and the loss scale of float16."""
+"""Mixed precision: what is computed in half precision, what in float32, and the loss scale of float16."""
 
 import re
 
@@ -24,7 +24,7 @@ def test_only_the_convolutions_of_the_blocks_compute_in_half(name, precision, mi
     model = network(precision, mixed_precision, name, FULL)
     half = [layer.name for layer in model.layers if layer.compute_dtype != "float32"]
     convolutions = [layer for layer in model.layers if re.fullmatch(r"block\d[ab]_conv", layer.name)]
-    # The maps have 8×8, 4×4, 2×2 and 1×1 pixels.
+    # The maps have 8×8, 4×4, 2×2 and 1×1 pixels; convolutions with outputs of fewer than 16 pixels stay in float32.
     assert half == [layer.name for layer in convolutions if layer.output_shape[1] >= 4]
     assert len(convolutions) == 16
     assert len(half) == 8
@@ -49,10 +49,10 @@ def test_all_that_a_checkpoint_holds_is_float32_and_latent_weights_are_clipped(m
     assert halves == []
     kernels = [layer.kernel for layer in model.student.layers if isinstance(layer, QuantConv2D)]
     for kernel in kernels:
-        # Adam's first step is as long as its learning rate, so it moves many weights out of ±1.
+        # Adam's first step changes a weight by about the learning rate, 0.95, so many weights must be clipped to ±1.
         assert np.abs(kernel.numpy()).max() == 1
         assert 0.05 < np.mean(np.abs(kernel.numpy()) < 1) < 1
-    # The optimizer's scalars are the loss scale, the number of steps since it changed, and so on.
+    # In float16, the optimizer's scalars include the loss scale and the number of steps since it last changed.
     scalars = {v.numpy() for name, v in variables.items() if name.startswith("optimizer") and v.shape == ()}
     assert ({2.0**15, 1} <= scalars) == (mixed_precision == "float16")
 
@@ -60,7 +60,10 @@ def test_all_that_a_checkpoint_holds_is_float32_and_latent_weights_are_clipped(m
 @pytest.mark.parametrize("mixed_precision", HALF)
 @pytest.mark.parametrize("channels", [16, 512])
 def test_a_binary_convolution_in_half_is_the_exact_sum_rounded_once(mixed_precision, channels, rng):
-    """Sums must not be in half precision: a sum of ones would stop at 256 in bfloat16, and the largest is 4,608."""
+    """Partial sums must not be in half precision.
+
+    In bfloat16, adding ones one by one would stop at 256; the largest sum here is 9 · 512 = 4,608.
+    """
     arguments = {"use_bias": False, "input_quantizer": "ste_sign", "kernel_quantizer": "ste_sign"}
     x = rng.normal(size=(2, 4, 4, channels)).astype("float32")
     kernel = rng.normal(size=(3, 3, channels, 8)).astype("float32")
@@ -73,7 +76,7 @@ def test_a_binary_convolution_in_half_is_the_exact_sum_rounded_once(mixed_precis
     assert exact.max() == 9 * channels
     assert exact.dtype == found.dtype == np.float32
     np.testing.assert_array_equal(found, tf.cast(tf.cast(exact, mixed_precision), tf.float32))
-    # Sums of an even number of ±1 are even, so they are exact in twice the range in which odd numbers are.
+    # Sums of an even number of ±1 are even. The type holds even numbers exactly in twice the range of odd numbers.
     largest = {"bfloat16": 2**9, "float16": 2**12}[mixed_precision]
     np.testing.assert_array_equal(found[np.abs(exact) <= largest], exact[np.abs(exact) <= largest])
 
@@ -101,16 +104,17 @@ def test_gradients_of_kernels_are_float32_where_there_are_few_pixels(mixed_preci
         (of_x, of_kernel), (of_x_in_half, of_kernel_in_half) = found
         assert np.array_equal(of_kernel, of_kernel_in_half) == (size == 7)
         assert not np.array_equal(of_x, of_x_in_half)
-        # Both factors of each product are rounded by up to half a unit in the last place, and so is each partial sum
-        # over the nine taps on CPUs without instructions for the type.
-        rounding = (2 + 9) * {"bfloat16": 2.0**-9, "float16": 2.0**-12}[mixed_precision]
+        # Both factors of each product are rounded, and so is each partial sum over the nine taps on CPUs without
+        # instructions for the type. The errors, at most 2**-8 or 2**-11 each, add up to less than half of the worst
+        # case.
+        rounding = (2 + 9) * {"bfloat16": 2.0**-8, "float16": 2.0**-11}[mixed_precision] / 2
         bounds = [rounding * magnitude for magnitude in gradients(*map(abs, (kernel, x, upstream)))]
         for in_half, exact, bound in zip(found[1], found[0], bounds, strict=True):
             assert (abs(in_half - exact) <= bound).all()
 
 
 def test_gradients_of_kernels_with_padding_of_ones_are_float32_too(rng):
-    """Larq pads the image itself, and changes the layer's padding during the convolution."""
+    """With ``pad_values=1`` Larq pads the image itself, and sets the layer's padding to "valid" during the call."""
     kernel = rng.normal(size=(3, 3, 4, 6)).astype("float32")
     x = tf.constant(rng.normal(size=(2, 7, 7, 4)), tf.float32)
     gradients = []
@@ -126,7 +130,7 @@ def test_gradients_of_kernels_with_padding_of_ones_are_float32_too(rng):
 
 @pytest.mark.parametrize("mixed_precision", HALF)
 def test_quantisers_and_their_gradients_read_float32(mixed_precision):
-    """−1e-9 would be −0 in float16, and 1.0001 would be 1 in either type, where the gradient is not yet clipped."""
+    """In float16, −1e-9 would be −0. In either type, 1.0001 would be 1, and its gradient would not be clipped to 0."""
     layer = QuantConv2D(
         1,
         1,
@@ -148,7 +152,7 @@ def test_quantisers_and_their_gradients_read_float32(mixed_precision):
 
 
 def test_a_scale_of_the_kernel_is_not_rounded_and_keeps_its_gradient(rng):
-    """Bi-Real Net's kernels are ±α; in half precision α would lose digits."""
+    """Bi-Real Net's kernels are ±α, where α is a filter's mean magnitude. In half precision, α would lose digits."""
     x, kernel = rng.normal(size=(2, 5, 5, 8)).astype("float32"), rng.normal(size=(3, 3, 8, 4)).astype("float32")
     found = []
     for dtype in ("float32", "mixed_bfloat16"):
@@ -173,7 +177,7 @@ def test_a_scale_of_the_kernel_is_not_rounded_and_keeps_its_gradient(rng):
 @pytest.mark.parametrize("mixed_precision", HALF)
 @pytest.mark.parametrize("name", [name for name, precision in NETWORKS if precision == "binary"])
 def test_a_binary_network_in_half_precision_is_the_float32_network(name, mixed_precision, rng):
-    """Both are equal bit for bit, including batch statistics, or equal up to rounding if the kernels have a scale."""
+    """Activations and batch statistics are the same bits, or equal up to rounding if the kernels have a scale."""
     real, half = twins(mixed_precision, name=name)
     images, _ = batch(rng)
     scaled = any(isinstance(layer.kernel_quantizer, lq.quantizers.MagnitudeAwareSign)
@@ -201,7 +205,7 @@ def test_evaluation_is_of_the_float32_network(mixed_precision, rng):
 
 @pytest.mark.parametrize("mixed_precision", HALF)
 def test_a_step_in_half_precision_is_near_the_one_in_float32(mixed_precision, rng):
-    """The loss scale must cancel out."""
+    """In float16, the loss scale must cancel out."""
     data = batch(rng)
     steps = []
     for model in twins(mixed_precision):
@@ -232,7 +236,7 @@ def test_a_step_that_overflows_is_skipped(rng):
     assert float(model.optimizer.loss_scale) == 2.0**59
     for weight, old in zip(model.student.trainable_variables, before, strict=True):
         np.testing.assert_array_equal(weight, old)
-    # The images still count: batch norms have updated their statistics, and all values are finite.
+    # A skipped step changes batch norms' statistics all the same; they and the moving averages must stay finite.
     assert all(np.isfinite(value).all() for value in (*values(model.student), *map(np.asarray, model.averages)))
     model.optimizer._loss_scale.current_loss_scale.assign(2.0**10)
     model.train_step(data)

@@ -25,7 +25,7 @@ def images(rng, count=4, shape=SMALL["input_shape"]):
 
 
 def convolutions(model):
-    """The convolutions of the blocks, sixteen in a full network; those of shortcuts do not count."""
+    """The convolutions of the blocks, without those of shortcuts: sixteen in a full network."""
     return [
         layer for layer in model.layers if layer.name.startswith("block") and layer.name[6:] in ("a_conv", "b_conv")
     ]
@@ -223,7 +223,7 @@ def test_a_real_convolution_reads_tanh(name, rng):
 
 @pytest.mark.parametrize("name", BINARY)
 def test_the_weights_of_one_precision_fit_the_next(name, tmp_path):
-    """The progressive schedule passes weights on; a warning says that they are only a start for training."""
+    """The progressive schedule starts a stage from weights of another precision; loading them gives a warning."""
     before = randomize(small_network(name, "real", SHALLOW))
     weights.save(before, tmp_path / "real.h5")
     after = small_network(name, "binary_activations", SHALLOW)
@@ -266,7 +266,7 @@ def test_shortcuts_that_change_shape_are_real_unless_told(name):
     convs = [layer for layer in model.layers if layer.name.endswith("_shortcut_conv")]
     assert [conv.filters for conv in convs] == [32, 64, 128]
     assert all(type(conv) is tf.keras.layers.Conv2D and conv.kernel_size == (1, 1) for conv in convs)
-    # Half blocks, each with its own shortcut, add 16 times; whole blocks add 8 times.
+    # Networks with a shortcut around each half block have 16 additions; the others have 8.
     adds = 16 if name in ("RealToBinaryNet", "StrongBaselineNet", "BiRealNet18") else 8
     assert len(layer_types(model, tf.keras.layers.Add)) == adds
 

@@ -125,7 +125,7 @@ def test_attention_maps_of_a_run(smoke_run):
     titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
     assert titles[0].startswith("teacher\n")
     assert titles[-1].startswith("binary\n")
-    # Images of another size than the network's are prepared in the same way as those of its data set.
+    # Images may have another size than the network's input.
     images, _, _ = digits().test_sample(1, one_per_class=True)
     large = np.repeat(np.repeat(images[:1], 3, axis=1), 3, axis=2)
     alone = attention_maps(run, large, stages=["binary"])

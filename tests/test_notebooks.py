@@ -1,4 +1,4 @@
-"""The notebooks: their two forms agree, their outputs are presentable, and they run."""
+"""The notebooks: .py and .ipynb have the same cells, outputs are small and free of errors, and the code runs."""
 
 import json
 import re
@@ -43,7 +43,7 @@ def test_all_are_checked():
 
 @pytest.mark.parametrize("name", VALUES)
 def test_both_forms_have_the_same_cells(name):
-    """The outputs must belong to these cells: `python notebooks/execute.py` writes one form from the other."""
+    """If this fails, run `python notebooks/execute.py`, which writes the .ipynb and its outputs from the .py."""
     text, shown = jupytext.read(FOLDER / f"{name}.py"), nbformat.read(FOLDER / f"{name}.ipynb", 4)
     assert [(cell.cell_type, cell.source) for cell in text.cells] == [
         (cell.cell_type, cell.source) for cell in shown.cells

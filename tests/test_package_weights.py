@@ -1,4 +1,4 @@
-"""Tests the command that turns a run into weights that come with the package, on a short run."""
+"""Tests ``benchmarks.package_weights``, which turns a run into weights that come with the package, on a short run."""
 
 import json
 import shutil

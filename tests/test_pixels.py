@@ -1,4 +1,4 @@
-"""Image files and Pillow's images are read in the same way in r2b_zoo and in r2b_runtime."""
+"""Reads image files and Pillow's images of every mode, with code that r2b_zoo and r2b_runtime share."""
 
 import contextlib
 import os
@@ -20,12 +20,12 @@ from r2b_zoo.system import terminal
 EXPORT = Path(__file__).parents[1] / "export" / "runtime" / "src" / "r2b_runtime"
 COLOURS = np.random.default_rng(3).integers(0, 256, (7, 10, 3), dtype=np.uint8)
 GREY = COLOURS[..., 0]
-DEEP = (GREY.astype(np.uint16) * 257) + np.arange(10, dtype=np.uint16) % 2  # the nearest byte is that of GREY
+DEEP = (GREY.astype(np.uint16) * 257) + np.arange(10, dtype=np.uint16) % 2  # divided by 257 and rounded: GREY
 THREE_GREY = np.repeat(GREY[..., np.newaxis], 3, axis=2)
 
 
 def of_mode(mode: str) -> "Image.Image":
-    """COLOURS, or GREY, in a mode of Pillow."""
+    """COLOURS or GREY as one of Pillow's images, in this mode."""
     if mode.startswith("I"):
         kinds = {"I": "<i4", "I;16": "<u2", "I;16L": "<u2", "I;16B": ">u2", "I;16N": "=u2"}
         return Image.frombytes(mode, (10, 7), DEEP.astype(kinds[mode]).tobytes())
@@ -206,7 +206,7 @@ def test_a_large_image_in_a_small_file(tmp_path: Path, monkeypatch: pytest.Monke
             match=r"Image size \(400000000 pixels\) exceeds limit of 178956970 pixels; give a larger max_pix",
         ):
             read(path)
-    # Smaller images and limits test the rest in less time.
+    # Test the other limits with a small image, which takes less time.
     Image.fromarray(COLOURS).save(path)
     with pytest.raises(ValueError, match=r"Image size \(70 pixels\) exceeds limit of 69 pixels; give a larger"):
         read_image(path, max_pixels=69)

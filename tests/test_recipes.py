@@ -163,7 +163,7 @@ def test_a_value_of_the_wrong_type(word, message):
             "binary.output_matching_weight=-1.0",
             r"binary\.output_matching_weight must be a number of at least 0; received -1",
         ),
-        ("teacher.classification_weight=0.0", r"teacher has no loss left: one of classification_weight, attention_"),
+        ("teacher.classification_weight=0.0", r"teacher has no loss: one of classification_weight, attention_"),
         ("teacher.attention_matching_weight=1.0", r"teacher has no teacher to match: teacher\.taught_by must name"),
         ("real.taught_by=none", r"real has no teacher to match: real\.taught_by must name an earlier stage"),
         ("real.taught_by=binary", r"real\.taught_by must be None or an earlier stage \(teacher\); received 'binary'"),
@@ -362,7 +362,7 @@ def test_each_row_of_table_3_is_one_command_line():
         }
         assert found == expected, name
         assert {stage.network for stage in students} <= {network}, name
-        # Binary rows train in two stages: binary starts from the weights of binary_activations, which starts at random.
+        # In binary rows, binary starts from the weights of binary_activations, which starts from random weights.
         starts = {stage.name: stage.initial_weights for stage in students}
         if "binary" in starts:
             assert (starts["binary_activations"], starts["binary"]) == (None, "binary_activations"), name
@@ -372,7 +372,7 @@ def test_each_row_of_table_3_is_one_command_line():
 
 
 def recorded(*words):
-    """The fields of a run as they were recorded before those of ``later_fields`` existed."""
+    """The fields of a run as they were recorded before the fields in ``later_fields`` existed."""
     whole = plan(*words).config
     later = {*BEFORE, *(f"{stage}.{field}" for stage in STAGE_NAMES for field in BEFORE_OF_STAGE)}
     return {key: value for key, value in whole.items() if key not in later}
@@ -424,7 +424,7 @@ def test_smoke_is_short_and_otherwise_the_same():
 
 @component
 class TwoStages(Recipe):
-    """A recipe whose stages and their order differ from the paper's."""
+    """A recipe with stages of other names than the paper's."""
 
     width: int = Field(8)
     warm: Stage = ComponentField(PartialComponent(Stage, trained="classifier", epochs=2, warmup_epochs=0.0))

@@ -24,7 +24,7 @@ for path in sys.argv[1:]:
 
 
 def load(imports, folder, models):
-    """Saves models in both formats, loads them in a process with these imports, and compares the outputs."""
+    """Saves models as .keras and .h5, loads them in a process that runs ``imports``, and compares the outputs."""
     paths = {folder / f"{i}{suffix}": model for i, model in enumerate(models) for suffix in (".keras", ".h5")}
     for path, model in paths.items():
         model.save(path)
@@ -41,7 +41,7 @@ def load(imports, folder, models):
 
 
 def every_layer():
-    """A model of each layer alone, and a Sequential of two convolutions with quantisers."""
+    """Yields a model of each layer in ``CASES``, then a Sequential of two convolutions with quantisers."""
     for case in CASES.values():
         inputs = [tf.keras.Input(shape) for shape in case.shapes]
         yield tf.keras.Model(inputs, call(case.make(), inputs))

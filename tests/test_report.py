@@ -1,4 +1,4 @@
-"""The report of a run: it is complete and self-contained, and says what was switched off."""
+"""The report of a run is complete and self-contained, and names the paper's ideas that were switched off."""
 
 import base64
 import itertools
@@ -25,7 +25,7 @@ LARGEST_PAGE = 2_000_000
 
 
 class Page(HTMLParser):
-    """Parses a page; fails if a tag other than the last one opened is closed, or if two elements have the same id."""
+    """Parses a page; fails if tags are wrongly nested or not closed, or if two elements have the same id."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class Page(HTMLParser):
 
     @property
     def text(self) -> str:
-        """Words and single spaces; a no-break space becomes an ordinary one."""
+        """The page's text without style sheets; white space, including no-break spaces, becomes single spaces."""
         return " ".join("".join(self._text).split())
 
     def all(self, tag: str) -> list[dict[str, str]]:
@@ -80,7 +80,7 @@ def page(smoke_folder: RunFolder) -> Page:
 
 @pytest.fixture
 def run_copy(smoke_run: RunFolder, tmp_path: Path) -> RunFolder:
-    """A copy of the smoke run, with only the files that the report needs; tests may change it."""
+    """A copy of the smoke run, without weights, TensorBoard files and pages; tests may change it."""
     ignore = shutil.ignore_patterns("*.h5", "tensorboard", "*.html")
     return RunFolder(shutil.copytree(smoke_run.path, tmp_path / "run", ignore=ignore))
 
@@ -242,7 +242,10 @@ def test_stage_without_teacher_has_no_matching(page: Page) -> None:
 
 
 def of_classes(folder: RunFolder, counts: np.ndarray, **dataset) -> Page:
-    """The page of a run whose confusion matrix is ``counts`` (classes, classes)."""
+    """The page of a run whose confusion matrix is ``counts`` (true classes, predicted classes).
+
+    ``dataset`` replaces fields of the data set in the run's results.
+    """
     results, classes = folder.results(), len(counts)
     cells = [[int(i), int(j), int(counts[i, j])] for i, j in zip(*np.nonzero(counts), strict=True)]
     with np.load(folder.examples_path) as archive:

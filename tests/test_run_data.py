@@ -125,7 +125,7 @@ def test_a_run_of_an_earlier_version_resumes_with_its_split(run, photos):
     assert data_record.split_rule(run) == BY_NAME
     run.data_path.unlink()
     assert data_record.split_rule(run) == BY_RANK
-    # The split rule is recorded from then on.
+    # The record of the resumed run contains the split rule.
     data_record.keep(run, load(photos, split_rule=BY_RANK), quiet)
     assert json.loads(run.data_path.read_text())["split"] == BY_RANK
     assert data_record.split_rule(run) == BY_RANK
@@ -166,7 +166,7 @@ def test_a_damaged_record_is_written_again_and_keeps_the_split(run, photos):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A finished run on photographs, with random weights; copy it before you change it."""
+    """A run on photographs whose stages count as finished, with random weights. Copy it before you change it."""
     root = tmp_path_factory.mktemp("trained")
     photos = write_classes(root / "photos", ("apple", "pear"), 10, ".png")
     folder, plan = RunFolder(root / "run"), plan_of(photos)
@@ -201,7 +201,7 @@ def plan_of(photos):
 
 
 def test_a_finished_run_is_checked_too_and_never_calls_an_apple_a_pear(trained, tmp_path):
-    """Without the check, swapped names and the same command would give a file with labels in the wrong order."""
+    """Without the check, the same command after a class was renamed would write a file with labels in a wrong order."""
     folder, photos = trained
     plan = plan_of(photos)
     again = training.train(plan, folder)
@@ -243,7 +243,7 @@ def test_an_old_run_is_evaluated_on_photographs_it_did_not_train_on(trained, tmp
 
 
 def test_what_a_run_does_at_its_end_is_tried_before_any_training(photos, tmp_path, monkeypatch):
-    """Without the rehearsal, an unreadable sample would be found only after all stages were trained."""
+    """Damages the test images after they are listed; the rehearsal reads some, and so fails before the first stage."""
     folder = RunFolder(tmp_path / "run")
     plan = plan_of(photos)
 
@@ -268,7 +268,7 @@ def test_a_rehearsal_of_every_kind_of_preprocessing(trained):
     with pytest.raises(ValueError, match=r"[Aa] label must be one line"):
         pipeline.rehearse(networks)
     preprocessing = replace(data.load("digits").preprocessing)
-    object.__setattr__(preprocessing, "mean", (np.nan,))  # bypasses its own checks
+    object.__setattr__(preprocessing, "mean", (np.nan,))  # bypasses the checks of Preprocessing
     networks.dataset = replace(data.load("digits"), preprocessing=preprocessing)
     with pytest.raises(ValueError, match=r"gives values that are not finite"):
         pipeline.rehearse(networks)

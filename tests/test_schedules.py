@@ -26,7 +26,7 @@ def schedule(name, warmup_epochs=2.0, **changes):
 
 
 def after_warm_up(name, step, warmup):
-    """The rate of a step after the warm-up, by the schedule's definition."""
+    """The learning rate at a step after the warm-up, calculated from the schedule's definition."""
     if name == "constant":
         return RATE
     if name == "cosine":
@@ -47,7 +47,7 @@ def test_every_step_is_the_definition(name, warmup_epochs):
 @pytest.mark.parametrize(
     ("name", "rates"),
     [
-        # There are six epochs of two steps, one of them warm-up, and the highest rate is 0.8.
+        # There are six epochs of two steps. The first epoch is the warm-up, and the highest rate is 0.8.
         ("constant", [0, 0.4, 0.8, 0.8, 0.8, 0.8, 0.8, 0.8, 0.8, 0.8, 0.8, 0.8]),
         # The rate is halved at epoch 2 (step 4) and again at epoch 4.5 (step 9).
         ("steps", [0, 0.4, 0.8, 0.8, 0.4, 0.4, 0.4, 0.4, 0.4, 0.2, 0.2, 0.2]),
@@ -66,8 +66,8 @@ def test_rates_calculated_by_hand(name, rates):
 
 
 def test_a_step_within_the_warm_up_counts_from_its_end():
-    """The warm-up rises to the full rate; after it, steps of the schedule within the warm-up take effect at once."""
-    rate = schedule("steps", warmup_epochs=5.0)  # the first of the three steps is at epoch 4
+    """The warm-up rises to the full rate; a drop that the schedule has during the warm-up takes effect at its end."""
+    rate = schedule("steps", warmup_epochs=5.0)  # the first of the three drops is at epoch 4
     assert float(rate(34)) == pytest.approx(RATE * 34 / 35)
     assert float(rate(35)) == pytest.approx(RATE * DECAY)
 
@@ -122,6 +122,12 @@ def test_configuration_round_trip(name):
 def test_unknown_schedule():
     with pytest.raises(ValueError, match=r"schedule must be one of 'constant', 'cosine', 'steps'; received 'linear'"):
         schedule("linear")
+
+
+@pytest.mark.parametrize("decay_epochs", [(4.5, 2), (2, 2)])
+def test_steps_that_do_not_ascend(decay_epochs):
+    with pytest.raises(ValueError, match=rf"decay_epochs must ascend; received {decay_epochs[0]}, 2\."):
+        schedule("steps", decay_epochs=decay_epochs)
 
 
 @pytest.mark.parametrize("warmup_epochs", [10.0, 11.0])

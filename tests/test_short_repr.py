@@ -1,4 +1,4 @@
-"""The repr of everything that public functions return, which notebooks show, is short."""
+"""Everything that public functions return has a short repr, because notebooks show it."""
 
 import functools
 from typing import Any

@@ -1,4 +1,4 @@
-"""The signs in a network with initial weights: both values occur, and the output still depends on the image."""
+"""In a new network, inputs of quantised convolutions have both signs, and their outputs vary with the image."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ FEWEST, MOST = 0.1, 0.9
 
 @pytest.fixture(scope="module")
 def tiles():
-    """Tiles of 32×32 pixels from two photographs, with every channel standardised, (12, 32, 32, 3)."""
+    """Tiles (12, 32, 32, 3) of two photographs; each channel has mean 0 and standard deviation 1 over all tiles."""
     photographs = [photograph[: 4 * 96, : 4 * 96] for photograph in load_sample_images().images]
     cut = [photograph[::2, ::2].reshape(6, 32, 6, 32, 3).swapaxes(1, 2)[1:5:2, ::2] for photograph in photographs]
     pixels = np.concatenate([tiles.reshape(-1, 32, 32, 3) for tiles in cut]).astype(np.float32)
@@ -27,7 +27,10 @@ def tiles():
 @pytest.mark.parametrize(("stem", "downsample"), [("cifar", "real"), ("imagenet", "binary")])
 @pytest.mark.parametrize("name", NAMES)
 def test_both_signs_reach_every_convolution_and_vary_over_images(name, stem, downsample, precision, tiles):
-    """Uses the statistics of the batch, as a first training step does; tanh is tested too, as it saturates at ±1."""
+    """Batch norms use the statistics of the batch, as in the first training step.
+
+    Networks of precision "real" have tanh in place of the sign. They are tested too, because tanh saturates at ±1.
+    """
     model = r2b_zoo.create(
         name,
         precision=precision,

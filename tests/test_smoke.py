@@ -1,4 +1,4 @@
-"""Every recipe, end to end with ``--smoke``: all its stages, the converted file and the report."""
+"""Runs every recipe end to end with ``--smoke``: all its stages, the converted file and the report."""
 
 import subprocess
 import sys
@@ -19,7 +19,7 @@ SHARES_NOTHING = True
 
 
 def imagenet(folder):
-    """Real photographs."""
+    """The folder of the ImageNet sample; skips the test if there is none."""
     skip_without("imagenet2012")
     return TEST_DATA
 
@@ -32,8 +32,8 @@ def written_by(write):
     return prepare
 
 
-# For each data set, a function that is given an empty folder for the data and returns data_dir (None: not needed). A
-# recipe on another data set needs a line here.
+# For each data set, a function that takes an empty folder for the data, and returns data_dir, or None if the data set
+# needs none. A recipe on another data set needs a line here.
 DATA = {
     "digits": lambda folder: None,
     "cifar10": written_by(write_cifar10),
@@ -44,7 +44,7 @@ DATA = {
 
 
 def smoke(recipe, data_dir, output, *words):
-    """A run of ``r2b train --smoke`` in a separate process, and its output."""
+    """Runs ``r2b train --smoke`` in a separate process; returns the run's folder and the standard output."""
     command = [sys.executable, "-c", "from r2b_zoo.cli import main; main()", "train", f"recipe={recipe}", "--smoke"]
     command += ["--output", str(output), *words]
     if data_dir is not None:
@@ -81,7 +81,7 @@ def test_a_smoke_run_goes_through_all_stages_and_converts(recipe, tmp_path):
 
 @pytest.mark.parametrize(("row", "words"), [(row, words) for row, words in rows_of_table_3() if words])
 def test_a_smoke_run_of_each_row_of_table_3(row, words, tmp_path):
-    """The row without arguments is the recipe itself, which the test above runs."""
+    """Leaves out the row without arguments: it is the recipe itself, which the test above runs."""
     write_cifar100(tmp_path, train=64, test=20)
     folder, _ = smoke("cifar100", tmp_path, tmp_path / "run", "width=8", *words)
     results = folder.results()

@@ -1,4 +1,4 @@
-"""The contents of the source distribution, which MANIFEST.in defines for setuptools."""
+"""The source distribution contains all that its tests need, and wheels contain the weights."""
 
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def test_the_source_distribution_has_what_its_tests_need(monkeypatch):
 
 
 def test_wheels_carry_the_weights(monkeypatch):
-    """Package data is enough: source distributions include it by themselves."""
+    """Checks only the package data, since setuptools puts it into source distributions too."""
     from setuptools import Distribution  # type: ignore[import-untyped]
     from setuptools.config.pyprojecttoml import load_file  # type: ignore[import-untyped]
 

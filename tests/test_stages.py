@@ -1,4 +1,4 @@
-"""Stages: their initial weights and statistics, validation split, stages of other runs, and old records."""
+"""Stages: batch-norm statistics, losses, stages of other runs, the start, the validation split, and old records."""
 
 import json
 import shutil
@@ -42,7 +42,7 @@ def test_statistics_are_the_means_of_the_batches_whatever_was_there_before(rng):
         found.append(values(student))
     for first, second in zip(*found, strict=True):
         np.testing.assert_array_equal(first, second)
-    # Compare the first batch norm only, since the inputs of later ones depend on its statistics.
+    # Compare only the first batch norm, since the inputs of later batch norms depend on its statistics.
     stem = tf.keras.Model(student.inputs, student.get_layer("stem_conv").output)
     outputs = [stem(image).numpy().astype(np.float64) for image in images]
     norm = student.get_layer("stem_batch_norm")
@@ -52,7 +52,10 @@ def test_statistics_are_the_means_of_the_batches_whatever_was_there_before(rng):
 
 
 def test_with_its_statistics_estimated_a_network_evaluates_as_it_trains(rng):
-    """Moving variances are unbiased, n / (n - 1) times the batch's; the last maps have one pixel, so n is 64 there."""
+    """The answers differ a little, because moving variances are unbiased: n / (n - 1) times the variances of the batch.
+
+    n is the number of images times the pixels of a map. The last maps have one pixel, so n is only 64 there.
+    """
     images, _ = batch(rng, 64)
     student = randomize(network("real", blocks=FULL))
     before = student(images, training=False).numpy()
@@ -123,7 +126,7 @@ def shared(run, *words):
 
 @pytest.fixture(scope="module")
 def sharing(smoke_folder, tmp_path_factory):
-    """A run that trains its last stage and takes the others from the smoke run."""
+    """A run that trained its last stage and took the others from the smoke run, and the lines that it logged."""
     folder = RunFolder(tmp_path_factory.mktemp("sharing") / "run")
     said: list[str] = []
     with shallow():
@@ -266,5 +269,5 @@ def test_a_run_that_was_recorded_before_the_later_fields_loads_and_resumes(tmp_p
     before = everything_in(folder.path)
     training.train(teacher, folder, lambda _: pytest.fail("trains again"))
     assert everything_in(folder.path) == before
-    with pytest.raises(RunFolderError, match=r"holds a run with weight_scale='none', and this one has 'mean'"):
+    with pytest.raises(RunFolderError, match=r"holds a run with weight_scale='none', and this command has 'mean'"):
         folder.check(recipes.plan("digits", **{**old.config, "weight_scale": "mean"}))

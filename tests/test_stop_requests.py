@@ -1,4 +1,4 @@
-"""Signals that ask to stop: they are noted, stay ignored if they were ignored, and work when the terminal is gone."""
+"""Signals that ask a process to stop are noted, even if its terminal was closed; ignored signals stay ignored."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @pytest.fixture(autouse=True)
 def handlers():
-    """Starts each test with the default handling of SIGHUP, and restores the handlers after it."""
+    """Gives SIGHUP its default handler before each test, and restores all handlers after the test."""
     before = {number: signal.getsignal(number) for number in SIGNALS}
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
@@ -52,12 +52,12 @@ def test_a_closed_terminal_sends_several_hangups_and_a_session_that_ends_sigterm
         for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGTERM, signal.SIGHUP):
             send(number)
     assert stop.received == signal.SIGHUP
-    send(signal.SIGHUP)  # a late one ends nothing either, so that the program can report what it saved
+    send(signal.SIGHUP)  # a late SIGHUP does not end the process either, so that it can report what it saved
 
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_what_is_ignored_stays_ignored(number):
-    """A process ignores SIGHUP under nohup, and SIGINT in the background of a script."""
+    """nohup starts a process that ignores SIGHUP, and a script's background processes ignore SIGINT."""
     signal.signal(number, signal.SIG_IGN)
     with stop_requests() as stop:
         send(number)

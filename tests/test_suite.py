@@ -1,4 +1,4 @@
-"""The suite itself: a test process that dies or hangs ends the suite with the test's name instead of blocking it."""
+"""The suite ends, and names the test, if a process dies or hangs; files that share something expensive are a group."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""Tables and bars: they are complete at any width of a terminal; without a terminal, a stage is one line."""
+"""Tables are complete at any width of a terminal; a stage has a bar in a terminal, and is one line without one."""
 
 import contextlib
 import functools
@@ -34,7 +34,10 @@ _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
 @contextlib.contextmanager
 def terminal(columns: int) -> Iterator[Callable[..., str]]:
-    """A pseudo-terminal for stdin, stdout and stderr; yields a function that ends it and returns its output."""
+    """Replaces stdin, stdout and stderr with a pseudo-terminal.
+
+    Yields a function that restores them and returns what was printed, without escape sequences unless ``raw``.
+    """
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
     shown: list[bytes] = []

@@ -1,4 +1,4 @@
-"""The engines that run a file: r2b-runtime, and Larq Compute Engine's interpreter, with the same results."""
+"""The engines that run a file, r2b-runtime and Larq Compute Engine's interpreter, give the same results."""
 
 import re
 
@@ -22,7 +22,7 @@ def test_keras_lce_and_runtime_are_equal(name: str, precision: str) -> None:
     runtime, lce = (run_tflite(conversion.tflite, images(), engine=engine) for engine in (RUNTIME, LCE))
     assert runtime.std() > 0.03, "a network that always gives the same answer proves nothing"
     for other in (lce, model(images(), training=False).numpy()):
-        # Rarely, the last bit of a float operator decides a sign, and the difference spreads through a random network.
+        # Rarely, a rounding error decides a sign, and the difference spreads through a random network.
         assert np.mean(np.abs(runtime - other).max(axis=1) < 1e-4) >= 0.9
         assert np.mean(runtime.argmax(axis=1) == other.argmax(axis=1)) >= 0.97
 

@@ -30,7 +30,7 @@ def plan(*words):
 
 
 def teacher_only(*words):
-    """The first stage alone, which is the fastest to train."""
+    """The plan with only its first stage, which is the fastest to train."""
     whole = plan(*words)
     return replace(whole, stages=whole.stages[:1])
 
@@ -59,7 +59,7 @@ def copied_run(smoke_run, tmp_path):
 
 @pytest.fixture
 def eagerly():
-    """Runs without tracing, so that two steps take a second; for tests that do not compare weights."""
+    """Runs TensorFlow eagerly: a few steps are faster without tracing. Use it only in tests that compare no weights."""
     tf.config.run_functions_eagerly(True)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*does not apply to tf.data functions")
@@ -92,7 +92,7 @@ def test_the_log_has_the_losses_of_the_stage_and_its_learning_rate(smoke_run, st
     assert set(row) == {"epoch", "learning_rate", *curves, *(f"val_{name}" for name in curves)}
     assert all(np.isfinite(float(value)) for value in row.values())
     planned = next(planned for planned in plan().stages if planned.name == stage)
-    # The learning rate of the last step is half way down a cosine of two steps.
+    # The second of two steps is in the middle of the cosine, where the rate is half the highest.
     assert float(row["learning_rate"]) == pytest.approx(planned.learning_rate / 2, rel=1e-5)
     total = sum(planned.loss_weights[name] * float(row[name]) for name in losses)
     assert float(row["loss"]) == pytest.approx(total, rel=1e-4)
@@ -141,7 +141,7 @@ class WeightsAtTheStart(tf.keras.callbacks.Callback):
 
 @pytest.fixture(scope="module")
 def gone_on(smoke_folder, tmp_path_factory):
-    """A copy of the finished run, resumed by the same command after its last stage was deleted."""
+    """A copy of the finished run, resumed after its last stage was deleted; and the names of the trained stages."""
     folder = RunFolder(tmp_path_factory.mktemp("gone_on") / "run")
     shutil.copytree(smoke_folder.path, folder.path)
     shutil.rmtree(folder.stage("binary"))
@@ -223,7 +223,7 @@ def test_another_seed_starts_from_other_weights(tmp_path):
         assert not folder.is_finished("teacher")
     first, other = (arrays(start) for start in starts)
     random = [name for name, value in first.items() if value.ndim > 1]
-    assert len(random) == 7  # convolutions, one of them of a shortcut, and the classifier
+    assert len(random) == 7  # six convolutions, one of them in a shortcut, and the classifier
     assert [name for name in random if np.array_equal(first[name], other[name])] == []
 
 
@@ -293,7 +293,7 @@ def test_a_mistake_in_any_stage_is_found_before_the_first_is_trained(tmp_path, w
 def test_a_folder_of_another_configuration_is_refused_naming_the_field(smoke_run, word, field):
     before = everything_in(smoke_run.path)
     with pytest.raises(
-        RunFolderError, match=rf"holds a run with {field}, and this one has .*another folder with --out"
+        RunFolderError, match=rf"holds a run with {field}, and this command has .*another folder with --out"
     ):
         training.train(plan(word), smoke_run)
     assert everything_in(smoke_run.path) == before
@@ -395,7 +395,7 @@ def test_records_are_plain_json(smoke_run):
 
 
 def test_the_callbacks_after_the_throughput_see_its_figure(monkeypatch):
-    """Steps end at 1, 3 and 7 s: the first does not count, then there are 8 images in 2 s, then 16 in 6 s."""
+    """Steps end at 1, 3 and 7 s. The first does not count, so the figures are 8 images in 2 s, then 16 in 6 s."""
     now = [0.0]
     monkeypatch.setattr(throughput_module.time, "perf_counter", lambda: now[0])
     throughput = throughput_module.Throughput(batch_size=8, progress=Progress())

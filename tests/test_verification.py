@@ -1,4 +1,4 @@
-"""Verification passes for equal networks and fails for others."""
+"""Verification passes for a file that is equal to its Keras model, and fails for other files."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -72,8 +72,8 @@ def test_file_and_model_agree(name: str, precision: str, monkeypatch: pytest.Mon
     probabilities = model(images(), training=False).numpy()
     assert probabilities.std() > 0.03, "a network that always gives the same answer proves nothing"
     differences = np.abs(run_tflite(conversion.tflite, images()) - probabilities).max(axis=1)
-    # Rarely, the last bit of a float operator decides a sign, and the difference spreads through a random network; an
-    # error in a conversion would show on every image.
+    # Rarely, a rounding error decides a sign, and the difference spreads through a random network. An error in the
+    # conversion would show on every image.
     assert np.mean(differences < 1e-4) >= 0.9
 
     def explains(keras: rounding.KerasNetwork, batch: np.ndarray, found: np.ndarray) -> np.ndarray:
@@ -89,7 +89,7 @@ def test_file_and_model_agree(name: str, precision: str, monkeypatch: pytest.Mon
     assert result.images == len(images())
     assert result.passed
     assert result.undecided == np.sum(left_out)
-    # Undecided images need not be those that differ most.
+    # Each undecided image differs, but a decided one may differ more.
     assert np.all(differences[left_out] > 1e-4)
     assert result.largest_difference == pytest.approx(differences[~left_out].max(), abs=1e-4)
 
@@ -145,15 +145,15 @@ def test_the_mean_difference_has_a_limit(compare, difference: float, passes: boo
     assert compare(expected, expected + difference).passed is passes
 
 
-# The model's answer if the sum of the pixels is above a threshold, and if it is below.
+# The model's answers if a sum over the pixels is at least 4, and if it is less.
 ABOVE, BELOW = [0.9, 0.1], [0.1, 0.9]
 
 
 @pytest.mark.parametrize(
     ("brightness", "answer", "disagreements", "undecided"),
     [
-        (1.0, BELOW, 0, 1),  # the last bit decides, and the file has decided otherwise
-        (1.0, [0.3, 0.7], 1, 0),  # differs from both of Keras' answers
+        (1.0, BELOW, 0, 1),  # the last bits decide, and the file gives the other answer
+        (1.0, [0.3, 0.7], 1, 0),  # differs from both answers that the model can give
         (1.001, BELOW, 1, 0),  # too far from the threshold for the last bits to matter
         (1.001, ABOVE, 0, 0),
     ],
@@ -184,8 +184,11 @@ def test_images_that_the_last_bits_decide_are_left_out(
 
 @pytest.mark.parametrize(("distance", "explained"), [(0.0, True), (0.15, True), (0.3, False)])
 def test_a_combination_of_signs_that_no_other_variant_has_is_left_out(distance: float, explained: bool) -> None:
-    """The variants' answers lie on a line, and the most isolated one, at its end, is 0.1 from the others. The file's
-    answer is ``distance`` beyond that end, towards another class."""
+    """Rounding explains answers at most ``rounding.LONELINESS`` (2) times the variants' largest gap away from them.
+
+    One variant answers [0.5, 0.5], and all others are at least 0.1 away from it on one side, so the largest gap is
+    about 0.1. The file's answer is ``distance`` away from [0.5, 0.5] on the other side, where the class is another.
+    """
     count = rounding.CHANGED_WEIGHTS * rounding.CHANGED_IMAGES
     answers = np.stack([np.linspace(0.6, 0.7, count), np.linspace(0.4, 0.3, count)], axis=1)
     answers[0] = [0.5, 0.5]
@@ -202,7 +205,7 @@ def test_a_combination_of_signs_that_no_other_variant_has_is_left_out(distance: 
 
 
 def test_a_sign_that_a_weight_decides_is_left_out(answering) -> None:
-    """Relative changes leave the image's pixels 0, so only a change of the bias's last bits moves the sum."""
+    """Relative changes leave pixels of 0 as they are, so only a change in the last bits of the bias changes the sum."""
     image = tf.keras.Input((2, 2, 1))
     offset = tf.keras.layers.Dense(1, bias_initializer=tf.keras.initializers.Constant(1.0))(image)
     classes = tf.keras.layers.Lambda(
@@ -218,7 +221,7 @@ def test_a_sign_that_a_weight_decides_is_left_out(answering) -> None:
 
 
 def test_threads_have_to_give_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A last bit that changes only with several threads is not rounding, but an error in how they divide the work."""
+    """A last bit that depends on the number of threads is not rounding, but an error in how threads divide the work."""
 
     class Engine:
         def __init__(self, tflite: bytes, num_threads: int, engine: Optional[str]) -> None:
@@ -234,7 +237,7 @@ def test_threads_have_to_give_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> 
     model = constant_model(np.tile(np.array([0.7, 0.1, 0.1, 0.1], np.float32), (8, 1)))
     result = verify(model, NO_FILE, numbered(8), engine=RUNTIME)
     assert (result.threads, result.disagreements, result.verdict) == (1, 0, "DIFFERENT")
-    assert "For 1 image, the file's answer on 2 or 4 threads differs from that on one thread." in result.summary()
+    assert "For 1 image, the file's answer depends on the number of threads." in result.summary()
     assert verify(model, NO_FILE, numbered(8), engine=LCE).passed
 
 

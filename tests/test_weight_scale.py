@@ -32,14 +32,17 @@ def network(name="RealToBinaryNet", blocks=SHALLOW, **arguments):
 
 @pytest.mark.parametrize("counted", [False, True], ids=["floats", "bits"])
 def test_values_and_gradients_are_those_of_the_formula(counted, rng):
-    """y = sign(x) ∗ K with K = α sign(W) and α the mean of |W|; ∂W = α ∂K where |W| ≤ 1, and ∂x is 0 where |x| > 1."""
+    """y = sign(x) ∗ K, where K = α sign(W) and α is the mean of |W| in each output channel.
+
+    ∂W is α ∂K where |W| ≤ 1, and 0 elsewhere; ∂x is 0 where |x| > 1.
+    """
     layer = QuantConv2D(
         32, 3, padding="same", use_bias=False, input_quantizer="ste_sign", kernel_quantizer="magnitude_aware_sign"
     )
     x = tf.constant(rng.normal(size=(2, 4, 5, 32)), tf.float32)
     layer(x)
     latent = rng.normal(scale=0.7, size=(3, 3, 32, 32)).astype(np.float32)
-    latent[0, 0, :4, 0] = [0.0, 1.0, -1.0, 1.25]  # the sign of 0, both edges of the clip, and beyond
+    latent[0, 0, :4, 0] = [0.0, 1.0, -1.0, 1.25]  # 0, both limits of |W| ≤ 1, and a value beyond them
     latent[..., 1] = 0.0
     layer.set_weights([latent])
     upstream = rng.normal(size=(2, 4, 5, 32)).astype(np.float32)
@@ -95,7 +98,7 @@ def test_the_learned_factor_stands_between_convolution_and_gate():
     ids=str,
 )
 def test_with_a_scale_weights_of_real_kernels_keep_their_magnitude_as_binary_ones(name, options, rng):
-    """A convolution's output is between half and twice as large as before; without a scale it is much larger."""
+    """Standard deviations of convolutions' outputs change by less than a factor of 2; without a scale, by over 3."""
     before = network(name, FULL, precision="binary_activations", include_top=False, **options)
     x = rng.normal(size=(4, 16, 16, 3)).astype("float32")
 
@@ -142,7 +145,7 @@ def test_training_reaches_every_weight(rng):
     ids=str,
 )
 def test_scales_and_binary_shortcuts_are_parts_of_binary_convolutions(name, options):
-    """The file gives what the network gives."""
+    """All quantised convolutions are binary in the converted file, and its answers are those of the network."""
     model = randomize(r2b_zoo.create(name, **SMALL, **options))
     conversion = convert(model, strict=True)
     assert len(conversion.binary) == (19 if options.get("downsample") == "binary" else 16)
@@ -245,7 +248,7 @@ def points_lost_at_the_start(name, seed):
     before.fit(pixels[train], labels[train], batch_size=64, epochs=8, verbose=0)
     found = before.evaluate(pixels[test], labels[test], batch_size=400, verbose=0)[1]
     assert found > 0.9
-    # With a momentum of 0 the statistics are those of the batch that passed last.
+    # With momentum 0, batch norms keep the statistics of the last batch; here it is all training images.
     after = r2b_zoo.create(name, batch_norm_momentum=0.0, **options)
     assert copy_weights(before, after) == []
     after(pixels[train], training=True)
@@ -256,5 +259,5 @@ def points_lost_at_the_start(name, seed):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["RealToBinaryNet", "StrongBaselineNet"])
 def test_a_binary_network_starts_where_the_one_with_real_weights_ended(name):
-    """It loses less than 10 points of top-1, averaged over three seeds; on another machine one seed may lose more."""
+    """Averaged over three seeds, it loses less than 10 points of top-1; with a single seed it may lose more."""
     assert np.mean([points_lost_at_the_start(name, seed) for seed in range(3)]) < 0.1

@@ -1,4 +1,4 @@
-"""Weights are saved, loaded, refused, and downloaded from a local server or a server that fails."""
+"""Weights are saved, loaded, refused if they do not fit, and downloaded from a local server, which may fail."""
 
 import contextlib
 import hashlib
@@ -28,7 +28,7 @@ CONTENT = bytes(range(256)) * 400
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    """An empty cache, with no proxies and no waiting between attempts."""
+    """Gives each test an empty cache, and turns off proxies and the waiting between attempts to download."""
     folder = tmp_path / "cache"
     monkeypatch.setenv(loading.CACHE_ENVIRONMENT_VARIABLE, str(folder))
     monkeypatch.setenv("NO_PROXY", "*")
@@ -47,7 +47,7 @@ def network():
 
 @contextlib.contextmanager
 def unchanged(model):
-    """Asserts that the network keeps its weights whatever happens inside the block, and is never half loaded."""
+    """Asserts that the block leaves the weights of the network unchanged."""
     before = model.get_weights()
     yield
     for old, new in zip(before, model.get_weights(), strict=True):
@@ -126,7 +126,7 @@ def test_a_file_with_a_layer_too_many(network, tmp_path):
 
 
 def write(path, arrays):
-    """An HDF5 file as Keras writes it, but with these arrays."""
+    """Writes an HDF5 file as Keras does, with the arrays of each layer by its name."""
     with h5py.File(path, "w") as file:
         file.attrs["layer_names"] = list(arrays)
         for name, values in arrays.items():

@@ -69,7 +69,7 @@ def test_no_flipped_bit_changes_what_is_read(tmp_path, rng):
         assert arrays.keys() == before.keys()
         for name, values in arrays.items():
             assert [value.tobytes() for value in values] == [value.tobytes() for value in before[name]]
-    # The other flips are in unused bytes.
+    # Flips without an error changed neither the arrays nor the record.
     assert refused > 15
 
 
@@ -295,8 +295,8 @@ def test_a_normalization_before_the_network_keeps_its_weights(network, written, 
             np.testing.assert_array_equal(ours, expected)
 
     check(2.0)
-    # Keras numbers the layers of the network alone in the first file, and those of the whole model, which includes the
-    # normalization and its weights, in the second.
+    # In the first file, Keras numbers only the layers of the network. In the second, it numbers all layers of the
+    # model, and stores the weights of the normalization too.
     network.save_weights(tmp_path / "network.weights.h5")
     model.save(tmp_path / "whole.keras")
     for name, mean in (("network.weights.h5", 5.0), ("whole.keras", 2.0)):

@@ -1,4 +1,4 @@
-"""Tiny networks of two blocks, with inputs of a few pixels, and trainers for them."""
+"""Tiny networks with inputs of 8×8 pixels, by default of two blocks; trainers and random batches for them."""
 
 import tensorflow as tf
 
@@ -23,7 +23,7 @@ def network(precision="binary", mixed_precision="float32", name="RealToBinaryNet
 
 
 def twins(mixed_precision, precision="binary", name="RealToBinaryNet"):
-    """A network in float32 and one with the same weights in half precision."""
+    """A network in float32, and a network with the same weights in mixed precision."""
     real = randomize(network(precision, name=name))
     half = network(precision, mixed_precision, name)
     half.set_weights(real.get_weights())

@@ -1,8 +1,9 @@
-"""Reports what became of each Keras layer in a ``.tflite``: binary, int8 or float, why, and how many bytes it has.
+"""Reports for each Keras layer whether it is binary, int8 or float in a ``.tflite``, why, and how many bytes it takes.
 
-A layer counts as binary only if the file has an ``LceBconv2d`` with exactly this layer's bits, except that filters may
-be negated where a negative factor follows. The converter merges names and cuts them off after 50 characters, so names
-decide only where numbers cannot: between layers with equal bits, and for constants that are not kernels.
+A layer counts as binary only if the file has an ``LceBconv2d`` with exactly this layer's bits; a filter may be negated
+where a negative factor follows. The converter merges the names of tensors and cuts them off after 50 characters. Names
+are therefore used only where values cannot decide: between layers with equal bits, and for constants that are not
+kernels.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,9 +26,10 @@ _BINARY_CONVOLUTION = "LceBconv2d"
 _LCE_PREFIX = "Lce"
 _WORD_BITS = 32
 _QUANTIZERS = ("input_quantizer", "kernel_quantizer", "depthwise_quantizer", "pointwise_quantizer")
-# Two kernels are the same up to a factor per filter if the cosine between corresponding filters is at least this;
-# int8 rounding keeps it above, and filters of different layers are far below.
+# Two kernels are the same up to a factor per filter if the cosine between corresponding filters is at least this. Int8
+# rounding leaves the cosine above this limit; for filters of different layers it is far lower.
 _SAME_DIRECTION = 0.999
+# Filters with fewer values are not compared, because different filters may have the same direction by chance.
 _SHORTEST_FILTER = 4
 _WEIGHTS = "calibrated: 8-bit weights with a scale per filter"
 _BIAS = "folded into an int8 layer, whose bias has 32 bits"
@@ -38,11 +40,11 @@ class LayerReport:
     """One row of the table.
 
     Attributes:
-        name: the layer's name, with those of the models around it ("encoder/conv"); in the last row ``REST``.
+        name: the layer's name after the names of the models that contain it ("encoder/conv"); ``REST`` in the last row.
         kind: "binary", "int8" or "float"; "graph" in the last row.
-        reason: why, in plain words.
-        bytes: size of the constants in the file that belong to this layer.
-        quantized: whether the layer was meant to be quantised.
+        reason: why the layer is of this kind, in plain words; in the last row, what it counts.
+        bytes: size of the layer's constants in the file; in the last row, all other bytes of the file.
+        quantized: whether the layer has a quantiser.
     """
 
     name: str
@@ -56,7 +58,7 @@ class LayerReport:
 
 @dataclass(frozen=True, eq=False)
 class _Leaf:
-    """A layer that owns variables or quantisers. ``weights`` are the values that it computes with, hence quantised."""
+    """A layer that owns variables or quantisers. ``weights`` are its variables, quantised where it quantises them."""
 
     path: str
     layer: tf.keras.layers.Layer
@@ -73,7 +75,7 @@ class _Constant:
     data: np.ndarray  # uint8
 
     def array(self) -> Optional[np.ndarray]:
-        """Float32 or int8 numbers; None for any other type."""
+        """The stored float32 or int8 numbers as float32; None for any other type."""
         if self.type == schema.TensorType.FLOAT32:
             return self.data.view(np.float32).reshape(self.shape)
         if self.type == schema.TensorType.INT8:
@@ -87,7 +89,7 @@ class _Operator:
     custom: bool
     output: str
     constants: tuple[Optional[_Constant], ...]
-    """By input; None where the input is computed or missing."""
+    """One per input; None where the input is computed or missing."""
 
     @property
     def inputs_that_are_constants(self) -> list[_Constant]:
@@ -95,13 +97,14 @@ class _Operator:
 
 
 def layer_table(model: tf.keras.Model, tflite: bytes, rewritten: Optional[Rewritten] = None) -> tuple[LayerReport, ...]:
-    """The table of a model and the file it was converted to.
+    """Reports what became of a model's layers in the file that the model was converted to.
 
     Args:
-        model: the model.
-        tflite: the file.
+        model: the Keras model.
+        tflite: contents of the file.
         rewritten: the result of ``int8.quantise``, if layers of the file were rewritten in int8. Layers are then
-            recognised in the float file, because int8 weights may include the normalisation of the image.
+            recognised in the float file (``rewritten.source``), because int8 weights may include the normalisation of
+            the image.
 
     Returns:
         One row per layer that has variables or quantisers, in the model's order, and a last row for everything in the
@@ -128,7 +131,7 @@ def layer_table(model: tf.keras.Model, tflite: bytes, rewritten: Optional[Rewrit
         elif kind == "int8":
             reason = in_int8[leaf]
         else:
-            reason = "a real layer" if sizes[leaf] else "folded into the operators around it"
+            reason = "not quantised" if sizes[leaf] else "folded into the operators around it"
         rows.append(LayerReport(leaf.path, kind, reason, sizes[leaf], quantized=bool(leaf.quantizers)))
     rest = len(tflite) - sum(sizes.values())
     return (*rows, LayerReport(REST, "graph", "operators, shapes, names, labels, preprocessing", rest))
@@ -137,7 +140,7 @@ def layer_table(model: tf.keras.Model, tflite: bytes, rewritten: Optional[Rewrit
 def _constants_of_layers(
     owners: "Mapping[int, tuple[_Constant, _Leaf]]", tflite: bytes, rewritten: Optional[Rewritten]
 ) -> Iterator[tuple[_Leaf, int, str]]:
-    """For each constant of a layer: the layer, the bytes in the file, and a reason if it is int8, "" if it is float."""
+    """For each constant of a layer: the layer, the constant's bytes in the file, and its int8 form in words, or ""."""
     if rewritten is None:
         for constant, leaf in owners.values():
             form = "8-bit weights" if constant.type == schema.TensorType.INT8 else ""
@@ -158,9 +161,9 @@ def _negated(filters: int) -> str:
 
 
 def _caveat(layer: tf.keras.layers.Layer) -> str:
-    """A note for layers that LCE 0.16's optimised kernels compute wrongly.
+    """A note for layers that LCE 0.16's optimised kernels compute wrongly; "" for all others.
 
-    These kernels correct zero padding for each border by itself, which is wrong where two borders overlap.
+    These kernels correct zero padding for each border separately, which is wrong where two borders overlap.
     """
     shape = getattr(layer, "input_shape", None)  # a layer inside another layer has none
     if shape is None or layer.padding != "same" or layer.pad_values != 0:
@@ -176,8 +179,8 @@ def _caveat(layer: tf.keras.layers.Layer) -> str:
 def why_unrunnable(tflite: bytes) -> Optional[str]:
     """Says why no engine can run a file of LCE's converter, and what to change; None if an engine can.
 
-    The converter writes operators that it has no translation for as custom operators of the same name. It also folds
-    any constant factor into a binary convolution, whose kernels accept only one per channel.
+    The converter writes a TensorFlow operator that it cannot translate as a custom operator of the same name. It also
+    folds constant factors of any shape into a binary convolution, but the kernels accept only one factor per channel.
     """
     operators = list(_operators(tflite))
     unknown = sorted({op.name for op in operators if op.custom and not op.name.startswith(_LCE_PREFIX)})
@@ -198,9 +201,11 @@ def why_unrunnable(tflite: bytes) -> Optional[str]:
 
 
 def pack_signs(kernel: np.ndarray) -> bytes:
-    """The filter of an ``LceBconv2d``: (height, width, in, out) → 32-bit words (out, height, width, ⌈in / 32⌉).
+    """Packs the signs of a kernel (height, width, in, out) as in the filter of an ``LceBconv2d``.
 
-    A bit is 1 where the value is negative; the lowest bit of a word is its first channel; bits beyond the last channel
+    The result holds 32-bit words of shape (out, height, width, ⌈in / 32⌉).
+
+    A bit is 1 where the value is negative. The lowest bit of a word is its first channel. Bits beyond the last channel
     are 0.
     """
     bits = np.moveaxis(kernel < 0, -1, 0)
@@ -221,7 +226,10 @@ def _leaves(model: tf.keras.Model) -> Iterator[_Leaf]:
 
 
 def _walk(layer: tf.keras.layers.Layer, path: str) -> Iterator[tuple[str, tf.keras.layers.Layer]]:
-    """The layers that hold no other layers with variables, with their paths."""
+    """Yields paths and layers: the innermost layers with variables, then ``layer`` if it owns further variables.
+
+    A layer that has quantisers but neither variables nor inner layers with variables is included too.
+    """
     if isinstance(layer, tf.keras.Model):
         for inner in layer.layers:
             yield from _walk(inner, f"{path}/{inner.name}".lstrip("/"))
@@ -245,7 +253,7 @@ def _quantizers(layer: tf.keras.layers.Layer) -> dict[str, Any]:
 
 
 def _quantizes(function: Any) -> bool:
-    """Whether this is a quantiser, and not, for example, the tanh that replaces it in a real network."""
+    """Whether this is a quantiser and not, for example, the tanh that takes a quantiser's place in a real network."""
     if function is None or isinstance(function, lq.quantizers.NoOp):
         return False
     return getattr(function, "precision", None) is not None or _levels(function).size <= 2
@@ -284,19 +292,20 @@ def _match_binary(
     Each operator accounts for one layer: if two layers have the same bits and only one operator has them, only one of
     the layers is binary.
 
-    Where a bit-packed output follows a negative factor, LCE's converter negates the filter and compares the other way.
+    A bit-packed output is the result of a comparison with a threshold, in one direction for all channels. If a channel
+    has a negative factor, LCE's converter therefore negates the channel's filter.
 
     Returns:
-        Each binary layer → how many of its filters are negated; and buffer of a binary kernel → its layer.
+        Each binary layer → how many of its filters are negated; and number of a binary kernel's buffer → its layer.
     """
-    # Where nothing else tells layers apart, the one that binarises its own input comes first.
+    # If nothing else distinguishes two layers, prefer the layer that binarises its own input.
     with_kernel = sorted(filter(_has_binary_kernel, leaves), key=lambda leaf: "input_quantizer" not in leaf.quantizers)
     packed = {leaf: _Filters.of(leaf.weights[0]) for leaf in with_kernel}
     binary: dict[_Leaf, int] = {}
     buffers: dict[int, _Leaf] = {}
     remaining = [operator for operator in operators if operator.name == _BINARY_CONVOLUTION]
-    # Match operators that bear their layer's name first, then those that may be any layer with these bits; in both
-    # rounds, match equal bits before negated ones.
+    # First match operators by name and bits, then the remaining operators by bits alone; each time, match equal bits
+    # before negated bits.
     for by_name, by_sign in ((True, False), (True, True), (False, False), (False, True)):
         unnamed = []
         for operator in remaining:
@@ -317,7 +326,7 @@ def _match_binary(
 def _with_filters(
     data: np.ndarray, leaves: Sequence[_Leaf], packed: "Mapping[_Leaf, _Filters]", by_sign: bool
 ) -> Optional[tuple[_Leaf, int]]:
-    """The first layer with these filters, and how many of them are negated; only ``by_sign`` lets any be negated."""
+    """The first layer with these filters, and how many are negated (0 unless ``by_sign``); None if there is none."""
     for leaf in leaves:
         negated = packed[leaf].negated_in(data)
         if negated == 0 or (by_sign and negated is not None):
@@ -327,7 +336,7 @@ def _with_filters(
 
 @dataclass(frozen=True)
 class _Filters:
-    """The bits of a kernel, a row of bytes per filter, and a mask of the bits that are not padding."""
+    """A kernel's packed bits, and a mask of the bits that are not padding; both uint8 with a row per filter."""
 
     bits: np.ndarray
     used: np.ndarray
@@ -341,7 +350,7 @@ class _Filters:
         return cls(bits, used)
 
     def negated_in(self, data: np.ndarray) -> Optional[int]:
-        """How many of these filters a constant has negated; None if it has other filters."""
+        """How many of these filters are negated in a constant's bytes; None if the constant has other filters."""
         if data.size != self.bits.size:
             return None
         change = data.reshape(self.bits.shape) ^ self.bits
@@ -352,7 +361,7 @@ class _Filters:
 
 
 def _has_binary_kernel(leaf: _Leaf) -> bool:
-    """Whether the layer is a 2-D convolution whose quantised weights have one magnitude within each filter."""
+    """Whether the layer is a QuantConv2D whose quantised kernel has a single magnitude within each filter."""
     if not isinstance(leaf.layer, lq.layers.QuantConv2D) or "kernel_quantizer" not in leaf.quantizers:
         return False
     magnitudes = np.abs(leaf.weights[0]).reshape(-1, leaf.weights[0].shape[-1])
@@ -392,7 +401,8 @@ def _owners(
     with_weights = [leaf for leaf in leaves if leaf.weights]
     constants = [constant for operator in operators for constant in operator.inputs_that_are_constants]
     owners = _owners_by_numbers(constants, filters, with_weights)
-    # Match the rest by the constant's name, else by the name of the operator's output, else by the kernel beside it.
+    # Match other constants by name, else by the name of the operator's output. Else they belong to the layer of a
+    # constant that is already matched and that the same operator reads.
     for operator in operators:
         constants = operator.inputs_that_are_constants
         beside = [owners[constant.buffer][1] for constant in constants if constant.buffer in owners]
@@ -407,7 +417,7 @@ def _owners(
 def _owners_by_numbers(
     constants: Sequence[_Constant], filters: Mapping[int, _Leaf], leaves: Sequence[_Leaf]
 ) -> dict[int, tuple[_Constant, _Leaf]]:
-    """Buffer → its constant and layer, for kernels, which are recognised by their values."""
+    """Buffer → its constant and layer, only for kernels, which are recognised by their values."""
     owners: dict[int, tuple[_Constant, _Leaf]] = {}
     unclaimed = [(leaf, weight) for leaf in leaves for weight in leaf.weights]
     for constant in constants:
@@ -424,12 +434,12 @@ def _named(tensors: Sequence[str], leaves: Sequence[_Leaf], model_name: str) -> 
 
 
 def _names(tensor: str, leaf: _Leaf, model_name: str) -> bool:
-    """Whether the first of the names that the converter merged into a tensor's name lies in this layer's scope."""
+    """Whether a tensor's name starts with this layer's path; of names that the converter merged, the first counts."""
     return tensor.split(";")[0].removeprefix(f"{model_name}/").startswith(f"{leaf.path}/")
 
 
 def _claim(constant: _Constant, unclaimed: list[tuple[_Leaf, np.ndarray]]) -> Optional[_Leaf]:
-    """The layer whose kernel this constant is, up to a factor per filter; takes that kernel off the list."""
+    """The layer whose kernel this constant is, up to a factor per filter; removes the kernel from ``unclaimed``."""
     array = constant.array() if len(constant.shape) > 1 else None
     if array is None:
         return None

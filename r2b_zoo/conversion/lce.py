@@ -1,7 +1,7 @@
 """Runs Larq Compute Engine's converter and interpreter, each in a separate process.
 
-Both are C++ code that prints to the process's stdout and stderr, and that a model can crash. In a separate process
-neither affects the calling program, whose other threads can print and predict at the same time.
+Both are C++ code that prints to the process's stdout and stderr, and may crash on a model. In a separate process, its
+output and crashes do not affect the calling program, whose other threads can print and predict at the same time.
 """
 
 import importlib.machinery
@@ -29,12 +29,14 @@ class LCEError(RuntimeError):
 
 
 def convert_saved_model(folder: Path) -> bytes:
-    """The ``.tflite`` of a SavedModel with the signature ``serving_default``.
+    """Converts a SavedModel with the signature ``serving_default`` to the contents of a ``.tflite``.
 
-    The same bytes as ``larq_compute_engine.convert_saved_model`` returns.
+    Returns:
+        The same bytes as ``larq_compute_engine.convert_saved_model``.
 
     Raises:
         LCEError: the converter refuses the model or crashes.
+        ImportError: larq-compute-engine is not installed.
     """
     with tempfile.TemporaryDirectory() as scratch:
         output = Path(scratch) / "model.tflite"
@@ -58,10 +60,11 @@ class Interpreter:
         tflite: contents of a file with one input.
         num_threads: threads of the interpreter.
         reference: use the reference kernels of binary convolutions.
-        indirect: use the optimised kernels that gather their input.
+        indirect: use the optimised kernels that read their input through pointers (LCE's indirect BGEMM).
 
     Raises:
-        LCEError: it refuses the model, or crashes.
+        LCEError: the interpreter refuses the model, or crashes.
+        ImportError: larq-compute-engine is not installed.
     """
 
     def __init__(self, tflite: bytes, num_threads: int, *, reference: bool = False, indirect: bool = False) -> None:
@@ -121,7 +124,7 @@ def _end(process: "subprocess.Popen[bytes]", messages: IO[bytes]) -> None:
 
 
 def _library(folder: str, name: str) -> Path:
-    """Path of LCE's extension module, found without importing the package, which would import TensorFlow."""
+    """Path of LCE's extension module, found without importing the package, since that imports TensorFlow."""
     package = importlib.util.find_spec("larq_compute_engine")
     if package is None or not package.submodule_search_locations:
         raise ImportError("larq-compute-engine is not installed: pip install larq-compute-engine")
@@ -137,12 +140,12 @@ def _command(*words: object) -> list[str]:
 
 
 def _environment() -> dict[str, str]:
-    """This process's environment, with logging of only warnings and errors."""
+    """This process's environment, changed so that TensorFlow's code logs only warnings and errors."""
     return {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "1"}
 
 
 def _how_it_ended(status: int) -> str:
-    """A description for readers: the name of a signal, or an exit status."""
+    """How a process ended, in words: the name of a signal, or an exit status."""
     try:
         return signal.Signals(-status).name
     except ValueError:

@@ -1,4 +1,4 @@
-"""Runs Larq Compute Engine's C++ in a separate process, as a script that ``r2b_zoo.conversion.lce`` starts.
+"""The script that ``r2b_zoo.conversion.lce`` starts in a separate process, to run Larq Compute Engine's C++ code.
 
 It loads one extension module but not TensorFlow, so it starts within a fifth of a second. The C++ code's output and
 crashes affect only this process.
@@ -53,7 +53,10 @@ def _load(library: str) -> Any:
 
 
 def _convert(library: str, saved_model: str, output: str) -> int:
-    """Converts a SavedModel with the signature ``serving_default``; writes the ``.tflite``, or why it failed."""
+    """Converts a SavedModel with the signature ``serving_default``; returns the exit status.
+
+    Writes the ``.tflite`` to ``output``, or the reason if the conversion fails.
+    """
     try:
         tflite = _load(library).convert_saved_model_to_tflite_flatbuffer(
             saved_model, ["serve"], ["serving_default"], 1, "arm", None
@@ -67,10 +70,10 @@ def _convert(library: str, saved_model: str, output: str) -> int:
 
 def _interpret(library: str, num_threads: str, reference: str, indirect: str) -> int:
     """Reads a model from stdin and runs it on the batches of images that follow, until stdin ends."""
-    # Ctrl-C reaches every process of a terminal, but this one must end with its parent.
+    # Ignore Ctrl-C, which reaches every process of a terminal: this process must serve its parent until that ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     source, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # output of the C++ code must not mix with answers
+    os.dup2(2, 1)  # the C++ code's output must not mix with the answers
     import numpy as np
 
     interpreter = None

@@ -1,8 +1,8 @@
 """Stores labels and preprocessing inside a ``.tflite``, as TFLite metadata, so that a device needs only one file.
 
-The format (tensorflow.org/lite/models/convert/metadata): the file's buffer called TFLITE_METADATA holds a FlatBuffer
-``ModelMetadata`` that describes the tensors, and a ZIP archive with the files it mentions follows the model's own
-FlatBuffer. Any ZIP program opens it.
+In this format (tensorflow.org/lite/models/convert/metadata), the file's buffer called TFLITE_METADATA holds a
+FlatBuffer ``ModelMetadata`` that describes the tensors. The files that it mentions are in a ZIP archive after the
+model's own FlatBuffer; any ZIP program opens it.
 """
 
 import io
@@ -37,7 +37,7 @@ _ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # fixed, so that the same input gives the sam
 
 @dataclass(frozen=True)
 class Metadata:
-    """The metadata of a ``.tflite``; labels and preprocessing are None if it has none."""
+    """The metadata of a ``.tflite``; labels and preprocessing are None if the file does not have them."""
 
     name: str
     description: str
@@ -55,18 +55,21 @@ def write(
     labels: Optional[Sequence[str]] = None,
     preprocessing: Optional[Preprocessing] = None,
 ) -> bytes:
-    """The same model with this metadata, which replaces any earlier metadata.
+    """Adds metadata to a model, in place of any earlier metadata.
 
     Args:
         tflite: a model with one input; if it has several outputs, the metadata describes the first.
         name: name of the model.
         description: description of the model.
-        labels: names of the outputs, one per element of the output's last dimension.
+        labels: names of the classes, each one line of text, one per element of the output's last dimension.
         preprocessing: how an image becomes the input.
 
+    Returns:
+        The contents of the new file.
+
     Raises:
-        ValueError: there are more or fewer labels than outputs, a label is not one line, or the preprocessing gives
-            another shape than the input's, or values that the input cannot hold.
+        ValueError: there are more or fewer labels than classes, a label is not one line, the preprocessing gives
+            another shape than the input's or values that the input cannot hold, or the file is damaged.
     """
     taken, given = input_and_output(tflite)
     if labels is not None:
@@ -84,7 +87,10 @@ def write(
 
 
 def without_operators(input_shape: Sequence[int], outputs: int) -> bytes:
-    """A ``.tflite`` without operators, with an input (1, *input_shape) and an output (1, outputs), to try ``write``."""
+    """A ``.tflite`` without operators, on which ``write`` can be tried before there is a converted model.
+
+    Its input is float32 (1, *input_shape), and its output float32 (1, outputs).
+    """
     tensors = []
     for shape in ((1, *input_shape), (1, outputs)):
         tensor = schema.TensorT()
@@ -104,8 +110,8 @@ def read(tflite: bytes) -> Metadata:
     """The metadata of a file, written by this project or by another.
 
     Raises:
-        ValueError: the file is not a ``.tflite``, has no metadata, or has metadata that cannot be read or does not fit
-            its input and output.
+        NoMetadataError: the file has no metadata.
+        ValueError: the file is not a ``.tflite``, or its metadata cannot be read or does not fit its input and output.
     """
     if tflite[4:8] != _MODEL_IDENTIFIER:
         raise ValueError(f"A .tflite has {_MODEL_IDENTIFIER!r} at byte 4; received {tflite[4:8]!r}.")
@@ -235,8 +241,8 @@ def pack(model: Any, size: int) -> bytes:
     """The bytes of a model, with its constants aligned so that interpreters can read them in place.
 
     Args:
-        model: a ``ModelT``.
-        size: about how many bytes the result has; only an estimate, for allocating memory.
+        model: a ``ModelT``, whose buffers are replaced by aligned ones.
+        size: estimate of the result's size in bytes, for allocating memory.
     """
     buffers = model.buffers
     model.buffers = []

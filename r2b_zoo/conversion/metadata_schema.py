@@ -1,6 +1,6 @@
 """The parts of TFLite metadata's FlatBuffer ``ModelMetadata`` that this project writes and reads.
 
-Field numbers and constants are those of the format's schema, version 1.5.0. TensorFlow does not ship code for it.
+Field numbers and constants are those of the format's schema, version 1.5.0. TensorFlow ships no code for this schema.
 """
 
 from collections.abc import Mapping, Sequence
@@ -81,7 +81,14 @@ _Fields = Mapping[int, Any]
 
 @dataclass(frozen=True)
 class Description:
-    """Contents of a ``ModelMetadata``: the ``files`` it mentions, and the ``labels_file`` of the first output."""
+    """What ``decode`` reads from a ``ModelMetadata``.
+
+    Attributes:
+        name: the model's name.
+        description: the model's description.
+        files: names of the attached files that it mentions, including those with labels.
+        labels_file: name of the first output's file of labels; None if there is none.
+    """
 
     name: str
     description: str
@@ -96,7 +103,10 @@ def encode(
     labels: Optional[Sequence[str]],
     preprocessing: Optional[Preprocessing],
 ) -> bytes:
-    """The FlatBuffer that describes a model from an image to probabilities; labels and preprocessing are in files."""
+    """Encodes a ``ModelMetadata`` for a model that computes probabilities from an image, (1, height, width, channels).
+
+    The labels, and all of the preprocessing but mean and std, are not in it but in attached files that it mentions.
+    """
     image = {
         _Tensor.NAME: "image",
         _Tensor.DESCRIPTION: "Image of shape (1, height, width, channels), normalised: (value in 0-255 - mean) / std.",
@@ -205,7 +215,7 @@ class _Reader:
         return cls(Table(buffer, flatbuffers.encode.Get(flatbuffers.packer.uoffset, buffer, 0)))
 
     def _position(self, field: int) -> int:
-        """Position of a field, 0 if it is absent; the vtable starts with two lengths before the first field."""
+        """Position of a field, 0 if it is absent. The vtable starts with two lengths, of 4 bytes together."""
         offset = self.table.Offset(4 + 2 * field)
         return self.table.Pos + offset if offset else 0
 

@@ -1,4 +1,4 @@
-"""Runs a ``.tflite`` on this machine; no other module does."""
+"""Runs a ``.tflite`` on this computer, with r2b-runtime or with Larq Compute Engine's interpreter."""
 
 import importlib.metadata
 import re
@@ -28,7 +28,7 @@ class TFLiteEngine:
     """Loads a converted file once, and runs it.
 
     Attributes:
-        name: the engine that runs the file, with its version, for people who read measurements.
+        name: the engine that runs the file, in words, for reports of measurements; with versions for r2b-runtime.
 
     Args:
         tflite: contents of a file with one input and one output.
@@ -38,14 +38,14 @@ class TFLiteEngine:
             ``default_engine()``.
 
     Raises:
-        ValueError: there is no such engine, or it refuses the file; the message repeats what the engine printed.
-        ImportError: r2b-runtime is asked for, but not installed.
+        ValueError: there is no such engine, or it refuses the file; the message gives the engine's reason.
+        ImportError: the engine is not installed.
     """
 
     def __init__(self, tflite: bytes, num_threads: int = 1, engine: Optional[str] = None) -> None:
         make = _engine(engine)
         self.name = make.family()
-        self._lock = threading.Lock()  # any number of threads may use the one interpreter
+        self._lock = threading.Lock()  # the interpreter serves one thread at a time
         try:
             self._interpreter = make(tflite, num_threads)
             self.name = self._interpreter.name
@@ -81,15 +81,15 @@ def run_tflite(tflite: bytes, images: np.ndarray, num_threads: int = 1, engine: 
 
 
 class SeveralOutputs:
-    """Loads a file whose outputs are any number of its tensors, and gives all of them for one image at a time.
+    """Loads a file with any number of outputs once, and runs it on one image at a time.
 
     Args:
         tflite: contents of a file with one float32 input.
-        engine: as ``TFLiteEngine`` takes it.
+        engine: see ``TFLiteEngine``.
 
     Raises:
         ValueError: there is no such engine, or it refuses the file.
-        ImportError: r2b-runtime is asked for, but not installed.
+        ImportError: the engine is not installed.
     """
 
     def __init__(self, tflite: bytes, engine: Optional[str] = None) -> None:
@@ -105,7 +105,7 @@ class SeveralOutputs:
 
 
 class _Runtime:
-    """r2b-runtime alone, or in the interpreter that comes with TensorFlow where it lacks an operator of the file."""
+    """r2b-runtime alone; if it lacks an operator of the file, r2b-runtime in TensorFlow's interpreter."""
 
     @staticmethod
     def family() -> str:
@@ -125,10 +125,10 @@ class _Runtime:
         try:
             self._interpreter = r2b_runtime.Interpreter(tflite, num_threads, engine="r2b")
         except RuntimeError:
-            import tensorflow  # noqa: F401  (r2b-runtime takes the interpreter that a program has imported)
+            import tensorflow  # noqa: F401  (r2b-runtime uses the interpreter that is already imported)
 
-            # Never remove this filter: filters belong to the whole process, and threads that each restore the filters
-            # they found would lose those of others.
+            # Never remove this filter. Filters belong to the whole process, so a thread that restored the earlier
+            # filters would also remove those that other threads have added.
             warnings.filterwarnings("ignore", r"\s*Warning: tf.lite.Interpreter is deprecated")
             with without_lines(_NOISE):
                 self._interpreter = r2b_runtime.Interpreter(tflite, num_threads, engine="litert")
@@ -150,7 +150,7 @@ class _Runtime:
             raise ValueError(
                 f"images must have the shape (N, {', '.join(map(str, expected))}); received {images.shape}"
             )
-        # One by one, as in LCE's interpreter and on a device.
+        # Run images one by one, as LCE's interpreter and devices do.
         return np.stack([self.outputs(image)[0][0] for image in images])
 
     def outputs(self, image: np.ndarray) -> list[np.ndarray]:
@@ -163,9 +163,8 @@ class _LarqComputeEngine:
     """LCE's interpreter with its reference kernels.
 
     The optimised kernels are wrong where a zero-padded 3×3 convolution reads an input of 1×1 or 2×2, and on x86 they
-    are portable C++ like the reference kernels. With zero padding, the reference kernels refuse an odd number of input
-    channels unless the output is float and no activation function is fused; a file with such a convolution runs on the
-    optimised kernels.
+    too are portable C++. With zero padding, the reference kernels refuse an odd number of input channels unless the
+    output is float and no activation function is fused; a file with such a convolution runs on the optimised kernels.
     """
 
     @staticmethod

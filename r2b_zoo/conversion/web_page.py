@@ -1,4 +1,4 @@
-"""A page that runs a converted file in a browser; ``r2b_runtime.web`` makes it."""
+"""Writes a web page, made by ``r2b_runtime.web``, that runs a converted file in a browser."""
 
 from pathlib import Path
 from typing import Union
@@ -22,7 +22,7 @@ def write(tflite: Union[bytes, Path], path: Path, title: str) -> None:
 
     Args:
         tflite: path or contents of a file with labels and preprocessing.
-        path: where the page is written.
+        path: path of the HTML file; an existing file is replaced.
         title: the page's headline.
 
     Raises:

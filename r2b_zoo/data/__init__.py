@@ -1,4 +1,4 @@
-"""The data sets by name, and preprocessing."""
+"""Data sets, which ``load`` finds by name, and the preprocessing of images."""
 
 import importlib
 from typing import TYPE_CHECKING, Any, Optional
@@ -24,15 +24,16 @@ def list_datasets() -> list[str]:
 
 
 def load(name: str, data_dir: "Optional[PathLike]" = None, **options: Any) -> "Dataset":
-    """A data set by name.
+    """Loads a data set by name.
 
     Args:
         name: one of ``list_datasets()``.
-        data_dir: folder of its files, for data sets that come from files.
-        options: further arguments of the function of that name.
+        data_dir: folder of the data set's files; must be None for a data set without files of its own ("digits").
+        options: further arguments of the data set's function, for example ``image_size`` of ``folder``.
 
     Raises:
-        ValueError: there is no data set of that name (the message lists the known ones), or its files are invalid.
+        ValueError: there is no data set of that name (the message lists all names), or its files are missing or
+            invalid.
     """
     if name not in DATASETS:
         raise ValueError(

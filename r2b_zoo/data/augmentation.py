@@ -1,4 +1,4 @@
-"""Random changes to training batches, which depend only on the batch and a seed."""
+"""Random changes to training batches. The result depends only on the batch and a seed."""
 
 import math
 from collections.abc import Callable
@@ -7,7 +7,9 @@ from typing import Union
 import tensorflow as tf
 
 Augmentation = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
-"""``augment(images, seed)``: images float32 (N, H, W, C), seed int (2,)."""
+"""``augment(images, seed)`` → changed images of the same shape.
+
+Images are float32 (N, H, W, C), normalised; the seed is int (2,)."""
 
 AFFINE_ROTATION = 0.2  # radians
 AFFINE_SCALE = 0.15
@@ -26,7 +28,8 @@ def none(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 def affine(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """Rotates, scales and shifts each image a little, for small images that must not be mirrored.
 
-    The changes are uniform in ±0.2 radians, ±15 % and ±1 pixel; interpolation is bilinear, with the border repeated.
+    The changes are uniform in ±0.2 radians, ±15 % and ±1 pixel. Interpolation is bilinear; the image's border is
+    repeated outside the image.
     """
     draws = tf.random.stateless_uniform((tf.shape(images)[0], 4), seed, -1.0, 1.0)
     angle = draws[:, 0] * AFFINE_ROTATION
@@ -38,13 +41,22 @@ def affine(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 def _transformed(
     images: tf.Tensor, angle: tf.Tensor, scale: tf.Tensor, shift_x: tf.Tensor, shift_y: tf.Tensor, fill: str
 ) -> tf.Tensor:
-    """Images (N, H, W, C) rotated and scaled about their centre and shifted, by (N,) radians, factors and pixels."""
+    """Rotates and scales images (N, H, W, C) about their centre and shifts them.
+
+    Args:
+        images: float32 (N, H, W, C).
+        angle: of each rotation, (N,), in radians.
+        scale: factors (N,) from distances in the output image to distances in the input: above 1, an image shrinks.
+        shift_x: in pixels of the input image, (N,).
+        shift_y: in pixels of the input image, (N,).
+        fill: the operator's ``fill_mode``, for pixels outside the input image.
+    """
     shape = tf.shape(images)
     height, width = tf.cast(shape[1], tf.float32), tf.cast(shape[2], tf.float32)
     cos, sin = tf.cos(angle) * scale, tf.sin(angle) * scale
     centre_x, centre_y = (width - 1) / 2, (height - 1) / 2
     zeros = tf.zeros_like(angle)
-    # The transforms map output pixels to input pixels: a rotation and scale about the centre, then the shift.
+    # The transforms map output pixels to input pixels: rotation and scaling about the centre, then the shift.
     transforms = tf.stack(
         [
             cos,
@@ -69,10 +81,12 @@ def _transformed(
 
 
 def crop_flip(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """A random crop of the image's size after reflection padding by 4 pixels, and a horizontal flip of half the images.
+    """Pads each image by 4 pixels on every side, crops it at random to its size, and flips it with probability 1/2.
 
-    Source: Lee et al., "Deeply-Supervised Nets", AISTATS 2015, as usual for CIFAR since. Reflection replaces
-    zero padding, which would be grey.
+    The flip is horizontal. The padding reflects the image.
+
+    Source: Lee et al., "Deeply-Supervised Nets", AISTATS 2015, as usual for CIFAR since. They pad with zeros, which
+    would be grey in a normalised image.
     """
     number, height, width = images.shape[0] or tf.shape(images)[0], images.shape[1], images.shape[2]
     draws = tf.random.stateless_uniform((number, 2), seed, 0, 2 * CROP_PADDING + 1, tf.int32) - CROP_PADDING
@@ -80,7 +94,7 @@ def crop_flip(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     rows = _mirrored(draws[:, :1] + tf.range(height), height)
     columns = _mirrored(draws[:, 1:] + tf.range(width), width)
     columns = tf.where(flipped, columns[:, ::-1], columns)
-    # Crop and flip with one gather, by the index of the input pixel for each output pixel.
+    # Crop and flip with a single gather: compute the index of the input pixel for each output pixel.
     pixels = rows[:, :, tf.newaxis] * width + columns[:, tf.newaxis, :]
     flat = tf.reshape(images, (number, height * width, images.shape[3]))
     return tf.gather(flat, pixels, batch_dims=1)
@@ -122,14 +136,18 @@ def colour_jittered(pixels: tf.Tensor, factors: tf.Tensor) -> tf.Tensor:
 
         brightness: b · x;   contrast: c · x + (1 − c) · mean of the image's grey;   saturation: s · x + (1 − s) · grey
 
-    each clipped to 0–255, with grey as in TensorFlow's ``rgb_to_grayscale``. A grey image has no saturation to change.
+    Each step starts from the result x of the step before, and clips its own result to 0–255. Grey is computed as by
+    TensorFlow's ``rgb_to_grayscale``. A grey image has no saturation to change.
 
     Args:
         pixels: float32 (N, H, W, C), 0–255.
         factors: b, c and s of each image, (N, 3).
 
+    Returns:
+        float32 (N, H, W, C), 0–255.
+
     Source: Howard, "Some Improvements on Deep Convolutional Neural Network Based Image Classification", 2013,
-    section 2.2; order and range are ours.
+    section 2.2. The order of the steps and the range of the factors are this project's choice.
     """
     brightness, contrast, saturation = (factors[:, i, tf.newaxis, tf.newaxis, tf.newaxis] for i in range(3))
     pixels = tf.clip_by_value(brightness * pixels, 0.0, 255.0)
@@ -146,12 +164,13 @@ def _grey(pixels: tf.Tensor) -> tf.Tensor:
 def mixed(
     images: tf.Tensor, labels: tf.Tensor, num_classes: int, alpha: float, seed: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Mix-up: each image and its label, mixed with those of its neighbour in the batch.
+    """Mix-up: mixes each image and its label with those of its neighbour in the batch.
 
         λ ~ Beta(alpha, alpha), one for the batch;   x ← λ x + (1 − λ) x',   y ← λ y + (1 − λ) y'
 
-    The batch is shuffled, so an image's neighbour is random; and pairs of neighbours are on one device, whatever the
-    number of devices. The last image of an odd number is not changed.
+    Images 2k and 2k + 1 are neighbours. They are a random pair, because the batch is shuffled. They are on the same
+    device, because each device's part of the batch is even (see ``Dataset.check_mixup``), so the result does not depend
+    on the number of devices. If N is odd, the last image is not changed.
 
     Args:
         images: float32 (N, H, W, C).
@@ -185,11 +204,12 @@ def mixed(
 
 def position_seed(seed: tf.Tensor, position: Union[int, tf.Tensor]) -> tf.Tensor:
     """Derives the seed (2,) of one position, for example of a batch in an epoch, from the seed of the whole."""
-    # Cast, since the result depends on the type, and Python's integers and tf.data's have different ones.
+    # Cast, since the result depends on the type of integer, and positions from Python and from tf.data have different
+    # types.
     return tf.random.experimental.stateless_fold_in(seed, tf.cast(position, tf.int32))
 
 
 def check_augmentation(name: str, possible: tuple[str, ...], dataset: str) -> None:
-    """Raises ValueError, with a list of the possible augmentations, for one that the data set does not have."""
+    """Raises ValueError if ``name`` is not a possible augmentation of the data set; the message lists those."""
     if name not in possible:
         raise ValueError(f"There is no augmentation {name!r}; there are {', '.join(possible)} for {dataset}.")

@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100: 60,000 photographs of 32×32 pixels, in 10 and in 100 classes.
+"""CIFAR-10 and CIFAR-100: each has 60,000 photographs of 32×32 pixels, in 10 or in 100 classes.
 
 Source: Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009.
 """
@@ -19,6 +19,9 @@ SIZE = 32
 def cifar10(data_dir: Optional[PathLike] = None) -> InMemoryDataset:
     """50,000 images to train and 10,000 to test, in 10 classes; prepared by TensorFlow Datasets.
 
+    Args:
+        data_dir: folder of the data sets that TensorFlow Datasets has prepared; None: its default folder.
+
     Raises:
         ValueError: the data set is not prepared; the message names the command that prepares it.
     """
@@ -27,6 +30,9 @@ def cifar10(data_dir: Optional[PathLike] = None) -> InMemoryDataset:
 
 def cifar100(data_dir: Optional[PathLike] = None) -> InMemoryDataset:
     """50,000 images to train and 10,000 to test, in 100 classes; prepared by TensorFlow Datasets.
+
+    Args:
+        data_dir: folder of the data sets that TensorFlow Datasets has prepared; None: its default folder.
 
     Raises:
         ValueError: the data set is not prepared; the message names the command that prepares it.
@@ -37,7 +43,7 @@ def cifar100(data_dir: Optional[PathLike] = None) -> InMemoryDataset:
 def _cifar(
     name: str, title: str, data_dir: Optional[PathLike], mean: tuple[float, ...], std: tuple[float, ...]
 ) -> InMemoryDataset:
-    """A CIFAR data set. ``mean`` and ``std`` are those of all training pixels; these are the values in common use."""
+    """A CIFAR data set. ``mean`` and ``std``, per channel, are the common values, computed from all training images."""
     builder = prepared(name, data_dir)
     return InMemoryDataset(
         name=name,

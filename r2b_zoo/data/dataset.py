@@ -23,9 +23,10 @@ from r2b_zoo.system.short_repr import short_repr
 MOST_NAMED = 10
 """A message names at most this many skipped files or classes."""
 
-# A batch of ImageNet's recipe takes 154 MB.
+# Batches that are prepared ahead; few, since a batch of ImageNet's recipe takes 154 MB.
 BATCHES_AHEAD = 2
-# Folded into a batch's seed, so that each kind of change draws its own numbers; augmentation uses the seed as it is.
+# Folded into a batch's seed, so that colour changes and mix-up draw other numbers than the augmentation, which uses the
+# seed unchanged.
 _COLOUR_PURPOSE, _MIXUP_PURPOSE = 101, 102
 
 Epoch = Union[int, tf.Tensor]
@@ -34,10 +35,11 @@ Sample = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class Shard:
-    """Selects images of a batch: part ``index`` of ``count``, from each of ``groups`` groups of consecutive images.
+    """Selects the images of a batch that one device (replica) processes.
 
-    With one group per gradient accumulation step, the shards of all replicas together have the same images in each
-    step as a single device has.
+    The batch is split into ``groups`` groups of consecutive images, and each group into ``count`` parts; the shard has
+    part ``index`` of every group. With one group per gradient accumulation step, the shards of all replicas together
+    have the same images in each step as a single device has.
     """
 
     index: int = 0
@@ -56,7 +58,7 @@ class Shard:
         return tf.concat([batch[i * size + begin : i * size + end] for i in range(self.groups)], axis=0)
 
     def has(self, position: tf.Tensor, batch_size: int) -> tf.Tensor:
-        """Whether the image at that position of an epoch is in the shard."""
+        """Whether the image at a position in an epoch is in the shard; for a batch size that count · groups divides."""
         size = batch_size // self.groups
         return position % size // (size // self.count) == self.index
 
@@ -72,10 +74,10 @@ class Dataset(ABC):
         name: the name by which ``data.load`` finds it.
         title: its name in words, without the size of the images.
         class_names: names of the classes, in the order of the labels.
-        preprocessing: turns an image into a network's input; applied to the test split.
-        skipped: a sentence for each file that was skipped.
-        test_split: how the test images were chosen, if the data set does not come with its own split.
-        version: the data set's version, if it has versions.
+        preprocessing: turns an image into a network's input. In training, a random crop may replace its centre crop.
+        skipped: a sentence for each file or folder that was left out.
+        test_split: a sentence on how the test images were chosen, if a user's folder was split automatically; else "".
+        version: the data set's version; "" if it has no versions.
     """
 
     name: str
@@ -87,7 +89,7 @@ class Dataset(ABC):
     version: str = ""
 
     def record(self) -> dict[str, Any]:
-        """What must be unchanged when a run resumes, as JSON values; ``runs.data_record`` compares it key by key."""
+        """Facts that ``runs.data_record`` compares when a run resumes, to refuse changed data; as JSON values."""
         return {
             "name": self.name,
             "version": self.version,
@@ -137,8 +139,8 @@ class Dataset(ABC):
     def held_out(self, share: float) -> "Dataset":
         """A data set of the training images only, whose test split is a share of every class.
 
-        Decisions during training are made on that validation split, so that the real test split has no part in them.
-        Which images it holds depends only on the data and the share.
+        That share is a validation split: decisions during training use it, so that the real test split has no part in
+        them. Which images it holds depends only on the data and the share.
 
         Raises:
             ValueError: the share is not above 0 and below 1, or leaves a class without images on one side.
@@ -154,10 +156,11 @@ class Dataset(ABC):
         shard: Shard = WHOLE,
         mixup: float = 0.0,
     ) -> tf.data.Dataset:
-        """The shuffled, augmented batches (images float32, labels int32) of one epoch.
+        """The shuffled, augmented batches of one epoch.
 
-        Order and augmentation depend only on seed, epoch and position: not on what ran before, the number of threads
-        or the global seed.
+        A batch is a pair of images, float32 (N, height, width, channels), and labels, int32 (N,). Order and
+        augmentation depend only on seed, epoch and position: not on what ran before, the number of threads or the
+        global seed.
 
         Args:
             batch_size: images per batch; a smaller last batch is dropped, since batch statistics of a few images harm
@@ -165,14 +168,15 @@ class Dataset(ABC):
             augment: name of an augmentation.
             seed: seed of the order and of the augmentation, from 0 to 2³¹ - 1.
             epoch: from 0; may be a scalar integer tensor, for pipelines that run through the epochs themselves.
-            skip: how many batches to skip at the start. They are not decoded, and the batches after them are the same.
-            shard: which images of each batch; photographs outside of it are not decoded.
+            skip: how many batches to skip at the start. They are not decoded, and the later batches are unchanged.
+            shard: which images of each batch are returned; photographs outside the shard are not decoded.
             mixup: above 0, images are mixed in pairs with a weight drawn from Beta(mixup, mixup), and labels are
                 probabilities, float32 (N, classes); see ``augmentation.mixed``.
 
         Raises:
-            ValueError: the batch is larger than the data, the augmentation is unknown, ``skip`` is larger than the
-                epoch, or ``mixup`` is asked for with labels that are no classes or shards of an odd number of images.
+            ValueError: the batch size is below 1 or above the number of training images, the augmentation is unknown,
+                ``skip`` is negative or larger than the epoch, or ``mixup`` is above 0 although a label is not a class
+                or, with several shards, each has an odd number of images.
         """
         self.check_batches(batch_size, augment)
         steps = self.train_size // batch_size
@@ -198,7 +202,7 @@ class Dataset(ABC):
         step: tf.Tensor,
         batch: tuple[tf.Tensor, tf.Tensor],
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Applies to a shard its part of the changes that are drawn for the whole batch."""
+        """Changes colours and mixes images in a shard as they would be changed in the whole batch."""
         images, labels = batch
         seed = position_seed(changes_seed, step)
         if is_jittered:
@@ -210,12 +214,12 @@ class Dataset(ABC):
         return images, labels
 
     def check_mixup(self, mixup: float, batch_size: int, shard: Shard = WHOLE) -> None:
-        """Raises ValueError if ``training_batches`` cannot mix; does nothing else."""
+        """Raises ValueError if ``training_batches`` would refuse ``mixup``; does nothing else."""
         size = batch_size // (shard.count * shard.groups)
         if mixup and shard.count > 1 and size % 2:
             raise ValueError(
-                f"mixup pairs the images of each device's part of a batch, so that must be an even number; received "
-                f"{size} of batch_size={batch_size}."
+                f"mixup pairs the images of each device's part of a batch, so that part must have an even number of "
+                f"images; it has {size} with batch_size={batch_size}."
             )
 
     @abstractmethod
@@ -250,10 +254,10 @@ class Dataset(ABC):
 
 
 def _ahead(batches: tf.data.Dataset) -> tf.data.Dataset:
-    """Prefetches batches, without tf.data's tuning.
+    """Prefetches batches, with tf.data's tuning turned off.
 
     Tuning runs at intervals that double from 10 ms to a minute, and an iterator at its end often waits for the next
-    interval: an evaluation could take twice as long. Every option that would be tuned therefore needs a fixed number.
+    interval: an evaluation could take twice as long. Pipelines must therefore give numbers instead of AUTOTUNE.
     """
     options = tf.data.Options()
     options.autotune.enabled = False
@@ -265,7 +269,7 @@ def left_out(dataset: Dataset, all_named_in: str) -> str:
 
     Args:
         dataset: the data set.
-        all_named_in: where the reader finds the others.
+        all_named_in: where the reader finds the names of all skipped files.
     """
     skipped = dataset.skipped
     if not skipped:

@@ -4,8 +4,8 @@
     DIR/train/<class>/*                      the same
     DIR/train/<class>/*, DIR/val/<class>/*   as split there; ``val`` may be called ``valid``, ``validation`` or ``test``
 
-A class is named after its folder, and its photographs may be in subfolders. The content of a file decides whether it is
-an image; ``listing`` decides which files are read. Pillow decodes them, as in ``r2b predict``.
+A class is named after its folder, and its photographs may be in subfolders. ``listing`` decides which files are read;
+their content decides whether they are images. The decoded pixels are Pillow's, as in ``r2b predict``.
 """
 
 import hashlib
@@ -43,19 +43,19 @@ from r2b_zoo.system.machine import available_cores
 
 TEST_SHARE = 0.2
 BY_NAME, BY_RANK = "by name", "by rank"
-"""Rules by which the automatic split chooses test images. ``BY_NAME`` takes those whose names have a hash in the lowest
-fifth of all possible hashes, so that adding other photographs makes no difference. ``BY_RANK``, the rule of earlier
-versions, takes the fifth of each class with the lowest hashes."""
+"""Rules by which the automatic split chooses test images. ``BY_NAME`` takes photographs whose names have a hash in the
+lowest fifth of all possible hashes, so that photographs added later do not move the others (unless a class would have
+none on one side). ``BY_RANK``, the rule of earlier versions, takes the fifth of each class with the lowest hashes."""
 MIN_CLASSES = 2
 ADVISED_IMAGES = 20
 """Images per class, for training and testing together; a class with fewer gets a warning."""
 MAX_SKIPPED_SHARE = 0.1
-"""Where a larger share of the image files cannot be read, something is wrong with the folder."""
+"""If a larger share of the image files cannot be read, the folder is refused."""
 ALWAYS_SKIPPED = 3
-"""This many unreadable files are skipped in a folder of any size."""
+"""Up to this many unreadable image files are skipped in a folder of any size."""
 LARGEST_BATCHED = 1 << 20
-"""Pixels (3 MB decoded). If any photograph is larger, all are resized one by one, since batches of large photographs
-would fill a laptop's memory."""
+"""Number of pixels (3 MB decoded). If any photograph has more, all are resized one by one, since batches of large
+photographs would fill a laptop's memory."""
 DIGEST_LENGTH = 16
 """Hexadecimal digits kept of a file's SHA-256, enough that no two files share them by accident."""
 
@@ -81,24 +81,26 @@ def folder(
     all_to_test: bool = False,
     split_rule: str = BY_NAME,
 ) -> "Folder":
-    """Photographs in a folder per class, in any format that ``read_image`` reads.
+    """Photographs in one folder per class, in any format that ``read_image`` reads.
 
-    Reads every file once, to find out which can be decoded; the others are listed in ``skipped``.
+    Tries to decode every file now; ``skipped`` lists the files and folders that are left out.
 
     Args:
         data_dir: the folder.
         image_size: height and width of a network's input.
         split_seed: seed of the automatic split, which depends only on this seed and on the names of the files.
-        all_to_test: makes every photograph a test image, for photographs that a network has not seen.
+        all_to_test: make every photograph a test image, for photographs that a network has not seen.
         split_rule: ``BY_NAME``, or ``BY_RANK`` to split as earlier versions did.
 
     Raises:
-        ValueError: the folder is not laid out as the module describes, cannot be read, has fewer than two classes, a
-            class twice, a class without images or with a name that is not one line of text, or more than a tenth of its
-            image files (and more than three) cannot be decoded.
+        ValueError: the folder is not laid out as the module describes, or cannot be read; it has fewer than two
+            classes, or two that differ only in case or in Unicode's composition; a class is missing in one of the two
+            splits, has no images or only one to split, or has a name that is not one line of text; more than a tenth of
+            the image files (and more than three) cannot be decoded; or ``split_rule`` is unknown.
 
     Warns:
-        UserWarning: a class has fewer than 20 images, or fewer than 16 to train on if the folder has its own split.
+        UserWarning: a class has fewer than 20 images, or fewer than 16 to train on if the folder has its own split;
+            never if ``all_to_test``.
     """
     if data_dir is None:
         raise ValueError("The data set 'folder' needs data_dir=, the folder with your photographs.")
@@ -148,7 +150,7 @@ def folder(
 
 @dataclass(frozen=True, kw_only=True)
 class Folder(PhotographDataset):
-    """Photographs in files, decoded as Pillow does.
+    """Photographs in files, decoded to the same pixels as by Pillow.
 
     Attributes:
         root: the folder.
@@ -163,13 +165,13 @@ class Folder(PhotographDataset):
     test: tuple[Photograph, ...] = field(repr=False)
 
     def with_class_names(self, class_names: Sequence[str]) -> "Folder":
-        """The same photographs with the labels of a classifier that knows their classes, and perhaps others.
+        """The same photographs with the labels of a classifier that knows their classes, and perhaps further classes.
 
         Args:
             class_names: the classifier's classes, in the order of its labels.
 
         Raises:
-            ValueError: the classifier does not know a class, or has two of that name.
+            ValueError: the classifier does not know one of the photographs' classes, or has two of its name.
         """
         known_names = [normal(name) for name in class_names]
         numbers = [[i for i, name in enumerate(known_names) if name == own] for own in self.class_names]
@@ -312,7 +314,7 @@ def normal(name: str) -> str:
 
 
 def _loose_images(root: Path, places: Iterable[Path]) -> list[str]:
-    """A sentence for each image that is not in the folder of a class."""
+    """A sentence for each image that lies directly in one of ``places``, so in no class's folder."""
     return [
         f"{shown(path.relative_to(root))} is left out: it is not in the folder of a class"
         for place in sorted(set(places))
@@ -419,7 +421,10 @@ _SPLIT_WORDS = {
 def _split(
     found: list[Photograph], root: Path, names: list[str], seed: int, rule: str
 ) -> tuple[list[Photograph], list[Photograph]]:
-    """Splits each class: files whose names have the smallest hashes are for testing, at least one on either side."""
+    """Splits each class into training and test photographs, at least one of each.
+
+    The test photographs are those whose names have the smallest hashes.
+    """
     if rule not in _SPLIT_WORDS:
         raise ValueError(f"split_rule must be one of {', '.join(map(repr, _SPLIT_WORDS))}; received {rule!r}.")
     tested: set[Path] = set()

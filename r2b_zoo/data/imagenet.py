@@ -49,7 +49,7 @@ def imagenet(data_dir: Optional[PathLike] = None, image_size: int = IMAGENET.hei
 
     Raises:
         ValueError: the data set is not prepared (the message gives the command and the place of the archives), or has
-            other classes.
+            another number of classes.
 
     Source: Russakovsky et al., "ImageNet Large Scale Visual Recognition Challenge", IJCV 2015.
     """
@@ -75,8 +75,8 @@ class ImageNet(PhotographDataset):
     """Photographs in the records of TensorFlow Datasets, decoded as TensorFlow Datasets does.
 
     Attributes:
-        builder: the builder of TensorFlow Datasets.
-        apart: the share of the training photographs that is held out and replaces the test split; 0 for none.
+        builder: the builder of TensorFlow Datasets, which knows the files and their numbers of records.
+        apart: share of the training photographs that is held out and replaces the test split; 0 if none is.
     """
 
     builder: "tfds.core.DatasetBuilder" = field(repr=False)
@@ -86,8 +86,8 @@ class ImageNet(PhotographDataset):
         """Holds out the same share of every file instead of every class.
 
         The class of a photograph is known only after reading it. TensorFlow Datasets has mixed the photographs over the
-        files, so this is a random sample. A class has 732 to 1,300 photographs, so a share of 0.02 or more includes
-        some of each class.
+        files, so this is a random sample. A class has 732 to 1,300 photographs, so a share of 0.02 or more almost
+        certainly includes some of each class.
         """
         check_share(share)
         split = replace(self, apart=share)
@@ -125,7 +125,7 @@ class ImageNet(PhotographDataset):
         return [str(path) for path in self.builder.info.splits[split].filepaths]
 
     def _encoded(self, record: tf.Tensor) -> Encoded:
-        """Parses one record, or many, (N,)."""
+        """Parses a record, string (), or a batch of records, string (N,)."""
         features = tf.io.parse_example(
             record, {"image": tf.io.FixedLenFeature([], tf.string), "label": tf.io.FixedLenFeature([], tf.int64)}
         )
@@ -140,7 +140,7 @@ class ImageNet(PhotographDataset):
             deterministic=True,
         )
 
-        # Use the operator behind tf.data's shuffle, to which both seeds are given; shuffle also uses the global seed.
+        # Call the operator behind tf.data's shuffle, which takes both seeds; shuffle itself also uses the global seed.
         seed, other_seed = tf.unstack(tf.cast(order_seed, tf.int64))
         shuffled = tf.raw_ops.ShuffleDataset(
             input_dataset=tf.data.experimental.to_variant(records),
@@ -171,7 +171,7 @@ class ImageNet(PhotographDataset):
         )
 
     def _centres(self, most: int, records: tf.Tensor) -> Example:
-        """Prepares the centre squares of N ≤ ``most`` records, with fewer operators than for one record at a time."""
+        """Prepares the centre squares of N ≤ ``most`` records, with fewer operators than one by one."""
         number = tf.size(records)
         # The graph decodes a fixed number of photographs, so a smaller batch is padded with photographs of one pixel.
         lacking = tf.fill([most - number], _pixel())

@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 
 PathLike = Union[str, "os.PathLike[str]"]
 
-# The content decides whether a file is an image. If a file with one of these suffixes cannot be read, users expect a
-# message; files with other suffixes may be anything.
+# The content decides whether a file is an image. If a file with one of these suffixes cannot be read, it counts as
+# an unreadable image; a file with another suffix may be anything.
 IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".apng", ".bmp", ".dib", ".webp", ".gif", ".tif", ".tiff"),
     *(".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".jp2", ".j2k", ".avif", ".qoi"),
 )
 UNREAD_SUFFIXES = (".heic", ".heif", ".jxl")
-"""Image formats that Pillow reads with a plugin or not at all."""
+"""Suffixes of image formats that Pillow reads only with a plugin, or not at all."""
 RAW_SUFFIXES = (".dng", ".cr2", ".cr3", ".nef", ".nrw", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw")
-"""Raw data of a camera's sensor, in which Pillow would find a thumbnail or nothing."""
+"""Suffixes of files with raw data of a camera's sensor, in which Pillow would find only a thumbnail, or nothing."""
 
 PILLOW_DCT = "INTEGER_ACCURATE"
-"""The ``dct_method`` of ``tf.io.decode_jpeg`` that gives the same bits as Pillow."""
+"""The ``dct_method`` of ``tf.io.decode_jpeg`` that gives the same pixels as Pillow."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def read_image(path: PathLike, max_pixels: int = MAX_PIXELS) -> np.ndarray:
 
 
 def check_image(path: PathLike, max_pixels: int = MAX_PIXELS) -> Header:
-    """Checks an image file by decoding it, as small as its format allows. Raises as ``read_image``."""
+    """Checks an image file by decoding it, at the smallest size that its format allows. Raises as ``read_image``."""
     import tensorflow as tf
 
     with opened(path, max_pixels) as image:

@@ -103,7 +103,7 @@ class InMemoryDataset(Dataset):
             # XLA needs a static size.
             indices = tf.ensure_shape(order[step * batch_size : (step + 1) * batch_size], (batch_size,))
             inputs = self.preprocessing.batch(tf.gather(images, indices))
-            # Change the whole batch before taking the shard, since the changes are drawn for a whole batch.
+            # Change the whole batch before taking the shard, since the random numbers are drawn for the whole batch.
             changed = change(inputs, position_seed(changes_seed, step))
             return shard.of(changed), shard.of(tf.gather(labels, indices))
 

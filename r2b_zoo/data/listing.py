@@ -1,7 +1,7 @@
-"""Lists the files of a folder, by one rule for training, ``r2b evaluate`` and ``r2b verify --images``.
+"""Lists the files of a folder, by the same rule for training, ``r2b evaluate`` and ``r2b verify --images``.
 
-Files that operating systems and programs create for themselves count as hidden, and are ignored. All other regular
-files are candidates, whatever their suffixes; their content decides whether they are images. Links are followed.
+Files that operating systems and programs create for themselves count as hidden, and are ignored. Every other regular
+file may be an image, whatever its suffix. Links are followed.
 """
 
 import os
@@ -65,7 +65,7 @@ def is_hidden(name: str) -> bool:
 
 
 def folders(root: Path) -> list[Path]:
-    """The folders in a folder that are not hidden, by name. Raises ValueError if the folder cannot be read."""
+    """A folder's subfolders except hidden ones, sorted by name. Raises ValueError if the folder cannot be read."""
     try:
         return sorted(path for path in root.iterdir() if not is_hidden(path.name) and path.is_dir())
     except OSError as error:
@@ -98,7 +98,10 @@ def _paths(root: PathLike, recursive: bool) -> Iterator[Path]:
 
 
 def _kind(path: Path) -> Optional[str]:
-    """Describes a path that is not a regular file; else None. Opening a pipe, for example, could block for ever."""
+    """What a path is if it is not a regular file, found out without opening it; None if it is a regular file.
+
+    Opening a pipe, for example, could block for ever.
+    """
     try:
         mode = path.stat().st_mode
     except OSError as error:

@@ -14,13 +14,14 @@ from r2b_zoo.data.dataset import Dataset, Epoch, Sample, Shard, epoch_seeds
 from r2b_zoo.system import runtime
 from r2b_zoo.system.machine import available_cores
 
-# The random resized crop is from Szegedy et al., "Going Deeper with Convolutions", CVPR 2015, section 6. It is resized
-# bilinearly, as in torchvision, which takes less time than the bicubic resizing that evaluation needs.
+# The random resized crop is from Szegedy et al., "Going Deeper with Convolutions", CVPR 2015, section 6. Crops are
+# resized bilinearly, as in torchvision, because this takes less time than the bicubic resizing that evaluation needs.
 CROP_AREA = (0.08, 1.0)  # share of the image
 CROP_ASPECT = (3 / 4, 4 / 3)  # width / height
 CROP_ATTEMPTS = 10
 
-# JPEG interpolates colour between neighbours, so the pixels at the border of a window depend on those beyond it.
+# Pixels that are decoded beyond each side of a window. JPEG interpolates colour between neighbours, so the pixels at a
+# window's border depend on those beyond it.
 CHROMA_MARGIN = 2
 # libjpeg decodes columns in blocks of this width, and TensorFlow copies a crop once more if it starts within a block.
 COLUMNS_AT_A_TIME = 16
@@ -46,7 +47,7 @@ Example = tuple[tf.Tensor, tf.Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class PhotographDataset(Dataset):
-    """A data set of encoded photographs, of which only a window is decoded."""
+    """A data set of encoded photographs. Of a JPEG, little more is decoded than the part that a network gets."""
 
     @property
     def augmentations(self) -> tuple[str, ...]:
@@ -70,7 +71,7 @@ class PhotographDataset(Dataset):
         return runtime.is_installed() and self.preprocessing.channels == 3 and self._fits_in_batches
 
     def _encoded(self, record: Any) -> Encoded:
-        """The photograph of a record; separate from reading, since it can be done for many records at a time."""
+        """Converts a record to a photograph; separate from reading, so that many records can be converted at once."""
         return record
 
     @abstractmethod
@@ -79,7 +80,7 @@ class PhotographDataset(Dataset):
 
     @abstractmethod
     def _decode(self, encoded: Encoded, size: Size, window: Window) -> Part:
-        """A window of a photograph, with the same bits as in the whole decoded photograph.
+        """Decodes at least a window of a photograph, to the same pixels as in the whole decoded photograph.
 
         Args:
             encoded: the photograph.
@@ -100,7 +101,7 @@ class PhotographDataset(Dataset):
 
         records = self._training_records(order_seed, skip * batch_size).enumerate(start=skip * batch_size)
         if shard.count > 1:
-            # Drop the epoch's incomplete batch here: one shard could find enough images in it for a batch of its own.
+            # Drop the epoch's incomplete last batch here: one shard's images in it could fill a batch of that shard.
             records = records.take((self.train_size // batch_size - skip) * batch_size)
             records = records.filter(lambda position, _: shard.has(position, batch_size))
         return self._batches(records, cut, batch_size // shard.count, bilinear=augment != "none", drop_remainder=True)
@@ -113,7 +114,7 @@ class PhotographDataset(Dataset):
         bilinear: bool = False,
         drop_remainder: bool = False,
     ) -> tf.data.Dataset:
-        """Batches of each record's cut, prepared to the same bits as by ``Preprocessing``, and its label."""
+        """Batches of the records' cuts, prepared to the same bits as by ``Preprocessing``, with their labels."""
         if self._is_resized_in_batches:
 
             def listed(*record: Any) -> Cut:
@@ -130,10 +131,10 @@ class PhotographDataset(Dataset):
         def image(*record: Any) -> Example:
             decoded, window, mirrored, label = cut(*record)
             seen = windowed(decoded, window)
-            # Mirror the bytes, before resizing.
+            # Mirror before resizing, as ``resampling.prepared`` does.
             seen = tf.cond(mirrored, lambda: tf.reverse(seen, [1]), lambda: seen)
             resized = self.preprocessing.resize(seen[tf.newaxis], bilinear)
-            # Normalise one image while it is in the cache; whole batches take longer.
+            # Normalise an image while it is in the cache; normalising whole batches takes longer.
             return self.preprocessing.normalise(resized)[0], label
 
         return _decoded(records, image).batch(batch_size, drop_remainder)
@@ -180,12 +181,12 @@ class PhotographDataset(Dataset):
 
 
 def _decoded(records: tf.data.Dataset, function: Callable[..., Any]) -> tf.data.Dataset:
-    # The order is kept, so a large photograph delays those after it: start more of them than TensorFlow's default.
+    # The order is kept, so a large photograph delays those after it: decode more at a time than there are cores.
     return records.map(function, num_parallel_calls=2 * available_cores(), deterministic=True)
 
 
 def decode_jpeg_window(jpeg: tf.Tensor, size: Size, window: Window, dct_method: str = "") -> Part:
-    """A window of a JPEG, with the same pixels as in the whole decoded image, without decoding most of the rest.
+    """Decodes a window of a JPEG, to the same pixels as in the whole decoded image, and little beyond the window.
 
     Args:
         jpeg: contents of the file.

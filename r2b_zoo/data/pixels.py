@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from PIL import Image
 
 MAX_PIXELS = 178_956_970
-"""Default limit on height times width of a file, about 13,377 squared, which is also Pillow's own."""
+"""Default limit on height times width of a file, about 13,377², equal to Pillow's default ``MAX_IMAGE_PIXELS``."""
 
 LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue in grey (ITU-R BT.601)
 RANGE_OF_BICUBIC = (-255, 510)  # contains all results of bicubic interpolation of values in 0–255
 _ORIENTATION = 0x0112  # EXIF's tag
-# EXIF orientations whose displayed columns or rows are in the reverse of the file's order, or exchanged.
+# EXIF orientations whose columns or rows are displayed in reverse order, or whose rows and columns are exchanged.
 _COLUMNS_REVERSED, _ROWS_REVERSED, _TURNED_ON_ITS_SIDE = (2, 3, 7, 8), (3, 4, 6, 7), (5, 6, 7, 8)
 _BAND = 1 << 20  # pixels that are converted at a time, so that a large image is not held in every form at once
 _DEEP_WHITE = 65535
@@ -73,7 +73,10 @@ def opened(path: Union[str, "os.PathLike[str]"], max_pixels: int = MAX_PIXELS) -
 
 @contextlib.contextmanager
 def _pillows_limit(max_pixels: int) -> Iterator[None]:
-    """Lets Pillow read so many pixels. Pillow refuses images of twice its limit, which is a global variable."""
+    """Lets Pillow read images of up to ``max_pixels``.
+
+    Pillow refuses images of more than twice its limit, which is a global variable.
+    """
     from PIL import Image
 
     if max_pixels == MAX_PIXELS:
@@ -135,7 +138,7 @@ def rgb(image: "Image.Image", crop_fraction: Optional[float] = None) -> np.ndarr
 
 
 def check(image: "Image.Image") -> tuple[int, int]:
-    """Decodes an image as small as its format allows, after which it cannot be used. Raises as ``rgb``.
+    """Decodes an image as small as its format allows. It cannot be used afterwards. Raises as ``rgb``.
 
     Returns:
         Height and width of the array that ``rgb`` would have given.

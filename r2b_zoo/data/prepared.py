@@ -11,16 +11,16 @@ if TYPE_CHECKING:
 
 
 def prepared(name: str, data_dir: Optional[PathLike], hint: str = "") -> "tfds.core.DatasetBuilder":
-    """The newest version of a prepared data set.
+    """Finds the newest version of a prepared data set.
 
     Args:
         name: its name in TensorFlow Datasets.
         data_dir: the folder of all prepared data sets; None: TensorFlow Datasets' default (``$TFDS_DATA_DIR``, or
             ``tensorflow_datasets`` in the home folder).
-        hint: what is needed before it can be prepared.
+        hint: end of the error's message, on what must be done before the data set can be prepared.
 
     Raises:
-        ValueError: it is not prepared; the message names the command that prepares it.
+        ValueError: the data set is not prepared; the message names the command that prepares it.
     """
     import tensorflow_datasets as tfds
 
@@ -29,7 +29,7 @@ def prepared(name: str, data_dir: Optional[PathLike], hint: str = "") -> "tfds.c
     if not versions:
         option = f" --data_dir {root}" if data_dir or "TFDS_DATA_DIR" in os.environ else ""
         raise ValueError(
-            f"{name} is not prepared in {root}: name another folder with data_dir=, or prepare it with "
+            f"{name} is not prepared in {root}: pass the folder that has it as data_dir=, or prepare it with "
             f"`tfds build {name}{option}`.{hint}"
         )
     newest = max(versions, key=lambda path: [int(part) if part.isdigit() else -1 for part in path.name.split(".")])

@@ -107,9 +107,9 @@ class Preprocessing:
     def resize(self, images: tf.Tensor, bilinear: bool = False) -> tf.Tensor:
         """Resizes uint8 or float32 (N, H, W, 1, 3 or 4) to float32 (N, height, width, channels), in levels of 0–255.
 
-        The rule is bicubic as in TensorFlow 1 (``align_corners`` and ``half_pixel_centers`` false, a = -0.75), with
-        which the published weights were trained; its results may lie outside 0–255 (``pixels.RANGE_OF_BICUBIC``). Or it
-        is bilinear between the centres of pixels, which takes less time.
+        The rule is bicubic as in TensorFlow 1 (``align_corners`` and ``half_pixel_centers`` false, a = -0.75). The
+        published weights were trained with this rule. Its results may lie outside 0–255 (``pixels.RANGE_OF_BICUBIC``).
+        With ``bilinear``, the rule is bilinear with half-pixel centres, which takes less time.
         """
         images = tf.convert_to_tensor(_with_channels(images, self.channels))
         if (images.shape.num_elements() or 0) <= _MOST_AS_FLOATS:
@@ -137,8 +137,8 @@ class Preprocessing:
     def __call__(self, image: Any) -> np.ndarray:
         """Prepares an image of any size: uint8 (or float in 0–255), (H, W), (H, W, 1), (H, W, 3) or (H, W, 4).
 
-        It may also be one of Pillow's images, of any mode, which is rotated as its EXIF data says. Grey is repeated
-        over the channels and an alpha channel is dropped.
+        It may also be one of Pillow's images, of any mode, which is rotated as its EXIF data says. An alpha channel is
+        dropped. For three channels, grey is repeated; for one channel, colours become grey (``pixels.LUMA``).
 
         Returns:
             float32 (height, width, channels).
@@ -200,13 +200,14 @@ def preprocess_input(image: Any) -> np.ndarray:
     Centre crop of 87.5 % of the shorter side, bicubic resize to 224×224, ImageNet mean and standard deviation.
 
     Args:
-        image: uint8 (H, W, 3) of any size; grey (H, W) or (H, W, 1) and RGBA (H, W, 4) too.
+        image: uint8 of any size: RGB (H, W, 3), RGBA (H, W, 4), or grey (H, W) or (H, W, 1). See
+            ``Preprocessing.__call__`` for other types.
 
     Returns:
         float32 (224, 224, 3).
 
     Raises:
-        ValueError: the argument is not one image, or has values outside 0–255.
+        ValueError: the argument is not one image, has no pixels, or has values outside 0–255.
     """
     return IMAGENET(image)
 

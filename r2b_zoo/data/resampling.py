@@ -1,7 +1,8 @@
 """Resizes batches of photographs with r2b-runtime, which gives the same bits as TensorFlow in less time.
 
-The images of a batch have different sizes, so they cannot be stacked. tf.data can batch them as lists of one tensor
-each, which are passed on without a copy. A window of each image is resized directly into the batch.
+The images of a batch have different sizes, so they cannot be stacked. Each image is therefore put into a list of one
+tensor: tf.data can batch such lists, without copying the images. A window of each image is resized directly into the
+batch.
 """
 
 from collections.abc import Sequence
@@ -39,9 +40,10 @@ def prepared(
     """Applies ``Preprocessing.resize`` and ``normalise`` to a window of each image of a batch.
 
     Args:
-        images: N or more images, uint8 (H, W, 3), of which the first N are used: a graph has a fixed number of them.
+        images: N or more images, uint8 (H, W, 3); the first N are used. A graph has a fixed number of images, but the
+            last batch may be smaller.
         windows: top, left, height and width of the windows, int32 (N, 4).
-        mirrored: which windows to flip horizontally first, bool (N,).
+        mirrored: which windows to flip horizontally before they are resized, bool (N,).
         preprocessing: gives size, mean and standard deviation.
         bilinear: see ``Preprocessing.resize``.
 

@@ -9,7 +9,7 @@ import numpy as np
 
 
 def check_share(share: float) -> None:
-    """Raises ValueError if ``share`` is not a share of the training images."""
+    """Raises ValueError if ``share`` is below 0, or not below 1."""
     if not 0 <= share < 1:
         raise ValueError(
             f"validation must be 0 (none) or the share of the training images to hold out, below 1, for example 0.1; "
@@ -20,13 +20,13 @@ def check_share(share: float) -> None:
 def held_out(labels: np.ndarray, share: float, class_names: Sequence[str]) -> np.ndarray:
     """The images to hold out: the same share of every class, spread evenly over its images in their order.
 
-    The choice depends only on the labels and the share, so that all runs, including runs that share a stage, hold out
-    the same images.
+    The choice depends only on the labels and the share, so all runs with the same data and share hold out the same
+    images.
 
     Args:
         labels: labels of the training images, (N,).
         share: above 0 and below 1.
-        class_names: in the order of the labels.
+        class_names: names of the classes, in the order of the labels.
 
     Returns:
         Whether each image is held out, bool (N,).

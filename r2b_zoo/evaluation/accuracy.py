@@ -33,7 +33,7 @@ class Evaluation:
 
     Attributes:
         confusion: (classes, classes) numbers of images; rows are the true classes, columns the predicted ones.
-        top5_correct: number of images whose true class is among the five most probable.
+        top5_correct: number of images whose true class is among the five most probable classes.
     """
 
     confusion: np.ndarray
@@ -55,7 +55,7 @@ class Evaluation:
         """The confusion matrix as a matplotlib figure, with a row per true class and a column per predicted class.
 
         Args:
-            class_names: in the order of the labels; None: numbers from 0.
+            class_names: names of the classes, in the order of the labels; None: numbers from 0.
             title: title above the figure.
 
         Raises:
@@ -83,7 +83,7 @@ class Evaluation:
 
     @property
     def top5(self) -> float:
-        """Share of images whose true class is among the five most probable, 0–1."""
+        """Share of images whose true class is among the five most probable classes, 0–1."""
         return self.top5_correct / self.images
 
     @property
@@ -155,9 +155,13 @@ def prediction_batch(input_shape: Sequence[int]) -> int:
 
 
 def check_numbers(probabilities: np.ndarray, name: str) -> np.ndarray:
-    """Checks an array (N, classes) and returns it.
+    """Returns probabilities (N, classes) after checking that they are finite.
 
     NumPy's argmax would return the index of a NaN as the predicted class.
+
+    Args:
+        probabilities: the array to check.
+        name: the classifier's name, for the error message.
 
     Raises:
         ValueError: a value is NaN or infinite.
@@ -176,8 +180,8 @@ def evaluate(probabilities: np.ndarray, labels: np.ndarray) -> Evaluation:
     """Compares probabilities (N, classes) with labels (N,).
 
     Raises:
-        ValueError: the numbers of images differ, there are no images, a label is outside the classes, or a probability
-            is NaN or infinite.
+        ValueError: the numbers of images differ, there are no images, a label is not the index of a class, or a
+            probability is NaN or infinite.
     """
     if probabilities.ndim != 2 or len(probabilities) != len(labels) or len(labels) == 0:
         raise ValueError(
@@ -204,7 +208,7 @@ def evaluate_batches(
 
     Args:
         predict: gives probabilities (N, classes) of preprocessed images (N, height, width, channels).
-        batches: (images, labels), for example ``Dataset.test_batches``.
+        batches: pairs of images and labels, for example from ``Dataset.test_batches``.
         advance: called after each batch with its number of images.
         num_classes: number of classes of the data, if it is known.
 

@@ -70,7 +70,7 @@ class Classifier:
             raise ValueError(f"{self.name} has {outputs} outputs and {len(self.labels)} labels: name every output.")
 
     def __getstate__(self) -> dict[str, Any]:
-        """The state without the lock and the loaded file, because an unpickled copy makes its own."""
+        """The state without the lock and the engine; an unpickled copy makes new ones."""
         return {name: value for name, value in vars(self).items() if name not in ("_turn", "_engine")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -98,6 +98,15 @@ class Classifier:
         plan = self.plan
         return None if plan is None else _without_warning(lambda: dataset_of(plan, self.split_rule))
 
+    def recorded_preprocessing(self) -> Preprocessing:
+        """The preprocessing. Raises ValueError if there is none."""
+        if self.preprocessing is None:
+            raise ValueError(
+                f"{self.name} does not record how an image is prepared for it: convert it with preprocessing=, "
+                "as r2b export does."
+            )
+        return self.preprocessing
+
     @cached_property
     def _engine(self) -> TFLiteEngine:
         assert self.tflite is not None, "a classifier is a model or a file"
@@ -117,11 +126,11 @@ class Classifier:
         """The most probable classes of one image of any size, best first.
 
         Args:
-            image: uint8 (H, W, channels), or a Pillow image; see ``Preprocessing``.
+            image: uint8 (H, W, channels), or a Pillow image; see ``Preprocessing.__call__``.
             top: number of classes; all classes if there are fewer.
 
         Returns:
-            Name and probability of each class.
+            Name and probability of each class; without labels, the name is "class" and the index.
 
         Raises:
             ValueError: ``image`` is not an image, ``top`` is less than 1, the classifier has no preprocessing, or a
@@ -129,12 +138,7 @@ class Classifier:
         """
         if top < 1:
             raise ValueError(f"top must be at least 1; received {top}.")
-        if self.preprocessing is None:
-            raise ValueError(
-                f"{self.name} does not record how an image is prepared for it: convert it with preprocessing=, "
-                "as r2b export does."
-            )
-        row = self.probabilities(self.preprocessing(image)[np.newaxis])[0]
+        row = self.probabilities(self.recorded_preprocessing()(image)[np.newaxis])[0]
         best = np.argsort(-row, kind="stable")[:top]
         return [(self.labels[i] if self.labels else f"class {i}", float(row[i])) for i in best]
 
@@ -158,16 +162,19 @@ def load(
 
     Raises:
         FileNotFoundError: there is no such file or folder.
-        ValueError: the file is not one of these, or is damaged.
-        RunFolderError: the folder holds no finished run.
+        ValueError: the file is none of these or is damaged; it is a weights file without top; it does not record its
+            network, and ``network`` is None; or the run has no such stage.
+        RunFolderError: the folder holds no run, the stage is not finished, or its weights are damaged.
     """
     if reference == named.IMAGENET:
+        _refuse(reference, precision=precision, input_size=input_size, stage=stage)
         return _imagenet(models.create(network or "RealToBinaryNet", weights=reference))
     if named.is_name(reference):
         found = _from_weights(named.bundled_file(str(reference)), network, precision, input_size)
         return replace(found, name=str(reference))
     path = Path(reference).expanduser()
     if path.is_dir():
+        _refuse(reference, network=network, precision=precision, input_size=input_size)
         return _from_run(RunFolder(path), stage)
     if not path.is_file():
         raise FileNotFoundError(
@@ -175,8 +182,19 @@ def load(
             "a weights file."
         )
     if path.suffix == TFLITE_SUFFIX:
+        _refuse(reference, network=network, precision=precision, input_size=input_size, stage=stage)
         return _from_tflite(path)
+    _refuse(reference, stage=stage)
     return _from_weights(path, network, precision, input_size)
+
+
+def _refuse(reference: PathLike, **arguments: object) -> None:
+    """Raises ValueError if an argument is given that ``load`` does not use for such a reference."""
+    given = [name for name, value in arguments.items() if value is not None]
+    if given:
+        raise ValueError(
+            f"{given[0]} is not an option of {str(reference)!r}; received {given[0]}={arguments[given[0]]!r}."
+        )
 
 
 def _imagenet(model: tf.keras.Model) -> Classifier:
@@ -190,7 +208,7 @@ def _from_run(folder: RunFolder, stage: Optional[str]) -> Classifier:
     rule = data_record.split_rule(folder)
     planned = {stage.name: stage for stage in plan.stages}.get(stage)
     if planned is not None and folder.is_finished(stage) and folder.tflite_path.is_file():
-        # A finished run knows its classes even if its data has been moved.
+        # The converted file records classes and preprocessing, so the data is not needed: it may have been moved.
         described = metadata.read(folder.tflite_path.read_bytes())
         if described.preprocessing is not None and described.labels is not None:
             model = network_of(plan, planned, described.preprocessing.input_shape, len(described.labels))
@@ -251,7 +269,8 @@ def dataset_for(
     Args:
         classifier: where it has no preprocessing or labels, as for some weights files, the data set's are used.
         name: name of a data set, or path of a folder of photographs; None: the classifier's own data.
-        data_dir: where the files of the data set are; None: where the run has them.
+        data_dir: where the files of the data set are; None: for the data set of a run, where the run has them; for
+            others, the data set's default.
         all_photographs: use all photographs of a folder, not only those that training leaves out.
 
     Raises:
@@ -343,7 +362,7 @@ def images_for(
     """Batches of preprocessed images from a folder and its subfolders, or from the test split of the classifier's data.
 
     Args:
-        classifier: gives the preprocessing.
+        classifier: gives the preprocessing, and the data if ``folder`` is None.
         folder: the folder; None: the test split.
         number: maximum number of images; None: all.
         max_pixels: limit on height times width of an image file.
@@ -355,13 +374,12 @@ def images_for(
         for inputs, _ in labelled_images_for(classifier, number=number):
             yield inputs
         return
-    if classifier.preprocessing is None:
-        raise ValueError(f"{classifier.name} does not record how an image is prepared for it.")
+    preprocessing = classifier.recorded_preprocessing()
     paths = image_files(folder, number)
-    batch = prediction_batch(classifier.preprocessing.input_shape)
+    batch = prediction_batch(preprocessing.input_shape)
     for start in range(0, len(paths), batch):
         images = (read_image(path, max_pixels) for path in paths[start : start + batch])
-        yield np.stack([classifier.preprocessing(image) for image in images])
+        yield np.stack([preprocessing(image) for image in images])
 
 
 def labelled_images_for(
@@ -376,14 +394,14 @@ def labelled_images_for(
         classifier: gives the preprocessing and the order of the classes.
         data: see ``dataset_for``.
         data_dir: see ``dataset_for``.
-        number: maximum number of images, the first of the split; None: all.
+        number: maximum number of images, from the start of the split; None: all.
 
     Raises:
         ValueError: as ``dataset_for``.
     """
     dataset = dataset_for(classifier, data, data_dir)
     batch = prediction_batch(dataset.input_shape)
-    for images, labels in dataset.test_batches(batch).unbatch().take(number or -1).batch(batch):
+    for images, labels in dataset.test_batches(batch).unbatch().take(-1 if number is None else number).batch(batch):
         yield images.numpy(), labels.numpy()
 
 
@@ -397,9 +415,9 @@ def calibration_images(
 
     Args:
         classifier: gives the preprocessing.
-        source: a folder of images, of which every n-th is taken in the order of their paths; or the name of a data set,
-            of whose training images some are drawn with a fixed seed; None: the training images of a run.
-        data_dir: where the files of the data set are; None: where the run has them.
+        source: a folder of images, or the name of a data set; None: the data set of a run. From a folder, every n-th
+            image is taken, in the order of the paths. From a data set, training images are drawn with a fixed seed.
+        data_dir: see ``dataset_for``.
         max_pixels: limit on height times width of an image file.
 
     Raises:
@@ -425,9 +443,8 @@ def _spread_over(classifier: Classifier, folder: str, max_pixels: int) -> list[n
             f"There is no folder {folder!r} to calibrate with, and no data set of that name; the data sets are "
             f"{', '.join(data.list_datasets())}.{did_you_mean(folder, data.list_datasets())}"
         )
-    if classifier.preprocessing is None:
-        raise ValueError(f"{classifier.name} does not record how an image is prepared for it.")
+    preprocessing = classifier.recorded_preprocessing()
     paths = image_files(Path(folder).expanduser(), None)
     every = -(-len(paths) // calibration.MOST_IMAGES)
-    prepared = [classifier.preprocessing(read_image(path, max_pixels)) for path in paths[::every]]
+    prepared = [preprocessing(read_image(path, max_pixels)) for path in paths[::every]]
     return [np.stack(prepared)]

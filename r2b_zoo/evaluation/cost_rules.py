@@ -54,13 +54,19 @@ Count = Callable[[tf.keras.layers.Layer, Call], int]
 
 @dataclass(frozen=True)
 class Rule:
-    """The rule that counts the operations of one type of layer."""
+    """The rule that counts the operations of one type of layer.
+
+    Attributes:
+        kind: the part of a network to which such layers belong, see ``costs.LayerCost``.
+        elementwise: counts the elementwise operations of one call.
+        macs: counts the MACs of one call; None: there are none.
+        published: counts the elementwise operations as table 1 of Martínez et al. does; None: as ``elementwise`` does.
+    """
 
     kind: str
     elementwise: Count
     macs: Optional[Count] = None
     published: Optional[Count] = None
-    """The elementwise operations in table 1 of Martínez et al., where they differ."""
 
 
 def _per_output(operations: int) -> Count:

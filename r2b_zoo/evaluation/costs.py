@@ -3,17 +3,18 @@
 Operations are counted per image, from the shapes that a network was built with, by the rules of ``cost_rules``:
 
 - *MACs* (multiply-accumulates): output positions × size of the kernel, so for a convolution output H × W × kernel h × w
-  × C_in / groups × C_out. Taps on the padding count like any other. They are *binary* where input **and** kernel are
-  quantised to one bit by the layer's own quantisers, *float* otherwise. One MAC is one operation.
-- *Elementwise operations*: everything else that is computed in floating point, as an engine computes it.
+  × C_in / groups × C_out; for a transposed convolution, input H × W. Taps on the padding count like any other. MACs are
+  *binary* where input **and** kernel are quantised to one bit by the layer's own quantisers, *float* otherwise. One MAC
+  is one operation.
+- *Elementwise operations*: everything else that an inference engine computes in floating point.
 - *Float operations*: float MACs plus elementwise operations, including skip connections and pools, as in table 1 of
   Martínez et al. (ICLR 2020, section 4.4), which lists binary and float operations separately. Elementwise operations
   are counted as above, except that a batch norm counts as the four operations of its formula, (x − μ) / σ · γ + β,
   where an engine needs one multiplication and one addition. ``published_costs`` compares these counts with the table.
 - *FLOPs* as Bi-Real Net counts them (Liu et al., ECCV 2018, section 4.4): float MACs + binary MACs / 64.
 - *Bytes* as deployed: 1 bit per binary weight, each tensor rounded up to whole bytes, and 4 bytes per other weight. A
-  batch norm counts as stored, with its four vectors; the scale of a magnitude-aware kernel follows from the weights and
-  is not stored.
+  batch norm counts with all of its four vectors. The scale of a magnitude-aware kernel is not a weight of the layer, so
+  it does not count.
 """
 
 import math
@@ -187,7 +188,7 @@ def cost(model: tf.keras.Model) -> Cost:
 
     Args:
         model: a functional or Sequential network with a known input size; networks inside it are counted layer by
-            layer, as "outer/inner". A layer used twice costs its operations twice and its weights once.
+            layer, under names "network/layer". A layer used twice costs its operations twice and its weights once.
 
     Raises:
         ValueError: the input size is unknown, or there is no rule for a layer with weights.

@@ -66,7 +66,7 @@ _CLASSES = (1000,)
 
 
 def published(cost: Cost) -> Optional[PublishedCost]:
-    """The row of table 1 for a network; None if the table has none, or the network is not of the table's size."""
+    """The row of table 1 for a network; None if there is no such row, or the network is not of the table's size."""
     stem = cost.of("stem").layers
     is_of_the_papers_size = (
         cost.input_shapes == (_IMAGE,)
@@ -74,7 +74,9 @@ def published(cost: Cost) -> Optional[PublishedCost]:
         and bool(stem)
         and stem[-1].output_shape == _STEM_OUTPUT
     )
-    return TABLE_1.get((cost.name, cost.downsample)) if is_of_the_papers_size else None
+    row = TABLE_1.get((cost.name, cost.downsample)) if is_of_the_papers_size else None
+    # A network with real weights has the name of the binary one.
+    return row if row and bool(row.binary_operations) == bool(cost.binary_macs) else None
 
 
 @dataclass(frozen=True)
@@ -84,11 +86,15 @@ class GateOverhead:
     At 224×224 and width 64 the gates' dense layers have 294,400 MACs: 0.18 % of the baseline's 164 M FLOPs. With the
     gates' other operations (1,680,896 additions to pool x, 424 ReLUs and 3,840 sigmoids) the overhead is 1.2 %, the
     paper's "about 1 % more". The gates' 1,505,280 multiplications replace the same number in the scales.
+
+    Attributes:
+        macs: MACs of the gates' dense layers.
+        elementwise: elementwise operations of the gates minus those of the scales.
+        baseline_flops: FLOPs of the whole baseline.
     """
 
     macs: int
     elementwise: int
-    """Elementwise operations of the gates minus those of the scales."""
     baseline_flops: float
 
     @property
@@ -133,7 +139,7 @@ def overhead_among(costs: Sequence[Cost]) -> Optional[GateOverhead]:
 def as_dict(costs: Sequence[Cost]) -> dict[str, Any]:
     """Plain data of several networks: the cost of each, its row of table 1, and the additional cost of gates.
 
-    A network without a row has None there. The additional cost is None unless both networks that it compares are given.
+    The row is None for a network that table 1 does not have. The additional cost is None as in ``overhead_among``.
     """
     rows, overhead = [published(cost) for cost in costs], overhead_among(costs)
     return {

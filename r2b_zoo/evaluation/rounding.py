@@ -23,8 +23,10 @@ CHANGED_IMAGES = 4
 MAX_DISTANCE = 1e-3
 """Two answers with the same predicted class count as the same if no probability differs by more than this."""
 LONELINESS = 2
-"""Rounding also explains an answer whose distance from the nearest valid answer is at most this many times the largest
-distance of a valid answer from its nearest neighbour among the valid answers."""
+"""How far an answer may be from the valid answers for rounding to explain it, in units of their largest gap.
+
+Each valid answer has a distance from its nearest neighbour among the valid answers. Their largest gap is the
+largest of these distances."""
 
 
 class KerasNetwork:
@@ -68,8 +70,8 @@ def explains(keras: KerasNetwork, images: np.ndarray, found: np.ndarray) -> np.n
     """Finds the images for which the Keras model also gives the file's answer when last bits change.
 
     Rounding can flip several signs, and the valid combinations of signs may be so many that the variants contain only
-    some of them. Therefore an answer that no variant gives is explained too, if it is not much farther from the
-    variants than they are from each other; see ``LONELINESS``.
+    some of them. An answer that no variant gives is therefore also explained if it is not much farther from the
+    variants' answers than these are from each other; see ``LONELINESS``.
 
     Args:
         keras: the model.

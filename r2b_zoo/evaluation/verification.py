@@ -1,8 +1,9 @@
 """Verifies, on images, that a ``.tflite`` computes the same as its Keras model.
 
-A file whose real part is int8 cannot compute the same: rounding to 8 bits changes activations, which flips some signs
-and so changes some answers. Such a file is verified by its loss of top-1 accuracy instead: the share of images that
-only the Keras model classifies correctly, minus the share that only the file classifies correctly.
+A file whose real convolutions and classifier are int8 (an int8 file) cannot compute the same: rounding to 8 bits
+changes activations, which flips some signs and so changes some answers. Such a file is verified by its loss of top-1
+accuracy instead: the share of images that only the Keras model classifies correctly, minus the share that only the file
+classifies correctly.
 """
 
 import math
@@ -20,17 +21,18 @@ from r2b_zoo.evaluation import rounding
 from r2b_zoo.evaluation.accuracy import check_numbers
 from r2b_zoo.system.short_repr import short_repr
 
-# Rounding may flip a sign, which changes probabilities a little and sometimes a close decision (rounding.py). Larger
-# differences are a defect.
+# Rounding may flip a sign, which changes probabilities a little and sometimes a close decision (rounding.py). An image
+# whose answers differ is undecided if rounding explains the difference. All other images are decided: if too many of
+# them differ, or they differ too much, the file has a defect.
 MIN_AGREEMENT = 0.995
 """Minimum share of decided images with the same predicted class."""
 MAX_MEAN_DIFFERENCE = 1e-3
 """Maximum of the mean absolute difference of the probabilities over decided images and classes."""
 
 MIN_DECIDED = 0.5
-"""Minimum share of decided images, for which the Keras model has one answer; with fewer, equality proves nothing."""
+"""Minimum share of decided images among all images; with fewer, equality proves nothing."""
 MOST_UNEXPLAINED = 8
-"""After this many images whose differences rounding does not explain, further differences count without examination."""
+"""After this many differences that rounding does not explain, further differences count without examination."""
 
 MAX_LOSS = 0.5
 """Maximum loss of top-1, in percentage points, of an int8 file against its Keras model."""
@@ -38,9 +40,9 @@ MAX_LOSS = 0.5
 BATCH_SIZE = 32
 
 THREADS = (2, 4)
-"""Numbers of threads on which r2b-runtime must give the same bits as on one."""
+"""Numbers of threads on which r2b-runtime must give the same bits as on ``num_threads`` threads."""
 IMAGES_ON_THREADS = 32
-"""About how many images run on each number of threads; a few are enough, since an error would affect any image."""
+"""About how many images run on each number of threads; few are enough, as such an error would show in any image."""
 
 
 Batch = Union[np.ndarray, tuple[Any, Any]]
@@ -59,10 +61,11 @@ class Verification:
         largest_difference: the largest of these differences.
         undecided: number of images for which the answers differ, but only as much as the Keras model's own answer
             differs when the last bits of weights and pixels change (rounding.py).
-        threads: number of images for which the file gives other bits on several threads than on one.
+        threads: number of images for which the file gives other bits on a number of threads in ``THREADS`` than on the
+            number of threads given to ``verify``.
         told_otherwise: a sentence for each statement of the file about classes and preprocessing that contradicts the
-            model's record.
-        max_loss: for a file whose real part is int8, the maximum loss of top-1, in percentage points; None for others.
+            labels or the preprocessing given to ``verify``.
+        max_loss: for an int8 file, the maximum loss of top-1, in percentage points; None for others.
         correct: for an int8 file, number of images that the Keras model classifies correctly; None if the true classes
             are unknown.
         lost: for an int8 file, number of images that only the Keras model classifies correctly.
@@ -171,9 +174,7 @@ class Verification:
             f"largest {self.largest_difference:.2e}."
         )
         if self.threads:
-            numbers = " or ".join(map(str, THREADS))
-            images = _images(self.threads)
-            lines += f"\nFor {images}, the file's answer on {numbers} threads differs from that on one thread."
+            lines += f"\nFor {_images(self.threads)}, the file's answer depends on the number of threads."
         for sentence in self.told_otherwise:
             lines += f"\n{sentence}"
         if self.undecided:
@@ -219,26 +220,26 @@ def verify(
 ) -> Verification:
     """Runs images through the Keras model and through the file, and compares their probabilities and metadata.
 
-    r2b-runtime must also give the same bits on several threads as on one.
+    r2b-runtime must also give the same bits on each number of threads in ``THREADS`` as on ``num_threads``.
 
     Args:
         model: gives probabilities (N, classes).
-        tflite: contents of the file.
+        tflite: contents of the ``.tflite`` file.
         images: preprocessed float32 (N, height, width, channels); or an iterable of such batches, or of pairs of a
             batch and its true classes (n,), such as ``Dataset.test_batches`` gives.
-        num_threads: threads for the file.
+        num_threads: number of threads on which the file runs.
         labels: names of the model's classes, to compare with the file's; not compared if the file has none.
         preprocessing: the model's preprocessing, to compare with the file's; not compared if the file has none.
         engine: the engine that runs the file, see ``TFLiteEngine``.
         each_output: called with the file's probabilities (n, classes) of each batch, in the order of the images, so
             that callers who need them do not run the file again.
-        max_loss: for a file whose real part is int8, the maximum loss of top-1, in percentage points; where the true
-            classes are unknown, the maximum share of images, in percent, whose predicted class may differ.
+        max_loss: for an int8 file, the maximum loss of top-1, in percentage points; where the true classes are unknown,
+            the maximum share of images, in percent, whose predicted class may differ.
 
     Raises:
         ValueError: the engine refuses the file, there are no images, their shape does not fit the model, the outputs of
-            model and file have different shapes, the Keras model gives NaN, ``max_loss`` is not from 0 to 100, or the
-            file takes images that are not normalised and ``preprocessing`` is missing.
+            model and file have different shapes, the Keras model gives NaN or infinity, ``max_loss`` is not from 0 to
+            100, or the file takes images that are not normalised and ``preprocessing`` is missing.
     """
     if not 0 <= max_loss <= 100:
         raise ValueError(f"max_loss must be in percentage points of top-1, from 0 to 100; received {max_loss}.")
@@ -261,8 +262,8 @@ def verify(
                 f"{expected.shape} and the file {found.shape}: is the file made from this model, with its top?"
             )
         each_output(found)
-        for other in others if tally.count < IMAGES_ON_THREADS else ():
-            on_threads = max(on_threads, _different_bits(answers, other.predict(taken)))
+        if tally.count < IMAGES_ON_THREADS:
+            on_threads += _different_bits(answers, [other.predict(taken) for other in others])
         tally.add(batch, expected, found, classes)
     if tally.count == 0:
         raise ValueError("verify needs at least one image; received none.")
@@ -328,7 +329,7 @@ class _Tally:
 
 
 def _as_file_takes(tflite: bytes, preprocessing: Optional[Preprocessing]) -> Callable[[np.ndarray], np.ndarray]:
-    """A function from the model's input to the file's, which differs if the file normalises images itself."""
+    """A function from the model's input to the file's input; the two differ if the file normalises images itself."""
     own = _of_pixels(tflite)
     if own is None:
         return lambda batch: batch
@@ -398,9 +399,9 @@ def _other_preprocessing(own: Mapping[str, Any], others: Mapping[str, Any]) -> s
     return f"The file's preprocessing differs from the model's: {words}."
 
 
-def _different_bits(one: np.ndarray, other: np.ndarray) -> int:
-    """The number of rows of (N, ...) that differ in any bit."""
-    return sum(a.tobytes() != b.tobytes() for a, b in zip(one, other, strict=True))
+def _different_bits(one: np.ndarray, others: Sequence[np.ndarray]) -> int:
+    """The number of rows of (N, ...) that differ from those of another array in any bit."""
+    return sum(any(row.tobytes() != other[i].tobytes() for other in others) for i, row in enumerate(one))
 
 
 def _batches(

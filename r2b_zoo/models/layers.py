@@ -1,4 +1,4 @@
-"""Convolutions that compute in half precision internally, layers that rescale their output, pooling, and fused layers.
+"""The zoo's own layers: convolutions for mixed precision, layers that rescale their output, pooling, and fused layers.
 
 All other layers of the networks come from Keras or Larq.
 """
@@ -51,14 +51,15 @@ class _CastsLast:
 
     Keras casts inputs and weights first. In float16 a latent weight near 0 would lose its sign, and in every
     half-precision type the scale that a quantiser computes from a filter would lose digits. Here quantisers and their
-    gradients work in float32 and return ±1, which every type can hold; only products and sums are in half precision.
+    gradients work in float32; only the products and sums of the convolution are in half precision, which holds ±1
+    exactly.
     Inputs of another type, for example from a Keras layer in half precision, are first cast to the weights' type.
     """
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         initialise: Any = cls.__init__
-        shown: Any = super().__init__  # Keras' or Larq's, whose signature is shown
+        shown: Any = super().__init__  # Keras' or Larq's constructor; help() shows its signature
 
         @functools.wraps(shown)
         def without_autocast(self: Any, *args: Any, **kwargs: Any) -> None:
@@ -81,7 +82,7 @@ class _CastsLast:
         def in_half(inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
             return tf.cast(convolve(tf.cast(inputs, compute), tf.cast(kernel, compute)), weights)
 
-        # Read these now, because Larq changes the padding during a call.
+        # Read these now, because Larq may change the padding for the duration of a call.
         strides, padding = self.strides, self.padding  # type: ignore[attr-defined]
 
         @tf.custom_gradient
@@ -102,7 +103,7 @@ class _CastsLast:
         return known and math.prod(sizes) < FEW_PIXELS
 
     def _without_scale(self, kernel: tf.Tensor) -> tuple[tf.Tensor, Optional[tf.Tensor]]:
-        """The kernel as ±1, and the factor by which its quantiser multiplied each filter, if it did."""
+        """The kernel divided by its filters' scales, and these scales, (O,); kernel and None if it has no scales."""
         if not isinstance(getattr(self, "kernel_quantizer", None), lq.quantizers.MagnitudeAwareSign):
             return kernel, None
         # The gradient treats the scale as a constant. This division also divides the kernel's gradient by the scale,
@@ -185,10 +186,10 @@ class Add(tf.keras.layers.Add):
 
 @tf.keras.utils.register_keras_serializable(PACKAGE)
 class MaxPooling2D(tf.keras.layers.MaxPooling2D):
-    """Keras' ``MaxPooling2D``; within ``compiled_whole`` made of operators whose gradient in XLA is deterministic.
+    """Keras' ``MaxPooling2D``; within ``compiled_whole`` it uses operators whose gradient in XLA is deterministic.
 
-    Images (N, H, W, C) must then have a known size. Value and gradient are the same; the first of equal maxima gets the
-    gradient.
+    Images (N, H, W, C) must then have a known size. Value and gradient are those of Keras' layer; the first of equal
+    maxima gets the gradient.
     """
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
@@ -208,9 +209,10 @@ class MaxPooling2D(tf.keras.layers.MaxPooling2D):
 class FusedSteSign(lq.quantizers.SteSign):
     """Larq's ``SteSign``: -1 below 0, else +1; the gradient is that of the identity where |x| ≤ 1, else 0.
 
-    Within ``fused_for_training`` value and gradient take one pass over memory each instead of three and four, and are
-    bit for bit the same. The class has its own name, because Larq and HDF5 files find quantisers by their bare name. It
-    never casts its input, whatever the policy: in float16, −1e-9 would become −0, whose sign is +1.
+    The limit 1 is the default of ``clip_value``. Within ``fused_for_training`` value and gradient take one pass over
+    memory each instead of three and four, and are bit for bit the same. The class is not called ``SteSign``, because
+    Larq and HDF5 files find quantisers by the name of the class alone. It never casts its input, whatever the policy:
+    in float16, −1e-9 would become −0, whose sign is +1.
     """
 
     def __init__(self, clip_value: Optional[float] = 1.0, **kwargs: Any) -> None:
@@ -237,8 +239,9 @@ def global_average(x: tf.Tensor, *, fixed_size: bool) -> tf.Tensor:
 
     A network that was built for a fixed size uses one average pool, which is fastest in Larq Compute Engine (LCE) and
     TFLite; others use a mean. The two sum in different orders, and one rounding error can flip a sign in a later layer.
-    The choice must therefore depend on the network and not on the call, since every size is known in an eager call.
-    Larq Zoo chooses in the same way, so equal weights give equal signs.
+    The choice must therefore be the same in every call. So it depends on how the network was built, and not on the size
+    in a call, which is always known in eager execution. Larq Zoo chooses in the same way, so equal weights give equal
+    signs.
     """
     _, height, width, channels = x.shape
     if fixed_size and None not in (height, width):
@@ -253,7 +256,7 @@ def _has_fixed_size(shape: Any) -> bool:
 
 @tf.keras.utils.register_keras_serializable(PACKAGE)
 def tanh(x: tf.Tensor) -> tf.Tensor:
-    """tanh without fusion: TensorFlow would fuse convolution, batch norm and tanh into an operator that it lacks."""
+    """tanh that TensorFlow does not fuse with a convolution and a batch norm: it lacks the fused operator."""
     return tf.tanh(tf.ensure_shape(x, x.shape))
 
 
@@ -346,8 +349,8 @@ class ChannelScale(tf.keras.layers.Layer):
 
     Input and output are (N, H, W, C). After a binary convolution whose filters are scaled by the mean magnitude m[c] of
     their latent weights, m[c] · s[c] is the scale α of the weights, and training starts from α = m[c]. Optimizers such
-    as Adam take equally large steps for small and large parameters, so a step changes α by about the same fraction in
-    every filter.
+    as Adam take equally large steps for small and large parameters. As s is about 1 in every filter, a step therefore
+    changes α by about the same fraction in every filter.
 
     Source: Martínez et al., ICLR 2020, equation 3.
     """

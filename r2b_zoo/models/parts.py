@@ -6,8 +6,8 @@ the same in every network.
 Under a mixed-precision policy of Keras, the convolutions of the blocks compute in half precision, unless their feature
 maps are tiny, and everything else computes in float32. The convolutions have most of the operations, and half precision
 holds their sums of ±1 exactly: up to 256 in bfloat16 and 2,048 in float16, twice that for an even number of addends. If
-the residual stream were in half precision, rounding would flip a few signs; each would flip others in the next block,
-and after a few blocks the network would compute something else.
+the residual stream, the sums that the shortcuts pass from block to block, were in half precision, rounding would flip a
+few signs. Each would flip others in the next block, and after a few blocks the network would compute something else.
 """
 
 import math
@@ -135,7 +135,7 @@ class Parts:
         return FusedWeightClip() if self.precision == "binary" else None
 
     def conv(self, x: tf.Tensor, filters: int, strides: int, name: str, kernel_size: int = 3) -> tf.Tensor:
-        """sign → convolution without bias, with zero padding, as in every paper of the zoo."""
+        """``input_quantizer`` → convolution without bias, with zero padding, as in every paper of the zoo."""
         return QuantConv2D(
             filters,
             kernel_size=kernel_size,
@@ -187,15 +187,17 @@ class Parts:
     def shortcut(
         self, x: tf.Tensor, filters: int, strides: int, name: str, *, batch_norm_before_sign: bool = False
     ) -> tf.Tensor:
-        """The identity; if the shape changes, average pool (2×2 for stride 2), 1×1 convolution and batch norm.
+        """The identity, or average pool, 1×1 convolution and batch norm if the block changes the shape.
+
+        The pool's window and strides are those of the block: 2×2 for stride 2, no pool for stride 1.
 
         Args:
-            x: input of the block.
-            filters: number of filters of the block's output.
-            strides: strides of the block.
-            name: name of the block.
+            x: input of the block, or of the half of a block that the shortcut goes around.
+            filters: number of channels of its output.
+            strides: its strides.
+            name: its name.
             batch_norm_before_sign: whether the paper has a batch norm before each sign. A binary convolution of the
-                shortcut then has one too, because nothing else centres the sums in the residual stream.
+                shortcut then has one before its sign too, because nothing else centres the sums in the residual stream.
         """
         if strides == 1 and x.shape[-1] == filters:
             return x

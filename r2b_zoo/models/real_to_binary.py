@@ -92,7 +92,7 @@ StrongBaselineNet = topology.network(
     doc="""The strong baseline of Martínez et al., ICLR 2020, section 4.1: 60.9 % ImageNet top-1 in the paper (table 2).
 
     It is RealToBinaryNet with a learned static scale instead of the gate; the scale needs a fixed input size. With
-    ``weight_scale="mean"`` the scale is relative to the mean magnitude of each filter, so that a network with binary
-    weights starts where the network with real weights ended.
+    ``weight_scale="mean"``, each binary filter is also multiplied by the mean magnitude of its latent weights. The
+    scales that a network with real weights has learned then still fit when its weights become binary.
     """,
 )

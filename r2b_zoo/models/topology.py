@@ -128,19 +128,19 @@ _ARGUMENTS = """
             statistics take a few hundred steps to catch up with the weights; short runs need a smaller value.{options}
 
     Returns:
-        A model from normalised images (N, height, width, channels) to probabilities (N, num_classes); without top, to
-        the features of the last block, (N, height / 32, width / 32, 8 · width) with the imagenet stem. With
-        features_only, to a list of four features, the outputs of the layers block2, block4, block6 and block8: with
-        the imagenet stem at strides 4, 8, 16 and 32 and with width, 2 · width, 4 · width and 8 · width channels; with
-        the cifar stem at strides 1, 2, 4 and 8. Height and width are rounded up.
+        A model from normalised images (N, H, W, channels) to probabilities (N, num_classes). Without top, it gives the
+        output of the last block: (N, H / 32, W / 32, 8 · width) with the imagenet stem, (N, H / 8, W / 8, 8 · width)
+        with the cifar stem. With features_only, it gives a list of the outputs of block2, block4, block6 and block8.
+        They have width, 2 · width, 4 · width and 8 · width channels; H and W are divided by 4, 8, 16 and 32 with the
+        imagenet stem, and by 1, 2, 4 and 8 with the cifar stem. Quotients are rounded up.
 
     Raises:
         ValueError: an argument is not one of the allowed values, or the weights do not fit.
         TypeError: the network has no argument of that name.
 """
-_DOWNSAMPLE = """whether the convolutions of the shortcuts are "real" or "binary", as in half of the rows of tables 1
-            and 3 of Martínez et al. In the paper, "real" ones gain 3 to 4 points on ImageNet. With "binary", they have
-            the network's precision, as its other convolutions do."""
+_DOWNSAMPLE = """whether the convolutions of the shortcuts are "real" or "binary". With "binary", they have the
+            network's precision, as its other convolutions do. Martínez et al. have both kinds in tables 1 and 3. In the
+            paper, "real" ones gain 3 to 4 points on ImageNet."""
 _REAL_DOWNSAMPLE = """only "real": nothing in this network is binary."""
 
 
@@ -197,7 +197,7 @@ def network(
             _check_input_shape(tuple(input_shape))
         options = _checked(name, own, {**bundled.options_of(name, weights, list(own)), **options})
         if "gate_reduction" in options:
-            hidden_units(width, options["gate_reduction"])  # raises if the first and smallest gates had none
+            hidden_units(width, options["gate_reduction"])  # raises if the first, smallest gates had no hidden units
         return options
 
     def constructor(
@@ -319,7 +319,7 @@ def intermediates(model: tf.keras.Model) -> dict[str, tf.Tensor]:
 
 
 def blocks_of(outputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """Only the blocks among ``intermediates``, or among a model's outputs with the same names."""
+    """The outputs without the logits; ``outputs`` has the names of ``intermediates``."""
     return {name: value for name, value in outputs.items() if name != "logits"}
 
 

@@ -16,9 +16,10 @@ class SynchronisedBatchNormalization(tf.keras.layers.BatchNormalization):
 
         output = γ x̂ + β,   ∂/∂x = γ / √(σ² + ε) · (d − mean(d) − x̂ · mean(d · x̂))
 
-    where d is the gradient of the output and the means are over all replicas too. The running variance is unbiased, as
-    in the fused operator that Keras uses on one device, so up to rounding one device computes the same from the same
-    batch. All replicas must have the same number of images. There is one all-reduce in each direction.
+    where d is the gradient with respect to the output and the means are over all replicas too. The running variance is
+    unbiased, as in the fused operator that Keras uses on one device. Up to rounding, several devices therefore compute
+    the same as one device with the whole batch. All replicas must have the same number of images. There is one
+    all-reduce in each direction.
 
     Source: Ioffe & Szegedy, ICML 2015, algorithm 1 and section 3.
     """

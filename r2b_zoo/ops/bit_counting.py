@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 # Larq's quantisers that give only ±1, and the one that multiplies each filter of a kernel by a factor.
 _SCALED_SIGN = lq.quantizers.MagnitudeAwareSign
 _SIGNS = (lq.quantizers.SteSign, lq.quantizers.ApproxSign, lq.quantizers.SwishSign)
-# r2b-runtime computes groups of this many channels. It computes the rest one by one, where TensorFlow is faster.
+# r2b-runtime computes groups of this many channels. It computes remaining channels one by one, which is slower than
+# TensorFlow.
 _CHANNELS_AT_A_TIME = 32
 
 
@@ -62,7 +63,7 @@ def counting_bits(wanted: bool = True) -> Iterator[None]:
     """Within the ``with`` statement binary convolutions count bits where they can: the same values in less time.
 
     Args:
-        wanted: False for code that XLA compiles as a whole, which cannot call functions outside of it.
+        wanted: False for code that XLA compiles as a whole, because such code cannot call Python functions.
     """
     with _counting.set_to(wanted and runtime.is_installed() and not tf.config.get_visible_devices("GPU")):
         yield
@@ -71,8 +72,8 @@ def counting_bits(wanted: bool = True) -> Iterator[None]:
 def convolve(layer: lq.layers.QuantConv2D, inputs: tf.Tensor, kernel: tf.Variable) -> Optional[tf.Tensor]:
     """The output of the layer's convolution, (N, H', W', O); None if bits are not to be counted, or cannot be.
 
-    A scale of the filters multiplies the exact sums of signs, so the last digits may differ from those of a sum of
-    scaled products. The gradients are those of the scaled kernel.
+    If the kernel's quantiser scales the filters, the scale multiplies the exact sums of signs, so the last digits may
+    differ from those of a sum of scaled products. The gradients are those of the scaled kernel.
 
     Args:
         layer: the binary convolution.

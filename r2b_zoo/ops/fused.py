@@ -5,9 +5,9 @@ activations: on a CPU this is most of a step's time besides its convolutions. He
 neighbouring layers into one pass each, and gradients of the same tensor are added where they are computed.
 
 A layer sees only its input tensor. While the graph of a step is built, layers therefore note what a tensor was computed
-from, and the next layer includes the operations of the one before; results that are no longer read drop out of the
-graph. The values are bit for bit those of the separate layers; gradients of parameters and of the gate's factors are
-summed in another order.
+from, and the next layer repeats these operations within its own pass. The result of the earlier layer is then no longer
+read and drops out of the graph. The values are bit for bit those of the separate layers; gradients of parameters and of
+the gate's factors are summed in another order.
 """
 
 import contextlib
@@ -52,9 +52,8 @@ _fusion = _Fusion()
 def fused_for_training() -> Iterator[None]:
     """Fuses layers that are called within the ``with`` statement, where possible.
 
-    The values are the same, and training is faster, but compiling takes longer.
-
-    It does nothing if there is a GPU, for which XLA needs more than TensorFlow installs.
+    The values are the same, and training is faster, but compiling takes longer. With a GPU nothing is fused, because
+    XLA then needs more than TensorFlow installs.
     """
     try:
         with _fusion.set_to(not tf.config.get_visible_devices("GPU")):
@@ -124,7 +123,7 @@ def _sign_and_average(x: tf.Tensor, limit: tf.Tensor) -> Any:
 
 
 def average_pool(x: tf.Tensor) -> tf.Tensor:
-    """The plain operator that ``average`` uses."""
+    """The average over all rows and columns as one plain operator, (N, H, W, C) → (N, 1, 1, C)."""
     return tf.nn.avg_pool2d(x, x.shape[1:3], 1, "VALID")
 
 
@@ -173,7 +172,7 @@ def prelu(x: tf.Tensor, alpha: tf.Variable) -> Optional[tf.Tensor]:
 
 
 def add(inputs: Sequence[tf.Tensor]) -> Optional[tf.Tensor]:
-    """The sum of two tensors of one shape, at least one of them from ``prelu``; None for other inputs."""
+    """The sum of two tensors of the same shape, at least one of them from ``prelu``; None for other inputs."""
     if len(inputs) != 2:
         return None
     for value, other in (inputs, inputs[::-1]):
@@ -236,7 +235,7 @@ def _sums_by_sign(x: tf.Tensor, upstream: tf.Tensor, limits: tuple[_Limit, ...])
 
 @_one_pass
 def _sums_of_strips(x: tf.Tensor, upstream: tf.Tensor, limits: tuple[_Limit, ...]) -> tf.Tensor:
-    """The sums of ``_sums_by_sign`` before the last step, (N, limits, pixels of a strip, C).
+    """The sums of ``_sums_by_sign`` before the sum over the pixels of a strip, (N, limits, pixels of a strip, C).
 
     XLA is slow at sums over pixels, and writing whole products for another operator to sum is slow too. XLA therefore
     adds a few strips of the image to one strip, and a pooling operator sums the pixels of that strip.

@@ -1,4 +1,4 @@
-"""Names of Keras' policies of mixed precision, and where half precision is slow."""
+"""Gives Keras' names of the mixed-precision policies, and says where half precision is slow."""
 
 from pathlib import Path
 from typing import Optional
@@ -7,8 +7,9 @@ import tensorflow as tf
 
 from r2b_zoo.system import machine
 
-# CPU flags, as Linux spells them for x86 and ARM. With one of the first set, bfloat16 is faster than float32; with only
-# the second, it was measured to be slower (see results/training.md).
+# CPU flags, as Linux spells them for x86 and ARM. On a CPU with a flag of the first set, bfloat16 is assumed to be
+# faster than float32, which was measured with amx_bf16. On a CPU with only the second, it was measured to be slower
+# (results/training.md).
 _FAST_BFLOAT16 = {"amx_bf16", "bf16"}
 _SLOW_BFLOAT16 = {"avx512_bf16"}
 
@@ -19,7 +20,15 @@ def policy_name(mixed_precision: str) -> str:
 
 
 def why_half_precision_is_slow(mixed_precision: str, cpuinfo: Path = machine.CPUINFO) -> Optional[str]:
-    """Why this machine is slow in that type, as a message; None if it is not, or its instruction sets are unknown."""
+    """A message that says why training in that type is slow on this machine; None if nothing suggests that it is.
+
+    Without a GPU, float16 is always slow. Whether bfloat16 is slow depends on the CPU's instruction sets; if they are
+    unknown, there is no message.
+
+    Args:
+        mixed_precision: "float32", "bfloat16" or "float16".
+        cpuinfo: path of the file in which Linux describes the CPU.
+    """
     if mixed_precision == "float32" or tf.config.list_physical_devices("GPU"):
         return None
     if mixed_precision == "float16":

@@ -1,4 +1,4 @@
-"""A setting that is on while a block of code runs."""
+"""A setting that a block of code can change for the time that it runs."""
 
 import contextlib
 import threading
@@ -6,7 +6,10 @@ from collections.abc import Iterator
 
 
 class Switch(threading.local):
-    """A switch that each thread sets for itself, because a distribution strategy traces its replicas in threads."""
+    """A switch with a value per thread, off at first.
+
+    A distribution strategy traces each replica in a thread, and one replica must not change the switch of another.
+    """
 
     on = False
 

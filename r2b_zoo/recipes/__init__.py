@@ -1,4 +1,4 @@
-"""The recipes, with one file per experiment and the stages as data."""
+"""The recipes: each experiment has a file, which describes its stages as data."""
 
 from typing import Any
 
@@ -38,7 +38,11 @@ def list_recipes() -> list[str]:
 
 
 def plan(name: str = DEFAULT_RECIPE, **overrides: Any) -> Plan:
-    """A recipe by name with some fields overridden, ready to run; dotted names through ``**{"binary.epochs": 3}``.
+    """The plan of a recipe, with checked values, from which a run trains.
+
+    Args:
+        name: name of the recipe, one of ``list_recipes()``.
+        **overrides: new values of the recipe's fields; those of a stage's fields as ``**{"binary.epochs": 3}``.
 
     Raises:
         ValueError: the recipe or a field is unknown (the message lists the known ones), or a value is not allowed.

@@ -2,10 +2,11 @@
 
 Paper: Martínez et al., ICLR 2020, section 4.2, for stages and losses; numbers without a mark are ours.
 Command: ``r2b train recipe=cifar10 data_dir=TFDS``, after ``tfds build cifar10 --data_dir TFDS``.
-Expected accuracy and time: not measured for full training. Shorter training was measured: the four stages have four,
-two, two and one epochs in results/cifar10.md, over several seeds; five, two, four and four in
-results/cifar10_weights.md, at width 32; and one each in results/cifar10_first_run.md, which also compares two learning
-rates of the binary stage.
+Expected accuracy and time: not measured for full training. Shorter training was measured; the epochs of the four stages
+were:
+    4, 2, 2, 1    results/cifar10.md, over several seeds
+    5, 2, 4, 4    results/cifar10_weights.md, at width 32
+    1, 1, 1, 1    results/cifar10_first_run.md, which also compares two learning rates of the binary stage
 """
 
 from zookeeper import ComponentField, Field, PartialComponent, component
@@ -30,7 +31,8 @@ class Cifar10(ProgressiveRecipe):
     stem: str = Field("cifar")
     batch_size: int = Field(128)
     augmentation: str = Field("crop_flip")
-    # This suits runs of an epoch or two, after which averages over a hundred steps would lag behind.
+    # With 0.9, running statistics are averages over about ten steps. The default, 0.99, averages over about a hundred,
+    # and the averages would lag behind the weights in stages that are trained for only an epoch or two.
     batch_norm_momentum: float = Field(0.9)
     # At this width the paper's 8 would give the first gates two hidden units, either of which may be dead.
     gate_reduction: int = Field(4)

@@ -4,8 +4,9 @@ Paper: Martínez et al., ICLR 2020, sections 4.1 and 4.2; its ablation is table 
 Command: ``r2b train recipe=cifar100 data_dir=TFDS``, after ``tfds build cifar100 --data_dir TFDS``.
 Hours: not measured. Accuracy of this recipe: not measured.
 
-Expected accuracy is CIFAR-100 top-1 in the paper's table 3 with real downsampling; stage 1 is binary_activations, and
-stage 2 is binary. To train a row, add the words below it to ``r2b train recipe=cifar100 data_dir=TFDS``.
+Expected accuracy: CIFAR-100 top-1 in percent, from the rows with real downsampling of the paper's table 3. Stage 1 is
+binary_activations, and stage 2 is binary. To train a row, add the words below it to
+``r2b train recipe=cifar100 data_dir=TFDS``.
 
     row                                stage 1   stage 2
     strong baseline (SB)                  72.1      69.6
@@ -27,9 +28,9 @@ stage 2 is binary. To train a row, add the words below it to ``r2b train recipe=
 
 With binary downsampling (``downsample=binary``), stage 2 of the first six rows has 68.0, 71.1, 71.9, 66.2, 72.3 and
 73.5. To train a teacher once for all rows, add ``teacher.from_run=RUN``, where RUN is the folder of another run. The
-binary stage of "SB + attention" has no matching loss, because that stage matches only logits in section 4.2. This is
-[ours]: the paper does not say whether the rows do the same; binary.attention_matching_weight=1.0 matches attention
-there too.
+binary stage of "SB + attention" has no matching loss here, because in section 4.2 the binary stage matches only logits.
+This is [ours]: the paper does not say whether that also holds for the rows of table 3. To match attention in the binary
+stage too, add binary.attention_matching_weight=1.0.
 
 Numbers are marked as in ``imagenet.py``; numbers without a mark are from that recipe.
 """
@@ -65,7 +66,8 @@ class Cifar100(ProgressiveRecipe):
     binary_activations: Stage = ComponentField(
         PartialComponent(
             BinaryActivationsStudent,
-            initial_weights=None,  # [re-implementation]; with "real", some rows of table 3 would be trained for longer
+            # [re-implementation] With "real", the rows with a real student would train the network for longer.
+            initial_weights=None,
             **EPOCHS,
             **STEPS,
             **REAL_WEIGHTS,

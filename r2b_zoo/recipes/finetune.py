@@ -1,6 +1,7 @@
 """Fine-tunes a binary network on your own photographs, from pretrained weights.
 
-Paper: Martínez et al., ICLR 2020, for the network; none for the stages. Numbers without a mark are ours.
+Paper: Martínez et al., ICLR 2020, for the network; the two stages of fine-tuning are from no paper. Numbers without a
+mark are ours.
 Command: ``r2b train recipe=finetune data.dir=PHOTOS weights=imagenet``, where PHOTOS has a folder per class, and
 ``weights`` is a name (``imagenet``, published; ``cifar10``, which comes with this package), a weights file, or the
 folder of a run.
@@ -45,12 +46,13 @@ class FineTune(ProgressiveRecipe):
     weights: Optional[str] = Field(None)
     """Initial weights of the network: a name in ``weights.named``, a weights file, or the folder of a run.
 
-    They determine width, stem and image size."""
+    They also determine the network, its width, stem and options, the preprocessing and the image size, except for
+    fields that are set explicitly."""
     batch_size: int = Field(16)
     augmentation: str = Field("resized_crop_flip")
-    # With some ten photographs per class an epoch has only a few steps, and averages over a hundred steps lag behind:
-    # with 0.99, training on 40 images reaches 50.5 % on the test images instead of 74.5 % (benchmarks/transfer.py,
-    # seed 0).
+    # With about ten photographs per class, an epoch has only a few steps. The default, 0.99, averages statistics over
+    # about a hundred steps, so that they lag behind the weights: training on 40 images then reaches 50.5 % on the test
+    # images instead of 74.5 % (benchmarks/transfer.py, seed 0).
     batch_norm_momentum: float = Field(0.9)
 
     classifier: Stage = ComponentField(
@@ -111,7 +113,10 @@ class FineTune(ProgressiveRecipe):
 
     @classmethod
     def with_dependent_values(cls, overrides: Mapping[str, Any]) -> dict[str, Any]:
-        """The overrides, and the fields that the weights determine; a run's record already contains these fields."""
+        """The overrides, and the fields that the weights determine.
+
+        The weights are only read if one of these fields is missing; the fields of a recorded run have all of them.
+        """
         weights = overrides.get("weights")
         if weights is None:
             return dict(overrides)
@@ -120,7 +125,7 @@ class FineTune(ProgressiveRecipe):
         of_weights = ("width", "stem", "preprocessing", "image_size", *OF_WEIGHTS, *stages)
         if all(key in overrides for key in of_weights):
             return {**overrides, "weights": reference}
-        # Import only here, because most plans describe no weights.
+        # Import this only here, because most plans start from no weights.
         from r2b_zoo.runs import pretrained
 
         found = pretrained.describe(reference)

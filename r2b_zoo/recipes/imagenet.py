@@ -3,7 +3,7 @@
 Paper: Martínez et al., ICLR 2020, sections 4.1 (optimizer) and 4.2 (stages and losses).
 Command: ``r2b train recipe=imagenet data_dir=TFDS``, after ``tfds build imagenet2012 --data_dir TFDS``. First run
 ``r2b train recipe=imagenet --smoke data_dir=TFDS``, which trains every stage on a few images.
-Expected accuracy, ImageNet top-1 on 50,000 validation images:
+Expected accuracy, ImageNet top-1 in percent on 50,000 validation images:
     stage                 paper     public re-implementation
     teacher               69.3      70.32
     real                  –         71.21
@@ -14,14 +14,15 @@ Hours: not measured. Accuracy of this recipe: not measured.
 
 Each number is marked with its source: [paper]; [re-implementation], which is Larq Zoo
 (training/multi_stage_experiments.py and its authors' answers in larq/zoo issues 196 and 233); or [ours]. The
-re-implementation reached the right column, although its published scripts do not. The order of teachers, the binary
-stage's start from the previous stage's weights, and its matching of logits alone are from the [paper]. The random
-initial weights of binary_activations are from the [re-implementation]; the paper does not give them, and
-binary_activations.initial_weights=real starts the stage from the previous one. Estimating batch-norm statistics anew
-before the binary stage is [ours]; the paper does not mention it.
+re-implementation's authors report the right column, although their published scripts do not reach it. These are
+from the [paper]: the order of teachers; the start of the binary stage from the previous stage's weights; and its
+matching of logits only. The random initial weights of binary_activations are from the [re-implementation], because the
+paper does not say what this stage starts from. To start it from the weights of the stage before, add
+binary_activations.initial_weights=real. Estimating batch-norm statistics anew before the binary stage is [ours]; the
+paper does not mention it.
 To train the last stage as the re-implementation did:
     binary.epochs=100 binary.schedule=cosine binary.warmup_epochs=10.0
-To train with binary downsampling, as in half of the rows of the paper's tables 1 and 3, which costs 3 to 4 points:
+To train with binary downsampling, as in half of the rows of the paper's tables 1 and 3 (it costs 3 to 4 points):
     downsample=binary
 """
 
@@ -45,18 +46,20 @@ EPOCHS = {"epochs": 75, "decay_epochs": (40.0, 60.0, 70.0)}  # [paper] for each 
 WARMUP_EPOCHS = 5.0  # [paper] linear, from 0, while weights are real; none in the binary stage
 DECAY = 0.3  # [re-implementation] the paper has a step schedule and no factor
 
-# [paper] 1e-5 while weights are real, called an L2 penalty; 0 for the binary stage. [ours] It is λ of λ/2 · Σ w².
+# [paper] An L2 penalty of 1e-5 while weights are real, and of 0 in the binary stage. [ours] The number is λ in
+# λ/2 · Σ w².
 L2_PENALTY = 1e-5
 
 # [re-implementation] The paper defines both matching losses, but not their weights.
 OUTPUT_MATCHING_WEIGHT = 3.0
 OUTPUT_MATCHING_WEIGHT_BINARY = 0.8
 TEMPERATURE = 1.0
-# The re-implementation has another attention loss: 30 times the mean over blocks and positions of the squared
-# difference of maps divided by their largest value. The paper's is the sum over blocks of the L2 distance of maps
-# divided by their L2 norm. If d is this distance and ρ the mean square of a map divided by its largest value, then with
-# 8 blocks the re-implementation's loss is 30 / 8 · Σ ρ d². Its gradient equals that of w · Σ d for w = 7.5 ρ d, which
-# is about 1 at ρ = 1/4 and d = 1/2; these two values are [ours] and not measured.
+# The re-implementation's weight does not apply, because its attention loss differs from the paper's. The paper divides
+# each map by its L2 norm, and sums the L2 distances d of student and teacher over the blocks. The re-implementation
+# divides each map by its largest value, and takes 30 times the mean, over blocks and positions, of the squared
+# difference. Let ρ be the mean square of a map that is divided by its largest value, the same for student and teacher.
+# With 8 blocks, the re-implementation's loss is then 30 / 8 · Σ ρ d², and its gradient with respect to d equals that of
+# w · Σ d for w = 7.5 ρ d. At ρ = 1/4 and d = 1/2, w is about 1; these two values are [ours] and not measured.
 ATTENTION_MATCHING_WEIGHT = 1.0
 
 # These fields are common to the stages here and in cifar100.py.

@@ -8,7 +8,7 @@ from typing import Any, Union, get_args, get_origin
 from r2b_zoo.system.suggestions import did_you_mean
 
 ALIASES = {"data.dir": "data_dir"}
-"""Other spellings of fields."""
+"""Other spellings of field names, and the names that they stand for."""
 
 _WORDS = {"true": True, "false": False, "none": None}
 
@@ -28,7 +28,7 @@ def texts(words: Iterable[str], example: str, aliases: Mapping[str, str]) -> dic
     Args:
         words: words of the command line.
         example: an example of such a word, for messages.
-        aliases: other spellings of keys.
+        aliases: the key that each other spelling stands for.
 
     Raises:
         ValueError: a word is not of the form key=value, or a key occurs twice.
@@ -52,7 +52,7 @@ def check_keys(recipe: str, overrides: Mapping[str, Any], fields: Sequence[str],
         recipe: name of the recipe, for the message.
         overrides: the keys to check.
         fields: names of the recipe's own fields.
-        stages: names of each stage's fields.
+        stages: names of the fields of each stage, by the stage's name.
     """
     known = [*fields, *(f"{stage}.{field}" for stage, names in stages.items() for field in names)]
     for key in overrides:
@@ -66,11 +66,11 @@ def check_keys(recipe: str, overrides: Mapping[str, Any], fields: Sequence[str],
 
 
 def check_kinds(overrides: Mapping[str, Any], kinds: Mapping[str, Any]) -> None:
-    """Raises ValueError for the first value whose type is not its field's.
+    """Raises ValueError for the first value that does not have the type of its field.
 
     Args:
         overrides: values by dotted field name.
-        kinds: annotations by dotted field name.
+        kinds: type annotations by dotted field name.
     """
     for key, value in overrides.items():
         kind = kinds[key]

@@ -1,7 +1,7 @@
-"""The definition of recipes, which describe stages as data.
+"""Defines what a recipe is: a description of training stages as data.
 
 A recipe is a zookeeper component, so every field can be set from outside by its dotted name
-(``r2b train recipe=digits binary.epochs=3``). ``plan_of`` turns it into plain records for the training loop.
+(``r2b train recipe=digits binary.epochs=3``). ``plan_of`` turns a recipe into plain records for the training loop.
 """
 
 import os
@@ -18,7 +18,7 @@ from r2b_zoo.recipes.overrides import ALIASES, check_keys, check_kinds
 from r2b_zoo.runs.plans import LoopPlan, Plan, StagePlan
 
 STAGE_NAMES = ("teacher", "real", "binary_activations", "binary")
-"""The stages of Martínez et al., which are those of ``ProgressiveRecipe``."""
+"""The stages of Martínez et al.; ``ProgressiveRecipe`` has a field for each of them."""
 REAL_TO_BINARY_NET = "RealToBinaryNet"
 STRONG_BASELINE_NET = "StrongBaselineNet"
 SMOKE_STEPS = 2
@@ -40,18 +40,19 @@ class Stage:
     precision: str = Field("binary")
     """"real", "binary_activations" (real weights) or "binary"."""
     taught_by: Optional[str] = Field(None)
-    """Name of the earlier stage whose student is the teacher; None: the student learns from the labels alone."""
+    """Name of the earlier stage whose network is the teacher; None: the student learns from the labels alone."""
     initial_weights: Optional[str] = Field(None)
-    """Name of the earlier stage whose weights the student starts from; None for random ones."""
+    """Name of the earlier stage whose weights the student starts from; None for random weights or ``pretrained``."""
     pretrained: Optional[str] = Field(None)
-    """External weights that the student starts from instead, with a new classifier: a name in ``weights.named``, a file
-    or a run."""
+    """Weights from outside the run that the student starts from, except for its classifier, which starts from random
+    weights: a name in ``weights.named``, a weights file, or the folder of a run. Excludes ``initial_weights``."""
     skip: bool = Field(False)
-    """True: skip the stage. Stages that it would teach or initialise use its own teacher or initial weights instead."""
+    """True: the stage is not trained. Stages that it would have taught are taught by its teacher instead. Stages that
+    would have started from its weights start from the stage that its own ``initial_weights`` names."""
     from_run: Optional[str] = Field(None)
     """Folder of another run, whose finished stage of this name is used instead of training this one."""
     trained: str = Field("all")
-    """"all" layers, or only the "classifier": other layers keep their weights, and batch norms their statistics."""
+    """"all": all layers are trained; "classifier": only the last layer is, and batch norms keep their statistics."""
 
     # Each loss has a field for its weight: classification_weight, attention_matching_weight, …
     for _loss in LOSSES:
@@ -67,23 +68,23 @@ class Stage:
     schedule: str = Field("cosine")
     """"cosine" to 0, "steps" or "constant"."""
     warmup_epochs: float = Field(5.0)
-    """The number of epochs in which the learning rate rises from 0."""
+    """The number of epochs in which the learning rate rises linearly from 0; may be a fraction."""
     decay: float = Field(0.1)
     """Factor by which the "steps" schedule multiplies the learning rate after each of ``decay_epochs``."""
     decay_epochs: Sequence[float] = Field(lambda: (40.0, 60.0, 70.0))
-    """Epochs after which the "steps" schedule multiplies the learning rate by ``decay``."""
+    """Epochs since the start of the stage, including the warm-up; may be fractions."""
     weight_decay: float = Field(0.0)
-    """Decoupled weight decay (Loshchilov & Hutter, 2019) of convolution and dense kernels; it is multiplied by the
-    learning rate."""
+    """Decoupled weight decay (Loshchilov & Hutter, 2019) of convolution and dense kernels: each step subtracts
+    learning rate · ``weight_decay`` · w from a kernel w."""
     l2_penalty: float = Field(0.0)
     """λ of a penalty λ/2 · Σ w² on convolution and dense kernels; the reported loss does not include it."""
     batch_norm_statistics: str = Field("running")
-    """"running": averages that training updates; "before", "after" or "both": estimated anew on training images before
-    the first step, after the last, or both."""
+    """"running": the averages that training updates; "before" or "after": estimated anew on training images before the
+    first step or after the last; "both": at both times."""
 
     # By default, these fields have the recipe's values.
     batch_size: int = Field()
-    """Images per optimizer step; accumulation splits them into parts."""
+    """Images per optimizer step; ``accumulation_steps`` splits them into parts."""
     augmentation: str = Field()
     """See ``Recipe.augmentation``."""
     mixup: float = Field()
@@ -119,7 +120,8 @@ class BinaryActivationsStudent(Stage):
 class BinaryStudent(Stage):
     """The Real-to-Binary network.
 
-    Its kernels lose the magnitudes that they had in the previous stage, so batch-norm statistics are estimated anew.
+    Its kernels lose the magnitudes that they had in the previous stage, so batch-norm statistics are estimated anew
+    before the first step.
     """
 
     precision: str = Field("binary")
@@ -133,36 +135,41 @@ class Recipe:
     """The fields of all recipes. A recipe adds its stages: fields of type ``Stage``, in the order of training."""
 
     dataset: str = Field("digits")
-    """Name of the data set, see ``r2b list``."""
+    """Name of the data set; ``r2b list`` shows the names."""
     data_dir: Optional[str] = Field(None)
     """Folder of the data, for data sets that come from files; also spelled ``data.dir``."""
     preprocessing: Optional[dict] = Field(None)
-    """Fields of ``data.preprocessing.Preprocessing``, which turns an image into an input; None: the data set's."""
+    """Fields of ``data.preprocessing.Preprocessing``, which turns an image into a network's input; None: those of the
+    data set's preprocessing."""
     image_size: Optional[int] = Field(None)
     """Height and width of a network's input; None: those of the preprocessing."""
     width: int = Field(64)
+    """Channels of the first section of every network; the other sections have 2, 4 and 8 times as many."""
     stem: str = Field("imagenet")
+    """"imagenet" (7×7 stride 2, then max pool) or "cifar" (3×3 stride 1)."""
     seed: int = Field(0)
     """Seed of the initial weights, of the order of the images and of their augmentation."""
     batch_size: int = Field(256)
     augmentation: str = Field("none")
-    """Name of the random changes to training images; each data set defines its own names."""
+    """Name of the random changes to training images; each data set accepts certain names."""
     mixup: float = Field(0.0)
-    """Above 0: pairs of training images and labels are mixed with weights from Beta(mixup, mixup)."""
+    """Above 0: training images and their labels are mixed in pairs, with a weight drawn from Beta(mixup, mixup)."""
 
     # Only some networks have these options; see their constructors.
     weight_scale: str = Field("mean")
-    """α of equation 3 of Martínez et al., the scale of each filter of binary weights."""
+    """α of equation 3 of Martínez et al., the scale of each filter of binary weights: "none", "mean" or "learned"."""
     downsample: str = Field("real")
+    """Whether the convolutions of the shortcuts are "real", or "binary" like those of the blocks."""
     batch_norm_momentum: float = Field(0.99)
+    """The share of a batch norm's running statistics that a step keeps, 0–1."""
     prelu_slope: float = Field(0.25)
     """Initial slope of the PReLUs below 0."""
     gate_reduction: int = Field(8)
     """The gate's hidden layer has 1 / gate_reduction of the channels that the gate reads."""
 
-    # Each of the paper's ideas has an argument that switches it off.
+    # Each of these fields switches an idea of the paper off if it is False.
     gate: bool = Field(True)
-    """Data-driven rescaling; False: the strong baseline's learned scale instead."""
+    """Data-driven rescaling; False: the learned scale of the strong baseline replaces it."""
     for _loss in switches():
         __annotations__[_loss.name] = bool
         locals()[_loss.name] = Field(True)
@@ -180,7 +187,7 @@ class Recipe:
     cpu_devices: int = Field(1)
 
     smoke: bool = Field(False)
-    """True: each stage trains only two steps of a few images, to check that everything works."""
+    """True: each stage is trained for only two steps of a few images, to check that everything works."""
 
     @classmethod
     def with_dependent_values(cls, overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -192,7 +199,7 @@ class Recipe:
         return stage_names(type(self))
 
     def switched_values(self, stage: str) -> dict[str, Any]:
-        """New values of the stage's fields that the recipe's switches change."""
+        """The fields of a stage that the recipe's switches change, with their new values."""
         return {}
 
     def switched_off(self) -> tuple[str, ...]:
@@ -211,13 +218,14 @@ class Recipe:
 
 @component
 class ProgressiveRecipe(Recipe):
-    """A progressive schedule: each stage's student teaches the next (Martínez et al., ICLR 2020, section 4.2).
+    """A progressive schedule: each stage's network teaches the next one (Martínez et al., ICLR 2020, section 4.2).
 
-    A recipe gives each stage its numbers; the classes of the stages above define teachers and initial weights.
+    The classes of the stages above define teachers and initial weights. A recipe adds numbers, for example epochs.
     """
 
     progressive: bool = Field(True)
-    """False: no real student, and the teacher teaches all students. Weights still become binary after activations."""
+    """False: there is no stage "real", and the teacher teaches both other students. Weights still become binary a stage
+    later than activations."""
 
     teacher: Stage = ComponentField(Teacher)
     real: Stage = ComponentField(RealStudent)
@@ -283,12 +291,16 @@ def plan_of(recipe: type[Recipe], name: str, overrides: Mapping[str, Any]) -> Pl
 
 
 def _checked(recipe: type[Recipe], name: str, stages: Sequence[str], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """The overrides by their full names, with absolute paths."""
+    """Checks the overrides, and returns them by the fields' own names and with absolute paths.
+
+    Raises:
+        ValueError: a field is unknown, a value has the wrong type, or ``width`` is too large.
+    """
     own_fields = [field for field in _fields(recipe) if field not in stages]
     overrides = {ALIASES.get(key, key): value for key, value in overrides.items()}
     check_keys(name, overrides, own_fields, {stage: _fields(Stage) for stage in stages})
     kinds = _kinds(recipe, stages)
-    # In a text field None means the word "none", which the command line cannot distinguish from None.
+    # The command line reads the word "none" as None. In a text field that must not be None, the word itself is meant.
     overrides = {key: "none" if value is None and kinds[key] is str else value for key, value in overrides.items()}
     for key, value in overrides.items():
         if value is not None and (key == "data_dir" or key.endswith(".from_run")):
@@ -309,7 +321,7 @@ def _check_numbers(recipe: Recipe) -> None:
 
 
 def _kinds(recipe: type[Recipe], stages: Sequence[str]) -> dict[str, Any]:
-    """The annotation of every field by its dotted name."""
+    """The type annotation of every field by its dotted name."""
     of_stage = get_type_hints(Stage)
     return {
         **{name: kind for name, kind in get_type_hints(recipe).items() if name not in stages},

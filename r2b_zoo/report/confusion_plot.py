@@ -36,7 +36,7 @@ _WHITE_TEXT = 0.55  # text is white in cells with a larger share
 
 
 def check_format(path: Path) -> None:
-    """Raises ValueError if the format of the picture is not supported."""
+    """Raises ValueError if the name of the picture does not end in one of ``FORMATS``."""
     if path.suffix.lower() not in FORMATS:
         raise ValueError(f"A plot is a file that ends in {', '.join(FORMATS)}; received {path.name!r}.")
 
@@ -45,7 +45,8 @@ def write_confusion_plot(path: Path, result: "Evaluation", class_names: Sequence
     """Draws a confusion matrix with a row per true class and a column per predicted class.
 
     The colour of a cell is its share of the true class's images, so that large classes do not dominate small ones. With
-    many classes the colour scale is logarithmic, because mistakes are spread over many cells.
+    more than MOST_CLASSES_WITH_NUMBERS classes the colour scale is logarithmic, because mistakes are then spread over
+    many cells, each with a small share.
 
     Args:
         path: path of the picture.

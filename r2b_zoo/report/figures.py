@@ -14,7 +14,7 @@ from r2b_zoo.runs.folder import RunFolder
 from r2b_zoo.system.suggestions import did_you_mean
 
 _PANEL = (2.9, 2.1)  # inches
-_PHOTOGRAPH = 1.15
+_PHOTOGRAPH = 1.15  # inches
 
 
 def training(folder: RunFolder, stages: Sequence[str], metric: str = "accuracy") -> Figure:

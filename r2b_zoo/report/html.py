@@ -1,4 +1,4 @@
-"""Renders tables and records as HTML for notebooks; ``_repr_html_`` of the public records uses it.
+"""Renders tables and records as HTML for notebooks. The ``_repr_html_`` methods of the public records use this module.
 
 Colours are the notebook's own, except for a few that are visible on both white and black. The HTML contains no scripts.
 """
@@ -14,11 +14,11 @@ from r2b_zoo.system.terminal import printable
 _CELL = "padding:.15em .7em;vertical-align:top"
 _NOTE = "max-width:60em;opacity:.75;font-size:90%"
 MOST_ROWS = 200
-"""A table shows at most this many rows; one line counts the rest."""
+"""A table shows at most this many rows; a line below it gives the number of further rows."""
 
 
 def table(stacked: Stacked) -> Markup:
-    """A table of the command line as HTML, with its text escaped."""
+    """A table that the command line prints, as HTML; its text is escaped."""
     head = Markup("")
     if stacked.show_header:
         cells = Markup("").join(_cell("th", heading, justify) for heading, justify in stacked.columns)

@@ -51,6 +51,8 @@ class LiveFigure:
         self._bar = Markup("")
         if error is not None:
             self._lines.append(f"Stopped: {error}")
+        elif self._curves:
+            self._svg = self._draw()
         self._redraw(at_once=True)
 
     def log(self, line: str) -> None:
@@ -76,7 +78,14 @@ class LiveFigure:
         self._redraw()
 
     def epoch(self, stage: StagePlan, train: Sequence[float], test: Sequence[float], first: int) -> None:
-        """Draws the accuracies of a stage's epochs, and those of the stages before it."""
+        """Draws the accuracies of the current stage, and those of the stages before it.
+
+        Args:
+            stage: the stage in training.
+            train: accuracy on training images after each epoch in this process, 0–1.
+            test: the same on test or validation images.
+            first: number of the epoch of the first value, from 1.
+        """
         if len(test):
             self._curves[stage.name] = [
                 plots.Curve("train", tuple(train), first=first),
@@ -87,7 +96,9 @@ class LiveFigure:
 
     def _draw(self) -> Markup:
         finished = [one.name for one in self._plan.stages if self._folder.is_finished(one.name)]
-        curves = {**view.lines_of(self._folder, finished, _ACCURACY), **self._curves}
+        # The log of a finished stage also has the epochs that another process trained before an interruption.
+        known = {**self._curves, **view.lines_of(self._folder, finished, _ACCURACY)}
+        curves = {stage.name: known[stage.name] for stage in self._plan.stages if stage.name in known}
         drawn = [curve for lines in curves.values() for curve in lines]
         axes = plots.Axes.around(drawn, may_be_log=False, percent=True)
         panels = Markup("").join(

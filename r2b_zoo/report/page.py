@@ -31,7 +31,7 @@ def write_report(folder: RunFolder) -> Path:
     network, and the report links to that page.
 
     Returns:
-        The path of the page.
+        The path of the report.
 
     Raises:
         RunFolderError: the run is not finished, or one of its files is damaged.
@@ -85,7 +85,7 @@ def _context(folder: RunFolder) -> dict[str, Any]:
 
 
 def _teacher(stages: list[dict[str, Any]]) -> Optional[dict[str, Any]]:
-    """The real-valued network to compare the last network with; None if the run has none."""
+    """The results of the real-valued stage to compare the last stage with; None if the run has no such stage."""
     return stages[0] if len(stages) > 1 and stages[0]["precision"] == "real" else None
 
 

@@ -1,7 +1,7 @@
 """Pictures of the report: curves as inline SVG, maps and photographs as PNG data URLs.
 
 Figures use matplotlib's object interface and no global state. An SVG takes its colours and its font from the page
-(``COLOURS`` maps each colour to a CSS variable), so that one picture serves the light, dark and printed page.
+(``COLOURS`` maps each colour to a CSS variable), so that one picture suits the light, the dark and the printed page.
 """
 
 import base64
@@ -33,7 +33,7 @@ class ShownFigure(Figure):
 
 @dataclass(frozen=True)
 class Palette:
-    """Colours of a plot: text of the axes, grid, and curves of training and test images."""
+    """Colours of a plot: ``ink`` for text, ``faint`` for the grid, ``train`` and ``test`` for the curves."""
 
     ink: str
     faint: str
@@ -41,7 +41,10 @@ class Palette:
     test: str
 
     def style(self, curve: str) -> dict[str, Any]:
-        """Line style of the curve "train", "test" or "value". The styles differ in more than colour."""
+        """Line style of the curve "train", "test" or "value".
+
+        The styles differ in more than colour, so that they can be told apart without it.
+        """
         if curve == "train":
             return {
                 "color": self.train,
@@ -57,7 +60,7 @@ class Palette:
 
 
 OF_PAGE = Palette("#000001", "#000002", "#000003", "#000004")
-"""Placeholder colours for a page. They only have to differ: each is replaced by a colour of the style sheet."""
+"""Placeholder colours for a page. They only have to differ, since each is replaced by a colour of the style sheet."""
 COLOURS = {
     OF_PAGE.ink: "var(--ink)",
     OF_PAGE.faint: "var(--faint)",
@@ -101,12 +104,12 @@ class Axes:
     """The axes shared by panels that are compared.
 
     Attributes:
-        epochs: number of epochs of the longest stage.
-        first: the first epoch of any stage; 0 if a stage has a value from before its first step.
-        low: smallest value.
-        high: largest value.
+        epochs: the last epoch of the longest curve.
+        first: the first epoch of any curve; 0 if a stage has a value from before its first step.
+        low: smallest value that the vertical axis must show.
+        high: largest value that the vertical axis must show.
         log: whether the vertical scale is logarithmic.
-        percent: whether values are shares.
+        percent: whether values are shares, 0–1, whose ticks are written in percent.
     """
 
     epochs: int
@@ -133,11 +136,11 @@ class Axes:
 
 
 def _first_percent(curves: Sequence[Curve]) -> float:
-    """The start of an axis of shares: the largest multiple of 10 % that no curve falls below, or 0 if it is below 50 %.
+    """The start of an axis of shares: the largest multiple of 10 % that no curve falls below; 0 if that is below 50 %.
 
-    The first third of a curve is ignored: learning starts near chance and ends in the last few percent, which an axis
-    from 0 would squeeze into a line. A stage's value before its first step always counts, because it shows what the
-    stage inherited.
+    The first third of a curve is ignored, because accuracy starts near chance: an axis that starts there would squeeze
+    the later epochs, which differ by a few percent, into a line. A stage's value before its first step always counts,
+    because it shows how good the weights are that the stage starts from.
     """
     later = [value for curve in curves for value in curve.values[len(curve.values) // 3 :] if np.isfinite(value)]
     later += [curve.values[0] for curve in curves if curve.first == 0 and np.isfinite(curve.values[0])]

@@ -104,7 +104,8 @@ class StageProgress(tf.keras.callbacks.Callback):
         self._console.print(
             point(
                 f"{self._stage.name:<19}{self._stage.network} ({self._stage.precision}), "
-                f"{epochs} epochs: test top-1 {accuracy:.1f} %" + (f", {self._rate}" if self._rate else ""),
+                f"{epochs} {'epoch' if epochs == 1 else 'epochs'}: test top-1 {accuracy:.1f} %"
+                + (f", {self._rate}" if self._rate else ""),
                 "✓",
             )
         )

@@ -33,10 +33,17 @@ Cell = Union[str, Text]
 
 @dataclass
 class Stacked:
-    """A table that is complete at any width.
+    """A table that shows all its columns at any width.
 
     Columns that do not fit are printed below the others, with the first column repeated. A number is never broken over
     two lines; text is broken between words if possible.
+
+    Attributes:
+        title: a line above the table.
+        columns: heading and alignment of each column: LEFT for text, RIGHT for numbers.
+        show_header: whether the headings are printed.
+        caption: text below the table.
+        rows: the cells, filled by ``add_row``.
     """
 
     title: Optional[str]
@@ -50,7 +57,7 @@ class Stacked:
 
     @property
     def width(self) -> int:
-        """Width of the table in one piece, without line breaks in its cells."""
+        """Width in characters of the table in one piece, with no cell broken over several lines."""
         return sum(self._full(column) + _GAP for column in range(len(self.columns))) - _GAP
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -181,7 +188,15 @@ def rate(images_per_second: Optional[float]) -> str:
 
 
 def evaluation_tables(name: str, dataset: "Dataset", result: "Evaluation", width: int) -> Iterator[RenderableType]:
-    """The accuracy of a classifier: scores of classes, the confusion matrix, and totals in the last line."""
+    """Yields the scores of each class, the confusion matrix, and a line with the accuracy on all images.
+
+    Args:
+        name: name of the classifier.
+        dataset: the data set on which it was evaluated.
+        result: the evaluation.
+        width: the number of characters in a line. If the matrix does not fit, a list of the most frequent mistakes
+            replaces it.
+    """
     table = Stacked(
         None,
         [("class", LEFT), ("images", RIGHT), ("precision", RIGHT), ("recall", RIGHT), ("confused with", LEFT)],

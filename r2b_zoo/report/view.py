@@ -80,7 +80,13 @@ class MetricRow:
 
 
 def curves(folder: RunFolder, stages: Sequence[str], fields: Mapping[str, Any]) -> list[MetricRow]:
-    """One row per metric that any stage has, with one panel per stage and the same axes within a row."""
+    """One row per metric that any stage has, with one panel per stage and the same axes within a row.
+
+    Args:
+        folder: the folder of the run.
+        stages: names of its finished stages.
+        fields: fields of the recipe by dotted name, for the weights of the losses.
+    """
     rows = []
     for metric in METRICS:
         by_stage = lines_of(folder, stages, metric)
@@ -145,7 +151,7 @@ def missing(folder: RunFolder, name: str) -> RunFolderError:
 def _curves_of(log: Mapping[str, tuple[float, ...]], column: str, start: Optional[float]) -> Iterator[plots.Curve]:
     test = log.get(f"val_{column}")
     if log.get(column):
-        # The learning rate has no test value, and so belongs to neither kind of images.
+        # The learning rate has no test value: it is a "value", which belongs to neither training nor test images.
         yield plots.Curve("train" if test else "value", log[column])
     if test:
         yield plots.Curve("test", test) if start is None else plots.Curve("test", (start, *test), first=0)
@@ -174,24 +180,27 @@ class AttentionMap:
 
 @dataclass(frozen=True)
 class AttentionImage:
-    """One test image with its maps; ``maps`` has a row per stage and a column per block."""
+    """One test image with its maps."""
 
     src: str
     alt: str
     label: str
     maps: tuple[tuple[str, tuple[AttentionMap, ...]], ...]
+    """Name and maps of each stage; a map per block."""
     distances: tuple[float, ...]
+    """For each block, the distance between the maps of the last and the first stage."""
 
 
 @dataclass(frozen=True)
 class Attention:
     stages: tuple[str, ...]
     blocks: tuple[tuple[str, str], ...]
-    """Name and size of each block."""
+    """Number of each block and size of its maps, for example ("1", "8×8")."""
     images: tuple[AttentionImage, ...]
     mean_distances: tuple[float, ...]
+    """``AttentionImage.distances``, averaged over the images."""
     constant_blocks: tuple[str, ...]
-    """Blocks whose maps have a single value."""
+    """Numbers of the blocks whose maps are 1×1, and therefore the same for every image."""
 
 
 def attention(folder: RunFolder, class_names: Sequence[str]) -> Attention:
@@ -224,7 +233,7 @@ def attention(folder: RunFolder, class_names: Sequence[str]) -> Attention:
 def _maps_of(
     stages: Sequence[str], blocks: Sequence[str], of_image: Mapping[str, np.ndarray]
 ) -> tuple[tuple[str, tuple[AttentionMap, ...]], ...]:
-    """The maps of one image by stage; the maps of a block have the same colour scale in all stages."""
+    """The maps of one image by stage. The maps of one block have the same colour scale in all stages."""
     largest = {block: max(float(of_image[f"{stage}/{block}"].max()) for stage in stages) for block in blocks}
 
     def shown(stage: str, block: str) -> AttentionMap:
@@ -271,7 +280,11 @@ class Bar:
 
 
 def cost_bars(kinds: Sequence[Mapping[str, Any]]) -> list[Bar]:
-    """A bar of the kinds of layers for each of three measures: multiplications, FLOPs, bytes."""
+    """A bar for each of three measures (multiplications, FLOPs, bytes), with a segment per kind of layer.
+
+    Args:
+        kinds: ``Cost.by_kind()``.
+    """
     measures = (
         (
             "Multiplications",
@@ -310,7 +323,7 @@ class Example:
 
 
 def examples(folder: RunFolder, class_names: Sequence[str]) -> tuple[Example, ...]:
-    """The images of examples.npz: one of each class, or of the first classes if there are many."""
+    """The images of examples.npz: one of each class, or of some classes if there are many."""
     arrays = _arrays(folder, folder.examples_path)
     return tuple(
         Example(plots.photo_png(image), class_names[int(label)])
@@ -324,11 +337,13 @@ class ConfusionRow:
     counts: tuple[int, ...]
     """Number of images by predicted class; empty if there are too many classes for a table."""
     shares: tuple[float, ...]
+    """``counts`` divided by ``images``."""
     images: int
+    """Number of test images of the class."""
     recall: Optional[float]
-    """None for a class without test images."""
+    """Share of the class's images that were predicted correctly, 0–1; None for a class without test images."""
     mistaken: str
-    """The wrong class that is most often predicted for the row's images; "" if none is."""
+    """The wrong class that is most often predicted for the row's images; "" if no prediction is wrong."""
 
 
 @dataclass(frozen=True)
@@ -338,7 +353,9 @@ class Confusion:
     """The most frequent mistakes, in descending order."""
     images: int
     mistakes: int
+    """Number of images that were predicted wrongly."""
     is_table: bool
+    """Whether there are few enough classes to show the matrix as a table."""
     worst: tuple[ConfusionRow, ...]
     """The classes with the lowest recall, the lowest first; empty if ``is_table``."""
     best: tuple[ConfusionRow, ...]
@@ -346,7 +363,7 @@ class Confusion:
 
 
 def confusion(cells: Sequence[Sequence[int]], class_names: Sequence[str]) -> Confusion:
-    """The confusion matrix as the page shows it: as a table, or with many classes as lists.
+    """The confusion matrix as the page shows it: as a table or, if there are many classes, as lists.
 
     Args:
         cells: (true class, predicted class, images) of each pair that occurs.
@@ -399,13 +416,14 @@ def command(fields: Mapping[str, Any]) -> str:
 
 
 def _changed(name: str, own: Mapping[str, Any]) -> dict[str, Any]:
-    """The smallest set of a recipe's fields from which all of its fields follow."""
+    """The fields that must be set for the recipe to have the values ``own``; all fields if this cannot be found out."""
     from r2b_zoo import recipes
 
     defaults = recipes.plan(name).config
     changed = {key: value for key, value in own.items() if "." not in key and defaults.get(key) != value}
     try:
-        # Some fields follow from others: some from the weights, and some of a stage's fields from the recipe's own.
+        # Leave out fields that follow from others: the weights determine some, and some fields of a stage have the
+        # recipe's values by default.
         if own.get("weights") is not None:
             followed = recipes.plan(name, weights=own["weights"]).config
             changed = {key: value for key, value in changed.items() if key == "weights" or followed.get(key) != value}

@@ -1,1 +1,1 @@
-"""Runs: their plan, folder, checkpoints, networks, and the sources of weights."""
+"""The parts of a run: its plan, folder, checkpoints and networks, and the weights that it starts from."""

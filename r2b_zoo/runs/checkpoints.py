@@ -1,6 +1,6 @@
 """Checkpoints of a stage in training, in files that are never partially written.
 
-    <epochs done>-<steps done in the next>.<sha256 of the content>.npz
+    <epochs done>-<steps done in the next epoch>.<sha256 of the content>.npz
 
 The name contains the hash, so that a damaged file is recognised. A file is written under a temporary name, flushed to
 disk, and then renamed. The last two checkpoints are kept; if the newest is damaged, training resumes from the other.
@@ -28,14 +28,15 @@ _DIGEST_LENGTH = 64
 
 @dataclass
 class Progress:
-    """The progress of a stage; together with the variables, everything that training needs to resume.
+    """The progress of a stage. With the variables and the random state, it is all that training needs to resume.
 
     Attributes:
         epoch: number of complete epochs; a complete epoch is tested and has its row in the log.
         step: number of optimizer steps done in the next epoch. (epoch, step) is also the position in the data, because
             order and augmentation depend only on the seed and on these two.
         rows: the log so far, with a row per complete epoch.
-        best: highest test accuracy so far, None before the first; only recorded with patience.
+        best: highest accuracy after an epoch so far, on test or validation images, 0–1; None without ``patience`` and
+            before the end of the first epoch.
         waited: number of epochs since ``best`` was reached.
         start: metrics of the test before the first step; None if there was no such test.
         seconds: time spent on the stage so far, in all processes.
@@ -55,7 +56,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The contents of a file: the progress of a stage, and arrays by name."""
+    """The contents of a file: progress, arrays by name (variables, and the best weights so far), random state."""
 
     path: Path
     progress: Progress
@@ -64,7 +65,7 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """The checkpoints in a folder, which need not exist yet."""
+    """The checkpoints in a folder. The folder need not exist yet."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -99,7 +100,7 @@ class Checkpoints:
             try:
                 return _read(path), damaged
             except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-                damaged.append(f"The checkpoint {path} is damaged ({error}); resuming from the one before.")
+                damaged.append(f"The checkpoint {path} is damaged ({error}) and is not used.")
         return None, damaged
 
     def read(self, name: str) -> Checkpoint:

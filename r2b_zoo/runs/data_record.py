@@ -1,7 +1,9 @@
 """Records a run's data in ``data.json`` in its folder, so that the run never silently resumes on other data.
 
-The labels of a network are numbers, whose meaning comes from the names of folders of photographs: after a class is
-renamed, the same command would call an apple a pear. ``Dataset.record`` makes the record.
+The labels of a network are numbers. For photographs, the sorted names of the folders give them their meaning: if a
+folder is renamed, the order may change, and the network would call an apple a pear.
+
+``Dataset.record`` makes the record.
 """
 
 import hashlib
@@ -47,7 +49,7 @@ def keep(folder: RunFolder, dataset: Dataset, log: Callable[[str], None]) -> Non
     """Records the data of a run that starts; checks that the data of a run that resumes is unchanged.
 
     Args:
-        folder: the run's folder, opened.
+        folder: the run's folder, within the block of ``RunFolder.opened``.
         dataset: the data set as it is now.
         log: takes a line if the record is damaged.
 
@@ -72,7 +74,7 @@ def keep(folder: RunFolder, dataset: Dataset, log: Callable[[str], None]) -> Non
 
 
 def digest(dataset: Dataset) -> str:
-    """SHA-256 of the data set's record, by which machines check that they have the same data."""
+    """SHA-256 of the data set's record in hexadecimal, by which machines check that they have the same data."""
     return hashlib.sha256(json.dumps(dataset.record(), sort_keys=True).encode()).hexdigest()
 
 
@@ -115,11 +117,11 @@ def _from_results(folder: RunFolder) -> dict[str, Any]:
         images = ("training_images", "validation_images", "test_images")
         return {"class_names": found["class_names"], "images": sum(found.get(key, 0) for key in images)}
     except (RunFolderError, KeyError, TypeError):
-        return {}  # results.json is written again at the end of the run
+        return {}  # a damaged results.json is written again at the end of the run
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """The differences in words, ignoring keys that only one record has."""
+    """The differences in words, ignoring keys that only one record has; numbers only if nothing else differs."""
     found = []
     for key, words in (("name", "the data set"), ("version", "its version")):
         if key in before and before[key] != now[key]:
@@ -150,7 +152,7 @@ def _class_differences(before: Sequence[str], now: Sequence[str]) -> list[str]:
 
 
 def _file_differences(before: Mapping[str, Sequence[str]], now: Mapping[str, Sequence[str]]) -> list[str]:
-    """The differences in words between two records of files, each (side of the split, digest) by name."""
+    """The differences in words between two records of files, which give (side of the split, digest) by file name."""
     both = [name for name in now if name in before]
     kinds = (
         ("gone", [name for name in before if name not in now]),
@@ -162,6 +164,6 @@ def _file_differences(before: Mapping[str, Sequence[str]], now: Mapping[str, Seq
 
 
 def _named(names: Sequence[str], one: str, many: str) -> str:
-    """Number and names, for example "2 photographs (a.jpg, b.jpg) are"."""
+    """Number, names and verb, for example "2 photographs (a.jpg, b.jpg) are"."""
     listed = ", ".join(shown(name) for name in names[:MOST_NAMED]) + (", ..." if len(names) > MOST_NAMED else "")
     return f"{len(names)} {one if len(names) == 1 else many} ({listed}) {'is' if len(names) == 1 else 'are'}"

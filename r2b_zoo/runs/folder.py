@@ -1,15 +1,15 @@
 """The folder of a run: its files, and the checks before a run resumes in it.
 
-    config.json                  every field of the recipe, and the versions it ran with
-    data.json                    the classes and images it is trained on (r2b_zoo/runs/data_record.py)
-    stages/<stage>/weights.h5    the trained weights of every stage
+    config.json                  every field of the recipe, and the versions of Python and of libraries at the start
+    data.json                    the classes and images of the data set (r2b_zoo/runs/data_record.py)
+    stages/<stage>/weights.h5    the trained weights of the stage
     stages/<stage>/log.csv       losses, accuracies and learning rate of every epoch
     stages/<stage>/tensorboard/  the same for TensorBoard
     stages/<stage>/result.json   the results of the stage
     model.tflite                 the converted network of the last stage
-    attention.npz                attention maps of teacher and student on a few test images
-    examples.npz                 a test image of each class, or of the first classes if there are many
-    results.json                 the table, conversion, verification and timing
+    attention.npz                attention maps of the first and the last stage's network on a few test images
+    examples.npz                 a test image of each class, or of some classes if there are many
+    results.json                 the results of all stages, and of conversion, verification and timing
     report.html                  a page that shows all results
     model.html                   a page that runs the network, if r2b-runtime has its engine for browsers
 
@@ -44,9 +44,9 @@ from r2b_zoo.system import files, locks
 DEFAULT_ROOT = Path("runs")
 LOCK_NAME = ".lock"
 MAY_CHANGE = ("strategy", "cpu_devices", "checkpoint_minutes")
-"""Fields that may differ when a run resumes, because they change what is trained only by rounding."""
+"""Fields that may differ when a run resumes, because they change the trained weights at most by rounding."""
 SHARED_SECONDS = 60
-"""How long a file that one machine wrote may take to appear on others, in a network file system with caches."""
+"""Seconds that a file which one machine wrote may take to appear on others, in a network file system with caches."""
 _VERSIONED = ("r2b-zoo", "tensorflow", "tf_keras", "larq", "larq-compute-engine", "numpy")
 
 
@@ -54,7 +54,7 @@ __all__ = ["RunFolder", "RunFolderError"]
 
 
 class RunFolder:
-    """Paths and records of one run.
+    """The paths and records of one run, the lock on its folder, and the checks before it is trained.
 
     Args:
         path: the folder; ``opened`` creates it if it does not exist.
@@ -132,7 +132,7 @@ class RunFolder:
 
         Args:
             plan: the plan of the run.
-            log: takes a line for each damaged record, which says how the record was rebuilt.
+            log: takes a line for each damaged record; the line says how the record was rebuilt.
 
         Raises:
             RunFolderError: the folder holds a run with other fields (the message names the first) or something other
@@ -199,7 +199,7 @@ class RunFolder:
                 )
 
     def _require_like(self, plan: Plan) -> None:
-        """Raises RunFolderError if the rest of a folder with a damaged configuration contradicts the plan."""
+        """Raises RunFolderError if what can be read in a folder with a damaged config.json contradicts the plan."""
         stages = {}
         for path in (self.path / "stages").glob("[!.]*"):
             with contextlib.suppress(RunFolderError):
@@ -213,7 +213,7 @@ class RunFolder:
             )
 
     def _mend(self, stage: StagePlan, plan: Plan, log: Callable[[str], None]) -> None:
-        """Rebuilds the records of a finished stage that are damaged."""
+        """Rebuilds damaged records of a finished stage. Raises RunFolderError if result.json cannot be rebuilt."""
         log_path, result_path = self.log_path(stage.name), self.result_path(stage.name)
         whole, rows = records.whole_lines(log_path)
         if log_path.is_file() and log_path.read_bytes() != whole:
@@ -241,8 +241,8 @@ class RunFolder:
         for key in [*config, *existing]:
             if key not in MAY_CHANGE and config.get(key) != existing.get(key):
                 raise RunFolderError(
-                    f"{self.path} holds a run with {key}={existing.get(key)!r}, and this one has {config.get(key)!r}: "
-                    "choose another folder with --output, or delete that one."
+                    f"{self.path} holds a run with {key}={existing.get(key)!r}, and this command has "
+                    f"{config.get(key)!r}: choose another folder with --output, or delete this one."
                 )
 
     def config(self) -> dict[str, Any]:
@@ -251,9 +251,7 @@ class RunFolder:
         Raises:
             RunFolderError: the folder holds no run, or its config.json is damaged.
         """
-        way_out = (
-            "give the command that started the run once more, which writes it again and keeps the finished stages."
-        )
+        way_out = "give the command that started the run again: it rewrites the file and keeps the finished stages."
         config = self._read(self.config_path, way_out, ("fields", "versions"))
         fields = config["fields"]
         if not isinstance(fields, dict) or "recipe" not in fields:
@@ -261,7 +259,7 @@ class RunFolder:
         return config
 
     def plan(self) -> Plan:
-        """The plan of the run in this folder. Raises RunFolderError as ``config`` does."""
+        """The plan of the run in this folder. Raises RunFolderError, as ``config`` does."""
         from r2b_zoo import recipes  # loads zookeeper, which only plans need
 
         fields = with_later_fields(self.config()["fields"])
@@ -308,7 +306,7 @@ class RunFolder:
         except ValueError as error:
             raise RunFolderError(
                 f"{error} If there is no copy, delete {self.stage(stage)} and give the command that started the run "
-                "once more: it trains that stage again and keeps the others."
+                "again: it trains that stage anew and keeps the others."
             ) from error
 
     @contextmanager
@@ -326,9 +324,13 @@ class RunFolder:
 
     @contextmanager
     def new_stage(self, name: str) -> Iterator[Path]:
-        """Yields the folder of a stage in training, which is renamed if the block succeeds.
+        """Yields the folder of a stage in training, and renames it to ``stage(name)`` if the block succeeds.
 
-        Otherwise the folder is kept for a process that resumes, or deleted if it holds no checkpoint.
+        The block must write checkpoints into it, or at least make their folder. If the block fails, the folder is kept
+        for a process that resumes, or deleted if it holds no checkpoint.
+
+        Raises:
+            RunFolderError: the folder cannot be made or renamed.
         """
         partial, in_training = self.partial(name), self.checkpoints(name)
         if not in_training.paths():

@@ -22,12 +22,12 @@ BEFORE_OF_STAGE = {
 
 
 def with_later_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The recorded fields, and the fields that were added later, with the values that make the same run."""
+    """Completes the recorded fields of a run: a field that was added later gets the value that makes the same run."""
     stages = dict.fromkeys(key.partition(".")[0] for key in fields if "." in key)
     before: dict[str, Any] = dict(BEFORE)
     for stage in stages:
         before |= {f"{stage}.{field}": value for field, value in BEFORE_OF_STAGE.items()}
     if "binary_activations.skip" not in fields and fields.get("progressive") is False:
-        # Before that field existed, progressive=false let the teacher teach the binary network directly.
+        # Before ``skip`` existed, progressive=false left this stage out: the teacher taught the binary network.
         before["binary_activations.skip"] = True
     return {**before, **fields}

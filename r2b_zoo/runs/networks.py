@@ -27,8 +27,8 @@ class Networks:
         self.plan = plan
         self.folder = folder
         self.dataset: Dataset = dataset_of(plan, data_record.split_rule(folder))
-        # Stages are trained, and tested after each epoch, on this data set. If the plan asks for validation,
-        # ``training.train`` replaces it by one whose test images are held out from the training images.
+        # Each stage is trained on this data set, and is tested on it after each epoch. If the plan asks for validation,
+        # ``training.train`` replaces it by a data set whose test images are held out from the training images.
         self.split = self.dataset
         self._stages = {stage.name: stage for stage in plan.stages}
         self._networks: dict[str, tf.keras.Model] = {}
@@ -49,7 +49,7 @@ class Networks:
         models.check(network, **_arguments(plan, self._stages[stage], dataset.input_shape, dataset.num_classes))
 
     def in_precision(self, stage: str, mixed_precision: str) -> tf.keras.Model:
-        """The network of a finished stage, computing in another type, for example bfloat16."""
+        """The network of a finished stage, which computes in the type ``mixed_precision``, for example "bfloat16"."""
         if mixed_precision == "float32":
             return self[stage]
         network = self.build(stage, mixed_precision)
@@ -57,7 +57,7 @@ class Networks:
         return network
 
     def keep(self, stage: str, network: tf.keras.Model) -> None:
-        """Keeps the network of a stage that was just trained and saved, so that it need not be built and loaded."""
+        """Keeps the network of a stage that was just trained and saved, so that it need not be loaded from its file."""
         self._networks[stage] = network
 
     def __getitem__(self, stage: str) -> tf.keras.Model:
@@ -80,7 +80,7 @@ class Networks:
 
 
 def network_of(plan: Plan, stage: StagePlan, input_shape: tuple[int, int, int], num_classes: int) -> tf.keras.Model:
-    """The untrained network of a stage; does not load the data set.
+    """Builds the untrained network of a stage without loading the data set.
 
     Args:
         plan: the run's plan.
@@ -109,7 +109,7 @@ def dataset_of(plan: Plan, split_rule: Optional[str] = None) -> Dataset:
 
     Args:
         plan: the plan of a run.
-        split_rule: the run's ``data_record.split_rule``; only folders of photographs use it.
+        split_rule: what ``data_record.split_rule`` returns for the run; only folders of photographs use it.
     """
     options = {"split_rule": split_rule} if split_rule and plan.dataset == "folder" else {}
     dataset = data.load(plan.dataset, plan.data_dir, **options)
@@ -122,7 +122,7 @@ def dataset_of(plan: Plan, split_rule: Optional[str] = None) -> Dataset:
 
 
 def copy_weights(source: tf.keras.Model, target: tf.keras.Model) -> list[str]:
-    """Copies the weights of every layer that both networks have in the same shapes.
+    """Copies the weights of every layer whose name and shapes are the same in both networks.
 
     Returns:
         Names of the target's layers that keep their own weights.

@@ -1,4 +1,8 @@
-"""Recipes are turned into plans: plain records for the training loop, with every value checked."""
+"""Plans: plain records of what a run trains, which ``recipes`` makes from a recipe.
+
+``StagePlan`` and ``LoopPlan`` raise ValueError for values out of range. ``training.train`` checks the values that
+depend on networks, data or devices.
+"""
 
 import math
 from dataclasses import dataclass
@@ -15,7 +19,7 @@ BATCH_NORM_STATISTICS = ("running", "before", "after", "both")
 
 @dataclass(frozen=True)
 class StagePlan:
-    """A stage as it is trained: the fields of ``Stage``, with the recipe's switches applied and the values checked."""
+    """A stage as it is trained: the fields of ``recipes.recipe.Stage``, with the recipe's switches applied."""
 
     name: str
     network: str
@@ -41,7 +45,7 @@ class StagePlan:
     augmentation: str
     mixup: float
     max_steps_per_epoch: Optional[int]
-    """A small limit for a smoke run; None otherwise."""
+    """Maximum number of steps per epoch in a smoke run; None in other runs."""
 
     __repr__ = short_repr
 
@@ -82,7 +86,7 @@ class StagePlan:
                 raise ValueError(f"{self.name}.{loss.field} must be a number of at least 0; received {weight}.")
         if not any(self.loss_weights.values()):
             fields = ", ".join(loss.field for loss in losses.LOSSES)
-            raise ValueError(f"{self.name} has no loss left: one of {fields} must be above 0.")
+            raise ValueError(f"{self.name} has no loss: one of {fields} must be above 0.")
         of_teachers = losses.switches()
         if self.taught_by is None and any(self.loss_weights[loss.name] for loss in of_teachers):
             fields = " and ".join(loss.field for loss in of_teachers)
@@ -100,24 +104,25 @@ class LoopPlan:
     Attributes:
         mixed_precision: the type in which the convolutions of the blocks compute, except real convolutions of shortcuts
             and convolutions with tiny outputs: "float32", "bfloat16", or "float16" with dynamic loss scaling.
-            Everything else, and every weight, is float32, and so are evaluation and the saved network.
+            All other layers, all weights, evaluation and the saved network are float32.
         xla: whether the training step is compiled with XLA.
         accumulation_steps: number of parts of a batch that are computed one after the other, for devices with too
-            little memory for the whole batch. The result is that of the whole batch up to rounding, except that batch
-            norm normalises each part with the part's own statistics; its running statistics are updated once a step,
-            by the mean over the parts.
-        ema_decay: decay of the exponential moving average of the weights, which is evaluated and saved; 0 for none.
-        validation: share of every class's training images that is held out. The accuracy after each epoch, which
-            ``patience`` uses, is then measured on the held-out images, and the test split is read only once, at the end
-            of each stage. With 0 all training images are trained on, and the accuracy after each epoch is measured on
-            the test split.
-        patience: number of epochs without a better accuracy after which a stage ends, with its best weights; 0 for
-            never.
+            little memory for the whole batch. Up to rounding, the result is that of the whole batch, with one
+            exception: batch norm normalises each part with the statistics of that part. The running statistics are
+            updated once a step, with the mean of the parts' statistics.
+        ema_decay: decay of an exponential moving average of the weights, which is evaluated and saved instead of them;
+            0 for none.
+        validation: share of every class's training images that is held out. Above 0, the accuracy after each epoch,
+            which ``patience`` uses, is measured on the held-out images; the training loop reads the test split only
+            once, at the end of each stage. With 0, stages are trained on all training images, and the accuracy after
+            each epoch is measured on the test split.
+        patience: number of epochs without a better accuracy after which a stage ends, with its best weights. With 0
+            every stage trains all its epochs.
         checkpoint_minutes: time between two checkpoints within an epoch; every epoch ends with one as well.
         strategy: how devices share the work: "none", one device; "mirrored", all GPUs of the machine; "multi_worker",
-            those of all machines in TF_CONFIG.
+            all GPUs of all machines in TF_CONFIG.
         cpu_devices: with "mirrored", the number of virtual devices into which the CPU is split, to try on one machine
-            what several devices would train; 1 for none.
+            what several devices would train. With 1 it is not split.
     """
 
     mixed_precision: str
@@ -173,7 +178,7 @@ class Plan:
     width: int
     stem: str
     options: dict[str, Any]
-    """Options of the networks' constructors, for those networks that have them."""
+    """Further arguments for the constructors of those networks that have such arguments."""
     seed: int
     stages: tuple[StagePlan, ...]
     loop: LoopPlan

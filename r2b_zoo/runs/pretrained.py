@@ -21,12 +21,13 @@ class Pretrained:
     """The network to which weights belong.
 
     Attributes:
-        network: name in the registry.
+        network: name of its constructor.
         precision: the precision it was trained with.
         width: channels of its first section of blocks.
         stem: its constructor's ``stem``.
         preprocessing: fields of the ``Preprocessing`` it was trained with; None if they are not known.
-        image_size: height and width of its input; None if the preprocessing has them, or they are not known.
+        image_size: height and width of its square input, in pixels; None if ``preprocessing`` has them, or they are not
+            known.
         options: further arguments of its constructor that the weights reveal: "downsample", "weight_scale", ...
     """
 
@@ -43,8 +44,8 @@ def describe(reference: str) -> Pretrained:
     """Describes the network of the weights that ``reference`` names, without downloading them.
 
     Args:
-        reference: a name of weights in ``weights.named``, a weights file, or the folder of a finished run, for the
-            weights of its last stage.
+        reference: a name of weights in ``weights.named``, a weights file, or the folder of a finished run, whose last
+            stage has the weights.
 
     Raises:
         FileNotFoundError: there is no such file or folder.
@@ -91,7 +92,8 @@ def load(model: "tf.keras.Model", reference: str, *, width: int, stem: str, prec
         ValueError: the weights are of another architecture, or the file cannot be read.
         WeightsDownloadError: the published weights could not be downloaded.
         FileNotFoundError: there is no such file or folder.
-        RunFolderError: the folder holds no finished run.
+        RunFolderError: the folder holds no run, its last stage is not finished, or the weights of that stage are
+            damaged or of another architecture.
     """
     from r2b_zoo.runs.folder import RunFolder
 

@@ -1,8 +1,8 @@
 """Reads the records of a run, and rebuilds damaged ones from the others.
 
-A file that a full disk or an interrupted copy has cut off must not cost a trained stage. The results of a stage are in
-its result.json, in the run's results.json and, except for timings, in its log.csv. A damaged configuration is replaced
-by that of the command, if nothing else in the folder contradicts it.
+A full disk or an interrupted copy may cut off a file, but this must not cost a trained stage. The results of a stage
+are in its result.json, in the run's results.json and, except for timings, in its log.csv. A damaged configuration is
+replaced by the configuration of the command, if nothing else in the folder contradicts that one.
 """
 
 import csv
@@ -24,7 +24,7 @@ ACCURACY = "val_accuracy"
 
 
 class RunFolderError(RuntimeError):
-    """The folder of a run cannot be used: it belongs to another run, or cannot be written."""
+    """The folder of a run cannot be used, for example because it belongs to another run or cannot be written."""
 
 
 class MissingRecordError(RunFolderError):
@@ -40,7 +40,7 @@ def read(path: Path, way_out: str, required: Sequence[str] = ()) -> dict[str, An
 
     Args:
         path: path of the file.
-        way_out: what the user can do about a damaged file; the end of the message.
+        way_out: what the user can do about a damaged file; the error message ends with it.
         required: the keys that the object must have.
 
     Raises:
@@ -65,7 +65,7 @@ def fields_left(path: Path) -> dict[str, Any]:
     """Fields that can still be read in a damaged record, which has one field per line."""
     found: dict[str, Any] = {}
     for line in path.read_bytes().decode(errors="replace").splitlines():
-        # A value that was cut off may still look complete; only a comma after it shows that it is.
+        # A value that was cut off may still look complete; only a comma after it shows that nothing is missing.
         if line.endswith(","):
             try:
                 found |= json.loads(f"{{{line.rstrip(',')}}}")
@@ -79,7 +79,7 @@ def disagreement(plan: Plan, left: Mapping[str, Any], stages: Mapping[str, Mappi
 
     Args:
         plan: the plan of the command.
-        left: fields that can still be read in the configuration.
+        left: fields that can still be read in the damaged configuration.
         stages: records of the finished stages, as far as they can be read.
     """
     config = {"recipe": plan.recipe, **plan.config}
@@ -95,7 +95,7 @@ def disagreement(plan: Plan, left: Mapping[str, Any], stages: Mapping[str, Mappi
                 return f"{name}.{key}={record[key]!r}, and this command has {getattr(planned[name], key)!r}"
         epochs = record.get("epochs")
         if planned[name].from_run is not None:
-            continue  # trained by another plan
+            continue  # the other run may have trained the stage for fewer or more epochs
         if isinstance(epochs, int) and (
             epochs > planned[name].epochs or (not plan.loop.patience and epochs != planned[name].epochs)
         ):
@@ -104,7 +104,7 @@ def disagreement(plan: Plan, left: Mapping[str, Any], stages: Mapping[str, Mappi
 
 
 def whole_lines(path: Path) -> tuple[bytes, list[dict[str, float]]]:
-    """The complete lines of a log, including its header, and the values in each row; both empty if there is no log."""
+    """The undamaged lines of a log, including its header, and the values in each row; both empty if there is no log."""
     lines: list[bytes] = []
     rows: list[dict[str, float]] = []
     columns: list[str] = []
@@ -135,7 +135,8 @@ def rebuilt_result(
         stage: the plan of the stage.
         patience: the plan's ``patience``.
         results: the run's record, empty if there is none.
-        rows: the rows of the stage's log.
+        rows: the rows of the stage's log; empty if their accuracies are not those of the final weights on the test
+            images.
     """
     for row in _stages_of(results):
         if row.get("name") == stage.name and all(key in row for key in REQUIRED):
@@ -147,7 +148,7 @@ def rebuilt_result(
         **{key: getattr(stage, key) for key in _PLANNED},
         "taught_by": stage.taught_by,
         "epochs": len(rows),
-        # No other record has these.
+        # These four are neither in the plan nor in the log.
         "seconds": None,
         "images_per_second": None,
         "validation_accuracy": None,

@@ -20,7 +20,7 @@ def check(stage: StagePlan, plan: Plan, network: "tf.keras.Model") -> None:
     Args:
         stage: a stage with ``from_run``.
         plan: the plan of the run that takes the stage.
-        network: the stage's network, whose weights are overwritten.
+        network: the network of ``stage``; its weights are overwritten.
     """
     assert stage.from_run is not None, "there is a run to take the stage from"
     other = RunFolder(stage.from_run)
@@ -55,5 +55,5 @@ def take(stage: StagePlan, folder: RunFolder) -> None:
     with folder.new_stage(stage.name) as partial, folder.writing():
         shutil.copytree(other.stage(stage.name), partial, dirs_exist_ok=True)
         files.write_text(partial / "result.json", json.dumps(result, indent=2))
-        # ``new_stage`` deletes the folder of checkpoints, which every trained stage has, so it must exist here too.
+        # At the end, ``new_stage`` deletes the stage's folder of checkpoints, and fails if there is none.
         (partial / checkpoints.FOLDER_NAME).mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""Captures the output of C++ code, to hide it from the user and to quote it in error messages."""
+"""Captures the output of C++ code, to hide it from the user."""
 
 import contextlib
 import os
@@ -6,41 +6,29 @@ import re
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-_LINES_SHOWN = 20
 _STDERR = 2
 _STDOUT_AND_STDERR = (1, _STDERR)
-# File descriptors belong to the process. If two blocks overlapped, the second would mistake the first one's file for
-# the terminal, and restore it at its end.
+# File descriptors belong to the whole process. If two threads redirected them at the same time, the second would save
+# the temporary file of the first as if it were the terminal, and would restore that file at the end.
 _one_at_a_time = threading.RLock()
 
 
 @contextlib.contextmanager
-def captured_output() -> Iterator[Callable[[], str]]:
+def captured_output() -> Iterator[None]:
     """Redirects file descriptors 1 and 2 to a temporary file while the block runs.
 
-    Python's own redirection does not affect the output of TensorFlow's libraries. The descriptors are restored even
-    after an error. Output of other threads is lost too, so this is for the start of a program.
-
-    Yields:
-        A function that returns the last lines written so far; call it inside the block.
+    ``contextlib.redirect_stdout`` does not affect the output of TensorFlow's libraries. The descriptors are restored
+    even after an error. Output of other threads is lost too, so use this where no other thread prints.
     """
-    with _one_at_a_time, tempfile.TemporaryFile() as file:
-
-        def tail() -> str:
-            _flush()
-            file.seek(0)
-            lines = file.read().decode(errors="replace").splitlines()
-            return "\n".join(lines[-_LINES_SHOWN:])
-
-        with _redirected(_STDOUT_AND_STDERR, file.fileno()):
-            yield tail
+    with _one_at_a_time, tempfile.TemporaryFile() as file, _redirected(_STDOUT_AND_STDERR, file.fileno()):
+        yield
 
 
 @contextlib.contextmanager
 def without_lines(noise: "re.Pattern[bytes]") -> Iterator[None]:
-    """Removes matching lines of all threads from stderr; the other lines are printed when the block ends."""
+    """Removes lines that match ``noise`` from the stderr of all threads; prints the others when the block ends."""
     with _one_at_a_time, tempfile.TemporaryFile() as file:
         try:
             with _redirected((_STDERR,), file.fileno()):
@@ -69,5 +57,5 @@ def _redirected(descriptors: tuple[int, ...], to: int) -> Iterator[None]:
 
 def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(AttributeError, OSError, ValueError):  # None, broken or closed
+        with contextlib.suppress(AttributeError, OSError, ValueError):  # a stream may be None, broken or closed
             stream.flush()

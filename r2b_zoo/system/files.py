@@ -37,7 +37,7 @@ def write_bytes(path: Path, data: "bytes | memoryview", durable: bool = False) -
 
 
 def set_aside(path: Path) -> Path:
-    """Renames a damaged file instead of deleting it, since parts may still be readable; returns its new path."""
+    """Renames a damaged file instead of deleting it, since parts of it may still be readable; returns its new path."""
     aside = path.with_name(f"{path.name}.damaged")
     os.replace(path, aside)
     return aside
@@ -52,7 +52,7 @@ def replace_folder(partial: Path, folder: Path) -> None:
 
 
 def _to_disk(path: Path) -> None:
-    if path.is_dir() and os.name == "nt":  # Windows cannot open folders, and writes their entries through
+    if path.is_dir() and os.name == "nt":  # Windows cannot open folders
         return
     descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:

@@ -1,7 +1,7 @@
 """Selects Keras 2 before TensorFlow loads.
 
 Larq is written for Keras 2. TensorFlow 2.16 and newer use Keras 3 unless ``TF_USE_LEGACY_KERAS`` is set *before*
-TensorFlow is imported, so ``import r2b_zoo`` does this first.
+TensorFlow is imported, so ``import r2b_zoo`` sets it first.
 """
 
 import os

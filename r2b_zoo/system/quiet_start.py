@@ -17,10 +17,13 @@ def in_notebook() -> bool:
 
 @contextlib.contextmanager
 def without_messages() -> Iterator[None]:
-    """Hides what TensorFlow's libraries print while the block loads them, and its later log lines except errors."""
+    """Hides what TensorFlow's libraries print while the block loads them.
+
+    Afterwards, TensorFlow's Python logger shows only errors.
+    """
     from r2b_zoo.system.captured_output import captured_output
 
-    # The log level alone does not apply to messages from the time when the libraries load.
+    # TF_CPP_MIN_LOG_LEVEL does not hide all messages that the libraries print while they load.
     with captured_output():
         yield
     import tensorflow
@@ -37,7 +40,8 @@ def load_tensorflow() -> None:
 def without_messages_in_a_notebook() -> Iterator[None]:
     """``without_messages`` in a notebook, whose cells would show all messages in red; does nothing elsewhere.
 
-    An existing setting is kept: ``TF_CPP_MIN_LOG_LEVEL=0`` before the first import shows all messages.
+    In a notebook, ``TF_CPP_MIN_LOG_LEVEL`` becomes 3 unless it is set already. Set to 0 before the first import, it
+    shows all messages.
     """
     if in_notebook() and os.environ.setdefault(LOG_LEVEL, NO_MESSAGES) != "0":
         with without_messages():

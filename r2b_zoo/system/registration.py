@@ -1,8 +1,8 @@
 """Registers this package's layers with Keras after a mere ``import r2b_zoo``.
 
-``load_model`` needs the layers before any network is built, but importing them takes as long as importing Larq and
-TensorFlow. They are therefore imported right after Keras: at once if it is imported already, else when the program
-imports it. In a notebook TensorFlow's messages are hidden at the same moment.
+``load_model`` needs the layers before any network is built, but importing them also imports Larq and TensorFlow, which
+is slow. The layers are therefore imported right after Keras: at once if Keras is imported already, else when the
+program imports it. In a notebook, TensorFlow's messages are hidden while it is imported.
 """
 
 import contextlib
@@ -20,11 +20,12 @@ from r2b_zoo.system.quiet_start import without_messages_in_a_notebook
 _WITH_LAYERS = ("r2b_zoo.models.layers", "r2b_zoo.ops.batch_norm")
 # The layers need both packages completely imported; each package imports the other before it is complete itself.
 _KERAS = ("tensorflow", "tf_keras")
+# The layers import Larq, and Larq imports Keras: do not import the layers before Larq is complete.
 _WATCHED = (*_KERAS, "larq")
 
 
 def register_layers_with_keras() -> None:
-    """Imports the modules with layers, at once if Keras is imported already, else as soon as it is."""
+    """Imports the modules with layers at once if Keras is imported already, else as soon as Keras is imported."""
     watcher = _Watcher()
     if not watcher.register():
         sys.meta_path.insert(0, watcher)
@@ -37,7 +38,7 @@ class _Watcher(MetaPathFinder):
         self._incomplete: set[str] = set()
 
     def register(self) -> bool:
-        """Registers the layers if Keras is imported; returns whether it is."""
+        """Registers the layers if Keras is completely imported; returns whether it is."""
         if self._incomplete or not all(name in sys.modules for name in _KERAS):
             return False
         if self in sys.meta_path:

@@ -1,4 +1,4 @@
-"""Whether r2b-runtime is installed, which is optional for r2b_zoo."""
+"""Tells whether the optional package r2b-runtime is installed."""
 
 import importlib.util
 

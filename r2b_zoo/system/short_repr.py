@@ -29,7 +29,7 @@ _short = _Short()
 
 
 def short_repr(record: Any) -> str:
-    """A dataclass's fields, each in a few words. Assign this function as ``__repr__``."""
+    """The fields of a dataclass, each shortened, in at most ``LONGEST`` characters. Assign it as ``__repr__``."""
     words = [f"{field.name}={_short.repr(getattr(record, field.name))}" for field in fields(record) if field.repr]
     text = f"{type(record).__qualname__}({', '.join(words)})"
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 4]}...)"

@@ -22,10 +22,10 @@ class StopRequest:
 def stop_requests() -> Iterator[StopRequest]:
     """Notes SIGINT, SIGTERM and SIGHUP instead of ending the process, since a step that is half done cannot be saved.
 
-    Only the first SIGINT or SIGTERM is noted: a second one interrupts at once. SIGHUP never interrupts, because a
-    closing terminal sends one and its shell often another; output printed afterwards is discarded instead of failing.
-    Signals that the process ignores stay ignored: SIGHUP under nohup, SIGINT in the background of a script. Outside
-    the main thread, which alone receives signals, this does nothing.
+    Only the first SIGINT or SIGTERM is noted; a second one interrupts at once. SIGHUP never interrupts, because a
+    closing terminal sends one and its shell often another. Output to a closed terminal is discarded instead of failing.
+    Signals that the process ignores stay ignored: SIGHUP under nohup, SIGINT in the background of a script. Only the
+    main thread receives signals; in another thread, no signal is noted.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
@@ -33,7 +33,7 @@ def stop_requests() -> Iterator[StopRequest]:
         return
     before: dict[int, Any] = {}
     for number in (signal.SIGINT, signal.SIGTERM, _HANGUP):
-        # getsignal returns None for a handler that Python has not installed, and therefore cannot restore.
+        # getsignal returns None for a handler that was not installed from Python; Python cannot restore such a handler.
         if number is not None and signal.getsignal(number) not in (signal.SIG_IGN, None):
             before[number] = signal.getsignal(number)
     terminals = [descriptor for descriptor in _STDOUT_AND_STDERR if _is_terminal(descriptor)]
@@ -53,7 +53,7 @@ def stop_requests() -> Iterator[StopRequest]:
         yield request
     finally:
         for number, handler in before.items():
-            # A closed terminal may send its second SIGHUP while the process still reports what it saved.
+            # After a SIGHUP ignore others: the second may come while the process still reports what it saved.
             signal.signal(number, signal.SIG_IGN if number == _HANGUP == request.received else handler)
 
 

@@ -13,7 +13,7 @@ from typing import Any, Optional
 import tensorflow as tf
 
 # These modules are private, but nothing else gives access to the timeouts, to messages between workers and to their
-# errors; TensorFlow's version is pinned.
+# errors. An update is unlikely to change them, because TensorFlow's minor version is pinned.
 from tensorflow.compiler.xla.tsl.protobuf import coordination_config_pb2
 from tensorflow.python.eager import context as eager_context
 
@@ -25,13 +25,13 @@ EXAMPLE = (
 HEARTBEAT_SECONDS = 20
 """A worker that has sent no heartbeat for this long counts as dead."""
 FAREWELL_SECONDS = 2
-"""How long the chief waits before it ends with an error, because it also runs the service that informs the others."""
+"""How long the chief waits before it ends with an error: it runs the service that informs the other workers."""
 START_SECONDS = 600
 """How long the workers wait for each other at the start."""
 
 
 class WorkerLost(RuntimeError):  # noqa: N818 - reads as what happened
-    """Another worker died, ended with an error of its own, or cannot be reached."""
+    """Another worker died, ended with an error, or cannot be reached."""
 
 
 @dataclass(frozen=True)
@@ -92,10 +92,10 @@ class Cluster:
             ) from error
 
     def from_chief(self, text: str) -> str:
-        """Sends a text of the chief to all workers, which must all make the same calls in the same order.
+        """Returns the chief's ``text`` on every worker. All workers must make the same calls in the same order.
 
         Raises:
-            WorkerLost: the chief ended with an error instead.
+            WorkerLost: the chief ended with an error.
         """
         key = f"r2b_zoo/{next(self._messages)}"
         if self.is_chief:
@@ -110,7 +110,7 @@ class Cluster:
     def watched(self) -> Iterator[None]:
         """Stops all workers when one of them dies, or fails with an error in the block.
 
-        A request to stop is not an error, because the workers have agreed on it (``loop.StageLoop``).
+        ``TrainingStopped`` is not such an error, because it stops all workers after the same step (``loop.StageLoop``).
 
         Raises:
             WorkerLost: another worker died or failed.
@@ -131,9 +131,9 @@ class Cluster:
             raise
 
     def _tell(self, error: Exception) -> None:
-        """Stops the other workers at once; otherwise they notice the error late, or never while this process lives."""
+        """Stops the other workers at once. Otherwise they would notice late, or never while this process lives."""
         with contextlib.suppress(Exception), _quiet():
-            if self.is_chief:  # for workers that wait in from_chief; the error below reaches those that compute
+            if self.is_chief:  # reaches workers that wait in from_chief; the error below reaches those that compute
                 eager_context.context().set_config_key_value(f"r2b_zoo/{next(self._messages)}", f"{_SAID}{error}")
             eager_context.context().report_error_to_cluster(tf.errors.ABORTED, f"{_SAID}{error}")
             if self.is_chief:
@@ -196,8 +196,7 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Cluster:
         others = sorted(set(jobs) - {"chief", "worker"})
         if others:
             raise ValueError(
-                f"its cluster has {', '.join(others)}, and every task must be a worker, but for one that may be "
-                "the chief"
+                f"its cluster has {', '.join(others)}; only 'worker' and at most one 'chief' are supported"
             )
         chiefs, workers = (_addresses(jobs.get(job, [])) for job in ("chief", "worker"))
         if len(chiefs) > 1 or not chiefs + workers:

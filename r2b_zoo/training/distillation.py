@@ -1,4 +1,4 @@
-"""The losses that match a student to its teacher, attention matching and output matching, and each loss's weight."""
+"""Attention matching and output matching, the losses that match a student to its teacher; and the losses' weights."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import tensorflow as tf
 from r2b_zoo import losses
 from r2b_zoo.system.suggestions import did_you_mean
 
-# The square of this is added under the square root, so that a map of zeros stays zeros instead of becoming NaN.
+# The square of this is added under the square root of a norm, so that a map of zeros stays zero, not NaN.
 _SMALLEST_NORM = 1e-12
 
 

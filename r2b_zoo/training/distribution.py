@@ -1,8 +1,8 @@
-"""How devices share the work of a step: one device, all GPUs of a machine, or those of several machines.
+"""How devices share the work of a step: one device, all GPUs of a machine, or all GPUs of several machines.
 
 A batch is split into equal shards, one per replica. Gradients, losses and batch-norm statistics are all-reduced, so
-they are those of the whole batch. Any number of devices trains the same network up to rounding, which depends on the
-order of sums. Only the chief writes to the run's folder.
+they are those of the whole batch. Any number of devices trains the same network, except for rounding: sums have another
+order. Only the chief writes to the run's folder.
 """
 
 import contextlib
@@ -107,14 +107,14 @@ class Distribution:
         return self.strategy.distribute_datasets_from_function(of_worker)
 
     def largest(self, number: int) -> int:
-        """The largest of the workers' numbers. All workers must make the same calls in the same order."""
+        """The largest ``number`` of all workers. All workers must make the same calls in the same order."""
         if self.strategy is None or self.cluster is None:
             return number
         own = tf.one_hot(self.cluster.index, self.cluster.size, on_value=float(number), dtype=tf.float64)
         return int(np.max(self.strategy.reduce(tf.distribute.ReduceOp.SUM, own, axis=None)))
 
     def from_chief(self, value: Any) -> Any:
-        """Returns the chief's value, which must be plain data, on every worker.
+        """Returns the chief's value, which must be plain JSON data, on every worker.
 
         All workers must make the same calls in the same order.
         """

@@ -35,7 +35,12 @@ class TrainingStopped(Exception):  # noqa: N818 - reads as what happened
 
 @dataclass(frozen=True)
 class Tests:
-    """The test data of a network: a number of batches, which can be read any number of times."""
+    """The test data of a network, which can be read any number of times.
+
+    Attributes:
+        batches: the batches, which may repeat without end.
+        steps: number of batches in one test.
+    """
 
     batches: Any
     steps: int
@@ -46,10 +51,11 @@ class Statistics:
     """The data from which batch-norm statistics are estimated anew, and when this is done.
 
     Attributes:
-        batches: ``batches(i)`` gives the training batches for the i-th estimate.
-        steps: number of batches.
-        when: "before" the first step, "after" the last one, "both", or "running": never, so that the running averages
-            of training are kept.
+        batches: ``batches(i)`` gives the training batches for an estimate: ``i`` is 0 before the first step and 1 after
+            the last one.
+        steps: number of batches for one estimate.
+        when: "before" the first step, "after" the last one, "both", or "running": never, so that the network keeps the
+            running averages of training.
     """
 
     batches: Callable[[int], Any]
@@ -69,15 +75,17 @@ class StageLoop:
         batches: the training data.
         tests: the data for the accuracy after each epoch.
         final_tests: the data on which the final weights are tested once; None for ``tests``.
-        starts_from_weights: whether the student has trained weights at the start, and is tested before the first step.
+        starts_from_weights: whether the student has trained weights at the start; if so, it is tested before the first
+            step.
         statistics: how batch-norm statistics are estimated.
         steps_per_epoch: optimizer steps per epoch.
         epochs: epochs of the whole stage.
         save: called after every epoch, every ``checkpoint_minutes``, and when the process is asked to stop.
         checkpoint_minutes: time between two checkpoints within an epoch.
-        patience: epochs without a better test accuracy after which to end with the best weights; 0 for all epochs.
-        largest: returns the largest of the workers' signal numbers, 0 if there is none; called after every step, so
-            that all workers stop together.
+        patience: epochs without a better accuracy on ``tests`` after which to end with the best weights; 0 to train all
+            epochs.
+        largest: called after every step with the number of this worker's stop signal, or 0; returns the largest such
+            number of all workers, so that all stop together.
     """
 
     def __init__(
@@ -126,7 +134,9 @@ class StageLoop:
         best = [arrays.pop(name) for name in sorted(arrays) if name.startswith(BEST)]
         variables = self._variables()
         if {name: value.shape for name, value in arrays.items()} != {n: tuple(v.shape) for n, v in variables.items()}:
-            raise ValueError("A checkpoint has other variables than this stage; was it written by another version?")
+            raise ValueError(
+                "The checkpoint does not have the variables of this stage; another version may have written it."
+            )
         for name, variable in variables.items():
             variable.assign(arrays[name])
         self.progress = checkpoint.progress
@@ -140,7 +150,7 @@ class StageLoop:
         model has an ``ema_decay``, they are the moving averages of the weights at that point.
 
         Raises:
-            TrainingStopped: SIGINT, SIGTERM or SIGHUP was received, and a checkpoint written; see ``stop_requests``.
+            TrainingStopped: SIGINT, SIGTERM or SIGHUP was received; a checkpoint is saved. See ``stop_requests``.
         """
         hooks = tf.keras.callbacks.CallbackList(
             list(callbacks), model=self.model, epochs=self.epochs, steps=self.steps_per_epoch, verbose=0
@@ -164,7 +174,7 @@ class StageLoop:
         return self.progress
 
     def _prepare_start(self) -> None:
-        """Does what precedes the first step; done again if a process ended before the first checkpoint."""
+        """Prepares the first step. A process that starts again without a checkpoint repeats this."""
         self._estimate_statistics("before", 0)
         self.model.restart_averages()
         if self.starts_from_weights:
@@ -258,7 +268,7 @@ class StageLoop:
             weight.assign(value)
 
     def _variables(self) -> dict[str, tf.Variable]:
-        """All variables that change from step to step, by a name that is the same in every process."""
+        """All variables that training changes, by names that are the same in every process."""
         # Walk through what the optimizer tracks, because a LossScaleOptimizer's ``variables`` lacks the loss scale.
         in_optimizer = tf.train.TrackableView(self.model.optimizer).descendants()
         optimizer = {id(v): v for v in in_optimizer if isinstance(v, tf.Variable)}
@@ -294,7 +304,7 @@ class StopOnNaN(tf.keras.callbacks.Callback):
         stage: name of the stage, for the message.
 
     Raises:
-        TrainingDiverged: at the end of that step, before a checkpoint is written.
+        TrainingDiverged: training diverged; raised at the end of the step, before a checkpoint is written.
     """
 
     def __init__(self, stage: str) -> None:

@@ -11,7 +11,8 @@ class Adam(tf.keras.optimizers.Adam):
 
         m ← β₁ m + (1 − β₁) g,   v ← β₂ v + (1 − β₂) g²,   w ← w − rate · √(1 − β₂ᵗ) / (1 − β₁ᵗ) · m / (√v + ε)
 
-    A single operator updates a variable. Keras uses thirty, each of which passes over the variable's memory.
+    Here g is the gradient of a weight w, and t counts steps from 1. Keras applies the weight decay before this update.
+    This class updates a variable with a single operator. Keras uses thirty, and each passes over the variable's memory.
     """
 
     def update_step(self, gradient: tf.Tensor, variable: tf.Variable) -> None:

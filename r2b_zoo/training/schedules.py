@@ -12,7 +12,7 @@ SCHEDULES = ("constant", "cosine", "steps")
 
 @tf.keras.utils.register_keras_serializable(PACKAGE)
 class WarmUp(tf.keras.optimizers.schedules.LearningRateSchedule):
-    """A linear rise from 0 over the first steps, then another schedule counted from there.
+    """A linear rise from 0 over the first steps, followed by another schedule.
 
     rate(t) = peak · t / steps for t < steps, then after(t − steps).
 
@@ -54,8 +54,8 @@ def learning_rate_schedule(
     """The schedule of a stage.
 
     Args:
-        name: ``"constant"``; ``"cosine"``, half a cosine to 0 at the last step; ``"steps"``, multiplied by ``decay`` at
-            each of ``decay_epochs``.
+        name: what follows the warm-up: ``"constant"``; ``"cosine"``, which falls along half a cosine and would be 0 one
+            step after the last; or ``"steps"``, which multiplies the rate by ``decay`` at each of ``decay_epochs``.
         learning_rate: the highest rate, reached after the warm-up.
         steps_per_epoch: optimizer steps per epoch.
         epochs: epochs of the whole stage, including the warm-up.
@@ -65,7 +65,7 @@ def learning_rate_schedule(
             fractions.
 
     Raises:
-        ValueError: the name is unknown, or the warm-up is not shorter than the stage.
+        ValueError: the name is unknown, the warm-up is not shorter than the stage, or ``decay_epochs`` do not ascend.
     """
     schedules = tf.keras.optimizers.schedules
     if name not in SCHEDULES:
@@ -77,9 +77,11 @@ def learning_rate_schedule(
     if name == "cosine":
         after = schedules.CosineDecay(learning_rate, remaining)
     elif name == "steps":
+        if list(decay_epochs) != sorted(set(decay_epochs)):
+            raise ValueError(f"decay_epochs must ascend; received {', '.join(map(str, decay_epochs))}.")
         boundaries = [round(epoch * steps_per_epoch) - warmup for epoch in decay_epochs]
         values = [learning_rate * decay**i for i in range(len(boundaries) + 1)]
-        # PiecewiseConstantDecay changes the rate after the boundary; the rate must change at the epoch's first step.
+        # PiecewiseConstantDecay keeps the old rate at a boundary, but the rate must change at the epoch's first step.
         after = schedules.PiecewiseConstantDecay([float(boundary) - 0.5 for boundary in boundaries], values)
     else:
         after = schedules.PiecewiseConstantDecay([0.0], [learning_rate, learning_rate])

@@ -1,4 +1,4 @@
-"""Trains the stages of a plan, one after the other, with one loop for all."""
+"""Trains the stages of a plan, one after the other, with the same loop."""
 
 import contextlib
 import csv
@@ -45,9 +45,9 @@ _SEEDS_APART = 1_000_003
 CallbackFactory = Callable[[StagePlan], Sequence[tf.keras.callbacks.Callback]]
 """Makes the callbacks of one stage, for example a progress bar."""
 Log = Callable[[str], None]
-"""Takes a line about the current work."""
+"""Takes a line of text about the current work."""
 Rehearsal = Callable[["Networks"], None]
-"""Raises errors that would otherwise be raised only after all training."""
+"""Raises errors that would otherwise be noticed only after all training."""
 
 
 def train(
@@ -57,7 +57,7 @@ def train(
     log: Log = lambda line: None,
     rehearse: Rehearsal = lambda networks: None,
 ) -> Optional[Networks]:
-    """Trains every unfinished stage, and resumes from its last checkpoint.
+    """Trains every unfinished stage, from its last checkpoint if it has one.
 
     The same plan gives the same weights on the same CPU, however often the process was interrupted: the seeds of
     Python, NumPy and TensorFlow are set before each stage, and TensorFlow uses deterministic algorithms (in the whole
@@ -65,8 +65,8 @@ def train(
 
     Args:
         plan: what to train.
-        folder: the run's folder. Another run's folder is refused at once, but the folder is opened only after the plan
-            is checked, so that an error in any stage is found before anything is written to the folder.
+        folder: the run's folder. A folder of another run raises an error at once. The folder is opened only after the
+            plan is checked, so that an error in any stage is found before anything is written to the folder.
         callbacks: further Keras callbacks for each stage.
         log: takes lines about skipped files, stages that resume or are taken from another run, damaged checkpoints, and
             whatever makes training slow on this machine.
@@ -77,7 +77,7 @@ def train(
 
     Raises:
         RunFolderError: the folder is another run's, another process trains in it, or it cannot be written.
-        TrainingDiverged: a loss became NaN.
+        TrainingDiverged: a loss became NaN or infinite, or gradients overflow float16 at any loss scale.
         TrainingStopped: SIGINT, SIGTERM or SIGHUP was received; a checkpoint is saved.
         ValueError: the plan does not fit the data or the devices.
         WorkerLost: another machine of the cluster died.
@@ -121,7 +121,7 @@ def _train(
                     shared_stages.take(stage, folder)
                 folder.wait_for(folder.stage(stage.name))
             else:
-                # Each stage has its own seed, so that earlier stages, trained or skipped as finished, have no effect.
+                # Each stage has its own seed, so that it makes no difference which stages this process trained before.
                 tf.keras.utils.set_random_seed(plan.seed + index * _SEEDS_APART)
                 _train_stage(stage, networks, devices, callbacks(stage), log)
 
@@ -162,7 +162,7 @@ def _start_compiler() -> None:
 
 
 def _small_enough(plan: Plan, dataset: Dataset) -> Plan:
-    """Reduces the batches of a smoke run to the size of the data, which may be a sample; other plans are unchanged."""
+    """Limits batch sizes of a smoke run to the number of training images, which may be few; changes no other plan."""
     if not plan.config["smoke"]:
         return plan
     most = max(1, dataset.train_size - dataset.train_size % plan.loop.accumulation_steps)
@@ -197,7 +197,7 @@ def _start(stage: StagePlan, networks: Networks) -> tf.keras.Model:
         plan = networks.plan
         pretrained.load(student, stage.pretrained, width=plan.width, stem=plan.stem, precision=stage.precision)
     if stage.trained == "classifier":
-        # Keras uses running statistics in a batch norm that is not trainable.
+        # In a batch norm that is not trainable, Keras uses the running statistics and does not update them.
         for layer in student.layers:
             layer.trainable = layer.name == "logits"
     return student
@@ -209,10 +209,7 @@ def _steps_per_epoch(stage: StagePlan, dataset: Dataset) -> int:
 
 
 def _test_batches(stage: StagePlan, dataset: Dataset, shard: Shard = WHOLE) -> tuple[tf.data.Dataset, int]:
-    """The batches on which a stage is evaluated, and their number.
-
-    The batches are those of the test split; in a smoke run, at most ``max_steps_per_epoch`` of them.
-    """
+    """The shard of each test batch, and the number of batches; in a smoke run, at most ``max_steps_per_epoch``."""
     height, width, _ = dataset.input_shape
     batch_size = max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // (height * width)))
     number = -(-dataset.test_size // batch_size)
@@ -325,7 +322,7 @@ def _loop(stage: StagePlan, networks: Networks, devices: Distribution, student: 
         return devices.batches(of_shard, loop.accumulation_steps)
 
     def batches_for_statistics(pass_number: int) -> Any:
-        """Batches of an epoch that is not trained on, with images augmented as in training but not mixed."""
+        """Training batches in the order of an epoch after the last one, augmented as in training, but not mixed."""
         return devices.batches(lambda shard: batches(shard, stage.epochs + pass_number, mixup=0.0))
 
     def tests(split: Dataset) -> Tests:
@@ -361,7 +358,7 @@ def _resume(loop: StageLoop, networks: Networks, devices: Distribution, log: Log
     checkpoint, damaged = folder.checkpoints(loop.name).latest() if devices.is_chief else (None, [])
     for sentence in damaged:
         log(sentence)
-    # All workers resume from the chief's checkpoint, even if they see other ones.
+    # All workers resume from the chief's checkpoint, even if a network file system shows them another one.
     name = devices.from_chief(None if checkpoint is None else checkpoint.path.name)
     if name is not None and checkpoint is None:
         checkpoint = folder.shared_checkpoint(loop.name, name)

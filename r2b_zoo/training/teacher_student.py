@@ -1,4 +1,4 @@
-"""The model that is trained: a student, its frozen teacher, and the training step that matches one to the other."""
+"""The model that is trained: a student and its frozen teacher, with the training step."""
 
 import contextlib
 import functools
@@ -23,21 +23,21 @@ class TeacherStudent(tf.keras.Model):
     Batches are (images, labels), and all training batches have the same size. Labels are integers (N,), or
     probabilities of the classes (N, classes), as mix-up makes them. Every loss is a metric of the same name.
     ``accuracy`` is top-1: the share of images whose predicted class is the label or, if labels are probabilities, the
-    mean probability that the labels give the predicted class. Without a teacher only the classification loss is left,
-    so this class trains every stage. Under a distribution strategy, gradients and metrics are those of the whole batch.
+    mean probability that the labels give the predicted class. Stages without a teacher use this class too, with the
+    classification loss alone. Under a distribution strategy, gradients and metrics are those of the whole batch.
 
     Args:
         student: a network of the zoo with its top.
         loss_weights: weight of each loss.
-        teacher: a network of the zoo with its top and as many classes as the student; its weights never change, its
-            layers stay frozen (``trainable`` is False) and it runs in inference mode, batch norms with their running
+        teacher: a network of the zoo with its top and as many classes as the student. Its layers are frozen
+            (``trainable`` becomes and stays False), and it runs in inference mode: batch norms use their running
             statistics.
         accumulation_steps: number of parts of a batch whose gradients are computed one after the other and summed.
-            Batch norms normalise each part with its own statistics; their running statistics are updated once, by the
-            mean over the parts.
-        ema_decay: above 0, ``averaged`` puts an exponential moving average of the student's weights and running
-            statistics in their place. The decay of step t is at most (1 + t) / (10 + t), so that the average does not
-            remember the start.
+            Batch norms normalise each part with the statistics of that part; their running statistics are updated once,
+            with the mean of the parts' statistics.
+        ema_decay: decay of an exponential moving average of the student's weights and running statistics, which
+            ``averaged`` puts in their place; 0 for none. The decay of step t is at most (1 + t) / (10 + t), so that the
+            average soon forgets the initial weights.
         l2_penalty: λ of the penalty λ/2 · Σ w² over the kernels; its gradient is added, but no metric includes it.
 
     Raises:
@@ -92,7 +92,7 @@ class TeacherStudent(tf.keras.Model):
         count, *sums = self.sums.numpy().tolist()
         return {name: value / count for name, value in zip(self.metric_names, sums, strict=True)}
 
-    # AutoGraph would read every layer's source for control flow that depends on tensors, of which there is none.
+    # No control flow depends on tensors, so AutoGraph would read the source of every layer for nothing.
     @tf.autograph.experimental.do_not_convert
     def train_step(self, data: tuple[tf.Tensor, tf.Tensor]) -> dict[str, Any]:
         images, labels = data
@@ -106,7 +106,7 @@ class TeacherStudent(tf.keras.Model):
     @tf.autograph.experimental.do_not_convert
     def test_step(self, data: tuple[tf.Tensor, tf.Tensor]) -> dict[str, Any]:
         images, labels = data
-        # Measure the float32 network, because that is the one that is saved.
+        # Measure the network in float32, as it is saved.
         with convolutions_in_float32(), counting_bits(not self.jit_compile):
             return self._record(self._metric_sums(images, labels, training=False))
 
@@ -265,7 +265,7 @@ class TeacherStudent(tf.keras.Model):
 
 
 def is_kernel(variable: tf.Variable) -> bool:
-    """Whether L2 penalty and weight decay apply to a variable: to the kernel of a layer or a gate, never to a bias."""
+    """Whether L2 penalty and weight decay apply to a variable: only if it is a kernel of a layer or a gate."""
     return "kernel" in variable.name
 
 

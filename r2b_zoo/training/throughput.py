@@ -1,4 +1,4 @@
-"""Callbacks in the training of every stage: TensorBoard's curves, and images per second."""
+"""Callbacks for the training of every stage: curves for TensorBoard, and images per second."""
 
 import time
 from typing import Any, Optional
@@ -11,8 +11,8 @@ from r2b_zoo.runs.checkpoints import Progress
 class EpochSummaries(tf.keras.callbacks.TensorBoard):
     """Writes curves of the epochs for TensorBoard.
 
-    Keras' own callback also makes a summary of each metric after every step and then does not write it, which takes
-    half a millisecond, and almost a second the first time. This callback leaves that out.
+    After every step, Keras' own callback also makes a summary of each metric, but does not write it. This takes half a
+    millisecond, and almost a second the first time, so this callback does nothing after a step.
     """
 
     def on_train_batch_end(self, batch: int, logs: Optional[dict[str, Any]] = None) -> None:
@@ -20,14 +20,14 @@ class EpochSummaries(tf.keras.callbacks.TensorBoard):
 
 
 class Throughput(tf.keras.callbacks.Callback):
-    """Measures a stage's images per second of training; when the stage resumes, the measurement continues.
+    """Measures how many images per second a stage trains on, over all processes that train it.
 
-    It counts neither the first step of each process, in which TensorFlow traces, nor evaluation. It adds
+    It leaves out evaluation, and the first step of each process, in which TensorFlow traces. It adds
     ``images_per_second`` to the logs of a batch, for the callbacks that come after it.
 
     Args:
         batch_size: images per step.
-        progress: stores the steps and seconds that are counted.
+        progress: stores the number of steps that are counted, and their seconds.
     """
 
     def __init__(self, batch_size: int, progress: Progress) -> None:
@@ -53,7 +53,7 @@ class Throughput(tf.keras.callbacks.Callback):
             self._progress.timed_seconds += now - self._started
             self._progress.timed_steps += 1
         self._has_traced = True
-        # Measure until the end of the next step, so that waiting for its images counts.
+        # The next step is measured from here, so that waiting for its images counts.
         self._started = now
         if logs is not None and self.images_per_second is not None:
             logs["images_per_second"] = self.images_per_second

@@ -34,7 +34,7 @@ def cards() -> list[WeightsCard]:
 
 
 def arguments_of(found: Mapping[str, Any]) -> dict[str, Any]:
-    """The constructor's arguments for weights, from what ``weights.architecture`` found in them."""
+    """The constructor's arguments for the network of weights, from what ``weights.architecture`` returns for them."""
     return {
         "width": found["width"],
         "stem": found["stem"],
@@ -46,14 +46,14 @@ def arguments_of(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def options_of(network: str, reference: Any, own: Sequence[str]) -> dict[str, Any]:
-    """The values that weights of the package require for a network's own options; {} for other weights.
+    """The values of a network's own options that weights of the package require; {} for other weights.
 
     The constructor uses these values for options that its caller does not give.
 
     Args:
         network: name of the constructor.
         reference: the constructor's ``weights`` argument.
-        own: names of the options that this network has and others need not have, for example ``gate_reduction``.
+        own: names of the network's options that not every network has, for example ``gate_reduction``.
     """
     if not isinstance(reference, str) or reference not in BUNDLED:
         return {}
@@ -73,7 +73,7 @@ def locate(network: str, name: str, **arguments: Any) -> Path:
         raise ValueError(f"The weights {name!r} are of {found['network']}, not of {network}.")
     required = arguments_of(found)
     if not arguments["include_top"]:
-        # Without top, the network takes images of any size.
+        # Without top, the network takes images of any size and has no classes.
         del required["input_shape"], required["num_classes"]
         required["channels"] = found["channels"]
     required = {key: value for key, value in required.items() if key in arguments}

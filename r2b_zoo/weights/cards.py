@@ -18,12 +18,13 @@ class Card:
         url: address of the paper.
         top1: top-1 accuracy as Martínez et al. report it (ICLR 2020, table 2).
         top5: top-5 accuracy from the same table.
-        parameters: number of parameters for 224×224×3 and 1,000 classes.
-        bytes: size of these parameters when deployed, with 1 bit per binary weight.
-        pretrained_top1: accuracy of the published weights, as their publisher measured it; None if there are none.
-        pretrained_top5: the same for top-5.
+        parameters: number of parameters for images of 224×224×3 and 1,000 classes.
+        bytes: size of these parameters in bytes when deployed, with 1 bit per binary weight.
+        pretrained_top1: top-1 accuracy of the published weights, as their publisher measured it; None if there are no
+            such weights.
+        pretrained_top5: their top-5 accuracy.
         pretrained_licence: licence of the published weights.
-        input: the network's input.
+        input: the network's input, in words: shape, order of colours and preprocessing.
     """
 
     name: str
@@ -61,7 +62,7 @@ class Card:
         return loading.PUBLISHED[self.name, True].url if self.pretrained else None
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data; weights that come with the package are given by name, since they have their own cards."""
+        """Plain data. Weights that come with the package are only named, since they have their own cards."""
         return {**asdict(self), "weights_url": self.weights_url, "bundled": [card.name for card in self.bundled]}
 
 
@@ -72,14 +73,14 @@ class WeightsCard:
     Attributes:
         name: name of the weights for ``weights=`` and the commands.
         network: name of the constructor.
-        top1: accuracy of exactly these weights on the test images, in percent.
-        top5: the same for top-5.
+        top1: top-1 accuracy of exactly these weights on the test images, in percent.
+        top5: their top-5 accuracy.
         data: the data set that the weights were trained and tested on, with its version.
         source: authors, title and year of the data; empty if it has no authors.
         training_images: number of images that the weights were trained on.
         test_images: number of images on which the accuracy was measured.
-        bytes: size of the weights' file.
-        arguments: arguments of the constructor.
+        bytes: size of the weights' file, in bytes.
+        arguments: arguments with which the constructor builds the network of these weights.
         class_names: names of the classes, in the order of the outputs.
         preprocessing: fields of the ``Preprocessing`` that turns an image into the network's input.
         trained_top1: ``top1`` at the end of training, before the weights were rounded to bits and 16-bit numbers.

@@ -33,9 +33,9 @@ WANTED = (
     "a weights file must be an HDF5 file as model.save_weights('name.h5') writes it, or a .keras file as "
     "model.save('name.keras') does"
 )
-# Weights hardly compress, so arrays that declare more than this many times the bytes of their file are not weights.
+# Weights hardly compress, so a file is damaged if its arrays declare more than this many times the bytes of the file.
 MOST_BYTES_PER_BYTE = 16
-# Keras splits lists of names at 64 KiB; an attribute that declares much more would take minutes to read.
+# Keras splits lists of names at 64 KiB. A damaged attribute may declare far more, and take minutes to read.
 _MOST_BYTES_OF_ATTRIBUTE = 1 << 20
 _RECORDED_NETWORK = "r2b_zoo_network"
 _RECORDED_PRECISION = "r2b_zoo_precision"
@@ -57,8 +57,8 @@ class Record:
         network: name of the constructor.
         precision: the precision it was built with.
         size: height and width of its input.
-        options: further arguments of its constructor; empty if the file has no record, but the configuration of a whole
-            model, from which they cannot be read.
+        options: further arguments of its constructor; empty for a .keras file without a record, because Keras'
+            configuration does not show them.
     """
 
     network: Optional[str] = None
@@ -184,8 +184,8 @@ def content(layers: Iterable["tf.keras.layers.Layer"], record: Record) -> bytes:
     """The bytes of a weights file as ``save_weights("name.h5")`` writes it, with a record and a checksum."""
     layers = list(layers)
     arrays = {layer.name: [weight.numpy() for weight in layer.weights] for layer in layers}
-    # Use strings of fixed length, which are stored in place: HDF5 keeps others in a heap, and never finishes reading a
-    # damaged heap. Write to memory: on a full disk, HDF5 keeps failing until the process crashes.
+    # Use strings of fixed length. HDF5 keeps strings of variable length in a heap, and never finishes reading a damaged
+    # heap. Write to memory, because on a full disk HDF5 keeps failing until the process crashes.
     with h5py.File("weights", "w", driver="core", backing_store=False) as file:
         file.attrs["layer_names"] = np.array([layer.name.encode() for layer in layers], "S")
         for layer in layers:
@@ -207,9 +207,9 @@ def content(layers: Iterable["tf.keras.layers.Layer"], record: Record) -> bytes:
 
 
 def digest(arrays: Arrays, record: Record) -> str:
-    """SHA-256 of everything that a file says about a network: names, types, shapes and values, in their order.
+    """SHA-256 of a record and of the arrays of layers: their names, types, shapes and values, in their order.
 
-    HDF5's own checksums cover arrays that are stored in chunks, but not those that are stored contiguously.
+    HDF5's own checksums do not cover our arrays, because they are stored contiguously instead of in chunks.
     """
     arrays = {name: values for name, values in arrays.items() if values}
     told = [
@@ -223,7 +223,7 @@ def digest(arrays: Arrays, record: Record) -> str:
 
 
 def numbered_names(layers: Iterable["tf.keras.layers.Layer"]) -> dict[str, str]:
-    """Names of layers, by their names in Keras' newer layout: conv2d, conv2d_1 and so on for each class."""
+    """Names of layers, by their names in Keras' newer layout, which numbers each class: conv2d, conv2d_1, …"""
     counts: dict[str, int] = {}
     names = {}
     for layer in layers:
@@ -292,7 +292,7 @@ def _check(path: Any, name: str, dataset: Any) -> None:
 
 
 def _record(file: "h5py.File", config: Any) -> Record:
-    """The record in a file of this package; for another file, the facts in the configuration of a whole model."""
+    """The record in a file of this package; for a .keras file, the facts in Keras' configuration of the network."""
     network, precision, size, options = (
         _attribute(file, name) for name in (_RECORDED_NETWORK, _RECORDED_PRECISION, _RECORDED_SIZE, _RECORDED_OPTIONS)
     )
@@ -305,7 +305,7 @@ def _record(file: "h5py.File", config: Any) -> Record:
         )
     if config is None:
         return Record()
-    from r2b_zoo.weights.cards import CARDS  # imports weights.loading, which imports this module
+    from r2b_zoo.weights.cards import CARDS  # imports this module through weights.loading
 
     config = config["config"]
     layers = {layer["config"].get("name"): layer["config"] for layer in config["layers"]}

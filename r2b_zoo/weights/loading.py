@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 CACHE_ENVIRONMENT_VARIABLE = "R2B_ZOO_CACHE"
 DOWNLOAD_RETRIES = 3
 _DOWNLOADS = ".downloads"
-# A download writes every few seconds or fails, so files of this age belong to processes that were killed.
+# A download that receives nothing for 30 seconds fails, so a file that has not changed for this long belongs to a
+# process that was killed.
 _ABANDONED_SECONDS = 3600
 # These errors mean that the disk is full, the user's quota is used up, or the file is larger than allowed.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -52,8 +53,8 @@ class PublishedWeights:
         return self.url.rsplit("/", 1)[1]
 
 
-# The Larq authors publish these weights under Apache-2.0. Their ImageNet top-1 and top-5: the Real-to-Binary network
-# 65.01 and 85.72 %, Bi-Real Net 57.47 and 79.84 %.
+# The Larq authors publish these weights under Apache-2.0. On ImageNet, the Real-to-Binary network reaches 65.01 % top-1
+# and 85.72 % top-5, and Bi-Real Net 57.47 and 79.84 %.
 _R2B_RELEASE = "https://github.com/larq/zoo/releases/download/r2b-v0.1.0/"
 _BI_REAL_RELEASE = "https://github.com/larq/zoo/releases/download/birealnet-v0.3.0/"
 PUBLISHED = {
@@ -72,7 +73,7 @@ PUBLISHED = {
         "5148b61c0c2a1094bdef811f68bf4957d5ba5f83ad26437b7a4a6855441ab46b",
     ),
 }
-# The published weights fit only networks with these arguments.
+# The published weights fit only networks with these arguments; without top, any num_classes is allowed.
 _PUBLISHED_ARGUMENTS = {
     "num_classes": 1000,
     "precision": "binary",
@@ -86,7 +87,7 @@ _PUBLISHED_ARGUMENTS = {
 
 
 def cache_folder() -> Path:
-    """The folder for downloads: ``$R2B_ZOO_CACHE``, or the user's cache folder."""
+    """The folder for downloads: ``$R2B_ZOO_CACHE`` if it is set, else ``r2b_zoo`` in the user's cache folder."""
     override = os.environ.get(CACHE_ENVIRONMENT_VARIABLE)
     if override:
         return Path(override).expanduser()
@@ -96,17 +97,21 @@ def cache_folder() -> Path:
 
 
 def locate(network: str, weights: Optional[PathLike], **arguments: Any) -> Optional[Path]:
-    """The file that a constructor's ``weights=`` refers to, None for ``weights=None``; downloads published weights.
+    """The file that a constructor's ``weights=`` refers to; None for ``weights=None``.
+
+    Published weights are downloaded if they are not in the cache.
 
     Args:
         network: name of the constructor.
         weights: None, a name in ``weights.named``, or a path.
         **arguments: the constructor's other arguments, and the ``channels`` and the ``input_shape`` of the network's
-            input. Missing arguments are not checked, but ``include_top`` must be there if ``weights`` is a name.
+            input. Arguments that are not given are not checked, but ``include_top`` is required if ``weights`` is a
+            name.
 
     Raises:
-        ValueError: there are no weights of that name for this network, or they need other arguments.
-        FileNotFoundError: the path does not exist.
+        ValueError: there are no weights of that name for this network, they need other arguments, or the local file of
+            that name is damaged.
+        FileNotFoundError: there is no file at the path, or weights that come with the package are missing.
         WeightsDownloadError: the file could not be downloaded.
     """
     if weights is None:
@@ -143,16 +148,18 @@ def locate(network: str, weights: Optional[PathLike], **arguments: Any) -> Optio
 
 
 class WeightsDownloadError(RuntimeError):
-    """A published file is not in the cache and could not be downloaded."""
+    """A published file is not in the cache and could not be downloaded into it."""
 
 
 def fetch(published: PublishedWeights) -> Path:
-    """The local copy of a published file; if necessary, downloads it, checks its hash and moves it into the cache.
+    """The path of a published file in the cache. If it is not there, it is downloaded first.
+
+    The file's hash is checked in both cases.
 
     Raises:
         WeightsDownloadError: the download failed or has another hash (the message says where to put the file by hand),
             or the cache cannot be written.
-        ValueError: a file of that name in the cache has another hash (truncated or altered).
+        ValueError: the file in the cache has another hash, because it is truncated or altered.
     """
     import pooch
     from requests.exceptions import RequestException
@@ -215,14 +222,14 @@ def _delete_old(downloads: Path) -> None:
 def read(path: PathLike) -> dict[str, list["np.ndarray"]]:
     """The arrays of a weights file by layer, with the layer names of this zoo.
 
-    Reads files of ``model.save_weights("name.h5")``, ``model.save("name.h5")`` and this module's ``save``, for networks
-    of this zoo and for Larq Zoo's ``RealToBinaryNet`` and ``BiRealNet``; and packed files, see ``weights.packed``. In
-    Keras' newer files, ``name.weights.h5`` and ``name.keras``, which number the layers of each class, only the first
-    convolution and the classifier get our names.
+    The file may come from ``model.save_weights("name.h5")``, ``model.save("name.h5")`` or this module's ``save``, for a
+    network of this zoo or Larq Zoo's ``RealToBinaryNet`` or ``BiRealNet``. It may also be packed, see
+    ``weights.packed``. Keras' newer files, ``name.weights.h5`` and ``name.keras``, number the layers of each class; in
+    these, only the first convolution and the classifier get this zoo's names, and other layers keep theirs.
 
     Raises:
-        ValueError: the file is truncated, altered, not a weights file, or refers to another file; or an array is not
-            float16, float32 or float64, or holds NaN or infinity.
+        ValueError: the file is missing, truncated, altered, not a weights file, or refers to another file; or weights
+            are not float16, float32 or float64, or not finite.
     """
     from r2b_zoo.weights.packed import opened
 
@@ -230,13 +237,14 @@ def read(path: PathLike) -> dict[str, list["np.ndarray"]]:
         return _by_our_names(file.arrays(), _renamed(file)[1])
 
 
-# In Keras' newer files the first layer of a class has no number, so these names mean the same in every network.
+# In Keras' newer files the first layer of a class has no number. In every network of the zoo, the first Conv2D is the
+# stem's, and the classifier is the only Dense.
 _OF_ANY_NETWORK = {"conv2d": "stem_conv", "dense": "logits"}
 _Values = TypeVar("_Values")
 
 
 def _renamed(file: "WeightsFile | PackedWeights") -> tuple[Optional[str], Mapping[str, str]]:
-    """The network, if the file is one of Larq Zoo's, and a mapping from the file's names to ours where they differ."""
+    """The network's name if it is Larq Zoo's, else None; and our layer names by the file's, where they differ."""
     return (None, _OF_ANY_NETWORK) if file.numbered else larq_zoo_files.our_names(list(file.shapes))
 
 
@@ -252,18 +260,19 @@ def load(
 ) -> None:
     """Sets every variable of a network from a file; on an error, changes nothing.
 
-    A file with a classifier fits a network without top; the classifier is then ignored.
+    A file with a classifier fits a network without top; the classifier is then ignored. There is a warning if the file
+    records another precision than the network's.
 
     Args:
         model: a network of the zoo.
-        path: path of the file, see ``read``; a ``name.weights.h5`` or ``name.keras`` must be of exactly this network.
-        classifier: if False, the network's classifier keeps its weights, and the file may have another one or none.
+        path: path of the file, see ``read``.
+        classifier: if False, the network's classifier keeps its weights, and the file may have any classifier or none.
         outside: layers of the model that are not part of the network, for example a normalization before it. They keep
             their weights if the file has none for them.
 
     Raises:
         ValueError: the file cannot be read, was altered after it was written, or is for another architecture; the
-            message names the first layer that differs, or the argument with which the file's network was built.
+            message names the first layer that differs, or the argument that the network must be built with.
     """
     from r2b_zoo.weights.file import numbered_names
     from r2b_zoo.weights.packed import opened
@@ -310,8 +319,8 @@ _OTHER_CLASSES = (
 def save(model: "tf.keras.Model", path: PathLike) -> None:
     """Writes a network's weights as ``model.save_weights("name.h5")`` does, without leaving a partial file on failure.
 
-    The file also records the network, its precision, its options and the size of its input, which cannot be read from
-    shapes, and a checksum of everything, by which ``load`` detects altered values.
+    The file also records what the shapes of the weights do not show: the network, its precision, its options and the
+    size of its input. By a checksum of everything, ``load`` detects altered values.
 
     Raises:
         OSError: the folder cannot be written or the disk is full.
@@ -322,7 +331,7 @@ def save(model: "tf.keras.Model", path: PathLike) -> None:
 
 
 def record_of(model: "tf.keras.Model") -> "Record":
-    """The record that a weights file of this network has, with the facts that its weights do not show."""
+    """The facts about a network that its weights file records, because the weights do not show them."""
     from r2b_zoo.weights.file import Record
 
     height, width = model.input_shape[1:3]
@@ -334,11 +343,11 @@ def architecture(path: PathLike) -> dict[str, Any]:
     """Describes the network of a weights file.
 
     Returns:
-        ``num_classes``, ``width``, ``stem``, ``include_top`` and ``precision`` as its constructor takes them; the
-        ``channels`` of its input; ``network``, its name, None if neither a record nor the layers show it; ``size``,
-        height and width of its input, None if they are not recorded; ``options``, further arguments of its constructor
-        that change the meaning of its weights, as far as they are known; and ``card``, the fields of a
-        ``cards.WeightsCard`` in a packed file, None in others.
+        ``num_classes`` (1000 without top), ``width``, ``stem``, ``include_top`` and ``precision`` ("binary" if it is
+        not recorded) as its constructor takes them; the ``channels`` of its input; ``network``, its name, None if
+        neither a record nor the layers show it; ``size``, height and width of its input, None if they are not recorded;
+        ``options``, further arguments of its constructor that change the meaning of its weights, as far as they are
+        known; and ``card``, a packed file's fields of ``cards.WeightsCard``, None for other files.
 
     Raises:
         ValueError: the file cannot be read, or is not of a network of the zoo.
@@ -353,9 +362,9 @@ def architecture(path: PathLike) -> dict[str, Any]:
         raise ValueError(f"{path} holds no weights of a network of this zoo: it has no layer 'stem_conv'.")
     kernel_size, _, channels, width = shapes["stem_conv"][0]
     network = record.network or of_larq_zoo
-    # Match numbered names of Keras' newer files too, for example channel_gate_2.
+    # Also match numbered names in Keras' newer files, for example channel_gate_2.
     for part, name in (("_gate", "RealToBinaryNet"), ("_scale", "StrongBaselineNet")):
-        # Guess only if no record names it: RealToBinaryNet with weight_scale="learned" has layers of both names.
+        # Look for gates first: RealToBinaryNet with weight_scale="learned" has layers of both names.
         if network is None and any(re.search(rf"{part}(_\d+)?$", layer) for layer in shapes):
             network = name
     include_top = "logits" in shapes
@@ -373,9 +382,9 @@ def architecture(path: PathLike) -> dict[str, Any]:
     }
 
 
-# Before these options could be chosen, networks were built with these values; Larq Zoo's still are.
+# All networks had these values before the options existed, and Larq Zoo's networks have them.
 _WITHOUT_OPTIONS = {"downsample": "real", "weight_scale": "none", "gate_reduction": 8}
-# Only these networks have these options; every network has the others.
+# The networks that have an option, if not all networks have it.
 _NETWORKS_WITH = {"weight_scale": ("RealToBinaryNet", "StrongBaselineNet"), "gate_reduction": ("RealToBinaryNet",)}
 
 
@@ -392,9 +401,9 @@ def _check_recorded(model: "tf.keras.Model", path: PathLike, record: "Record") -
 
 
 def _recorded_options(record: "Record", of_larq_zoo: Optional[str]) -> dict[str, Any]:
-    """The options that a file records; empty if Keras itself wrote the file, so that they are unknown.
+    """The options of a file's network; empty if they are unknown, because Keras wrote the file without a record.
 
-    A file that names its network but no options, or is Larq Zoo's, has the values of ``_WITHOUT_OPTIONS``.
+    A file that records its network but no options, or comes from Larq Zoo, has the values of ``_WITHOUT_OPTIONS``.
     """
     if record.options is not None:
         return record.options
@@ -410,7 +419,8 @@ def _recorded_options(record: "Record", of_larq_zoo: Optional[str]) -> dict[str,
 def _options(model: "tf.keras.Model") -> dict[str, Any]:
     """The options of a network that change the meaning of its weights, read from its layers.
 
-    Real kernels include their scale and fit every ``weight_scale``, so theirs is only recorded if it is learned.
+    A real kernel includes its scale and therefore fits ``weight_scale`` "none" and "mean" alike, so a network with real
+    kernels records the option only if it is "learned".
     """
     layers = {layer.name: layer for layer in model.layers}
     shortcuts = (layer for name, layer in layers.items() if name.endswith("_shortcut_conv"))

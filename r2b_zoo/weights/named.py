@@ -12,7 +12,7 @@ from r2b_zoo.identity import PACKAGE
 IMAGENET = "imagenet"
 FOLDER = "weights/data"
 BUNDLED = {
-    # name: file in FOLDER; python -m benchmarks.package_weights writes it
+    # name: file in FOLDER, written by python -m benchmarks.package_weights
     "cifar10": "cifar10.zip",
 }
 NAMES = (IMAGENET, *BUNDLED)
@@ -25,9 +25,10 @@ def is_name(reference: Any) -> bool:
 
 
 def bundled_file(name: str) -> Path:
-    """The file of weights that come with the package.
+    """The path of weights that come with the package.
 
     Raises:
+        KeyError: no weights of that name come with the package.
         FileNotFoundError: the installation does not have the file.
     """
     path = Path(str(resources.files(PACKAGE) / FOLDER / BUNDLED[name]))

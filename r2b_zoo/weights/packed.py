@@ -1,15 +1,16 @@
-"""Packed weights, as small as deployed ones: a bit for each weight of a binary convolution, 16 bits for the rest.
+"""Packed weights: one bit for each weight of a binary convolution, and 16 bits for every other weight.
 
 A packed file is a ZIP archive with uncompressed members:
 
-    record.json    the network, the layers with their arrays in order, a card, and the SHA-256 of everything
+    record.json    facts about the network, the layers with the shapes of their arrays in order, a card, and a SHA-256
     bits           the signs of the kernels of binary convolutions, eight to a byte, 1 where a weight is not negative
     scales         float32, the mean magnitude of each filter of these kernels
     values         float16, every other array
 
-Numbers are little-endian, and each kernel starts at a byte boundary. A filter W is read as sign(W) · mean|W|, which has
-the sign and the mean magnitude of W. A network therefore computes the same from this filter as from W, whether its
-quantiser keeps the scale of a filter (Martínez et al., ICLR 2020, equation 3) or not.
+Numbers are little-endian, and each kernel starts at a byte boundary. The SHA-256 covers everything else in record.json
+and the other members. A filter W is read as sign(W) · mean|W|, which has the signs and the mean magnitude of W. A
+network therefore computes the same from this filter as from W, whether its quantiser keeps the scale of a filter
+(Martínez et al., ICLR 2020, equation 3) or not.
 """
 
 import contextlib
@@ -38,7 +39,7 @@ _AXES_OF_A_FILTER = (0, 1, 2)
 
 
 def content(layers: Iterable["tf.keras.layers.Layer"], record: Record, card: Mapping[str, Any]) -> bytes:
-    """The bytes of a packed file with the weights of layers.
+    """The bytes of a packed file with the weights of these layers.
 
     Args:
         layers: the layers of a network with binary kernels.
@@ -88,18 +89,18 @@ def content(layers: Iterable["tf.keras.layers.Layer"], record: Record, card: Map
 
 
 class PackedWeights:
-    """A packed file, read as a whole, with the interface of ``WeightsFile``.
+    """A packed file, read as a whole, with the attributes and the ``arrays`` of ``WeightsFile``.
 
     Attributes:
         path: path of the file.
-        shapes: shapes of the arrays of each layer.
+        shapes: shapes of the arrays of each layer, by the layer's name.
         numbered: False, since layers have their own names.
         record: the facts that the file records about its network.
         card: the card that is stored with the weights.
-        sha256: the recorded SHA-256 of everything.
+        sha256: the SHA-256 of the content, which equals the recorded one.
 
     Raises:
-        ValueError: the file is truncated, altered or not a packed file.
+        ValueError: the file is missing, truncated, altered, not a packed file, or of another version of the format.
     """
 
     numbered = False
@@ -132,7 +133,12 @@ class PackedWeights:
                 f"{path} is a file of packed weights of format {version!r}, and this version of r2b_zoo knows format "
                 f"{FORMAT}: install a newer r2b_zoo."
             )
-        if self.sha256 != recorded or _lengths(self._layers) != [len(part) for part in self._parts]:
+        if _lengths(self._layers) != [len(part) for part in self._parts]:
+            raise ValueError(
+                f"{path} is damaged: its record describes arrays of other sizes than the file holds. Take another copy "
+                "of the file, or, if it came with r2b_zoo, reinstall r2b_zoo."
+            )
+        if self.sha256 != recorded:
             raise ValueError(
                 f"{path} is damaged: its content is not what was written into it (its SHA-256 is {self.sha256}, and "
                 f"{recorded} is recorded). Take another copy of the file, or, if it came with r2b_zoo, reinstall "
@@ -141,7 +147,9 @@ class PackedWeights:
         self.shapes = {name: [shape for shape, _ in arrays] for name, arrays in self._layers}
 
     def arrays(self) -> dict[str, list[np.ndarray]]:
-        """The arrays of each layer; kernels of binary convolutions are ± the scale of their filter, float32.
+        """The arrays of each layer, by the layer's name.
+
+        Kernels of binary convolutions are float32, ± the scale of their filter; other arrays are float16.
 
         Raises:
             ValueError: a value is not finite.
@@ -174,7 +182,7 @@ class PackedWeights:
 
 
 def opened(path: Any) -> contextlib.AbstractContextManager[Union[WeightsFile, PackedWeights]]:
-    """Opens a weights file of either kind; a packed file is read as a whole, so there is nothing to close.
+    """Opens a weights file, packed or not; a packed file is read as a whole, so there is nothing to close.
 
     Raises:
         ValueError: as ``WeightsFile`` and ``PackedWeights`` raise it.
@@ -184,7 +192,7 @@ def opened(path: Any) -> contextlib.AbstractContextManager[Union[WeightsFile, Pa
 
 def _is_packed(path: Any) -> bool:
     if not zipfile.is_zipfile(path):
-        # The directory of an archive is at its end, so a truncated archive has none.
+        # The directory of an archive is at its end, so a truncated archive has none; recognise it by its start.
         return Path(path).is_file() and _starts_as_packed(Path(path))
     try:
         with zipfile.ZipFile(path) as archive:
@@ -203,7 +211,8 @@ def _members(path: Path) -> tuple[dict[str, Any], list[bytes]]:
     size = path.stat().st_size
     with zipfile.ZipFile(path) as archive:
         members = [archive.getinfo(name) for name in _MEMBERS]
-        # Members are not compressed, so larger members mean another kind of file, perhaps one made to exhaust memory.
+        # Members of a packed file are not compressed, so together they are smaller than the file. Refuse a file that
+        # declares more, which may be made to exhaust memory.
         if sum(member.file_size for member in members) > size:
             raise ValueError(size)
         text, *parts = (archive.read(member) for member in members)
@@ -211,7 +220,7 @@ def _members(path: Path) -> tuple[dict[str, Any], list[bytes]]:
 
 
 def _digest(description: Mapping[str, Any], parts: Sequence[bytes]) -> str:
-    """SHA-256 of the description and the numbers."""
+    """SHA-256 of the description and the other members."""
     sha = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
     for part in parts:
         sha.update(part)
@@ -219,7 +228,7 @@ def _digest(description: Mapping[str, Any], parts: Sequence[bytes]) -> str:
 
 
 def _checked_card(card: Any) -> dict[str, Any]:
-    """The card, checked to have what every card must have: names of classes and a preprocessing."""
+    """The card as a dictionary. Raises KeyError or TypeError if class names or preprocessing are missing or wrong."""
     if not all(isinstance(name, str) for name in card["class_names"]) or not isinstance(card["preprocessing"], dict):
         raise TypeError(card)
     return dict(card)
@@ -232,7 +241,7 @@ def _shape(shape: Sequence[Any]) -> tuple[int, ...]:
 
 
 def _lengths(layers: Iterable[tuple[str, Sequence[tuple[tuple[int, ...], bool]]]]) -> list[int]:
-    """The numbers of bytes that these arrays take in bits, scales and values."""
+    """The sizes in bytes of the members ``bits``, ``scales`` and ``values`` for these arrays."""
     bits = scales = values = 0
     for shape, is_binary in (array for _, arrays in layers for array in arrays):
         if is_binary:

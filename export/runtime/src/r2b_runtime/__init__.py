@@ -1,6 +1,6 @@
 """Runs Larq Compute Engine models.
 
-`__all__` is the interface; all other modules are internal.
+`__all__` lists the public names. The modules are internal.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -32,7 +32,7 @@ _OF_THE_DELEGATE = ("interpreter_version", "load_delegate", "stock_interpreter")
 
 
 def __getattr__(name: str) -> Any:
-    """Imports the delegate's module only when needed: that takes longer than a small model's first inference."""
+    """Imports the delegate's module when first needed, since the import takes longer than a small model's inference."""
     if name in _OF_THE_DELEGATE:
         from r2b_runtime import delegate
 

@@ -9,7 +9,7 @@ _BYTES = 64  # the address of an array must be a multiple of this
 
 
 def aligned(shape: Sequence[int]) -> np.ndarray:
-    """An uninitialised float32 array of a shape, whose address is a multiple of 64 bytes."""
+    """An uninitialised float32 array of `shape`; its address is a multiple of 64 bytes."""
     size = math.prod(shape)
     array = np.empty(size + _BYTES // 4, np.float32)
     first = -array.ctypes.data % _BYTES // 4

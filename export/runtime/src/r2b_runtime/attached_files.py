@@ -12,7 +12,7 @@ from typing import Optional
 LABELS_FILE, PREPROCESSING_FILE = "labels.txt", "preprocessing.json"
 
 MAX_BYTES = 1 << 24
-"""Limit for one attached file, enough for the names of a million classes: a hostile one could inflate to any size."""
+"""Limit for one attached file: enough for the names of a million classes, since a file could inflate to any size."""
 
 _METHODS = {zipfile.ZIP_STORED: "stored", zipfile.ZIP_DEFLATED: "deflated"}
 

@@ -22,7 +22,12 @@ _BINARY_STEPS = ("bconv", "bmaxpool", "quantize", "dequantize")
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """One pass over the image: an operator and the operators fused into it."""
+    """An operator and the operators fused into it, which run as one.
+
+    Attributes:
+        name: the step's kind, the shape of its result, and the operators.
+        seconds: mean time in one inference.
+    """
 
     name: str
     seconds: float
@@ -36,11 +41,11 @@ class Step:
 class Profile:
     """The time of each step of an inference: means over the faster half of the runs.
 
-    Medians of steps would not add up to the median of the whole, and the slower runs include interruptions by other
-    programs.
+    They are means, because medians of steps would not add up to the median of the whole. The slower half is left out,
+    because it includes interruptions by other programs.
 
     Attributes:
-        kernels: the instruction set's name.
+        kernels: name of the kernels, one of `available_kernels()`.
         seconds: time of the whole inference, with the profiler on.
         steps: the steps in execution order, without operators that the delegate left to the interpreter.
     """
@@ -56,14 +61,14 @@ class Profile:
 
     @property
     def binary_share(self) -> float:
-        """Share of the steps' time in those that start with a binary operator."""
+        """Share of the steps' time that is spent in steps that start with a binary operator; 0 to 1."""
         total = sum(step.seconds for step in self.steps)
         return sum(step.seconds for step in self.steps if step.binary) / total if total else 0.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Timing:
-    """Seconds per inference."""
+    """Seconds per inference: median and minimum of `runs` inferences, and the first one."""
 
     threads: int
     runs: int
@@ -73,7 +78,7 @@ class Timing:
 
 
 def time_model(model: ModelSource, threads: int = 1, runs: int = 50, **options: "Unpack[Options]") -> Timing:
-    """Times `runs` inferences of `model` on random input, after a few that do not count.
+    """Times `runs` inferences of `model` on random input, after a few that are not timed.
 
     Raises `ValueError` for fewer than one thread or run, and the errors of `Interpreter`.
     """
@@ -86,7 +91,8 @@ def time_model(model: ModelSource, threads: int = 1, runs: int = 50, **options: 
 
 
 def profile_model(model: ModelSource, threads: int = 1, runs: int = 50, **options: "Unpack[Options]") -> Profile:
-    """Measures the `Profile` of `runs` inferences. Raises as `time_model`."""
+    """Measures the `Profile` of `runs` inferences. Raises the errors of `time_model`."""
+    _check_runs(runs)
     interpreter = _prepared(model, threads, profile=True, **options)
     _times(interpreter, 1)
     measured = []
@@ -119,9 +125,13 @@ def _prepared(model: ModelSource, threads: int, **options: Any) -> Interpreter:
     return interpreter
 
 
-def _times(interpreter: Interpreter, runs: int, warm: int = 3) -> list[float]:
+def _check_runs(runs: int) -> None:
     if runs < 1:
         raise ValueError(f"runs must be at least 1; received {runs}")
+
+
+def _times(interpreter: Interpreter, runs: int, warm: int = 3) -> list[float]:
+    _check_runs(runs)
     seconds = []
     for run in range(warm + runs):
         began = time.perf_counter()
@@ -171,7 +181,7 @@ def _windows_peak_memory() -> Optional[int]:
 
 
 def cpu_name() -> str:
-    """The processor's name, or its architecture if the system does not report the name."""
+    """The processor's name, after the board's if the system reports it; the architecture if neither is known."""
     try:
         with open("/proc/cpuinfo") as file:
             fields = dict(line.split(":", 1) for line in file if ":" in line)

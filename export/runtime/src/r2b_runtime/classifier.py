@@ -1,4 +1,4 @@
-"""Classifies images with nothing but a model file, which contains the names of the classes."""
+"""Classifies images with nothing but a model file, which contains labels and preprocessing."""
 
 import contextlib
 import os
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing_extensions import TypeGuard, Unpack  # type checkers know this module even if it is not installed
 
 ImageSource = Union[np.ndarray, "Image.Image", str, "os.PathLike[str]"]
-SeveralImages = Union[list[Any], tuple[Any, ...]]  # of ImageSource; they may also be an array of four dimensions
+SeveralImages = Union[list[Any], tuple[Any, ...]]  # of ImageSource; several may also be an array (N, H, W, C)
 Classes = list[tuple[str, float]]  # label and probability, best first
 _OF_IMAGES = (FileNotFoundError, ImportError, ValueError)  # errors that concern one image
 
@@ -31,13 +31,14 @@ class Classifier:
     Args:
         model: path of a `.tflite` file, or its bytes.
         num_threads: threads for one inference; default: one.
-        options: `engine` and others, as `Interpreter` takes them.
+        options: `engine`, `kernels`, `claim`, `max_memory` and `max_work`, as `Interpreter` takes them.
 
     Attributes:
         labels: names of the classes.
         preprocessing: turns an image into the model's input.
 
-    Raises `ValueError` if the file lacks labels or preprocessing, and the errors of `Interpreter`.
+    Raises `ValueError` if the file lacks labels or preprocessing, or if it does not have exactly one input and one
+    output that fit them. Raises the errors of `Interpreter` too.
     """
 
     def __init__(
@@ -97,26 +98,27 @@ class Classifier:
     def predict(self, image: ImageSource, top: int = 5, max_pixels: int = ...) -> Classes: ...
 
     def predict(self, image: Any, top: int = 5, max_pixels: int = pixels.MAX_PIXELS) -> Any:
-        """The most probable classes of one image, best first, or those of each image of several.
+        """The most probable classes, best first, of one image or of each of several.
 
         Args:
-            image: uint8 (or numbers in 0–255) of any size, (H, W), (H, W, 1), (H, W, 3) or (H, W, 4); or one of
+            image: array of uint8, or of other numbers in 0–255, of shape (H, W) or (H, W, 1, 3 or 4); or one of
                 Pillow's images, of any mode; or the path of an image file, which needs Pillow. Several images are a
                 list of these, of any sizes and kinds, or an array (N, H, W, 1, 3 or 4).
             top: number of classes; all classes if there are fewer.
             max_pixels: refuse an image file with more pixels; even a small file could exhaust memory.
 
         Returns:
-            Label and probability of each class; for several images a list of such lists, with the results that each
-            image gives alone. The images are read, prepared and run one after the other, so more of them need no more
-            memory.
+            A list of (label, probability); for several images a list of such lists, each as the image alone would give
+            it. The images are read, prepared and run one after the other, so that many need no more memory than one.
 
         Raises:
             FileNotFoundError: there is no such image file.
-            ImportError: Pillow is needed for an image file and missing.
-            ValueError: `image` is not an image or is damaged; the model's output is NaN; or `top` is less than 1.
+            ImportError: `image` is a path, and Pillow is missing.
+            ValueError: `image` is not an image, is damaged or has too many pixels; the model's output contains NaN; or
+                `top` is not a whole number from 1.
 
-        An error in one of several images begins with its index, as in "images[2]: …", and no results are returned.
+        If one of several images causes an error, its message begins with the image's index, as in "images[2]: …", and
+        no results are returned.
         """
         if not isinstance(top, int) or top < 1:
             raise ValueError(f"top must be a whole number from 1; received {top!r}")
@@ -130,7 +132,7 @@ class Classifier:
     def probabilities(
         self, image: Union[ImageSource, SeveralImages], max_pixels: int = pixels.MAX_PIXELS
     ) -> np.ndarray:
-        """The model's output, float32: one number per label, or (N, labels) for several images; see `predict`."""
+        """The model's output, float32 (labels,), or (N, labels) for several images; see `predict`."""
         if not _are_several(image):
             return self._row(image, max_pixels)
         rows = np.empty((len(image), len(self.labels)), np.float32)
@@ -182,7 +184,7 @@ def _placed(place: int) -> Iterator[None]:
     try:
         yield
     except _OF_IMAGES as error:
-        kind = next(kind for kind in _OF_IMAGES if isinstance(error, kind))  # a subclass may take other arguments
+        kind = next(kind for kind in _OF_IMAGES if isinstance(error, kind))  # a subclass may need other arguments
         raise kind(f"images[{place}]: {error}") from error
 
 
@@ -195,6 +197,7 @@ def read_image(path: Union[str, "os.PathLike[str]"], max_pixels: int = pixels.MA
 
     Raises:
         FileNotFoundError: there is no such file.
+        ImportError: Pillow is missing.
         ValueError: it is not an image, is damaged or too large, or the range of its values is unknown.
     """
     with _opened(path, max_pixels) as image:

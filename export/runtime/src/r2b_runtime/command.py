@@ -1,4 +1,4 @@
-"""The command `r2b-run`, which predicts with, describes and times model files, and watches a camera."""
+"""The command `r2b-run`, which classifies images, describes and times model files, and watches a camera."""
 
 import argparse
 import collections
@@ -118,7 +118,7 @@ def _add_engine(sub: argparse.ArgumentParser, default: str = " (default: r2b)") 
 
 
 def _add_limits(sub: argparse.ArgumentParser) -> None:
-    """Adds the options that limit a file's memory and work; the library has their defaults."""
+    """Adds the options that limit a file's memory and work. Without them the library applies its defaults."""
     sub.add_argument("--max-memory", type=_positive, metavar="MIB", help="memory the model may take (default: 2048)")
     sub.add_argument(
         "--max-work", type=_positive, metavar="N", help="billions of operations of one inference (default: 200)"

@@ -33,12 +33,12 @@ class Convolver:
     """Convolves the signs of images with the signs of a kernel by counting bits.
 
     The output equals a float convolution of ±1 exactly, because its values are whole numbers. The sign of 0 is +1.
-    Every call packs its kernel again, so that it may change between calls, as in training. Calls from several threads
-    take turns, without Python's GIL.
+    Every call packs its kernel again, because in training the kernel changes between calls. Calls from several threads
+    take turns; a call releases Python's GIL.
 
     Args:
         num_threads: number of threads, 1 to 256; at most one per core is used.
-        kernels: a name of `available_kernels()`; None: R2B_RUNTIME_KERNELS, else the best.
+        kernels: a name of `available_kernels()`; None: what R2B_RUNTIME_KERNELS says, else the best.
 
     Raises:
         ValueError: the number of threads is invalid, or the kernels do not run here.
@@ -65,13 +65,14 @@ class Convolver:
         """The convolution, float32 (N, H', W', O).
 
         Args:
-            images: float32 (N, H, W, C).
-            kernel: float32 (height, width, C, O).
-            strides: down and across, each 1 to 32,768.
-            padding: `"same"`, with zeros, or `"valid"`.
+            images: (N, H, W, C); other types than float32 are converted to it.
+            kernel: (height, width, C, O); other types than float32 are converted to it.
+            strides: vertical and horizontal stride, each 1 to 32,768.
+            padding: `"same"`, which pads with zeros, or `"valid"`.
 
         Raises:
-            ValueError: the arguments do not form a convolution, or the kernel is larger than the images.
+            ValueError: the arguments do not form a convolution; with `"valid"`, the kernel is larger than the images;
+                `images` or `kernel` has more than 2**29 elements; or memory runs out.
         """
         images, kernel = (np.ascontiguousarray(array, np.float32) for array in (images, kernel))
         sizes = _output_size(images, kernel, strides, padding)

@@ -13,9 +13,10 @@ from typing import Any, Optional, Union, cast
 from r2b_runtime.library import library_path
 from r2b_runtime.stock import Delegate, Stock, StockInterpreter, StockModule
 
-# Modules in order of preference. An imported TensorFlow comes before them, so that a program has one runtime, not two.
+# Packages and their names on PyPI, in order of preference. A TensorFlow that the program has imported comes first, so
+# that the program has one runtime, not two.
 _STOCK = {"ai_edge_litert": "ai-edge-litert", "tflite_runtime": "tflite-runtime"}
-_MARK = "r2b-runtime: "  # the delegate's messages start with it
+_MARK = "r2b-runtime: "  # the start of the delegate's messages
 
 
 def stock_interpreter() -> Union[StockModule, "_TensorFlow"]:
@@ -56,13 +57,13 @@ def interpreter_version() -> str:
 
 
 def _has_interpreter(tensorflow: ModuleType) -> bool:
-    """Whether this TensorFlow still has an interpreter; its removal has been announced."""
+    """Whether this TensorFlow has an interpreter. Later versions may have none: its removal has been announced."""
     lite = getattr(tensorflow, "lite", None)
     return hasattr(lite, "Interpreter") and hasattr(lite, "experimental")
 
 
 class _TensorFlow:
-    """Gives tf.lite the interface of the small packages."""
+    """Gives tf.lite the interface of the packages in `_STOCK`."""
 
     def __init__(self, lite: Any) -> None:
         self.Interpreter: type[StockInterpreter] = lite.Interpreter
@@ -87,12 +88,13 @@ def load_delegate(**options: Union[str, int]) -> Delegate:
         num_threads: threads of the delegate, 1 to 256; default: the interpreter's. The delegate uses at most one per
             core.
         claim: "all" (default) or "binary", which leaves every float operator to the interpreter.
-        profile: record the time of every step, see `profile()`.
+        profile: True records the time of every step, see `profile()`; default: False.
         max_memory: MiB that the delegate may use for one interpreter, including its inputs and outputs; default: 2048.
-        max_work: limit on one inference in billions of operations (a float product, or 32 binary ones); default: 200.
+        max_work: limit on one inference, in billions of operations; default: 200. An operation is a float product, or
+            32 binary products.
 
     Raises `ValueError` for an option that does not exist or a value that it cannot have, `ImportError` if there is no
-    stock interpreter, and `RuntimeError` if the delegate was made for another platform.
+    stock interpreter, and `RuntimeError` if the delegate is missing or was made for another platform.
     """
     texts = {key: str(int(value) if isinstance(value, bool) else value) for key, value in options.items()}
     stock, path = stock_interpreter(), library_path()
@@ -118,7 +120,7 @@ def load_delegate(**options: Union[str, int]) -> Delegate:
 def with_delegate(
     model: bytes, num_threads: Optional[int], options: Mapping[str, Any]
 ) -> tuple[Delegate, Callable[[], StockInterpreter]]:
-    """The delegate, and a function that makes a stock interpreter with it; each gets its own options."""
+    """The delegate, and a function that makes a stock interpreter with it. Each gets the options that belong to it."""
     stock = stock_interpreter()
     experimental = _experimental(stock, options)
     delegate = load_delegate(**{key: value for key, value in options.items() if not _is_stock(key)})
@@ -136,8 +138,8 @@ def _is_stock(option: str) -> bool:
 
 
 def _experimental(stock: Stock, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that belong to the stock interpreter."""
-    own = ("experimental_delegates", "experimental_preserve_all_tensors")  # they were checked, and are false
+    """Those of `options` that belong to the stock interpreter. Raises `ValueError` for one that it does not have."""
+    own = ("experimental_delegates", "experimental_preserve_all_tensors")  # `Interpreter` refuses them unless false
     found = {key: value for key, value in options.items() if _is_stock(key) and key not in own}
     known = inspect.signature(stock.Interpreter.__init__).parameters
     for name in found:
@@ -148,7 +150,7 @@ def _experimental(stock: Stock, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def explained(kind: type[Exception], text: str) -> Exception:
-    """Turns the stock interpreter's error into one sentence with the way out."""
+    """Makes an exception, with one sentence that says what to do, from a stock interpreter's error."""
     said, text = _said(text), _one_line(text)
     if said:
         return RuntimeError(said)

@@ -57,7 +57,7 @@ class _Step(ctypes.Structure):
 
 @functools.cache
 def _functions() -> ctypes.CDLL:
-    """The library, with the types of the arguments and results of the engine's functions."""
+    """The library, after setting the types of the arguments and results of the engine's functions."""
     library = load_library()
     handle, error, pointer = ctypes.c_void_p, ctypes.POINTER(_Error), ctypes.c_void_p
     number, size = ctypes.c_int32, ctypes.c_size_t
@@ -87,15 +87,16 @@ def _functions() -> ctypes.CDLL:
 class Engine:
     """A model that is ready to run.
 
-    It belongs to one thread at a time: a call while another thread's call runs is a `RuntimeError`.
+    One thread may use it at a time: a call while another thread's call runs raises `RuntimeError`.
 
     Args:
-        model: a `.tflite` file that was read.
+        model: the `.tflite` file, as `model_file.read` returns it.
         num_threads: threads for one inference, 1 to 256.
         kernels: a name of `available_kernels()`; None: what R2B_RUNTIME_KERNELS says, else the best.
         max_memory: MiB that the engine may take besides the file; None: 2048.
-        max_work: billions of operations of one inference (each a float product, or 32 binary ones); None: 200.
-        profile: record the time of every step, see `steps`.
+        max_work: limit on one inference, in billions of operations; None: 200. An operation is a float product, or 32
+            binary products.
+        profile: whether to record the time of every step, see `steps`.
 
     Raises:
         ValueError: the kernels do not run here, or a limit is not a whole number in its range.
@@ -142,7 +143,8 @@ class Engine:
         self._outputs = [self._tensor(i, library.r2b_engine_output) for i in range(self._count("outputs"))]
         # The numbers below are positions in these two lists. The next inference copies the inputs in `_set` into the
         # library. Every inference copies those in `_shared_inputs`, because functions from `tensor()` have returned
-        # their arrays, and the caller may write to an array at any time.
+        # their arrays, and the caller may write to an array at any time. Every inference also writes its outputs to
+        # the arrays in `_shared_outputs`.
         self._values: dict[int, np.ndarray] = {}
         self._set: set[int] = set()
         self._shared_inputs: set[int] = set()
@@ -162,11 +164,11 @@ class Engine:
         Args:
             input_index: number of the input, see `get_input_details`.
             tensor_size: its new shape.
-            strict: change no dimension that the file does not leave open (-1 in `shape_signature`).
+            strict: refuse to change a dimension unless the file leaves it open (-1 in `shape_signature`).
 
         Raises:
             ValueError: there is no such input, or `strict` forbids the shape.
-            RuntimeError: the model cannot run in that shape; the engine is as it was before.
+            RuntimeError: the model cannot run with that shape. The engine is then unchanged.
         """
         place = self._place(self._inputs, input_index, "input")
         size = [int(length) for length in tensor_size]
@@ -207,7 +209,7 @@ class Engine:
         return self._values[place]
 
     def invoke(self) -> None:
-        """One inference. Inputs that were never set are zeros."""
+        """Runs one inference. Inputs that were never set are zeros."""
         for place in self._set | self._shared_inputs:
             value = self._values[place]
             self._call(_functions().r2b_engine_set_input, place, value.ctypes.data, value.nbytes)
@@ -240,7 +242,7 @@ class Engine:
         return self._shared_outputs[place]
 
     def get_tensor(self, tensor_index: int, subgraph_index: int = 0) -> np.ndarray:
-        """A copy of an output, or of an input's values. Raises `ValueError` where there is no such tensor."""
+        """A copy of an input or output. Raises `ValueError` for any other tensor or a `subgraph_index` other than 0."""
         if subgraph_index:
             raise ValueError(f"the engine runs a model's first graph, subgraph_index 0; received {subgraph_index}")
         if tensor_index in _numbers(self._inputs):
@@ -263,7 +265,7 @@ class Engine:
         """Does nothing: no operator of the engine has variables."""
 
     def steps(self) -> list[tuple[float, int, str]]:
-        """Seconds in all runs, number of runs and description of every step; seconds are 0 without `profile`."""
+        """Seconds in all runs, number of runs, and description of every step; the numbers are 0 without `profile`."""
         library, error = _functions(), _Error()
         found = []
         for index in range(library.r2b_engine_steps(self._engine, ctypes.byref(error))):
@@ -277,7 +279,7 @@ class Engine:
         return _functions().r2b_engine_memory(self._engine, None)
 
     def weight_bytes(self) -> int:
-        """Bytes of `memory_bytes` that are weights in the order in which the kernels read them."""
+        """How many of `memory_bytes` are weights, in the order in which the kernels read them."""
         return _functions().r2b_engine_weights(self._engine, None)
 
     def get_signature_list(self) -> dict[str, dict[str, list[str]]]:
@@ -373,7 +375,7 @@ def _array(tensor: _Tensor, make: Callable[..., np.ndarray]) -> np.ndarray:
 
 
 class _Runner:
-    """A signature of an engine's model."""
+    """A signature of an engine's model, as a function from inputs by name to outputs by name."""
 
     def __init__(self, engine: Engine, signature: Signature) -> None:
         self._engine, self._signature = engine, signature

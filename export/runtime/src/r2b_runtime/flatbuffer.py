@@ -5,11 +5,15 @@ from typing import Optional
 
 
 class DamagedError(ValueError):
-    """An offset or a length points outside the file."""
+    """The file is damaged: for example, an offset or a length points outside it."""
 
 
 class Table:
-    """A FlatBuffers table. Fields are read by number; an absent field has the default, an absent vector is empty."""
+    """A FlatBuffers table, whose fields are read by number.
+
+    An absent scalar has the default, an absent table is None, and an absent vector or text is empty. `code` is a type
+    as a format character of `struct`.
+    """
 
     def __init__(self, data: bytes, at: int) -> None:
         self._data, self._at = data, at
@@ -64,7 +68,7 @@ class Table:
 
 
 def flexbuffer_integers(data: bytes) -> dict[str, int]:
-    """The integers in a FlexBuffers map, by name; an empty dictionary if `data` is not such a map."""
+    """Integers and booleans among the first 256 entries of a FlexBuffers map, by name; {} if `data` is no such map."""
     try:
         width, kind = data[-1], data[-2]
         at = len(data) - 2 - width

@@ -41,10 +41,10 @@ class Options(TypedDict, total=False):
 
 
 class Interpreter:
-    """An interpreter of Larq Compute Engine models, with the methods of TensorFlow Lite's.
+    """An interpreter of Larq Compute Engine models, with the methods of TensorFlow Lite's `Interpreter`.
 
-    One thread may use it at a time: a call while another thread's call runs is an error. A copy (`pickle`,
-    `copy.deepcopy`) is a new interpreter of the model, with the same shapes of the inputs but without their values.
+    One thread may use it at a time: a call while another thread's call runs raises `RuntimeError`. A copy (`pickle`,
+    `copy.deepcopy`) is a new interpreter of the model. Its inputs have the same shapes; their values are not copied.
 
     Args:
         model: path of a `.tflite` file, or its bytes. The file is read once, and may be replaced afterwards.
@@ -54,9 +54,9 @@ class Interpreter:
             delegate. The interpreter runs the operators that the engine lacks, and comes with ai-edge-litert,
             tflite-runtime or TensorFlow.
         options: `kernels`, `max_memory`, `max_work` and `profile`, see `load_delegate`. With engine="litert" also
-            `claim`, and the stock interpreter's `experimental_` arguments, except `experimental_delegates`, because
-            this class brings its own delegate, and `experimental_preserve_all_tensors`, because most tensors never
-            exist.
+            `claim`, and the stock interpreter's `experimental_` arguments except two: `experimental_delegates`, because
+            this class has its own delegate, and `experimental_preserve_all_tensors`, because the values between
+            operators that run as one never exist.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -82,7 +82,7 @@ class Interpreter:
         model_path: Optional[ModelPath] = None,
         model_content: Optional[ModelBytes] = None,
         engine: EngineName = "r2b",
-        **options: Any,  # the stock interpreter's options have its own types
+        **options: Any,  # the stock interpreter defines the types of its options
     ) -> None:
         if engine not in get_args(EngineName):
             raise ValueError(f"engine must be 'r2b' or 'litert'; received {engine!r}")
@@ -113,7 +113,7 @@ class Interpreter:
         except (RuntimeError, ValueError) as error:
             if self._engine == "r2b" or type(error) not in (RuntimeError, ValueError):
                 raise
-            # The interpreters accumulate messages: each error repeats all earlier ones.
+            # Stock interpreters accumulate messages: each error repeats all earlier ones.
             text = str(error)
             new, self._said = text.removeprefix(self._said), text
             from r2b_runtime.delegate import explained
@@ -136,7 +136,7 @@ class Interpreter:
         self._call(self._interpreter.set_tensor, tensor_index, value)
 
     def get_tensor(self, tensor_index: int, subgraph_index: int = 0) -> np.ndarray:
-        """A copy of an output; see the stock interpreter."""
+        """A copy of an input or output; see the stock interpreter."""
         return self._call(self._interpreter.get_tensor, tensor_index, subgraph_index)
 
     def get_signature_runner(self, signature_key: Optional[str] = None) -> "_Runner":
@@ -163,13 +163,14 @@ class Interpreter:
 
 
 def profile(runner: Union[Interpreter, Delegate]) -> tuple[str, list[tuple[float, int, str]]]:
-    """The times of the steps that an `Interpreter`, or a delegate, that was made with `profile=True` has run.
+    """The times of the steps of an `Interpreter` or a delegate.
 
-    Returns the kernels' name and, for each step, (seconds in all runs, number of runs, description).
+    Returns the kernels' name and, for each step, (seconds in all runs, number of runs, description). The numbers are 0
+    unless `runner` was made with `profile=True`.
 
     Raises:
         ValueError: the delegate is another library's, or has been freed.
-        RuntimeError: the model runs in another thread.
+        RuntimeError: another thread is running the model.
     """
     if not isinstance(runner, Interpreter):
         return delegates_profile(runner)
@@ -186,7 +187,7 @@ def _remade(
     shapes: list[tuple[int, ...]],
     allocated: bool,
 ) -> Interpreter:
-    """Makes the copy of an interpreter."""
+    """Makes a copy of an interpreter from what `Interpreter.__reduce__` recorded."""
     made = kind(model, num_threads, **options)
     for detail, shape in zip(made.get_input_details(), shapes):
         if tuple(detail["shape"]) != shape:
@@ -197,7 +198,7 @@ def _remade(
 
 
 class _Runner:
-    """A signature runner of either engine whose calls count as calls of its interpreter: one at a time."""
+    """A signature runner of either engine. A call while another thread uses its interpreter raises `RuntimeError`."""
 
     def __init__(self, owner: Interpreter, runner: SignatureRunner) -> None:
         self._owner, self._runner = owner, runner
@@ -216,7 +217,7 @@ def _described(
 ) -> ModelFile:
     """The model, read and checked here, because not every interpreter checks what it reads.
 
-    A file is read into memory, because an interpreter that maps it would crash when it is overwritten in place.
+    A file is read into memory: if an interpreter mapped the file, overwriting the file could crash the program.
     """
     named = {"model": model, "model_path": model_path, "model_content": model_content}
     given = {name: value for name, value in named.items() if value is not None}
@@ -236,7 +237,7 @@ def _described(
 
 
 def _check_options(options: dict[str, Any]) -> None:
-    """Raises `ValueError` for what neither engine can do."""
+    """Raises `ValueError` for options that neither engine supports."""
     if options.get("experimental_delegates"):
         raise ValueError(
             "experimental_delegates is not supported, because this class brings its own delegate: give the delegate's "

@@ -1,4 +1,4 @@
-"""Finds and loads the compiled delegate, and calls its functions."""
+"""Finds and loads the compiled library, which is the engine and the delegate, and calls some of its functions."""
 
 import ctypes
 import functools
@@ -19,7 +19,7 @@ def library_path() -> pathlib.Path:
     path = pathlib.Path(__file__).resolve().parent / _NAMES.get(sys.platform, "libr2b_runtime.so")
     if not path.exists():
         raise RuntimeError(
-            f"r2b-runtime is installed without its compiled delegate ({path.name} for {sys.platform} on "
+            f"r2b-runtime is installed without its compiled library ({path.name} for {sys.platform} on "
             f"{platform.machine()}). Install a wheel for this platform, or build it here: "
             "pip install ./export/runtime in the repository"
         )
@@ -28,7 +28,7 @@ def library_path() -> pathlib.Path:
 
 @functools.cache
 def load_library() -> ctypes.CDLL:
-    """The delegate as a library of C functions."""
+    """The compiled library. Sets the types of its functions, except of those that engine.py calls."""
     library = ctypes.CDLL(str(library_path()))
     for name in ("r2b_version", "r2b_kernels"):
         getattr(library, name).restype = ctypes.c_char_p
@@ -45,7 +45,7 @@ def load_library() -> ctypes.CDLL:
 
 
 def version() -> str:
-    """Version of the compiled delegate."""
+    """Version of the compiled library."""
     return load_library().r2b_version().decode()
 
 
@@ -65,7 +65,10 @@ def available_kernels() -> list[str]:
 
 
 def chosen_kernels(name: Optional[str] = None) -> bytes:
-    """`name`, R2B_RUNTIME_KERNELS or "auto", encoded. Raises `ValueError` if these kernels do not run here."""
+    """The first of `name`, R2B_RUNTIME_KERNELS and "auto" that is set, as bytes.
+
+    Raises `ValueError` if the kernels of this name do not run here.
+    """
     asked, name = name, name or os.environ.get("R2B_RUNTIME_KERNELS") or "auto"
     if name != "auto" and name not in available_kernels():
         source = "" if asked else " (kernels come from the environment's R2B_RUNTIME_KERNELS: unset it)"

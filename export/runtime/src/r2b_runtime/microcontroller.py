@@ -18,8 +18,8 @@ class Memory:
         file: flash for the model's file, which stays there.
         code: flash for the engine's code on a Cortex-M7, approximately.
         weights: RAM for copies of the weights, in the order in which the kernels read them.
-        rest: RAM for values between operators, inputs, outputs, tables and the graph, counted on this machine, whose
-            pointers may be longer than a microcontroller's.
+        rest: RAM for values between operators, inputs, outputs, tables and the graph. It is counted on this machine; a
+            microcontroller with shorter pointers needs less.
     """
 
     file: int
@@ -29,7 +29,7 @@ class Memory:
 
 
 def memory(model: ModelFile) -> Memory:
-    """Counts the memory of a model with the kernels and the one thread of a microcontroller.
+    """Counts the memory of a model with portable kernels and one thread, as on a microcontroller.
 
     Raises:
         RuntimeError: the engine does not run the model.

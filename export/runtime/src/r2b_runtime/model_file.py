@@ -228,7 +228,7 @@ class Operator:
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates of one inference, by the shapes in the file."""
+        """Multiply-accumulates of one inference, by the shapes in the file; 0 for operators that `_MACS` lacks."""
         counted = _MACS.get(self.name)
         if counted is None or not self.outputs or len(self.inputs) < 2:
             return 0
@@ -240,9 +240,10 @@ class Operator:
 
 def _bconv_macs(operator: Operator, output: _Shape, weights: _Shape) -> int:
     filters, height, width, words = weights
-    # A word of the filter holds 32 channels. The last word may be partly used, but only in an ungrouped filter.
+    # A word of the filter holds 32 channels. Without groups the last word may hold fewer. With groups all words are
+    # full, and channels_in counts the channels of all groups.
     channels = min(32 * words, operator.options.get("channels_in", 32 * words))
-    return math.prod(output[:-1]) * filters * height * width * channels  # bit-packed outputs have fewer elements
+    return math.prod(output[:-1]) * filters * height * width * channels  # not output[-1]: it counts words if bit-packed
 
 
 def _transposed_macs(operator: Operator, output: _Shape, weights: _Shape) -> int:
@@ -267,9 +268,12 @@ _MACS = {
 class ModelFile:
     """Reads a model's bytes.
 
+    Args:
+        data: the contents of a `.tflite` file.
+        name: the file's name, for messages.
+
     Attributes:
-        operators, inputs, outputs: of the main graph.
-        tensors: all tensors of the main graph.
+        operators, inputs, outputs, tensors: those of the first graph, which is the main one.
         description: the converter's description of the model.
 
     Raises `ValueError` if the bytes are not a complete model.
@@ -310,7 +314,7 @@ class ModelFile:
 
     def _pick(self, indices: Sequence[int]) -> tuple[Optional[Tensor], ...]:
         if any(not -1 <= i < len(self.tensors) for i in indices):
-            raise DamagedError(f"an operator names tensors {indices} of {len(self.tensors)}")
+            raise DamagedError(f"the file names tensors {indices} of {len(self.tensors)}")
         return tuple(None if i < 0 else self.tensors[i] for i in indices)
 
     def labels(self) -> Optional[tuple[str, ...]]:
@@ -319,7 +323,7 @@ class ModelFile:
         return None if text is None else attached_files.lines(text)
 
     def preprocessing(self) -> Optional[Preprocessing]:
-        """The steps from an image to the input, or None if the file does not say."""
+        """How to make the input from an image, or None if the file does not say."""
         text = self._text(PREPROCESSING_FILE)
         return None if text is None else Preprocessing.from_json(text)
 
@@ -347,7 +351,7 @@ class ModelFile:
 
 @dataclasses.dataclass(frozen=True)
 class Signature:
-    """Numbers of a model's inputs and outputs, by the names that a signature gives them."""
+    """Tensor numbers of a model's inputs and outputs, by the names that a signature gives them."""
 
     inputs: dict[str, int]
     outputs: dict[str, int]
@@ -396,7 +400,7 @@ def _tensor(table: Table, buffers: Sequence[Table]) -> Tensor:
 
 
 def _name(code: Table) -> str:
-    builtin = max(code.scalar(0, "b"), code.scalar(3, "i"))  # files from before 2020 have only the first
+    builtin = max(code.scalar(0, "b"), code.scalar(3, "i"))  # files from before 2020 have only field 0
     if builtin == _CUSTOM:
         return code.text(1) or "CUSTOM"
     return _BUILTIN[builtin] if 0 <= builtin < len(_BUILTIN) else f"builtin operator {builtin}"

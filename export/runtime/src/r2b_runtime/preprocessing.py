@@ -1,7 +1,8 @@
 """Turns an image into a network's input, without TensorFlow.
 
-The rule is the one in files that r2b_zoo writes: centre square, bicubic resize as in TensorFlow 1, mean and standard
-deviation. Every step is in float32 and in TensorFlow's order, so that the result equals `r2b_zoo.preprocess_input`'s.
+The steps are those of the files that r2b_zoo writes: cut out the centre square, resize it by bicubic interpolation as
+in TensorFlow 1, subtract the mean, and divide by the standard deviation. Every step is in float32 and in TensorFlow's
+order, so that the result equals that of `r2b_zoo.preprocess_input`.
 """
 
 import dataclasses
@@ -25,14 +26,14 @@ class Preprocessing:
     """Centre crop, resize, normalise: from uint8 (H, W) or (H, W, 1, 3 or 4) to float32 (height, width, channels).
 
     Attributes:
-        height: rows of the result.
-        width: columns of the result.
+        height: rows of the result, 1 to 32,768.
+        width: columns of the result, 1 to 32,768.
         channels: 3 (RGB) or 1 (grey).
         crop_fraction: side of the centre square that is kept, as a share of the image's shorter side, in (0, 1].
-        mean: per channel, in 0–255.
-        std: per channel, in 0–255; the result is (image - mean) / std.
+        mean: per channel, for pixels in 0–255.
+        std: per channel, not 0; the result is (image - mean) / std.
 
-    Raises `ValueError` for numbers that no image can be prepared with.
+    Raises `ValueError` if a number is outside its range, or a result might not be finite.
     """
 
     height: int
@@ -83,9 +84,10 @@ class Preprocessing:
             )
 
     def __call__(self, image: Union[np.ndarray, "Image.Image"]) -> np.ndarray:
-        """Prepares an image of any size: uint8 or numbers in 0–255, or one of Pillow's images, of any mode.
+        """Prepares an image of any size: an array of numbers in 0–255, or one of Pillow's images, of any mode.
 
-        Grey is repeated over the channels, and alpha is dropped. Pillow's images are rotated as their EXIF data says.
+        Grey is repeated over 3 channels, colours become grey for 1 channel, and alpha is dropped. Pillow's images are
+        rotated as their EXIF data says.
         Returns float32 (height, width, channels). Raises `ValueError` for anything else.
         """
         if pixels.is_pillow_image(image):

@@ -38,27 +38,30 @@ def resize(
     std: Optional[Sequence[float]] = None,
     kernels: Optional[str] = None,
 ) -> np.ndarray:
-    """Resizes an image, and normalises it if `mean` and `std` are given, in one thread and without Python's GIL.
+    """Resizes an image, and normalises it if `mean` and `std` are given.
 
-    The result has the bits that TensorFlow's operators give on x86-64 when called one after the other.
+    The result has the same bits as that of TensorFlow's operators on x86-64, called one after the other. The work is
+    done in the calling thread, without Python's GIL.
 
     Args:
         image: uint8 or float32 (H, W, C) of 1 or 3 channels.
         height: rows of the result.
         width: columns of the result.
-        bilinear: interpolate between the centres of pixels, as `ResizeBilinear(half_pixel_centers=True)`. Otherwise
-            bicubic with a = -0.75, where sample i is at i * input size / output size, as `ResizeBicubic()`, which is
-            the rule in model files.
+        bilinear: True: bilinear between the centres of pixels, as `ResizeBilinear(half_pixel_centers=True)`. False:
+            bicubic with a = -0.75, as `ResizeBicubic()`; sample i of the result is at i * input size / output size of
+            the image. Model files use this bicubic rule.
         mirrored: flip the image horizontally first.
-        mean: per channel; the result is (value - mean) / std.
-        std: per channel.
-        kernels: a name of `available_kernels()`; None: what R2B_RUNTIME_KERNELS says, else the best.
+        mean: one number per channel, in the unit of the pixels; the result is (value - mean) / std.
+        std: one number per channel, in the same unit.
+        kernels: a name of `available_kernels()`; None: the kernels that the environment's R2B_RUNTIME_KERNELS names, or
+            the best ones if it is not set.
 
     Returns:
         float32 (height, width, C).
 
     Raises:
-        ValueError: the image or the size is invalid; `mean` is given without `std`; the kernels do not run here.
+        ValueError: the image has another type or shape, or no pixels; the size is not within 1 to 2^24; only one of
+            `mean` and `std` is given, or they do not have one number per channel; the kernels do not run here.
     """
     return _resized([image], [mirrored], height, width, bilinear, mean, std, kernels, streamed=False)[0]
 
@@ -76,18 +79,20 @@ def resize_batch(
 ) -> np.ndarray:
     """Resizes many images of one dtype and any sizes, for training.
 
-    The batch is written with non-temporal stores, because it would not fit into the processor's caches.
+    The AVX kernels write the batch with non-temporal stores, which bypass the processor's caches, because a training
+    batch would not fit into them.
 
     Args:
         images: N images, all uint8 or all float32, with the same number of channels.
-        height, width, bilinear, mean, std, kernels: as `resize` takes them.
-        mirrored: which images to flip horizontally first, (N,).
+        height, width, bilinear, mean, std, kernels: as in `resize`.
+        mirrored: for each of the N images, whether to flip it horizontally first.
 
     Returns:
         float32 (N, height, width, C).
 
     Raises:
-        ValueError: as `resize`; or there are no images, or their dtypes or channels differ.
+        ValueError: as in `resize`; or there are no images, their dtypes or channels differ, or `mirrored` has another
+            length.
     """
     return _resized(images, mirrored, height, width, bilinear, mean, std, kernels, streamed=True)
 
@@ -128,7 +133,7 @@ def _resized(
 
 
 def _kind(images: Sequence[np.ndarray], mirrored: Union[Sequence[bool], np.ndarray]) -> tuple[np.dtype, int]:
-    """The type and the number of channels that all images of a batch have."""
+    """The dtype and the number of channels of all images of a batch; raises `ValueError` if they differ."""
     kinds = {(image.dtype, image.shape[2]) for image in images}
     if len(kinds) != 1 or len(images) != len(mirrored):
         raise ValueError(
@@ -139,7 +144,7 @@ def _kind(images: Sequence[np.ndarray], mirrored: Union[Sequence[bool], np.ndarr
 
 
 def _moments(mean: Optional[Sequence[float]], std: Optional[Sequence[float]], channels: int) -> list[np.ndarray]:
-    """Mean and standard deviation per channel; an empty list where images are not normalised."""
+    """`[mean, std]`, each float32 (channels,); an empty list if neither is given."""
     if mean is None and std is None:
         return []
     moments = [np.array(values, np.float32) for values in (mean, std)]
@@ -149,7 +154,7 @@ def _moments(mean: Optional[Sequence[float]], std: Optional[Sequence[float]], ch
 
 
 def _checked(image: np.ndarray) -> np.ndarray:
-    """The image, checked and with each row contiguous in memory."""
+    """The image with each row contiguous in memory; raises `ValueError` if its shape or dtype is not supported."""
     image = np.asarray(image)
     if image.ndim != 3 or image.shape[2] not in (1, 3) or 0 in image.shape or image.dtype not in (np.uint8, np.float32):
         raise ValueError(

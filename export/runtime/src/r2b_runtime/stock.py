@@ -1,4 +1,4 @@
-"""Types for the parts of the stock interpreters that r2b-runtime uses, since these have none."""
+"""Types for the parts of the stock TensorFlow Lite interpreters that r2b-runtime uses; their packages define none."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Optional, Protocol, TypedDict, Union
@@ -14,7 +14,7 @@ class TensorDetail(TypedDict):
     shape: np.ndarray
     shape_signature: np.ndarray
     dtype: type[np.generic]
-    quantization: tuple[float, int]  # scale and zero point; scale 0 if it is not quantised
+    quantization: tuple[float, int]  # scale and zero point; the scale is 0 if the tensor is not quantised
     quantization_parameters: dict[str, Union[np.ndarray, int]]
     sparsity_parameters: dict[str, Any]  # not documented by the interpreters
 
@@ -26,7 +26,7 @@ class Delegate(Protocol):
 
 
 class SignatureRunner(Protocol):
-    """A signature of a model, as a function from inputs by name to outputs by name."""
+    """A signature of a model: a function that takes inputs by name and returns outputs by name."""
 
     def __call__(self, **inputs: np.ndarray) -> dict[str, np.ndarray]: ...
 
@@ -65,7 +65,7 @@ class StockInterpreter(Protocol):
 
 
 class Stock(Protocol):
-    """An object that makes interpreters and loads delegates."""
+    """The interpreter's class and the function that loads a delegate: a module, or a wrapper of `tensorflow.lite`."""
 
     @property
     def Interpreter(self) -> type[StockInterpreter]: ...  # noqa: N802  (the stock interpreters' name)
@@ -75,7 +75,7 @@ class Stock(Protocol):
 
 
 class StockModule(Stock, Protocol):
-    """The module of a package that contains only an interpreter."""
+    """The module `interpreter` of ai-edge-litert or tflite-runtime."""
 
     @property
     def __name__(self) -> str: ...

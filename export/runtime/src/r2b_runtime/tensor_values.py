@@ -29,7 +29,7 @@ def check(name: str, dtype: DTypeLike, scale: float, is_input: bool) -> None:
         )
     if not math.isfinite(scale) or scale < 0:
         raise ValueError(
-            f"the scale of the {role} of {name} must be a positive number; it is {scale}: convert it again"
+            f"the scale of the {role} of {name} must be finite and not negative; it is {scale}: convert the model again"
         )
     if is_input and scale == 0 and kind.kind != "f" and np.iinfo(kind).max < _WHITE:
         raise ValueError(
@@ -39,9 +39,9 @@ def check(name: str, dtype: DTypeLike, scale: float, is_input: bool) -> None:
 
 
 def check_normalisation(name: str, dtype: DTypeLike, scale: float, mean: Sequence[float], std: Sequence[float]) -> None:
-    """Raises ValueError if the input is an integer without a scale, which cannot hold normalised images, and they are.
+    """Raises ValueError if images are normalised, but the input is an integer without a scale, which cannot hold them.
 
-    Such a model takes the image unchanged, in 0–255, and normalises it itself.
+    A model with such an input takes the image unchanged, in 0–255, and normalises it itself.
     """
     if np.dtype(dtype).kind in "iu" and scale == 0 and (any(mean) or any(value != 1 for value in std)):
         raise ValueError(
@@ -51,7 +51,7 @@ def check_normalisation(name: str, dtype: DTypeLike, scale: float, mean: Sequenc
 
 
 def stored(values: np.ndarray, dtype: DTypeLike, scale: float = 0, zero_point: int = 0) -> np.ndarray:
-    """Real numbers in the form that the input stores: quantised if it has a scale, else rounded to 0–255, or floats."""
+    """Real numbers as the input stores them: floats unchanged; integers quantised if it has a scale, else in 0–255."""
     kind = np.dtype(dtype)
     if kind.kind == "f":
         return values.astype(kind, copy=False)

@@ -4,22 +4,24 @@ import java.io.File;
 import java.io.IOException;
 import java.io.InputStream;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.Collections;
 import java.util.List;
 
 /**
- * Classifies images by a model whose file holds labels and preprocessing, as r2b_zoo writes it. Threads may share a
- * classifier, which runs one image at a time. Close it when it is no longer needed.
+ * Classifies images with a model whose file contains labels and preprocessing, as r2b_zoo writes them. Threads may
+ * share a classifier, which runs one image at a time. Close it when it is no longer needed.
  */
 public final class Classifier implements AutoCloseable {
   private final Engine engine;
   private final List<String> labels;
 
   /**
-   * Makes a classifier of a model.
+   * Makes a classifier of a model, which may be closed afterwards.
    *
    * @param options null for all defaults
-   * @throws EngineException the file has no labels or no preprocessing, or they do not fit the model's input and output
+   * @throws EngineException the file has no labels or no preprocessing, they do not fit the model's input and output,
+   *     or {@link Engine} refuses the model or the options
    */
   public Classifier(Model model, Options options) {
     engine = new Engine(model, options);
@@ -69,7 +71,7 @@ public final class Classifier implements AutoCloseable {
    * The most probable classes, best first.
    *
    * @param top how many, at least 1; all classes if there are fewer
-   * @throws EngineException the model's answer is not a number: its weights are damaged
+   * @throws EngineException an output is NaN, because weights are damaged or training diverged
    * @throws IllegalArgumentException top is less than 1
    */
   public List<Prediction> predict(Pixels image, int top) {
@@ -81,11 +83,16 @@ public final class Classifier implements AutoCloseable {
     return Collections.unmodifiableList(new ArrayList<>(all.subList(0, Math.min(top, all.size()))));
   }
 
-  /** The model's output for one image: a number for each label. */
+  /**
+   * The model's output for one image: a number for each label.
+   *
+   * @throws EngineException an output is NaN, because weights are damaged or training diverged
+   */
   public synchronized float[] probabilities(Pixels image) {
     engine.setImage(0, image);
     engine.run();
-    float[] row = engine.getOutput(0);
+    // The output of a model that takes several images at once has a row for each.
+    float[] row = Arrays.copyOf(engine.getOutput(0), labels.size());
     int wrong = 0;
     for (float value : row) if (Float.isNaN(value)) ++wrong;
     if (wrong > 0)
@@ -95,7 +102,7 @@ public final class Classifier implements AutoCloseable {
     return row;
   }
 
-  /** Frees the memory. Later calls throw; closing twice does not. */
+  /** Frees the memory. Later predictions throw {@link IllegalStateException}; closing twice does nothing. */
   @Override
   public void close() {
     engine.close();

@@ -14,14 +14,17 @@ import java.util.List;
 /**
  * A model that is ready to run: set the inputs, run, read the outputs.
  *
- * <p>An engine runs one call at a time; a second one meanwhile throws {@link EngineException}, so give each thread an
- * engine of its own. Engines of one {@link Model} share it in memory. Close an engine when it is no longer needed: the
- * garbage collector does not know how much memory it takes.
+ * <p>An engine runs one call at a time. A call while another thread's call runs throws {@link EngineException}, so give
+ * each thread an engine of its own. Engines of one {@link Model} share its file and its weights in memory. Close an
+ * engine when it is no longer needed: the garbage collector does not know how much memory it takes.
  *
- * <p>Values are ordered row by row, channels last. Buffers are used from their position to their limit, neither of
- * which changes. They must be direct and, if their numbers are larger than a byte, have the machine's byte order
- * ({@link ByteOrder#nativeOrder}). Methods throw {@link IllegalArgumentException} for an argument that is null, for a
- * buffer that is not of this kind, and for floats that are given to an input of another type or size.
+ * <p>Values are ordered row by row, channels last. Buffers of values are used from their position to their limit, and
+ * neither changes. They must be direct and, if their numbers are larger than a byte, have the machine's byte order
+ * ({@link ByteOrder#nativeOrder}). Inputs and outputs are numbered from 0.
+ *
+ * <p>Methods throw {@link IllegalArgumentException} for null where a value is needed, for a buffer that breaks these
+ * rules, and for floats that do not fit the input's type or size or, in a buffer, the output's. They throw {@link
+ * EngineException} for an index that does not exist and for a wrong number of bytes.
  */
 public final class Engine implements AutoCloseable {
   private final Handle handle;
@@ -30,7 +33,8 @@ public final class Engine implements AutoCloseable {
    * Makes an engine with the shapes that the file has.
    *
    * @param options null for all defaults
-   * @throws EngineException the model needs more than the limits allow, or the kernels do not run here
+   * @throws EngineException the model needs more than the limits allow, the kernels do not run here, or the number of
+   *     threads is above 256
    */
   public Engine(Model model, Options options) {
     Model.given(model, "a model");
@@ -76,7 +80,7 @@ public final class Engine implements AutoCloseable {
     return new String(Native.version(), StandardCharsets.UTF_8);
   }
 
-  /** Names of the kernels that run on this processor, best first. */
+  /** The names of the kernels, code for one instruction set each, that run on this processor, best first. */
   public static List<String> kernels() {
     return Collections.unmodifiableList(Arrays.asList(new String(Native.kernels(), StandardCharsets.UTF_8).split(",")));
   }
@@ -106,7 +110,7 @@ public final class Engine implements AutoCloseable {
   }
 
   /**
-   * Gives an input another shape; the outputs follow. Inputs and outputs lose their values.
+   * Changes the shape of an input, and the outputs' shapes with it. All inputs and outputs lose their values.
    *
    * @throws EngineException the model cannot run with that shape; the engine is unchanged
    */
@@ -136,7 +140,7 @@ public final class Engine implements AutoCloseable {
         });
   }
 
-  /** Sets an input of any type by its bytes; int8, uint8 and bool have one byte for each value. */
+  /** Sets an input of any type by its bytes in the machine's order; int8, uint8 and bool have one for each value. */
   public void setInput(int input, byte[] values) {
     Model.given(values, "the values of an input");
     handle.run(it -> Native.setBytes(it, input, values));
@@ -157,7 +161,8 @@ public final class Engine implements AutoCloseable {
    * int8 or uint8.
    *
    * @param place the image's index in the batch, from 0
-   * @throws EngineException the file does not say how to prepare images, or the input does not take them
+   * @throws EngineException the file does not say how to prepare images, the input does not take them, or the batch has
+   *     no such index
    */
   public void setImage(int place, Pixels image) {
     Model.given(image, "an image");
@@ -174,7 +179,7 @@ public final class Engine implements AutoCloseable {
     handle.run(Native::run);
   }
 
-  /** All values of an output as floats. 8-bit values are dequantised. */
+  /** All values of an output as floats, whatever its type. int8 and uint8 values are dequantised. */
   public float[] getOutput(int output) {
     return handle.get(
         it -> {
@@ -220,7 +225,10 @@ public final class Engine implements AutoCloseable {
         });
   }
 
-  /** Waits for calls in other threads to end, then frees the memory. Later calls throw; closing twice does not. */
+  /**
+   * Waits for calls in other threads to end, then frees the memory. Later calls throw {@link IllegalStateException};
+   * closing twice does nothing.
+   */
   @Override
   public void close() {
     handle.close();
@@ -235,7 +243,7 @@ public final class Engine implements AutoCloseable {
 
   private static void checkBuffer(Buffer buffer, ByteOrder order, int valueBytes) {
     if (!buffer.isDirect())
-      throw new IllegalArgumentException("a buffer must be direct (ByteBuffer.allocateDirect), or give an array");
+      throw new IllegalArgumentException("a buffer must be direct (ByteBuffer.allocateDirect); otherwise pass an array");
     if (valueBytes > 1 && order != ByteOrder.nativeOrder())
       throw new IllegalArgumentException(
           "a buffer must have the machine's byte order; call order(ByteOrder.nativeOrder()) before filling it; received "

@@ -3,8 +3,8 @@ package zoo.r2b;
 import java.util.concurrent.locks.ReentrantReadWriteLock;
 
 /**
- * The address of an object of the native library. Freeing it waits for the calls that use it, since an address that was
- * freed may soon belong to another object.
+ * Holds the address of an object of the native library. Closing waits until no call uses the address, then frees the
+ * object. Calls after that throw {@link IllegalStateException}.
  */
 final class Handle {
   /** A use of the address that returns a result. */

@@ -11,8 +11,8 @@ import java.util.Collections;
 import java.util.List;
 
 /**
- * The content of a {@code .tflite} file, checked as a whole when it is loaded. Engines of one model share it in memory;
- * it may be closed before them. Any thread may call any method.
+ * The content of a {@code .tflite} file, which is checked completely when it is loaded. Engines of one model share its
+ * memory. A model may be closed before its engines. Any thread may call any method.
  */
 public final class Model implements AutoCloseable {
   final Handle handle;
@@ -22,7 +22,7 @@ public final class Model implements AutoCloseable {
   }
 
   /**
-   * Loads the bytes of a file, which are copied.
+   * Loads a model from the bytes of a file, which are copied.
    *
    * @throws EngineException the file is damaged, or holds something that the engine does not run
    */
@@ -30,7 +30,7 @@ public final class Model implements AutoCloseable {
     return new Model(Native.loadModel(given(file, "the bytes of a model")));
   }
 
-  /** The same from a buffer, such as a mapped file, from its position to its limit. Neither of them changes. */
+  /** The same from a buffer, such as a mapped file. It is read from its position to its limit, and neither changes. */
   public static Model load(ByteBuffer file) {
     given(file, "the buffer of a model");
     if (file.isDirect()) return new Model(Native.loadModelBuffer(file, file.position(), file.remaining()));
@@ -48,7 +48,7 @@ public final class Model implements AutoCloseable {
     return load(bytes.toByteArray());
   }
 
-  /** The same from a file's path. */
+  /** The same from a file. Also throws {@link EngineException} if the file cannot be read. */
   public static Model open(File file) {
     given(file, "the file of a model");
     return new Model(Native.openModel(Native.text(file.getPath())));
@@ -68,7 +68,7 @@ public final class Model implements AutoCloseable {
   /**
    * How images are prepared for this model.
    *
-   * @throws EngineException the file does not say
+   * @throws EngineException the file's metadata does not say, or is damaged
    */
   public Preprocessing preprocessing() {
     return new Preprocessing(handle.get(Native::preprocessing));

@@ -3,7 +3,10 @@ package zoo.r2b;
 import java.nio.Buffer;
 import java.nio.charset.StandardCharsets;
 
-/** The functions of native/jni.cc. Texts are UTF-8; addresses are those of r2b_model and r2b_engine. */
+/**
+ * The functions of native/jni.cc. Texts are UTF-8. Models, engines and delegates are the addresses of native objects.
+ * {@code from} and {@code bytes} are the first byte of a buffer to use and the number of bytes.
+ */
 final class Native {
   static {
     System.loadLibrary("r2b_android");
@@ -11,7 +14,7 @@ final class Native {
 
   private Native() {}
 
-  /** A text as UTF-8, as the native functions take it. */
+  /** Encodes a text in UTF-8 for the native functions. */
   static byte[] text(String text) {
     return text.getBytes(StandardCharsets.UTF_8);
   }

@@ -1,20 +1,20 @@
 package zoo.r2b;
 
-/** How an {@link Engine} runs. Options that are not set have their defaults. */
+/** How an {@link Engine} or an {@link R2bDelegate} runs. Options that are not set have their defaults. */
 public final class Options {
   int threads;
   String kernels;
   long maxMemory;
   long maxWork;
 
-  /** Threads for one inference, 1 to 256; default 1. At most one per usable core is used. */
+  /** Threads for one inference, 1 to 256; default 1. No more threads are started than there are usable cores. */
   public Options threads(int threads) {
     if (threads < 1) throw new IllegalArgumentException("threads must be 1 to 256; received " + threads);
     this.threads = threads;
     return this;
   }
 
-  /** A name of {@link Engine#kernels}; default: the best that runs here. */
+  /** One of the names in {@link Engine#kernels}; default: the first of them. */
   public Options kernels(String kernels) {
     this.kernels = kernels;
     return this;

@@ -4,9 +4,10 @@ import android.graphics.Bitmap;
 import java.nio.ByteBuffer;
 
 /**
- * An image of any size. It keeps a reference to the caller's array or buffer, which is read whenever the image is used.
- * Values are 0 to 255; alpha is ignored. Turn photographs upright first: EXIF data is not read. Methods throw {@link
- * IllegalArgumentException} if the sizes do not fit the values.
+ * An image of any size. Except for a bitmap, which is copied, it keeps a reference to the caller's array or buffer and
+ * reads it whenever the image is used. Values are 0 to 255; alpha is ignored. Turn photographs upright first: EXIF data
+ * is not read. Methods throw {@link IllegalArgumentException} if there are too few values for the sizes, if a size is
+ * invalid, or if an argument is null.
  */
 public final class Pixels {
   private final int[] argb;
@@ -48,7 +49,7 @@ public final class Pixels {
   }
 
   /**
-   * Bytes, row by row.
+   * Bytes, row by row, without gaps between rows.
    *
    * @param channels 1 (grey), 3 (RGB) or 4 (RGBA)
    */
@@ -58,7 +59,7 @@ public final class Pixels {
   }
 
   /**
-   * The bytes of a direct buffer from its position on, such as a plane of a camera's RGBA_8888 image.
+   * The bytes of a direct buffer from its current position on, such as a plane of a camera's RGBA_8888 image.
    *
    * @param channels 1 (grey), 3 (RGB) or 4 (RGBA)
    * @param stride bytes from one row to the next
@@ -66,7 +67,7 @@ public final class Pixels {
   public static Pixels buffer(ByteBuffer values, int width, int height, int channels, int stride) {
     Model.given(values, "the pixels of an image");
     if (!values.isDirect())
-      throw new IllegalArgumentException("a buffer must be direct (ByteBuffer.allocateDirect), or give an array");
+      throw new IllegalArgumentException("a buffer must be direct (ByteBuffer.allocateDirect); otherwise pass an array");
     return new Pixels(null, null, values.slice(), width, height, channels, stride, values.remaining());
   }
 

@@ -5,7 +5,7 @@ public final class Prediction {
   /** The name of the class. */
   public final String label;
 
-  /** The model's output for the class; 0 to 1 if it is a softmax's. */
+  /** The model's output for the class; 0 to 1 if the model ends with a softmax. */
   public final float probability;
 
   Prediction(String label, float probability) {

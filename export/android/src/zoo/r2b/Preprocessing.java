@@ -4,16 +4,16 @@ import java.util.Arrays;
 
 /**
  * How an image becomes a model's input: its centre square is cut out, resized by bicubic interpolation, and normalised
- * to (value - mean) / std.
+ * to (value - mean) / std for each channel.
  */
 public final class Preprocessing {
-  /** Height of the result, in pixels. */
+  /** Height of the prepared image, in pixels. */
   public final int height;
 
-  /** Width of the result, in pixels. */
+  /** Width of the prepared image, in pixels. */
   public final int width;
 
-  /** Channels of the result: 1 (grey) or 3 (RGB). */
+  /** Channels of the prepared image: 1 (grey) or 3 (RGB). */
   public final int channels;
 
   /** The square's side, as a share of the image's shorter side, in (0, 1]. */

@@ -5,8 +5,9 @@ import java.util.List;
 import org.tensorflow.lite.Delegate;
 
 /**
- * A delegate for an app that has TensorFlow Lite already and keeps its interpreter: it runs the binary operators of
- * Larq Compute Engine, which that interpreter lacks, and the operators between them.
+ * A delegate for an app that uses TensorFlow Lite's interpreter. In a model with operators of Larq Compute Engine,
+ * which the interpreter lacks, the delegate runs these and all others that the engine supports. It leaves the remaining
+ * operators, and models without Larq's, to the interpreter.
  *
  * <pre>{@code
  * try (R2bDelegate delegate = new R2bDelegate(null);
@@ -15,7 +16,7 @@ import org.tensorflow.lite.Delegate;
  * }
  * }</pre>
  *
- * Close it after its interpreters.
+ * Close a delegate after the interpreters that use it.
  */
 public final class R2bDelegate implements Delegate, AutoCloseable {
   private final Handle handle;
@@ -54,7 +55,7 @@ public final class R2bDelegate implements Delegate, AutoCloseable {
     values.add(value.toString());
   }
 
-  /** Rounds up to whole units: the delegate's options are in MiB and in billions of operations. */
+  /** Divides by a unit, rounding up: the delegate takes max_memory in MiB and max_work in billions of operations. */
   private static long whole(long number, long unit) {
     return (number - 1) / unit + 1;
   }

@@ -2,7 +2,7 @@ package zoo.r2b;
 
 import java.util.Arrays;
 
-/** A description of an input or an output of an {@link Engine}. It does not follow later changes of shape. */
+/** Describes an input or an output of an {@link Engine}. It does not change when the engine is resized later. */
 public final class Tensor {
   /** The type of a tensor's values. */
   public enum Type {
@@ -10,7 +10,7 @@ public final class Tensor {
     FLOAT32(1, 4),
     /** Java's int. */
     INT32(2, 4),
-    /** Bytes, of which Java reads those from 128 on as negative; see {@link Tensor#scale}. */
+    /** Unsigned bytes; in a Java byte, 128 to 255 appear as negative numbers. See {@link Tensor#scale}. */
     UINT8(3, 1),
     /** Bytes that are 0 or 1. */
     BOOL(6, 1),
@@ -21,7 +21,7 @@ public final class Tensor {
 
     private final long number;
 
-    /** Bytes of one value. */
+    /** Bytes of one value; 1 for {@link #OTHER}, whatever its values take. */
     public final int bytes;
 
     Type(long number, int bytes) {
@@ -39,7 +39,7 @@ public final class Tensor {
   /** The type of its values. */
   public final Type type;
 
-  /** Bytes of all values. */
+  /** Bytes of all values together. */
   public final long bytes;
 
   /** For an int8 or uint8 tensor, real value = scale * (stored integer - zeroPoint). For other types 0. */
@@ -68,7 +68,7 @@ public final class Tensor {
     return shape.clone();
   }
 
-  /** How many values there are. */
+  /** The number of values. */
   public long size() {
     return bytes / type.bytes;
   }

@@ -1,4 +1,4 @@
-"""Parses the values of arguments of `r2b-run watch`, and writes the arguments again for a service."""
+"""Parses the argument values of `r2b-run watch`, and turns parsed arguments back into a command line for a service."""
 
 import argparse
 import math
@@ -38,7 +38,7 @@ def port(text: str) -> int:
 
 
 def hold(text: str) -> tuple[int, float]:
-    """Parses --hold into the frames and the seconds for which a change must be seen."""
+    """Parses --hold into (frames, seconds), which a change must last: "3" gives (3, 0.0), "1.5s" gives (1, 1.5)."""
     found = re.fullmatch(r"(\d{1,9})|(\d{1,9}(?:\.\d{1,9})?)s", text, re.ASCII)
     if found is None or (found[1] is not None and int(found[1]) == 0):
         raise argparse.ArgumentTypeError(f"must be frames from 1, as in 3, or seconds, as in 1.5s; received {text!r}")
@@ -60,7 +60,10 @@ def _number(text: str) -> float:
 
 
 def written(parsed: argparse.Namespace, source: str) -> list[str]:
-    """The command line of parsed arguments, complete and with absolute paths, but without the password file."""
+    """The command line that a service runs, as a list: the parsed arguments with their defaults, and `source`.
+
+    The paths of the model and the certificate become absolute. The password file is left out; `unit` adds it.
+    """
     seconds = parsed.hold and parsed.hold[1]
     values: dict[str, Any] = {
         "threshold": parsed.threshold,

@@ -1,4 +1,4 @@
-"""`r2b-run watch` from its arguments to the exit status."""
+"""The command `r2b-run watch`: its arguments, and the function that runs it."""
 
 import argparse
 import os
@@ -41,7 +41,7 @@ _PORT, _TLS_PORT = 1883, 8883
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Makes this the parser of `r2b-run watch`."""
+    """Adds the help text and the arguments of `r2b-run watch` to a parser."""
     parser.description, parser.epilog = _DESCRIPTION, _EXAMPLES
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("model", metavar="MODEL", help="a .tflite file with labels and preprocessing")
@@ -141,7 +141,11 @@ def _add_camera(group: "argparse._ArgumentGroup") -> None:
 
 
 def run(parsed: argparse.Namespace, **limits: Any) -> int:
-    """Watches as the arguments say; returns the exit status. Raises the errors of `Classifier` and `open_source`."""
+    """Watches as the arguments say, or prints a unit for --systemd; returns the exit status.
+
+    `limits` are options of `Classifier`. Raises `RuntimeError` on Windows, `ValueError` for arguments that contradict
+    each other, and the errors of `Classifier`, `open_source`, `Account`, `Broker`, `check_readable` and `Watch.run`.
+    """
     if os.name != "posix":
         raise RuntimeError("r2b-run watch runs on Linux and macOS; use r2b-run predict here")
     leave = 0.8 * parsed.threshold if parsed.leave is None else parsed.leave
@@ -184,7 +188,7 @@ def _account(parsed: argparse.Namespace) -> Optional[mqtt.Account]:
         parsed.mqtt_port or (_TLS_PORT if tls else _PORT),
         parsed.mqtt_name or socket.gethostname(),
         parsed.mqtt_user or os.environ.get("R2B_MQTT_USER"),
-        # Only root may read the password of a service, and systemd passes it to the service.
+        # Do not read the password for --systemd: only root may read a service's password file, which systemd passes on.
         None if parsed.systemd else mqtt.read_password(parsed.mqtt_password_file, report),
         tls,
         parsed.mqtt_ca,

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 Picture = Union[bytes, np.ndarray, pathlib.Path, Callable[[], np.ndarray]]
-"""A frame before it is decoded: JPEG, RGB as uint8 (H, W, 3), a function that returns RGB, or an image file's path."""
+"""A frame before it is decoded: bytes of a JPEG image, RGB as uint8 (H, W, 3), a path of an image file, or a function
+that returns RGB as uint8 (H, W, 3)."""
 
 SILENCE = 10.0
 """Seconds without a frame after which a camera counts as gone."""
@@ -40,15 +41,16 @@ class CameraLostError(Exception):
 
 
 class Source(abc.ABC):
-    """Frames that come one after the other.
+    """A source of frames.
 
     Attributes:
-        name: for messages.
-        live: frames arrive in real time, so that only the newest is classified; otherwise every frame is.
-        returns: the source can be opened again after it has ended.
+        name: the source's name in messages.
+        live: whether frames arrive in real time; then only the newest is classified, otherwise every frame is.
+        returns: whether the source can be opened again after it has ended.
         hold: default number of frames in a row that must agree before a change counts.
-        damaged: frames that were left out so far, because they were damaged or cut off.
-        farewell: seconds to wait at the end until the source is closed; 0 where the system closes it.
+        damaged: number of frames that were left out so far, because they were damaged or cut off.
+        farewell: the most seconds to wait, before the process ends, until the reading thread has closed the source; 0
+            if the system closes it.
     """
 
     name: str
@@ -60,16 +62,19 @@ class Source(abc.ABC):
 
     @abc.abstractmethod
     def frames(self) -> Generator[Picture, None, None]:
-        """Opens the source and reads it to its end; may be called again. Raises `CameraLostError` if it breaks off."""
+        """Opens the source and yields its frames to the end.
+
+        Raises `CameraLostError` if the source is gone but may come back; call this again then.
+        """
 
     def close(self) -> None:  # noqa: B027  most have nothing to do
-        """Ends or releases what would outlive this process."""
+        """Ends what would outlive this process, such as a camera's program."""
 
 
 def decoded(picture: Picture) -> "Union[np.ndarray, Image.Image]":
     """The picture in a form that `Classifier.probabilities` takes.
 
-    Raises `ValueError` for an image that is damaged or has more than `MOST_FRAME_PIXELS` pixels.
+    Raises `ValueError` for a JPEG or an image file that is damaged or has more than `MOST_FRAME_PIXELS` pixels.
     """
     if isinstance(picture, np.ndarray):
         return picture
@@ -118,8 +123,8 @@ class NamedStream(Stream):
     """MJPEG from a path: a named pipe, which is opened again when its writer has gone, or a recording.
 
     Args:
-        path: of the pipe or the file.
-        largest: bytes of the largest frame.
+        path: path of the pipe or the file.
+        largest: the most bytes that a frame may have.
         opened: an open descriptor of the pipe, which has a writer; None: open the path.
     """
 
@@ -128,7 +133,7 @@ class NamedStream(Stream):
         self.returns = self.live = stat.S_ISFIFO(os.stat(path).st_mode)
         self._has_writer, self._kept = opened is not None, opened
         if self.live and opened is None:
-            # Keep the pipe open for reading, because SIGPIPE ends a writer that writes while nobody has it open.
+            # Keep the pipe open: SIGPIPE would end a writer that writes while nobody has the pipe open for reading.
             self._kept = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             os.set_blocking(self._kept, True)
 
@@ -199,7 +204,7 @@ class Program(Stream):
 
 
 class Files(Source):
-    """Image files, each of them once, in the order of their names."""
+    """An image file, or the files of a folder in the order of their names, each once, without hidden files."""
 
     live = False
     returns = False
@@ -219,7 +224,7 @@ class Files(Source):
 
 
 class PiCamera(Source):
-    """A camera of the Raspberry Pi through picamera2, which comes with Raspberry Pi OS and not from PyPI."""
+    """A camera of the Raspberry Pi, read through picamera2, a package of Raspberry Pi OS."""
 
     farewell = 2.0
 
@@ -235,7 +240,7 @@ class PiCamera(Source):
         except (IndexError, RuntimeError) as error:
             raise CameraLostError(f"it cannot be opened ({error})") from None
         try:
-            # picamera2 names formats from the last byte in memory: BGR888 gives arrays of red, green, blue.
+            # picamera2's format names list a pixel's bytes from the last to the first: BGR888 gives red, green, blue.
             main = {"size": self._size, "format": "BGR888"}
             controls = {} if self._rate is None else {"FrameRate": self._rate}
             camera.configure(camera.create_video_configuration(main=main, controls=controls))
@@ -262,18 +267,21 @@ def open_source(
     largest: int = LARGEST_FRAME,
     wait: Optional[bool] = None,
 ) -> Source:
-    """The source that an argument of `r2b-run watch` names.
+    """Returns the source that the argument SOURCE of `r2b-run watch` names.
 
     Args:
         text: "-", a path, "picamera2" or "rpicam-vid"; the last two may end with ":N" for camera N, counted from 0.
             None takes picamera2 if it is installed, else rpicam-vid if it is, else /dev/video0.
         size: width and height that a camera is asked for.
         rate: frames per second that a camera is asked for; None: its own choice.
-        largest: bytes of the largest frame of a stream.
-        wait: the source is to be opened again when it ends; None: where that makes sense.
+        largest: the most bytes that a frame of a stream may have.
+        wait: whether the source is to be opened again when it ends; None: if it is a camera or a named pipe.
 
     Raises:
-        FileNotFoundError, ImportError, ValueError: there is no such source, or Pillow is needed for it and missing.
+        FileNotFoundError: there is no such file, or rpicam-vid is not installed.
+        ImportError: the source needs Pillow or picamera2, which is not installed.
+        ValueError: the argument names no source, standard input is a terminal, or `wait` is true for a source that
+            cannot be opened again.
     """
     source = _opened(first_camera() if text is None else text, size, rate, largest, wait)
     if wait and not source.returns:
@@ -292,7 +300,7 @@ def _opened(text: str, size: tuple[int, int], rate: Optional[float], largest: in
         from r2b_runtime.watch.v4l2 import VideoDevice
 
         return VideoDevice(text, size, rate)
-    _need_pillow("frames as JPEG")
+    _need_pillow("JPEG frames and image files")
     return _standard_input(largest, wait) if text == "-" else _path(text, largest)
 
 
@@ -331,7 +339,7 @@ def first_camera() -> str:
 
 
 def _is_device(path: str) -> bool:
-    """Whether this is a video device, which may be plugged in only later."""
+    """Whether this is a character device, or a missing file in /dev: a camera that may be plugged in later."""
     with contextlib.suppress(OSError):
         return stat.S_ISCHR(os.stat(path).st_mode)
     return path.startswith("/dev/")
@@ -345,7 +353,7 @@ def _pi_camera(kind: str, number: int, size: tuple[int, int], rate: Optional[flo
                 "virtual environment made with --system-site-packages; or use the source rpicam-vid"
             )
         return PiCamera(number, size, rate)
-    _need_pillow("frames as JPEG")
+    _need_pillow("JPEG frames and image files")
     if shutil.which("rpicam-vid") is None:
         raise FileNotFoundError(
             "the source rpicam-vid needs this program of Raspberry Pi OS: apt install rpicam-apps-lite; a USB camera "

@@ -38,11 +38,11 @@ class Rules:
 
 
 class Hysteresis:
-    """The label as frames arrive: an index of a class, or `NOTHING`.
+    """Updates the label, an index of a class or `NOTHING`, frame by frame.
 
     Each frame votes for one state: for its most probable class, if that is not the current label and has at least
     `threshold`; otherwise for the current label, if that has at least `leave`; otherwise for `NOTHING`. The label
-    changes when enough frames in a row vote for the same other state.
+    changes when enough frames in a row, over enough time, vote for the same other state.
     """
 
     def __init__(self, rules: Rules) -> None:
@@ -52,7 +52,12 @@ class Hysteresis:
         self._frames, self._since = 0, 0.0
 
     def update(self, probabilities: Sequence[float], time: float) -> bool:
-        """Takes a frame's probabilities and time in seconds, which never falls; returns whether the label changed."""
+        """Adds the vote of a frame; returns whether the label changed.
+
+        Args:
+            probabilities: one for each class.
+            time: the frame's time in seconds, not before that of the previous frame.
+        """
         seen = self._speaks_for(probabilities)
         if seen == self.label:
             self._frames = 0

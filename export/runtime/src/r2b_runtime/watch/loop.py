@@ -27,7 +27,7 @@ _STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 class _StoppedError(BaseException):
-    """A signal came while an output blocked, for instance on a full pipe."""
+    """A signal to stop came while an event was passed to the outputs, which may block, for instance on a full pipe."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Settings:
         rules: when the label changes.
         every: seconds between signs of life; None: none.
         top: how many of the most probable classes an event lists; 0: none.
-        wait: open a source again that has ended or broken off.
+        wait: whether to open the source again after it has ended or broken off.
     """
 
     rules: Rules
@@ -51,11 +51,11 @@ class Watch:
     """The state of one run. `run` returns when the source has ended or a signal came.
 
     Args:
-        classifier: what classifies a frame.
+        classifier: classifies each frame.
         source: where frames come from.
-        settings: when the label changes, and what events hold.
-        outputs: take the events, in this order.
-        report: takes a sentence for the user, from any thread.
+        settings: the settings of the run.
+        outputs: receive each event, in this order.
+        report: is called with a sentence for the user, from any thread.
     """
 
     def __init__(
@@ -81,9 +81,10 @@ class Watch:
         self._in_output = False
 
     def run(self) -> int:
-        """Watches; returns the exit status: 0, 1 if no frame was classified, 130 after SIGINT.
+        """Watches until the source ends or a signal comes, and returns the exit status.
 
-        Raises the errors of reading the source, and `ValueError` for an answer of the network that is not a number.
+        The status is 130 after SIGINT and 0 after SIGTERM. At the end of the source it is 0, or 1 if no frame was
+        classified. Raises the errors of reading the source, and `ValueError` if the network's output contains NaN.
         """
         finished = False
         with self._signals():
@@ -107,7 +108,7 @@ class Watch:
         return 0 if self._row is not None else 1
 
     def _loop(self) -> bool:
-        """Returns whether the source has ended by itself."""
+        """Classifies frames; returns True at the end of the source, and False after a signal."""
         alive_at = None if self._settings.every is None else time.monotonic() + self._settings.every
         while self._signal is None:
             self._notifier.watchdog()
@@ -132,7 +133,7 @@ class Watch:
         return False
 
     def _is_silent(self) -> bool:
-        """Whether a camera that has not ended sends nothing, for instance because the program behind a pipe hangs."""
+        """Whether a live source has sent nothing for `SILENCE` seconds, for instance because a pipe's writer hangs."""
         return self._silent_at is not None and time.monotonic() >= self._silent_at
 
     def _classify(self, frame: Frame) -> None:
@@ -182,7 +183,7 @@ class Watch:
     def _tell(self, event: Event) -> None:
         self._in_output = True
         try:
-            if self._signal is not None:  # the signal came between outputs, and an output might block forever
+            if self._signal is not None:  # the signal came before this event, and an output might block forever
                 raise _StoppedError
             for output in self._outputs:
                 if isinstance(output, Lines):
@@ -192,10 +193,10 @@ class Watch:
             self._in_output = False
 
     def _wait_for_room(self, lines: Lines) -> None:
-        """Waits until a write would not block, or raises `_StoppedError` after a signal.
+        """Waits until a line can be written without blocking; raises `_StoppedError` if a signal comes before that.
 
-        A signal that comes just before a write does not interrupt it, and if nobody reads the pipe, the write would
-        never return. This waits for the signal, too, because its number is written to the pipe of `_woken`.
+        A signal that comes just before a blocking write does not interrupt it. If nobody reads the output, the write
+        never returns. Waiting for `_woken` notices such a signal: Python writes the signal's number to that pipe.
         """
         descriptor = lines.descriptor
         while descriptor is not None and not select.select([], [descriptor], [], 0)[1]:
@@ -214,7 +215,10 @@ class Watch:
             output.camera(here)
 
     def _sleep(self, moments: Sequence[Optional[float]]) -> None:
-        """Sleeps until there is something new, or until the first of these moments."""
+        """Sleeps until the reader or a signal wakes the loop, or until the earliest of `moments`.
+
+        A moment is a value of `time.monotonic()`, or None, which is ignored.
+        """
         known = [moment for moment in moments if moment is not None]
         timeout = max(0.0, min(known) - time.monotonic()) if known else None
         select.select([self._woken], [], [], timeout)
@@ -226,7 +230,7 @@ class Watch:
             os.read(self._woken, 1 << 16)
 
     def _notify(self) -> None:
-        with suppress(BlockingIOError):  # the pipe is full, so its reader wakes up anyway
+        with suppress(BlockingIOError):  # the pipe is full, so the loop wakes up anyway
             os.write(self._wake, b"\0")
 
     @contextmanager

@@ -1,8 +1,8 @@
 """Cuts a stream of JPEG images into images, without decoding them.
 
 The images may follow each other directly, as `rpicam-vid --codec mjpeg` and `ffmpeg -f mjpeg` write them, or have other
-bytes between them, such as the headers of `multipart/x-mixed-replace` that network cameras send. An image is followed
-marker by marker (ITU-T T.81, annex B), because a thumbnail within its EXIF data has a start and an end of its own.
+bytes between them, such as the headers of `multipart/x-mixed-replace` that network cameras send. Images are read marker
+by marker (ITU-T T.81, annex B), because a thumbnail in an image's EXIF data also has markers of a start and an end.
 """
 
 import re
@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from typing import Optional
 
 LARGEST_FRAME = 16 << 20
-"""Default limit on the bytes of one image: far more than any camera's."""
+"""Default limit on the bytes of one image, far above the frames of usual cameras."""
 
 _START = b"\xff\xd8\xff"  # start of image, and the first byte of the next marker
-_MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")  # ends entropy-coded data; no stuffed byte, no restart marker
-_SCAN, _END, _AGAIN = 0xDA, 0xD9, 0xD8
+_MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")  # the end of entropy-coded data: no stuffed byte, no restart marker
+_SCAN, _END, _AGAIN = 0xDA, 0xD9, 0xD8  # markers: start of scan, end of image, start of image
 _FREE = {*range(0xE0, 0xF0), 0xFE}  # segments of applications and comments, which may hold a thumbnail
 _WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD8)}
 _OTHERS = {
@@ -31,23 +31,26 @@ class NoMjpegError(ValueError):
 
 
 class Splitter:
-    """Takes a stream piece by piece, and gives each image once it is complete.
+    """Takes a stream piece by piece, and yields each image once it is complete.
+
+    Args:
+        largest: the most bytes that may come without completing an image.
 
     Attributes:
-        damaged: how many images were cut off or broken, and left out.
+        damaged: how many images were left out, because they were cut off or broken.
     """
 
     def __init__(self, largest: int = LARGEST_FRAME) -> None:
         self.damaged = 0
         self._largest = largest
         self._data = bytearray()
-        self._position = 0  # all bytes before it were examined
+        self._position = 0  # index in _data; all bytes before it were examined
         self._inside = self._in_scan = False
-        self._useless = 0  # bytes since the last whole image
-        self._begin: Optional[bytes] = b""
+        self._useless = 0  # bytes since the last whole image that were removed from _data
+        self._begin: Optional[bytes] = b""  # how the stream begins, for messages; None after the first whole image
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """The images that end in `data`. Raises `NoMjpegError` where `largest` bytes hold no whole image."""
+        """Yields the images that end in `data`. Raises `NoMjpegError` after `largest` bytes without a whole image."""
         if self._begin is not None:
             self._begin += data[:16]
         self._data += data
@@ -89,7 +92,7 @@ class Splitter:
     def _find_start(self) -> bool:
         found = self._data.find(_START)
         if found < 0:
-            # The last two bytes may be the beginning of a start.
+            # The last two bytes may be the beginning of _START.
             self._useless += max(0, len(self._data) - 2)
             del self._data[:-2]
             return False
@@ -99,7 +102,10 @@ class Splitter:
         return True
 
     def _segment(self) -> Optional[int]:
-        """Steps over one marker and its segment. None: more data is needed; 0: done; else the end of the image."""
+        """Steps over one marker and its segment.
+
+        Returns None if more data is needed, and the index after the end of the image if that is reached; otherwise 0.
+        """
         data, at = self._data, self._position
         while data[at : at + 2] == b"\xff\xff":  # fill bytes
             at += 1
@@ -126,21 +132,22 @@ class Splitter:
             self._give_up(begins)
             return 0
         self._in_scan = marker == _SCAN
-        # The last byte of a scan's header is never 0xFF, except where the image was cut off before it.
+        # The search for the end of a scan begins with the last byte of its header. This byte is 0xFF only if the image
+        # was cut off before it; it may then be the first byte of the next image.
         self._position = at + 2 + length - self._in_scan
         return 0
 
     def _next_start(self, marker: int, begin: int, end: int) -> int:
-        """The place in a segment's data where the next image begins, because this one was cut off; 0 if none does."""
+        """The index in a segment's data at which the next image begins, if this one was cut off there; otherwise 0."""
         if marker not in _FREE and (found := self._data.find(_START, begin, end)) >= 0:
             return found
-        for start in (_START[:2], _START):  # a thumbnail ends with other bytes
+        for start in (_START[:2], _START):  # a segment that holds a thumbnail does not end with these
             if self._data.endswith(start, begin, end):
                 return end - len(start)
         return 0
 
     def _leave_scan(self) -> Optional[int]:
-        """Goes to the marker that ends entropy-coded data; None: more data is needed."""
+        """Goes to the marker that ends entropy-coded data, and returns 0; returns None if more data is needed."""
         found = _MARKER.search(self._data, self._position)
         if found is None:
             # The last byte may be the first of a marker.
@@ -154,7 +161,7 @@ class Splitter:
         return 0
 
     def _give_up(self, after: int) -> None:
-        """Leaves a damaged image out, and looks for the next one from its byte `after`."""
+        """Leaves out a damaged image; the search for the next one begins at its byte `after`."""
         self.damaged += 1
         self._useless += after
         self._cut(after)

@@ -1,6 +1,6 @@
-"""Publishes events to an MQTT broker, and describes them so that Home Assistant shows them by itself.
+"""Publishes events to an MQTT broker, and describes them so that Home Assistant shows them without further settings.
 
-All messages are retained, so that whoever subscribes later gets the current state. The topics are:
+All messages are retained, so that a later subscriber gets the current state. The topics are:
 
     r2b/NAME/state                              the last event, as JSON
     r2b/NAME/availability                       "online" while frames arrive, else "offline"; the broker itself says
@@ -32,11 +32,11 @@ MOST_OPTIONS = 100
 LONGEST_STATE = 255
 """The most characters that a state may have in Home Assistant."""
 
-# Templates of Home Assistant, which are Jinja's.
+# Templates for Home Assistant, in the language of Jinja.
 _LABEL = f"{{{{ (value_json.label if value_json.label is string else '{NOTHING}')[:{LONGEST_STATE}] }}}}"
 _PERCENT = "{{ (value_json.probability * 100) | round(1) if value_json.probability is number else none }}"
 
-_KEEP_ALIVE = 30  # seconds; a broker publishes the last will after one and a half times as many
+_KEEP_ALIVE = 30  # seconds; a broker publishes the last will after 1.5 times as long without a message
 _LAST_WORDS = 2.0  # seconds that saying "offline" may take at the end
 _DELAYS = (1, 60)  # seconds between tries to connect: the first delay and the longest
 
@@ -46,12 +46,13 @@ class Account:
     """The address of the broker, and how to log in and publish there.
 
     Attributes:
-        host, port: its address.
-        name: this watch's name, in its topics and as the device in Home Assistant.
-        user, password: for the broker; None: it needs none.
-        tls: encrypt the connection, and check the broker's certificate.
-        authority: path of the certificate that signed the broker's; None: those that the system knows.
-        discovery: first part of Home Assistant's topics.
+        host, port: the broker's address.
+        name: name of this watch in its topics, and of the device in Home Assistant.
+        user, password: for logging in; None: the broker needs none.
+        tls: whether to encrypt the connection and check the broker's certificate.
+        authority: path of the certificate, in PEM, of the authority that signed the broker's; None: trust the
+            authorities that the system trusts.
+        discovery: first part of the topics on which Home Assistant looks for sensors.
 
     Raises `ValueError` for a name or a topic that cannot be used, and for a password without a user.
     """
@@ -75,12 +76,15 @@ class Account:
 
     @property
     def topic(self) -> str:
-        """The name with "_" in place of the characters that a topic or an identifier may not have."""
+        """The name for topics and identifiers: only ASCII letters, digits and "-", and "_" in place of all others."""
         return re.sub(r"[^A-Za-z0-9_-]+", "_", self.name).strip("_")
 
 
 class Broker:
-    """An output that publishes. Raises `ImportError` without paho-mqtt, and `ValueError` for a wrong certificate."""
+    """An output that publishes events.
+
+    Raises `ImportError` if paho-mqtt is missing, and `ValueError` if the authority's certificate cannot be loaded.
+    """
 
     def __init__(self, account: Account, model: str, labels: Sequence[str], report: Callable[[str], None]) -> None:
         self._account, self._report = account, report
@@ -114,7 +118,7 @@ class Broker:
             said = self._publish("availability", self._availability())
         try:
             said.wait_for_publish(_LAST_WORDS)
-        except (RuntimeError, ValueError):  # the connection broke at this moment; the last will says the same
+        except (RuntimeError, ValueError):  # the connection just broke; the last will says "offline"
             return
         self._client.disconnect()
         self._client.loop_stop()
@@ -185,7 +189,7 @@ class Broker:
 
 
 def sensors(account: Account, model: str, labels: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Home Assistant's descriptions of the sensors, by the topics on which it looks for them."""
+    """The descriptions of the sensors for Home Assistant, each under the topic on which it is published."""
     name, base = f"r2b_{account.topic}", f"r2b/{account.topic}"
     common = {
         "state_topic": f"{base}/state",
@@ -226,9 +230,11 @@ def sensors(account: Account, model: str, labels: Sequence[str]) -> dict[str, di
 
 
 def read_password(path: Optional[str], report: Callable[[str], None]) -> Optional[str]:
-    """The password in a file, without the line's end; if `path` is None, R2B_MQTT_PASSWORD or None.
+    """The password in a file, without the end of the line.
 
-    Raises `ValueError` or `OSError` for a file that cannot be read as UTF-8 text.
+    If `path` is None, the password is R2B_MQTT_PASSWORD of the environment, or None if that is not set. Calls `report`
+    with a warning if every user can read the file. Raises `OSError` if the file cannot be read, and `ValueError` if it
+    is not UTF-8.
     """
     if path is None:
         return os.environ.get("R2B_MQTT_PASSWORD")

@@ -19,15 +19,15 @@ class Event:
     """The state of a watch at one moment.
 
     Attributes:
-        event: "change" of the label, or "alive", a sign of life without one.
+        event: "change" if the label has changed; "alive" for a sign of life.
         time: ISO 8601 with milliseconds, in UTC.
         label: the current class, or None where none is probable enough.
         probability: of the label, or of the most probable class if there is no label; None before the first frame.
         previous: the label before this change; in a sign of life the current one.
-        frame: number of the source's last frame that was classified, from 1.
+        frame: number of the last frame that was classified, from 1; 0 before the first.
         dropped: frames that were never classified, because newer ones had come.
         damaged: frames that the source left out as damaged, or that could not be decoded.
-        more: further fields.
+        more: further fields by name: "top", "file" or "seconds_since_frame".
     """
 
     event: str
@@ -41,22 +41,22 @@ class Event:
     more: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def as_json(self) -> str:
-        """One line of ASCII."""
+        """The event as a JSON object in one line of ASCII; the fields in `more` stand beside the others."""
         fields = {**vars(self), **self.more}
         del fields["more"]
         return json.dumps(fields)
 
 
 class Output(Protocol):
-    """Takes events, all from one thread, and should not wait for slow receivers."""
+    """Receives events. All methods are called from one thread, and should not wait for slow receivers."""
 
     def event(self, event: Event) -> None: ...
 
     def camera(self, here: bool) -> None:
-        """Takes note that frames arrive, or that they have stopped."""
+        """Is called with True when frames begin to arrive, and with False when they stop."""
 
     def close(self, finish: bool) -> None:
-        """Ends the output; with `finish`, after everything that is still to be done."""
+        """Ends the output; if `finish` is true, after it has handled all events."""
 
 
 class Lines:
@@ -67,7 +67,7 @@ class Lines:
 
     @property
     def descriptor(self) -> Optional[int]:
-        """The file descriptor that a line is written to; None for a stream in memory."""
+        """The file descriptor to which lines are written; None for a stream in memory."""
         try:
             return self._stream.fileno()
         except OSError:
@@ -84,9 +84,9 @@ class Lines:
 
 
 class Command:
-    """Runs a command of the shell for each change of label, one after the other.
+    """Runs a shell command for each change of the label, one at a time.
 
-    The shell reads only the user's text. Label and numbers are in environment variables, whose values a shell
+    The shell parses only the user's text. Label and numbers are in environment variables, whose values a shell
     does not execute.
     """
 

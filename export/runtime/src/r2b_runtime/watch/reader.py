@@ -1,4 +1,4 @@
-"""Reads a source in a thread of its own and keeps the newest frame, so that a slow network sees current frames."""
+"""Reads a source in a separate thread and keeps the newest frame, so that even a slow network gets current frames."""
 
 import contextlib
 import dataclasses
@@ -10,18 +10,18 @@ from typing import Optional
 from r2b_runtime.watch.frames import CameraLostError, Picture, Source
 
 FIRST_DELAY, LONGEST_DELAY = 1.0, 60.0
-"""Seconds until a lost camera is tried again, at first and at most; each try without a frame doubles them."""
+"""Seconds until a lost camera is tried again, at first and at most; each try without a frame doubles the delay."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Frame:
-    """A frame as it came.
+    """A frame of the source.
 
     Attributes:
-        number: how many frames the source has given so far, from 1.
-        arrived: `time.monotonic()` when it came.
-        damaged: frames before it that the source left out.
-        picture: what it shows, not decoded yet.
+        number: number of the frame, counted from 1 over the whole run.
+        arrived: `time.monotonic()` when it arrived.
+        damaged: number of frames that the source has left out so far.
+        picture: the image, not decoded yet.
     """
 
     number: int
@@ -31,19 +31,19 @@ class Frame:
 
 
 class Reader:
-    """The newest frame of a source.
+    """Holds the newest frame of a source.
 
     Args:
         source: where frames come from.
-        wait: open the source again when it ends or breaks off.
-        report: takes a sentence about the source for the user, from the reader's thread.
-        notify: is called, in that thread, when there is something new.
+        wait: whether to open the source again when it ends or breaks off.
+        report: is called, in the reader's thread, with a sentence about the source for the user.
+        notify: is called, in the same thread, when there is a new frame or an attribute below has changed.
 
     Attributes:
-        dropped: frames that nobody took.
+        dropped: number of frames that were replaced by a newer one before they were taken.
         lost: whether the source has ended or broken off, and is to be opened again.
-        ended: why there will be no more frames, or None.
-        error: what made reading impossible, or None.
+        ended: the reason why there will be no more frames, or None.
+        error: the exception that ended reading, or None.
     """
 
     def __init__(self, source: Source, wait: bool, report: Callable[[str], None], notify: Callable[[], None]) -> None:
@@ -62,14 +62,14 @@ class Reader:
         self._thread.start()
 
     def take(self) -> Optional[Frame]:
-        """The newest frame, or None if it was already taken."""
+        """The newest frame; None if it was already taken, or none has arrived yet."""
         with self._changed:
             frame, self._frame = self._frame, None
             self._changed.notify()
         return frame
 
     def stop(self) -> None:
-        """Ends reading without waiting for a read that blocks."""
+        """Ends reading. Waits for a read that blocks only if the source has a `farewell`, and at most that long."""
         self._stopped.set()
         with self._changed:
             self._changed.notify()

@@ -8,7 +8,7 @@ from typing import Optional
 
 
 class Notifier:
-    """Messages to systemd, as sd_notify(3) sends them; does nothing unless systemd asked for them.
+    """Sends messages to systemd, as sd_notify(3) does; does nothing unless systemd has set NOTIFY_SOCKET.
 
     Attributes:
         next_watchdog: `time.monotonic()` at which the next sign of life is due; None: systemd wants none.
@@ -18,7 +18,7 @@ class Notifier:
         self._address = os.environ.get("NOTIFY_SOCKET", "")
         microseconds, process = os.environ.get("WATCHDOG_USEC", ""), os.environ.get("WATCHDOG_PID", "")
         asked = self._address and microseconds.isdecimal() and process in ("", str(os.getpid()))
-        self._interval = int(microseconds) / 2e6 if asked else None
+        self._interval = int(microseconds) / 2e6 if asked else None  # half the time that systemd allows
         self.next_watchdog: Optional[float] = None if self._interval is None else time.monotonic()
 
     def ready(self, status: str) -> None:
@@ -31,7 +31,7 @@ class Notifier:
         self._send("STOPPING=1")
 
     def watchdog(self) -> None:
-        """Sends a sign of life where one is due."""
+        """Sends a sign of life if one is due."""
         if self._interval is not None and self.next_watchdog is not None and time.monotonic() >= self.next_watchdog:
             self.next_watchdog = time.monotonic() + self._interval
             self._send("WATCHDOG=1")

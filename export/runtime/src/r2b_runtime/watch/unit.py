@@ -1,4 +1,4 @@
-"""Writes the systemd unit that runs a watch as a service, and allows the service little else."""
+"""Writes the systemd unit that runs a watch as a service with few rights."""
 
 import os
 import pathlib
@@ -60,7 +60,7 @@ WantedBy=multi-user.target
 
 # Kinds of devices instead of paths, because a path has an effect only if it exists when the service starts.
 _VIDEO = ("char-video4linux",)
-_LIBCAMERA = (*_VIDEO, "char-media", "char-dma_heap")  # libcamera's, which picamera2 and rpicam-vid use
+_LIBCAMERA = (*_VIDEO, "char-media", "char-dma_heap")  # for libcamera, which picamera2 and rpicam-vid use
 PASSWORD_FILE = "--mqtt-password-file="
 
 
@@ -68,10 +68,11 @@ def unit(command: Sequence[str], source: str, password_file: str, network: bool)
     """The text of a unit.
 
     Args:
-        command: what the service runs, without `password_file`.
-        source: as `open_source` takes it.
-        password_file: absolute path of a file that only root can read, which systemd copies for the service; or "".
-        network: whether the service uses the network.
+        command: the service's command line, without --mqtt-password-file.
+        source: the source of frames, as in `open_source`.
+        password_file: absolute path of the password file, or "". Only root needs to be able to read the file, because
+            systemd copies it for the service.
+        network: whether the service may use the network.
     """
     arguments = [_quoted(argument) for argument in command]
     if password_file:
@@ -87,7 +88,7 @@ def unit(command: Sequence[str], source: str, password_file: str, network: bool)
 
 
 def check_readable(path: str) -> None:
-    """Raises `ValueError` unless the service, which has a user of its own, can read this file or folder."""
+    """Raises `ValueError` if the service, which runs as a separate user, cannot see and read this file or folder."""
     absolute = pathlib.Path(os.path.abspath(path))
     way_out = "put the model and the virtual environment into a folder such as /opt/r2b"
     for folder in _HIDDEN:
@@ -97,7 +98,7 @@ def check_readable(path: str) -> None:
     for one, bit in [*needed, (absolute, stat.S_IROTH)]:
         if not os.stat(one).st_mode & bit:
             raise ValueError(
-                f"a service must be able to read {str(absolute)!r}, and only its owner can, because of {str(one)!r}: "
+                f"a service must be able to read {str(absolute)!r}, but other users may not, because of {str(one)!r}: "
                 f"chmod o+rX it, or {way_out}"
             )
 

@@ -1,7 +1,7 @@
-"""Frames of a video device through Video4Linux2 (`linux/videodev2.h`), with nothing but system calls.
+"""Reads frames of a video device through Video4Linux2 (`linux/videodev2.h`), with nothing but system calls.
 
-A camera is asked for JPEG, which most USB cameras give in every size, and otherwise for YUYV. System calls need only
-the few structures below, whereas a child process of ffmpeg, or OpenCV, would need many packages on the board.
+A camera is asked for JPEG if Pillow is installed, since most USB cameras give it in every size, and otherwise for YUYV.
+System calls need only the few structures below; OpenCV or the program ffmpeg would need many packages on the board.
 """
 
 import contextlib
@@ -26,12 +26,12 @@ _DAMAGED = 0x40  # V4L2_BUF_FLAG_ERROR
 _JPEG = (b"MJPG", b"JPEG")
 _YUYV = b"YUYV"
 
-# The structures have the machine's alignment. On 32-bit machines they are the variants with 32-bit times, which every
-# kernel accepts.
+# The structures have the machine's alignment. On 32-bit machines BUFFER has 32-bit times, which kernels accept unless
+# they were built without COMPAT_32BIT_TIME.
 CAPABILITY = struct.Struct("16s32s32sIII12x")
 FORMAT_DESCRIPTION = struct.Struct("III32s4s16x")
-_UNION = struct.calcsize("0P") or struct.calcsize("P")
-FORMAT = struct.Struct(f"I{_UNION - 4}xII4sIII{200 - 24}x")  # of the union only the first fields of v4l2_pix_format
+_UNION = struct.calcsize("P")  # where the union of struct v4l2_format begins
+FORMAT = struct.Struct(f"I{_UNION - 4}xII4sIII{200 - 24}x")  # from the union, the first fields of v4l2_pix_format
 STREAM_PARAMETERS = struct.Struct("IIIII184x")
 REQUEST_BUFFERS = struct.Struct("III8x")
 BUFFER = struct.Struct("5I2l16s2IL3I0L")
@@ -55,12 +55,12 @@ SET_PARAMETERS = request(3, 22, STREAM_PARAMETERS)
 
 
 class VideoDevice(Source):
-    """A camera that is a file such as /dev/video0.
+    """A camera with a device file such as /dev/video0.
 
     Args:
-        path: of the device; it may be plugged in later.
-        size: width and height it is asked for; it may give others.
-        rate: frames per second it is asked for; None: its own choice.
+        path: path of the device file, which need not exist yet.
+        size: width and height that the camera is asked for; it may give others.
+        rate: frames per second that the camera is asked for; None: its own choice.
     """
 
     def __init__(self, path: str, size: tuple[int, int], rate: Optional[float]) -> None:
@@ -123,14 +123,14 @@ class VideoDevice(Source):
         )
 
     def _set_rate(self, device: int) -> None:
-        """Asks for a frame rate; a camera that has no choice refuses, and keeps its own."""
+        """Asks for a frame rate; a camera that has only one rate refuses, and keeps it."""
         if self._rate is not None:
             with contextlib.suppress(OSError):
                 given = STREAM_PARAMETERS.pack(_CAPTURE, 0, 0, 1000, max(1, round(self._rate * 1000)))
                 fcntl.ioctl(device, SET_PARAMETERS, given)
 
     def _next(self, device: int, buffers: list[mmap.mmap], shape: Optional[tuple[int, int, int]]) -> Iterator[Picture]:
-        """Waits for a frame and gives it, or none where it is damaged."""
+        """Waits for a frame and yields it, or nothing if the frame is damaged."""
         if not select.select([device], [], [], SILENCE)[0]:
             raise CameraLostError(f"it sent nothing for {SILENCE:g} s")
         try:
@@ -164,11 +164,11 @@ class VideoDevice(Source):
 
 
 def rgb(data: bytes, height: int, width: int, stride: int) -> np.ndarray:
-    """Red, green and blue of YUYV: two pixels in four bytes, ITU-R BT.601 in its limited range.
+    """Converts YUYV, which has two pixels in four bytes, to RGB by ITU-R BT.601 in limited range.
 
     Args:
         data: at least height * stride bytes.
-        height, width: in pixels; an odd last column has no colour of its own, and is left out.
+        height, width: in pixels; the last column of an odd width is left out, because YUYV stores pixels in pairs.
         stride: bytes from row to row.
 
     Returns:

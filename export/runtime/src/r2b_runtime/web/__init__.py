@@ -1,6 +1,7 @@
-"""A page that runs a model in a browser, and the module and compiled engine that other pages can use.
+"""Makes a page that runs a model in a browser; the folder also has the module and the engine for other pages.
 
-The folder of this file has the npm layout of export/web: `index.js`, `index.d.ts`, `package.json` and `r2b.wasm`.
+In an installation, the folder of this file contains the npm package of export/web, which is `index.js`, `index.d.ts`,
+`package.json` and `r2b.wasm`, and the templates `page.html` and `page.js`.
 """
 
 import base64
@@ -19,7 +20,7 @@ WASM = FOLDER / "r2b.wasm"
 
 
 class Page(str):
-    """The text of a page. A notebook shows the page itself."""
+    """The HTML text of a page. A notebook shows the page instead of the text."""
 
     def _repr_html_(self) -> str:
         return (
@@ -29,16 +30,16 @@ class Page(str):
 
 
 def page(model: ModelSource, title: Optional[str] = None) -> Page:
-    """A page that classifies drawings, pictures and webcam frames by a model, and needs no server and no connection.
+    """Makes a page that classifies drawings, pictures and webcam frames with a model, without a server or a connection.
 
-    The page contains model, engine and script: about 190 kB, and four thirds of the model's size.
+    The page contains the model, in four thirds of its size, and about 180 kB of engine and scripts.
 
     Args:
         model: path of a `.tflite` file with labels and preprocessing, or its bytes.
         title: headline; default: the file's name.
 
     Returns:
-        The text of an HTML file. As the last value of a notebook's cell it is shown as the page.
+        The text of an HTML file. If it is the last value of a notebook's cell, the notebook shows the page.
 
     Raises:
         ValueError: the file lacks labels or preprocessing, or is damaged.
@@ -56,7 +57,7 @@ def page(model: ModelSource, title: Optional[str] = None) -> Page:
         is_path = not isinstance(model, (bytes, bytearray, memoryview, model_file.ModelFile))
         title = pathlib.Path(os.fspath(model)).stem if is_path else "A 1-bit network"  # type: ignore[arg-type]
     compiled = wasm()  # first, because its error says what to do if the files for browsers are not installed
-    # The page contains the module's text instead of importing it, and needs no exports.
+    # The page contains the module's text instead of importing it, so the keywords `export` are removed.
     module = re.sub(r"^export ", "", _text("index.js"), flags=re.MULTILINE)
     fields = {
         "TITLE": html.escape(title),
@@ -69,7 +70,7 @@ def page(model: ModelSource, title: Optional[str] = None) -> Page:
 
 
 def wasm() -> bytes:
-    """The compiled engine. Raises `RuntimeError` where this installation has none."""
+    """The compiled engine, WebAssembly. Raises `RuntimeError` if this installation has none."""
     try:
         return WASM.read_bytes()
     except FileNotFoundError:
