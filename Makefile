@@ -1,4 +1,4 @@
-# The first target that needs the environment sets it up in .venv. It is set up again when the requirements have changed.
+# The first target that needs the environment sets it up in .venv. It is set up again if its requirements have changed.
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -15,7 +15,7 @@ help:
 	@echo "make test-slow  the tests that take more than half a minute each"
 	@echo "make test-long  the tests that take minutes, often in separate processes; run them before a release"
 	@echo "make test-runtime  build export/runtime and run its tests"
-	@echo "make test-runtime-slow  its tests that take more than half a minute each"
+	@echo "make test-runtime-slow  the tests of export/runtime that take more than half a minute each"
 	@echo "make docs       build the documentation site into site/"
 	@echo "make format     format the code"
 	@echo "make clean      remove the environment and what the commands have written"
@@ -34,7 +34,8 @@ NATIVE_SOURCES := $(shell find export/runtime/native export/web/native -name '*.
 RUNTIME_SOURCES := $(NATIVE_SOURCES) $(shell find export/runtime/src -name '*.py') \
 	$(wildcard export/runtime/*.py export/runtime/pyproject.toml export/web/*.js export/web/*.ts export/web/*.html)
 
-# The engine for browsers is compiled here with the environment's ziglang, because pip's isolated build does not see that package.
+# The engine for browsers is compiled here with the environment's ziglang, because pip's isolated build does not see
+# that package.
 WASM := export/web/r2b.wasm
 $(WASM): $(INSTALLED) $(NATIVE_SOURCES) export/web/build_web.py
 	@echo "Compiling the engine for browsers."
@@ -48,8 +49,8 @@ $(RUNTIME): $(INSTALLED) $(RUNTIME_SOURCES) $(WASM)
 demo: $(RUNTIME)
 	$(BIN)/r2b demo
 
-# With --max-worker-restart 0, a test process that dies ends the suite, and pytest names its test. The runtime's own pytest configuration
-# has no timeout, so it is given here.
+# With --max-worker-restart 0, a test process that dies ends the suite, and pytest names the test that it was running.
+# The timeout is given here because the runtime's own pytest configuration has none.
 PYTEST_OPTIONS := --numprocesses 2 --max-worker-restart 0
 RUNTIME_OPTIONS := $(PYTEST_OPTIONS) --dist loadfile --timeout 1200 --timeout-method thread
 

@@ -27,17 +27,15 @@ from benchmarks.ablation.protocol import ARMS, COMMON, RECIPE, SHARED, STAGES, P
 from benchmarks.ablation.rows import Rows, Try
 from benchmarks.ablation.runs import Team, runs, train, tries
 
-ROWS = Path("results/cifar10")
-
 
 @click.command(help=__doc__)
 @click.argument("fields", nargs=-1, metavar="[FIELD=VALUE]...")
 @click.option("--plan", "show_plan", is_flag=True, help="Print the runs and train nothing.")
 @click.option("--summary", is_flag=True, help="Write the page and its plots from the rows; train nothing.")
-@click.option("--arm", "arms", multiple=True, type=click.Choice(list(ARMS)), help="Only these.  [default: all]")
+@click.option("--arm", "arms", multiple=True, type=click.Choice(list(ARMS)), help="Only these arms.  [default: all]")
 @click.option("--seed", "seeds", multiple=True, type=int, default=(0, 1, 2, 3), show_default=True)
 @click.option("--try", "tried", metavar="FIELD=A,B,...", help="Compare values of a field of one stage.")
-@click.option("--jobs", type=click.IntRange(1), help="Processes that train at a time.  [default: one per core]")
+@click.option("--jobs", type=click.IntRange(1), help="Number of runs that train at a time.  [default: one per core]")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("runs/ablation"), show_default=True)
 @click.option(
     "--rows", "rows_path", type=click.Path(path_type=Path), default=Path("results/cifar10"), show_default=True

@@ -24,17 +24,17 @@ COMPILER = "arm-none-eabi-g++"
 PACKAGE = "libstdc++-arm-none-eabi-newlib"
 MACHINE = "-mcpu=cortex-m7 -mfpu=fpv5-d16 -mfloat-abi=hard"
 LEFT_OUT = {"delegate", "convolution"}
-# Each function has a section of its own, so that a linker can leave out what a program does not use. There are no
-# threads for which static variables would have to be guarded. Without -Wno-psabi, GCC reports every argument that it
-# passes differently than before version 7.
+# -f...-sections: each function has a section of its own, so that a linker can leave out what a program does not use.
+# -fno-threadsafe-statics: static variables need no guards, because there is only one thread. -Wno-psabi: GCC does not
+# report arguments that versions before 7 passed differently.
 COMPILE = ["-mthumb", "-Os", "-ffunction-sections", "-fdata-sections", "-fno-threadsafe-statics", "-Wno-psabi"]
 DEFINES = ["-DR2B_SINGLE_THREAD", f'-DR2B_VERSION="{build_native.version()}"']
-EXAMPLE = ["heap.cc", "board.cc", "embedded.S"]  # besides the file with its main()
-WATCHED = ["_malloc_r", "_calloc_r", "_memalign_r", "_realloc_r", "_free_r"]  # see heap.cc
+EXAMPLE = ["heap.cc", "board.cc", "embedded.S"]  # sources besides the file with main()
+WATCHED = ["_malloc_r", "_calloc_r", "_memalign_r", "_realloc_r", "_free_r"]  # functions that heap.cc wraps
 
 
 def missing_tools():
-    """The package to install for the compiler; None where it is there, with its C++ library."""
+    """The Debian package of the compiler and its C++ library; None if both are installed."""
     if shutil.which(COMPILER) is None:
         return PACKAGE
     asked = subprocess.run([COMPILER, "-print-file-name=libstdc++.a"], capture_output=True, text=True, check=True)
@@ -42,18 +42,18 @@ def missing_tools():
 
 
 def engine_sources():
-    """The engine's files for a processor with only the portable kernels; those for AVX or NEON compile to nothing."""
+    """The engine's sources for a processor with only the portable kernels; those for AVX or NEON compile to nothing."""
     return [name for name in build_native.TARGETS["linux-riscv64"].sources if name not in LEFT_OUT]
 
 
 def command(machine):
-    """The command that compiles the engine for a processor, given the compiler's options for it."""
+    """The command that compiles the engine for a processor; `machine` is GCC's options for it, separated by spaces."""
     flags = [flag for flag in build_native.FLAGS if flag not in ("-O3", "-fPIC")]
     return [COMPILER, *machine.split(), *COMPILE, *flags, *DEFINES]
 
 
 def _compiled(machine, sources, folder):
-    """Compiles {path: further options}; returns the object files."""
+    """Compiles the sources {path: further options} into `folder`; returns the paths of the object files."""
 
     def one(item):
         path, flags = item
@@ -78,14 +78,15 @@ def build_library(output, machine=MACHINE):
 
 
 def build_example(library, model, images, output, machine=MACHINE, program=NATIVE / "main.cc", more=()):
-    """Links an example, which classifies images by a model.
+    """Compiles and links an example, which classifies images with a model.
 
     Args:
         library: what `build_library` made for the same processor.
         model: the bytes of a `.tflite` file with labels and preprocessing.
         images: uint8 (count, height, width, channels).
         output: the example's path.
-        program: the source of its main().
+        machine: GCC's options for the processor.
+        program: the path of the source with main().
         more: further options and files for the linker.
 
     Returns the example's path.
@@ -107,20 +108,23 @@ def build_example(library, model, images, output, machine=MACHINE, program=NATIV
 
 
 def sizes(program):
-    """Bytes of a program's parts: {name of the section: bytes}."""
+    """The sizes of a program's sections: {name: bytes}."""
     printed = subprocess.run(["arm-none-eabi-size", "-A", str(program)], capture_output=True, text=True, check=True)
     lines = [line.split() for line in printed.stdout.splitlines()]
     return {line[0]: int(line[1]) for line in lines if len(line) == 3 and line[0].startswith(".")}
 
 
 def code_bytes(program):
-    """Bytes of the flash that a program takes besides the model and the images."""
+    """The bytes of flash that a program takes besides the model and the images."""
     parts = sizes(program)
     return sum(parts.get(name, 0) for name in (".text", ".ARM.extab", ".ARM.exidx", ".data"))
 
 
 def read_images(paths):
-    """The images, uint8 (count, height, width, channels). Raises `ValueError` where their sizes differ."""
+    """Reads image files: uint8 (count, height, width, channels), with 1 channel for grey files and 3 for others.
+
+    Raises `ValueError` if sizes or channels differ.
+    """
     import numpy as np
     import PIL.Image
 

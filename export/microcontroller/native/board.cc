@@ -26,12 +26,12 @@ void r2b_reset();
 
 namespace {
 
-// The first serial line of Arm's CMSDK (DDI 0479): at 0x40004000 on this board.
+// The board's first serial line, the UART of Arm's CMSDK (DDI 0479).
 struct Uart {
   volatile uint32_t data, state, control, interrupt, divider;
 };
 Uart* const kUart = reinterpret_cast<Uart*>(0x40004000);
-constexpr uint32_t kFull = 1, kTransmit = 1;  // a bit of `state`, and one of `control`
+constexpr uint32_t kFull = 1, kTransmit = 1;  // bits of `state` and of `control`
 
 constexpr uint32_t kUntouched = 0xa5a5a5a5;  // fills the stack before it is used
 char *heap_top = r2b_heap_begin, *heap_reached = r2b_heap_begin;
@@ -52,7 +52,7 @@ void Stop(int status) {
 
 void Fault() { board::Fail("the processor stopped in a fault"); }
 
-// Fills the stack below this function's own frame.
+// Fills the unused stack, below this function's own frame, with kUntouched.
 __attribute__((noinline)) void PaintStack() {
   const uintptr_t end = reinterpret_cast<uintptr_t>(__builtin_frame_address(0)) - 64;
   for (uint32_t* at = r2b_stack_begin; reinterpret_cast<uintptr_t>(at) < end; ++at) *at = kUntouched;
@@ -60,8 +60,7 @@ __attribute__((noinline)) void PaintStack() {
 
 }  // namespace
 
-// Called for an uncaught exception. The C++ library's own handler prints the exception, for which it takes 40 KB of
-// code.
+// Replaces the C++ library's handler of uncaught exceptions, which takes 40 KB of code to print the exception.
 void __gnu_cxx::__verbose_terminate_handler() { board::Fail("an exception was not caught"); }
 
 namespace board {
@@ -157,7 +156,7 @@ void _exit(int status) { board::Exit(status); }
 int _kill(int, int) { board::Fail("the C library ended the program"); }
 int _getpid() { return 1; }
 
-// Whatever the libraries themselves print goes to the serial line; there are no files.
+// What the C and C++ libraries print goes to the serial line; there are no files.
 int _write(int, const char* text, int count) {
   for (int i = 0; i < count; ++i) Put(text[i]);
   return count;
@@ -174,7 +173,7 @@ int _fstat(int, struct stat* about) {
   about->st_mode = S_IFCHR;
   return 0;
 }
-// There is no clock, and only profiles ask for the time.
+// There is no clock. Only profiles (r2b_options.profile) ask for the time.
 int _gettimeofday(struct timeval* time, void*) {
   *time = {};
   return 0;

@@ -7,7 +7,7 @@
 
 namespace board {
 
-// Writes a text to the serial line.
+// Write a text, a number in decimal, and a number as eight hexadecimal digits to the serial line.
 void Print(const char* text);
 void Print(int64_t number);
 void PrintHex(uint32_t number);
@@ -16,7 +16,7 @@ void PrintHex(uint32_t number);
 [[noreturn]] void Exit(int status);
 [[noreturn]] void Fail(const char* reason);
 
-// The most bytes that the heap and the stack have ever reached.
+// The largest sizes that the heap and the stack have had, in bytes.
 size_t HeapReached();
 size_t StackReached();
 

@@ -15,11 +15,12 @@ size_t times = 0, bytes = 0, most_bytes = 0;
 void Check() {
   if (!forbidden) return;
   forbidden = false;
-  board::Fail("memory was taken or given back during an inference");
+  board::Fail("memory was allocated or freed during an inference");
 }
 
-// Counts the memory that `take` returns in place of `old`. While `take` runs, the library's functions may call each
-// other through these wrappers; so `bytes` is computed from the value before, and no byte is counted twice.
+// Calls `take`, which allocates memory, and updates the counts. `old` is the memory that the new one replaces, or null.
+// While `take` runs, the C library's functions may call each other through these wrappers and change `bytes`. So
+// `bytes` is computed from its value before the call, and no byte is counted twice.
 template <class Take>
 void* Counted(void* old, const Take& take) {
   Check();

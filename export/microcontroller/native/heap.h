@@ -1,5 +1,5 @@
-// Watches the C library's heap, from which operator new takes its memory too. The linker replaces the library's
-// functions by the wrappers in heap.cc (--wrap).
+// Watches the C library's heap, from which operator new takes its memory too. The linker replaces calls to the
+// library's functions by calls to the wrappers in heap.cc (--wrap).
 #pragma once
 
 #include <cstddef>
@@ -9,7 +9,7 @@ namespace heap {
 // Forbids the use of the heap, or allows it again: while it is forbidden, every allocation and every release of memory
 // ends the program with an error.
 void Forbid(bool forbidden);
-// How many allocations there have been, how many bytes are allocated now, and the most that ever were at one time.
+// The number of allocations so far, the bytes that are allocated now, and the most bytes that ever were at one time.
 size_t Times();
 size_t Bytes();
 size_t MostBytes();

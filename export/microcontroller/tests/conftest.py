@@ -35,7 +35,7 @@ def images():
 
 @pytest.fixture(scope="session")
 def library(tmp_path_factory, images):
-    """Path of the library that the command builds; beside it lies the example program of a small classifier."""
+    """The path of libr2b.a; its folder also has model.tflite, and example.elf, which classifies `images` with it."""
     skip_without_tools()
     pytest.importorskip("tensorflow", reason="the models of these tests are written with TensorFlow's schema")
     import small_classifier
@@ -58,7 +58,7 @@ def build(library, tmp_path):
 
 
 def start(program):
-    """Runs a program on the emulated board; returns its exit status and what it printed, by lines."""
+    """Runs a program on the emulated board; returns its exit status and the lines that it printed."""
     ended = subprocess.run([*QEMU, "-kernel", str(program)], capture_output=True, text=True, timeout=120)
     assert ended.stderr == ""
     return ended.returncode, ended.stdout.splitlines()

@@ -16,7 +16,7 @@
 #include "r2b.h"
 
 struct r2b_model {
-  // `file` is a std::vector, which the model keeps, or r2b::Bytes, which stay where they are.
+  // `file` is a std::vector, which the model keeps, or r2b::Bytes, which are not copied and must outlive the model.
   template <class File>
   explicit r2b_model(File file) : model(std::move(file)) {
     ReadMetadata();
@@ -45,6 +45,10 @@ struct r2b_engine {
 };
 
 namespace r2b {
+
+inline void CheckPointer(const void* pointer, const std::string& what) {
+  if (!pointer) throw Refused("the pointer for " + what + " must not be NULL");
+}
 
 using Models = Handles<r2b_model>;
 using Engines = Handles<r2b_engine>;

@@ -1,5 +1,5 @@
-// The functions of r2b.h that concern engines. They give threads turns and own the memory of inputs and outputs; a Plan
-// does the work.
+// The functions of r2b.h that concern engines. They let one thread at a time use an engine, and copy inputs and outputs
+// to and from its memory; a Plan does the work.
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
@@ -13,7 +13,7 @@
 namespace r2b {
 namespace {
 
-// Calls `body(engine)` while it is this thread's turn with the engine.
+// Calls `body(engine)`. Fails if the handle is invalid, or if another thread is using the engine.
 template <class Body>
 bool InTurn(const r2b_engine* engine, r2b_error* error, const Body& body) {
   return Tried(error, [&] {
@@ -50,7 +50,7 @@ r2b_type TypeOf(DType type) {
 void Describe(const r2b_engine& engine, const std::vector<int>& list, int32_t index, const char* what,
               r2b_tensor* out) {
   const Tensor& tensor = At(engine, list, index, what);
-  if (!out) throw Refused("the pointer for the tensor's description must not be NULL");
+  CheckPointer(out, "the tensor's description");
   *out = {};
   out->number = list[index];
   out->type = TypeOf(tensor.type);
@@ -85,7 +85,7 @@ void Prepare(r2b_engine* engine, const std::vector<std::vector<int>>& shapes) {
   engine->plan = std::move(plan);
 }
 
-// Throws Refused unless input 0 fits what the preprocessing makes.
+// Throws Refused unless input 0 can take the images that the preprocessing makes.
 void CheckTakesImages(const r2b_engine& engine, const Preprocessing& preprocessing) {
   const Tensor& input = At(engine, engine.source->model.inputs(), 0, "input");
   const std::vector<int> made{preprocessing.height, preprocessing.width, preprocessing.channels};
@@ -137,7 +137,8 @@ void SetImage(r2b_engine* engine, int32_t place, const r2b_image& given) {
 void GetValues(const r2b_engine& engine, int32_t index, float* values, size_t count) {
   const Tensor& tensor = At(engine, engine.source->model.outputs(), index, "output");
   const size_t elements = size_t(Elements(tensor.dims).value());
-  if (!values || count != elements)
+  CheckPointer(values, "output " + std::to_string(index));
+  if (count != elements)
     throw Refused("output " + std::to_string(index) + " has " + std::to_string(elements) +
                   " values; received room for " + std::to_string(count));
   const uint8_t* own = engine.outputs[index].data();
@@ -255,7 +256,8 @@ int r2b_engine_resize(r2b_engine* engine, int32_t input, const int32_t* dims, in
   return r2b::InTurn(engine, error, [&](r2b_engine& found) {
     const std::vector<int>& inputs = found.source->model.inputs();
     r2b::At(found, inputs, input, "input");
-    if (!dims || rank < 0 || rank > R2B_MOST_DIMENSIONS)
+    r2b::CheckPointer(dims, "the shape");
+    if (rank < 0 || rank > R2B_MOST_DIMENSIONS)
       throw r2b::Refused("a shape has at most 8 dimensions; received " + std::to_string(rank));
     std::vector<std::vector<int>> shapes;
     for (int t : inputs) shapes.push_back(found.plan->dims(t));
@@ -268,7 +270,8 @@ int r2b_engine_set_input(r2b_engine* engine, int32_t index, const void* values, 
   return r2b::InTurn(engine, error, [&](r2b_engine& found) {
     r2b::At(found, found.source->model.inputs(), index, "input");
     std::vector<uint8_t>& own = found.inputs[index];
-    if (!values || bytes != own.size())
+    r2b::CheckPointer(values, "input " + std::to_string(index));
+    if (bytes != own.size())
       throw r2b::Refused("input " + std::to_string(index) + " has " + std::to_string(own.size()) + " bytes; received " +
                          std::to_string(bytes));
     std::copy_n(static_cast<const uint8_t*>(values), bytes, own.begin());
@@ -279,7 +282,8 @@ int r2b_engine_get_output(r2b_engine* engine, int32_t index, void* values, size_
   return r2b::InTurn(engine, error, [&](const r2b_engine& found) {
     r2b::At(found, found.source->model.outputs(), index, "output");
     const std::vector<uint8_t>& own = found.outputs[index];
-    if (!values || bytes != own.size())
+    r2b::CheckPointer(values, "output " + std::to_string(index));
+    if (bytes != own.size())
       throw r2b::Refused("output " + std::to_string(index) + " has " + std::to_string(own.size()) +
                          " bytes; received room for " + std::to_string(bytes));
     std::copy(own.begin(), own.end(), static_cast<uint8_t*>(values));
@@ -305,7 +309,7 @@ int r2b_engine_check_classifier(const r2b_engine* engine, r2b_error* error) {
 
 int r2b_engine_set_image(r2b_engine* engine, int32_t place, const r2b_image* image, r2b_error* error) {
   return r2b::InTurn(engine, error, [&](r2b_engine& found) {
-    if (!image) throw r2b::Refused("an image must be given");
+    r2b::CheckPointer(image, "the image");
     r2b::SetImage(&found, place, *image);
   });
 }
@@ -338,7 +342,7 @@ int r2b_engine_step(const r2b_engine* engine, int32_t index, r2b_step* step, r2b
     if (index < 0 || size_t(index) >= steps.size())
       throw r2b::Refused("the engine has " + std::to_string(steps.size()) + " steps, numbered from 0; received " +
                          std::to_string(index));
-    if (!step) throw r2b::Refused("the pointer for the step must not be NULL");
+    r2b::CheckPointer(step, "the step");
     const r2b::StepProfile& from = steps[index];
     step->seconds = from.seconds;
     step->runs = from.runs;

@@ -133,7 +133,7 @@ const char* r2b_model_label(const r2b_model* model, int32_t index, r2b_error* er
 int r2b_model_preprocessing(const r2b_model* model, r2b_preprocessing* preprocessing, r2b_error* error) {
   return r2b::Tried(error, [&] {
     const auto found = r2b::Found(model);
-    if (!preprocessing) throw r2b::Refused("the pointer for the preprocessing must not be NULL");
+    r2b::CheckPointer(preprocessing, "the preprocessing");
     const r2b::Preprocessing& from = r2b::PreprocessingOf(*found);
     *preprocessing = {from.height, from.width, from.channels, from.crop_fraction, {}, {}};
     std::copy(from.mean.begin(), from.mean.end(), preprocessing->mean);

@@ -34,8 +34,8 @@ struct Bytes {
     return size_t(target);
   }
   Refused Outside(uint64_t place) const {
-    return Refused("the file is damaged or was not copied whole: something in it should be at byte " +
-                   std::to_string(place) + " of " + std::to_string(size));
+    return Refused("the file is damaged or was not copied whole: it refers to byte " + std::to_string(place) +
+                   ", and has " + std::to_string(size) + " bytes");
   }
 };
 

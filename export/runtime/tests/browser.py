@@ -74,7 +74,7 @@ class Browser:
         os.close(self._in)
 
     def send(self, method, **parameters):
-        """Sends a command and returns its result; appends events that arrive before it to `events`."""
+        """Sends a command and returns its result; appends events that arrive before the result to `events`."""
         number = next(self._numbers)
         message = {"id": number, "method": method, "params": parameters}
         if self._session:
@@ -108,7 +108,7 @@ class Browser:
         return found["result"].get("value")
 
     def wait_for(self, expression):
-        """Waits until the expression is true; returns its value."""
+        """Waits until a JavaScript expression is true; returns its value."""
         until = time.monotonic() + self._seconds
         while not (value := self.evaluate(expression)):
             assert time.monotonic() < until, f"never true: {expression}; the page says {self.text()}"
@@ -133,7 +133,10 @@ class Browser:
         self.send("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=1, clickCount=1)
 
     def faults(self):
-        """Returns uncaught exceptions, logged errors and URLs requested from a network: a page must cause none."""
+        """Returns uncaught exceptions, logged errors and URLs that were requested from a network, in one list.
+
+        A page must cause none of them.
+        """
         found = []
         for method, parameters in self.events:
             if method == "Runtime.exceptionThrown":

@@ -12,11 +12,14 @@ import pytest
 import r2b_runtime
 from r2b_runtime.engine import _Error, _Options, _Step
 
-_LIBRARY = ctypes.CDLL(str(r2b_runtime.library_path()))  # a handle of its own: Python's engine sets other types
+_LIBRARY = ctypes.CDLL(str(r2b_runtime.library_path()))  # a separate handle, because engine.py sets types on its own
 
 
 def host_program(source, folder, *flags):
-    """Compiles a C file of native/ into a program that uses the installed library; returns the program's path."""
+    """Compiles a C file of tests/native/ into a program that uses the installed library; returns the program's path.
+
+    Skips the test if there is no C compiler.
+    """
     if shutil.which("cc") is None:
         pytest.skip("no cc: apt-get install gcc")
     program, library = folder / "host", r2b_runtime.library_path()
@@ -81,7 +84,7 @@ def call(name, *arguments):
 
 @contextlib.contextmanager
 def model(content):
-    """A loaded model's handle."""
+    """Loads a model file's bytes and yields the model's handle."""
     handle = c_void_p(call("r2b_model_load", content, c_size_t(len(content))))
     try:
         yield handle
@@ -91,7 +94,7 @@ def model(content):
 
 @contextlib.contextmanager
 def engine(content, **options):
-    """The handle of an engine for a model file's bytes."""
+    """Creates an engine for a model file's bytes and yields the engine's handle."""
     with model(content) as loaded:
         given = _Options(size=ctypes.sizeof(_Options), **options)
         handle = c_void_p(call("r2b_engine_create", loaded, byref(given)))
@@ -120,7 +123,7 @@ def set_image(handle, image, place=0, **changes):
         handle: the engine.
         image: uint8 (height, width, channels); its rows need not be contiguous.
         place: index of the image in the batch.
-        changes: fields of `Image` that get other values.
+        changes: values for fields of `Image`, in place of those of `image`.
     """
     height, width, channels = image.shape
     given = Image(image.ctypes.data, height, width, channels, image.strides[0])

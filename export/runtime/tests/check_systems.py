@@ -3,11 +3,12 @@
     python tests/debian.py && make wheels && python tests/check_systems.py          # all that are set up
     python tests/check_systems.py FILE.tflite ... --on trixie-armhf musl-x86_64     # these networks, on these systems
 
-On a Debian system, Debian's pip installs the wheel beside Debian's NumPy and Pillow, without any interpreter, and
-Debian's Python runs the README's first example and the networks. On a musl system, a C program opens the library from
-the wheel and runs the networks: on x86-64 it is linked by musl-gcc (apt-get install musl-tools), elsewhere it runs
-under qemu with Debian's musl. For random inputs, each network must predict the same classes as on this machine. Wheels
-are taken from dist/; those that are missing or older than the sources are built first.
+On a Debian system, Debian's pip installs the wheel beside Debian's NumPy and Pillow, without a TensorFlow Lite
+interpreter. Debian's Python then runs the README's first example and the networks. On a musl system, a C program opens
+the library from the wheel and runs the networks. On x86-64 musl-gcc (apt-get install musl-tools) compiles this program;
+for other architectures zig compiles it, and qemu runs it with Debian's musl. For random inputs, each network must
+predict the same classes as on this machine, and its outputs may differ by at most `MOST_DIFFERENCE`. Wheels are taken
+from dist/; those that are missing or older than the sources are built first.
 """
 
 import argparse
@@ -34,10 +35,10 @@ import debian  # noqa: E402
 MUSL = {"musl-x86_64": None, "musl-aarch64": "trixie-arm64", "musl-armv7l": "trixie-armhf"}
 """Maps each musl target to the Debian system whose musl runs it, or to None if this machine runs it."""
 NAMES = (*debian.SYSTEMS, *MUSL)
-MOST_DIFFERENCE = 1e-5  # exponentials come from the system's C library
+MOST_DIFFERENCE = 1e-5  # between outputs; not 0, because each system's C library computes exponentials
 
 # Runs in a folder with NAME.tflite and NAME.npy (number of inputs, *input shape) for each network. The last line that
-# it prints is JSON with the answers.
+# it prints is JSON: Python's version, NumPy's version, the kernels, and {NAME: answers}.
 PROGRAM = """
 import importlib.util, json, pathlib, sys
 import numpy as np, r2b_runtime
@@ -81,8 +82,8 @@ class Cases:
     """Networks in a folder, inputs for them, and this machine's answers.
 
     Args:
-        folder: empty folder, which gets NAME.tflite and NAME.npy for each network.
-        models: paths by name.
+        folder: empty folder, into which NAME.tflite and NAME.npy are written for each network.
+        models: paths of the networks, by name.
         inputs: number of random inputs for each network.
     """
 
@@ -141,7 +142,7 @@ def wheel(target):
 
 
 def on_debian(system, built, cases, folder):
-    """Installs a wheel on a Debian system and runs the README's first example and the cases there."""
+    """Installs a wheel on a Debian system, runs the README's first example and the cases there; returns a `Result`."""
     site = folder / "site-packages"
     system.install(built, site)
     lines = folder / "lines"
@@ -159,7 +160,7 @@ def on_debian(system, built, cases, folder):
 
 
 def host_program(target, folder):
-    """Compiles opened_host.c for a musl target."""
+    """Compiles opened_host.c for a musl target; returns the program's path."""
     out, source = folder / "opened_host", ROOT / "tests" / "native" / "opened_host.c"
     zig = [*build_native.zig("cc", build_native.TARGETS[target].zig), "-dynamic"]
     command = zig if MUSL[target] else [debian.tool("musl-gcc", "musl-tools")]
@@ -168,7 +169,7 @@ def host_program(target, folder):
 
 
 def on_musl(target, built, cases, folder):
-    """Runs the cases in a C program that is linked with musl and opens the library from a wheel."""
+    """Runs the cases in a C program that is linked with musl and opens a wheel's library; returns a `Result`."""
     program, library = host_program(target, folder), folder / "libr2b_runtime.so"
     with zipfile.ZipFile(built) as archive:
         library.write_bytes(archive.read("r2b_runtime/libr2b_runtime.so"))

@@ -5,8 +5,9 @@
     python tests/check_wheels.py --network FILE.tflite     # also a whole network, beside the example's small one
 
 FILE.tflite is any model with 1-bit layers, such as ../../runs/benchmark_networks/RealToBinaryNet.tflite, which
-../../benchmarks/inference.py writes; its outputs for a random input must agree in all environments. arm64.py sets up
-the arm64 system. check_systems.py tests other systems, without an interpreter.
+../../benchmarks/inference.py writes; its outputs for a random input must agree in all environments. With --arm64, the
+system of arm64.py is made if it is missing. The environments use the Python that R2B_CHECK_PYTHON names, or else the
+Python that runs this file. check_systems.py tests other systems, without a TensorFlow Lite interpreter.
 """
 
 import argparse
@@ -33,7 +34,7 @@ ENVIRONMENTS = {
     ALONE: [],
     **arm64.INTERPRETERS,
 }
-# The kernels that a wheel must offer, each with the CPU flags in /proc/cpuinfo that it needs.
+# The kernels that an x86-64 wheel must offer besides "portable", each with the flags of /proc/cpuinfo that it needs.
 X86_KERNELS = {
     "avx512": {"avx512bw", "avx512dq", "avx512f", "avx512vl", "avx512_vpopcntdq", "avx512_vnni"},
     "avx2": {"avx2", "fma"},

@@ -1,10 +1,10 @@
-"""Debian systems of other architectures, unpacked into folders and run by qemu's emulation of user programs.
+"""Unpacks Debian systems of other architectures into folders, and runs their programs with qemu's user-mode emulation.
 
     python tests/debian.py                  # makes all of them in build/debian (a minute or two each, once)
     python tests/debian.py trixie-armhf     # makes one
 
-Each has Debian's Python, pip, NumPy and Pillow, and Debian's musl beside the C library. Nothing is installed on this
-machine itself, and no program of another architecture runs while the systems are made.
+Each system has Debian's Python, pip, NumPy and Pillow, and Debian's musl beside the C library. Nothing is installed on
+this machine itself, and no program of another architecture runs while the systems are made.
 Needs `apt-get install qemu-user-static debootstrap`.
 """
 
@@ -18,8 +18,8 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "build" / "debian"
 _PACKAGES = "python3,python3-numpy,python3-pil,python3-pip,libstdc++6,musl"
-# update-alternatives normally creates the links to the files that provide these libraries, but no program of the system
-# runs while packages are only unpacked.
+# `make` creates the links to these libraries. update-alternatives usually does that when packages are installed, but
+# here packages are only unpacked.
 _ALTERNATIVES = ("blas/libblas.so.3", "lapack/liblapack.so.3")
 
 
@@ -40,7 +40,7 @@ ARCHITECTURES = {
 
 @dataclasses.dataclass(frozen=True)
 class System:
-    """A release of Debian for an architecture, in a folder of its own."""
+    """A release of Debian for one architecture, unpacked in `folder`."""
 
     release: str
     architecture: str
@@ -118,7 +118,10 @@ SYSTEMS = {
 
 
 def run(command, **options) -> str:
-    """Returns a command's standard output and error, merged; raises `RuntimeError` with their end if it fails."""
+    """Runs a command and returns its standard output and error, merged.
+
+    Raises `RuntimeError` with the end of this text if the command fails.
+    """
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
     if done.returncode:
         raise RuntimeError(f"{' '.join(map(str, command))[:300]} failed with {done.returncode}:\n{done.stdout[-3000:]}")

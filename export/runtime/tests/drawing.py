@@ -1,7 +1,7 @@
-"""Builds a random graph: values, operators on them with drawn (random) settings and constants, and the model file.
+"""Builds a random graph of operators with random settings and constants, and writes it as a model file.
 
-Constants are small multiples of powers of two in most graphs. Sums are then exact in any order, so that signs do not
-depend on rounding; in the other graphs constants are normally distributed.
+In most graphs, constants are small multiples of powers of two. Sums are then exact in any order, so that signs do not
+depend on rounding. In the other, "rough" graphs constants are normally distributed.
 """
 
 import dataclasses
@@ -53,7 +53,7 @@ class Operator:
 
 
 def options(kind, **fields):
-    """Creates an options table; `kind`, such as "Conv2DOptions", and `fields` are the schema's names."""
+    """Creates an operator's options table; `kind`, such as "Conv2DOptions", and `fields` have the schema's names."""
     table = getattr(schema, f"{kind}T")()
     for name, value in fields.items():
         assert hasattr(table, name), name
@@ -103,7 +103,10 @@ class Drawing:
         return self.rng.choice([-1.0, -0.5, 0.25, 0.5, 0.5, 1.0], shape)
 
     def value(self, dtype="float32", **conditions):
-        """Picks an existing value that meets the conditions, preferably a recent one; None if there is none."""
+        """Picks a value of the graph at random, preferably a recent one; None if no value meets the conditions.
+
+        `conditions` are attributes of `Value` and what they must equal.
+        """
         found = [
             v
             for v in self.values
@@ -116,12 +119,12 @@ class Drawing:
     # ---- operators ----
 
     def add(self, name, inputs, shape, write, dtype="float32"):
-        """Adds an operator and returns its output; None, without adding it, if the output is too large for a test."""
+        """Adds an operator and returns its output; if that is too large for a test, adds nothing and returns None."""
         outputs = self.add_several(name, inputs, [shape], write, dtype)
         return outputs and outputs[0]
 
     def add_several(self, name, inputs, shapes, write, dtype="float32"):
-        """Adds an operator and returns a list of its outputs; None, without adding it, if they are too large in all."""
+        """Adds an operator and returns its outputs; if they are too large in total, adds nothing and returns None."""
         if sum(map(math.prod, shapes)) > MOST_VALUES:
             return None
         outputs = [Value(tuple(int(d) for d in shape), dtype) for shape in shapes]
@@ -132,7 +135,7 @@ class Drawing:
         return outputs
 
     def builtin(self, name, inputs, shape, table=None, constants=()):
-        """Adds an operator of TensorFlow Lite whose `constants`, (value, dtype), follow its inputs."""
+        """Adds an operator of TensorFlow Lite; `constants`, each (value, dtype), become its last inputs."""
 
         def write(model, indices, out):
             model.builtin(name, [*indices, *(model.constant(*c) for c in constants)], [out], table)
@@ -150,7 +153,7 @@ class Drawing:
         )
 
     def window(self, shape, kernels=(1, 2, 3, 5), dilations=(1,)):
-        """Draws kernel, stride and dilation, each (height, width), and padding of a window that fits into the map."""
+        """Draws a window that fits into the map: kernel, stride and dilation, each (height, width), and padding."""
         kernel, stride, dilation = [], [], []
         for size in shape[1:3]:
             k, d = self.one(kernels), self.one(dilations)
@@ -164,7 +167,11 @@ class Drawing:
         return kernel, stride, dilation, self.one((lce_model.SAME, lce_model.SAME, lce_model.VALID))
 
     def bconv(self, bits, dtype=None, like=None, stride=None):
-        """A binary convolution; with `like`, a 3x3 one with SAME padding and `like` output channels."""
+        """Adds a binary convolution, with random settings unless `like` is given.
+
+        With `like`, the convolution has `like` output channels, SAME padding, `stride` (default: 1), one group, and a
+        kernel of 3x3, or smaller on a smaller map.
+        """
         n, h, w, channels = bits.shape
         dtype = dtype or self.one(("float32", "float32", "float32", "int8", "bits"))
         groups = self.one([g for g in (1, 1, 1, 2, 4) if g == 1 or channels % (32 * g) == 0])
@@ -223,7 +230,7 @@ class Drawing:
         )
 
     def window_options(self, name, strides, dilation, padding, **others):
-        """The options of a convolution, with a drawn activation."""
+        """The options of a convolution, with a random activation."""
         return options(
             name,
             padding=padding,
@@ -271,7 +278,10 @@ class Drawing:
         return self.builtin(name, [x], (x.shape[0], *size, x.channels), table)
 
     def average(self, x, keep_dims=None):
-        """The average of each channel over the map, in one of three forms."""
+        """Adds the average of each channel over the map, as AVERAGE_POOL_2D or MEAN.
+
+        MEAN may drop the axes of height and width, but only if `keep_dims` is None.
+        """
         form = self.one(("pool", "keep", "flat")) if keep_dims is None else self.one(("pool", "keep"))
         if form == "pool":
             return self.pool(x, "AVERAGE_POOL_2D", x.shape[1:3], 1, lce_model.VALID)
@@ -281,7 +291,10 @@ class Drawing:
         return self.builtin("MEAN", [x], shape, options("ReducerOptions", keepDims=form == "keep"), [(axes, "int32")])
 
     def arithmetic(self, x, other=None, name=None):
-        """ADD, SUB or MUL with a constant or with `other`, on either side."""
+        """Adds ADD, SUB or MUL of `x` and `other`, or of `x` and a constant if `other` is None.
+
+        The two are in random order, but a constant is never the first input of SUB.
+        """
         name = name or self.one(("ADD", "ADD", "MUL", "MUL", "SUB"))
         table = options(f"{name.title()}Options", fusedActivationFunction=self.one(ACTIVATIONS))
         if other is not None:

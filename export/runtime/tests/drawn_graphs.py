@@ -1,8 +1,8 @@
-"""Draws graphs of the operators that the runtime supports, in random legal orders.
+"""Draws random graphs of the binary and float32 operators that the runtime supports.
 
 A graph grows from its input by motifs (a gated half block, a shortcut that halves the map, a chain of element-wise
 operators, ...) and by single operators, each on a randomly chosen existing value. Its operators are then put into
-another valid order, since what one step leaves for a later one depends on the operators that run between them.
+another valid order, since some faults show only if certain operators run between two others.
 """
 
 import dataclasses
@@ -14,10 +14,10 @@ from drawn_layouts import Layouts
 
 
 class Motifs(Layouts):
-    """A drawing that grows by typical pieces of networks."""
+    """A `Drawing` that can also add typical pieces of networks."""
 
     def gate(self, x, channels):
-        """mean → dense → dense → sigmoid, which gives one factor for each of `channels` channels."""
+        """Average → dense → dense → sigmoid: one factor for each image and channel, [n, 1, 1, channels]."""
         value = self.average(x)
         hidden = self.dense(value, self.one((1, 8)), keep=False)
         value = self.dense(hidden, channels, keep=False)
@@ -25,7 +25,10 @@ class Motifs(Layouts):
         return self.reshape(value, (x.shape[0], 1, 1, channels))
 
     def shortcut(self, x, channels, stride):
-        """An average pool if `stride` is above 1, then a 1x1 convolution if the number of channels changes."""
+        """An average pool if `stride` is above 1, then a 1x1 convolution if the number of channels changes.
+
+        Returns None if the convolution would be too large.
+        """
         if stride > 1:
             x = self.pool(x, "AVERAGE_POOL_2D", (min(2, x.shape[1]), min(2, x.shape[2])), 2, lce_model.SAME)
         return x if x.channels == channels else self.conv(x, channels, 1)
@@ -46,7 +49,7 @@ class Motifs(Layouts):
             self.arithmetic(y, skip, "ADD")
 
     def chain(self):
-        """A chain of element-wise operators: usually up to 9, rarely 70."""
+        """A chain of element-wise operators: usually 2 to 9 of them, rarely 70."""
         x = self.value()
         for _ in range(self.one((2, 3, 5, 9)) if self.chance(0.95) else 70):
             kind = self.one(("arithmetic",) * 4 + ("prelu", "clamp"))
@@ -92,7 +95,7 @@ class Motifs(Layouts):
             self.arithmetic(y, x, "ADD")
 
     def dense_block(self):
-        """Concatenates a map and convolutions of it, as DenseNets do."""
+        """Concatenates a map with a binary convolution of it, one to three times, as DenseNets do."""
         x = self.value(is_map=True)
         for _ in range(self.one((1, 2, 3))):
             normed = self.arithmetic(self.arithmetic(x, name="MUL"), name="ADD") if self.chance(0.5) else x
@@ -110,7 +113,7 @@ class Motifs(Layouts):
             x = joined
 
     def improvement(self):
-        """Adds a convolution to half of the channels and concatenates them with the other half, as MeliusNets do."""
+        """Adds a binary convolution of a map to the second half of its channels, as MeliusNets do."""
         x = self.value(is_map=True)
         if x.channels % 2:
             return
@@ -148,7 +151,7 @@ class Motifs(Layouts):
         return self.add_several("SPLIT", [x], [half, half], write)
 
     def blurred_pool(self):
-        """A max pool and a depthwise filter that halves the map, as in QuickNets."""
+        """A max pool, a depthwise convolution of stride 2 and sometimes a 1x1 convolution, as in QuickNets."""
         x = self.value(is_map=True)
         y = self.pool(x, "MAX_POOL_2D", (min(3, x.shape[1]), min(3, x.shape[2])), 1, lce_model.SAME)
         if min(y.shape[1:3]) >= 3:
@@ -157,7 +160,7 @@ class Motifs(Layouts):
             self.conv(y, self.one(CHANNELS), 1)
 
     def skip(self):
-        """Enlarges a smaller map and concatenates it with the larger one, as U-Nets do."""
+        """Halves a map, enlarges it again and concatenates it with the original, as U-Nets do."""
         x = self.value(is_map=True)
         small = self.pool(x, "MAX_POOL_2D", (1 + (x.shape[1] > 1), 1 + (x.shape[2] > 1)), 2, lce_model.SAME)
         size = list(x.shape[1:3])
@@ -173,7 +176,7 @@ class Motifs(Layouts):
         self.softmax(self.dense(x, 10))
 
     def binary(self):
-        """One binary operator, followed by LceQuantize if its output is int8."""
+        """One operator on bits, followed by LceQuantize if its output is int8."""
         bits = self.value("bits", is_map=True)
         if bits is None:
             bits = self.quantize(self.value(is_map=True))
@@ -182,7 +185,7 @@ class Motifs(Layouts):
             self.quantize(x)
 
     def single(self):
-        """Any one operator on floats."""
+        """One operator on a float32 value."""
         x = self.value()
         names = ["arithmetic", "prelu", "clamp", "logistic", "softmax", "quantize", "dense"]
         names += ["concat", "split", "strided_slice", "pad", "extreme"]
@@ -199,13 +202,13 @@ class Motifs(Layouts):
     def grow(self):
         for _ in range(self.one((1, 2, 3, 4, 6))):
             getattr(self, self.one(self.MOTIFS))()
-        if not any(o.name.startswith("Lce") for o in self.operators):  # the delegate claims no graph without one
+        if not any(o.name.startswith("Lce") for o in self.operators):  # else the delegate does not claim the graph
             self.dequantize(self.quantize(self.value()))
 
     # ---- the file ----
 
     def ordered(self):
-        """The operators in a newly drawn valid order, which may be close to the original order or far from it."""
+        """Draws an order in which each operator follows those whose outputs it reads; often the original order."""
         last = float(self.one((0, 2, 1e6)))
         keys = {id(o): i + self.rng.uniform(0, last) if last else i for i, o in enumerate(self.operators)}
         waiting, made, order = list(self.operators), {id(self.input)}, []
@@ -223,11 +226,12 @@ class Graph:
     """A drawn graph.
 
     Attributes:
-        model: the file's bytes.
-        probe: a file of the same graph that also outputs every other float32 tensor, after the outputs of `model`.
+        model: bytes of the `.tflite` file.
+        probe: bytes of a file of the same graph that outputs, after the outputs of `model`, the float32 results of all
+            other operators as well.
         outputs: number of outputs of `model`.
-        signs: indices of those outputs of `probe` of which LceQuantize takes the signs.
-        operators: names of the operators, in the file's order.
+        signs: indices of those outputs of `probe` whose signs LceQuantize takes.
+        operators: names of the operators, in the order of the file.
         shape: shape of the float32 input.
     """
 

@@ -1,5 +1,5 @@
-"""Draws the operators that move values (CONCATENATION, SPLIT, STRIDED_SLICE, PAD, PADV2, RESIZE_BILINEAR), the
-convolutions that networks use beside them (DEPTHWISE_CONV_2D, TRANSPOSE_CONV), and MINIMUM and MAXIMUM."""
+"""Draws CONCATENATION, SPLIT, STRIDED_SLICE, PAD, PADV2, RESIZE_BILINEAR, DEPTHWISE_CONV_2D, TRANSPOSE_CONV, MINIMUM
+and MAXIMUM."""
 
 import math
 
@@ -9,7 +9,7 @@ from drawing import CHANNELS, MOST_PRODUCTS, Drawing, extent, options
 
 
 class Layouts(Drawing):
-    """A `Drawing` that also has these operators."""
+    """A `Drawing` that can also add the operators of this module."""
 
     def depthwise(self, x, kernel=None, stride=None):
         n, h, w, channels = x.shape
@@ -54,7 +54,7 @@ class Layouts(Drawing):
         return self.add("TRANSPOSE_CONV", [x], (n, *size, outputs), write)
 
     def extreme(self, x):
-        """The element-wise minimum or maximum of a value and a number, a vector or another value."""
+        """The element-wise minimum or maximum of `x` and a constant number or vector, or a value of its shape."""
         name = self.one(("MINIMUM", "MAXIMUM"))
         table = options("MaximumMinimumOptions")
         others = [v for v in self.values if v.shape == x.shape and v.dtype == x.dtype]
@@ -70,7 +70,7 @@ class Layouts(Drawing):
         return self.add(name, [x], x.shape, write)
 
     def concat(self, x):
-        """Concatenates `x` with values, possibly itself, whose shapes differ from its own along one axis at most."""
+        """Concatenates `x` along an axis with values, possibly `x` itself, that match it along all other axes."""
         axis = len(x.shape) - 1 if self.chance(0.7) else self.one(range(len(x.shape)))
 
         def others(v):
@@ -85,7 +85,7 @@ class Layouts(Drawing):
         return self.builtin("CONCATENATION", parts, shape, table)
 
     def split(self, x):
-        """Splits `x` into equal parts, not all of which need be read."""
+        """Splits `x` along an axis into 1 to 4 equal parts."""
         axis = len(x.shape) - 1 if self.chance(0.6) else self.one(range(len(x.shape)))
         parts = self.one([p for p in (1, 2, 2, 3, 4) if x.shape[axis] % p == 0])
         shape = list(x.shape)
@@ -99,7 +99,7 @@ class Layouts(Drawing):
         return self.add_several("SPLIT", [x], [shape] * parts, write)
 
     def taken(self, size):
-        """Draws the positions that a slice takes from an axis: at least one, sometimes in descending order."""
+        """Draws the positions that a slice takes from an axis of `size`: at least one, sometimes descending."""
         first, last = sorted(int(v) for v in self.rng.integers(0, size, 2))
         step = self.one((1, 1, 1, 2, 3))
         if self.chance(0.3):
@@ -109,8 +109,8 @@ class Layouts(Drawing):
     def slice_limits(self, size):
         """Draws a slice of an axis with `size` positions.
 
-        Returns its positions; begin, end and stride, where begin and end may count from the end of the axis; and, for
-        begin and for end, whether a mask replaces it.
+        Returns its positions, as a range; (begin, end, stride), where a negative begin or end counts from the end of
+        the axis; and (no_begin, no_end): whether the operator's masks tell it to ignore begin or end.
         """
         taken = self.taken(size)
         begin, end = taken.start, taken.stop if taken.stop >= 0 else -size - 1
@@ -122,7 +122,7 @@ class Layouts(Drawing):
         return taken, (7 if no_begin else begin, 0 if no_end else end, taken.step), (no_begin, no_end)
 
     def strided_slice(self, x):
-        """A slice of every axis, which sometimes drops one axis."""
+        """Slices every axis; sometimes takes a single position of one axis and drops that axis."""
         dropped = self.one((1, 2)) if len(x.shape) == 4 and self.chance(0.2) else None
         limits, shape, masks = [], [], {"beginMask": 0, "endMask": 0, "shrinkAxisMask": 0}
         for axis, size in enumerate(x.shape):

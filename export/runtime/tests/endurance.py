@@ -3,8 +3,9 @@
     python tests/endurance.py FILE.tflite                       # 10,000 cycles and 1,000 forks
     python tests/endurance.py FILE.tflite --cycles 500 --forks 50 --threads 1
 
-Every answer must be bit-identical to the first. Exits with status 1 if one is not, if a child process fails or does not
-end within a minute, or if the memory, the threads or the open files of the process have grown.
+Every answer must be bit-identical to the first. Exits with status 1 if an answer is not, if a child process fails or
+does not end within a minute, or if, after a warm-up, the process's memory grows by more than 2 MiB or its number of
+threads or of open files grows.
 """
 
 import argparse
@@ -14,16 +15,17 @@ import re
 import signal
 import sys
 import time
+import traceback
 
 import numpy as np
 import r2b_runtime
 
-MOST_GROWTH = 2048  # KiB; the number of pages that the allocator keeps varies
-PATIENCE = 60  # seconds
+MOST_GROWTH = 2048  # KiB of memory; the allocator keeps a varying number of freed pages
+PATIENCE = 60  # seconds until a child process is ended
 
 
 def resources():
-    """Resident memory in KiB, threads and open files of this process."""
+    """Returns this process's resident memory in KiB, its number of threads and its number of open files."""
     status = pathlib.Path("/proc/self/status").read_text()
     memory, threads = (int(re.search(rf"{name}:\s*(\d+)", status)[1]) for name in ("VmRSS", "Threads"))
     return memory, threads, len(os.listdir("/proc/self/fd"))
@@ -34,7 +36,7 @@ class Runs:
 
     Args:
         model: a `.tflite` file's contents.
-        threads: threads of each engine.
+        threads: number of threads of each engine.
     """
 
     def __init__(self, model, threads):
@@ -60,11 +62,11 @@ class Runs:
             raise RuntimeError("an answer differs from the first")
 
     def cycle(self):
-        """Loads the model, checks its answer and frees it."""
+        """Makes a new engine, checks its answer and frees it."""
         self.check(self._made())
 
     def fork(self):
-        """Runs this engine and a new one in a child process, which frees both; then runs this engine again here.
+        """Runs `engine` and a new one in a child process, which frees both; then runs `engine` in this process.
 
         Raises `RuntimeError` if the child fails or hangs, or if an answer differs from the first.
         """
@@ -76,12 +78,13 @@ class Runs:
                 self.cycle()
                 self.engine = None
             except BaseException:
+                traceback.print_exc()
                 os._exit(1)
             os._exit(0)
-        status = os.waitpid(child, 0)[1]
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         if status:
             raise RuntimeError(
-                f"a child ended with status {status}" + (": it hung" if status == signal.SIGALRM else "")
+                f"a child ended with status {status}" + (": it hung" if status == -signal.SIGALRM else "")
             )
         self.check(self.engine)
 
@@ -89,8 +92,8 @@ class Runs:
 def grown(work, count):
     """Calls `work` `count` times.
 
-    Returns by how much memory (KiB), threads and open files grew during the last nine tenths of the calls; the first
-    tenth are a warm-up.
+    Returns by how much the memory (in KiB), the number of threads and the number of open files grew during the last
+    nine tenths of the calls. The first tenth is a warm-up.
     """
     for _ in range(max(1, count // 10)):
         work()

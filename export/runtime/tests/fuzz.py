@@ -22,7 +22,7 @@ import build_native  # noqa: E402
 
 
 def seeds():
-    """Small valid models, which together use nearly all operators and every output format."""
+    """Yields small valid models, which together use nearly all operators and every output format of LceBconv2d."""
     import lce_model
     import small_classifier
 
@@ -106,8 +106,8 @@ def seeds():
     for t in (pooled, probabilities, most):
         model.output(t)
     yield model.bytes()
-    # Two blocks of 32 channels, which two threads share, with an average and bits of both. The spare tensor is in one
-    # of two files because the fuzz target runs files with an odd number of tensors in two threads.
+    # A binary convolution with two blocks of 32 output channels, which two threads can share, and an average and bits.
+    # fuzz_model.cc uses two threads if a file has an odd number of tensors, so only one file has a spare tensor.
     for spare in (False, True):
         model = lce_model.Model()
         x = model.input((2, 6, 6, 64))
@@ -126,7 +126,7 @@ def seeds():
         for t in (average, again):
             model.output(t)
         yield model.bytes()
-    yield small_classifier.with_files(small_classifier.model())  # with metadata
+    yield small_classifier.with_files(small_classifier.model())  # with labels and preprocessing
     # An ADD with an absent third input, where neither operand has the shape of the sum.
     model = lce_model.Model()
     rows, columns = model.input((1, 4, 1, 8)), model.input((1, 1, 4, 8))
@@ -141,7 +141,7 @@ def seeds():
 
 
 def layouts(graphs=30, largest=1 << 14):
-    """Models with operators of drawn_layouts.py, one by one and in drawn graphs."""
+    """Yields models with one operator of drawn_layouts.py each, then drawn graphs of at most `largest` bytes."""
     import drawn_graphs
 
     for method in ("depthwise", "transpose_conv", "concat", "split", "strided_slice", "pad", "resize_bilinear"):
@@ -159,7 +159,7 @@ def layouts(graphs=30, largest=1 << 14):
 
 
 def whole_numbers(count=8, largest=1 << 14):
-    """Small models with an int8 convolution and the conversions around it, and `int8_model.stem`."""
+    """Yields `count` models of an int8 convolution, of at most `largest` bytes each, and one of `int8_model.stem`."""
     import int8_model
 
     found = number = 0
@@ -177,7 +177,13 @@ TARGETS = ("model", "engine")
 
 
 def build(compiler, outputs, flags):
-    """Compiles fuzz targets, each with the whole library, under sanitizers; `outputs` is {target: program's path}."""
+    """Compiles fuzz targets, each with the whole library and with sanitizers.
+
+    Args:
+        compiler: the compiler's command, as a list of words.
+        outputs: maps the name of each target to the path of its program.
+        flags: further flags for compiling and linking.
+    """
     sanitize = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
     with tempfile.TemporaryDirectory() as directory:
         files = build_native.objects(
@@ -188,12 +194,12 @@ def build(compiler, outputs, flags):
             subprocess.run([*compiler, *sanitize, *flags, *files, *own, "-pthread", "-o", str(output)], check=True)
 
 
-# Inputs that once failed: an address was computed from a tensor that has no memory.
+# Inputs, in base64, that once showed a fault: an address was computed from a tensor that has no memory.
 FOUND = ["UExBTiEUteRSldQWoeufvKoWhPgrQnPINT0DzyvLbel7gTKsywqNJFr+j8lLKJgV4g=="]
 
 
 def draws(count):
-    """Bytes from which native/drawn_model.h draws graphs; the same in every run."""
+    """Yields `FOUND` and `count` random inputs from which native/drawn_model.h draws graphs; the same in every run."""
     yield from map(base64.b64decode, FOUND)
     rng = np.random.default_rng(1)
     for _ in range(count):

@@ -10,7 +10,7 @@ EXTREMES = {"int8": (-128, 127), "uint8": (0, 255)}
 
 
 def scale(rng):
-    """A random scale: one like a converter's, or a power of two, with which rounding often meets ties."""
+    """A random scale: one like a converter's, or a power of two, with which ties in rounding are frequent."""
     return float(np.float32(rng.uniform(0.001, 0.1) if rng.random() < 0.6 else 2.0 ** -rng.integers(4, 9)))
 
 
@@ -20,13 +20,13 @@ def numbers(rng, shape, dtype="int8"):
 
 
 def values(rng, shape, unit):
-    """Floats for the scale `unit`: some lie halfway between two int8 numbers, some far outside their range."""
+    """Random floats to quantise with scale `unit`: some lie halfway between two numbers, some outside the range."""
     x = rng.normal(0, 80, shape)
     return (np.where(rng.random(shape) < 0.3, np.round(2 * x) / 2, x) * unit).astype(np.float32)
 
 
 def quantised_input(rng, model, kind, shape):
-    """Adds an input of type `kind`, and a QUANTIZE to int8 unless that is its type.
+    """Adds an input of type `kind` (float32, uint8 or int8) and, unless it is int8, a QUANTIZE to int8.
 
     Returns random values for the input, the index of the int8 tensor, and its scale.
     """
@@ -42,7 +42,12 @@ def quantised_input(rng, model, kind, shape):
 
 
 def weighted(rng, model, name, x, unit, filter_shape, out_shape, per_channel, table):
-    """Adds an operator with int8 weights and a DEQUANTIZE; returns the indices of the int8 and the float32 output."""
+    """Adds operator `name` with random int8 weights, and a DEQUANTIZE.
+
+    `x` is the index of the operator's int8 input, `unit` the scale of that input, and `table` the operator's options.
+    With `per_channel`, each output channel has its own scale of weights. Returns the indices of the int8 and of the
+    float32 output.
+    """
     outputs = filter_shape[0]
     scales = np.float32([scale(rng) for _ in range(outputs if per_channel else 1)])
     weights = model.tensor(filter_shape, "int8", rng.integers(-127, 128, filter_shape), scale=scales)
@@ -65,7 +70,7 @@ def activation(rng):
 
 
 def drawn_convolution(rng, kind):
-    """The bytes of a model of one convolution, and its input."""
+    """Returns the bytes of a model of one int8 convolution, and random values for its input of type `kind`."""
     model = lce_model.Model()
     batch, h, w = int(rng.integers(1, tested.BATCHES[1] + 1)), int(rng.integers(1, 14)), int(rng.integers(1, 40))
     channels, outputs = (int(rng.choice(tested.BYTE_CHANNELS)) for _ in range(2))
@@ -95,14 +100,18 @@ def drawn_convolution(rng, kind):
         rng.random() < 0.7,
         table,
     )
-    # The outputs are the int8 and the float tensor, or one of the two.
+    # The model's outputs are the int8 and the float tensor, or one of the two.
     for tensor in ([quantised, real], [real], [quantised])[int(rng.integers(3))]:
         model.output(tensor)
     return model.bytes(), given
 
 
 def stem(rng, kind="uint8", size=(21, 30), outputs=40):
-    """The bytes of a model of an int8 stem, a max pool, an average pool and an int8 convolution, and an input."""
+    """Returns the bytes of a model and random values for its input, an image of `size`, (height, width).
+
+    The model is a 7x7 int8 convolution of stride 2 with `outputs` channels, a max pool and an average pool on floats,
+    and a 1x1 int8 convolution.
+    """
     model = lce_model.Model()
     h, w = size
     given, x, unit = quantised_input(rng, model, kind, (1, h, w, 3))

@@ -33,7 +33,7 @@ def pack(signs):
 
 
 class Model:
-    """One subgraph, built operator by operator."""
+    """A model of one subgraph, which is built operator by operator; `bytes` returns the file."""
 
     def __init__(self):
         self._model = schema.ModelT()
@@ -50,8 +50,8 @@ class Model:
     def tensor(self, shape, dtype="float32", value=None, scale=None, zero_point=0, signature=None):
         """Adds a tensor and returns its index.
 
-        `signature` is the shape with -1 for dynamic dimensions; `scale` is one number, or one for each index of
-        dimension 0.
+        With a `value`, the tensor is a constant. `scale` is one number, or one for each index of dimension 0.
+        `signature` is the shape with -1 for dynamic dimensions.
         """
         tensor = schema.TensorT()
         tensor.shape, tensor.shapeSignature = list(shape), signature
@@ -114,7 +114,10 @@ class Model:
             operator.builtinOptionsType = getattr(schema.BuiltinOptions, type(options).__name__[:-1])
 
     def bconv(self, x, out, filter_signs, multiplier=None, bias=None, thresholds=None, **options):
-        """Adds an LceBconv2d; `filter_signs` holds +1/-1, (outputs, height, width, channels of a group)."""
+        """Adds an LceBconv2d; `filter_signs` holds +1/-1, (outputs, height, width, channels of a group).
+
+        `options` replace the settings below. With several groups, they must include `channels_in`.
+        """
         settings = {
             "channels_in": filter_signs.shape[-1],
             "dilation_height_factor": 1,

@@ -67,7 +67,7 @@ def lce_outputs(model, x):
 
 
 class Runs:
-    """Runs one model in a stock interpreter with the delegate; `kernels=None` selects the best ones."""
+    """Runs one model in a stock interpreter with the delegate; `kernels=None` selects this machine's best kernels."""
 
     def __init__(self, model, kernels, threads):
         self._interpreter = r2b_runtime.Interpreter(model, threads, kernels=kernels or "auto", engine="litert")
@@ -82,7 +82,7 @@ class Runs:
 
 
 def apart(ours, theirs):
-    """The largest absolute difference between two arrays; infinite if their shapes or types differ."""
+    """The largest absolute difference between two arrays; infinite if shapes or types differ or a difference is NaN."""
     if ours.shape != theirs.shape or ours.dtype != theirs.dtype:
         return np.inf
     if ours.tobytes() == theirs.tobytes():
@@ -92,7 +92,10 @@ def apart(ours, theirs):
 
 
 def check(seed, number, runs, kernels, threads=THREADS):
-    """Draws graph `number` of `seed`, runs it and returns a `Checked`."""
+    """Draws graph `number` of `seed`, runs it and returns a `Checked`.
+
+    For each of `kernels` and each number of `threads`, the graph runs `runs` times on each of two inputs.
+    """
     graph = drawn_graphs.draw([seed, number])
     rng = np.random.default_rng([seed, number, 1])
     inputs = [rng.integers(-8, 9, graph.shape).astype(np.float32) / 8, rng.normal(0, 1, graph.shape).astype(np.float32)]
@@ -141,7 +144,10 @@ def differences(outputs, expected, largest):
 
 
 def repeated(run, inputs, expected, runs):
-    """Returns how many runs give other bits than expected, and the largest difference."""
+    """Runs each input `runs` times.
+
+    Returns how many runs give other bits than `expected`, and the largest absolute difference.
+    """
     unequal, furthest = 0, 0.0
     for _ in range(runs):
         for x, one in zip(inputs, expected):
@@ -161,7 +167,10 @@ def _work(numbers, arguments, results):
 
 
 def in_a_process(numbers, arguments):
-    """Yields a `Checked` for each graph. After one that crashes or hangs its process, a new process takes the rest."""
+    """Checks graphs in a child process and yields a `Checked` for each.
+
+    If a graph crashes the process or hangs, a new process checks the remaining graphs.
+    """
     context = multiprocessing.get_context("fork")
     numbers = list(numbers)
     while numbers:
@@ -228,7 +237,7 @@ def parse(words=None):
 
 
 def main(words=None):
-    """Returns the process's exit status."""
+    """Checks graphs and prints what is wrong; returns the process's exit status, 1 if anything is."""
     arguments = parse(words)
     print(
         f"seed {arguments.seed}: kernels {' '.join(arguments.kernels)}, threads "

@@ -1,4 +1,4 @@
-"""A classifier whose answers are known: dark, grey and bright images."""
+"""A classifier of dark, grey and bright images, whose answers are known, and helpers for tests of `watch`."""
 
 import io
 import json
@@ -12,13 +12,13 @@ import small_classifier
 
 LABELS = ("dark", "grey", "bright")
 PATIENCE = 60
-"""Seconds after which a test gives up; a busy machine is slow."""
+"""Seconds after which a test stops waiting; many, since the machine may be busy."""
 
 SHADES = {"dark": 10, "grey": 128, "bright": 245}
 
 
 def model(labels=LABELS):
-    """The bytes of a model file: the softmax of -8 m, 6 and 8 m, where m is (mean of 8x8 grey pixels - 128) / 64."""
+    """The bytes of a model that returns the softmax of -8 m, 6 and 8 m; m is (mean of 8x8 grey pixels - 128) / 64."""
     made = lce_model.Model()
     schema = lce_model.schema
     image = made.input([1, 8, 8, 1])
@@ -61,16 +61,16 @@ def written(folder):
 
 
 def started(*arguments, **options):
-    """Starts `r2b_runtime watch` in a process of its own."""
+    """Starts `r2b_runtime watch` with these arguments in a child process; `options` are those of `subprocess.Popen`."""
     command = [sys.executable, "-m", "r2b_runtime", "watch", *map(str, arguments)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
     return subprocess.Popen(command, text=False, **pipes)
 
 
 def line_with(process, words):
-    """Waits for a line with these words on a process's standard error and returns it.
+    """Waits for a line that contains `words` on a process's standard error and returns it.
 
-    After `PATIENCE` seconds, kills the process and raises `StopIteration`.
+    Kills the process after `PATIENCE` seconds. Raises `StopIteration` if the process ends without such a line.
     """
     timer = threading.Timer(PATIENCE, process.kill)
     timer.start()

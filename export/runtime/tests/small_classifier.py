@@ -22,7 +22,7 @@ PREPROCESSING = {
 
 
 def model(classes=3, shape=(8, 8, 1), batch=1):
-    """The model alone, as bytes: one binary convolution and a dense layer."""
+    """The bytes of a model of a binary convolution, a mean, a dense layer and softmax, without attached files."""
     rng = np.random.default_rng(0)
     made = lce_model.Model()
     height, width, channels = shape
@@ -52,9 +52,9 @@ def model(classes=3, shape=(8, 8, 1), batch=1):
 
 
 def with_files(data, labels=LABELS, **changes):
-    """Appends labels and preprocessing to a model's bytes.
+    """Returns a model's bytes with attached labels and preprocessing.
 
-    `changes` replace fields of the preprocessing. `labels=None` or `preprocessing=None` leaves that file out.
+    `changes` replace fields of `PREPROCESSING`. `labels=None` or `preprocessing=None` leaves that file out.
     """
     stream = io.BytesIO(data)
     with zipfile.ZipFile(stream, "a") as archive:
@@ -66,9 +66,10 @@ def with_files(data, labels=LABELS, **changes):
 
 
 def of_type(dtype, scale=None, weights=None, operator="CAST"):
-    """A model of one dense layer with an input of type `dtype`, without labels and preprocessing.
+    """The bytes of a model of one dense layer and softmax, without attached files.
 
-    `weights` has shape (3, 64); None draws it at random.
+    The input has type `dtype` and quantisation scale `scale`; `operator` converts it to float32. `weights` has shape
+    (3, 64); None draws them at random.
     """
     made = lce_model.Model()
     schema = lce_model.schema

@@ -1,4 +1,4 @@
-"""Tests, in a C program whose own malloc counts calls, that an inference neither allocates nor frees memory."""
+"""Tests that an inference neither allocates nor frees memory: a C program counts its calls of malloc, free, etc."""
 
 import platform
 import subprocess
@@ -26,7 +26,7 @@ def host(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    """Paths of model files: networks with all operators of the zoo's networks, a classifier, and drawn graphs."""
+    """Paths of model files: two small Real-to-Binary networks, a classifier, and random graphs."""
     rng = np.random.default_rng(0)
     files = [half_blocks(rng), half_blocks(rng, batch=2, channels=40), small_classifier.model()]
     files += [drawn_graphs.draw([7, number]).model for number in range(GRAPHS)]
@@ -43,4 +43,4 @@ def test_an_inference_takes_no_memory(host, models, kernels, threads):
         assert done.returncode == 0, done.stderr
         loading, running = map(int, done.stdout.split())
         assert loading > 100  # shows that the library's allocations are counted
-        assert running == 0, f"{model.name}: memory was taken or given back {running} times"
+        assert running == 0, f"{model.name}: memory was allocated or freed {running} times"

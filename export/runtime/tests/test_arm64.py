@@ -32,7 +32,7 @@ print(json.dumps([r2b_runtime.interpreter_version(), rows]))
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory):
-    """A folder with r2b_runtime as an arm64 wheel contains it."""
+    """A folder that contains r2b_runtime, compiled for arm64 as for a wheel."""
     if shutil.which("qemu-aarch64-static") is None:
         pytest.skip("no qemu-aarch64-static: apt-get install qemu-user-static")
     if not arm64.exists():
@@ -47,7 +47,7 @@ def package(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def network():
-    """RealToBinaryNet's file and an input for it, float32 (1, 96, 96, 3)."""
+    """The bytes of RealToBinaryNet's `.tflite` file, and an input for it, float32 (1, 96, 96, 3)."""
     pytest.importorskip("r2b_zoo", reason="the zoo is not installed beside the runtime: pip install ../..")
     pytest.importorskip("larq_compute_engine")
     converter = pytest.importorskip("r2b_zoo.conversion.converter")

@@ -1,4 +1,7 @@
-"""Tests a model's page in headless Chromium: drawings, pictures and the webcam, with the labels that Python gives."""
+"""Tests a model's web page in headless Chromium: drawings, pictures and the webcam.
+
+For drawings and pictures, the page must show the same labels and percentages as Python's classifier predicts.
+"""
 
 import base64
 import io
@@ -34,7 +37,7 @@ def model(channels):
 
 
 def shown(predictions):
-    """Python's answers in the form in which the page shows them."""
+    """Python's predictions as the page shows them: lists of a label and a percentage, such as "12.3 %"."""
     return [[label, f"{100 * share:.1f}\N{NO-BREAK SPACE}%"] for label, share in predictions]
 
 
@@ -96,7 +99,7 @@ def test_a_drawing(open_page):
 
 
 def drop(page, name, data):
-    """Drops a file on the page, as a mouse would."""
+    """Sends the page the event of a dropped file that is called `name` and contains `data`."""
     page.evaluate(
         "(() => { const files = new DataTransfer();"
         f"const bytes = Uint8Array.from(atob({json.dumps(base64.b64encode(data).decode())}), (c) => c.charCodeAt(0));"

@@ -1,4 +1,7 @@
-"""Compares r2b.h's labels, preprocessing and images, which Python's engine does not use, with Python's classifier."""
+"""Tests the C interface, r2b.h: above all labels, preprocessing and images, which Python implements separately.
+
+Their results must equal those of Python's classifier.
+"""
 
 import ctypes
 import io
@@ -21,7 +24,7 @@ SHAPES = {"grey": (8, 8, 1), "colour": (20, 20, 3), "wide": (33, 50, 3)}
 
 
 def with_text(name, text, **options):
-    """The small classifier with one attached file, which contains `text`."""
+    """The bytes of the small classifier with one attached file, `name`, which contains `text`."""
     stream = io.BytesIO(small_classifier.model())
     with zipfile.ZipFile(stream, "a", **options) as archive:
         archive.writestr(name, text)
@@ -141,7 +144,7 @@ def test_preprocessing_that_cannot_be_used(changes, message):
     content = small_classifier.with_files(small_classifier.model(), **changes)
     with pytest.raises(CError, match=message):
         c_interface.preprocessing(content)
-    with c_interface.engine(content) as engine:  # the model itself runs
+    with c_interface.engine(content) as engine:  # the model still runs
         c_interface.call("r2b_engine_run", engine)
 
 
@@ -189,7 +192,7 @@ def test_preprocessing_of_another_shape():
 
 
 def test_a_damaged_archive_is_a_sentence():
-    """Changes one bit of each byte of the archive in turn: labels are right or absent, or an error is reported."""
+    """Changes a random bit of each byte of the archive in turn: labels are right or absent, or an error is reported."""
     whole = small_classifier.with_files(small_classifier.model())
     begin, rng = len(small_classifier.model()), np.random.default_rng(0)
     read = 0

@@ -1,4 +1,4 @@
-"""Tests the command r2b-run as a user calls it."""
+"""Tests the command r2b-run: what it prints, its error messages and its exit status."""
 
 import contextlib
 import json
@@ -38,11 +38,19 @@ def output(capsys, *arguments):
     return capsys.readouterr().out
 
 
+def answer(capsys, command, *arguments):
+    """The result in the line of JSON that a command prints."""
+    (line,) = output(capsys, command, *arguments, "--json").splitlines()
+    document = json.loads(line)
+    assert {key: value for key, value in document.items() if key != "result"} == {"r2b": 1, "command": command}
+    return document["result"]
+
+
 def test_predict(capsys, model, image):
     lines = output(capsys, "predict", model, image, "--top", "2").splitlines()
     assert len(lines) == 2
     assert lines[0].split()[1] in small_classifier.LABELS
-    classes = json.loads(output(capsys, "predict", model, image, "--json"))
+    classes = answer(capsys, "predict", model, image)
     assert sum(entry["probability"] for entry in classes) == pytest.approx(1)
     assert lines[0] == f"{classes[0]['probability']:8.2%}  {classes[0]['label']}"
 
@@ -55,13 +63,13 @@ def test_predict_several_images(capsys, model, image, tmp_path):
     assert alone[0] != alone[1]
     printed = output(capsys, "predict", model, image, other)
     assert printed == f"{image}\n{alone[0]}{tmp_path}/other\\x1b.png\n{alone[1]}"
-    result = json.loads(output(capsys, "predict", model, image, other, "--json"))
+    result = answer(capsys, "predict", model, image, other)
     assert [entry["image"] for entry in result] == [image, other]
-    assert result[0]["classes"] == json.loads(output(capsys, "predict", model, image, "--json"))
+    assert result[0]["classes"] == answer(capsys, "predict", model, image)
 
 
 def test_info(capsys, model):
-    info = json.loads(output(capsys, "info", model, "--json"))
+    info = answer(capsys, "info", model)
     assert info["bytes"] == os.path.getsize(model)
     assert info["operators"] == {"LceQuantize": 1, "LceBconv2d": 1, "MEAN": 1, "FULLY_CONNECTED": 1, "SOFTMAX": 1}
     assert info["binary_macs"] == 8 * 8 * 32 * 9
@@ -77,12 +85,12 @@ def test_info(capsys, model):
 
 
 def test_memory_of_a_microcontroller(capsys, model):
-    assert json.loads(output(capsys, "info", model, "--json"))["microcontroller"] is None
-    needs = json.loads(output(capsys, "info", model, "--memory", "--json"))["microcontroller"]
+    assert answer(capsys, "info", model)["microcontroller"] is None
+    needs = answer(capsys, "info", model, "--memory")["microcontroller"]
     assert needs["file"] == os.path.getsize(model)
-    # 9 words for each of 32 outputs; 32 floats for each class, in groups of 8 classes.
+    # The convolution has 9 words for each of 32 outputs, the dense layer 32 floats for each class, padded to 8 classes.
     assert needs["weights"] == 9 * 32 * 4 + 8 * 32 * 4
-    values = 8 * 8 * 4 + 8 * 8 * 32 * 4  # packed bits, and the convolution's floats
+    values = 8 * 8 * 4 + 8 * 8 * 32 * 4  # the packed bits and the convolution's outputs, in floats
     assert values < needs["rest"] < 3 * values
     text = output(capsys, "info", model, "--memory")
     assert f"flash          {needs['file']:,} bytes of the file, and about " in text
@@ -91,12 +99,12 @@ def test_memory_of_a_microcontroller(capsys, model):
 
 
 def test_bench(capsys, model):
-    result = json.loads(output(capsys, "bench", model, "--threads", "1", "2", "--runs", "5", "--profile", "--json"))
+    result = answer(capsys, "bench", model, "--threads", "1", "2", "--runs", "5", "--profile")
     found = [(timing["engine"], timing["threads"]) for timing in result["results"]]
     assert found == [("r2b", 1), ("r2b", 2), ("litert", 1), ("litert", 2)]
     assert result["interpreter"].startswith("tensorflow ")
     for timing in result["results"]:
-        # Another process can make any single time the longest, so the first inference's is not compared with others.
+        # The first inference's time is not compared with the others: other processes can slow down any of them.
         assert 0 < timing["minimum_ms"] <= timing["median_ms"]
         assert timing["load_and_first_inference_ms"] > 0
         steps = timing["profile"]["steps"]
@@ -118,7 +126,7 @@ def test_bench(capsys, model):
 
 def test_bench_of_one_engine(capsys, model, monkeypatch):
     for engine in ("r2b", "litert"):
-        result = json.loads(output(capsys, "bench", model, "--engine", engine, "--runs", "1", "--json"))
+        result = answer(capsys, "bench", model, "--engine", engine, "--runs", "1")
         assert [timing["engine"] for timing in result["results"]] == [engine]
         assert (result["interpreter"] is None) == (engine == "r2b")
 
@@ -126,7 +134,7 @@ def test_bench_of_one_engine(capsys, model, monkeypatch):
         raise ImportError("there is no interpreter")
 
     monkeypatch.setattr(delegate, "stock_interpreter", none)
-    result = json.loads(output(capsys, "bench", model, "--runs", "1", "--json"))
+    result = answer(capsys, "bench", model, "--runs", "1")
     assert [timing["engine"] for timing in result["results"]] == ["r2b"]
     assert re.search(r"peak memory of the process: \d+ MiB$", output(capsys, "bench", model, "--runs", "1"))
     assert main(["bench", model, "--engine", "litert"]) == 1
@@ -138,7 +146,7 @@ def test_a_model_that_the_engine_refuses(capsys, tmp_path, image):
     as_it_is = {"mean": [0.0], "std": [1.0]}
     pathlib.Path(path).write_bytes(small_classifier.with_files(small_classifier.of_type("uint8"), **as_it_is))
     refusal = r"the engine does not run .*"
-    assert re.search(refusal, json.loads(output(capsys, "info", path, "--json"))["engine_refuses"])
+    assert re.search(refusal, answer(capsys, "info", path)["engine_refuses"])
     assert re.search(rf"^engine +.*{refusal}$", output(capsys, "info", path), re.MULTILINE)
     text = output(capsys, "bench", path, "--runs", "1")
     assert re.search(rf"^engine r2b: .*{refusal}$", text, re.MULTILINE)
@@ -151,7 +159,7 @@ def test_a_model_that_the_engine_refuses(capsys, tmp_path, image):
 
 @pytest.mark.parametrize("engine", ["r2b", "litert"])
 def test_steps_add_up_to_the_whole(engine):
-    """In a network this large, the interpreter's own time, the row "rest", is at most 5 % of the whole."""
+    """In a network of this size, the time outside the steps, the row "rest", is at most 5 % of the whole."""
     from test_networks import half_blocks
 
     model = half_blocks(np.random.default_rng(0), size=28)
@@ -190,7 +198,7 @@ def test_labels_cannot_drive_the_terminal(capsys, tmp_path, image):
         text = output(capsys, *map(str, arguments))
         assert not set(text) & set("\r\x1b\u202e")
         assert r"\x1b" in text
-    classes = json.loads(output(capsys, "predict", str(path), image, "--json"))
+    classes = answer(capsys, "predict", str(path), image)
     assert {entry["label"] for entry in classes} == set(labels)
 
 
@@ -209,7 +217,7 @@ def test_memory_for_a_large_image(model, tmp_path):
     pillow = pytest.importorskip("PIL.Image")
     path = tmp_path / "large.png"
     pillow.new("1", (6000, 6000), 1).save(path)
-    # VmHWM, since the peak that getrusage reports includes the parent process's.
+    # Reads VmHWM, because the peak that getrusage reports includes the parent process's.
     program = (
         "import re, sys; from r2b_runtime import command;"
         "peak = lambda: int(re.search(r'VmHWM:\\s*(\\d+) kB', open('/proc/self/status').read())[1]) << 10;"
@@ -234,7 +242,7 @@ def test_terminals_of_any_width(capsys, monkeypatch, model, columns):
         patched.setattr(sys, "stdout", terminal)
         assert main(["info", model]) == 0
     chunks = []
-    with contextlib.suppress(OSError):  # the other end is closed, and everything has been read
+    with contextlib.suppress(OSError):  # raised once everything has been read, because the other end is closed
         while chunk := os.read(ours, 1 << 12):
             chunks.append(chunk)
     os.close(ours)

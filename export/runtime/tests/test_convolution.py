@@ -1,4 +1,4 @@
-"""Tests that the stand-alone binary convolution equals TensorFlow's convolution of ±1 exactly."""
+"""Tests that `Convolver` equals TensorFlow's convolution of ±1 exactly, and refuses invalid arguments."""
 
 import concurrent.futures
 
@@ -23,7 +23,7 @@ def expected(images, kernel, strides, padding):
 
 
 def floats(rng, *shape):
-    """Random numbers of either sign, with zeros of either sign among them."""
+    """Random positive and negative numbers, among them 0.0 and -0.0."""
     return rng.choice([-1.5, -1e-38, -0.0, 0.0, 1e-38, 2.0], shape).astype(np.float32)
 
 
@@ -47,7 +47,7 @@ def test_it_equals_tensorflow(convolver, shape, channels, outputs, window, strid
 
 
 def test_threads_take_turns(rng):
-    """Many threads call one convolver, each with another kernel and shape."""
+    """Several threads call one convolver; each call has a kernel and images of a different shape."""
     convolver = r2b_runtime.Convolver(2)
     calls = [(floats(rng, 2, 6, 5, 8 + i), floats(rng, 3, 3, 8 + i, 5 + i), (1, 1), "same") for i in range(24)]
     with concurrent.futures.ThreadPoolExecutor(8) as pool:

@@ -1,4 +1,4 @@
-"""Tests that the engine gives the delegate's bits, and an error message for whatever it cannot run."""
+"""Tests that the engine's outputs have the same bits as the delegate's, and that it reports what it cannot run."""
 
 import ctypes
 import mmap
@@ -58,17 +58,17 @@ def engine(model, num_threads=None, **options):
 
 
 def outputs(interpreter, x):
-    """The outputs of one inference with this input."""
+    """The outputs of one inference with the input `x`."""
     return outputs_of(interpreter, [x])
 
 
 @pytest.fixture(params=["classifier", "layouts"])
 def altered(request, model):
-    """A model to damage: one with Larq Compute Engine's operators, or one with a convolution, resizing and moves."""
+    """A model to damage: one with Larq Compute Engine's operators, or one that convolves, resizes and moves values."""
     if request.param == "classifier":
         return model
     graph = drawn_graphs.Motifs(np.random.default_rng(1))
-    graph.begin((1, 4, 5, 2))  # few weights, as a damaged weight is still valid
+    graph.begin((1, 4, 5, 2))  # few channels, so few weights: a damaged weight is not an error
     value = graph.input
     for method in ("depthwise", "concat", "pad", "resize_bilinear", "strided_slice"):
         value = getattr(graph, method)(value) or value
@@ -135,7 +135,7 @@ def test_a_signature(rng):
 
 
 def test_arrays_of_inputs_and_outputs(model, rng):
-    """Like the stock interpreter's, `tensor` gives access to an array that is read and written in place."""
+    """As in the stock interpreter, `tensor` gives access to the array that `invoke` reads or writes."""
     x = rng.normal(0, 1, (1, 6, 6, 40)).astype(np.float32)
     (expected,) = outputs(engine(model), x)
     for name in ("r2b", "litert"):
@@ -327,7 +327,7 @@ def test_truncated_files(model):
 
 
 def test_altered_files(altered):
-    """Either the change is harmless, or there is an error message."""
+    """Each altered file either runs or gives an error message."""
     rng, refused = np.random.default_rng(3), 0
     for _ in range(FLIPS):
         file = bytearray(altered)
@@ -340,7 +340,7 @@ def test_altered_files(altered):
 
 
 def test_bytes_that_are_no_model():
-    assert load(b"") == "the file is damaged or was not copied whole: something in it should be at byte 0 of 0"
+    assert load(b"") == "the file is damaged or was not copied whole: it refers to byte 0, and has 0 bytes"
     assert "this is not a TensorFlow Lite model" in load(bytes(1000))
 
 
@@ -365,9 +365,10 @@ def test_handles_that_were_freed(model):
     [
         ("r2b_engine_set_input", (1, b"", 0), b"the model has 1 inputs, numbered from 0; received 1"),
         ("r2b_engine_set_input", (0, bytes(4), 4), b"input 0 has 5760 bytes; received 4"),
-        ("r2b_engine_get_output", (0, None, 1152), b"output 0 has 1152 bytes; received room for 1152"),
+        ("r2b_engine_get_output", (0, None, 1152), b"the pointer for output 0 must not be NULL"),
         ("r2b_engine_get_output", (-1, None, 0), b"the model has 1 outputs, numbered from 0; received -1"),
-        ("r2b_engine_resize", (0, None, 9), b"a shape has at most 8 dimensions; received 9"),
+        ("r2b_engine_resize", (0, None, 9), b"the pointer for the shape must not be NULL"),
+        ("r2b_engine_resize", (0, (ctypes.c_int32 * 9)(), 9), b"a shape has at most 8 dimensions; received 9"),
         ("r2b_engine_input", (0, None), b"the pointer for the tensor's description must not be NULL"),
     ],
 )
@@ -379,7 +380,7 @@ def test_wrong_calls(model, call, arguments, message):
 
 
 def test_engines_of_several_threads(model, rng):
-    """Several threads run at once, each with an engine of its own."""
+    """Several threads run at once, each with its own engine."""
     x = rng.normal(0, 1, (1, 6, 6, 40)).astype(np.float32)
     (expected,) = outputs(engine(model), x)
     wrong = []
@@ -408,7 +409,7 @@ def test_a_child_runs_its_parents_engine(model, rng):
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="this system has no /proc")
 def test_what_is_freed_is_free(model, tmp_path):
-    """Runs endurance.py for a short time, in a process of its own so that nothing else changes its memory."""
+    """Runs endurance.py for a short time, in a separate process so that nothing else changes its memory."""
     (tmp_path / "model.tflite").write_bytes(model)
     program = pathlib.Path(__file__).parent / "endurance.py"
     command = [sys.executable, program, tmp_path / "model.tflite", "--cycles", "500", "--forks", "30"]

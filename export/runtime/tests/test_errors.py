@@ -1,4 +1,4 @@
-"""Tests that errors say what is wrong, where, and what to do, and that they do not end the process."""
+"""Tests that invalid models and options raise errors that name the operator, field or option that is wrong."""
 
 import lce_model
 import numpy as np

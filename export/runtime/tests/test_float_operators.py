@@ -1,4 +1,4 @@
-"""Compares every float operator that the delegate claims with the stock interpreter's own."""
+"""Compares every float operator that the delegate runs with the same operator of the stock interpreter."""
 
 import lce_model
 import numpy as np
@@ -210,7 +210,7 @@ FORMS = {
     "PAD": [pad("PAD")],
     "PADV2": [pad("PADV2", 0.5)],
 }
-# Operators that the delegate reads as another kind, and the name of that kind in its steps.
+# Operators that the delegate runs as another operator, under whose name they appear in the descriptions of its steps.
 STEP_NAMES = {"PADV2": "PAD", "SUB": "ADD", "RELU6": "RELU", "RELU_N1_TO_1": "RELU"}
 
 

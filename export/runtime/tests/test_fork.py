@@ -10,7 +10,7 @@ from test_networks import half_blocks
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork()")
 
-# These programs do not import TensorFlow: the tests are not about its threads after a fork().
+# These programs do not import TensorFlow, because the tests are not about what a fork() does to its threads.
 BEGIN = """
 import gc, os, sys, threading
 import numpy as np
@@ -90,8 +90,8 @@ assert os.waitpid(child, 0)[1] == 0
 
 
 def test_fork_in_the_middle_of_an_answer(tmp_path):
-    # At the fork, another thread holds the convolver's lock, and perhaps the locks of the convolver's own threads. (An
-    # interpreter is for one thread.)
+    # At a fork, the other thread usually holds the convolver's lock, and perhaps the locks of the convolver's threads.
+    # Interpreters are not tested, because only one thread at a time may use them.
     run(tmp_path, CONVOLVER, """
 expected = answer()
 done = threading.Event()

@@ -137,8 +137,8 @@ def test_no_float_tensor_lies_between_integers(kernels, rng, threads):
     ]
 
 
-# Where possible, the maxima are taken over the convolution's sums, before requantisation. It is not possible where a
-# sum is shifted to the left and may overflow 32 bits (`unit` of 1e-9), or where a PReLU has a negative slope.
+# The engine takes the maxima of the convolution's int32 sums, before requantisation, if that gives the same result. It
+# may not if sums are shifted to the left, which can overflow 32 bits (`unit` 1e-9), or if a slope is negative.
 @pytest.mark.parametrize("padding", [lce_model.SAME, lce_model.VALID])
 @pytest.mark.parametrize(("unit", "slope"), [(1.0, 0.25), (1e-9, 0.25), (1.0, -0.5), (1.0, None)])
 def test_maxima_of_a_convolution_equal_the_reference(kernels, rng, padding, unit, slope):
@@ -212,7 +212,10 @@ def test_delegate_and_engine_run_int8_beside_binary_operators(kernels, rng, engi
 
 
 def flawed(input_scale=0.1, zero_point=0, scales=None, bias="int32", weights_zero=0, dimension=0, outputs=5, size=3):
-    """A convolution of `size` x `size` pixels whose quantisation has a flaw."""
+    """The bytes of a model of one convolution, whose quantisation the arguments can make invalid.
+
+    The filter covers the whole input, `size` x `size` pixels.
+    """
     model = lce_model.Model()
     x = model.input((1, size, size, 2), "int8", scale=input_scale, zero_point=zero_point)
     scales = np.full(outputs, 0.1) if scales is None else scales
@@ -266,7 +269,7 @@ def test_flawed_quantisation_of_quantize_is_refused():
 
 @pytest.mark.parametrize(("kind", "to"), [("float32", "int8"), ("int8", "float32"), ("int32", "int8")])
 def test_reshape_to_another_type_is_refused(kind, to):
-    """RESHAPE copies bytes: it would write beyond the end of an output whose values are smaller."""
+    """RESHAPE copies bytes, so it would write beyond the end of an output whose type is smaller than the input's."""
     model = lce_model.Model()
     scales = {"scale": 0.1, "zero_point": 0}
     x = model.input((1, 40), kind, **(scales if kind == "int8" else {}))

@@ -1,6 +1,6 @@
 """Tests files whose real-valued part r2b_zoo quantised to int8.
 
-The engine, the delegate and the C interface must give the same bits; LCE's interpreter differs a little.
+The engine, the delegate and the C interface must give the same bits. The answers of LCE's interpreter may differ.
 """
 
 import c_interface
@@ -14,7 +14,7 @@ SIZE = (12, 12, 3)
 
 @pytest.fixture(scope="module")
 def photographs():
-    """Images of large areas of nearly one colour, uint8 (32, 36, 48, 3)."""
+    """Random images of 12 large areas, each of nearly one colour, uint8 (32, 36, 48, 3)."""
     rng = np.random.default_rng(3)
     areas = np.kron(rng.integers(0, 256, (32, 3, 4, 3)), np.ones((1, 12, 12, 1)))
     return np.clip(areas + rng.integers(-20, 21, areas.shape), 0, 255).astype(np.uint8)
@@ -22,7 +22,7 @@ def photographs():
 
 @pytest.fixture(scope="module", params=["float32", "uint8"])
 def file(request, photographs):
-    """The file of a small Real-to-Binary network with random statistics.
+    """The bytes of a small Real-to-Binary network's file. Its batch normalisation is random.
 
     Its first layers, shortcuts and classifier are int8.
     """
@@ -37,7 +37,7 @@ def file(request, photographs):
         if "batch_norm" in layer.name:
             layer.set_weights([rng.uniform(0.5, 1.5, weight.shape) for weight in layer.get_weights()])
     images = np.stack([prepare(image) for image in photographs])
-    logits = model.get_layer("logits")  # scaled to a deviation of about 2, so that several classes occur
+    logits = model.get_layer("logits")  # centred and scaled, so that several classes are predicted
     raw = tf.keras.Model(model.inputs, logits.output)(images).numpy()
     scale = 2 / raw.std(axis=0).mean()
     logits.set_weights([scale * logits.get_weights()[0], -scale * raw.mean(axis=0)])
@@ -76,7 +76,7 @@ def test_a_file_that_takes_bytes_gets_the_image_as_it_is(file, photographs):
         pytest.skip("this file takes floats")
     image = photographs[0][:12, :12]
     classifier = r2b_runtime.Classifier(file)
-    # The centre square of `framed`, 0.875 of 14 pixels, has the network's size already.
+    # The preprocessing crops `framed` to 0.875 of 14 pixels, about 12: this is `image`, which needs no resizing.
     assert classifier.preprocessing.crop_fraction == 0.875
     framed = np.zeros((14, 14, 3), np.uint8)
     framed[1:13, 1:13] = image
@@ -89,7 +89,7 @@ def test_a_file_that_takes_bytes_gets_the_image_as_it_is(file, photographs):
 def test_lces_interpreter_differs_by_the_rounding_of_its_kernels(file, photographs):
     """LCE's int8 kernels round once where TFLite's reference rounds twice, so a few integers differ by one.
 
-    In a random network, such a difference flips signs, which changes some answers.
+    In a network with random weights, such a difference can flip signs, which changes some answers.
     """
     interpreter = r2b_runtime.Interpreter(file, engine="r2b")
     detail, output = interpreter.get_input_details()[0], interpreter.get_output_details()[0]["index"]

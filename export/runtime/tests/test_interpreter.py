@@ -1,4 +1,4 @@
-"""Tests the interpreter's Python interface: arguments, copies, one thread at a time, and one error per message."""
+"""Tests the Python interface of `Interpreter`: arguments, copies, use by several threads, and error messages."""
 
 import copy
 import ctypes
@@ -111,7 +111,7 @@ def test_copies_are_made_anew(model):
 
 
 def test_a_file_that_is_overwritten_in_place(model, tmp_path, engine):
-    """If the interpreter mapped its file into memory, SIGBUS would end the process."""
+    """Truncates the file: if the interpreter had mapped it into memory, SIGBUS would end the process."""
     path = tmp_path / "model.tflite"
     path.write_bytes(model)
     code = f"""
@@ -152,13 +152,13 @@ def test_each_error_comes_alone():
         assert text.startswith("LceQuantize (node 0): input shape [" + str(batch))
         assert text.endswith("resize the model's input")
     with pytest.raises(RuntimeError) as caught:
-        interpreter.invoke()  # tensors are not allocated; the message is only the interpreter's
+        interpreter.invoke()  # an error of the stock interpreter: tensors are not allocated
     assert "LceQuantize" not in str(caught.value)
     assert "r2b" not in str(caught.value)
 
 
 def test_the_delegates_line_ends_in_other_programs():
-    """In the stock interpreter itself, its own message begins on a new line after the delegate's."""
+    """Without `r2b_runtime.Interpreter`, the stock interpreter's message begins on a new line after the delegate's."""
     data, x = convolution()
     stock = r2b_runtime.stock_interpreter().Interpreter(
         model_content=data, experimental_delegates=[r2b_runtime.load_delegate()]
@@ -169,7 +169,7 @@ def test_the_delegates_line_ends_in_other_programs():
 
 
 def long_model():
-    """A model that runs for some tens of milliseconds."""
+    """A model whose inference takes tens of milliseconds, so that the calls of several threads overlap."""
     model = lce_model.Model()
     x, out = model.input((1, 64, 64, 8), "int32"), model.tensor((1, 64, 64, 256))
     model.bconv(x, out, np.ones((256, 3, 3, 256)), multiplier=np.ones(256), bias=np.zeros(256))
@@ -178,7 +178,7 @@ def long_model():
 
 
 def test_one_thread_at_a_time(engine):
-    """If threads use one interpreter at once, one is served and the others get an error."""
+    """If threads call one interpreter at once, one call runs and the others raise an error."""
     interpreter = allocated(long_model(), kernels="portable", engine=engine)
     expected = predict_zeros(interpreter)
     told, served = [], []
@@ -210,7 +210,7 @@ def predict_zeros(interpreter):
 
 
 def test_one_thread_at_a_time_in_the_delegate():
-    """The stock interpreter has no lock of its own around an inference."""
+    """The delegate itself refuses a second thread: the stock interpreter has no lock around an inference."""
     delegate = r2b_runtime.load_delegate(kernels="portable")
     stock = r2b_runtime.stock_interpreter().Interpreter(model_content=long_model(), experimental_delegates=[delegate])
     stock.allocate_tensors()
@@ -232,15 +232,15 @@ def test_one_thread_at_a_time_in_the_delegate():
     assert "another thread is using this interpreter" in told[0]
 
 
-def test_a_signature_takes_turns_too(model, engine):
+def test_a_model_without_signatures_has_no_runner(model, engine):
     interpreter = r2b_runtime.Interpreter(model, engine=engine)
-    if not interpreter.get_signature_list():
-        with pytest.raises(ValueError, match=r"[Ss]ignature"):
-            interpreter.get_signature_runner("serving_default")
+    assert not interpreter.get_signature_list()
+    with pytest.raises(ValueError, match=r"[Ss]ignature"):
+        interpreter.get_signature_runner("serving_default")
 
 
 class Pretender:
-    """An object that presents any pointer as a delegate's."""
+    """Has the interface of a delegate, but returns any given pointer as the delegate's."""
 
     def __init__(self, pointer):
         self._pointer = pointer

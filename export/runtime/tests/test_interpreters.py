@@ -20,7 +20,7 @@ class Old:
 
 @pytest.fixture
 def installed(monkeypatch):
-    """Makes the packages in `{package: module or exception}` the only stock interpreters that are found."""
+    """A function that makes the packages in `{package: module or exception}` the only stock interpreters found."""
 
     def install(packages):
         monkeypatch.delitem(delegate.sys.modules, "tensorflow", raising=False)
@@ -85,7 +85,7 @@ def test_installation_without_a_delegate(monkeypatch, tmp_path):
     monkeypatch.setattr(library, "__file__", str(tmp_path / "library.py"))
     with pytest.raises(
         RuntimeError,
-        match=r"without its compiled delegate \(.*r2b_runtime.* for .* on .*\).*install ./export/runtime",
+        match=r"without its compiled library \(.*r2b_runtime.* for .* on .*\).*install ./export/runtime",
     ):
         r2b_runtime.load_delegate()
 

@@ -16,8 +16,9 @@ networks = pytest.importorskip("benchmarks.networks", reason="the project's benc
 
 CLASSES, IMAGES = 100, 2
 SIDE = 64
-# XNORNet is left out: its layer of 4096 filters of 6x6 is too large for the converter, whose file computes the weights
-# in every run (ABS, TRANSPOSE, a CONV_2D with a computed filter).
+# XNORNet is left out: its layer of 4096 6x6 filters is too large for the converter to compute its weights once. The
+# file computes them in every inference, with operators that the engine lacks (ABS, TRANSPOSE, a CONV_2D with a computed
+# filter).
 WHOLE = [
     *("BinaryAlexNet", "BinaryDenseNet28", "BinaryDenseNet37", "BinaryDenseNet37Dilated", "BinaryDenseNet45"),
     *("BinaryResNetE18", "BiRealNet", "DoReFaNet", "MeliusNet22", "QuickNet", "QuickNetLarge", "QuickNetSmall"),
@@ -26,9 +27,9 @@ WHOLE = [
 
 
 def one_block_each():
-    """Factories of networks that, with one block in each section, have the operators of the whole networks.
+    """Factories by family. With one block in each section, their networks have the operators of the whole networks.
 
-    The caller sets the number of blocks of QuickNet.
+    The DenseNet has one block in each section already; for QuickNet, the caller must pass `section_blocks`.
     """
     from larq_zoo.literature import densenet
     from larq_zoo.sota import quicknet
@@ -42,7 +43,10 @@ def one_block_each():
 
 
 def agrees(build):
-    """Asserts that the engine's logits and predicted classes agree with LCE's, in a network with random statistics."""
+    """Asserts that the engine's logits and predicted classes agree with LCE's, for a network that `build` makes.
+
+    The network gets random statistics; its logits are the logarithms of its probabilities.
+    """
     import tensorflow as tf
 
     tf.random.set_seed(0)

@@ -1,4 +1,4 @@
-"""Compares operators that move values, and depthwise and transposed convolutions, one by one with LCE's interpreter."""
+"""Compares single operators with LCE's interpreter: convolutions (depthwise, transposed), resizing, moves of values."""
 
 import lce_model
 import numpy as np
@@ -12,9 +12,10 @@ import drawing
 import tested
 from drawn_graphs import Motifs
 
-# The method that draws each operator, and its tolerance as a share of the largest of LCE's values: zero where values
-# are only moved, and where sums are added in the interpreter's order (DEPTHWISE_CONV_2D). In TRANSPOSE_CONV the orders
-# differ: LCE's interpreter first sums each pixel's products over the channels, then adds these sums to the bias.
+# The method of `Motifs` that draws each operator, and the tolerance, a share of the largest absolute value of the
+# output of LCE's interpreter. It is 0 where values are only moved, and for DEPTHWISE_CONV_2D, whose sums have the same
+# order in both. In TRANSPOSE_CONV the orders differ: LCE's interpreter first sums each pixel's products over the
+# channels, then adds these sums to the bias.
 OPERATORS = {
     "DEPTHWISE_CONV_2D": ("depthwise", 0),
     "TRANSPOSE_CONV": ("transpose_conv", 3e-6),
@@ -28,9 +29,9 @@ SINGLE = 40  # graphs for each operator
 
 
 def single(method, seed):
-    """Draws a graph of one operator, beside a binary one, without which the delegate claims nothing.
+    """Draws a graph of one operator and two binary ones, without which the delegate would leave it to the interpreter.
 
-    Returns the graph and the operator's outputs, or None if the operator is too large.
+    Returns the graph and the operator's outputs, or None if the drawn operator would be too large.
     """
     rng = np.random.default_rng(seed)
     graph = Motifs(rng)
@@ -59,7 +60,7 @@ def test_one_operator(name):
             for ours, theirs in zip(run(model, [x], kernels=kernels, num_threads=1 + seed % 3), expected):
                 assert ours.shape == theirs.shape
                 if tolerance:
-                    # The portable kernels round each product.
+                    # The portable kernels round each product before they add it.
                     most = tolerance * (2 if kernels == "portable" else 1)
                     np.testing.assert_allclose(ours, theirs, rtol=0, atol=most * np.abs(theirs).max())
                 else:
@@ -82,7 +83,7 @@ def test_numbers_are_rounded_half_to_even(kernels):
 @pytest.mark.parametrize("channels", tested.DEPTHWISE_CHANNELS)
 @pytest.mark.parametrize("multiplier", tested.MULTIPLIERS)
 def test_depthwise_of_some_channels(channels, multiplier, rng, kernels):
-    """The same step runs the operators that follow: an activation, a shortcut and signs."""
+    """Operators that can run in the convolution's step follow it: a clamp, additions, and LceQuantize."""
     graph = Motifs(rng)
     graph.begin((1, 7, 9, channels))
     table = drawing.options(
@@ -101,9 +102,10 @@ def test_depthwise_of_some_channels(channels, multiplier, rng, kernels):
 
 
 def layout(name, shape, inputs=1, constants=(), table=None, output=(1, 1, 1, 1), places=(0,)):
-    """The bytes of a file of one operator.
+    """The bytes of a model of one operator, `name`, with options `table` and outputs of shape `output`.
 
-    `inputs` tensors of shape `shape` are its operands at `places`; `constants`, (value, dtype), are the others.
+    Its operands at the positions `places` are `inputs` inputs of the model, of shape `shape`. The others are
+    `constants`, pairs (value, dtype).
     """
     model = lce_model.Model()
     values = [model.input(shape) for _ in range(inputs)]
@@ -137,7 +139,7 @@ HALVES = [(np.int32(3), "int32")], drawing.options("SplitOptions", numSplits=2)
 SLICE = [ints(0, 2), ints(1, 4), ints(1, 1)], drawing.options("StridedSliceOptions")
 PADS = [(np.int32([[0, 0], [1, 2]]), "int32")], drawing.options("PadOptions")
 LARGER = [ints(8, 8)], drawing.options("ResizeBilinearOptions")
-# A file of one operator, the shape to which its first input is then resized, and the error message.
+# For each case: a model of one operator, the shape to which its first input is then resized, and the error message.
 REFUSED = {
     "depthwise": (
         layout("DEPTHWISE_CONV_2D", (1, 4, 4, 4), 1, *DEPTHWISE),

@@ -1,6 +1,6 @@
-"""Tests that small files which ask for much are refused before anything is allocated.
+"""Tests that small files which need too much memory or work are refused.
 
-The error message names the operator and the option that sets the limit.
+The error message names the option that sets the limit and, in most cases, the operator.
 """
 
 import numpy as np
@@ -20,7 +20,7 @@ MOST = {"max_memory": 8796093022207, "max_work": 10**9}
 
 
 def convolution(batch=1, size=1, kernel=1, dilation=1, outputs=1, pad_values=0):
-    """A binary convolution of one channel."""
+    """A model of one binary convolution, whose input has one channel."""
     model = lce_model.Model()
     x, out = model.input((batch, size, size, 1), "int32"), model.tensor((batch, size, size, outputs))
     model.bconv(
@@ -60,7 +60,7 @@ def average_pool(size):
 
 
 def outer_sum(rows, columns):
-    """The sum of a column and a row, which are broadcast against each other."""
+    """A model that adds a column and a row; both are broadcast to `rows` x `columns`."""
     model = lce_model.Model()
     a, b = model.input((1, rows, 1, 1)), model.input((1, 1, columns, 1))
     bits, out = model.tensor((1, rows, 1, 1), "int32"), model.tensor((1, rows, columns, 1))
@@ -72,7 +72,7 @@ def outer_sum(rows, columns):
 
 
 def chain(length, channels):
-    """Additions of one constant number, each of which stores it once for every channel."""
+    """A model of `length` additions of the constant 1. Each addition stores the constant once for every channel."""
     model = lce_model.Model()
     x = value = model.input((1, 1, 1, channels))
     one = model.constant([1.0])
@@ -86,7 +86,7 @@ def chain(length, channels):
 
 
 def quantizes(between=None, channels=1 << 17):
-    """Two LceQuantize operators, in one part of the graph, or in two with the operator `between` between them."""
+    """A model of two LceQuantize operators; an operator `between` that the delegate lacks splits the graph in two."""
     model = lce_model.Model()
     value, packed = model.input((1, 1, 1, channels)), []
     for i in range(2):
@@ -103,10 +103,10 @@ def quantizes(between=None, channels=1 << 17):
 @pytest.mark.parametrize(
     ("model", "most", "message"),
     [
-        # The padded input has 2^64 bytes, which a 64-bit size wraps to 0.
+        # The padded input has 2^64 bytes, which is 0 in a 64-bit size.
         (convolution(1 << 14, kernel=1366, dilation=12291), {}, rf"^LceBconv2d \(node 0\): a filter of .*{WORK}"),
         (convolution(1 << 14, kernel=1366, dilation=12291), MOST, r"^LceBconv2d \(node 0\): .*max_memory leaves"),
-        # 2^63 bytes are more than a std::vector may have; 2^56 are more than there are addresses.
+        # The next two padded inputs have 2^63 bytes, too many for a std::vector, and 2^56, too many for a process.
         (convolution(1 << 13, kernel=1366, dilation=12291), MOST, r"^LceBconv2d \(node 0\): .*max_memory leaves"),
         (convolution(1 << 24, kernel=2, dilation=32768), MOST, r"^out of memory; resize the model's input"),
         (
@@ -114,8 +114,8 @@ def quantizes(between=None, channels=1 << 17):
             {},
             rf"^LceBconv2d \(node 0\): the input \[1, 1, 1, 1\], padded to 32769x32769, takes 4097 MiB .*{MEMORY}",
         ),
-        # The limit is exceeded not by the convolution but by its tables that correct for zero padding.
         (convolution(size=1024, kernel=512), {}, rf"^LceBconv2d \(node 0\): .*{WORK}"),
+        (convolution(size=96, kernel=48), {"max_memory": 1}, r"tables of the zero padding of a filter .*leaves \(1 Mi"),
         (bits_pool(4096, 4096), {}, rf"^LceBMaxPool2d \(node 0\): a window of 4096x4096 over .*{WORK}"),
         (average_pool(8192), {}, rf"^AVERAGE_POOL_2D \(node 0\): a window of 8192x8192 over .*{WORK}"),
         (
@@ -140,7 +140,7 @@ def test_a_long_graph_is_planned_within_the_limit():
 
 
 def test_limits_can_be_raised():
-    model = quantizes()  # half a MiB of input, and bits
+    model = quantizes()  # the input takes half a MiB, its bits a 32nd of that
     with pytest.raises(RuntimeError, match=r"more than the option max_memory leaves \(1 MiB\)"):
         delegated(quantizes(channels=1 << 19), max_memory=1).allocate_tensors()
     values = np.random.default_rng(0).normal(size=(1, 1, 1, 1 << 17)).astype(np.float32)
@@ -149,7 +149,7 @@ def test_limits_can_be_raised():
 
 
 def test_limits_are_of_all_parts_of_a_graph():
-    """TANH stays with the interpreter; each of the two other parts alone is within the limit, but not both together."""
+    """The interpreter runs TANH, between two parts of the delegate's. Each part alone is within 1 MiB, but not both."""
     assert len(run(quantizes("TANH"), [np.zeros((1, 1, 1, 1 << 17), np.float32)], max_memory=2)) == 2
     with pytest.raises(RuntimeError, match=r"max_memory leaves \(1 MiB\)"):
         delegated(quantizes("TANH"), max_memory=1).allocate_tensors()

@@ -31,7 +31,7 @@ def test_reads_operators_and_tensors():
 
 
 def test_an_operator_without_its_output_has_no_products():
-    """A damaged file may give -1, which stands for an absent tensor."""
+    """In a damaged file, an operator's output may be -1, which stands for an absent tensor."""
     image, kernel = model_file.Tensor("x", (1, 4, 4, 2), "float32", 0), model_file.Tensor("w", (3, 2), "float32", 24)
     for name in ("CONV_2D", "LceBconv2d", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"):
         assert model_file.Operator(name, (image, kernel, image), (None,), {}).macs == 0

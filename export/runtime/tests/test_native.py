@@ -39,7 +39,8 @@ def run(command):
 
 def test_kernels(tmp_path):
     build(None, build_native.host(), tmp_path / "test")
-    # The kernels that the installed library offers must be those for this CPU's flags, and all of them must have run.
+    # On x86-64 Linux, the installed library must offer the kernels that this CPU's flags allow. The C++ program fails
+    # unless it has all of them.
     expected = check_wheels.expected_kernels() if build_native.host() == "linux-x86_64" else None
     assert expected in (None, r2b_runtime.available_kernels())
     out = run([tmp_path / "test", *r2b_runtime.available_kernels()])
@@ -100,7 +101,7 @@ def test_fuzz_seeds(tmp_path):
     drawn = [path for path in paths if path.read_bytes().startswith(b"PLAN")]
     files, ran = re.search(r"(\d+) files, (\d+) ran", run([tmp_path / "engine", *paths])).groups()
     assert int(files) == len(paths)
-    assert int(ran) == len(paths) - len(drawn)  # the others hold numbers from which fuzz_model.cc draws a graph
+    assert int(ran) == len(paths) - len(drawn)  # the others hold numbers from which fuzz_model.cc makes a graph
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at an ELF file")

@@ -15,7 +15,7 @@ from conftest import delegated, run, run_lce
 
 
 def half_blocks(rng, size=14, channels=64, blocks=3, batch=1):
-    """A small Real-to-Binary network: stem, pooling, gated half blocks, the second of which downsamples, classifier."""
+    """A small Real-to-Binary network as bytes: stem, pooling, gated half blocks (the second has stride 2), logits."""
     from tensorflow.lite.python import schema_py_generated as schema
 
     def conv(stride):
@@ -118,7 +118,7 @@ def half_blocks(rng, size=14, channels=64, blocks=3, batch=1):
 
 
 def close(ours, theirs):
-    # A sign that depends on the last bit of a sum may differ; one flipped sign moves a logit by about a thousandth.
+    # A sign that depends on the last bit of a sum may differ. One flipped sign changes a logit by about 0.001.
     np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3 * (1 + np.abs(theirs).max()))
 
 
@@ -135,7 +135,7 @@ def test_network_equals_lce(kernels, rng, batch, channels, threads):
 
 @pytest.mark.parametrize("channels", [40, 64])
 def test_threads_leave_the_same_bits(kernels, rng, channels):
-    # 5 threads share two blocks of channels, so most sums cover rows of several threads.
+    # 5 threads share two blocks of channels, so most sums over an image add rows that several threads have computed.
     model = half_blocks(rng, channels=channels)
     x = rng.uniform(-1, 1, (1, 56, 56, 3)).astype(np.float32)
     one, *others = [run(model, [x], kernels=kernels, num_threads=n)[0] for n in (1, 2, 5)]
@@ -147,7 +147,7 @@ def test_threads_leave_the_same_bits(kernels, rng, channels):
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize(("channels", "threads"), [(64, 2), (128, 2), (128, 4), (40, 2), (64, 3)])
 def test_rows_taken_over_leave_the_same_bits(kernels, rng, batch, channels, threads):
-    # All threads share one core: in almost every step, the running one finds rows of the others that are not begun.
+    # All threads share one core, so in almost every step the running thread takes over rows that others have not begun.
     model = half_blocks(rng, channels=channels, batch=batch)
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(cores)})
@@ -163,7 +163,7 @@ def test_rows_taken_over_leave_the_same_bits(kernels, rng, batch, channels, thre
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("threads", [1, 2])
 def test_same_bits_as_lce(rng, batch, threads):
-    # On CPUs with AVX-512, LCE's x86 build has the runtime's arithmetic; kernels.h describes the order of sums.
+    # On CPUs with AVX-512, LCE's x86 build sums in the same order as the runtime, which kernels.h describes.
     pytest.importorskip("larq_compute_engine")
     if r2b_runtime.available_kernels()[0] != "avx512":
         pytest.skip("LCE takes other kernels on this CPU")
@@ -233,7 +233,7 @@ def test_any_order_of_destruction(rng):
     for keep in (True, False):
         interpreter = delegated(model, num_threads=2)
         interpreter.allocate_tensors()
-        if keep:  # a cycle leaves the order to the garbage collector
+        if keep:  # in a reference cycle, the garbage collector chooses the order
             interpreter.cycle = [interpreter, interpreter.delegate]
         del interpreter
         gc.collect()
@@ -260,13 +260,13 @@ def test_profile_adds_up(rng):
     kernels, steps = r2b_runtime.profile(interpreter.delegate)
     assert kernels == r2b_runtime.available_kernels()[0]
     assert all(runs == 5 and seconds > 0 for seconds, runs, _ in steps)
-    # One pass per half block: all operators between two binary convolutions are in the step of the first convolution.
+    # In each of the three half blocks, MUL, PRELU and ADD run in the step of the binary convolution.
     assert sum("LceBconv2d MUL PRELU ADD" in text for _, _, text in steps) == 3
 
 
 @pytest.fixture(scope="module")
 def agreement():
-    """The script that compares whole networks, from the project that the runtime is part of."""
+    """The module of benchmarks/agreement.py, which compares whole networks."""
     pytest.importorskip("r2b_zoo", reason="the zoo is not installed beside the runtime: pip install ../..")
     pytest.importorskip("larq_compute_engine")
     sys.path.insert(0, str(build_native.ROOT.parents[1] / "benchmarks"))

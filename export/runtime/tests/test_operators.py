@@ -1,4 +1,4 @@
-"""Compares operators with Larq Compute Engine's interpreter: integers exactly, floats within a relative 1e-5."""
+"""Compares operators with Larq Compute Engine's interpreter: integers exactly, floats mostly as `close` says."""
 
 import lce_model
 import numpy as np
@@ -25,11 +25,16 @@ def signs(rng, *shape):
 
 
 def close(ours, theirs):
+    """Asserts that differences are at most 1e-5 times (1 + absolute value + largest absolute value)."""
     np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5 * (1 + np.abs(theirs).max()))
 
 
 def bconv_model(rng, shape, outputs, kernel, groups=1, output="float32", **options):
-    """float input -> LceQuantize -> LceBconv2d; returns the model's bytes."""
+    """Returns the bytes of a model that consists of a float32 input, LceQuantize and LceBconv2d.
+
+    `shape` is the input's, (batch, height, width, channels); `outputs` is the number of output channels. `output` is
+    the type of the output: "float32", "int8", or "int32" for packed bits. `options` go to `lce_model.Model.bconv`.
+    """
     model = lce_model.Model()
     n, h, w, channels = shape
     x = model.input(shape)
@@ -62,12 +67,12 @@ def test_bconv_equals_lce(data):
     padding = draw(st.sampled_from(list(tested.PADDINGS.values())))
     activation = draw(st.sampled_from(list(tested.ACTIVATIONS.values()))) if output != "int32" else lce_model.NONE
     reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilation)]
-    # LCE's padding correction supposes that the window fits into the image, and its VALID padding needs a whole window.
+    # LCE's correction for zero padding assumes that the window fits into the image. VALID padding needs a whole window.
     assume(reach[0] <= height and reach[1] <= width)
     zero_padded = padding == tested.PADDINGS["SAME with zeros"]
     reference = zero_padded and (output != "float32" or activation)
     if reference:
-        assume(channels % 2 == 0)  # the only kernel of LCE that does this needs an even number
+        assume(channels % 2 == 0)  # LCE's only kernel for this case needs an even number of channels
     model = bconv_model(
         rng,
         (draw(st.integers(*tested.BATCHES)), height, width, channels),
@@ -98,7 +103,8 @@ def _input_shape(model):
 
 
 def test_float_bconv_has_the_same_bits(kernels, rng):
-    # The runtime computes the formula of LCE's exact kernel in its order, also for zero padding, so that signs agree.
+    # The runtime evaluates the formula of LCE's exact kernel in the same order, also for zero padding. So the signs
+    # that a later LceQuantize takes agree, too.
     model = bconv_model(rng, (2, 9, 9, 64), 64, (3, 3))
     x = rng.normal(0, 1, (2, 9, 9, 64)).astype(np.float32)
     theirs = run_lce(model, [x], use_reference_bconv=True)[0]
@@ -107,8 +113,8 @@ def test_float_bconv_has_the_same_bits(kernels, rng):
 
 @pytest.mark.parametrize("channels", [1, 40, 64])
 def test_products_that_are_zero_stay_zero_at_borders(kernels, rng, channels):
-    # On an image of ones, the second and third column of each filter cancel out. At the left border, the first column
-    # lies outside, so the result is 0.
+    # On an image of ones, the second and third column of each filter cancel each other. At the left border, the first
+    # column lies outside the image, so the result is 0.
     filters = np.ones((channels, 3, 3, 2), np.float32)
     filters[:, :, 2] = -1
     model = lce_model.Model()
@@ -215,8 +221,8 @@ def test_bmaxpool_equals_lce(seed, shape, channels, window, padding):
 
 
 def test_whole_tensor_scales(kernels, rng):
-    # LCE's converter folds a learned [height, width, channels] scale into the convolution, and LCE's interpreter cannot
-    # run the file that results.
+    # LCE's converter folds a learned [height, width, channels] scale into the convolution, but LCE's interpreter cannot
+    # run the resulting file.
     model = lce_model.Model()
     x = model.input((2, 5, 6, 33))
     packed = model.tensor((2, 5, 6, 2), "int32")

@@ -1,4 +1,4 @@
-"""Tests that preprocessing has the same bits as r2b_zoo's."""
+"""Tests that preprocessing gives the same bits as r2b_zoo's, and refuses wrong images and damaged JSON."""
 
 import dataclasses
 import json

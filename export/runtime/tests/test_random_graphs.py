@@ -1,4 +1,4 @@
-"""Compares random graphs in one to four threads with Larq Compute Engine's interpreter; see random_graphs.py."""
+"""Runs random_graphs.py on some graphs, and tests that it finds wrong answers, crashes and hangs."""
 
 import os
 import re
@@ -26,7 +26,7 @@ PLACES = pytest.mark.parametrize("place", [pytest.param([], id="free"), PINNED])
 
 
 def summary(capsys):
-    """Returns how many graphs ran, were compared with LCE and had findings, and the printed text."""
+    """Returns ([graphs that ran, graphs compared with LCE, graphs with findings], printed text)."""
     text = capsys.readouterr().out
     print(text)
     counts = re.search(r"(\d+) graphs of .*, (\d+) of them compared with LCE, (\d+) with findings", text)
@@ -44,7 +44,7 @@ def test_a_few_graphs(place, capsys):
 @pytest.mark.slow
 @PLACES
 def test_many_graphs(place, capsys):
-    # Two idle cores check some hundreds of graphs in a minute. The seed is printed.
+    # In 60 seconds, two idle cores check some hundreds of graphs. The seed is printed, so a failure can be repeated.
     random_graphs.main(["--count", "2000", "--seed", "fresh", "--runs", "3", "--seconds", "60", *place])
     (graphs, compared, found), text = summary(capsys)
     assert found == 0, text
@@ -54,7 +54,7 @@ def test_many_graphs(place, capsys):
 def test_every_operator_is_drawn():
     names = {name for number in range(100) for name in drawn_graphs.draw([0, number]).operators}
     binary = {f"LceBconv2d to {output}" for output in ("float32", "int8", "bits")}
-    # ROUND is not drawn: for a value near a half, the smallest earlier difference changes the rounded number.
+    # ROUND is not drawn, because near a half even the smallest difference in its input can change its output by 1.
     drawn = set(tested.FLOAT_OPERATORS) - {"ROUND"}
     assert names == {*drawn, *binary, "LceQuantize", "LceDequantize", "LceBMaxPool2d"}
 

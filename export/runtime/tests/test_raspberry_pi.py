@@ -1,4 +1,4 @@
-"""Tests the page export/raspberry_pi/README.md, whose script check_page.py runs its commands on emulated systems."""
+"""Tests that export/raspberry_pi/README.md fits the code. check_page.py runs the page's `sh` blocks, under qemu."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""Runs the README's Python lines and commands unchanged."""
+"""Runs the Python lines and `r2b-run` commands of the runtime's README unchanged, and checks its tables."""
 
 import pathlib
 import re

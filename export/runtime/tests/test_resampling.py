@@ -46,9 +46,9 @@ def test_the_same_size_changes_nothing():
 
 
 def test_a_slope_bicubic():
-    """Compares with cubic convolution (a = -0.75) by hand; every second result lies halfway between two pixels."""
+    """Compares with cubic convolution (a = -0.75), calculated by hand; every second result lies 1/2 after a pixel."""
     row = np.array([0, 10, 20, 30], np.uint8).reshape(1, 4, 1)
-    # At the distance 1/2 the kernel is 0.59375 and at 3/2 it is -0.09375.
+    # The kernel is 0.59375 at the distance 1/2, and -0.09375 at 3/2. Beyond the image, its border pixels are repeated.
     inside = 0.59375 * (10 + 20) - 0.09375 * (0 + 30)
     first = 0.59375 * (0 + 10) - 0.09375 * (0 + 20)
     last = 0.59375 * (30 + 30) - 0.09375 * (20 + 30)
@@ -58,7 +58,7 @@ def test_a_slope_bicubic():
 
 
 def test_a_slope_bilinear():
-    """Compares with a calculation by hand: results lie a quarter of a pixel before and after the pixels' centres."""
+    """Compares with a calculation by hand: the results lie 1/4 of a pixel before and after the pixels' centres."""
     row = np.array([0, 10, 20, 30], np.uint8).reshape(1, 4, 1)
     expected = [0, 2.5, 7.5, 12.5, 17.5, 22.5, 27.5, 30]
     np.testing.assert_array_equal(r2b_runtime.resize(row, 1, 8, bilinear=True)[0, :, 0], expected)

@@ -11,11 +11,11 @@ from conftest import delegated, run
 from drawn_graphs import Motifs
 from lce_model import NONE, SAME
 
-SMALL = 16384  # executor.cc's kSmallWork, which counts products; here a limit on the number of values
+SMALL = 16384  # kSmallWork of executor.cc, a number of products; the tests compare a step's number of values with it
 
 
 def steps_of(graph, outputs, threads=2):
-    """The descriptions of the graph's steps."""
+    """Runs the graph once and returns the descriptions of its steps."""
     model = graph.written(graph.operators, outputs)
     interpreter = delegated(model, num_threads=threads, profile=True)
     interpreter.allocate_tensors()
@@ -24,7 +24,7 @@ def steps_of(graph, outputs, threads=2):
 
 
 def segments(graph):
-    """Builds a graph with class probabilities for each pixel, an inner attention map, and bits unpacked to values."""
+    """Builds a graph with class probabilities for each pixel, an attention map and unpacked bits; returns outputs."""
     graph.begin((1, 52, 52, 24))
     x = graph.bconv(graph.quantize(graph.input), "float32", like=16)
     attention = graph.logistic(graph.conv(x, 1, 1))
@@ -50,7 +50,7 @@ def test_large_steps_are_shared_among_threads(rng, build):
     for step in steps:
         kind, shape = step.split(":")[0].split()
         values = np.prod([int(size) for size in shape.split("x")])
-        # A mean is described by the shape of its input map, but its own work is only one division per channel.
+        # A mean is described by the shape of its input map, but only finishes the sums of an earlier step.
         assert "(one thread)" not in step or kind == "mean" or values <= SMALL, steps
 
 

@@ -1,4 +1,4 @@
-"""Tests wheels on systems with other architectures and C libraries, without an interpreter; see check_systems.py."""
+"""Tests wheels on other architectures and C libraries, without TensorFlow Lite; see check_systems.py."""
 
 import pathlib
 
@@ -18,7 +18,7 @@ NAMES = [name for name in check_systems.NAMES if name != "bookworm-arm64"]
 
 @pytest.fixture
 def cases(tmp_path):
-    """Two networks, and this machine's answers."""
+    """Two networks, random inputs for them, and this machine's answers."""
     models = {"small": small_classifier.model(), "blocks": half_blocks(np.random.default_rng(0))}
     for name, content in models.items():
         (tmp_path / f"{name}.tflite").write_bytes(content)

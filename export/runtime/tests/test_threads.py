@@ -1,4 +1,4 @@
-"""Tests that any number of threads gives one thread's bits, in small graphs that once failed and in whole networks."""
+"""Tests that up to four threads give one thread's bits, in small graphs that once failed and in whole networks."""
 
 import contextlib
 import os
@@ -38,7 +38,7 @@ PINNED = pytest.mark.parametrize("pinned", [False, True], ids=["free", "on one c
 def assert_bits_of_one_thread(model, inputs, repetitions, kernels=None):
     """Asserts that 1 to 4 threads give one thread's bits; returns one thread's outputs for each input.
 
-    The inputs alternate, so that a value left over from one input cannot pass for the next one's.
+    The inputs alternate, so that a value left over from the previous inference is wrong in the next.
     """
     one_thread = Runs(model, kernels, 1)
     ones = [one_thread(x) for x in inputs]
@@ -53,7 +53,7 @@ def assert_bits_of_one_thread(model, inputs, repetitions, kernels=None):
 
 
 def average_computed_later(graph):
-    """A gate's average is computed only after the shortcut's two steps, whose rows the threads share as well."""
+    """A gate's average is computed after the two steps of the shortcut, whose rows the threads share as well."""
     graph.begin((1, 32, 32, 64))
     x = graph.bconv(graph.quantize(graph.input), "float32", like=64)
     y = graph.bconv(graph.quantize(x), "float32", like=64, stride=2)
@@ -63,14 +63,14 @@ def average_computed_later(graph):
 
 
 def sums_over_rows_of_several_threads(graph):
-    """There is only one block of channels, so threads divide the rows of an image, over which an average sums."""
+    """An average sums rows of several threads: with only one block of channels, threads divide an image by rows."""
     graph.begin((2, 17, 9, 8))
     x = graph.bconv(graph.quantize(graph.input), "float32", like=32)
     return [graph.average(x)]
 
 
 def bits_read_by_one_thread(graph):
-    """Beside an average, several threads pack bits, which one thread then copies."""
+    """Several threads pack bits, and one thread then copies them; the graph also computes an average."""
     graph.begin((1, 32, 32, 64))
     x = graph.bconv(graph.quantize(graph.input), "float32", like=64)
     bits = graph.quantize(x)
@@ -78,7 +78,7 @@ def bits_read_by_one_thread(graph):
 
 
 def window_stored_over_its_input(graph):
-    """A convolution is fused into the pool that reads it, whose output is added to the convolution's input."""
+    """A convolution and the pool after it become one step; the pool's output is added to the convolution's input."""
     graph.begin((1, 32, 32, 64))
     x = graph.bconv(graph.quantize(graph.input), "float32", like=64)
     y = graph.pool(graph.conv(x, 64, 1), "MAX_POOL_2D", (3, 3), 1, SAME)
@@ -116,7 +116,7 @@ SIZE = 96
 
 @pytest.fixture(scope="module")
 def photographs():
-    """40 photographs, float32 (1, SIZE, SIZE, 3)."""
+    """The middles of 40 preprocessed photographs, each float32 (1, SIZE, SIZE, 3)."""
     pytest.importorskip("r2b_zoo", reason="the zoo is not installed beside the runtime: pip install ../..")
     sys.path.insert(0, str(build_native.ROOT.parents[1] / "benchmarks"))
     agreement = pytest.importorskip("agreement", reason="the project's benchmarks/ are not beside the runtime")
@@ -144,7 +144,7 @@ def photographs():
     ],
 )
 def test_networks_on_photographs(photographs, name):
-    # r2b_zoo comes before TensorFlow, since it selects Keras 2.
+    # r2b_zoo is imported before TensorFlow, because it selects Keras 2.
     converter = pytest.importorskip("r2b_zoo.conversion.converter")
     import networks
     import tensorflow
@@ -152,7 +152,7 @@ def test_networks_on_photographs(photographs, name):
     import r2b_zoo
 
     pytest.importorskip("larq_zoo", reason="larq-zoo is not installed: pip install larq-zoo")
-    # The seed is fixed: with some random weights, QuickNet gives every photograph one class with a probability of 1.
+    # With some random weights, QuickNet gives every photograph the same class with a probability of 1.
     tensorflow.keras.utils.set_random_seed(0)
     constructor = larq_zoo_networks().get(name) or getattr(r2b_zoo, name)
     network = networks.randomise(constructor(weights=None, input_shape=(SIZE, SIZE, 3)))

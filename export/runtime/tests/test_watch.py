@@ -83,7 +83,7 @@ def test_options_of_a_change(capsys, model, recording):
     assert [event["label"] for event in events][:2] == ["bright", "grey"]
     events, _ = watched(capsys, model, path, "--hold", "1", "--threshold", "0.99")
     assert [event["label"] for event in events][:2] == ["bright", None]
-    assert events[1]["probability"] < 0.99  # of the most probable class
+    assert events[1]["probability"] < 0.99  # of the most probable class, since there is no label
     assert events[1]["previous"] == "bright"
 
 
@@ -92,7 +92,7 @@ def test_hold_in_seconds(capsys, model, recording):
 
 
 def test_a_signal_that_comes_while_nothing_is_written_lets_nothing_be_written(capsys, monkeypatch, model, recording):
-    """The output might be a full pipe: a write would wait forever, as the signal came too early to interrupt it."""
+    """On a full pipe, a write would wait forever, because the signal came too early to interrupt it."""
     probabilities = Classifier.probabilities
 
     def interrupted(classifier, picture):
@@ -105,7 +105,7 @@ def test_a_signal_that_comes_while_nothing_is_written_lets_nothing_be_written(ca
 
 
 def test_a_signal_ends_the_wait_for_an_output_that_nobody_reads(model, recording):
-    """The signal need not interrupt the write: it may come just before."""
+    """The signal may come just before the write, and then does not interrupt it."""
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     with contextlib.suppress(BlockingIOError):
@@ -266,11 +266,11 @@ def test_help_names_every_source_and_shows_examples(capsys):
 def test_jpeg_without_pillow(monkeypatch, capsys, model):
     monkeypatch.setattr(frames.importlib.util, "find_spec", lambda name: None)
     assert main(["watch", model, "-"]) == 1
-    assert "frames as JPEG need Pillow: pip install pillow, or apt install python3-pil" in capsys.readouterr().err
+    assert "JPEG frames and image files need Pillow: pip install pillow, or apt install" in capsys.readouterr().err
 
 
 def test_arrays_are_frames(model):
-    """The arrays that picamera2 and V4L2 give do not need Pillow."""
+    """An array, such as picamera2 gives, is used as it is; JPEG is decoded."""
     image = np.zeros((4, 6, 3), np.uint8)
     assert frames.decoded(image) is image
     stream = io.BytesIO(shades.jpeg("dark"))

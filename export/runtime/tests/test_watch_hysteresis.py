@@ -5,7 +5,8 @@ import itertools
 import pytest
 from r2b_runtime.watch.hysteresis import Hysteresis, Rules
 
-# Probabilities of two of several classes: A and B are above both thresholds, a and b between them, - below both.
+# Frames: the probabilities of class A and class B. With the thresholds 0.6 and 0.4, frames A and B have their class
+# above both, frames a and b have it between them, and - has both classes below both.
 FRAMES = {"A": (0.9, 0.05), "B": (0.05, 0.9), "a": (0.5, 0.2), "b": (0.2, 0.5), "-": (0.1, 0.15)}
 A, B = 0, 1
 
@@ -22,7 +23,7 @@ def labels(frames, rules, interval=0.1):
 
 
 def specified(frames, count):
-    """What `labels` must return for thresholds 0.6 and 0.4: each decision uses all frames since the last change."""
+    """What `labels` must return for the thresholds 0.6 and 0.4, decided anew from all frames since the last change."""
     label, since, result = None, 0, []
     for number in range(len(frames)):
         spoken = []

@@ -112,7 +112,7 @@ def test_random_bytes_take_no_more_memory_than_the_limit():
 
 
 def test_a_long_stream_is_read_once():
-    """A hundred images in small pieces: bytes that were examined are not examined again."""
+    """All of a hundred images are found when they arrive in small pieces."""
     image = jpeg(5, (160, 120))
     found, damaged = split(image * 100, 512, largest=1 << 20)
     assert (len(found), damaged) == (100, 0)

@@ -38,7 +38,7 @@ def free_port():
 
 @contextlib.contextmanager
 def broker(folder, port, lines="allow_anonymous true"):
-    """Runs a broker that listens at a port of this computer."""
+    """Runs a broker that listens on a port of this computer; `lines` are added to its configuration."""
     (folder / "mosquitto.conf").write_text(f"user root\nlistener {port} 127.0.0.1\n{lines}\n")
     process = subprocess.Popen(
         ["mosquitto", "-c", folder / "mosquitto.conf"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -156,7 +156,7 @@ def change(label, frame=1):
 
 
 class Heard(list):
-    """Collects sentences, and waits for one."""
+    """Collects sentences; `wait` waits for one that matches a pattern."""
 
     def __init__(self):
         super().__init__()

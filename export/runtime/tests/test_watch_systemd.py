@@ -91,10 +91,10 @@ def test_the_text_of_the_unit():
 
 
 def test_the_command_writes_it(capsys, monkeypatch, tmp_path):
-    """The unit contains all options, with absolute paths, and no secret."""
+    """The unit contains the given options, with absolute paths; the password file becomes a credential."""
     model, authority = tmp_path / "shades.tflite", tmp_path / "ca.pem"
     model.write_bytes(shades.model())
-    # A service cannot read the tests' folders, and often not the package's; a test below covers that.
+    # check_readable would refuse the tests' folders, which a service cannot read; a test below covers it.
     monkeypatch.setattr(unit, "check_readable", os.stat)
     authority.write_text("")
     monkeypatch.chdir(tmp_path)
@@ -171,7 +171,7 @@ def test_what_a_service_cannot_read(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"'/home/pi/m.tflite' is in /home, which a service cannot see: put the"):
         unit.check_readable("/home/pi/m.tflite")
     monkeypatch.setattr(unit, "_HIDDEN", ())
-    with tempfile.TemporaryDirectory(dir="/tmp") as name:  # only their owner can read pytest's folders
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:  # because only their owner can read pytest's folders
         _check_permissions(pathlib.Path(name))
 
 
@@ -180,11 +180,11 @@ def _check_permissions(closed):
     path.write_text("")
     path.chmod(0o644)
     with pytest.raises(
-        ValueError, match=rf"only its owner can, because of '{closed}': chmod o\+rX it, or put the model"
+        ValueError, match=rf"but other users may not, because of '{closed}': chmod o\+rX it, or put the model"
     ):
         unit.check_readable(str(path))
     closed.chmod(0o711)
     unit.check_readable(str(path))
     path.chmod(0o640)
-    with pytest.raises(ValueError, match=r"only its owner can, because of '.*m.tflite'"):
+    with pytest.raises(ValueError, match=r"but other users may not, because of '.*m.tflite'"):
         unit.check_readable(str(path))

@@ -64,8 +64,10 @@ def test_structures_are_the_kernels(tmp_path):
 
 
 def test_structures_of_a_processor_of_32_bits(tmp_path):
-    """A compiler for 32-bit ARM checks the sizes and offsets that the formats would have there; the test rewrites the
-    formats, because Python's native alignment is this machine's."""
+    """A compiler for 32-bit ARM checks sizes, offsets and request numbers.
+
+    The test adapts the `struct` formats to that processor, because Python's native alignment is this machine's.
+    """
     pytest.importorskip("ziglang", reason="it compiles for other processors: pip install ziglang")
     form = struct.Struct("<" + v4l2.FORMAT.format.replace("4x", "0x"))
     buffer = struct.Struct("<" + v4l2.BUFFER.format.replace("l", "i").replace("L", "I"))
@@ -101,7 +103,7 @@ def device(tmp_path_factory):
 
 
 def watch(device, tmp_path, frame, *arguments, **settings):
-    """Starts the command with a device of these settings; what it asks of the device is written to the file `log`."""
+    """Starts the command with a device that has these settings (see video_device.c), and logs its requests in `log`."""
     (tmp_path / "frame").write_bytes(frame)
     environment = {
         **os.environ,
@@ -121,7 +123,7 @@ def grey_yuyv(luma):
 
 
 def test_a_camera_that_gives_jpeg(device, tmp_path):
-    """The device is unplugged, waited for and read again."""
+    """The device is unplugged, and the command opens it again."""
     process = watch(
         device, tmp_path, shades.jpeg("bright"), "--hold", "1", "--size", "800x600", "--fps", "7.5", VIDEO_FORMAT="MJPG"
     )
@@ -177,7 +179,7 @@ def test_a_device_that_is_not_there_is_waited_for(tmp_path):
 
 
 def test_yuyv_is_what_pillow_makes_of_it():
-    """Compares with Pillow's conversion, which is for values of the full range; both conversions round."""
+    """Compares with Pillow's conversion of full-range values, up to 4, because every conversion rounds."""
     from PIL import Image
 
     rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""Tests the engine as WebAssembly, in node: it gives Python's bits and labels, and a message for every mistake."""
+"""Tests the engine as WebAssembly, in node: the native engine's bits and labels, and a message for every mistake."""
 
 import base64
 import gzip
@@ -69,8 +69,10 @@ def text(array):
 
 
 def expected(model, x):
-    """The outputs, in base64, of the portable kernels, which add in WebAssembly's order and, like it, fuse no products
-    with additions."""
+    """Returns the native engine's outputs in base64.
+
+    Its portable kernels add in the same order as WebAssembly's and, like those, use no fused multiply-add.
+    """
     interpreter = Interpreter(model, engine="r2b", kernels="portable")
     interpreter.allocate_tensors()
     return [text(value) for value in outputs_of(interpreter, [x])]
@@ -89,7 +91,7 @@ def test_graphs_and_networks_have_the_bits_of_the_native_engine(run_jobs):
 
 
 def convolutions(rng, channels):
-    """Two float convolutions; the second one reads the logistic of the first one's output, and zeros around it."""
+    """A float convolution, its logistic function, and another float convolution, which pads that with zeros."""
     model = lce_model.Model()
 
     def conv(x, inputs, outputs):
@@ -108,7 +110,7 @@ def convolutions(rng, channels):
 
 
 def test_every_number_of_channels_leaves_the_border_alone(run_jobs):
-    """WebAssembly has fewer sizes of partial blocks than other instruction sets, so that the code is small."""
+    """WebAssembly's kernels treat a block three quarters full as a whole one, but must not store its unused lanes."""
     models = [convolutions(np.random.default_rng(channels), channels) for channels in range(1, 34)]
     x = np.random.default_rng(0).normal(0, 1, (1, 7, 9, 3)).astype(np.float32)
     answers = run_jobs([{"kind": "run", "model": model, "input": text(x)} for model in models])
@@ -149,7 +151,7 @@ def test_images_have_the_labels_and_probabilities_of_pythons_classifier(run_jobs
 
 
 def network_for_photographs():
-    """A small Real-to-Binary network of random weights that takes photographs."""
+    """The file of a small Real-to-Binary network with random weights, for photographs."""
     return small_classifier.with_files(
         half_blocks(np.random.default_rng(0), size=24, channels=64, blocks=3),
         labels=[f"class {i}" for i in range(10)],

@@ -1,8 +1,6 @@
-"""The values from which the tests draw, which are also those that the README promises.
+"""The values that the tests of the operators draw from, and the README's table of them.
 
-    python tested.py     # prints the README's table of operators
-
-The tests of the operators take their values from here, so everything in the table is tested.
+    python tested.py     # prints the table
 """
 
 import lce_model

@@ -1,4 +1,4 @@
-/* Stands before the engine's function, and takes memory as an inference must not. */
+/* Replaces r2b_engine_run() (linker option --wrap) by a function that also allocates memory, as no inference may. */
 #include <stdlib.h>
 
 #include "r2b.h"

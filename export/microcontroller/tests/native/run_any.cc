@@ -1,4 +1,5 @@
-// Runs any model on an input that lies in the flash, and prints the bytes of its outputs, an output a line.
+// Runs a model with one input twice on values from the flash (embedded.S), and prints each output as a line of
+// hexadecimal words of four bytes.
 #include "board.h"
 #include "heap.h"
 #include "r2b.h"

@@ -22,6 +22,9 @@ from r2b_runtime.pixels import MAX_PIXELS
 from r2b_runtime.terminal import printable
 from r2b_runtime.watch import command as watch
 
+FORMAT = 1
+"""Version of what `--json` prints. It increases when a key is removed or changes its meaning."""
+
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Runs the command and returns its exit status: 0, 1 after an error, or that of `watch`.
@@ -38,7 +41,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         result = parsed.run(parsed)
         if parsed.show is None:  # the command has printed its output, and returned its exit status
             return int(result)
-        print(json.dumps(result, indent=2) if parsed.json else parsed.show(result))
+        print(_document(parsed.name, result) if parsed.json else parsed.show(result))
     except BrokenPipeError:  # as in `r2b-run info model.tflite | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ImportError, MemoryError, OSError, RuntimeError, ValueError) as error:
@@ -46,6 +49,12 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         print("r2b-run:", text or type(error).__name__, file=sys.stderr)
         return 1
     return 0
+
+
+def _document(command: str, result: Any) -> str:
+    """The result of a command as one line of JSON, in the envelope that `r2b --json` also prints."""
+    # JSON escapes all control characters but DEL.
+    return json.dumps({"r2b": FORMAT, "command": command, "result": result}).replace("\x7f", "\\u007f")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -60,8 +69,9 @@ def _parser() -> argparse.ArgumentParser:
     ) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
         sub.add_argument("model", metavar="MODEL", help="a .tflite file")
-        sub.add_argument("--json", action="store_true", help="print JSON")
-        sub.set_defaults(run=run, show=show)
+        text_of_json = f'print one line of JSON instead: {{"r2b": {FORMAT}, "command": ..., "result": ...}}'
+        sub.add_argument("--json", action="store_true", help=text_of_json)
+        sub.set_defaults(run=run, show=show, name=name)
         return sub
 
     predict = command("predict", _predict, _show_predict, "print the most probable classes of images")

@@ -1,5 +1,5 @@
-// Compares plans that contain binary convolutions to the scalar specification. Integers and results of element-wise
-// float operators must be exactly equal; where means are taken, results must be nearly equal.
+// Compares plans that contain binary convolutions with the scalar specification (kernels/reference.h). Results must be
+// exactly equal, except those of TestHalfBlock, which takes means: they must be nearly equal.
 #include <cmath>
 #include <cstdio>
 
@@ -24,7 +24,7 @@ std::vector<uint32_t> Bits(int64_t pixels, int channels) {
 struct DrawnBconv {
   ReferenceConv s;
   bool same;
-  int activation;  // 0: none
+  int activation;  // 0: none, 1: RELU, 2: RELU_N1_TO_1, 3: RELU6
   std::vector<uint32_t> x, f;
   std::vector<int32_t> dot;  // expected sums, from the specification
   std::vector<float> scales, biases;
@@ -79,8 +79,9 @@ Builder BconvGraph(const DrawnBconv& d, Format format) {
   return b;
 }
 
-// LCE's formula, in its order. `d.dot` leaves padding out; the engine must give the same bits although it corrects its
-// sums for padding, which it does in integers, before anything is rounded. (volatile prevents a fused multiply-add.)
+// Compares with LCE's formula, computed in LCE's order. The sums `d.dot` leave out taps in zero padding. The engine
+// first counts such taps as +1 and then corrects its sums. The results must still be equal, since sums are whole
+// numbers and are corrected before anything is rounded. (volatile prevents a fused multiply-add.)
 bool FloatsEqual(const DrawnBconv& d, bool scaled, const std::vector<float>& y) {
   bool equal = true;
   for (size_t i = 0; i < d.dot.size(); ++i) {
@@ -92,7 +93,7 @@ bool FloatsEqual(const DrawnBconv& d, bool scaled, const std::vector<float>& y) 
   return equal;
 }
 
-// LCE's formula, in its order; the bytes must be equal, also for ties in rounding.
+// Compares with LCE's formula, computed in LCE's order. Ties must be rounded as LCE rounds them.
 bool BytesEqual(const DrawnBconv& d, const std::vector<int8_t>& y) {
   bool equal = true;
   for (size_t i = 0; i < d.dot.size(); ++i) {
@@ -105,7 +106,7 @@ bool BytesEqual(const DrawnBconv& d, const std::vector<int8_t>& y) {
   return equal;
 }
 
-// popcount > threshold, where depth - dot = 2 * popcount
+// LCE sets a bit if popcount > threshold, where 2 * popcount = depth - dot. Bits beyond the outputs must be 0.
 bool BitsEqual(const DrawnBconv& d, const std::vector<uint32_t>& y) {
   const int outputs = d.s.outputs, words = (outputs + 31) / 32;
   bool equal = true;
@@ -117,7 +118,7 @@ bool BitsEqual(const DrawnBconv& d, const std::vector<uint32_t>& y) {
   return equal;
 }
 
-// Tests one convolution in each output format.
+// Tests one convolution in each output format; packed bits have no activation.
 void TestBconv(const Kernels* kernels, ReferenceConv s, bool same, int activation, int threads) {
   const Extent eh = WindowExtent(s.h, s.kernel_h, s.stride_h, s.dilation_h, same),
                ew = WindowExtent(s.w, s.kernel_w, s.stride_w, s.dilation_w, same);

@@ -20,7 +20,7 @@ int ZeroPoint() {
   return points[Random(0, 4)];
 }
 
-// Scales like a converter's, and powers of two, with which rounding often meets ties.
+// Scales like a converter's, and powers of two, with which ties in rounding are frequent.
 float Scale() { return Random(0, 2) ? 0.001f + float(rng() % 1000) / 20000.0f : std::ldexp(1.0f, -Random(4, 8)); }
 
 int Quantised(Builder* b, DType type, const std::vector<int>& dims, float scale, int zero_point) {
@@ -125,8 +125,8 @@ void TestConvolution(const Kernels* kernels, const Case& c, int threads) {
   Check(RunPlan<float>(drawn.b, kernels, threads, {{drawn.in, &x}}, values.size(), what) == values, what);
 }
 
-// Converts floats to int8, including halves and values far outside the range: as an operator of its own, or, if
-// `stored`, where the operator before it stores its output.
+// Converts floats to int8, including halves and values far outside the range. The conversion is a separate step or, if
+// `stored`, part of the step of the max pool before it.
 void TestToBytes(const Kernels* kernels, int channels, int pixels, bool stored) {
   const std::string what =
       std::string(kernels->name) + " to int8, " + std::to_string(channels) + " channels" + (stored ? ", stored" : "");
@@ -168,9 +168,9 @@ void TestBytes(const Kernels* kernels) {
     c.n = Random(1, 2), c.h = Random(1, 9), c.w = Random(1, 40);
     TestConvolution(kernels, c, Random(1, 4));
   }
-  // Kernel rows whose last values are joined with those of other rows: those of stems, and of a kernel narrower than
-  // the stride.
-  const int stems[][4] = {{3, 7, 7, 2}, {3, 3, 3, 1}, {1, 4, 5, 4}, {5, 4, 1, 3}};  // channels, kernel, stride
+  // Kernels whose rows' last values are joined with those of other rows (ByteColumns): stems' kernels, and one that is
+  // narrower than the stride.
+  const int stems[][4] = {{3, 7, 7, 2}, {3, 3, 3, 1}, {1, 4, 5, 4}, {5, 4, 1, 3}};  // channels, height, width, stride
   for (const auto& [channels, kernel_h, kernel_w, stride] : stems)
     for (int outputs : {8, 31, 48, 64}) {
       const bool same = Random(0, 1), from_uint8 = Random(0, 1), to_float = Random(0, 1);

@@ -9,7 +9,7 @@
 namespace r2b {
 namespace {
 
-// Packs the signs of `count` floats, which lie `stride` apart, as ReferenceBconv reads them.
+// Appends the packed signs of `count` floats, which lie `stride` apart, as ReferenceBconv reads them.
 void AppendBits(const float* values, int count, int stride, std::vector<uint32_t>* bits) {
   for (int i = 0; i < count; ++i) {
     if (i % 32 == 0) bits->push_back(0);
@@ -17,7 +17,7 @@ void AppendBits(const float* values, int count, int stride, std::vector<uint32_t
   }
 }
 
-// Uses floats and zeros of either sign.
+// Tests one convolution of random floats, among them zeros of either sign.
 void TestConvolver(Convolver* convolver, const char* kernels, const ConvolutionShape& s) {
   const Extent eh = WindowExtent(s.height, s.kernel_h, s.stride_h, 1, s.same_padding),
                ew = WindowExtent(s.width, s.kernel_w, s.stride_w, 1, s.same_padding);
@@ -52,7 +52,7 @@ void TestConvolver(Convolver* convolver, const char* kernels, const ConvolutionS
 
 void TestConvolvers(const Kernels* k) {
   for (int threads : {1, 2, 3}) {
-    Convolver convolver(k, threads);  // one for all shapes: no call may leave anything to the next
+    Convolver convolver(k, threads);  // one for all shapes, since no call may affect the next
     for (int i = 0; i < 25; ++i)
       TestConvolver(&convolver, k->name,
                     {Random(1, 3), Random(1, 9), Random(1, 17), Random(1, 100), Random(1, 4), Random(1, 4),

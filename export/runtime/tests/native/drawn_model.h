@@ -1,6 +1,6 @@
-// Graphs drawn from bytes, for the fuzzer: chains of operators longer than any network's, windows, strides and
-// dilations up to the largest that the formats hold, batches and maps of any size. Most graphs are refused, by a rule
-// or by the limits. Shapes of consecutive operators match, so that graphs are refused for their size, not a mismatch.
+// Graphs drawn from bytes, for the fuzzer: chains of operators longer than any network's, strides and dilations up to
+// the largest that the runtime accepts (kMostWindow), large windows, batches and maps. Many graphs are refused because
+// they are too large. Few are refused because shapes do not match: each operator's shapes follow from its input's.
 #pragma once
 
 #include <algorithm>
@@ -14,7 +14,7 @@
 #include "mini_interpreter.h"
 
 struct DrawnModel : MiniInterpreter {
-  // Reads the bytes as numbers, and zeros after the last byte.
+  // The bytes that are left to read as numbers. After the last byte, all numbers are 0.
   const uint8_t* next = nullptr;
   size_t left = 0;
   int Byte() { return left ? (--left, *next++) : 0; }
@@ -71,7 +71,7 @@ struct DrawnModel : MiniInterpreter {
     plan.Push(int(plan.storage.size()) - 1);
   }
 
-  // A FlexBuffer of eight-byte numbers; keys must be sorted.
+  // Encodes a map as a FlexBuffer of eight-byte numbers; keys must be sorted.
   static std::vector<uint8_t> FlexMap(const std::vector<std::pair<const char*, int>>& map) {
     std::vector<uint8_t> bytes;
     const auto number = [&](uint64_t value) {
@@ -261,7 +261,7 @@ struct DrawnModel : MiniInterpreter {
       out[1] = One({1, 2, 7, 64, 1 << 14, 2147483647}), out[2] = One({1, in[2], 33});
       Numbers(size, {out[1], out[2]});
       const int y = NewTensor(tfl::kFloat32, out);
-      Add(code, "", {x, size}, y, {One({0, 1, 256})});  // two flags, a byte each
+      Add(code, "", {x, size}, y, {One({0, 1, 256})});  // align_corners and half_pixel_centers, a byte each
       return y;
     }
     const int kh = Kernel(), kw = Kernel(), s = Stride(), same = Chance(128);

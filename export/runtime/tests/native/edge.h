@@ -1,5 +1,5 @@
-// Memory that ends at an inaccessible page: an access past its end stops the process, and a write before its beginning
-// is detected.
+// Memory that ends at an inaccessible page: an access past its end stops the process. After a write shortly before its
+// beginning, intact() is false.
 #pragma once
 
 #include <sys/mman.h>

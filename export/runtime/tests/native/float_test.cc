@@ -1,5 +1,6 @@
-// Tests plans with float convolutions and dense layers: sums must be exact where the order of additions is specified;
-// elsewhere their errors must be at most 1e-5 for each product, or 1e-5 of the sum of the products' sizes.
+// Tests plans with float convolutions and dense layers. Where a test computes sums in the specified order, they must be
+// exactly equal. Elsewhere errors may be up to 1e-5 times the number of products (convolutions), or 1e-5 times the sum
+// of the products' absolute values (dense layers).
 #include <cmath>
 
 #include "plans.h"
@@ -7,7 +8,7 @@
 namespace r2b {
 namespace {
 
-// The portable kernels and ARMv7's round product and sum separately.
+// Whether float sums use fused multiply-adds. The portable kernels and ARMv7's round product and sum separately.
 bool FusesProducts(const Kernels* kernels) {
 #if defined(__x86_64__) || defined(__aarch64__)
   return std::string(kernels->name) != "portable";
@@ -40,7 +41,7 @@ void ForAll(const Images& out, Visit visit) {
         for (int c = 0; c < out.channels; ++c) visit(i, y, x, c);
 }
 
-// Calls visit(row, column, tap) for the pixels of a window that lie inside the image.
+// Calls visit(row, column, tap) for each pixel inside the image that the window of output pixel (y, x) reads.
 template <class Visit>
 void ForTaps(const Images& in, const Window& window, int y, int x, Visit visit) {
   const int top = y * window.stride - window.Along(in.h).before, left = x * window.stride - window.Along(in.w).before;
@@ -50,7 +51,7 @@ void ForTaps(const Images& in, const Window& window, int y, int x, Visit visit) 
   }
 }
 
-// A convolution that is clamped to -6 to 6, and a PReLU.
+// A convolution whose results are clamped to -6 to 6, followed by a PReLU.
 Images ReferenceConvolution(const Images& x, const Window& window, const std::vector<float>& f,
                             const std::vector<float>& bias, const std::vector<float>& slopes) {
   Images y{x.n, window.Along(x.h).out, window.Along(x.w).out, int(bias.size()), {}};
@@ -81,7 +82,7 @@ std::string Named(const Window& window) {
          (window.same ? " same" : " valid");
 }
 
-// Tests a convolution that is fused into a max pool, with a PReLU between them whose slopes are at least `least`.
+// Tests a convolution, a PReLU whose slopes are at least `least`, and a max pool, which can absorb the other two.
 void TestFloatConv(const Kernels* kernels, Images x, int outputs, const Window& convolution, const Window& window,
                    float least, int threads) {
   const Extent eh = convolution.Along(x.h), ew = convolution.Along(x.w);
@@ -121,8 +122,8 @@ void TestFloatConv(const Kernels* kernels, Images x, int outputs, const Window& 
 }
 
 // Tests a dense layer, whose order of additions is specified. For one vector: four partial sums, added in pairs, then
-// the products left over after the last four, then the bias. For several vectors: fused multiply-adds in the order of
-// the inputs, starting from the bias.
+// the one to three products left over, then the bias. For several vectors: fused multiply-adds in the order of the
+// inputs, starting from the bias; kernels without fused multiply-adds must give nearly the same.
 void TestDense(const Kernels* kernels, int batch, int inputs, int outputs, int threads) {
   const std::string what = std::string(kernels->name) + " dense " + std::to_string(batch) + "x" +
                            std::to_string(inputs) + " -> " + std::to_string(outputs) + ", threads " +
@@ -203,8 +204,8 @@ void TestSharedConstant(const Kernels* kernels) {
 }  // namespace
 
 void TestFloatPlans(const Kernels* k) {
-  // Inputs around multiples of four, outputs around groups of eight and the kernels' multiples of them; then layers
-  // large enough to be shared among threads.
+  // Numbers of inputs around multiples of 4, of outputs around multiples of 8; then layers large enough to be shared
+  // among threads.
   for (int inputs : {1, 3, 4, 5, 64, 67})
     for (int outputs : {1, 7, 8, 9, 31, 33, 100}) TestDense(k, Random(1, 3), inputs, outputs, 1);
   for (int threads : {1, 2, 3})

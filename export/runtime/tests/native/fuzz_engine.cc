@@ -29,7 +29,7 @@ void ReadMetadata(const r2b_model* model) {
   if (r2b_model_preprocessing(model, &preprocessing, &error)) Require(preprocessing.height > 0);
 }
 
-// Runs a file in `threads` threads. Returns whether the engine accepted it.
+// Runs a file's model in `threads` threads. Returns whether the engine accepted it.
 bool Run(const uint8_t* data, size_t size, int threads) {
   r2b_error error;
   r2b_model* model = r2b_model_load(data, size, &error);

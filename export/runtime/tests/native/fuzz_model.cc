@@ -2,10 +2,10 @@
 // random graphs.
 //
 // The input is read as a `.tflite` FlatBuffer (every offset is checked) or, if it begins with "PLAN", as random numbers
-// from which drawn_model.h draws a graph, because changing a file's bytes does not find long chains, large windows and
-// large tensors. mini_interpreter.h replaces the interpreter. The delegate is created, prepared, invoked and destroyed.
-// Whatever the input says, the delegate may refuse it but must not crash, hang, or touch memory that is not its own.
-// Seeds are real files, written by lce_model.py, and random draws.
+// from which drawn_model.h draws a graph. Such graphs have long chains, large windows and large tensors, which changes
+// to a file's bytes do not produce. mini_interpreter.h replaces the interpreter. The delegate is created, prepared,
+// invoked and destroyed. Whatever the input says, the delegate may refuse it but must not crash, hang, or touch memory
+// that is not its own. Seeds are files written by lce_model.py and random numbers after "PLAN" (fuzz.py).
 //
 // Built with -fsanitize=fuzzer this is a libFuzzer target; with -DR2B_FUZZ_REPLAY it runs the files named as arguments.
 #include <cstdio>
@@ -47,8 +47,7 @@ struct Buffer {
     const size_t at = Field(table, index);
     return at ? Read<T>(at) : absent;
   }
-  // (position of the first element, count). A count beyond the end of the buffer marks it bad, so nothing grows without
-  // bound.
+  // Returns (position of the first element, count). A vector that exceeds the buffer marks it bad and counts as empty.
   std::pair<size_t, size_t> Vector(size_t table, int index, size_t element) {
     const size_t field = Field(table, index);
     if (!field) return {0, 0};
@@ -60,8 +59,8 @@ struct Buffer {
   size_t Element(std::pair<size_t, size_t> vector, size_t i) { return Follow(vector.first + 4 * i); }
 };
 
-// A model file's tensors and nodes. Load() and those of its parts that can fail return false for bytes that an
-// interpreter would not accept.
+// A model file's tensors and nodes. Functions that return bool return false for bytes that an interpreter would not
+// accept, or for files that are too large for this test.
 struct LoadedModel : MiniInterpreter {
   explicit LoadedModel(const Buffer& buffer) : b(buffer) {}
 
@@ -74,7 +73,7 @@ struct LoadedModel : MiniInterpreter {
     const auto ts = b.Vector(graph, 0, 4), ops = b.Vector(graph, 3, 4);
     if (b.bad || ts.second > 64 || ops.second > 32) return false;
     if (!LoadTensors(ts) || !LoadNodes(ops)) return false;
-    Finish(1 + int(tensors.size() % 2));  // the input decides, so that its run can be repeated
+    Finish(1 + int(tensors.size() % 2));  // depends on the input alone, so that runs can be repeated
     return true;
   }
 
@@ -220,10 +219,10 @@ int Run(MiniInterpreter* model, const char* kernels) {
   return ran;
 }
 
-// Returns how many kernels ran, or -1 if the bytes are not a model.
+// Returns how many of the delegate's kernels ran, or -1 if the bytes are not a model.
 int Test(const uint8_t* data, size_t size) {
   if (size < 8 || size > 1 << 16) return -1;
-  static const bool oversubscribed = !setenv("R2B_RUNTIME_OVERSUBSCRIBE", "1", 1);  // however few cores there are
+  static const bool oversubscribed = !setenv("R2B_RUNTIME_OVERSUBSCRIBE", "1", 1);  // more threads than cores
   static const char* const kernels[] = {"auto", "portable", "avx2"};
   const char* const chosen = kernels[oversubscribed ? data[size - 1] % 3 : 0];
   if (!std::memcmp(data, "PLAN", 4)) {

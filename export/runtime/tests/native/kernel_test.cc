@@ -1,5 +1,5 @@
-// Runs the tests of this folder on every instruction set of this machine. Prints which kernels ran; kernels named as
-// arguments must be among them.
+// Runs the tests of this folder with the kernels of every instruction set of this machine. Prints which kernels ran;
+// kernels named as arguments must be among them.
 #include <cstdio>
 #include <string>
 

@@ -1,5 +1,6 @@
-// Compares kernels with scalar code, bit for bit, on rows whose channels need not fill a block and whose memory ends at
-// an inaccessible page.
+// Compares kernels with scalar code on rows whose channels need not fill a block and whose memory ends at an
+// inaccessible page. Results must be equal bit for bit; softmax and the logistic function must be close to the exact
+// functions.
 #include <cmath>
 #include <cstdio>
 #include <memory>
@@ -17,7 +18,7 @@ constexpr int kWidths[] = {1, 2, 5, 13, 30};  // whole tiles and remainders, for
 bool SameBits(const std::vector<float>& a, const std::vector<float>& b) {
   return a.size() == b.size() && !std::memcmp(a.data(), b.data(), a.size() * sizeof(float));
 }
-// volatile: every product and sum is rounded on its own
+// volatile: every product and sum is rounded separately
 float Product(float a, float b) {
   volatile float product = a * b;
   return product;
@@ -168,7 +169,7 @@ void TestPool(const Kernels* kernels, int width, int channels, bool maximum, con
   stages.Expect(expected, what + (maximum ? " maximum" : " average"));
 }
 
-// The portable kernels and ARMv7's round product and sum separately.
+// Whether float sums use fused multiply-adds. The portable kernels and ARMv7's round product and sum separately.
 bool FusesProducts(const Kernels* kernels) {
 #if defined(__x86_64__) || defined(__aarch64__)
   return std::string(kernels->name) != "portable";

@@ -9,7 +9,7 @@ namespace {
 
 std::string Named(const Kernels* kernels, const std::string& what) { return std::string(kernels->name) + " " + what; }
 
-// A row that the depthwise kernel computes and stores must have the bits that kernels/reference.h specifies.
+// A row that the depthwise kernel computes and stores must equal what kernels/reference.h specifies.
 void TestDepthwiseRow(const Kernels* kernels, int width, int channels, int taps) {
   const int blocks = (channels + kBlock - 1) / kBlock;
   const auto values = Floats(size_t(width + taps) * channels), bias = Floats(size_t(blocks) * kBlock),

@@ -1,5 +1,6 @@
 // A miniature interpreter for fuzzing: tensors and nodes as TensorFlow Lite lays them out, and the functions that the
-// delegate calls. Tensors get exactly the bytes that their shapes need, once the delegate's kernel has been prepared.
+// delegate calls. Once the delegate's kernel has been prepared, its inputs and outputs get exactly the bytes that their
+// shapes need.
 #pragma once
 
 #include <algorithm>
@@ -14,7 +15,7 @@
 #include "limits.h"
 #include "tflite_abi.h"
 
-constexpr int kMemory = 64;  // MiB: the delegate's max_memory, and little enough for sanitizers
+constexpr int kMemory = 64;  // MiB: the delegate's max_memory; small enough for runs with sanitizers
 
 struct Array {
   std::vector<int> storage{0};
@@ -42,7 +43,7 @@ struct MiniInterpreter {
   static size_t Bytes(tfl::Type type) {
     return type == tfl::kInt64 ? 8 : type == tfl::kInt8 || type == tfl::kBool || type == tfl::kUInt8 ? 1 : 4;
   }
-  // Bytes of a tensor; -1 for a negative dimension or for more than kMemory, which is the delegate's limit as well.
+  // Bytes of a tensor; -1 for a negative dimension or for more than kMemory MiB.
   static int64_t Size(const tfl::Tensor& tensor) {
     r2b::Count size = Bytes(tensor.type);
     for (int i = 0; i < tensor.dims->size; ++i) {
@@ -89,7 +90,7 @@ struct MiniInterpreter {
     return tfl::kOk;
   }
 
-  // The first run of consecutive nodes among the claimed ones, as an interpreter's partitioning gives it.
+  // The first run of consecutive nodes among the claimed ones, which stands for an interpreter's first partition.
   static Array FirstRun(const tfl::IntArray* claimed) {
     Array run;
     for (int i = 0; i < claimed->size && claimed->data[i] == claimed->data[0] + i; ++i) run.Push(claimed->data[i]);
@@ -108,7 +109,7 @@ struct MiniInterpreter {
     return std::vector<int>(list->data, list->data + list->size);
   }
 
-  // Replaces the first run of claimed nodes with one kernel.
+  // Adds the kernel that replaces the first run of claimed nodes.
   tfl::Status Replace(tfl::Registration r, const tfl::IntArray* claimed, tfl::Delegate* delegate) {
     auto params = std::make_unique<tfl::DelegateParams>();
     for (int k = 0; k < 3; ++k) arrays.push_back(std::make_unique<Array>());

@@ -41,8 +41,8 @@ struct Builder {
   }
 };
 
-// Runs a plan twice with `inputs`, pairs (tensor, memory), and returns the `count` values of its first output. Checks
-// that the plan writes nothing outside the memory of these tensors.
+// Runs a plan twice with `inputs`, pairs (index of a tensor, memory), and returns the `count` values of its first
+// output. Checks that the plan leaves the guard bytes around these tensors alone.
 template <class T>
 std::vector<T> RunPlan(const Builder& b, const Kernels* kernels, int threads,
                        const std::vector<std::pair<int, Guarded*>>& inputs, size_t count, const std::string& what) {

@@ -1,4 +1,5 @@
-// Compares resized images bit for bit with the scalar specification and with the portable kernels.
+// Compares resized images bit for bit. With random samples, the scalar specification is the reference; with the samples
+// of a real resizing, the portable kernels are.
 #include "resample.h"
 
 #include <cstring>
@@ -77,8 +78,8 @@ void TestResample(const Kernels* k, int height, int width, int channels, int out
   Check(AsSpecified(r, out.data<float>()), what + ": values");
 }
 
-// Samples are those of bilinear or bicubic resizing: near each other, and in order or mirrored. Some kernels make use
-// of this.
+// Samples are those of bilinear or bicubic resizing: near each other, and in order or mirrored. Some kernels have
+// faster code for such samples.
 void TestResize(const Kernels* k, int channels, bool bilinear, bool bytes) {
   const int height = Random(1, 80), width = Random(1, 80), count = Random(1, 3), size = bytes ? 1 : int(sizeof(float));
   const int image_height = Random(1, 3 * height), image_width = Random(1, 3 * width),

@@ -8,7 +8,7 @@
 
 namespace r2b {
 
-// Every item must be done exactly once, in any order.
+// First calls Take() for two threads in a fixed order. Then real threads must do every item exactly once.
 void TestWorkSharing() {
   WorkSharing sharing;
   sharing.Resize(2);

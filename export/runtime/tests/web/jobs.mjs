@@ -1,5 +1,5 @@
-// Runs jobs in the JavaScript module: `node jobs.mjs INDEX.JS FOLDER` reads FOLDER/jobs.json, a list of {kind, model,
-// ...}, and writes what each gave, or its error, to FOLDER/answers.json.
+// Runs jobs with the JavaScript module: `node --expose-gc jobs.mjs INDEX.JS FOLDER` reads the jobs from
+// FOLDER/jobs.json, a list of {kind, model, ...}. It writes a list of their results, or errors, to FOLDER/answers.json.
 import { readFile, writeFile } from "node:fs/promises";
 import { pathToFileURL } from "node:url";
 
@@ -10,7 +10,7 @@ const base64 = (values) => Buffer.from(values.buffer, values.byteOffset, values.
 const sentence = (error) => `${error.name}: ${error.message}`;
 
 const kinds = {
-  /** Outputs for the values of an input, float32; several runs must agree. */
+  /** Outputs for one float32 input, in base64. A second run must give the same. */
   async run({ model, input }) {
     const engine = await Engine.load(model);
     const values = new Float32Array(bytes(input).buffer);
@@ -22,7 +22,7 @@ const kinds = {
     return { outputs };
   },
 
-  /** Labels and probabilities of images. */
+  /** Labels and probabilities of images, and what the classifier says about its model. */
   async predict({ model, images }) {
     const classifier = await Classifier.load(model);
     const answers = images.map(({ data, width, height }) =>
@@ -33,7 +33,7 @@ const kinds = {
     return { answers, labels, preprocessing, size };
   },
 
-  /** The sentences with which loading fails, as an engine and as a classifier. */
+  /** The messages with which loading fails as an engine and as a classifier; null where it succeeds. */
   async load({ model }) {
     const told = {};
     for (const kind of [Engine, Classifier])
@@ -41,7 +41,7 @@ const kinds = {
     return told;
   },
 
-  /** The sentences of calls that are wrong. */
+  /** The messages of wrong calls, by the name of the mistake. */
   async misuse({ model, other }) {
     const engine = await Engine.load(model);
     const classifier = await Classifier.load(model);
@@ -99,7 +99,7 @@ const kinds = {
     return { early: sizes[9], late: sizes.at(-1) };
   },
 
-  /** The same, but engines are left to the garbage collector instead of being freed. */
+  /** The same with 20 engines per cycle, which are left to the garbage collector instead of being freed. */
   async abandoned({ model, count }) {
     const file = await readFile(model);
     const sizes = [];
@@ -113,7 +113,7 @@ const kinds = {
   },
 };
 
-// The engine that all models of this process share.
+// The compiled engine that all models of this process share: the first one that index.js instantiates.
 let shared = null;
 const { instantiate } = WebAssembly;
 WebAssembly.instantiate = async (...values) => {
