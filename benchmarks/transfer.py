@@ -31,9 +31,11 @@ PRETRAINING = {
     "teacher.epochs": 3,
     "real.epochs": 1,
     "binary_activations.epochs": 2,
+    "binary_activations.learning_rate": 3e-3,
     "binary.epochs": 2,
 }
-"""Overrides of recipe cifar10: the width of weights=cifar10, an augmentation that folders have, and few epochs."""
+"""Overrides of recipe cifar10: the width of weights=cifar10, an augmentation that folders have, few epochs, and the
+learning rate with which results/cifar10_weights.md was made."""
 
 
 @dataclass(frozen=True)

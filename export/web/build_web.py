@@ -3,9 +3,9 @@
     python build_web.py                    # r2b.wasm, beside this file
     python build_web.py --output FOLDER
 
-The engine throws C++ exceptions, which the C++ library of ziglang does not support in WebAssembly. So the parts of that
-library that the engine needs are compiled here too, from their sources inside the ziglang package, with WebAssembly's
-exceptions (-fwasm-exceptions).
+The engine throws C++ exceptions, which the C++ library of ziglang does not support in WebAssembly. So the script
+also compiles the parts of that library that the engine needs, from their sources inside the ziglang package, with
+WebAssembly's exceptions (-fwasm-exceptions).
 """
 
 import argparse
@@ -33,7 +33,7 @@ EXPORTS += [f"r2b_engine_{name}" for name in ("output", "resize", "set_input", "
 EXPORTS += [f"r2b_engine_{name}" for name in ("get_values", "run")]
 
 LEFT_OUT = {"delegate", "convolution", "kernels/portable"}
-# Reading the C++ library's headers takes most of the time, so they are precompiled once.
+# Reading the C++ library's headers takes most of the compile time, so they are precompiled once.
 HEADERS = ["algorithm", "atomic", "cstdint", "functional", "map", "memory", "set", "string", "utility", "vector"]
 DEFINES = ["-DR2B_SINGLE_THREAD", "-DR2B_BUILD_WASM", f'-DR2B_VERSION="{build_native.version()}"']
 # -O3 would make the file 3 % larger and the kernels no faster. ziglang treats -Oz as -Os, unless -Xclang passes it to
@@ -44,7 +44,7 @@ CXXABI = ["cxa_aux_runtime", "cxa_default_handlers", "cxa_exception", "cxa_excep
 CXXABI += ["cxa_handlers", "cxa_personality", "cxa_virtual", "fallback_malloc", "private_typeinfo"]
 CXXABI += ["stdlib_exception", "stdlib_new_delete", "stdlib_stdexcept", "stdlib_typeinfo"]
 CXX = ["exception", "functional", "hash", "memory", "new_handler", "new_helpers", "stdexcept", "string"]
-# Macros of the C++ libraries: one thread, no message before the program is ended, no symbols for dynamic linkers.
+# Macros of the C++ libraries: one thread, no message before the program aborts, no symbols for dynamic linkers.
 LIBRARY = ["-std=c++23", "-D_LIBCPP_BUILDING_LIBRARY", "-D_LIBCXXABI_BUILDING_LIBRARY", "-D_LIBCXXABI_HAS_NO_THREADS"]
 LIBRARY += ["-DLIBCXX_BUILDING_LIBCXXABI", "-DLIBCXXABI_SILENT_TERMINATE"]
 UNWIND = ["-std=c23", "-D_LIBUNWIND_HAS_NO_THREADS", "-D_LIBUNWIND_HIDE_SYMBOLS"]
@@ -65,9 +65,9 @@ def commands(folder):
     library = build_native.zig_package("compiling the engine to WebAssembly needs ziglang") / "lib"
     flags = engine_flags()
     for name in engine_sources():
-        if name == "json":  # calls another strtod (see support.cc), which the precompiled headers lack
+        if name == "json":  # calls r2b_strtod of support.cc, which the precompiled headers lack
             yield name, "c++", [*COMPILE, *SIZE, *flags, "-Dstrtod=r2b_strtod", str(native / f"{name}.cc")]
-        elif name.startswith("kernels/"):  # the precompiled headers are compiled for size
+        elif name.startswith("kernels/"):  # compiled for speed, but the precompiled headers for size
             yield name, "c++", [*COMPILE, *SPEED, *flags, str(native / f"{name}.cc")]
         else:
             headers = ["-include-pch", str(folder / "headers.pch")]

@@ -1,7 +1,7 @@
 /** What a model, or the compiled engine, can be loaded from. In node a string that is no URL is a path. */
 export type Source = string | URL | ArrayBuffer | ArrayBufferView | Blob | Response;
 
-/** Pixels, row by row, of 1 (grey), 3 (red, green, blue) or 4 bytes (these and an alpha that is not read). */
+/** Pixels, row by row, of 1 (grey), 3 (red, green, blue) or 4 bytes (the same and alpha, which is ignored). */
 export interface Pixels {
   data: Uint8Array | Uint8ClampedArray;
   width: number;
@@ -12,11 +12,11 @@ export interface Pixels {
 export type ImageSource = Pixels | CanvasImageSource;
 
 export interface LoadOptions {
-  /** The compiled engine; default: r2b.wasm beside index.js. A module may serve several models. */
+  /** The compiled engine; default: r2b.wasm beside index.js. One WebAssembly.Module may serve several models. */
   wasm?: Source | WebAssembly.Module;
   /** The most bytes that the engine may take besides the file; default: 2 GiB. */
   maxMemory?: number;
-  /** The most operations of one inference; a float product counts as one, and so do 32 binary ones; default: 200e9. */
+  /** The most work of one inference, in float products; 32 binary products count as one; default: 200e9. */
   maxWork?: number;
 }
 
@@ -25,7 +25,7 @@ export interface Tensor {
   type: "float32" | "int32" | "uint8" | "int8" | "bool" | "other";
   shape: number[];
   bytes: number;
-  /** Of an int8 or uint8 tensor: value = scale * (number - zeroPoint). Else 0. */
+  /** For an int8 or uint8 tensor, value = scale * (number - zeroPoint). For other types both are 0. */
   scale: number;
   zeroPoint: number;
 }
@@ -48,33 +48,34 @@ export interface Preprocessing {
 /**
  * A model that is ready to run.
  *
- * Its memory lies in the compiled engine: free() gives it back at once, the garbage collector at some time. Whatever
- * goes wrong is thrown as an Error whose message is a sentence.
+ * Its memory lies in the compiled engine: free() releases it at once, the garbage collector only at some later time.
+ * Whatever goes wrong is thrown as an Error whose message is a sentence.
  */
 export class Engine {
   static load<T extends typeof Engine>(this: T, model: Source, options?: LoadOptions): Promise<InstanceType<T>>;
 
   private constructor();
 
-  /** The file's size. */
+  /** The size of the model file. */
   readonly bytes: number;
-  /** Names of the classes; none where the file has none. */
+  /** Names of the classes; empty if the file has none. */
   readonly labels: readonly string[];
-  /** null where the file has none. */
+  /** null if the file has no preprocessing. */
   readonly preprocessing: Preprocessing | null;
   readonly inputs: Tensor[];
   readonly outputs: Tensor[];
-  /** What the latest inference took, without the preparation of its image; null before the first. */
+  /** The time of the latest inference, without the preparation of its image; null before the first inference. */
   readonly milliseconds: number | null;
 
   /**
-   * Gives an input another shape; the outputs follow. All inputs and outputs lose their values. If it fails, nothing
-   * changes.
+   * Changes the shape of one input, an index from 0, and the outputs' shapes with it. All inputs and outputs lose their
+   * values. If it fails, nothing changes.
    */
   resize(input: number, shape: Iterable<number>): void;
 
   /**
-   * Runs one inference. Takes an array for each input, row by row, channels last; each may be a plain array of numbers.
+   * Runs one inference. Takes the values of each input, row by row, channels last, in the typed array of its type or
+   * in a plain array of numbers.
    * Returns a copy of the output's values or, if there are several outputs, an array of copies.
    */
   run(...values: (TensorValues | number[])[]): TensorValues | TensorValues[];
@@ -85,18 +86,18 @@ export class Engine {
   /** Runs one inference on what the inputs hold; returns what run() returns. */
   invoke(): TensorValues | TensorValues[];
 
-  /** Gives the memory back; later calls are errors, another free() is not. */
+  /** Releases the memory. Later calls are errors, but another free() is not. */
   free(): void;
 }
 
 export interface Answer {
   label: string;
-  /** The label's place in `labels`. */
+  /** The label's index in `labels`, from 0. */
   index: number;
   probability: number;
 }
 
-/** A model with labels and preprocessing: from an image to its classes. Loading any other model is an error. */
+/** A model with labels and preprocessing, which classifies images. Loading any other model is an error. */
 export class Classifier extends Engine {
   readonly preprocessing: Preprocessing;
 

@@ -292,7 +292,7 @@ export class Engine {
     const [, Values] = arrayOf(tensor);
     if (!(values instanceof Values) && !Array.isArray(values))
       throw new TypeError(
-        `input ${index} is ${tensor.type}, in a ${Values.name} or a plain array; received ${kindOf(values)}`,
+        `input ${index} takes ${tensor.type} values, as a ${Values.name} or a plain array; received ${kindOf(values)}`,
       );
     const own = values instanceof Values ? values : Values.from(values);
     if (own.byteLength !== tensor.bytes)
@@ -383,7 +383,7 @@ function pixelsOf(image) {
   const height = image?.naturalHeight || image?.videoHeight || image?.displayHeight || image?.height;
   if (!(width > 0 && height > 0))
     throw new TypeError(
-      "an image is an ImageData, a canvas, an ImageBitmap, an <img> that is loaded, a <video> that plays or a " +
+      "an image must be an ImageData, a canvas, an ImageBitmap, an <img> that is loaded, a <video> that plays or a " +
         `VideoFrame; received ${kindOf(image)}`,
     );
   const context = image.getContext?.("2d") ?? drawn(image, width, height);

@@ -70,9 +70,9 @@ class Stage:
     warmup_epochs: float = Field(5.0)
     """The number of epochs in which the learning rate rises linearly from 0; may be a fraction."""
     decay: float = Field(0.1)
-    """Factor by which the "steps" schedule multiplies the learning rate after each of ``decay_epochs``."""
+    """Factor by which the "steps" schedule multiplies the learning rate at each of ``decay_epochs``."""
     decay_epochs: Sequence[float] = Field(lambda: (40.0, 60.0, 70.0))
-    """Epochs since the start of the stage, including the warm-up; may be fractions."""
+    """Epochs since the start of the stage, including the warm-up, in ascending order; may be fractions."""
     weight_decay: float = Field(0.0)
     """Decoupled weight decay (Loshchilov & Hutter, 2019) of convolution and dense kernels: each step subtracts
     learning rate · ``weight_decay`` · w from a kernel w."""

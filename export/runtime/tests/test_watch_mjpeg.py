@@ -111,7 +111,7 @@ def test_random_bytes_take_no_more_memory_than_the_limit():
     assert len(splitter._data) <= (64 << 10) + 4096
 
 
-def test_a_long_stream_is_read_once():
+def test_all_images_of_a_long_stream_are_found():
     """All of a hundred images are found when they arrive in small pieces."""
     image = jpeg(5, (160, 120))
     found, damaged = split(image * 100, 512, largest=1 << 20)

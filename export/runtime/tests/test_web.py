@@ -205,12 +205,13 @@ def test_damaged_files_are_sentences(run_jobs):
 
 def test_wrong_calls_are_sentences(run_jobs):
     (told,) = run_jobs([{"kind": "misuse", "model": small_classifier.with_files(small_classifier.model())}])
-    images = "TypeError: an image is an ImageData, a canvas, an ImageBitmap, an <img> that is loaded, "
+    images = "TypeError: an image must be an ImageData, a canvas, an ImageBitmap, an <img> that is loaded, "
     freed = "Error: this engine was freed; load the model again"
     assert told["few"] == "RangeError: input 0 has 64 values, in the shape [1,8,8,1]; received 3"
     assert told["none"] == "TypeError: run() takes an array for each of the model's inputs (1); received 0"
-    assert told["bytes"] == "TypeError: input 0 is float32, in a Float32Array or a plain array; received Uint8Array"
-    assert told["text"] == "TypeError: input 0 is float32, in a Float32Array or a plain array; received String"
+    values = "TypeError: input 0 takes float32 values, as a Float32Array or a plain array; received "
+    assert told["bytes"] == f"{values}Uint8Array"
+    assert told["text"] == f"{values}String"
     assert re.match(r"Error: .*\[1, 0, 8, 1\] has no elements", told["shape"])
     assert told["input"] == "Error: the model has 1 inputs, numbered from 0; received 1"
     assert told["freed"] == told["freedInputs"] == freed

@@ -1,6 +1,8 @@
 """The values that the tests of the operators draw from, and the README's table of them.
 
     python tested.py     # prints the table
+
+The table is made from the values, so that it shows what is tested.
 """
 
 import lce_model

@@ -42,7 +42,7 @@ const kinds = {
   },
 
   /** The messages of wrong calls, by the name of the mistake. */
-  async misuse({ model, other }) {
+  async misuse({ model }) {
     const engine = await Engine.load(model);
     const classifier = await Classifier.load(model);
     const gone = await Engine.load(model);

@@ -68,7 +68,7 @@ class Account:
 
     def __post_init__(self) -> None:
         if not self.topic:
-            raise ValueError(f"a name needs a letter or a digit of ASCII; received {self.name!r}: give --mqtt-name")
+            raise ValueError(f"a name needs an ASCII letter or digit; received {self.name!r}: give --mqtt-name")
         if re.search(r"[+#\0]", self.discovery) or not self.discovery.strip("/"):
             raise ValueError(f"a topic has no +, # or NUL and is not empty; received {self.discovery!r}")
         if self.password is not None and self.user is None:
