@@ -14,9 +14,9 @@
 # %% [markdown]
 # # A tour
 #
-# `r2b_zoo` holds networks whose weights and activations are one bit wide, and everything around
-# them: training, conversion, an engine. This notebook looks at the networks and what they cost,
-# trains a small one, and looks at what it has learnt: pictures made of bits.
+# `r2b_zoo` has networks whose weights and activations are one bit wide. It also trains and converts
+# them, and has an engine that runs them. This notebook compares the networks and their costs,
+# trains a small one, and draws some of the bits that it has learnt.
 
 # %%
 import matplotlib.pyplot as plt
@@ -27,10 +27,10 @@ from r2b_zoo import cost, create  # loads TensorFlow with Keras 2, and without i
 # %% [markdown]
 # ## Six networks
 #
-# The six have one topology, a ResNet-18: five make it binary in different ways, and the sixth is
-# the real network that they are compared with. Accuracies are those on ImageNet that Martínez et
-# al. report (ICLR 2020, table 2); bytes are counted from the networks of this zoo, one bit for each
-# binary weight.
+# All six have the topology of a ResNet-18. Five of them make it binary, in different ways; the
+# sixth is the real network that they are compared with. The accuracies on ImageNet are those that
+# Martínez et al. report (ICLR 2020, table 2). The bytes are counted from the networks of this zoo,
+# with one bit for each binary weight.
 
 # %%
 cards = [r2b_zoo.card(name) for name in r2b_zoo.list_models()]
@@ -55,7 +55,7 @@ axes.grid(color="0.9")
 figure.tight_layout()
 
 # %% [markdown]
-# A card says what one would ask before building a network.
+# A card has the facts to know before building a network.
 
 # %%
 r2b_zoo.card("RealToBinaryNet")
@@ -63,9 +63,10 @@ r2b_zoo.card("RealToBinaryNet")
 # %% [markdown]
 # ## What the bits save
 #
-# The chart shows the same network by three measures. Nearly all multiplications are binary. A
-# processor does 64 of these at once, so most of the work that is left is in the layers that stay
-# real, above all in the first convolution.
+# The chart shows how much each kind of layer contributes to the network's multiplications, work and
+# memory. More than nine tenths of the multiplications are binary. As a processor does 64 binary
+# multiplications at once, they count as one unit of work. Most of the work is therefore in the
+# layers that stay real, above all in the first convolution, the stem.
 
 # %%
 network_cost = cost(create("RealToBinaryNet", weights=None))
@@ -77,9 +78,9 @@ network_cost
 # %% [markdown]
 # ## A network that recognises something
 #
-# `r2b demo` trains all four stages of the paper on handwritten digits, in a few minutes. Here is
-# the last stage alone, from random weights and for a few epochs. While it trains, one figure is
-# redrawn; stop it whenever you like, and run the cell again to resume.
+# `r2b demo` trains all four stages of the paper on handwritten digits, in a few minutes. The next
+# cell trains only the last stage, from random weights and for a few epochs, and shows the progress
+# in a figure. You can stop it at any time; running the cell again resumes the training.
 
 # %%
 run = r2b_zoo.train(
@@ -103,8 +104,8 @@ run
 # %% [markdown]
 # ## What it says
 #
-# Here are sixteen test images, each with the class that the network predicts and how sure it is.
-# A mistake has a red title.
+# Here are sixteen test images, each with the class that the network predicts and the probability of
+# this class. A wrong prediction has a red title.
 
 # %%
 classifier = run.classifier
@@ -126,10 +127,10 @@ print(f"{right} of {len(images)} right")
 # %% [markdown]
 # ## Pictures made of bits
 #
-# The first figure shows the signs of the first binary convolution. Each tile is the filter from
-# one input channel to one output channel: nine bits, white for +1 and black for −1. The second
-# figure shows the signs of what this convolution reads for the first digit, a picture for each of
-# the first channels. Such signs are all the information that reaches the convolution.
+# The first figure shows the signs of the weights of the first binary convolution. Each tile is the
+# filter from one input channel to one output channel: nine bits, white for +1 and black for −1. The
+# second figure shows the first test image, and the signs of the convolution's input for this image,
+# in the first eight channels. The convolution gets no other information than these signs.
 
 # %%
 network = run.networks["binary"]
@@ -170,4 +171,4 @@ for panel in panels:
 # - [What a bit does](2_what_a_bit_does.ipynb): one binary convolution by hand, and what the paper
 #   adds around it.
 # - [From Keras to a board](4_from_keras_to_a_board.ipynb): the file, the proof that it is the same
-#   network, and where the time goes.
+#   network, and the time of each step.

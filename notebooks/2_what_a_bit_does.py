@@ -15,9 +15,9 @@
 # # What a bit does
 #
 # A binary network keeps one bit of every weight and of every activation: its sign. This notebook
-# takes one binary convolution apart, computes it by hand with `xor` and counting, and then looks
-# at what the paper adds around it so that a bit is enough: the scale **α**, the **shortcut**, and
-# the **gate**.
+# computes one binary convolution by hand, with `xor` and counting. It then shows what the paper
+# adds around the convolution so that one bit is enough: the scale **α**, the **shortcut**, and the
+# **gate**.
 
 # %%
 import matplotlib.pyplot as plt
@@ -32,9 +32,9 @@ image = np.asarray(photograph[::4, ::4], np.float32) / 127.5 - 1
 # %% [markdown]
 # ## A photograph, and what is left of it
 #
-# The left picture is what the camera saw. The right one shows the signs of its three colours:
-# three bits for each pixel instead of twenty-four. One can still see what it is, and that is the
-# hope of binary networks.
+# The left picture is the photograph. The right one shows the signs of its three colours: three bits
+# for each pixel instead of twenty-four. One can still see what the photograph shows. Binary
+# networks rely on this.
 
 # %%
 figure, panels = plt.subplots(1, 2, figsize=(7, 3.5))
@@ -48,10 +48,10 @@ for panel in panels:
 # %% [markdown]
 # ## Multiplying signs is `xor`
 #
-# Write +1 as bit 0 and −1 as bit 1. The product of two signs is −1 exactly where their bits
-# differ, which is what `xor` finds. A dot product of *n* signs is then *n* minus twice the number
-# of ones: no multiplication is left, and a processor compares 32, 64 or 512 pairs of bits in one
-# instruction.
+# Write +1 as bit 0 and −1 as bit 1. The product of two signs is −1 exactly where their bits differ,
+# and exactly there `xor` gives a one. The dot product of two rows of *n* signs is then *n* minus
+# twice the number of these ones. No multiplication is left, and a processor compares 32, 64 or 512
+# pairs of bits in one instruction.
 
 # %%
 rng = np.random.default_rng(0)
@@ -81,7 +81,7 @@ kernel = layer.kernel.numpy()
 
 
 def patches(x: np.ndarray) -> np.ndarray:
-    """The 3×3 surroundings of every pixel of x (H, W, channels) as bits; False beyond the image."""
+    """The 3×3 surroundings of each pixel of x, bool (H, W, C), as packed bits; 0 outside of x."""
     height, width, _ = x.shape
     padded = np.pad(x, ((1, 1), (1, 1), (0, 0)))
     around = [padded[i : i + height, j : j + width] for i in range(3) for j in range(3)]
@@ -93,7 +93,7 @@ def count(bits: np.ndarray) -> np.ndarray:
 
 
 def binary_convolution(x: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    """Convolves the signs of x (H, W, channels) and of kernel (3, 3, channels, outputs)."""
+    """Convolves the signs of x (H, W, channels) with those of kernel (3, 3, channels, outputs)."""
     inputs, inside = patches(x < 0), patches(np.ones(x.shape, bool))
     weights = np.packbits((kernel < 0).reshape(-1, kernel.shape[-1]).T, axis=-1)
     differ = (inputs[:, :, np.newaxis] ^ weights) & inside[:, :, np.newaxis]
@@ -106,8 +106,8 @@ largest_difference = float(np.abs(by_hand - by_layer).max())
 print(f"{by_hand.shape}, largest difference {largest_difference}")
 
 # %% [markdown]
-# They are equal, to the last bit, because a binary convolution gives whole numbers. Its kernel
-# takes one bit for each weight:
+# They are exactly equal, because a binary convolution gives whole numbers. Its kernel takes one bit
+# for each weight:
 
 # %%
 size = kernel.size
@@ -116,10 +116,11 @@ print(f"{size:,} weights: {size * 4:,} bytes as floats, {size // 8:,} as bits")
 # %% [markdown]
 # ## α: how long the arrow is
 #
-# Signs keep a kernel's direction and forget its length. Each filter gets one number back, α, the
-# mean of its weights' magnitudes. Of all multiples of the signs, α times the signs is nearest to
-# the filter (section 4.3 of the paper, equation 3, and XNOR-Net before it). Each point below is one
-# filter; the line is α = mean |W|.
+# The signs of a filter keep roughly its direction, but not its length. So each filter gets a scale
+# α, the mean of its weights' magnitudes. Of all multiples of the signs, α times the signs is
+# nearest to the filter (section 4.3 of the paper, equation 3, and XNOR-Net before it). In the left
+# figure, each point is one filter; on the line, the nearest multiple is the mean of |W|. The right
+# figure shows the squared error of one filter for other multiples: it is least at α.
 
 # %%
 filters = kernel.reshape(-1, kernel.shape[-1]) * rng.uniform(0.2, 2, kernel.shape[-1])
@@ -148,10 +149,10 @@ print(
 # %% [markdown]
 # ## The shortcut: what a sign throws away is carried past it
 #
-# A convolution of signs sees only signs. All later layers would lack what the signs have lost, so
-# every convolution has a shortcut around it that carries the real values on. The maps below
-# are one channel of the first half block: what comes in, its sign, what the binary convolution
-# makes of it, and the sum that leaves.
+# A binary convolution reads only signs. All later layers would lack what the signs have lost, so
+# every binary convolution has a shortcut around it, which passes on the real values. The maps below
+# show one channel of the first half block: its input, the signs after the batch norm, the output of
+# the binary convolution after the gate, and the output of the half block.
 
 # %%
 with_alpha = RealToBinaryNet(weights=None, weight_scale="mean", **shape)
@@ -164,7 +165,7 @@ block = tf.keras.Model(with_alpha.inputs, values_of)
 incoming, normalised, gated, leaving = (
     values.numpy()[0] for values in block(image[np.newaxis], training=False)
 )
-# The channel that differs most over the image among those whose signs are shared out about evenly.
+# Of the channels with 30–70 % negative signs, take the one whose input varies most over the image.
 even = np.abs((normalised < 0).mean(axis=(0, 1)) - 0.5) < 0.2
 channel = int((incoming.std(axis=(0, 1)) * even).argmax())
 pictures = {
@@ -192,9 +193,8 @@ print(f"{without_shortcut:.2f} without the shortcut, {with_shortcut:.2f} with it
 # ## The gate: a scale that looks at the image
 #
 # α is the same for every image. The gate computes a factor for each channel from the real
-# activations, before the sign takes their magnitudes away: averages over the image, two small
-# dense layers, a sigmoid. So two images get two sets of factors, for about one percent more
-# operations.
+# activations before the sign: it averages them over the image, and applies two small dense layers
+# and a sigmoid. So two images get two sets of factors, for few more operations.
 
 # %%
 gate = network.get_layer("block1a_gate")
@@ -210,9 +210,8 @@ axes.set_xlabel("channel")
 axes.set_ylabel("factor")
 axes.legend(fontsize=8)
 gate_cost = r2b_zoo.cost(network).of("gate").flops / r2b_zoo.cost(network).flops
-print(f"the gates have {100 * gate_cost:.1f} % of this network's work")
+print(f"the gates need {100 * gate_cost:.1f} % of this network's work")
 
 # %% [markdown]
-# These factors are those of a network that has not been trained: near a half, and already
-# different for two images. Training decides what they are good for: `r2b demo` trains all four
-# stages of the paper on handwritten digits.
+# This network has not been trained, so its factors are near a half; even so, they differ between
+# the two images. `r2b demo` trains all four stages of the paper on handwritten digits.

@@ -14,10 +14,10 @@
 # %% [markdown]
 # # Four stages
 #
-# A binary network that is trained from nothing learns badly: a sign has no slope to follow. The
-# paper gets there in four steps, and each network teaches the next: **a real teacher → a real
-# student → binary activations → binary weights too**. Here they are trained, on handwritten
-# digits, while you look.
+# A binary network that is trained from random weights learns badly, because the slope of a sign is
+# zero almost everywhere. The paper trains four networks in turn, and each teaches the next: **a
+# real teacher → a real student → binary activations → binary weights too**. This notebook trains
+# all four on handwritten digits.
 
 # %%
 import os
@@ -27,10 +27,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 from r2b_zoo import attention_maps, train  # loads TensorFlow, without its messages
 
-os.chdir(tempfile.mkdtemp())  # where the folders of the runs are written
-# A narrow network without the gate, and few epochs, so that all of this takes about a minute. The
-# recipe is twice as wide, has the gate, and trains each stage for five to eight times as many
-# epochs: results/digits.md says what it reaches.
+os.chdir(tempfile.mkdtemp())  # the runs are written here
+# The network is narrow and has no gate, and the epochs are few, so that this notebook takes about a
+# minute. The recipe's own network is twice as wide and has the gate, and each stage is trained for
+# five to eight times as many epochs; results/digits.md has the accuracy that it reaches.
 SHORT = {
     "width": 8,
     "gate": False,
@@ -49,9 +49,10 @@ run = train("digits", output="all", **SHORT)
 # %% [markdown]
 # ## Where each stage starts
 #
-# The third stage takes the weights of the second and only then puts a sign before every
-# convolution: its accuracy falls, and climbs again. The fourth replaces the weights by their signs
-# too, but scales each filter by its mean magnitude α, so its accuracy falls less.
+# The third stage starts from the weights of the second, and puts a sign before every binary
+# convolution: the accuracy falls, and training raises it again. The fourth stage also replaces the
+# weights by their signs, but scales each filter by its mean magnitude α, so the accuracy falls
+# less.
 
 # %%
 run.figure("accuracy")
@@ -78,9 +79,10 @@ figure.tight_layout()
 # %% [markdown]
 # ## Where teacher and student look
 #
-# A teacher does not only teach answers. *Attention matching* compares where the energy of the
-# activations lies after each block in teacher and student. The figure has a row for each digit and
-# a map for each network and block, which is bright where the network looks.
+# The student does not learn from the teacher's answers alone. *Attention matching* compares the
+# attention maps of teacher and student after each block: an attention map shows how strong the
+# activations are at each place of the image. The figure has a row for each of four test images,
+# with maps of both networks after three of their blocks. A map is bright where the network looks.
 
 # %%
 attention_maps(run, stages=("teacher", "binary"))
@@ -88,10 +90,10 @@ attention_maps(run, stages=("teacher", "binary"))
 # %% [markdown]
 # ## One idea off
 #
-# What if training were not progressive? `progressive=False` leaves the real student out: the same
-# teacher teaches a network whose activations are binary from its first step. The teacher is not
-# trained again but taken from the run above. The last stage, binary weights, is skipped, because
-# the stage of binary activations already shows the difference.
+# What if training were not progressive? `progressive=False` leaves the real student out: the
+# teacher teaches a network whose activations are binary from the first step. The teacher is the one
+# of the run above and is not trained again. The last stage, binary weights, is skipped, because the
+# stage of binary activations already shows the difference.
 
 # %%
 without = train(
@@ -129,8 +131,8 @@ for label, one in (("progressive", run), ("without", without)):
 # %% [markdown]
 # ## Another idea off
 #
-# `attention_matching=False` and `output_matching=False` switch off the paper's other ideas of
-# training, and `gate=False`, which is set above, switches off its channel rescaling. On the command
-# line, the latter is `r2b train recipe=digits gate=false`.
-# [What a bit does](2_what_a_bit_does.ipynb) shows what the gate and α add to one image, and
-# [From Keras to a board](4_from_keras_to_a_board.ipynb) continues with the trained network.
+# `attention_matching=False` and `output_matching=False` switch off the paper's other ideas for
+# training. `gate=False`, which is set above, switches off its channel rescaling; on the command
+# line, this is `r2b train recipe=digits gate=false`.
+# [What a bit does](2_what_a_bit_does.ipynb) shows what the gate and α do, and
+# [From Keras to a board](4_from_keras_to_a_board.ipynb) converts and runs a network.

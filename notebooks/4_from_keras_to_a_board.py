@@ -14,13 +14,13 @@
 # %% [markdown]
 # # From Keras to a board
 #
-# A network of this zoo becomes one `.tflite` of Larq Compute Engine, and the same file runs on a
-# Raspberry Pi, in an app and here. This notebook converts the Real-to-Binary network, proves that
-# the file computes what Keras computes, looks at what else is in it, and then runs it as a board
-# would.
+# A network of this zoo is converted to one `.tflite` with operators of Larq Compute Engine. The
+# same file runs on a Raspberry Pi, in an app and here. This notebook converts the Real-to-Binary
+# network, checks that the file computes what Keras computes, looks at what else is in it, and then
+# runs it as a board would.
 #
-# The network has random weights, so what it says about a photograph means nothing. Its costs do
-# not depend on the weights.
+# The network has random weights, so its predictions mean nothing. Its costs do not depend on the
+# weights.
 
 # %%
 import tempfile
@@ -41,8 +41,8 @@ folder = Path(tempfile.mkdtemp())
 # %% [markdown]
 # ## One call, and a table
 #
-# Sixteen convolutions become `LceBconv2d`, one bit for each weight. The table says what became of
-# every layer, and why.
+# Sixteen convolutions become `LceBconv2d` operators, with one bit for each weight. The table says
+# what became of every layer, and why.
 
 # %%
 network = create("RealToBinaryNet", weights=None)
@@ -72,8 +72,8 @@ print(f"{as_floats / conversion.total_bytes:.1f} times smaller than the same wei
 # %% [markdown]
 # ## The same network?
 #
-# `verify` runs images through Keras and through the file. Here the images are eight pieces of two
-# photographs.
+# `verify` runs images through Keras and through the file, and compares the outputs. Here the images
+# are eight pieces of two photographs.
 
 # %%
 pieces = [
@@ -86,8 +86,8 @@ verification
 # %% [markdown]
 # ## What the file carries
 #
-# The file contains the names of the classes and the way from a photograph to the network's input,
-# so whoever has the file needs nothing else.
+# The file also contains the names of the classes and the preprocessing, which turns a photograph
+# into the network's input. So whoever has the file needs nothing else.
 
 # %%
 r2b_zoo.load(folder / "r2b.tflite")
@@ -95,8 +95,8 @@ r2b_zoo.load(folder / "r2b.tflite")
 # %% [markdown]
 # ## As a board runs it
 #
-# `r2b_runtime` has no Keras, no Larq and no training code in it. These three lines are a whole
-# program on a Raspberry Pi.
+# `r2b_runtime` contains no Keras, no Larq and no training code. On a Raspberry Pi, a program needs
+# little more than these three lines.
 
 # %%
 classifier = r2b_runtime.Classifier(str(folder / "r2b.tflite"))
@@ -106,10 +106,10 @@ print(*(f"{100 * probability:6.2f} %  {label}" for label, probability in answers
 # %% [markdown]
 # ## Where the time goes
 #
-# The figure shows every step of the file, in the order in which they run, on this machine's best
-# instruction set and in one thread. Blue bars are the binary convolutions with everything that was
-# fused into them; the tall bar at the left is the first convolution, which reads the photograph and
-# stays real.
+# The figure shows the time of every step of the engine, in the order in which the steps run, with
+# this machine's best instruction set and one thread. A blue bar is a binary convolution with
+# everything that the engine fused into it. The tall bar at the left is the first convolution, which
+# reads the photograph and stays real.
 
 # %%
 profile = benchmark.profile_model(str(folder / "r2b.tflite"), runs=15)
@@ -132,5 +132,5 @@ for step in sorted(profile.steps, key=lambda step: -step.seconds)[:5]:
     print(f"{1000 * step.seconds:6.2f} ms  {step.name}")
 
 # %% [markdown]
-# On a Raspberry Pi the same file and the same three lines of Python run with the instructions
-# that the Pi has: [export/runtime](../export/runtime/README.md) has the wheels.
+# On a Raspberry Pi, the same file and the same three lines of Python run with the instruction set
+# of the Pi; [export/runtime](../export/runtime/README.md) has the wheels.

@@ -14,8 +14,9 @@
 # %% [markdown]
 # # Your photographs
 #
-# A folder for each class, a network that already knows ten others, and a minute of training:
-# at the end there is one small file that names your own classes, on this machine and on a board.
+# You need a folder of photographs for each of your classes. This notebook trains a network that
+# already knows ten other classes on them, for about a minute. The result is one small file that
+# recognises your classes, on this machine and on a board.
 #
 # The photographs here are cut from two pictures that come with scikit-learn, so that the notebook
 # runs anywhere. **Change `photos` to a folder of your own** and run it again.
@@ -38,13 +39,13 @@ photos = folder / "photos"
 # %% [markdown]
 # ## A folder for each class
 #
-# Each class is cut from two places of a picture that do not overlap: one to train on, one to test
-# on. Twenty-four pieces of each class are for training, twelve for testing. With photographs of
-# your own you need no such split: a fifth of each class is set aside automatically.
+# The pieces of each class are cut from two places of a picture that do not overlap: twenty-four
+# pieces for training from one place, twelve for testing from the other. With photographs of your
+# own you need no such split: about a fifth of each class is automatically set aside for testing.
 
 # %%
 china, flower = load_sample_images().images
-# (left, top, right, bottom) to train on, then to test on
+# class: picture, then the places (left, top, right, bottom) for training and for testing
 PLACES = {
     "flower": (flower, (168, 90, 302, 350), (306, 90, 444, 350)),
     "leaves": (flower, (0, 0, 165, 427), (450, 0, 640, 360)),
@@ -74,7 +75,7 @@ for row, name in zip(panels, PLACES, strict=True):
 # ## Before training
 #
 # The weights that come with the package were trained on CIFAR-10: airplanes, cats, ships. The
-# network has never seen a dahlia, so it answers with what it knows.
+# network does not know your classes, so it answers with one of CIFAR-10's.
 
 # %%
 before = load("cifar10")
@@ -90,12 +91,12 @@ for panel, (name, paths) in zip(panels, tested.items(), strict=True):
 # %% [markdown]
 # ## A minute of training
 #
-# The recipe has two stages. The first trains only the new classifier, on what the rest of the
-# network sees already. The second trains all of the network, slowly, so that its signs turn only
-# where there is a reason. Twenty-four pictures of a class are few for the second stage, so it is
-# left out here. With hundreds, delete the line with `skip`.
+# The recipe has two stages. The first trains only the new classifier, on the features of the
+# pretrained network. The second trains the whole network, with a small learning rate, so that few
+# photographs do not flip too many signs. Twenty-four pictures of a class are few even for that, so
+# the second stage is left out here. With hundreds, delete the line with `skip`.
 #
-# Stop it with the kernel's stop button if you like: the same cell resumes there.
+# You can stop the training with the kernel's stop button; running the cell again resumes it.
 
 # %%
 run = train(
@@ -115,8 +116,8 @@ run.figure("accuracy")
 # %% [markdown]
 # ## Look at its doubts
 #
-# One number does not tell which photographs are misclassified, or nearly so. The confusion matrix
-# shows which classes the network confuses, and the pictures show why.
+# The accuracy does not tell which photographs are misclassified, or nearly so. The confusion matrix
+# shows which classes the network confuses, and the pictures after it may show why.
 
 # %%
 classifier = run.classifier
@@ -125,8 +126,8 @@ print(f"{result.top1:.0%} of {result.images} pieces that it was not trained on")
 result.confusion_figure(classifier.labels)
 
 # %% [markdown]
-# The next figure shows the six pieces to whose right class the network gives the lowest
-# probability. Look at these, and take more photographs of their kind.
+# The next figure shows the six test pieces whose correct class gets the lowest probability. Look at
+# them, and take more photographs like them.
 
 # %%
 doubts = []
@@ -143,9 +144,9 @@ for panel, (probability, name, answer, path) in zip(panels, sorted(doubts)[:6], 
 # %% [markdown]
 # ## The file
 #
-# Training ended with a `.tflite`: the network, one bit for each binary weight, with the names of
-# your classes and the preprocessing of a photograph. `verify` compares it with the Keras network
-# on every test photograph.
+# Training also wrote a `.tflite`. It contains the network, with one bit for each binary weight, the
+# names of your classes and the preprocessing. `verify` compares the file with the Keras network on
+# every test photograph.
 
 # %%
 photographs = classifier.dataset.test_batches(64)
@@ -154,8 +155,8 @@ verification = verify(run.networks["classifier"], run.file.read_bytes(), images)
 verification
 
 # %% [markdown]
-# On the board the same file needs three lines, without TensorFlow's training part, Larq or this
-# package: [From Keras to a board](4_from_keras_to_a_board.ipynb) has the rest.
+# On a board, three lines of Python run the same file, without TensorFlow, Larq or this package.
+# [From Keras to a board](4_from_keras_to_a_board.ipynb) shows more.
 
 # %%
 board = r2b_runtime.Classifier(str(run.file))
@@ -169,8 +170,8 @@ for name, paths in tested.items():
 # %% [markdown]
 # ## With your own
 #
-# - From the command line it is one line:
+# - On the command line, one command trains the network:
 #   `r2b train recipe=finetune data.dir=PHOTOS weights=cifar10`.
-# - Photographs that need more than 32×32 pixels need weights for larger images:
+# - If 32×32 pixels do not show what distinguishes your classes, use weights for larger images:
 #   `weights="imagenet"` downloads Larq Zoo's Real-to-Binary network for 224×224.
-# - Files that cannot be read are named and left out; HEIC photographs need converting first.
+# - Files that cannot be read are named and left out; convert HEIC photographs first.

@@ -16,7 +16,7 @@ from nbclient import NotebookClient
 
 FOLDER = Path(__file__).resolve().parent
 LONGEST_CELL = 600
-"""Seconds; long enough for a busy machine."""
+"""The limit for one cell, in seconds; long enough for a busy machine."""
 
 
 def names() -> list[str]:
@@ -24,10 +24,10 @@ def names() -> list[str]:
 
 
 def executed(name: str, folder: Path) -> nbformat.NotebookNode:
-    """The notebook of that name, executed, with the outputs of its cells.
+    """Executes a notebook, and returns it with the outputs of its cells.
 
     Args:
-        name: name of the pair, without a suffix.
+        name: name of the notebook's two files, without the suffix.
         folder: where its cells run and write their files.
 
     Raises:

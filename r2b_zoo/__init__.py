@@ -1,7 +1,7 @@
 """r2b_zoo: 1-bit neural networks that people actually use.
 
-Importing the package only selects Keras 2; TensorFlow loads when a name that needs it is first used. As soon as Keras
-is imported, the layers of the zoo are registered with it, so that ``load_model`` finds them.
+Importing the package selects Keras 2, but does not load TensorFlow: the first use of a name that needs TensorFlow does.
+The layers of the zoo are registered with Keras as soon as Keras is imported, so that ``load_model`` finds them.
 """
 
 import importlib
@@ -13,7 +13,7 @@ from r2b_zoo.system.registration import register_layers_with_keras
 
 select_keras_2()
 
-# public name → the module that defines it
+# public name → the module to import it from
 _HOMES = {
     "RealToBinaryNet": "r2b_zoo.models",
     "StrongBaselineNet": "r2b_zoo.models",

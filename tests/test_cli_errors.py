@@ -105,7 +105,7 @@ from r2b_zoo import cli
             ["export", "{run}/model.tflite", "--web", "{tmp}/x.html", "--labels", "{tmp}/text.jpg"],
             "{run}/model.tflite is converted already, with its labels; give --labels when it is converted.",
         ),
-        (["verify", "{run}/model.tflite"], "{run}/model.tflite is a converted file; verify compares a run folder or a"),
+        (["verify", "{run}/model.tflite"], "{run}/model.tflite is a converted file; give first the network to com"),
         (
             ["verify", "{run}", "--images", "{tmp}/below"],
             "There are no images in {tmp}/below: give a folder that has images in it or in its subfolders.",

@@ -1,9 +1,9 @@
-"""The functions of Android's C library (bionic) that the compiled library may call.
+"""The symbols of Android's C library (bionic) that the compiled library may use.
 
-Each has been in bionic since API level 23 (Android 6) on 64-bit and 32-bit processors, and takes the same arguments as
-in musl's headers, with which the sources are compiled. Functions that differ are not listed; `native/bionic.c` names
-them and replaces them. The levels are from bionic's `libc/libc.map.txt` and `libdl/libdl.map.txt`, the arguments from
-its `libc/include`.
+Each has been in bionic since API level 23 (Android 6) on 64-bit and 32-bit processors. Each function takes the same
+arguments as in musl's headers, with which the sources are compiled. Functions that differ are not listed;
+`native/bionic.c` names them and replaces them. The levels are from bionic's `libc/libc.map.txt` and
+`libdl/libdl.map.txt`, the arguments from its `libc/include`.
 """
 
 API_LEVEL = 23
@@ -20,7 +20,7 @@ _LIBC = """
     pthread_getspecific pthread_key_create pthread_key_delete pthread_setspecific
     pthread_mutex_destroy pthread_mutex_lock pthread_mutex_trylock pthread_mutex_unlock
 """
-# bionic.c calls strtold on 32-bit ARM, where it passes arguments in Android's way.
+# On 32-bit ARM, only bionic.c calls strtold. It takes the result from the registers in which Android returns it.
 _LIBC_ARM = "strtold"
 # These take or return floating-point numbers, for which musl and Android use the same registers only on 64-bit
 # processors.
@@ -35,7 +35,7 @@ DATA = {"stderr"}
 
 
 def libraries(arch):
-    """The symbols of each library by its file name, for a processor as build_native.Target names it."""
+    """Returns {file name of a library of Android: its symbols that may be used} for a `build_native.Target.arch`."""
     narrow = arch == "armv7"
     return {
         "libc.so": [*_LIBC.split(), *(_LIBC_ARM if narrow else _LIBC_64).split()],
@@ -45,6 +45,6 @@ def libraries(arch):
 
 
 def stub(symbols):
-    """The C source of a library that defines these symbols without content, to link against."""
+    """Returns the C source of a library that defines these symbols, with empty functions, to link against."""
     lines = [f"char {name}[8] = {{1}};" if name in DATA else f"void {name}(void) {{}}" for name in symbols]
     return "\n".join(lines) + "\n"

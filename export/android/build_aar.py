@@ -26,10 +26,10 @@ import elf
 
 ROOT = pathlib.Path(__file__).resolve().parent
 SOURCES = ROOT / "src"
-STUBS = ROOT / "stubs"  # classes that Android and an app's TensorFlow Lite provide
+STUBS = ROOT / "stubs"  # stand-ins for classes that Android and an app's TensorFlow Lite provide
 GROUP, ARTIFACT = "zoo.r2b", "r2b-android"
 MOST_BYTES = 3_000_000
-_JAVA_8 = 52  # version number in its class files
+_JAVA_8 = 52  # version number in class files for Java 8
 
 _MANIFEST = f"""<?xml version="1.0" encoding="utf-8"?>
 <manifest xmlns:android="http://schemas.android.com/apk/res/android" package="{GROUP}">
@@ -67,17 +67,20 @@ _POM = """<?xml version="1.0" encoding="UTF-8"?>
 
 
 def compile_java(output, more=()):
-    """Compiles the classes, and `more` files that use them, and the stubs into the folder `output`."""
+    """Compiles the library's classes, the stubs and the files in `more`, which use them, into the folder `output`.
+
+    Raises `RuntimeError` if there is no javac.
+    """
     if shutil.which("javac") is None:
         raise RuntimeError("compiling the Java classes needs a JDK: apt-get install default-jdk-headless")
     files = [*sorted(SOURCES.rglob("*.java")), *sorted(STUBS.rglob("*.java")), *more]
-    # Every version of Android's tools reads Java 8. Newer JDKs call it obsolete, a warning that -options turns off.
+    # Android's build tools read class files for Java 8. Newer JDKs warn that it is obsolete; -options turns this off.
     command = ["javac", "--release", "8", "-Xlint:all,-options", "-Werror", "-encoding", "UTF-8", "-d", str(output)]
     subprocess.run([*command, *map(str, files)], check=True)
 
 
 def archive(files):
-    """A zip archive of {name: bytes}; the same files give the same bytes."""
+    """Returns the bytes of a zip archive of {name: bytes or text}. The same files always give the same archive."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as made:
         for name, content in sorted(files.items()):
@@ -89,14 +92,14 @@ def archive(files):
 
 
 def _classes():
-    """classes.jar, with the licences of what is linked into the native libraries."""
+    """Returns the bytes of classes.jar: the classes, the project's licence, and those of the compiler's libraries."""
     files = {}
     with tempfile.TemporaryDirectory() as directory:
         compile_java(directory)
         own = pathlib.Path(directory, *GROUP.split("."))
         for path in own.rglob("*.class"):
             files[path.relative_to(directory).as_posix()] = path.read_bytes()
-    # In a separate folder, because two libraries with a META-INF/LICENSE cannot be in one app.
+    # In a folder with the library's name, because another library of the app may have a META-INF/LICENSE too.
     licenses = f"META-INF/{GROUP}/"
     files[licenses + "LICENSE"] = (build_native.ROOT / "LICENSE").read_bytes()
     for name, source in build_wheels._LICENSES.items():
@@ -105,7 +108,10 @@ def _classes():
 
 
 def pack(jni, output):
-    """Packs the libraries of the folder `jni`, one folder for each ABI, into `output`; returns the AAR's path."""
+    """Writes the AAR and the Maven repository into the folder `output`; returns the AAR's path.
+
+    The folder `jni` has a folder for each ABI, with its native library.
+    """
     version = build_native.version()
     files = {
         "AndroidManifest.xml": _MANIFEST,
@@ -130,10 +136,10 @@ def pack(jni, output):
 
 
 def faults(path):
-    """The faults of an AAR, as sentences."""
+    """Returns what is wrong with the AAR at `path`, as a list of sentences."""
     found = []
     if path.stat().st_size >= MOST_BYTES:
-        found.append(f"it has {path.stat().st_size:,} bytes; {MOST_BYTES:,} is the most")
+        found.append(f"it has {path.stat().st_size:,} bytes; at most {MOST_BYTES:,} are allowed")
     with zipfile.ZipFile(path) as files:
         names = set(files.namelist())
         needed = {"AndroidManifest.xml", "classes.jar", "R.txt", "proguard.txt"}
@@ -164,13 +170,13 @@ def _class_faults(jar):
 
 
 def native_methods():
-    """The names under which Java looks for the native methods."""
+    """The names of the C functions that implement the native methods of Native.java."""
     text = (SOURCES / "zoo" / "r2b" / "Native.java").read_text()
     return {f"Java_zoo_r2b_Native_{name}" for name in re.findall(r"static native \S+ (\w+)\(", text)}
 
 
 def library_faults(library, abi):
-    """The faults of a library for `abi`, as sentences: rules of Android, and promises of README.md, that it breaks."""
+    """The rules of Android and the promises of README.md that an `elf.Library` for `abi` breaks, as sentences."""
     system = bionic.libraries(build_library.ABIS[abi].arch)
     offered = {symbol for symbols in system.values() for symbol in symbols}
     own = re.compile(r"Java_zoo_r2b_Native_\w+|r2b_\w+|tflite_plugin_\w+")
@@ -207,7 +213,7 @@ def main():
             print(build_library.build(abi, jni / abi), flush=True)
         path = pack(jni, arguments.output)
     wrong = faults(path)
-    print(f"{path}: {path.stat().st_size:,} bytes, {'; '.join(wrong) if wrong else 'every rule kept'}")
+    print(f"{path}: {path.stat().st_size:,} bytes, {'; '.join(wrong) if wrong else 'no fault found'}")
     return bool(wrong)
 
 

@@ -3,9 +3,9 @@
     python build_library.py                          # all, into build/jni
     python build_library.py x86_64 --output jni/     # some
 
-The compiler has no headers of Android's C library, so the sources are compiled with musl's. They may call only the
-functions in which the two libraries agree (bionic.py): they are linked with stub libraries that define these symbols
-and no others, so that linking fails if anything else is needed. The C++ library is compiled from its sources in the
+The compiler has no headers of Android's C library, so the sources are compiled with musl's. They may call only
+functions that take the same arguments in both libraries (bionic.py). They are linked with stub libraries that define
+only these functions, so linking fails if another one is needed. The C++ library is compiled from its sources in the
 compiler's package, and linked statically.
 """
 
@@ -28,13 +28,13 @@ LIBRARY = "libr2b_android.so"
 PAGE_BYTES = 16384
 
 FLAGS = [
-    "-fno-stack-protector",  # each C library has its guard in another place
+    "-fno-stack-protector",  # musl and Android keep the value that guards the stack in different places
     "-femulated-tls",  # the system's linker supports thread-local variables only since API level 29
     "-ffunction-sections",
     "-fdata-sections",
     "-fno-sanitize=all",
 ]
-# The parts of the C++ library that the sources need, by folder of the compiler's package.
+# The parts of the C++ library that are needed: {folder in the compiler's package: (names of the sources, flags)}.
 _CXX = ["-std=c++23", "-DNDEBUG", "-DLIBCXX_BUILDING_LIBCXXABI", "-D_LIBCPP_BUILDING_LIBRARY"]
 _CXX += ["-fvisibility=hidden", "-fvisibility-inlines-hidden"]
 _RUNTIME = {
@@ -48,7 +48,7 @@ _RUNTIME = {
         "abort_message cxa_aux_runtime cxa_default_handlers cxa_exception cxa_exception_storage cxa_guard cxa_handlers "
         "cxa_personality cxa_thread_atexit cxa_vector cxa_virtual fallback_malloc private_typeinfo stdlib_exception "
         "stdlib_new_delete stdlib_stdexcept stdlib_typeinfo",
-        # LIBCXXABI_SILENT_TERMINATE: otherwise naming the exception that ends a program would need a demangler.
+        # LIBCXXABI_SILENT_TERMINATE: do not print the name of an uncaught exception, which would need a demangler.
         [*_CXX, "-D_LIBCXXABI_BUILDING_LIBRARY", "-DLIBCXXABI_SILENT_TERMINATE"],
     ),
     "libunwind/src": (
@@ -60,9 +60,9 @@ _RUNTIME = {
 
 @dataclasses.dataclass(frozen=True)
 class Abi:
-    """A processor as Android names it."""
+    """The names that the compiler and build_native have for one of Android's processors."""
 
-    zig: str
+    zig: str  # for `zig cc -target`
     arch: str  # as in build_native.Target
 
     @property
@@ -78,15 +78,19 @@ class Abi:
 
 ABIS = {
     "arm64-v8a": Abi("aarch64-linux-musl", "aarch64"),
-    # Within the library, floating-point numbers are passed in floating-point registers. Android passes them in general
-    # ones, so its functions that take or return such a number are not called, except as bionic.c does it.
+    # Within the library, floating-point numbers are passed in floating-point registers, but Android passes them in
+    # general ones. So no function of Android that takes or returns such a number is called, with two exceptions:
+    # strtold, which bionic.c calls in Android's way, and functions like printf, for which both use general registers.
     "armeabi-v7a": Abi("arm-linux-musleabihf", "armv7"),
     "x86_64": Abi("x86_64-linux-musl", "x86_64"),
 }
 
 
 def jni_headers():
-    """The folders of jni.h and jni_md.h of this machine's JDK; their types are the same on every machine."""
+    """The folders of jni.h and jni_md.h in this machine's JDK, whose types have the same sizes on Android.
+
+    Raises `RuntimeError` if there is no JDK.
+    """
     javac = shutil.which("javac")
     home = os.environ.get("JAVA_HOME") or (javac and pathlib.Path(javac).resolve().parents[1])
     types = sorted(pathlib.Path(home, "include").glob("*/jni_md.h")) if home else []
@@ -98,14 +102,17 @@ def jni_headers():
 
 
 def compiler_folder():
-    """The folder of the cross compiler, with the sources of the C++ library."""
+    """The folder of the ziglang package, which contains the sources of the C++ library.
+
+    Raises `RuntimeError` if it is not installed.
+    """
     return build_native.zig_package("compiling for Android needs a cross compiler")
 
 
 def _runtime_objects(abi, directory):
-    """The object files of the C++ library, and of bionic.c."""
+    """Compiles the C++ library and bionic.c into `directory`; returns the paths of the object files."""
     package = compiler_folder() / "lib"
-    # A copy, because the compiler searches the original folder anyway, but late, and therefore ignores -I for it.
+    # A copy, because the compiler ignores -I for the original folder, which it searches by itself, but too late.
     unwind = shutil.copytree(package / "libunwind" / "include", pathlib.Path(directory, "unwind"))
     include = [f"-I{folder}" for folder in (unwind, package / "libcxx" / "src", package / "libcxxabi" / "include")]
     sources = {ROOT / "native" / "bionic.c": ["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra"]}
@@ -139,7 +146,7 @@ def _stubs(abi, directory):
 
 
 def build(name, output):
-    """Compiles and links the library for a name of ABIS into the folder `output`; returns its path."""
+    """Compiles and links the library for the ABI `name`, a key of ABIS, into the folder `output`; returns its path."""
     abi = ABIS[name]
     out = pathlib.Path(output) / LIBRARY
     out.parent.mkdir(parents=True, exist_ok=True)

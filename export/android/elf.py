@@ -1,4 +1,4 @@
-"""Reads what a shared library asks of the system that loads it: the parts of an ELF file that Android has rules for."""
+"""Reads the parts of a shared library, an ELF file, that Android has rules for."""
 
 import pathlib
 import struct
@@ -11,14 +11,16 @@ _FLAG_TEXTREL, _EXECUTABLE, _CODE_AND_DATA = 4, 1, 3
 
 
 class Library:
-    """The parts of a little-endian library of 32 or 64 bits.
+    """What a little-endian library of 32 or 64 bits, with a DT_HASH table, says of itself.
 
     Attributes:
-        abi: the processor, as Android names it.
-        name: DT_SONAME.
-        needed: DT_NEEDED, the libraries that are loaded with it.
-        undefined: symbols that the needed libraries must define.
-        exported: symbols that it defines for others.
+        abi: the processor, as Android names it, or "machine N" if it is none of `MACHINES`.
+        name: DT_SONAME, or "" if there is none.
+        needed: DT_NEEDED, the file names of the libraries that are loaded with it.
+        undefined: the set of symbols that the needed libraries must define.
+        exported: the set of symbols that it defines for others.
+
+    Raises `ValueError` if the file is not a little-endian ELF file.
     """
 
     def __init__(self, path):
@@ -61,7 +63,7 @@ class Library:
 
     @property
     def thread_local(self):
-        """Whether it needs a linker that knows thread-local variables."""
+        """Whether it needs a dynamic linker that supports thread-local variables."""
         return bool(self._of_type(_TLS))
 
     def _of_type(self, kind):
@@ -69,7 +71,7 @@ class Library:
 
 
 def _place(loads, address):
-    """The place in the file of an address's content. Raises `ValueError` if there is none."""
+    """The offset in the file of what is loaded at `address`. Raises `ValueError` if it is no part of the file."""
     for load in loads:
         if load["address"] <= address < load["address"] + load["size"]:
             return address - load["address"] + load["offset"]
@@ -77,7 +79,7 @@ def _place(loads, address):
 
 
 def _texts(data, table):
-    """A function from an offset in the string table to the string."""
+    """Returns a function that reads the string at an offset in the string table, which begins at `table`."""
     return lambda offset: data[table + offset : data.index(b"\0", table + offset)].decode()
 
 
@@ -109,7 +111,7 @@ def _entries(data, wide, dynamic):
 
 
 def _symbols(data, wide, start, count):
-    """For each dynamic symbol, its name's offset in the string table and its section's number (0: undefined)."""
+    """Yields each dynamic symbol: its name's offset in the string table, and its section's number (0: undefined)."""
     size, section = (24, 6) if wide else (16, 14)
     for place in range(start, start + count * size, size):
         yield struct.unpack_from("<I", data, place)[0], struct.unpack_from("<H", data, place + section)[0]

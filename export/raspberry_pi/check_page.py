@@ -3,10 +3,11 @@
     python check_page.py                       # on all of them (some minutes each to unpack, once, into build/)
     python check_page.py trixie-armhf          # on one
 
-The packages of the page's `apt install` are unpacked from Debian's archive with their dependencies, and each following
-line of the blocks marked `sh` runs in a shell of that system, under qemu. Wheels come from ../runtime/dist, and are
-built if they are missing. The script needs Linux 6.7, debootstrap and qemu-user-static (apt-get install), and an
-environment in which the runtime's tests run.
+For each system, the script unpacks the packages of README.md's `apt install`, with their dependencies, from Debian's
+archive. It then runs each later line of the blocks marked `sh` in the system's shell, under qemu. Wheels come from
+../runtime/dist; one that is missing or older than the sources is built first. The script needs debootstrap and
+qemu-user-static (apt-get install), an environment in which the runtime's tests run, and Linux 6.7 or newer, where a
+user namespace can have its own binfmt_misc.
 """
 
 import argparse
@@ -27,7 +28,8 @@ import debian  # noqa: E402
 
 SYSTEMS = ("trixie-arm64", "trixie-armhf", "bookworm-arm64", "bookworm-armhf")
 _FOLDER = HERE / "build"
-# Commands that run after those of the page: a stream on standard input instead of a camera, and the unit of a service.
+# Commands that run after those of the page. The first reads a stream from standard input instead of a camera; the
+# second prints the unit of a systemd service.
 _MORE = (
     "cat photos/*.jpg | /opt/r2b/bin/r2b-run watch /opt/r2b/model.tflite - --hold 1 --threshold 0.3",
     "/opt/r2b/bin/r2b-run watch /opt/r2b/model.tflite rpicam-vid --mqtt broker --systemd",
@@ -35,7 +37,7 @@ _MORE = (
 
 
 def page():
-    """The packages of the page's `apt install`, and the commands that follow it, line by line."""
+    """The packages of the page's `apt install`, and a list of the commands after it, one for each line."""
     text = (HERE / "README.md").read_text(encoding="utf-8")
     lines = [line for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) for line in block.splitlines() if line]
     first, *commands = lines
@@ -45,9 +47,10 @@ def page():
     return first[len(prefix) :].split(), commands
 
 
-# Runs in separate namespaces, in which the kernel starts programs of the emulated processor with qemu, and the root is
-# that of the Debian system. Debian's qemu comes with the lines by which the kernel recognises each architecture's
-# programs.
+# Runs in new user and mount namespaces. Tells the kernel to start programs of the emulated processor with qemu, makes
+# the Debian system the root, and runs a command there. Debian's qemu package contains the lines by which the kernel
+# recognises each architecture's programs. The arguments are the system's folder, the home folder, qemu's path, qemu's
+# name of the architecture, and the command.
 _ENTER = """
 mount -t binfmt_misc none /proc/sys/fs/binfmt_misc
 sed "s|/usr/libexec/[^:]*:.*|$3:F|" "/usr/lib/binfmt.d/qemu-$4.conf" > /proc/sys/fs/binfmt_misc/register
@@ -71,7 +74,7 @@ class Board:
         shutil.rmtree(self.root / "opt" / "r2b", ignore_errors=True)
 
     def shell(self, command, folder):
-        """Runs a command in the system's shell, whose home is `folder`; returns its output or raises `RuntimeError`."""
+        """Runs a command in the system's shell, with `folder` as home; returns its output, or raises `RuntimeError`."""
         qemu = debian.tool(f"qemu-{self.system.arch.qemu}-static", "qemu-user-static")
         environment = {"PATH": "/usr/bin:/bin", "HOME": "/home/pi", "LC_ALL": "C.UTF-8", "OPENBLAS_CORETYPE": "ARMV8"}
         environment["QEMU_CPU"] = self.system.arch.cpu
@@ -82,7 +85,7 @@ class Board:
 
 
 def make(system, packages):
-    """Unpacks a system; see `debian.System.make`."""
+    """Unpacks a system with these packages into its folder, as `debian.System.make` does with other packages."""
     shutil.rmtree(system.folder, ignore_errors=True)
     system.folder.parent.mkdir(parents=True, exist_ok=True)
     include = ",".join(["python3", "libstdc++6", *packages])
@@ -98,7 +101,7 @@ def make(system, packages):
     certificates = sorted((system.folder / "usr/share/ca-certificates").rglob("*.crt"))
     bundle = system.folder / "etc/ssl/certs/ca-certificates.crt"
     bundle.write_bytes(b"".join(certificate.read_bytes() for certificate in certificates))
-    for name in ("proc", "dev"):  # debootstrap makes links where it may not mount
+    for name in ("proc", "dev"):  # debootstrap makes symbolic links if it may not mount
         if (system.folder / name).is_symlink():
             (system.folder / name).unlink()
         (system.folder / name).mkdir(exist_ok=True)

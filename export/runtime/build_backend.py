@@ -1,4 +1,7 @@
-"""Setuptools' build backend; where the machine has no C++ compiler, it asks for one from PyPI (ziglang)."""
+"""Setuptools' build backend, with one more requirement: ziglang, a C++ compiler from PyPI.
+
+It is required where the machine has no C++ compiler, and where R2B_RUNTIME_TARGET asks for a wheel that others can use.
+"""
 
 import os
 

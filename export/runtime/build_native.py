@@ -54,8 +54,8 @@ STEPS += ["dense", "arithmetic", "logistic", "softmax", "copy", "unpack", "pack_
 PLAN += [f"steps/{name}" for name in STEPS]
 PLAN += ["kernels/dispatch", "kernels/pack", "kernels/portable"]
 X86 = {
-    # The addresses at which this file's loops begin make a difference of 7 % in a network's time, and would otherwise
-    # depend on what is linked before them.
+    # The addresses at which this file's loops begin change a network's time by 7 %. Without alignment, they would
+    # depend on what is linked before this file.
     "kernels/avx2": ["-DR2B_BUILD_AVX2", "-mavx2", "-mfma", "-falign-functions=32", "-falign-loops=32"],
     "kernels/avx512": [
         "-DR2B_BUILD_AVX512",
@@ -69,7 +69,7 @@ X86 = {
     ],
 }
 # -ffp-contract=off: a multiplication and an addition are rounded separately, as in TensorFlow Lite (kernels.h).
-# -iquote, not -I: <limits.h> and <memory.h> must be the C library's.
+# -iquote, not -I: native/ has a limits.h and a memory.h, but <limits.h> and <memory.h> must be the C library's.
 FLAGS = [
     "-O3",
     "-std=c++17",
@@ -113,11 +113,11 @@ TARGETS = {
 
 
 def host():
-    """The name of this machine's target."""
+    """This machine's target, a key of `TARGETS`. Raises `RuntimeError` if there is none."""
     machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(platform.machine().lower(), platform.machine().lower())
     if machine == "aarch64" and sys.maxsize < 2**32:
         machine = "armv7l"  # 32-bit Python on a 64-bit kernel, as on Raspberry Pi OS
-    # Alpine's Python, for one, is built for musl.
+    # Python is built for musl on Alpine, for example.
     linux = "musl" if "musl" in (sysconfig.get_config_var("HOST_GNU_TYPE") or "") else "linux"
     name = {"linux": f"{linux}-{machine}", "darwin": "macos-arm64", "win32": "windows-x86_64"}.get(sys.platform, "")
     if name not in TARGETS:
@@ -138,8 +138,8 @@ def machine_compiler():
 def compiler(target, distributable=False):
     """The command that compiles for `target`: this machine's compiler if `target` is this machine, otherwise zig.
 
-    With `distributable` it is always zig, because the machine's compiler links against the machine's C library, which
-    may be newer than that of the next machine.
+    With `distributable` it is always zig: this machine's compiler links against this machine's C library, which may be
+    newer than the C library of a machine where the result is installed.
     """
     if not distributable and target == host() and machine_compiler():
         return machine_compiler()
@@ -148,7 +148,7 @@ def compiler(target, distributable=False):
 
 
 def zig_package(need):
-    """The folder of the ziglang package. Raises `RuntimeError`, with a message that begins with `need`, without it."""
+    """The folder of the ziglang package. Without it, raises `RuntimeError`, whose message begins with `need`."""
     spec = importlib.util.find_spec("ziglang")
     if spec is None or not spec.submodule_search_locations:
         raise RuntimeError(f"{need}: pip install ziglang")
@@ -156,12 +156,12 @@ def zig_package(need):
 
 
 def zig(language, target):
-    """The command of ziglang's compiler for C ("cc") or C++ ("c++") and a target as zig names it."""
+    """The command of ziglang's compiler for C ("cc") or C++ ("c++"); `target` is zig's name of the platform."""
     return [sys.executable, "-m", "ziglang", language, "-target", target, "-g0", "-Wno-unused-command-line-argument"]
 
 
 def in_parallel(work, items):
-    """The results of `work` for each item, in their order, as many at a time as there are cores."""
+    """Calls `work` for as many items at a time as there are cores; returns the results in the order of the items."""
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(work, items))
 
@@ -174,8 +174,8 @@ def version():
 
 
 def objects(command, sources, directory, flags=()):
-    """Compiles each of {source: its flags} and returns the object files."""
-    # GCC 12 warns about its own AVX-512 header when it inlines; Clang does not know one of the switches.
+    """Compiles sources, given as {name: flags}, into `directory`; returns the paths of the object files."""
+    # GCC 12 warns about its own AVX-512 header when it inlines its functions; Clang does not know the first flag.
     gcc = pathlib.Path(command[0]).name.endswith("g++") and "clang" not in command[0]
     quiet = ["-Wno-maybe-uninitialized", "-Wno-uninitialized"] if gcc else []
 
@@ -201,7 +201,7 @@ def build(target=None, output=None, distributable=False):
         link += [f"-Wl,--version-script={NATIVE / 'exports.map'}", "-Wl,-z,max-page-size=16384"]
         link += [] if "ziglang" in command else ["-static-libstdc++", "-static-libgcc"]
     if target.startswith("macos"):
-        link.append(f"-Wl,-install_name,@rpath/{spec.library}")  # otherwise the path of the build folder
+        link.append(f"-Wl,-install_name,@rpath/{spec.library}")  # otherwise the library would name the build folder
     if "ziglang" in command or not target.startswith("macos"):
         link.append("-s")
     with tempfile.TemporaryDirectory() as directory:

@@ -21,7 +21,8 @@ import zipfile
 import build_native
 
 MOST_BYTES = 2_000_000
-# The libraries that a delegate may need at run time: what every installation of the system has.
+# Names that the compiled library may contain, by its suffix: libraries that every installation of the system has, and
+# its own name.
 SYSTEM_LIBRARIES = {
     ".so": r"lib(c|m|dl|pthread|rt)\.so\.6|lib(dl|pthread|rt)\.so\.[0-2]|ld-linux[-\w]*\.so\.\d|libr2b_runtime\.so",
     ".dylib": r"libSystem\.B\.dylib",
@@ -30,7 +31,7 @@ SYSTEM_LIBRARIES = {
 _NAMED = {".so": rb"[\w+-]+\.so(?:\.\d+)+", ".dll": rb"(?i)[\w.+-]+\.dll"}
 _MACHO_LOADS = {0xC, 0x18 | 1 << 31, 0x1F | 1 << 31}  # LC_LOAD_DYLIB, LC_LOAD_WEAK_DYLIB, LC_REEXPORT_DYLIB
 
-# The licences of what zig links into the library.
+# The licences of what zig links into the library: for each name in the wheel, the path in the ziglang package.
 _LICENSES = {
     "LICENSE-libcxx.txt": "lib/libcxx/LICENSE.TXT",
     "LICENSE-libcxxabi.txt": "lib/libcxxabi/LICENSE.TXT",
@@ -42,7 +43,7 @@ _WINDOWS_LICENSES = {"LICENSE-mingw-w64.txt": "lib/libc/mingw/COPYING"}
 
 @functools.cache
 def _wasm():
-    """The engine for browsers, which is the same in all wheels."""
+    """Compiles the engine for browsers, only once, because it is the same in all wheels; returns its path."""
     sys.path.insert(0, str(build_native.ROOT.parent / "web"))
     import build_web
 
@@ -50,7 +51,7 @@ def _wasm():
 
 
 def build(target, output):
-    """Builds one wheel from a copy of the sources, so that no other platform's library slips in; returns its path."""
+    """Builds one wheel and returns its path. Uses a copy of the sources that has no other platform's library."""
     spec = importlib.util.find_spec("ziglang")
     if spec is None:
         raise RuntimeError("building wheels needs a cross compiler: pip install ziglang setuptools wheel")
@@ -99,7 +100,7 @@ def faults(wheel):
         return [f"its name is not r2b_runtime-VERSION-py3-none-PLATFORM.whl with one of {', '.join(platforms)}"]
     target, spec = platforms[tag[1]]
     if wheel.stat().st_size >= MOST_BYTES:
-        found.append(f"it has {wheel.stat().st_size:,} bytes; {MOST_BYTES:,} is the most")
+        found.append(f"it has {wheel.stat().st_size:,} bytes; at most {MOST_BYTES:,} are allowed")
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         libraries = [name for name in names if name.endswith(tuple(SYSTEM_LIBRARIES))]
@@ -125,7 +126,10 @@ def newest_glibc(tag):
 
 
 def library_faults(data, suffix, glibc=(2, 17)):
-    """The faults of a library's bytes. Every format holds the names of symbols and libraries as text."""
+    """The faults of a library, as sentences; `glibc` is the newest version that it may need, None for musl.
+
+    Most are found by searching its bytes, because every format contains the names of symbols and libraries as text.
+    """
     found = []
     if glibc is None and (b"GLIBC_" in data or b"libc.so.6" in data):
         found.append("it needs glibc, which a musl system does not have")
@@ -149,7 +153,7 @@ def library_faults(data, suffix, glibc=(2, 17)):
 
 
 def _macho_libraries(data):
-    """File names of the libraries that a 64-bit Mach-O library loads. (Its text also mentions others.)"""
+    """File names of the libraries that a 64-bit Mach-O library loads. (Its bytes also contain other names.)"""
     if data[:4] != b"\xcf\xfa\xed\xfe":
         raise ValueError(f"a 64-bit Mach-O library starts with cffaedfe; received {data[:4].hex()}")
     names, at = [], 32
@@ -181,7 +185,7 @@ def main():
         wrong = faults(wheel)
         failed |= bool(wrong)
         print(
-            f"{wheel.name}: {wheel.stat().st_size:,} bytes, {'; '.join(wrong) if wrong else 'every rule kept'}",
+            f"{wheel.name}: {wheel.stat().st_size:,} bytes, {'; '.join(wrong) if wrong else 'no fault found'}",
             flush=True,
         )
     return failed

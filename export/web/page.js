@@ -20,7 +20,7 @@ function tell(error) {
   at("problem").hidden = !error;
 }
 
-/** Shows the answers for an image, best first. */
+/** Classifies an image, and shows the five most probable classes, the most probable first, and the time. */
 function show(classifier, image) {
   const answers = classifier.predict(image, { top: 5 });
   const milliseconds = classifier.milliseconds;
@@ -47,20 +47,19 @@ function clearAnswers(words) {
   at("time").textContent = "–";
 }
 
-/** The drawing area: it collects strokes and makes an image of them. */
+/** The drawing area. After every stroke, it classifies the drawing and shows the answers. */
 class Drawing {
   constructor(classifier) {
     const { mean, height } = classifier.preprocessing;
     this.classifier = classifier;
     this.canvas = at("draw");
     this.context = this.canvas.getContext("2d", { willReadFrequently: true });
-    // Images that are dark on average hold bright strokes.
+    // A dark mean says that the training images were bright strokes on a dark background.
     [this.paper, this.ink] = mean[0] < 128 ? ["#000", "#fff"] : ["#fff", "#000"];
     this.isDigits = classifier.labels.join("") === DIGITS;
-    this.fill = height <= 16 ? 1 : 20 / 28; // a digit's share of the frame, as in scikit-learn's images or in MNIST's
+    this.fill = height <= 16 ? 1 : 20 / 28; // a digit's share of the frame: as in scikit-learn's images, or in MNIST's
     this.pen = this.canvas.width / 9;
     this.last = null;
-    this.empty = true;
     this.clear();
     this.canvas.addEventListener("pointerdown", (event) => {
       this.canvas.setPointerCapture(event.pointerId);
@@ -78,7 +77,6 @@ class Drawing {
     this.context.fillStyle = this.paper;
     this.context.fillRect(0, 0, this.canvas.width, this.canvas.height);
     this.box = [Infinity, Infinity, -Infinity, -Infinity];
-    this.empty = true;
   }
 
   #place(event) {
@@ -102,11 +100,10 @@ class Drawing {
       Math.max(box[2], x + pen / 2),
       Math.max(box[3], y + pen / 2),
     ];
-    this.empty = false;
     attempt(() => show(this.classifier, this.image()));
   }
 
-  /** The drawing. Digits are scaled and centred like those on which the network was trained. */
+  /** Returns a canvas with the drawing. A digit is scaled and centred as in the network's training images. */
   image() {
     if (!this.isDigits) return this.canvas;
     const side = this.canvas.width;
@@ -131,7 +128,7 @@ function attempt(body) {
   }
 }
 
-/** Shows a picture and its answers. */
+/** Reads and classifies a picture, and shows it with the answers. */
 async function take(classifier, file) {
   try {
     const bitmap = await createImageBitmap(file).catch(() => {
@@ -155,11 +152,11 @@ class Camera {
     this.classifier = classifier;
     this.video = at("camera");
     this.stream = null;
-    this.wanted = false;
+    this.starts = 0;
   }
 
   async start() {
-    this.wanted = true;
+    const start = ++this.starts;
     if (!navigator.mediaDevices?.getUserMedia)
       throw new Error(
         "this browser gives pages from this address no access to the camera: open the page over https or from a file",
@@ -169,7 +166,8 @@ class Camera {
       .catch((error) => {
         throw new Error(`the webcam cannot be used: ${error.message}`);
       });
-    if (!this.wanted) {
+    if (start !== this.starts) {
+      // The camera was stopped, and perhaps started again, while the user was asked for permission.
       stream.getTracks().forEach((track) => track.stop());
       return;
     }
@@ -177,7 +175,7 @@ class Camera {
     this.video.srcObject = stream;
     await this.video.play();
     const look = () => {
-      if (!this.stream) return;
+      if (this.stream !== stream) return;
       if (this.video.videoWidth) attempt(() => show(this.classifier, this.video));
       requestAnimationFrame(look);
     };
@@ -185,7 +183,7 @@ class Camera {
   }
 
   stop() {
-    this.wanted = false;
+    ++this.starts;
     this.stream?.getTracks().forEach((track) => track.stop());
     this.stream = null;
     this.video.srcObject = null;

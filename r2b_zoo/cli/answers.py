@@ -4,8 +4,8 @@ Every command prints the same envelope, on one line of standard output, and noth
 
     {"r2b": 1, "command": "cost", "result": …}
 
-``r2b`` is the version of the format (``FORMAT``), ``command`` is the name of the command, and ``result`` has what its
-tables show, with numbers that are not rounded, and names without the escapes that tables use for control characters.
+``r2b`` is the version of the format (``FORMAT``), and ``command`` is the name of the command. ``result`` has what the
+command's tables show, but its numbers are not rounded, and its names lack the tables' escapes for control characters.
 Notes and progress go to standard error. Errors are the same as without ``--json``: a sentence on standard error, an
 exit status, and no document. There is one exception: if the converted file does not pass verification, ``verify``,
 ``train`` and ``demo`` print the document and end with status 1.
@@ -30,7 +30,7 @@ json_option = click.option(
 
 
 def print_answer(result: Any) -> None:
-    """Prints the result of the running command, as plain data, in the envelope."""
+    """Prints the running command's result, which must be plain data, in the envelope."""
     click.echo(document(str(click.get_current_context().command.name), result))
 
 
@@ -44,7 +44,7 @@ def document(command: str, result: Any) -> str:
         TypeError: the result is not plain data.
     """
     text = json.dumps({"r2b": FORMAT, "command": command, "result": _plain(result)}, allow_nan=False)
-    # JSON escapes all control characters but DEL.
+    # json.dumps escapes all control characters except DEL.
     return text.replace("\x7f", "\\u007f")
 
 

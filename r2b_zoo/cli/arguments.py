@@ -20,14 +20,14 @@ def existing(path: Path) -> Path:
 
 
 def check_output(path: Path, suffixes: Sequence[str], force: bool, inputs: Iterable[Any] = ()) -> None:
-    """Checks, before anything is computed, that a result can be written to this path and overwrites no file.
+    """Checks, before anything is computed, that a result may be written to this path.
 
     Args:
         path: path of the result.
-        suffixes: allowed suffixes, so that a result does not overwrite weights or photographs by mistake.
+        suffixes: allowed suffixes, in lower case, so that no weights or photographs are overwritten by mistake.
         force: whether an existing file may be overwritten.
         inputs: arguments that may be paths of files to read, which must not be overwritten even with ``force``;
-            arguments that are None or no existing path are ignored.
+            arguments that are None or name no existing file are ignored.
 
     Raises:
         ValueError: the suffix is not allowed, or the path is one of ``inputs``.
@@ -73,7 +73,7 @@ def refuse_options(words: Sequence[str], but: Sequence[str] = ()) -> None:
 
     Args:
         words: arguments of the form FIELD=VALUE.
-        but: names of options, without dashes in front, that may also be given in this form.
+        but: names of options, without the leading dashes, that may also be given in this form.
     """
     options = click.get_current_context().command.params
     names = {name for option in options for name in option.opts if name.startswith("--")}
@@ -88,7 +88,7 @@ def refuse_options(words: Sequence[str], but: Sequence[str] = ()) -> None:
 
 
 def reference_options(command: Any) -> Any:
-    """Adds the options that a model needs if it is a run (``--stage``) or a weights file (the others)."""
+    """Adds the options for a model that is a run (``--stage``) or a weights file (the others)."""
     for option in (
         click.option("--stage", help="Stage of a run whose network to use.  [default: the last]"),
         click.option(

@@ -44,7 +44,7 @@ def predict(image: Path, model: str, top: int, max_pixels: int, as_json: bool, *
     from r2b_zoo.data.images import read_image
     from r2b_zoo.evaluation import classifier
 
-    pixels = read_image(image, max_pixels)  # before the network, which takes longer to fail
+    pixels = read_image(image, max_pixels)  # before the network, so that a bad image is reported at once
     loaded = classifier.load(model, **options)
     classes = loaded.predict(pixels, top)
     if as_json:

@@ -13,7 +13,7 @@ from r2b_zoo.system.terminal import printable
 
 
 class _Command(click.Command):
-    """A subcommand whose help ends with an example, and that loads TensorFlow, if needed, without its messages."""
+    """A subcommand whose help ends with an example, and which loads TensorFlow first unless ``tensorflow`` is false."""
 
     def __init__(self, *args: Any, example: str, tensorflow: bool = True, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -154,7 +154,7 @@ def _convert(
 
     loaded = classifier.load(model, **options)
     if loaded.model is None:
-        raise ValueError(f"{model} is converted already; export takes a run folder or a weights file.")
+        raise ValueError(f"{model} is converted already; export takes weights by name, a run folder or a weights file.")
     names = loaded.labels if labels is None else labels
     if web is not None and not names:
         raise ValueError(f"A page for browsers shows names of classes, and {model} has none; give --labels FILE.")
@@ -238,7 +238,9 @@ def verify(
 
     loaded = classifier.load(model, **options)
     if loaded.model is None:
-        raise ValueError(f"{model} is a converted file; verify compares a run folder or a weights file with one.")
+        raise ValueError(
+            f"{model} is a converted file; give first the network to compare it with: a name, a run folder or a weights file."
+        )
     path = existing(file) if file else classifier.converted_file(model)
     if images is not None and (data is not None or data_dir is not None):
         raise ValueError("--images and --data are two ways to name images: leave one of them out.")

@@ -77,7 +77,7 @@ def _run(plan: "Plan", output: Path, as_json: bool) -> None:
     from r2b_zoo.runs.folder import RunFolder
 
     folder = RunFolder(output)
-    folder.check(plan)  # before TensorFlow, which takes seconds to load
+    folder.check(plan)  # before loading TensorFlow, which takes seconds
     load_tensorflow(click.get_current_context())
     from r2b_zoo import run
     from r2b_zoo.report.progress import StageProgress

@@ -12,7 +12,7 @@ from r2b_zoo.data.pixels import RANGE_OF_BICUBIC
 from r2b_zoo.data.preprocessing import Preprocessing
 
 FEWEST_IMAGES = 16
-"""Fewer images do not show what values occur."""
+"""Fewer images would not show the range of the values that occur."""
 MOST_IMAGES = 256
 """The command line uses at most this many images; more would change the ranges little and cost time."""
 
@@ -40,7 +40,7 @@ class Quantisation:
 
     @classmethod
     def of_range(cls, low: float, high: float) -> "Quantisation":
-        """The quantisation whose numbers span low ≤ 0 to high ≥ 0; the value 0 always has an exact number."""
+        """The quantisation whose numbers cover the values from low ≤ 0 to high ≥ 0, and represent 0 exactly."""
         scale = float(np.float32(max(high - low, _SMALLEST_REACH) / _STEPS))
         zero_point = round(int(INT8.min) - low / scale)
         return cls(scale, min(max(zero_point, int(INT8.min)), int(INT8.max)))
@@ -50,6 +50,11 @@ class Histogram:
     """How often values occur, in bins of equal width.
 
     The bins cover a range that is symmetric about 0, and that doubles when a value lies outside it.
+
+    Attributes:
+        counts: number of values in each bin, int64.
+        low: the smallest value, or 0 if that is smaller.
+        high: the largest value, or 0 if that is larger.
     """
 
     def __init__(self) -> None:
@@ -85,7 +90,10 @@ class Histogram:
         return Quantisation.of_range(self.low, self.high)
 
     def least_error(self) -> Quantisation:
-        """The quantisation with the least mean squared error, from rounding and from clipping rare large values."""
+        """The quantisation with the least mean squared error, from rounding and from clipping values outside its range.
+
+        It tries ranges whose ends are 25–100 % of the smallest and of the largest value.
+        """
         centres = (np.arange(_BINS) + 0.5) * (2 * self._reach / _BINS) - self._reach
         shares = np.linspace(_SMALLEST_SHARE, 1, _RANGES_TRIED)
         lows, highs = self.low * shares, self.high * shares
@@ -106,7 +114,7 @@ def histograms(
 
     Args:
         tflite: a file with one input, and one float output for each of ``tensors``, in their order.
-        tensors: numbers for the outputs, which are the keys of the result.
+        tensors: numbers that name the outputs: the keys of the result.
         images: batches as ``checked`` returns them.
         engine: see ``TFLiteEngine``.
     """

@@ -122,7 +122,7 @@ def convert(
 
     Args:
         model: a functional or Sequential model with a fixed input size.
-        labels: names of the classes, in order; for a model with one output.
+        labels: names of the classes, in the order of the output; only for a model with one output.
         preprocessing: how an image becomes the model's input.
         strict: refuse a model in which a quantised layer does not become an ``LceBconv2d``.
         description: a sentence about the model.
@@ -137,9 +137,10 @@ def convert(
 
     Raises:
         CalibrationError: calibration images are missing, too few, all equal, or do not suit the model's input.
-        ConversionError: the model has no fixed input size or a weight that is not finite, LCE's converter refuses it or
-            crashes, no engine could run the result, or ``strict`` finds quantised layers that are not binary (the
-            message names all of them).
+        ConversionError: the model is not a Keras 2 model with one input of a fixed size, computes in half precision, or
+            has a weight that is not finite; LCE's converter refuses it or crashes; no engine could run the result; no
+            layer can become int8, or the file cannot take uint8; or ``strict`` finds quantised layers that are not
+            binary (the message names all of them).
         ValueError: labels or preprocessing do not fit the model, ``real_part`` or ``input`` has an unknown value, or
             arguments do not go together.
     """

@@ -30,12 +30,12 @@ _TYPES = {
 
 @dataclass(frozen=True)
 class FileTensor:
-    """One of a file's tensors.
+    """The input or the output of a file.
 
     Attributes:
         shape: with the batch dimension first.
-        dtype: NumPy's name of the type; "object" for a type that NumPy lacks.
-        scale: scale of its quantisation; 0 if it is not quantised.
+        dtype: NumPy's name of the type; "object" for a type that is not in ``_TYPES``.
+        scale: scale of its quantisation; 0 if it is not quantised, NaN if it has several scales.
         zero_point: zero point of its quantisation.
     """
 
@@ -50,11 +50,11 @@ class FileTensor:
         return self.shape[-1] if self.shape else 1
 
     def stored(self, values: np.ndarray) -> np.ndarray:
-        """Real numbers as this input stores them: in its type, and quantised if it is."""
+        """Real numbers as this input stores them: in its type, and quantised if the input is."""
         return tensor_values.stored(values, self.dtype, self.scale, self.zero_point)
 
     def real(self, values: np.ndarray) -> np.ndarray:
-        """This output's stored numbers as float32."""
+        """This output's stored numbers as real numbers, float32."""
         return tensor_values.real(values, self.scale, self.zero_point)
 
 

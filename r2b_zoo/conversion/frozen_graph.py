@@ -11,18 +11,18 @@ from tensorflow.core.protobuf import saved_model_pb2
 from r2b_zoo.models.layers import resizable_files
 
 SIGNATURE = tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
-# The parts of a Keras input's name that TensorFlow does not allow in the name of a node.
+# The parts of a Keras input's name that are left out of the node's name, because TensorFlow may not allow them.
 _NOT_IN_NAMES = re.compile(r"^_+|[^A-Za-z0-9_.]")
 
 Function = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 
 
 def save(model: tf.keras.Model, folder: Path, batch: int = 1) -> None:
-    """Writes what the model computes in inference mode for one size of batch, with the signature ``serving_default``.
+    """Writes the model in inference mode, for batches of ``batch`` images, with the signature ``serving_default``.
 
-    The converter makes the same tensors and operators of it as of what ``model.save(folder)`` writes. ``model.save``
-    takes several times as long, because it traces each layer again, and writes variables, which the converter has to
-    read back and turn into constants.
+    From this, the converter makes the same tensors and operators as from what ``model.save(folder)`` writes. But
+    ``model.save`` takes several times as long: it traces each layer again, and writes variables, which the converter
+    has to read back and turn into constants.
     """
     name = _NOT_IN_NAMES.sub("", model.input_names[0]) or "image"
     spec = tf.TensorSpec((batch, *model.inputs[0].shape[1:]), model.inputs[0].dtype, name=name)
@@ -42,7 +42,7 @@ def save(model: tf.keras.Model, folder: Path, batch: int = 1) -> None:
 
 
 def _frozen(serve: Function, spec: tf.TensorSpec, variables: list[tf.Variable]) -> Optional[saved_model_pb2.SavedModel]:
-    """The SavedModel without variables; None if something other than the graph's own operators reads one."""
+    """The SavedModel without variables; None if ``_make_constants`` cannot replace them all."""
     graph = tf.__internal__.FuncGraph("serve")
     with graph.as_default():
         # Use the names that a saved function's input and outputs have, because they get into the converted file.
@@ -69,7 +69,7 @@ def _frozen(serve: Function, spec: tf.TensorSpec, variables: list[tf.Variable]) 
 
 
 def _make_constants(graph: Any, definition: tf.compat.v1.GraphDef, variables: list[tf.Variable]) -> bool:
-    """Replaces a graph's inputs for captured variables and tensors by constants with their values.
+    """Replaces the placeholders of captured variables and tensors by constants with their values.
 
     Args:
         graph: the ``FuncGraph``.
@@ -77,7 +77,7 @@ def _make_constants(graph: Any, definition: tf.compat.v1.GraphDef, variables: li
         variables: the variables that the graph may read.
 
     Returns:
-        False if a variable remains, for example because a function within the graph reads it by itself; else True.
+        False if a variable remains, for example because a function that the graph calls reads it; else True.
     """
     by_handle = {id(one.handle): one for variable in variables for one in getattr(variable, "values", (variable,))}
     # A graph captures a variable by its handle, and any other tensor directly.
@@ -99,7 +99,7 @@ def _make_constants(graph: Any, definition: tf.compat.v1.GraphDef, variables: li
 
 
 def _without_readers(definition: tf.compat.v1.GraphDef, constants: Mapping[str, str]) -> bool:
-    """Removes the operators that read variables, so that the nodes after them use constants.
+    """Removes the operators that read variables; the nodes that used their results use the constants instead.
 
     Args:
         definition: a graph's definition, which is changed in place.

@@ -1,4 +1,4 @@
-"""Rewrites the operators of a ``.tflite``, with their tensors and constants, and drops what nothing uses any more."""
+"""Rewrites the operators of a ``.tflite``, with their tensors and constants, and removes what becomes unused."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Optional, Union
@@ -71,7 +71,7 @@ class EditedGraph:
         return float(self._graph.tensors[tensor].quantization.scale[0])
 
     def add_like(self, tensor: int, quantisation: Quantisation, channels: int = 0) -> int:
-        """Adds an int8 tensor with the shape of another and ``channels`` more channels; returns its number."""
+        """Adds an int8 tensor with the shape of ``tensor`` and ``channels`` extra channels; returns its number."""
         like = self._graph.tensors[tensor]
         added = np.zeros(len(like.shape), np.int32)
         added[-1] = channels
@@ -87,7 +87,7 @@ class EditedGraph:
         Args:
             values: the values, in the type that ``kind`` says.
             kind: a ``TensorType``.
-            origin: number of the tensor that it replaces; or a name, if it replaces none.
+            origin: number of the tensor that the constant replaces; or the constant's name, if it replaces none.
             quantisation: see ``parameters``.
 
         Returns:
@@ -114,8 +114,8 @@ class EditedGraph:
         """Puts the new operators into the model, and removes unused tensors, constants and operator codes.
 
         Returns:
-            New number of a buffer → number in the original model of this buffer or of the one that it replaces, without
-            buffers that are new altogether; and the new numbers of the buffers in ``replaced``.
+            First, new number of a buffer → original number of this buffer, or of the buffer that it replaces; added
+            buffers that replace none are left out. Second, the new numbers of the buffers in ``replaced``.
         """
         self._graph.operators = self._operators
         self._renumber_tensors()
@@ -179,5 +179,5 @@ _OPTIONS: dict[int, tuple[int, Callable[[], Any]]] = {
 
 
 def _renumbered(numbers: Iterable[int]) -> dict[int, int]:
-    """Old number → new number, counted from 0 in the order of the old numbers that occur."""
+    """Old number → new number: the old numbers that occur, in their order, become 0, 1, 2, and so on."""
     return {old: new for new, old in enumerate(sorted(set(numbers)))}

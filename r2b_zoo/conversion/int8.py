@@ -1,4 +1,4 @@
-"""Rewrites the real convolutions and the classifier in a file of LCE's converter in int8.
+"""Converts the real convolutions and the classifier of a file of LCE's converter to int8.
 
 They become TFLite's own operators, with symmetric int8 weights that have a scale per filter, biases of 32 bits, and
 activations that have a scale and a zero point per tensor (Jacob et al., CVPR 2018; tensorflow.org/lite/performance/
@@ -15,14 +15,15 @@ both forms change the probabilities by 0.011 on average, and classify 66.4 % and
 of 0.2; the logits of a random RealToBinaryNet on photographs correlate with the float logits by 0.959 and 0.958.
 
 The exact form is for means further than ``MOST_AWAY`` from the middle. A 1×1 int8 convolution copies the image and adds
-a constant channel. Padding is zero in that channel too, so its weights contribute only where the filter lies within the
-image, and there they supply exactly what the bias cannot, up to the rounding of weights. Two alternatives are worse: a
-depthwise convolution that normalises would take as long and round every pixel again, and padding each channel with its
-own mean would take a copy of the image for each direction.
+a constant channel. In that channel, padding has the value 0, so the channel's weights contribute only where the filter
+lies within the image. There they subtract each mean's distance from the middle; a bias would also subtract it where the
+filter reads padding. This is exact up to the rounding of weights. Two alternatives are worse: a depthwise convolution
+that normalises would take as long and round every pixel again, and padding each channel with its own mean would take a
+copy of the image for each direction.
 
 A scale for each channel of a convolution's output, by a float multiplication after DEQUANTIZE, was tried and left out.
-It halves the rounding errors of channels with small values, but changes as many predicted classes on CIFAR-10, and
-costs another operator.
+It halves the rounding errors of channels with small values. But on CIFAR-10 as many predicted classes change as without
+it, and it costs another operator.
 """
 
 import copy
@@ -46,14 +47,14 @@ _Activation = schema.ActivationFunctionType
 
 # Operators that pass int8 values on unchanged, so that their outputs have the scale of their input.
 _MOVES = (_Op.MAX_POOL_2D, _Op.PAD, _Op.RESHAPE)
-# A dense layer is the classifier if only these lie between it and the network's output. A gate's dense layers are not:
-# a multiplication follows them.
+# A dense layer is the classifier if only these operators lie between it and the network's output. A gate's dense layers
+# do not qualify, because a multiplication follows them.
 _AFTER_CLASSIFIER = (_Op.FULLY_CONNECTED, _Op.SOFTMAX, _Op.LOGISTIC, _Op.RELU, _Op.RELU6, _Op.RESHAPE)
 _ACTIVATIONS = (_Activation.NONE, _Activation.RELU, _Activation.RELU6, _Activation.RELU_N1_TO_1)
 _MOST_OF_INT32 = 1 << 30
 _SYMMETRIC = int(INT8.max)
 MOST_AWAY = 16.0
-"""A channel's mean may be this far from the value that all channels are padded with, in levels of 0–255."""
+"""If a channel's mean is further than this from the padding, in levels of 0–255, padding needs the exact form."""
 
 
 class Int8Error(ValueError):
@@ -69,9 +70,9 @@ class Rewritten:
 
     Attributes:
         source: contents of the float file.
-        tflite: contents of the file, without metadata.
-        origins: number of a buffer → number of the float file's buffer whose constant it holds.
-        replaced: numbers of the buffers that hold int8 weights or biases.
+        tflite: contents of the file with int8 operators, without metadata.
+        origins: number of a buffer → number of the same buffer, or of the buffer that it replaces, in the float file.
+        replaced: numbers of the buffers that hold int8 weights or their biases.
         preprocessing: how an image becomes this file's input; None if that is not known.
     """
 
@@ -154,7 +155,7 @@ def is_int8(tflite: bytes) -> bool:
 
 
 def _histograms(model: Any, layers: Iterable[_Layer], images: Sequence[np.ndarray]) -> dict[int, Histogram]:
-    """Number of every tensor that a layer reads or writes → histogram of its values."""
+    """Number of a tensor → histogram of its values, for the image and every tensor that a layer reads or writes."""
     graph = model.subgraphs[0]
     own = int(graph.inputs[0])
     asked = {tensor for layer in layers for tensor in (layer.activations, layer.result)}
@@ -176,7 +177,7 @@ def _code(model: Any, operator: Any) -> int:
 
 
 def _constant(model: Any, number: int) -> Optional[np.ndarray]:
-    """A tensor's constant float32 values; None where it has none."""
+    """A tensor's constant float32 values; None if the tensor has none."""
     tensor = model.subgraphs[0].tensors[number]
     data = model.buffers[tensor.buffer].data
     if tensor.type != _Type.FLOAT32 or data is None or not len(data):
@@ -225,13 +226,13 @@ class _Rewriter:
         self._model, self._graph = model, model.subgraphs[0]
         self._layers, self._seen, self._image = layers, dict(seen), image
         self._file = EditedGraph(model)
-        # Float tensor → the int8 tensor of the same values. Those in `_restored` exist in float as well.
+        # Float tensor → the int8 tensor of the same values. The float tensors in `_restored` exist in the new file too.
         self._twins: dict[int, int] = {}
         self._restored: set[int] = set()
         self._quantisations: dict[int, Quantisation] = {}
         # Float tensors whose int8 twins hold pixels before normalisation.
         self._raw: set[int] = set()
-        # Value of the channel that was added to these twins, in levels above the zero point; 0 if none was added.
+        # Value of the channel that is added to the twins of `_raw`, in levels above the zero point; 0 if none is added.
         self._plane = 0
 
     def run(self) -> tuple[dict[int, int], frozenset[int]]:
@@ -279,8 +280,9 @@ class _Rewriter:
     def _height_of_plane(self, image: int) -> int:
         """The value of the added channel, in levels; 0 if padding needs no such channel.
 
-        It is the smallest value with which no weight of that channel exceeds the filter's largest other weight, because
-        the error from rounding a weight is proportional to the value that the weight multiplies.
+        It is the smallest value with which no weight of that channel exceeds its filter's largest other weight, as far
+        as int8 can hold that value. It is the smallest, because the error from rounding a weight is proportional to the
+        value that the weight multiplies.
         """
         if np.abs(self._away()).max() <= MOST_AWAY or not self._is_padded(image):
             return 0
@@ -305,7 +307,7 @@ class _Rewriter:
         return False
 
     def _add_plane(self, image: int) -> None:
-        """Adds a 1×1 convolution that copies the image, by weights of 1, and appends a channel that is only a bias."""
+        """Adds a 1×1 convolution that copies the image, with weights of 1, and appends a channel, which is a bias."""
         given, channels = self._quantisations[image], len(self._away())
         copied = np.eye(channels + 1, channels, dtype=np.int8).reshape(-1, 1, 1, channels)
         plane = np.append(np.zeros(channels), self._plane).astype(np.int32)
@@ -361,7 +363,7 @@ class _Rewriter:
             Σ w · (pixel - mean) / std = Σ (w / std) · (pixel - middle) - Σ (w / std) · (mean - middle)
 
         The sums are over those positions of the filter that lie within the image. The added channel, the plane, gives
-        the second sum; without a plane the bias contains it, for all positions of the filter.
+        the second sum. Without a plane the bias contains it, but then over all positions of the filter.
         """
         if layer.code != _Op.CONV_2D:
             raise Int8Error(
@@ -392,7 +394,7 @@ class _Rewriter:
         self._file.emit(_code(self._model, operator), inputs, [self._twins[result]], operator)
 
     def _moves(self, operator: Any) -> bool:
-        """Whether an operator passes int8 values on unchanged, and its input exists in no other form."""
+        """Whether an operator passes int8 values on unchanged, and its input exists only in int8."""
         given, code = int(operator.inputs[0]), _code(self._model, operator)
         return self._is_only_int8(given) and code in (_MOVES if given not in self._raw else (_Op.PAD,))
 
@@ -407,7 +409,7 @@ class _Rewriter:
         return self._twins[tensor]
 
     def _restore(self, tensor: int) -> None:
-        """Emits a DEQUANTIZE for an int8 tensor, unless its floats exist."""
+        """Emits a DEQUANTIZE for a tensor that exists only in int8."""
         if not self._is_only_int8(tensor):
             return
         if tensor in self._raw:
@@ -421,7 +423,8 @@ class _Rewriter:
     def _quantisation(self, tensor: int) -> Quantisation:
         """The quantisation of a tensor.
 
-        That of an output of the network clips no value, because the largest value decides the predicted class.
+        If only ``_AFTER_CLASSIFIER`` follows the tensor, its quantisation clips no value, because the largest value
+        decides the predicted class.
         """
         if tensor not in self._quantisations:
             seen = self._seen[tensor]
@@ -444,7 +447,7 @@ def _moved_by_rounding(errors: np.ndarray, means: np.ndarray, filters: int) -> n
 
 
 def _scales(weights: np.ndarray, bias: np.ndarray, filters: int, of_input: float, of_output: float) -> np.ndarray:
-    """The scale of each filter: its largest weight is 127 steps, unless its bias would not fit into 32 bits then."""
+    """The scale of each filter: its largest weight is 127 steps, unless its bias would then not fit into 32 bits."""
     others = tuple(axis for axis in range(weights.ndim) if axis != filters)
     largest = np.abs(weights).max(axis=others)
     fitting = np.abs(bias) / (of_input * _MOST_OF_INT32)

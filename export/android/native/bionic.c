@@ -1,25 +1,27 @@
 /* Lets code that was compiled with musl's headers, which come with the compiler, run with Android's C library (bionic).
  *
  * bionic.py lists the functions that take the same arguments and constants in both; they are called directly. The
- * functions here replace those that differ. They are hidden within the library.
+ * functions below replace those that differ. Other libraries do not see them, since their symbols are hidden.
  *
- * The two libraries lay out these types differently. This is why it is safe here:
+ * This is why each type that the library shares with bionic is safe, although it was compiled with musl's layout (sizes
+ * on 32-bit processors in parentheses):
  *
- * - pthread_mutex_t, pthread_cond_t: musl has 40 and 48 bytes (24 and 48 on 32-bit processors), bionic 40 and 48 (4 and
- *   4), which is never more; in both, zeros are an unlocked mutex and a condition variable without waiters.
- * - pthread_key_t, pthread_once_t: an int in both, and zero is the first state of the latter.
+ * - pthread_mutex_t, pthread_cond_t: musl has 40 and 48 bytes (24 and 48), bionic 40 and 48 (4 and 4), which is never
+ *   more; in both, zeros are an unlocked mutex and a condition variable without waiters.
+ * - pthread_key_t, pthread_once_t: as long as an int in both; a pthread_once_t starts as zero in both.
  * - pthread_t: as long as a pointer in both.
  * - pthread_rwlock_t: musl has 56 bytes (32), bionic 56 (40), which is more on 32-bit processors, so the functions
  *   below use its memory for a mutex.
  * - pthread_mutexattr_t, pthread_condattr_t: musl has 4 bytes, bionic a long; no function that takes one is listed.
  * - FILE: only pointers are passed on.
- * - struct lconv: decimal_point, which alone is read, comes first in both.
- * - struct timespec: the same in 64 bits; in 32 bits bionic's seconds have 32 bits, see below.
- * - float, double: the same in 64 bits; on 32-bit ARM the library passes them in registers of their own and bionic in
- *   general ones, except to functions like printf, so no other function that takes one is listed.
- * - off_t, struct stat, struct dirent: different in 32 bits; no function that takes one is listed.
+ * - struct lconv: only decimal_point is read, and it is the first member in both.
+ * - struct timespec: the same on 64-bit processors; on 32-bit ones bionic's seconds have 32 bits (bionic_timespec).
+ * - float, double: the same on 64-bit processors. On 32-bit ARM the library passes them in floating-point registers and
+ *   bionic in general ones, except to variadic functions such as printf. So for 32-bit ARM bionic.py lists no functions
+ *   with a float or double but variadic ones and strtold (see strtod below).
+ * - off_t, struct stat, struct dirent: different on 32-bit processors; no function that takes one is listed.
  * - struct dl_phdr_info: the same first fields; libunwind is compiled to read no later ones.
- * - errno's values and the kernel's constants are the kernel's, and so the same.
+ * - errno's values and the constants of system calls are the kernel's, so both libraries have the same.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -37,8 +39,8 @@ int* __errno_location(void) { return __errno(); }
 
 int bcmp(const void* one, const void* other, size_t size) { return memcmp(one, other, size); }
 
-/* bionic has aligned_alloc only since Android 9. This one sets errno only on failure, since exceptions are allocated
- * while their message still needs errno. */
+/* bionic has aligned_alloc only since Android 9. This one leaves errno alone on success: an exception is allocated
+ * before its message is made, which may need errno. */
 void* aligned_alloc(size_t alignment, size_t size) {
   void* memory = NULL;
   const int failed = posix_memalign(&memory, alignment < sizeof(void*) ? sizeof(void*) : alignment, size);
@@ -47,7 +49,8 @@ void* aligned_alloc(size_t alignment, size_t size) {
   return NULL;
 }
 
-/* The constants for `name` differ. std::thread::hardware_concurrency() is the only caller. */
+/* bionic's constants for `name` differ. This knows only the one that std::thread::hardware_concurrency() passes, which
+ * is the only caller. */
 long sysconf(int name) {
   cpu_set_t set;
   if (name == _SC_NPROCESSORS_ONLN && sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
@@ -61,8 +64,8 @@ int pthread_rwlock_wrlock(pthread_rwlock_t* lock) { return pthread_mutex_lock((p
 int pthread_rwlock_unlock(pthread_rwlock_t* lock) { return pthread_mutex_unlock((pthread_mutex_t*)lock); }
 
 #if __SIZEOF_POINTER__ == 4
-/* musl's headers call the function with 64-bit seconds by another name. bionic's has 32-bit seconds and the plain
- * name. */
+/* With musl's headers, a call of clock_gettime() is one of __clock_gettime64(), whose seconds have 64 bits. bionic has
+ * only clock_gettime(), whose seconds have 32 bits. */
 struct bionic_timespec {
   int32_t seconds, nanoseconds;
 };
@@ -81,7 +84,8 @@ int musl_clock_gettime(int clock, struct musl_timespec* time) {
   return result;
 }
 
-/* strtold is the same function, since a long double is a double here. */
+/* Calls bionic's strtold, because a call of bionic's strtod would reach this function instead. Both do the same, since
+ * a long double is a double here. "aapcs" takes the result from general registers. */
 extern double bionic_strtold(const char*, char**) __asm__("strtold")
     __attribute__((visibility("default"), pcs("aapcs")));
 double strtod(const char* text, char** end) { return bionic_strtold(text, end); }
@@ -96,13 +100,14 @@ float nearbyintf(float x) {
 long lrintf(float x) { return (long)nearbyintf(x); }
 #endif
 
-/* Runs the library's destructors when a program unloads it: at the program's end their code would be gone. */
+/* Runs the destructors of the library's static objects when a program unloads it: at the program's end their code would
+ * be gone. */
 extern void* __dso_handle;
 extern void __cxa_finalize(void*) __attribute__((visibility("default")));
 __attribute__((destructor)) static void unload(void) { __cxa_finalize(&__dso_handle); }
 
-/* Thread-local variables, which the system's dynamic linker supports only since Android 10: for each access the
- * compiler calls __emutls_get_address() with the variable's record, to get its address in the calling thread. */
+/* Android's dynamic linker supports thread-local variables only since Android 10, so the compiler emulates them: each
+ * access calls __emutls_get_address() with the variable's record, to get its address in the calling thread. */
 struct variable {
   size_t size, alignment;
   uintptr_t place; /* index in each thread's list, from 1; 0 before the first use */

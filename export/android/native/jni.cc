@@ -1,4 +1,4 @@
-// Implements, with the functions of r2b.h, the methods that zoo.r2b.Native declares.
+// Implements the native methods of zoo.r2b.Native by calling the functions of r2b.h and of the delegate.
 //
 // The Java code keeps the addresses of native objects and makes sure that no object is used while it is freed or
 // afterwards (Handle.java). It also checks the sizes of images and passes only ranges that lie within its buffers. An
@@ -23,8 +23,8 @@ extern "C" void tflite_plugin_destroy_delegate(tfl::Delegate* delegate);
 
 namespace {
 
-// A text as an array of UTF-8 bytes; not a Java string, since JNI's string functions use a modified UTF-8. Null, with
-// an exception pending, if memory ran out.
+// Copies a text into a new byte[] of UTF-8, since JNI's functions for Java strings use a modified UTF-8. Returns null,
+// with a Java exception pending, if memory ran out.
 jbyteArray Bytes(JNIEnv* env, const char* text) {
   const auto length = jsize(std::strlen(text));
   jbyteArray bytes = env->NewByteArray(length);
@@ -32,7 +32,7 @@ jbyteArray Bytes(JNIEnv* env, const char* text) {
   return bytes;
 }
 
-// Makes the Java method throw an EngineException once the native one returns.
+// Makes Java throw an EngineException when the native method returns, unless an exception is pending already.
 void Throw(JNIEnv* env, const char* sentence) {
   if (env->ExceptionCheck()) return;
   jclass type = env->FindClass("zoo/r2b/EngineException");
@@ -44,13 +44,13 @@ void Throw(JNIEnv* env, const char* sentence) {
   if (jobject thrown = env->NewObject(type, make, text)) env->Throw(static_cast<jthrowable>(thrown));
 }
 
-// Runs C++ code. If it throws, so does the Java method.
+// Runs `body`. If it throws a C++ exception, the Java method throws an EngineException.
 template <class Body>
 void Guarded(JNIEnv* env, const Body& body) {
   if (std::string error; !r2b::Contained(&error, body)) Throw(env, error.empty() ? "out of memory" : error.c_str());
 }
 
-// Calls a function of r2b.h that returns 0 on failure. If it fails, the Java method throws.
+// Calls a function of r2b.h that returns 0 on failure. If it fails, the Java method throws an EngineException.
 template <class Function, class... Arguments>
 void Call(JNIEnv* env, Function function, Arguments... arguments) {
   r2b_error error;
@@ -64,7 +64,8 @@ jlong AddressOf(T* object) {
   return jlong(reinterpret_cast<intptr_t>(object));
 }
 
-// Pins an array and gives its values. While it exists, no JNI function may be called.
+// Pins an array during the object's lifetime, in which no JNI function may be called. values() is null if pinning
+// failed.
 class Pinned {
  public:
   Pinned(JNIEnv* env, jarray array, jint release) : env_(env), array_(array), release_(release) {
@@ -90,7 +91,7 @@ class Pinned {
 constexpr jint kKeep = 0, kDiscard = JNI_ABORT;  // whether to keep what was written into a pinned array
 
 // Pins the array and calls `body(values, count, error)`, which returns 0 and sets the error if it fails, like the
-// functions of r2b.h. In that case the Java method throws.
+// functions of r2b.h. If pinning or `body` fails, the Java method throws an EngineException.
 template <class Body>
 void WithArray(JNIEnv* env, jarray array, jint release, const Body& body) {
   r2b_error error{};
@@ -102,14 +103,14 @@ void WithArray(JNIEnv* env, jarray array, jint release, const Body& body) {
   if (!done) Throw(env, *error.text ? error.text : "out of memory");
 }
 
-// The address of byte `from` of a direct buffer. Null, with an exception pending, if the Java machine gives no address.
+// The address of byte `from` of a direct buffer. Null, with an exception pending, if Java gives no address.
 uint8_t* BufferAt(JNIEnv* env, jobject buffer, jlong from) {
   auto* first = static_cast<uint8_t*>(env->GetDirectBufferAddress(buffer));
   if (!first) Throw(env, "this Java virtual machine gives no addresses of direct buffers; pass an array");
   return first ? first + from : nullptr;
 }
 
-// Sets an image whose bytes lie at `pixels`.
+// Prepares the image at `pixels` and sets it in input 0, at index `place` of the batch. Returns 0 if it fails.
 int SetImage(jlong engine, jint place, const void* pixels, jint width, jint height, jint channels, jint stride,
              r2b_error* error) {
   r2b_image image{};
@@ -121,7 +122,7 @@ int SetImage(jlong engine, jint place, const void* pixels, jint width, jint heig
   return r2b_engine_set_image(EngineAt(engine), place, &image, error);
 }
 
-// Zero-terminated texts of a Java byte[][].
+// Copies the texts of a Java byte[][].
 std::vector<std::string> Texts(JNIEnv* env, jobjectArray arrays) {
   std::vector<std::string> texts;
   for (jsize i = 0; i < env->GetArrayLength(arrays); ++i) {
@@ -134,7 +135,7 @@ std::vector<std::string> Texts(JNIEnv* env, jobjectArray arrays) {
   return texts;
 }
 
-// The same of one byte[].
+// Copies the text of a Java byte[].
 std::string Text(JNIEnv* env, jbyteArray bytes) {
   std::string text(size_t(env->GetArrayLength(bytes)), 0);
   env->GetByteArrayRegion(bytes, 0, jsize(text.size()), reinterpret_cast<jbyte*>(&text[0]));
@@ -200,7 +201,7 @@ R2B_JNI(jobjectArray, labels)(JNIEnv* env, jclass, jlong model) {
     jbyteArray text = label ? Bytes(env, label) : nullptr;
     if (!text) return nullptr;
     env->SetObjectArrayElement(labels, i, text);
-    env->DeleteLocalRef(text);  // there may be more labels than a frame may have references
+    env->DeleteLocalRef(text);  // a native method may hold only a limited number of references
   }
   return labels;
 }

@@ -24,7 +24,7 @@ ROOT = build_aar.ROOT
 
 
 def run(command, **options):
-    """Runs a command and returns what it prints; if it fails, the test fails with its output."""
+    """Runs a command and returns its standard output. If the command fails, the test fails with its output."""
     ended = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300, **options)
     assert ended.returncode == 0, ended.stdout[-3000:] + ended.stderr[-6000:]
     return ended.stdout
@@ -32,7 +32,7 @@ def run(command, **options):
 
 @pytest.fixture(scope="session")
 def java(tmp_path_factory):
-    """A function that runs a Java program of tests/java with the library, and returns what it prints."""
+    """A function that runs a Java program of tests/java with the library, and returns its standard output."""
     if shutil.which("javac") is None:
         pytest.skip("no javac: apt-get install default-jdk-headless")
     if build_native.machine_compiler() is None:
@@ -63,13 +63,13 @@ def images():
 
 
 def image_file(path, images):
-    """Writes images as tests/java/Predict.java reads them."""
+    """Writes images, uint8 (H, W, 3), in the format that tests/java/Predict.java reads; returns `path`."""
     path.write_bytes(b"".join(np.array(i.shape[1::-1], ">i4").tobytes() + i.tobytes() for i in images))
     return path
 
 
 def answers(model, images, threads=1):
-    """The answers of Python's classifier, one line per image, in the format of tests/java/Predict.java."""
+    """The answers of Python's classifier, one line per image, in the format that tests/java/Predict.java prints."""
     classifier = r2b_runtime.Classifier(model, threads, engine="r2b")
     lines = []
     for image in images:

@@ -1,8 +1,10 @@
-"""Unpacks Debian's musl for other processors: a C library that is neither Android's nor this machine's.
+"""Unpacks Debian's packages of the C library musl for Android's processors.
 
-    python tests/musl.py       # unpacks it into build/musl, which tests/test_library.py then uses (seconds, once)
+test_library.py runs the native libraries with musl, because it is neither Android's C library nor this machine's.
 
-Needs apt-get, but nothing is installed on this machine.
+    python tests/musl.py       # unpacks them into build/musl, which tests/test_library.py then uses (seconds, once)
+
+Needs apt-get and dpkg-deb, but installs nothing on this machine.
 """
 
 import pathlib

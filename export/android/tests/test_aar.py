@@ -1,4 +1,4 @@
-"""The AAR: its contents, its rules, each of which is broken once, and the Java code in README.md."""
+"""The AAR: its contents, the faults that the check finds, and the Java code in README.md."""
 
 import io
 import re
@@ -20,7 +20,7 @@ needs_javac = pytest.mark.skipif(shutil.which("javac") is None, reason="no javac
 
 
 def good(**changes):
-    """A library without a fault, as elf.Library describes it."""
+    """The attributes of an elf.Library without a fault, some of them replaced by `changes`."""
     described = {
         "abi": "arm64-v8a",
         "name": build_library.LIBRARY,
@@ -64,7 +64,7 @@ def test_faults_of_libraries(changes, fault):
 
 
 def test_this_machine_s_library_is_none_of_android_s(tmp_path):
-    """A library compiled for this machine, as elf.py reads it, breaks the rules that it should break."""
+    """The check finds the faults of a library that was compiled for this machine and read by elf.py."""
     if build_native.host() != "linux-x86_64" or build_native.machine_compiler() is None:
         pytest.skip("for x86-64 Linux with a C++ compiler: apt-get install g++")
     (tmp_path / "small.cc").write_text(

@@ -1,4 +1,4 @@
-"""The Java classes on a JVM give Python's answers, and a message for each misuse."""
+"""On a JVM, the Java classes give the same answers as Python, and the expected messages for misuse."""
 
 import os
 import pathlib
@@ -45,7 +45,7 @@ def test_photographs(java, photographs, tmp_path):
 
 
 def signs_of_int8():
-    """A model from int8 (1, 8, 8, 1) to int8 of that shape: the signs of its values."""
+    """The bytes of a model whose output is the signs of its input, both int8 (1, 8, 8, 1)."""
     made = lce_model.Model()
     values = made.input([1, 8, 8, 1], "int8", scale=0.5, zero_point=4)
     bits, signs = made.tensor([1, 8, 8, 1], "int32"), made.tensor([1, 8, 8, 1], "int8", scale=0.25, zero_point=-3)

@@ -1,4 +1,4 @@
-"""The native libraries for Android: what they need of the system, and their answers with another C library."""
+"""The native libraries for Android: what they need from the system, and their outputs with another C library."""
 
 import dataclasses
 import shutil
@@ -13,8 +13,8 @@ import r2b_runtime
 import small_classifier
 from conftest import ROOT, run
 
-# Each library is compiled first, which takes about a minute on two cores. Those for 32-bit phones and for the emulator
-# on a PC are tested before releases only.
+# Each library is compiled first, which takes about a minute on two cores. Those for 32-bit phones and for Android's
+# emulator on a PC (x86_64) are tested only before releases.
 ABIS = [
     pytest.param(abi, marks=[pytest.mark.slow, *([pytest.mark.long] if abi != "arm64-v8a" else [])])
     for abi in build_library.ABIS
@@ -24,7 +24,7 @@ QEMU = {"arm64-v8a": ["qemu-aarch64-static", "cortex-a53"], "armeabi-v7a": ["qem
 
 @pytest.fixture(scope="session", params=ABIS)
 def library(request, tmp_path_factory):
-    """The ABI and the path of its library."""
+    """The name of an ABI, and the path of the library that was compiled for it."""
     pytest.importorskip("ziglang", reason="pip install ziglang")
     if shutil.which("javac") is None:
         pytest.skip("no javac: apt-get install default-jdk-headless")
@@ -32,6 +32,7 @@ def library(request, tmp_path_factory):
 
 
 def test_every_phone_since_the_api_level_loads_it(library):
+    """The library keeps the rules that build_aar.py checks; no phone loads it here."""
     abi, path = library
     read = elf.Library(path)
     assert build_aar.library_faults(read, abi) == []
@@ -64,7 +65,7 @@ def host(library, tmp_path):
 
 
 def python_s(model, x, kernels):
-    """The two outputs of host.c as Python's engine computes them: of an input, and of an image; in hexadecimal."""
+    """The outputs that host.c prints for the input `x` and for its image, from Python's engine, in hexadecimal."""
     interpreter = r2b_runtime.Interpreter(model, engine="r2b", kernels=kernels)
     interpreter.allocate_tensors()
     interpreter.set_tensor(interpreter.get_input_details()[0]["index"], x)
@@ -87,7 +88,7 @@ def test_another_c_library_runs_it(library, host, tmp_path):
     assert "portable" in ran
     assert "neon" in ran or library[0] == "x86_64"
     for kernels in ran:
-        # These kernels have a fused multiply-add, which rounds once.
+        # These kernels use a fused multiply-add, which rounds once instead of twice.
         fused = kernels in ("avx2", "avx512") or (kernels == "neon" and library[0] == "arm64-v8a")
         same = r2b_runtime.available_kernels()[0] if fused else "portable"
         if fused and same == "portable":

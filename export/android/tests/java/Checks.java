@@ -23,8 +23,9 @@ import zoo.r2b.Tensor;
  *
  * <pre>java Checks CLASSIFIER WITHOUT_LABELS INT8</pre>
  *
- * The classifier has the input (1, 8, 8, 1) and three classes, named zero, one and two; the third model takes int8
- * values of that shape and answers with their signs, in int8.
+ * The arguments are files. CLASSIFIER has an input of shape (1, 8, 8, 1) and three classes, named zero, one and two.
+ * WITHOUT_LABELS is that model without labels and preprocessing. INT8 takes int8 values of the same shape and returns
+ * their signs as int8.
  */
 public final class Checks {
   private static byte[] file;
@@ -137,7 +138,7 @@ public final class Checks {
       System.arraycopy(image(2), 0, two, 64, 64);
       engine.setInput(0, two);
       engine.run();
-      // For several images at once the dense layer adds up its products in another order than for one.
+      // The dense layer adds its products in another order for several images than for one.
       same(true, Math.abs(answer(file, 2)[1] / engine.getOutput(0)[4] - 1) < 1e-5);
     }
   }
@@ -232,7 +233,7 @@ public final class Checks {
     refused(EngineException.class, "kernels 'none' are not built", () -> new R2bDelegate(new Options().kernels("none")));
   }
 
-  /** Engines of one model, each in a thread of its own, give one answer. */
+  /** Threads that make and run engines of one model at the same time all get the same output. */
   private static void sharing() throws Exception {
     float[] expected = answer(file, 3);
     AtomicInteger right = new AtomicInteger();
@@ -256,7 +257,7 @@ public final class Checks {
     same(200, right.get());
   }
 
-  /** Several threads with one engine: each call is done, or refused with the reason. */
+  /** If several threads call one engine, each call succeeds or throws with the reason. */
   private static void oneCallAtATime() throws Exception {
     AtomicReference<Throwable> wrong = new AtomicReference<>();
     AtomicInteger done = new AtomicInteger();

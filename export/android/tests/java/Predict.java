@@ -10,12 +10,12 @@ import zoo.r2b.Pixels;
 import zoo.r2b.Prediction;
 
 /**
- * Classifies images, given in each way there is, and prints a line for each: its label, a tab, and the bits of the
- * probabilities.
+ * Classifies images and prints a line for each: its label, a tab, and the bits of the probabilities in hexadecimal.
+ * Fails if the probabilities depend on the form in which {@link Pixels} takes the image.
  *
  * <pre>java Predict MODEL IMAGES THREADS</pre>
  *
- * IMAGES holds width and height as big-endian int32, then RGB bytes, of one image after the other.
+ * For each image, the file IMAGES contains its width and height as big-endian int32, then its RGB bytes.
  */
 public final class Predict {
   public static void main(String[] arguments) throws Exception {

@@ -1,9 +1,11 @@
-/* Loads the Android library as a program of another C library, musl, can: runs a model, meets its errors, uses threads.
+/* Loads the Android library into a program that uses another C library, musl; runs a model, provokes errors, and calls
+ * the library in a second thread.
  *
  *     host LIBRARY MODEL INPUT KERNELS THREADS
  *
- * INPUT holds the values of the model's only input. Prints the kernels that run here, the bits of the output, the same
- * of an image, the first label, and what is said of a damaged file, a missing one, and a freed engine.
+ * INPUT holds the values of the model's only input. Prints, a line each: the kernels that run here; the output's bytes
+ * in hexadecimal; its bytes for an image; the first label; the errors for a damaged file, a missing file and a freed
+ * engine.
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -14,7 +16,7 @@
 
 #include "r2b.h"
 
-/* What bionic has and musl lacks. */
+/* Functions that bionic has and musl lacks. */
 int* __errno(void) { return &errno; }
 void* __emutls_get_address(void* variable) {
   fprintf(stderr, "the library asks the system for a thread-local variable: %p\n", variable);
@@ -31,7 +33,7 @@ static void* found(const char* name) {
   }
   return function;
 }
-/* The function of r2b.h by its name, with its type. */
+/* The library's function `name`, with the type that r2b.h declares. */
 #define FUNCTION(name) ((__typeof__(&name))found(#name))
 
 static void* read_file(const char* path, size_t* size) {
@@ -54,7 +56,8 @@ static void fail(const r2b_error* error) {
   exit(1);
 }
 
-/* Each thread has its own text of kernels, which ends with it. */
+/* r2b_kernels() returns a text of the calling thread. The result is not NULL if this thread's text has another address
+ * than `other`, the first thread's, and the same words. */
 static void* kernels_of_a_thread(void* other) {
   const char* text = FUNCTION(r2b_kernels)();
   return text != other && !strcmp(text, other) ? "another text of the same words" : NULL;

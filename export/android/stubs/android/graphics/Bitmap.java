@@ -1,8 +1,8 @@
 package android.graphics;
 
 /**
- * The part of Android's class that the library and its tests use, which Android has had since API level 1. The AAR does
- * not contain this class; it holds pixels because the tests run with it.
+ * Stands for Android's class. It has the methods that the library and its tests call, which Android has had since API
+ * level 1. They work, because the tests run them on a JVM. The AAR does not contain this class.
  */
 public final class Bitmap {
   private final int[] colors;
