@@ -239,7 +239,8 @@ def verify(
     loaded = classifier.load(model, **options)
     if loaded.model is None:
         raise ValueError(
-            f"{model} is a converted file; give first the network to compare it with: a name, a run folder or a weights file."
+            f"{model} is a converted file; give first the network to compare it with: a name, a run folder or a "
+            "weights file."
         )
     path = existing(file) if file else classifier.converted_file(model)
     if images is not None and (data is not None or data_dir is not None):

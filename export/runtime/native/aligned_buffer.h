@@ -1,4 +1,5 @@
-// A buffer for vector code: it begins with a cache line, and kernels may read and write whole vectors past its end.
+// A buffer for vector code: it starts at the beginning of a cache line, and kernels may read and write whole vectors
+// past its end.
 #pragma once
 
 #include <cstddef>
@@ -21,7 +22,7 @@ inline ptrdiff_t PixelStride(ptrdiff_t bytes) {
 class AlignedBuffer {
  public:
   AlignedBuffer() = default;
-  AlignedBuffer(AlignedBuffer&&) = default;  // no copies: in a copy the zeros would begin elsewhere
+  AlignedBuffer(AlignedBuffer&&) = default;  // no copies: in a copy, data() may have another offset
   AlignedBuffer& operator=(AlignedBuffer&&) = default;
 
   static constexpr size_t kOverhead = kAlign + kSlack;

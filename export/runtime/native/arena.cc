@@ -79,7 +79,7 @@ class Arena {
     while (storage_[root].alias >= 0) root = storage_[root].alias;
     storage_[stored].alias = root;
     last_[root] = std::max(last_[root], last_[stored]);
-    // The operand itself also lives longer now, so that no second tensor takes its place.
+    // The operand itself also lives longer now, so that no second tensor of this step overwrites it.
     last_[operand] = std::max(last_[operand], last_[stored]);
   }
 

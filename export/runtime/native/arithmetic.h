@@ -1,4 +1,4 @@
-// Element-wise operators that no stage can apply, with any broadcast of their operands.
+// Element-wise operators with two operands that broadcast in any way, for steps in which no stage can apply them.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +15,7 @@ class Broadcast {
   Broadcast(const Shape& out, const Shape& x, const Shape& y);
   // The number of work items: runs, cut into pieces so that threads can share even a single long run.
   int64_t items() const { return items_; }
-  // Computes items [begin, end). `run` has the operator and the beginnings of x, y and the output.
+  // Computes items [begin, end). `run` has the operator, and points to the first values of x, y and the output.
   void Run(const Kernels* kernels, const ArithmeticRun& run, int64_t begin, int64_t end) const;
 
  private:

@@ -33,7 +33,7 @@ class Blocked {
     if (!step.rows || !step.rows->has_stages()) blocks_[step.output] = false;
   }
 
-  // True if the tensor's blocks are those of the values in registers.
+  // True if the step's values in registers are whole blocks, and the tensor has the shape of these values.
   bool InRegisters(const Step& step, int tensor) const {
     return step.rows->whole_blocks() && AsImage(graph_.tensors[tensor].dims) == step.out;
   }
@@ -50,7 +50,8 @@ class Blocked {
   std::vector<bool> blocks_;
 };
 
-// True if rows of blocks differ from NHWC: the tensor has several blocks, which are whole, and several columns.
+// True if the tensor can be stored in rows of blocks, and they differ from NHWC: it has several blocks of channels, all
+// full, and several columns.
 bool FillsBlocks(const Tensor& tensor) {
   return tensor.dims[3] > kBlock && tensor.dims[3] % kBlock == 0 && tensor.dims[2] > 1;
 }

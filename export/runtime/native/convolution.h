@@ -1,6 +1,6 @@
-// A binary convolution alone, for training: the signs of float images are convolved with the signs of a float kernel,
-// which changes from call to call. Both have TensorFlow's layout. The output equals that of a float convolution of ±1
-// exactly, since its values are whole numbers.
+// A binary convolution outside any model, for training: the signs of float images are convolved with the signs of a
+// float kernel, which may change from call to call. Both have TensorFlow's layout. The output is exactly that of a
+// float convolution of ±1, since its values are whole numbers.
 #pragma once
 
 #include <string>
@@ -25,7 +25,8 @@ class Convolver {
   // The workers sleep between two convolutions, when training has other work for the cores.
   Convolver(const Kernels* kernels, int threads) : kernels_(kernels), pool_(threads, ThreadPool::Between::kSleep) {}
 
-  // False, with the reason in `*error`, for shapes that form no convolution. Calls from several threads take turns.
+  // Writes the result to `output`, NHWC. False, with the reason in `*error`, if the shape is refused. Calls from
+  // several threads take turns.
   bool Run(const ConvolutionShape& shape, const float* images, const float* kernel, float* output, std::string* error);
 
  private:

@@ -5,15 +5,15 @@
 
 namespace r2b {
 
-constexpr int kMostThreads = 256;  // in a team
+constexpr int kMostThreads = 256;  // the largest team
 
 // The number of cores that this thread may run on, limited by the CPU quota of the process's control group. At least 1.
 int UsableCores();
 
 // The size of a team for which `wanted` threads were requested: 1 to kMostThreads, and no more than there are usable
 // cores. With more threads than cores, those that run would wait at every step for those without a core, which takes
-// hundreds of times as long as one thread. R2B_RUNTIME_OVERSUBSCRIBE=1 in the environment lifts the limit of the cores,
-// so that tests can look for races on small machines.
+// hundreds of times as long as one thread. R2B_RUNTIME_OVERSUBSCRIBE=1 in the environment allows more threads than
+// usable cores, so that tests can look for races on small machines.
 int TeamSize(int wanted);
 
 // The number of cores, rounded up, that the quotas of a control group and of its ancestors allow; 0 if there is no

@@ -1,9 +1,9 @@
 // The shared object's interface for TensorFlow Lite: an external delegate.
 //
 // The interpreter calls tflite_plugin_create_delegate with the options of load_delegate(), then Delegate::Prepare for
-// the graph, where we name the nodes that we want. For each connected part of these nodes it creates one of our kernels
-// (KernelInit) and runs it in their place. This file reports everything that an interpreter can get wrong, with a
-// message; no other file calls the interpreter.
+// the graph, where we name the nodes that we want. For each connected part of these nodes the interpreter creates one
+// of our kernels (KernelInit) and runs it in their place. All errors reach the interpreter through this file, each with
+// a message; no other file calls the interpreter.
 #include <algorithm>
 #include <atomic>
 #include <cstdio>
@@ -42,8 +42,8 @@ struct KernelState {
   std::string error;  // found in KernelInit, reported in KernelPrepare
   std::unique_ptr<Plan> plan;
   std::unique_ptr<ThreadPool> pool;
-  std::vector<int> tensors;  // interpreter's index of each plan tensor
-  Limits taken{0, 0};
+  std::vector<int> tensors;                     // interpreter's index of each plan tensor
+  Limits taken{0, 0};                           // memory and work that the plan takes of the delegate's limits
   bool ready = false;                           // whether the last preparation succeeded
   std::atomic_flag running = ATOMIC_FLAG_INIT;  // set while a thread is using the kernel
 };

@@ -8,11 +8,11 @@
 
 namespace r2b {
 namespace {
-constexpr int64_t kSmallWork = 16384;  // in float products; one thread has done them before another can help
+constexpr int64_t kSmallWork = 16384;  // in float products; one thread does them before another could help
 constexpr double kUneven = 1.04;       // accepted time, relative to perfectly shared work
 
-// Small steps are done by one thread alone, since several would take longer to wait for each other. To finish a sum is
-// small work, a value for each channel, and the rows that were kept apart must be added in order.
+// True if one thread does the step alone. In a small step, threads would spend more time waiting for each other than
+// they save. Finishing a sum is small, and must add the rows that were kept apart in order.
 bool IsAlone(const Step& step) {
   if (step.rows) return false;
   return step.finishes_sum() || step.flat->work() <= kSmallWork;
@@ -24,7 +24,7 @@ int ChannelSplits(const Step& step, int threads) {
   if (step.rows->splits() == RowRoot::Splits::kNever) return 1;
   if (step.sums >= 0 && blocks % threads == 0) return threads;  // one thread should add all rows of a channel
   if (step.rows->splits() != RowRoot::Splits::kFreely) return 1;
-  // A few rows would not divide evenly among the threads: find the fewest shares with which they do.
+  // A few rows may not divide evenly among the threads: find the fewest shares with which the work does (kUneven).
   for (int s = 1; s < blocks; ++s)
     if (double((rows * s + threads - 1) / threads) * threads / (double(rows) * s) <= kUneven) return s;
   return std::max(blocks, 1);
@@ -66,7 +66,7 @@ void Executor::MakeWorkspaces(const WorkspaceSize& size, size_t stages, int thre
   }
 }
 
-// `most` is the workspace that the steps so far need.
+// `most` is the workspace that the steps so far need; it grows if this step needs more.
 void Executor::PrepareRows(Task* task, Budget* budget, int threads, WorkspaceSize* most) {
   Step& step = *task->step;
   task->turn = int(turns_.size());
@@ -102,7 +102,8 @@ bool Executor::Meets(size_t index) const {
 
 void Executor::Run(ThreadPool* pool, bool profile) {
   for (int thread = 0; thread < int(workspaces_.size()); ++thread) {
-    for (WorkSharing& sharing : sharing_) sharing.Assign(thread, 0, 0);  // for threads that the pool does not have
+    // The pool may have fewer threads than workspaces.
+    for (WorkSharing& sharing : sharing_) sharing.Assign(thread, 0, 0);
     if (thread < pool->size()) AssignRows(0, thread, pool->size());
   }
   const auto steps = [&](int thread) {
@@ -131,7 +132,7 @@ void Executor::RunTask(Task& task, int thread, int threads) {
   const Step& step = *task.step;
   if (step.rows) {
     RunRows(task, thread);
-    // The next step's rows must be assigned before others pass the barrier and look for them.
+    // The rows of the next turn must be assigned before other threads pass the barrier and look for rows to steal.
     AssignRows(size_t(task.turn) + 1, thread, threads);
   } else if (step.flat) {
     const int items = step.flat->items();

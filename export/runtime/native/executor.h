@@ -3,10 +3,9 @@
 // Every thread runs every step and computes its share of the output rows (or of the channels, where rows are few). The
 // threads meet at a barrier after each step, except between steps so small that one thread does them alone. A thread
 // that has finished its share steals rows that another has not begun (work_sharing.h). Results equal those of one
-// thread to the last bit, whichever thread computes which rows: sums.h explains how. In a step that sums its values and
-// whose blocks of channels divide evenly among the threads, each thread begins with all rows of its own channels, so
-// that few values have to be kept apart from the sums; planes.h explains how threads that share a row's channels pack
-// bits.
+// thread to the last bit, whichever thread computes which rows: sums.h explains how. If a step sums its values and its
+// blocks of channels divide evenly among the threads, each thread begins with all rows of its own channels, so that few
+// values have to be kept apart from the sums. planes.h explains how threads that share a row's channels pack bits.
 #pragma once
 
 #include <string>
@@ -21,10 +20,10 @@
 
 namespace r2b {
 
-// The time that a step has taken so far, in all its runs.
+// The time that a step has taken so far, in all runs that were profiled.
 struct StepProfile {
   std::string description;
-  double seconds;
+  double seconds;  // in thread 0, with its waits at barriers
   int64_t runs;
 };
 
@@ -34,7 +33,8 @@ class Executor {
   // budget does not suffice.
   void Prepare(const Graph* graph, Program* program, const Memory* memory, const Kernels* kernels, Budget* budget,
                int threads);
-  // The pool must not have more threads than were given to Prepare().
+  // Runs the program once; `profile` adds the time of each step to its profile. The pool must not have more threads
+  // than were given to Prepare().
   void Run(ThreadPool* pool, bool profile);
   std::vector<StepProfile> Profile() const;
 

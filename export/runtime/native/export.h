@@ -1,4 +1,5 @@
-// The library's version, and the macro for functions that the shared object exports (exports.map must match them too).
+// The library's version, and the macro for functions that the shared object exports. The patterns in exports.map must
+// match their names too.
 #pragma once
 
 #ifndef R2B_VERSION

@@ -13,7 +13,7 @@
 namespace r2b {
 
 // Splits a positive normal number into a fraction in [1/2, 1), which it returns, and the exponent of a power of two, as
-// std::frexp does. Not every Android version has std::frexp in its math library.
+// std::frexp does, which some Android versions lack in their math library.
 inline double Fraction(double value, int* exponent) {
   constexpr int kMantissa = 52, kBias = 1022;
   uint64_t bits;

@@ -57,7 +57,8 @@ bool OptionsMap::ReadHeader() {
   key_width_ = unsigned(key_width);
   if (!Follow(values_ - 3 * value_width_, value_width_, &keys_) || keys_ < key_width_) return false;
   if (!ReadUnsigned(keys_ - key_width_, key_width_, &key_count) || key_count != count) return false;
-  // One value and one type byte for each entry must fit; `count` is checked first so that the products cannot wrap.
+  // A value, a type byte and a key's offset must fit for each entry. `count` is checked first so that the products
+  // cannot overflow.
   if (count > size_ || size_ - values_ < count * (value_width_ + 1) || size_ - keys_ < count * key_width_) return false;
   count_ = size_t(count);
   return true;

@@ -1,7 +1,7 @@
 // Reads the options map of a custom operator: a FlexBuffer whose root is a map from strings to scalars.
 //
-// The bytes come from a model file, so nothing in them is trusted: every offset and width is checked against the buffer
-// before it is followed, so a malformed map yields false, never a read out of bounds.
+// The bytes come from a model file and are not trusted. Every offset and width is checked against the buffer before it
+// is used, so a malformed map yields false, never a read out of bounds.
 #pragma once
 
 #include <cstddef>
@@ -12,6 +12,7 @@ namespace r2b {
 
 class OptionsMap {
  public:
+  // The bytes must outlive the map.
   OptionsMap(const void* bytes, size_t size);
 
   // False if the root is not a well-formed map.

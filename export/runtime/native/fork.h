@@ -1,5 +1,5 @@
-// Protection for processes made by fork(): a child has none of its parent's threads, and locks that those held stay
-// locked in the child for ever.
+// Protection for processes made by fork(): a child has none of its parent's other threads, and locks that these held
+// stay locked in the child for ever.
 //
 // R2B_SINGLE_THREAD builds for systems without threads and processes. Nothing needs locks or barriers there, so the
 // classes here and in thread_pool.h are stubs, and cores.h reports one core.
@@ -23,8 +23,8 @@ struct ForkSafeMutex {
 
 #else
 
-// The number of fork()s between the process that loaded the library and this one. An object that was made at another
-// count belongs to an ancestor of this process.
+// The number of fork()s between the process that first called this function and the current one. An object that was
+// made at another count belongs to an ancestor of this process.
 unsigned ForksSoFar();
 
 // A mutex that is unlocked in a forked process, even if a thread of the parent held it.

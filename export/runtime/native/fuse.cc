@@ -1,4 +1,4 @@
-// Chooses the steps of a program: see program.h for what fusion means.
+// Chooses the steps of a program (see program.h).
 #include <algorithm>
 
 #include "operands.h"
@@ -37,7 +37,7 @@ class Fuser {
 
   // ---- absorbing ----
 
-  // True if tensor `t` depends, directly or through other steps, on a result of step `target`.
+  // True if tensor `t` depends, directly or indirectly, on a result of step `target`.
   bool DependsOn(int t, int target) const {
     std::vector<int> todo{t};
     std::vector<bool> seen(graph_.tensors.size(), false);
@@ -60,11 +60,12 @@ class Fuser {
     return false;
   }
 
-  // Adds the stages with which operator `op_index` continues value `t`. Returns the operator whose result is then in
-  // registers: this one, or one that was absorbed with it; -1, without any change, if no stages can do it.
+  // Continues tensor `t`, which is in the registers of step `index`: adds the stages that apply operator `op_index` to
+  // it, and absorbs the operator. Returns the operator whose result is then in registers: `op_index`, or a MUL that was
+  // absorbed with it (see Swish()). Returns -1 and changes nothing if no stages can apply the operator.
   //
-  // A RESHAPE that leaves the channels alone moves nothing: registers keep the pixels of step->out, in the same order,
-  // while operands have the shapes that the graph sees.
+  // A RESHAPE that keeps the number of channels needs no stage. The registers still hold the pixels of step->out, in
+  // the same order, but later operands have the shapes of the graph, which may differ from step->out.
   int Continue(Step* step, int index, int op_index, int t) {
     const Op& op = graph_.ops[op_index];
     if (group_[op_index] >= 0 || !KeepsValues(op, t)) return -1;
@@ -77,7 +78,7 @@ class Fuser {
     return last;
   }
 
-  // Adds the stages of Continue(), except the clamp. `product`: the result of LOGISTIC is multiplied by its input.
+  // Adds the stages of Continue(), except the clamp. `product`: the result of a LOGISTIC is multiplied by its input.
   bool AddStages(Step* step, int index, const Op& op, int t, bool product) {
     StagePlan stage{};
     switch (op.kind) {
@@ -101,8 +102,8 @@ class Fuser {
     group_[op_index] = index;
   }
 
-  // True if the operator works on each value of `t` separately and leaves it in its place. An operator whose only
-  // operand is a constant does not count.
+  // True if the operator's result has one float for each value of `t`, in the same place. False for an operator whose
+  // only operand is a constant.
   bool KeepsValues(const Op& op, int t) const {
     const Shape shape = AsImage(T(t).dims), result = AsImage(T(op.out).dims);
     if (T(op.out).type != DType::kFloat || result.c != shape.c) return false;
@@ -112,8 +113,8 @@ class Fuser {
     return !unary || !Constant(t);
   }
 
-  // Adds the stages that dequantise int8 numbers in registers. A number minus the zero point is whole, so that only the
-  // product is rounded.
+  // Adds the stages that dequantise int8 numbers in registers. A number minus the zero point is whole, so only its
+  // product with the scale is rounded.
   static bool FromBytes(const Tensor& numbers, Step* step) {
     const auto add = [&](Stage::Kind kind, float constant) {
       StagePlan stage{};
@@ -126,7 +127,8 @@ class Fuser {
     return true;
   }
 
-  // Makes the stage of an operator on value `t` and another operand. False if there is no such stage.
+  // Makes the stage that applies a MUL, ADD or PRELU to `t`, whose values in registers have shape `pixels`, and another
+  // operand. False if no stage can apply the operator.
   bool Arithmetic(const Op& op, int index, int t, const Shape& pixels, StagePlan* stage) const {
     const bool first = op.in[0] == t;
     const int other = op.in[first ? 1 : 0];
@@ -139,7 +141,7 @@ class Fuser {
     return true;
   }
 
-  // The same for an operator both of whose operands are `t`.
+  // The same if both operands are `t`.
   bool OnItself(const Op& op, int t, StagePlan* stage) const {
     stage->kind = op.kind == OpKind::kMul ? Stage::kMulSelf : Stage::kAddSelf;
     return op.kind != OpKind::kPrelu && !op.subtract && !Constant(t);
@@ -150,7 +152,7 @@ class Fuser {
     return constant && std::all_of(constant->begin(), constant->end(), [](float slope) { return slope <= 1; });
   }
 
-  // The MUL of a LOGISTIC's input by its result, if nothing else reads that result; else -1.
+  // The MUL of a LOGISTIC's input and result, if nothing else reads the result and no step has the MUL; else -1.
   int Swish(int logistic) const {
     const int t = graph_.ops[logistic].in[0], sigma = graph_.ops[logistic].out;
     if (output_[sigma] || consumers_[sigma].size() != 1) return -1;
@@ -166,15 +168,15 @@ class Fuser {
            !op.same_padding;
   }
 
-  // Absorbs everything that can be done with tensor `t`, whose value is in registers, without a detour through memory.
+  // Absorbs operators that apply to tensor `t`, which is in the registers of step `index`, and then to their results.
   void Extend(int index, int t) {
     while (t >= 0) {
       std::vector<StagePlan> side = SideStages(index, t);
       Step* step = &steps_[index];
-      // Continue along one consumer; all others read the value from memory.
+      // One consumer continues the value. The others, except those in `side`, read it from memory.
       const size_t mark = step->stages.size();
       const int next = InRegisters(*step, t) ? ContinueAny(step, index, t) : -1;
-      // Stores and side effects see the value before the continuation changes it. The store comes first.
+      // The store and the side stages need the value that the consumer's stages change, so they go before those.
       if (Needed(index, t)) side.insert(side.begin(), Store(StoreKind(t), t));
       step->stages.insert(step->stages.begin() + mark, side.begin(), side.end());
       t = next < 0 ? -1 : graph_.ops[next].out;
@@ -210,8 +212,8 @@ class Fuser {
     return side;
   }
 
-  // Sums the value, and makes the step that finishes the average. A step has at most one sum: the average of a second
-  // value becomes a step with a root.
+  // Adds the stage that sums the value, and makes the step that divides the sum. A step sums at most one value, so the
+  // average of a second value gets a step with a root.
   void AddSum(int index, int average, int t, std::vector<StagePlan>* side) {
     Step& step = steps_[index];
     if (step.sums >= 0 && sum_tensor_ != t) return;
@@ -239,7 +241,7 @@ class Fuser {
     return output_[t] || std::any_of(consumers_[t].begin(), consumers_[t].end(), reads);
   }
 
-  // Continues along one consumer of `t`. A LOGISTIC that is not part of a product is the last choice.
+  // Continues `t` with one of its consumers, if possible. A LOGISTIC without a MUL (see Swish()) is the last choice.
   int ContinueAny(Step* step, int index, int t) {
     for (bool plain : {false, true})
       for (int c : consumers_[t]) {
@@ -321,7 +323,7 @@ class Fuser {
     }
   }
 
-  // The same for operators that move values, and for depthwise and transposed convolutions.
+  // The same for the remaining kinds of operators.
   void Layout(int op_index) {
     const Op& op = graph_.ops[op_index];
     switch (op.kind) {
@@ -359,15 +361,14 @@ class Fuser {
 
   bool OfBytes(const Op& op) const { return T(op.in[0]).type == DType::kInt8; }
 
-  // Makes a step of a QUANTIZE or DEQUANTIZE, unless it is one that convolutions absorb.
+  // Makes a step of a QUANTIZE or DEQUANTIZE, unless convolutions absorb it.
   void Bytes(int op_index) {
     const Op& op = graph_.ops[op_index];
     if (op.kind == OpKind::kFromBytes) Flat(op_index, MakeFromBytes(graph_, op));
     else if (!Flips(op)) Flat(op_index, MakeToBytes(graph_, op));
   }
 
-  // Makes a step of an int8 convolution or dense layer. It absorbs a QUANTIZE before it that only flips one bit of each
-  // number.
+  // Makes a step of an int8 convolution or dense layer and, if Flips() is true for a QUANTIZE before it, of that too.
   void Qconv(int op_index) {
     const Op& op = graph_.ops[op_index];
     Step step = NewStep(op_index);
@@ -379,8 +380,8 @@ class Fuser {
     step.rows = MakeQconv(graph_, op, step.input);
     const int index = int(steps_.size());
     AddAndExtend(std::move(step), op.out);
-    // Only DEQUANTIZE continues int8 numbers in registers. If its first stage subtracts their zero point, the root need
-    // not add it.
+    // Only a DEQUANTIZE continues int8 numbers in registers. If its stage that subtracts the zero point comes first,
+    // the root need not add the zero point, and the stage is dropped.
     std::vector<StagePlan>& stages = steps_[index].stages;
     if (!stages.empty() && stages[0].kind == Stage::kAdd && steps_[index].rows->OmitZeroPoint())
       stages.erase(stages.begin());
@@ -435,8 +436,8 @@ class Fuser {
     step->stages.push_back(clamp);
   }
 
-  // LCE's converter also folds a multiplication by a whole [height, width, channels] tensor into the convolution. Such
-  // scales become stages; the convolution then yields the plain dot product.
+  // LCE's converter may fold a multiplication by a whole [height, width, channels] tensor into the convolution. If the
+  // multiplier or the bias is not a constant vector, both become stages, and the convolution yields the dot product.
   void BconvScale(const Op& op, Step* step) {
     if (T(op.out).type == DType::kInt32) return;
     for (int i = 2; i < 4; ++i) {
@@ -476,7 +477,8 @@ class Fuser {
     return step;
   }
 
-  // Makes a step that loads one of the operator's operands, if the operator can continue one. False if it cannot.
+  // Makes a step that loads one of the operator's operands and applies the operator to it. False if no stages can do
+  // that.
   bool LoadElementwise(int op_index) {
     const Op& op = graph_.ops[op_index];
     const Shape shape = AsImage(T(op.out).dims);
@@ -489,7 +491,7 @@ class Fuser {
     return false;
   }
 
-  // Tries on a scratch step whether the operator can continue tensor `t`.
+  // Tries, with a temporary step, whether stages can apply the operator to tensor `t`.
   bool Continues(int op_index, int t, const Shape& shape) {
     steps_.push_back(LoadStep(shape));
     const bool works = Continue(&steps_.back(), int(steps_.size()) - 1, op_index, t) >= 0;
@@ -500,7 +502,7 @@ class Fuser {
 
   // ---- order ----
 
-  // Sorts the steps topologically; where there is a choice, in the order of the graph.
+  // Sorts the steps topologically; where there is a choice, by their last operators' order in the graph.
   void Order() {
     std::vector<Step> ordered;
     std::vector<bool> done(steps_.size(), false);
@@ -529,8 +531,8 @@ class Fuser {
   std::vector<int> producer_;
   std::vector<std::vector<int>> consumers_;
   std::vector<bool> output_;
-  std::vector<int> group_;  // step of each operator; -1: none yet
-  int sums_ = 0, sum_tensor_ = -1;
+  std::vector<int> group_;          // step of each operator; -1: none yet
+  int sums_ = 0, sum_tensor_ = -1;  // how many steps sum, and the tensor that the latest step sums
 };
 
 }  // namespace

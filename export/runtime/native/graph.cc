@@ -113,7 +113,8 @@ struct Checker {
   }
 
   // Checks input `i`, the multiplier or the bias, of a convolution whose output is not bit-packed. It must be a
-  // constant vector or, for float outputs, a tensor that LCE's converter folded into the operator.
+  // constant vector over the output channels. For float outputs it may also be another tensor with these channels,
+  // since LCE's converter folds such tensors into the operator.
   bool BconvScale(const Op& op, int i, int outputs) {
     const std::string name = i == 2 ? "multiplier" : "bias";
     if (int(op.in.size()) <= i || op.in[i] < 0 || In(op, i).type != DType::kFloat)
@@ -229,7 +230,7 @@ struct Checker {
     return SetDim(op, op.axis, along, out);
   }
 
-  // Refuses an extent beyond what a tensor may have before it is narrowed to an int.
+  // Sets the output's extent along an axis. Refuses an extent above kMostElements, which might not fit an int.
   bool SetDim(const Op& op, int axis, Count extent, std::vector<int>* out) {
     if (extent > kMostElements)
       return Fail(op, "axis " + std::to_string(axis) + " of the output would have " + std::to_string(extent.value()) +

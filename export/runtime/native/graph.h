@@ -35,7 +35,8 @@ enum class OpKind : uint8_t {
   kDequantize,
   kBconv,
   kBmaxPool,
-  // TensorFlow Lite's operators on float32; kConv, kDense, kMaxPool, kPad and kReshape also run on int8.
+  // TensorFlow Lite's operators on float32; kConv, kDense, kMaxPool, kPad and kReshape also run on int8, and kReshape
+  // on int32.
   kConv,
   kMaxPool,
   kAvgPool,
@@ -68,7 +69,7 @@ struct Op {
   OpKind kind = OpKind::kReshape;
   std::vector<int> in;  // -1: an optional input that is absent
   int out = -1;
-  int node = -1;  // index in the interpreter or the file, for messages
+  int node = -1;  // the node's index in the interpreter or the file, for messages
 
   // Windows. `kernel_*` comes from the filter's shape for convolutions.
   int kernel_h = 1, kernel_w = 1, stride_h = 1, stride_w = 1, dilation_h = 1, dilation_w = 1;
@@ -79,15 +80,17 @@ struct Op {
 
   bool clamp = false;  // a fused activation, or the operator itself (kClamp)
   float lo = 0, hi = 0;
-  float beta = 1;  // softmax
-  bool keep_dims = true;
+  float beta = 1;         // softmax
+  bool keep_dims = true;  // kMean, kDense: the output has as many dimensions as the input
 
   int axis = 0;              // kConcat, kSplit
   int part = 0, parts = 1;   // kSplit: which of `parts` equal parts; each part has an Op of its own
   std::vector<int> numbers;  // values of constant inputs: the output's shape (kTransposeConv), its height and width
                              // (kResizeBilinear), padding before and after each axis (kPad), begin, end and stride
                              // for each axis (kStridedSlice)
-  int begin_mask = 0, end_mask = 0, shrink_mask = 0;  // kStridedSlice: a bit for each axis
+  // kStridedSlice: bit i is set if axis i has no begin (begin_mask), no end (end_mask) or no place in the result
+  // (shrink_mask).
+  int begin_mask = 0, end_mask = 0, shrink_mask = 0;
   bool align_corners = false, half_pixel_centers = false;
   float fill = 0;  // kPad: the value of the padding
 };
@@ -98,10 +101,9 @@ struct Graph {
   std::vector<int> inputs, outputs;
 };
 
-constexpr int kMostByteProducts = 1 << 16;  // int8 products that fit a 32-bit sum, whatever their values
+constexpr int kMostByteProducts = 1 << 16;  // a 32-bit sum of so many int8 products cannot overflow
 
-// Output extent and leading padding of a window along one axis, by TensorFlow's rules. `out` is <= 0 if the window does
-// not fit.
+// Output extent and leading padding of a window along one axis, by TensorFlow's rules. `out` is 0 if no window fits.
 struct Extent {
   int out, before;
 };
@@ -116,7 +118,7 @@ struct Slice {
 std::vector<Slice> SlicesOf(const Op& op, const std::vector<int>& dims);
 
 // Checks every operator's operands and computes the shapes of all non-constant tensors from those of the inputs. On
-// failure returns false, and `*error` says which operator and which values are wrong, and what to do about it.
+// failure returns false, and `*error` names the operator and says what is wrong with it.
 bool InferShapes(Graph* graph, std::string* error);
 
 }  // namespace r2b

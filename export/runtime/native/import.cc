@@ -37,7 +37,7 @@ struct Builtin {
   int32_t code;
   OpKind kind;
   bool (Reader::*read)();
-  size_t inputs;  // how many of its inputs stay in Op::in at most
+  size_t inputs;  // the most inputs that stay in Op::in; `read` has read the others
 };
 constexpr Builtin kBuiltins[] = {
     {tfl::kConv2d, OpKind::kConv, &Reader::Conv, 3},
@@ -45,7 +45,7 @@ constexpr Builtin kBuiltins[] = {
     {tfl::kTransposeConv, OpKind::kTransposeConv, &Reader::TransposeConv, 3},
     {tfl::kMaxPool2d, OpKind::kMaxPool, &Reader::Pool, 1},
     {tfl::kAveragePool2d, OpKind::kAvgPool, &Reader::Pool, 1},
-    {tfl::kMean, OpKind::kMean, &Reader::Mean, 1},  // further inputs are in Op::numbers or no longer needed
+    {tfl::kMean, OpKind::kMean, &Reader::Mean, 1},
     {tfl::kAdd, OpKind::kAdd, &Reader::Elementwise, 2},
     {tfl::kSub, OpKind::kAdd, &Reader::Subtract, 2},
     {tfl::kMul, OpKind::kMul, &Reader::Elementwise, 2},
@@ -87,7 +87,8 @@ Import ImportBuiltin(Reader* reader, int32_t code, Op* op, const std::string& er
     if (code != known.code) continue;
     op->kind = known.kind;
     if (!(reader->*known.read)()) return error.empty() ? Import::kLeft : Import::kFailed;
-    // A file may list more inputs than the operator has, some of them absent (-1).
+    // Drops the inputs that `read` has read, and inputs beyond the operator's own, which a file may list as absent
+    // (-1).
     op->in.resize(std::min(op->in.size(), known.inputs));
     return Import::kClaimed;
   }

@@ -1,4 +1,4 @@
-// Translates TensorFlow Lite's nodes and tensors into those of a Graph.
+// Translates TensorFlow Lite's nodes and tensors into the operators and tensors of a Graph.
 #pragma once
 
 #include <string>
@@ -11,12 +11,13 @@ namespace r2b {
 
 enum class Import { kClaimed, kLeft, kFailed };
 
-// Whether the custom operator is one of Larq Compute Engine's.
+// Whether it is an operator of Larq Compute Engine: a custom operator whose name begins with "Lce".
 bool IsLceOp(const tfl::Registration& registration);
 
-// Translates a node into one operator for each of its outputs; operands keep the interpreter's tensor indices. kLeft:
-// the node is left to another runtime. kFailed, with the reason in `*error`: it is an operator of Larq Compute Engine
-// that cannot be read, or its 8-bit tensors have an invalid quantisation.
+// Translates a node into `*ops`: one operator for each of its outputs, whose operands are the indices of the node's
+// tensors. Returns kClaimed if that succeeds, and kLeft if plans do not run such an operator. Returns kFailed, with the
+// reason in `*error`, if an operator of Larq Compute Engine cannot be read or an operator's 8-bit tensors have an
+// invalid quantisation.
 Import ImportNode(const tfl::Context* context, int index, const tfl::Node& node, const tfl::Registration& registration,
                   std::vector<Op>* ops, std::string* error);
 

@@ -66,7 +66,7 @@ class Parser {
     return value;
   }
 
-  // Strings that r2b_zoo writes escape only quotes and backslashes.
+  // Only \", \\ and \/ are read: the strings that r2b_zoo writes have no other escapes.
   std::string Text() {
     Expect('"');
     std::string text;

@@ -9,6 +9,7 @@
 namespace r2b {
 
 struct JsonValue {
+  // kWhole: a number that is written without decimal point or exponent. kNumbers: a list.
   enum Kind : char { kText, kWhole, kNumber, kNumbers };
   Kind kind = kText;
   std::string text;

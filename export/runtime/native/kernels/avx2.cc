@@ -1,12 +1,12 @@
-// x86-64 with AVX2 and FMA, which has no vector popcount. To count the bits of input ^ weights with shuffles takes some
-// nine instructions per 256 bits. To look the answer up takes two per 128 bits: four input channels have 16 states, and
-// for each state there is a 16-byte table of popcount(input ^ weights) for the 16 states of four weights. One shuffle
-// indexes that table with the weights of 32 output channels at once, and one add accumulates the results in bytes. All
-// 16 tables take 256 bytes.
+// x86-64 with AVX2 and FMA. There is no vector popcount: counting the bits of input ^ weights with shuffles would take
+// about nine instructions per 256 products. Looking the counts up takes two per 128 products. The signs of four input
+// channels have 16 states, and each state has a 16-byte table of popcount(input ^ weights) for the 16 states of four
+// weights. One shuffle looks up the counts of 32 output channels in that table, and one add accumulates them in bytes.
+// All 16 tables take 256 bytes.
 //
-// Each byte of packed weights holds four bits, [chunk of 4 inputs][32 channels]. Input rows are expanded, once per row
-// of outputs, to one byte per chunk: 16 times the state, which is the offset of its table. Byte sums overflow after 63
-// chunks (up to 4 each), so they are added to 16-bit sums in memory every kFlush chunks.
+// Each byte of packed weights holds four bits, [chunk of 4 inputs][32 output channels]. Input rows are expanded, once
+// per row of outputs, to one byte per chunk: 16 times the state, which is the offset of its table. A chunk adds up to 4
+// to a byte, so byte sums could overflow after 63 chunks. They are added to 16-bit sums in memory every kFlush chunks.
 #include "kernels.h"
 
 #if defined(R2B_BUILD_AVX2)
@@ -72,8 +72,8 @@ struct V {
   static R2B_INLINE void PowerOfTwo(const float* table, F rounded, F base, F* fraction, F* whole) {
     const __m256i zero = _mm256_sub_epi32(_mm256_castps_si256(base), _mm256_set1_epi32(32 * 127));
     const __m256i steps = _mm256_sub_epi32(_mm256_castps_si256(rounded), zero);
-    // Selects one of 32 values by the last five bits of `steps`: permutations select one of eight by three bits; blends
-    // select one of two by a sign bit, to which bit 3 or 4 is shifted.
+    // Selects one of 32 values by the last five bits of `steps`. A permutation selects one of eight by bits 0 to 2. A
+    // blend selects one of two by the sign bit, so bits 3 and 4 are shifted there.
     const auto eight = [&](int k) R2B_LAMBDA { return _mm256_permutevar8x32_ps(_mm256_loadu_ps(table + k), steps); };
     const F bit3 = _mm256_castsi256_ps(_mm256_slli_epi32(steps, 28)),
             bit4 = _mm256_castsi256_ps(_mm256_slli_epi32(steps, 27));
@@ -129,7 +129,7 @@ struct Q {
     const __m256i joined = _mm256_blend_epi32(_mm256_srli_epi64(even, 31), _mm256_slli_epi64(odd, 1), 0xaa);
     const __m256i one = _mm256_set1_epi32(1), mask = _mm256_sub_epi32(_mm256_sllv_epi32(one, right), one);
     const __m256i most = _mm256_sub_epi32(_mm256_srli_epi32(mask, 1), _mm256_srai_epi32(joined, 31));
-    const __m256i up = _mm256_cmpgt_epi32(_mm256_and_si256(joined, mask), most);  // -1 where it is rounded up
+    const __m256i up = _mm256_cmpgt_epi32(_mm256_and_si256(joined, mask), most);  // -1 where to round up
     const __m256i down = _mm256_add_epi32(_mm256_srav_epi32(joined, right), _mm256_set1_epi32(output.zero_point));
     const __m256i number = _mm256_sub_epi32(down, up);
     return _mm256_cvtepi32_ps(
@@ -155,7 +155,7 @@ constexpr int kFlush = 48;  // <= 63; 3 taps x 64 channels are 48 chunks
 constexpr int kChunksPerWord = 8;
 constexpr int kBconvPixels = 4;
 
-// Bytes of input that all pixels of a row need for one segment.
+// Bytes of input that all pixels of a row read in one of their runs.
 ptrdiff_t Span(int width, const RunList& input) { return (width - 1) * input.pixel + 4 * ptrdiff_t(input.length); }
 
 size_t BconvScratch(int width, const RunList& input) {
@@ -191,7 +191,7 @@ R2B_INLINE void Clear(uint16_t (&count)[kBlock]) {
     _mm256_store_si256(reinterpret_cast<__m256i*>(&count[i]), _mm256_setzero_si256());
 }
 
-// Counts for P pixels x B blocks of 32 channels; count[b][p] receives the popcounts.
+// Computes the popcounts of P pixels x B blocks of 32 channels into count[b][p].
 template <int P, int B>
 R2B_INLINE void Count(const BconvRow& row, const uint8_t* expanded, int x, int block, uint16_t (&count)[B][P][kBlock]) {
   R2B_UNROLL
@@ -257,7 +257,7 @@ R2B_INLINE void Finish(const uint16_t (*count)[kBlock], const BconvRow& row, con
   T::Stages<true>(v, epilogue, x, row.channel0 + block * kBlock);
 }
 
-// The same for a partial last block. Not inlined, since tiles of all sizes can share this function.
+// The same for a partial last block. Not inlined, so that tiles of all sizes share this function.
 __attribute__((noinline)) void FinishPartial(const uint16_t (*count)[kBlock], int pixels, const BconvRow& row,
                                              const Epilogue& epilogue, int x, int block) {
   const int c = block * kBlock, valid = row.channels - c;

@@ -1,6 +1,6 @@
-// x86-64 with AVX-512 F/BW/VL/DQ, VPOPCNTDQ and VNNI: xor, popcount and add on 512 bits are three instructions, and
-// input values are broadcast from memory for free. 32-bit lanes keep each output channel in its own lane from the first
-// xor to the stored float, so nothing is ever summed across lanes.
+// x86-64 with AVX-512 F/BW/VL/DQ, VPOPCNTDQ and VNNI: xor, popcount and add on 512 bits are three instructions, and the
+// load of an input value also broadcasts it. Each output channel has a 32-bit lane from the first xor to the stored
+// float, so nothing is summed across lanes.
 #include "kernels.h"
 
 #if defined(R2B_BUILD_AVX512)
@@ -109,9 +109,9 @@ struct Q {
         _mm512_max_epi32(_mm512_min_epi32(number, _mm512_set1_epi32(output.hi)), _mm512_set1_epi32(output.lo)));
   }
 
-  // The bias, the halves for both roundings and the zero point are added to the products at once, in `even` and `odd`.
-  // After the first rounding, 0 lies at `origin`. The second rounding takes halves away from 0, so 1 is subtracted
-  // first from what is less than 0.
+  // `even` and `odd` hold, for lanes of either kind, the sum of all that is added to the products: the bias times the
+  // multiplier, the halves for both roundings, and the zero point. After the first shift, a result of 0 has become
+  // `origin`. The second rounding takes halves away from 0, so 1 is subtracted before it from what is below `origin`.
   struct Small {
     __m512i multiplier, odd_multiplier, even, odd, origin, right, lo, hi;
 
@@ -150,29 +150,30 @@ __attribute__((noinline)) void V::Numbers(F* __restrict v, int pixels, int regis
 }
 
 // Makes the register hold the value at this point, so that the compiler neither keeps an older value beside it nor
-// moves the products of several pixels ahead of their sums: 28 of the 32 registers hold sums.
+// computes the products of several pixels before their sums. There are no registers for that: 28 of the 32 hold sums.
 #define R2B_IN_PLACE(register) __asm__ volatile("" : "+v"(register))
 
 constexpr int kBconvPixels = 7;
 
-// Two words of products x, y (input xor weight) go through a full adder with the bits left over from earlier words, so
-// that one popcount serves two words: the new left-over bits are left ^ x ^ y, and the carry, which is counted, is the
-// majority of left, x and y.
+// A full adder adds two words of products, x and y (input xor weight), to the bits that are `left` over from earlier
+// words. The new left-over bits are left ^ x ^ y. The carry is the majority of left, x and y; only its bits are
+// counted, so two words need one popcount.
 constexpr int kXor3 = 0x96;         // x ^ y ^ z
 constexpr int kMajorityNot = 0xd4;  // of x, y and ~z
 constexpr int kIfElse = 0x3a;       // x ? ~y : z
 
 enum class Adder {
   // Three instructions of ternary logic, which include the xor with the weights: with t = left ^ x, the left-over bits
-  // are t ^ y, and the carry is y where t is set, else left. Five instructions for two words instead of six.
+  // are t ^ y, and the carry is y where t is set, else left. With the popcount and its addition, two words take five
+  // instructions; without an adder they would take six.
   kTernary,
-  // Two instructions of ternary logic and two xors: faster where four instructions of logic can start at once, but only
-  // two of them ternary, as on Zen 5.
+  // Two instructions of ternary logic and two xors: faster where four instructions of logic can start in a cycle, but
+  // only two of them ternary, as on Zen 5.
   kXor,
 };
 
 // The addresses of the words of P neighbouring pixels. Three pixels share a base address, since x86 instructions can
-// add their distances from it.
+// address base, base + pixel and base + 2 * pixel.
 template <int P>
 struct Words {
   const uint8_t* base[(P + 2) / 3];
@@ -222,8 +223,8 @@ struct BitSums {
         } else {
           __m512i x = _mm512_xor_si512(a, first);
           const __m512i y = _mm512_xor_si512(b, second);
-          // Written as instructions, here and below, since the compiler would compute into other registers and move the
-          // results back. The majority is computed from the new left-over bits, so that it can overwrite x.
+          // In assembly, here and below, since the compiler would compute into other registers and move the results
+          // back. The first instruction overwrites `left`, so the majority is computed from the new left-over bits.
           __asm__("vpternlogd %3, %1, %2, %0" : "+v"(left[p][r]) : "v"(x), "v"(y), "i"(kXor3));
           __asm__("vpternlogd %3, %1, %2, %0" : "+v"(x) : "v"(left[p][r]), "v"(y), "i"(kMajorityNot));
           carry = x;

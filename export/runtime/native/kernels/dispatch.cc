@@ -1,4 +1,5 @@
-// Finds the kernels that run: built into this library AND supported by this processor and operating system.
+// Finds the kernels that run here: they are built into this library, and both processor and operating system support
+// their instructions.
 #include <cstring>
 #include <initializer_list>
 
@@ -22,11 +23,11 @@ namespace {
 // instruction set.
 struct X86 {
   bool avx2 = false, avx512 = false;
-  bool starts_much_logic = false;  // starts four instructions of logic at once, so Adder::kXor is faster (avx512.cc)
+  bool starts_much_logic = false;  // can start four instructions of logic in a cycle; see Adder::kXor (avx512.cc)
   X86() {
     unsigned a, b, c, d;
     if (!__get_cpuid(1, &a, &b, &c, &d)) return;
-    starts_much_logic = IsAmd() && Family(a) >= 0x1a;  // Zen 5
+    starts_much_logic = IsAmd() && Family(a) >= 0x1a;  // Zen 5 and later
     constexpr unsigned kFma = 1u << 12, kOsxsave = 1u << 27;
     if (!(c & kOsxsave)) return;
     const bool fma = c & kFma;
@@ -71,7 +72,7 @@ bool CpuHas(const Kernels* kernels) {
   return true;
 }
 
-// Whether this processor takes the second of two kernels with the same name.
+// Of the two tables of kernels with the name "avx512": whether the second (Adder::kXor) is faster on this processor.
 bool TakesSecond() {
 #if defined(__x86_64__) || defined(__i386__)
   return X86().starts_much_logic;
@@ -81,8 +82,8 @@ bool TakesSecond() {
 }
 const Kernels* BestAvx512Kernels() { return TakesSecond() ? Avx512XorKernels() : Avx512Kernels(); }
 
-// WebAssembly has a single set of kernels, since the file is downloaded; a machine that loads the file supports what it
-// was compiled for.
+// In WebAssembly there is a single set of kernels, so that the file to download is small. A machine that loads the file
+// supports the instructions for which it was compiled.
 #if defined(R2B_BUILD_WASM)
 const std::initializer_list<const Kernels* (*)()> kBuilt = {WasmKernels};
 #else

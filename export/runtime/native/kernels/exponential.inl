@@ -1,5 +1,5 @@
 // exp() and the logistic function of a vector, for tile.inl and vectors.inl. Each lane's result depends on that lane
-// alone, so a value gives the same bits in whichever lane it is.
+// alone, so a value gives the same bits in every lane.
 
 // 2^(k / 32) for k = 0 to 31.
 constexpr float kPowersOfTwo[32] = {
@@ -39,8 +39,8 @@ struct Exponential {
 };
 
 // PowerOfTwo() of one lane, for instruction sets without a faster way: 2^(rounded - base) = fraction * whole, where
-// `fraction` is one of the 32 values of `table` and `whole` a power of two. `rounded` - `base` is a multiple of 1/32,
-// which is the last bit of both, so the difference of their bits counts it in 32nds.
+// `fraction` is one of the 32 values of `table`, and `whole` is a power of two, or 0 if that would be below 2^-126. The
+// last bit of both floats is worth 1/32, so the difference of their bit patterns is `rounded` - `base` in 32nds.
 R2B_INLINE void PowerOfTwoLane(const float* table, float rounded, float base, float* fraction, float* whole) {
   int32_t bits, zero;
   __builtin_memcpy(&bits, &rounded, 4);

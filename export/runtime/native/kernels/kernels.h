@@ -1,26 +1,26 @@
 // The interface between a graph plan and an instruction set: a table of functions (Kernels), most of which compute one
 // row of outputs.
 //
-// Layout. Activations are NHWC, inside a plan perhaps with a gap after each pixel, or lie there in rows of blocks: each
-// row of an image has the first 32 channels of all its pixels, then the next 32 channels of all its pixels, and so on
-// (Stage::gap). A bit-packed activation holds 32 channels in each 32-bit word, least significant bit first, where 1
-// means negative, as the converter of Larq Compute Engine (LCE) defines it. All row kernels work on tiles of P pixels x
-// 32 output channels (kBlock): 32 channels are one word of packed output, two AVX-512 registers, four AVX2 ones, or
-// eight NEON ones.
+// Layout. Activations are NHWC. Inside a plan there may be a gap after each pixel, or a row of an image may consist of
+// blocks: the first 32 channels of all its pixels, then the next 32 channels of all its pixels, and so on (Stage::gap).
+// A bit-packed activation holds 32 channels in each 32-bit word, least significant bit first, where 1 means negative,
+// as the converter of Larq Compute Engine (LCE) defines it. All row kernels work on tiles of P pixels x 32 output
+// channels (kBlock): 32 channels are one word of packed output, two AVX-512 registers, four AVX2 ones, or eight NEON
+// ones.
 //
-// A row kernel computes tile after tile: it accumulates values in registers (convolution, pooling) or loads them, runs
-// the epilogue on them, and goes on to the next tile. If the last block has fewer than 32 channels, only the registers
-// that hold some of them are computed. The epilogue is a short list of stages (multiply, add, PReLU, store, pack signs,
-// ...), chosen when the graph is planned. One dispatch of a stage serves a whole tile, so the list costs little more
-// than code written out for one network, and intermediate results never leave the registers.
+// A row kernel computes tile after tile: it accumulates values in registers (convolution, pooling) or loads them, and
+// runs the epilogue on them. If the last block has fewer than 32 channels, only the registers that hold some of them
+// are computed. The epilogue is a short list of stages (multiply, add, PReLU, store, pack signs, ...), chosen when the
+// graph is planned. One dispatch of a stage serves a whole tile, so the list costs little more than code written for
+// one network. Intermediate results stay in registers.
 //
 // Every multiplication and addition of the epilogue is rounded separately (no fused multiply-add), as in TensorFlow
-// Lite's kernels, because the sign of the result decides bits downstream. Float convolutions start from the bias and
-// add one product after the other, in the order of the filter's memory, with fused multiply-adds where the instruction
-// set has them. Averages add pixel after pixel. Dense layers add in four lanes for a single input vector, and as float
-// convolutions do for several. The logistic function is a fixed approximation (exponential.inl). The kernels of LCE's
-// interpreter on x86 do the same, so whole networks agree with it to the last bit; sums in another order would flip a
-// few signs in every image.
+// Lite's kernels, because the sign of a result may become a bit of the next layer's input. Float convolutions start
+// from the bias and add one product after the other, in the order in which the filter is stored, with fused
+// multiply-adds where the instruction set has them. Averages add pixel after pixel. A dense layer adds in four lanes if
+// there is one input vector, and like a float convolution if there are several. The logistic function is a fixed
+// approximation (exponential.inl). The kernels of LCE's interpreter on x86 do all of this in the same way, so whole
+// networks agree with it to the last bit; sums in another order would flip a few signs in every image.
 #pragma once
 
 #include <cstddef>
@@ -61,8 +61,8 @@ struct Stage {
   };
   Kind kind;
   float lo = 0, hi = 0;  // kClamp
-  // The operand (`in`) or output (`out`) of the row's pixel 0 and channel 0, and the bytes from one pixel to the next.
-  // With a pixel stride of 0, the operand is one vector over the channels, the same for all pixels.
+  // The operand (`in`) or output (`out`) of the row's pixel 0 and channel 0, and the bytes from one pixel to the next
+  // (`pixel`). If `pixel` is 0, the operand is one vector over the channels, the same for all pixels.
   const uint8_t* in = nullptr;
   uint8_t* out = nullptr;
   ptrdiff_t pixel = 0;
@@ -73,11 +73,11 @@ struct Stage {
   const Requantisation* output = nullptr;  // kNumbers
   float scale = 1;                         // kStoreInt8
   int32_t zero_point = 0;
-  int before = 0, windows = 0;  // kMaxColumns; `before` is 0 or 1, and `pixel` is between windows
+  int before = 0, windows = 0;  // kMaxColumns; `before` is 0 or 1, and `pixel` is the bytes between windows
 };
 
-// The stages that follow a binary convolution in this project's networks; `vector` says whether the operand is one
-// vector over the channels. Kernels have code for exactly this list, which needs no dispatch per stage.
+// The stages that follow a binary convolution in this project's networks; with `vector`, the operand must be one vector
+// over the channels. Kernels have code for exactly this list, which needs no dispatch per stage.
 struct GatedStage {
   Stage::Kind kind;
   bool vector;
@@ -87,7 +87,7 @@ constexpr GatedStage kGated[] = {{Stage::kMul, true},         {Stage::kPreluMax,
                                  {Stage::kStoreBits, false},  {Stage::kSum, false}};
 constexpr int kGatedCount = sizeof kGated / sizeof *kGated;
 
-// A list of stages, which must not change afterwards.
+// A list of stages, which must not change while the epilogue exists.
 struct Epilogue {
   const Stage* stages;
   int count;
@@ -112,8 +112,8 @@ struct RunList {
 };
 
 // A row of a binary convolution: v = clamp(2 * popcount + corrections[x]) * multiplier + bias; steps/bconv.cc derives
-// these values. Everything before the multiplication is a whole number, so that equal dot products give equal results
-// with and without padding: 0 stays 0.
+// these values. Everything before the multiplication is a whole number, so equal dot products give equal results,
+// whether or not a window reaches into the padding.
 struct BconvRow {
   RunList input;
   const void* weights;            // packed by PackBits, from channel0 on
@@ -138,18 +138,18 @@ struct FconvRow {
   int width, channel0, channels;
 };
 
-// How the operands of 8-bit convolutions are packed. One step adds four or two products to each 32-bit sum; activations
-// (in scratch memory) and weights (in columns, see PackBytes) lie in groups of as many.
+// How the operands of 8-bit convolutions are packed. A kernel adds four or two products to each 32-bit sum at a time,
+// so activations (in scratch memory) and weights (in columns, see ByteColumns) lie in groups of four or two.
 enum class BytePacking : uint8_t {
   kUnsigned,  // four products of an unsigned byte (the activation's number + 128) and a signed byte (the weight)
   kSigned,    // four products of signed bytes
   kPairs,     // two products of 16-bit numbers; an activation is stored as number - zero point
 };
-// Products that one step adds to a sum, and bytes of an activation in scratch memory.
+// The number of products that are added to a sum at a time, and the bytes of an activation in scratch memory.
 inline int ProductsOf(BytePacking packing) { return packing == BytePacking::kPairs ? 2 : 4; }
 inline int ActivationBytes(BytePacking packing) { return packing == BytePacking::kPairs ? 2 : 1; }
 
-// How an output's 8-bit weights are divided into columns of `products` weights, which a kernel multiplies in one step.
+// How an output's 8-bit weights are divided into columns of `products` weights, which a kernel multiplies at a time.
 // The weights come in segments of `length`. If `joined` is 0, each segment is filled up with zeros to whole columns. If
 // not, the last weights of a segment, which do not fill a column, are joined with those of other segments. The whole
 // columns of all segments come first; then come columns of `joined` such weights each, filled up with zeros.
@@ -167,10 +167,11 @@ struct Requantisation {
   // One number for each output channel: the bias, in units of a product, and the parts of the scale
   // 2^-31 * multiplier * 2^(left - right).
   const int32_t *bias, *multiplier, *left, *right;
-  // The zero point of the output, or 0 for numbers minus it, and the limits to which its activation clamps them.
+  // The zero point of the output, or 0 if the results are numbers minus the zero point; and the limits to which the
+  // activation clamps the results.
   int32_t zero_point, lo, hi;
-  // Whether fewer instructions do (Q::Small in avx512.cc), since floats hold all sums exactly, and for every output
-  // channel 0 < right <= kMostRight, left is 0, and the bias is between -kMostBias and kMostBias.
+  // Whether Q::Small (avx512.cc), which takes fewer instructions, gives the same results: floats hold all sums exactly,
+  // and for every output channel 0 < right <= kMostRight, left is 0, and the bias is between -kMostBias and kMostBias.
   bool small;
   static constexpr int kMostRight = 22, kMostBias = 1 << 29;
 };
@@ -181,20 +182,20 @@ struct QconvRow {
   // Pixel 0 of the input row under each kernel row; null: that row lies outside the image. The kernel copies these rows
   // to scratch memory and puts the zero point where the filter reads outside the image.
   const uint8_t* const* lines;
-  int rows, before, values, after;  // kernel rows; a row's values outside the image, inside, and outside again
+  int rows, before, values, after;  // kernel rows; how many of a row's values lie before, in and after the image
   // Scratch memory is a ring: kernel row i is in its row (first + i) % rows. Only the last `fresh` rows are copied,
   // since those before them are still there from the row of outputs above.
   int first, fresh;
-  uint8_t flip;          // 0x80: the input is uint8, number + 128; 0: int8
+  uint8_t flip;          // 0x80: the input is uint8, and flipping this bit makes it int8; 0: it is int8
   int32_t zero_point;    // of the input as int8 numbers
   uint8_t* scratch;      // (rows + planes) * line_bytes + kScratchMargin bytes, private to the thread
   ptrdiff_t line_bytes;  // from a row in scratch memory to the next
   RunList input;         // in scratch memory; `length` counts columns of weights
-  // If a kernel row's values do not fill whole columns, the `rest` values of several rows may be joined (ByteColumns)
-  // in planes, which follow the rows in scratch memory. A plane has the rows' pixel stride, and `joined` values of each
-  // pixel. The last segments of `input` are the planes, with one column each.
+  // If a kernel row's values do not fill whole columns, the last `rest` values of several rows may be joined
+  // (ByteColumns) in planes, which follow the rows in scratch memory. A plane has the rows' pixel stride, and `joined`
+  // values for each pixel. The last segments of `input` are the planes, with one column each.
   int planes, joined, rest;
-  // For each byte of a plane: 0xff where a pixel begins, else 0, from four bytes before pixel 0 on; and zeros.
+  // Masks for the bytes of a plane: 0xff where a pixel begins, else 0, from four bytes before pixel 0 on; and zeros.
   const uint8_t *pixel_starts, *no_bytes;
   const uint8_t* weights;  // packed by PackBytes, from channel0 on
   ptrdiff_t block_bytes;
@@ -235,7 +236,8 @@ struct PoolRow {
   bool maximum;                    // else average
 };
 
-// An element-wise operator on two operands, or on x alone (kRound: halves to even; kFirst: x unchanged), and a clamp.
+// An element-wise operator on two operands, or on x alone (kRound: halves to even; kFirst: x unchanged); with `clamp`,
+// its results are clamped.
 // An operand's step is 1, or 0 if the operand is a single number.
 struct ArithmeticRun {
   enum Kind : uint8_t { kMul, kAdd, kSub, kPrelu, kMinimum, kMaximum, kRound, kFirst };
@@ -267,8 +269,8 @@ struct BilinearRow {
   uint8_t* out;
 };
 
-// Resizes one image. Along each axis a result is interpolated from four samples, each with a weight (cubic), or from
-// two samples and the weight of the second (linear).
+// How one image is resized. Along each axis a value is interpolated from four samples, each with a weight (cubic), or
+// from two samples and the weight of the second (linear).
 struct Resample {
   const void* image;
   bool bytes;         // the image is of uint8; else of floats
@@ -281,9 +283,9 @@ struct Resample {
   const float* row_weights;     // [sample][height]; linear: [height]
   const int* columns;           // [sample][width], in values from the start of a row
   const float* column_weights;  // [sample][width]; linear: [width]
-  // The same for kernels that pick each vector of samples out of two successive vectors of the line (Kernels::picks).
-  // `picked` is where those two begin, in values; it is null if samples lie too far apart. `lanes` is which of the two
-  // vectors' values each lane takes.
+  // The columns for kernels that pick each vector of samples out of two successive vectors of a row (Kernels::picks).
+  // `picked` is where those two begin, in values; null: samples lie too far apart, or the kernel does not pick. `lanes`
+  // is which of the two vectors' values each lane takes, and `lane_weights` has the weight of each lane.
   const int* picked;          // [sample][vector]
   const int* lanes;           // [sample][vector][lane]
   const float* lane_weights;  // [sample][vector][lane]; linear: [vector][lane]
@@ -301,7 +303,7 @@ inline size_t ResampleScratch(const Resample& r) {
 struct Kernels {
   const char* name;
   int chunk_bits;  // how many input channels one element of packed binary weights covers
-  int max_depth;   // largest kernel_h * kernel_w * channels that the accumulators hold
+  int max_depth;   // largest kernel_h * kernel_w * channels for which the accumulators of `bconv` suffice
   size_t (*bconv_scratch)(int width, const RunList&);  // bytes of BconvRow::scratch
   void (*bconv)(const BconvRow&, const Epilogue&);
   void (*fconv)(const FconvRow&, const Epilogue&);
@@ -325,7 +327,7 @@ struct Kernels {
   // channel i and output o is negative.
   void (*pack_signs)(const float* weights, int channels, int outputs, uint32_t* words);
   void (*resample)(const Resample&);  // in WebAssembly only cubic
-  int picks;                          // lanes of the vectors of Resample::picked; 0: the kernel does not use it
+  int picks;                          // lanes of the vectors of Resample::picked; 0: `resample` does not use it
 };
 
 // Null for kernels that are not built for this target. dispatch.cc finds out which of the others the CPU can run.
@@ -337,12 +339,13 @@ const Kernels* NeonKernels();
 const Kernels* NeonDotKernels();  // NEON with instructions for dot products of 8-bit numbers
 const Kernels* WasmKernels();     // in WebAssembly, which has no others
 
-// The kernels of that name, or the best ones for "auto", "" and null. Null if they are not built or do not run here.
+// The kernels of that name, or the best ones for "auto", "" and null. Returns null if they are not built or do not run
+// here.
 const Kernels* SelectKernels(const char* name);
 // The names of all kernels that run here, best first; null-terminated.
 const char* const* AvailableKernels();
-// For tests: of two kernels with the same name, those that SelectKernels() does not choose on this processor. Null if
-// no two that run here have the same name.
+// For tests: if two tables of kernels that run here have the same name, the one that SelectKernels() does not choose on
+// this processor. Otherwise null.
 const Kernels* OtherKernels();
 
 }  // namespace r2b

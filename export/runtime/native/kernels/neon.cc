@@ -98,7 +98,7 @@ __attribute__((noinline)) void BconvTile(const BconvRow& row, const Epilogue& ep
       }
     }
   }
-  // The epilogue works on at most eight registers of floats: one pixel's 32 channels.
+  // The epilogue works on at most eight registers of floats, as many as one pixel's 32 channels take.
   constexpr int kTogether = 4 / E < P ? 4 / E : P;
   static_assert(P % kTogether == 0, "the epilogue takes equal parts of a tile");
   R2B_UNROLL

@@ -17,8 +17,8 @@ struct V {
   static constexpr int PartPixels(int registers) { return 8 / registers; }
   static R2B_INLINE F Load(const float* p) { return vld1q_f32(p); }
   static R2B_INLINE void Store(float* p, F v) { vst1q_f32(p, v); }
-  // The number of lanes, and the index from which each lane is loaded: that of the last value for lanes beyond it. The
-  // last value may lie before this register, so `count` may be negative.
+  // The number of lanes, and the indices of the values that lanes 1 to 3 load. Lanes beyond `count` load the last
+  // value. If that lies before this register, `count` is 0 or negative.
   struct Lanes {
     int count, second, third, fourth;
   };
@@ -94,7 +94,7 @@ struct V {
 R2B_INLINE V::F NumbersOfSums(int32x4_t sums, const Requantisation& output, int channel) {
   const int32x4_t x = vshlq_s32(vaddq_s32(sums, vld1q_s32(output.bias + channel)), vld1q_s32(output.left + channel));
   const int32x4_t high = vqrdmulhq_s32(x, vld1q_s32(output.multiplier + channel));
-  // The right shift rounds halves up; subtracting 1 from negative numbers first makes them round away from zero.
+  // The right shift rounds halves up. Subtracting 1 from negative numbers first makes it round their halves down.
   const int32x4_t right = vnegq_s32(vld1q_s32(output.right + channel));
   const int32x4_t away = vqaddq_s32(high, vshrq_n_s32(vandq_s32(high, right), 31));
   const int32x4_t number = vaddq_s32(vrshlq_s32(away, right), vdupq_n_s32(output.zero_point));

@@ -1,5 +1,5 @@
-// AArch64 with instructions that add the dot product of four 8-bit numbers to each lane (Cortex-A55 and A76, and later
-// cores). Only 8-bit convolutions use them; all other kernels are those of neon.cc.
+// AArch64 with instructions that add a dot product of four pairs of 8-bit numbers to each lane (Cortex-A55 and A76, and
+// later cores). Only 8-bit convolutions use them; all other kernels are those of neon.cc.
 #include "kernels.h"
 
 #if defined(R2B_BUILD_NEON_DOT)

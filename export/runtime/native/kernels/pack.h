@@ -1,10 +1,9 @@
 // Rearranges weights, once, into the order in which kernels read them.
 //
-// Filters come as [output channel][kernel row][kernel column][input channel]. A kernel wants, for each step along the
-// inputs, the weights of 32 output channels side by side: [block of 32 outputs][input chunk][32]. A chunk is as many
-// input channels as the instruction set compares in one element: 32, 16, 8 or 4 bits, or one float. Each group of a
-// grouped convolution starts a new block; channels that fill up a last block have weights of zero. `*block_bytes`
-// receives the number of bytes from one block to the next.
+// Filters come as [output channel][kernel row][kernel column][input channel]. Kernels read the weights of 32 output
+// channels side by side: [block of 32 outputs][input chunk][32]. A chunk is the input channels that a kernel multiplies
+// at a time: 32, 16, 8 or 4 bits, or one float. Each group of a grouped convolution starts a new block; channels that
+// fill up a last block have weights of zero. `*block_bytes` receives the number of bytes from one block to the next.
 #pragma once
 
 #include <cstddef>
@@ -25,8 +24,8 @@ std::vector<uint8_t> PackBits(const uint32_t* filter, int outputs, int groups, i
 std::vector<uint8_t> PackFloats(const float* filter, int outputs, int inputs, ptrdiff_t* block_bytes);
 // Packs depthwise weights, [tap][channel], as [block of 32 channels][tap][32].
 std::vector<uint8_t> PackChannels(const float* filter, int taps, int channels);
-// Packs dense weights, [output][input]. Each group of kDenseGroup outputs is [four inputs][output][4], then the up to
-// three remaining inputs as [input][output].
+// Packs dense weights, [output][input], in groups of kDenseGroup outputs. A group has [four inputs][output][4], and
+// then [input][output] for the up to three remaining inputs.
 std::vector<uint8_t> PackDense(const float* weights, int outputs, int inputs);
 
 // Packs 8-bit weights, [output][value], as [block][column][32 outputs][product]: bytes if columns.products is 4, 16-bit

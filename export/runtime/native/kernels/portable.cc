@@ -1,4 +1,4 @@
-// Plain C++ for processors without kernels of their own, and for binary convolutions that are too deep for other
+// Plain C++ for processors on which no other kernels run, and for binary convolutions that are too deep for other
 // kernels. Inner loops run over channels so that compilers vectorise them.
 #include "kernels.h"
 

@@ -8,7 +8,7 @@
 // Weights, Load(p)                 weights, 32 bits for each lane
 // Add(sums, value, weights)        adds products to the sums
 // Numbers(sums, output, channel)   requantises the sums to int8 numbers, as floats
-// Small                            void, or made of (output, channel): its Numbers(sums) does the same if
+// Small                            void, or a class: Small(output, channel).Numbers(sums) does the same as Numbers() if
 //                                  Requantisation::small is true
 // ToFloats(sums), FromFloats(v)    converts sums to floats, and back
 //
@@ -63,8 +63,8 @@ struct Quantized {
     }
   }
 
-  // Fills the planes from the rows in scratch memory. As both have the same pixel stride, a whole row that is moved by
-  // a few bytes has its values where the plane needs them; a mask removes its other bytes.
+  // Fills the planes from the rows in scratch memory. Both have the same pixel stride, so a whole row that is moved by
+  // a few bytes has its last values where the plane needs them. A mask clears the row's other bytes.
   static void JoinRests(const QconvRow& row) {
     const int bytes = (row.width - 1) * int(row.input.pixel) + 4, rests = row.rows * row.rest;
     const uint8_t* after = row.scratch + row.input.length * ProductsOf(Q::kPacking);

@@ -1,5 +1,5 @@
-// The scalar specifications, one product at a time, against which kernels are tested: binary, int8 and depthwise
-// convolutions, and the resizing of images and of feature maps.
+// Scalar functions, one product at a time, with which tests compare kernels: binary, int8 and depthwise convolutions,
+// and the resizing of images and of feature maps.
 //
 // Inputs and weights of a binary convolution are +1 or -1; bit 1 stands for -1. Its result `dot` is the sum of input *
 // weight over the taps and the channels of the output's group. A tap outside the image counts as an input of +1 with
@@ -17,7 +17,7 @@ struct ReferenceConv {
   int n, h, w, channels;  // input
   int outputs, groups;
   int kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w;
-  int out_h, out_w, top, left;  // extent of the output and padding before it, see WindowExtent()
+  int out_h, out_w, top, left;  // extent of the output, and padding before the input: see WindowExtent()
   bool pad_one;
 };
 
@@ -53,8 +53,8 @@ inline std::vector<int32_t> ReferenceBconv(const ReferenceConv& s, const uint32_
   return result;
 }
 
-// Returns the sums, [n][out_h][out_w][outputs], of a convolution of int8 or uint8 numbers minus their zero point.
-// filter: [outputs][kernel_h][kernel_w][channels].
+// Returns the sums plus bias, [n][out_h][out_w][outputs], of a convolution of int8 or uint8 numbers minus their zero
+// point. input: [n][h][w][channels], filter: [outputs][kernel_h][kernel_w][channels].
 inline std::vector<int32_t> ReferenceQconv(const ReferenceConv& s, const uint8_t* input, int zero_point,
                                            bool signed_input, const int8_t* filter, const int32_t* bias) {
   std::vector<int32_t> result;

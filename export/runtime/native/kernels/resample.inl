@@ -10,7 +10,7 @@
 
 template <class V, class T, int C>
 struct Resampling {
-  // A pixel of three channels, and one more value, which belongs to the next pixel or to nobody.
+  // A pixel of three channels, and one more value, which belongs to the next pixel or lies in the margin.
   typedef float Pixel __attribute__((vector_size(16), aligned(4), may_alias));
 
   static R2B_INLINE const T* Row(const Resample& r, int row) { return static_cast<const T*>(r.image) + row * r.stride; }
