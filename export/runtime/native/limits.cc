@@ -9,15 +9,15 @@
 namespace r2b {
 namespace {
 
-constexpr int64_t kList = 32;  // bytes of a short std::vector's values, as allocators round them up
+constexpr int64_t kList = 32;  // bytes on the heap for a short std::vector, after the allocator's rounding
 
-// The work for an element, in float products; kPlanning: for a pair of operators.
+// Work in float products: for each element, and for each pair of operators (kPlanning).
 constexpr int64_t kPooled = 4, kBits = 16, kElementwise = 8, kTranscendental = 32, kPlanning = 1000;
 
 int64_t MiB(int64_t bytes) { return bytes / (1 << 20) + (bytes % (1 << 20) != 0); }
 int64_t Billions(int64_t work) { return work / 1000000000 + (work % 1000000000 != 0); }
 
-// The number of output channels once each group's are padded to whole blocks, as they are packed and computed.
+// The number of output channels that are packed and computed: each group's channels are padded to whole blocks.
 Count Padded(int64_t outputs, int64_t groups) {
   return Count((outputs / groups + kBlock - 1) / kBlock * kBlock) * groups;
 }
@@ -31,7 +31,7 @@ struct Operators {
   Count In(const Op& op) const { return Elements(In(op, 0)); }
   Count Out(const Op& op) const { return Elements(graph.tensors[op.out].dims); }
 
-  // Counts the tables of a window's columns and rows.
+  // Counts the memory of the tables that list a window's columns and rows.
   void Window(int index, const Op& op) const {
     const Shape out = AsImage(graph.tensors[op.out].dims);
     budget->TakeMemory(index, (Count(out.w) + out.h) * (4 * sizeof(int)), "tables of its window");
@@ -58,8 +58,8 @@ struct Operators {
         " for " + std::to_string(out.n) + "x" + std::to_string(out.h) + "x" + std::to_string(out.w) + " outputs";
     budget->TakeWork(index, Count(out.n) * out.h * out.w * padded * depth + padded * depth * 32, filter + output);
     if (!binary || !op.same_padding || op.pad_one) return;
-    // Zero padding needs a table of corrections for each combination of rows and columns of taps that lie outside the
-    // image.
+    // Zero padding needs a table of corrections for each combination of the filter's rows and columns that can lie
+    // outside the image.
     const auto classes = [](int size, int kernel) { return Count(std::min<int64_t>(size, 2 * int64_t(kernel))) + 1; };
     const Count tables = classes(out.h, f[1]) * classes(out.w, f[2]);
     budget->TakeMemory(index, tables * padded * 4 + taps * f[0] * 4 + classes(out.h, f[1]) * out.w * sizeof(void*),
@@ -69,7 +69,8 @@ struct Operators {
                      "the tables of the zero padding of " + filter);
   }
 
-  // The most bytes that an output's packed int8 weights take, of which each contiguous run fills columns of 32 bits.
+  // An upper bound on the bytes of one output channel's packed int8 weights. Each contiguous run of weights is filled
+  // up to whole columns of 32 bits.
   Count ByteWeights(const Op& op, const std::vector<int>& f) const {
     const bool dense = f.size() == 2, rows = dense || op.dilation_w == 1;
     const int64_t length = dense ? f[1] : int64_t(f[3]) * (rows ? f[2] : 1),
@@ -91,7 +92,7 @@ struct Operators {
     const Count weights = Count(f[1]) * f[2] * f[3] * Padded(f[0], 1);
     budget->TakeMemory(index, weights * sizeof(float) + Count(f[1]) * f[2] * 64,
                        "weights of a filter of " + DimsText(f));
-    // Each input pixel meets the whole filter; each output pixel is written.
+    // Each input pixel is multiplied by the whole filter, and each output value is written.
     budget->TakeWork(index, Count(in[0]) * in[1] * in[2] * weights + weights + Out(op) * kElementwise,
                      "a filter of " + DimsText(f) + " for an input of " + DimsText(in));
   }

@@ -1,9 +1,9 @@
-// Limits on the size of a plan, and arithmetic on sizes that cannot overflow.
+// Limits on a plan's memory and work, and a type whose arithmetic cannot overflow.
 //
 // A model file of a few hundred bytes can ask for terabytes of memory or hours of work: with a huge dilation, a window
 // over the whole image, or a batch of thousands. Sizes are therefore computed as `Count`, which saturates instead of
-// overflowing, and a `Budget` refuses what exceeds the limits before anything is allocated or run. Everything is
-// checked once, when the shapes are known; running a plan checks nothing.
+// overflowing, and a `Budget` refuses what exceeds the limits before it is allocated or run. Everything is checked
+// once, when the shapes are known; running a plan checks nothing.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +15,7 @@
 
 namespace r2b {
 
-// A non-negative number of bytes, elements or operations; sums and products saturate at kMost.
+// A number of bytes, elements or operations. Negative numbers become 0; sums and products saturate at kMost.
 class Count {
  public:
   static constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
@@ -40,7 +40,7 @@ Count Elements(const std::vector<int>& dims);
 // Dimensions as messages show them: [1, 5, 5, 2].
 std::string DimsText(const std::vector<int>& dims);
 
-// The most elements of a tensor. With more, positions would not fit the `int` with which kernels count.
+// The most elements of a tensor. The limit ensures that positions fit the `int` with which kernels count.
 constexpr int64_t kMostElements = int64_t(1) << 29;
 
 struct Limits {
@@ -58,20 +58,20 @@ class Refused : public std::exception {
   std::string message_;
 };
 
-// Counts the memory and the work of a plan and checks them against its limits. A unit of work takes about as long as
-// one float product or 32 binary ones; other operations count as many units as their time corresponds to.
+// Counts the memory and the work of a plan and checks them against the limits. Work is measured in float products: 32
+// binary products count as one, and other operations count as the number of float products that take about as long.
 class Budget {
  public:
   explicit Budget(const Graph& graph) : graph_(graph) {}
 
-  // Starts again, with nothing counted.
+  // Sets the limits, and both counts to 0.
   void Begin(const Limits& limits) {
     limits_ = limits;
     memory_ = work_ = 0;
   }
 
-  // Count what operator `op` of the graph takes (-1: the partition as a whole); `what` names it in messages. Throw
-  // Refused if the total exceeds the limit.
+  // Add what the operator with index `op` in the graph takes (-1: the graph as a whole). `what` says in messages what
+  // takes it. Throw Refused if the total exceeds the limit.
   void TakeMemory(int op, Count bytes, const std::string& what);
   void TakeWork(int op, Count work, const std::string& what);
 
@@ -88,7 +88,7 @@ class Budget {
 
 struct Kernels;
 
-// Counts what the operators cost however the plan is laid out: their work, their packed weights and tables, and
+// Counts what does not depend on the layout of the plan: the operators' work, their packed weights and tables, and the
 // planning itself. Shapes must be known.
 void TakeOperators(const Graph& graph, const Kernels& kernels, Budget* budget);
 

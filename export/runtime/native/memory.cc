@@ -11,8 +11,8 @@ void Memory::Prepare(Graph* graph, Program* program, Budget* budget, int threads
   SetBases(*graph, LayOutArena(*graph, *program, &storage_, budget));
 }
 
-// Computes strides and sizes, including borders. The budget is asked first, so that the products of sizes cannot
-// overflow.
+// Computes strides and sizes, including borders. The budget checks a padded tensor before its sizes are multiplied, so
+// that the products cannot overflow.
 void Memory::PlaceTensors(const Graph& graph, Budget* budget) {
   for (size_t t = 0; t < storage_.size(); ++t) {
     Storage& s = storage_[t];
@@ -27,7 +27,7 @@ void Memory::PlaceTensors(const Graph& graph, Budget* budget) {
     s.pixel = ptrdiff_t(shape.c) * ByteSize(tensor.type);
     s.row = ptrdiff_t(width) * s.pixel;
     s.image = ptrdiff_t(height) * s.row;
-    // [N, C] is read both as one image of N pixels and as N images of one pixel.
+    // [N, C] is read both as one image of N pixels and as N images of one pixel, so every stride is one pixel.
     if (tensor.dims.size() <= 2) s.row = s.image = s.pixel;
     s.bytes = size_t(shape.n) * size_t(height) * size_t(width) * size_t(shape.c) * size_t(ByteSize(tensor.type));
     if (tensor.constant) s.base = static_cast<uint8_t*>(const_cast<void*>(tensor.constant));
@@ -71,14 +71,15 @@ void Memory::Resolve(const Step& step, const StagePlan& plan, int image, int y, 
   stage->pixel = stage->gap = stage->row = 0;
   stage->before = plan.before;
   stage->windows = plan.windows;
-  // Kernels compute addresses before they look at the kind. Those of a stage without operands are never used, but must
-  // not be computed from null.
+  // Kernels compute addresses before they look at the kind. The addresses of a stage without operands are never used,
+  // but must not be computed from null.
   stage->in = stage->out = reinterpret_cast<uint8_t*>(stage);
   if (plan.constant) {
     stage->in = reinterpret_cast<const uint8_t*>(plan.constant->data());
   } else if (plan.tensor >= 0) {
     const Storage& s = storage_[plan.tensor];
-    // Without a border, rows and images follow each other directly, whatever shape the graph gives them.
+    // Without a border, rows and images follow each other directly. So the step's shape gives their strides, even if a
+    // RESHAPE has given the tensor another shape.
     const bool fixed = s.border.any() || !plan.per_pixel;
     const ptrdiff_t row = fixed || s.gap ? s.row : step.out.w * s.pixel;
     const ptrdiff_t next = fixed ? s.image : step.out.h * row;

@@ -1,18 +1,21 @@
 // The memory of a program's tensors.
 //
-// Tensors inside a step are never stored. The others share one arena, in which tensors with disjoint lifetimes may have
-// the same memory, and a sum may overwrite its shortcut (arena.cc). The inputs of padded convolutions get a border
-// ("halo") of zeros, or of zero bits, around each image, so that convolutions need not test for edges; since nothing
-// may overwrite the border, such tensors do not share memory (padding.cc).
+// Tensors inside a step are never stored. Most others share one arena, in which tensors with disjoint lifetimes may
+// have the same memory, and the sum of a value and a shortcut may overwrite the shortcut (arena.cc). The inputs of
+// padded convolutions get a border ("halo") of zeros, or of zero bits, around each image, so that convolutions need not
+// test for edges (padding.cc). Nothing may overwrite the border, so each of these tensors has memory of its own.
 //
-// Pixels that are longer than a cache line begin with one (PixelStride()) in float images without a border that are
-// neither inputs nor outputs, if all steps that use the image can handle the stride.
+// Two layouts apply only to float images without a border that are neither inputs nor outputs. If all steps that use
+// such an image can handle the stride, each pixel that is longer than a cache line starts at the beginning of one
+// (PixelStride()).
 //
-// With several threads, a tensor with several blocks of channels is stored in rows of blocks (see kernels.h) if it is
-// neither an input nor an output and all steps that use it can handle whole blocks. Threads that share a row's channels
-// then work in separate runs of memory, and their cores do not prefetch each other's cache lines. (One thread is a
-// little faster with the channels of a pixel side by side.) Memory owns all these buffers: an interpreter allocates
-// nothing for tensors inside a delegated partition.
+// With several threads, such an image is stored in rows of blocks (see kernels.h) if it has several blocks of channels,
+// all of them whole, and all steps that use it can handle whole blocks. Threads that share a row's channels then work
+// in separate runs of memory, and their cores do not prefetch each other's cache lines. (One thread is a little faster
+// with the channels of a pixel side by side.)
+//
+// Memory owns the buffers of all stored tensors except inputs, outputs and constants: an interpreter allocates nothing
+// for tensors inside a delegated partition.
 #pragma once
 
 #include <vector>
@@ -22,8 +25,8 @@
 
 namespace r2b {
 
-// Where a tensor lives. Strides are in bytes; the tensor is contiguous unless it has a border, rows of
-// blocks, or pixels that begin with a cache line.
+// Where a tensor lies in memory. Strides are in bytes. The tensor is contiguous unless it has a border, rows of blocks,
+// or pixels that start at the beginning of a cache line.
 struct Storage {
   uint8_t* base = nullptr;  // first element of the first image
   ptrdiff_t pixel = 0, row = 0, image = 0;
@@ -51,10 +54,10 @@ class Memory {
   }
   // Fills in a stage for one row of outputs, except pointers to sums, which the executor sets.
   void Resolve(const Step& step, const StagePlan& plan, int image, int y, Stage* stage) const;
-  // The same for all stages of the step; `stages` must be long enough for those of any step.
+  // The same for all stages of the step; `stages` must have at least as many elements as step.stages.
   void Resolve(const Step& step, int image, int y, std::vector<Stage>* stages) const;
-  // Moves the stages from one row of an image to the next, which is faster than Resolve(). Pointers that Planes or Sums
-  // set must be set again for each row.
+  // Moves the stages from one row of an image to the next, which is faster than Resolve(). The pointers that Planes and
+  // Sums set must then be set again.
   static void NextRow(const Step& step, std::vector<Stage>* stages);
 
  private:
@@ -71,8 +74,8 @@ class Memory {
 // with strides, else on a copy that an additional step makes.
 void PadInputs(Graph* graph, Program* program, std::vector<Storage>* storage);
 
-// Gives tensors that steps read and write only in whole blocks of channels the strides of rows of blocks, or pixels
-// that begin with a cache line.
+// Chooses the layout of tensors that steps read and write only in whole blocks of channels: rows of blocks, or pixels
+// that start at the beginning of a cache line.
 void LayOutPixels(const Graph& graph, const Program& program, int threads, std::vector<Storage>* storage);
 
 // Gives tensors that exist between steps their offsets in one arena; returns its size in bytes.

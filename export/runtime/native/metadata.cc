@@ -52,8 +52,8 @@ class Archive {
   }
 
  private:
-  // Finds the record at the archive's end. A comment of any length follows it, so the search runs backwards from the
-  // file's end.
+  // Finds the record at the archive's end. A comment of up to kMostComment bytes may follow it, so the search runs
+  // backwards from the file's end.
   void Find() {
     if (file_.size < end::kSize) return;
     const size_t last = file_.size - end::kSize, first = last - std::min(last, end::kMostComment);
@@ -66,7 +66,7 @@ class Archive {
                    place = file_.At<uint32_t>(at + end::kDirectory);
       if (size > at || place > at - size) throw Damaged("the list of attached files");
       directory_ = at - size;
-      shift_ = directory_ - place;  // an archive's offsets count from its own beginning or from the file's
+      shift_ = directory_ - place;  // offsets may count from the archive's beginning or from the file's
       return;
     }
   }
@@ -102,7 +102,7 @@ class Archive {
   int entries_ = 0;
 };
 
-// How many bytes a UTF-8 character that begins with `lead` has; 0 if none does.
+// How many bytes a UTF-8 character that begins with `lead` has; 0 if no character begins with it.
 size_t CharacterBytes(uint8_t lead) {
   if (lead < 0x80) return 1;
   if (lead < 0xC0 || lead >= 0xF8) return 0;
@@ -111,7 +111,7 @@ size_t CharacterBytes(uint8_t lead) {
 
 // Whether the text is UTF-8 by RFC 3629: no overlong forms, no surrogates, nothing beyond U+10FFFF.
 bool IsUtf8(const std::string& text) {
-  constexpr uint32_t kLeast[] = {0, 0, 0x80, 0x800, 0x10000};  // smallest code point that needs so many bytes
+  constexpr uint32_t kLeast[] = {0, 0, 0x80, 0x800, 0x10000};  // by number of bytes: smallest code point that needs it
   const auto* bytes = reinterpret_cast<const uint8_t*>(text.data());
   for (size_t i = 0; i < text.size();) {
     const size_t count = CharacterBytes(bytes[i]);

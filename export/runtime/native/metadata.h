@@ -1,4 +1,4 @@
-// Reads the metadata that r2b_zoo attaches to a model: the names of the classes, and how images are preprocessed. They
+// Reads the metadata that r2b_zoo attaches to a model: the names of the classes, and how images are preprocessed. Both
 // are files in a ZIP archive that follows the model's own bytes, as TensorFlow Lite's metadata format specifies.
 #pragma once
 
@@ -18,7 +18,8 @@ bool AttachedText(Bytes file, const std::string& name, std::string* text);
 // that is not UTF-8.
 std::vector<std::string> ReadLabels(Bytes file);
 
-// False if the model has no preprocessing. Throws Refused like ReadLabels(), and for preprocessing that is invalid.
+// Reads how images are preprocessed. False if the model does not say. Throws Refused like ReadLabels(), and for
+// preprocessing that is invalid.
 bool ReadPreprocessing(Bytes file, Preprocessing* preprocessing);
 
 }  // namespace r2b

@@ -14,7 +14,7 @@
 namespace r2b {
 namespace {
 
-// Numbers of the fields that are read, by table, as in TensorFlow Lite's schema (schema.fbs, version 3).
+// The numbers of the fields that are read from each table, as in TensorFlow Lite's schema (schema.fbs, version 3).
 namespace field {
 enum Model { kVersion = 0, kOperatorCodes = 1, kSubgraphs = 2, kBuffers = 4 };
 enum OperatorCode { kOldBuiltinCode = 0, kCustomCode = 1, kCodeVersion = 2, kBuiltinCode = 3 };
@@ -96,7 +96,7 @@ class Quantization {
  public:
   Quantization(const FlatVector<float>& scales, const FlatVector<int64_t>& zero_points, int dimension) {
     for (size_t i = 0; i < scales.size(); ++i) {
-      // Clamped to fit 32 bits. A zero point that was invalid for every type that runs still is.
+      // Zero points are clamped to fit 32 bits. Those that are invalid for every type stay invalid.
       const int64_t zero_point = i < zero_points.size() ? zero_points[i] : 0;
       Append(scales[i], &scales_);
       Append(int32_t(std::clamp<int64_t>(zero_point, -kMostZeroPoint, kMostZeroPoint)), &zero_points_);
@@ -268,12 +268,13 @@ class Layout {
     for (size_t t = 0; t < tensors_.size(); ++t) tensors_[t].dims = shapes_[t].get();
   }
 
-  // Reads the quantisation of the whole tensor, or of each index of a dimension. Absent zero points are 0.
+  // Reads the tensor's quantisation: one scale and zero point for the whole tensor, or one for each index of a
+  // dimension. Absent zero points are 0.
   void LayQuantization(const FlatTable& table, tfl::Tensor* tensor) {
     const auto scales = table.Vector<float>(field::kScale);
     const auto zero_points = table.Vector<int64_t>(field::kZeroPoint);
     if (scales.size() == 0) return;
-    scales_ += scales.size();  // limited, since many tensors may share a list, which is copied for each
+    scales_ += scales.size();  // limited: many tensors may share a list, but each gets a copy of it
     if (scales_ > kMostScales)
       throw Refused("the tensors have more than " + std::to_string(kMostScales) + " scales; the file is damaged");
     quantizations_.emplace_back(scales, zero_points, table.Scalar<int32_t>(field::kQuantizedDimension, 0));
@@ -375,7 +376,8 @@ void Model::Read() {
   inputs_ = layout.Inputs();
   outputs_ = layout.Outputs();
   CheckOrder(graph_, inputs_);
-  // Only these names are needed, and those of all tensors could take more memory than the rest of the graph.
+  // Only the names of inputs and outputs are needed. The names of all tensors could take more memory than the rest of
+  // the graph.
   for (const std::vector<int>* list : {&inputs_, &outputs_})
     for (int t : *list) graph_.tensors[t].name = layout.Name(t);
   std::vector<bool> read(graph_.tensors.size(), false), written(graph_.tensors.size(), false);

@@ -1,6 +1,6 @@
-// A `.tflite` file as a Graph, without an interpreter. The file's tables are converted to TensorFlow Lite's structures
-// and read by the same code as those of an interpreter (import.h), so that both run the same operators by the same
-// rules.
+// Reads a `.tflite` file into a Graph, without an interpreter. The file's tables are converted to TensorFlow Lite's
+// structures. The code that reads an interpreter's structures (import.h) then reads these, so the engine and the
+// delegate run the same operators by the same rules.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +13,7 @@
 
 namespace r2b {
 
-constexpr size_t kFileAlign = 16;  // as converters align constants within the file
+constexpr size_t kFileAlign = 16;  // converters align constants to it within the file
 
 class Model {
  public:
@@ -25,8 +25,8 @@ class Model {
   Model(const Model&) = delete;
   Model& operator=(const Model&) = delete;
 
-  // Its constants point into file(). Its inputs and outputs are in the file's order without repetitions; inputs that no
-  // operator reads are left out.
+  // The graph's constants point into file(). Its inputs and outputs are in the file's order without repetitions; inputs
+  // that no operator reads are left out.
   const Graph& graph() const { return graph_; }
   Bytes file() const { return file_; }
   // The file's own lists of inputs and outputs, as tensors of `graph()`.

@@ -3,7 +3,7 @@
 namespace r2b {
 namespace {
 
-// Spreads a constant, times `sign`, over the channels.
+// Returns a vector over the channels: the constant's values, or its only value for all channels, times `sign`.
 std::shared_ptr<std::vector<float>> Spread(const Tensor& constant, float sign, int channels) {
   const float* values = static_cast<const float*>(constant.constant);
   const bool one = AsImage(constant.dims).c == 1;
@@ -17,16 +17,16 @@ bool FitsImages(const Shape& operand, const Shape& shape, const Shape& pixels) {
   return operand.n == 1 || (operand.n == pixels.n && shape == pixels);
 }
 
-// True if an operand that has all pixels can be applied. If a RESHAPE has rearranged the pixels in the graph, the
-// operand must be one image with all its pixels in one row.
+// True if an operand that has a value for every pixel can be applied. If a RESHAPE has rearranged the pixels in the
+// graph, the operand must be one image with all its pixels in one row.
 bool FitsPixels(const Shape& operand, const Shape& shape, const Shape& pixels) {
   if (!(shape == pixels))
     return operand.n == 1 && operand.h == 1 && operand.w == shape.w && shape.w == pixels.h * pixels.w;
   return (operand.n == 1 || operand.n == pixels.n) && operand.h == pixels.h && operand.w == pixels.w;
 }
 
-// Turns the stage into the one whose operand has a single number for all channels of a pixel. False if there is no such
-// stage.
+// Changes the stage's kind to the one whose operand has a single number for all channels of a pixel. False if there is
+// no such kind.
 bool OneForAllChannels(StagePlan* stage) {
   if (stage->kind == Stage::kPrelu) return false;
   stage->kind = stage->kind == Stage::kMul ? Stage::kMulPixel : Stage::kAddPixel;

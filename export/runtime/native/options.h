@@ -9,15 +9,16 @@
 namespace r2b {
 
 struct Options {
-  std::string kernels_name;  // empty: the best
+  std::string kernels_name;  // empty or "auto": the best
   const Kernels* kernels = nullptr;
-  int threads = 0;  // 0: as many as the interpreter recommends
-  bool claim_float = true;
+  int threads = 0;          // 0: as many as the interpreter recommends
+  bool claim_float = true;  // false: run only Larq Compute Engine's operators
   bool profile = false;
   Limits limits;
 };
 
-// The kernels of that name, or the best if it is empty. Null, with the reason in `*error`, if they do not run here.
+// The kernels of that name, or the best if it is empty or "auto". Null, with the reason in `*error`, if they do not run
+// here.
 const Kernels* FindKernels(const std::string& name, std::string* error);
 
 // Reads `count` names and values; a null pointer stands for an empty text. R2B_RUNTIME_KERNELS in the environment is

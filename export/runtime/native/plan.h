@@ -1,7 +1,7 @@
 // A graph that has been made ready to run. It has three parts, each of which can be read on its own.
 //
-// Program (program.h): the graph as a short list of steps, each of which applies to a value all operators that can be
-// applied in registers. Each kind of step is a class in steps/.
+// Program (program.h): the graph as a short list of steps. A step applies as many operators as it can to a value while
+// the value is in registers. Each kind of step is a class in steps/.
 // Memory (memory.h): the place of every tensor that must exist between steps.
 // Executor (executor.h): runs the steps in several threads, with the same results as one thread to the last bit.
 #pragma once
@@ -33,8 +33,8 @@ class Plan {
   void SetDims(int tensor, const int* dims, int rank);
   // Sets the limits of the next Prepare().
   void SetLimits(const Limits& limits) { limits_ = limits; }
-  // Infers shapes, fuses, allocates. May be called again after shapes have changed. False, with the reason in `*error`,
-  // if the graph cannot be run, or not within the limits.
+  // Infers shapes, fuses operators into steps, and allocates memory. May be called again after shapes have changed.
+  // False, with the reason in `*error`, if the graph cannot be run, or would exceed the limits.
   bool Prepare(int threads, std::string* error);
   // The memory and the work that the last Prepare() counted against the limits.
   const Budget& budget() const { return budget_; }
@@ -51,7 +51,7 @@ class Plan {
   bool PrepareAll(int threads, std::string* error);
 
   Graph graph_;
-  const size_t tensors_;  // in the given graph; further ones are copies with a border
+  const size_t tensors_;  // the number in the given graph; further ones are copies with a border
   Limits limits_;
   Budget budget_{graph_};
   const Kernels* kernels_;

@@ -13,7 +13,7 @@ void Planes::Prepare(const Step& step, int splits, Budget* budget) {
   words_.assign(size_t(words.value()), 0);
 }
 
-// Returns the index of a row's first word in the plane of `blocks`.
+// Returns the index in words_ at which a row begins in the plane of `blocks`.
 ptrdiff_t Planes::At(const Step& step, const Range& blocks, int row) const {
   const ptrdiff_t rows = step.out.n * step.out.h, words = blocks.end - blocks.begin;
   return (rows * blocks.begin + row * words) * step.out.w;

@@ -1,8 +1,8 @@
 // Threads that share a pixel's channels pack its bits into separate planes, which are merged afterwards.
 //
-// Otherwise the threads would also share the cache lines of the pixel's bits, and to fetch a line from another core for
-// one word costs as much as computing the products behind that word. So each share of the channels has a plane for its
-// words. Once all threads are done, they merge the planes, each thread some of the rows.
+// Otherwise the threads would also share the cache lines of the pixel's bits, and fetching a line from another core for
+// one word takes as long as computing the products behind that word. So each share of the channels has a plane for its
+// words. Once all threads are done, they merge the planes, and each thread merges some of the rows.
 #pragma once
 
 #include <vector>
@@ -15,7 +15,8 @@ namespace r2b {
 
 class Planes {
  public:
-  // Takes memory only where the step packs bits and its channels are cut into several shares.
+  // `splits` is the number of shares of the channels. Takes memory only if there are several and the step packs bits.
+  // Throws Refused if the budget does not suffice.
   void Prepare(const Step& step, int splits, Budget* budget);
 #if defined(R2B_SINGLE_THREAD)
   static constexpr bool used() { return false; }

@@ -1,5 +1,5 @@
-// Turns an image into a network's input, as r2b_zoo's files specify: the centre square is cut out, resized by bicubic
-// interpolation, and normalised. The results equal those of r2b_runtime/preprocessing.py bit for bit.
+// Turns an image into a network's input, as the model's metadata specifies: the centre square is cut out, resized by
+// bicubic interpolation, and normalised. The results equal those of r2b_runtime/preprocessing.py bit for bit.
 #pragma once
 
 #include <cstddef>
@@ -14,10 +14,11 @@ namespace r2b {
 struct Preprocessing {
   int height = 0, width = 0, channels = 0;  // of the result
   double crop_fraction = 0;                 // the centre square's side, as a share of the image's shorter side
-  std::vector<float> mean, std;             // per channel: the result is (value - mean) / std
+  std::vector<float> mean, std;             // per channel, for values of 0 to 255: (value - mean) / std
 };
 
-// Throws Refused if the text is damaged, or has values with which no image can be prepared.
+// Reads the text of preprocessing.json. Throws Refused if it is damaged, has an unknown format, or has values with
+// which no image can be prepared.
 Preprocessing ParsePreprocessing(const std::string& json);
 
 // uint8 pixels, row by row.

@@ -8,11 +8,11 @@
 // absorbed only if its other operand does not depend, directly or through other steps, on the step that would absorb
 // it.
 //
-// A pooling window that is the only reader of a convolution absorbs it as its feeder: the convolution's rows are
-// computed when the window needs them, into a ring buffer of a few rows, which stays in the cache where the whole
-// tensor would not. In max pooling a non-decreasing PReLU is applied to the maximum instead of to each value; and if
-// the window has width 3 and stride 2, the ring buffer holds maxima over the window's columns, which are taken while
-// the row is in registers.
+// If a pooling window is the only reader of a convolution, the window's step absorbs the convolution as its feeder: the
+// convolution's rows are computed when the window needs them. They go to a ring buffer of a few rows, which stays in
+// the cache where the whole tensor would not. In max pooling a non-decreasing PReLU is applied to the maximum instead
+// of to each value. If such a window has width 3 and stride 2, the ring buffer holds maxima over the window's columns,
+// which are taken while the row is in registers.
 #pragma once
 
 #include <string>

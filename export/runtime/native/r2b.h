@@ -11,8 +11,8 @@
  *     r2b_model_free(model);
  *
  * Results. A function that fails returns 0 or NULL (or -1, where its comment says so) and writes a sentence into
- * `*error`; `error` may be NULL. To pass a handle that is NULL or has been freed is such a failure too, and has no
- * other effect.
+ * `*error`; `error` may be NULL. A call with a handle that is NULL or has been freed also fails, and has no other
+ * effect.
  *
  * Ownership. Functions copy what they take by pointer, unless their comment says otherwise. Whoever creates an object
  * frees it. A model may be freed before its engines, which keep it alive. Freeing NULL does nothing. A text that a
@@ -20,9 +20,9 @@
  *
  * Memory. r2b_engine_run neither allocates nor frees memory, except in the first call after fork().
  *
- * Threads. Any thread may call any function. An engine runs one call at a time: a second call meanwhile fails, so give
- * each thread an engine of its own; engines of one model share its file and its weights in memory. After fork() the
- * child can continue to use its copies of all objects.
+ * Threads. Any thread may call any function. An engine runs one call at a time, and a second call fails while the first
+ * is running. So give each thread an engine of its own; engines of one model share its file and its weights in memory.
+ * After fork() the child can continue to use its copies of all objects.
  */
 #ifndef R2B_H_
 #define R2B_H_
@@ -69,7 +69,8 @@ typedef struct r2b_tensor {
   int32_t rank;
   int32_t dims[R2B_MOST_DIMENSIONS];
   size_t bytes; /* of all its values */
-  /* For an int8 or uint8 tensor, value = scale * (number - zero_point). For other types both are 0. */
+  /* For an int8 or uint8 tensor, a stored q means the value scale * (q - zero_point); a scale of 0 means that the file
+   * gives none. For other types both are 0. */
   float scale;
   int32_t zero_point;
   /* The name as the file has it; its encoding is not checked. The text lives as long as the engine. */
@@ -112,7 +113,7 @@ typedef struct r2b_step {
 R2B_API const char* r2b_version(void);
 R2B_API int32_t r2b_abi_version(void);
 /* The names of the kernels that run here, best first, separated by commas. The text lives until the thread calls
- * this function again. */
+ * this function again or ends. */
 R2B_API const char* r2b_kernels(void);
 
 /* Loads a model from `size` bytes, which it copies. It checks the whole file before it returns. */
@@ -129,7 +130,7 @@ R2B_API void r2b_model_free(r2b_model* model);
 R2B_API int32_t r2b_model_labels(const r2b_model* model, r2b_error* error);
 /* The name of class `index`, counted from 0, in UTF-8. It lives until the model and all its engines have been freed. */
 R2B_API const char* r2b_model_label(const r2b_model* model, int32_t index, r2b_error* error);
-/* Reads from the metadata how images are preprocessed. Fails if it does not say. */
+/* Reads from the metadata how images are preprocessed. Fails if the metadata does not say. */
 R2B_API int r2b_model_preprocessing(const r2b_model* model, r2b_preprocessing* preprocessing, r2b_error* error);
 
 /* Creates an engine, which runs the model with the shapes that the file has. `options` may be NULL. */
@@ -139,20 +140,21 @@ R2B_API void r2b_engine_free(r2b_engine* engine);
 /* How many inputs and outputs there are; -1 if `engine` is invalid. */
 R2B_API int32_t r2b_engine_inputs(const r2b_engine* engine);
 R2B_API int32_t r2b_engine_outputs(const r2b_engine* engine);
-/* Describes one of them, with its current shape. */
+/* Describe an input or an output, with its current shape. */
 R2B_API int r2b_engine_input(const r2b_engine* engine, int32_t index, r2b_tensor* tensor, r2b_error* error);
 R2B_API int r2b_engine_output(const r2b_engine* engine, int32_t index, r2b_tensor* tensor, r2b_error* error);
 
-/* Gives an input another shape; the outputs follow. All inputs and outputs lose their values. If it fails, the engine
- * is unchanged. */
+/* Gives an input another shape, from which the outputs' shapes follow. All values of inputs and outputs become 0. If it
+ * fails, the engine is unchanged. */
 R2B_API int r2b_engine_resize(r2b_engine* engine, int32_t input, const int32_t* dims, int32_t rank, r2b_error* error);
-/* Copies an input's values in, or an output's out, row by row, channels last. `bytes` must be the size of the
+/* Copy values into an input, or out of an output. They lie row by row, channels last. `bytes` must be the size of the
  * tensor. */
 R2B_API int r2b_engine_set_input(r2b_engine* engine, int32_t index, const void* values, size_t bytes, r2b_error* error);
 R2B_API int r2b_engine_get_output(r2b_engine* engine, int32_t index, void* values, size_t bytes, r2b_error* error);
 /* Preprocesses an image as the metadata says and sets it in input 0; `place` is its index in the batch, from 0. */
 R2B_API int r2b_engine_set_image(r2b_engine* engine, int32_t place, const r2b_image* image, r2b_error* error);
-/* Copies an output's values out as floats, whatever its type; `count` must be the number of its elements. */
+/* Copies values out of an output as floats, whatever its type; `count` must be the number of its elements. If the
+ * output has a scale, its 8-bit numbers are dequantised. */
 R2B_API int r2b_engine_get_values(r2b_engine* engine, int32_t index, float* values, size_t count, r2b_error* error);
 /* Fails unless the model has one input, which takes images, and one output, which has a number for each label. */
 R2B_API int r2b_engine_check_classifier(const r2b_engine* engine, r2b_error* error);
@@ -163,7 +165,7 @@ R2B_API int r2b_engine_run(r2b_engine* engine, r2b_error* error);
 R2B_API int64_t r2b_engine_memory(const r2b_engine* engine, r2b_error* error);
 /* Bytes of the packed weights, which all engines of a model share; -1 on failure. */
 R2B_API int64_t r2b_engine_weights(const r2b_engine* engine, r2b_error* error);
-/* How many steps an inference has (-1 on failure), and one of them. A resize makes new steps. */
+/* How many steps an inference has (-1 on failure), and a description of one. A resize makes new steps. */
 R2B_API int32_t r2b_engine_steps(const r2b_engine* engine, r2b_error* error);
 R2B_API int r2b_engine_step(const r2b_engine* engine, int32_t index, r2b_step* step, r2b_error* error);
 

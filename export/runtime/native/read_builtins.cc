@@ -110,7 +110,7 @@ bool Reader::Relu() { return Clamp(tfl::kActRelu); }
 bool Reader::Relu6() { return Clamp(tfl::kActRelu6); }
 bool Reader::ReluN1To1() { return Clamp(tfl::kActReluN1To1); }
 
-// A MINIMUM or MAXIMUM of values and a single number becomes a clamp.
+// A MINIMUM or MAXIMUM of a tensor and a single constant number becomes a clamp.
 bool Reader::Extreme() {
   if (!FloatPair()) return false;
   const int constant = IsConstant(Input(0)) ? 0 : 1;
@@ -154,7 +154,7 @@ bool Reader::Reshape() {
   const tfl::Tensor* shape = Input(1);
   if (!Input(0) || IsConstant(Input(0)) || Rank(Input(0)) > 4 || Rank(Output()) > 4) return false;
   const tfl::Type type = Input(0)->type;
-  if (Output()->type != type) return false;  // its bytes are copied
+  if (Output()->type != type) return false;  // the bytes are copied unchanged
   if (type != tfl::kFloat32 && type != tfl::kInt32 && type != tfl::kInt8) return false;
   return IsConstant(shape) && shape->type == tfl::kInt32 && Rank(shape) == 1 &&
          shape->bytes >= size_t(shape->dims->data[0]) * 4;

@@ -1,7 +1,7 @@
-// Reads the options and operands of one operator into an Op. Each public method reads one kind of operator (import.cc
-// says which) and returns false if it cannot: for Larq Compute Engine's operators (read_lce.cc) with the reason in
-// `*error`; for TensorFlow Lite's (read_builtins.cc) without a reason if the operator has a form that plans do not run,
-// and with one if the quantisation of its 8-bit tensors is invalid (read_bytes.cc).
+// Reads the options and operands of one operator into an Op. import.cc lists which public method reads which operators.
+// A method returns false if it cannot read the operator. For Larq Compute Engine's operators (read_lce.cc), `*error`
+// then has the reason. For TensorFlow Lite's operators (read_builtins.cc, read_bytes.cc), `*error` has a reason only if
+// 8-bit operands are invalid; it stays empty if plans do not run the operator in this form.
 #pragma once
 
 #include <initializer_list>
@@ -63,7 +63,8 @@ class Reader {
   bool FloatInOut() const {
     return IsFloat(Input(0)) && IsFloat(Output()) && !IsConstant(Input(0)) && Rank(Input(0)) <= 4;
   }
-  // Whether inputs 0 and 1, of at most 4 dimensions, and the output are float32, and the inputs are not both constant.
+  // Whether inputs 0 and 1 and the output are float32, the inputs have at most 4 dimensions, and they are not both
+  // constant.
   bool FloatPair() const;
   static int Rank(const tfl::Tensor* t) { return t->dims ? t->dims->size : 0; }
   template <class Params>
@@ -92,7 +93,7 @@ class Reader {
   bool ByteScale(const tfl::Tensor* tensor, const char* which);
   bool ByteScales(const tfl::Tensor* weights, int channels);
   static bool IsBytes(const tfl::Tensor* t) { return t && (t->type == tfl::kInt8 || t->type == tfl::kUInt8); }
-  // Reads an input that must be a constant of `count` int32 numbers.
+  // Reads an input. False unless it is a constant of `count` int32 numbers.
   bool Numbers(int input, int count, std::vector<int>* numbers) const;
   // Sets the operator's axis, counted from the front. False if `axis` is out of range.
   bool Axis(int axis, int rank);

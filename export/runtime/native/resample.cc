@@ -12,7 +12,8 @@
 namespace r2b {
 namespace {
 
-// The samples of all results along one axis and their weights, [sample][result], as in Resample.
+// For each result along one axis, the input positions from which it is interpolated, [sample][result], and the weights
+// of these samples, laid out as in Resample.
 struct Axis {
   std::vector<int> samples;
   std::vector<float> weights;
@@ -47,8 +48,8 @@ struct CubicTable {
   }
 };
 
-// Result i samples the input at i * size / out, which is split into a whole number s and a remainder that is rounded to
-// 1/1024. It is interpolated from the pixels s-1, s, s+1 and s+2; those outside the image are replaced by the nearest
+// Result i lies at s + r in the input: s is the whole part of i * size / out, and r the remainder, rounded to 1/1024.
+// The result is interpolated from the pixels s-1, s, s+1 and s+2; those outside the image are replaced by the nearest
 // pixel inside.
 Axis Cubic(int size, int out) {
   static const CubicTable table;
@@ -67,7 +68,7 @@ Axis Cubic(int size, int out) {
   return axis;
 }
 
-// Fills in Resample::picked, lanes and lane_weights from the columns.
+// Fills in Resample::picked, lanes and lane_weights from the columns. `vector` is Kernels::picks.
 class Picks {
  public:
   void Fill(int vector, Resample* r) {
@@ -82,7 +83,7 @@ class Picks {
       const int* columns = r->columns + k * r->width;
       for (int v = 0; v < vectors; ++v) {
         const int begin = v * vector, end = std::min(begin + vector, values);
-        // Columns ascend; those of a mirrored image descend.
+        // Columns ascend, or descend if the image is mirrored, so the first or the last is the least.
         const int first = std::min(columns[begin / r->channels], columns[(end - 1) / r->channels]);
         first_[k * vectors + v] = first;
         for (int i = begin, x = begin / r->channels, c = begin % r->channels; i < end; ++i) {

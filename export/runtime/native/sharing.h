@@ -16,7 +16,8 @@ inline Range ShareOf(int items, int thread, int threads) {
   return {int(int64_t(items) * thread / threads), int(int64_t(items) * (thread + 1) / threads)};
 }
 
-// The blocks in share `split` of `splits` of a row's channels. A block's packed bits are one word.
+// A row's blocks of channels are divided into `splits` shares. Returns the blocks of share `split`. A block's packed
+// bits are one word, so no two shares write to the same word.
 inline Range SplitBlocks(int channels, int splits, int split) {
   return {Blocks(channels) * split / splits, Blocks(channels) * (split + 1) / splits};
 }

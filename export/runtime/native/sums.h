@@ -1,9 +1,9 @@
 // The sums of a step's values over each image, one for each channel.
 //
 // A sum has the same bits as with one thread, whichever thread computes which rows. The thread that computes the first
-// row adds pixel after pixel for as long as it also computes the rows that follow; the values of all other rows are
-// kept apart, and added in order once all rows have been computed. The sums record which rows have been added, since
-// other steps may run before the rest is added.
+// row adds pixel after pixel for as long as it also computes the rows that follow. The values of all other rows are
+// stored separately ("kept apart"), and added in order once all rows have been computed. The sums record which rows
+// have been added, since other steps may run before the remaining rows are added.
 #pragma once
 
 #include <memory>
@@ -18,7 +18,7 @@ class Sums {
  public:
   void Prepare(const Step& step, int splits, int threads, Budget* budget);
 
-  // Makes the step's stage add a row of one share of the channels. This thread must have added all rows above it.
+  // Makes the step's stage add one share of a row's channels. The thread must have added all rows above it.
   void Add(int image, int y, int split, Stage* stage);
   // Makes the stage keep the row's values apart.
   void KeepApart(int image, int y, Stage* stage);
@@ -28,8 +28,8 @@ class Sums {
   void Finish(const Kernels* kernels, float* means);
 
  private:
-  // How many of an image's rows, from the first on, have been added. Until the barrier only the thread that adds them
-  // writes it. It has a cache line of its own against false sharing.
+  // How many of an image's rows, from the first on, have been added. Until the barrier after the step, only the thread
+  // that adds the rows writes this count. Each count has its own cache line, to avoid false sharing.
   struct alignas(64) Added {
     int rows = 0;
   };
@@ -40,11 +40,11 @@ class Sums {
 
   Shape out_;  // of the step's values
   int splits_ = 1;
-  float* values_ = nullptr;  // in `buffer_`, aligned so that no two threads' channels share a cache line
+  float* values_ = nullptr;  // in `buffer_`, aligned: threads' shares of full blocks have separate cache lines
   AlignedBuffer buffer_;
   std::vector<Added> added_;  // [image][split]
-  // The values that are kept apart, [image][row][pixel][channel]; null for one thread. Not initialised, since few of
-  // its pages are ever touched.
+  // The values that are kept apart, [image][row][pixel][channel]; null for one thread. Not initialised, because most of
+  // its pages are never used and then need no memory.
   std::unique_ptr<float[]> apart_;
 };
 

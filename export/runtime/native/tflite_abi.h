@@ -1,14 +1,14 @@
-// The part of TensorFlow Lite's C ABI that this delegate touches, declared here so that the build needs no
-// TensorFlow headers and the shared object has no undefined TFLite symbol.
+// The part of TensorFlow Lite's C ABI that the delegate uses, declared here so that the build needs no TensorFlow
+// headers and the shared object has no undefined TFLite symbol.
 //
 // These declarations fit all versions from tflite-runtime 2.14 to ai-edge-litert 2.x, because:
-//  * TensorFlow Lite only appends members to these structures. Everything is read through pointers that the interpreter
-//    owns, so unknown members at the end do no harm.
-//  * `Registration` is the exception: it is passed BY VALUE to ReplaceNodeSubsetsWithDelegateKernels. We declare the
-//    newest layout (through `inplace_operator`) and zero it; an older interpreter reads a prefix of it.
-//  * `IntArray` is `int size` followed by the values. We only read the interpreter's and pass our own as `const`.
+//  * TensorFlow Lite only appends members to these structures. We read the interpreter's objects through its pointers,
+//    so unknown members at the end do no harm.
+//  * We create two objects that the interpreter reads: `Delegate` and `Registration`, which is passed BY VALUE to
+//    ReplaceNodeSubsetsWithDelegateKernels. We declare the newest layout (up to `opaque_delegate_builder` and
+//    `inplace_operator`) and zero the members that we do not set; an older interpreter reads a prefix.
+//  * `IntArray` is `int size` followed by the values. We only read the interpreter's arrays and pass ours as `const`.
 //  * An IntArray handed to ResizeTensor is malloc()ed here and freed by the interpreter: both use the C library's heap.
-// Members that are never used keep their place under a neutral name.
 #pragma once
 
 #include <cstddef>
@@ -87,8 +87,8 @@ struct QuantizationParams {
   float scale;
   int32_t zero_point;
 };
-// Value = scale * (number - zero point). Scale and zero point hold for the whole tensor, or there is one of each for
-// every index of a dimension.
+// Value = scale * (number - zero point). There is one scale and zero point for the whole tensor, or one of each for
+// every index of dimension `quantized_dimension`.
 struct AffineQuantization {
   FloatArray* scale;
   IntArray* zero_point;
@@ -185,7 +185,8 @@ inline const AffineQuantization* Affine(const Tensor& tensor) {
              : nullptr;
 }
 
-// Options of the builtin operators that are claimed (`Node::builtin_data`); prefixes of TFLite's structures.
+// Options of the builtin operators that the delegate claims (`Node::builtin_data`). Each is a prefix of TFLite's
+// structure.
 struct ConvParams {
   Padding padding;
   int stride_width, stride_height;

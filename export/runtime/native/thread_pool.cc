@@ -19,12 +19,15 @@ inline void Pause() {
 using Clock = std::chrono::steady_clock;
 // Waits are limited by time, not by a number of pauses: a pause is a few cycles on some processors and more than a
 // hundred on others.
-constexpr auto kSpin = std::chrono::microseconds(20);  // longer than threads are normally apart
-// After that, a waiting thread yields its core, which it gets back sooner than it would wake from sleep.
+constexpr auto kSpin = std::chrono::microseconds(20);  // threads normally arrive at a barrier within this time
+// After kSpin, a waiting thread yields its core for this time. It gets the core back sooner than it would wake from
+// sleep.
 constexpr auto kYield = std::chrono::microseconds(500);
+// How long a worker looks out for the next inference before it sleeps (Between::kLookOut).
 constexpr auto kLookOut = std::chrono::microseconds(300);
 
-// Polls `passed()` and calls `relax()` in between, for at most `most`. False if it has not passed by then.
+// Calls `passed()`, with `relax()` in between, until it returns true or the time `most` is over. Returns whether it
+// returned true.
 template <class Passed, class Relax>
 bool WaitFor(Clock::duration most, Passed passed, Relax relax) {
   for (const auto until = Clock::now() + most; Clock::now() < until;)
@@ -45,7 +48,7 @@ ThreadPool::Team::Team(int threads, Between between) : forks(ForksSoFar()), betw
       break;
     }
   }
-  // Workers do not read the size before there is work.
+  // The workers may already be running, but they do not read the size before there is work.
   size = 1 + int(workers.size());
 }
 
@@ -58,7 +61,7 @@ ThreadPool::Team::~Team() {
   for (std::thread& worker : workers) worker.join();
 }
 
-// In a child process, joining a parent's threads or destroying a condition variable on which they wait would never
+// In a child process, joining the parent's threads, or destroying a condition variable on which they wait, would never
 // return.
 void ThreadPool::Release(Team* team) {
   if (team->forks == ForksSoFar()) delete team;
@@ -81,8 +84,9 @@ void ThreadPool::Run(const std::function<void(int)>& body) {
   team.Barrier();
 }
 
-// The last to arrive stores the phase, then looks for sleepers; a sleeper counts itself, then looks at the phase. Both
-// are sequentially consistent, so at least one sees the other, and no wake-up is lost.
+// The last thread to arrive stores the phase, then reads `sleepers`. A thread that wants to sleep increments
+// `sleepers`, then reads the phase. These operations are sequentially consistent, so at least one of the two threads
+// sees what the other has written, and no wake-up is lost.
 void ThreadPool::Team::Barrier() {
   if (size == 1) return;
   const unsigned now = phase.load();

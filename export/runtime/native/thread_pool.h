@@ -1,12 +1,14 @@
-// A team of threads that walks through the steps of one inference together.
+// A team of threads that executes the steps of one inference together.
 //
 // Steps are short (tens of microseconds), so handing each of them to a queue would cost more than it saves. Instead
 // Run() wakes the workers once per inference; every thread executes the same list of steps, computes its share of each,
-// and meets the others at Barrier(). A barrier spins briefly, since the slowest thread is normally only microseconds
-// behind. A longer wait means that the operating system has taken a thread off its core; then the waiting thread first
-// yields its own core, and finally sleeps. Between inferences the workers spin for a moment before they sleep
-// (kLookOut), as most programs call again at once, and waking a sleeping thread takes longer than several steps. For
-// programs that need the cores between two calls, they sleep at once (kSleep).
+// and meets the others at Barrier(). A thread that waits there first spins briefly, since the slowest thread is
+// normally only microseconds behind. A longer wait means that the operating system has taken a thread off its core;
+// then the waiting thread yields its own core, and finally sleeps.
+//
+// Between inferences the workers spin for a moment before they sleep (kLookOut), since most programs call again at
+// once, and waking a sleeping thread takes longer than several steps. With kSleep they sleep at once, for programs that
+// need the cores between two calls.
 //
 // A pool runs one inference at a time: its owner must not let two threads call Run() at once.
 //
@@ -54,7 +56,7 @@ class ThreadPool {
 
   int size() const { return team_->size; }
   // Calls body(index) on every thread of the team, index 0 being the caller, and returns when all have finished. In a
-  // process made by fork(), the first call may reduce the size, if the system refuses threads.
+  // process made by fork(), the first call may reduce size(), if the system refuses threads.
   void Run(const std::function<void(int)>& body);
   // Every thread of the team has to call this from within `body`.
   void Barrier() { team_->Barrier(); }

@@ -9,7 +9,7 @@
 namespace r2b {
 namespace {
 
-// How many weights (or words) each output channel has.
+// How many weights (or 32-bit words of binary weights) each output channel has.
 int PerOutput(const Tensor& filter) {
   int product = 1;
   for (size_t d = 1; d < filter.dims.size(); ++d) product *= filter.dims[d];

@@ -1,5 +1,5 @@
-// A cache of packed weights. Weights are packed once into the order in which kernels read them (kernels/pack.h),
-// however many plans of the graph there are, and however often and in whichever threads they are prepared.
+// A cache of weights that are packed in the order in which kernels read them (kernels/pack.h). Plans of one graph can
+// share a cache, in different threads too, so that the weights are packed only once.
 #pragma once
 
 #include <algorithm>
@@ -15,13 +15,16 @@ struct ByteColumns;
 
 struct PackedWeights {
   std::shared_ptr<std::vector<uint8_t>> bytes;
-  ptrdiff_t block_bytes = 0;  // from one block of 32 output channels to the next; Dense() and Channels(): 0
+  ptrdiff_t block_bytes = 0;  // from one block of 32 output channels to the next; 0 from Dense() and Channels()
 };
 
 class WeightCache {
  public:
+  // Weights of a binary convolution.
   PackedWeights Bits(const Graph& graph, int tensor, int groups, int chunk_bits);
+  // Weights of a float convolution, or of a dense layer for several input vectors.
   PackedWeights Floats(const Graph& graph, int tensor);
+  // Weights of an int8 convolution or dense layer.
   PackedWeights Bytes(const Graph& graph, int tensor, const ByteColumns& columns);
   // Weights of a depthwise convolution.
   PackedWeights Channels(const Graph& graph, int tensor);
@@ -49,12 +52,12 @@ class WeightCache {
   template <class Pack>
   PackedWeights Find(const Key& key, Pack pack);
 
-  ForkSafeMutex mutex_;  // held while weights are packed, so that no two threads pack the same
+  ForkSafeMutex mutex_;  // held while weights are packed, so that no two threads pack the same weights
   std::vector<std::pair<Key, PackedWeights>> packed_;
 };
 
-// Returns the bias of a float convolution of any kind, or of a dense layer, padded to whole blocks; zeros if there is
-// none.
+// Returns the bias of a float convolution of any kind, or of a float dense layer, padded with zeros to whole blocks.
+// All values are 0 if there is no bias.
 std::vector<float> PaddedBias(const Graph& graph, const Op& op);
 
 }  // namespace r2b

@@ -1,9 +1,9 @@
 // Work stealing: which thread does which items of a step.
 //
-// Each thread begins with a run of items of its own and does them in ascending order. A thread that has none left
-// steals the upper half of the longest run of items that another thread has not begun. Cores rarely run at the same
-// speed (another program or virtual machine may use one of them), and with fixed shares all threads would wait for the
-// slowest at the end of each step.
+// Each thread begins with its own run of items and does them in ascending order. A thread that has none left steals the
+// upper half of the longest run of items that another thread has not begun. Cores rarely run at the same speed (another
+// program or virtual machine may use one of them), and with fixed shares all threads would wait for the slowest at the
+// end of each step.
 #pragma once
 
 #include <cstddef>
@@ -18,7 +18,7 @@ namespace r2b {
 
 #if defined(R2B_SINGLE_THREAD)
 
-// The only thread has all items, and needs no 64-bit atomics, which small processors do not have.
+// The only thread has all items. It needs no 64-bit atomics, which small processors do not have.
 class WorkSharing {
  public:
   void Resize(int) {}
@@ -41,7 +41,7 @@ class WorkSharing {
     runs_[thread].items.store(Pack(begin, end), std::memory_order_relaxed);
   }
 
-  // The thread's next item; -1: no thread has an item left that it has not begun.
+  // Returns the thread's next item, or -1 if all runs are empty.
   int Take(int thread) {
     Run& run = runs_[thread];
     if (runs_.size() == 1) {  // no other thread steals from it
@@ -67,9 +67,9 @@ class WorkSharing {
   static int Begin(uint64_t items) { return int(items >> 32); }
   static int End(uint64_t items) { return int(uint32_t(items)); }
 
-  // Steals half of the longest run for the thread, whose own run is empty; false if all runs are empty. An exchange
-  // that succeeds is right, since one word is a run's whole state. A plain store is enough to refill the thread's own
-  // run, since other threads leave empty runs alone.
+  // Moves the upper half of the longest run to `thread`, whose own run is empty. Returns false if all runs are empty. A
+  // run's whole state is one word, so an exchange succeeds only if the run is still as it was read. A plain store is
+  // enough to refill the thread's own run, since other threads do not change empty runs.
   bool TakeHalf(int thread) {
     for (;;) {
       Run* most = nullptr;

@@ -1,5 +1,5 @@
-// Rows of float and depthwise convolutions, of pooling, and of tensors that already exist, written once over a vector
-// type: see tile.inl.
+// Row kernels for float convolutions, depthwise convolutions, pooling, and epilogues on tensors that already exist.
+// They are written once, for any vector type V (tile.inl).
 
 template <class V>
 struct Rows {
@@ -7,7 +7,7 @@ struct Rows {
   using F = typename V::F;
   static constexpr int kRegs = T::kRegs;
 
-  // ---- float convolution: broadcast an input value, multiply by 32 channels' weights ----
+  // ---- float convolution: multiply each input value by the weights of a block of output channels ----
   template <bool kWhole, int P, int R>
   static __attribute__((noinline)) void FconvTile(const FconvRow& row, const Epilogue& epilogue, int x, int block) {
     F v[P][R];
@@ -55,7 +55,7 @@ struct Rows {
       });
   }
 
-  // ---- depthwise convolution: each channel has a weight of its own ----
+  // ---- depthwise convolution: each channel has its own weights ----
   template <class Memory, int P, int R>
   static R2B_INLINE void DepthwiseTaps(const DepthwiseRow& row, const Memory& memory, const uint8_t* origin,
                                        const float* w, F (&v)[P][R]) {
@@ -70,7 +70,7 @@ struct Rows {
       }
     }
   }
-  // The same for DepthwiseRow::threes: a value is loaded once for the up to three taps that read it.
+  // Does the same as DepthwiseTaps(), if row.threes. Each value is loaded once for the up to three taps that read it.
   template <class Memory, int P, int R>
   static R2B_INLINE void DepthwiseThrees(const DepthwiseRow& row, const Memory& memory, const uint8_t* origin,
                                          const float* w, F (&v)[P][R]) {
@@ -129,7 +129,7 @@ struct Rows {
     for (int r = 0; r < R; ++r)
       value[r] = kMaximum ? V::Max(value[r], memory.Load(at, r)) : V::Add(value[r], memory.Load(at, r));
   }
-  // kRows x kColumns: the window's size if it is a common one; 0: its size is row.rows x `columns`.
+  // Common window sizes are compiled in as kRows x kColumns. If these are 0, the size is row.rows x `columns`.
   template <bool kMaximum, int kRows, int kColumns, class Memory, int R>
   static R2B_INLINE void Window(const PoolRow& row, const Memory& memory, ptrdiff_t first, int columns, F (&value)[R]) {
     R2B_UNROLL
@@ -171,7 +171,7 @@ struct Rows {
       R2B_UNROLL
       for (int p = 0; p < P; ++p) PoolPixel<kWhole>(row, memory, x + p, c, v[p]);
     } else {
-      for (int p = 0; p < P; ++p) PoolPixel<kWhole>(row, memory, x + p, c, v[p]);  // not unrolled: v goes to memory
+      for (int p = 0; p < P; ++p) PoolPixel<kWhole>(row, memory, x + p, c, v[p]);  // not unrolled: v is stored anyway
     }
     T::template RunEpilogue<kWhole>(v, epilogue, x, c, valid);
   }

@@ -1,10 +1,10 @@
-// The table of an instruction set's kernels; its file includes this file after the other .inl files, inside its
-// namespace. Kernels that are written once for all vector types are named only here.
+// Makes the table of an instruction set's kernels. The instruction set's file includes this file inside its unnamed
+// namespace, after the other .inl files. Kernels that are written once for all vector types are named only here.
 
-// For a Bconv that needs no scratch memory.
+// Kernels::bconv_scratch for a `bconv` that needs no scratch memory.
 inline size_t NoScratch(int, const RunList&) { return 0; }
 
-// V and Q: see tile.inl and quantized.inl.
+// V and Q are described in tile.inl and quantized.inl, the other arguments in Kernels.
 template <class V, class Q>
 constexpr Kernels KernelsOf(const char* name, int chunk_bits, int max_depth,
                             void (*bconv)(const BconvRow&, const Epilogue&),

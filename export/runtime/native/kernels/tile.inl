@@ -1,43 +1,45 @@
-// Row kernels, written once as templates over a vector type V. Each instruction set's file includes this file inside an
-// unnamed namespace, so that no function compiled with one set of flags can be linked in place of another, and defines
-// its own V. This file has what all kernels do with a tile; it includes rows.inl, quantized.inl and vectors.inl, which
-// have the kernels.
+// Row kernels, written once as templates over a vector type V. Each instruction set's file defines its own V and
+// includes this file inside an unnamed namespace. Otherwise the linker could merge functions of the same name that were
+// compiled for different instruction sets. This file has what all kernels do with a tile. It includes rows.inl,
+// quantized.inl and vectors.inl, which have all kernels but the binary convolutions.
 //
 // V has these static members, where p is a pointer to memory of any alignment:
 //
 // kWidth                    the number of lanes: 4, 8 or 16
 // F                         a register of kWidth floats
 // Load(p), Store(p, v)      all lanes
-// Lanes, First(n)           the first n lanes, n <= kWidth; if kWidth is 4, n may be 0 or negative: no lanes
-// Load(p, lanes)            loads only these lanes and touches no memory after them; other lanes get any value
+// Lanes, First(n)           the type of a set of lanes, and the first n lanes, n <= kWidth; if kWidth is 4, n may be 0
+//                           or negative, which gives no lanes
+// Load(p, lanes)            loads only these lanes and touches no memory after them; other lanes are unspecified
 // Store(p, v, lanes)        stores only these lanes and touches no other memory
 // Set1(x), Zero()           the same float in all lanes
-// Repeat4(p)                the four floats at p, again and again
+// Repeat4(p)                the four floats at p, repeated until all lanes are filled
 // Add, Mul, Div, Max, Min   lane by lane; Max(x, NaN) is NaN
 // Fma(a, b, c)              a * b + c, rounded once if the instruction set has fused products
 // Prelu(v, a)               v < 0 ? v * a : v
 // MinusAbs(v)               -|v|
-// IfNegative(x, a, b)       x < 0 ? a : b; for a zero of either sign, a or b
-// NegativeMask(v)           one bit per lane, lane 0 the least significant: v < 0
-// NegativeMasks(low, high)  only if kWidth is 16: the bits of two registers, those of `low` less significant
+// IfNegative(x, a, b)       x < 0 ? a : b; either a or b if x is +0 or -0
+// NegativeMask(v)           for each lane, the bit v < 0; lane 0 has the least significant bit
+// NegativeMasks(low, high)  only if kWidth is 16: NegativeMask(low) | NegativeMask(high) << 16
 // Keep(v)                   makes the compiler keep v in a register instead of loading it from memory again
 // PowerOfTwo                see PowerOfTwoLane() in exponential.inl
-// StoreBytes(p, v, zero)    stores kWidth int8 numbers: v, truncated to a whole number, plus `zero`; each sum fits.
-//                           If Min(NaN, x) is not x, StoreBytes stores 127 for NaN
+// StoreBytes(p, v, zero)    stores kWidth int8 numbers: v, truncated to a whole number, plus `zero`; callers make sure
+//                           that the sums fit. If Min(NaN, x) is not x in this V, StoreBytes stores 127 for NaN
 // Numbers(v, pixels, registers, output, c)
-//                           Quantized::Numbers() of v, [pixel][register], for Stage::kNumbers; not inlined
+//                           calls Quantized::Numbers() on v, [pixel][register], for Stage::kNumbers; not inlined
 // kPicks, Pick              see resample.inl
 //
-// It also says how many pixels or outputs a tile may have so that its values fit the registers:
+// V also says how many pixels or outputs a tile may have so that its values fit the registers:
 //
-// FconvPixels(R)            pixels of a convolution, with R registers for each pixel
+// FconvPixels(R)            pixels of a float convolution, with R registers for each pixel
 // kPlainPixels              pixels of other kernels, in whole blocks
 // PartPixels(R)             the same in partial blocks, with R registers for each pixel
 // kDenseGroups              groups of kDenseGroup outputs of a dense layer
 //
 // The last block of a row's channels may be partial. Its tiles have only the registers that hold channels, R of them
-// for each pixel, and more pixels instead. Lanes beyond the channels are computed in registers like the others (weights
-// and vectors are padded), but are neither loaded from nor stored to memory that belongs to a neighbour.
+// for each pixel, and may have more pixels instead. Lanes beyond the channels are computed like the others, since
+// weights and vectors are padded. Their activations are neither loaded nor stored, since the memory there may belong to
+// the next pixel.
 
 #define R2B_INLINE inline __attribute__((always_inline))
 #define R2B_LAMBDA __attribute__((always_inline))
@@ -56,9 +58,9 @@
 
 #include "exponential.inl"
 
-// Stores value / scale + zero_point, rounded to the nearest int8 number, halves away from zero. Before StoreBytes
-// truncates, Store() adds the largest float below 0.5, with the sign of the value: this carries a half to the next
-// whole number, but nothing smaller. NaN becomes 127.
+// Quantises floats to int8: value / scale is rounded to the nearest whole number, halves away from zero; then
+// zero_point is added, and the sum is saturated. Before StoreBytes truncates, Store() adds the largest float below 0.5,
+// with the sign of the value: only fractions of one half or more then reach the next whole number. NaN becomes 127.
 template <class V>
 struct ByteNumbers {
   typename V::F scale, most, least;
@@ -82,12 +84,12 @@ struct Tile {
   static constexpr int kRegs = kBlock / V::kWidth;
   using F = typename V::F;
 
-  // Bytes from channel 0 to channel c.
+  // Bytes from a pixel's channel 0 to its channel c, in a tensor with this gap (Stage::gap).
   static R2B_INLINE ptrdiff_t Channel(int c, ptrdiff_t gap) {
     return c * ptrdiff_t(sizeof(float)) + ptrdiff_t(unsigned(c) / kBlock) * gap;
   }
 
-  // The registers of a partial block are counted in units of eight channels, or of one register if that holds more.
+  // Registers in a unit. A partial block takes whole units: eight channels each, or one register if that holds more.
   static constexpr int kUnit = V::kWidth < 8 ? 8 / V::kWidth : 1;
   template <int N>
   struct Registers {
@@ -107,12 +109,12 @@ struct Tile {
     run(Registers<kRegs>());
   }
 
-  // Loads and stores the R registers of one pixel, whose lanes are all in memory (kWhole) or only the first `valid`.
+  // Loads and stores the R registers of one pixel: all their lanes (kWhole), or only the first `valid`.
   template <bool kWhole, int R>
   struct Pixel {
     // The last kLast registers may be partial or hold no channel at all; those before them are full.
 #if defined(R2B_STAGES_APART)
-    static constexpr int kLast = R > 2 * kUnit ? R / 2 : kUnit;  // ForRegisters leaves out three quarters of a block
+    static constexpr int kLast = R > 2 * kUnit ? R / 2 : kUnit;  // ForRegisters has no case for 3 units
 #else
     static constexpr int kLast = kUnit;
 #endif
@@ -140,7 +142,8 @@ struct Tile {
     }
   };
 
-  // The channels of a group need not fill whole words, so a block's bits may begin in the middle of a word. Blocks are
+  // Stores the bits of a block whose first channel is `channel` into a pixel's words. In a grouped convolution the
+  // channels of a group need not fill whole words, so a block's bits may begin in the middle of a word. Blocks are
   // stored in ascending order: the first block in a word assigns the word, later ones add their bits to it.
   static void StoreWord(uint32_t* words, int channel, uint32_t bits, int valid) {
     const int word = channel / 32, shift = channel % 32;
@@ -169,8 +172,8 @@ struct Tile {
     }
   }
 
-  // Takes maxima over columns, in windows of width 3 and stride 2, in registers. The last window that began before
-  // pixel x also contains the first kBegun (1 or 2) of the P pixels.
+  // Runs Stage::kMaxColumns: takes maxima over columns, in windows of width 3 and stride 2. The last window that began
+  // before pixel x also contains the first kBegun (1 or 2) of the P pixels.
   template <bool kWhole, int kBegun, int P, int R>
   static R2B_INLINE void MaxColumns(F (&v)[P][R], const Pixel<kWhole, R>& memory, const Stage& stage, int x, int c) {
     uint8_t* out = stage.out + Channel(c, stage.gap);
@@ -198,8 +201,8 @@ struct Tile {
     }
   }
 
-  // v = logistic(v) or, if `times`, v * logistic(v). Not inlined, since it needs many registers, in which kernels hold
-  // their sums.
+  // v = logistic(v) or, if `times`, v * logistic(v). Not inlined, since it needs many of the registers in which kernels
+  // hold their sums.
   static __attribute__((noinline)) void Logistic(F* v, int count, bool times) {
     for (int i = 0; i < count; ++i) {
       const F sigma = Exponential<V>::Logistic(v[i]);
@@ -252,9 +255,8 @@ struct Tile {
     for (int r = 0; r < R; ++r) memory.Store(out, r, sum[r]);
   }
 
-  // Runs a stage on P pixels from `x` on and the channels of a block from `c` on: all of them (kWhole) or the first
-  // `valid`. (Only tensors of whole blocks have gaps.) kVector: the operand is known to be one vector over the
-  // channels.
+  // Runs a stage on P pixels from `x` on, and on the block's channels from `c` on: all of them (kWhole) or the first
+  // `valid`. If kVector, the operand is known to be one vector over the channels.
   template <Stage::Kind kKind, bool kWhole, int P, int R, bool kVector = false>
   static R2B_INLINE void Run(F (&v)[P][R], const Pixel<kWhole, R>& memory, const Stage& stage, int x, int c,
                              int valid) {
@@ -299,7 +301,7 @@ struct Tile {
     }
   }
 
-  // Runs the stages of kGated.
+  // Runs the stages of kGated, without a dispatch for each stage.
   template <bool kWhole, int P, int R, int... kIndex>
   static R2B_INLINE void Gated(F (&v)[P][R], const Pixel<kWhole, R>& memory, const Stage* stages, int x, int c,
                                int valid, std::integer_sequence<int, kIndex...>) {
@@ -341,8 +343,8 @@ struct Tile {
     }
   }
 
-  // Runs the stages over the pixels of a partial block from `done` on: P at a time, then those that are left in smaller
-  // tiles.
+  // Runs the stages on the pixels of a partial block, from pixel `done` of `values` on: P at a time, and the remaining
+  // pixels in smaller tiles. `x` is the position of values[0] in the row.
   template <int P, int R>
   static R2B_INLINE void PartialTiles(const F (*values)[R], int done, int pixels, const Epilogue& epilogue, int x,
                                       int c, int valid) {
@@ -353,7 +355,7 @@ struct Tile {
     }
     if constexpr (P > 1) PartialTiles<(P + 1) / 2, R>(values, done, pixels, epilogue, x, c, valid);
   }
-  // This is not inlined, so that it is compiled once for each number of registers, whatever the tiles are.
+  // Runs the stages on a partial block. Not inlined, so that tiles of all sizes share one function for each R.
   template <int R>
   static __attribute__((noinline)) void PartialStages(const F (*values)[R], int pixels, const Epilogue& epilogue, int x,
                                                       int c, int valid) {
@@ -361,8 +363,8 @@ struct Tile {
   }
 
 #if defined(R2B_STAGES_APART)
-  // Runs the stages on one pixel of a whole block. Not inlined: all kernels share one function where the including file
-  // needs small code more than the last bit of speed.
+  // Runs the stages on one pixel of a whole block. Not inlined, so that all kernels share one function. A file that
+  // defines R2B_STAGES_APART needs small code more than the last bit of speed.
   template <int R>
   static __attribute__((noinline)) void WholeStages(const F (&values)[R], const Epilogue& epilogue, int x, int c) {
     F v[1][R];
@@ -388,12 +390,12 @@ struct Tile {
     }
   }
 
-  // Adds row.corrections, times `unit` (1 or 1/2), to the pixels at a padded border. Sums are whole numbers or halves,
-  // so nothing is rounded. `c` counts from row.channel0.
+  // Adds row.corrections, times `unit` (1 or 1/2), to the pixels at a padded border. Nothing is rounded, since all sums
+  // are small whole numbers or halves. `c` counts from row.channel0.
   template <int P, int R>
   static R2B_INLINE void Correct(F (&v)[P][R], const BconvRow& row, int x, int c, float unit) {
     if (!row.corrections) return;
-    uintptr_t any = 0;  // one branch where no pixel has a correction, as in most tiles
+    uintptr_t any = 0;  // most tiles have no correction and take only one branch
     R2B_UNROLL
     for (int p = 0; p < P; ++p) any |= reinterpret_cast<uintptr_t>(row.corrections[x + p]);
     if (!any) return;
@@ -425,7 +427,8 @@ struct Tile {
     }
   }
 
-  // The same if row.unscaled, for popcounts that are not doubled: bias - 2 * popcount is rounded once either way.
+  // Does the same as Affine() if row.unscaled, for popcounts that are not doubled. The results have the same bits:
+  // either way bias - 2 * popcount is rounded once.
   template <int P, int R>
   static R2B_INLINE void Unscaled(F (&v)[P][R], const BconvRow& row, int x, int c) {
     Correct(v, row, x, c, 0.5f);

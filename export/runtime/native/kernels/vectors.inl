@@ -1,13 +1,14 @@
-// Dense layers, and kernels for long runs of values, written once over a vector type: see tile.inl.
+// Kernels without an epilogue: dense layers, element-wise operators, bilinear resizing, and conversions between values
+// and bits or bytes. They are written once, for any vector type V (tile.inl).
 
 template <class V>
 struct Vectors {
   using F = typename V::F;
 
   // ---- dense ----
-  // Each output is summed in four lanes, products and sums rounded separately, and the lanes are added in pairs:
-  // TensorFlow Lite's order. Weights are packed by PackDense; computing groups of eight outputs together hides the
-  // latency of their additions.
+  // Sums in TensorFlow Lite's order: each output is summed in four lanes, the lanes are added in pairs, and the last
+  // inputs % 4 products are added one by one. Every product and sum is rounded separately. Weights are packed by
+  // PackDense. Computing groups of eight outputs together hides the latency of their additions.
   template <int kGroups>
   static R2B_INLINE void DenseGroups(const float* x, const float* packed, int inputs, int count, float* y) {
     constexpr int kGroupRegs = 4 * kDenseGroup / V::kWidth;
@@ -51,7 +52,7 @@ struct Vectors {
   }
 
   // ---- weights of a training step ----
-  // Compilers vectorise these loops for the instruction set of the file.
+  // Compilers vectorise these loops for the instruction set of the including file.
   static void PackSigns(const float* weights, int channels, int outputs, uint32_t* words) {
     for (int o = 0; o < outputs; ++o) words[o] = 0;
     for (int i = 0; i < channels; ++i, weights += outputs)
@@ -59,7 +60,8 @@ struct Vectors {
   }
 
   // ---- element-wise ----
-  // Calls whole(i) for each whole vector, which begins at value i, then part(i, lanes) for the last few values.
+  // Calls whole(i) for each whole vector of values, which begins at value i. Then calls part(i, lanes) for the last
+  // values, if any remain.
   template <class Whole, class Part>
   static R2B_INLINE void ForVectors(int64_t count, Whole whole, Part part) {
     int64_t i = 0;
@@ -96,10 +98,10 @@ struct Vectors {
     return most;
   }
 
-  // Softmax over each row of `channels` values. Exponents are at most 0, whatever beta's sign; sums are added in the
-  // order of the channels.
+  // Softmax over each row of `channels` values. The row's maximum (its minimum if beta is negative) is subtracted
+  // first, so that no exponent is above 0. Sums are added in the order of the channels.
   static void Softmax(const float* x, int64_t rows, int channels, float beta, float* y) {
-    const int64_t together = channels < 512 ? 512 / channels : 1;  // rows per Map(), which works on whole vectors
+    const int64_t together = channels < 512 ? 512 / channels : 1;  // rows per Map(): short rows do not fill vectors
     for (int64_t begin = 0; begin < rows; begin += together) {
       const int64_t end = begin + together < rows ? begin + together : rows, at = begin * channels;
       for (int64_t row = begin; row < end; ++row) {
@@ -118,8 +120,8 @@ struct Vectors {
     }
   }
 
-  // Rounds to whole numbers, halves to even. Floats of magnitude 2^23 and more are whole; adding 2^23 to the magnitude
-  // of a smaller one rounds off its fraction.
+  // Rounds to whole numbers, halves to even. Floats of magnitude 2^23 and more are whole already. For a smaller
+  // magnitude, adding 2^23 and subtracting it again rounds off the fraction.
   static R2B_INLINE F Rounded(F v) {
     const F whole = V::Set1(8388608), minus = V::MinusAbs(v);
     const F rounded = V::Add(V::Add(minus, V::Set1(-8388608)), whole);
@@ -197,7 +199,7 @@ struct Vectors {
   }
 
   // ---- bits to values, values to bytes ----
-  // Compilers vectorise these loops for the instruction set of the file.
+  // Compilers vectorise UnpackTo() for the instruction set of the including file.
   template <class Value>
   static void UnpackTo(const uint32_t* words, int64_t pixels, int channels, Value plus, Value minus, Value* out) {
     for (int64_t pixel = 0; pixel < pixels; ++pixel) {

@@ -1,10 +1,11 @@
-// WebAssembly with SIMD128: vectors of four floats, a popcount of bytes and, as on ARMv7, no fused multiply-add.
+// WebAssembly with SIMD128. It has vectors of four floats and a popcount of bytes but, like ARMv7, no fused
+// multiply-add.
 //
-// Weights are packed in chunks of 8 input channels, [chunk][32 outputs] of bytes: exclusive or, popcount and add give
-// each output channel a byte of its own, in three instructions for 128 products if the processor has all of them. Byte
-// sums overflow after 31 chunks, so they are added to 32-bit sums every kFlush chunks. 2 pixels x 32 outputs take 4
-// registers of byte sums; the other 12 of x86's 16 registers are enough for weights, inputs and popcount, for which x86
-// needs several registers.
+// Binary weights are packed as bytes, [chunk][32 outputs], where a chunk is 8 input channels. Each output channel has a
+// sum of one byte. Exclusive or, popcount and add compute 128 products and add them to the sums: three instructions, if
+// the processor has all of them. A byte can hold the sum of only 31 chunks, so the byte sums are added to 32-bit sums
+// after every kFlush chunks. The byte sums of 2 pixels x 32 outputs take 4 registers. Of x86's 16 registers, the other
+// 12 are enough for weights, inputs and the popcount, which takes several registers on x86.
 #include <wasm_simd128.h>
 
 #include "kernels.h"
@@ -17,7 +18,7 @@ namespace {
 struct V {
   using F = v128_t;
   static constexpr int kWidth = 4;
-  // Up to 8 accumulators, of the 16 registers that x86 has; weights are loaded where they are multiplied.
+  // Accumulators take up to 8 of the 16 registers that x86 has.
   static constexpr int FconvPixels(int registers) { return registers == 6 ? 1 : 8 / registers; }
   static constexpr int kPlainPixels = 1;
   static constexpr int PartPixels(int) { return 1; }
@@ -90,7 +91,7 @@ struct Q : PlainBytes<V> {
   }
   static R2B_INLINE V::F ToFloats(Sums sums) { return wasm_f32x4_convert_i32x4(sums); }
   static R2B_INLINE Sums FromFloats(V::F v) { return wasm_i32x4_trunc_sat_f32x4(v); }
-  // Not inlined, because every tile would have a copy for each of its registers.
+  // Not inlined, since every tile would then contain a copy of the code for each of its registers.
   static __attribute__((noinline)) V::F Numbers(Sums sums, const Requantisation& output, int channel) {
     int32_t lanes[4];
     wasm_v128_store(lanes, sums);
@@ -131,7 +132,8 @@ void FinishPartial(const V::F (&values)[N], const Epilogue& epilogue, int x, int
   });
 }
 
-// Counts for P pixels x H halves of a block, of 16 output channels each; count[p] receives the popcounts.
+// Adds up the popcounts of P pixels for H halves of a block, each of 16 output channels. count[p] receives the sums of
+// pixel p, one for each channel.
 template <int P, int H>
 R2B_INLINE void Count(const BconvRow& row, int x, int block, v128_t (&count)[P][4 * H]) {
   R2B_UNROLL

@@ -1,10 +1,13 @@
 // The root of a step that convolves signs.
 //
-// Let x = 2 * popcount(input ^ weights) over all taps, where padded taps count as inputs of +1 (bit 0), and let s be
-// the sum of the weights of the padded taps. Then the dot product over the other taps is depth - x - s. As in LCE's
-// reference kernel, s is added to x, which remains a whole number, before anything is clamped or rounded. (LCE's
-// optimised kernel adds -multiplier * s to the result instead, which then is not 0 where the dot product is 0.) Float
-// outputs are float(x) * -multiplier + (bias + depth * multiplier), in LCE's order and so with the same bits.
+// Let `depth` be the number of products of one output, over all taps. Let x = 2 * popcount(input ^ weights), where
+// padded taps count as inputs of +1 (bit 0). Let s be the sum of the weights of the padded taps. Then the dot product
+// over the other taps is depth - (x + s).
+//
+// As in LCE's reference kernel, s is added to x before anything is clamped or rounded, so x remains a whole number.
+// (LCE's optimised kernel adds -multiplier * s to the result instead. Rounding may then make the result differ from 0
+// where the dot product is 0.) If padding counts as +1 (Op::pad_one), s is left out. With this sum as x, float outputs
+// are float(x) * -multiplier + (bias + depth * multiplier): LCE's order of operations, so the bits are the same.
 #include <algorithm>
 
 #include "memory.h"
@@ -116,7 +119,7 @@ class Bconv : public ConvolutionRoot {
     const DType type = graph.tensors[op_.out].type;
     if (type == DType::kInt32) return Threshold(static_cast<const int32_t*>(graph.tensors[op_.in[4]].constant));
     const Tensor &multiplier = graph.tensors[op_.in[2]], &bias = graph.tensors[op_.in[3]];
-    // Scales that are not plain vectors are stages.
+    // Unless multiplier and bias are both constant vectors, stages apply them.
     const bool vectors = multiplier.dims.size() == 1 && bias.dims.size() == 1 && multiplier.constant && bias.constant;
     if (!vectors) return LeavePlain();
     Scale(static_cast<const float*>(multiplier.constant), static_cast<const float*>(bias.constant),
@@ -157,7 +160,8 @@ class Bconv : public ConvolutionRoot {
     for (int o = 0; o < outputs(); ++o) unscaled_ &= multiplier_[slot(o)] == -1;
   }
 
-  // Makes a table for each pair of classes of rows and columns; outputs with all taps inside use none.
+  // For each class of rows and each class of columns, makes a table of s (see above) for all output channels. Outputs
+  // with all taps inside use none.
   void PrepareCorrections(const uint32_t* filter, const Shape& out) {
     const TapClasses rows = ClassifyTaps(out.h, in_.h, op_.kernel_h, op_.stride_h, op_.dilation_h, extent_h_.before),
                      columns = ClassifyTaps(out.w, in_.w, op_.kernel_w, op_.stride_w, op_.dilation_w, extent_w_.before);
@@ -197,8 +201,8 @@ class Bconv : public ConvolutionRoot {
     return sum;
   }
 
-  const std::vector<int> filter_;  // its dimensions
-  const int in_group_, padded_;    // output channels of a group, without and with those that fill up its last block
+  const std::vector<int> filter_;  // the filter's dimensions: outputs, height, width, words per tap
+  const int in_group_, padded_;    // output channels of a group; the same, rounded up to whole blocks
   const Kernels* kernels_ = nullptr;
   PackedWeights weights_;
   std::vector<float> multiplier_, bias_;

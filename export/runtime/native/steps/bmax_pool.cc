@@ -1,4 +1,4 @@
-// The step that takes maxima of signs.
+// The root of a step that takes maxima of packed signs over windows.
 #include <algorithm>
 
 #include "memory.h"

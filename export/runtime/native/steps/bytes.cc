@@ -50,7 +50,8 @@ class FromBytes : public ValuesRoot {
   const int items_;
 };
 
-// Returns the answer for each byte, which holds an int8 or uint8 number: of(number - zero point).
+// Returns of(number - zero point) for each of the 256 bytes. The number is the byte, read as uint8 or int8, the type of
+// `in`.
 template <class Answer, class Of>
 std::array<Answer, 256> Table(const Tensor& in, Of of) {
   std::array<Answer, 256> answers{};

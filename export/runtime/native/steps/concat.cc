@@ -21,7 +21,7 @@ class Concat : public LineRoot {
     int image = run.image, y = run.y;
     for (size_t i = 0; i < shapes_.size(); ++i) {
       const Shape& shape = shapes_[i];
-      // If images or rows are concatenated, the whole row comes from one tensor.
+      // If the tensors are concatenated along images or rows, the whole row comes from one of them.
       int* at = axis_ == kImage ? &image : axis_ == kRow ? &y : nullptr;
       const int extent = axis_ == kImage ? shape.n : shape.h;
       if (at && *at >= extent) {

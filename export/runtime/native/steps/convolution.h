@@ -11,12 +11,13 @@ class ConvolutionRoot : public RowRoot {
   Border border() const override;
 
  protected:
-  // The input's channels are cut into `groups`.
+  // `groups`: the number of groups into which the input's channels are divided.
   ConvolutionRoot(const Graph& graph, const Op& op, int groups);
   // Finds the runs of inputs: one for each kernel row if its taps are contiguous in memory, else one for each tap.
   void LayRuns(const Storage& input);
+  // The runs that row `y` of outputs reads.
   RunList Runs(const Storage& input, int image, int y) const;
-  // The same for a given origin of the row's first output, which may be null where nothing is read.
+  // The same for a row whose first output has this origin. It may be null if nothing is read through the runs.
   RunList RunsFrom(const uint8_t* origin, const Storage& input) const;
 
   const Op& op_;

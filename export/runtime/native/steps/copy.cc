@@ -1,4 +1,4 @@
-// The step of a RESHAPE whose result has to be a tensor of its own.
+// The step of a RESHAPE that no other step absorbs: it copies the values.
 #include <cstring>
 
 #include "memory.h"

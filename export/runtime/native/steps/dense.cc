@@ -38,7 +38,7 @@ class Dense : public FlatRoot {
   }
 
  private:
-  int unit() const { return batch_ == 1 ? kDenseGroup : kBlock; }  // outputs of an item
+  int unit() const { return batch_ == 1 ? kDenseGroup : kBlock; }  // outputs per item
 
   void RunOne(const Kernels* kernels, const float* x, int begin, int end, float* y) const {
     kernels->dense(x, reinterpret_cast<const float*>(weights_.bytes->data()), inputs_, begin, end, y);

@@ -18,7 +18,7 @@ class Depthwise : public ConvolutionRoot {
         threes_(op.kernel_w == 3 && op.stride_w == 1 && op.dilation_w == 1),
         span_((extent_w_.out - 1) * op.stride_w + (op.kernel_w - 1) * op.dilation_w + 1) {}
   const char* name() const override { return "depthwise"; }
-  // Blocks of outputs are blocks of inputs only if each channel has a single output.
+  // If each channel has a single output, a block of outputs reads only the same block of inputs.
   Reads reads() const override { return multiplier_ == 1 ? Reads::kWindow : Reads::kRuns; }
   Splits splits() const override { return Splits::kFreely; }
   bool may_feed() const override { return !widens(); }
@@ -78,7 +78,7 @@ class Depthwise : public ConvolutionRoot {
   const int span_;     // the width, in input pixels, of what a row of outputs reads
   PackedWeights weights_;
   std::vector<float> bias_;
-  std::vector<ptrdiff_t> offsets_;  // of taps
+  std::vector<ptrdiff_t> offsets_;  // of the taps, in bytes from an output pixel's origin
 };
 
 }  // namespace

@@ -7,9 +7,10 @@
 namespace r2b {
 namespace {
 
-constexpr ptrdiff_t kFar = 512;  // bytes per pixel above which a call of memcpy is faster than a loop
+constexpr ptrdiff_t kFar = 512;  // bytes per pixel above which calling memcpy is faster than a loop
 
-// True if the row may be written directly to its destination.
+// True if the stages only store floats, with contiguous channels. Then the row can be written directly to its
+// destination.
 bool OnlyStored(const Epilogue& epilogue) {
   return epilogue.count == 1 && epilogue.stages[0].kind == Stage::kStoreFloat && epilogue.stages[0].gap == 0;
 }
@@ -41,7 +42,7 @@ void CopyPixels(uint8_t* to, ptrdiff_t to_pixel, const uint8_t* from, ptrdiff_t 
     for (int x = 0; x < pixels; ++x) std::memcpy(to + x * to_pixel, from + x * from_pixel, size_t(bytes));
     return;
   }
-  constexpr ptrdiff_t kStep = 32;  // bytes, which compilers copy in registers
+  constexpr ptrdiff_t kStep = 32;  // bytes; compilers copy so few in registers
   for (int x = 0; x < pixels; ++x, to += to_pixel, from += from_pixel) {
     ptrdiff_t at = 0;
     for (; at + kStep <= bytes; at += kStep) std::memcpy(to + at, from + at, size_t(kStep));

@@ -1,4 +1,5 @@
-// The base of roots that first write a row to memory; the row then passes through stages like any other.
+// The base of roots that first write a whole row to memory. Unless the row is only stored, it is then loaded again and
+// passes through the stages.
 #pragma once
 
 #include "steps/step.h"

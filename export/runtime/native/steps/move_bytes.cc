@@ -1,5 +1,5 @@
-// The roots of steps that take maxima over windows of int8 numbers, or surround them with their zero point. Neither
-// computes new numbers.
+// The roots of two kinds of steps on int8 numbers: one takes maxima over windows, and the other pads a tensor with its
+// zero point.
 #include <algorithm>
 #include <cstring>
 

@@ -1,4 +1,4 @@
-// The step that packs the signs of int8 values (against the zero point) or of bools (true is +1).
+// The step that packs the signs of int8 numbers (negative: below the zero point) or of bools (true: +1; false: -1).
 #include <algorithm>
 
 #include "memory.h"

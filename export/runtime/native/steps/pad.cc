@@ -1,4 +1,4 @@
-// The step that copies a tensor to memory where it has a border.
+// The root of a step that copies a tensor to memory that has a border around each image (see memory.h).
 #include <cstring>
 
 #include "memory.h"

@@ -1,4 +1,5 @@
-// The root of a step that takes maxima or averages of windows, which may be fed by a convolution.
+// The root of a step that takes maxima or averages over windows. The step may absorb the convolution that computes its
+// input, as its feeder (see program.h).
 #include <algorithm>
 
 #include "memory.h"
@@ -13,7 +14,8 @@ class Pool : public RowRoot {
   Pool(const Graph& graph, const Op& op) : op_(op), window_(graph, op) {}
   const char* name() const override { return "pool"; }
   Reads reads() const override { return Reads::kWindow; }
-  // Not kFreely, since a window needs rows that the feeder has computed for the row of outputs above.
+  // At the start of a share, a thread cannot reuse the feeder's rows of the window above, so there should be few shares
+  // (not kFreely).
   Splits splits() const override { return Splits::kForSums; }
 
   bool takes_feeder() const { return op_.kind != OpKind::kMean; }
@@ -32,7 +34,7 @@ class Pool : public RowRoot {
 
   const Op& op_;
   Window window_;
-  Shape ring_;  // the ring of rows between the feeder and the window: how many, and how wide
+  Shape ring_;  // of the ring between the feeder and the window: `h` rows of `w` pixels
 };
 
 void Pool::TakeFeeder(Step* pool, Step convolution) {
@@ -51,15 +53,15 @@ bool NeverFalls(const StagePlan& stage) {
   return (stage.kind == Stage::kPrelu || stage.kind == Stage::kPreluMax) && NoneNegative(stage);
 }
 
-// True for a non-decreasing product or sum that turns int8 numbers into floats. (On other floats the result may be -0,
-// and the maximum of -0 and 0 may be either.)
+// True for a product or sum that is non-decreasing on int8 numbers. (On other floats its result may be -0, and the
+// maximum of -0 and 0 may be either.)
 bool MakesValues(const StagePlan& stage) {
   return stage.kind == Stage::kMul ? NoneNegative(stage) : stage.kind == Stage::kAdd && stage.constant;
 }
 
-// Lets the feeder's last stages, as far as they are non-decreasing, run after the maximum instead of before it: the
-// result is the same, and they run on fewer values. If possible the feeder also takes the maxima over columns, so that
-// the ring is narrower.
+// Moves the feeder's last stages after the maximum, as far as they are non-decreasing: the result is the same, and they
+// run on fewer values. If all stages of an int8 convolution can move, its requantisation moves as well. If possible,
+// the feeder also takes the maxima over columns, so that the ring is narrower.
 void Pool::Narrow(Step* pool) {
   std::vector<StagePlan>& stages = pool->feeder->stages;
   auto first = stages.end() - 1;
@@ -111,7 +113,7 @@ void Pool::Run(const RowRun& run, const Epilogue& epilogue) const {
                     epilogue);
 }
 
-// Computes those of the feeder's rows [begin, end) that the thread has not computed yet, into the ring.
+// Computes into the ring those of the feeder's rows [begin, end) that the thread has not computed yet.
 void Pool::FillRing(const RowRun& run, int begin, int end) const {
   Workspace& workspace = *run.workspace;
   const Step& feeder = *run.step.feeder;
@@ -140,7 +142,7 @@ int Readers(const Graph& graph, const std::vector<Step>& steps, int tensor) {
   return readers;
 }
 
-// True if the step may be a feeder, and its last stage stores the whole tensor, which is all that the step writes.
+// True if the step may be a feeder, its last stage stores the whole tensor, and the step writes nothing else.
 bool Yields(const Graph& graph, const Step& step, int tensor) {
   return step.rows && step.rows->may_feed() && step.sums < 0 && step.Writes() == std::vector<int>{tensor} &&
          step.stages.back().kind == Stage::kStoreFloat && AsImage(graph.tensors[tensor].dims) == step.out;

@@ -1,5 +1,5 @@
-// The root of a step that convolves int8 numbers, exactly, and requantises the sums to int8 numbers as TensorFlow
-// Lite's reference kernels do. A dense layer is treated as a 1x1 convolution.
+// The root of a step that convolves int8 numbers and requantises the exact sums to int8 numbers, as TensorFlow Lite's
+// reference kernels do. A dense layer is treated as a 1x1 convolution.
 #include <algorithm>
 
 #include "fixed_point.h"
@@ -12,7 +12,8 @@ namespace {
 
 class Qconv : public ConvolutionRoot {
  public:
-  // `source` is the tensor that the convolution reads: its own input, or what a QUANTIZE from uint8 reads.
+  // `source` is the tensor that the root reads: the operator's input, or that of a QUANTIZE from uint8 that the step
+  // absorbs.
   Qconv(const Graph& graph, const Op& op, int source)
       : ConvolutionRoot(graph, op, 1),
         dense_(op.kind == OpKind::kDense),
@@ -105,12 +106,12 @@ class Qconv : public ConvolutionRoot {
  private:
   int64_t stride() const { return int64_t(op_.stride_w) * pixel_; }  // in values
   int planes() const { return columns_.of_rests(op_.kernel_h); }
-  // Whether lines in scratch memory are used again for the next row of outputs.
+  // Whether rows in scratch memory are used again for the next row of outputs.
   bool keeps_lines() const { return !dense_ && op_.dilation_h == 1 && op_.kernel_h > op_.stride_h; }
-  // The size of QconvRow::scratch; the pointers to the lines follow.
+  // The bytes of QconvRow::scratch. The pointers of QconvRow::lines follow in the same buffer.
   size_t lines_bytes() const { return size_t(op_.kernel_h + planes()) * size_t(line_) + kScratchMargin; }
 
-  // Joins the last values of kernel rows in planes (see QconvRow) if that makes fewer columns.
+  // Joins the last values of kernel rows in planes (see QconvRow) if that results in fewer columns.
   void JoinRests() {
     const bool bytes = packing_ != BytePacking::kPairs;
     if (!bytes || op_.dilation_w > 1 || columns_.length < columns_.products) return;
@@ -145,7 +146,7 @@ class Qconv : public ConvolutionRoot {
     const size_t padded = size_t(Blocks(outputs)) * kBlock, depth = size_t(Elements(filter.dims).value()) / outputs;
     for (auto* vector : {&bias_, &multiplier_, &left_, &right_}) vector->assign(padded, 0);
     const int32_t* bias = Bias(graph);
-    // An activation in scratch memory is number - zero point + excess.
+    // In scratch memory an activation is stored as number - zero point + excess.
     const int32_t excess = packing_ == BytePacking::kPairs      ? 0
                            : packing_ == BytePacking::kUnsigned ? in.zero_point + 128
                                                                 : in.zero_point;
@@ -170,8 +171,8 @@ class Qconv : public ConvolutionRoot {
                small_};
   }
 
-  // Returns Requantisation::small. Then a larger sum never becomes a smaller number either, as it could if 32 bits did
-  // not hold the sum plus bias, shifted to the left.
+  // Returns Requantisation::small. If it is true, a larger sum never becomes a smaller number: sum + bias fits 32 bits,
+  // and it is not shifted to the left.
   bool IsSmall(const Graph& graph) const {
     const Tensor &in = graph.tensors[op_.in[0]], &filter = graph.tensors[op_.in[1]], &out = graph.tensors[op_.out];
     constexpr int64_t kExact = 1 << 24, kMostProduct = 255 * 128;
@@ -186,8 +187,8 @@ class Qconv : public ConvolutionRoot {
     return true;
   }
 
-  // Returns the value of a product of two numbers, in units of the output's scale. If a dense layer has a single scale
-  // for all weights, TensorFlow Lite rounds the product of the scales to a float.
+  // Returns the factor from sums of products to output numbers: input scale * weight scale / output scale. If a dense
+  // layer has a single scale for all weights, TensorFlow Lite rounds the product of the first two to a float.
   double Scale(const Tensor& in, const Tensor& filter, const Tensor& out, int o) const {
     const float scale = filter.scales[filter.scales.size() == 1 ? 0 : size_t(o)];
     if (dense_ && filter.scales.size() == 1) return double(in.scale * scale) / double(out.scale);

@@ -1,5 +1,5 @@
-// Makes the roots of all kinds. Most are in the file of their name; MaxBytes and PadBytes are in move_bytes.cc, ToBytes
-// and FromBytes in bytes.cc. An operator must outlive the root made for it.
+// Makes the roots of all kinds. Most roots are in the file of the same name; MaxBytes and PadBytes are in
+// move_bytes.cc, ToBytes and FromBytes in bytes.cc. An operator must outlive the root made for it.
 #pragma once
 
 #include "steps/step.h"
@@ -33,7 +33,8 @@ std::unique_ptr<FlatRoot> MakeToBytes(const Graph& graph, const Op& op);
 std::unique_ptr<FlatRoot> MakeFromBytes(const Graph& graph, const Op& op);
 std::unique_ptr<FlatRoot> MakePackBytes(const Graph& graph, const Op& op);
 
-// Turns each convolution that only one window reads into the feeder of that window (pool.cc).
+// Finds the convolutions whose result only one pooling window reads, and makes them the feeders of these windows
+// (pool.cc).
 void FeedWindows(const Graph& graph, std::vector<Step>* steps);
 
 }  // namespace r2b

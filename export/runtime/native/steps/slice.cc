@@ -35,9 +35,9 @@ class SliceRoot : public LineRoot {
   }
 
   struct Axis {
-    int of = 0, stride = 0;  // the input's axis that it runs along, and the stride there
+    int of = 0, stride = 0;  // the input axis along which this output axis runs, and the stride there
   };
-  Axis axes_[4];  // of the output, as NHWC; axes that it does not have keep stride 0
+  Axis axes_[4];  // of the output, as NHWC; axes that the output does not have keep stride 0
   int begin_[4] = {};
 };
 

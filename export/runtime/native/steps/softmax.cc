@@ -1,4 +1,4 @@
-// The step of a softmax.
+// The step of a softmax over the last axis.
 #include "memory.h"
 #include "steps/values.h"
 

@@ -1,8 +1,8 @@
 // The root of a step that spreads each input pixel over a window of outputs: TRANSPOSE_CONV.
 //
-// Output pixels that lie a stride apart read the input through the same taps, at input pixels that lie side by side. So
-// each phase (output position modulo the stride, of rows and of columns) is a plain convolution with some of the
-// filter's taps.
+// A phase consists of the output pixels whose row and column have the same remainders modulo the strides. Neighbouring
+// pixels of a phase use the same taps and read adjacent input pixels. So each phase is a plain convolution with some of
+// the filter's taps.
 #include <algorithm>
 
 #include "memory.h"

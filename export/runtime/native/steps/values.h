@@ -11,7 +11,7 @@ class ValuesRoot : public FlatRoot {
   int64_t work() const override { return values_ * products_; }
 
  protected:
-  // One value takes as long as `products` products do.
+  // `products`: the estimated time of one value, in units of one float product.
   ValuesRoot(const Graph& graph, const Op& op, const char* name, int products = 1);
 
  private:

@@ -10,8 +10,8 @@ namespace r2b {
 class Window {
  public:
   Window(const Graph& graph, const Op& op);
-  // The input rows that a row of outputs reads, and the columns that each of its pixels reads: first, one past the
-  // last.
+  // Output row y reads the input rows [FirstRow(y), EndRow(y)). Output column x reads the input columns
+  // [begin_columns[x], end_columns[x]).
   int FirstRow(int y) const;
   int EndRow(int y) const;
   std::vector<int> begin_columns, end_columns;

@@ -1,11 +1,13 @@
-/* A video device for programs that are started with this library in LD_PRELOAD: opening VIDEO_DEVICE gives a file in
- * memory whose ioctls are answered here, with the structures and numbers of the kernel's own header.
+/* Simulates a video device for programs that are started with this library in LD_PRELOAD. If such a program opens
+ * VIDEO_DEVICE, it gets a file in memory, whose ioctls are answered here, with the structures and numbers of the
+ * kernel's own header.
  *
  *   VIDEO_DEVICE   path of the device
  *   VIDEO_FORMAT   the four letters of the only format that it has
- *   VIDEO_FRAME    file with the bytes of each frame
+ *   VIDEO_FRAME    file with the bytes of a frame; read again for each frame
  *   VIDEO_COUNT    frames after which it is unplugged, until it is opened again
- *   VIDEO_LOG      file that gets a line for everything that is asked of it
+ *   VIDEO_LOG      file that gets a line whenever the device is opened or unplugged, is asked for a format or a frame
+ *                  rate, or receives an ioctl that it does not know
  *   VIDEO_META     if set, the device captures only metadata, no frames */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -22,7 +24,7 @@
 enum { kBuffers = 3, kLength = 1 << 18, kWidth = 320, kHeight = 240 };
 
 static int device = -1, frames, streaming;
-static int owned[kBuffers]; /* by the device */
+static int owned[kBuffers]; /* whether each buffer is with the device, to be filled */
 
 static void log_line(const char* format, ...) {
   FILE* file = fopen(getenv("VIDEO_LOG"), "a");
@@ -71,7 +73,7 @@ static int fail(int error) {
 static int set_format(struct v4l2_format* format) {
   if (format->type != V4L2_BUF_TYPE_VIDEO_CAPTURE) return fail(EINVAL);
   log_line("format %.4s %ux%u", (char*)&format->fmt.pix.pixelformat, format->fmt.pix.width, format->fmt.pix.height);
-  format->fmt.pix.pixelformat = the_format(); /* as drivers do: the nearest that they have */
+  format->fmt.pix.pixelformat = the_format(); /* drivers replace a format that they do not have */
   format->fmt.pix.width = kWidth;
   format->fmt.pix.height = kHeight;
   format->fmt.pix.bytesperline = the_format() == V4L2_PIX_FMT_YUYV ? 2 * kWidth : 0;

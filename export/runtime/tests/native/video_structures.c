@@ -1,5 +1,5 @@
 /* Prints what the kernel's own header says about the structures that r2b_runtime/watch/v4l2.py describes: the numbers
- * of ioctls and flags, and one structure of each kind, filled, as hexadecimal bytes. */
+ * of ioctls and flags, and one structure of each kind, with example values, as hexadecimal bytes. */
 #include <linux/videodev2.h>
 #include <stdio.h>
 #include <string.h>
