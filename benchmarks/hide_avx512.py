@@ -50,7 +50,7 @@ def _objdump(option: str, library: pathlib.Path) -> str:
 
 
 def copy_packages(directory: pathlib.Path) -> None:
-    """Copies the packages that are installed into a folder, without CPUID instructions."""
+    """Copies into a folder those of ``PACKAGES`` that are installed, and replaces the CPUID instructions there."""
     for name in PACKAGES:
         spec = importlib.util.find_spec(name)
         if spec is None or not spec.submodule_search_locations:

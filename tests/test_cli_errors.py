@@ -103,7 +103,7 @@ from r2b_zoo import cli
         (["export", "{tmp}/none.tflite", "--web", "{tmp}/x.html"], "There is no file '{tmp}/none.tflite'."),
         (
             ["export", "{run}/model.tflite", "--web", "{tmp}/x.html", "--labels", "{tmp}/text.jpg"],
-            "{run}/model.tflite is converted already, with its labels; give --labels when it is converted.",
+            "{run}/model.tflite is converted already; labels are added when a network is converted.",
         ),
         (["verify", "{run}/model.tflite"], "{run}/model.tflite is a converted file; give first the network to com"),
         (

@@ -11,8 +11,8 @@ larq_zoo = pytest.importorskip("larq_zoo", reason="larq-zoo is not installed (pi
 
 TOLERANCE = 1e-5
 # The names of our network and of Larq Zoo's, include_top, and the input shape of both. The shape must be the same: a
-# network for images of any size sums averages in another order than one for a fixed size, and one rounding error can
-# flip a sign in a later layer.
+# network for images of any size adds the values of an average in another order than one for a fixed size, and one
+# rounding error can flip a sign in a later layer.
 PAIRS = {
     "top": ("RealToBinaryNet", "RealToBinaryNet", True, (224, 224, 3)),
     "no_top": ("RealToBinaryNet", "RealToBinaryNet", False, (224, 224, 3)),

@@ -47,7 +47,8 @@ def test_a_second_ctrl_c_interrupts_at_once():
         send(signal.SIGINT)
 
 
-def test_a_closed_terminal_sends_several_hangups_and_a_session_that_ends_sigterm_too():
+def test_several_hangups_with_a_sigterm_among_them_interrupt_nothing():
+    """A terminal that is closed sends several SIGHUPs; a login session that ends also sends SIGTERM."""
     with stop_requests() as stop:
         for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGTERM, signal.SIGHUP):
             send(number)

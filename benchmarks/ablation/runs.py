@@ -1,4 +1,4 @@
-"""Trains the unfinished runs, each in a separate process on a separate core."""
+"""Lists the runs that train the arms, and trains them, each in a separate process on a separate core."""
 
 import os
 import signal
@@ -74,7 +74,7 @@ def stages_of(protocol: Protocol, arm: Arm) -> list[str]:
 
 
 def train(protocol: Protocol, run: Run, output: Path, rows: Optional[Rows], log: Callable[[str], None]) -> None:
-    """Trains or resumes one run, and adds its finished stages to ``rows``, unless None, even if training is stopped."""
+    """Trains or resumes one run. Then writes rows of its finished stages (``rows`` None: none), even if stopped."""
     from r2b_zoo import recipes, training
     from r2b_zoo.runs.folder import RunFolder
 
@@ -93,7 +93,7 @@ class Team:
     """Processes that train, one per core.
 
     Args:
-        command: command line that trains one run once the run's name is appended.
+        command: command line that trains a run if the run's name is appended to it.
         logs: folder for the output of the processes.
         cores: cores to which the processes are pinned, one process each.
         log: takes a line when a run starts or ends.
@@ -106,7 +106,7 @@ class Team:
     _at_work: dict[int, tuple[Run, "subprocess.Popen[bytes]"]] = field(default_factory=dict)
 
     def run(self, waiting: Sequence[Run]) -> dict[str, int]:
-        """Trains all runs, each once the runs that it needs are done. A run that needs a failed run is not started.
+        """Trains all runs; each starts when the runs that it needs are done, and does not start if one of them failed.
 
         Returns:
             Exit statuses of the runs that failed, by name; -1 for runs that were not started.
@@ -155,7 +155,7 @@ class Team:
         self.log(f"{run.name}: starts on core {core}, log {self.logs / run.name}.log")
         with open(self.logs / f"{run.name}.log", "ab") as log:
             process = subprocess.Popen([*self.command, run.name], stdout=log, stderr=subprocess.STDOUT)
-        # Set both at once: threads that the process starts later inherit them.
+        # Set these right after the start: they apply to the first thread, and threads started later inherit them.
         os.sched_setaffinity(process.pid, {core})
         os.setpriority(os.PRIO_PROCESS, process.pid, NICE)
         self._at_work[core] = run, process

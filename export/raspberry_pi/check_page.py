@@ -136,7 +136,8 @@ def check_watch(name, printed, words):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("systems", nargs="*", metavar="SYSTEM", help=f"of {', '.join(SYSTEMS)} (default: all)")
+    names = f"one or more of {', '.join(SYSTEMS)} (default: all)"
+    parser.add_argument("systems", nargs="*", metavar="SYSTEM", help=names)
     arguments = parser.parse_args()
     for name in arguments.systems:
         if name not in SYSTEMS:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     calibration images: a run's own training images, or those that --calibration names. With --uint8 too, the file takes
     a resized image in 0-255 and normalises it in its first convolution.
 
-    With --web, MODEL may also be a .tflite, and OUTPUT may be left out.
+    With --web, OUTPUT may be left out; MODEL may then also be a .tflite.
     """,
     example="r2b export runs/demo digits.tflite\nr2b export cifar10 cifar10.tflite\n"
     "r2b export r2b_weights.h5 r2b.tflite\nr2b export digits.tflite --web digits.html\n"
@@ -131,7 +131,7 @@ def _page_of_file(model: Path, web: Path, labels: Optional[Path], as_json: bool)
     from r2b_zoo.conversion import web_page
 
     if labels is not None:
-        raise ValueError(f"{model} is converted already, with its labels; give --labels when it is converted.")
+        raise ValueError(f"{model} is converted already; labels are added when a network is converted.")
     web_page.write(model, web, model.stem)
     if as_json:
         print_answer({"model": str(model), "web": str(web)})

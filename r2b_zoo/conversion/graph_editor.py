@@ -28,7 +28,7 @@ class EditedGraph:
     """The first subgraph of a model, whose operators are rewritten one after the other.
 
     Attributes:
-        replaced: numbers of the buffers of new constants that replace constants of the model.
+        replacements: numbers of the buffers of new constants that replace constants of the model.
 
     Args:
         model: a model as ``flatbuffer_utils`` reads it; it is changed in place, and has its new operators after
@@ -39,7 +39,7 @@ class EditedGraph:
         self._model, self._graph = model, model.subgraphs[0]
         self._operators: list[Any] = []
         self._origins = {i: i for i in range(len(model.buffers))}
-        self.replaced: set[int] = set()
+        self.replacements: set[int] = set()
 
     def keep(self, operator: Any) -> None:
         """Keeps an operator unchanged."""
@@ -101,7 +101,7 @@ class EditedGraph:
         if isinstance(origin, int):
             name = self._graph.tensors[origin].name
             self._origins[number] = self._origins[self._graph.tensors[origin].buffer]
-            self.replaced.add(number)
+            self.replacements.add(number)
         found = _tensor(values.shape, kind, name)
         found.buffer, found.quantization = number, quantisation
         return self._add(found)
@@ -115,7 +115,7 @@ class EditedGraph:
 
         Returns:
             First, new number of a buffer → original number of this buffer, or of the buffer that it replaces; added
-            buffers that replace none are left out. Second, the new numbers of the buffers in ``replaced``.
+            buffers that replace none are left out. Second, the new numbers of the buffers in ``replacements``.
         """
         self._graph.operators = self._operators
         self._renumber_tensors()
@@ -129,7 +129,7 @@ class EditedGraph:
         for holder in holders:
             holder.buffer = buffers[holder.buffer]
         origins = {new: self._origins[old] for old, new in buffers.items() if old in self._origins}
-        return origins, frozenset(buffers[old] for old in self.replaced if old in buffers)
+        return origins, frozenset(buffers[old] for old in self.replacements if old in buffers)
 
     def _renumber_tensors(self) -> None:
         graph = self._graph
@@ -179,5 +179,5 @@ _OPTIONS: dict[int, tuple[int, Callable[[], Any]]] = {
 
 
 def _renumbered(numbers: Iterable[int]) -> dict[int, int]:
-    """Old number → new number: the old numbers that occur, in their order, become 0, 1, 2, and so on."""
+    """Old number → new number: the old numbers that occur become, in ascending order, 0, 1, 2 …."""
     return {old: new for new, old in enumerate(sorted(set(numbers)))}

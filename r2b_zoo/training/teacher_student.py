@@ -24,7 +24,8 @@ class TeacherStudent(tf.keras.Model):
     probabilities of the classes (N, classes), as mix-up makes them. Every loss is a metric of the same name.
     ``accuracy`` is top-1: the share of images whose predicted class is the label or, if labels are probabilities, the
     mean probability that the labels give the predicted class. Stages without a teacher use this class too, with the
-    classification loss alone. Under a distribution strategy, gradients and metrics are those of the whole batch.
+    classification loss alone. Under a distribution strategy, gradients are those of the
+    whole batch, and metrics those of all replicas.
 
     Args:
         student: a network of the zoo with its top.
@@ -78,7 +79,7 @@ class TeacherStudent(tf.keras.Model):
         # Holds the number of images of the epoch so far, and the sum of every metric over them.
         self.sums = _same_on_every_replica(tf.zeros(1 + len(self.metric_names), tf.float64), "metric_sums")
         self.averages = [_same_on_every_replica(w, "average") for w in student.weights] if ema_decay else []
-        # Every replica returns the metrics of the whole batch, so there is nothing to reduce.
+        # Every replica returns the same metrics, over all images of the epoch so far, so there is nothing to reduce.
         self.distribute_reduction_method = "first"
 
     def call(self, inputs: tf.Tensor, training: Optional[bool] = None) -> tf.Tensor:

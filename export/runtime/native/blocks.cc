@@ -3,7 +3,8 @@
 namespace r2b {
 namespace {
 
-// The tensors that steps read and write only in whole blocks of channels, with strides.
+// The tensors between steps that are read and written only in whole blocks of channels, and whose pixels are addressed
+// by strides. They are float images without a border.
 class Blocked {
  public:
   Blocked(const Graph& graph, const Program& program, const std::vector<Storage>& storage) : graph_(graph) {

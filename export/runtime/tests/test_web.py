@@ -91,7 +91,7 @@ def test_graphs_and_networks_have_the_bits_of_the_native_engine(run_jobs):
 
 
 def convolutions(rng, channels):
-    """A float convolution, its logistic function, and another float convolution, which pads that with zeros."""
+    """A float convolution, the logistic function of its result, and a second convolution, which pads with zeros."""
     model = lce_model.Model()
 
     def conv(x, inputs, outputs):
@@ -174,7 +174,7 @@ def test_photographs_have_the_labels_of_pythons_classifier(run_jobs, whole_photo
     assert len({str(image) for image in expected}) == 20
 
 
-def test_damaged_files_are_sentences(run_jobs):
+def test_errors_of_damaged_files_are_sentences(run_jobs):
     model = small_classifier.with_files(small_classifier.model())
     bare = small_classifier.model()
     labels = small_classifier.with_files(bare, labels=("zero", "one"))
@@ -203,7 +203,7 @@ def test_damaged_files_are_sentences(run_jobs):
         assert "the engine stopped" not in sentence  # the engine caught the error, not the WebAssembly runtime
 
 
-def test_wrong_calls_are_sentences(run_jobs):
+def test_errors_of_wrong_calls_are_sentences(run_jobs):
     (told,) = run_jobs([{"kind": "misuse", "model": small_classifier.with_files(small_classifier.model())}])
     images = "TypeError: an image must be an ImageData, a canvas, an ImageBitmap, an <img> that is loaded, "
     freed = "Error: this engine was freed; load the model again"

@@ -105,7 +105,8 @@ def _add_mqtt(group: "argparse._ArgumentGroup") -> None:
         help="file with the user's password (default: the password in R2B_MQTT_PASSWORD of the environment)",
     )
     group.add_argument("--mqtt-tls", action="store_true", help="encrypt, and check the broker's certificate")
-    group.add_argument("--mqtt-ca", metavar="FILE", help="certificate that signed the broker's (implies --mqtt-tls)")
+    signer = "certificate of the authority that signed the broker's certificate (implies --mqtt-tls)"
+    group.add_argument("--mqtt-ca", metavar="FILE", help=signer)
     group.add_argument(
         "--mqtt-name",
         metavar="NAME",
