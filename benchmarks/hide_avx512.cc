@@ -1,4 +1,4 @@
-// Answers the CPUID instructions that hide_avx512.py replaced, as a processor without AVX-512 and AVX-VNNI would.
+// Answers the CPUID instructions that hide_avx512.py replaced, as a processor without AVX-512, AMX and AVX-VNNI would.
 //
 // Bits: Intel, Software Developer's Manual, volume 2, CPUID, leaf 7.
 #include <cpuid.h>

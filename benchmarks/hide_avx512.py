@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "export" / "runtime"), str(ROOT)]
@@ -24,8 +25,8 @@ import build_native  # noqa: E402
 
 PACKAGES = ("ai_edge_litert", "larq_compute_engine", "openvino", "r2b_runtime")
 CPUID, ILLEGAL = b"\x0f\xa2", b"\x0f\xff"
-_INSTRUCTION = re.compile(r"^\s*([0-9a-f]+):\s+cpuid\b", re.MULTILINE)
-_SECTION = re.compile(r"^\s*\d+ \S+ +([0-9a-f]+) +([0-9a-f]+) +[0-9a-f]+ +([0-9a-f]+)", re.MULTILINE)
+_INSTRUCTION = re.compile(r"\s*([0-9a-f]+):\s+cpuid\b")
+_SECTION = re.compile(r"\s*\d+ \S+ +([0-9a-f]+) +([0-9a-f]+) +[0-9a-f]+ +([0-9a-f]+)")
 
 
 def hide_in(library: pathlib.Path) -> int:
@@ -33,10 +34,11 @@ def hide_in(library: pathlib.Path) -> int:
     content = bytearray(library.read_bytes())
     if CPUID not in content:
         return 0
-    sections = [[int(text, 16) for text in row] for row in _SECTION.findall(_objdump("-h", library))]
-    addresses = [int(text, 16) for text in _INSTRUCTION.findall(_objdump("-d", library))]
+    sections = [[int(text, 16) for text in match.groups()] for match in _found(_SECTION, "-h", library)]
+    addresses = [int(match[1], 16) for match in _found(_INSTRUCTION, "-d", library)]
     for address in addresses:
-        (place,) = [offset + address - start for size, start, offset in sections if start <= address < start + size]
+        # Sections that are not loaded, such as debug information, have the address 0.
+        (place,) = [offset + address - at for size, at, offset in sections if at and at <= address < at + size]
         if content[place : place + 2] != CPUID:
             raise RuntimeError(f"{library} has no CPUID instruction at {address:#x}, where objdump sees one.")
         content[place : place + 2] = ILLEGAL
@@ -44,9 +46,13 @@ def hide_in(library: pathlib.Path) -> int:
     return len(addresses)
 
 
-def _objdump(option: str, library: pathlib.Path) -> str:
+def _found(pattern: "re.Pattern[str]", option: str, library: pathlib.Path) -> Iterator["re.Match[str]"]:
+    """The lines of objdump's output that match, read one by one: a large library has millions."""
     command = ["objdump", option, "--no-show-raw-insn", str(library)]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        yield from filter(None, map(pattern.match, process.stdout or ()))
+    if process.returncode:
+        raise RuntimeError(f"objdump {option} {library} ended with status {process.returncode}")
 
 
 def copy_packages(directory: pathlib.Path) -> None:

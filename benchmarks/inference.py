@@ -80,10 +80,10 @@ EQUAL = 1.1  # two cores count as equal if one thread's times on them differ at 
 def compiled_peaks(directory, kernels):
     """Compiles peaks.cc, without AVX-512 if the best kernels are AVX2's, and returns the program's path."""
     program = os.path.join(directory, "peaks")
-    machine = "x86-64-v3" if kernels == "avx2" else "native"
+    machine = ["-mavx2", "-mfma", "-mpopcnt"] if kernels == "avx2" else ["-march=native"]
     compiler = build_native.compiler(build_native.host())
     source = str(ROOT / "benchmarks" / "peaks.cc")
-    subprocess.run([*compiler, "-O3", "-std=c++17", f"-march={machine}", source, "-o", program], check=True)
+    subprocess.run([*compiler, "-O3", "-std=c++17", *machine, source, "-o", program], check=True)
     return program
 
 
@@ -216,6 +216,9 @@ def all_calls(models, only):
     makers |= {f"{name}, runtime": runtime(name) for name in networks.LARQ_ZOO}
     makers |= {f"{name}, LCE": other(lce_call, name) for name in (*RUNTIME, *networks.LARQ_ZOO)}
     kept = {OURS, OTHER_CORE, TWO_THREADS}
+    unknown = [part for part in only if not any(part in name for name in makers)]
+    if unknown:
+        sys.exit(f"--only: no network's name contains {unknown[0]!r}; the names are {', '.join(makers)}")
     chosen = [name for name in makers if not only or name in kept or any(part in name for part in only)]
     return {name: makers[name]() for name in chosen}
 

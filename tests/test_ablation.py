@@ -163,9 +163,9 @@ def test_processes_run_in_order_and_what_needs_a_failed_one_is_left(tmp_path, mo
 def row(arm, seed, accuracy, **other):
     values = {
         "protocol": PROTOCOL.digest, "arm": arm, "stage": "binary", "seed": seed, "network": "StrongBaselineNet",
-        "precision": "binary", "epochs": 2, "validation_accuracy": accuracy, "test_accuracy": accuracy,
-        "start_accuracy": None, "losses": {"loss": 1.0}, "curve": [accuracy / 2, accuracy], "seconds": 60.0,
-        "images_per_second": 100.0, "commit": "c" * 40, "processor": "a machine",
+        "precision": "binary", "epochs": 2, "learning_rate": 0.003, "validation_accuracy": accuracy,
+        "test_accuracy": accuracy, "start_accuracy": None, "losses": {"loss": 1.0}, "curve": [accuracy / 2, accuracy],
+        "seconds": 60.0, "images_per_second": 100.0, "commit": "c" * 40, "processor": "a machine",
     }  # fmt: skip
     return Row(**{**values, **other})
 
@@ -259,9 +259,11 @@ def test_the_page_says_how_accurate_the_networks_are_that_teach(rows):
 def test_missing_seeds_and_rows_of_others_are_named_and_not_averaged(rows):
     add(rows, row("baseline", 7, 0.99, commit="d" * 40))
     add(rows, row("baseline", 8, 0.99, protocol="0" * 12))
+    add(rows, row("baseline", 9, 0.99, stage="binary_activations", learning_rate=0.003))
     text = page.markdown(found(rows), "cifar10")
     assert "- baseline-7-binary.json is of commit dddddddddddd, not cccccccccccc, and is left out." in text
     assert "- baseline-8-binary.json is of another protocol (000000000000) and is left out." in text
+    assert "- baseline-9-binary_activations.json has a learning rate of 0.003, not 0.03, and is left out." in text
     assert "- BNN: 0 of 2 seeds are present." in text
     assert "99.0" not in text
 

@@ -3,6 +3,11 @@
 How fast anything is here does not matter.
 """
 
+import os
+import platform
+import shutil
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -10,7 +15,7 @@ from click.testing import CliRunner
 
 pytest.importorskip("larq_zoo", reason="larq-zoo is not installed (pip install '.[test]' in the repository)")
 
-from benchmarks import inference, input_pipeline, networks, published, training, widths
+from benchmarks import hide_avx512, inference, input_pipeline, networks, published, training, widths
 from benchmarks.sides import Side
 from tests.conftest import TEST_DATA
 
@@ -84,6 +89,32 @@ def test_claims_of_inference(capsys):
     assert inference._check(numbers | {"kernels": "avx2"}) == 0
     assert inference._check(numbers | {"kernels": "portable"}) == 1
     assert "there are claims for avx512 and avx2; here the best kernels are portable" in capsys.readouterr().out
+
+
+def test_cpuid_is_replaced_and_nothing_else(tmp_path):
+    """A program that asks the processor by CPUID no longer sees AVX-512; its other instructions stay."""
+    if platform.machine() != "x86_64" or sys.platform != "linux" or not shutil.which("objdump"):
+        pytest.skip("needs Linux on x86-64, and objdump")
+    source = tmp_path / "asks.cc"
+    source.write_text(
+        "#include <cpuid.h>\n"
+        'extern "C" unsigned leaf(unsigned leaf, unsigned r) {\n'
+        "    unsigned v[4];\n    __cpuid_count(leaf, 0, v[0], v[1], v[2], v[3]);\n    return v[r];\n}\n"
+    )
+    library, handler = tmp_path / "libasks.so", hide_avx512.compiled_handler(tmp_path)
+    compiler = hide_avx512.build_native.compiler(hide_avx512.build_native.host())
+    subprocess.run([*compiler, "-O2", "-g", "-fPIC", "-shared", str(source), "-o", str(library)], check=True)
+    program = f"import ctypes; leaf = ctypes.CDLL({str(library)!r}).leaf; print(leaf(7, 1) & 0xffffffff, leaf(0, 0))"
+    before = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    content = library.read_bytes()
+    assert hide_avx512.hide_in(library) == 1
+    assert sum(a != b for a, b in zip(content, library.read_bytes(), strict=True)) == 1
+    preload = {**os.environ, "LD_PRELOAD": str(handler)}
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=preload)
+    after = ran.stdout.split()
+    avx512 = sum(1 << bit for bit in (16, 17, 21, 26, 27, 28, 30, 31))
+    assert int(after[0]) == int(before[0]) & ~avx512
+    assert after[1] == before[1]
 
 
 def test_claims_of_widths(capsys):

@@ -65,8 +65,9 @@ def test_options_of_weights_files_are_refused_for_others(smoke_run, option):
     for reference in (smoke_run.path, smoke_run.tflite_path):
         with pytest.raises(ValueError, match=rf"{name} is not an option of '.*'; received {name}={value!r}"):
             load(reference, **option)
-    with pytest.raises(ValueError, match=r"stage is not an option of '.*'; received stage='teacher'"):
-        load(smoke_run.tflite_path, stage="teacher")
+    for reference in (smoke_run.tflite_path, "cifar10", "imagenet"):
+        with pytest.raises(ValueError, match=r"stage is not an option of '.*'; received stage='teacher': leave it out"):
+            load(reference, stage="teacher")
 
 
 def test_the_file_of_a_run_says_everything_itself(smoke_run):
@@ -89,7 +90,7 @@ def test_weights_of_a_stage(smoke_run):
     images, inputs, _ = run.dataset.test_sample(20)
     np.testing.assert_array_equal(loaded.probabilities(inputs), run.probabilities(inputs))
     with pytest.raises(
-        ValueError, match=r"weights\.h5 does not record how an image is prepared for it: convert it with"
+        ValueError, match=r"weights\.h5 does not record how an image is prepared for it: name a data set instead"
     ):
         loaded.predict(images[0])
 
@@ -187,7 +188,7 @@ def test_predictions_that_cannot_be_made(photograph):
         fixed.predict(photograph, top=0)
     with pytest.raises(ValueError, match=r"An image must be one array of shape .*received shape \(3,\)"):
         fixed.predict(np.zeros(3, np.uint8))
-    with pytest.raises(ValueError, match=r"nameless does not record how an image is prepared for it: convert it with"):
+    with pytest.raises(ValueError, match=r"nameless does not record how an image is prepared for it: name a data"):
         Fixed("nameless", None, None).predict(photograph)
 
 

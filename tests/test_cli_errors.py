@@ -97,7 +97,10 @@ from r2b_zoo import cli
             "'{run}/model.tflite' is an input file and would be overwritten: name another output file.",
         ),
         (["export", "{run}", "{tmp}/x.tflite", "--labels", "{image}"], "{image} is not UTF-8 text; --labels takes a"),
-        (["export", "{run}/model.tflite", "{tmp}/x.tflite"], "{run}/model.tflite is converted already; export takes a"),
+        (
+            ["export", "{run}/model.tflite", "{tmp}/x.tflite"],
+            "{run}/model.tflite is converted already; export takes weights by",
+        ),
         (["export", "{run}"], "Nothing to write: name a .tflite as OUTPUT, a page with --web PAGE.html, or both."),
         (["export", "{run}", "--web", "{tmp}/x.htm"], "The file to write must end in .html; received '{tmp}/x.htm'."),
         (["export", "{tmp}/none.tflite", "--web", "{tmp}/x.html"], "There is no file '{tmp}/none.tflite'."),

@@ -143,7 +143,7 @@ def test_a_record_that_cannot_be_rebuilt_names_the_stage_to_train_again(run):
     cut(run.result_path(STAGE), 0.5)
     cut(run.log_path(STAGE), 0.5)
     with pytest.raises(
-        RunFolderError, match=r"If that fails, delete .*stages/real and run the command once more; it trains"
+        RunFolderError, match=r"If that fails, delete .*stages/real and run the command again: it trains"
     ):
         mended(run)
 

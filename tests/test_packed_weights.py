@@ -181,6 +181,7 @@ def rewritten(data, path, *, record=None, compression=zipfile.ZIP_STORED, **memb
         ({"values": b"\0\0"}, r"is damaged: its record describes arrays of other sizes than the file holds"),
         ({"record": {"layers": [["logits", [[[1 << 60], True]]]]}}, "is damaged: its record describes arrays of other"),
         ({"record": {"layers": [["logits", [[[-4, 3], False]]]]}}, r"cannot be read \(truncated or altered\?\)"),
+        ({"record": {"layers": [["logits", [[[], True]]]]}}, r"cannot be read \(truncated or altered\?\)"),
         ({"record": {"layers": 3}}, r"cannot be read \(truncated or altered\?\)"),
         ({"record": {"card": {}}}, r"cannot be read \(truncated or altered\?\)"),
         ({"record": {"card": {"class_names": [1], "preprocessing": {}}}}, r"cannot be read \(truncated or altered\?\)"),

@@ -230,6 +230,12 @@ class Protocol:
         return {f"{stage}.epochs": math.ceil(times * epochs[stage]) for stage in own}
 
 
+def learning_rate(arm: str, stage: str) -> Optional[float]:
+    """The learning rate that an arm sets for a stage; None if it leaves the recipe's."""
+    fields = (SHARED.get(arm) or ARMS[arm]).fields
+    return fields.get(f"{stage}.learning_rate")
+
+
 def run_name(arm: str, seed: int) -> str:
     return f"{arm}-seed-{seed}"
 

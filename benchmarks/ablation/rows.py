@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Optional
 
-from benchmarks.ablation.protocol import LOCAL, Protocol, Run
+from benchmarks.ablation.protocol import LOCAL, Protocol, Run, learning_rate
 from r2b_zoo.runs.folder import RunFolder
 from r2b_zoo.system import files
 from r2b_zoo.system.machine import processor_name
@@ -27,6 +27,7 @@ class Row:
         arm, stage, seed: which stage of which run it is.
         network, precision: the stage's network and its precision.
         epochs: how many epochs it was trained for.
+        learning_rate: the highest rate of its schedule.
         validation_accuracy, test_accuracy: with the weights after the last epoch, shares in 0–1.
         start_accuracy: on the validation images before the first step; None if the stage does not start from trained
             weights.
@@ -46,6 +47,7 @@ class Row:
     network: str
     precision: str
     epochs: int
+    learning_rate: float
     validation_accuracy: Optional[float]
     test_accuracy: float
     start_accuracy: Optional[float]
@@ -148,22 +150,28 @@ class Rows:
 
         If there are rows of several commits, the commit with the most rows is taken.
         """
-        kept = json.loads((self.folder / PROTOCOL_FILE).read_text())
+        digest = json.loads((self.folder / PROTOCOL_FILE).read_text())["digest"]
         rows, left_out = [], []
         for path in sorted(self.folder.glob("*.json")):
             if path.name == PROTOCOL_FILE:
                 continue
             row = Row(**json.loads(path.read_text()))
-            if row.protocol == kept["digest"]:
+            if row.protocol == digest:
                 rows.append((path, row))
             else:
                 left_out.append(f"{path.name} is of another protocol ({row.protocol}) and is left out.")
         commits = [row.commit for _, row in rows]
         most = max(sorted(set(commits)), key=commits.count, default="")
+        kept = []
         for path, row in rows:
+            rate = learning_rate(row.arm, row.stage)
             if row.commit != most:
                 left_out.append(f"{path.name} is of commit {row.commit[:12]}, not {most[:12]}, and is left out.")
-        return [row for _, row in rows if row.commit == most], left_out
+            elif rate not in (None, row.learning_rate):
+                left_out.append(f"{path.name} has a learning rate of {row.learning_rate}, not {rate}, and is left out.")
+            else:
+                kept.append(row)
+        return kept, left_out
 
     def fields(self) -> dict[str, Any]:
         """The protocol's fields, as they were written."""
@@ -186,6 +194,7 @@ def _row(protocol: Protocol, run: Run, folder: RunFolder, stage: str) -> Row:
         network=result["network"],
         precision=result["precision"],
         epochs=result["epochs"],
+        learning_rate=next(one.learning_rate for one in folder.plan().stages if one.name == stage),
         validation_accuracy=result["validation_accuracy"],
         test_accuracy=result["test_accuracy"],
         start_accuracy=start["accuracy"] if start else None,

@@ -428,7 +428,9 @@ export class Classifier extends Engine {
       throw new RangeError(`top must be a whole number of at least 1; received ${top}`);
     this.setImage(image);
     this._run();
-    const values = this._values(this.labels.length);
+    // The output of a model that takes several images at once has a row for each.
+    const size = this.outputs[0].shape.reduce((product, dimension) => product * dimension, 1);
+    const values = this._values(size).slice(0, this.labels.length);
     return Array.from(values, (probability, index) => ({ label: this.labels[index], index, probability }))
       .sort((a, b) => b.probability - a.probability || a.index - b.index)
       .slice(0, top);

@@ -157,6 +157,15 @@ class Camera {
 
   async start() {
     const start = ++this.starts;
+    try {
+      await this.#open(start);
+    } catch (error) {
+      // Once the camera is stopped, another panel is shown, which the error does not concern.
+      if (start === this.starts) throw error;
+    }
+  }
+
+  async #open(start) {
     if (!navigator.mediaDevices?.getUserMedia)
       throw new Error(
         "this browser gives pages from this address no access to the camera: open the page over https or from a file",

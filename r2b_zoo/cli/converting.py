@@ -87,6 +87,9 @@ def export(
     if web is not None and output is None and Path(model).suffix.lower() == TFLITE_SUFFIX:
         if int8:
             raise ValueError(f"{model} is converted already; --int8 applies only where a network is converted.")
+        for name, value in options.items():
+            if value is not None:
+                raise ValueError(f"{model} is converted already; leave --{name.replace('_', '-')} out.")
         _page_of_file(existing(Path(model)), web, labels, as_json)
     else:
         load_tensorflow(click.get_current_context())

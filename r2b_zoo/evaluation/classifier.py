@@ -101,10 +101,8 @@ class Classifier:
     def recorded_preprocessing(self) -> Preprocessing:
         """The preprocessing. Raises ValueError if there is none."""
         if self.preprocessing is None:
-            raise ValueError(
-                f"{self.name} does not record how an image is prepared for it: convert it with preprocessing=, "
-                "as r2b export does."
-            )
+            way_out = "convert it with preprocessing=, as r2b export does" if self.tflite else "name a data set instead"
+            raise ValueError(f"{self.name} does not record how an image is prepared for it: {way_out}.")
         return self.preprocessing
 
     @cached_property
@@ -163,13 +161,15 @@ def load(
     Raises:
         FileNotFoundError: there is no such file or folder.
         ValueError: the file is none of these or is damaged; it is a weights file without top; it does not record its
-            network, and ``network`` is None; or the run has no such stage.
+            network, and ``network`` is None; the run has no such stage; or an argument is given that is not used for
+            such a reference.
         RunFolderError: the folder holds no run, the stage is not finished, or its weights are damaged.
     """
     if reference == named.IMAGENET:
         _refuse(reference, precision=precision, input_size=input_size, stage=stage)
         return _imagenet(models.create(network or "RealToBinaryNet", weights=reference))
     if named.is_name(reference):
+        _refuse(reference, stage=stage)
         found = _from_weights(named.bundled_file(str(reference)), network, precision, input_size)
         return replace(found, name=str(reference))
     path = Path(reference).expanduser()
@@ -193,7 +193,8 @@ def _refuse(reference: PathLike, **arguments: object) -> None:
     given = [name for name, value in arguments.items() if value is not None]
     if given:
         raise ValueError(
-            f"{given[0]} is not an option of {str(reference)!r}; received {given[0]}={arguments[given[0]]!r}."
+            f"{given[0]} is not an option of {str(reference)!r}; received {given[0]}={arguments[given[0]]!r}: leave it "
+            "out."
         )
 
 

@@ -273,7 +273,7 @@ class RunFolder:
         """
         way_out = (
             "run the command that started the run again, which rebuilds the file from the run's other records. If that "
-            f"fails, delete {self.stage(name)} and run the command once more; it trains that stage again and keeps the "
+            f"fails, delete {self.stage(name)} and run the command again: it trains that stage anew and keeps the "
             "others."
         )
         return self._read(self.result_path(name), way_out, records.REQUIRED)

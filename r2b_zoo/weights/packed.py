@@ -123,6 +123,7 @@ class PackedWeights:
                     description["options"],
                 )
                 self.sha256 = _digest(description, self._parts)
+                lengths = _lengths(self._layers)
         except UNREADABLE as error:
             raise ValueError(
                 f"{path} cannot be read (truncated or altered?): take another copy of the file, or, if it came with "
@@ -133,7 +134,7 @@ class PackedWeights:
                 f"{path} is a file of packed weights of format {version!r}, and this version of r2b_zoo knows format "
                 f"{FORMAT}: install a newer r2b_zoo."
             )
-        if _lengths(self._layers) != [len(part) for part in self._parts]:
+        if lengths != [len(part) for part in self._parts]:
             raise ValueError(
                 f"{path} is damaged: its record describes arrays of other sizes than the file holds. Take another copy "
                 "of the file, or, if it came with r2b_zoo, reinstall r2b_zoo."

@@ -46,8 +46,10 @@ struct r2b_engine {
 
 namespace r2b {
 
-inline void CheckPointer(const void* pointer, const std::string& what) {
-  if (!pointer) throw Refused("the pointer for " + what + " must not be NULL");
+// Throws Refused if a caller's pointer is null. `what` it is for is a std::string or a literal, which costs nothing.
+template <class Text>
+void CheckPointer(const void* pointer, const Text& what) {
+  if (!pointer) throw Refused(std::string("the pointer for ") + what + " must not be NULL");
 }
 
 using Models = Handles<r2b_model>;

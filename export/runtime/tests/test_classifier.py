@@ -134,6 +134,16 @@ def test_no_image_is_run_before_a_wrong_one_is_seen(model, monkeypatch):
     assert not ran
 
 
+@pytest.mark.parametrize("engine", ["r2b", "litert"])
+def test_a_model_of_several_images_at_once_classifies_one(engine):
+    one, three = (
+        Classifier(small_classifier.with_files(small_classifier.model(batch=batch)), engine=engine) for batch in (1, 3)
+    )
+    # The dense layer adds in another order for several rows.
+    np.testing.assert_allclose(three.probabilities(IMAGE), one.probabilities(IMAGE), rtol=1e-5)
+    assert [label for label, _ in three.predict(IMAGE)] == [label for label, _ in one.predict(IMAGE)]
+
+
 def test_many_images_take_no_more_memory(model, tmp_path):
     """The peak memory for 600 images is less than 4 MiB above that for two."""
     # Reads VmHWM, because the peak that getrusage reports includes the parent process's.

@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("tensorflow", reason="the models of these tests are written with TensorFlow's schema")
 
 import small_classifier
-from r2b_runtime import benchmark, delegate
+from r2b_runtime import benchmark, command, delegate
 from r2b_runtime.command import main
 
 
@@ -66,6 +66,11 @@ def test_predict_several_images(capsys, model, image, tmp_path):
     result = answer(capsys, "predict", model, image, other)
     assert [entry["image"] for entry in result] == [image, other]
     assert result[0]["classes"] == answer(capsys, "predict", model, image)
+
+
+def test_json_has_no_numbers_or_bytes_that_json_lacks():
+    document = json.loads(command._document("info", {"a\udcff": [float("inf"), 0.5, ("\x7f", None)]}))
+    assert document["result"] == {"a\\udcff": [None, 0.5, ["\x7f", None]]}
 
 
 def test_info(capsys, model):

@@ -122,9 +122,9 @@ def test_images_have_the_labels_and_probabilities_of_pythons_classifier(run_jobs
     rng = np.random.default_rng(0)
     shapes = {"grey": (8, 8, 1), "colour": (20, 20, 3), "wide": (9, 31, 3)}
     jobs, wanted = [], []
-    for height, width, channels in shapes.values():
+    for batch, (height, width, channels) in enumerate(shapes.values(), 1):
         model = small_classifier.with_files(
-            small_classifier.model(shape=(height, width, channels)),
+            small_classifier.model(shape=(height, width, channels), batch=batch),
             height=height,
             width=width,
             channels=channels,

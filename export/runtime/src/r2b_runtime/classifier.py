@@ -153,10 +153,13 @@ class Classifier:
             prepared = self.preprocessing(image)
         given = tensor_values.stored(prepared, self._input["dtype"], *self._input["quantization"])
         with self._turn:
-            self._interpreter.set_tensor(self._input["index"], given[np.newaxis])
+            # A model that takes several images at once gets the same one in each place.
+            self._interpreter.set_tensor(
+                self._input["index"], np.ascontiguousarray(np.broadcast_to(given, self._input["shape"]))
+            )
             self._interpreter.invoke()
             answer = self._interpreter.get_tensor(self._output["index"])
-        row = tensor_values.real(answer, *self._output["quantization"]).reshape(-1)
+        row = tensor_values.real(answer, *self._output["quantization"]).reshape(-1)[: len(self.labels)]
         if np.isnan(row).any():
             raise ValueError(
                 f"the model's answer is not a number for {np.isnan(row).sum()} of {len(row)} classes: its weights are "

@@ -52,9 +52,24 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
 
 
 def _document(command: str, result: Any) -> str:
-    """The result of a command as one line of JSON, in the envelope that `r2b --json` also prints."""
-    # JSON escapes all control characters but DEL.
-    return json.dumps({"r2b": FORMAT, "command": command, "result": result}).replace("\x7f", "\\u007f")
+    """The result of a command as one line of JSON, in the envelope that `r2b --json` also prints.
+
+    Numbers that are not finite become null. Bytes of file names that are not UTF-8 are written as escapes.
+    """
+    text = json.dumps({"r2b": FORMAT, "command": command, "result": _plain(result)}, allow_nan=False)
+    return text.replace("\x7f", "\\u007f")  # JSON escapes all control characters but DEL
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {_plain(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
 
 
 def _parser() -> argparse.ArgumentParser:
