@@ -103,7 +103,7 @@ def curves(path: Path, rows: Sequence[Row]) -> Path:
             )
         axes.set_title(stage.replace("_", " "), fontsize=10, loc="left")
         axes.set_xlabel("epoch", fontsize=9)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         _plain(axes)
     panels[0].set_ylabel("validation top-1, %", fontsize=9)
     handles, labels = panels[0].get_legend_handles_labels()
