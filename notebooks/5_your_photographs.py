@@ -14,9 +14,9 @@
 # %% [markdown]
 # # Your photographs
 #
-# You need a folder of photographs for each of your classes. This notebook trains a network that
-# already knows ten other classes on them, for about a minute. The result is one small file that
-# recognises your classes, on this machine and on a board.
+# You need a folder of photographs for each of your classes. This notebook takes a network that
+# already knows ten other classes, and trains it on your photographs for about a minute. The result
+# is one small file that recognises your classes, on this machine and on a board.
 #
 # The photographs here are cut from two pictures that come with scikit-learn, so that the notebook
 # runs anywhere. **Change `photos` to a folder of your own** and run it again.
@@ -92,9 +92,10 @@ for panel, (name, paths) in zip(panels, tested.items(), strict=True):
 # ## A minute of training
 #
 # The recipe has two stages. The first trains only the new classifier, on the features of the
-# pretrained network. The second trains the whole network, with a small learning rate, so that few
-# photographs do not flip too many signs. Twenty-four pictures of a class are few even for that, so
-# the second stage is left out here. With hundreds, delete the line with `skip`.
+# pretrained network. The second trains the whole network. Its learning rate is small, so that a
+# small number of photographs does not flip too many signs of weights. Twenty-four pictures of a class
+# are few even for that, so the second stage is left out here. With hundreds, delete the line with
+# `skip`.
 #
 # You can stop the training with the kernel's stop button; running the cell again resumes it.
 

@@ -72,8 +72,8 @@ def main() -> None:
         stopped_by = getattr(error, "signal_number", None)
         if debug and stopped_by is None:
             raise
-        # The exit status is the one that a shell reports for a process that a signal ended.
         click.echo(_printable(f"Error: {_sentence(error)}" if stopped_by is None else str(error)), err=True)
+        # If a signal stopped the training, the exit status is the one that a shell reports for such a process.
         status = 1 if stopped_by is None else 128 + stopped_by
     sys.exit(status if isinstance(status, int) else 0)
 

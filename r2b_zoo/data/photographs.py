@@ -101,7 +101,8 @@ class PhotographDataset(Dataset):
 
         records = self._training_records(order_seed, skip * batch_size).enumerate(start=skip * batch_size)
         if shard.count > 1:
-            # Drop the epoch's incomplete last batch here: one shard's images in it could fill a batch of that shard.
+            # Drop the epoch's incomplete last batch before it is divided among the shards: it may have enough images
+            # for the batch of one shard, but not for those of all.
             records = records.take((self.train_size // batch_size - skip) * batch_size)
             records = records.filter(lambda position, _: shard.has(position, batch_size))
         return self._batches(records, cut, batch_size // shard.count, bilinear=augment != "none", drop_remainder=True)

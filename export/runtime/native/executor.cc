@@ -12,7 +12,7 @@ constexpr int64_t kSmallWork = 16384;  // in float products; one thread does the
 constexpr double kUneven = 1.04;       // accepted time, relative to perfectly shared work
 
 // True if one thread does the step alone. In a small step, threads would spend more time waiting for each other than
-// they save. Finishing a sum is small, and must add the rows that were kept apart in order.
+// they save. Finishing a sum is little work, and the rows that were kept apart must be added in their order.
 bool IsAlone(const Step& step) {
   if (step.rows) return false;
   return step.finishes_sum() || step.flat->work() <= kSmallWork;
@@ -24,7 +24,8 @@ int ChannelSplits(const Step& step, int threads) {
   if (step.rows->splits() == RowRoot::Splits::kNever) return 1;
   if (step.sums >= 0 && blocks % threads == 0) return threads;  // one thread should add all rows of a channel
   if (step.rows->splits() != RowRoot::Splits::kFreely) return 1;
-  // A few rows may not divide evenly among the threads: find the fewest shares with which the work does (kUneven).
+  // A few rows may not divide evenly among the threads. Find the fewest shares of a row with which the work takes at
+  // most kUneven times as long as if it were shared perfectly.
   for (int s = 1; s < blocks; ++s)
     if (double((rows * s + threads - 1) / threads) * threads / (double(rows) * s) <= kUneven) return s;
   return std::max(blocks, 1);
@@ -143,7 +144,8 @@ void Executor::RunTask(Task& task, int thread, int threads) {
   }
 }
 
-// Gives a thread its share of the rows of the step with index `turn` among those that compute rows.
+// Gives a thread its part of a step: rows, or shares of rows if their channels are split. `turn` is the step's index
+// among the steps that compute rows.
 void Executor::AssignRows(size_t turn, int thread, int threads) {
   if (turn >= turns_.size()) return;
   const Task& task = tasks_[turns_[turn]];
