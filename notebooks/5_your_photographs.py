@@ -93,9 +93,9 @@ for panel, (name, paths) in zip(panels, tested.items(), strict=True):
 #
 # The recipe has two stages. The first trains only the new classifier, on the features of the
 # pretrained network. The second trains the whole network. Its learning rate is small, so that a
-# small number of photographs does not flip too many signs of weights. Twenty-four pictures of a class
-# are few even for that, so the second stage is left out here. With hundreds, delete the line with
-# `skip`.
+# small number of photographs does not flip too many signs of weights. Twenty-four pictures of a
+# class are few even for that, so the second stage is left out here. With hundreds, delete the line
+# with `skip`.
 #
 # You can stop the training with the kernel's stop button; running the cell again resumes it.
 
