@@ -49,7 +49,7 @@ def test_an_arm_has_both_training_stages_under_the_same_rules(name):
     assert len(plan.stages) == len(PROTOCOL.epochs(ARMS[name])) + len(ARMS[name].shared)
 
 
-def test_each_idea_is_on_in_its_arms_alone():
+def test_each_idea_is_used_in_its_arms_only():
     found = {}
     for name in ARMS:
         of_runs, run = plans(name)
@@ -80,7 +80,7 @@ def test_the_long_control_has_all_the_epochs_of_real_to_binary():
     assert PROTOCOL.epochs(SHARED["real-gate"]) == {"real": 2}
 
 
-def test_runs_come_after_what_they_need_and_shared_ones_once():
+def test_runs_follow_those_they_need_and_shared_runs_occur_once():
     found = runs.runs(PROTOCOL, list(ARMS), [3, 4, 5, 6], FOLDER)
     names = [run.name for run in found]
     assert len(names) == len(set(names)) == 4 * (len(SHARED) + 5) + 2 * 4
@@ -99,7 +99,7 @@ def test_tried_values_start_from_the_same_stages():
         assert run.needs == ("matching-seed-0",)
 
 
-def test_a_stage_is_tried_without_those_after_it_and_needs_only_what_comes_before():
+def test_trying_a_stage_trains_no_later_stage():
     tried = runs.tries(PROTOCOL, ARMS["matching"], 0, FOLDER, "binary_activations.learning_rate", {"1e-2": 1e-2})
     plan = recipes.plan(RECIPE, **tried["1e-2"].fields)
     assert [(stage.name, stage.from_run) for stage in plan.stages] == [
@@ -115,7 +115,7 @@ def test_a_stage_is_tried_without_those_after_it_and_needs_only_what_comes_befor
     ]
 
 
-def test_what_was_tried_is_on_the_page_beside_what_all_runs_have(rows):
+def test_page_shows_tried_values_beside_those_of_all_runs(rows):
     field = "binary_activations.learning_rate"
     add(rows, row("xnor", 0, 0.49, stage="binary_activations", validation_accuracy=0.488))
     for arm, accuracies in (("bnn", {"1e-3": 0.512, "3e-2": 0.5}), ("xnor", {"1e-3": 0.48})):
@@ -138,7 +138,7 @@ def test_the_page_names_the_learning_rates_of_the_arms(rows):
 # --- the processes ----------------------------------------------------------------------------------------------------
 
 
-def test_processes_run_in_order_and_what_needs_a_failed_one_is_left(tmp_path, monkeypatch):
+def test_processes_run_in_order_and_those_that_need_a_failed_one_are_skipped(tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "_POLL_SECONDS", 0.01)
     todo = [
         Run("a", "", 0, {}, ()),
@@ -229,7 +229,7 @@ def test_only_differences_whose_interval_excludes_zero_are_stated(rows):
     assert "attention.png" not in page.markdown(found(rows), "cifar10", has_attention=False)
 
 
-def test_an_order_that_does_not_hold_is_said(rows):
+def test_page_compares_the_order_of_networks_with_the_literature(rows):
     for arm, accuracy in (("bnn", 0.5), ("xnor", 0.49), ("bireal", 0.55)):
         add(rows, row(arm, 0, accuracy))
     text = page.markdown(found(rows), "cifar10")
@@ -241,7 +241,7 @@ def test_an_order_that_does_not_hold_is_said(rows):
     assert "as in the literature." in text
 
 
-def test_the_page_says_how_accurate_the_networks_are_that_teach(rows):
+def test_page_gives_the_accuracy_of_the_teaching_networks(rows):
     assert "learned from" not in page.markdown(found(rows), "cifar10")
     for arm, stage, accuracy in (
         ("teacher", "teacher", 0.78),
@@ -256,7 +256,7 @@ def test_the_page_says_how_accurate_the_networks_are_that_teach(rows):
     ) in text
 
 
-def test_missing_seeds_and_rows_of_others_are_named_and_not_averaged(rows):
+def test_missing_seeds_and_unsuitable_rows_are_named_and_not_averaged(rows):
     add(rows, row("baseline", 7, 0.99, commit="d" * 40))
     add(rows, row("baseline", 8, 0.99, protocol="0" * 12))
     add(rows, row("baseline", 9, 0.99, stage="binary_activations", learning_rate=0.003))
@@ -278,7 +278,7 @@ def test_a_folder_takes_rows_of_one_protocol(rows):
     assert "name another folder with --rows" in ended.output
 
 
-def test_the_plan_says_what_is_left(rows):
+def test_plan_shows_how_much_is_still_to_train(rows):
     ended = CliRunner().invoke(main, ["--plan", "--arm", "baseline", "--seed", "0", "--rows", str(rows.folder)])
     assert ended.exit_code == 0
     assert "binary_activations 2, binary 1 ✓" in ended.output
@@ -303,7 +303,7 @@ def test_arguments_that_are_refused(words, message):
     assert message in " ".join(ended.output.split())
 
 
-def test_the_page_and_its_plots(rows):
+def test_page_and_plots_are_written_with_the_same_bytes_again(rows):
     written = page.write(rows, rows.folder / "no runs")
     assert [path.name for path in written] == ["cifar10.md", "ladder.svg", "curves.svg", "cost.svg"]
     before = [path.read_bytes() for path in written]
@@ -313,7 +313,7 @@ def test_the_page_and_its_plots(rows):
 
 
 @pytest.mark.slow
-def test_a_run_leaves_its_rows(tmp_path):
+def test_training_writes_a_row_for_each_stage(tmp_path):
     """Trains for a few steps on digits: a shared teacher, and an arm that takes its teacher from that run."""
     fields = {**COMMON, "dataset": "digits", "augmentation": "none", "width": 8, "smoke": True, "validation": 0.1}
     protocol = Protocol(fields)

@@ -160,7 +160,7 @@ def renamed(smoke_run, tmp_path):
     return path
 
 
-def test_names_are_complete_and_control_no_terminal(r2b, photograph, renamed):
+def test_names_are_complete_and_their_control_characters_escaped(r2b, photograph, renamed):
     classes = result_of(r2b("predict", photograph, "--model", renamed, "--json"), "predict")["classes"]
     assert len(classes) == 5
     assert {row["label"][:-1] for row in classes} == {f"{HOSTILE} "}
@@ -173,7 +173,7 @@ def test_verify_ends_with_1_where_the_file_differs(r2b, smoke_run, renamed):
     assert ended.err == ""
 
 
-def test_every_command_has_the_option_in_the_same_words():
+def test_every_command_has_the_json_option_with_the_same_help():
     """Also checks that ``ANSWERS`` has every command but ``demo``, which another test runs."""
     assert isinstance(cli.r2b, click.Group)
     own = {
@@ -186,7 +186,7 @@ def test_every_command_has_the_option_in_the_same_words():
     assert {words[0] for words, _ in ANSWERS} | {"demo"} == set(own)
 
 
-def test_a_number_that_is_not_finite_and_a_name_that_is_not_text():
+def test_nan_and_infinity_become_null_and_undecodable_names_are_escaped():
     name = os.fsdecode(b"caf\xe9.png")
     text = document("list", {"a": (math.nan, [-math.inf, np.float64("nan")]), "b": 0.1 + 0.2, "c": name})
     assert json.loads(text)["result"] == {"a": [None, [None, None]], "b": 0.1 + 0.2, "c": "caf\\udce9.png"}
@@ -194,6 +194,6 @@ def test_a_number_that_is_not_finite_and_a_name_that_is_not_text():
     assert "Infinity" not in text
 
 
-def test_an_answer_is_plain_data():
+def test_an_array_in_a_result_is_refused():
     with pytest.raises(TypeError, match="ndarray is not JSON serializable"):
         document("cost", {"confusion": np.zeros((2, 2))})

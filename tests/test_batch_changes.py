@@ -71,7 +71,7 @@ def test_a_rotation_is_by_at_most_fifteen_degrees_and_follows_the_crop():
 # --- colour -----------------------------------------------------------------------------------------------------------
 
 
-def test_colour_jitter_is_its_formula(rng):
+def test_colour_jitter_follows_its_formula(rng):
     pixels = rng.uniform(0, 255, (5, 4, 6, 3)).astype(np.float32)
     factors = rng.uniform(0.6, 1.4, (5, 3)).astype(np.float32)
     expected = np.empty_like(pixels)
@@ -88,7 +88,7 @@ def test_colour_jitter_is_its_formula(rng):
     assert 1.39 < drawn.max() <= 1.4
 
 
-def test_colours_change_what_was_cropped_and_each_image_differently(coloured):
+def test_colour_jitter_follows_the_crop_and_differs_between_images(coloured):
     plain, changed = (
         next(iter(coloured.training_batches(12, name, 0)))[0] for name in ("crop_flip", "crop_flip_colour")
     )
@@ -101,7 +101,7 @@ def test_colours_change_what_was_cropped_and_each_image_differently(coloured):
 # --- mix-up -----------------------------------------------------------------------------------------------------------
 
 
-def test_mixed_images_and_labels_are_the_formula(rng):
+def test_mixup_of_images_and_labels_follows_its_formula(rng):
     images, labels = rng.normal(size=(5, 2, 2, 1)).astype(np.float32), np.array([0, 1, 2, 2, 1], np.int32)
     found, targets = mixed(tf.constant(images), tf.constant(labels), 3, 1.0, SEED)
     share = float(targets[0, 0])
@@ -146,7 +146,7 @@ def test_changed_batches_are_functions_of_seed_epoch_and_position(coloured):
     assert not np.array_equal(whole[0][1].max(axis=1), batches(epoch=3)[0][1].max(axis=1))
 
 
-def test_labels_that_are_no_classes_are_not_mixed(coloured):
+def test_mixup_refuses_labels_that_are_no_classes(coloured):
     odd = replace(coloured, train=Split.of(coloured.train.images, coloured.train.labels + 1))
     with pytest.raises(ValueError, match=r"mixup needs labels that are classes, 0–3 in digits; received 4\. Correct"):
         odd.training_batches(4, "none", 0, mixup=1.0)
@@ -159,7 +159,7 @@ def test_labels_that_are_no_classes_are_not_mixed(coloured):
         replace(coloured, train=soft).training_batches(4, "none", 0, mixup=1.0)
 
 
-def test_mixup_pairs_are_not_split(coloured):
+def test_mixup_refuses_shards_with_an_odd_number_of_images(coloured):
     with pytest.raises(ValueError, match=r"must have an even number of images; it has 3 with batch_size=6"):
         coloured.training_batches(6, "none", 0, shard=Shard(0, 2), mixup=1.0)
 
@@ -190,7 +190,7 @@ def test_validation_images_come_from_all_over_a_class():
         (-0.1, r"validation must be 0 \(none\) or the share .* received -0\.1"),
     ],
 )
-def test_a_share_out_of_range_or_that_leaves_a_class_empty(share, message):
+def test_unusable_validation_shares_are_refused(share, message):
     with pytest.raises(ValueError, match=message):
         held_out(np.repeat([0, 1], [50, 10]), share, ["a", "b"])
 

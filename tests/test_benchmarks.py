@@ -63,7 +63,7 @@ def test_every_published_accuracy_is_of_a_network_that_is_timed(tmp_path):
     assert "unknown" not in drawn
 
 
-def test_claims_of_inference(capsys):
+def test_a_claim_about_inference_that_does_not_hold_is_reported(capsys):
     ratios = {
         "ResNet18 int8": 0.4,
         "RealToBinaryNet, LCE": 0.03,
@@ -117,7 +117,7 @@ def test_cpuid_is_replaced_and_nothing_else(tmp_path):
     assert after[1] == before[1]
 
 
-def test_claims_of_widths(capsys):
+def test_a_claim_about_widths_that_does_not_hold_is_reported(capsys):
     times = {"RealToBinaryNet cifar 16": 0.9, "RealToBinaryNet cifar 31": 1.3, "RealToBinaryNet cifar 32": 1.0}
     assert widths.check(times) == 1
     printed = capsys.readouterr().out

@@ -87,7 +87,7 @@ def test_counting_has_the_same_values_and_gradients(options, rng):
     ],
     ids=str,
 )
-def test_convolutions_of_other_values_or_that_would_be_slower_are_not_counted(options, rng):
+def test_bits_are_not_counted_if_values_are_not_signs_or_it_would_be_slower(options, rng):
     layer = QuantConv2D(**{"filters": 32, "kernel_size": 3, "padding": "same", **OF_SIGNS, **options})
     x = tf.constant(rng.normal(size=(1, 5, 5, 64)), tf.float32)
     with counting_bits():
@@ -104,7 +104,7 @@ def trainer(start=None, **options):
     return model
 
 
-def test_training_and_evaluation_that_count_bits_are_the_same(rng, monkeypatch):
+def test_counting_bits_changes_no_result_of_training_and_evaluation(rng, monkeypatch):
     """Bit counting is tested without fusion here, and together with it in test_distillation.py."""
     start = r2b_zoo.create("RealToBinaryNet", **SMALL).get_weights()
     images = tf.constant(rng.normal(size=(6, 16, 16, 3)), tf.float32)
@@ -144,7 +144,7 @@ def test_what_xla_compiles_counts_no_bits(monkeypatch):
         assert not is_counted(tf.function(step), batch)
 
 
-def test_without_the_runtime_floats_are_convolved_and_it_is_said(rng, monkeypatch):
+def test_without_the_runtime_no_bits_are_counted_and_the_reason_is_given(rng, monkeypatch):
     assert bit_counting.why_not_counting() is None
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "r2b_runtime" else find_spec(name))

@@ -63,7 +63,7 @@ def test_files_are_small_and_say_what_they_are(name):
     assert plan.stages[-1].network == card.network
 
 
-def test_how_good_they_are_on_twenty_images(loaded, sample, card):
+def test_accuracy_on_twenty_images_fits_the_card(loaded, sample, card):
     images, labels = sample
     correct = (loaded.probabilities(images).argmax(axis=1) == labels).sum()
     share = card.top1 / 100
@@ -151,7 +151,7 @@ def test_features_of_images_of_any_size(card, loaded, sample):
 # --- the commands -----------------------------------------------------------------------------------------------------
 
 
-def test_list_shows_them(r2b, card):
+def test_list_shows_bundled_weights(r2b, card):
     ended = r2b("list")
     assert ended.status == 0, ended.err
     assert f"cifar10 {card.network}, width {card.arguments['width']} {card.top1:.2f} %" in ended.words
@@ -163,7 +163,7 @@ def test_list_shows_them(r2b, card):
     assert f"cifar10: top-1 {card.top1:.2f} % on CIFAR-10" in of_network.words
 
 
-def test_cards_show_themselves(card):
+def test_cards_have_a_text_and_an_html_form(card):
     assert repr(card).startswith(f"WeightsCard(name='cifar10', network='{card.network}', top1={card.top1}, ")
     assert "data='CIFAR-10, 32×32" in repr(card)
     assert "source='Krizhevsky" in repr(card)

@@ -57,7 +57,7 @@ def test_the_last_two_are_kept(checkpoints):
     assert checkpoints.latest()[0].progress == Progress(10, 2)
 
 
-def test_the_same_position_twice(checkpoints):
+def test_two_checkpoints_may_have_the_same_position(checkpoints):
     for seconds in (1.0, 2.0, 3.0):
         checkpoints.save(Progress(1, 5, seconds=seconds), arrays(0))
     assert len(checkpoints.paths()) == 2
@@ -65,7 +65,7 @@ def test_the_same_position_twice(checkpoints):
 
 
 @pytest.mark.parametrize("damage", ["cut", "bit", "empty", "nonsense"])
-def test_a_damaged_newest_falls_back_to_the_one_before_and_says_so(checkpoints, damage):
+def test_latest_skips_a_damaged_checkpoint_and_says_so(checkpoints, damage):
     for epoch in (1, 2):
         newest = checkpoints.save(Progress(epoch), arrays(epoch))
     content = bytearray(newest.read_bytes())
@@ -78,7 +78,7 @@ def test_a_damaged_newest_falls_back_to_the_one_before_and_says_so(checkpoints, 
     assert sentence.endswith("its content does not match the hash in its name) and is not used.")
 
 
-def test_all_damaged(checkpoints):
+def test_latest_finds_nothing_if_all_checkpoints_are_damaged(checkpoints):
     for epoch in (1, 2):
         checkpoints.save(Progress(epoch), arrays(epoch)).write_bytes(b"")
     found, damaged = checkpoints.latest()
@@ -106,7 +106,7 @@ def test_a_lock_is_held_by_one(tmp_path):
     Lock(tmp_path / "lock").release()
 
 
-def test_where_there_are_no_locks_a_warning_says_so(tmp_path, monkeypatch):
+def test_a_system_without_locks_causes_a_warning(tmp_path, monkeypatch):
     monkeypatch.setattr("r2b_zoo.system.locks.fcntl", None)
     with pytest.warns(UserWarning, match=r"is not protected from a second process, since this system has no locks"):
         lock = Lock(tmp_path / "lock")

@@ -35,7 +35,7 @@ def test_cifar10_as_it_is_described(cifar10):
     np.testing.assert_allclose(cifar10.train.images.std(axis=(0, 1, 2)), cifar10.preprocessing.std, atol=2)
 
 
-def test_to_evaluate_reads_no_training_images(tmp_path):
+def test_evaluation_reads_no_training_images(tmp_path):
     write_cifar100(tmp_path, train=5, test=7)
     dataset = data.load("cifar100", tmp_path)
     for path in tmp_path.glob("cifar100/*/*-train.tfrecord-*"):
@@ -45,7 +45,7 @@ def test_to_evaluate_reads_no_training_images(tmp_path):
     assert len(dataset.test_sample(3)[2]) == 3
 
 
-def test_evaluation_is_the_plain_image_normalised(cifar100):
+def test_evaluation_images_are_only_normalised(cifar100):
     images, labels = one_pass(cifar100.test_batches(32))
     assert images.dtype == np.float32
     assert labels.dtype == np.int32
@@ -62,12 +62,12 @@ def test_order_and_crops_are_functions_of_seed_epoch_and_position(cifar100):
     check_changes(cifar100, "crop_flip")
 
 
-def test_photographs_crops_are_not_for_small_images(cifar100):
+def test_the_augmentation_for_photographs_is_refused_for_cifar(cifar100):
     with pytest.raises(ValueError, match=r"There is no augmentation 'resized_crop_flip'; there are none, affine, c"):
         cifar100.training_batches(10, "resized_crop_flip", seed=0)
 
 
-def test_a_crop_is_one_of_all_crops_of_the_mirrored_image_and_its_flip(rng):
+def test_all_crops_and_flips_of_the_padded_image_occur_equally_often(rng):
     """All 162 possible results occur, about equally often."""
     image = rng.normal(size=(12, 13, 3)).astype(np.float32)
     padded = np.pad(image, ((4, 4), (4, 4), (0, 0)), mode="reflect")
@@ -102,7 +102,7 @@ def test_a_data_set_that_is_not_prepared_names_the_command_that_prepares_it(tmp_
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_newest_version_is_taken(tmp_path, cifar100):
+def test_the_newest_version_is_taken(tmp_path):
     write_cifar100(tmp_path, train=5, test=7)
     (tmp_path / "cifar100" / "3.0.2").rename(tmp_path / "cifar100" / "10.0.0")
     write_cifar100(tmp_path, train=9, test=8)

@@ -39,7 +39,7 @@ def photograph(rng):
 # --- runs -------------------------------------------------------------------------------------------------------------
 
 
-def test_a_run_is_its_last_stage(smoke_run):
+def test_a_run_classifies_with_its_last_stage(smoke_run):
     loaded = load(smoke_run.path)
     assert loaded.name.endswith("smoke, stage binary")
     assert loaded.labels == tuple("0123456789")
@@ -50,7 +50,7 @@ def test_a_run_is_its_last_stage(smoke_run):
     assert accuracy == pytest.approx(smoke_run.stage_result("binary")["test_accuracy"], abs=1.5 / 355)
 
 
-def test_a_stage_of_a_run(smoke_run):
+def test_another_stage_of_a_run_can_be_loaded(smoke_run):
     loaded = load(str(smoke_run.path), stage="teacher")
     assert loaded.model.name == "ResNet18"
     saved = weights.read(smoke_run.weights("teacher"))
@@ -60,7 +60,7 @@ def test_a_stage_of_a_run(smoke_run):
 
 
 @pytest.mark.parametrize("option", [{"network": "ResNet18"}, {"precision": "real"}, {"input_size": 64}])
-def test_options_of_weights_files_are_refused_for_others(smoke_run, option):
+def test_options_are_refused_where_they_do_not_apply(smoke_run, option):
     ((name, value),) = option.items()
     for reference in (smoke_run.path, smoke_run.tflite_path):
         with pytest.raises(ValueError, match=rf"{name} is not an option of '.*'; received {name}={value!r}"):
@@ -70,7 +70,7 @@ def test_options_of_weights_files_are_refused_for_others(smoke_run, option):
             load(reference, stage="teacher")
 
 
-def test_the_file_of_a_run_says_everything_itself(smoke_run):
+def test_converted_file_alone_classifies_like_its_run(smoke_run):
     run, file = load(smoke_run.path), load(smoke_run.tflite_path)
     assert file.model is None
     assert file.labels == run.labels
@@ -106,7 +106,7 @@ def test_weights_of_another_network_are_recognised(tmp_path):
     assert loaded.model.output_shape == (None, 10)
 
 
-def test_weights_without_a_record_need_the_networks_name(tmp_path, photograph):
+def test_weights_without_a_record_need_the_networks_name(tmp_path):
     small_network("BiRealNet18", "binary", SHALLOW).save_weights(tmp_path / "weights.h5")  # as Keras writes it
     with pytest.raises(
         ValueError, match=r"weights\.h5 does not record which network its weights belong to: name it with --network"
@@ -146,7 +146,7 @@ def test_weights_without_classifier(tmp_path):
         load(tmp_path / "features.h5", input_size=SIZE)
 
 
-def test_published_weights_are_imagenets(monkeypatch):
+def test_imagenet_loads_the_published_weights(monkeypatch):
     """Replaces ``create``, so that nothing is downloaded, and checks what it is asked for."""
     asked, network = [], r2b_zoo.RealToBinaryNet(**{**SMALL, "num_classes": len(imagenet_classes())})
 
@@ -172,7 +172,7 @@ class Fixed(Classifier):
         return np.array([[0.1, 0.4, 0.2, 0.2, 0.1]])
 
 
-def test_labels_come_best_first_and_equals_in_their_order(photograph):
+def test_labels_are_sorted_by_probability_and_ties_keep_their_order(photograph):
     found = Fixed("fixed", IMAGENET, tuple("abcde")).predict(photograph, top=4)
     assert found == [("b", 0.4), ("c", 0.2), ("d", 0.2), ("a", 0.1)]
     assert len(Fixed("fixed", IMAGENET, tuple("abcde")).predict(photograph, top=9)) == 5
@@ -192,7 +192,7 @@ def test_predictions_that_cannot_be_made(photograph):
         Fixed("nameless", None, None).predict(photograph)
 
 
-def test_many_threads_share_one(smoke_run):
+def test_many_threads_share_one_classifier(smoke_run):
     """Eight threads share a converted file, whose interpreter takes one input at a time, and then a Keras model."""
     for loaded in (load(smoke_run.tflite_path), load(smoke_run.path)):
         images = load(smoke_run.path).dataset.test_sample(4)[1]
@@ -206,7 +206,7 @@ def test_many_threads_share_one(smoke_run):
             assert all(all(answers) for answers in pool.map(work, range(8)))
 
 
-def test_a_file_can_be_copied_and_pickled(smoke_run):
+def test_classifier_of_a_file_can_be_copied_and_pickled(smoke_run):
     loaded = load(smoke_run.tflite_path)
     inputs = np.zeros((1, 8, 8, 1), np.float32)
     expected = loaded.probabilities(inputs)
@@ -215,7 +215,7 @@ def test_a_file_can_be_copied_and_pickled(smoke_run):
         np.testing.assert_array_equal(copied.probabilities(inputs), expected)
 
 
-def test_labels_that_are_not_those_of_the_network():
+def test_number_of_labels_must_match_the_networks_outputs():
     with pytest.raises(ValueError, match=r"net has 10 outputs and 3 labels: name every output"):
         Classifier("net", IMAGENET, tuple("abc"), model=small_network("BiRealNet18", "binary", SHALLOW))
 
@@ -294,7 +294,7 @@ def test_images_come_from_the_test_split_or_a_folder(smoke_run, tmp_path, photog
     assert len(all_of(classifier.images_for(run, tmp_path, 1))) == 1
 
 
-def test_images_that_cannot_be_had(smoke_run, tmp_path):
+def test_missing_or_broken_images_are_refused(smoke_run, tmp_path):
     run = load(smoke_run.path)
     with pytest.raises(ValueError, match=r"There are no images in .*: give a folder that has images"):
         all_of(classifier.images_for(run, tmp_path, None))
@@ -309,7 +309,7 @@ def test_the_converted_file_of_a_run(smoke_run, tmp_path):
         classifier.converted_file(tmp_path)
 
 
-def test_a_file_without_description_still_gives_probabilities(tmp_path, rng):
+def test_a_file_without_metadata_still_gives_probabilities(tmp_path, rng):
     converted("BiRealNet18", "binary", SHALLOW)[1].save(tmp_path / "bare.tflite")
     loaded = load(tmp_path / "bare.tflite")
     assert loaded.labels is None

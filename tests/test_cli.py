@@ -208,7 +208,7 @@ def test_one_argument_switches_an_idea_off(r2b, finished, switch, words):
     assert plans[0].config["smoke"] is True
 
 
-def test_a_file_that_differs_fails_the_run_after_its_report(r2b, finished):
+def test_train_exits_with_1_if_the_verification_fails(r2b, finished):
     folder, results, _ = finished
     verification = results["verification"]
     verification |= {"passed": False, "disagreements": verification["images"]}
@@ -394,7 +394,7 @@ def test_export_refuses_a_page_of_a_file_without_labels(r2b, smoke_run, tmp_path
     assert not (tmp_path / "bare.html").exists()
 
 
-def test_export_refuses_layers_that_stay_float_unless_told(r2b, tmp_path):
+def test_export_refuses_layers_that_stay_float_without_no_strict(r2b, tmp_path):
     weights.save(small_network("BiRealNet18", "binary_activations"), tmp_path / "weights.h5")
     (tmp_path / "labels.txt").write_text("\n".join(f"thing {i}" for i in range(10)) + "\n", encoding="utf-8")
     words = ["export", tmp_path / "weights.h5", tmp_path / "model.tflite", "--input-size", 32]
@@ -450,7 +450,7 @@ def test_tensorflows_noise_does_not_reach_the_user(photograph, imagenet_weights)
     assert [word for word in NOISE if word.lower() in done.stderr.lower()] == []
 
 
-def test_an_error_in_a_process_is_one_sentence_and_with_debug_a_traceback(tmp_path):
+def test_an_error_is_one_sentence_and_with_debug_a_traceback(tmp_path):
     done = process("evaluate", tmp_path / "none")
     assert done.returncode == 1
     said = f"Error: There is no '{tmp_path / 'none'}': give 'imagenet', 'cifar10', the folder of a run"

@@ -121,7 +121,7 @@ from r2b_zoo import cli
     ],
     ids=lambda value: " ".join(value[:2]) if isinstance(value, list) else "",
 )
-def test_one_clear_sentence(r2b, tmp_path, photograph, smoke_run, words, sentence):
+def test_a_mistake_gives_one_clear_sentence(r2b, tmp_path, photograph, smoke_run, words, sentence):
     (tmp_path / "text.jpg").write_text("no image")
     (tmp_path / "below").mkdir()
     places = {"tmp": tmp_path, "image": photograph, "run": smoke_run.path}
@@ -150,7 +150,7 @@ def test_an_option_that_is_not_known(r2b):
     assert "Traceback" not in ended.err
 
 
-def test_an_error_that_is_not_ours_says_so(r2b, monkeypatch):
+def test_an_unforeseen_error_is_marked_as_unexpected(r2b, monkeypatch):
     monkeypatch.setattr("r2b_zoo.recipes.plan", lambda *_, **__: [][0])
     ended = r2b("demo")
     assert ended.status == 1
@@ -180,13 +180,13 @@ def test_debug_shows_the_traceback(monkeypatch, words):
     ],
     ids=lambda value: value[1] if isinstance(value, list) else "",
 )
-def test_near_misses_are_named(r2b, tmp_path, smoke_run, words, suggestion):
+def test_misspelt_words_get_a_suggestion(r2b, tmp_path, smoke_run, words, suggestion):
     ended = r2b(*(word.format(tmp=tmp_path, run=smoke_run.path) for word in words))
     assert ended.status != 0
     assert suggestion in ended.err
 
 
-def test_a_link_to_what_is_read_is_not_overwritten(r2b, smoke_run, tmp_path):
+def test_an_output_that_links_to_the_input_is_refused(r2b, smoke_run, tmp_path):
     """The output is a link whose name ends in .tflite, and it points to the weights file that is read."""
     weights = smoke_run.weights("binary")
     before = weights.read_bytes()

@@ -71,7 +71,7 @@ def test_every_precision_converts(name: str, precision: str) -> None:
             convert(model, strict=True)
 
 
-def test_full_size_real_to_binary_net() -> None:
+def test_full_size_real_to_binary_net_takes_the_calculated_bytes() -> None:
     model = randomize(r2b_zoo.RealToBinaryNet())
     conversion = convert(model, strict=True)
     assert len(conversion.binary) == BINARY_CONVOLUTIONS
@@ -156,7 +156,7 @@ def test_a_quantised_layer_that_becomes_float_is_named(
     (row,) = conversion.not_binary
     assert (row.name, row.kind) == ("q", "float")
     kernel_bytes = 4 * sum(int(np.prod(weight.shape)) for weight in model.weights)
-    assert row.bytes >= kernel_bytes, "its real constants belong to it"
+    assert row.bytes >= kernel_bytes, "the table counts too few bytes for the layer"
     with pytest.raises(ConversionError, match=f"'q' \\(.*{reason}"):
         convert(model, strict=True)
 
@@ -187,7 +187,7 @@ def test_a_binary_convolution_is_proven_binary(channels: int, filters: int, argu
     assert_same_outputs(model, conversion.tflite)
 
 
-def test_strict_names_every_layer_and_only_those() -> None:
+def test_strict_error_names_exactly_the_layers_that_become_float() -> None:
     model = sequential(
         (8, 8, 32),
         layers.QuantConv2D(32, 3, name="good", **BINARY),
@@ -214,7 +214,7 @@ def test_one_binary_convolution_proves_one_layer() -> None:
     assert [row.name for row in conversion.not_binary] == ["real_input"]
 
 
-def test_a_sign_in_a_layer_of_its_own_counts() -> None:
+def test_a_sign_layer_counts_as_the_next_layers_input_quantiser() -> None:
     model = sequential(
         (8, 8, 32), lq.quantizers.SteSign(name="sign"), layers.QuantConv2D(32, 3, name="q", kernel_quantizer=SIGN)
     )
@@ -227,7 +227,7 @@ def test_two_layers_with_the_same_bits_are_both_binary() -> None:
     assert [row.name for row in convert(model, strict=True).binary] == ["a", "b"]
 
 
-def test_nested_models_and_names_longer_than_a_tensor_name() -> None:
+def test_layers_of_nested_models_with_long_names_are_found() -> None:
     inner = tf.keras.Sequential(
         [
             tf.keras.Input((8, 8, 32)),
@@ -372,7 +372,7 @@ def test_the_converters_own_messages_are_in_the_error(capfd: pytest.CaptureFixtu
     assert capfd.readouterr() == ("", "still here")
 
 
-def test_a_converter_that_crashes_takes_nothing_with_it() -> None:
+def test_a_crash_of_the_converter_becomes_an_error() -> None:
     """The constant in this model has no elements, and LCE 0.16 reads past the end of such a constant."""
     model = sequential((8,), tf.keras.layers.Lambda(lambda x: tf.reshape(x, [1, 2, 4])[:, :0]))
     with pytest.raises(ConversionError, match=r"LCE's converter cannot convert net: it crashed \(SIGSEGV\)"):
@@ -404,7 +404,7 @@ def test_other_threads_print_while_a_model_is_converted(capfd: pytest.CaptureFix
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_weights_that_are_no_numbers_are_refused(value: float) -> None:
+def test_nan_and_infinite_weights_are_refused(value: float) -> None:
     model = sequential((4,), tf.keras.layers.Dense(2, name="dense"))
     kernel, bias = model.get_weights()
     kernel[0, 0] = value
@@ -424,7 +424,7 @@ def outputs_of(tflite: bytes, image: np.ndarray) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("form", ["list", "dict", "one", "twice"])
-def test_models_with_several_outputs(form: str) -> None:
+def test_a_file_has_every_output_of_its_model_by_name(form: str) -> None:
     image = tf.keras.Input((8, 8, 3), name="image")
     first = tf.keras.layers.Conv2D(4, 3, name="zebra")(image)
     second = tf.keras.layers.Dense(5, name="ape")(tf.keras.layers.Flatten()(first))
@@ -446,13 +446,13 @@ def test_models_with_several_outputs(form: str) -> None:
         np.testing.assert_allclose(values, expected[name], atol=1e-5, err_msg=name)
 
 
-def test_a_network_without_its_top_converts_to_all_of_its_features() -> None:
+def test_a_network_without_its_top_converts_to_binary_convolutions() -> None:
     model = randomize(r2b_zoo.BiRealNet18(**{**SMALL, "input_shape": (16, 16, 3)}, include_top=False))
     conversion = convert(model, strict=True)
     assert len(conversion.binary) == BINARY_CONVOLUTIONS
 
 
-def test_labels_are_for_one_output() -> None:
+def test_labels_are_refused_for_several_outputs() -> None:
     with pytest.raises(ValueError, match="Labels name the classes of one output; two has 2 outputs"):
         convert(two_outputs(), labels=["a", "b"])
 
@@ -507,7 +507,7 @@ def test_a_negative_factor_before_a_sign_is_no_obstacle(negative: Iterable[int])
 # --- output, summary and saving
 
 
-def test_conversion_prints_nothing_and_shows_a_table(capfd: pytest.CaptureFixture[str]) -> None:
+def test_conversion_prints_nothing_and_its_summary_is_a_table(capfd: pytest.CaptureFixture[str]) -> None:
     conversion = convert(sequential((8, 8, 32), layers.QuantConv2D(32, 3, name="q", **BINARY)))
     assert capfd.readouterr() == ("", "")
     lines = conversion.summary().splitlines()

@@ -221,7 +221,7 @@ def test_convolution(arguments, output, macs, binary):
         ("ste_tern", "ste_sign", False),
     ],
 )
-def test_binary_is_one_bit_on_both_sides(input_quantizer, kernel_quantizer, binary):
+def test_macs_are_binary_only_if_input_and_kernel_have_one_bit(input_quantizer, kernel_quantizer, binary):
     quantizer = tf.keras.activations.tanh if input_quantizer == "tanh" else input_quantizer
     layer = lq.layers.QuantConv2D(
         2, 3, input_quantizer=quantizer, kernel_quantizer=kernel_quantizer, kernel_constraint="weight_clip"

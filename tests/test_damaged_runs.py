@@ -110,7 +110,7 @@ def test_a_damaged_configuration_of_another_run_is_refused(run, share, words, me
 
 
 @pytest.mark.parametrize("share", CUTS)
-def test_the_record_of_a_stage_comes_from_that_of_the_run(run, whole, smoke_run, share):
+def test_a_damaged_record_of_a_stage_is_rebuilt_from_other_records(run, whole, smoke_run, share):
     before = run.stage_result(STAGE)
     cut(run.result_path(STAGE), share)
     with pytest.raises(
@@ -165,7 +165,7 @@ def test_the_whole_rows_of_a_log_are_kept(run, whole, smoke_run, share):
     assert_the_rest_is_untouched(run, whole, smoke_run, "log.csv")
 
 
-def test_a_row_damaged_in_the_middle_costs_no_other(run):
+def test_a_damaged_row_of_a_log_costs_no_other_row(run):
     path = run.log_path(STAGE)
     rows = [b"epoch,val_accuracy\r\n", b"0,0.5\r\n", b"1,\xff\r\n", b"2,0.75\r\n"]
     path.write_bytes(b"".join(rows))
@@ -175,7 +175,7 @@ def test_a_row_damaged_in_the_middle_costs_no_other(run):
 
 
 @pytest.mark.parametrize("content", [b'{"stages": [', b"3", b""])
-def test_damaged_results_are_written_anew(run, content):
+def test_an_error_about_damaged_results_says_how_to_rewrite_them(run, content):
     run.results_path.write_bytes(content)
     message = (
         r"results\.json is damaged \(.*\): run the command .* again, which rewrites the file from the finished stages"
@@ -211,13 +211,13 @@ def test_weights_whose_values_were_altered_are_refused(run):
 
 @pytest.mark.parametrize("name", ["attention.npz", "examples.npz"])
 @pytest.mark.parametrize("share", [0.0, 0.99])
-def test_damaged_arrays_of_the_report_are_one_sentence(run, name, share):
+def test_damaged_arrays_of_the_report_are_refused(run, name, share):
     cut(run.path / name, share)
     with pytest.raises(RunFolderError, match=rf"{name} is damaged \(.*\): run the command that started the run again;"):
         write_report(run)
 
 
-def test_a_record_that_was_rebuilt_makes_a_report(run):
+def test_a_report_can_be_written_without_the_times_of_the_stages(run):
     results = run.results()
     for stage in results["stages"]:
         stage["seconds"] = stage["images_per_second"] = None
@@ -243,7 +243,7 @@ def test_a_folder_of_another_configuration_is_refused_before_tensorflow_starts(s
     assert ended.stdout.strip() == "1 False"
 
 
-def test_training_checks_the_folder_before_it_starts_anything(smoke_run, monkeypatch):
+def test_training_checks_the_folder_before_it_reads_the_data(smoke_run, monkeypatch):
     monkeypatch.setattr(networks, "dataset_of", lambda plan: pytest.fail("reads the data"))
     with pytest.raises(RunFolderError, match="holds a run with seed=0, and this command has 5"):
         training.train(plan("seed=5"), smoke_run)

@@ -64,7 +64,7 @@ def test_every_image_is_in_one_of_the_splits(digits):
     assert len(set(split)) == len(split)
 
 
-def test_the_digits_as_they_are_described(digits):
+def test_digits_have_the_expected_classes_shape_and_range(digits):
     assert digits.class_names == tuple("0123456789")
     assert digits.num_classes == 10
     assert digits.input_shape == (8, 8, 1)
@@ -94,7 +94,7 @@ def test_unknown_data_set():
 # --- batches ----------------------------------------------------------------------------------------------------------
 
 
-def test_an_epoch_takes_every_image_once_and_leaves_out_a_last_batch_that_is_not_full(numbered):
+def test_an_epoch_repeats_no_image_and_drops_an_incomplete_last_batch(numbered):
     batches = numbered.training_batches(64, "none", seed=0)
     ((images, labels),) = passes([batches])
     assert len(labels) == 192
@@ -129,7 +129,7 @@ def test_another_epoch_or_seed_has_another_order_and_other_changes(numbered, oth
     assert (np.abs(by_number - others).max(axis=(1, 2, 3)) > 0.01).mean() > 0.95
 
 
-def test_epochs_inside_a_pipeline_are_those_that_are_asked_for_one_by_one(numbered):
+def test_epochs_made_inside_a_pipeline_equal_separate_epochs(numbered):
     def epoch(number):
         return numbered.training_batches(64, "affine", seed=3, epoch=number)
 
@@ -140,7 +140,7 @@ def test_epochs_inside_a_pipeline_are_those_that_are_asked_for_one_by_one(number
 
 
 @pytest.mark.parametrize("skip", [1, 3, 4])
-def test_what_is_skipped_makes_no_difference_to_the_rest(numbered, skip):
+def test_skipping_batches_does_not_change_the_others(numbered, skip):
     def batches(skip):
         return list(numbered.training_batches(50, "affine", seed=3, epoch=1, skip=skip))
 
@@ -152,7 +152,7 @@ def test_what_is_skipped_makes_no_difference_to_the_rest(numbered, skip):
 
 
 @pytest.mark.parametrize("skip", [-1, 5])
-def test_more_skipped_than_there_is(numbered, skip):
+def test_a_skip_out_of_range_is_refused(numbered, skip):
     with pytest.raises(ValueError, match=rf"skip must be in 0–4, the number of batches of an epoch; received {skip}"):
         numbered.training_batches(50, "none", seed=0, skip=skip)
 
@@ -165,7 +165,7 @@ def test_test_batches_are_in_order_and_unchanged(digits):
     assert [len(batch) for _, batch in digits.test_batches(100)] == [100, 100, 100, 55]
 
 
-def test_batches_are_made_without_tuning(digits):
+def test_batches_are_made_without_autotuning(digits):
     """With tf.data's autotuning, an iterator may wait at its end for as long as it took to get there."""
     for batches in (digits.test_batches(100), digits.training_batches(100, "none", seed=0)):
         assert batches.options().autotune.enabled is False
@@ -186,14 +186,14 @@ def test_a_sample_is_the_first_images_or_the_first_of_each_class(digits):
     assert len(digits.test_sample(1000)[2]) == 355
 
 
-def test_the_same_images_for_another_network(digits):
+def test_images_can_be_prepared_for_another_network(digits):
     other = digits.with_preprocessing(replace(digits.preprocessing, height=12, width=10))
     assert other.input_shape == (12, 10, 1)
     assert next(iter(other.training_batches(8, "affine", seed=0)))[0].shape == (8, 12, 10, 1)
     np.testing.assert_array_equal(other.test_sample(1)[1][0], other.preprocessing(digits.test.images[0]))
 
 
-def test_digits_are_in_no_folder(tmp_path):
+def test_a_folder_for_the_digits_is_refused(tmp_path):
     with pytest.raises(
         ValueError, match=r"The data set 'digits' comes with scikit-learn and has no folder; received data_dir='"
     ):
@@ -201,7 +201,7 @@ def test_digits_are_in_no_folder(tmp_path):
 
 
 @pytest.mark.parametrize("size", [0, 201])
-def test_a_batch_that_is_not_to_be_had(numbered, size):
+def test_a_batch_size_out_of_range_is_refused(numbered, size):
     with pytest.raises(ValueError, match=rf"batch_size must be .*at most .*, 200 in digits; received {size}"):
         numbered.training_batches(size, "none", seed=0)
 
@@ -229,7 +229,7 @@ def test_an_augmentation_is_a_function_of_images_and_seed(images, name):
     assert np.array_equal(found, change(images, [1, 3])) == (name == "none")
 
 
-def test_none_changes_nothing(images):
+def test_augmentation_none_changes_nothing(images):
     np.testing.assert_array_equal(AUGMENTATIONS["none"](images, SEED), images)
 
 

@@ -230,7 +230,7 @@ def test_a_second_process_in_the_folder_is_refused(interrupted):
     )
 
 
-def test_a_damaged_newest_checkpoint_costs_a_step_and_no_bit(interrupted, teacher, tmp_path):
+def test_training_resumes_from_an_older_checkpoint_if_the_newest_is_damaged(interrupted, teacher, tmp_path):
     shutil.copytree(interrupted[0].path, tmp_path / "run")
     folder = RunFolder(tmp_path / "run")
     newest = folder.checkpoints("teacher").paths()[-1]
@@ -244,7 +244,7 @@ def test_a_damaged_newest_checkpoint_costs_a_step_and_no_bit(interrupted, teache
     assert_equal_weights(folder.weights("teacher"), teacher.weights("teacher"))
 
 
-def test_checkpoints_that_are_all_damaged_start_the_stage_again(interrupted, teacher, tmp_path):
+def test_a_stage_starts_again_if_all_its_checkpoints_are_damaged(interrupted, teacher, tmp_path):
     shutil.copytree(interrupted[0].path, tmp_path / "run")
     folder = RunFolder(tmp_path / "run")
     for path in folder.checkpoints("teacher").paths():
@@ -277,7 +277,7 @@ class FillsTheDisk(tf.keras.callbacks.Callback):
             self.stack.enter_context(largest_file(50_000))
 
 
-def test_a_disk_that_fills_up_in_the_middle_of_a_checkpoint(teacher, tmp_path):
+def test_training_resumes_after_the_disk_was_full_during_a_checkpoint(teacher, tmp_path):
     folder = RunFolder(tmp_path / "run")
     message = r"run cannot be written \(File too large\): free some space there or .*and the same command resumes"
     with contextlib.ExitStack() as stack, pytest.raises(RunFolderError, match=message):

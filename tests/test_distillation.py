@@ -81,7 +81,7 @@ def gradient_of(function, x):
 # --- attention matching -----------------------------------------------------------------------------------------------
 
 
-def test_attention_map_is_the_papers(rng):
+def test_attention_map_follows_the_papers_formula(rng):
     activations = rng.normal(size=(4, 3, 5, 6))
     found = attention_map(tf.constant(activations)).numpy()
     np.testing.assert_allclose(found, numpy_map(activations), rtol=1e-12)
@@ -90,7 +90,7 @@ def test_attention_map_is_the_papers(rng):
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, rtol=1e-12)
 
 
-def test_attention_matching_of_two_tensors_written_out():
+def test_attention_matching_of_two_tensors_calculated_by_hand():
     # One image, 1×2 positions. Student, 2 channels: Q = (1 + 4, 9) / √(25 + 81) = (5, 9) / √106.
     student = np.array([[[[1.0, 2.0], [0.0, -3.0]]]])
     # Teacher, 3 channels: Q = (4 + 0 + 0, 1 + 1 + 1) / √(16 + 9) = (0.8, 0.6).
@@ -108,7 +108,7 @@ def test_attention_matching_of_two_tensors_written_out():
     assert float(attention_matching_loss(blocks, targets)) == pytest.approx(1.5 * expected, rel=1e-6)
 
 
-def test_attention_matching_of_maps_written_out_as_numbers():
+def test_attention_matching_of_simple_maps_calculated_by_hand():
     # There are 2×2 positions and one channel: A = (1, 1, 1, 1) and (1, 0, 0, 0).
     # Q = (1, 1, 1, 1) / 2 and (1, 0, 0, 0); ‖Q_S − Q_T‖ = ‖(−0.5, 0.5, 0.5, 0.5)‖ = √1 = 1.
     even, corner = np.ones((1, 2, 2, 1)), np.zeros((1, 2, 2, 1))
@@ -149,7 +149,7 @@ def test_equal_maps_have_no_loss_and_no_gradient(rng, dtype):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_activations_of_zeros_are_no_nan(rng, dtype):
+def test_activations_of_zeros_cause_no_nan(rng, dtype):
     zeros, teacher = np.zeros((3, 4, 4, 2), dtype), rng.normal(size=(3, 4, 4, 2)).astype(dtype)
     np.testing.assert_array_equal(attention_map(tf.constant(zeros)), 0)
     # A map of zeros is at distance 1 from every map of length 1.
@@ -175,7 +175,7 @@ def test_attention_matching_says_which_blocks_do_not_fit():
 # --- output matching --------------------------------------------------------------------------------------------------
 
 
-def test_output_matching_of_logits_written_out():
+def test_output_matching_calculated_by_hand():
     # At temperature 1, the teacher's probabilities are (3/4, 1/4) and the student's are (1/2, 1/2). The loss is
     # 3/4 · log(3/2) + 1/4 · log(1/2) = 0.13081204.
     teacher, student = tf.constant([[math.log(3.0), 0.0]]), tf.constant([[0.0, 0.0]])
@@ -239,7 +239,7 @@ def constant_network(values):
     return tf.keras.Model(inputs, tf.keras.layers.Softmax(name="probabilities")(Logits(values, name="logits")(x)))
 
 
-def test_losses_of_logits_written_out():
+def test_losses_and_accuracy_calculated_by_hand():
     # The student's probabilities are (2/4, 1/4, 1/4), and the teacher's are (1/4, 2/4, 1/4).
     student = constant_network([math.log(2.0), 0.0, 0.0])
     teacher = constant_network([0.0, math.log(2.0), 0.0])
@@ -466,7 +466,7 @@ def test_an_infinite_loss_stops_training_and_a_large_one_does_not():
         callback.on_train_batch_end(11, {"loss": math.inf})
 
 
-def test_a_step_in_fewer_passes_is_the_same_step(rng, monkeypatch):
+def test_a_fused_training_step_equals_an_unfused_one(rng, monkeypatch):
     """With and without fusion, a training step has the same losses bit for bit, and equal gradients up to rounding."""
     student = small_network("RealToBinaryNet", "binary", SHALLOW)
     with shallow():

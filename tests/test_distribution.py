@@ -77,7 +77,7 @@ def environment(**config):
     return {"TF_CONFIG": json.dumps(config)}
 
 
-def test_the_cluster_of_an_environment():
+def test_the_cluster_is_read_from_tf_config():
     found = cluster.from_environment(environment(cluster=TWO_WORKERS, task={"type": "worker", "index": 1}))
     assert (found.names, found.index, found.is_chief) == (("worker 0", "worker 1"), 1, False)
     # The chief comes first, even if TF_CONFIG lists it last.
@@ -124,7 +124,7 @@ def test_a_batch_that_cannot_be_shared_is_refused_before_a_cluster_starts(monkey
         distribution.start(recipes.plan("digits", strategy="multi_worker"))
 
 
-def test_a_batch_is_shared_within_each_accumulated_part():
+def test_batch_size_must_be_a_multiple_of_devices_times_accumulation_steps():
     message = r"must be a multiple of 8 \(4 devices × 2 accumulation_steps\).* received 4\. For example: .*batch_size=8"
     with pytest.raises(ValueError, match=message):
         distribution.check_shares(recipes.plan("digits", batch_size=4, accumulation_steps=2), replicas=4)
@@ -138,7 +138,7 @@ def test_a_single_device_is_reported():
     assert (found.replicas, found.is_chief, found.strategy) == (1, True, None)
 
 
-def test_xla_and_several_devices():
+def test_xla_with_several_devices_is_refused():
     with pytest.raises(ValueError, match=r"xla needs strategy='none': .* received 'mirrored'"):
         recipes.plan("digits", xla=True, strategy="mirrored")
 
@@ -152,7 +152,7 @@ def test_cpu_devices_that_are_refused(fields):
         recipes.plan("digits", **fields)
 
 
-def test_the_cpu_is_split_before_tensorflow_starts():
+def test_cpu_devices_are_refused_once_tensorflow_has_started():
     tf.zeros(1)
     with pytest.raises(RuntimeError, match=r"cpu_devices must be set before TensorFlow does anything else"):
         distribution.start(recipes.plan("digits", strategy="mirrored", cpu_devices=2))

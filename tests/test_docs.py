@@ -64,7 +64,7 @@ def folder(tmp_path, smoke_run, monkeypatch):
 
 
 @pytest.mark.parametrize(("kind", "code"), BLOCKS)
-def test_block(kind, code, folder, r2b):
+def test_a_code_block_of_a_how_to_page_runs(kind, code, folder, r2b):
     # The fixture smoke_run makes all networks shallow, but the bundled CIFAR-10 weights need the full depth.
     with topology._depth(*FULL) if "r2b export cifar10" in code else nullcontext():
         _run(kind, code, folder, r2b)

@@ -35,7 +35,7 @@ def probabilities(rng, labels):
     return raw / raw.sum(axis=1, keepdims=True)
 
 
-def test_accuracies_are_scikit_learns(probabilities, labels):
+def test_accuracies_equal_scikit_learns(probabilities, labels):
     found = evaluate(probabilities, labels)
     assert found.images == 300
     assert found.top1 == pytest.approx(metrics.accuracy_score(labels, probabilities.argmax(axis=1)))
@@ -44,7 +44,7 @@ def test_accuracies_are_scikit_learns(probabilities, labels):
     assert 0.2 < found.top1 < found.top5 < 1
 
 
-def test_confusion_recall_and_precision_are_scikit_learns(probabilities, labels):
+def test_confusion_recall_and_precision_equal_scikit_learns(probabilities, labels):
     found, predicted = evaluate(probabilities, labels), probabilities.argmax(axis=1)
     np.testing.assert_array_equal(found.confusion, metrics.confusion_matrix(labels, predicted))
     np.testing.assert_allclose(found.recall, metrics.recall_score(labels, predicted, average=None))
@@ -62,7 +62,7 @@ def test_a_class_without_images_and_one_never_predicted_have_no_score():
     np.testing.assert_array_equal(only_zero.recall, [1, np.nan, np.nan])
 
 
-def test_with_five_classes_or_fewer_the_top_five_are_all(rng):
+def test_top5_accuracy_is_1_with_five_classes_or_fewer(rng):
     found = evaluate(rng.random((20, 4)), rng.integers(0, 4, 20))
     assert found.top5 == 1
     assert found.top1 < 1
@@ -123,7 +123,7 @@ def blurred(classes, images=20):
 
 
 @pytest.mark.parametrize("classes", [2, 10, 100, 1000])
-def test_a_picture_of_few_and_of_many_classes(tmp_path, classes):
+def test_confusion_plot_has_fewer_texts_for_many_classes(tmp_path, classes):
     names = [f"class $number$ {i} of a name that is far too long" for i in range(classes)]
     write_confusion_plot(tmp_path / "matrix.png", blurred(classes), names, "a network")
     with Image.open(tmp_path / "matrix.png") as image:

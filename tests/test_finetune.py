@@ -46,7 +46,7 @@ def weights_file(tmp_path_factory):
     return path
 
 
-def test_weights_say_what_the_network_is(weights_file):
+def test_the_plan_takes_width_stem_and_image_size_from_the_weights(weights_file):
     plan = recipes.plan("finetune", weights=str(weights_file))
     assert tuple(stage.name for stage in plan.stages) == PRETRAINED_STAGES
     assert (plan.width, plan.stem, plan.image_size) == (8, "cifar", 48)
@@ -65,13 +65,13 @@ def test_weights_without_a_record_of_their_size(tmp_path, weights_file):
     assert pretrained.describe(str(path)).image_size == pretrained.SMALL_IMAGE_SIZE
 
 
-def test_published_weights_are_those_of_imagenet():
+def test_the_plan_has_the_width_and_stem_of_the_published_weights():
     plan = recipes.plan("finetune", weights="imagenet")
     assert (plan.width, plan.stem, plan.image_size) == (64, "imagenet", None)
     assert plan.stages[0].pretrained == "imagenet"
 
 
-def test_without_weights_the_four_stages_and_what_to_expect():
+def test_without_weights_the_plan_has_four_stages_and_a_note():
     plan = recipes.plan("finetune")
     assert tuple(stage.name for stage in plan.stages) == recipes.STAGE_NAMES
     assert plan.notes == (NOTHING_TO_START_FROM,)
@@ -132,7 +132,7 @@ def check_predictions(folder, classes, capfd, tmp_path):
 
 
 @pytest.mark.long
-def test_from_nothing(photos, from_nothing, capfd, tmp_path):
+def test_training_from_random_weights_predicts_new_photographs(photos, from_nothing, capfd, tmp_path):
     folder, done = from_nothing
     words = " ".join(done.stdout.split())
     assert "Note: No weights were given, so the network starts from random weights" in words

@@ -83,7 +83,7 @@ def mixed(tmp_path_factory):
     return root
 
 
-def test_every_kind_is_read_and_the_two_bad_files_are_skipped_by_name(mixed):
+def test_every_kind_of_image_is_read_and_unreadable_files_are_named(mixed):
     dataset = load(mixed)
     assert dataset.class_names == ("cat", "dog", "newt")
     assert dataset.num_classes == 3
@@ -94,7 +94,7 @@ def test_every_kind_is_read_and_the_two_bad_files_are_skipped_by_name(mixed):
     assert text.startswith("newt/text.jpg is left out: cannot identify image file")
 
 
-def test_evaluation_is_what_preprocess_input_makes_of_the_file_to_the_bit(mixed):
+def test_batches_hold_the_preprocessed_files_bit_for_bit(mixed):
     dataset = load(mixed)
     images, labels = one_pass(dataset.test_batches(16))
     expected = [dataset.preprocessing(read_image(photograph.path)) for photograph in dataset.test]
@@ -106,7 +106,7 @@ def test_evaluation_is_what_preprocess_input_makes_of_the_file_to_the_bit(mixed)
     assert {image.tobytes() for image in training} == everything
 
 
-def test_a_turned_photograph_and_one_of_sixteen_bits(mixed):
+def test_exif_rotation_is_applied_and_16_bit_images_are_read(mixed):
     upright = np.asarray(picture(1))
     assert read_image(mixed / "newt" / "turned.jpg").shape == (56, 40, 3)
     difference = read_image(mixed / "newt" / "turned.jpg").astype(int) - np.rot90(upright, -1)
@@ -155,7 +155,7 @@ def test_a_sample_of_each_class(mixed):
     assert images.shape == inputs.shape == (3, SIZE, SIZE, 3)
 
 
-def test_a_sample_is_what_an_evaluation_sees_of_every_kind(mixed):
+def test_a_sample_equals_the_test_batches_for_every_kind_of_image(mixed):
     """The sample is read eagerly, at the end of a run, and must equal what a graph reads."""
     dataset = load(mixed, all_to_test=True)
     shown, inputs, labels = dataset.test_sample(dataset.test_size)
@@ -166,12 +166,12 @@ def test_a_sample_is_what_an_evaluation_sees_of_every_kind(mixed):
 
 
 @pytest.mark.parametrize("suffix", [".png", ".webp", ".bmp", ".gif"])
-def test_two_classes_of_six_have_a_sample(tmp_path, suffix):
+def test_a_sample_has_both_classes_if_each_has_only_six_images(tmp_path, suffix):
     dataset = load(write_classes(tmp_path, ("a", "b"), 6, suffix))
     assert dataset.test_sample(20, one_per_class=True)[2].tolist() == [0, 1]
 
 
-def test_what_pillow_reads_is_taken_whatever_its_name_and_the_rest_is_named(pictures):
+def test_images_with_unusual_names_are_read_and_other_files_are_listed(pictures):
     cat = pictures / "cat"
     for suffix in (".jfif", ".jpe", "", ".jpg_large", ".JPG.tmp"):
         picture(3).save(cat / f"jpeg{suffix}", "JPEG")
@@ -211,7 +211,7 @@ def test_many_files_that_are_no_images_are_no_reason_to_refuse(pictures):
     assert dataset.train_size + dataset.test_size == 60
 
 
-def test_folders_beside_train_and_val_are_named(tmp_path):
+def test_folders_beside_train_and_val_are_reported_as_left_out(tmp_path):
     for name, number in (("train", 20), ("val", 2), ("test", 2), ("old", 1)):
         write_classes(tmp_path / name, ("a", "b"), number)
     dataset = load(tmp_path)
@@ -225,7 +225,7 @@ def test_the_description_has_the_size_that_the_network_sees(mixed):
     assert dataset.with_preprocessing(dataset.preprocessing.with_size(96, 64)).description.endswith("mixed, 96×64")
 
 
-def test_skipped_files_are_named_in_a_terminal_the_first_ten_of_many(mixed):
+def test_at_most_ten_skipped_files_are_listed(mixed):
     dataset = load(mixed)
     assert left_out(replace(dataset, skipped=()), "the report") == ""
     assert left_out(dataset, "the report").splitlines() == [
@@ -238,7 +238,7 @@ def test_skipped_files_are_named_in_a_terminal_the_first_ten_of_many(mixed):
     assert lines[-1] == "    and 3 more, see the report"
 
 
-def test_labels_of_a_network_that_knows_the_classes_in_another_order_and_more(mixed):
+def test_labels_follow_the_order_of_a_networks_classes(mixed):
     dataset = load(mixed, all_to_test=True)
     assert (dataset.train_size, dataset.test_size) == (0, 72)
     other = dataset.with_class_names(("newt", "owl", "cat", "dog"))
@@ -287,7 +287,7 @@ def test_other_photographs_make_no_difference_to_the_split(pictures):
         assert len(now & seen[side]) >= 8
 
 
-def test_about_a_fifth_is_tested_and_of_the_smallest_class_one(tmp_path):
+def test_the_split_tests_about_a_fifth_and_one_of_two_photographs(tmp_path):
     names = [Path(f"cat/IMG_{i:04}.jpg") for i in range(5000)]
     photographs = [module.Photograph(name, 0, Header(1, 1, True), "") for name in names]
     train, test = module._split(photographs, Path(), ["cat"], 0, module.BY_NAME)
@@ -311,7 +311,7 @@ def test_a_class_may_be_called_train(tmp_path):
     assert load(tmp_path).class_names == ("bus", "train")
 
 
-def test_hidden_files_links_and_folders_below(pictures):
+def test_subfolders_and_linked_files_are_read_but_hidden_files_are_not(pictures):
     shutil.copy(pictures / "cat" / "000.jpg", pictures / "cat" / "._000.jpg")
     (pictures / "cat" / ".DS_Store").write_bytes(b"\0")
     (pictures / ".cache").mkdir()
@@ -329,7 +329,7 @@ def test_hidden_files_links_and_folders_below(pictures):
     assert dataset.skipped == ("cat/notes.txt is left out: it is not an image",)
 
 
-def test_what_a_system_keeps_for_itself_is_no_class_and_no_photograph(pictures):
+def test_system_folders_hold_neither_classes_nor_photographs(pictures):
     """A NAS keeps thumbnails beside the photographs, and some system folders of a disk cannot be entered."""
     for hidden in HIDDEN:
         for place in (pictures, pictures / "cat"):
@@ -345,7 +345,7 @@ def test_what_a_system_keeps_for_itself_is_no_class_and_no_photograph(pictures):
     assert (dataset.train_size + dataset.test_size, dataset.skipped) == (60, ())
 
 
-def test_a_name_that_is_not_utf8(pictures):
+def test_a_photograph_whose_name_is_not_utf8_is_read(pictures):
     name = os.fsdecode(b"caf\xe9.jpg")
     shutil.copy(pictures / "cat" / "000.jpg", pictures / "cat" / name)
     picture(9).save(pictures / "dog" / os.fsdecode(b"\xe9.png"))
@@ -383,7 +383,7 @@ def test_accents_of_another_encoding_are_the_same_class(tmp_path):
     assert [photograph.label for photograph in other.test] == [1, 1, 0, 0]
 
 
-def test_a_class_twice_by_the_encoding_of_its_accents(tmp_path):
+def test_two_classes_that_differ_only_in_accent_encoding_are_refused(tmp_path):
     write_classes(tmp_path, (COMPOSED, DECOMPOSED), 3)
     with pytest.raises(ValueError, match=r"which are the same but for how Unicode encodes their accents: put their"):
         load(tmp_path)
@@ -412,7 +412,7 @@ def test_only_regular_files_are_opened(pictures):
     )
 
 
-def test_two_classes_of_twenty_are_enough_and_fewer_are_warned_of(tmp_path):
+def test_twenty_images_per_class_suffice_and_ten_cause_a_warning(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         load(write_classes(tmp_path / "enough", ("a", "b"), 20))
@@ -425,7 +425,7 @@ def test_two_classes_of_twenty_are_enough_and_fewer_are_warned_of(tmp_path):
 # --- what is refused --------------------------------------------------------------------------------------------------
 
 
-def test_no_folder(tmp_path):
+def test_data_dir_must_be_an_existing_folder(tmp_path):
     with pytest.raises(ValueError, match=r"The data set 'folder' needs data_dir=, the folder with your photographs"):
         data.load("folder")
     with pytest.raises(ValueError, match=r"data_dir must be a folder with .* per class; .*none is no folder there\."):
@@ -435,7 +435,7 @@ def test_no_folder(tmp_path):
         load(tmp_path / "file")
 
 
-def test_an_empty_folder_and_one_class(tmp_path):
+def test_an_empty_folder_or_a_single_class_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"at least 2 classes, each a folder in .*; there is none"):
         load(tmp_path)
     write_classes(tmp_path, ("cat",), 3)
@@ -443,7 +443,7 @@ def test_an_empty_folder_and_one_class(tmp_path):
         load(tmp_path)
 
 
-def test_a_class_named_twice_by_case(pictures):
+def test_two_classes_that_differ_only_in_case_are_refused(pictures):
     shutil.copytree(pictures / "cat", pictures / "CAT")
     with pytest.raises(
         ValueError, match=r"has the classes 'CAT' and 'cat', which are the same but for upper and lower"
@@ -468,7 +468,7 @@ def test_a_class_without_images_or_with_one(pictures):
         load(pictures)
 
 
-def test_splits_of_different_classes(tmp_path):
+def test_train_and_val_with_different_classes_are_refused(tmp_path):
     write_classes(tmp_path / "train", ("a", "b"), 3)
     write_classes(tmp_path / "val", ("b", "c"), 3)
     with pytest.raises(ValueError, match=r"must have the same classes; only one of them has 'a', 'c'\."):
@@ -495,7 +495,7 @@ def test_a_batch_larger_than_the_data(pictures):
         dataset.check_batches(64, "resized_crop_flip")
 
 
-def test_a_folder_without_the_right_to_read_it(pictures, tmp_path):
+def test_unreadable_files_are_skipped_and_unreadable_folders_refused(pictures, tmp_path):
     """Runs as an unprivileged user if the tests run as root, for whom permissions do not apply."""
     is_root = os.geteuid() == 0
     places = [path for path in (pictures, *pictures.parents) if path.stat().st_uid == os.getuid() and path != Path("/")]

@@ -30,7 +30,7 @@ def contents(tflite: bytes) -> tuple[list[bytes], Counter[bytes]]:
     return operators, Counter(bytes(buffer.data) for buffer in model.buffers if buffer.data is not None)
 
 
-def test_the_file_has_the_operators_and_the_data_of_lces_own() -> None:
+def test_the_file_has_the_operators_and_the_data_that_lce_alone_writes() -> None:
     with shallow():
         model = randomize(r2b_zoo.RealToBinaryNet(**SMALL))
     image = tf.keras.Input(SMALL["input_shape"], batch_size=1)
@@ -91,7 +91,7 @@ def shared(x: tf.Tensor) -> tf.Tensor:
     ids=lambda layer: getattr(layer, "__name__", type(layer).__name__),
 )
 @pytest.mark.parametrize("input_name", ["image", "an image:0"])
-def test_whatever_reads_a_weight_the_file_computes_what_keras_does(
+def test_the_file_computes_what_keras_does_however_weights_are_read(
     layer: Callable[[tf.Tensor], tf.Tensor], input_name: str, rng: np.random.Generator
 ) -> None:
     image = tf.keras.Input(SHAPE, name=input_name)
@@ -100,7 +100,7 @@ def test_whatever_reads_a_weight_the_file_computes_what_keras_does(
     np.testing.assert_allclose(run_tflite(convert(model).tflite, images), model(images), rtol=1e-5, atol=1e-6)
 
 
-def test_a_model_of_a_strategy_is_written_with_its_values(tmp_path: Path) -> None:
+def test_a_model_built_under_a_strategy_is_saved_with_its_weights(tmp_path: Path) -> None:
     with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
         image = tf.keras.Input(SHAPE)
         model = tf.keras.Model(image, Scaled()(image))

@@ -32,7 +32,7 @@ def jpegs(imagenet):
     return [example["jpeg"] for example in imagenet._test_records().map(imagenet._encoded)]
 
 
-def test_imagenet_as_it_is_described(imagenet):
+def test_sizes_and_classes_of_the_data_set(imagenet):
     assert (imagenet.train_size, imagenet.test_size) == (160, 40)
     assert imagenet.input_shape == (224, 224, 3)
     assert imagenet.num_classes == 1000
@@ -41,14 +41,14 @@ def test_imagenet_as_it_is_described(imagenet):
     assert imagenet.builder.info.features["label"].names == [identifier for identifier, _ in imagenet_classes()]
 
 
-def test_evaluation_is_preprocess_input_to_the_bit(imagenet, photographs):
+def test_test_images_equal_preprocess_input_bit_for_bit(imagenet, photographs):
     images, labels = one_pass(imagenet.test_batches(16))
     assert images.dtype == np.float32
     assert labels.dtype == np.int32
     np.testing.assert_array_equal(images, [preprocess_input(photograph) for photograph in photographs])
 
 
-def test_evaluation_of_training_photographs_is_the_same(imagenet):
+def test_unaugmented_training_images_equal_preprocess_input(imagenet):
     ((images, _),) = imagenet.training_batches(8, "none", seed=0).take(1)
     expected = []
     for record in imagenet._training_records(photographs_module.epoch_seeds(0, 0)[0], 0).take(8):
@@ -146,7 +146,7 @@ def test_crops_have_the_areas_and_the_shapes_of_the_paper(imagenet, monkeypatch)
 
 
 @pytest.mark.parametrize("with_runtime", [True, False])
-def test_every_second_crop_is_flipped(imagenet, monkeypatch, with_runtime):
+def test_about_half_of_the_crops_are_flipped(imagenet, monkeypatch, with_runtime):
     gradient = tf.tile(tf.range(102, dtype=tf.float32)[tf.newaxis, :, tf.newaxis] - 1, (100, 1, 3))
     part = tf.cast(tf.nn.relu(gradient), tf.uint8), tf.constant([0, 1, 100, 100])
     monkeypatch.setattr(module.ImageNet, "_decode", lambda self, encoded, size, window: part)
@@ -180,7 +180,7 @@ def test_another_size_of_the_input(small, photographs):
     np.testing.assert_array_equal(small.test_sample(1)[1][0], small.preprocessing(photographs[0]))
 
 
-def test_changes_of_small_images_are_not_for_photographs(imagenet):
+def test_an_augmentation_for_small_images_is_refused(imagenet):
     with pytest.raises(ValueError, match=r"There is no augmentation 'crop_flip'; there are none, resized_crop"):
         imagenet.training_batches(10, "crop_flip", seed=0)
 

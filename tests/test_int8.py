@@ -155,7 +155,7 @@ def test_a_file_that_takes_bytes_says_so():
     assert preprocessing_of("float32") == PREPROCESSING
 
 
-def test_images_reach_the_file_as_they_are():
+def test_a_classifier_gives_a_uint8_file_pixels_without_normalising():
     photograph = np.random.default_rng(4).integers(0, 256, (30, 40, 3), dtype=np.uint8)
     classifier = Classifier("int8", preprocessing_of("uint8"), LABELS, tflite=converted("uint8").tflite)
     prepared_for_keras = PREPROCESSING(photograph)
@@ -172,7 +172,7 @@ STRIDED = [(1, "same"), (2, "same"), (2, "valid")]
 
 @pytest.mark.parametrize(("strides", "padding"), STRIDED)
 @pytest.mark.parametrize("means", ["near", "far"])
-def test_normalising_inside_the_file(strides, padding, means):
+def test_normalising_inside_the_file_adds_little_error(strides, padding, means):
     preprocessing = PREPROCESSING if means == "near" else FAR
     model = sequential(tf.keras.layers.Conv2D(8, 5, strides=strides, padding=padding))
     images = pixels(64)
@@ -213,7 +213,7 @@ def test_padding_before_the_first_convolution_is_int8(preprocessing):
     assert error < (0.02 if preprocessing is FAR else 0.1)
 
 
-def test_one_mean_is_the_zero_point():
+def test_the_mean_of_grey_images_becomes_the_zero_point():
     grey = Preprocessing(12, 12, 1, 1.0, (77.8,), (95.9,))
     model = sequential(tf.keras.layers.Conv2D(4, 3, padding="same"), shape=(12, 12, 1))
     images = pixels(32, (12, 12, 1))
@@ -222,7 +222,7 @@ def test_one_mean_is_the_zero_point():
     assert file.preprocessing == replace(grey, mean=(78,), std=(1,))
 
 
-def test_what_follows_int8_stays_int8_where_nothing_else_reads_it():
+def test_a_chain_of_layers_after_an_int8_layer_stays_int8():
     model = sequential(
         tf.keras.layers.Conv2D(8, 3, activation="relu"),
         tf.keras.layers.MaxPooling2D(2),
@@ -244,7 +244,7 @@ def test_what_follows_int8_stays_int8_where_nothing_else_reads_it():
     assert np.mean(np.abs(answers - stock(file.tflite, prepared(images)))) < 0.01
 
 
-def test_filters_of_very_different_sizes_keep_their_precision():
+def test_zero_and_tiny_filters_keep_the_precision_of_their_biases():
     model = sequential(tf.keras.layers.Conv2D(5, 3))
     kernel, bias = model.get_weights()
     model.set_weights([kernel * np.array([1, 100, 1e-3, 0, 1e-9]), bias])
@@ -300,7 +300,7 @@ def test_the_range_with_the_least_error_clips_rare_values(rng):
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.0, 3.0), (-3.0, 0.0), (1.0, 2.0), (-0.001, 8.0), (0.0, 0.0)])
-def test_zero_is_always_a_value(low, high):
+def test_ranges_always_contain_zero(low, high):
     found = Histogram()
     found.add(np.linspace(low, high, 100, dtype=np.float32)[:, np.newaxis])
     for chosen in (found.whole_range(), found.least_error()):
@@ -312,7 +312,7 @@ def test_zero_is_always_a_value(low, high):
 # What is refused
 
 
-def test_forms_that_do_not_exist():
+def test_invalid_conversion_options_are_refused():
     for arguments, message in (
         ({"real_part": "int4"}, r"real_part must be one of 'float', 'int8'; received 'int4'"),
         ({"input": "int16"}, r"input must be one of 'float32', 'uint8'; received 'int16'"),
@@ -342,7 +342,7 @@ CALIBRATIONS: list[tuple[Any, str]] = [
 
 
 @pytest.mark.parametrize(("images", "message"), CALIBRATIONS)
-def test_calibration_images_that_show_nothing(images, message):
+def test_unusable_calibration_images_are_refused(images, message):
     with pytest.raises(CalibrationError, match=message):
         calibration.checked(images, SIZE, PREPROCESSING)
 
@@ -360,7 +360,7 @@ def test_a_network_without_real_part():
         (tf.keras.layers.ReLU(), r"an operator other than a convolution with real weights reads the image"),
     ],
 )
-def test_an_image_that_cannot_go_in_as_bytes(first, message):
+def test_uint8_input_is_refused_where_normalising_cannot_be_folded(first, message):
     model = sequential(first, tf.keras.layers.Conv2D(4, 3))
     with pytest.raises(ConversionError, match=message):
         convert(model, real_part="int8", calibration=prepared(pixels()), preprocessing=PREPROCESSING, input="uint8")

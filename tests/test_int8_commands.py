@@ -17,11 +17,20 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("int8")
 
 
-def test_export_verify_and_predict(r2b, smoke_run, folder, photograph):
-    file = folder / "digits.tflite"
-    ended = r2b("export", smoke_run.path, file, "--int8", "--uint8", "--json")
-    assert ended.status == 0, ended.err
-    kinds = [row["kind"] for row in json.loads(ended.out)["result"]["layers"]]
+@pytest.fixture
+def exported(r2b, smoke_run, folder):
+    """An int8 file that takes bytes, and what its export printed as JSON; exported once for all tests."""
+    file, printed = folder / "digits.tflite", folder / "export.json"
+    if not file.exists():
+        ended = r2b("export", smoke_run.path, file, "--int8", "--uint8", "--json")
+        assert ended.status == 0, ended.err
+        printed.write_text(ended.out)
+    return file, json.loads(printed.read_text())["result"]
+
+
+def test_export_verify_and_predict(r2b, smoke_run, exported, photograph):
+    file, result = exported
+    kinds = [row["kind"] for row in result["layers"]]
     assert kinds.count("int8") == 5
     own = r2b_zoo.load(smoke_run.path).preprocessing
     assert own is not None
@@ -47,14 +56,14 @@ def test_export_verify_and_predict(r2b, smoke_run, folder, photograph):
     assert sum(row["probability"] for row in predicted) == pytest.approx(1, abs=1e-3)
 
 
-def test_a_file_that_loses_more_than_allowed_is_refused(r2b, smoke_run, folder):
-    ended = r2b("verify", smoke_run.path, folder / "digits.tflite", "--data", "digits", "--max-loss", "0", "-n", "100")
+def test_exit_status_is_1_if_more_is_lost_than_allowed(r2b, smoke_run, exported):
+    ended = r2b("verify", smoke_run.path, exported[0], "--data", "digits", "--max-loss", "0", "-n", "100")
     lost = float(ended.words.split(" points lost")[0].split("; ")[-1])
     assert ended.status == (1 if lost > 0 else 0)
     assert "(at most 0 allowed)" in ended.words
 
 
-def test_calibration_images_of_a_run_of_a_data_set_and_of_a_folder(smoke_run, tmp_path):
+def test_calibration_images_come_from_a_run_a_data_set_or_a_folder(smoke_run, tmp_path):
     run = r2b_zoo.load(smoke_run.path)
     own = np.concatenate(classifier.calibration_images(run))
     assert own.shape[1:] == (8, 8, 1)
@@ -73,7 +82,7 @@ OPTIONS = [
 
 
 @pytest.mark.parametrize(("words", "message"), OPTIONS, ids=lambda value: str(value)[:30])
-def test_options_that_do_not_fit(r2b, smoke_run, tmp_path, words, message):
+def test_wrong_options_of_export_are_refused(r2b, smoke_run, tmp_path, words, message):
     (tmp_path / "empty").mkdir()
     words = [word.replace("{empty}", str(tmp_path / "empty")) for word in words]
     ended = r2b("export", smoke_run.path, tmp_path / "x.tflite", *words)
@@ -84,9 +93,11 @@ def test_options_that_do_not_fit(r2b, smoke_run, tmp_path, words, message):
 
 def test_weights_alone_do_not_say_what_to_calibrate_with(r2b, tmp_path):
     ended = r2b("export", "cifar10", tmp_path / "x.tflite", "--int8")
+    assert ended.status == 1
     assert "cifar10 does not record what it was trained on: name a folder of images, or a data set" in ended.err
 
 
-def test_two_ways_to_name_images(r2b, smoke_run, folder):
-    ended = r2b("verify", smoke_run.path, folder / "digits.tflite", "--data", "digits", "--images", folder)
+def test_data_and_images_together_are_refused(r2b, smoke_run, tmp_path):
+    ended = r2b("verify", smoke_run.path, smoke_run.tflite_path, "--data", "digits", "--images", tmp_path)
+    assert ended.status == 1
     assert "--images and --data are two ways to name images" in ended.err

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-manager = pytest.importorskip("jupyter_client.manager", reason="ipykernel is not installed")
+manager = pytest.importorskip("jupyter_client.manager", reason="jupyter_client is not installed")
 pytest.importorskip("ipykernel", reason="ipykernel is not installed")
 
 LONGEST_CELL = 300
@@ -86,7 +86,7 @@ def kernel(folder: Any) -> Iterator[Kernel]:
 
 
 @pytest.mark.slow
-def test_the_stop_button_and_the_same_cell_again_give_the_weights_of_an_uninterrupted_run(tmp_path):
+def test_a_stopped_and_resumed_cell_gives_the_weights_of_a_whole_run(tmp_path):
     with kernel(tmp_path) as jupyter:
         presses: list[str] = []
 
@@ -104,7 +104,7 @@ def test_the_stop_button_and_the_same_cell_again_give_the_weights_of_an_uninterr
         resumed: list[str] = []
         reply, _ = jupyter.run(TRAIN.format(output="stopped"), resumed.append)
         assert reply["status"] == "ok"
-        assert not any("epoch 1/20" in html for html in resumed), "it began anew"
+        assert not any("epoch 1/20" in html for html in resumed), "training began anew instead of resuming"
         reply, _ = jupyter.run("resumed = weights")
         assert reply["status"] == "ok"
 

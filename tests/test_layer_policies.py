@@ -74,7 +74,7 @@ def test_layers_take_float64(case, rng):
 
 
 @EACH
-def test_layers_take_arrays_of_float64(case, rng):
+def test_float32_layers_take_float64_inputs(case, rng):
     layer, inputs = case.make(), tensors(case, rng, "float64")
     output = call(layer, inputs)
     expected = case.formula(*inputs, *(weight.numpy() for weight in layer.weights))

@@ -262,7 +262,7 @@ def test_global_average_takes_images_of_any_size(rng):
     np.testing.assert_allclose(model(x), x.mean(axis=(1, 2)), rtol=1e-5, atol=1e-6)
 
 
-def test_the_order_of_summation_is_the_networks_not_the_calls(rng):
+def test_global_average_sums_in_the_same_order_in_a_graph_and_eagerly(rng):
     """A network for any image size sums in the same order in a graph, where sizes are unknown, and eagerly."""
     image = tf.keras.Input((None, None, 16))
     model = tf.keras.Model(image, GlobalAverage()(image))
@@ -400,7 +400,7 @@ def test_sign_fused_for_training_has_the_same_values_and_gradients(rng):
 
 
 @pytest.mark.parametrize("beyond", [1.0, -1.0, 1 + 2**-23, -3.0, np.inf], ids=str)
-def test_gradients_of_weights_are_masked_unless_all_are_clipped(beyond, rng):
+def test_sign_passes_no_gradient_to_weights_beyond_one(beyond, rng):
     values = rng.uniform(-1, 1, (3, 3, 4, 5)).astype("float32")
     values[1, 1, 1, 1] = beyond
     kernel, upstream = tf.Variable(values), tf.constant(rng.normal(size=values.shape), tf.float32)

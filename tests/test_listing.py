@@ -22,7 +22,7 @@ def names_of(paths, root):
     return [path.relative_to(root).as_posix() for path in paths]
 
 
-def test_images_by_content_in_the_order_of_their_names(photos):
+def test_images_are_found_by_suffix_or_content_in_the_order_of_names(photos):
     shutil.copy(photos / "2.jpg", photos / "3")
     (photos / "notes.txt").write_text("no image")
     (photos / "damaged.png").write_bytes(b"")
@@ -54,7 +54,7 @@ def test_paths_without_images(photos):
         image_files(photos / "empty")
 
 
-def test_names_are_shown_as_a_terminal_can():
+def test_control_characters_in_names_are_shown_escaped():
     assert shown(os.fsdecode(b"caf\xe9/\x1b[2J\n.jpg")) == "caf\\udce9/\\x1b[2J\\n.jpg"
     assert shown("Café ☕ 猫.jpg") == "Café ☕ 猫.jpg"
     assert is_one_line("Café ☕ 猫 👩\u200d🌾")

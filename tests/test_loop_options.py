@@ -34,7 +34,7 @@ pytestmark = pytest.mark.usefixtures("shallow")
 # --- accumulation -----------------------------------------------------------------------------------------------------
 
 
-def test_accumulated_parts_are_the_whole_batch_where_batch_norm_keeps_its_statistics(rng):
+def test_accumulated_parts_equal_the_whole_batch_if_batch_norms_are_frozen(rng):
     data, found = batch(rng), []
     start = randomize(network())
     for parts in (1, 4):
@@ -91,7 +91,7 @@ def averaged_in_numpy(steps, decay):
 
 
 @pytest.mark.parametrize("decay", [0.999, 0.2])
-def test_the_average_is_numpys_and_takes_the_weights_place_in_evaluation(decay, rng):
+def test_moving_average_equals_numpys_and_replaces_weights_in_evaluation(decay, rng):
     """The decay rises during a warm-up: it stays below 0.2 in the first step only, and below 0.999 in all four."""
     model = trainer(network(), Adam(0.01), ema_decay=decay)
     steps = [values(model.student)]
@@ -256,7 +256,7 @@ def test_a_stage_resumes_from_a_checkpoint_bit_for_bit(words, tmp_path):
 
 
 @pytest.mark.long
-def test_a_run_with_every_option_that_dies_and_resumes_equals_one_that_did_not_die(tmp_path):
+def test_a_run_that_dies_and_resumes_equals_one_that_does_not_die(tmp_path):
     words = f"{COMBINED} binary.epochs=2 checkpoint_minutes=10"
     whole, _ = train(words, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
@@ -352,9 +352,9 @@ def test_values_that_are_refused(word, message):
         ("float16", "flags : fpu avx512_bf16", "float16 is for GPUs"),
     ],
 )
-def test_where_half_precision_is_slow(mixed_precision, flags, message, tmp_path):
+def test_slow_half_precision_is_recognised_by_the_cpus_flags(mixed_precision, flags, message, tmp_path):
     if tf.config.list_physical_devices("GPU"):
-        pytest.skip("a machine with a GPU, where half precision is fast")
+        pytest.skip("this machine has a GPU, where half precision is fast")
     (tmp_path / "cpuinfo").write_text(f"processor : 0\n{flags}\n")
     found = why_half_precision_is_slow(mixed_precision, tmp_path / "cpuinfo")
     assert (found is None) == (message is None)
@@ -362,7 +362,7 @@ def test_where_half_precision_is_slow(mixed_precision, flags, message, tmp_path)
     assert why_half_precision_is_slow("bfloat16", tmp_path / "missing") is None
 
 
-def test_images_per_second_are_those_of_all_processes(monkeypatch):
+def test_images_per_second_include_the_processes_before_a_resume(monkeypatch):
     """One process counts 4 steps in 4 s, the next 2 steps in 8 s; the first step of each process does not count."""
     now = [0.0]
     monkeypatch.setattr(throughput_module.time, "perf_counter", lambda: now[0])
@@ -379,7 +379,7 @@ def test_images_per_second_are_those_of_all_processes(monkeypatch):
     assert throughput.images_per_second == pytest.approx(6 * 8 / 12)
 
 
-def test_no_summary_is_made_of_a_step(monkeypatch, tmp_path):
+def test_tensorboard_summarises_epochs_but_not_steps(monkeypatch, tmp_path):
     """Keras' own callback makes summaries of steps and discards them; the first takes so long that Keras warns."""
     made: list[str] = []
     # Keras imports tensorflow.compat.v2, whose ``summary`` is another module than tf.summary, so patch that one.

@@ -62,7 +62,7 @@ def test_a_new_loss_is_a_field_and_a_switch_of_every_recipe():
 
 
 @pytest.mark.usefixtures("with_confidence")
-def test_the_report_has_its_curve():
+def test_the_report_has_a_curve_for_an_added_loss():
     from r2b_zoo.report import view
 
     (metric,) = [metric for metric in view.METRICS if metric.column == "confidence"]
@@ -70,7 +70,7 @@ def test_the_report_has_its_curve():
 
 
 @pytest.mark.usefixtures("with_confidence", "shallow")
-def test_the_step_trains_on_it(rng):
+def test_the_total_contains_an_added_loss_with_its_weight(rng):
     images = rng.normal(size=(8, 32, 32, 3)).astype(np.float32)
     labels = np.arange(8) % 10
     teacher, student = (r2b_zoo.create(name, **SMALL) for name in ("ResNet18", "RealToBinaryNet"))

@@ -96,7 +96,7 @@ def test_labels_and_preprocessing_are_optional(bare: bytes) -> None:
     assert metadata.read(written) == metadata.Metadata("Net", "", LABELS, None)
 
 
-def test_the_official_schema_finds_every_field(full: bytes) -> None:
+def test_fields_have_the_numbers_of_the_official_schema(full: bytes) -> None:
     root = model_metadata(full)
     assert (root.text(0), root.text(1), root.text(7)) == ("Net", "Große Katzen", "1.0.0")
     image, probabilities = root.item(3).item(2), root.item(3).item(3)
@@ -123,7 +123,7 @@ def test_a_grey_input_is_called_grey() -> None:
     assert metadata.read(written).preprocessing == GREY
 
 
-def test_any_zip_program_opens_the_files(full: bytes) -> None:
+def test_zipfile_opens_the_attached_files(full: bytes) -> None:
     with zipfile.ZipFile(io.BytesIO(full)) as archive:
         assert archive.testzip() is None
         assert {info.filename: info.compress_type for info in archive.infolist()} == {
@@ -162,7 +162,7 @@ def test_constants_stay_aligned() -> None:
     assert {offset % 16 for offset in offsets} == {0}
 
 
-def test_writing_again_replaces(full: bytes) -> None:
+def test_writing_again_replaces_all_metadata(full: bytes) -> None:
     again = metadata.write(full, name="Other", description="", labels=("a", "b", "c"))
     assert metadata.read(again) == metadata.Metadata("Other", "", ("a", "b", "c"), None)
     assert schema.Model.GetRootAs(again).BuffersLength() == schema.Model.GetRootAs(full).BuffersLength()
@@ -176,7 +176,7 @@ def test_the_same_input_gives_the_same_bytes(bare: bytes, full: bytes) -> None:
     )
 
 
-def test_convert_writes_it() -> None:
+def test_convert_writes_metadata() -> None:
     model = tf.keras.Sequential([tf.keras.Input((6, 5, 3)), tf.keras.layers.Flatten(), tf.keras.layers.Dense(3)])
     conversion = convert(model, labels=LABELS, preprocessing=PREPROCESSING, description="three animals")
     assert metadata.read(conversion.tflite) == metadata.Metadata(model.name, "three animals", LABELS, PREPROCESSING)
@@ -254,12 +254,12 @@ def archived(full: bytes, files: dict[str, bytes], method: int = zipfile.ZIP_DEF
     return stream.getvalue()
 
 
-def test_labels_of_other_editors(full: bytes) -> None:
+def test_labels_may_have_a_byte_order_mark_or_windows_line_ends(full: bytes) -> None:
     for text in ("\ufeffcat\ndog, brown\nLöwe", "cat\r\ndog, brown\r\nLöwe\r\n"):
         assert metadata.read(archived(full, {"labels.txt": text.encode()})).labels == LABELS
 
 
-def test_only_what_is_used_is_inflated(full: bytes) -> None:
+def test_damage_in_an_unknown_attached_file_is_ignored(full: bytes) -> None:
     altered = archived(full, {"other": b"\0" * 99}, zipfile.ZIP_STORED)
     at = altered.index(b"\0" * 99)
     assert metadata.read(altered[:at] + b"X" + altered[at + 1 :]) == metadata.read(full)
@@ -286,7 +286,7 @@ def test_only_what_is_used_is_inflated(full: bytes) -> None:
         ({"preprocessing.json": b"[" * 99_999}, zipfile.ZIP_STORED, r"preprocessing\.json inside .* is damaged: "),
     ],
 )
-def test_attached_files_that_are_not_read(full: bytes, files: dict[str, bytes], method: int, message: str) -> None:
+def test_unusable_attached_files_are_refused(full: bytes, files: dict[str, bytes], method: int, message: str) -> None:
     data = archived(full, files, method)
     assert len(data) < len(full) + 200_000
     with pytest.raises(ValueError, match=message):
@@ -305,7 +305,7 @@ def test_attached_files_that_are_not_read(full: bytes, files: dict[str, bytes], 
         ({"gamma": 2}, r"unexpected keyword argument 'gamma'"),
     ],
 )
-def test_preprocessing_that_prepares_nothing(full: bytes, changes: dict[str, Any], message: str) -> None:
+def test_invalid_preprocessing_in_a_file_is_refused(full: bytes, changes: dict[str, Any], message: str) -> None:
     with zipfile.ZipFile(io.BytesIO(full)) as archive:
         fields = json.loads(archive.read("preprocessing.json"))
     data = archived(full, {"preprocessing.json": json.dumps({**fields, **changes}).encode()})

@@ -192,7 +192,7 @@ def test_a_binary_network_in_half_precision_is_the_float32_network(name, mixed_p
 
 
 @pytest.mark.parametrize("mixed_precision", HALF)
-def test_evaluation_is_of_the_float32_network(mixed_precision, rng):
+def test_evaluation_runs_convolutions_in_float32(mixed_precision, rng):
     """Real kernels lose digits in half precision, so the two networks differ unless convolutions are in float32."""
     real, half = twins(mixed_precision, "binary_activations")
     images, labels = batch(rng, 64)

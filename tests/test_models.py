@@ -45,7 +45,7 @@ def test_forward_gives_probabilities(name, precision, rng):
     assert probabilities.shape == (4, 10)
     assert np.isfinite(probabilities).all()
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
-    assert np.ptp(probabilities, axis=0).max() > 1e-3, "four images, one answer"
+    assert np.ptp(probabilities, axis=0).max() > 1e-3, "all four images have the same answer"
 
 
 @EACH
@@ -67,7 +67,7 @@ def test_training_reaches_every_weight(name, precision, rng):
     pairs = zip(model.weights, before, strict=True)
     assert [weight.name for weight, old in pairs if np.array_equal(old, weight)] == []
     if precision == "binary":
-        assert all(np.abs(conv.get_weights()[0]).max() <= 1 for conv in convolutions(model)), "latent weights in ±1"
+        assert all(np.abs(conv.get_weights()[0]).max() <= 1 for conv in convolutions(model)), "latent weights exceed ±1"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -81,7 +81,7 @@ def test_intermediates_are_the_blocks_and_the_logits(name):
     assert tuple(expected)[:-1] == BLOCK_NAMES
 
 
-def test_intermediates_are_of_networks_of_the_zoo():
+def test_intermediates_refuse_a_network_without_blocks():
     other = tf.keras.Sequential([tf.keras.Input((4,)), tf.keras.layers.Dense(2)], name="other")
     with pytest.raises(ValueError, match=r"blocks, layers called block1 to block8; received other, which has none: bu"):
         r2b_zoo.intermediates(other)
@@ -96,7 +96,7 @@ def test_a_shallow_network_has_one_block_of_each_kind_and_the_next_is_whole_agai
 
 
 @EACH_DEPLOYED
-def test_without_top_it_is_the_inside_of_the_full_network(name, precision, rng, tmp_path):
+def test_a_network_without_top_equals_the_inside_of_the_full_one(name, precision, rng, tmp_path):
     full = randomize(small_network(name, precision))
     weights.save(full, tmp_path / "full.h5")
     features = r2b_zoo.create(
@@ -111,7 +111,7 @@ def test_without_top_it_is_the_inside_of_the_full_network(name, precision, rng, 
 
 
 @EACH_DEPLOYED
-def test_features_only_are_the_ends_of_the_stages_of_the_full_network(name, precision, rng, tmp_path):
+def test_features_only_returns_the_stage_outputs_of_the_full_network(name, precision, rng, tmp_path):
     full = randomize(small_network(name, precision))
     weights.save(full, tmp_path / "full.h5")
     arguments = {**SMALL, "precision": precision, "weights": tmp_path / "full.h5", "features_only": True}
@@ -140,7 +140,7 @@ def test_features_only_with_the_stem_of_imagenet_are_at_strides_4_to_32(name):
     ("name", "precision", "suffix"),
     [*((*network, ".keras") for network in DEPLOYED), ("RealToBinaryNet", "binary", ".h5")],
 )
-def test_saved_and_loaded_it_is_the_same_function(name, precision, suffix, rng, tmp_path):
+def test_a_network_saved_and_loaded_is_the_same_function(name, precision, suffix, rng, tmp_path):
     model = randomize(small_network(name, precision, SHALLOW))
     model.save(tmp_path / f"model{suffix}")
     loaded = tf.keras.models.load_model(tmp_path / f"model{suffix}")
@@ -151,7 +151,7 @@ def test_saved_and_loaded_it_is_the_same_function(name, precision, suffix, rng, 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["RealToBinaryNet", "StrongBaselineNet"])
-def test_a_saved_model_is_the_same_function(name, rng, tmp_path):
+def test_a_tensorflow_saved_model_is_the_same_function(name, rng, tmp_path):
     model = randomize(small_network(name, "binary", SHALLOW))
     model.save(str(tmp_path / "model"), save_traces=False)
     x = images(rng)
@@ -160,7 +160,7 @@ def test_a_saved_model_is_the_same_function(name, rng, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["RealToBinaryNet", "StrongBaselineNet"])
-def test_a_saved_model_needs_no_python_of_ours(name, rng, tmp_path):
+def test_a_tensorflow_saved_model_needs_no_code_of_r2b_zoo(name, rng, tmp_path):
     model = randomize(small_network(name, "binary", SHALLOW))
     model.save(str(tmp_path / "model"))
     loaded = tf.saved_model.load(str(tmp_path / "model"))
@@ -240,7 +240,7 @@ def layer_types(model, *types):
     return [layer.name for layer in model.layers if isinstance(layer, types)]
 
 
-def test_the_two_rescalings_take_each_others_place():
+def test_strong_baseline_has_learned_scales_in_place_of_gates():
     gated, scaled = small_network("RealToBinaryNet", "binary"), small_network("StrongBaselineNet", "binary")
     assert len(layer_types(gated, ChannelGate)) == len(layer_types(scaled, LearnedScale)) == 16
     assert layer_types(gated, LearnedScale) == layer_types(scaled, ChannelGate) == []
@@ -261,7 +261,7 @@ def test_the_gate_reads_the_real_activations_before_the_sign():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_shortcuts_that_change_shape_are_real_unless_told(name):
+def test_shortcuts_that_change_shape_are_real_by_default(name):
     model = small_network(name, "real" if name == "ResNet18" else "binary")
     convs = [layer for layer in model.layers if layer.name.endswith("_shortcut_conv")]
     assert [conv.filters for conv in convs] == [32, 64, 128]
@@ -271,7 +271,7 @@ def test_shortcuts_that_change_shape_are_real_unless_told(name):
     assert len(layer_types(model, tf.keras.layers.Add)) == adds
 
 
-def test_binary_shortcuts_are_binary_convolutions_with_what_their_paper_has_before_a_sign():
+def test_binary_shortcuts_are_binary_convolutions_after_the_papers_layer():
     for name, layers_before in (
         ("BNN18", ["shortcut_pool"]),
         ("XNORNet18", ["shortcut_pool", "shortcut_sign_batch_norm"]),
@@ -378,7 +378,7 @@ def test_resnet18_has_one_precision():
         r2b_zoo.ResNet18(**SMALL, precision="binary")
 
 
-def test_resnet18_has_nothing_binary():
+def test_resnet18_refuses_binary_shortcuts():
     with pytest.raises(ValueError, match=r"downsample of ResNet18 must be one of 'real'; received 'binary'"):
         r2b_zoo.ResNet18(**SMALL, downsample="binary")
 

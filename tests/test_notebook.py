@@ -84,7 +84,7 @@ def test_records_that_are_only_text_are_short_too(smoke_run):
         assert len(repr(record)) <= LONGEST
 
 
-def test_what_they_say(cost, evaluation, smoke_run):
+def test_records_show_their_main_facts(cost, evaluation, smoke_run):
     shown = {name: words(record) for name, record in records(cost, evaluation, smoke_run).items()}
     assert f"{cost.parameters:,}" in shown["cost"]
     assert "15,000,000" in shown["conversion"]
@@ -96,7 +96,7 @@ def test_what_they_say(cost, evaluation, smoke_run):
     assert "11,995,624" in shown["card"]
 
 
-def test_long_tables_end_with_how_much_is_left():
+def test_long_tables_end_with_the_number_of_rows_left_out():
     table = Stacked("Many", [("name", LEFT), ("number", RIGHT)])
     for i in range(html.MOST_ROWS + 7):
         table.add_row(f"row {i}", f"{i:,}")
@@ -114,7 +114,7 @@ def test_figures_of_a_run(smoke_run):
     assert isinstance(figure, ShownFigure)
     assert [axes.get_title("left") for axes in figure.axes] == list(run.stages)
     assert all(axes.lines for axes in figure.axes)
-    assert figure._repr_png_().startswith(b"\x89PNG"), "pyplot need not have been used for it to be shown"
+    assert figure._repr_png_().startswith(b"\x89PNG"), "the figure is not shown as a PNG"
     with pytest.raises(ValueError, match=r"metric must be one of accuracy, loss.*received 'acuracy'.*accuracy"):
         run.figure("acuracy")
 
@@ -216,5 +216,5 @@ def test_the_live_figure_is_one_output_that_is_redrawn(smoke_run, monkeypatch):
     assert "progress" not in {element.tag for element in tree.iter()}
 
 
-def test_no_notebook_here():
+def test_in_notebook_is_false_outside_a_notebook():
     assert not quiet_start.in_notebook()

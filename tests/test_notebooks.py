@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 jupytext = pytest.importorskip("jupytext", reason="jupytext is not installed")
-nbformat = pytest.importorskip("nbformat", reason="nbconvert is not installed")
+nbformat = pytest.importorskip("nbformat", reason="nbformat is not installed (nbconvert brings it)")
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 sys.path.insert(0, str(FOLDER))
@@ -37,7 +37,7 @@ def check_outputs(notebook):
         assert not CONTROL.search(text), text
 
 
-def test_all_are_checked():
+def test_every_notebook_is_checked():
     assert execute.names() == sorted(VALUES)
 
 
@@ -60,7 +60,7 @@ def test_links_lead_somewhere(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", VALUES)
-def test_it_runs(name, tmp_path, monkeypatch):
+def test_notebook_runs_and_keeps_its_promises(name, tmp_path, monkeypatch):
     read = jupytext.read
 
     def with_values(path):

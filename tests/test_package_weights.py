@@ -33,7 +33,7 @@ def test_a_run_becomes_a_file_with_its_card(smoke_run, tmp_path):
     assert str(smoke_run.path) not in json.dumps(card)
 
 
-def test_the_command_on_the_card_has_the_fields_of_stages_that_were_taken_from_another_run(smoke_run, tmp_path):
+def test_the_command_on_the_card_has_the_fields_of_stages_from_another_run(smoke_run, tmp_path):
     other = shutil.copytree(smoke_run.path, tmp_path / "other")
     config = (other / "config.json").read_text()
     (other / "config.json").write_text(config.replace('"teacher.epochs": 25', '"teacher.epochs": 7'))
@@ -54,7 +54,7 @@ def test_runs_that_are_not_packaged(smoke_run, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_run_whose_record_is_of_another_network(smoke_run, tmp_path):
+def test_a_run_whose_recorded_accuracy_is_wrong_is_refused(smoke_run, tmp_path):
     folder = shutil.copytree(smoke_run.path, tmp_path / "run")
     results = json.loads((folder / "results.json").read_text())
     results["stages"][-1]["test_accuracy"] = 0.999

@@ -189,7 +189,7 @@ def rewritten(data, path, *, record=None, compression=zipfile.ZIP_STORED, **memb
         ({"values": bytes(1 << 24), "compression": zipfile.ZIP_DEFLATED}, r"cannot be read \(truncated or altered\?\)"),
     ],
 )
-def test_files_that_are_no_packed_weights(tmp_path, data, changes, message):
+def test_newer_or_inconsistent_packed_files_are_refused(tmp_path, data, changes, message):
     path = rewritten(data, tmp_path / "weights.zip", **changes)
     with pytest.raises(ValueError, match=message):
         opened(path)
@@ -204,14 +204,14 @@ def test_the_hash_is_that_of_the_content(tmp_path, data):
     assert PackedWeights(tmp_path / "other.zip").sha256 != PackedWeights(path).sha256
 
 
-def test_numbers_that_are_not_finite(tmp_path, data):
+def test_packed_weights_that_are_not_finite_are_refused(tmp_path, data):
     values = np.full(15, np.nan, np.float16).tobytes()
     file = PackedWeights(rewritten(data, tmp_path / "weights.zip", values=values))
     with pytest.raises(ValueError, match=r"not finite numbers \(NaN or infinite\) in layer 'logits'; all weights must"):
         file.arrays()
 
 
-def test_other_files_are_read_as_before(tmp_path, rng):
+def test_keras_files_are_opened_as_weights_files(tmp_path, rng):
     network = tf.keras.Sequential(small_layers(rng)[1:])
     network.build((None, 4))
     network.save(tmp_path / "network.keras")

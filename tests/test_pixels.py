@@ -62,7 +62,7 @@ ROUNDED = {
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_every_mode_of_pillow(mode: str) -> None:
+def test_images_of_every_pillow_mode_become_rgb(mode: str) -> None:
     image = of_mode(mode)
     assert image.mode == mode
     found = pixels.rgb(image)
@@ -105,7 +105,7 @@ def test_files_are_known_by_their_content(tmp_path: Path, kind: str, mode: str, 
     assert (header.height, header.width) == (7, 10)
 
 
-def test_twelve_bits_and_white_as_zero(tmp_path: Path) -> None:
+def test_tiff_files_with_white_as_zero_or_twelve_bits_are_read(tmp_path: Path) -> None:
     from PIL import TiffImagePlugin
 
     path = tmp_path / "x.tif"
@@ -128,7 +128,7 @@ def test_twelve_bits_and_white_as_zero(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP", "JPEG"])
 @pytest.mark.parametrize("orientation", range(1, 10))
-def test_turned_as_exif_says(tmp_path: Path, kind: str, orientation: int) -> None:
+def test_images_are_turned_as_exif_says(tmp_path: Path, kind: str, orientation: int) -> None:
     """Compares the whole image and its centre square (cropped before turning) with Pillow's exif_transpose."""
     path, exif = tmp_path / "turned", Image.Exif()
     exif[0x0112] = orientation
@@ -192,7 +192,7 @@ def test_paths_that_are_not_images(tmp_path: Path) -> None:
 # --- size -------------------------------------------------------------------------------------------------------------
 
 
-def test_a_large_image_in_a_small_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_with_too_many_pixels_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert pixels.MAX_PIXELS == 2 * Image.MAX_IMAGE_PIXELS
     path = tmp_path / "bomb.png"
     Image.new("1", (20, 20)).save(path)
@@ -217,7 +217,7 @@ def test_a_large_image_in_a_small_file(tmp_path: Path, monkeypatch: pytest.Monke
     assert Image.MAX_IMAGE_PIXELS == 30
 
 
-def test_the_limit_is_raised_for_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pillows_limit_is_unchanged_after_concurrent_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 30)
     Image.fromarray(COLOURS).save(tmp_path / "x.png")
     found: list[Any] = []

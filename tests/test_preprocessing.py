@@ -18,7 +18,7 @@ GREY = Preprocessing(8, 8, 1, 1.0, (77.82,), (95.88,))
 @pytest.mark.parametrize("rule", [COLOUR, GREY], ids=["colour", "grey"])
 @pytest.mark.parametrize("channels", [1, 3, 4])
 @pytest.mark.parametrize("size", [(1, 1), (7, 5), (16, 20), (301, 200), (2000, 9), (9, 2000), (1411, 1500)])
-def test_one_image_is_what_tensorflow_makes_of_it(rule: Preprocessing, channels: int, size: tuple[int, int]) -> None:
+def test_an_image_is_prepared_as_in_data_pipelines(rule: Preprocessing, channels: int, size: tuple[int, int]) -> None:
     """Compares with ``tensor``, which data pipelines use.
 
     ``tensor`` crops and converts colours in TensorFlow. A call does so in NumPy, and computes grey only for the rows

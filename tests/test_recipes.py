@@ -72,7 +72,7 @@ def test_a_field_that_is_set_twice():
         parse(["seed=1", "gate=false", "seed=2"])
 
 
-def test_the_folder_of_the_data_has_two_spellings_and_means_the_same_from_everywhere(monkeypatch, tmp_path):
+def test_the_data_folder_has_two_spellings_and_becomes_an_absolute_path(monkeypatch, tmp_path):
     (tmp_path / "photos").mkdir()
     monkeypatch.chdir(tmp_path)
     for word in ("data.dir=photos", "data_dir=photos", f"data_dir={tmp_path}/photos"):
@@ -92,7 +92,7 @@ def test_an_override_changes_one_field():
     assert plan("width=24").width == 24
 
 
-def test_a_field_of_the_recipe_is_every_stages_unless_one_has_its_own():
+def test_a_field_of_the_recipe_holds_for_every_stage_without_its_own():
     changed = plan("batch_size=32", "binary.batch_size=16", "real.augmentation=none")
     assert [stage.batch_size for stage in changed.stages] == [32, 32, 32, 16]
     assert [stage.augmentation for stage in changed.stages] == ["affine", "none", "affine", "affine"]
@@ -119,7 +119,7 @@ def test_an_unknown_field_suggests_near_ones_and_names_all(field, suggestion):
         assert known in str(error.value)
 
 
-def test_a_field_that_is_like_none():
+def test_a_field_unlike_all_others_gets_no_suggestion():
     with pytest.raises(ValueError, match=r"Recipe digits has no field 'xyzzy'\. Its fields are dataset, data_dir"):
         recipes.plan("digits", xyzzy=1)
 
@@ -266,7 +266,7 @@ def test_a_skipped_stage_passes_on_its_teacher_and_weights():
         plan(*(f"{name}.skip=true" for name in STAGE_NAMES))
 
 
-def test_another_runs_folder_means_the_same_from_everywhere(monkeypatch, tmp_path):
+def test_the_folder_of_another_run_becomes_an_absolute_path(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     assert plan("teacher.from_run=other").stages[0].from_run == str(tmp_path / "other")
 

@@ -70,7 +70,7 @@ def test_every_layer_loads_after_the_bare_import(tmp_path):
     ],
     ids=["before TensorFlow", "after Keras", "before Larq"],
 )
-def test_in_whatever_order_it_is_imported(imports, tmp_path):
+def test_layers_load_whatever_the_order_of_imports(imports, tmp_path):
     load(imports, tmp_path, list(every_layer())[-1:])
 
 

@@ -115,7 +115,7 @@ def test_inner_links_have_targets(page: Page) -> None:
     assert set(links) <= set(page.by_id)
 
 
-def test_pictures_have_words(page: Page) -> None:
+def test_pictures_have_text_alternatives(page: Page) -> None:
     images = page.all("img")
     blocks, maps_per_image, examples = sum(SHALLOW), 2, 10
     labels = {image["alt"] for image in images if image["alt"].startswith("Test image of class")}
@@ -183,7 +183,7 @@ def test_smoke_run_warns_and_another_does_not(page: Page, run_copy: RunFolder) -
     assert "This was a smoke run" not in changed(run_copy, smoke=False).text
 
 
-def test_nothing_switched_off_says_nothing(page: Page) -> None:
+def test_page_is_silent_about_switched_off_ideas_if_there_are_none(page: Page) -> None:
     assert "switched-off" not in page.by_id
     assert "Switched off" not in page.text
 
@@ -195,7 +195,7 @@ def test_page_says_what_was_switched_off(run_copy: RunFolder, field: str) -> Non
     assert words[0] in changed(run_copy, switched_off=list(words)).by_id["switched-off"]
 
 
-def test_unequal_file_is_an_alarm(run_copy: RunFolder) -> None:
+def test_page_warns_if_the_file_is_not_proven_equal(run_copy: RunFolder) -> None:
     check = {"images": 355, "disagreements": 40, "mean_difference": 0.02, "largest_difference": 0.9, "undecided": 0}
     page = changed(run_copy, verification={**check, "agreement": 1 - 40 / 355, "passed": False})
     assert "The converted file could not be shown to be equal to the trained network" in page.text
@@ -222,7 +222,7 @@ def test_class_names_are_escaped(run_copy: RunFolder) -> None:
     assert "Test image of class " + names[1] in {image["alt"] for image in page.all("img")}
 
 
-def test_missing_stages(run_copy: RunFolder) -> None:
+def test_page_leaves_out_missing_stages(run_copy: RunFolder) -> None:
     rows = run_copy.results()["stages"]
     for name in ("real", "binary_activations"):
         shutil.rmtree(run_copy.stage(name))
@@ -352,14 +352,14 @@ def test_python_lines_run(
 @pytest.mark.parametrize(
     "name", ["results.json", "attention.npz", "examples.npz", "stages/real/log.csv", "config.json"]
 )
-def test_unfinished_run_is_one_sentence(run_copy: RunFolder, name: str) -> None:
+def test_report_of_an_unfinished_run_names_the_missing_file(run_copy: RunFolder, name: str) -> None:
     (run_copy.path / name).unlink()
     with pytest.raises(RunFolderError, match=f"there is no {name}"):
         write_report(run_copy)
     assert not run_copy.report_path.exists()
 
 
-def test_damaged_log_is_one_sentence(run_copy: RunFolder) -> None:
+def test_damaged_log_is_named_in_the_error(run_copy: RunFolder) -> None:
     path = run_copy.stage("real") / "log.csv"
     path.write_text(path.read_text() + "1,abc\n")
     with pytest.raises(RunFolderError, match=r"log\.csv is damaged"):
@@ -396,7 +396,7 @@ def test_axes_show_the_range_of_the_curves() -> None:
     assert (zero.low, zero.high) == (0.0, 2.3)
 
 
-def test_maps_keep_their_scale() -> None:
+def test_brightness_of_maps_is_relative_to_the_given_largest_value() -> None:
     values = np.array([[0.0, 0.25], [0.5, 0.25]])
     bright, dark = plots.map_png(values, 0.5), plots.map_png(values, 1.0)
     assert bright.startswith("data:image/png;base64,")
@@ -412,6 +412,6 @@ def test_thumbnail_of_a_large_photograph() -> None:
     assert len(large) < 60_000
 
 
-def test_config_of_another_recipe_lists_every_field() -> None:
+def test_command_for_an_unknown_recipe_lists_every_field() -> None:
     words = view.command({"recipe": "my own", "width": 8, "binary.epochs": 3})
     assert words == "r2b train 'recipe=my own' width=8 binary.epochs=3"

@@ -48,7 +48,7 @@ def run(photos, tmp_path):
     return folder
 
 
-def test_the_same_data_again_and_somewhere_else(run, photos, tmp_path):
+def test_the_same_data_are_accepted_again_and_after_a_move(run, photos, tmp_path):
     data_record.keep(run, load(photos), quiet)
     moved = photos.rename(tmp_path / "moved")
     data_record.keep(run, load(moved), quiet)
@@ -98,7 +98,7 @@ def change(photos):
         (change, r"1 photograph \(pear/003\.png\) is changed\. Restore"),
     ],
 )
-def test_other_data_are_refused_by_what_differs(run, photos, make, what):
+def test_other_data_are_refused_and_the_difference_is_named(run, photos, make, what):
     before = run.data_path.read_bytes()
     make(photos)
     with pytest.raises(RunFolderError, match=r"run holds a run that was started with other data: " + what):
@@ -132,7 +132,7 @@ def test_a_run_of_an_earlier_version_resumes_with_its_split(run, photos):
     assert data_record.split_rule(RunFolder(run.path / "new")) == BY_NAME
 
 
-def test_a_finished_run_of_an_earlier_version_knows_its_classes_and_their_number(run, photos):
+def test_a_finished_run_of_an_earlier_version_checks_classes_and_image_count(run, photos):
     run.data_path.unlink()
     dataset = {"class_names": ["apple", "pear"], "training_images": 16, "test_images": 4}
     run.write_results({"dataset": dataset})
@@ -200,7 +200,7 @@ def plan_of(photos):
     )
 
 
-def test_a_finished_run_is_checked_too_and_never_calls_an_apple_a_pear(trained, tmp_path):
+def test_a_finished_run_is_refused_after_a_class_was_renamed(trained):
     """Without the check, the same command after a class was renamed would write a file with labels in a wrong order."""
     folder, photos = trained
     plan = plan_of(photos)
@@ -242,7 +242,7 @@ def test_an_old_run_is_evaluated_on_photographs_it_did_not_train_on(trained, tmp
 # --- the rehearsal ----------------------------------------------------------------------------------------------------
 
 
-def test_what_a_run_does_at_its_end_is_tried_before_any_training(photos, tmp_path, monkeypatch):
+def test_damaged_test_images_are_found_before_any_training(photos, tmp_path, monkeypatch):
     """Damages the test images after they are listed; the rehearsal reads some, and so fails before the first stage."""
     folder = RunFolder(tmp_path / "run")
     plan = plan_of(photos)
@@ -260,7 +260,7 @@ def test_what_a_run_does_at_its_end_is_tried_before_any_training(photos, tmp_pat
     assert not folder.results_path.exists()
 
 
-def test_a_rehearsal_of_every_kind_of_preprocessing(trained):
+def test_rehearsal_refuses_labels_and_preprocessing_that_fail_later(trained):
     folder, photos = trained
     networks = Networks(plan_of(photos), folder)
     pipeline.rehearse(networks)

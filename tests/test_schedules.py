@@ -36,7 +36,7 @@ def after_warm_up(name, step, warmup):
 
 @pytest.mark.parametrize("warmup_epochs", [0.0, 0.5, 2.0, 9.9])
 @pytest.mark.parametrize("name", SCHEDULES)
-def test_every_step_is_the_definition(name, warmup_epochs):
+def test_the_rate_of_every_step_follows_the_definition(name, warmup_epochs):
     found = np.array([float(schedule(name, warmup_epochs)(step)) for step in range(TOTAL + 1)])
     warmup = round(warmup_epochs * STEPS_PER_EPOCH)
     expected = [RATE * t / warmup if t < warmup else after_warm_up(name, t, warmup) for t in range(TOTAL + 1)]
@@ -65,7 +65,7 @@ def test_rates_calculated_by_hand(name, rates):
     np.testing.assert_allclose([float(rate(step)) for step in range(12)], rates, atol=1e-6)
 
 
-def test_a_step_within_the_warm_up_counts_from_its_end():
+def test_a_drop_during_the_warm_up_takes_effect_at_its_end():
     """The warm-up rises to the full rate; a drop that the schedule has during the warm-up takes effect at its end."""
     rate = schedule("steps", warmup_epochs=5.0)  # the first of the three drops is at epoch 4
     assert float(rate(34)) == pytest.approx(RATE * 34 / 35)
@@ -80,7 +80,7 @@ def test_the_warm_up_starts_at_zero_and_ends_at_the_rate(name):
     assert float(rate(14)) == pytest.approx(RATE)
 
 
-def test_the_steps_are_at_the_first_step_of_their_epochs():
+def test_the_rate_drops_at_the_first_step_of_a_decay_epoch():
     rate = schedule("steps")
     for epoch, before, after in ((4, 1, DECAY), (9, DECAY**2, DECAY**3)):
         assert float(rate(epoch * STEPS_PER_EPOCH - 1)) == pytest.approx(RATE * before)

@@ -45,5 +45,5 @@ def test_both_signs_reach_every_convolution_and_vary_over_images(name, stem, dow
     tensors = tf.keras.Model(model.input, [(layer.input, layer.output) for layer in convolutions])
     for layer, (inputs, outputs) in zip(convolutions, tensors(tiles, training=True), strict=True):
         positive = np.mean(inputs.numpy() >= 0)
-        assert FEWEST <= positive <= MOST, f"{100 * positive:.1f} % of what {layer.name} reads is +1"
-        assert outputs.numpy().std(axis=0).mean() > 0.1 * outputs.numpy().std(), f"{layer.name} hardly sees the image"
+        assert FEWEST <= positive <= MOST, f"{100 * positive:.1f} % of the inputs of {layer.name} are not negative"
+        assert outputs.numpy().std(axis=0).mean() > 0.1 * outputs.numpy().std(), f"{layer.name}: outputs hardly vary"

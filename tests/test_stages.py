@@ -29,7 +29,7 @@ def batches_of(images):
     return iter(tf.data.Dataset.from_tensor_slices((tf.stack(images), tf.zeros((len(images), 1)))))
 
 
-def test_statistics_are_the_means_of_the_batches_whatever_was_there_before(rng):
+def test_estimated_statistics_are_batch_means_and_ignore_earlier_values(rng):
     images = [batch(rng)[0] for _ in range(3)]
     student = randomize(network())
     model = trainer(student)
@@ -51,7 +51,7 @@ def test_statistics_are_the_means_of_the_batches_whatever_was_there_before(rng):
     np.testing.assert_allclose(norm.moving_variance, unbiased, rtol=1e-4)
 
 
-def test_with_its_statistics_estimated_a_network_evaluates_as_it_trains(rng):
+def test_a_network_with_estimated_statistics_evaluates_as_it_trains(rng):
     """The answers differ a little, because moving variances are unbiased: n / (n - 1) times the variances of the batch.
 
     n is the number of images times the pixels of a map. The last maps have one pixel, so n is only 64 there.
@@ -68,7 +68,7 @@ def test_with_its_statistics_estimated_a_network_evaluates_as_it_trains(rng):
 # --- losses -----------------------------------------------------------------------------------------------------------
 
 
-def test_probabilities_of_classes_are_labels_too(rng):
+def test_labels_may_be_probabilities_of_classes(rng):
     images, labels = batch(rng)
     start, one_hot = randomize(network("real")), tf.one_hot(labels, 10)
     found = []
@@ -94,7 +94,7 @@ def test_probabilities_of_classes_are_labels_too(rng):
     assert float(logs["accuracy"]) == pytest.approx(hits.mean())
 
 
-def test_the_l2_penalty_pulls_kernels_alone(rng):
+def test_the_l2_penalty_shrinks_kernels_only(rng):
     data, start = batch(rng), randomize(network("real"))
     found = []
     for penalty in (0.0, 0.3):
@@ -252,7 +252,7 @@ def test_a_validation_split_that_leaves_a_class_empty_is_refused_before_anything
 
 
 @pytest.mark.usefixtures("shallow")
-def test_a_run_that_was_recorded_before_the_later_fields_loads_and_resumes(tmp_path):
+def test_a_finished_run_of_an_earlier_version_loads_and_is_left_unchanged(tmp_path):
     """The run's config.json lacks the later fields, and its networks have no scale α."""
     old = plan(*(f"{field}={value}" for field, value in BEFORE.items()))
     words = {f"{stage}.batch_norm_statistics": "running" for stage in STAGE_NAMES}

@@ -17,7 +17,7 @@ needs_runtime = pytest.mark.skipif(default_engine() != RUNTIME, reason="no r2b-r
 
 @needs_runtime
 @pytest.mark.parametrize(("name", "precision"), DEPLOYED)
-def test_keras_lce_and_runtime_are_equal(name: str, precision: str) -> None:
+def test_keras_lce_and_runtime_agree_but_for_rounding(name: str, precision: str) -> None:
     model, conversion = converted(name, precision)
     runtime, lce = (run_tflite(conversion.tflite, images(), engine=engine) for engine in (RUNTIME, LCE))
     assert runtime.std() > 0.03, "a network that always gives the same answer proves nothing"
@@ -36,7 +36,7 @@ def test_threads_change_nothing() -> None:
 
 
 @needs_runtime
-def test_the_name_says_what_runs() -> None:
+def test_the_engines_name_says_what_runs_the_file() -> None:
     _, conversion = converted("RealToBinaryNet", "binary", SHALLOW)
     assert re.fullmatch(r"r2b-runtime \S+ \(\w+\)", TFLiteEngine(conversion.tflite).name)
     assert TFLiteEngine(conversion.tflite, engine=LCE).name == "Larq Compute Engine's interpreter"
@@ -52,7 +52,7 @@ def test_a_file_that_the_runtime_does_not_run_alone_runs_in_an_interpreter() -> 
     np.testing.assert_allclose(engine.predict(x), model(x), rtol=1e-5, atol=1e-6)
 
 
-def test_without_the_runtime_lce_runs_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lce_is_the_default_engine_without_the_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tflite_engine.importlib.util, "find_spec", lambda name: None)
     assert default_engine() == LCE
 

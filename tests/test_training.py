@@ -227,7 +227,7 @@ def test_another_seed_starts_from_other_weights(tmp_path):
     assert [name for name in random if np.array_equal(first[name], other[name])] == []
 
 
-def test_copied_weights_and_the_layers_that_keep_their_own():
+def test_layers_that_the_source_lacks_keep_their_own_weights():
     gated, scaled = small_network("RealToBinaryNet", "real"), small_network("StrongBaselineNet", "real")
     tf.keras.utils.set_random_seed(1)
     for layer in gated.layers:
@@ -328,7 +328,7 @@ def test_a_file_in_the_way_of_the_folder(tmp_path):
 @contextlib.contextmanager
 def largest_file(size):
     """Makes writing more than ``size`` bytes to one file fail, as on a full disk."""
-    resource = pytest.importorskip("resource", reason="this system has no limits of resources")
+    resource = pytest.importorskip("resource", reason="this system has no resource limits")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -370,7 +370,7 @@ def test_a_loss_that_is_nan_leaves_no_stage(tmp_path):
 # --- records ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_run_that_is_not_finished(copied_run, tmp_path):
+def test_errors_name_the_file_that_an_unfinished_run_lacks(copied_run, tmp_path):
     copied_run.results_path.unlink()
     with pytest.raises(RunFolderError, match=r"copy holds no \(finished\) run: there is no results\.json in it"):
         copied_run.results()
@@ -394,7 +394,7 @@ def test_records_are_plain_json(smoke_run):
         json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
 
 
-def test_the_callbacks_after_the_throughput_see_its_figure(monkeypatch):
+def test_later_callbacks_see_images_per_second_in_the_logs(monkeypatch):
     """Steps end at 1, 3 and 7 s. The first does not count, so the figures are 8 images in 2 s, then 16 in 6 s."""
     now = [0.0]
     monkeypatch.setattr(throughput_module.time, "perf_counter", lambda: now[0])

@@ -94,7 +94,7 @@ def test_file_and_model_agree(name: str, precision: str, monkeypatch: pytest.Mon
     assert result.largest_difference == pytest.approx(differences[~left_out].max(), abs=1e-4)
 
 
-def test_a_real_network_passes() -> None:
+def test_a_network_with_real_weights_passes() -> None:
     model, conversion = converted("ResNet18", "real", SHALLOW)
     result = verify(model, conversion.tflite, images())
     assert result.passed
@@ -183,7 +183,7 @@ def test_images_that_the_last_bits_decide_are_left_out(
 
 
 @pytest.mark.parametrize(("distance", "explained"), [(0.0, True), (0.15, True), (0.3, False)])
-def test_a_combination_of_signs_that_no_other_variant_has_is_left_out(distance: float, explained: bool) -> None:
+def test_rounding_explains_answers_near_an_isolated_variant(distance: float, explained: bool) -> None:
     """Rounding explains answers at most ``rounding.LONELINESS`` (2) times the variants' largest gap away from them.
 
     One variant answers [0.5, 0.5], and all others are at least 0.1 away from it on one side, so the largest gap is
@@ -204,7 +204,7 @@ def test_a_combination_of_signs_that_no_other_variant_has_is_left_out(distance: 
     assert rounding.explains(Network(), np.ones((1, 2, 2, 1)), found).tolist() == [explained]
 
 
-def test_a_sign_that_a_weight_decides_is_left_out(answering) -> None:
+def test_image_that_the_last_bits_of_a_weight_decide_is_left_out(answering) -> None:
     """Relative changes leave pixels of 0 as they are, so only a change in the last bits of the bias changes the sum."""
     image = tf.keras.Input((2, 2, 1))
     offset = tf.keras.layers.Dense(1, bias_initializer=tf.keras.initializers.Constant(1.0))(image)
@@ -316,7 +316,7 @@ def test_missing_metadata_are_not_compared() -> None:
     assert verify(model, conversion.tflite, images(2), labels=LABELS, preprocessing=SMALL_IMAGENET).passed
 
 
-def test_each_output_is_the_files(compare, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_output_receives_the_files_outputs() -> None:
     model, conversion = converted("RealToBinaryNet", "binary", SHALLOW)
     found: list[np.ndarray] = []
     verify(model, conversion.tflite, iter([images()[:3], images()[3:]]), each_output=found.append)

@@ -97,7 +97,7 @@ def test_the_learned_factor_stands_between_convolution_and_gate():
     ],
     ids=str,
 )
-def test_with_a_scale_weights_of_real_kernels_keep_their_magnitude_as_binary_ones(name, options, rng):
+def test_a_scale_keeps_output_magnitudes_when_kernels_become_binary(name, options, rng):
     """Standard deviations of convolutions' outputs change by less than a factor of 2; without a scale, by over 3."""
     before = network(name, FULL, precision="binary_activations", include_top=False, **options)
     x = rng.normal(size=(4, 16, 16, 3)).astype("float32")
@@ -144,7 +144,7 @@ def test_training_reaches_every_weight(rng):
     ],
     ids=str,
 )
-def test_scales_and_binary_shortcuts_are_parts_of_binary_convolutions(name, options):
+def test_all_quantised_convolutions_are_binary_in_the_converted_file(name, options):
     """All quantised convolutions are binary in the converted file, and its answers are those of the network."""
     model = randomize(r2b_zoo.create(name, **SMALL, **options))
     conversion = convert(model, strict=True)
@@ -197,7 +197,7 @@ def forget_options(path):
             del file.attrs[record]
 
 
-def test_files_from_before_there_was_a_choice_are_of_networks_without_a_scale(networks, tmp_path):
+def test_files_without_recorded_options_fit_networks_without_a_scale(networks, tmp_path):
     path = tmp_path / "old.h5"
     weights.save(networks["none"], path)
     forget_options(path)
@@ -212,13 +212,13 @@ def test_files_from_before_there_was_a_choice_are_of_networks_without_a_scale(ne
     weights.load(bireal, path)
 
 
-def test_a_file_that_keras_wrote_tells_no_scale_and_fits(networks, tmp_path):
+def test_a_file_that_keras_wrote_records_no_scale_and_loads(networks, tmp_path):
     networks["mean"].save_weights(tmp_path / "keras.h5")
     weights.load(networks["mean"], tmp_path / "keras.h5")
     assert weights.architecture(tmp_path / "keras.h5")["options"] == {}
 
 
-def test_real_kernels_fit_each_scale(networks, tmp_path):
+def test_real_kernels_load_into_networks_with_and_without_mean_scale(networks, tmp_path):
     before = network(precision="binary_activations", weight_scale="mean")
     weights.save(before, tmp_path / "real_kernels.h5")
     for scale in ("none", "mean"):

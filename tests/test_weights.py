@@ -206,7 +206,7 @@ def test_an_interrupted_save_leaves_the_old_file(network, tmp_path, monkeypatch)
         ({"input_shape": (224, 224, 1)}, r"needs channels=3, received channels=1"),
     ],
 )
-def test_published_weights_are_of_one_network(arguments, message):
+def test_arguments_that_do_not_fit_the_published_weights_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         r2b_zoo.RealToBinaryNet(weights="imagenet", **arguments)
 
@@ -219,7 +219,7 @@ def test_networks_without_published_weights_say_so(name):
 
 
 @pytest.mark.parametrize(("include_top", "file"), [(True, "r2b_weights.h5"), (False, "r2b_weights_notop.h5")])
-def test_without_network_the_error_says_where_to_put_the_file(cache, monkeypatch, include_top, file):
+def test_without_internet_the_error_says_where_to_put_the_file(cache, monkeypatch, include_top, file):
     def no_network(*_, **__):
         raise OSError("Network is unreachable")
 
@@ -313,7 +313,7 @@ def test_a_download_lands_in_the_cache_once(cache, capsys):
         assert path.read_bytes() == CONTENT
         assert weights.fetch(server.published) == path
         assert server.requests == 1
-    assert "100%" in capsys.readouterr().err, "a progress bar"
+    assert "100%" in capsys.readouterr().err, "there is no progress bar"
     assert files_in(cache) == [path]
 
 
@@ -415,7 +415,7 @@ def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch):
     assert server.requests == 0
 
 
-def test_the_cache_is_the_users_unless_it_is_moved(monkeypatch, tmp_path):
+def test_the_cache_folder_follows_the_environment_variable(monkeypatch, tmp_path):
     assert loading.cache_folder() == tmp_path / "cache"
     monkeypatch.delenv(loading.CACHE_ENVIRONMENT_VARIABLE)
     assert loading.cache_folder().name == "r2b_zoo"
@@ -423,7 +423,7 @@ def test_the_cache_is_the_users_unless_it_is_moved(monkeypatch, tmp_path):
     assert loading.cache_folder() == Path.home() / "weights"
 
 
-def test_weights_from_the_cache_make_the_network(network, cache, tmp_path, monkeypatch, rng):
+def test_weights_imagenet_downloads_a_file_and_loads_it(network, cache, tmp_path, monkeypatch, rng):
     """Tests weights="imagenet" end to end, with a small network's file in place of the published one."""
     weights.save(network, tmp_path / "small.h5")
     content = (tmp_path / "small.h5").read_bytes()

@@ -93,7 +93,7 @@ def test_an_altered_record_is_found(network, written, name):
         file.arrays()
 
 
-def test_files_from_before_there_was_a_checksum_load(network, written):
+def test_older_files_without_a_checksum_load(network, written):
     with h5py.File(written, "r+") as file:
         del file.attrs["r2b_zoo_sha256"]
     weights.load(network, written)
@@ -209,7 +209,7 @@ def test_weights_must_be_finite(network, tmp_path, value):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float64"])
-def test_weights_of_another_width_load(network, tmp_path, dtype):
+def test_weights_in_float16_and_float64_load(network, tmp_path, dtype):
     arrays = {layer.name: [value.astype(dtype) for value in layer.get_weights()] for layer in network.layers}
     write(tmp_path / "weights.h5", arrays)
     weights.load(network, tmp_path / "weights.h5")
@@ -262,7 +262,7 @@ def test_network_and_precision_are_read_from_a_keras_file(tmp_path):
     assert (known["network"], known["precision"]) == ("BiRealNet18", "real")
 
 
-def test_a_keras_file_that_is_truncated_or_declares_too_much(network, tmp_path):
+def test_keras_files_that_are_truncated_or_declare_too_much_are_refused(network, tmp_path):
     path = tmp_path / "network.keras"
     network.save(path)
     whole = path.read_bytes()

@@ -63,10 +63,10 @@ def test_faults_of_libraries(changes, fault):
     assert any(sentence.startswith(fault) for sentence in found), found
 
 
-def test_this_machine_s_library_is_none_of_android_s(tmp_path):
+def test_library_compiled_for_this_machine_fails_the_check(tmp_path):
     """The check finds the faults of a library that was compiled for this machine and read by elf.py."""
     if build_native.host() != "linux-x86_64" or build_native.machine_compiler() is None:
-        pytest.skip("for x86-64 Linux with a C++ compiler: apt-get install g++")
+        pytest.skip("needs x86-64 Linux and a C++ compiler: apt-get install g++")
     (tmp_path / "small.cc").write_text(
         "#include <string>\nthread_local std::string text;\nint length() { return text.size(); }"
     )
@@ -153,7 +153,7 @@ def test_faults_of_archives(aar, tmp_path):
 
 
 @needs_javac
-def test_the_page_s_java_compiles(tmp_path):
+def test_java_code_of_the_readme_compiles(tmp_path):
     blocks = re.findall(r"```java\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert len(blocks) >= 2
     files = []

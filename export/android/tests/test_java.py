@@ -9,7 +9,7 @@ import small_classifier
 from conftest import ROOT, answers, image_file
 
 
-def test_the_answers_are_python_s(java, images, tmp_path):
+def test_java_gives_pythons_answers(java, images, tmp_path):
     for threads in (1, 2):
         model = small_classifier.with_files(small_classifier.model(batch=threads))
         expected = answers(model, images)
@@ -32,7 +32,7 @@ def photographs():
 
 
 @pytest.mark.slow
-def test_photographs(java, photographs, tmp_path):
+def test_java_gives_pythons_answers_for_photographs(java, photographs, tmp_path):
     """The network that comes with r2b_zoo gives the photographs the same labels and probabilities as in Python."""
     zoo = pytest.importorskip("r2b_zoo", reason="the zoo is not installed beside the runtime: pip install ../..")
     loaded = zoo.load("cifar10")
@@ -55,7 +55,7 @@ def signs_of_int8():
     return made.bytes()
 
 
-def test_errors_closing_and_threads(java, tmp_path):
+def test_java_checks_of_errors_closing_and_threads_pass(java, tmp_path):
     files = {
         "classifier": small_classifier.with_files(small_classifier.model()),
         "bare": small_classifier.model(),

@@ -31,7 +31,7 @@ def library(request, tmp_path_factory):
     return request.param, build_library.build(request.param, tmp_path_factory.mktemp(request.param))
 
 
-def test_every_phone_since_the_api_level_loads_it(library):
+def test_library_keeps_the_rules_for_android_and_is_small(library):
     """The library keeps the rules that build_aar.py checks; no phone loads it here."""
     abi, path = library
     read = elf.Library(path)
@@ -78,7 +78,7 @@ def python_s(model, x, kernels):
     return [row.tobytes().hex() for row in rows]
 
 
-def test_another_c_library_runs_it(library, host, tmp_path):
+def test_library_gives_pythons_outputs_under_another_c_library(library, host, tmp_path):
     model = small_classifier.with_files(small_classifier.model())
     x = np.random.default_rng(0).normal(size=(1, 8, 8, 1)).astype(np.float32)
     (tmp_path / "model.tflite").write_bytes(model)
@@ -102,9 +102,9 @@ def test_another_c_library_runs_it(library, host, tmp_path):
             assert freed == "this is not an engine, or the engine has been freed"
 
 
-def test_an_arm_processor_without_fused_products_runs_it(library, host, tmp_path):
+def test_arm_without_fused_multiply_add_gives_the_portable_outputs(library, host, tmp_path):
     if library[0] != "armeabi-v7a":
-        pytest.skip("for 32-bit ARM")
+        pytest.skip("only 32-bit ARM has processors without fused multiply-add")
     model = small_classifier.with_files(small_classifier.model())
     (tmp_path / "model.tflite").write_bytes(model)
     x = np.ones((1, 8, 8, 1), np.float32)

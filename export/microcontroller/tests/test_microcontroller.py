@@ -91,7 +91,7 @@ def size(lines, what):
 
 
 @slow
-def test_fifty_digits_get_the_pcs_labels(build, digits):
+def test_emulated_board_classifies_fifty_digits_as_the_pc_does(build, digits):
     model, images = digits
     status, lines = start(build(model, images))
     assert status == 0, lines
@@ -106,7 +106,7 @@ def test_fifty_digits_get_the_pcs_labels(build, digits):
 
 
 @slow
-def test_the_heap_holds_what_the_pc_says(build, digits):
+def test_memory_taken_is_close_to_what_the_pc_computes(build, digits):
     """The heap takes 0.9 to 1.05 times the memory that the PC computes, which includes no copy of the file."""
     model, images = digits
     needs = microcontroller.memory(model_file.read(model))
@@ -123,7 +123,7 @@ def test_the_heap_holds_what_the_pc_says(build, digits):
 
 
 @slow
-def test_every_operator(build):
+def test_random_graphs_give_the_same_bits_as_on_the_pc(build):
     """Random graphs, in which each float operator except ROUND occurs, have the PC's outputs, bit for bit."""
     source = build_microcontroller.ROOT / "tests" / "native" / "run_any.cc"
     for number, graph in graphs_of_all(set(tested.FLOAT_OPERATORS) - {"ROUND"}):  # no random graph has it
@@ -134,7 +134,7 @@ def test_every_operator(build):
 
 
 @slow
-def test_the_commands_example(library, images):
+def test_example_program_classifies_images_as_the_pc_does(library, images):
     status, lines = start(library.with_name("example.elf"))
     assert status == 0, lines
     classifier = Classifier(library.with_name("model.tflite"), kernels="portable")
@@ -168,7 +168,7 @@ def test_memory_taken_during_an_inference_is_found(build, library):
         (lambda: small_classifier.model(), r"FAILED: the model has no preprocessing metadata: .*"),
     ],
 )
-def test_what_cannot_run_is_said(build, model, sentence):
+def test_program_prints_why_a_model_cannot_run(build, model, sentence):
     status, lines = start(build(model(), np.zeros((1, 8, 8, 1), np.uint8)))
     assert status == 1
     assert re.fullmatch(sentence, lines[-1]), lines
@@ -183,7 +183,7 @@ def test_what_cannot_run_is_said(build, model, sentence):
         "-mcpu=cortex-m33 -mfpu=fpv5-sp-d16 -mfloat-abi=hard",
     ],
 )
-def test_other_processors(machine, tmp_path):
+def test_library_links_for_other_processors(machine, tmp_path):
     """The library compiles and links for other processors; no board with them is emulated here."""
     skip_without_tools()
     library = build_microcontroller.build_library(tmp_path, machine)
@@ -193,7 +193,7 @@ def test_other_processors(machine, tmp_path):
     assert build_microcontroller.code_bytes(program) < 400_000
 
 
-def test_images_of_several_sizes(tmp_path):
+def test_images_of_different_sizes_are_refused(tmp_path):
     for name, shape in (("a", (9, 12)), ("b", (9, 12, 3))):
         PIL.Image.fromarray(np.zeros(shape, np.uint8)).save(tmp_path / f"{name}.png")
     paths = [tmp_path / "a.png", tmp_path / "b.png"]

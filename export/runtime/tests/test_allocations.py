@@ -37,7 +37,7 @@ def models(tmp_path_factory):
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_an_inference_takes_no_memory(host, models, kernels, threads):
+def test_an_inference_neither_allocates_nor_frees_memory(host, models, kernels, threads):
     for model in models:
         done = subprocess.run([host, model, kernels, str(threads)], capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr

@@ -73,7 +73,7 @@ def canvas_pixels(page):
     return np.frombuffer(base64.b64decode(data[2]), np.uint8).reshape(data[0], data[1], 4)
 
 
-def test_a_drawing(open_page):
+def test_a_drawing_is_classified_as_in_python(open_page):
     data = model(1)
     page = open_page(data)
     assert page.evaluate("document.getElementById('tab-draw').ariaSelected") == "true"
@@ -108,7 +108,7 @@ def drop(page, name, data):
     )
 
 
-def test_a_picture_is_dropped(open_page):
+def test_a_dropped_picture_is_classified_as_in_python(open_page):
     data = model(3)
     page = open_page(data)
     assert page.evaluate("document.getElementById('tab-picture').ariaSelected") == "true"
@@ -128,7 +128,7 @@ def test_a_picture_is_dropped(open_page):
     )
 
 
-def test_photographs(open_page, whole_photographs):
+def test_dropped_photographs_are_classified_as_in_python(open_page, whole_photographs):
     data = network_for_photographs()
     page, classifier = open_page(data), Classifier(data, kernels="portable")
     for pixels in whole_photographs:
@@ -140,7 +140,7 @@ def test_photographs(open_page, whole_photographs):
         assert page.evaluate(ANSWERS) == shown(classifier.predict(pixels))
 
 
-def test_the_webcam(open_page):
+def test_the_webcam_is_classified_until_another_tab_opens(open_page):
     page = open_page(model(3))
     page.evaluate("document.getElementById('tab-camera').click()")
     page.wait_for("document.querySelectorAll('#answers li').length === 3")

@@ -46,7 +46,7 @@ def classifier_file(request):
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 3), (8, 8), (64, 48), (41, 97)])
 @pytest.mark.parametrize("channels", [1, 3, 4])
-def test_an_image_gives_the_bits_of_pythons_classifier(classifier_file, size, channels):
+def test_an_image_gives_the_same_bits_as_in_pythons_classifier(classifier_file, size, channels):
     image = np.random.default_rng(0).integers(0, 256, (*size, channels), np.uint8)
     expected = Classifier(classifier_file, engine="r2b").probabilities(image)
     apart = np.zeros((size[0], size[1] + 5, channels), np.uint8)
@@ -86,7 +86,7 @@ def test_images_of_a_batch():
         ({"pixels": None}, r"the pixels of an image must be given"),
     ],
 )
-def test_what_is_no_image(changes, message):
+def test_invalid_images_are_refused(changes, message):
     image = np.zeros((9, 9, 3), np.uint8)
     with (
         c_interface.engine(small_classifier.with_files(small_classifier.model())) as engine,
@@ -98,7 +98,7 @@ def test_what_is_no_image(changes, message):
 @pytest.mark.parametrize(
     "text", ["", "a", "a\n", "a\n\n", "\n", "a\r\nb\r\n", "a\r", "\ufeffä\n漢", " a \n\tb", "a\0b"]
 )
-def test_labels_are_pythons(text):
+def test_labels_are_split_as_in_python(text):
     content = with_text("labels.txt", text.encode())
     expected = attached_files.lines(attached_files.AttachedFiles(content).text("labels.txt"))
     assert c_interface.labels(content) == [label.split("\0")[0] for label in expected]  # a C string ends at NUL
@@ -173,7 +173,7 @@ def test_labels_that_cannot_be_read(content, message):
         c_interface.labels(content)
 
 
-def test_labels_of_another_number():
+def test_number_of_labels_must_match_the_output():
     content = small_classifier.with_files(small_classifier.model(), labels=("a", "b"))
     with (
         c_interface.engine(content) as engine,
@@ -182,7 +182,7 @@ def test_labels_of_another_number():
         c_interface.call("r2b_engine_check_classifier", engine)
 
 
-def test_preprocessing_of_another_shape():
+def test_preprocessing_must_match_the_shape_of_the_input():
     content = small_classifier.with_files(small_classifier.model(), height=9)
     with (
         c_interface.engine(content) as engine,
@@ -191,7 +191,7 @@ def test_preprocessing_of_another_shape():
         c_interface.call("r2b_engine_check_classifier", engine)
 
 
-def test_a_damaged_archive_is_a_sentence():
+def test_damaged_archive_never_gives_wrong_labels():
     """Changes a random bit of each byte of the archive in turn: labels are right or absent, or an error is reported."""
     whole = small_classifier.with_files(small_classifier.model())
     begin, rng = len(small_classifier.model()), np.random.default_rng(0)
@@ -226,7 +226,7 @@ def test_handles_that_are_freed():
 
 
 @pytest.mark.parametrize("profile", [0, 1])
-def test_steps(profile):
+def test_steps_are_described_and_timed_only_if_profiled(profile):
     with c_interface.engine(small_classifier.model(), profile=profile) as engine:
         for _ in range(3):
             c_interface.call("r2b_engine_run", engine)
@@ -267,7 +267,7 @@ def test_a_borrowed_file():
         (16, 1 << 32, r"the file is larger than 2 GiB, the most that a model can have"),
     ],
 )
-def test_what_cannot_be_borrowed(address, size, message):
+def test_memory_that_cannot_be_a_borrowed_file_is_refused(address, size, message):
     with pytest.raises(CError, match=message):
         c_interface.call("r2b_model_borrow", ctypes.c_void_p(address), ctypes.c_size_t(size))
 

@@ -126,7 +126,7 @@ def test_an_error_names_the_image(model, wrong, kind, message):
             call([IMAGE, IMAGE, wrong])
 
 
-def test_no_image_is_run_before_a_wrong_one_is_seen(model, monkeypatch):
+def test_no_image_is_run_if_the_file_of_another_is_missing(model, monkeypatch):
     classifier, ran = Classifier(model), []
     monkeypatch.setattr(classifier, "preprocessing", lambda image: ran.append(image))
     with pytest.raises(FileNotFoundError, match=r"images\[1\]: there is no image 'nowhere.png'"):
@@ -135,7 +135,7 @@ def test_no_image_is_run_before_a_wrong_one_is_seen(model, monkeypatch):
 
 
 @pytest.mark.parametrize("engine", ["r2b", "litert"])
-def test_a_model_of_several_images_at_once_classifies_one(engine):
+def test_a_model_with_a_batch_of_three_classifies_one_image(engine):
     one, three = (
         Classifier(small_classifier.with_files(small_classifier.model(batch=batch)), engine=engine) for batch in (1, 3)
     )
@@ -172,7 +172,7 @@ def test_many_images_take_no_more_memory(model, tmp_path):
         ({"height": 9}, r"makes images of shape \(9, 8, 1\), but the model takes \(8, 8, 1\)"),
     ],
 )
-def test_refuses_a_file_that_does_not_say(files, message):
+def test_refuses_a_file_with_missing_or_wrong_labels_or_preprocessing(files, message):
     data = small_classifier.with_files(small_classifier.model(), **files)
     with pytest.raises(ValueError, match=message):
         Classifier(data)
@@ -253,7 +253,7 @@ def test_an_image_of_too_many_pixels(model, tmp_path):
 # --- threads ----------------------------------------------------------------------------------------------------------
 
 
-def test_many_threads_share_one(model):
+def test_many_threads_share_one_classifier(model):
     classifier = Classifier(model)
     images = [np.roll(IMAGE, shift, axis=0) for shift in range(8)]
     expected = [classifier.probabilities(image).tolist() for image in images]
@@ -287,7 +287,7 @@ AS_IT_IS = {"mean": [0.0], "std": [1.0]}
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int32", "int64"])
-def test_an_input_of_whole_numbers_takes_the_image_as_it_is(dtype):
+def test_an_integer_input_without_a_scale_receives_rounded_pixels(dtype):
     """The probabilities equal those of the same model with a float input that receives the rounded image."""
     prepared = model_file.read(small_classifier.with_files(small_classifier.model(), **AS_IT_IS)).preprocessing()(IMAGE)
     rounded = np.clip(np.rint(prepared), 0, 255)
@@ -361,12 +361,12 @@ PREPROCESSING = json.dumps(small_classifier.PREPROCESSING)
 
 
 @pytest.mark.parametrize("text", ["\ufeffzero\none\ntwo", "zero\r\none\r\ntwo\r\n", "zero\none\ntwo\n"])
-def test_labels_of_other_editors(text):
+def test_labels_may_have_a_bom_crlf_or_a_final_newline(text):
     data = archived({"labels.txt": text.encode(), "preprocessing.json": PREPROCESSING}, zipfile.ZIP_DEFLATED)
     assert Classifier(data).labels == ("zero", "one", "two")
 
 
-def test_a_file_that_is_not_asked_for_is_not_inflated():
+def test_a_damaged_attached_file_that_is_not_needed_does_no_harm():
     data = archived({"labels.txt": "zero\none\ntwo", "preprocessing.json": PREPROCESSING, "other": b"\0" * 99})
     at = data.index(b"\0" * 99)
     assert Classifier(data[:at] + b"X" + data[at + 1 :]).labels == ("zero", "one", "two")
@@ -392,7 +392,7 @@ def test_attached_files_that_are_not_read(content, method, message):
         Classifier(data)
 
 
-def test_an_attached_file_that_says_it_is_smaller():
+def test_refuses_an_attached_file_larger_than_its_stated_size():
     """Only as many bytes are inflated as the archive states, so their checksum is wrong."""
     data = bytearray(archived({"labels.txt": b"a" * (1 << 20)}, zipfile.ZIP_DEFLATED))
     for signature, offset in ((b"PK\x01\x02", 24), (b"PK\x03\x04", 22)):

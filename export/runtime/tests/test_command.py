@@ -68,7 +68,7 @@ def test_predict_several_images(capsys, model, image, tmp_path):
     assert result[0]["classes"] == answer(capsys, "predict", model, image)
 
 
-def test_json_has_no_numbers_or_bytes_that_json_lacks():
+def test_json_output_replaces_values_that_json_cannot_hold():
     document = json.loads(command._document("info", {"a\udcff": [float("inf"), 0.5, ("\x7f", None)]}))
     assert document["result"] == {"a\\udcff": [None, 0.5, ["\x7f", None]]}
 
@@ -163,7 +163,7 @@ def test_a_model_that_the_engine_refuses(capsys, tmp_path, image):
 
 
 @pytest.mark.parametrize("engine", ["r2b", "litert"])
-def test_steps_add_up_to_the_whole(engine):
+def test_profiled_steps_take_at_least_95_percent_of_the_time(engine):
     """In a network of this size, the time outside the steps, the row "rest", is at most 5 % of the whole."""
     from test_networks import half_blocks
 
@@ -195,7 +195,7 @@ def test_errors_are_one_sentence(capfd, model, arguments, message):
     assert "Traceback" not in captured.err
 
 
-def test_labels_cannot_drive_the_terminal(capsys, tmp_path, image):
+def test_control_characters_in_labels_and_paths_are_escaped(capsys, tmp_path, image):
     labels = ("\r  99.99%  all good", "\x1b[31mred\u202e", "zwei\u200d")
     path = tmp_path / "m\x1b[2J.tflite"
     path.write_bytes(small_classifier.with_files(small_classifier.model(), labels))
@@ -207,7 +207,7 @@ def test_labels_cannot_drive_the_terminal(capsys, tmp_path, image):
     assert {entry["label"] for entry in classes} == set(labels)
 
 
-def test_a_large_image(capsys, model, tmp_path):
+def test_max_pixels_limits_the_size_of_an_image(capsys, model, tmp_path):
     """An image with more pixels than `--max-pixels` is refused; one with exactly as many is read."""
     pillow = pytest.importorskip("PIL.Image")
     path = str(tmp_path / "large.png")
@@ -217,7 +217,7 @@ def test_a_large_image(capsys, model, tmp_path):
     assert output(capsys, "predict", model, path, "--max-pixels", "1200000")
 
 
-def test_memory_for_a_large_image(model, tmp_path):
+def test_a_large_image_is_not_held_as_floats(model, tmp_path):
     """The image and its crop are held as bytes; floats of the whole image would take 0.4 GB more."""
     pillow = pytest.importorskip("PIL.Image")
     path = tmp_path / "large.png"
@@ -236,7 +236,7 @@ def test_memory_for_a_large_image(model, tmp_path):
 
 
 @pytest.mark.parametrize("columns", [60, 80, 100, 120, 200])
-def test_terminals_of_any_width(capsys, monkeypatch, model, columns):
+def test_info_wraps_lines_to_the_width_of_the_terminal(capsys, monkeypatch, model, columns):
     """No word is broken, and every line fits the terminal unless a single word is too long."""
     import pty
 
@@ -273,7 +273,7 @@ def test_wrong_arguments(capsys, arguments, message):
     assert message in capsys.readouterr().err
 
 
-def test_as_a_module(model):
+def test_command_runs_as_a_python_module(model):
     done = subprocess.run(
         [sys.executable, "-m", "r2b_runtime", "info", model], capture_output=True, text=True, check=True
     )

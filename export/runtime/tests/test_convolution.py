@@ -46,7 +46,7 @@ def test_it_equals_tensorflow(convolver, shape, channels, outputs, window, strid
     np.testing.assert_array_equal(found, expected(images, kernel, strides, padding))
 
 
-def test_threads_take_turns(rng):
+def test_several_threads_may_call_one_convolver(rng):
     """Several threads call one convolver; each call has a kernel and images of a different shape."""
     convolver = r2b_runtime.Convolver(2)
     calls = [(floats(rng, 2, 6, 5, 8 + i), floats(rng, 3, 3, 8 + i, 5 + i), (1, 1), "same") for i in range(24)]
@@ -56,7 +56,7 @@ def test_threads_take_turns(rng):
         np.testing.assert_array_equal(output, expected(*call))
 
 
-def test_arrays_of_any_layout_and_no_images(rng):
+def test_arrays_may_have_any_layout_and_no_images(rng):
     images, kernel = floats(rng, 4, 6, 5, 7), floats(rng, 3, 3, 7, 9)
     convolver = CONVOLVERS[KERNELS[0], 1]
     strided = convolver(images[::2, ::-1].astype(float), np.asfortranarray(kernel))
@@ -80,12 +80,12 @@ def test_arrays_of_any_layout_and_no_images(rng):
     ],
     ids=str,
 )
-def test_what_makes_no_convolution_is_refused(shape, window, options, message):
+def test_arguments_that_give_no_convolution_are_refused(shape, window, options, message):
     with pytest.raises(ValueError, match=message):
         r2b_runtime.Convolver(1)(np.zeros(shape, np.float32), np.zeros(window, np.float32), **options)
 
 
-def test_a_team_that_cannot_be(monkeypatch):
+def test_invalid_numbers_of_threads_and_kernels_are_refused(monkeypatch):
     with pytest.raises(ValueError, match=r"num_threads must be a whole number from 1 to 256; received 0"):
         r2b_runtime.Convolver(0)
     with pytest.raises(ValueError, match=r"kernels 'mmx' do not run here; available: auto, .*portable"):

@@ -76,7 +76,7 @@ def altered(request, model):
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
-def test_random_graphs_have_the_delegates_bits(threads):
+def test_random_graphs_give_the_same_bits_as_the_delegate(threads):
     for number in range(GRAPHS):
         graph = drawn_graphs.draw([7, number])
         x = np.random.default_rng(number).normal(0, 1, graph.shape).astype(np.float32)
@@ -84,13 +84,13 @@ def test_random_graphs_have_the_delegates_bits(threads):
         assert [value.tobytes() for value in ours] == [value.tobytes() for value in theirs], graph.operators
 
 
-def test_every_kernel_path(model, kernels, rng):
+def test_all_kernels_give_the_same_bits_as_the_delegate(model, kernels, rng):
     x = rng.normal(0, 1, (1, 6, 6, 40)).astype(np.float32)
     (ours,), (theirs,) = outputs(engine(model, kernels=kernels), x), run(model, [x], kernels=kernels)
     assert ours.tobytes() == theirs.tobytes()
 
 
-def test_inputs_and_outputs_are_described_as_interpreters_do(model):
+def test_inputs_and_outputs_are_described_as_in_the_stock_interpreter(model):
     stock = Interpreter(model, engine="litert")
     stock.allocate_tensors()
     ours = engine(model)
@@ -99,7 +99,7 @@ def test_inputs_and_outputs_are_described_as_interpreters_do(model):
             assert str(mine) == str(theirs)
 
 
-def test_another_shape(model, rng):
+def test_input_can_be_resized_and_a_refused_shape_changes_nothing(model, rng):
     interpreter = engine(model)
     number = interpreter.get_input_details()[0]["index"]
     x = rng.normal(0, 1, (3, 5, 9, 40)).astype(np.float32)
@@ -112,7 +112,7 @@ def test_another_shape(model, rng):
     assert again.tobytes() == ours.tobytes()
 
 
-def test_a_copy_has_the_shapes(model, rng):
+def test_pickled_copy_keeps_the_resized_shape(model, rng):
     x = rng.normal(0, 1, (2, 6, 6, 40)).astype(np.float32)
     interpreter = engine(model, 2)
     interpreter.resize_tensor_input(interpreter.get_input_details()[0]["index"], x.shape)
@@ -159,7 +159,7 @@ def test_arrays_of_inputs_and_outputs(model, rng):
         assert interpreter.num_subgraphs() == 1
 
 
-def test_what_only_the_interpreter_has(model):
+def test_methods_that_the_engine_lacks_are_refused(model):
     with pytest.raises(RuntimeError, match=r"no tensors but inputs and outputs .* engine='litert' its tensors"):
         engine(model).get_tensor_details()
     with pytest.raises(ValueError, match=r"subgraph_index 0; received 1"):
@@ -205,7 +205,7 @@ def test_wrong_inputs(model, value, message):
             outputs(engine(model), value)
 
 
-def test_tensors_that_are_none(model):
+def test_tensors_other_than_inputs_and_outputs_are_refused(model):
     with pytest.raises(ValueError, match=r"tensor 99 is not an input of the model; its inputs are 0"):
         engine(model).set_tensor(99, np.zeros(1, np.float32))
     with pytest.raises(ValueError, match=r"tensor 77 is not an output of the model; its outputs are \d+"):
@@ -254,7 +254,7 @@ def test_wrong_options(model, options, kind, message):
         engine(model, **options)
 
 
-def test_options_that_say_what_the_engine_does_anyway(model, rng):
+def test_options_that_change_nothing_are_accepted(model, rng):
     x = rng.normal(0, 1, (1, 6, 6, 40)).astype(np.float32)
     said = {
         "claim": "all",
@@ -282,7 +282,7 @@ def test_the_time_of_every_step(model, rng):
     assert r2b_runtime.profile(engine(model))[0] == r2b_runtime.available_kernels()[0]
 
 
-def test_kernels_of_the_environment(model, monkeypatch):
+def test_unavailable_kernels_in_the_environment_are_refused(model, monkeypatch):
     monkeypatch.setenv("R2B_RUNTIME_KERNELS", "mmx")
     with pytest.raises(ValueError, match=r"kernels 'mmx' do not run.*the environment's R2B_RUNTIME_KERNELS: unset it"):
         engine(model)
@@ -290,7 +290,7 @@ def test_kernels_of_the_environment(model, monkeypatch):
         engine(model, kernels="sse")
 
 
-def test_an_engine_that_there_is_not(model):
+def test_unknown_engine_is_refused(model):
     with pytest.raises(ValueError, match=r"engine must be 'r2b' or 'litert'; received 'onnx'"):
         Interpreter(model, engine="onnx")
 
@@ -397,7 +397,7 @@ def test_engines_of_several_threads(model, rng):
     assert not wrong
 
 
-def test_a_child_runs_its_parents_engine(model, rng):
+def test_forked_process_runs_the_engine_of_its_parent(model, rng):
     x = rng.normal(0, 1, (1, 6, 6, 40)).astype(np.float32)
     interpreter = engine(model, 2)
     (expected,) = outputs(interpreter, x)
@@ -408,7 +408,7 @@ def test_a_child_runs_its_parents_engine(model, rng):
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="this system has no /proc")
-def test_what_is_freed_is_free(model, tmp_path):
+def test_many_loads_runs_and_forks_leak_nothing(model, tmp_path):
     """Runs endurance.py for a short time, in a separate process so that nothing else changes its memory."""
     (tmp_path / "model.tflite").write_bytes(model)
     program = pathlib.Path(__file__).parent / "endurance.py"
@@ -418,7 +418,7 @@ def test_what_is_freed_is_free(model, tmp_path):
     assert re.search(r"^500 cycles .*\n30 forks ", done.stdout, re.MULTILINE)
 
 
-def test_endurance_sees_what_grows_and_what_differs(model):
+def test_endurance_finds_growing_memory_and_differing_answers(model):
     kept, runs = [], endurance.Runs(model, 1)
 
     def keep():
@@ -433,7 +433,7 @@ def test_endurance_sees_what_grows_and_what_differs(model):
         runs.fork()
 
 
-def test_it_needs_no_interpreter(model, tmp_path):
+def test_engine_imports_no_tensorflow_or_litert(model, tmp_path):
     (tmp_path / "model.tflite").write_bytes(model)
     program = (
         "import sys\nfrom r2b_runtime import Interpreter\nInterpreter(sys.argv[1], engine='r2b').invoke()\n"

@@ -57,7 +57,7 @@ def run(tmp_path, team, then):
 
 @TEAMS
 @pytest.mark.parametrize("used", [True, False], ids=["used before", "not used before"])
-def test_child_answers_the_same(tmp_path, team, used):
+def test_children_and_grandchildren_compute_equal_outputs(tmp_path, team, used):
     run(tmp_path, team, f"before = answer() if {used} else None\n" + """
 def work():
     ours = answer(), answer()
@@ -73,7 +73,7 @@ assert answer() == (before or answer())  # the parent's threads still work
 
 
 @TEAMS
-def test_child_lets_go(tmp_path, team):
+def test_child_may_delete_its_copy_or_exit(tmp_path, team):
     name = "convolver" if team is CONVOLVER else "interpreter"
     run(tmp_path, team, f"answer()\nname = {name!r}\n" + """
 def work():
@@ -89,7 +89,7 @@ assert os.waitpid(child, 0)[1] == 0
 """)  # fmt: skip
 
 
-def test_fork_in_the_middle_of_an_answer(tmp_path):
+def test_child_works_if_forked_while_another_thread_computes(tmp_path):
     # At a fork, the other thread usually holds the convolver's lock, and perhaps the locks of the convolver's threads.
     # Interpreters are not tested, because only one thread at a time may use them.
     run(tmp_path, CONVOLVER, """

@@ -81,7 +81,7 @@ def test_quantize_and_dequantize_equal_the_reference(kernels, rng, kind, to):
         equal(ours(model.bytes(), [given], kernels=kernels, num_threads=2)[0], reference(model.bytes(), [given]))
 
 
-def test_values_beside_a_half_become_the_number_next_to_them(kernels):
+def test_quantize_rounds_to_nearest_and_halves_away_from_zero(kernels):
     halves = np.arange(-140, 140, dtype=np.float32) + np.float32(0.5)
     given = np.concatenate([halves, np.nextafter(halves, np.float32(0)), np.nextafter(halves, np.float32(np.inf))])
     whole = np.trunc(given)
@@ -124,7 +124,7 @@ def test_operators_that_move_int8_numbers_equal_the_reference(kernels, rng, shap
 
 
 @pytest.mark.parametrize("threads", [1, 2, 4])
-def test_no_float_tensor_lies_between_integers(kernels, rng, threads):
+def test_quantize_and_dequantize_are_fused_with_their_neighbours(kernels, rng, threads):
     model, given = stem(rng)
     outputs, steps = ours(model, [given], kernels=kernels, num_threads=threads)
     equal(outputs, reference(model, [given]))
@@ -141,7 +141,7 @@ def test_no_float_tensor_lies_between_integers(kernels, rng, threads):
 # may not if sums are shifted to the left, which can overflow 32 bits (`unit` 1e-9), or if a slope is negative.
 @pytest.mark.parametrize("padding", [lce_model.SAME, lce_model.VALID])
 @pytest.mark.parametrize(("unit", "slope"), [(1.0, 0.25), (1e-9, 0.25), (1.0, -0.5), (1.0, None)])
-def test_maxima_of_a_convolution_equal_the_reference(kernels, rng, padding, unit, slope):
+def test_int8_convolution_fused_with_max_pool_equals_the_reference(kernels, rng, padding, unit, slope):
     model = lce_model.Model()
     given, x, step = quantised_input(rng, model, "uint8", (1, 12, 17, 3))
     scales, outputs = np.float32([scale(rng) for _ in range(40)]), 40
@@ -169,7 +169,7 @@ def test_maxima_of_a_convolution_equal_the_reference(kernels, rng, padding, unit
     assert [step.split()[0] for step in steps] == ["pool"]
 
 
-def test_int8_result_of_a_binary_convolution_is_rounded_before_it_is_a_value(kernels, rng):
+def test_binary_convolution_rounds_to_int8_before_dequantize(kernels, rng):
     lce = pytest.importorskip("larq_compute_engine.tflite.python.interpreter")
     model = lce_model.Model()
     x, bits = model.input((1, 5, 6, 32)), model.tensor((1, 5, 6, 1), "int32")

@@ -69,7 +69,7 @@ def test_engine_delegate_and_c_give_the_same_bits(file, photographs):
     assert [name for name, found in answers.items() if found.tobytes() != first.tobytes()] == []
 
 
-def test_a_file_that_takes_bytes_gets_the_image_as_it_is(file, photographs):
+def test_a_uint8_input_receives_the_pixels_unchanged(file, photographs):
     interpreter = r2b_runtime.Interpreter(file, engine="r2b")
     detail = interpreter.get_input_details()[0]
     if detail["dtype"] != np.uint8:
@@ -86,7 +86,7 @@ def test_a_file_that_takes_bytes_gets_the_image_as_it_is(file, photographs):
     np.testing.assert_array_equal(classifier.probabilities(framed), expected)
 
 
-def test_lces_interpreter_differs_by_the_rounding_of_its_kernels(file, photographs):
+def test_most_answers_agree_with_those_of_lces_interpreter(file, photographs):
     """LCE's int8 kernels round once where TFLite's reference rounds twice, so a few integers differ by one.
 
     In a network with random weights, such a difference can flip signs, which changes some answers.

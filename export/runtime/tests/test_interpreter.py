@@ -43,7 +43,7 @@ def allocated(*args, **kwargs):
     return interpreter
 
 
-def test_stock_keywords(model, tmp_path, engine):
+def test_keywords_of_the_stock_interpreter_work(model, tmp_path, engine):
     path = tmp_path / "model.tflite"
     path.write_bytes(model)
     expected = predict(allocated(model, engine="litert"))
@@ -56,7 +56,7 @@ def test_stock_keywords(model, tmp_path, engine):
         np.testing.assert_array_equal(predict(allocated(engine=engine, **keywords)), expected)
 
 
-def test_the_engine_runs_where_nothing_is_said(model):
+def test_the_default_engine_is_r2b(model):
     with pytest.raises(RuntimeError, match=r"engine='r2b' runs without a delegate; engine='litert' has one"):
         _ = r2b_runtime.Interpreter(model).delegate
     assert r2b_runtime.Interpreter(model, engine="litert").delegate is not None
@@ -77,7 +77,7 @@ def test_the_engine_runs_where_nothing_is_said(model):
         ({"model": "MODEL", "experimental_delegates": [object()]}, "brings its own delegate.*or use the stock"),
     ],
 )
-def test_keywords_that_cannot_be(model, engine, keywords, message):
+def test_invalid_keywords_are_refused(model, engine, keywords, message):
     given = {key: model if value == "MODEL" else value for key, value in keywords.items()}
     with pytest.raises(ValueError, match=message):
         r2b_runtime.Interpreter(engine=engine, **given)
@@ -90,12 +90,12 @@ def test_keywords_that_cannot_be(model, engine, keywords, message):
         ({"num_thread": 2}, "unknown option 'num_thread'; the options are kernels, num_threads"),
     ],
 )
-def test_keywords_that_nobody_knows(model, keywords, message):
+def test_unknown_keywords_are_refused(model, keywords, message):
     with pytest.raises(ValueError, match=message):
         r2b_runtime.Interpreter(model, engine="litert", **keywords)
 
 
-def test_copies_are_made_anew(model):
+def test_copied_and_pickled_interpreters_give_the_same_outputs(model):
     interpreter = r2b_runtime.Interpreter(model, 2, engine="litert", kernels="portable", profile=True)
     (detail,) = interpreter.get_input_details()
     assert not pickle.loads(pickle.dumps(interpreter))._allocated
@@ -110,7 +110,7 @@ def test_copies_are_made_anew(model):
     assert convolver(np.ones((1, 3, 3, 1)), np.ones((3, 3, 1, 1))).max() == 9
 
 
-def test_a_file_that_is_overwritten_in_place(model, tmp_path, engine):
+def test_an_interpreter_survives_truncation_of_its_file(model, tmp_path, engine):
     """Truncates the file: if the interpreter had mapped it into memory, SIGBUS would end the process."""
     path = tmp_path / "model.tflite"
     path.write_bytes(model)
@@ -141,7 +141,7 @@ def convolution():
     return model.bytes(), x
 
 
-def test_each_error_comes_alone():
+def test_an_error_message_does_not_repeat_earlier_errors():
     data, x = convolution()
     interpreter = r2b_runtime.Interpreter(data, engine="litert")
     for batch in (1 << 26, 1 << 27):
@@ -157,7 +157,7 @@ def test_each_error_comes_alone():
     assert "r2b" not in str(caught.value)
 
 
-def test_the_delegates_line_ends_in_other_programs():
+def test_the_delegates_message_ends_its_line_in_the_stock_interpreter():
     """Without `r2b_runtime.Interpreter`, the stock interpreter's message begins on a new line after the delegate's."""
     data, x = convolution()
     stock = r2b_runtime.stock_interpreter().Interpreter(
@@ -249,7 +249,7 @@ class Pretender:
         return self._pointer
 
 
-def test_freed_handles(model):
+def test_freed_and_invalid_handles_are_refused_or_ignored(model):
     delegate = r2b_runtime.load_delegate()
     pointer = delegate._get_native_delegate_pointer()
     assert r2b_runtime.profile(delegate)[0] in r2b_runtime.available_kernels()
@@ -270,7 +270,7 @@ def test_freed_handles(model):
 
 def test_threads_beyond_the_cores_are_not_started(monkeypatch, engine):
     if not hasattr(os, "sched_getaffinity"):
-        pytest.skip("the cores of a process are asked for on Linux")
+        pytest.skip("this system has no os.sched_getaffinity, which counts the cores")
     monkeypatch.delenv("R2B_RUNTIME_OVERSUBSCRIBE")
     before = {int(name) for name in os.listdir("/proc/self/task")}
 

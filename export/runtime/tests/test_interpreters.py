@@ -75,7 +75,7 @@ def test_takes_an_installed_tensorflow_last(installed):
         ),
     ],
 )
-def test_says_what_to_install(installed, packages, message):
+def test_import_errors_say_what_to_install(installed, packages, message):
     installed(packages)
     with pytest.raises(ImportError, match=message):
         r2b_runtime.load_delegate()
@@ -101,7 +101,7 @@ def test_delegate_of_another_platform(monkeypatch, tmp_path):
         r2b_runtime.load_delegate()
 
 
-def test_environment_is_named(monkeypatch):
+def test_error_names_the_environment_variable_that_chose_the_kernels(monkeypatch):
     monkeypatch.setenv("R2B_RUNTIME_KERNELS", "mmx")
     with pytest.raises(ValueError, match=r"kernels 'mmx'.*portable.*environment's R2B_RUNTIME_KERNELS: unset it"):
         r2b_runtime.load_delegate()
@@ -110,7 +110,7 @@ def test_environment_is_named(monkeypatch):
 
 
 @pytest.mark.parametrize("threads", [0, -1, 1.5, "two", 257, 10**11])
-def test_number_of_threads(threads):
+def test_invalid_numbers_of_threads_are_refused(threads):
     with pytest.raises(ValueError, match=f"num_threads must be a whole number from 1 to 256; received {threads!r}"):
         r2b_runtime.Interpreter(_some_model(), num_threads=threads)
 
@@ -155,7 +155,7 @@ def test_operator_that_nobody_knows():
         delegated(model.bytes()).allocate_tensors()
 
 
-def test_delegates_messages_come_alone():
+def test_error_contains_only_the_delegates_own_message():
     lce_model = _lce_model()
     model = lce_model.Model()
     x, out = model.input((1, 4)), model.tensor((1, 4))
@@ -175,7 +175,7 @@ def test_stock_methods_are_there():
         made.frobnicate()
 
 
-def test_version_is_that_of_the_interpreter_in_use():
+def test_interpreter_version_is_a_known_package_and_a_number():
     name, version = r2b_runtime.interpreter_version().split()
     assert name in ("tensorflow", "ai-edge-litert", "tflite-runtime")
     assert version[0].isdigit()

@@ -45,7 +45,7 @@ def single(method, seed):
 
 
 @pytest.mark.parametrize("name", OPERATORS)
-def test_one_operator(name):
+def test_a_single_operator_agrees_with_lces_interpreter(name):
     method, tolerance = OPERATORS[name]
     compared = 0
     for seed in range(SINGLE):
@@ -82,7 +82,7 @@ def test_numbers_are_rounded_half_to_even(kernels):
 
 @pytest.mark.parametrize("channels", tested.DEPTHWISE_CHANNELS)
 @pytest.mark.parametrize("multiplier", tested.MULTIPLIERS)
-def test_depthwise_of_some_channels(channels, multiplier, rng, kernels):
+def test_depthwise_convolution_equals_that_of_lces_interpreter(channels, multiplier, rng, kernels):
     """Operators that can run in the convolution's step follow it: a clamp, additions, and LceQuantize."""
     graph = Motifs(rng)
     graph.begin((1, 7, 9, channels))
@@ -204,7 +204,7 @@ def test_operands_that_do_not_fit(case):
         interpreter.resize_tensor_input(number, shape)
 
 
-def test_padding_beyond_any_tensor():
+def test_padding_that_makes_a_tensor_too_large_is_refused():
     amounts = [(np.int32([[0, 0], [2**31 - 1, 2**31 - 1]]), "int32")]
     with pytest.raises(
         RuntimeError, match=r"PAD \(node 0\): axis 1 of the output would have 4294967298 elements, more"

@@ -128,18 +128,18 @@ def quantizes(between=None, channels=1 << 17):
         (chain(4, 1 << 16), {"max_memory": 1}, r"max_memory leaves \(1 MiB\)"),
     ],
 )
-def test_what_takes_too_much(model, most, message):
+def test_models_that_need_too_much_memory_or_work_are_refused(model, most, message):
     interpreter = delegated(model, **most)
     with pytest.raises(RuntimeError, match=message):
         interpreter.allocate_tensors()
 
 
-def test_a_long_graph_is_planned_within_the_limit():
+def test_a_graph_too_long_to_plan_within_max_work_is_refused():
     with pytest.raises(RuntimeError, match=r"planning 1001 operators .* 2 billion operations .* max_work leaves \(1\)"):
         delegated(chain(1000, 1), max_work=1).allocate_tensors()
 
 
-def test_limits_can_be_raised():
+def test_max_memory_runs_a_small_model_and_refuses_a_larger_one():
     model = quantizes()  # the input takes half a MiB, its bits a 32nd of that
     with pytest.raises(RuntimeError, match=r"more than the option max_memory leaves \(1 MiB\)"):
         delegated(quantizes(channels=1 << 19), max_memory=1).allocate_tensors()
@@ -148,14 +148,14 @@ def test_limits_can_be_raised():
         np.testing.assert_array_equal(packed, lce_model.pack(np.where(values < 0, -1, 1)))
 
 
-def test_limits_are_of_all_parts_of_a_graph():
+def test_max_memory_covers_all_parts_of_a_graph_together():
     """The interpreter runs TANH, between two parts of the delegate's. Each part alone is within 1 MiB, but not both."""
     assert len(run(quantizes("TANH"), [np.zeros((1, 1, 1, 1 << 17), np.float32)], max_memory=2)) == 2
     with pytest.raises(RuntimeError, match=r"max_memory leaves \(1 MiB\)"):
         delegated(quantizes("TANH"), max_memory=1).allocate_tensors()
 
 
-def test_an_input_of_another_size_after_one_that_was_too_large(rng):
+def test_an_interpreter_works_after_refusing_too_large_an_input(rng):
     model = convolution(size=8, kernel=3, outputs=33)
     interpreter = delegated(model)
     (detail,) = interpreter.get_input_details()
@@ -187,7 +187,7 @@ def test_an_input_of_another_size_after_one_that_was_too_large(rng):
         ({"num_threads": 10**30}, "option num_threads = '10+' must be a whole number from 1 to 256"),
     ],
 )
-def test_options_that_cannot_be(options, message):
+def test_invalid_options_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         r2b_runtime.load_delegate(**options)
 

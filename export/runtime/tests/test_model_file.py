@@ -30,14 +30,14 @@ def test_reads_operators_and_tensors():
     assert model.operators[1].inputs[4] is None
 
 
-def test_an_operator_without_its_output_has_no_products():
+def test_an_operator_without_an_output_counts_no_multiplications():
     """In a damaged file, an operator's output may be -1, which stands for an absent tensor."""
     image, kernel = model_file.Tensor("x", (1, 4, 4, 2), "float32", 0), model_file.Tensor("w", (3, 2), "float32", 24)
     for name in ("CONV_2D", "LceBconv2d", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"):
         assert model_file.Operator(name, (image, kernel, image), (None,), {}).macs == 0
 
 
-def test_names_of_the_operators_are_the_formats():
+def test_names_of_operators_and_types_match_the_schema():
     schema = lce_model.schema
     names = {number: name for name, number in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
     assert [names[number] for number in range(len(model_file._BUILTIN))] == model_file._BUILTIN
@@ -48,12 +48,12 @@ def test_names_of_the_operators_are_the_formats():
 @pytest.mark.parametrize(
     "values", [{}, {"a": 1}, {"b": -3, "a": 70_000}, {"x": True, "y": 1 << 40}, {"z": 0, "s": "text"}]
 )
-def test_flexbuffers(values):
+def test_integers_of_flexbuffers_are_read_and_texts_left_out(values):
     expected = {key: value for key, value in values.items() if not isinstance(value, str)}
     assert flexbuffer_integers(bytes(flexbuffers.Dumps(values))) == expected
 
 
-def test_every_truncation_is_refused():
+def test_truncated_files_are_refused_unless_only_unread_bytes_are_missing():
     data = small_classifier.model()
     for size in range(0, len(data), 7):
         try:
@@ -66,7 +66,7 @@ def test_every_truncation_is_refused():
         assert "is damaged or was not copied whole" in said or "is not a .tflite file" in said
 
 
-def test_random_bytes_never_escape_as_another_error():
+def test_random_damage_raises_no_error_but_value_error():
     rng = np.random.default_rng(0)
     whole = small_classifier.with_files(small_classifier.model())
     for _ in range(2000):
@@ -81,7 +81,7 @@ def test_random_bytes_never_escape_as_another_error():
             pass
 
 
-def test_refuses_what_is_no_model(tmp_path):
+def test_missing_files_and_files_of_another_format_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"there is no model file '.*nowhere.tflite'"):
         model_file.read(tmp_path / "nowhere.tflite")
     (tmp_path / "text.tflite").write_text("this is text")

@@ -11,7 +11,7 @@ import pytest
 import r2b_runtime
 
 TESTS = sorted((build_native.ROOT / "tests" / "native").glob("*_test.cc"))
-needs_x86 = pytest.mark.skipif(not build_native.host().endswith("x86_64"), reason="for x86-64 machines")
+needs_x86 = pytest.mark.skipif(not build_native.host().endswith("x86_64"), reason="needs an x86-64 machine")
 
 
 def build(compiler, target, output, flags=(), static=False):
@@ -72,14 +72,14 @@ def test_kernels_on_arm(tmp_path, target, compiler, emulator):
     assert "0 failures" in run([*emulator, tmp_path / "test", "neon"])
 
 
-def test_neon_inner_loop():
+def test_neon_inner_loop_keeps_to_its_limit_of_instructions():
     sys.path.insert(0, str(build_native.ROOT.parents[1] / "benchmarks"))
     neon_instructions = pytest.importorskip(
         "neon_instructions", reason="the project's benchmarks/ are not beside the runtime"
     )
     if neon_instructions.missing_tools():
-        pytest.skip("no llvm-objdump: apt-get install llvm")
-    pytest.importorskip("ziglang", reason="pip install ziglang")
+        pytest.skip("no llvm-objdump or llvm-mca: apt-get install llvm")
+    pytest.importorskip("ziglang", reason="ziglang is not installed: pip install ziglang")
     binary = neon_instructions.BINARY
     (lines,) = neon_instructions.inner_loops([binary])
     assert neon_instructions.count(lines) * binary.unit / binary.of_products(lines) <= binary.limit
@@ -104,7 +104,7 @@ def test_fuzz_seeds(tmp_path):
     assert int(ran) == len(paths) - len(drawn)  # the others hold numbers from which fuzz_model.cc makes a graph
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="looks at an ELF file")
+@pytest.mark.skipif(sys.platform != "linux", reason="reads an ELF file, which only Linux has")
 def test_library_needs_no_tensorflow_symbols():
     if shutil.which("nm") is None:
         pytest.skip("no nm: apt-get install binutils")

@@ -125,7 +125,7 @@ def close(ours, theirs):
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("channels", [64, 40])
 @pytest.mark.parametrize("threads", [1, 2, 3])
-def test_network_equals_lce(kernels, rng, batch, channels, threads):
+def test_network_agrees_with_lce_up_to_rounding(kernels, rng, batch, channels, threads):
     pytest.importorskip("larq_compute_engine")
     model = half_blocks(rng, channels=channels, batch=batch)
     x = rng.uniform(-1, 1, (batch, 56, 56, 3)).astype(np.float32)
@@ -134,7 +134,7 @@ def test_network_equals_lce(kernels, rng, batch, channels, threads):
 
 
 @pytest.mark.parametrize("channels", [40, 64])
-def test_threads_leave_the_same_bits(kernels, rng, channels):
+def test_one_two_and_five_threads_give_the_same_bits(kernels, rng, channels):
     # 5 threads share two blocks of channels, so most sums over an image add rows that several threads have computed.
     model = half_blocks(rng, channels=channels)
     x = rng.uniform(-1, 1, (1, 56, 56, 3)).astype(np.float32)
@@ -143,10 +143,10 @@ def test_threads_leave_the_same_bits(kernels, rng, channels):
         np.testing.assert_array_equal(other, one)
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system binds no thread to a core")
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot bind a thread to a core")
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize(("channels", "threads"), [(64, 2), (128, 2), (128, 4), (40, 2), (64, 3)])
-def test_rows_taken_over_leave_the_same_bits(kernels, rng, batch, channels, threads):
+def test_threads_that_take_over_rows_give_the_same_bits(kernels, rng, batch, channels, threads):
     # All threads share one core, so in almost every step the running thread takes over rows that others have not begun.
     model = half_blocks(rng, channels=channels, batch=batch)
     cores = os.sched_getaffinity(0)
@@ -166,7 +166,7 @@ def test_same_bits_as_lce(rng, batch, threads):
     # On CPUs with AVX-512, LCE's x86 build sums in the same order as the runtime, which kernels.h describes.
     pytest.importorskip("larq_compute_engine")
     if r2b_runtime.available_kernels()[0] != "avx512":
-        pytest.skip("LCE takes other kernels on this CPU")
+        pytest.skip("LCE sums in the same order only on CPUs with AVX-512")
     model = half_blocks(rng, batch=batch)
     for _ in range(5):
         x = rng.uniform(-1, 1, (batch, 56, 56, 3)).astype(np.float32)
@@ -228,7 +228,7 @@ def test_interpreters_in_several_threads(rng):
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_any_order_of_destruction(rng):
+def test_freeing_interpreter_and_delegate_does_not_crash(rng):
     model = half_blocks(rng)
     for keep in (True, False):
         interpreter = delegated(model, num_threads=2)
@@ -251,7 +251,7 @@ def test_create_and_destroy_does_not_grow_memory(rng):
     assert grown < 4096, f"{grown} KiB more after 800 cycles"
 
 
-def test_profile_adds_up(rng):
+def test_profile_has_the_time_and_the_operators_of_each_step(rng):
     model = half_blocks(rng, size=28)
     interpreter = delegated(model, profile=True)
     interpreter.allocate_tensors()

@@ -102,7 +102,7 @@ def _input_shape(model):
     return delegated(model).get_input_details()[0]["shape"]
 
 
-def test_float_bconv_has_the_same_bits(kernels, rng):
+def test_float_bconv_has_the_bits_of_lces_reference_kernel(kernels, rng):
     # The runtime evaluates the formula of LCE's exact kernel in the same order, also for zero padding. So the signs
     # that a later LceQuantize takes agree, too.
     model = bconv_model(rng, (2, 9, 9, 64), 64, (3, 3))
@@ -112,7 +112,7 @@ def test_float_bconv_has_the_same_bits(kernels, rng):
 
 
 @pytest.mark.parametrize("channels", [1, 40, 64])
-def test_products_that_are_zero_stay_zero_at_borders(kernels, rng, channels):
+def test_products_that_cancel_at_the_border_give_zero(kernels, rng, channels):
     # On an image of ones, the second and third column of each filter cancel each other. At the left border, the first
     # column lies outside the image, so the result is 0.
     filters = np.ones((channels, 3, 3, 2), np.float32)
@@ -220,7 +220,7 @@ def test_bmaxpool_equals_lce(seed, shape, channels, window, padding):
     np.testing.assert_array_equal(run(model.bytes(), [x], num_threads=2)[0], run_lce(model.bytes(), [x])[0])
 
 
-def test_whole_tensor_scales(kernels, rng):
+def test_bconv_takes_a_scale_for_every_element_of_its_output(kernels, rng):
     # LCE's converter folds a learned [height, width, channels] scale into the convolution, but LCE's interpreter cannot
     # run the resulting file.
     model = lce_model.Model()

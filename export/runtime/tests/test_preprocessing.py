@@ -81,12 +81,12 @@ def test_refuses_what_is_no_image(image, message):
         ({"gamma": 2}, "damaged .*gamma"),
     ],
 )
-def test_refuses_damaged_json(changes, message):
+def test_refuses_json_with_invalid_fields(changes, message):
     with pytest.raises(ValueError, match=message):
         Preprocessing.from_json(json.dumps({**VALID, **changes}))
 
 
-def test_refuses_what_is_no_json():
+def test_refuses_text_that_is_no_json_object():
     with pytest.raises(ValueError, match=r"is damaged .*convert the model again"):
         Preprocessing.from_json("{")
     with pytest.raises(ValueError, match=r"is damaged"):

@@ -92,7 +92,7 @@ def test_a_wrong_answer_is_found(monkeypatch, capsys):
     ],
     ids=["crash", "hang"],
 )
-def test_who_ends_or_hangs_is_found(monkeypatch, capsys, fault, message):
+def test_crashes_and_hangs_are_found(monkeypatch, capsys, fault, message):
     def check(seed, number, *_):
         if number == 1:
             fault()
@@ -115,7 +115,7 @@ def test_who_ends_or_hangs_is_found(monkeypatch, capsys, fault, message):
         (["--kernels", "none"], "--kernels must be among .*portable, received none"),
     ],
 )
-def test_bad_words(words, message, capsys):
+def test_wrong_command_line_arguments_are_refused(words, message, capsys):
     with pytest.raises(SystemExit):
         random_graphs.parse(words)
     assert re.search(message, capsys.readouterr().err)

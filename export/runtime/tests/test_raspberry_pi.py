@@ -36,7 +36,7 @@ def test_there_are_commands_for_every_way_to_watch():
         assert option in text
 
 
-def test_wheels_are_those_that_are_built():
+def test_wheels_named_on_the_page_are_built():
     named = set(re.findall(r"(?:manylinux2014|musllinux_1_2)_\w+", PAGE)) | {"musllinux_1_2_armv7l"}
     built = {target.wheel for target in build_native.TARGETS.values()}
     assert named <= built
@@ -55,14 +55,14 @@ def test_the_line_of_json_is_what_watch_prints():
     assert made.as_json() + "\n" == text
 
 
-def test_what_the_script_runs():
+def test_check_page_finds_the_packages_and_commands_of_the_page():
     packages, commands = check_page.page()
     assert {"python3-venv", "python3-numpy", "python3-pil"} <= set(packages)
     assert any(" pip install" in command or "/pip install" in command for command in commands)
     assert any("r2b-run watch" in command for command in commands)
 
 
-def test_files_and_packages_that_are_named():
+def test_files_named_on_the_page_exist():
     for name in re.findall(r"`(export/[\w/.*]+)`", PAGE):
         assert list(pathlib.Path(FOLDER).parents[1].glob(name)) or name.endswith("dist"), name
     assert (FOLDER / "check_page.py").exists()

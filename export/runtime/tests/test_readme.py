@@ -57,7 +57,7 @@ def test_commands(folder, capsys):
         assert capsys.readouterr().out
 
 
-def test_options_are_the_delegates():
+def test_table_of_options_lists_those_of_the_delegate():
     table = re.findall(r"^\| `(\w+)` \|", README, re.MULTILINE)
     with pytest.raises(
         ValueError, match="the options are kernels, num_threads, claim, profile, max_memory and max_work"
@@ -71,7 +71,7 @@ def test_table_of_operators_is_what_the_tests_draw_from():
     assert tested.table() in README, "README's table of operators is out of date: python tests/tested.py prints it"
 
 
-def test_versions_are_those_of_the_check():
+def test_readme_names_the_versions_that_are_checked():
     for name in check_wheels.ENVIRONMENTS:
         assert f"| {name} | x86-64" in README
     for name in arm64.INTERPRETERS:

@@ -45,7 +45,7 @@ def test_the_same_size_changes_nothing():
         np.testing.assert_array_equal(r2b_runtime.resize(IMAGE, 9, 7, bilinear=bilinear), IMAGE)
 
 
-def test_a_slope_bicubic():
+def test_bicubic_slope_equals_a_calculation_by_hand():
     """Compares with cubic convolution (a = -0.75), calculated by hand; every second result lies 1/2 after a pixel."""
     row = np.array([0, 10, 20, 30], np.uint8).reshape(1, 4, 1)
     # The kernel is 0.59375 at the distance 1/2, and -0.09375 at 3/2. Beyond the image, its border pixels are repeated.
@@ -57,7 +57,7 @@ def test_a_slope_bicubic():
     np.testing.assert_allclose(r2b_runtime.resize(row, 1, 8)[0, :, 0], expected, rtol=1e-6)
 
 
-def test_a_slope_bilinear():
+def test_bilinear_slope_equals_a_calculation_by_hand():
     """Compares with a calculation by hand: the results lie 1/4 of a pixel before and after the pixels' centres."""
     row = np.array([0, 10, 20, 30], np.uint8).reshape(1, 4, 1)
     expected = [0, 2.5, 7.5, 12.5, 17.5, 22.5, 27.5, 30]
@@ -77,7 +77,7 @@ def test_images_of_any_layout():
 
 @pytest.mark.parametrize("kernels", r2b_runtime.available_kernels())
 @pytest.mark.parametrize("size", [(16, 16), (7, 5)], ids=["whole vectors", "odd"])
-def test_a_batch_is_its_images(kernels, size):
+def test_a_batch_equals_its_images_resized_one_by_one(kernels, size):
     images = [np.random.default_rng(i).integers(0, 256, (20 + i, 41 - i, 3), dtype=np.uint8) for i in range(5)]
     images[3] = images[3][2:-3, 4:-5]
     mirrored = np.array([True, False, True, True, False])
@@ -124,6 +124,6 @@ def test_what_cannot_be_resized_is_refused(image, options, message):
     ],
     ids=["none", "types", "channels", "flags"],
 )
-def test_what_makes_no_batch_is_refused(images, mirrored, message):
+def test_images_that_make_no_batch_are_refused(images, mirrored, message):
     with pytest.raises(ValueError, match=message):
         r2b_runtime.resize_batch(images, 5, 4, mirrored=mirrored)

@@ -85,7 +85,7 @@ def test_usual_operators_are_part_of_the_convolution(rng, build, operators):
     assert any(step.endswith(f": LceBconv2d {operators} PRELU") for step in steps), steps
 
 
-def test_a_logistic_function_that_others_read_is_stored(kernels, rng, monkeypatch):
+def test_logistic_output_that_is_read_elsewhere_is_stored(kernels, rng, monkeypatch):
     monkeypatch.setattr(drawing, "ACTIVATIONS", (NONE,))
     graph = Motifs(rng)
     graph.begin((1, 9, 7, 40))

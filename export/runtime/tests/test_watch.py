@@ -69,7 +69,7 @@ def test_one_line_for_each_change(capsys, model, recording):
     assert "it ended after 12 frames; 0 frames were dropped and 0 damaged" in errors
 
 
-def test_options_of_a_change(capsys, model, recording):
+def test_hold_top_threshold_and_leave_change_the_events(capsys, model, recording):
     path = recording("dark bright 150 150 dark")
     events, _ = watched(capsys, model, path, "--hold", "1", "--top", "2")
     assert [event["label"] for event in events] == ["dark", "bright", "grey", "dark"]
@@ -87,11 +87,11 @@ def test_options_of_a_change(capsys, model, recording):
     assert events[1]["previous"] == "bright"
 
 
-def test_hold_in_seconds(capsys, model, recording):
+def test_a_recording_shorter_than_hold_gives_no_event(capsys, model, recording):
     assert watched(capsys, model, recording("dark " * 20), "--hold", "60s")[0] == []
 
 
-def test_a_signal_that_comes_while_nothing_is_written_lets_nothing_be_written(capsys, monkeypatch, model, recording):
+def test_no_line_is_written_after_a_signal_during_classification(capsys, monkeypatch, model, recording):
     """On a full pipe, a write would wait forever, because the signal came too early to interrupt it."""
     probabilities = Classifier.probabilities
 
@@ -179,7 +179,7 @@ def test_a_command_at_each_change(capfd, model, recording, tmp_path):
         assert (int(row[2]), float(row[3]), row[4]) == (event["frame"], event["probability"], event["time"])
 
 
-def test_a_command_that_fails_is_said(capsys, model, recording):
+def test_a_command_that_fails_is_reported(capsys, model, recording):
     _, errors = watched(capsys, model, recording("dark"), "--hold", "1", "--command", "exit 7")
     assert "--command ended with status 7" in errors
 
@@ -196,7 +196,7 @@ def test_labels_are_no_commands(capfd, tmp_path, recording):
     assert shades.events(capfd.readouterr().out)[0]["label"] == evil
 
 
-def test_the_reader_of_the_lines_goes_away(model, recording):
+def test_watch_ends_when_the_reader_of_its_lines_goes_away(model, recording):
     """As in `r2b-run watch ... | head -1`."""
     process = started(model, recording("dark bright " * 300), "--hold", "1")
     assert json.loads(process.stdout.readline())["label"] == "dark"

@@ -33,7 +33,7 @@ def model(tmp_path_factory):
     return shades.written(tmp_path_factory.mktemp("watch"))
 
 
-def test_standard_input_ends(model):
+def test_command_ends_when_standard_input_ends(model):
     """Standard input cannot be opened again, so the command ends and reports how many frames it saw."""
     process = started(model, "-")
     out, errors = process.communicate(b"".join(shades.jpeg("bright") for _ in range(50)), timeout=PATIENCE)
@@ -109,7 +109,7 @@ def test_a_camera_that_dies_and_comes_again(model, tmp_path):
         assert "frames arrive again" in process.stderr.read().decode()
 
 
-def test_without_waiting_a_pipe_ends_the_command(model, tmp_path):
+def test_command_with_no_wait_ends_when_its_pipe_closes(model, tmp_path):
     pipe = tmp_path / "camera"
     os.mkfifo(pipe)
     with started(model, pipe, "--no-wait") as process:
@@ -197,7 +197,7 @@ class PiCamera2:
         PiCamera2.opened.append("closed")
 
 
-def test_picamera2(monkeypatch, model):
+def test_picamera2_is_opened_again_after_failure_and_silence(monkeypatch, model):
     monkeypatch.setitem(sys.modules, "picamera2", types.SimpleNamespace(Picamera2=PiCamera2))
     monkeypatch.setattr(frames.importlib.util, "find_spec", lambda name: name)
     monkeypatch.setattr(frames, "SILENCE", 0.2)
@@ -245,7 +245,7 @@ def test_a_slow_consumer_gets_the_newest_frame():
     assert reader.ended == "camera: it ended after 100 frames"
 
 
-def test_of_a_recording_no_frame_is_dropped():
+def test_no_frame_of_a_recording_is_dropped():
     waiting = threading.Semaphore(0)
     reader = Reader(Camera(20, live=False), False, print, waiting.release)
     reader.start()
@@ -301,7 +301,7 @@ def test_a_camera_that_hangs(monkeypatch, model, tmp_path):
     assert "its writer closed it; 0 frames were dropped" in heard.get(timeout=PATIENCE)
 
 
-def test_an_output_that_nobody_reads_does_not_keep_the_command(model, tmp_path):
+def test_output_that_nobody_reads_does_not_block_the_command(model, tmp_path):
     """Standard output is a full pipe: the command still reads the camera's frames, and a signal still ends it."""
     pipe = tmp_path / "camera"
     os.mkfifo(pipe)

@@ -39,14 +39,14 @@ def specified(frames, count):
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_every_short_sequence(count):
+def test_labels_follow_the_rules_in_every_sequence_of_up_to_five_frames(count):
     rules = Rules(threshold=0.6, leave=0.4, frames=count)
     for length in range(1, 6):
         for frames in itertools.product(FRAMES, repeat=length):
             assert labels(frames, rules) == specified(frames, count), frames
 
 
-def test_one_threshold_and_one_frame_are_the_best_class():
+def test_with_equal_thresholds_and_one_frame_the_label_follows_each_frame():
     rules = Rules(threshold=0.6, leave=0.6, frames=1)
     assert labels("AaABb-B", rules) == [A, None, A, B, None, None, B]
 
@@ -58,7 +58,7 @@ def test_a_weak_label_stays_until_another_is_strong():
 
 
 @pytest.mark.parametrize(("seconds", "frame"), [(0.0, 0), (0.1, 1), (0.25, 3), (0.3, 3)])
-def test_seconds(seconds, frame):
+def test_the_label_changes_after_the_given_seconds(seconds, frame):
     """The first frame is at 0 s, the fourth at 0.3 s."""
     rules = Rules(threshold=0.6, leave=0.4, frames=1, seconds=seconds)
     found = labels("AAAAAAA", rules)
@@ -66,7 +66,7 @@ def test_seconds(seconds, frame):
     assert labels("AAABAAA", Rules(0.6, 0.4, 1, 0.31))[-1] is None
 
 
-def test_a_gap_starts_again():
+def test_a_gap_restarts_the_count_of_frames():
     state = Hysteresis(Rules(0.6, 0.4, frames=3))
     for time in range(2):
         assert not state.update(FRAMES["A"], time)

@@ -41,7 +41,7 @@ def split(data, step, largest=1 << 20):
     return found, splitter.damaged
 
 
-def test_the_images_are_what_they_should_be():
+def test_sample_jpegs_have_stuffed_bytes_scans_and_restart_markers():
     assert b"\xff\x00" in IMAGES[0]
     assert IMAGES[2].count(b"\xff\xda") > 1
     assert b"\xff\xd0" in IMAGES[3]
@@ -50,19 +50,19 @@ def test_the_images_are_what_they_should_be():
 
 
 @pytest.mark.parametrize("step", [1, 2, 3, 7, 1000, 1 << 20])
-def test_pieces_of_any_size(step):
+def test_images_are_found_in_pieces_of_any_size(step):
     assert split(b"".join(IMAGES), step) == (IMAGES, 0)
 
 
 @pytest.mark.parametrize("step", [1, 5, 1 << 20])
-def test_what_network_cameras_write_between_images(step):
+def test_headers_between_images_are_skipped(step):
     header = b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n"
     stream = b"".join(header % len(image) + image + b"\r\n" for image in IMAGES)
     assert split(stream, step) == (IMAGES, 0)
 
 
 @pytest.mark.parametrize("step", [1, 1 << 20])
-def test_an_image_cut_off_anywhere_costs_no_other(step):
+def test_an_image_cut_off_anywhere_leaves_the_others_intact(step):
     first, cut, last = IMAGES[0], IMAGES[3], IMAGES[4]
     for kept in range(3, len(cut), 1 if step > 1 else 97):
         found, damaged = split(first + cut[:kept] + last, step)
@@ -71,7 +71,7 @@ def test_an_image_cut_off_anywhere_costs_no_other(step):
         assert damaged == 1 or (damaged, len(found)) == (0, 2 + (kept == len(cut)))
 
 
-def test_the_end_of_the_stream_within_an_image():
+def test_an_image_cut_off_by_the_end_of_the_stream_is_damaged():
     assert split(IMAGES[0] + IMAGES[1][:-1], 64) == ([IMAGES[0]], 1)
 
 
@@ -132,7 +132,7 @@ def damaged(rng, data):
     return bytes(data)
 
 
-def test_of_damaged_streams_the_same_images_come_whatever_the_pieces():
+def test_a_damaged_stream_gives_the_same_images_in_any_pieces():
     rng, found = random.Random(0), 0
     for _ in range(100):
         stream = damaged(rng, b"".join(IMAGES))

@@ -107,7 +107,7 @@ class Camera:
 
 
 @needs_mosquitto
-def test_from_a_camera_through_a_broker_to_a_subscriber(tmp_path):
+def test_subscribers_see_a_cameras_labels_and_availability(tmp_path):
     """The camera is killed and started again; subscribers come later; finally the command is killed."""
     model, pipe, port = tmp_path / "shades.tflite", tmp_path / "camera", free_port()
     model.write_bytes(shades.model())
@@ -183,7 +183,7 @@ def publishing(account):
 
 
 @needs_mosquitto
-def test_a_broker_that_comes_later_and_goes(tmp_path):
+def test_newest_event_is_published_whenever_a_broker_starts(tmp_path):
     """Events do not wait for a broker; once there is one, the newest event is published."""
     port = free_port()
     with publishing(Account("127.0.0.1", port, "shed")) as (output, heard):
@@ -217,7 +217,7 @@ def test_a_clean_end_says_offline(tmp_path):
 
 
 @needs_mosquitto
-def test_user_and_password(tmp_path):
+def test_a_wrong_password_is_refused_and_the_right_one_works(tmp_path):
     port, secret = free_port(), "pass word ü"
     subprocess.run(["mosquitto_passwd", "-b", "-c", tmp_path / "users", "camera", secret], check=True)
     (tmp_path / "password").write_text(secret + "\n", encoding="utf-8")
@@ -247,7 +247,7 @@ def certificate(folder, name):
 
 @needs_mosquitto
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="certificates come from openssl: apt-get install openssl")
-def test_an_encrypted_connection(tmp_path):
+def test_encryption_needs_the_certificate_of_the_brokers_authority(tmp_path):
     port = free_port()
     (ours, key), (other, _) = certificate(tmp_path, "ours"), certificate(tmp_path, "other")
     with broker(tmp_path, port, f"allow_anonymous true\ncertfile {ours}\nkeyfile {key}"):
@@ -261,7 +261,7 @@ def test_an_encrypted_connection(tmp_path):
                 subscriber.until("r2b/shed/state", "dark")
 
 
-def test_what_home_assistant_makes_of_a_state():
+def test_home_assistant_shows_labels_and_percentages():
     jinja2 = pytest.importorskip("jinja2", reason="Home Assistant's templates are Jinja's: pip install jinja2")
     made = sensors(Account("h", 1883, "Haustür 1"), "m.tflite", ["cat", "x" * 300, "cat"])
     assert list(made) == [
@@ -294,12 +294,12 @@ def test_what_home_assistant_makes_of_a_state():
         ({"name": "x", "password": "secret"}, "a password needs a user: give --mqtt-user"),
     ],
 )
-def test_accounts_that_cannot_be(arguments, message):
+def test_invalid_accounts_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         Account("host", 1883, **arguments)
 
 
-def test_files_that_cannot_be_read(tmp_path):
+def test_unreadable_password_and_certificate_files_are_refused(tmp_path):
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
     with pytest.raises(OSError, match=r"the password file 'nowhere' cannot be read: No such file"):
         read_password("nowhere", print)

@@ -23,7 +23,7 @@ needs_systemd = pytest.mark.skipif(
 )
 
 
-def test_what_systemd_hears(tmp_path):
+def test_service_tells_systemd_when_it_is_ready_alive_and_stopping(tmp_path):
     """The service reports that it is ready, that it is alive although no frame comes, and that it is stopping."""
     pytest.importorskip("PIL", reason="JPEG images are read with Pillow: pip install pillow")
     model, pipe, address = tmp_path / "shades.tflite", tmp_path / "camera", tmp_path / "notify"
@@ -69,7 +69,7 @@ def test_systemd_accepts_the_unit(tmp_path, source, password):
 
 
 @needs_systemd
-def test_systemd_would_not_accept_any_unit(tmp_path):
+def test_systemd_reports_mistakes_in_a_unit(tmp_path):
     made = unit.unit([sys.executable], "/dev/video0", "", False)
     assert "ProtectSystm" in verified(tmp_path, made.replace("ProtectSystem", "ProtectSystm"))[1]
     assert verified(tmp_path, made.replace(sys.executable, "/nowhere/python"))[0] != 0
@@ -90,7 +90,7 @@ def test_the_text_of_the_unit():
         assert f"\n{line}\n" in quiet
 
 
-def test_the_command_writes_it(capsys, monkeypatch, tmp_path):
+def test_command_writes_a_unit_with_the_given_options(capsys, monkeypatch, tmp_path):
     """The unit contains the given options, with absolute paths; the password file becomes a credential."""
     model, authority = tmp_path / "shades.tflite", tmp_path / "ca.pem"
     model.write_bytes(shades.model())
@@ -156,7 +156,7 @@ def test_the_command_writes_it(capsys, monkeypatch, tmp_path):
         ),
     ],
 )
-def test_services_that_cannot_be(capsys, monkeypatch, tmp_path, arguments, message):
+def test_services_that_could_not_work_are_refused(capsys, monkeypatch, tmp_path, arguments, message):
     model = tmp_path / "shades.tflite"
     model.write_bytes(shades.model())
     monkeypatch.setenv("R2B_MQTT_PASSWORD", "secret")

@@ -18,7 +18,7 @@ import pytest
 
 pytest.importorskip("tensorflow", reason="the models of these tests are written with TensorFlow's schema")
 pytest.importorskip("PIL", reason="JPEG images are made with Pillow: pip install pillow")
-pytest.importorskip("fcntl", reason="video devices are Linux's")
+pytest.importorskip("fcntl", reason="video devices exist only on Linux")
 
 import shades
 from r2b_runtime.watch import frames, v4l2
@@ -41,7 +41,7 @@ def by_name(text):
     return dict(line.split(" ") for line in text.splitlines())
 
 
-def test_structures_are_the_kernels(tmp_path):
+def test_structures_match_the_kernels_header(tmp_path):
     program = compiled(tmp_path / "structures", COMPILER, NATIVE / "video_structures.c")
     told = by_name(subprocess.run([program], capture_output=True, text=True, check=True).stdout)
     requests = [name for name in told if name.isupper() and isinstance(getattr(v4l2, name), int)]
@@ -68,7 +68,7 @@ def test_structures_of_a_processor_of_32_bits(tmp_path):
 
     The test adapts the `struct` formats to that processor, because Python's native alignment is this machine's.
     """
-    pytest.importorskip("ziglang", reason="it compiles for other processors: pip install ziglang")
+    pytest.importorskip("ziglang", reason="ziglang compiles for 32-bit ARM: pip install ziglang")
     form = struct.Struct("<" + v4l2.FORMAT.format.replace("4x", "0x"))
     buffer = struct.Struct("<" + v4l2.BUFFER.format.replace("l", "i").replace("L", "I"))
     places = {"bytesused": 8, "flags": 12, "memory": 48, "m": 52, "length": 56}
@@ -164,21 +164,21 @@ def test_a_camera_that_gives_yuyv(device, tmp_path):
         ({"VIDEO_FORMAT": "MJPG", "VIDEO_META": "1"}, "/dev/video97 gives no frames; a camera has several devices"),
     ],
 )
-def test_devices_that_are_no_camera(device, tmp_path, settings, message):
+def test_devices_without_usable_frames_are_refused(device, tmp_path, settings, message):
     process = watch(device, tmp_path, b"", **settings)
     _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     assert f"r2b-run: {message}" in errors.decode()
 
 
-def test_a_device_that_is_not_there_is_waited_for(tmp_path):
+def test_a_missing_device_counts_as_a_lost_camera(tmp_path):
     source = frames.open_source("/dev/video98")
     assert source.returns
     with pytest.raises(frames.CameraLostError, match="there is no such device"):
         next(source.frames())
 
 
-def test_yuyv_is_what_pillow_makes_of_it():
+def test_yuyv_conversion_agrees_with_pillows():
     """Compares with Pillow's conversion of full-range values, up to 4, because every conversion rounds."""
     from PIL import Image
 

@@ -109,7 +109,7 @@ def convolutions(rng, channels):
     return model.bytes()
 
 
-def test_every_number_of_channels_leaves_the_border_alone(run_jobs):
+def test_convolutions_of_1_to_33_channels_have_the_native_engines_bits(run_jobs):
     """WebAssembly's kernels treat a block three quarters full as a whole one, but must not store its unused lanes."""
     models = [convolutions(np.random.default_rng(channels), channels) for channels in range(1, 34)]
     x = np.random.default_rng(0).normal(0, 1, (1, 7, 9, 3)).astype(np.float32)
@@ -244,7 +244,7 @@ def test_cycles_of_loading_and_freeing_leave_no_memory_behind(run_jobs, kind, co
     assert sizes["late"] == sizes["early"] > 0
 
 
-def test_size():
+def test_compiled_engine_stays_within_its_size_limits():
     compiled = web.wasm()
     assert len(compiled) <= 350 * 1024
     assert len(gzip.compress(compiled, 9)) <= 120 * 1024

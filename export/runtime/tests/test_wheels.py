@@ -57,7 +57,7 @@ def test_a_good_wheel_has_no_faults(tmp_path):
         ({"platform": "manylinux2014_aarch65"}, "its name is not"),
     ],
 )
-def test_faults(tmp_path, changes, fault):
+def test_a_wheel_that_breaks_a_rule_has_its_fault_named(tmp_path, changes, fault):
     found = build_wheels.faults(wheel(tmp_path, **changes))
     assert any(fault in sentence for sentence in found), found
 
@@ -75,7 +75,7 @@ def test_faults(tmp_path, changes, fault):
         ),
     ],
 )
-def test_libraries_of_other_systems(suffix, library, fault):
+def test_libraries_for_windows_and_macos_may_not_load_libcxx(suffix, library, fault):
     found = build_wheels.library_faults(library + ENTRY_POINTS, suffix)
     if fault is None:
         assert found == []
@@ -94,7 +94,7 @@ def test_libraries_of_other_systems(suffix, library, fault):
         ("manylinux_2_31_riscv64", b"\x7fELF\0GLIBC_2.32\0", "it needs GLIBC_2.32; 2.31 is the newest allowed"),
     ],
 )
-def test_c_libraries(tmp_path, platform, library, fault):
+def test_libraries_may_need_only_the_c_library_of_their_platform_tag(tmp_path, platform, library, fault):
     found = build_wheels.faults(wheel(tmp_path, platform, library + ENTRY_POINTS))
     assert [sentence.startswith(str(fault)) for sentence in found] == [True] * (fault is not None)
 
@@ -106,7 +106,7 @@ def test_every_platform_has_a_tag_of_its_own():
 @pytest.mark.parametrize(
     ("built_for", "target"), [("x86_64-pc-linux-gnu", "linux-"), ("x86_64-alpine-linux-musl", "musl-")]
 )
-def test_python_of_musl_gets_a_library_of_musl(monkeypatch, built_for, target):
+def test_target_has_the_c_library_of_this_python(monkeypatch, built_for, target):
     if build_native.sys.platform != "linux":
         pytest.skip("musl is a C library for Linux")
     monkeypatch.setattr(build_native.sysconfig, "get_config_var", lambda name: built_for)
@@ -118,7 +118,7 @@ def test_the_installed_package_says_that_it_has_types():
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
-def test_the_sources_run_on_python_3_9(path):
+def test_the_sources_have_no_syntax_newer_than_python_3_9(path):
     """No syntax newer than Python 3.9, and no `strict` of zip(), which came with 3.10 and which no linter reports."""
     tree = ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 9))
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
