@@ -215,12 +215,16 @@ def all_calls(models, only):
         makers |= {f"{name}, OpenVINO": other(openvino_call, name) for name in OPENVINO}
     makers |= {f"{name}, runtime": runtime(name) for name in networks.LARQ_ZOO}
     makers |= {f"{name}, LCE": other(lce_call, name) for name in (*RUNTIME, *networks.LARQ_ZOO)}
-    kept = {OURS, OTHER_CORE, TWO_THREADS}
-    unknown = [part for part in only if not any(part in name for name in makers)]
+    return {name: makers[name]() for name in _chosen(makers, only)}
+
+
+def _chosen(names, only):
+    """The names that contain one of the parts, and those that every comparison needs; all names without parts."""
+    unknown = [part for part in only if not any(part in name for name in names)]
     if unknown:
-        sys.exit(f"--only: no network's name contains {unknown[0]!r}; the names are {', '.join(makers)}")
-    chosen = [name for name in makers if not only or name in kept or any(part in name for part in only)]
-    return {name: makers[name]() for name in chosen}
+        sys.exit(f"--only: no network's name contains {unknown[0]!r}; the names are {', '.join(names)}")
+    kept = {OURS, OTHER_CORE, TWO_THREADS}
+    return [name for name in names if not only or name in kept or any(part in name for part in only)]
 
 
 def floors_of(found):
