@@ -13,10 +13,10 @@ from PIL import Image
 
 import r2b_zoo
 from r2b_zoo import cli, data, models, pipeline, recipes
-from r2b_zoo.cli.answers import FORMAT, document
 from r2b_zoo.conversion import metadata
 from r2b_zoo.evaluation import classifier, costs
 from r2b_zoo.runs.folder import RunFolder
+from r2b_zoo.system.envelope import FORMAT, document
 from r2b_zoo.weights import bundled
 
 HOSTILE = "\x1b[2J\x7f\u202eäpfel 🍎"

@@ -105,6 +105,10 @@ from r2b_zoo import cli
         (["export", "{run}", "--web", "{tmp}/x.htm"], "The file to write must end in .html; received '{tmp}/x.htm'."),
         (["export", "{tmp}/none.tflite", "--web", "{tmp}/x.html"], "There is no file '{tmp}/none.tflite'."),
         (
+            ["export", "{run}/model.tflite", "--web", "{tmp}/new.html", "--stage", "teacher"],
+            "{run}/model.tflite is converted already; leave --stage out.",
+        ),
+        (
             ["export", "{run}/model.tflite", "--web", "{tmp}/x.html", "--labels", "{tmp}/text.jpg"],
             "{run}/model.tflite is converted already; labels are added when a network is converted.",
         ),

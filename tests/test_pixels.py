@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 from r2b_zoo.conversion import attached_files, tensor_values
 from r2b_zoo.data import pixels
 from r2b_zoo.data.images import check_image, read_image
-from r2b_zoo.system import terminal
+from r2b_zoo.system import envelope, terminal
 
 EXPORT = Path(__file__).parents[1] / "export" / "runtime" / "src" / "r2b_runtime"
 COLOURS = np.random.default_rng(3).integers(0, 256, (7, 10, 3), dtype=np.uint8)
@@ -262,7 +262,7 @@ def test_damaged_files_give_one_kind_of_error(tmp_path: Path, kind: str) -> None
 # --- two packages -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("module", [attached_files, pixels, tensor_values, terminal])
+@pytest.mark.parametrize("module", [attached_files, envelope, pixels, tensor_values, terminal])
 def test_r2b_runtime_has_the_same_source(module: Any) -> None:
     path = Path(module.__file__)
     assert (EXPORT / path.name).read_text() == path.read_text()

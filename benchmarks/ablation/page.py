@@ -102,16 +102,16 @@ def write(rows: Rows, runs: Path) -> list[Path]:
 def markdown(found: Found, folder: str, has_attention: bool = True) -> str:
     """The text of the page. ``folder`` is the name of the plots' folder beside it."""
     of_arms = found.accuracies(LAST)
-    contrasts = differences(CONTRASTS, of_arms)
+    contrasts, compared = differences(CONTRASTS, of_arms), _compared(found)
     parts = [
         _head(found),
         f"![Test top-1 of each arm, every seed and the mean with its interval]({folder}/ladder.svg)",
         _ladder_table(found),
         "## Conclusions",
         _contrast_table(contrasts),
-        *_statements(found, contrasts, of_arms),
+        *_statements(contrasts, of_arms, compared),
         *_teachers(found),
-        *_tries(found),
+        *_tries(compared),
         "## Accuracy during training",
         f"![Validation top-1 after every epoch]({folder}/curves.svg)",
         "## Accuracy and cost",
@@ -219,7 +219,9 @@ def _contrast_table(contrasts: Mapping[Contrast, Optional[Difference]]) -> str:
 
 
 def _statements(
-    found: Found, contrasts: Mapping[Contrast, Optional[Difference]], accuracies: Mapping[str, Mapping[int, float]]
+    contrasts: Mapping[Contrast, Optional[Difference]],
+    accuracies: Mapping[str, Mapping[int, float]],
+    compared: Sequence["_Compared"],
 ) -> list[str]:
     said = []
     for contrast, one in contrasts.items():
@@ -232,7 +234,7 @@ def _statements(
             )
     if not said:
         said.append("- No difference is resolved with these seeds.")
-    return ["\n".join(said), _order(found, accuracies)]
+    return ["\n".join(said), _order(accuracies, compared)]
 
 
 def _teachers(found: Found) -> list[str]:
@@ -258,7 +260,7 @@ def _last_shared(arm: Arm) -> Optional[str]:
     return arm.shared.get("real") or arm.shared.get("teacher")
 
 
-def _order(found: Found, accuracies: Mapping[str, Mapping[int, float]]) -> str:
+def _order(accuracies: Mapping[str, Mapping[int, float]], compared: Sequence["_Compared"]) -> str:
     """A sentence on whether the arms' means are in the order of the literature."""
     known = [ARMS[name] for name in ORDER if name in accuracies]
     if len(known) < len(ORDER):
@@ -269,7 +271,7 @@ def _order(found: Found, accuracies: Mapping[str, Mapping[int, float]]) -> str:
     if all(means[lower.name] < means[higher.name] for lower, higher in pairwise(known)):
         return f"By their means: {order}, as in the literature."
     expected = " < ".join(arm.title for arm in known)
-    best = [one.arm.title for one in _compared(found) if one.arm in known and one.best == one.used]
+    best = [one.arm.title for one in compared if one.arm in known and one.best == one.used]
     rates = f"the learning rates of {', '.join(best)} are the best of sweeps (below), and " if best else ""
     return (
         f"By their means: {order}. The order in the literature, {expected}, does not show here. What was checked: "
@@ -300,6 +302,7 @@ class _Compared:
 
 
 def _compared(found: Found) -> list[_Compared]:
+    """What was tried, in the order of stages and arms."""
     of_rows = {(row.arm, row.stage, row.seed): row.validation_accuracy for row in found.rows}
     order = list(ARMS)
     compared = []
@@ -313,9 +316,8 @@ def _compared(found: Found) -> list[_Compared]:
     return compared
 
 
-def _tries(found: Found) -> list[str]:
+def _tries(compared: Sequence[_Compared]) -> list[str]:
     """A table of the accuracies with several values of fields; empty if none were tried."""
-    compared = _compared(found)
     if not compared:
         return []
     lines = ["| arm | seed | field | value: validation top-1 |", "|---|---|---|---|"]
@@ -329,7 +331,7 @@ def _tries(found: Found) -> list[str]:
         if one.used in one.accuracies and one.best != one.used:
             points = 100 * (one.accuracies[one.best] - one.accuracies[one.used])
             better.append(f"{one.arm.title} by {points:.1f} points ({one.best})")
-    commits = ", ".join(sorted({one.commit[:12] for one in found.tries}))
+    commits = ", ".join(sorted({one.tried.commit[:12] for one in compared}))
     verdict = f" Another value is better for {'; '.join(better)}." if better else ""
     if all(one.best == one.used for one in compared):
         verdict = " In every line it is the best one."

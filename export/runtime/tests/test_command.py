@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("tensorflow", reason="the models of these tests are written with TensorFlow's schema")
 
 import small_classifier
-from r2b_runtime import benchmark, command, delegate
+from r2b_runtime import benchmark, delegate, envelope
 from r2b_runtime.command import main
 
 
@@ -69,7 +69,7 @@ def test_predict_several_images(capsys, model, image, tmp_path):
 
 
 def test_json_output_replaces_values_that_json_cannot_hold():
-    document = json.loads(command._document("info", {"a\udcff": [float("inf"), 0.5, ("\x7f", None)]}))
+    document = json.loads(envelope.document("info", {"a\udcff": [float("inf"), 0.5, ("\x7f", None)]}))
     assert document["result"] == {"a\\udcff": [None, 0.5, ["\x7f", None]]}
 
 

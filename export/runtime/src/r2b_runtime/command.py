@@ -2,7 +2,6 @@
 
 import argparse
 import collections
-import json
 import math
 import os
 import platform
@@ -13,7 +12,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Optional, get_args
 
-from r2b_runtime import benchmark, microcontroller, model_file
+from r2b_runtime import benchmark, envelope, microcontroller, model_file
 from r2b_runtime.classifier import Classes, Classifier
 from r2b_runtime.engine import Engine
 from r2b_runtime.interpreter import EngineName, Options
@@ -21,9 +20,6 @@ from r2b_runtime.library import available_kernels, version
 from r2b_runtime.pixels import MAX_PIXELS
 from r2b_runtime.terminal import printable
 from r2b_runtime.watch import command as watch
-
-FORMAT = 1
-"""Version of what `--json` prints. It increases when a key is removed or changes its meaning."""
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
@@ -41,7 +37,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         result = parsed.run(parsed)
         if parsed.show is None:  # the command has printed its output, and returned its exit status
             return int(result)
-        print(_document(parsed.name, result) if parsed.json else parsed.show(result))
+        print(envelope.document(parsed.name, result) if parsed.json else parsed.show(result))
     except BrokenPipeError:  # as in `r2b-run info model.tflite | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ImportError, MemoryError, OSError, RuntimeError, ValueError) as error:
@@ -49,27 +45,6 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         print("r2b-run:", text or type(error).__name__, file=sys.stderr)
         return 1
     return 0
-
-
-def _document(command: str, result: Any) -> str:
-    """The result of a command as one line of JSON, in the envelope that `r2b --json` also prints.
-
-    Numbers that are not finite become null. Bytes of file names that are not UTF-8 are written as escapes.
-    """
-    text = json.dumps({"r2b": FORMAT, "command": command, "result": _plain(result)}, allow_nan=False)
-    return text.replace("\x7f", "\\u007f")  # JSON escapes all control characters but DEL
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.encode("utf-8", "backslashreplace").decode("utf-8")
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {_plain(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -84,8 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     ) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
         sub.add_argument("model", metavar="MODEL", help="a .tflite file")
-        text_of_json = f'print one line of JSON instead: {{"r2b": {FORMAT}, "command": ..., "result": ...}}'
-        sub.add_argument("--json", action="store_true", help=text_of_json)
+        sub.add_argument("--json", action="store_true", help=f"print one line of JSON instead: {envelope.FORM}")
         sub.set_defaults(run=run, show=show, name=name)
         return sub
 
