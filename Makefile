@@ -1,8 +1,8 @@
-# The first target that needs the environment sets it up in .venv. It is set up again if its requirements have changed.
+# The environment in .venv is set up for the first target that needs it, and again if its requirements have changed.
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-# The first of these that is installed and supported; override with make PYTHON=...
+# The first of these interpreters that is installed and has a supported version; override with make PYTHON=...
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.10 python3 python; do \
 	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' 2>/dev/null \
 	&& echo $$p && break; done)
@@ -27,7 +27,6 @@ $(INSTALLED): pyproject.toml setup.py constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
 	@touch $@
 
-# The runtime is compiled again when its sources have changed.
 RUNTIME := $(VENV)/.runtime
 NATIVE_SOURCES := $(shell find export/runtime/native export/web/native -name '*.cc' -o -name '*.h' -o -name '*.inl') \
 	export/runtime/build_native.py

@@ -1,4 +1,4 @@
-"""Packaging of r2b-zoo. Static metadata lives in pyproject.toml; this file exists for tools that look for it."""
+"""Packaging of r2b-zoo. The metadata is in pyproject.toml; this file is for tools that need a setup.py."""
 
 from setuptools import setup
 

@@ -2,11 +2,11 @@
 
     python benchmarks/agreement.py --data-dir ../shared/tfds
 
-The binary networks have random statistics, and their last layer is scaled so that 1 is the standard deviation of the
-logits. The correlation of both sides' logits must be at least 0.9995 for every photograph, and the predicted class must
-be the same for 99 of 100 photographs. Binary convolutions give exactly the same numbers as LCE's. Float operators do,
-too, because the kernels sum in the order of LCE's interpreter on x86 (kernels.h). With an interpreter that sums in
-another order, the last bits of float values differ, and so do the signs that these bits decide.
+The binary networks have random statistics, and their last layer is scaled so that the logits have a standard deviation
+of 1. The correlation of both sides' logits must be at least 0.9995 for every photograph, and the predicted class must
+be the same for at least 99 % of the photographs. Binary convolutions give exactly the same numbers as LCE's. Float
+operators do, too, because the kernels sum in the order of LCE's interpreter on x86 (kernels.h). With an interpreter
+that sums in another order, the last bits of float values differ, and so do the signs that these bits decide.
 
 The engine and the delegate in an interpreter must give the same bits, with each of this machine's kernels and with one
 and two threads. The probabilities of two trained networks must meet the same limits on images of their own test splits:
@@ -15,8 +15,8 @@ and two threads. The probabilities of two trained networks must meet the same li
 ResNet18 in float is compared with the interpreter's own float operators, which are XNNPACK's: every probability must be
 within 1e-6.
 
---explain shows how much float operators alone change. For each network except ResNet18, a second line compares the
-engine with the delegate when the interpreter runs all float operators (claim="binary"), in its own order of sums.
+--explain shows how much the order of sums in float operators changes the outputs. For each network except ResNet18, a
+second line compares the engine with the delegate when the interpreter runs all float operators (claim="binary").
 """
 
 import argparse
@@ -49,7 +49,7 @@ def logits_network(name, photos, **architecture):
     """The network without softmax, with random statistics and logits of standard deviation 1 on the photographs."""
     import tensorflow as tf
 
-    tf.keras.utils.set_random_seed(0)  # the weights that are not drawn below
+    tf.keras.utils.set_random_seed(0)  # for the weights that randomise does not draw
     model = networks.randomise(getattr(r2b_zoo, name)(weights=None, **architecture))
     dense = next(layer for layer in reversed(model.layers) if isinstance(layer, tf.keras.layers.Dense))
     dense.set_weights([dense.get_weights()[0]] + [np.zeros_like(w) for w in dense.get_weights()[1:]])
@@ -60,7 +60,7 @@ def logits_network(name, photos, **architecture):
 
 
 def subject(name, photos, data_dir):
-    """A network's file, and as many images as there are photographs: these, or images of its own test split."""
+    """Returns a network's file and its images: the photographs, or as many images of its own test split."""
     from r2b_zoo.conversion.converter import lce_file
     from r2b_zoo.data import load
 

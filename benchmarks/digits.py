@@ -4,8 +4,9 @@
     python -m benchmarks.digits                                # three seeds
     python -m benchmarks.digits --seed 0 --seed 7 gate=false   # two seeds, with another value of a field
 
-Trains the whole schedule for each seed into runs/digits-seed-N (a finished run is not trained again) and prints a
-Markdown table: test top-1 of each stage and of the converted file, mean and deviation over the seeds.
+Trains the whole schedule for each seed into runs/digits[-FIELD-VALUE]-seed-N (a finished run is not trained again) and
+prints a Markdown table: test top-1 of each stage and of the converted file, the share of equal predictions of both, and
+the seconds of the run; with several seeds, mean and standard deviation.
 """
 
 import statistics
@@ -44,7 +45,9 @@ def main(seeds: tuple[int, ...], output: Path, fields: tuple[str, ...]) -> None:
         spread = (f"{statistics.mean(v):.2f} ± {statistics.stdev(v):.2f}" for v in columns.values())
         click.echo(f"| mean ± deviation | {' | '.join(spread)} |")
     images, machine = results[0]["dataset"]["test_images"], results[0]["machine"]
-    click.echo(f"\nPercent of {images} test images; {machine['processor']}, {machine['cores']} cores.")
+    click.echo(
+        f"\nIn percent of {images} test images, except the seconds; {machine['processor']}, {machine['cores']} cores."
+    )
 
 
 if __name__ == "__main__":

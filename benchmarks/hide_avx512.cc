@@ -1,6 +1,6 @@
 // Answers the CPUID instructions that hide_avx512.py replaced, as a processor without AVX-512, AMX and AVX-VNNI would.
 //
-// Bits: Intel, Software Developer's Manual, volume 2, CPUID, leaf 7.
+// The numbers of the bits are in Intel's Software Developer's Manual, volume 2, CPUID, leaf 7.
 #include <cpuid.h>
 #include <signal.h>
 #include <ucontext.h>

@@ -5,7 +5,8 @@
 LiteRT and OpenVINO have no option for this. They ask the processor what it has, with the instruction CPUID. This
 program copies the packages into a temporary folder, replaces the CPUID instructions in the copies' libraries by illegal
 instructions of the same length, and loads a library (hide_avx512.cc) whose signal handler answers these: with the
-processor's own answer, less the bits of AVX-512, AMX, and AVX-VNNI. Linux on x86-64 alone; needs objdump (binutils).
+processor's own answer, less the bits of AVX-512, AMX, and AVX-VNNI. It runs only on Linux on x86-64, and
+needs objdump (binutils).
 """
 
 import importlib.util
@@ -37,7 +38,7 @@ def hide_in(library: pathlib.Path) -> int:
     sections = [[int(text, 16) for text in match.groups()] for match in _found(_SECTION, "-h", library)]
     addresses = [int(match[1], 16) for match in _found(_INSTRUCTION, "-d", library)]
     for address in addresses:
-        # Sections that are not loaded, such as debug information, have the address 0.
+        # Skip sections with the address 0: they are not loaded, such as debug information.
         (place,) = [offset + address - at for size, at, offset in sections if at and at <= address < at + size]
         if content[place : place + 2] != CPUID:
             raise RuntimeError(f"{library} has no CPUID instruction at {address:#x}, where objdump sees one.")
@@ -47,7 +48,7 @@ def hide_in(library: pathlib.Path) -> int:
 
 
 def _found(pattern: "re.Pattern[str]", option: str, library: pathlib.Path) -> Iterator["re.Match[str]"]:
-    """The lines of objdump's output that match, read one by one: a large library has millions."""
+    """The matches in objdump's output, which is read line by line because a large library has millions of lines."""
     command = ["objdump", option, "--no-show-raw-insn", str(library)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         yield from filter(None, map(pattern.match, process.stdout or ()))

@@ -8,19 +8,19 @@
 OpenVINO takes part where it is installed (`pip install '.[benchmarks]'`); it reads the same `.tflite` files.
 
 All numbers come from one run: every round gives each network a turn, so that other load on the machine affects all of
-them alike. In its turn a network is called several times in a row, as a program with a camera would call it; the first
-calls find other networks' data in caches and branch predictors and are not counted. The program prints medians, least
-times, and medians of per-round ratios.
+them alike. In its turn a network is called several times in a row, as a program with a camera would call it. The first
+calls are not counted, since caches and branch predictors still hold other networks' data. The program prints medians,
+least times, and medians of per-round ratios.
 
-The floor is the time that RealToBinaryNet would take if every instruction computed products: its binary products at
-the core's peak with popcounts or with full adders, whichever is higher, plus its other products at the peak of float or
-int8 products. Every round measures these peaks anew (peaks.cc).
+The floor is the time that RealToBinaryNet would take if every instruction computed products. It is the time of the
+binary products, at the core's peak with popcounts or with full adders, whichever is higher, plus the time of the other
+products, at the peak of float or int8 products. Every round measures these peaks anew (peaks.cc).
 
 A virtual machine's core is one hardware thread of a physical core, whose other thread may run another tenant's code.
-For tenths of a second a network then takes 1.5 times as long, and no clock of the machine shows it. Therefore, networks
-in one thread and the peaks of their floor are measured on the same core, and two threads are compared with the mean
-speed of one thread on each of two cores. The program also prints in how many rounds these cores were equally fast, and
-the comparison for these rounds alone.
+A network then takes 1.5 times as long for tenths of a second, and no clock of the machine shows it. Therefore, networks
+in one thread and the peaks of their floor are measured on the same core. Two threads are compared with the mean speed
+of one thread on each of two cores. The program also prints in how many rounds these cores were equally fast, and the
+comparison for these rounds alone.
 """
 
 import argparse
@@ -44,7 +44,8 @@ import build_native  # noqa: E402
 
 from benchmarks import networks  # noqa: E402
 
-# Products of RealToBinaryNet at 224x224: sixteen 3x3 binary convolutions; stem, 1x1 shortcuts, gates and classifier.
+# Products of RealToBinaryNet at 224×224: in its sixteen binary 3×3 convolutions, and in its stem, 1×1 shortcuts, gates
+# and classifier.
 BINARY_PRODUCTS = 1.676e9
 REAL_PRODUCTS = 138e6
 RUNTIME = ("RealToBinaryNet", "StrongBaselineNet", "BiRealNet18")
@@ -71,7 +72,7 @@ CLAIMS = {
         "two threads / one thread at the mean speed of the two cores": 0.60,
     },
 }
-"""The most that a ratio may be, by the best kernels of the machine; ResNet18 is that in LiteRT."""
+"""The largest value that each ratio of times may have, by the machine's best kernels. ResNet18 runs in LiteRT."""
 WARM_UP = 5
 CALLS = 10
 EQUAL = 1.1  # two cores count as equal if one thread's times on them differ at most by this factor
@@ -104,7 +105,7 @@ def stay_on(*cores, process=0):
 
 
 def peaks(program, cores):
-    """Products per second, summed over these cores, which all run at once: binary, by full adders, float, int8."""
+    """Products per second of all these cores at once, summed: binary, binary by full adders, float, int8."""
     running = [subprocess.Popen([program], stdout=subprocess.PIPE, text=True) for _ in cores]
     for process, core in zip(running, cores, strict=True):
         stay_on(core, process=process.pid)
@@ -165,9 +166,9 @@ def measure(calls, rounds, program, cores):
     """Measures every network and the machine's peaks.
 
     Returns:
-        The seconds (rounds, CALLS) by network, and the peaks (rounds, 2, 4) in products per second: of one core and of
-        both at once, for the four kinds of product. LCE's interpreter is slow and runs only in every eighth round; its
-        other rounds are NaN.
+        The seconds of the calls (rounds, CALLS), by network, and the peaks (rounds, 2, 4) in products per second: of
+        one core and of both at once, for the four kinds of product. LCE's interpreter is slow, so it runs only in every
+        eighth round; its seconds in other rounds are NaN.
     """
     times = {name: np.full((rounds, CALLS), np.nan) for name in calls}
     found = np.zeros((rounds, 2, 4))
@@ -219,7 +220,7 @@ def all_calls(models, only):
 
 
 def _chosen(names, only):
-    """The names that contain one of the parts, and those that every comparison needs; all names without parts."""
+    """The names that contain a part in ``only``, and those that every comparison needs. Without parts, all names."""
     unknown = [part for part in only if not any(part in name for name in names)]
     if unknown:
         sys.exit(f"--only: no network's name contains {unknown[0]!r}; the names are {', '.join(names)}")
@@ -307,7 +308,7 @@ def _threads(times, found):
 
 
 def _check(numbers):
-    """Prints the claims for the best kernels here, and whether they hold."""
+    """Prints the claims for the best kernels here, and whether they hold; returns the exit status."""
     if numbers["kernels"] not in CLAIMS:
         print(f"there are claims for {' and '.join(CLAIMS)}; here the best kernels are {numbers['kernels']}")
         return 1

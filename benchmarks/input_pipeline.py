@@ -4,10 +4,10 @@
     python -m benchmarks.input_pipeline --data-dir TFDS            # TFDS holds imagenet2012 and cifar10, prepared
     python -m benchmarks.input_pipeline --data-dir TFDS --check    # exits 1 where a claim does not hold here
 
-"Per core" is per second of processor time, which is the cost of an image however many cores share the work and whatever
-else runs at the same time. Each ImageNet pipeline runs in a separate process with the settings that it has in normal
-use (ours with TensorFlow's deterministic algorithms); the processes take turns, and are stopped in between. The program
-prints medians, and medians of per-round ratios.
+"Per core" means per second of processor time. It does not depend on the number of cores or on other load. Each ImageNet
+pipeline runs in a separate process with the settings that it has in normal use (ours with TensorFlow's deterministic
+algorithms); the processes take turns, and are stopped in between. The program prints medians, and medians of per-round
+ratios.
 
 Both pipelines read the same files; a temporary folder links to each file several times, so that all turns fit into one
 epoch. Larq Zoo keeps the encoded photographs of an epoch in memory (147 GB for ImageNet) and reads no files in later
@@ -35,7 +35,7 @@ BATCH = 32
 TURN_BATCHES = 64
 # The first batches fill buffers, and tf.data tunes its parallelism on them.
 WARM_UP_BATCHES = 40
-# With --later-epochs, the least number of batches in an epoch, which is read once before the turns.
+# With --later-epochs, an epoch has at least this many batches; all of them are read once before the turns.
 LATER_EPOCH_BATCHES = 160
 # A pipeline prefetches at most this many batches, including the photographs in Larq Zoo's shuffle buffer.
 BEGUN_BATCHES = 40
@@ -44,7 +44,7 @@ BEGUN_BATCHES = 40
 def ours(
     name: str, folder: Optional[str], augmentation: str, split: str, batch: int, warm_up: int, connection: Connection
 ) -> None:
-    """Runs our pipeline: on the training split as in training, with all epochs in a data set; or on the test split."""
+    """Runs our pipeline on the training split, with all epochs in one data set as in training, or on the test split."""
     import tensorflow as tf
 
     from r2b_zoo import data
@@ -68,7 +68,7 @@ def larq_zoos(folder: str, split: str, batch: int, warm_up: int, connection: Con
 
 
 def _take_turns(batches: Any, warm_up: int, connection: Connection) -> None:
-    """Answers each request for a turn with (images, seconds, seconds of processor time)."""
+    """Sends the shape of a batch, then answers each request with (images, seconds, seconds of processor time)."""
     iterator = iter(batches)
     for _ in range(warm_up):
         images, _ = next(iterator)
@@ -97,7 +97,7 @@ def measure(sides: list[Side], rounds: int) -> dict[str, dict[str, float]]:
 
 
 def listed_often(data_dir: Path, folder: Path, batches: int) -> int:
-    """Links the ImageNet files of ``data_dir`` into a folder repeatedly, until each split has that many batches.
+    """Links ``data_dir``'s ImageNet files into a folder, repeatedly, until each split has at least ``batches`` batches.
 
     Returns:
         The number of photographs in the largest split, with repetitions.

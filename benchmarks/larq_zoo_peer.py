@@ -1,4 +1,4 @@
-"""Larq Zoo's own training code, as its users run it; the benchmarks compare ours with it."""
+"""Larq Zoo's own training code, as its users run it. The benchmarks compare our code with it."""
 
 import functools
 from typing import Any
@@ -14,7 +14,7 @@ def teacher_student(
     The optimizer has a constant learning rate and the teacher has random weights; neither changes the time of a step.
 
     Returns:
-        The model, and its teacher and student by their precision.
+        The model, and a dictionary of its teacher and student by their precision.
     """
     from larq_zoo.literature.real_to_bin_nets import RealToBinNetBANFactory, RealToBinNetBNNFactory
     from larq_zoo.training.knowledge_distillation.knowledge_distillation import TeacherStudentModelFactory

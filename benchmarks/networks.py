@@ -117,8 +117,7 @@ def _build(name):
 
 
 def file_of(name, directory, build=None):
-    """The path of a network's file. A missing file is first written, with the bytes from ``build()`` or, without a
-    ``build``, from ``_build(name)``."""
+    """The path of a network's file. A missing file is first made by ``build()``, or by ``_build(name)`` without it."""
     path = pathlib.Path(directory) / (name.replace(" ", "_") + ".tflite")
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -156,7 +156,7 @@ def _accuracies(before: np.ndarray, after: np.ndarray, labels: np.ndarray) -> di
 
 
 def _data(dataset: "Dataset", run_folder: Any) -> str:
-    """Description of the data, with its version where it has one."""
+    """Description of the data, with the version in TensorFlow Datasets if the run records one."""
     known = json.loads(run_folder.data_path.read_text(encoding="utf-8")) if run_folder.data_path.is_file() else {}
     version = f" (TensorFlow Datasets {known['name']} {known['version']})" if known.get("version") else ""
     return f"{dataset.description}{version}"
@@ -167,7 +167,7 @@ def _command(plan: "Plan") -> str:
     from r2b_zoo import recipes
     from r2b_zoo.runs.folder import MAY_CHANGE
 
-    # The places of files and how a run is distributed or checkpointed do not affect what is trained.
+    # These fields do not affect what is trained: where files are, and how a run is distributed or checkpointed.
     elsewhere = ("data_dir", *MAY_CHANGE)
     usual = recipes.plan(plan.recipe).config
     fields = [

@@ -3,7 +3,7 @@
 //   full_adder: binary, but a full adder adds two words to a running word, so that two words need only one popcount,
 //     that of the carries (Knuth, TAOCP 4A, 7.1.3);
 //   float: fused multiply-add;
-//   int8.
+//   int8: multiply-accumulate into 32-bit sums.
 // Prints "binary full_adder float int8" in units of 1e9.
 #include <chrono>
 #include <cstdint>

@@ -1,4 +1,4 @@
-"""Published ImageNet accuracies of the networks that benchmarks/inference.py times, plotted over these times."""
+"""Plots the published ImageNet accuracies of networks over the times that benchmarks/inference.py measures."""
 
 from collections.abc import Mapping
 from typing import NamedTuple

@@ -1,7 +1,7 @@
 """Processes that are measured in turns, so that other load on the machine affects all of them alike.
 
 All processes but the one whose turn it is are stopped, with their threads: an input pipeline would otherwise fill its
-buffers during the turns of others, and that work would be missing from its own times.
+buffers during the turns of others, and that work would not be counted in its own times.
 """
 
 import atexit
@@ -31,7 +31,7 @@ class Side:
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=work, args=(*arguments, theirs), daemon=True)
         self._process.start()
-        # When this process fails, multiprocessing terminates the sides and waits, but a stopped one ignores SIGTERM.
+        # When this process ends, multiprocessing sends SIGTERM to the sides and waits, but a stopped side never reacts.
         atexit.register(self._process.kill)
         theirs.close()
         self.said: Any = self._connection.recv()

@@ -67,7 +67,7 @@ def built_wheel():
 
 
 def rounds(wheel, model, count):
-    """What ``count`` processes with each engine measured, in the order of the rounds: seconds, and "peak" in MiB."""
+    """What ``count`` processes measured, by engine, in the order of the rounds: times in seconds, "peak" in MiB."""
     measured: dict[str, list[dict[str, float]]] = {"r2b": [], "litert": []}
     clean = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     with tempfile.TemporaryDirectory() as name:

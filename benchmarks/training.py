@@ -36,7 +36,7 @@ from benchmarks.sides import Side
 CLASSES = 1000
 LEARNING_RATE = 2e-4
 OUTPUT_MATCHING_WEIGHT = 0.8
-# In the first steps TensorFlow traces, chooses kernels and fills caches.
+# In these first steps, TensorFlow traces the step, chooses kernels and fills caches.
 WARM_UP_STEPS = 3
 # Relative tolerance of the first batch's losses: a sum in another order can flip a sign in a later layer.
 LOSS_TOLERANCE = 0.01
@@ -74,7 +74,7 @@ def turns(setting: Setting, connection: Connection, losses: Losses) -> Any:
     Args:
         setting: gives the number of steps in a turn.
         connection: to the parent; receives True for a turn and False to end, answers with the seconds of each step.
-        losses: extracts the side's losses from the logs of its first step.
+        losses: extracts the side's two losses from the logs of its first step.
     """
     import tensorflow as tf
 
@@ -180,7 +180,7 @@ def their_side(setting: Setting, weights: str, mixed_precision: str, connection:
     tf.keras.utils.set_random_seed(0)
     model, networks = larq_zoo_peer.teacher_student((setting.size, setting.size, 3), CLASSES)
     for network in networks.values():
-        # Scale the logits down: random ones differ by hundreds between classes, where Keras clips the divergence.
+        # Scale the random logits down: they differ by hundreds between classes, so Keras would clip the divergence.
         logits = next(layer for layer in network.layers if layer.name.endswith("logits"))
         logits.kernel.assign(LOGITS_SCALE * logits.kernel)
     for precision, network in networks.items():
@@ -264,9 +264,8 @@ def profile(setting: Setting, mixed_precision: str) -> None:
     rows = sorted(totals.items(), key=lambda row: -row[1])
     for name, milliseconds in rows[:PROFILE_ROWS]:
         click.echo(f"| `{name}` | {milliseconds / PROFILED_STEPS:.0f} |")
-    click.echo(
-        f"| {len(rows) - PROFILE_ROWS} others | {sum(ms for _, ms in rows[PROFILE_ROWS:]) / PROFILED_STEPS:.0f} |"
-    )
+    if others := rows[PROFILE_ROWS:]:
+        click.echo(f"| {len(others)} others | {sum(ms for _, ms in others) / PROFILED_STEPS:.0f} |")
 
 
 def _milliseconds_by_operator(path: Path) -> dict[str, float]:
@@ -294,7 +293,7 @@ FLOAT32, BFLOAT16 = "r2b_zoo", "r2b_zoo, bfloat16"
 @click.command(help=__doc__)
 @click.option("--size", "sizes", type=int, multiple=True, help="Only images of this size.")
 @click.option("--rounds", default=8, show_default=True)
-@click.option("--bfloat16", is_flag=True, help="Measure ours in mixed precision too; with --profile, only that.")
+@click.option("--bfloat16", is_flag=True, help="Also measure our side in bfloat16; with --profile, only in bfloat16.")
 @click.option("--profile", "profiled", is_flag=True, help="Only show where the time of our step goes.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Also write the numbers to this file.")
 @click.option("--check", is_flag=True)
@@ -324,7 +323,7 @@ def main(
 
 
 def _check(results: dict[str, Any]) -> int:
-    """Checks every claim; bfloat16, where this machine is fast at it, must beat float32 too. Returns an exit status."""
+    """Checks every claim; returns the exit status. Where bfloat16 is not slow, it must be no slower than float32."""
     from r2b_zoo.ops.mixed_precision import why_half_precision_is_slow
 
     holds = True

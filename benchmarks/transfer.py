@@ -6,9 +6,9 @@
     python -m benchmarks.transfer digits --seed 0 --weights runs/cifar10
 
 For each seed, ten images of each class are drawn for training and others for testing. They are written as PNG files
-into a folder, on which recipe finetune trains twice: with weights and from nothing. Prints a Markdown table of test
-top-1 and of the seconds that each took, and the paired differences with their interval. CIFAR-10's images are drawn
-from its test split; the six classes are trained once, from its training split, and kept with --output.
+into a folder, on which recipe finetune trains twice: from the weights, and from scratch. Prints a Markdown table of
+test top-1 and of the seconds that each took, and the paired differences with their interval. CIFAR-10's images are
+drawn from its test split. The network of the other six is trained once, on its training split, and kept in --output.
 """
 
 import time
@@ -34,13 +34,22 @@ PRETRAINING = {
     "binary_activations.learning_rate": 3e-3,
     "binary.epochs": 2,
 }
-"""Overrides of recipe cifar10: the width of weights=cifar10, an augmentation that folders have, few epochs, and the
-learning rate with which results/cifar10_weights.md was made."""
+"""Overrides of recipe cifar10.
+
+The width is that of weights=cifar10. The augmentation is one that data set folder supports. The runs of this command in
+results/cifar10_weights.md had these epochs and this learning rate.
+"""
 
 
 @dataclass(frozen=True)
 class Images:
-    """Images, uint8 (N, height, width[, 3]), the number of each image's class, (N,), and the names of all classes."""
+    """Labelled images.
+
+    Attributes:
+        pixels: uint8 (N, height, width) for grey images, (N, height, width, 3) for RGB.
+        labels: the index of each image's class in ``names``, (N,).
+        names: the names of all classes.
+    """
 
     pixels: np.ndarray
     labels: np.ndarray
@@ -114,7 +123,7 @@ def write_photographs(folder: Path, images: Images, classes: tuple[str, ...], se
 
 
 def run(output: Path, photographs: Path, weights: str, seed: int, with_weights: bool) -> tuple[list[float], float]:
-    """Test top-1 in percent after each stage, and the seconds that the run took, with conversion and verification."""
+    """Test top-1 in percent after each stage, and the run's seconds, including conversion and verification."""
     import r2b_zoo
     from r2b_zoo.recipes.finetune import OF_WEIGHTS, FineTune
 
@@ -157,7 +166,7 @@ def main(
     output /= task
     if weights is None:
         weights = pretrained_on_others(output, data_dir, classes) if task == "cifar10" else "cifar10"
-    lines = ["| seed | with weights, by stage | seconds | from nothing, by stage | seconds | difference |"]
+    lines = ["| seed | with weights, by stage | seconds | from scratch, by stage | seconds | difference |"]
     lines.append("|---|---|---|---|---|---|")
     differences = []
     for seed in seeds:

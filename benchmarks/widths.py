@@ -4,13 +4,15 @@
     python -m benchmarks.widths --before DIR       # and of another build of it, in the same run
     python -m benchmarks.widths --check            # exits 1 where a claim of results/inference.md does not hold here
 
-RealToBinaryNet at widths from 8 to 128 is compared with itself at the next multiple of 32. At some widths, it is also
-compared, with and without its real part in int8, with an int8 ResNet-18 of the same width in LiteRT. A U-Net, a swish
-network and QuickNet are compared with themselves when the interpreter runs the float operators (`claim="binary"`).
-Every round gives each file a turn in each library. The program prints the least time of all turns, and ratios of these,
-not medians, which on a busy machine depend on how often other processes had the core. DIR is the result of `pip install
---target DIR` for another version of export/runtime. Each library has a separate process, which is stopped outside of
-its turns.
+RealToBinaryNet at widths from 8 to 128 is compared with itself at the next multiple of 32. At the widths of `PEERS`, it
+is also compared with an int8 ResNet-18 of the same width in LiteRT: with its real part in float, and in int8. A U-Net,
+a swish network and QuickNet are compared with themselves when the interpreter runs the float operators
+(`claim="binary"`).
+
+In every round, each library runs each file for a turn. The program prints each file's least time over all turns, and
+ratios of these times. It prints no medians: on a busy machine they depend on how often other processes had the core.
+DIR is the result of `pip install --target DIR` for another version of export/runtime. Each library runs in a separate
+process, which is stopped outside of its turns.
 """
 
 import argparse
@@ -30,11 +32,11 @@ os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 WIDTHS = (8, 16, 24, 31, 32, 40, 48, 56, 64, 80, 96, 100, 128)
 BLOCK = 32
-# Limit on the time at a width, divided by the time at the next multiple of 32.
+# Limit on the ratio of the time at a width to the time at the next multiple of 32.
 NEXT_MULTIPLE = 1.15
-# Limits by width on the time, divided by that of an int8 ResNet-18 of the same width in LiteRT.
+# Limits, by width, on the ratio of the time to that of an int8 ResNet-18 of the same width in LiteRT.
 PEERS = {16: 1.0, 32: 0.4}
-# Limit on the time at a width, divided by the time at the next wider one that is timed; above 1 to allow for noise.
+# Limit on the ratio of the time at a width to the time at the next wider one that is timed. Above 1 because of noise.
 NEXT_WIDER = 1.05
 OURS, OURS_INT8, PEER = "RealToBinaryNet", "RealToBinaryNet-int8", "ResNet18-int8"
 OTHERS = ("U-Net", "swish network", "QuickNet")
@@ -63,7 +65,7 @@ def _binary_conv(x, channels, stride=1):
 
 
 def _u_net(image):
-    """A U-Net with two skip connections, a map of one channel that is added to all channels, and a class per pixel."""
+    """A U-Net with two skip connections, a one-channel map that is added to all channels, and a softmax per pixel."""
     import tensorflow as tf
 
     layers = tf.keras.layers
@@ -79,7 +81,7 @@ def _u_net(image):
 
 
 def _swish_network(image):
-    """A network with swish after every convolution, a gate over the channels, and a square."""
+    """A network with swish after every convolution, a gate for the channels of each block, and a final x · x."""
     import tensorflow as tf
 
     layers = tf.keras.layers
@@ -104,11 +106,11 @@ def _other(name):
 
 
 def times(library, jobs, connection):
-    """The work of a side, which measures the seconds of each job in every turn.
+    """The work of a ``Side``: measures the seconds of each job in every turn.
 
     Args:
         library: folder with another build of r2b_runtime; None for the installed one.
-        jobs: pairs of a file and the options of ``r2b_runtime.Interpreter``; with options None it runs in LiteRT.
+        jobs: pairs of a file and the options of ``r2b_runtime.Interpreter``; a file with options None runs in LiteRT.
         connection: see ``Side``.
     """
     if library:
@@ -136,7 +138,7 @@ def times(library, jobs, connection):
 
 
 def _seconds(call):
-    """The least time of the calls in a turn, since other processes use the core too; the first calls only warm up."""
+    """The seconds of the fastest call in a turn. Slower calls shared the core with other processes."""
     for _ in range(3):
         call()
     measured: list[float] = []
@@ -149,7 +151,7 @@ def _seconds(call):
 
 
 def _jobs(arguments):
-    """The jobs to time: (file, options) by name."""
+    """The jobs of ``times``, (file, options), by name."""
     jobs: dict[str, tuple[str, dict[str, Any] | None]] = {}
 
     def file(name, build):
@@ -228,11 +230,11 @@ def _print(names, found):
 
 
 def check(seconds):
-    """Prints whether the claims hold for these seconds by name of the job; returns an exit status.
+    """Prints whether each claim holds; returns an exit status. ``seconds`` maps the names of jobs to their times.
 
     A width may take at most ``NEXT_MULTIPLE`` times as long as the next multiple of 32, ``NEXT_WIDER`` times as long as
-    the next wider network, and ``PEERS[width]`` times as long as int8 ResNet-18 of the same width, with or without the
-    real part in int8.
+    the next wider network, and ``PEERS[width]`` times as long as int8 ResNet-18 of the same width. The last limit holds
+    with the real part in float and in int8.
     """
     claims = {}
     for stem in SIZE:

@@ -1,4 +1,4 @@
-"""A hook of mkdocs, which adds the pages whose text is elsewhere in the repository.
+"""A hook of mkdocs. It adds the pages whose text is elsewhere in the repository.
 
 These are the results, the notebooks with their outputs, the READMEs in export/, the help of every command, the networks
 and the fields of the recipes. Nothing here loads TensorFlow.
@@ -24,7 +24,7 @@ Page = tuple[str, str, "str | bytes"]
 
 
 _made: list[Page] = []
-"""The pages of this build. Two hooks need them, and making them twice would convert the notebooks twice."""
+"""The pages of this build. ``on_config`` and ``on_files`` both need them, and converting the notebooks takes long."""
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -43,7 +43,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def pages() -> Iterator[Page]:
-    """Every page, and every picture, that is made from something outside of docs/."""
+    """Yields every page and picture that is made from a file outside of docs/."""
     for notebook in sorted((ROOT / "notebooks").glob("[0-9]_*.ipynb")):
         yield from _notebook(notebook)
     for readme in sorted((ROOT / "export").glob("*/README.md")):
@@ -60,9 +60,9 @@ def pages() -> Iterator[Page]:
 
 
 def relinked(source: Path, text: "str | None" = None) -> str:
-    """The text of a Markdown file, with links that lead to pages of this site.
+    """The text of a Markdown file, whose links to files of the repository are replaced by links to pages of this site.
 
-    A link to a file that no page shows becomes the link's words and the file's path.
+    If no page shows the file that a link names, the link is replaced by its words and the file's path.
 
     Args:
         source: path of the file.
@@ -106,7 +106,7 @@ def _notebook(notebook: Path) -> Iterator[Page]:
     for name, content in resources["outputs"].items():
         yield "", f"tutorial/{notebook.stem}/{name}", content
         text = text.replace(f"]({name})", f"]({notebook.stem}/{name})")
-    # Markdown takes the table of an output as one block of HTML only if it has no empty line.
+    # Markdown ends a block of HTML at an empty line, which would break the tables in the outputs.
     text = re.sub(r"(?s)<(style|div|table)\b.*?</\1>", lambda match: re.sub(r"\n\s*\n+", "\n", match[0]), text)
     pictures = re.compile(r"!\[[^\]]*\]\(")
     text = pictures.sub("![what the cell above draws](", text)
@@ -164,7 +164,7 @@ def _described(text: str) -> dict[str, str]:
 
 
 def _words(text: str) -> str:
-    """The text as a cell of a table. Placeholders that each network fills in are left out, except `{downsample}`."""
+    """The text as a cell of a table. Replaces the placeholder `{downsample}` by words, and removes the others."""
     text = re.sub(r"\{downsample\}", '"real" or "binary" convolutions in the shortcuts', text)
     return re.sub(r"\s+", " ", re.sub(r"\{\w+\}", "", text)).strip().replace("|", "\\|")
 

@@ -55,7 +55,7 @@ axes.grid(color="0.9")
 figure.tight_layout()
 
 # %% [markdown]
-# A card has the facts to know before building a network.
+# A card describes a network before you build it: its paper, accuracy, size and input.
 
 # %%
 r2b_zoo.card("RealToBinaryNet")
@@ -64,9 +64,9 @@ r2b_zoo.card("RealToBinaryNet")
 # ## What the bits save
 #
 # The chart shows how much each kind of layer contributes to the network's multiplications, work and
-# memory. More than nine tenths of the multiplications are binary. As a processor does 64 binary
-# multiplications at once, they count as one unit of work. Most of the work is therefore in the
-# layers that stay real, above all in the first convolution, the stem.
+# memory. More than nine tenths of the multiplications are binary. In the chart's work, 64 binary
+# multiplications count as one, because a processor does 64 of them at once. Most of the work is
+# therefore in the layers that stay real, above all in the first convolution, the stem.
 
 # %%
 network_cost = cost(create("RealToBinaryNet", weights=None))
@@ -130,7 +130,7 @@ print(f"{right} of {len(images)} right")
 # The first figure shows the signs of the weights of the first binary convolution. Each tile is the
 # filter from one input channel to one output channel: nine bits, white for +1 and black for −1. The
 # second figure shows the first test image, and the signs of the convolution's input for this image,
-# in the first eight channels. The convolution gets no other information than these signs.
+# in the first eight channels. The convolution sees only the signs of its input.
 
 # %%
 network = run.networks["binary"]
@@ -170,5 +170,5 @@ for panel in panels:
 #
 # - [What a bit does](2_what_a_bit_does.ipynb): one binary convolution by hand, and what the paper
 #   adds around it.
-# - [From Keras to a board](4_from_keras_to_a_board.ipynb): the file, the proof that it is the same
-#   network, and the time of each step.
+# - [From Keras to a board](4_from_keras_to_a_board.ipynb): converts a network, compares the file
+#   with Keras, and times each step.

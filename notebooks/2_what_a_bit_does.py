@@ -14,9 +14,9 @@
 # %% [markdown]
 # # What a bit does
 #
-# A binary network keeps one bit of every weight and of every activation: its sign. This notebook
-# computes one binary convolution by hand, with `xor` and counting. It then shows what the paper
-# adds around the convolution so that one bit is enough: the scale **α**, the **shortcut**, and the
+# A binary convolution uses one bit of every weight and of every activation: its sign. This notebook
+# computes one binary convolution by hand, with `xor` and counting. It then shows three parts of the
+# paper's network that make up for the lost bits: the scale **α**, the **shortcut**, and the
 # **gate**.
 
 # %%
@@ -32,9 +32,9 @@ image = np.asarray(photograph[::4, ::4], np.float32) / 127.5 - 1
 # %% [markdown]
 # ## A photograph, and what is left of it
 #
-# The left picture is the photograph. The right one shows the signs of its three colours: three bits
-# for each pixel instead of twenty-four. One can still see what the photograph shows. Binary
-# networks rely on this.
+# The left picture is the photograph. For the right one, each of the three colours of a pixel is
+# scaled to −1…1, and only its sign is kept: three bits for each pixel instead of twenty-four. One
+# can still see what the photograph shows. Binary networks rely on this.
 
 # %%
 figure, panels = plt.subplots(1, 2, figsize=(7, 3.5))
@@ -49,9 +49,9 @@ for panel in panels:
 # ## Multiplying signs is `xor`
 #
 # Write +1 as bit 0 and −1 as bit 1. The product of two signs is −1 exactly where their bits differ,
-# and exactly there `xor` gives a one. The dot product of two rows of *n* signs is then *n* minus
-# twice the number of these ones. No multiplication is left, and a processor compares 32, 64 or 512
-# pairs of bits in one instruction.
+# which is where `xor` gives a one. The dot product of two rows of *n* signs is therefore *n* minus
+# twice the number of ones. No multiplication is left, and a processor compares 32, 64 or 512 pairs
+# of bits in one instruction.
 
 # %%
 rng = np.random.default_rng(0)
@@ -106,8 +106,8 @@ largest_difference = float(np.abs(by_hand - by_layer).max())
 print(f"{by_hand.shape}, largest difference {largest_difference}")
 
 # %% [markdown]
-# They are exactly equal, because a binary convolution gives whole numbers. Its kernel takes one bit
-# for each weight:
+# The two results are exactly equal, because a binary convolution gives whole numbers. Its kernel
+# takes one bit for each weight:
 
 # %%
 size = kernel.size
@@ -117,10 +117,11 @@ print(f"{size:,} weights: {size * 4:,} bytes as floats, {size // 8:,} as bits")
 # ## α: how long the arrow is
 #
 # The signs of a filter keep roughly its direction, but not its length. So each filter gets a scale
-# α, the mean of its weights' magnitudes. Of all multiples of the signs, α times the signs is
-# nearest to the filter (section 4.3 of the paper, equation 3, and XNOR-Net before it). In the left
-# figure, each point is one filter; on the line, the nearest multiple is the mean of |W|. The right
-# figure shows the squared error of one filter for other multiples: it is least at α.
+# α (section 4.3 of the paper, equation 3). Here α is the mean of the weights' magnitudes, as in
+# XNOR-Net: no other multiple of the signs is as near to the filter as α times the signs. In the
+# left figure, each point is one filter. All points lie on the line on which the nearest multiple
+# equals the mean of |W|. The right figure shows the squared error of one filter for other
+# multiples: it is least at α.
 
 # %%
 filters = kernel.reshape(-1, kernel.shape[-1]) * rng.uniform(0.2, 2, kernel.shape[-1])
@@ -150,9 +151,10 @@ print(
 # ## The shortcut: what a sign throws away is carried past it
 #
 # A binary convolution reads only signs. All later layers would lack what the signs have lost, so
-# every binary convolution has a shortcut around it, which passes on the real values. The maps below
-# show one channel of the first half block: its input, the signs after the batch norm, the output of
-# the binary convolution after the gate, and the output of the half block.
+# every binary convolution has a shortcut around it, which passes on the real values. A binary
+# convolution and its shortcut form a half block. The maps below show one channel of the first half
+# block: its input, the signs after the batch norm, the output of the binary convolution after the
+# gate, and the output of the half block.
 
 # %%
 with_alpha = RealToBinaryNet(weights=None, weight_scale="mean", **shape)
@@ -213,5 +215,5 @@ gate_cost = r2b_zoo.cost(network).of("gate").flops / r2b_zoo.cost(network).flops
 print(f"the gates need {100 * gate_cost:.1f} % of this network's work")
 
 # %% [markdown]
-# This network has not been trained, so its factors are near a half; even so, they differ between
+# This network has not been trained, so its factors are near a half. Even so, they differ between
 # the two images. `r2b demo` trains all four stages of the paper on handwritten digits.

@@ -49,10 +49,10 @@ run = train("digits", output="all", **SHORT)
 # %% [markdown]
 # ## Where each stage starts
 #
-# The third stage starts from the weights of the second, and puts a sign before every binary
-# convolution: the accuracy falls, and training raises it again. The fourth stage also replaces the
-# weights by their signs, but scales each filter by its mean magnitude α, so the accuracy falls
-# less.
+# The third stage starts from the weights of the second. It replaces the input of every convolution
+# that will be binary by its signs: the accuracy falls, and training raises it again. The fourth
+# stage also replaces the weights by their signs, but scales each filter by the mean magnitude α of
+# its weights, so the accuracy falls less.
 
 # %%
 run.figure("accuracy")
@@ -80,9 +80,9 @@ figure.tight_layout()
 # ## Where teacher and student look
 #
 # The student does not learn from the teacher's answers alone. *Attention matching* compares the
-# attention maps of teacher and student after each block: an attention map shows how strong the
-# activations are at each place of the image. The figure has a row for each of four test images,
-# with maps of both networks after three of their blocks. A map is bright where the network looks.
+# attention maps of teacher and student after each block. An attention map shows how strong the
+# activations are at each place of the image, and is bright where they are strong. The figure has a
+# row for each of four test images, with maps of both networks after three of their blocks.
 
 # %%
 attention_maps(run, stages=("teacher", "binary"))
@@ -91,8 +91,8 @@ attention_maps(run, stages=("teacher", "binary"))
 # ## One idea off
 #
 # What if training were not progressive? `progressive=False` leaves the real student out: the
-# teacher teaches a network whose activations are binary from the first step. The teacher is the one
-# of the run above and is not trained again. The last stage, binary weights, is skipped, because the
+# teacher teaches a network whose activations are binary from the first step. The teacher comes from
+# the run above and is not trained again. The last stage, binary weights, is skipped, because the
 # stage of binary activations already shows the difference.
 
 # %%
@@ -116,9 +116,9 @@ for side in ("top", "right"):
 figure.tight_layout()
 
 # %% [markdown]
-# The difference shows at once: the student that starts from a real network is ahead from its first
-# epoch. This comparison cannot say whether that lead remains after long training: it has one seed,
-# few epochs and 355 test images, each of which is worth 0.3 points. `python -m benchmarks.ablation`
+# The student that starts from the real student's weights is ahead from its first epoch. This
+# comparison cannot say whether the lead remains after long training: it has one seed, few epochs
+# and 355 test images, so one image is 0.3 points. `python -m benchmarks.ablation`
 # compares the ideas with four seeds, on photographs.
 
 # %%

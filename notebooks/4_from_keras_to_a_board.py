@@ -17,7 +17,7 @@
 # A network of this zoo is converted to one `.tflite` with operators of Larq Compute Engine. The
 # same file runs on a Raspberry Pi, in an app and here. This notebook converts the Real-to-Binary
 # network, checks that the file computes what Keras computes, looks at what else is in it, and then
-# runs it as a board would.
+# runs it as on a board.
 #
 # The network has random weights, so its predictions mean nothing. Its costs do not depend on the
 # weights.
@@ -65,7 +65,7 @@ for kind, colour in (("binary", "tab:blue"), ("float", "tab:orange"), ("graph", 
     left += kinds[kind] / 1e6
 axes.invert_yaxis()
 axes.set_xlabel("megabytes")
-axes.legend(fontsize=8, loc="center right")
+axes.legend(fontsize=8, loc="lower right")
 figure.tight_layout()
 print(f"{as_floats / conversion.total_bytes:.1f} times smaller than the same weights as floats")
 
@@ -87,7 +87,7 @@ verification
 # ## What the file carries
 #
 # The file also contains the names of the classes and the preprocessing, which turns a photograph
-# into the network's input. So whoever has the file needs nothing else.
+# into the network's input. So no other file is needed.
 
 # %%
 r2b_zoo.load(folder / "r2b.tflite")
@@ -133,4 +133,4 @@ for step in sorted(profile.steps, key=lambda step: -step.seconds)[:5]:
 
 # %% [markdown]
 # On a Raspberry Pi, the same file and the same three lines of Python run with the instruction set
-# of the Pi; [export/runtime](../export/runtime/README.md) has the wheels.
+# of the Pi; [export/runtime](../export/runtime/README.md) says how to build the wheel for it.

@@ -19,7 +19,8 @@
 # is one small file that recognises your classes, on this machine and on a board.
 #
 # The photographs here are cut from two pictures that come with scikit-learn, so that the notebook
-# runs anywhere. **Change `photos` to a folder of your own** and run it again.
+# runs anywhere. **For your own photographs, change `photos` to their folder, and skip the cells
+# that use `PLACES` or `tested`**: these cells make and show the photographs of this example.
 
 # %%
 import tempfile
@@ -74,8 +75,8 @@ for row, name in zip(panels, PLACES, strict=True):
 # %% [markdown]
 # ## Before training
 #
-# The weights that come with the package were trained on CIFAR-10: airplanes, cats, ships. The
-# network does not know your classes, so it answers with one of CIFAR-10's.
+# The weights that come with the package were trained on CIFAR-10, which has ten classes such as
+# airplane, cat and ship. The network does not know your classes, so it answers with one of these.
 
 # %%
 before = load("cifar10")
@@ -94,8 +95,8 @@ for panel, (name, paths) in zip(panels, tested.items(), strict=True):
 # The recipe has two stages. The first trains only the new classifier, on the features of the
 # pretrained network. The second trains the whole network. Its learning rate is small, so that a
 # small number of photographs does not flip too many signs of weights. Twenty-four pictures of a
-# class are few even for that, so the second stage is left out here. With hundreds, delete the line
-# with `skip`.
+# class are too few for the second stage, so it is left out here. With hundreds of pictures, delete
+# the line with `skip`.
 #
 # You can stop the training with the kernel's stop button; running the cell again resumes it.
 
@@ -117,8 +118,8 @@ run.figure("accuracy")
 # %% [markdown]
 # ## Look at its doubts
 #
-# The accuracy does not tell which photographs are misclassified, or nearly so. The confusion matrix
-# shows which classes the network confuses, and the pictures after it may show why.
+# The accuracy does not tell which photographs are misclassified. The confusion matrix shows which
+# classes the network confuses, and the pictures after it may show why.
 
 # %%
 classifier = run.classifier
@@ -175,4 +176,4 @@ for name, paths in tested.items():
 #   `r2b train recipe=finetune data.dir=PHOTOS weights=cifar10`.
 # - If 32×32 pixels do not show what distinguishes your classes, use weights for larger images:
 #   `weights="imagenet"` downloads Larq Zoo's Real-to-Binary network for 224×224.
-# - Files that cannot be read are named and left out; convert HEIC photographs first.
+# - Files that cannot be read are listed and left out. Convert HEIC photographs first.

@@ -8,6 +8,7 @@ format); open and read the ``.ipynb``, which this script writes from it.
 """
 
 import sys
+import tempfile
 from pathlib import Path
 
 import jupytext
@@ -54,7 +55,9 @@ def main() -> None:
     if unknown := sorted(set(sys.argv[1:]) - set(names())):
         sys.exit(f"There is no notebook {', '.join(unknown)}; there are {', '.join(names())}.")
     for name in sys.argv[1:] or names():
-        notebook = executed(name, FOLDER)
+        # The folder is empty, so no earlier run is resumed, and all training is shown.
+        with tempfile.TemporaryDirectory() as folder:
+            notebook = executed(name, Path(folder))
         nbformat.write(notebook, FOLDER / f"{name}.ipynb")
         print(f"Written to {FOLDER / name}.ipynb")
 

@@ -1,7 +1,7 @@
 """The losses of a training step, one record each.
 
-The step, the recipes, their switches and the report read these records. A new loss is therefore a function and a record
-here, and a weight in the recipes that use it. Importing this module does not load TensorFlow.
+The step, the recipes, their switches and the report read these records. A new loss therefore needs only a function and
+a record here, and a weight in the recipes that use it. Importing this module does not load TensorFlow.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,10 +17,10 @@ class Seen:
     """The labels and outputs of one batch, from which losses are computed.
 
     Attributes:
-        labels: labels of the images: integers (N,), or probabilities (N, classes) of mixed images.
+        labels: labels of the images: integers (N,), or probabilities (N, classes) if mix-up mixed the images.
         student: the student's outputs by the names of ``models.intermediates``: blocks and ``logits``.
         teacher: the teacher's outputs; empty if no loss needs a teacher.
-        temperature: T > 0, which divides logits in output matching.
+        temperature: the number, above 0, that divides logits in output matching.
     """
 
     labels: "tf.Tensor"
@@ -37,8 +37,8 @@ class Loss:
         name: name of its metric, of its column in a log and, with ``_weight``, of its field in every stage.
         title: title in the report.
         explanation: a sentence for the report.
-        of: gives the loss of each image, (N,).
-        needs_teacher: whether it needs a teacher; recipes have a switch with the name of such a loss.
+        of: a function that returns the loss of each image, (N,).
+        needs_teacher: whether it needs a teacher; if so, recipes have a switch with the loss's name.
         weight: default weight in a stage.
     """
 

@@ -1,4 +1,4 @@
-"""A whole run: trains the stages, converts, verifies and times the result, and writes the results."""
+"""Does a whole run: trains the stages, converts and times their networks, verifies the last, and writes the results."""
 
 import os
 import platform
@@ -41,7 +41,7 @@ def run(
     callbacks: training.CallbackFactory = lambda stage: (),
     log: training.Log = lambda line: None,
 ) -> dict[str, Any]:
-    """Trains the stages that are not trained yet, then converts, verifies and times the result.
+    """Trains the stages that are not trained yet, converts and times every stage's network, and verifies the last.
 
     Args:
         plan: what to train.

@@ -1,4 +1,4 @@
-"""Runs in Python: ``train`` starts or resumes a run, and ``Run`` gives access to its results."""
+"""The Python interface to runs: ``train`` starts or resumes a run, and ``Run`` gives access to its results."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 PathLike = Union[str, "os.PathLike[str]"]
 PHOTOGRAPHS = 4
-"""Attention maps are drawn for this many photographs of the test split, unless others are given."""
+"""Number of test images for which ``attention_maps`` draws maps if it is given no images."""
 
 
 class Run:
@@ -52,7 +52,7 @@ class Run:
 
     @property
     def stages(self) -> tuple[str, ...]:
-        """Names of the finished stages, in their order."""
+        """Names of the finished stages, in the order of training."""
         return tuple(stage.name for stage in self.plan.stages if self.folder.is_finished(stage.name))
 
     @cached_property
@@ -65,17 +65,17 @@ class Run:
 
     @property
     def results(self) -> dict[str, Any]:
-        """Contents of ``results.json``: stages, verification, cost, seconds. Raises RunFolderError until it exists."""
+        """Contents of ``results.json``. Raises RunFolderError if the run is not finished, or the file is damaged."""
         return self.folder.results()
 
     @property
     def report(self) -> Path:
-        """The path of the HTML report, which a finished run has."""
+        """The path of the HTML report; only a finished run has one."""
         return self.folder.report_path
 
     @property
     def file(self) -> Path:
-        """The path of the converted network of the last stage, a ``.tflite``, which a finished run has."""
+        """The path of the ``.tflite``, the converted network of the last stage; only a finished run has one."""
         return self.folder.tflite_path
 
     @property
@@ -90,7 +90,8 @@ class Run:
             metric: "accuracy", "loss", "classification", "attention_matching", "output_matching" or "learning_rate".
 
         Raises:
-            ValueError: there is no such metric, or no finished stage that has it.
+            ValueError: there is no such metric, no stage is finished, or no finished stage has the metric.
+            RunFolderError: a record of a stage is missing or damaged.
         """
         if not self.stages:
             raise ValueError(f"The run in {self.path} has no finished stage yet: resume it with the same call.")
@@ -109,10 +110,10 @@ class Run:
 
 
 def attention_maps(run: Run, images: Optional[np.ndarray] = None, stages: Optional[Sequence[str]] = None) -> "Figure":
-    """Draws attention maps, which show where a run's networks look, for the same images.
+    """Draws where the networks of a run look: their attention maps of the same images.
 
     An attention map is Q = Σ_c A_c² of the activations A at the end of a block, divided by its L2 norm (Martínez et
-    al., section 4.2, equation 2). The figure has maps of the last block of each section, unless they have one pixel.
+    al., section 4.2, equation 2). The figure shows the last block of each section, unless its maps have one pixel.
 
     Args:
         run: a run with finished stages.
@@ -153,7 +154,7 @@ def train(recipe: str = recipes.DEFAULT_RECIPE, output: Optional[PathLike] = Non
     """Trains the stages of a recipe, converts and verifies the result, and writes the report.
 
     Progress is shown as a figure in Jupyter, as a bar in a terminal, and as a line per stage elsewhere. The kernel's
-    stop button or Ctrl-C stops training and saves a checkpoint; the same call then resumes, and reaches the same
+    stop button or Ctrl-C stops training and saves a checkpoint. The same call then resumes training, and gives the same
     weights as without the interruption. A finished run is not trained again.
 
     Args:
@@ -167,10 +168,11 @@ def train(recipe: str = recipes.DEFAULT_RECIPE, output: Optional[PathLike] = Non
     Raises:
         ValueError: the recipe or a field is unknown, a value is not allowed, or the plan does not fit the data; raised
             before anything is trained.
-        RunFolderError: the folder is another run's, is in use by another process, or cannot be written.
+        RunFolderError: the folder belongs to another run, is in use by another process, or cannot be written.
         TrainingStopped: training was interrupted, and a checkpoint is saved.
         TrainingDiverged: a loss became NaN or infinite, or gradients overflow float16.
-        ConversionError: a network cannot be converted, or a quantised layer of a binary one did not become binary.
+        ConversionError: a network cannot be converted, or a quantised layer of a binary network did not become binary.
+        WorkerLost: another machine of the cluster died.
     """
     plan = recipes.plan(recipe, **overrides)
     folder = RunFolder(output if output is not None else DEFAULT_ROOT / plan.recipe)
@@ -182,7 +184,7 @@ def train(recipe: str = recipes.DEFAULT_RECIPE, output: Optional[PathLike] = Non
 
 
 def execute(plan: Plan, folder: RunFolder, callbacks: training.CallbackFactory, log: training.Log) -> dict[str, Any]:
-    """Trains unfinished stages, converts, verifies, and writes the report; returns ``pipeline.run``'s results."""
+    """Does what ``pipeline.run`` does, writes the report, and returns the results of ``pipeline.run``."""
     results = pipeline.run(plan, folder, callbacks, log)
     if results:
         with folder.writing():

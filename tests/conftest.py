@@ -44,7 +44,7 @@ def skip_without(name: str) -> None:
 
 @pytest.fixture(autouse=True)
 def _seed():
-    """Starts every test from the same random numbers, whatever ran before it."""
+    """Gives every test the same random numbers, whatever ran before it."""
     tf.keras.utils.set_random_seed(20260301)
 
 
@@ -88,7 +88,7 @@ def shallow() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def smoke_folder(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    """The folder of ``smoke_run``, for fixtures with a wider scope. They must load it within ``small.shallow()``."""
+    """The folder of ``smoke_run``, for fixtures that several tests share. Load it within ``small.shallow()``."""
     from r2b_zoo import pipeline, recipes
 
     folder = RunFolder(tmp_path_factory.mktemp("runs") / "smoke")
@@ -101,7 +101,7 @@ def smoke_folder(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 def smoke_run(smoke_folder: RunFolder, shallow: None) -> RunFolder:
     """A finished run of every stage of the digits recipe, with two steps each and networks of two blocks.
 
-    It is shared and read-only: copy what you change.
+    Tests share it, so a test must not change it: copy it first.
     """
     return smoke_folder
 

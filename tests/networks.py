@@ -1,7 +1,15 @@
-"""Random weights for the networks in tests."""
+"""Networks for tests: random weights, small stacks of layers, and the comparison of a file with its network."""
+
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
+
+from r2b_zoo.conversion.tflite_engine import run_tflite
+
+SIGN = "ste_sign"
+BINARY: dict[str, Any] = {"input_quantizer": SIGN, "kernel_quantizer": SIGN, "kernel_constraint": "weight_clip"}
+"""The arguments of a binary layer of Larq."""
 
 
 def randomize(model: tf.keras.Model, seed: int = 0) -> tf.keras.Model:
@@ -39,3 +47,13 @@ def _random(rng: np.random.Generator, name: str, shape: tuple[int, ...]) -> np.n
     if name.startswith("moving_variance"):
         return rng.uniform(0.5, 1.5, size=shape)
     return noise / np.sqrt(np.prod(shape[:-1]))
+
+
+def sequential(shape: tuple[int, ...], *stack: tf.keras.layers.Layer, name: str = "net") -> tf.keras.Model:
+    model = tf.keras.Sequential([tf.keras.Input(shape), *stack], name=name)
+    return randomize(model)
+
+
+def assert_same_outputs(model: tf.keras.Model, tflite: bytes) -> None:
+    batch = np.random.default_rng(1).normal(size=(4, *model.input_shape[1:])).astype(np.float32)
+    np.testing.assert_allclose(run_tflite(tflite, batch), model(batch, training=False), rtol=1e-4, atol=1e-3)

@@ -11,7 +11,7 @@ def one_pass(batches: tf.data.Dataset) -> tuple[np.ndarray, np.ndarray]:
 
 
 def check_epochs(dataset, augment: str, batch_size: int, skips=(1, 2)) -> None:
-    """Checks that order and augmentation depend only on seed, epoch and position."""
+    """Checks that order and augmentation depend on seed, epoch and position, and on nothing else."""
 
     def epoch(number, **options):
         return dataset.training_batches(batch_size, augment, **{"seed": 5, "epoch": number, **options})

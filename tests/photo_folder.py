@@ -38,7 +38,7 @@ def write_photographs(root: Path, classes: tuple[str, ...] = CLASSES, number: in
 
 
 def write_every_kind(root: Path) -> Path:
-    """Calls ``write_photographs``, adds files of other kinds and ``BAD_FILES``, and returns ``root``."""
+    """Calls ``write_photographs``, adds other kinds of images and ``BAD_FILES``, and returns ``root``."""
     write_photographs(root)
     for label, name in enumerate(CLASSES):
         pictures = iter(photograph(label, 500 + i) for i in range(9))

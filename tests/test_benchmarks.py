@@ -1,6 +1,6 @@
-"""The comparisons with Larq Zoo run and compare the same work, and claims are checked against given numbers.
+"""The benchmarks: both sides of a comparison with Larq Zoo do the same work, and claims that do not hold are reported.
 
-How fast anything is here does not matter.
+No test depends on a measured speed.
 """
 
 import os
@@ -92,7 +92,7 @@ def test_a_claim_about_inference_that_does_not_hold_is_reported(capsys):
 
 
 def test_cpuid_is_replaced_and_nothing_else(tmp_path):
-    """A program that asks the processor by CPUID no longer sees AVX-512; its other instructions stay."""
+    """A program that asks the processor by CPUID no longer sees AVX-512. One byte of its library changes."""
     if platform.machine() != "x86_64" or sys.platform != "linux" or not shutil.which("objdump"):
         pytest.skip("needs Linux on x86-64, and objdump")
     source = tmp_path / "asks.cc"

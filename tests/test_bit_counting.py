@@ -105,7 +105,7 @@ def trainer(start=None, **options):
 
 
 def test_counting_bits_changes_no_result_of_training_and_evaluation(rng, monkeypatch):
-    """Bit counting is tested without fusion here, and together with it in test_distillation.py."""
+    """Trains without fusion, so that only bit counting could change a result."""
     start = r2b_zoo.create("RealToBinaryNet", **SMALL).get_weights()
     images = tf.constant(rng.normal(size=(6, 16, 16, 3)), tf.float32)
     labels = tf.constant(rng.integers(0, 10, 6), tf.int32)
@@ -128,7 +128,7 @@ def test_counting_bits_changes_no_result_of_training_and_evaluation(rng, monkeyp
         model.reset_metrics()
         logs.append(model.test_on_batch(images, labels, return_dict=True))
         found.append((logs, model.student.get_weights()))
-        # There are three training steps and one evaluation, each with two convolutions a block.
+        # There are three training steps and one evaluation, each with two binary convolutions per block.
         assert len(calls) == counting * 4 * 2 * sum(SHALLOW)
         calls.clear()
     assert found[0][0] == found[1][0]

@@ -57,7 +57,7 @@ def test_files_are_small_and_say_what_they_are(name):
     assert card.licence == "Apache-2.0"
     assert card.commit is None or re.fullmatch("[0-9a-f]{40}", card.commit)
     assert str(TEST_DATA) not in card.recipe
-    # The recipe that the command names exists, and its last stage has the same network.
+    # The recipe that the card's command names exists, and its last stage trains the card's network.
     words = dict(word.split("=") for word in card.recipe.removeprefix("r2b train ").split())
     plan = recipes.plan(words["recipe"])
     assert plan.stages[-1].network == card.network

@@ -30,7 +30,7 @@ def test_cifar10_as_it_is_described(cifar10):
     names = "airplane automobile bird cat deer dog frog horse ship truck"
     assert cifar10.class_names == tuple(names.split())
     assert np.bincount(cifar10.train.labels).tolist() == [5000] * 10
-    # The tolerance admits a copy that has been through lossy compression, which moves the colours by up to 1.3.
+    # The tolerance admits a copy that has been through lossy compression, which changes these statistics by up to 1.3.
     np.testing.assert_allclose(cifar10.train.images.mean(axis=(0, 1, 2)), cifar10.preprocessing.mean, atol=2)
     np.testing.assert_allclose(cifar10.train.images.std(axis=(0, 1, 2)), cifar10.preprocessing.std, atol=2)
 
@@ -68,7 +68,6 @@ def test_the_augmentation_for_photographs_is_refused_for_cifar(cifar100):
 
 
 def test_all_crops_and_flips_of_the_padded_image_occur_equally_often(rng):
-    """All 162 possible results occur, about equally often."""
     image = rng.normal(size=(12, 13, 3)).astype(np.float32)
     padded = np.pad(image, ((4, 4), (4, 4), (0, 0)), mode="reflect")
     possible: dict[bytes, int] = {}

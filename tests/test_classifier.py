@@ -147,7 +147,7 @@ def test_weights_without_classifier(tmp_path):
 
 
 def test_imagenet_loads_the_published_weights(monkeypatch):
-    """Replaces ``create``, so that nothing is downloaded, and checks what it is asked for."""
+    """Replaces ``create``, so that nothing is downloaded, and checks the arguments that it receives."""
     asked, network = [], r2b_zoo.RealToBinaryNet(**{**SMALL, "num_classes": len(imagenet_classes())})
 
     def create(name, **arguments):
@@ -305,7 +305,7 @@ def test_missing_or_broken_images_are_refused(smoke_run, tmp_path):
 
 def test_the_converted_file_of_a_run(smoke_run, tmp_path):
     assert classifier.converted_file(smoke_run.path) == smoke_run.tflite_path
-    with pytest.raises(ValueError, match=r"There is no .*model\.tflite: name the converted file to compare with"):
+    with pytest.raises(ValueError, match=r"There is no converted file .*model\.tflite: name the file to compare with"):
         classifier.converted_file(tmp_path)
 
 

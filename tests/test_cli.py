@@ -118,7 +118,8 @@ def test_cost_of_the_papers_network(r2b):
     assert gated["parameters"] == 11_995_624
     assert gated["binary_macs"] == 1_676_279_808
     assert gated["float_macs"] == 138_087_936
-    # The gate of each half block has two dense layers: C → C/8 and C/8 → C'.
+    # The gate of each half block has two dense layers: from its input's C channels to C/8, and from C/8 to the channels
+    # of its output.
     gates = [(c, c) for c in (64, 128, 256, 512) for _ in range(3)] + [(64, 64), (64, 128), (128, 256), (256, 512)]
     assert gated["flops"] - scaled["flops"] == sum(c * c // 8 + c // 8 * out for c, out in gates)
     assert result["gate_overhead"]["macs"] == gated["flops"] - scaled["flops"]

@@ -1,4 +1,4 @@
-"""The ``r2b`` command when something is wrong: one clear sentence, and nothing written."""
+"""If something is wrong, the ``r2b`` command prints one clear sentence and writes nothing."""
 
 import shutil
 import sys
@@ -139,7 +139,7 @@ def test_a_mistake_gives_one_clear_sentence(r2b, tmp_path, photograph, smoke_run
 
 
 def test_a_warning_is_one_sentence(r2b, monkeypatch):
-    monkeypatch.setattr("warnings.showwarning", None)  # restored after the test, since the command sets its own
+    monkeypatch.setattr("warnings.showwarning", None)  # the command replaces it; monkeypatch restores it
     monkeypatch.setattr("r2b_zoo.recipes.list_recipes", lambda: warnings.warn("Few images.", stacklevel=1) or [])
     with warnings.catch_warnings():
         warnings.simplefilter("always")
@@ -191,7 +191,7 @@ def test_misspelt_words_get_a_suggestion(r2b, tmp_path, smoke_run, words, sugges
 
 
 def test_an_output_that_links_to_the_input_is_refused(r2b, smoke_run, tmp_path):
-    """The output is a link whose name ends in .tflite, and it points to the weights file that is read."""
+    """The output is a link whose name ends in .tflite. It points to the weights file that the command reads."""
     weights = smoke_run.weights("binary")
     before = weights.read_bytes()
     (tmp_path / "link.tflite").symlink_to(weights)
@@ -213,6 +213,7 @@ def test_force_overwrites(r2b, smoke_run, tmp_path):
     allowed = r2b(*words, "--force")
     assert allowed.status == 0, allowed.err
     assert (tmp_path / "table.csv").read_text().startswith("class,")
+    assert (tmp_path / "table.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_network_that_answers_nan_is_refused(r2b, smoke_run, tmp_path):
@@ -221,7 +222,7 @@ def test_a_network_that_answers_nan_is_refused(r2b, smoke_run, tmp_path):
     with h5py.File(weights, "r+") as file:
         kernel = file["logits"]["logits"]["kernel:0"]
         kernel[0, 0] = np.nan
-        del file.attrs["r2b_zoo_sha256"]  # as in older files; a checksum would show the change before the NaN
+        del file.attrs["r2b_zoo_sha256"]  # else the command reports a wrong checksum, not the NaN
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "digit.png")
     for words in (
         ["evaluate", tmp_path / "run"],

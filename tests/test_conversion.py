@@ -1,4 +1,4 @@
-"""Conversion: which layers are binary, how many bytes each layer takes, what is refused, and how a file is saved."""
+"""Tests conversion: the networks of the zoo, what is refused, several outputs, batches, and how a file is saved."""
 
 import errno
 import os
@@ -14,32 +14,16 @@ import tensorflow as tf
 
 import r2b_zoo
 from r2b_zoo.conversion.converter import Conversion, ConversionError, convert
-from r2b_zoo.conversion.layer_report import REST, LayerReport, layer_table, pack_signs
+from r2b_zoo.conversion.layer_report import REST
 from r2b_zoo.conversion.tflite_engine import ENGINES, LCE, RUNTIME, TFLiteEngine, default_engine, run_tflite
 from r2b_zoo.data.preprocessing import IMAGENET
 from tests.converted import converted, images
-from tests.networks import randomize
+from tests.networks import BINARY, assert_same_outputs, randomize, sequential
 from tests.small import DEPLOYED, NETWORKS, SHALLOW, SMALL
 
-SIGN = "ste_sign"
-BINARY: dict[str, Any] = {"input_quantizer": SIGN, "kernel_quantizer": SIGN, "kernel_constraint": "weight_clip"}
 BINARY_CONVOLUTIONS = 16
 
 layers = lq.layers
-
-
-def sequential(shape: tuple[int, ...], *stack: tf.keras.layers.Layer, name: str = "net") -> tf.keras.Model:
-    model = tf.keras.Sequential([tf.keras.Input(shape), *stack], name=name)
-    return randomize(model)
-
-
-def rows(conversion: Conversion) -> dict[str, LayerReport]:
-    return {row.name: row for row in conversion.layers}
-
-
-def assert_same_outputs(model: tf.keras.Model, tflite: bytes) -> None:
-    batch = np.random.default_rng(1).normal(size=(4, *model.input_shape[1:])).astype(np.float32)
-    np.testing.assert_allclose(run_tflite(tflite, batch), model(batch, training=False), rtol=1e-4, atol=1e-3)
 
 
 # --- the zoo
@@ -77,218 +61,14 @@ def test_full_size_real_to_binary_net_takes_the_calculated_bytes() -> None:
     assert len(conversion.binary) == BINARY_CONVOLUTIONS
     binary_bytes = sum(row.bytes for row in conversion.binary)
     bits = sum(layer.kernel.shape.num_elements() for layer in model.layers if isinstance(layer, layers.QuantConv2D))
-    # A weight takes one bit. Layers with equally many channels share two float32 vectors: factors of 1, offsets of 0.
+    # A weight takes one bit. Layers with equally many channels share a float32 vector of factors and one of offsets.
     assert bits / 8 <= binary_bytes <= bits / 8 + 2 * 4 * (64 + 128 + 256 + 512)
-    assert rows(conversion)["stem_conv"].bytes == 7 * 7 * 3 * 64 * 4
-    assert rows(conversion)["block1a_gate"].bytes >= 2 * 64 * 8 * 4
-    assert rows(conversion)["logits"].bytes == (512 + 1) * 1000 * 4
+    rows = {row.name: row for row in conversion.layers}
+    assert rows["stem_conv"].bytes == 7 * 7 * 3 * 64 * 4
+    assert rows["block1a_gate"].bytes >= 2 * 64 * 8 * 4
+    assert rows["logits"].bytes == (512 + 1) * 1000 * 4
     assert sum(row.bytes for row in conversion.layers) == conversion.total_bytes
-    assert rows(conversion)[REST].bytes < 0.02 * conversion.total_bytes
-
-
-# --- which quantised layers become float, and which stay binary
-
-
-@pytest.mark.parametrize(
-    ("shape", "layer", "reason"),
-    [
-        ((64,), lambda: layers.QuantDense(32, name="q", **BINARY), "use a 1×1 convolution"),
-        (
-            (8, 8, 32),
-            lambda: layers.QuantDepthwiseConv2D(3, name="q", input_quantizer=SIGN, depthwise_quantizer="ste_sign"),
-            "QuantDepthwiseConv2D has no binary kernel",
-        ),
-        (
-            (8, 8, 32),
-            lambda: layers.QuantSeparableConv2D(
-                8,
-                3,
-                name="q",
-                input_quantizer=SIGN,
-                depthwise_quantizer="ste_sign",
-                pointwise_quantizer="ste_sign",
-            ),
-            "QuantSeparableConv2D has no binary kernel",
-        ),
-        (
-            (8, 8, 32),
-            lambda: layers.QuantConv2DTranspose(32, 3, name="q", **BINARY),
-            "QuantConv2DTranspose has no binary kernel",
-        ),
-        ((8, 32), lambda: layers.QuantConv1D(32, 3, name="q", **BINARY), "QuantConv1D has no binary kernel"),
-        (
-            (8, 8, 32),
-            lambda: layers.QuantConv2D(32, 3, name="q", groups=2, **BINARY),
-            "groups of 16 channels: LCE needs a multiple of 32",
-        ),
-        (
-            (8, 8, 32),
-            lambda: layers.QuantConv2D(32, 3, name="q", kernel_quantizer=SIGN),
-            "no input quantiser: real activations",
-        ),
-        (
-            (8, 8, 32),
-            lambda: layers.QuantConv2D(32, 3, name="q", input_quantizer=SIGN),
-            "the kernel is real",
-        ),
-        (
-            (8, 8, 32),
-            lambda: layers.QuantConv2D(32, 3, name="q", padding="same", pad_values=2.0, **BINARY),
-            "padding with 2.0: LCE pads with 0 or 1",
-        ),
-        (
-            (8, 8, 32),
-            lambda: layers.QuantConv2D(32, 3, name="q", **{**BINARY, "input_quantizer": "dorefa_quantizer"}),
-            "the input quantiser .* gives other values than -1 and \\+1",
-        ),
-        (
-            (8, 8, 32),
-            lambda: layers.QuantConv2D(32, 3, name="q", **{**BINARY, "kernel_quantizer": "ste_tern"}),
-            "the kernel quantiser .* gives other values than a scale and its negative",
-        ),
-    ],
-)
-def test_a_quantised_layer_that_becomes_float_is_named(
-    shape: tuple[int, ...], layer: Callable[[], tf.keras.layers.Layer], reason: str
-) -> None:
-    model = sequential(shape, layer())
-    conversion = convert(model)
-    (row,) = conversion.not_binary
-    assert (row.name, row.kind) == ("q", "float")
-    kernel_bytes = 4 * sum(int(np.prod(weight.shape)) for weight in model.weights)
-    assert row.bytes >= kernel_bytes, "the table counts too few bytes for the layer"
-    with pytest.raises(ConversionError, match=f"'q' \\(.*{reason}"):
-        convert(model, strict=True)
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        {"padding": "same"},
-        {"padding": "same", "pad_values": 1.0},
-        {"padding": "valid", "strides": 2},
-        {"padding": "same", "dilation_rate": 2},
-        {"kernel_quantizer": "magnitude_aware_sign"},
-        {"groups": 2},
-        {"use_bias": False},
-    ],
-)
-@pytest.mark.parametrize(("channels", "filters"), [(64, 48), (31, 33)])
-def test_a_binary_convolution_is_proven_binary(channels: int, filters: int, arguments: dict[str, Any]) -> None:
-    if arguments.get("groups"):
-        channels = filters = 64
-    model = sequential(
-        (8, 8, channels),
-        layers.QuantConv2D(filters, 3, name="q", **{**BINARY, **arguments}),
-        tf.keras.layers.BatchNormalization(name="bn"),
-    )
-    conversion = convert(model, strict=True)
-    assert rows(conversion)["q"].reason == "LceBconv2d with this layer's bits"
-    assert_same_outputs(model, conversion.tflite)
-
-
-def test_strict_error_names_exactly_the_layers_that_become_float() -> None:
-    model = sequential(
-        (8, 8, 32),
-        layers.QuantConv2D(32, 3, name="good", **BINARY),
-        layers.QuantConv2DTranspose(32, 3, name="bad1", **BINARY),
-        tf.keras.layers.Flatten(),
-        layers.QuantDense(8, name="bad2", **BINARY),
-    )
-    with pytest.raises(ConversionError, match=r"2 quantised layers of net .*'bad1'.*'bad2'") as caught:
-        convert(model, strict=True)
-    assert "good" not in str(caught.value)
-    assert [row.kind for row in convert(model).layers] == ["binary", "float", "float", "graph"]
-
-
-def test_one_binary_convolution_proves_one_layer() -> None:
-    twin = {"kernel_quantizer": SIGN, "padding": "same", "use_bias": False}
-    model = sequential(
-        (8, 8, 32),
-        layers.QuantConv2D(32, 3, name="real_input", **twin),
-        layers.QuantConv2D(32, 3, name="binary_input", input_quantizer=SIGN, **twin),
-    )
-    model.get_layer("binary_input").set_weights(model.get_layer("real_input").get_weights())
-    conversion = convert(model)
-    assert [row.name for row in conversion.binary] == ["binary_input"]
-    assert [row.name for row in conversion.not_binary] == ["real_input"]
-
-
-def test_a_sign_layer_counts_as_the_next_layers_input_quantiser() -> None:
-    model = sequential(
-        (8, 8, 32), lq.quantizers.SteSign(name="sign"), layers.QuantConv2D(32, 3, name="q", kernel_quantizer=SIGN)
-    )
-    assert [row.name for row in convert(model, strict=True).binary] == ["q"]
-
-
-def test_two_layers_with_the_same_bits_are_both_binary() -> None:
-    model = sequential((8, 8, 32), *(layers.QuantConv2D(32, 3, name=name, **BINARY) for name in ("a", "b")))
-    model.get_layer("b").set_weights(model.get_layer("a").get_weights())
-    assert [row.name for row in convert(model, strict=True).binary] == ["a", "b"]
-
-
-def test_layers_of_nested_models_with_long_names_are_found() -> None:
-    inner = tf.keras.Sequential(
-        [
-            tf.keras.Input((8, 8, 32)),
-            layers.QuantConv2D(32, 3, padding="same", name="conv", **BINARY),
-            tf.keras.layers.Conv2D(32, 3, padding="same", name="real"),
-        ],
-        name="inner",
-    )
-    image = tf.keras.Input((8, 8, 32))
-    outputs = tf.keras.layers.Conv2D(7, 1, name="head")(inner(image))
-    model = randomize(tf.keras.Model(image, outputs, name="a_name_that_leaves_no_room_for_any_other_in_fifty_letters"))
-    conversion = convert(model, strict=True)
-    assert [row.name for row in conversion.layers] == ["inner/conv", "inner/real", "head", REST]
-    found = rows(conversion)
-    assert found["inner/conv"].bytes == (9 * 32 * 32) // 8 + 2 * 32 * 4
-    assert found["inner/real"].bytes == (9 * 32 + 1) * 32 * 4
-    assert found["head"].bytes == (32 + 1) * 7 * 4
-    assert sum(row.bytes for row in conversion.layers) == conversion.total_bytes
-    assert_same_outputs(model, conversion.tflite)
-
-
-@tf.keras.utils.register_keras_serializable("tests")
-class Composite(tf.keras.layers.Layer):
-    """A layer that contains layers and a variable."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.binary = layers.QuantConv2D(32, 3, name="binary", **BINARY)
-        self.dense = layers.QuantDense(32, name="dense", **BINARY)
-
-    def build(self, input_shape: Any) -> None:
-        self.scale = self.add_weight(name="scale", shape=(32,), initializer="ones")
-
-    def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        return self.dense(self.binary(inputs)) * self.scale
-
-
-def test_layers_inside_a_layer_are_found() -> None:
-    conversion = convert(sequential((8, 8, 32), Composite(name="block")))
-    assert [row.name for row in conversion.binary] == ["block/binary"]
-    assert [row.name for row in conversion.not_binary] == ["block/dense"]
-    assert "block" in rows(conversion)
-
-
-def test_int8_layers_are_called_int8() -> None:
-    model = sequential(
-        (8, 8, 32), tf.keras.layers.Conv2D(32, 3, name="conv"), tf.keras.layers.BatchNormalization(name="bn")
-    )
-    converter = tf.lite.TFLiteConverter.from_keras_model(model)
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    table = {row.name: row for row in layer_table(model, converter.convert())}
-    assert (table["conv"].kind, table["conv"].reason) == ("int8", "8-bit weights")
-    assert 9 * 32 * 32 <= table["conv"].bytes <= 9 * 32 * 32 + 2 * 32 * 4
-    assert table["bn"].kind == "float"
-
-
-def test_bits_are_packed_as_lce_packs_them() -> None:
-    kernel = np.ones((1, 1, 34, 2), np.float32)
-    kernel[0, 0, 0, 0] = kernel[0, 0, 33, 1] = -1.0
-    words = np.frombuffer(pack_signs(kernel), "<i4")
-    assert words.tolist() == [1, 0, 0, 2]
+    assert rows[REST].bytes < 0.02 * conversion.total_bytes
 
 
 # --- refusals, whose messages say what to do
@@ -354,7 +134,7 @@ def test_an_operator_tflite_does_not_have_is_refused() -> None:
 
 
 class Counter(tf.keras.layers.Layer):
-    """Changes a variable when it is called, which no converted file can do."""
+    """Changes a variable when it is called, so LCE's converter refuses it."""
 
     def build(self, input_shape: Any) -> None:
         self.calls = tf.Variable(0.0, trainable=False)
@@ -373,14 +153,14 @@ def test_the_converters_own_messages_are_in_the_error(capfd: pytest.CaptureFixtu
 
 
 def test_a_crash_of_the_converter_becomes_an_error() -> None:
-    """The constant in this model has no elements, and LCE 0.16 reads past the end of such a constant."""
+    """The model has a constant without elements. LCE 0.16 reads past the end of such a constant."""
     model = sequential((8,), tf.keras.layers.Lambda(lambda x: tf.reshape(x, [1, 2, 4])[:, :0]))
     with pytest.raises(ConversionError, match=r"LCE's converter cannot convert net: it crashed \(SIGSEGV\)"):
         convert(model)
 
 
 def test_other_threads_print_while_a_model_is_converted(capfd: pytest.CaptureFixture[str]) -> None:
-    """The main thread prints while two threads convert a model, and load and run files."""
+    """What the main thread prints must appear even while two threads convert a model and run files."""
     _, conversion = converted("ResNet18", "real", SHALLOW)
     working, printed = threading.Event(), 0
 
@@ -482,9 +262,9 @@ def test_every_file_can_be_resized_to_a_batch(name: str, precision: str) -> None
 
 @pytest.mark.parametrize("negative", [(), (1, 5), range(32)])
 def test_a_negative_factor_before_a_sign_is_no_obstacle(negative: Iterable[int]) -> None:
-    """LCE replaces a batch norm and a sign by a comparison, which has one direction for all channels.
+    """LCE replaces a batch norm and the sign after it with a comparison, in the same direction for all channels.
 
-    It therefore negates the filters of the channels whose factor is negative.
+    If a channel's batch norm has a negative factor, LCE therefore negates the channel's filter.
     """
     model = sequential(
         (8, 8, 31),
@@ -499,8 +279,9 @@ def test_a_negative_factor_before_a_sign_is_no_obstacle(negative: Iterable[int])
     conversion = convert(model, strict=True)
     assert [row.name for row in conversion.binary] == ["first", "second"]
     turned = "".join(f"; {n} filters negated, for the negative factor that follows" for n in [len([*negative])] if n)
-    assert rows(conversion)["first"].reason == "LceBconv2d with this layer's bits" + turned
-    assert rows(conversion)["first"].bytes >= 32 * 9 * 4
+    rows = {row.name: row for row in conversion.layers}
+    assert rows["first"].reason == "LceBconv2d with this layer's bits" + turned
+    assert rows["first"].bytes >= 32 * 9 * 4
     assert_same_outputs(model, conversion.tflite)
 
 
@@ -516,13 +297,14 @@ def test_conversion_prints_nothing_and_its_summary_is_a_table(capfd: pytest.Capt
     assert f"{conversion.total_bytes:,}" in lines[-1]
 
 
-def test_save_writes_the_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["model.tflite", "MODEL.TFLITE"])
+def test_save_writes_the_file(tmp_path: Path, name: str) -> None:
     conversion = Conversion(b"0123", ())
-    path = tmp_path / "model.tflite"
+    path = tmp_path / name
     path.write_bytes(b"an older and longer one")
     conversion.save(path)
     assert path.read_bytes() == b"0123"
-    assert os.listdir(tmp_path) == ["model.tflite"]
+    assert os.listdir(tmp_path) == [name]
 
 
 def test_a_file_of_another_kind_is_not_overwritten(tmp_path: Path) -> None:

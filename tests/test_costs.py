@@ -23,7 +23,7 @@ def imagenet():
 
 
 def count(layer, *shapes):
-    """The cost of a layer alone, applied to inputs of these shapes (without the batch)."""
+    """The cost of a single layer on inputs of these shapes (without the batch dimension)."""
     inputs = [tf.keras.Input(shape) for shape in shapes]
     model = tf.keras.Model(inputs, layer(inputs if len(inputs) > 1 else inputs[0]))
     counted = cost(model)
@@ -61,7 +61,7 @@ def test_bytes_of_real_to_binary_net(imagenet):
 
 
 def test_the_gate_costs_about_one_percent_once_its_pooling_is_counted(imagenet):
-    """Explains the paper's "about 1 % more FLOPs": the gates' MACs are 0.18 %, and their pooling is 1.03 %."""
+    """Explains the paper's "about 1 % more FLOPs": the gates' MACs add 0.18 %, and their pooling adds 1.03 %."""
     gates = imagenet["RealToBinaryNet"].of("gate")
     # (C_in, C_out, input H = W, output H = W, number of gates). The first gate of a section reads the output of the
     # section before.
@@ -99,7 +99,7 @@ def test_gate_overhead_of_networks_that_differ_elsewhere(imagenet):
 
 
 def test_all_networks_have_the_same_macs_outside_gates():
-    """All networks have the same total of MACs outside the gates, at every precision."""
+    """Compares the sums of binary and float MACs, at every precision."""
     costs = [cost(small_network(name, precision)) for name, precision in NETWORKS]
     macs = {sum(layer.binary_macs + layer.float_macs for layer in net.layers if layer.kind != "gate") for net in costs}
     assert len(macs) == 1
@@ -140,15 +140,15 @@ def test_compare_puts_networks_side_by_side():
 def test_table_1(name, downsample):
     """Binary operations are within 0.05 % of the table, and float operations within 1 % (XNORNet18: 1.25 %).
 
-    With the known differences added, float operations are within 0.2 %.
+    If the differences that the row lists are added, float operations are within 0.2 %.
     """
     counted = cost(r2b_zoo.create(name, downsample=downsample))
     row = TABLE_1[name, downsample]
     assert published(counted) is row
     assert counted.downsample == downsample
     assert counted.binary_macs == pytest.approx(row.binary_operations, rel=0.0005)
-    # Our XNORNet18 has 1.2 % more float operations than the table: it has a ReLU after the first convolution, and its
-    # batch norms are where XNOR-Net's figure 3 shows them.
+    # Our XNORNet18 has 1.2 % more float operations than the table, mainly because it has a ReLU after the first
+    # convolution, and its batch norms come before the convolutions, as in XNOR-Net's figure 3.
     tolerance = 0.0125 if name == "XNORNet18" else 0.01
     assert counted.float_operations == pytest.approx(row.float_operations, rel=tolerance)
     as_there = counted.float_operations + sum(operations for _, operations in row.differences)

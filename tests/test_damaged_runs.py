@@ -1,4 +1,4 @@
-"""Damaged files of a run: records are rebuilt from other records; if that is impossible, the error says what to do."""
+"""Training rebuilds the damaged records of a run if it can; otherwise, an error says what to do."""
 
 import shutil
 import subprocess
@@ -37,7 +37,7 @@ def cut(path, share):
 
 
 def mended(run, plan_=None):
-    """Opens the folder as training does before it starts, and returns the lines that this logs."""
+    """Opens the folder as training does, and returns the lines that are logged."""
     said: list[str] = []
     with run.opened(plan_ or plan(), said.append):
         pass
@@ -226,7 +226,7 @@ def test_a_report_can_be_written_without_the_times_of_the_stages(run):
 
 
 def test_a_folder_of_another_configuration_is_refused_before_tensorflow_starts(smoke_run):
-    """Runs in a separate process, to check what it has imported."""
+    """Runs in a separate process, because this process has already imported TensorFlow."""
     program = (
         "import sys; from r2b_zoo.cli import main; sys.argv = ['r2b', *sys.argv[1:]]\n"
         "try: main()\n"

@@ -1,4 +1,4 @@
-"""The digits, their batches and their augmentation."""
+"""Tests the digits data set: its split, its batches and its augmentation."""
 
 import hashlib
 from dataclasses import replace
@@ -22,12 +22,12 @@ def digits():
 
 @pytest.fixture(scope="module")
 def numbered(digits):
-    """The first 200 training images, each labelled with its index, so that labels tell which images a batch has."""
+    """The first 200 training images, each labelled with its index, so that labels show which images are in a batch."""
     return replace(digits, train=Split.of(digits.train.images[:200], np.arange(200)))
 
 
 def passes(data_sets):
-    """All images and labels of each tf.data data set of batches: a pair of arrays per data set."""
+    """Reads tf.data data sets of batches; returns all images and all labels of each, as a pair of arrays."""
     result = []
     for batches in data_sets:
         pairs = [(images.numpy(), labels.numpy()) for images, labels in batches]
@@ -166,10 +166,10 @@ def test_test_batches_are_in_order_and_unchanged(digits):
 
 
 def test_batches_are_made_without_autotuning(digits):
-    """With tf.data's autotuning, an iterator may wait at its end for as long as it took to get there."""
+    """With tf.data's autotuning, reading all batches could take twice as long (see ``dataset._ahead``)."""
     for batches in (digits.test_batches(100), digits.training_batches(100, "none", seed=0)):
         assert batches.options().autotune.enabled is False
-        # Training concatenates the batches of its epochs, which must not turn the tuning on again.
+        # Training concatenates the batches of its epochs. This must not turn autotuning on again.
         assert batches.concatenate(batches).take(1).options().autotune.enabled is False
 
 

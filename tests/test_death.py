@@ -1,4 +1,4 @@
-"""Training that is killed, interrupted or out of disk space resumes, and ends with the same weights, bit for bit."""
+"""Training resumes after a kill, an interrupt or a full disk, and ends with the weights of an uninterrupted run."""
 
 import contextlib
 import os
@@ -54,7 +54,7 @@ def start(folder, fields=FIELDS, program=PROGRAM, **options):
 
 
 def finish(process):
-    """Output, errors and exit status of a process that ends by itself."""
+    """Waits until the process ends; returns its standard output, standard error and exit status."""
     try:
         out, err = process.communicate(timeout=LIMIT)
     finally:
@@ -92,7 +92,7 @@ def teacher_only():
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory):
-    """The folder of a run of the first stage, trained without an interruption."""
+    """The folder of a run that trained only the first stage, without an interruption."""
     folder = RunFolder(tmp_path_factory.mktemp("teacher") / "run")
     training.train(teacher_only(), folder)
     return folder
@@ -102,7 +102,7 @@ def teacher(tmp_path_factory):
 
 
 class Moments:
-    """Conditions on the run's folder, by which a test recognises a moment in training."""
+    """Conditions that recognise a moment in training by the files in the run's folder."""
 
     def __init__(self, path):
         self.folder = RunFolder(path)
@@ -112,7 +112,7 @@ class Moments:
         return max(tuple(map(int, path.name.split(".")[0].split("-"))) for path in paths) if paths else (0, 0)
 
     def within_epoch(self, stage, steps):
-        """Returns a condition: the stage is within an epoch, at least ``steps`` steps further than now, or finished."""
+        """Returns a condition: the stage is finished, or within an epoch and ``steps`` or more steps past now."""
         first = self.position(stage)
         start = first[0] * STEPS + first[1]
 
@@ -123,7 +123,7 @@ class Moments:
         return reached
 
     def while_writing(self, stage, number):
-        """Returns a condition: ``number`` partial checkpoints of the stage have been seen, or it is finished."""
+        """Returns a condition: it has seen ``number`` partly written checkpoints, or the stage is finished."""
         seen: set[str] = set()
 
         def writing():
@@ -189,11 +189,11 @@ COMMAND = "import sys; from r2b_zoo.cli import main; sys.argv = ['r2b', *sys.arg
 
 @pytest.fixture(scope="module")
 def interrupted(tmp_path_factory):
-    """Starts `r2b train`, and stops it by Ctrl-C during its first stage.
+    """Starts `r2b train`, and stops it with SIGINT (Ctrl-C) during its first stage.
 
     Returns:
-        The folder; the message of the error that training in the same folder raised meanwhile; and the process's id,
-        standard error and exit status.
+        The run's folder; the error message of a second training that was started in the folder meanwhile; and the id,
+        standard error and exit status of the process that was stopped.
     """
     path = tmp_path_factory.mktemp("interrupted") / "run"
     process = subprocess.Popen(

@@ -180,7 +180,7 @@ def test_output_matching_calculated_by_hand():
     # 3/4 · log(3/2) + 1/4 · log(1/2) = 0.13081204.
     teacher, student = tf.constant([[math.log(3.0), 0.0]]), tf.constant([[0.0, 0.0]])
     assert float(output_matching_loss(student, teacher, 1.0)) == pytest.approx(0.13081204, rel=1e-5)
-    # At temperature 2 logits twice as large give the same probabilities, and the loss is 2² times as large.
+    # At temperature 2, logits twice as large give the same probabilities, and the loss is 2² times as large.
     assert float(output_matching_loss(student, 2 * teacher, 2.0)) == pytest.approx(4 * 0.13081204, rel=1e-5)
     # With student and teacher exchanged, the loss is 1/2 · log(2/3) + 1/2 · log(2) = 0.14384104.
     assert float(output_matching_loss(teacher, student, 1.0)) == pytest.approx(0.14384104, rel=1e-5)
@@ -221,7 +221,7 @@ def test_output_matching_survives_extreme_logits():
 
 
 class Logits(tf.keras.layers.Layer):
-    """The same logits for every image, so that a loss can be worked out by hand."""
+    """Returns the same logits for every image, so that losses can be calculated by hand."""
 
     def __init__(self, values, **kwargs):
         super().__init__(**kwargs)
@@ -443,7 +443,7 @@ def test_teacher_and_student_with_other_classes():
 
 @pytest.mark.parametrize(("bad_batch", "where"), [(2, "epoch 1, step 3"), (4, "epoch 2, step 2")])
 def test_a_nan_loss_stops_training_and_names_the_step(images, labels, bad_batch, where):
-    images = np.repeat(images[:6], 2, axis=0)  # six batches of two, three to an epoch
+    images = np.repeat(images[:6], 2, axis=0)  # six batches of two, three per epoch
     images[2 * bad_batch] = np.nan
     model = TeacherStudent(network(2, seed=1), LossWeights())
     model.compile(tf.keras.optimizers.SGD(1e-3), run_eagerly=True)
@@ -467,10 +467,10 @@ def test_an_infinite_loss_stops_training_and_a_large_one_does_not():
 
 
 def test_a_fused_training_step_equals_an_unfused_one(rng, monkeypatch):
-    """With and without fusion, a training step has the same losses bit for bit, and equal gradients up to rounding."""
+    """With and without fused layers, the losses are the same bit for bit, and the gradients up to rounding."""
     student = small_network("RealToBinaryNet", "binary", SHALLOW)
     with shallow():
-        # Do not take the teacher from small_network: other tests share that network, and a teacher stays frozen.
+        # Do not take the teacher from small_network: tests share its networks, and TeacherStudent freezes the teacher.
         teacher = r2b_zoo.create("RealToBinaryNet", precision="binary_activations", **SMALL)
     start = randomize(student, seed=1).get_weights()
     randomize(teacher, seed=2)

@@ -1,4 +1,4 @@
-"""Several devices or machines train the same network as one device, and stop with an error when one of them dies."""
+"""Several devices or machines train with the loss curve of one device. If a worker dies, the others stop."""
 
 import csv
 import json
@@ -33,7 +33,7 @@ def test_shards_together_are_the_batch(groups):
     batch = tf.reshape(tf.range(24), (12, 2))
     shards = [Shard(i, 2, groups).of(batch) for i in range(2)]
     assert all(shard.shape == (6, 2) for shard in shards)
-    # The two shards' parts of a group are together that group, in order.
+    # Each shard has half of every group. The halves, joined in the order of the shards, are the group.
     for group in range(groups):
         size = 12 // groups
         half = slice(group * size // 2, (group + 1) * size // 2)
@@ -163,7 +163,7 @@ def test_a_run_may_resume_on_other_devices(tmp_path):
     for fields in ({}, {"strategy": "mirrored"}, {"strategy": "mirrored", "checkpoint_minutes": 1.0}):
         with folder.opened(recipes.plan("digits", **fields)):
             pass
-        assert folder.plan() == recipes.plan("digits", **fields)  # the latest one
+        assert folder.plan() == recipes.plan("digits", **fields)  # the plan of the latest command
     with pytest.raises(RunFolderError, match=r"holds a run with batch_size=64, and this command has 32"):
         folder.check(recipes.plan("digits", batch_size=32))
 
@@ -276,7 +276,7 @@ def train(path, strategy, *more, **variables):
 
 
 def two_workers(path):
-    """Two processes of `r2b train`; the first is the chief."""
+    """Starts two processes of `r2b train` in the same folder; the first is the chief."""
     with socket.socket() as first, socket.socket() as second:
         for free in (first, second):
             free.bind(("127.0.0.1", 0))
@@ -312,8 +312,9 @@ def killed(tmp_path_factory):
     """Trains with two workers. Worker 1 is killed, both resume, worker 0 is killed, and both resume and finish.
 
     Returns:
-        The run's folder; for each kill, the survivor's output, errors and exit status, the seconds until it ended, and
-        the position of the newest checkpoint; and the output, errors and exit status of each worker that finished.
+        The run's folder. For each kill: the survivor's output, errors and exit status, the seconds until it ended, and
+        the position (epoch, step) of the newest checkpoint. For each worker that finished: output, errors and exit
+        status.
     """
     folder = RunFolder(tmp_path_factory.mktemp("killed") / "run")
     seen, ends = Moments(folder.path), []
@@ -334,7 +335,7 @@ def test_two_devices_have_the_loss_curve_of_one(one_device, two_devices):
     assert len(expected) == STEPS
     assert expected[0] - expected[-1] > 0.3  # they learn
     np.testing.assert_allclose(found, expected, atol=1e-3)
-    # These agree only if the running statistics do, and if every test image counts once.
+    # These columns agree only if the running statistics of the batch norms agree, and every test image counts once.
     for column in ("val_loss", "val_classification"):
         np.testing.assert_allclose(curve(two_devices, column), curve(one_device, column), atol=1e-3)
     assert curve(two_devices, "val_accuracy")[0] == curve(one_device, "val_accuracy")[0]
@@ -354,7 +355,7 @@ def test_a_worker_that_is_killed_ends_the_other_with_a_sentence(killed, victim):
     assert status == 1
     assert seconds < 2 * cluster.HEARTBEAT_SECONDS
     assert re.search(
-        rf"Error: Training stopped, since worker {victim} \(127\.0\.0\.1:\d+\) died, or cannot be reached any more\. "
+        rf"Error: Training stopped because worker {victim} \(127\.0\.0\.1:\d+\) died, or cannot be reached any more\. "
         r"Fix the cause, then start the same command on every worker: it resumes from the last checkpoint\.\n$",
         err,
     )
@@ -391,10 +392,10 @@ def test_a_signal_to_one_worker_stops_both_at_the_same_step(tmp_path):
 def test_an_error_of_the_chief_ends_the_others_with_its_message(tmp_path):
     """The run's folder is a broken link. Only the chief creates the folder, so only the chief fails.
 
-    The folder of another run would not do, because every worker refuses it.
+    With the folder of another run, every worker would fail.
     """
     (tmp_path / "run").symlink_to(tmp_path / "nothing")
     ends = [finish(worker) for worker in two_workers(tmp_path / "run")]
     assert [status for _, _, status in ends] == [1, 1]
     assert "run cannot be written (File exists)" in ends[0][1]
-    assert re.search(r"Training stopped, since worker 0 .* ended \(.*run cannot be written \(File exists", ends[1][1])
+    assert re.search(r"Training stopped because worker 0 .* ended \(.*run cannot be written \(File exists", ends[1][1])

@@ -1,4 +1,4 @@
-"""The documentation: the code of its how-to pages runs unchanged, and the site builds."""
+"""Runs the code of the how-to pages, and builds the documentation's site."""
 
 import re
 import shlex
@@ -25,7 +25,7 @@ _BLOCK = re.compile(r"(?:^<!-- (?P<mark>[^>]+) -->\n)?^```(?P<kind>\w*)\n(?P<cod
 NOT_RUN = re.compile(r"(hardware|not run): \w.+")
 COMMANDS = ("r2b", "ls")
 NO_CODE = "text"
-TIMES = ("slow", "long")  # the markers of pytest that a page may put before a block
+TIMES = ("slow", "long")  # pytest markers that a page may put before a block
 
 
 def blocks_of(text):
@@ -54,7 +54,7 @@ def test_every_block_is_run_or_says_why_not(page):
 
 @pytest.fixture
 def folder(tmp_path, smoke_run, monkeypatch):
-    """The folder in which the code of the pages runs, with files that it uses: a run, photographs and a picture."""
+    """The folder in which the pages' code runs, with the files that the code uses: a run, photographs and a picture."""
     (tmp_path / "runs").mkdir()
     shutil.copytree(smoke_run.path, tmp_path / "runs" / "demo")
     write_photographs(tmp_path / "photos", number=6)
@@ -85,13 +85,13 @@ def _run(kind, code, folder, r2b):
                 assert all(Path(word).exists() for word in words)
                 continue
             if any(word.startswith("cpu_devices=") for word in words):
-                # The CPU can be split into devices only before TensorFlow starts, and it has started in this process.
+                # The CPU can be split into devices only before TensorFlow starts: start a new process.
                 start = [sys.executable, "-c", "from r2b_zoo.cli import main; main()", *words]
                 alone = subprocess.run(start, capture_output=True, text=True, timeout=600)
                 assert alone.returncode == 0 or "NOT PROVEN" in alone.stdout + alone.stderr, alone.stderr
                 continue
             ended = r2b(*words)
-            # Verification may be undecided about a network that was trained for two steps.
+            # For a network that was trained for two steps, verification may end with NOT PROVEN.
             undecided = "verify" in words or "train" in words
             assert ended.status == 0 or (undecided and "NOT PROVEN" in ended.out + ended.err), ended.err
 

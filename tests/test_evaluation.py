@@ -49,7 +49,7 @@ def test_confusion_recall_and_precision_equal_scikit_learns(probabilities, label
     np.testing.assert_array_equal(found.confusion, metrics.confusion_matrix(labels, predicted))
     np.testing.assert_allclose(found.recall, metrics.recall_score(labels, predicted, average=None))
     np.testing.assert_allclose(found.precision, metrics.precision_score(labels, predicted, average=None))
-    # Rows are the true classes: with rows and columns exchanged, the matrix would not equal scikit-learn's.
+    # The matrix is not symmetric, so the comparison above would fail if rows and columns were exchanged.
     assert not np.array_equal(found.confusion, found.confusion.T)
 
 
@@ -117,7 +117,7 @@ def test_scores_of_the_classes_and_the_mistakes():
 
 
 def blurred(classes, images=20):
-    """An evaluation of ``images`` per class: four of five are right, the others are predicted as the next class."""
+    """An evaluation of ``images`` images per class: 4 of 5 are right, the others are predicted as the next class."""
     confusion = np.eye(classes, dtype=int) * (images * 4 // 5)
     return accuracy.Evaluation(confusion + np.roll(np.eye(classes, dtype=int), 1, axis=1) * (images // 5), 9)
 
@@ -168,7 +168,7 @@ def test_the_model_sees_every_image_in_order():
 
 
 def test_the_time_is_the_median_after_the_warm_up(monkeypatch):
-    """Runs take 1, 2, 3, ... ms. Three are the warm-up, and the median of the others, 4 to 33 ms, is 18.5 ms."""
+    """Runs take 1, 2, 3, ... ms. The first three are the warm-up. The others take 4 to 33 ms; the median is 18.5 ms."""
     now, run = [0.0], [0]
     monkeypatch.setattr(accuracy.time, "perf_counter", lambda: now[0])
 

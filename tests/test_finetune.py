@@ -1,4 +1,4 @@
-"""The user's photographs end to end: the commands turn a folder into a file that knows the classes by name."""
+"""Fine-tuning end to end: the commands turn a folder of photographs into a file that contains the class names."""
 
 import json
 import shutil
@@ -94,7 +94,7 @@ def photos(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def from_nothing(photos, tmp_path_factory):
-    """The folder of a run of all four stages that starts without weights, and the finished ``r2b train`` process."""
+    """The folder of a run of all four stages from random weights, and the finished ``r2b train`` process."""
     folder = tmp_path_factory.mktemp("runs") / "nothing"
     epochs = {"teacher": 10, "real": 15, "binary_activations": 20, "binary": 60}
     words = [f"{stage}.epochs={number}" for stage, number in epochs.items()]
@@ -113,7 +113,7 @@ def _in_a_process(*words):
 
 
 def check_predictions(folder, classes, capfd, tmp_path):
-    """Checks that r2b-runtime predicts at least 90 % of new photographs correctly with a run's file.
+    """Checks that r2b-runtime predicts at least 90 % of new photographs correctly with a run's .tflite file.
 
     Also checks that ``r2b predict`` predicts the same class as r2b-runtime for one photograph of each class.
     """
@@ -168,7 +168,7 @@ def test_from_weights_with_two_classes_of_twenty_photographs(from_nothing, kind,
     assert results["dataset"]["description"] == f"photographs in photos, {SIZE}×{SIZE}"
     assert (results["dataset"]["training_images"], results["dataset"]["test_images"]) == (36, 4)
     check_predictions(folder, ("bricks", "grass"), capfd, tmp_path)
-    # The run knows its classes even if its photographs are gone.
+    # The run records its class names, so ``r2b predict`` does not need the photographs of the training.
     shutil.rmtree(photos)
     photograph(0, 8000).save(tmp_path / "fresh.jpg")
     assert r2b(capfd, "predict", tmp_path / "fresh.jpg", "--model", folder.path).split()[2] in ("bricks", "grass")

@@ -1,4 +1,4 @@
-"""A folder of the user's photographs: which files are taken, how they are split and decoded, and what is refused."""
+"""A folder of the user's photographs: which files are read, how they are split and decoded, and what is refused."""
 
 import io
 import os
@@ -119,7 +119,7 @@ def test_exif_rotation_is_applied_and_16_bit_images_are_read(mixed):
 
 
 def test_tensorflow_decodes_a_jpeg_as_pillow_does(photographs, tmp_path):
-    """A file therefore gives the same pixels in training, in ``r2b predict`` and on a board."""
+    """A file must give the same pixels in training (TensorFlow) as in ``r2b predict`` and on a board (Pillow)."""
     import tensorflow as tf
 
     for i, photograph in enumerate(photographs):
@@ -156,7 +156,7 @@ def test_a_sample_of_each_class(mixed):
 
 
 def test_a_sample_equals_the_test_batches_for_every_kind_of_image(mixed):
-    """The sample is read eagerly, at the end of a run, and must equal what a graph reads."""
+    """``test_sample`` reads files in eager mode, and ``test_batches`` in a graph."""
     dataset = load(mixed, all_to_test=True)
     shown, inputs, labels = dataset.test_sample(dataset.test_size)
     batches, batch_labels = one_pass(dataset.test_batches(dataset.test_size))
@@ -247,7 +247,7 @@ def test_labels_follow_the_order_of_a_networks_classes(mixed):
         assert other.class_names[photograph.label] == photograph.path.parent.name
     with pytest.raises(ValueError, match=r"The network does not know cat, newt; its 2 classes are dog, Cat\. Name the"):
         dataset.with_class_names(("dog", "Cat"))
-    with pytest.raises(ValueError, match=r"more than one class of the name 'cat': remove its folder"):
+    with pytest.raises(ValueError, match=r"more than one class named 'cat': remove the folder of that name"):
         dataset.with_class_names(("cat", "dog", "newt", "cat"))
 
 
@@ -273,7 +273,7 @@ def test_the_split_of_earlier_versions_has_a_fifth_of_each_class(pictures):
 
 
 def test_other_photographs_make_no_difference_to_the_split(pictures):
-    """A network that was trained before photographs were added has therefore seen no test image of a later split."""
+    """A network that was trained before photographs were added must not have seen test images of the new split."""
     before = load(pictures)
     seen = {side: set(files_of(getattr(before, side), pictures)) for side in ("train", "test")}
     for i in range(0, 20, 2):
@@ -451,6 +451,13 @@ def test_two_classes_that_differ_only_in_case_are_refused(pictures):
         load(pictures)
 
 
+def test_two_folders_of_one_split_that_differ_only_in_case_are_refused(tmp_path):
+    for name in ("train", "Val", "val"):
+        write_classes(tmp_path / name, number=1)
+    with pytest.raises(ValueError, match=r"has the folders 'Val' and 'val', which differ only in case: put"):
+        load(tmp_path)
+
+
 def test_a_class_without_images_or_with_one(pictures):
     (pictures / "owl").mkdir()
     with pytest.raises(
@@ -496,7 +503,7 @@ def test_a_batch_larger_than_the_data(pictures):
 
 
 def test_unreadable_files_are_skipped_and_unreadable_folders_refused(pictures, tmp_path):
-    """Runs as an unprivileged user if the tests run as root, for whom permissions do not apply."""
+    """Root ignores permissions, so this test switches to an unprivileged user if it runs as root."""
     is_root = os.geteuid() == 0
     places = [path for path in (pictures, *pictures.parents) if path.stat().st_uid == os.getuid() and path != Path("/")]
     rights = {path: path.stat().st_mode for path in places}

@@ -1,4 +1,4 @@
-"""Weights become constants before LCE converts a model; this changes neither the operators nor the data of the file."""
+"""Weights become constants before LCE converts a model. The file's operators and data are those of LCE alone."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -23,7 +23,7 @@ layers = tf.keras.layers
 
 
 def contents(tflite: bytes) -> tuple[list[bytes], Counter[bytes]]:
-    """The operators of a file in order, by name or number, and its tensors' data."""
+    """The file's operators in order (name if custom, number if built in), and how often each buffer content occurs."""
     model = schema.ModelT.InitFromPackedBuf(tflite)
     codes = [code.customCode or str(code.builtinCode).encode() for code in model.operatorCodes]
     operators = [codes[operator.opcodeIndex] for operator in model.subgraphs[0].operators]

@@ -1,4 +1,4 @@
-"""The garbage collector's thresholds while graphs are built."""
+"""Tests ``rarely_collected``, which raises the garbage collector's thresholds while graphs are built."""
 
 import gc
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""ImageNet, on the sample of real photographs."""
+"""Tests the ImageNet data set on a sample of its photographs: 160 for training and 40 for testing."""
 
 import numpy as np
 import pytest
@@ -58,7 +58,7 @@ def test_unaugmented_training_images_equal_preprocess_input(imagenet):
 
 
 def test_r2b_runtime_makes_no_difference(imagenet, monkeypatch):
-    """Only the time may differ. The 40 test images fill neither the last batch of 7 nor a batch of 64."""
+    """The last batch of test images is incomplete for both batch sizes, 7 and 64."""
 
     def batches():
         found = [one_pass(imagenet.test_batches(7)), one_pass(imagenet.test_batches(64))]
@@ -115,7 +115,7 @@ def test_a_window_of_a_jpeg_is_that_part_of_the_whole(jpegs, rng):
             assert image.shape[1] <= width + 4 + 15
             alone = tf.io.decode_and_crop_jpeg(jpeg, window, channels=3).numpy()
             without_margin += not np.array_equal(alone, expected)
-    assert without_margin > 0  # otherwise the margin would not be needed
+    assert without_margin > 0  # some windows are wrong without the margin that is decoded around them
 
 
 def test_crops_have_the_areas_and_the_shapes_of_the_paper(imagenet, monkeypatch):
@@ -154,7 +154,7 @@ def test_about_half_of_the_crops_are_flipped(imagenet, monkeypatch, with_runtime
     images, _ = one_pass(imagenet.training_batches(40, "resized_crop_flip", seed=3))
     falling = [image[0, 0, 0] > image[0, -1, 0] for image in images]
     assert 55 < sum(falling) < 105
-    columns = np.clip((np.arange(224) + 0.5) * 100 / 224 - 0.5, 0, 99)  # bilinear between the centres of pixels
+    columns = np.clip((np.arange(224) + 0.5) * 100 / 224 - 0.5, 0, 99)  # bilinear interpolation between pixel centres
     upright = (np.tile(columns[:, np.newaxis], (224, 1, 3)) - imagenet.preprocessing.mean) / imagenet.preprocessing.std
     for image, flipped in zip(images[:10], falling, strict=False):
         np.testing.assert_allclose(image, upright[:, ::-1] if flipped else upright, atol=1e-5)

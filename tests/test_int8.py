@@ -1,4 +1,4 @@
-"""Conversion with ``real_part="int8"``: what the file has, that it computes what the network does, what is refused."""
+"""Tests conversion with ``real_part="int8"``: the file's operators, its outputs, and what is refused."""
 
 from dataclasses import replace
 from functools import cache
@@ -138,8 +138,8 @@ def test_the_answers_are_those_of_the_network_but_for_rounding(taken):
         max_loss=100,
     )
     assert verification.told_otherwise == ()
-    # Rounding flips a few signs in a network with random weights, which changes some answers. Answers that had nothing
-    # to do with the network's would not correlate with them.
+    # In a network with random weights, rounding flips a few signs and so changes some answers. They still correlate
+    # with the network's answers.
     expected = network()(prepared(images)).numpy()
     file_takes = images if taken == "uint8" else prepared(images)
     found = lce.Interpreter(conversion.tflite, 1, reference=True).predict(file_takes)
@@ -191,8 +191,8 @@ def test_normalising_inside_the_file_adds_little_error(strides, padding, means):
 
     # An image of bytes is padded with the middle of the channels' means instead of each channel's mean. If all means
     # are near the middle, this causes a small error at the border. If they are far from it, the file adds a constant
-    # channel to the image, which makes padding exact (docstring of conversion/int8.py). Away from the border, an image
-    # of bytes has no larger error than a float image rounded to int8.
+    # channel to the image, which makes padding exact (docstring of conversion/int8.py). Away from the border, the error
+    # of an image of bytes is at most 10 % above that of a float image rounded to int8.
     if padding == "same":
         assert size(errors[True][:, border]) < (0.1 if means == "near" else 1.1 * size(errors[False][:, border]))
         assert size(errors[True][:, ~border]) < 1.1 * size(errors[False][:, ~border])

@@ -19,7 +19,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def exported(r2b, smoke_run, folder):
-    """An int8 file that takes bytes, and what its export printed as JSON; exported once for all tests."""
+    """The path of an int8 file with uint8 input, and the result that its export printed; shared by all tests."""
     file, printed = folder / "digits.tflite", folder / "export.json"
     if not file.exists():
         ended = r2b("export", smoke_run.path, file, "--int8", "--uint8", "--json")

@@ -1,4 +1,4 @@
-"""Use in Jupyter: the stop button, running the same cell again, and a conversion that crashes.
+"""Tests use in Jupyter: the stop button, running the same cell again, and a converter that crashes.
 
 Each test starts a kernel in a separate process and sends it messages as a notebook does.
 """
@@ -134,9 +134,9 @@ def run_until_the_converter_fails(jupyter: Kernel, code: str, why: str) -> str:
 
 
 def test_a_kernel_outlives_a_converter_that_crashes(tmp_path):
-    """LCE 0.16 crashes on a constant without elements, because it reads past its end.
+    """LCE 0.16 crashes on a constant without elements, because it reads past the constant's end.
 
-    The cell must print nothing: in a notebook, the messages that TensorFlow prints while it loads are hidden.
+    The cell must print nothing, because r2b_zoo hides TensorFlow's messages in a notebook.
     """
     with kernel(tmp_path) as jupyter:
         printed = run_until_the_converter_fails(

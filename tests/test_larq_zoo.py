@@ -1,4 +1,4 @@
-"""Our RealToBinaryNet and BiRealNet18 are the same functions as Larq Zoo's, and our preprocessing is the same too."""
+"""Our RealToBinaryNet, BiRealNet18 and preprocessing compute what Larq Zoo's do."""
 
 import numpy as np
 import pytest
@@ -10,9 +10,9 @@ from tests.networks import randomize
 larq_zoo = pytest.importorskip("larq_zoo", reason="larq-zoo is not installed (pip install '.[test]' in the repository)")
 
 TOLERANCE = 1e-5
-# The names of our network and of Larq Zoo's, include_top, and the input shape of both. The shape must be the same: a
-# network for images of any size adds the values of an average in another order than one for a fixed size, and one
-# rounding error can flip a sign in a later layer.
+# The names of our network and of Larq Zoo's, include_top, and the input shape of both. The shape must be the same: if
+# the size is not fixed, global averages are summed in another order. One rounding error can flip a sign in a later
+# layer.
 PAIRS = {
     "top": ("RealToBinaryNet", "RealToBinaryNet", True, (224, 224, 3)),
     "no_top": ("RealToBinaryNet", "RealToBinaryNet", False, (224, 224, 3)),
@@ -24,7 +24,7 @@ PAIRS = {
 
 @pytest.fixture(scope="module", params=list(PAIRS.values()), ids=list(PAIRS))
 def pair(request, tmp_path_factory):
-    """Larq Zoo's network with random weights and batch-norm statistics, and ours, which loads them from a file."""
+    """Larq Zoo's network with random weights and batch-norm statistics, and our network with the same, from a file."""
     name, their_name, include_top, input_shape = request.param
     arguments = {"include_top": include_top, "input_shape": input_shape}
     theirs = getattr(larq_zoo.literature, their_name)(weights=None, **arguments)
@@ -62,7 +62,7 @@ def test_same_function_on_random_images(pair, rng):
 
 
 def test_same_weights(pair):
-    """Compares the number of values, and the sorted sums of the arrays, which do not depend on the order of layers."""
+    """Compares the number of values and the sorted sums of the arrays. Neither depends on the order of layers."""
     theirs, ours = ([weight.numpy() for weight in model.weights] for model in pair)
     assert sum(weight.size for weight in theirs) == sum(weight.size for weight in ours)
     assert sorted(float(weight.sum()) for weight in theirs) == sorted(float(weight.sum()) for weight in ours)

@@ -1,4 +1,4 @@
-"""The zoo's layers in users' own networks: dtype policies of Keras, float64 inputs, and signatures."""
+"""Tests the zoo's layers under Keras' dtype policies and with float64 inputs, and checks their signatures."""
 
 import inspect
 
@@ -21,7 +21,7 @@ QUANTISERS = pytest.mark.parametrize(
 @MIXED
 @pytest.mark.parametrize("size", [4, 8])
 def test_a_network_of_mixed_layers_trains(policy, size, rng):
-    """Trains on maps of 16 pixels, for which a CPU computes kernel gradients in float32, and on maps of 64 pixels."""
+    """Trains on maps of 16 and of 64 pixels; on a CPU, the kernel gradients for the smaller maps are in float32."""
     with global_policy(policy):
         model = tf.keras.Sequential(
             [

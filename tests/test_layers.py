@@ -63,7 +63,14 @@ CONVOLUTION = {"filters": 4, "kernel_size": 3, "padding": "same", "use_bias": Fa
 
 @dataclass(frozen=True)
 class Case:
-    """A layer, its input shapes (without the batch), the same function in NumPy, and its number of weights."""
+    """A layer to test.
+
+    Attributes:
+        make: builds the layer; takes the arguments that every Keras layer has, for example ``dtype``.
+        shapes: shapes of the layer's inputs, without the batch.
+        formula: the layer's function in NumPy; takes the inputs and then the weights.
+        weights: number of values in all trainable weights.
+    """
 
     make: Callable[..., tf.keras.layers.Layer]
     shapes: tuple[tuple[int, ...], ...]
@@ -195,7 +202,7 @@ def test_forward(case, rng):
 # The gradient of FusedSteSign is a straight-through estimate, not the derivative of its formula.
 @pytest.mark.parametrize("case", [case for name, case in CASES.items() if name != "FusedSteSign"])
 def test_gradients_are_those_of_the_formula(case, rng):
-    """Checks the gradients of Σ r ⊙ output, r random, against central differences of the NumPy formula in float64."""
+    """Compares gradients of Σ r ⊙ output, for random r, with central differences of the NumPy formula in float64."""
     layer = built(case, rng, dtype="float64")
     inputs = [tf.Variable(x) for x in tensors(case, rng, "float64")]
     variables = [*inputs, *layer.weights]
@@ -263,7 +270,7 @@ def test_global_average_takes_images_of_any_size(rng):
 
 
 def test_global_average_sums_in_the_same_order_in_a_graph_and_eagerly(rng):
-    """A network for any image size sums in the same order in a graph, where sizes are unknown, and eagerly."""
+    """The graph is traced for unknown image sizes, and must still sum in the order of an eager call."""
     image = tf.keras.Input((None, None, 16))
     model = tf.keras.Model(image, GlobalAverage()(image))
     x = rng.normal(size=(8, 56, 56, 16)).astype("float32")
@@ -323,7 +330,7 @@ def test_prelu_fused_for_training_has_the_same_values_and_gradients(shared_axes,
 
 @pytest.mark.parametrize("strides", [1, 2])
 def test_a_half_block_fused_for_training_has_the_same_values_and_gradients(strides, rng):
-    """Gate, PReLU and shortcut are fused into one operator, and so are the gradients of sign and average."""
+    """Gate, PReLU and shortcut become one operator; the gradients of sign and average become another."""
     x = tf.constant(rng.normal(size=(3, 7, 6, 16)), tf.float32)
     convolve = QuantConv2D(16, 3, strides, "same", input_quantizer=FusedSteSign(), use_bias=False)
     gate_layer, prelu, shortcut = ChannelGate(reduction=2), PReLU(shared_axes=[1, 2]), Add()
@@ -352,8 +359,8 @@ def test_a_half_block_fused_for_training_has_the_same_values_and_gradients(strid
         np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-6)
     graph = step.get_concrete_function().graph
     inputs = {f.signature.name: len(f.signature.input_arg) for f in graph.as_graph_def().library.function}
-    # The first operator takes x, α, the gate's factors and the shortcut; the second takes x, two gradients and the
-    # largest |x| at which the sign passes gradients on.
+    # The operator of PReLU takes x, α, the gate's factors and the shortcut. The gradient of sign and average takes x,
+    # two upstream gradients, and the largest |x| at which the sign passes gradients on.
     assert 4 in [n for name, n in inputs.items() if re.search(r"__prelu_\d", name)]
     assert [n for name, n in inputs.items() if "_passed_on_with_average_" in name] == [4]
     assert "BroadcastTo" not in {operator.type for operator in graph.get_operations()}
@@ -441,7 +448,7 @@ def test_max_pool_that_xla_compiles_has_the_same_values_and_gradients(size, stri
         return output, tape.gradient(output, x, upstream)
 
     plain = gradients()
-    # As in training. XLA then refuses the gradient of TensorFlow's max pool.
+    # Training requires deterministic operators, and XLA then rejects the gradient of TensorFlow's max pool.
     tf.config.experimental.enable_op_determinism()
     with compiled_whole():
         compiled = tf.function(gradients, jit_compile=True)()

@@ -1,4 +1,4 @@
-"""Which files of a folder are read as images, for verification and training, and how paths are shown."""
+"""Tests which files of a folder are read as images, and how paths are shown."""
 
 import os
 import shutil
@@ -40,7 +40,7 @@ def test_hidden_files_are_not_images(photos):
     assert names_of((path for path, _ in listing(photos).no_files), photos) == ["pipe.jpg"]
     assert is_hidden("THUMBS.DB")
     assert not is_hidden("eaDir")
-    # A hidden folder that is passed itself is listed like any other.
+    # A hidden folder is listed like any other if the caller passes its path.
     assert names_of(image_files(photos / ".cache"), photos) == [".cache/1.png", ".cache/b/0.webp"]
 
 

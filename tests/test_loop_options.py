@@ -67,8 +67,8 @@ def test_running_statistics_move_once_by_the_mean_of_the_parts(rng):
     for weight, is_running, old, *each in zip(student.weights, running, start, *parts, strict=True):
         np.testing.assert_allclose(weight, np.mean(each, axis=0), rtol=1e-5, atol=1e-6, err_msg=weight.name)
         assert np.array_equal(weight, old) != is_running
-    # In parts, the first batch norm sees the same values as in the whole batch, so its moving mean changes by the
-    # same amount.
+    # The inputs of the first batch norm do not depend on how the batch is divided, so the mean of its moving means over
+    # the parts is the moving mean after the whole batch.
     student.set_weights(start)
     student(images, training=True)
     names = [weight.name for weight in student.weights]
@@ -92,7 +92,7 @@ def averaged_in_numpy(steps, decay):
 
 @pytest.mark.parametrize("decay", [0.999, 0.2])
 def test_moving_average_equals_numpys_and_replaces_weights_in_evaluation(decay, rng):
-    """The decay rises during a warm-up: it stays below 0.2 in the first step only, and below 0.999 in all four."""
+    """Step t uses the smaller of ``decay`` and (1 + t) / (10 + t), which is below 0.2 only in the first step."""
     model = trainer(network(), Adam(0.01), ema_decay=decay)
     steps = [values(model.student)]
     for _ in range(4):
@@ -221,7 +221,8 @@ OPTIONS = [
 def test_a_stage_resumes_from_a_checkpoint_bit_for_bit(words, tmp_path):
     """Trains to the end again from every third checkpoint, and compares the results.
 
-    All variables are overwritten before each restore. One process trains all, so that the step is traced only once.
+    All variables are overwritten before each restore. All trainings use the same loop, so that its step is traced only
+    once.
     """
     tf.config.experimental.enable_op_determinism()
     plan = one_stage(words)
@@ -287,7 +288,7 @@ def accuracy(model, folder):
 
 
 def test_patience_ends_with_the_best_weights(tmp_path):
-    """Running statistics of batch norms lag behind the weights, so that the test accuracy falls before epoch 40."""
+    """Running statistics of batch norms lag behind the weights, so the test accuracy falls before epoch 40."""
     words = "patience=2 binary.epochs=40 binary.learning_rate=0.03"
     folder, watch = train(words, tmp_path)
     accuracies = [row["val_accuracy"] for row in log(folder)]
@@ -382,7 +383,7 @@ def test_images_per_second_include_the_processes_before_a_resume(monkeypatch):
 def test_tensorboard_summarises_epochs_but_not_steps(monkeypatch, tmp_path):
     """Keras' own callback makes summaries of steps and discards them; the first takes so long that Keras warns."""
     made: list[str] = []
-    # Keras imports tensorflow.compat.v2, whose ``summary`` is another module than tf.summary, so patch that one.
+    # Keras imports tensorflow.compat.v2, whose ``summary`` is not the module ``tf.summary``. Patch the one Keras uses.
     summary = sys.modules[tf.keras.callbacks.TensorBoard.__module__].tf.summary
     scalar = summary.scalar
 

@@ -91,7 +91,7 @@ def test_an_unknown_loss_is_refused():
 
 
 def test_other_tests_do_not_see_the_added_loss():
-    """The fixture restores the modules, so that tests after it in this process have the zoo's losses."""
+    """The fixture restores the modules, so later tests in this process see only the zoo's losses."""
     from r2b_zoo import recipes
 
     assert f"binary.{CONFIDENCE.field}" not in recipes.plan("digits").config

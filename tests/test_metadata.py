@@ -1,4 +1,4 @@
-"""Metadata: a .tflite contains labels and preprocessing, readable by any ZIP program and with the official schema."""
+"""A .tflite contains labels and preprocessing, which ZIP programs and readers of the official schema can read."""
 
 import io
 import json
@@ -243,7 +243,7 @@ def test_a_newer_preprocessing_is_refused(bare: bytes, monkeypatch: pytest.Monke
 
 
 def archived(full: bytes, files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
-    """The model with these files attached besides its own; a file replaces one of the same name."""
+    """The model with ``files`` attached too; a file replaces an attached file of the same name."""
     with zipfile.ZipFile(io.BytesIO(full)) as archive:
         present = {name: archive.read(name) for name in archive.namelist()}
         start = min(info.header_offset for info in archive.infolist())

@@ -76,7 +76,7 @@ def test_a_binary_convolution_in_half_is_the_exact_sum_rounded_once(mixed_precis
     assert exact.max() == 9 * channels
     assert exact.dtype == found.dtype == np.float32
     np.testing.assert_array_equal(found, tf.cast(tf.cast(exact, mixed_precision), tf.float32))
-    # Sums of an even number of ±1 are even. The type holds even numbers exactly in twice the range of odd numbers.
+    # Sums of an even number of ±1 are even. A half-precision type holds all even numbers exactly up to this limit.
     largest = {"bfloat16": 2**9, "float16": 2**12}[mixed_precision]
     np.testing.assert_array_equal(found[np.abs(exact) <= largest], exact[np.abs(exact) <= largest])
 
@@ -84,7 +84,7 @@ def test_a_binary_convolution_in_half_is_the_exact_sum_rounded_once(mixed_precis
 @pytest.mark.parametrize("strides", [1, 2])
 @pytest.mark.parametrize("mixed_precision", HALF)
 def test_gradients_of_kernels_are_float32_where_there_are_few_pixels(mixed_precision, strides, rng):
-    """Outputs of 7×7 pixels are below the limit of 64, those of 8×8 are not. Input gradients are in half precision."""
+    """Outputs of 7×7 pixels are below the limit of 64, those of 8×8 are not. Input gradients are always in half."""
     kernel = rng.normal(size=(3, 3, 4, 6)).astype("float32")
     for size in (7, 8):
         x = rng.normal(size=(2, size * strides, size * strides, 4)).astype("float32")
@@ -104,9 +104,9 @@ def test_gradients_of_kernels_are_float32_where_there_are_few_pixels(mixed_preci
         (of_x, of_kernel), (of_x_in_half, of_kernel_in_half) = found
         assert np.array_equal(of_kernel, of_kernel_in_half) == (size == 7)
         assert not np.array_equal(of_x, of_x_in_half)
-        # Both factors of each product are rounded, and so is each partial sum over the nine taps on CPUs without
-        # instructions for the type. The errors, at most 2**-8 or 2**-11 each, add up to less than half of the worst
-        # case.
+        # Both factors of each product are rounded. On CPUs without instructions for the type, each partial sum over the
+        # nine taps is rounded too. A relative error is at most 2**-8 or 2**-11. Errors cancel in part, so the bound is
+        # half of their largest possible sum.
         rounding = (2 + 9) * {"bfloat16": 2.0**-8, "float16": 2.0**-11}[mixed_precision] / 2
         bounds = [rounding * magnitude for magnitude in gradients(*map(abs, (kernel, x, upstream)))]
         for in_half, exact, bound in zip(found[1], found[0], bounds, strict=True):
@@ -152,7 +152,7 @@ def test_quantisers_and_their_gradients_read_float32(mixed_precision):
 
 
 def test_a_scale_of_the_kernel_is_not_rounded_and_keeps_its_gradient(rng):
-    """Bi-Real Net's kernels are ±α, where α is a filter's mean magnitude. In half precision, α would lose digits."""
+    """Bi-Real Net's kernels are ±α, where α is the mean of a filter's |weights|. Half precision would round α."""
     x, kernel = rng.normal(size=(2, 5, 5, 8)).astype("float32"), rng.normal(size=(3, 3, 8, 4)).astype("float32")
     found = []
     for dtype in ("float32", "mixed_bfloat16"):
@@ -177,7 +177,7 @@ def test_a_scale_of_the_kernel_is_not_rounded_and_keeps_its_gradient(rng):
 @pytest.mark.parametrize("mixed_precision", HALF)
 @pytest.mark.parametrize("name", [name for name, precision in NETWORKS if precision == "binary"])
 def test_a_binary_network_in_half_precision_is_the_float32_network(name, mixed_precision, rng):
-    """Activations and batch statistics are the same bits, or equal up to rounding if the kernels have a scale."""
+    """Activations and batch statistics are bit for bit the same, or equal up to rounding if kernels have a scale."""
     real, half = twins(mixed_precision, name=name)
     images, _ = batch(rng)
     scaled = any(isinstance(layer.kernel_quantizer, lq.quantizers.MagnitudeAwareSign)
@@ -205,7 +205,7 @@ def test_evaluation_runs_convolutions_in_float32(mixed_precision, rng):
 
 @pytest.mark.parametrize("mixed_precision", HALF)
 def test_a_step_in_half_precision_is_near_the_one_in_float32(mixed_precision, rng):
-    """In float16, the loss scale must cancel out."""
+    """The loss scale of float16 must not change the size of the step."""
     data = batch(rng)
     steps = []
     for model in twins(mixed_precision):
@@ -236,7 +236,7 @@ def test_a_step_that_overflows_is_skipped(rng):
     assert float(model.optimizer.loss_scale) == 2.0**59
     for weight, old in zip(model.student.trainable_variables, before, strict=True):
         np.testing.assert_array_equal(weight, old)
-    # A skipped step changes batch norms' statistics all the same; they and the moving averages must stay finite.
+    # A skipped step still updates the statistics of batch norms. These and the moving averages must stay finite.
     assert all(np.isfinite(value).all() for value in (*values(model.student), *map(np.asarray, model.averages)))
     model.optimizer._loss_scale.current_loss_scale.assign(2.0**10)
     model.train_step(data)

@@ -50,14 +50,14 @@ def test_forward_gives_probabilities(name, precision, rng):
 
 @EACH
 def test_training_reaches_every_weight(name, precision, rng):
-    """Every trainable weight has a finite, nonzero gradient; one step changes these weights and the statistics."""
+    """All trainable weights have finite, nonzero gradients; one step changes them and the batch-norm statistics."""
     model = randomize(small_network(name, precision, SHALLOW))
     before = model.get_weights()
     labels = tf.one_hot([0, 3, 7, 9], 10)
     with tf.GradientTape() as tape:
         probabilities = model(images(rng), training=True)
         loss = tf.reduce_mean(tf.keras.losses.categorical_crossentropy(labels, probabilities))
-    assert model.trainable_variables, "a test before this one froze the network"
+    assert model.trainable_variables, "an earlier test froze this shared network"
     gradients = tape.gradient(loss, model.trainable_variables)
     for variable, gradient in zip(model.trainable_variables, gradients, strict=True):
         assert gradient is not None, variable.name
@@ -191,7 +191,7 @@ def test_a_precision_quantises_inputs_and_kernels_accordingly(name, precision):
 @pytest.mark.parametrize("name", BINARY)
 @pytest.mark.parametrize("layer", ["block1a_conv", "block2a_conv"])
 def test_a_binary_convolution_is_the_float_convolution_of_signs(name, layer, rng):
-    """Compares the two on the inputs that occur inside the network; block2a's convolution has stride 2."""
+    """Compares them on the inputs that occur inside the network; block2a's convolution has stride 2."""
     model = randomize(small_network(name, "binary", SHALLOW))
     conv = model.get_layer(layer)
     x, y = tf.keras.Model(model.input, [conv.input, conv.output])(images(rng))

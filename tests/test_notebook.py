@@ -28,7 +28,7 @@ HOSTILE = "<script>alert(1)</script>&\x1b[2J"
 
 
 def parsed(record):
-    """The HTML of a record, which must be one complete element."""
+    """Parses the HTML of a record, which must be one well-formed element of at most ``MOST_BYTES`` bytes."""
     text = record._repr_html_()
     assert len(text.encode()) <= MOST_BYTES
     return ElementTree.fromstring(text.replace("&nbsp;", " "))

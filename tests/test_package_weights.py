@@ -1,4 +1,4 @@
-"""Tests ``benchmarks.package_weights``, which turns a run into weights that come with the package, on a short run."""
+"""Packages a short run with ``benchmarks.package_weights``, which makes the weights that come with the package."""
 
 import json
 import shutil

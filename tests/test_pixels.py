@@ -20,12 +20,12 @@ from r2b_zoo.system import envelope, terminal
 EXPORT = Path(__file__).parents[1] / "export" / "runtime" / "src" / "r2b_runtime"
 COLOURS = np.random.default_rng(3).integers(0, 256, (7, 10, 3), dtype=np.uint8)
 GREY = COLOURS[..., 0]
-DEEP = (GREY.astype(np.uint16) * 257) + np.arange(10, dtype=np.uint16) % 2  # divided by 257 and rounded: GREY
+DEEP = (GREY.astype(np.uint16) * 257) + np.arange(10, dtype=np.uint16) % 2  # GREY after division by 257 and rounding
 THREE_GREY = np.repeat(GREY[..., np.newaxis], 3, axis=2)
 
 
 def of_mode(mode: str) -> "Image.Image":
-    """COLOURS or GREY as one of Pillow's images, in this mode."""
+    """COLOURS or GREY as a Pillow image of this mode."""
     if mode.startswith("I"):
         kinds = {"I": "<i4", "I;16": "<u2", "I;16L": "<u2", "I;16B": ">u2", "I;16N": "=u2"}
         return Image.frombytes(mode, (10, 7), DEEP.astype(kinds[mode]).tobytes())
@@ -47,9 +47,9 @@ def of_mode(mode: str) -> "Image.Image":
 
 
 MODES = [mode for mode in Image.MODES if not mode.startswith("BGR")]
-# The RGB pixels that are expected from each mode. Those of EXACT must be equal; for those of ROUNDED, the number is the
-# largest difference that the conversion may cause. The pixels of the remaining modes, "1", "P" and "PA", are compared
-# with their own bits or palette.
+# The RGB pixels that are expected from each mode. Modes in EXACT must give equal pixels. In ROUNDED, the number is the
+# largest difference allowed, in levels of 0–255. The pixels of the remaining modes, "1", "P" and "PA", are compared
+# with the image's bits or palette.
 EXACT = {"L": THREE_GREY, "LA": THREE_GREY, "I": THREE_GREY, "F": THREE_GREY, "RGB": COLOURS, "RGBA": COLOURS}
 EXACT |= {"RGBX": COLOURS, "CMYK": COLOURS, **dict.fromkeys(("I;16", "I;16L", "I;16B", "I;16N"), THREE_GREY)}
 ROUNDED = {

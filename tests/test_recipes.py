@@ -315,7 +315,7 @@ def test_the_binary_stage_of_every_recipe_matches_logits_alone_and_has_no_warm_u
 
 
 def rows_of_table_3():
-    """The name and the arguments of each row, read from the docstring of the recipe."""
+    """The name and the command-line arguments of each row of table 3, read from the docstring of ``cifar100``."""
     lines = (cifar100.__doc__ or "").splitlines()
     first = next(i for i, line in enumerate(lines) if "stage 1   stage 2" in line) + 1
     rows = lines[first : lines.index("", first)]
@@ -362,7 +362,7 @@ def test_each_row_of_table_3_is_one_command_line():
         }
         assert found == expected, name
         assert {stage.network for stage in students} <= {network}, name
-        # In binary rows, binary starts from the weights of binary_activations, which starts from random weights.
+        # Stage binary starts from the weights of binary_activations, and binary_activations from random weights.
         starts = {stage.name: stage.initial_weights for stage in students}
         if "binary" in starts:
             assert (starts["binary_activations"], starts["binary"]) == (None, "binary_activations"), name
@@ -419,7 +419,7 @@ def test_smoke_is_short_and_otherwise_the_same():
     assert {stage.max_steps_per_epoch for stage in plan().stages} == {None}
 
 
-# --- stages of a recipe's own -----------------------------------------------------------------------------------------
+# --- stages that a recipe declares ------------------------------------------------------------------------------------
 
 
 @component

@@ -206,8 +206,12 @@ def test_page_warns_if_the_file_is_not_proven_equal(run_copy: RunFolder) -> None
     assert "Undecided" not in page.by_id["verification"]
     page = changed(run_copy, verification={**check, "agreement": 1.0, "passed": True, "undecided": 3})
     assert "3, not counted above" in page.by_id["verification"]
+    told = {"undecided": 178, "told_otherwise": ["The file names 9 classes, the model has 10."]}
+    page = changed(run_copy, verification={**check, **told, "agreement": 1.0, "passed": False})
+    assert "✗ No:" in page.by_id["verification"]
+    assert "The file names 9 classes, the model has 10." in page.by_id["verification"]
     page = changed(run_copy, verification={**check, "agreement": 1.0, "passed": False, "undecided": 178})
-    assert "✗ Not proven: 50.0\xa0% of the images must count" in page.by_id["verification"]
+    assert "✗ Not proven: too few images are decided; at least 50.0\xa0% are needed" in page.by_id["verification"]
 
 
 def test_class_names_are_escaped(run_copy: RunFolder) -> None:

@@ -125,7 +125,6 @@ def test_a_run_of_an_earlier_version_resumes_with_its_split(run, photos):
     assert data_record.split_rule(run) == BY_NAME
     run.data_path.unlink()
     assert data_record.split_rule(run) == BY_RANK
-    # The record of the resumed run contains the split rule.
     data_record.keep(run, load(photos, split_rule=BY_RANK), quiet)
     assert json.loads(run.data_path.read_text())["split"] == BY_RANK
     assert data_record.split_rule(run) == BY_RANK
@@ -201,7 +200,7 @@ def plan_of(photos):
 
 
 def test_a_finished_run_is_refused_after_a_class_was_renamed(trained):
-    """Without the check, the same command after a class was renamed would write a file with labels in a wrong order."""
+    """Without the check, the command would write a file whose labels are in the wrong order."""
     folder, photos = trained
     plan = plan_of(photos)
     again = training.train(plan, folder)
@@ -243,7 +242,7 @@ def test_an_old_run_is_evaluated_on_photographs_it_did_not_train_on(trained, tmp
 
 
 def test_damaged_test_images_are_found_before_any_training(photos, tmp_path, monkeypatch):
-    """Damages the test images after they are listed; the rehearsal reads some, and so fails before the first stage."""
+    """Damages the test images after they are listed. The rehearsal before the first stage reads some of them."""
     folder = RunFolder(tmp_path / "run")
     plan = plan_of(photos)
 

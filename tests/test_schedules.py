@@ -66,7 +66,7 @@ def test_rates_calculated_by_hand(name, rates):
 
 
 def test_a_drop_during_the_warm_up_takes_effect_at_its_end():
-    """The warm-up rises to the full rate; a drop that the schedule has during the warm-up takes effect at its end."""
+    """The warm-up itself rises towards the full rate, as if there were no drop."""
     rate = schedule("steps", warmup_epochs=5.0)  # the first of the three drops is at epoch 4
     assert float(rate(34)) == pytest.approx(RATE * 34 / 35)
     assert float(rate(35)) == pytest.approx(RATE * DECAY)

@@ -37,7 +37,7 @@ def test_the_source_distribution_has_what_its_tests_need(monkeypatch):
 
 
 def test_wheels_carry_the_weights(monkeypatch):
-    """Checks only the package data, since setuptools puts it into source distributions too."""
+    """Checks only the package data, which setuptools puts into wheels and source distributions alike."""
     from setuptools import Distribution  # type: ignore[import-untyped]
     from setuptools.config.pyprojecttoml import load_file  # type: ignore[import-untyped]
 

@@ -253,7 +253,7 @@ def test_a_validation_split_that_leaves_a_class_empty_is_refused_before_anything
 
 @pytest.mark.usefixtures("shallow")
 def test_a_finished_run_of_an_earlier_version_loads_and_is_left_unchanged(tmp_path):
-    """The run's config.json lacks the later fields, and its networks have no scale α."""
+    """The run's config.json lacks the fields of ``later_fields``, and its networks have no scale α."""
     old = plan(*(f"{field}={value}" for field, value in BEFORE.items()))
     words = {f"{stage}.batch_norm_statistics": "running" for stage in STAGE_NAMES}
     old = recipes.plan("digits", **{**old.config, **words})

@@ -1,4 +1,4 @@
-"""The suite ends, and names the test, if a process dies or hangs; files that share something expensive are a group."""
+"""If a test's process dies or hangs, the suite ends and names the test; files that share costly results are grouped."""
 
 import re
 import subprocess

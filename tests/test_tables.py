@@ -1,4 +1,4 @@
-"""Tables are complete at any width of a terminal; a stage has a bar in a terminal, and is one line without one."""
+"""Tables are complete at any terminal width; a stage has a progress bar in a terminal, and elsewhere is one line."""
 
 import contextlib
 import functools

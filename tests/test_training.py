@@ -140,9 +140,9 @@ class WeightsAtTheStart(tf.keras.callbacks.Callback):
 
 
 @pytest.fixture(scope="module")
-def gone_on(smoke_folder, tmp_path_factory):
+def resumed(smoke_folder, tmp_path_factory):
     """A copy of the finished run, resumed after its last stage was deleted; and the names of the trained stages."""
-    folder = RunFolder(tmp_path_factory.mktemp("gone_on") / "run")
+    folder = RunFolder(tmp_path_factory.mktemp("resumed") / "run")
     shutil.copytree(smoke_folder.path, folder.path)
     shutil.rmtree(folder.stage("binary"))
     started = []
@@ -156,29 +156,29 @@ def gone_on(smoke_folder, tmp_path_factory):
     return folder, started
 
 
-def test_finished_stages_are_skipped(smoke_run, gone_on):
-    folder, started = gone_on
+def test_finished_stages_are_skipped(smoke_run, resumed):
+    folder, started = resumed
     assert started == ["binary"]
     for stage in STAGE_NAMES[:-1]:
         assert folder.weights(stage).stat().st_mtime == smoke_run.weights(stage).stat().st_mtime
 
 
-def test_a_stage_starts_from_the_weights_saved_before_it(gone_on):
-    folder, _ = gone_on
+def test_a_stage_starts_from_the_weights_saved_before_it(resumed):
+    folder, _ = resumed
     assert_equal_weights(folder.path / "start.h5", folder.weights("binary_activations"))
     assert folder.stage_result("binary")["layers_not_initialised"] == []
 
 
-def test_a_run_that_resumes_ends_with_the_same_weights_bit_for_bit(smoke_run, gone_on):
-    folder, _ = gone_on
+def test_a_run_that_resumes_ends_with_the_same_weights_bit_for_bit(smoke_run, resumed):
+    folder, _ = resumed
     assert_equal_weights(folder.weights("binary"), smoke_run.weights("binary"))
     first, second = smoke_run.stage_result("binary"), folder.stage_result("binary")
     timings = {"seconds": 0, "images_per_second": 0}
     assert {**first, **timings} == {**second, **timings}
 
 
-def test_training_changed_every_layer(gone_on):
-    folder, _ = gone_on
+def test_training_changed_every_layer(resumed):
+    folder, _ = resumed
     start, end = arrays(folder.path / "start.h5"), arrays(folder.weights("binary"))
     assert [name for name in start if np.array_equal(start[name], end[name])] == []
 
@@ -395,7 +395,7 @@ def test_records_are_plain_json(smoke_run):
 
 
 def test_later_callbacks_see_images_per_second_in_the_logs(monkeypatch):
-    """Steps end at 1, 3 and 7 s. The first does not count, so the figures are 8 images in 2 s, then 16 in 6 s."""
+    """Steps end at 1, 3 and 7 s. The first does not count, so the rates are 8 images in 2 s, then 16 in 6 s."""
     now = [0.0]
     monkeypatch.setattr(throughput_module.time, "perf_counter", lambda: now[0])
     throughput = throughput_module.Throughput(batch_size=8, progress=Progress())

@@ -89,7 +89,7 @@ def test_file_and_model_agree(name: str, precision: str, monkeypatch: pytest.Mon
     assert result.images == len(images())
     assert result.passed
     assert result.undecided == np.sum(left_out)
-    # Each undecided image differs, but a decided one may differ more.
+    # Undecided images differ by more than 1e-4, and the largest difference is that of the other images.
     assert np.all(differences[left_out] > 1e-4)
     assert result.largest_difference == pytest.approx(differences[~left_out].max(), abs=1e-4)
 
@@ -184,10 +184,11 @@ def test_images_that_the_last_bits_decide_are_left_out(
 
 @pytest.mark.parametrize(("distance", "explained"), [(0.0, True), (0.15, True), (0.3, False)])
 def test_rounding_explains_answers_near_an_isolated_variant(distance: float, explained: bool) -> None:
-    """Rounding explains answers at most ``rounding.LONELINESS`` (2) times the variants' largest gap away from them.
+    """Rounding explains answers whose distance from the nearest variant is at most twice the largest gap.
 
-    One variant answers [0.5, 0.5], and all others are at least 0.1 away from it on one side, so the largest gap is
-    about 0.1. The file's answer is ``distance`` away from [0.5, 0.5] on the other side, where the class is another.
+    A variant's gap is its distance from the nearest other variant. Here one variant answers [0.5, 0.5], and all others
+    are at least 0.1 away on one side, so the largest gap is about 0.1. The file's answer is ``distance`` away from
+    [0.5, 0.5] on the other side, where the predicted class is another. The factor of two is ``rounding.LONELINESS``.
     """
     count = rounding.CHANGED_WEIGHTS * rounding.CHANGED_IMAGES
     answers = np.stack([np.linspace(0.6, 0.7, count), np.linspace(0.4, 0.3, count)], axis=1)
@@ -283,18 +284,18 @@ SMALL_IMAGENET = IMAGENET.with_size(32, 32)
         (
             (*LABELS[:2], LABELS[3], LABELS[2], *LABELS[4:]),
             SMALL_IMAGENET,
-            "The file gives 2 of 10 classes other names than the model: class 2 is 'class 3', and 'class 2'",
+            "The file gives 2 of 10 classes other names than the model: class 2 is 'class 3' in the model and",
         ),
         (LABELS[:9], None, "The file names 10 classes, the model has 9."),
         (
             LABELS,
             replace(SMALL_IMAGENET, crop_fraction=0.5),
-            "The file's preprocessing differs from the model's: crop_fraction is 0.5, and 0.875 in the file.",
+            "The file's preprocessing differs from the model's: crop_fraction is 0.5 in the model and 0.875",
         ),
         (
             None,
             replace(SMALL_IMAGENET, mean=(0.0, 0.0, 0.0)),
-            "The file's preprocessing differs from the model's: mean is (0.0, 0.0, 0.0), and (",
+            "The file's preprocessing differs from the model's: mean is (0.0, 0.0, 0.0) in the model and (",
         ),
     ],
 )

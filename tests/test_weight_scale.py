@@ -145,7 +145,7 @@ def test_training_reaches_every_weight(rng):
     ids=str,
 )
 def test_all_quantised_convolutions_are_binary_in_the_converted_file(name, options):
-    """All quantised convolutions are binary in the converted file, and its answers are those of the network."""
+    """The file must also give the network's answers."""
     model = randomize(r2b_zoo.create(name, **SMALL, **options))
     conversion = convert(model, strict=True)
     assert len(conversion.binary) == (19 if options.get("downsample") == "binary" else 16)
@@ -259,5 +259,5 @@ def points_lost_at_the_start(name, seed):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["RealToBinaryNet", "StrongBaselineNet"])
 def test_a_binary_network_starts_where_the_one_with_real_weights_ended(name):
-    """Averaged over three seeds, it loses less than 10 points of top-1; with a single seed it may lose more."""
+    """On average over three seeds, less than 10 points of top-1 are lost; with a single seed, more may be lost."""
     assert np.mean([points_lost_at_the_start(name, seed) for seed in range(3)]) < 0.1

@@ -242,7 +242,7 @@ def test_an_altered_file_in_the_cache(cache):
         r2b_zoo.RealToBinaryNet(weights="imagenet")
 
 
-# --- downloading, for real --------------------------------------------------------------------------------------------
+# --- downloads from a local server ------------------------------------------------------------------------------------
 
 
 def files_in(folder):

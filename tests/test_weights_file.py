@@ -69,7 +69,6 @@ def test_no_flipped_bit_changes_what_is_read(tmp_path, rng):
         assert arrays.keys() == before.keys()
         for name, values in arrays.items():
             assert [value.tobytes() for value in values] == [value.tobytes() for value in before[name]]
-    # Flips without an error changed neither the arrays nor the record.
     assert refused > 15
 
 

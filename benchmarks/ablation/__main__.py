@@ -1,4 +1,4 @@
-"""Measures what each of the paper's ideas contributes, with the computing time of a laptop.
+"""Measures what each of the paper's ideas contributes, in a time that a laptop can afford.
 
 \b
     python -m benchmarks.ablation data_dir=TFDS --plan              # what would be trained, and for how long

@@ -1,4 +1,4 @@
-"""Differences between arms over paired seeds, with intervals and significance tests."""
+"""Computes differences between arms over paired seeds, with intervals and significance tests."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -69,7 +69,7 @@ def difference(contrast: Contrast, accuracies: Mapping[str, Mapping[int, float]]
     p = None
     if len(values) > 1:
         p = 1.0 if not any(values) else float(stats.ttest_1samp(values, 0).pvalue)
-        p = 0.0 if math.isnan(p) else p  # equal differences have no variance
+        p = 0.0 if math.isnan(p) else p  # NaN: all differences are equal, so their variance is 0
     return Difference(contrast, seeds, values, float(np.mean(values)), interval(values), p)
 
 

@@ -1,4 +1,4 @@
-"""The plots of the ablation's page."""
+"""Draws the plots of the ablation's page."""
 
 import statistics
 import textwrap
@@ -21,7 +21,7 @@ WIDTH = 7.5  # inches
 _INK, _FAINT, _ACCENT, _SECOND = "#1b1f24", "#9aa4af", "#0b6bcb", "#c2410c"
 _PHOTOGRAPHS = 6
 _MAPPED = (("teacher", "teacher"), ("baseline", LAST), ("real-to-binary", LAST))
-"""The runs and stages of the networks whose attention maps are shown."""
+"""The networks whose attention maps are shown, each by the name of its arm or shared run, and its stage."""
 
 
 _NETWORKS = {
@@ -36,7 +36,7 @@ _LADDER = ("baseline", "real-to-binary")
 
 
 def _save(figure: Figure, path: Path) -> Path:
-    # Without a date, and with identifiers from a constant salt, the same rows give the same bytes.
+    # The date is left out and the salt of identifiers is constant, so that the same rows give the same bytes.
     with matplotlib.rc_context({"svg.hashsalt": "r2b", "svg.fonttype": "path"}), files.replacing(path) as partial:
         metadata: dict[str, Any] = {"Date": None} if path.suffix == ".svg" else {}
         figure.savefig(partial, format=path.suffix[1:], metadata=metadata, bbox_inches="tight", facecolor="white")
@@ -117,7 +117,7 @@ def cost(
     real: Mapping[str, Mapping[int, float]],
     fields: Mapping[str, object],
 ) -> Path:
-    """Plots accuracy against the operations for one image, where a binary operation counts as 1/64.
+    """Plots accuracy against the cost of one image: float MACs + binary MACs / 64, as Bi-Real Net counts FLOPs.
 
     Args:
         path: path of the plot.
@@ -150,7 +150,7 @@ def cost(
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.set_xlim(1, 100)
-    axes.set_xlabel("million operations of an image: float + binary / 64", fontsize=9)
+    axes.set_xlabel("million FLOPs per image: float MACs + binary MACs / 64", fontsize=9)
     axes.set_ylabel("test top-1, %", fontsize=9)
     axes.margins(y=0.15)
     _plain(axes)
@@ -166,7 +166,7 @@ def attention(path: Path, runs: Path, rows: Sequence[Row]) -> Optional[Path]:
         rows: the rows, from which the seeds are taken.
 
     Returns:
-        The path; None if for no seed all networks are trained.
+        The path; None if there is no seed for which all these networks are trained.
     """
     from r2b_zoo.models import BLOCK_NAMES
     from r2b_zoo.runs.folder import RunFolder

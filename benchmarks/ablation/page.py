@@ -34,13 +34,13 @@ _PERCENT = f"{100 * CONFIDENCE:.0f} %"
 
 @dataclass(frozen=True)
 class Found:
-    """The rows, in the forms that tables and plots need.
+    """The records of stages and of --try, from which tables and plots are made.
 
     Attributes:
         rows: the rows of one protocol and one commit.
-        left_out: a sentence for each row of another protocol or commit.
+        left_out: a sentence for each row that was left out, as ``Rows.read`` returns them.
         fields: the fields of the protocol.
-        tries: the accuracies with other values of some fields.
+        tries: the records of --try.
     """
 
     rows: Sequence[Row]
@@ -72,7 +72,7 @@ def write(rows: Rows, runs: Path) -> list[Path]:
 
     Args:
         rows: the source of every number.
-        runs: folder of the runs, for the attention maps; if they are missing, an existing picture is kept.
+        runs: folder of the runs, for the attention maps. If the runs are missing, an existing picture is kept.
 
     Returns:
         Paths of the files that were written.
@@ -80,9 +80,9 @@ def write(rows: Rows, runs: Path) -> list[Path]:
     Raises:
         ValueError: there are no rows.
     """
-    if not (rows.folder / "protocol.json").is_file():
+    taken, left_out = rows.read() if (rows.folder / "protocol.json").is_file() else ((), ())
+    if not taken:
         raise ValueError(f"There are no rows in {rows.folder}: train first, without --summary.")
-    taken, left_out = rows.read()
     found = Found(taken, left_out, rows.fields(), rows.tries())
     pictures = rows.folder
     written = [
@@ -100,7 +100,7 @@ def write(rows: Rows, runs: Path) -> list[Path]:
 
 
 def markdown(found: Found, folder: str, has_attention: bool = True) -> str:
-    """The text of the page. ``folder`` is the name of the plots' folder beside it."""
+    """The text of the page. ``folder`` is the name of the folder of plots, which is beside the page."""
     of_arms = found.accuracies(LAST)
     contrasts, compared = differences(CONTRASTS, of_arms), _compared(found)
     parts = [
@@ -140,10 +140,10 @@ def _head(found: Found) -> str:
         "`python -m benchmarks.ablation data_dir=TFDS` trains what this page shows, and `--summary` writes it from the "
         "rows beside its plots: one JSON file for each trained stage.",
         "",
-        f"All arms alike: width {fields['width']}, {fields['stem']} stem, batch {fields['batch_size']}, "
+        f"All arms have: width {fields['width']}, {fields['stem']} stem, batch {fields['batch_size']}, "
         f"{fields['augmentation']}, α of the weights, cosine to 0, {epochs} epochs; `binary_activations` starts from "
-        "random weights, `binary` starts from its weights and matches no attention. "
-        f"{float(str(fields['validation'])):.0%} of the training images are held out; the test split is read once for "
+        "random weights, `binary` from those of `binary_activations`, without attention matching. "
+        f"{float(str(fields['validation'])):.0%} of the training images are held out. The test split is read once for "
         "each stage, with the weights after its last epoch.",
         "",
         _rates(),
@@ -157,12 +157,12 @@ def _head(found: Found) -> str:
 
 
 def _rates() -> str:
-    """A sentence on the learning rates of the arms."""
+    """Sentences on the learning rates of the arms."""
     titles: dict[object, list[str]] = {}
     for arm in ARMS.values():
         titles.setdefault(arm.fields[RATE], []).append(arm.title)
     common = max(titles, key=lambda rate: len(titles[rate]))
-    others = [f", but {' and '.join(names)} with {rate}" for rate, names in titles.items() if rate != common]
+    others = [f"; {' and '.join(names)} with {rate}" for rate, names in titles.items() if rate != common]
     return (
         f"All arms train `{RATE.partition('.')[0]}` with a learning rate of {common}{''.join(others)}. These are the "
         "best values of a sweep on the held-out images: one sweep for each of the older networks, and one for the "
@@ -192,8 +192,8 @@ def _ladder_table(found: Found) -> str:
             lines.append(f"| {arm.title} | {first} | {_value(binary[name])} | {seeds} | {paper} |")
     return "\n".join(lines) + (
         f"\n\nTest top-1 in percent: mean over the seeds with its {_PERCENT} interval (Student's t), and the binary "
-        "network of each seed. The last column is table 3 of the paper, another data set and a network four times as "
-        "wide: only its order can be compared."
+        "network of each seed. The last column is table 3 of the paper, for another data set and a network four "
+        "times as wide: only its order can be compared."
     )
 
 
@@ -213,8 +213,8 @@ def _contrast_table(contrasts: Mapping[Contrast, Optional[Difference]]) -> str:
     return "\n".join(lines) + (
         "\n\nDifferences are paired by seed: arms of one seed share their teacher and the order of their images. "
         f"{_PERCENT} intervals of the mean; p of the paired t test after Holm's correction for the three primary "
-        "differences, which were named before anything was trained. A difference is resolved where its interval leaves "
-        "out 0 and p is below 0.05."
+        "differences, which were named before anything was trained. A difference is resolved if its interval "
+        "excludes 0 and p is below 0.05."
     )
 
 
@@ -238,7 +238,7 @@ def _statements(
 
 
 def _teachers(found: Found) -> list[str]:
-    """A sentence on how accurate the networks that teach are; empty if one of them has no rows."""
+    """A list with one text on the accuracy of the networks that teach; empty if one of them has no rows."""
     taught_by = {TEACHER: "the teacher", REAL_SCALE: "the real student", REAL_GATE: "the real student with gates"}
     means = {}
     for name in taught_by:
@@ -256,12 +256,12 @@ def _teachers(found: Found) -> list[str]:
 
 
 def _last_shared(arm: Arm) -> Optional[str]:
-    """The shared run that teaches an arm: that of the latest stage."""
+    """The shared run whose network teaches an arm: its real student, else its teacher; None if it has neither."""
     return arm.shared.get("real") or arm.shared.get("teacher")
 
 
 def _order(accuracies: Mapping[str, Mapping[int, float]], compared: Sequence["_Compared"]) -> str:
-    """A sentence on whether the arms' means are in the order of the literature."""
+    """Sentences on whether the arms' means are in the order of the literature."""
     known = [ARMS[name] for name in ORDER if name in accuracies]
     if len(known) < len(ORDER):
         return "The order of the networks: not measured for all of them."
@@ -272,23 +272,24 @@ def _order(accuracies: Mapping[str, Mapping[int, float]], compared: Sequence["_C
         return f"By their means: {order}, as in the literature."
     expected = " < ".join(arm.title for arm in known)
     best = [one.arm.title for one in compared if one.arm in known and one.best == one.used]
-    rates = f"the learning rates of {', '.join(best)} are the best of sweeps (below), and " if best else ""
+    rates = f"The learning rates of {', '.join(best)} are the best of the sweeps below. " if best else ""
     return (
-        f"By their means: {order}. The order in the literature, {expected}, does not show here. What was checked: "
-        f"{rates}the operations of all networks are those of table 1 of the paper (`tests/test_costs.py`). Training is "
-        "much shorter here."
+        f"By their means: {order}. The order in the literature, {expected}, does not show here. {rates}"
+        "The operations of all networks are those of table 1 of the paper (`tests/test_costs.py`). Training is much "
+        "shorter here."
     )
 
 
 @dataclass(frozen=True)
 class _Compared:
-    """A field's values that were tried for an arm.
+    """The values of a field that were compared for an arm.
 
     Attributes:
         arm: the arm.
-        tried: the record.
-        used: the value in the arm's own runs, spelt as it was tried, if it was.
-        accuracies: validation accuracy by value, 0–1; with the used value's own, if a row has it.
+        tried: the record of --try.
+        used: the value in the arm's runs. If it was tried, it is spelt as in the record.
+        accuracies: validation accuracy (0–1) by value. If the used value was not tried, its accuracy is that of the
+            arm's row, if there is one.
     """
 
     arm: Arm
@@ -302,7 +303,7 @@ class _Compared:
 
 
 def _compared(found: Found) -> list[_Compared]:
-    """What was tried, in the order of stages and arms."""
+    """The values that were tried, in the order of stages and arms."""
     of_rows = {(row.arm, row.stage, row.seed): row.validation_accuracy for row in found.rows}
     order = list(ARMS)
     compared = []
@@ -317,7 +318,7 @@ def _compared(found: Found) -> list[_Compared]:
 
 
 def _tries(compared: Sequence[_Compared]) -> list[str]:
-    """A table of the accuracies with several values of fields; empty if none were tried."""
+    """The section on the values that were tried, with a table of their accuracies; empty if none were tried."""
     if not compared:
         return []
     lines = ["| arm | seed | field | value: validation top-1 |", "|---|---|---|---|"]
@@ -334,17 +335,17 @@ def _tries(compared: Sequence[_Compared]) -> list[str]:
     commits = ", ".join(sorted({one.tried.commit[:12] for one in compared}))
     verdict = f" Another value is better for {'; '.join(better)}." if better else ""
     if all(one.best == one.used for one in compared):
-        verdict = " In every line it is the best one."
+        verdict = " In every row, it has the highest validation top-1."
     return [
         "## Values that were compared",
         "\n".join(lines),
         "Each value is from one run with the seed named, on the held-out validation images after the field's stage "
-        f"(`--try`, commit {commits}). The value in bold is the one that the runs of the tables above have.{verdict}",
+        f"(`--try`, commit {commits}). The runs in the tables above use the value in bold.{verdict}",
     ]
 
 
 def _used(arm: Arm, tried: Try, fields: Mapping[str, object]) -> str:
-    """The value of a tried field in the arm's own runs, spelt as it was tried, if it was."""
+    """The value of a field in the arm's runs. If this value was tried, it is spelt as in the record."""
     from r2b_zoo import recipes
     from r2b_zoo.recipes.overrides import parse
 

@@ -24,15 +24,15 @@ COMMON: dict[str, Any] = {
     "augmentation": "crop_flip",
     "weight_scale": "mean",
     "validation": 0.1,
-    # Few epochs, the same in all arms but the control, so that all seeds of all arms take less than a day of one core.
+    # Few epochs, so that all seeds of all arms take less than a day on one core. Only the control has more.
     "teacher.epochs": 4,
     "real.epochs": 2,
     "binary_activations.epochs": 2,
     "binary.epochs": 1,
-    # If a progressive arm started from the real student, it would be trained for longer than the others.
+    # With the real student's weights at the start, a progressive arm would be trained for longer than the others.
     "binary_activations.initial_weights": None,
 }
-"""Fields of the recipe for all arms; the command line may set others."""
+"""Fields of the recipe for all arms. The command line may change them and add others."""
 
 NO_TEACHER: dict[str, Any] = {
     "progressive": False,
@@ -51,9 +51,10 @@ class Arm:
         title: its name in tables and plots.
         group: ``LADDER``, ``BASELINE`` or ``CONTROL``.
         fields: fields of the recipe, besides the common ones.
-        shared: by stage, the run of the same seed from which the stage is taken.
+        shared: by stage, the name of the shared run from which the stage is taken, with the same seed.
         seeds: number of seeds that the arm is trained with; further seeds are not used.
-        table_3: the paper's CIFAR-100 top-1 in percent, after binary activations and after binary weights.
+        table_3: the paper's CIFAR-100 top-1 in percent, after binary activations and after binary weights; None if
+            table 3 does not have the arm.
     """
 
     name: str
@@ -67,12 +68,12 @@ class Arm:
 
 RATE = "binary_activations.learning_rate"
 LADDER_RATE = {RATE: 3e-2}
-"""The best learning rate on validation images for the strong baseline and for Real-to-Binary, which --try compared with
+"""The best learning rate on validation images for the strong baseline and for Real-to-Binary. --try compared it with
 lower ones and, for the baseline, with 1e-1. The other arms of the ladder and the control use it too."""
 
 
 def _baseline(name: str, title: str, network: str, rate: float) -> Arm:
-    """A network of an earlier paper, with its best learning rate on validation images, which --try found."""
+    """An arm with a network of an earlier paper. ``rate`` is the best one on validation images that --try found."""
     fields = {**NO_TEACHER, "binary_activations.network": network, "binary.network": network, RATE: rate}
     return Arm(name, title, BASELINE, fields, seeds=2)
 
@@ -145,7 +146,7 @@ class Contrast:
 
     Attributes:
         arm, over: names of arms; the difference is the accuracy of ``arm`` minus that of ``over``.
-        primary: whether it is one of the three in Holm's correction, which were chosen before any training.
+        primary: whether it is one of the three contrasts in Holm's correction, chosen before any training.
     """
 
     arm: str
@@ -172,7 +173,7 @@ class Run:
         name: name of its folder.
         arm: name of its arm, or of the shared run.
         seed: seed of everything random in it.
-        fields: all fields of the recipe.
+        fields: fields of the recipe, by dotted name; the others have the recipe's defaults.
         needs: names of the runs from which stages are taken.
     """
 
@@ -200,7 +201,7 @@ class Protocol:
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
 
     def epochs(self, arm: Arm) -> dict[str, int]:
-        """Epochs of each stage that the arm trains itself."""
+        """Number of epochs of each stage that the arm trains itself, by name of the stage."""
         fields = {**self.fields, **arm.fields, **self._longer(arm)}
         stages = [stage for stage in STAGES if not fields.get(f"{stage}.skip") and stage not in arm.shared]
         if fields.get("progressive") is False and "real" in stages:
@@ -221,7 +222,7 @@ class Protocol:
         return Run(run_name(arm.name, seed), arm.name, seed, fields, tuple(needs.values()))
 
     def _longer(self, arm: Arm) -> dict[str, int]:
-        """The control's epochs, together at least as many as all stages of Real-to-Binary have; {} for other arms."""
+        """The control's fields of epochs, whose sum is at least that of Real-to-Binary's stages; {} for other arms."""
         if arm.group != CONTROL:
             return {}
         epochs = {stage: int(self.fields[f"{stage}.epochs"]) for stage in STAGES}
@@ -231,7 +232,7 @@ class Protocol:
 
 
 def learning_rate(arm: str, stage: str) -> Optional[float]:
-    """The learning rate that an arm sets for a stage; None if it leaves the recipe's."""
+    """The learning rate that an arm or shared run sets for a stage; None if it keeps the recipe's."""
     fields = (SHARED.get(arm) or ARMS[arm]).fields
     return fields.get(f"{stage}.learning_rate")
 
@@ -241,5 +242,5 @@ def run_name(arm: str, seed: int) -> str:
 
 
 def seeds_of(arm: Arm, seeds: Iterable[int]) -> list[int]:
-    """The first seeds, as many as the arm uses."""
+    """The first ``arm.seeds`` of the seeds."""
     return list(seeds)[: arm.seeds]

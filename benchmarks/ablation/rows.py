@@ -1,4 +1,4 @@
-"""Records of trained stages, a small JSON file each, from which all numbers and plots of the page are made."""
+"""Reads and writes records of trained stages, one JSON file each. The page's numbers and plots are made from them."""
 
 import csv
 import json
@@ -24,18 +24,19 @@ class Row:
 
     Attributes:
         protocol: digest of the fields that all arms have in common.
-        arm, stage, seed: which stage of which run it is.
+        arm, stage, seed: name of the arm or shared run, name of the stage, and seed of the run.
         network, precision: the stage's network and its precision.
         epochs: how many epochs it was trained for.
         learning_rate: the highest rate of its schedule.
-        validation_accuracy, test_accuracy: with the weights after the last epoch, shares in 0–1.
-        start_accuracy: on the validation images before the first step; None if the stage does not start from trained
-            weights.
+        validation_accuracy, test_accuracy: top-1 in 0–1 with the weights after the last epoch; the first is None if no
+            images are held out.
+        start_accuracy: top-1 in 0–1 on the validation images before the first step; None if the stage does not start
+            from trained weights.
         losses: losses of the last epoch, by their names in the log; names that start with ``val_`` are of losses and
             accuracy on the validation images.
-        curve: accuracy on the validation images after each epoch.
+        curve: top-1 in 0–1 on the validation images after each epoch.
         seconds: training time, including evaluation between the epochs.
-        images_per_second: speed of training alone.
+        images_per_second: speed of the training steps, without evaluation.
         commit: the commit of the code, followed by "+" if files differed from it.
         processor: name of the machine's processor.
     """
@@ -61,13 +62,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Try:
-    """The accuracies with several values of a field, for one stage of one run.
+    """The accuracies of runs that differ only in the value of one field.
 
     Attributes:
         protocol: digest of the fields that all arms have in common.
-        arm, seed: arm and seed of the run.
-        field: the field, by its dotted name, which begins with the stage's.
-        accuracies: shares in 0–1 of the validation images after the stage, by the value as it was given.
+        arm, seed: arm and seed of the runs.
+        field: dotted name of the field, which begins with the name of its stage.
+        accuracies: top-1 in 0–1 on the validation images after that stage, by the value as it was given.
         commit: the commit of the code, followed by "+" if files differed from it.
         processor: name of the machine's processor.
     """
@@ -86,7 +87,7 @@ class Try:
 
     @classmethod
     def of(cls, protocol: Protocol, run: Run, field: str, accuracies: Mapping[str, float]) -> "Try":
-        """The record of runs that differ only in the field; ``run`` is one of them."""
+        """Makes the record of runs that differ only in the field; ``run`` is one of them."""
         return cls(protocol.digest, run.arm, run.seed, field, dict(accuracies), _commit(), processor_name())
 
 
@@ -124,7 +125,7 @@ class Rows:
             if not folder.is_finished(stage.name) or stage.from_run is not None:
                 continue
             path = self.folder / f"{run.name}-{stage.name}.json"
-            # A row records the commit that trained the stage, so a later commit that finds it finished keeps the row.
+            # Keep an existing row: it names the commit that trained the stage, which may not be the current commit.
             if not path.exists():
                 row = _row(protocol, run, folder, stage.name)
                 files.write_text(path, json.dumps(asdict(row), indent=1) + "\n")
@@ -132,7 +133,7 @@ class Rows:
         return written
 
     def write_try(self, protocol: Protocol, tried: Try) -> Path:
-        """Writes the record of a try over an earlier record of the same arm and field; returns its path."""
+        """Writes the record of a try, in place of an earlier one of the same arm and field; returns its path."""
         self.check(protocol)
         path = self.folder / TRIES / f"{tried.arm}-{tried.field}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -146,9 +147,10 @@ class Rows:
         return [one for one in found if one.protocol == digest]
 
     def read(self) -> tuple[list[Row], list[str]]:
-        """All rows of one protocol and one commit, and a sentence for each row that was left out.
+        """Returns the rows that can be compared, and a sentence for each row that is left out.
 
-        If there are rows of several commits, the commit with the most rows is taken.
+        The rows have the folder's protocol, the commit that most of these rows have, and the learning rates that the
+        arms set now.
         """
         digest = json.loads((self.folder / PROTOCOL_FILE).read_text())["digest"]
         rows, left_out = [], []

@@ -17,7 +17,7 @@ _POLL_SECONDS = 1.0
 
 
 def runs(protocol: Protocol, arms: Iterable[str], seeds: Sequence[int], output: Path) -> list[Run]:
-    """The runs of these arms and those that they take stages from, seed by seed, each run after those that it needs."""
+    """The runs of these arms and those that they take stages from, seed by seed; each comes after those it needs."""
     folders = {run_name(name, seed): str(output / run_name(name, seed)) for name in (*SHARED, *ARMS) for seed in seeds}
     found: dict[str, Run] = {}
 
@@ -74,7 +74,10 @@ def stages_of(protocol: Protocol, arm: Arm) -> list[str]:
 
 
 def train(protocol: Protocol, run: Run, output: Path, rows: Optional[Rows], log: Callable[[str], None]) -> None:
-    """Trains or resumes one run. Then writes rows of its finished stages (``rows`` None: none), even if stopped."""
+    """Trains or resumes one run, and writes the rows of its finished stages, even if training fails or is stopped.
+
+    With ``rows=None``, no rows are written.
+    """
     from r2b_zoo import recipes, training
     from r2b_zoo.runs.folder import RunFolder
 

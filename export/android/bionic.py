@@ -1,9 +1,9 @@
 """The symbols of Android's C library (bionic) that the compiled library may use.
 
-Each has been in bionic since API level 23 (Android 6) on 64-bit and 32-bit processors. Each function takes the same
-arguments as in musl's headers, with which the sources are compiled. Functions that differ are not listed;
-`native/bionic.c` names them and replaces them. The levels are from bionic's `libc/libc.map.txt` and
-`libdl/libdl.map.txt`, the arguments from its `libc/include`.
+Each has been in bionic since API level 23 (Android 6) on 64-bit and 32-bit processors. The sources are compiled with
+musl's headers, and each function takes the same arguments there as in bionic. Functions that differ are not listed;
+`native/bionic.c` replaces them. The API levels are from bionic's `libc/libc.map.txt` and `libdl/libdl.map.txt`, the
+arguments from its `libc/include`.
 """
 
 API_LEVEL = 23
@@ -35,7 +35,7 @@ DATA = {"stderr"}
 
 
 def libraries(arch):
-    """Returns {file name of a library of Android: its symbols that may be used} for a `build_native.Target.arch`."""
+    """Returns {file name of an Android library: its usable symbols}, for a processor (`build_native.Target.arch`)."""
     narrow = arch == "armv7"
     return {
         "libc.so": [*_LIBC.split(), *(_LIBC_ARM if narrow else _LIBC_64).split()],

@@ -44,7 +44,7 @@ minAndroidGradlePluginVersion=1.0.0
 _PROGUARD = f"""# The native code finds these by their names.
 -keepclasseswithmembers,includedescriptorclasses class {GROUP}.Native {{ native <methods>; }}
 -keep class {GROUP}.EngineException {{ <init>(byte[]); }}
-# R2bDelegate is for apps that have TensorFlow Lite; others need not.
+# R2bDelegate is for apps that have TensorFlow Lite; other apps do not need the interface.
 -dontwarn org.tensorflow.lite.Delegate
 """
 _POM = """<?xml version="1.0" encoding="UTF-8"?>
@@ -67,7 +67,7 @@ _POM = """<?xml version="1.0" encoding="UTF-8"?>
 
 
 def compile_java(output, more=()):
-    """Compiles the library's classes, the stubs and the files in `more`, which use them, into the folder `output`.
+    """Compiles the library's classes, the stubs and the Java files in `more` into the folder `output`.
 
     Raises `RuntimeError` if there is no javac.
     """
@@ -92,14 +92,14 @@ def archive(files):
 
 
 def _classes():
-    """Returns the bytes of classes.jar: the classes, the project's licence, and those of the compiler's libraries."""
+    """Returns the bytes of classes.jar: classes, and licences of the project and of the compiler's libraries."""
     files = {}
     with tempfile.TemporaryDirectory() as directory:
         compile_java(directory)
         own = pathlib.Path(directory, *GROUP.split("."))
         for path in own.rglob("*.class"):
             files[path.relative_to(directory).as_posix()] = path.read_bytes()
-    # In a folder with the library's name, because another library of the app may have a META-INF/LICENSE too.
+    # Not in META-INF/ itself, because another library of the app may have a META-INF/LICENSE too.
     licenses = f"META-INF/{GROUP}/"
     files[licenses + "LICENSE"] = (build_native.ROOT / "LICENSE").read_bytes()
     for name, source in build_wheels._LICENSES.items():

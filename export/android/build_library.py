@@ -34,7 +34,7 @@ FLAGS = [
     "-fdata-sections",
     "-fno-sanitize=all",
 ]
-# The parts of the C++ library that are needed: {folder in the compiler's package: (names of the sources, flags)}.
+# The needed parts of the C++ library and of the unwinder: {folder in the compiler's package: (source names, flags)}.
 _CXX = ["-std=c++23", "-DNDEBUG", "-DLIBCXX_BUILDING_LIBCXXABI", "-D_LIBCPP_BUILDING_LIBRARY"]
 _CXX += ["-fvisibility=hidden", "-fvisibility-inlines-hidden"]
 _RUNTIME = {
@@ -60,7 +60,7 @@ _RUNTIME = {
 
 @dataclasses.dataclass(frozen=True)
 class Abi:
-    """The names that the compiler and build_native have for one of Android's processors."""
+    """The names that the compiler and build_native use for one of Android's processors."""
 
     zig: str  # for `zig cc -target`
     arch: str  # as in build_native.Target
@@ -112,7 +112,7 @@ def compiler_folder():
 def _runtime_objects(abi, directory):
     """Compiles the C++ library and bionic.c into `directory`; returns the paths of the object files."""
     package = compiler_folder() / "lib"
-    # A copy, because the compiler ignores -I for the original folder, which it searches by itself, but too late.
+    # A copy. The compiler searches the original folder by default, but after other folders, and ignores -I for it.
     unwind = shutil.copytree(package / "libunwind" / "include", pathlib.Path(directory, "unwind"))
     include = [f"-I{folder}" for folder in (unwind, package / "libcxx" / "src", package / "libcxxabi" / "include")]
     sources = {ROOT / "native" / "bionic.c": ["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra"]}

@@ -1,4 +1,4 @@
-"""Reads the parts of a shared library, an ELF file, that Android has rules for."""
+"""Reads those parts of a shared library (an ELF file) for which Android has rules."""
 
 import pathlib
 import struct
@@ -11,14 +11,14 @@ _FLAG_TEXTREL, _EXECUTABLE, _CODE_AND_DATA = 4, 1, 3
 
 
 class Library:
-    """What a little-endian library of 32 or 64 bits, with a DT_HASH table, says of itself.
+    """Describes a shared library: a little-endian ELF file of 32 or 64 bits that has a DT_HASH table.
 
     Attributes:
         abi: the processor, as Android names it, or "machine N" if it is none of `MACHINES`.
         name: DT_SONAME, or "" if there is none.
         needed: DT_NEEDED, the file names of the libraries that are loaded with it.
         undefined: the set of symbols that the needed libraries must define.
-        exported: the set of symbols that it defines for others.
+        exported: the set of symbols that it defines for other libraries.
 
     Raises `ValueError` if the file is not a little-endian ELF file.
     """
@@ -71,7 +71,7 @@ class Library:
 
 
 def _place(loads, address):
-    """The offset in the file of what is loaded at `address`. Raises `ValueError` if it is no part of the file."""
+    """The offset in the file of the byte that is loaded at `address`. Raises `ValueError` if there is none."""
     for load in loads:
         if load["address"] <= address < load["address"] + load["size"]:
             return address - load["address"] + load["offset"]

@@ -25,8 +25,8 @@ PACKAGE = "libstdc++-arm-none-eabi-newlib"
 MACHINE = "-mcpu=cortex-m7 -mfpu=fpv5-d16 -mfloat-abi=hard"
 LEFT_OUT = {"delegate", "convolution"}
 # -f...-sections: each function has a section of its own, so that a linker can leave out what a program does not use.
-# -fno-threadsafe-statics: static variables need no guards, because there is only one thread. -Wno-psabi: GCC does not
-# report arguments that versions before 7 passed differently.
+# -fno-threadsafe-statics: static variables need no guards, because there is only one thread. -Wno-psabi: GCC prints no
+# notes about arguments that its versions before 7 passed differently.
 COMPILE = ["-mthumb", "-Os", "-ffunction-sections", "-fdata-sections", "-fno-threadsafe-statics", "-Wno-psabi"]
 DEFINES = ["-DR2B_SINGLE_THREAD", f'-DR2B_VERSION="{build_native.version()}"']
 EXAMPLE = ["heap.cc", "board.cc", "embedded.S"]  # sources besides the file with main()
@@ -42,7 +42,7 @@ def missing_tools():
 
 
 def engine_sources():
-    """The engine's sources for a processor with only the portable kernels; those for AVX or NEON compile to nothing."""
+    """The names of the engine's sources where only portable kernels run. Those for AVX and NEON compile to nothing."""
     return [name for name in build_native.TARGETS["linux-riscv64"].sources if name not in LEFT_OUT]
 
 
@@ -68,7 +68,7 @@ def build_library(output, machine=MACHINE):
     """Writes libr2b.a and r2b.h into the folder `output`; returns the library's path."""
     library = pathlib.Path(output) / "libr2b.a"
     library.parent.mkdir(parents=True, exist_ok=True)
-    library.unlink(missing_ok=True)  # else files that the engine no longer has would stay in it
+    library.unlink(missing_ok=True)  # or else it would keep the object files of sources that no longer exist
     with tempfile.TemporaryDirectory() as directory:
         sources = {build_native.NATIVE / f"{name}.cc": [] for name in engine_sources()}
         files = _compiled(machine, sources, pathlib.Path(directory))

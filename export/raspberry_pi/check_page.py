@@ -1,4 +1,4 @@
-"""Runs the commands of README.md on Debian systems for ARM, as far as they need no camera, broker or systemd.
+"""Runs those commands of README.md that need no camera, broker or systemd, on Debian systems for ARM.
 
     python check_page.py                       # on all of them (some minutes each to unpack, once, into build/)
     python check_page.py trixie-armhf          # on one
@@ -47,10 +47,10 @@ def page():
     return first[len(prefix) :].split(), commands
 
 
-# Runs in new user and mount namespaces. Tells the kernel to start programs of the emulated processor with qemu, makes
-# the Debian system the root, and runs a command there. Debian's qemu package contains the lines by which the kernel
-# recognises each architecture's programs. The arguments are the system's folder, the home folder, qemu's path, qemu's
-# name of the architecture, and the command.
+# This script runs in new user and mount namespaces. It tells the kernel to start programs of the emulated processor
+# with qemu, makes the Debian system the root, and runs a command there. Debian's qemu package contains the lines by
+# which the kernel recognises each architecture's programs. The arguments are the system's folder, the home folder,
+# qemu's path, qemu's name of the architecture, and the command.
 _ENTER = """
 mount -t binfmt_misc none /proc/sys/fs/binfmt_misc
 sed "s|/usr/libexec/[^:]*:.*|$3:F|" "/usr/lib/binfmt.d/qemu-$4.conf" > /proc/sys/fs/binfmt_misc/register
@@ -63,7 +63,7 @@ exec /usr/sbin/chroot "$1" /bin/sh -e -c 'cd && eval "$0"' "$5"
 
 
 class Board:
-    """A Debian system with the page's packages, in a folder of its own."""
+    """A Debian system with the page's packages, unpacked in a folder under build/."""
 
     def __init__(self, name, packages):
         system = debian.SYSTEMS[name]

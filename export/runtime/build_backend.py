@@ -1,6 +1,6 @@
 """Setuptools' build backend, with one more requirement: ziglang, a C++ compiler from PyPI.
 
-It is required where the machine has no C++ compiler, and where R2B_RUNTIME_TARGET asks for a wheel that others can use.
+It is required if the machine has no C++ compiler, or if R2B_RUNTIME_TARGET asks for a wheel for other machines too.
 """
 
 import os

@@ -1,10 +1,10 @@
-"""Compiles the library (engine and delegate), for this machine or, with the ziglang package, for another one.
+"""Compiles the library (engine and delegate) for this machine or, with the ziglang package, for another one.
 
     python build_native.py                                   # into src/r2b_runtime
     python build_native.py --target linux-aarch64 --output build/
 
-Each instruction set is one source file with its own flags; everything else is compiled for the oldest processor of
-the platform, so that no other file can contain an instruction the processor may lack.
+Each instruction set is one source file with its own flags. All other files are compiled for the oldest processor of the
+platform, so that they contain no instruction that a processor may lack.
 """
 
 import argparse
@@ -138,8 +138,9 @@ def machine_compiler():
 def compiler(target, distributable=False):
     """The command that compiles for `target`: this machine's compiler if `target` is this machine, otherwise zig.
 
-    With `distributable` it is always zig: this machine's compiler links against this machine's C library, which may be
-    newer than the C library of a machine where the result is installed.
+    It is also zig if this machine has no compiler. With `distributable` it is always zig: this machine's compiler links
+    against this machine's C library, which may be newer than that of a machine where the result is installed. Raises
+    `RuntimeError` if zig is needed and the ziglang package is missing.
     """
     if not distributable and target == host() and machine_compiler():
         return machine_compiler()
@@ -175,7 +176,8 @@ def version():
 
 def objects(command, sources, directory, flags=()):
     """Compiles sources, given as {name: flags}, into `directory`; returns the paths of the object files."""
-    # GCC 12 warns about its own AVX-512 header when it inlines its functions; Clang does not know the first flag.
+    # GCC 12 warns about its own AVX-512 header when it inlines that header's functions. Clang does not know the first
+    # flag.
     gcc = pathlib.Path(command[0]).name.endswith("g++") and "clang" not in command[0]
     quiet = ["-Wno-maybe-uninitialized", "-Wno-uninitialized"] if gcc else []
 

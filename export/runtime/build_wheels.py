@@ -21,8 +21,8 @@ import zipfile
 import build_native
 
 MOST_BYTES = 2_000_000
-# Names that the compiled library may contain, by its suffix: libraries that every installation of the system has, and
-# its own name.
+# For each suffix of a compiled library, a pattern of the library names that it may contain: its own name, and libraries
+# that every installation of the system has.
 SYSTEM_LIBRARIES = {
     ".so": r"lib(c|m|dl|pthread|rt)\.so\.6|lib(dl|pthread|rt)\.so\.[0-2]|ld-linux[-\w]*\.so\.\d|libr2b_runtime\.so",
     ".dylib": r"libSystem\.B\.dylib",

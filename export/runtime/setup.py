@@ -1,6 +1,6 @@
 """Adds to the metadata in pyproject.toml what setuptools cannot know: how to compile the library, and that the wheel
 depends on the platform but not on Python's version. If R2B_RUNTIME_TARGET names a target of build_native.py, the wheel
-is for that platform and runs on other machines too (see build_wheels.py)."""
+is for that platform, and runs on all machines of that platform (see build_wheels.py)."""
 
 import importlib.util
 import os
@@ -24,8 +24,8 @@ TARGET = os.environ.get("R2B_RUNTIME_TARGET")
 
 def add_web(folder):
     """Puts the engine for browsers and its JavaScript and HTML files into `folder`. R2B_RUNTIME_WASM can name the file
-    of an engine that is already compiled; otherwise ziglang compiles it. Without either, the engine is left out, and
-    r2b_runtime.web.wasm() raises an error that says so."""
+    of an engine that is already compiled; otherwise ziglang compiles it. Without that file and without ziglang, the
+    engine is left out, and r2b_runtime.web.wasm() raises an error that says so."""
     web = build_native.ROOT.parent / "web"
     if not web.is_dir():  # this folder was copied alone
         return

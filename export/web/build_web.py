@@ -65,9 +65,9 @@ def commands(folder):
     library = build_native.zig_package("compiling the engine to WebAssembly needs ziglang") / "lib"
     flags = engine_flags()
     for name in engine_sources():
-        if name == "json":  # calls r2b_strtod of support.cc, which the precompiled headers lack
+        if name == "json":  # -Dstrtod also renames strtod() in headers, so they cannot be precompiled
             yield name, "c++", [*COMPILE, *SIZE, *flags, "-Dstrtod=r2b_strtod", str(native / f"{name}.cc")]
-        elif name.startswith("kernels/"):  # compiled for speed, but the precompiled headers for size
+        elif name.startswith("kernels/"):  # optimised for speed, unlike the precompiled headers
             yield name, "c++", [*COMPILE, *SPEED, *flags, str(native / f"{name}.cc")]
         else:
             headers = ["-include-pch", str(folder / "headers.pch")]
@@ -118,7 +118,7 @@ def build(output=ROOT):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output", default=ROOT, help="folder for r2b.wasm (default: this file's)")
+    parser.add_argument("--output", default=ROOT, help="folder for r2b.wasm (default: the folder of build_web.py)")
     path = build(parser.parse_args().output)
     print(f"{path}: {path.stat().st_size:,} bytes")
 

@@ -1,7 +1,7 @@
 /** What a model, or the compiled engine, can be loaded from. In node a string that is no URL is a path. */
 export type Source = string | URL | ArrayBuffer | ArrayBufferView | Blob | Response;
 
-/** Pixels, row by row, of 1 (grey), 3 (red, green, blue) or 4 bytes (the same and alpha, which is ignored). */
+/** Pixels, row by row, of 1 (grey), 3 (red, green, blue) or 4 bytes (red, green, blue, alpha; alpha is ignored). */
 export interface Pixels {
   data: Uint8Array | Uint8ClampedArray;
   width: number;
@@ -25,7 +25,10 @@ export interface Tensor {
   type: "float32" | "int32" | "uint8" | "int8" | "bool" | "other";
   shape: number[];
   bytes: number;
-  /** For an int8 or uint8 tensor, value = scale * (number - zeroPoint). For other types both are 0. */
+  /**
+   * For an int8 or uint8 tensor, value = scale * (number - zeroPoint); a scale of 0 means that the file has none. For
+   * other types both are 0.
+   */
   scale: number;
   zeroPoint: number;
 }
@@ -52,11 +55,11 @@ export interface Preprocessing {
  * Whatever goes wrong is thrown as an Error whose message is a sentence.
  */
 export class Engine {
-  static load<T extends typeof Engine>(this: T, model: Source, options?: LoadOptions): Promise<InstanceType<T>>;
+  static load<T extends typeof Engine>(this: T, model: Source, options?: LoadOptions): Promise<T["prototype"]>;
 
-  private constructor();
+  protected constructor();
 
-  /** The size of the model file. */
+  /** The size of the model file, in bytes. */
   readonly bytes: number;
   /** Names of the classes; empty if the file has none. */
   readonly labels: readonly string[];
@@ -64,12 +67,12 @@ export class Engine {
   readonly preprocessing: Preprocessing | null;
   readonly inputs: Tensor[];
   readonly outputs: Tensor[];
-  /** The time of the latest inference, without the preparation of its image; null before the first inference. */
+  /** The time of the latest inference, without the preprocessing of its image; null before the first inference. */
   readonly milliseconds: number | null;
 
   /**
-   * Changes the shape of one input, an index from 0, and the outputs' shapes with it. All inputs and outputs lose their
-   * values. If it fails, nothing changes.
+   * Changes the shape of one input and, with it, the outputs' shapes. `input` is an index from 0. All inputs and
+   * outputs lose their values. If resize() throws, nothing changes.
    */
   resize(input: number, shape: Iterable<number>): void;
 
@@ -80,7 +83,7 @@ export class Engine {
    */
   run(...values: (TensorValues | number[])[]): TensorValues | TensorValues[];
 
-  /** Prepares an image as the file says and sets it as input 0; `place` is its index in the batch, from 0. */
+  /** Preprocesses an image as the file says and stores it in input 0; `place` is its index in the batch, from 0. */
   setImage(image: ImageSource, place?: number): void;
 
   /** Runs one inference on what the inputs hold; returns what run() returns. */

@@ -42,7 +42,7 @@ async function bytesOf(source, what) {
   return new Uint8Array(await readFile(path).catch((error) => unreadable(what, error)));
 }
 
-/** The path or file URL, which node has to read as a file, since its fetch() cannot; null for other URLs. */
+/** The path or `file:` URL, since node's fetch() can read neither; null for other URLs. */
 function pathOf(source) {
   if (String(source).startsWith("file:")) return new URL(source);
   return typeof source === "string" && !/^[a-z][a-z+.-]+:/i.test(source) ? source : null;
@@ -131,7 +131,7 @@ class Runtime {
       new Uint8Array(this.c.memory.buffer, at, bytes).fill(0);
       return body(at);
     } finally {
-      this.c.free(at);
+      if (!this.broken) this.c.free(at);
     }
   }
 
@@ -316,7 +316,7 @@ export class Engine {
     });
   }
 
-  // Not private, since Classifier calls these too.
+  // Not #private, since Classifier calls these three methods.
   _check() {
     this.#call("r2b_engine_check_classifier");
   }
@@ -428,7 +428,7 @@ export class Classifier extends Engine {
       throw new RangeError(`top must be a whole number of at least 1; received ${top}`);
     this.setImage(image);
     this._run();
-    // The output of a model that takes several images at once has a row for each.
+    // A model for several images has a row of output for each; this image's is the first.
     const size = this.outputs[0].shape.reduce((product, dimension) => product * dimension, 1);
     const values = this._values(size).slice(0, this.labels.length);
     return Array.from(values, (probability, index) => ({ label: this.labels[index], index, probability }))

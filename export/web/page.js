@@ -47,17 +47,18 @@ function clearAnswers(words) {
   at("time").textContent = "–";
 }
 
-/** The drawing area. After every stroke, it classifies the drawing and shows the answers. */
+/** The drawing area. Whenever the pen moves, it classifies the drawing and shows the answers. */
 class Drawing {
   constructor(classifier) {
     const { mean, height } = classifier.preprocessing;
     this.classifier = classifier;
     this.canvas = at("draw");
     this.context = this.canvas.getContext("2d", { willReadFrequently: true });
-    // A dark mean says that the training images were bright strokes on a dark background.
+    // If the mean is dark, the training images have bright strokes on a dark background.
     [this.paper, this.ink] = mean[0] < 128 ? ["#000", "#fff"] : ["#fff", "#000"];
     this.isDigits = classifier.labels.join("") === DIGITS;
-    this.fill = height <= 16 ? 1 : 20 / 28; // a digit's share of the frame: as in scikit-learn's images, or in MNIST's
+    // The share of the frame that a digit's longer side takes: as in scikit-learn's images, else as in MNIST's.
+    this.fill = height <= 16 ? 1 : 20 / 28;
     this.pen = this.canvas.width / 9;
     this.last = null;
     this.clear();
@@ -103,7 +104,7 @@ class Drawing {
     attempt(() => show(this.classifier, this.image()));
   }
 
-  /** Returns a canvas with the drawing. A digit is scaled and centred as in the network's training images. */
+  /** Returns a canvas with the drawing. A digit is centred, and scaled to its size in the network's training images. */
   image() {
     if (!this.isDigits) return this.canvas;
     const side = this.canvas.width;
@@ -128,7 +129,7 @@ function attempt(body) {
   }
 }
 
-/** Reads and classifies a picture, and shows it with the answers. */
+/** Reads and classifies a picture file, and shows the picture with the answers. */
 async function take(classifier, file) {
   try {
     const bitmap = await createImageBitmap(file).catch(() => {
@@ -146,7 +147,7 @@ async function take(classifier, file) {
   }
 }
 
-/** The webcam. While it is on, every frame is classified. */
+/** The webcam. While it is on, its current frame is classified at every repaint of the page. */
 class Camera {
   constructor(classifier) {
     this.classifier = classifier;
@@ -160,7 +161,7 @@ class Camera {
     try {
       await this.#open(start);
     } catch (error) {
-      // Once the camera is stopped, another panel is shown, which the error does not concern.
+      // If the camera was stopped meanwhile, the user does not need to see the error.
       if (start === this.starts) throw error;
     }
   }

@@ -24,10 +24,10 @@ def check_output(path: Path, suffixes: Sequence[str], force: bool, inputs: Itera
 
     Args:
         path: path of the result.
-        suffixes: allowed suffixes, in lower case, so that no weights or photographs are overwritten by mistake.
+        suffixes: allowed suffixes, in lower case. They keep weights and photographs from being overwritten by mistake.
         force: whether an existing file may be overwritten.
-        inputs: arguments that may be paths of files to read, which must not be overwritten even with ``force``;
-            arguments that are None or name no existing file are ignored.
+        inputs: arguments that may be paths of input files. These files must not be overwritten even with ``force``.
+            Arguments that are None or name no existing file are ignored.
 
     Raises:
         ValueError: the suffix is not allowed, or the path is one of ``inputs``.

@@ -12,13 +12,13 @@ from typing import Optional
 LABELS_FILE, PREPROCESSING_FILE = "labels.txt", "preprocessing.json"
 
 MAX_BYTES = 1 << 24
-"""Limit for one attached file: enough for the names of a million classes, since a file could inflate to any size."""
+"""Limit for one attached file, which could otherwise inflate to any size; the names of a million classes fit."""
 
 _METHODS = {zipfile.ZIP_STORED: "stored", zipfile.ZIP_DEFLATED: "deflated"}
 
 
 class AttachedFileError(ValueError):
-    """An attached file cannot be used. The message says why, as a sentence without its subject, the file."""
+    """An attached file cannot be used. The message is a sentence without its subject, which is the file."""
 
 
 class AttachedFiles:
@@ -57,7 +57,7 @@ class AttachedFiles:
                 entry = archive.getinfo(name)
                 if entry.file_size > MAX_BYTES:
                     raise AttachedFileError(f"has {entry.file_size:,} bytes, and at most {MAX_BYTES:,} are read")
-                # The other methods inflate without a limit.
+                # zipfile inflates other compression methods without a limit.
                 if entry.compress_type not in _METHODS:
                     raise AttachedFileError(
                         f"is compressed by method {entry.compress_type}; known are "

@@ -49,7 +49,7 @@ class Quantisation:
 class Histogram:
     """How often values occur, in bins of equal width.
 
-    The bins cover a range that is symmetric about 0, and that doubles when a value lies outside it.
+    The bins cover a range that is symmetric about 0. The range doubles when a value lies outside it.
 
     Attributes:
         counts: number of values in each bin, int64.
@@ -90,9 +90,9 @@ class Histogram:
         return Quantisation.of_range(self.low, self.high)
 
     def least_error(self) -> Quantisation:
-        """The quantisation with the least mean squared error, from rounding and from clipping values outside its range.
+        """The quantisation with the least mean squared error; values are rounded, and clipped to its range.
 
-        It tries ranges whose ends are 25–100 % of the smallest and of the largest value.
+        The ranges to choose from have ends at 25–100 % of the smallest and of the largest value.
         """
         centres = (np.arange(_BINS) + 0.5) * (2 * self._reach / _BINS) - self._reach
         shares = np.linspace(_SMALLEST_SHARE, 1, _RANGES_TRIED)
@@ -114,9 +114,9 @@ def histograms(
 
     Args:
         tflite: a file with one input, and one float output for each of ``tensors``, in their order.
-        tensors: numbers that name the outputs: the keys of the result.
+        tensors: a number for each output; these numbers are the keys of the result.
         images: batches as ``checked`` returns them.
-        engine: see ``TFLiteEngine``.
+        engine: as for ``TFLiteEngine``.
     """
     found = {tensor: Histogram() for tensor in tensors}
     run = tflite_engine.SeveralOutputs(tflite, engine=engine)

@@ -38,7 +38,7 @@ class Conversion:
 
     Attributes:
         tflite: contents of the file.
-        layers: one row per layer with variables or quantisers, then one for the rest of the file.
+        layers: one row per layer with variables or quantisers, then one row for everything else in the file.
     """
 
     tflite: bytes
@@ -93,7 +93,7 @@ class Conversion:
             ValueError: the name does not end in ``.tflite``, by which ``r2b_zoo.load`` recognises such files.
             OSError: the folder cannot be written or the disk is full.
         """
-        if Path(path).suffix != TFLITE_SUFFIX:
+        if Path(path).suffix.lower() != TFLITE_SUFFIX:
             raise ValueError(f"A converted file has a name that ends in {TFLITE_SUFFIX}; received {str(path)!r}.")
         try:
             files.write_bytes(Path(path), self.tflite)
@@ -116,9 +116,9 @@ def convert(
 ) -> Conversion:
     """Converts a model with one input to a file that takes one image at a time.
 
-    The file contains name, description, labels and preprocessing as TFLite metadata. If the model has several outputs,
-    they are named after the output layers, or after the keys of a model that returns a dictionary, and are in the
-    alphabetical order of these names.
+    The file contains name, description, labels and preprocessing as TFLite metadata. Several outputs are named after
+    the output layers, or after the keys if the model returns a dictionary. They are in the alphabetical order of these
+    names.
 
     Args:
         model: a functional or Sequential model with a fixed input size.

@@ -20,9 +20,9 @@ Function = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 def save(model: tf.keras.Model, folder: Path, batch: int = 1) -> None:
     """Writes the model in inference mode, for batches of ``batch`` images, with the signature ``serving_default``.
 
-    From this, the converter makes the same tensors and operators as from what ``model.save(folder)`` writes. But
-    ``model.save`` takes several times as long: it traces each layer again, and writes variables, which the converter
-    has to read back and turn into constants.
+    The converter makes the same tensors and operators from this SavedModel as from that of ``model.save(folder)``. But
+    ``model.save`` takes several times as long: it traces each layer again. It also writes variables, which the
+    converter has to read back and turn into constants.
     """
     name = _NOT_IN_NAMES.sub("", model.input_names[0]) or "image"
     spec = tf.TensorSpec((batch, *model.inputs[0].shape[1:]), model.inputs[0].dtype, name=name)

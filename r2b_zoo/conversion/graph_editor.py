@@ -10,11 +10,11 @@ from r2b_zoo.conversion.calibration import Quantisation
 
 _Op = schema.BuiltinOperator
 
-# The version of each operator that tells an interpreter that the operator takes int8.
+# The version to record for each operator; it tells an interpreter that the operator takes int8.
 _VERSIONS = {
     _Op.CONV_2D: 3,
     _Op.DEPTHWISE_CONV_2D: 3,
-    # Scales per filter came with version 12. LCE's interpreter refuses that number, although its kernel supports them.
+    # Scales per filter came with version 12. LCE's interpreter refuses version 12, but its kernel supports such scales.
     _Op.FULLY_CONNECTED: 4,
     _Op.QUANTIZE: 1,
     _Op.DEQUANTIZE: 2,
@@ -28,7 +28,7 @@ class EditedGraph:
     """The first subgraph of a model, whose operators are rewritten one after the other.
 
     Attributes:
-        replacements: numbers of the buffers of new constants that replace constants of the model.
+        replacements: numbers of the added buffers whose constants replace constants of the model.
 
     Args:
         model: a model as ``flatbuffer_utils`` reads it; it is changed in place, and has its new operators after
@@ -148,7 +148,7 @@ class EditedGraph:
 
 
 def parameters(scales: Any, zero_points: Optional[Sequence[int]] = None, axis: int = 0) -> Any:
-    """A tensor's quantisation: one scale, or one per index along an axis; zero points are 0 unless given."""
+    """TFLite's quantisation of a tensor: one scale, or one per index along an axis; zero points are 0 unless given."""
     found = schema.QuantizationParametersT()
     found.scale = np.array(scales, np.float32)
     found.zeroPoint = np.array(np.zeros(len(found.scale)) if zero_points is None else zero_points, np.int64)

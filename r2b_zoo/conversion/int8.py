@@ -1,18 +1,18 @@
 """Converts the real convolutions and the classifier of a file of LCE's converter to int8.
 
-They become TFLite's own operators, with symmetric int8 weights that have a scale per filter, biases of 32 bits, and
-activations that have a scale and a zero point per tensor (Jacob et al., CVPR 2018; tensorflow.org/lite/performance/
-quantization_spec). QUANTIZE and DEQUANTIZE convert activations where other operators need floats. Batch norms, gates
-and PReLU, which rescale the activations of binary convolutions, stay float.
+They become TFLite's own operators. Their weights are symmetric int8 with a scale per filter, their biases have 32 bits,
+and their activations have a scale and a zero point per tensor (Jacob et al., CVPR 2018;
+tensorflow.org/lite/performance/quantization_spec). QUANTIZE and DEQUANTIZE convert the activations between int8 and
+float operators. Batch norms, gates and PReLU, which rescale the activations of binary convolutions, stay float.
 
-If the file takes an image of bytes, the first convolution reads the bytes and normalises them itself: normalisation,
+If the file takes an image of bytes, the first convolution reads the bytes and normalises them itself. Normalisation,
 (value - mean) / std, is folded into its weights, which become w / std, and into its bias. The float network pads the
 normalised image with 0, which stands for each channel's mean. An int8 convolution with SAME padding pads with its
-input's zero point, which is one value for all channels. The zero point is therefore the middle of the means, and the
-padding of a channel is wrong by the distance of its mean from the middle: at most 10.5 of 256 levels for ImageNet's
-statistics, 6.1 for CIFAR-10's. Compared with the exact form below, this costs no accuracy: on CIFAR-10's test images
-both forms change the probabilities by 0.011 on average, and classify 66.4 % and 66.0 % correctly, with a standard error
-of 0.2; the logits of a random RealToBinaryNet on photographs correlate with the float logits by 0.959 and 0.958.
+input's zero point, which is one value for all channels. The zero point is therefore the middle between the smallest and
+the largest mean. The padding of a channel is wrong by the distance of its mean from the middle: at most 10.5 of 256
+levels for ImageNet's statistics, 6.1 for CIFAR-10's.
+
+On CIFAR-10's test images, no difference in accuracy from the exact form below was found.
 
 The exact form is for means further than ``MOST_AWAY`` from the middle. A 1×1 int8 convolution copies the image and adds
 a constant channel. In that channel, padding has the value 0, so the channel's weights contribute only where the filter
@@ -268,7 +268,7 @@ class _Rewriter:
             self._add_plane(image)
 
     def _middle(self) -> int:
-        """The input's zero point, 0–255: the middle of the channels' means, so that padding is close to each."""
+        """The input's zero point, 0–255: the middle of the channels' means, so that padding is close to each mean."""
         assert self._image is not None, "only for bytes"
         return min(max(round((min(self._image.mean) + max(self._image.mean)) / 2), 0), 255)
 
@@ -280,9 +280,8 @@ class _Rewriter:
     def _height_of_plane(self, image: int) -> int:
         """The value of the added channel, in levels; 0 if padding needs no such channel.
 
-        It is the smallest value with which no weight of that channel exceeds its filter's largest other weight, as far
-        as int8 can hold that value. It is the smallest, because the error from rounding a weight is proportional to the
-        value that the weight multiplies.
+        It is the smallest value with which no weight of that channel exceeds its filter's largest other weight, but at
+        most the largest that int8 can hold. A larger value would multiply the rounding error of that channel's weights.
         """
         if np.abs(self._away()).max() <= MOST_AWAY or not self._is_padded(image):
             return 0
@@ -307,7 +306,7 @@ class _Rewriter:
         return False
 
     def _add_plane(self, image: int) -> None:
-        """Adds a 1×1 convolution that copies the image, with weights of 1, and appends a channel, which is a bias."""
+        """Adds a 1×1 convolution: its weights of 1 copy the image, and its bias is the value of the added channel."""
         given, channels = self._quantisations[image], len(self._away())
         copied = np.eye(channels + 1, channels, dtype=np.int8).reshape(-1, 1, 1, channels)
         plane = np.append(np.zeros(channels), self._plane).astype(np.int32)
@@ -363,7 +362,7 @@ class _Rewriter:
             Σ w · (pixel - mean) / std = Σ (w / std) · (pixel - middle) - Σ (w / std) · (mean - middle)
 
         The sums are over those positions of the filter that lie within the image. The added channel, the plane, gives
-        the second sum. Without a plane the bias contains it, but then over all positions of the filter.
+        the second sum. Without a plane, the bias contains that sum, but over all positions of the filter.
         """
         if layer.code != _Op.CONV_2D:
             raise Int8Error(

@@ -58,7 +58,7 @@ class LayerReport:
 
 @dataclass(frozen=True, eq=False)
 class _Leaf:
-    """A layer that owns variables or quantisers. ``weights`` are its variables, quantised where it quantises them."""
+    """A layer that owns variables or quantisers. ``weights`` has its variables' values, as its quantisers give them."""
 
     path: str
     layer: tf.keras.layers.Layer
@@ -221,14 +221,15 @@ def _leaves(model: tf.keras.Model) -> Iterator[_Leaf]:
             continue
         seen.add(id(layer))
         with lq.context.quantized_scope(True):
-            weights = tuple(np.asarray(tf.convert_to_tensor(weight)) for weight in layer.weights)
+            weights = tuple(np.asarray(tf.convert_to_tensor(weight)) for weight in _own_weights(layer))
         yield _Leaf(path, layer, weights, quantizers)
 
 
 def _walk(layer: tf.keras.layers.Layer, path: str) -> Iterator[tuple[str, tf.keras.layers.Layer]]:
-    """Yields paths and layers: the innermost layers with variables, then ``layer`` if it owns further variables.
+    """Yields each layer that owns variables, with its path; inner layers come before the layer that contains them.
 
-    A layer that has quantisers but neither variables nor inner layers with variables is included too.
+    A layer owns those of its variables that no layer inside it has. A layer that has quantisers but no inner layers
+    with variables is included too.
     """
     if isinstance(layer, tf.keras.Model):
         for inner in layer.layers:
@@ -236,11 +237,16 @@ def _walk(layer: tf.keras.layers.Layer, path: str) -> Iterator[tuple[str, tf.ker
         return
     inside = _inner_layers_with_weights(layer)
     for inner in inside:
-        if not _inner_layers_with_weights(inner):
+        if _own_weights(inner):
             yield f"{path}/{inner.name}", inner
-    held = {id(weight) for inner in inside for weight in inner.weights}
-    if any(id(weight) not in held for weight in layer.weights) or (_quantizers(layer) and not inside):
+    if _own_weights(layer) or (_quantizers(layer) and not inside):
         yield path, layer
+
+
+def _own_weights(layer: tf.keras.layers.Layer) -> list[tf.Variable]:
+    """The layer's variables that no layer inside it has."""
+    held = {id(weight) for inner in _inner_layers_with_weights(layer) for weight in inner.weights}
+    return [weight for weight in layer.weights if id(weight) not in held]
 
 
 def _inner_layers_with_weights(layer: tf.keras.layers.Layer) -> list[tf.keras.layers.Layer]:

@@ -1,7 +1,7 @@
 """Runs Larq Compute Engine's converter and interpreter, each in a separate process.
 
 Both are C++ code that prints to the process's stdout and stderr, and may crash on a model. In a separate process, its
-output and crashes do not affect the calling program, whose other threads can print and predict at the same time.
+output and crashes do not affect the calling program. Other threads of that program can print and predict meanwhile.
 """
 
 import importlib.machinery

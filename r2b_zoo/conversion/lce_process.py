@@ -8,7 +8,7 @@ import os
 import sys
 
 if __name__ == "__main__":
-    # Python puts the script's folder first on the path; this folder's modules must not shadow others.
+    # Python puts the script's folder first on the path, where its modules could shadow modules of the same name.
     sys.path = [path for path in sys.path if path not in ("", os.path.dirname(os.path.abspath(__file__)))]
 
 import importlib.util
@@ -70,7 +70,7 @@ def _convert(library: str, saved_model: str, output: str) -> int:
 
 def _interpret(library: str, num_threads: str, reference: str, indirect: str) -> int:
     """Reads a model from stdin and runs it on the batches of images that follow, until stdin ends."""
-    # Ignore Ctrl-C, which reaches every process of a terminal: this process must serve its parent until that ends.
+    # Ignore Ctrl-C, which reaches every process of a terminal: this process must serve its parent to the end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     source, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # the C++ code's output must not mix with the answers

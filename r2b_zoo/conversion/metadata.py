@@ -1,8 +1,8 @@
 """Stores labels and preprocessing inside a ``.tflite``, as TFLite metadata, so that a device needs only one file.
 
 In this format (tensorflow.org/lite/models/convert/metadata), the file's buffer called TFLITE_METADATA holds a
-FlatBuffer ``ModelMetadata`` that describes the tensors. The files that it mentions are in a ZIP archive after the
-model's own FlatBuffer; any ZIP program opens it.
+FlatBuffer ``ModelMetadata``, which describes the tensors and names the attached files. A ZIP archive after the model's
+own FlatBuffer holds the attached files, so any ZIP program can open the ``.tflite``.
 """
 
 import io
@@ -68,8 +68,8 @@ def write(
         The contents of the new file.
 
     Raises:
-        ValueError: there are more or fewer labels than classes, a label is not one line, the preprocessing gives
-            another shape than the input's or values that the input cannot hold, or the file is damaged.
+        ValueError: there are more or fewer labels than classes, a label is not one line, the preprocessed image
+            has another shape than the input or values that the input cannot hold, or the file is damaged.
     """
     taken, given = input_and_output(tflite)
     if labels is not None:
@@ -220,7 +220,7 @@ def _set_buffer(model: Any, data: bytes) -> None:
 
 
 class _AlignedBuffer(schema.BufferT):
-    """A constant that starts at a multiple of 16 bytes; the generated code does not align it."""
+    """A buffer whose data starts at a multiple of 16 bytes; TensorFlow's generated ``BufferT`` does not align data."""
 
     def Pack(self, builder: flatbuffers.Builder) -> int:  # noqa: N802, the generated code's name
         vector = None if self.data is None else _bytes_vector(builder, bytes(self.data))

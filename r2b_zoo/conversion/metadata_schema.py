@@ -21,7 +21,7 @@ FILE_IDENTIFIER = b"M001"
 _MIN_PARSER_VERSION = "1.0.0"
 
 
-# The following classes give the field numbers of the tables.
+# The following classes give the field numbers of the schema's tables.
 class _Model(IntEnum):
     NAME = 0
     DESCRIPTION = 1
@@ -44,7 +44,7 @@ class _Tensor(IntEnum):
 
 
 class _Union(IntEnum):
-    """``Content`` and ``ProcessUnit``, which have a type and a table of that type."""
+    """``Content`` and ``ProcessUnit``: each holds a union, which takes two fields."""
 
     TYPE = 0
     VALUE = 1
@@ -86,8 +86,8 @@ class Description:
     Attributes:
         name: the model's name.
         description: the model's description.
-        files: names of the attached files that it mentions, including those with labels.
-        labels_file: name of the first output's file of labels; None if there is none.
+        files: names of the first output's label files and of the files attached to the whole model.
+        labels_file: name of the first output's first label file; None if there is none.
     """
 
     name: str
@@ -105,7 +105,8 @@ def encode(
 ) -> bytes:
     """Encodes a ``ModelMetadata`` for a model that computes probabilities from an image, (1, height, width, channels).
 
-    The labels, and all of the preprocessing but mean and std, are not in it but in attached files that it mentions.
+    It contains the mean and std of the preprocessing. It only names the attached files, which hold the labels and the
+    whole preprocessing.
     """
     image = {
         _Tensor.NAME: "image",
@@ -186,7 +187,7 @@ def _write(builder: flatbuffers.Builder, value: Union[str, _Floats, _Fields, Seq
     if isinstance(value, _Floats):
         return int(builder.CreateNumpyVector(np.array(value, np.float32)))
     if isinstance(value, Mapping):
-        # FlatBuffers are written bottom-up: the objects that a table points to come before it.
+        # FlatBuffers are written bottom-up: the objects that a table points to must be written before the table.
         fields = {i: field if isinstance(field, int) else _write(builder, field) for i, field in value.items()}
         builder.StartObject(max(value, default=-1) + 1)
         for i, field in fields.items():
@@ -215,7 +216,7 @@ class _Reader:
         return cls(Table(buffer, flatbuffers.encode.Get(flatbuffers.packer.uoffset, buffer, 0)))
 
     def _position(self, field: int) -> int:
-        """Position of a field, 0 if it is absent. The vtable starts with two lengths, of 4 bytes together."""
+        """Position of a field in the buffer, 0 if it is absent. The vtable starts with two lengths of 2 bytes each."""
         offset = self.table.Offset(4 + 2 * field)
         return self.table.Pos + offset if offset else 0
 

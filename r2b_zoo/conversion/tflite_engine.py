@@ -28,17 +28,17 @@ class TFLiteEngine:
     """Loads a converted file once, and runs it.
 
     Attributes:
-        name: the engine that runs the file, in words, for reports of measurements; with versions for r2b-runtime.
+        name: the engine's name for reports of measurements; r2b-runtime's includes its version and kernels.
 
     Args:
         tflite: contents of a file with one input and one output.
         num_threads: threads of the interpreter.
-        engine: ``"runtime"``: r2b-runtime, alone as on a board, or in TensorFlow's own interpreter if the file has an
-            operator that r2b-runtime does not run alone; ``"lce"``: Larq Compute Engine's interpreter; None:
+        engine: ``"runtime"``: r2b-runtime's own engine, or TensorFlow's interpreter with r2b-runtime's delegate if the
+            file has an operator that this engine lacks; ``"lce"``: Larq Compute Engine's interpreter; None:
             ``default_engine()``.
 
     Raises:
-        ValueError: there is no such engine, or it refuses the file; the message gives the engine's reason.
+        ValueError: the engine is unknown or refuses the file; in the latter case, the message gives the reason.
         ImportError: the engine is not installed.
     """
 
@@ -88,7 +88,7 @@ class SeveralOutputs:
         engine: see ``TFLiteEngine``.
 
     Raises:
-        ValueError: there is no such engine, or it refuses the file.
+        ValueError: the engine is unknown or refuses the file.
         ImportError: the engine is not installed.
     """
 
@@ -105,7 +105,7 @@ class SeveralOutputs:
 
 
 class _Runtime:
-    """r2b-runtime alone; if it lacks an operator of the file, r2b-runtime in TensorFlow's interpreter."""
+    """r2b-runtime's own engine; if it lacks an operator of the file, TensorFlow's interpreter with the delegate."""
 
     @staticmethod
     def family() -> str:
@@ -162,9 +162,10 @@ class _Runtime:
 class _LarqComputeEngine:
     """LCE's interpreter with its reference kernels.
 
-    The optimised kernels are wrong where a zero-padded 3×3 convolution reads an input of 1×1 or 2×2, and on x86 they
-    too are portable C++. With zero padding, the reference kernels refuse an odd number of input channels unless the
-    output is float and no activation function is fused; a file with such a convolution runs on the optimised kernels.
+    The optimised kernels give wrong results where a zero-padded 3×3 convolution reads an input of 1×1 or 2×2. On x86,
+    both kinds of kernels are portable C++. With zero padding, the reference kernels refuse an odd number of input
+    channels unless the output is float and no activation function is fused. A file with such a convolution runs on the
+    optimised kernels.
     """
 
     @staticmethod
@@ -180,7 +181,7 @@ class _LarqComputeEngine:
         except lce.LCEError as error:
             if _REFUSED_BY_REFERENCE not in str(error):
                 raise
-            # Of the optimised kernels, only the indirect one takes grouped convolutions too.
+            # Of the optimised kernels, only the indirect one also supports grouped convolutions.
             self._interpreter = lce.Interpreter(tflite, num_threads, indirect=True)
 
     @property

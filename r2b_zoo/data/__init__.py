@@ -32,8 +32,8 @@ def load(name: str, data_dir: "Optional[PathLike]" = None, **options: Any) -> "D
         options: further arguments of the data set's function, for example ``image_size`` of ``folder``.
 
     Raises:
-        ValueError: there is no data set of that name (the message lists all names), or its files are missing or
-            invalid.
+        ValueError: there is no data set of that name (the message lists all names), its files are missing or invalid,
+            or it refuses an argument.
     """
     if name not in DATASETS:
         raise ValueError(

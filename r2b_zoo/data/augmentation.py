@@ -45,10 +45,10 @@ def _transformed(
 
     Args:
         images: float32 (N, H, W, C).
-        angle: of each rotation, (N,), in radians.
+        angle: rotation of each image, (N,), in radians.
         scale: factors (N,) from distances in the output image to distances in the input: above 1, an image shrinks.
-        shift_x: in pixels of the input image, (N,).
-        shift_y: in pixels of the input image, (N,).
+        shift_x: distance, (N,), in pixels of the input image; a positive value moves the content to the left.
+        shift_y: distance, (N,), in pixels of the input image; a positive value moves the content up.
         fill: the operator's ``fill_mode``, for pixels outside the input image.
     """
     shape = tf.shape(images)
@@ -81,12 +81,12 @@ def _transformed(
 
 
 def crop_flip(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Pads each image by 4 pixels on every side, crops it at random to its size, and flips it with probability 1/2.
+    """Pads each image by 4 pixels on every side, crops it to its original size, and flips it with probability 1/2.
 
-    The flip is horizontal. The padding reflects the image.
+    The crop's position is random, the flip is horizontal, and the padding reflects the image.
 
-    Source: Lee et al., "Deeply-Supervised Nets", AISTATS 2015, as usual for CIFAR since. They pad with zeros, which
-    would be grey in a normalised image.
+    Source: Lee et al., "Deeply-Supervised Nets", AISTATS 2015; common for CIFAR since then. Lee et al. pad with zeros,
+    which would be grey in a normalised image.
     """
     number, height, width = images.shape[0] or tf.shape(images)[0], images.shape[1], images.shape[2]
     draws = tf.random.stateless_uniform((number, 2), seed, 0, 2 * CROP_PADDING + 1, tf.int32) - CROP_PADDING
@@ -169,8 +169,8 @@ def mixed(
         λ ~ Beta(alpha, alpha), one for the batch;   x ← λ x + (1 − λ) x',   y ← λ y + (1 − λ) y'
 
     Images 2k and 2k + 1 are neighbours. They are a random pair, because the batch is shuffled. They are on the same
-    device, because each device's part of the batch is even (see ``Dataset.check_mixup``), so the result does not depend
-    on the number of devices. If N is odd, the last image is not changed.
+    device, because each device processes an even number of images (see ``Dataset.check_mixup``). The result therefore
+    does not depend on the number of devices. If N is odd, the last image is not changed.
 
     Args:
         images: float32 (N, H, W, C).
@@ -183,7 +183,7 @@ def mixed(
         The images, and probabilities of the classes, float32 (N, num_classes).
 
     Raises:
-        InvalidArgumentError: a label is not a class.
+        InvalidArgumentError: a label is outside 0–num_classes-1.
 
     Source: Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018, section 2.
     """
@@ -203,13 +203,12 @@ def mixed(
 
 
 def position_seed(seed: tf.Tensor, position: Union[int, tf.Tensor]) -> tf.Tensor:
-    """Derives the seed (2,) of one position, for example of a batch in an epoch, from the seed of the whole."""
-    # Cast, since the result depends on the type of integer, and positions from Python and from tf.data have different
-    # types.
+    """Derives the seed (2,) of one position, for example of a batch in an epoch, from the seed (2,) of the epoch."""
+    # The result depends on the integer type, and positions from Python and from tf.data have different types.
     return tf.random.experimental.stateless_fold_in(seed, tf.cast(position, tf.int32))
 
 
 def check_augmentation(name: str, possible: tuple[str, ...], dataset: str) -> None:
-    """Raises ValueError if ``name`` is not a possible augmentation of the data set; the message lists those."""
+    """Raises ValueError if ``name`` is not in ``possible``; the message lists the possible augmentations."""
     if name not in possible:
         raise ValueError(f"There is no augmentation {name!r}; there are {', '.join(possible)} for {dataset}.")

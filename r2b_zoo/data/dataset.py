@@ -21,7 +21,7 @@ from r2b_zoo.system.machine import available_cores
 from r2b_zoo.system.short_repr import short_repr
 
 MOST_NAMED = 10
-"""A message names at most this many skipped files or classes."""
+"""A message names at most this many files or classes."""
 
 # Batches that are prepared ahead; few, since a batch of ImageNet's recipe takes 154 MB.
 BATCHES_AHEAD = 2
@@ -47,7 +47,7 @@ class Shard:
     groups: int = 1
 
     def of(self, batch: tf.Tensor) -> tf.Tensor:
-        """The shard's part of a batch (N, ...), in order.
+        """The shard's images of a batch (N, ...), in the batch's order.
 
         Shards have equal sizes if N is a multiple of count · groups.
         """
@@ -58,7 +58,7 @@ class Shard:
         return tf.concat([batch[i * size + begin : i * size + end] for i in range(self.groups)], axis=0)
 
     def has(self, position: tf.Tensor, batch_size: int) -> tf.Tensor:
-        """Whether the image at a position in an epoch is in the shard; for a batch size that count · groups divides."""
+        """Whether the shard has the image at a position in an epoch; ``batch_size`` is a multiple of count · groups."""
         size = batch_size // self.groups
         return position % size // (size // self.count) == self.index
 
@@ -89,7 +89,7 @@ class Dataset(ABC):
     version: str = ""
 
     def record(self) -> dict[str, Any]:
-        """Facts that ``runs.data_record`` compares when a run resumes, to refuse changed data; as JSON values."""
+        """Facts as JSON values. When a run resumes, ``runs.data_record`` compares them, and refuses changed data."""
         return {
             "name": self.name,
             "version": self.version,
@@ -139,8 +139,8 @@ class Dataset(ABC):
     def held_out(self, share: float) -> "Dataset":
         """A data set of the training images only, whose test split is a share of every class.
 
-        That share is a validation split: decisions during training use it, so that the real test split has no part in
-        them. Which images it holds depends only on the data and the share.
+        That share is a validation split: decisions during training are based on it instead of the real test split.
+        Which images are held out depends only on the data and the share.
 
         Raises:
             ValueError: the share is not above 0 and below 1, or leaves a class without images on one side.
@@ -174,9 +174,9 @@ class Dataset(ABC):
                 probabilities, float32 (N, classes); see ``augmentation.mixed``.
 
         Raises:
-            ValueError: the batch size is below 1 or above the number of training images, the augmentation is unknown,
-                ``skip`` is negative or larger than the epoch, or ``mixup`` is above 0 although a label is not a class
-                or, with several shards, each has an odd number of images.
+            ValueError: the batch size is below 1 or above the number of training images; the augmentation is unknown;
+                ``skip`` is negative or more than the epoch's batches; or ``mixup`` is above 0, and a label is not a
+                class or each of several shards has an odd number of images.
         """
         self.check_batches(batch_size, augment)
         steps = self.train_size // batch_size
@@ -256,8 +256,9 @@ class Dataset(ABC):
 def _ahead(batches: tf.data.Dataset) -> tf.data.Dataset:
     """Prefetches batches, with tf.data's tuning turned off.
 
-    Tuning runs at intervals that double from 10 ms to a minute, and an iterator at its end often waits for the next
-    interval: an evaluation could take twice as long. Pipelines must therefore give numbers instead of AUTOTUNE.
+    Tuning runs at intervals that double from 10 ms to a minute. An iterator that has ended often waits for the next
+    interval, so an evaluation could take twice as long. Without tuning, pipelines must pass a number, not AUTOTUNE, as
+    ``num_parallel_calls``.
     """
     options = tf.data.Options()
     options.autotune.enabled = False

@@ -14,8 +14,8 @@ TEST_EVERY = 5
 def digits(data_dir: Optional[PathLike] = None) -> InMemoryDataset:
     """scikit-learn's digits: 1,797 grey 8×8 images of handwritten digits, which come with scikit-learn.
 
-    Every fifth image of each class is a test image, in the data's order (which cycles through the writers). The split
-    therefore needs no random numbers and is the same everywhere: 1,442 images to train, 355 to test.
+    Every fifth image of each class, in the data's order, is a test image. The split therefore needs no random numbers
+    and is the same everywhere: 1,442 images to train, 355 to test.
 
     Args:
         data_dir: must be None, because the data come with scikit-learn.

@@ -5,7 +5,7 @@
     DIR/train/<class>/*, DIR/val/<class>/*   as split there; ``val`` may be called ``valid``, ``validation`` or ``test``
 
 A class is named after its folder, and its photographs may be in subfolders. ``listing`` decides which files are read;
-their content decides whether they are images. The decoded pixels are Pillow's, as in ``r2b predict``.
+their content decides whether they are images. Decoding gives the same pixels as in ``r2b predict``.
 """
 
 import hashlib
@@ -43,9 +43,10 @@ from r2b_zoo.system.machine import available_cores
 
 TEST_SHARE = 0.2
 BY_NAME, BY_RANK = "by name", "by rank"
-"""Rules by which the automatic split chooses test images. ``BY_NAME`` takes photographs whose names have a hash in the
-lowest fifth of all possible hashes, so that photographs added later do not move the others (unless a class would have
-none on one side). ``BY_RANK``, the rule of earlier versions, takes the fifth of each class with the lowest hashes."""
+"""Rules by which the automatic split chooses test images; both hash the photographs' paths.
+``BY_NAME`` takes the photographs with a hash in the lowest fifth of all possible hashes. Photographs that are added
+later then do not change the split of the others (unless a class would have none on one side). ``BY_RANK``, the rule of
+earlier versions, takes the fifth of each class with the lowest hashes."""
 MIN_CLASSES = 2
 ADVISED_IMAGES = 20
 """Images per class, for training and testing together; a class with fewer gets a warning."""
@@ -83,20 +84,21 @@ def folder(
 ) -> "Folder":
     """Photographs in one folder per class, in any format that ``read_image`` reads.
 
-    Tries to decode every file now; ``skipped`` lists the files and folders that are left out.
+    Checks every file by decoding it; ``skipped`` of the result lists the files and folders that are left out.
 
     Args:
         data_dir: the folder.
         image_size: height and width of a network's input.
-        split_seed: seed of the automatic split, which depends only on this seed and on the names of the files.
+        split_seed: seed of the automatic split, which depends only on this seed, the rule and the files' paths.
         all_to_test: make every photograph a test image, for photographs that a network has not seen.
         split_rule: ``BY_NAME``, or ``BY_RANK`` to split as earlier versions did.
 
     Raises:
-        ValueError: the folder is not laid out as the module describes, or cannot be read; it has fewer than two
-            classes, or two that differ only in case or in Unicode's composition; a class is missing in one of the two
-            splits, has no images or only one to split, or has a name that is not one line of text; more than a tenth of
-            the image files (and more than three) cannot be decoded; or ``split_rule`` is unknown.
+        ValueError: the folder does not exist or cannot be read; there are fewer than two classes; the names of two
+            classes, or of two folders of one split, differ only in case or in Unicode's composition; a class's name is
+            not one line of text; a class has no images, or only one although it must be split; the folder's own two
+            splits have different classes; more than a tenth of the image files (and more than three) cannot be
+            decoded; or ``split_rule`` is needed and unknown.
 
     Warns:
         UserWarning: a class has fewer than 20 images, or fewer than 16 to train on if the folder has its own split;
@@ -150,7 +152,7 @@ def folder(
 
 @dataclass(frozen=True, kw_only=True)
 class Folder(PhotographDataset):
-    """Photographs in files, decoded to the same pixels as by Pillow.
+    """Photographs in files, decoded to the same pixels as Pillow's.
 
     Attributes:
         root: the folder.
@@ -171,7 +173,8 @@ class Folder(PhotographDataset):
             class_names: the classifier's classes, in the order of its labels.
 
         Raises:
-            ValueError: the classifier does not know one of the photographs' classes, or has two of its name.
+            ValueError: one of the photographs' classes is not a class of the classifier, or two of the classifier's
+                classes have its name.
         """
         known_names = [normal(name) for name in class_names]
         numbers = [[i for i, name in enumerate(known_names) if name == own] for own in self.class_names]
@@ -184,7 +187,7 @@ class Folder(PhotographDataset):
             )
         twice = [own for own, found in zip(self.class_names, numbers, strict=True) if len(found) > 1]
         if twice:
-            raise ValueError(f"The network has more than one class of the name {twice[0]!r}: remove its folder.")
+            raise ValueError(f"The network has more than one class named {twice[0]!r}: remove the folder of that name.")
 
         def labelled(photographs: tuple[Photograph, ...]) -> tuple[Photograph, ...]:
             return tuple(replace(photograph, label=numbers[photograph.label][0]) for photograph in photographs)
@@ -273,13 +276,21 @@ def _read(path: Union[bytes, np.ndarray]) -> np.ndarray:
 
 def _layout(root: Path) -> tuple[Path, Optional[Path], list[str]]:
     """The folders of training and of test classes (None if there is none), and a sentence for each unused folder."""
-    below = {path.name.lower(): path for path in folders(root)}
+    found = folders(root)
+    below: dict[str, Path] = {}
+    for path in found:
+        other = below.setdefault(path.name.lower(), path)
+        if other != path and path.name.lower() in (_TRAIN, *_TEST):
+            raise ValueError(
+                f"{root} has the folders {other.name!r} and {path.name!r}, which differ only in case: put their "
+                "classes into one folder."
+            )
     if _TRAIN not in below or not folders(below[_TRAIN]):
         return root, None, []  # train may be the name of a class
     test = next((below[name] for name in _TEST if name in below), None)
     used = [path for path in (below[_TRAIN], test) if path is not None]
     where = " and ".join(path.name for path in used)
-    unused = [path for path in below.values() if path not in used]
+    unused = [path for path in found if path not in used]
     return below[_TRAIN], test, [f"{shown(path.name)} is left out: the classes are in {where}" for path in unused]
 
 
@@ -363,7 +374,7 @@ def _checked(root: Path, names: list[str], files: dict[str, Listing]) -> tuple[l
 
 
 def _check_enough(root: Path, names: list[str], found: list[Photograph], bad: int, skipped: list[str]) -> None:
-    """Raises ValueError if too many images cannot be read, or a class has none."""
+    """Raises ValueError if too many images cannot be read, or a class has no readable image."""
     if bad > max(ALWAYS_SKIPPED, MAX_SKIPPED_SHARE * (len(found) + bad)):
         raise ValueError(
             f"{bad} of the {len(found) + bad} image files in {root} cannot be read, more than "
@@ -423,7 +434,7 @@ def _split(
 ) -> tuple[list[Photograph], list[Photograph]]:
     """Splits each class into training and test photographs, at least one of each.
 
-    The test photographs are those whose names have the smallest hashes.
+    The test photographs are those whose paths have the smallest hashes.
     """
     if rule not in _SPLIT_WORDS:
         raise ValueError(f"split_rule must be one of {', '.join(map(repr, _SPLIT_WORDS))}; received {rule!r}.")
@@ -448,7 +459,7 @@ def _split(
 
 
 def _hash(path: Path, seed: int) -> str:
-    """A hash of a path that is the same on every system."""
+    """A hexadecimal hash of a relative path and a seed, the same on every system."""
     name = normal(path.as_posix())
     return hashlib.sha256(f"{seed}/{name}".encode("utf-8", "surrogateescape")).hexdigest()
 

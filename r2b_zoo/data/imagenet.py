@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import tensorflow_datasets as tfds
 
 # An epoch reads FILES_AT_A_TIME files at a time in random order, and shuffles in a buffer of SHUFFLED photographs,
-# which take about 220 MB. (TensorFlow Datasets has already mixed the photographs over the files.)
+# which take about 220 MB. (TensorFlow Datasets has already distributed the photographs randomly over the files.)
 FILES_AT_A_TIME = 16
 SHUFFLED = 2048
 # Test batches that are prepared at the same time, each on all cores; more would only fill memory.
@@ -44,7 +44,7 @@ def imagenet(data_dir: Optional[PathLike] = None, image_size: int = IMAGENET.hei
     """1,281,167 photographs to train and 50,000 (the validation split) to test, in 1,000 classes.
 
     Args:
-        data_dir: folder of the data sets that TensorFlow Datasets has prepared.
+        data_dir: folder of the data sets that TensorFlow Datasets has prepared; None: its default folder.
         image_size: height and width of a network's input.
 
     Raises:
@@ -72,7 +72,7 @@ def imagenet(data_dir: Optional[PathLike] = None, image_size: int = IMAGENET.hei
 
 @dataclass(frozen=True, kw_only=True)
 class ImageNet(PhotographDataset):
-    """Photographs in the records of TensorFlow Datasets, decoded as TensorFlow Datasets does.
+    """Photographs in the records of TensorFlow Datasets, decoded to the pixels that TensorFlow Datasets gives.
 
     Attributes:
         builder: the builder of TensorFlow Datasets, which knows the files and their numbers of records.
@@ -85,9 +85,9 @@ class ImageNet(PhotographDataset):
     def held_out(self, share: float) -> "ImageNet":
         """Holds out the same share of every file instead of every class.
 
-        The class of a photograph is known only after reading it. TensorFlow Datasets has mixed the photographs over the
-        files, so this is a random sample. A class has 732 to 1,300 photographs, so a share of 0.02 or more almost
-        certainly includes some of each class.
+        The class of a photograph is known only after reading it. TensorFlow Datasets has distributed the photographs
+        randomly over the files, so the held-out photographs are a random sample. A class has 732 to 1,300 photographs,
+        so a share of 0.02 or more almost certainly includes some of each class.
         """
         check_share(share)
         split = replace(self, apart=share)
@@ -140,7 +140,7 @@ class ImageNet(PhotographDataset):
             deterministic=True,
         )
 
-        # Call the operator behind tf.data's shuffle, which takes both seeds; shuffle itself also uses the global seed.
+        # Call the operator behind ``Dataset.shuffle``, because ``shuffle`` itself also uses the global seed.
         seed, other_seed = tf.unstack(tf.cast(order_seed, tf.int64))
         shuffled = tf.raw_ops.ShuffleDataset(
             input_dataset=tf.data.experimental.to_variant(records),
@@ -171,7 +171,7 @@ class ImageNet(PhotographDataset):
         )
 
     def _centres(self, most: int, records: tf.Tensor) -> Example:
-        """Prepares the centre squares of N ≤ ``most`` records, with fewer operators than one by one."""
+        """Prepares the centre squares of N ≤ ``most`` records, with fewer operators than one by one needs."""
         number = tf.size(records)
         # The graph decodes a fixed number of photographs, so a smaller batch is padded with photographs of one pixel.
         lacking = tf.fill([most - number], _pixel())

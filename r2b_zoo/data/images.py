@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 PathLike = Union[str, "os.PathLike[str]"]
 
-# The content decides whether a file is an image. If a file with one of these suffixes cannot be read, it counts as
-# an unreadable image; a file with another suffix may be anything.
+# The content decides whether a file is an image. If Pillow does not recognise the content, a file with one of these
+# suffixes counts as an unreadable image; a file with another suffix does not count as an image.
 IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".apng", ".bmp", ".dib", ".webp", ".gif", ".tif", ".tiff"),
     *(".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".jp2", ".j2k", ".avif", ".qoi"),
@@ -75,7 +75,7 @@ def check_image(path: PathLike, max_pixels: int = MAX_PIXELS) -> Header:
                 tf.io.decode_jpeg(Path(path).read_bytes(), channels=3, ratio=8)
                 return Header(image.height, image.width, True)
             except tf.errors.InvalidArgumentError:
-                pass  # Pillow says why, or reads formats that TensorFlow does not
+                pass  # Pillow either reads the file or gives the reason why it cannot
         return Header(*pixels.check(image), False)
 
 

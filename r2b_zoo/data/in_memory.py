@@ -20,7 +20,7 @@ class Split:
     """Images uint8 (N, H, W, C) and labels int (N,), read when they are first used.
 
     Attributes:
-        size: N.
+        size: N, the number of images.
         read: returns images and labels.
     """
 

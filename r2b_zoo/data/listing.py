@@ -52,7 +52,7 @@ class Listing:
 
     Attributes:
         files: the regular files.
-        no_files: paths that are neither regular files nor folders, each with what it is.
+        no_files: paths that are neither regular files nor folders, each with its kind in words, for example "a pipe".
     """
 
     files: tuple[Path, ...]

@@ -20,8 +20,8 @@ CROP_AREA = (0.08, 1.0)  # share of the image
 CROP_ASPECT = (3 / 4, 4 / 3)  # width / height
 CROP_ATTEMPTS = 10
 
-# Pixels that are decoded beyond each side of a window. JPEG interpolates colour between neighbours, so the pixels at a
-# window's border depend on those beyond it.
+# Pixels that are decoded beyond each side of a window. A JPEG decoder interpolates colour between neighbours, so the
+# pixels at a window's border depend on pixels outside it.
 CHROMA_MARGIN = 2
 # libjpeg decodes columns in blocks of this width, and TensorFlow copies a crop once more if it starts within a block.
 COLUMNS_AT_A_TIME = 16
@@ -55,7 +55,7 @@ class PhotographDataset(Dataset):
 
     @abstractmethod
     def _training_records(self, order_seed: tf.Tensor, skip: int) -> tf.data.Dataset:
-        """Records of the training photographs, for ``_encoded``, in the seed's order, without the first ``skip``."""
+        """The training photographs' records, for ``_encoded``, shuffled by the seed, without the first ``skip``."""
 
     @abstractmethod
     def _test_records(self) -> tf.data.Dataset:
@@ -71,7 +71,7 @@ class PhotographDataset(Dataset):
         return runtime.is_installed() and self.preprocessing.channels == 3 and self._fits_in_batches
 
     def _encoded(self, record: Any) -> Encoded:
-        """Converts a record to a photograph; separate from reading, so that many records can be converted at once."""
+        """Converts a record to a photograph. This is a separate step, so that records can be converted in parallel."""
         return record
 
     @abstractmethod
@@ -101,8 +101,8 @@ class PhotographDataset(Dataset):
 
         records = self._training_records(order_seed, skip * batch_size).enumerate(start=skip * batch_size)
         if shard.count > 1:
-            # Drop the epoch's incomplete last batch before it is divided among the shards: it may have enough images
-            # for the batch of one shard, but not for those of all.
+            # Drop the epoch's incomplete last batch before it is divided among the shards: it may fill the batch of one
+            # shard, but not of all shards.
             records = records.take((self.train_size // batch_size - skip) * batch_size)
             records = records.filter(lambda position, _: shard.has(position, batch_size))
         return self._batches(records, cut, batch_size // shard.count, bilinear=augment != "none", drop_remainder=True)
@@ -115,7 +115,15 @@ class PhotographDataset(Dataset):
         bilinear: bool = False,
         drop_remainder: bool = False,
     ) -> tf.data.Dataset:
-        """Batches of the records' cuts, prepared to the same bits as by ``Preprocessing``, with their labels."""
+        """Cuts the records and batches the results, resized and normalised to the same bits as by ``Preprocessing``.
+
+        Args:
+            records: the photographs' records.
+            cut: selects the part of a record's photograph that the network gets; its arguments are a record's elements.
+            batch_size: images per batch.
+            bilinear: see ``Preprocessing.resize``.
+            drop_remainder: drop an incomplete last batch.
+        """
         if self._is_resized_in_batches:
 
             def listed(*record: Any) -> Cut:
@@ -187,7 +195,7 @@ def _decoded(records: tf.data.Dataset, function: Callable[..., Any]) -> tf.data.
 
 
 def decode_jpeg_window(jpeg: tf.Tensor, size: Size, window: Window, dct_method: str = "") -> Part:
-    """Decodes a window of a JPEG, to the same pixels as in the whole decoded image, and little beyond the window.
+    """Decodes a window of a JPEG, and little beyond it, to the same pixels as in the whole decoded image.
 
     Args:
         jpeg: contents of the file.

@@ -28,8 +28,8 @@ class Preprocessing:
         width: columns of the result.
         channels: 3 (RGB) or 1 (grey).
         crop_fraction: side of the centre square that is kept, as a share of the image's shorter side.
-        mean: per channel, in 0–255.
-        std: per channel, in 0–255; the result is (image - mean) / std.
+        mean: one number per channel, in levels of 0–255.
+        std: one number per channel, in levels of 0–255; the result is (image - mean) / std.
 
     Raises:
         ValueError: no image can be prepared with these numbers.
@@ -95,10 +95,10 @@ class Preprocessing:
         return self.normalise(self.resize(images[:, top : top + height, left : left + width]))
 
     def centre_window(self, size: tf.Tensor) -> tf.Tensor:
-        """Top, left, height and width, (4,), of the centre square of an image with that height and width, (2,).
+        """Top, left, height and width, int32 (4,), of the centre square of an image of this size.
 
-        Many images may be given, (N, 2) → (N, 4). The square's side is ``crop_fraction`` of the image's shorter side,
-        rounded down; of an odd margin, the larger part is cut at the top and left.
+        ``size`` is height and width, int32 (2,); for N images, (N, 2) → (N, 4). The square's side is ``crop_fraction``
+        of the image's shorter side, rounded down. Of an odd margin, the larger part is cut at the top and left.
         """
         shorter = tf.cast(tf.reduce_min(size, axis=-1, keepdims=True), tf.float32)
         side = tf.maximum(tf.cast(self.crop_fraction * shorter, tf.int32), 1)
@@ -144,7 +144,8 @@ class Preprocessing:
             float32 (height, width, channels).
 
         Raises:
-            ValueError: the argument is not one image, has no pixels, or has values outside 0–255.
+            ValueError: the argument is not one image, has no pixels, has values outside 0–255, or is one of Pillow's
+                images that cannot be read.
         """
         if pixels.is_pillow_image(image):
             centre = pixels.rgb(image, self.crop_fraction)
@@ -197,7 +198,8 @@ IMAGENET = Preprocessing(
 def preprocess_input(image: Any) -> np.ndarray:
     """Prepares one image for networks trained on ImageNet, including those with ``weights="imagenet"``.
 
-    Centre crop of 87.5 % of the shorter side, bicubic resize to 224×224, ImageNet mean and standard deviation.
+    Crops the centre square of 87.5 % of the shorter side, resizes it bicubically to 224×224, and normalises it with
+    ImageNet's mean and standard deviation.
 
     Args:
         image: uint8 of any size: RGB (H, W, 3), RGBA (H, W, 4), or grey (H, W) or (H, W, 1). See
@@ -207,7 +209,7 @@ def preprocess_input(image: Any) -> np.ndarray:
         float32 (224, 224, 3).
 
     Raises:
-        ValueError: the argument is not one image, has no pixels, or has values outside 0–255.
+        ValueError: see ``Preprocessing.__call__``.
     """
     return IMAGENET(image)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 
 def check_share(share: float) -> None:
-    """Raises ValueError if ``share`` is below 0, or not below 1."""
+    """Raises ValueError unless 0 ≤ ``share`` < 1."""
     if not 0 <= share < 1:
         raise ValueError(
             f"validation must be 0 (none) or the share of the training images to hold out, below 1, for example 0.1; "

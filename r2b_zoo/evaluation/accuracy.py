@@ -239,7 +239,7 @@ def predict_keras(model: tf.keras.Model, images: np.ndarray) -> np.ndarray:
 
 
 def milliseconds_per_image(tflite: bytes, image: np.ndarray, num_threads: int = 1) -> float:
-    """Median time of one image (H, W, C) through a converted file, after a warm-up."""
+    """Median time in which a converted file classifies one preprocessed image (H, W, C), after a warm-up."""
     engine = TFLiteEngine(tflite, num_threads)
     times = []
     for _ in range(TIMING_WARM_UP + TIMING_RUNS):

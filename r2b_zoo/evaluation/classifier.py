@@ -51,8 +51,11 @@ class Classifier:
         model: the Keras model; None for a converted file.
         tflite: contents of the converted file; None for a Keras model.
         plan: the plan of a run; None for other classifiers.
-        split_rule: how the run that the classifier belongs to splits a folder of photographs, see
-            ``data_record.split_rule``; None if it belongs to no run.
+        split_rule: the rule by which the classifier's run splits a folder of photographs, see
+            ``data_record.split_rule``; None if the classifier belongs to no run.
+
+    Raises:
+        ValueError: the model's number of outputs is not the number of labels.
     """
 
     name: str
@@ -152,17 +155,17 @@ def load(
     """Loads a classifier.
 
     Args:
-        reference: a name of weights in ``weights.named``, the folder of a run, a ``.tflite``, or a weights file.
+        reference: one of ``weights.named.NAMES``, or the path of a run's folder, a ``.tflite`` or a weights file.
         network: network of a weights file; None: the one it records, or RealToBinaryNet for the published weights.
         precision: precision of a weights file; None: the one it records, or "binary".
         input_size: height and width for a weights file; None: those it records, or 224.
-        stage: stage of a run whose network to load; None: the last.
+        stage: for a run, the stage whose network is loaded; None: the last.
 
     Raises:
         FileNotFoundError: there is no such file or folder.
         ValueError: the file is none of these or is damaged; it is a weights file without top; it does not record its
-            network, and ``network`` is None; the run has no such stage; or an argument is given that is not used for
-            such a reference.
+            network, and ``network`` is None; the run has no such stage; or an argument is given that this kind of
+            reference does not use.
         RunFolderError: the folder holds no run, the stage is not finished, or its weights are damaged.
     """
     if reference == named.IMAGENET:
@@ -181,7 +184,7 @@ def load(
             f"There is no {str(reference)!r}: give {named.NAMES_IN_WORDS}, the folder of a run, a .tflite or "
             "a weights file."
         )
-    if path.suffix == TFLITE_SUFFIX:
+    if path.suffix.lower() == TFLITE_SUFFIX:
         _refuse(reference, network=network, precision=precision, input_size=input_size, stage=stage)
         return _from_tflite(path)
     _refuse(reference, stage=stage)
@@ -189,7 +192,7 @@ def load(
 
 
 def _refuse(reference: PathLike, **arguments: object) -> None:
-    """Raises ValueError if an argument is given that ``load`` does not use for such a reference."""
+    """Raises ValueError if one of these arguments, which ``load`` does not use for this reference, is not None."""
     given = [name for name, value in arguments.items() if value is not None]
     if given:
         raise ValueError(
@@ -268,10 +271,10 @@ def dataset_for(
     """A data set for evaluating a classifier, with images prepared for it and classes in the order of its labels.
 
     Args:
-        classifier: where it has no preprocessing or labels, as for some weights files, the data set's are used.
+        classifier: the classifier; if it has no preprocessing or no labels, those of the data set are used.
         name: name of a data set, or path of a folder of photographs; None: the classifier's own data.
-        data_dir: where the files of the data set are; None: for the data set of a run, where the run has them; for
-            others, the data set's default.
+        data_dir: folder of the data set's files; None: the folder that the run used if ``classifier`` is a run that was
+            trained on this data set, else the data set's default.
         all_photographs: use all photographs of a folder, not only those that training leaves out.
 
     Raises:
@@ -353,7 +356,7 @@ def converted_file(reference: PathLike) -> Path:
     """The converted file of a run. Raises ValueError if ``reference`` is not a run's folder or has no such file."""
     path = RunFolder(reference).tflite_path
     if not path.is_file():
-        raise ValueError(f"There is no {path}: name the converted file to compare with.")
+        raise ValueError(f"There is no converted file {path}: name the file to compare with.")
     return path
 
 
@@ -369,7 +372,9 @@ def images_for(
         max_pixels: limit on height times width of an image file.
 
     Raises:
-        ValueError: there are no images, one cannot be read, or the classifier does not record how to prepare them.
+        FileNotFoundError: there is no such folder.
+        ValueError: there are no images, one cannot be read, or the classifier does not record how to prepare them; for
+            the test split, as ``dataset_for``.
     """
     if folder is None:
         for inputs, _ in labelled_images_for(classifier, number=number):

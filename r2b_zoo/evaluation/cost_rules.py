@@ -13,7 +13,7 @@ global pool                 1 per input element
 add, multiply, ...          1 per output element for each input after the first; 1 more for an average
 learned scale               1 per element, because α⊗β⊗γ is a constant
 gate                        1 per element of x (pool), of the hidden layer (ReLU), of the factors (sigmoid)
-                            and of y (multiplication); its two dense layers are float MACs
+                            and of y (multiplication), see ``ChannelGate``; its two dense layers are float MACs
 convolution, dense          1 per output element for a bias, 1 for an activation, 1 for a scale of binary filters;
                             1 per input element for an input quantiser of more than one bit (tanh); 0 for a
                             sign, whose output is packed bits

@@ -2,10 +2,10 @@
 
 Operations are counted per image, from the shapes that a network was built with, by the rules of ``cost_rules``:
 
-- *MACs* (multiply-accumulates): output positions × size of the kernel, so for a convolution output H × W × kernel h × w
-  × C_in / groups × C_out; for a transposed convolution, input H × W. Taps on the padding count like any other. MACs are
-  *binary* where input **and** kernel are quantised to one bit by the layer's own quantisers, *float* otherwise. One MAC
-  is one operation.
+- *MACs* (multiply-accumulates): output positions × size of the kernel. For a convolution, this is output H × W × kernel
+  h × w × C_in / groups × C_out; for a transposed convolution, input H × W replaces output H × W. Taps on the padding
+  count like all others. MACs are *binary* where the layer's own quantisers quantise input **and** kernel to one bit,
+  *float* otherwise. One MAC is one operation.
 - *Elementwise operations*: everything else that an inference engine computes in floating point.
 - *Float operations*: float MACs plus elementwise operations, including skip connections and pools, as in table 1 of
   Martínez et al. (ICLR 2020, section 4.4), which lists binary and float operations separately. Elementwise operations
@@ -37,11 +37,11 @@ BYTES_PER_REAL_WEIGHT = 4
 
 @dataclass(frozen=True)
 class LayerCost:
-    """The cost of one layer per image. Every number is a count; the module's documentation has the rules.
+    """The parameters and bytes of one layer, and its operations per image, by the rules in the module's docstring.
 
-    ``kind`` is the part of the network to which the layer belongs: first by place ("stem", "shortcuts", "classifier"),
-    then by type ("binary convolutions", "gate", "batch norm", ...); layers without weights for which there is no rule
-    are "not counted".
+    ``kind`` is the part of the network to which the layer belongs. It follows from the layer's place ("stem",
+    "shortcuts", "classifier") or, in other places, from its type ("binary convolutions", "gate", "batch norm", ...).
+    Layers without weights for which there is no rule are "not counted".
     """
 
     name: str
@@ -63,7 +63,7 @@ class LayerCost:
 
 @dataclass(frozen=True)
 class Cost:
-    """The cost of a network per image: the sum over its layers, or over the layers of one kind."""
+    """The cost of a network, or of its layers of one kind: the sum over the layers in ``layers``."""
 
     name: str
     input_shapes: tuple[Shape, ...]
@@ -129,7 +129,7 @@ class Cost:
         return tuple(dict.fromkeys(layer.kind for layer in self.layers))
 
     def of(self, kind: str) -> "Cost":
-        """The cost of the layers of one kind, see ``kinds``; 0 for a kind that the network does not have."""
+        """The cost of the layers of one kind, see ``kinds``; all counts are 0 for a kind that is absent."""
         return Cost(self.name, self.input_shapes, tuple(layer for layer in self.layers if layer.kind == kind))
 
     def share(self, kind: str) -> float:
@@ -184,7 +184,7 @@ _PLACES = {
 
 
 def cost(model: tf.keras.Model) -> Cost:
-    """Counts the cost of a network per image, by the rules in this module's docstring.
+    """Counts the cost of a network by the rules in this module's docstring.
 
     Args:
         model: a functional or Sequential network with a known input size; networks inside it are counted layer by

@@ -1,4 +1,4 @@
-"""The costs that Martínez et al. publish (ICLR 2020, section 4.4), for comparison with the counts of ``costs``."""
+"""The costs that Martínez et al. publish (ICLR 2020, section 4.4), for comparison with ``costs.py``."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -7,16 +7,16 @@ from typing import Any, Optional
 from r2b_zoo.evaluation.costs import Cost
 
 _CONVOLVED = 4 * 56**2 * 64 + 4 * 28**2 * 128 + 4 * 14**2 * 256 + 4 * 7**2 * 512
-"""Number of output values of the sixteen 3×3 convolutions of the blocks."""
+"""Number of output values of the sixteen 3×3 convolutions of the blocks, for one image of 224×224 at width 64."""
 _SHORTCUTS = 28**2 * 128 + 14**2 * 256 + 7**2 * 512
-"""Number of output values of the three convolutions of the shortcuts; their inputs have half as many values."""
+"""Number of output values of the three convolutions of the shortcuts, which have half as many input values."""
 _STEM = 112**2 * 64
 """Number of output values of the first convolution."""
 
 _NO_ACTIVATION = ("no activation after the first convolution", -_STEM)
 _PRELU = ("a PReLU after each 3×3 convolution", _CONVOLVED)
-# A batch norm before a convolution of stride 2 has twice as many values as one after it: 4 times the pixels, with half
-# the channels.
+# A batch norm has 4 float operations per value. Before a convolution of stride 2 it has twice as many values as after
+# it: 4 times the pixels, with half the channels.
 _BATCH_NORMS_LATER = ("batch norms after the convolutions instead of before them", -4 * _SHORTCUTS)
 
 
@@ -26,10 +26,11 @@ class PublishedCost:
 
     Attributes:
         row: the row's name in the table.
-        binary_operations: as printed.
-        float_operations: as printed.
-        differences: how the row's network differs from the zoo's, as inferred from the printed numbers: each difference
-            in words, and in float operations. The zoo's count plus these float operations is within 0.2 % of the row.
+        binary_operations: as printed in the table.
+        float_operations: as printed in the table.
+        differences: the differences between the row's network and the zoo's, inferred from the printed numbers. Each is
+            a description and a number of float operations. The zoo's count plus these numbers is within 0.2 % of the
+            row.
     """
 
     row: str
@@ -38,7 +39,7 @@ class PublishedCost:
     differences: tuple[tuple[str, int], ...] = ()
 
 
-# The rows by network and kind of downsampling.
+# The key is the name of the network and its kind of downsampling.
 TABLE_1: dict[tuple[str, str], PublishedCost] = {
     ("BNN18", "binary"): PublishedCost("BNN", 1.695e9, 1.314e8),
     ("XNORNet18", "binary"): PublishedCost(
@@ -75,7 +76,7 @@ def published(cost: Cost) -> Optional[PublishedCost]:
         and stem[-1].output_shape == _STEM_OUTPUT
     )
     row = TABLE_1.get((cost.name, cost.downsample)) if is_of_the_papers_size else None
-    # A network with real weights has the name of the binary one.
+    # A network with real weights has the same name as the binary one, but no binary operations.
     return row if row and bool(row.binary_operations) == bool(cost.binary_macs) else None
 
 
@@ -84,12 +85,13 @@ class GateOverhead:
     """The additional cost of gates over the learned scales that they replace.
 
     At 224×224 and width 64 the gates' dense layers have 294,400 MACs: 0.18 % of the baseline's 164 M FLOPs. With the
-    gates' other operations (1,680,896 additions to pool x, 424 ReLUs and 3,840 sigmoids) the overhead is 1.2 %, the
-    paper's "about 1 % more". The gates' 1,505,280 multiplications replace the same number in the scales.
+    gates' other operations (1,680,896 additions to pool their inputs, 424 ReLUs and 3,840 sigmoids) the overhead is
+    1.2 %, the paper's "about 1 % more". The gates' 1,505,280 multiplications of activations by factors are not part of
+    it, because the scales have as many.
 
     Attributes:
         macs: MACs of the gates' dense layers.
-        elementwise: elementwise operations of the gates minus those of the scales.
+        elementwise: number of elementwise operations of the gates minus that of the scales.
         baseline_flops: FLOPs of the whole baseline.
     """
 
@@ -124,12 +126,13 @@ def gate_overhead(gated: Cost, baseline: Cost) -> GateOverhead:
             f"{gated.input_shapes} and {baseline.name} for {baseline.input_shapes} differ elsewhere too. "
             "Build RealToBinaryNet and StrongBaselineNet with the same arguments."
         )
-    gate, scale = gated.of("gate"), baseline.of("scale")
-    return GateOverhead(gate.float_macs, gate.elementwise - scale.elementwise, baseline.flops)
+    gate, own_scale, scale = gated.of("gate"), gated.of("scale"), baseline.of("scale")
+    elementwise = gate.elementwise + own_scale.elementwise - scale.elementwise
+    return GateOverhead(gate.float_macs, elementwise, baseline.flops)
 
 
 def overhead_among(costs: Sequence[Cost]) -> Optional[GateOverhead]:
-    """The additional cost of gates over scales; None unless both networks are given with real downsampling."""
+    """``gate_overhead`` of RealToBinaryNet and StrongBaselineNet with real downsampling; None if one is missing."""
     by_name = {cost.name: cost for cost in costs if cost.downsample == "real"}
     if not {"RealToBinaryNet", "StrongBaselineNet"} <= set(by_name):
         return None

@@ -1,9 +1,10 @@
-"""Decides whether rounding errors explain that a file gives another answer than its Keras model.
+"""Decides whether rounding errors explain why a file's answer differs from that of its Keras model.
 
-Two engines may round the last bit of a float operation differently. A value no further from zero than this difference
-may then get the other sign. In a network that has hardly been trained, one such sign can decide the whole answer: the
-Keras model's answer is then only one of several valid answers, and the file may give another. The model itself shows
-which answers are valid: those that it gives when the last bits of its weights and of the image are changed.
+An answer is the probabilities for one image. Two engines may round the last bit of a float operation differently. A
+value no further from zero than this difference may then get the other sign. In a network that has hardly been trained,
+one such sign can decide the whole answer: the Keras model's answer is then only one of several valid answers, and the
+file may give another of them. Valid answers are those that the model gives when the last bits of its weights and of the
+image are changed.
 """
 
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ import tensorflow as tf
 from r2b_zoo.conversion import tensor_values
 
 ROUNDING = 1e-6
-"""Largest relative change of a weight or a pixel: a few last bits of float32."""
+"""Largest relative change of a weight or a pixel: about the last four bits of a float32."""
 CHANGED_WEIGHTS = 64
 """Number of random changes of the weights. Each changes all layers, because rounding happens in all of them."""
 CHANGED_IMAGES = 4
@@ -23,10 +24,10 @@ CHANGED_IMAGES = 4
 MAX_DISTANCE = 1e-3
 """Two answers with the same predicted class count as the same if no probability differs by more than this."""
 LONELINESS = 2
-"""How far an answer may be from the valid answers for rounding to explain it, in units of their largest gap.
+"""Rounding explains an answer whose distance from the nearest valid answer is at most this many times the largest gap.
 
-Each valid answer has a distance from its nearest neighbour among the valid answers. Their largest gap is the
-largest of these distances."""
+The gap of a valid answer is its distance from the nearest other valid answer. The distance of two answers is their
+largest difference in a probability."""
 
 
 class KerasNetwork:
@@ -67,11 +68,11 @@ class KerasNetwork:
 
 
 def explains(keras: KerasNetwork, images: np.ndarray, found: np.ndarray) -> np.ndarray:
-    """Finds the images for which the Keras model also gives the file's answer when last bits change.
+    """Finds the images for which rounding explains the file's answer.
 
-    Rounding can flip several signs, and the valid combinations of signs may be so many that the variants contain only
-    some of them. An answer that no variant gives is therefore also explained if it is not much farther from the
-    variants' answers than these are from each other; see ``LONELINESS``.
+    It does if the Keras model gives the same answer when last bits change. Rounding can flip several signs, and the
+    variants may contain only some of the valid combinations of signs. An answer that no variant gives is therefore also
+    explained if it is near enough to the variants' answers; see ``LONELINESS``.
 
     Args:
         keras: the model.
@@ -98,7 +99,7 @@ def explains(keras: KerasNetwork, images: np.ndarray, found: np.ndarray) -> np.n
 
 
 def _loneliest(answers: np.ndarray) -> float:
-    """The largest distance of one of the answers (n, classes) from its nearest neighbour."""
+    """The largest gap among answers (n, classes); see ``LONELINESS``."""
     return max(float(np.partition(np.abs(answers - answer).max(axis=1), 1)[1]) for answer in answers)
 
 

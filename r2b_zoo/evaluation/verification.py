@@ -21,18 +21,18 @@ from r2b_zoo.evaluation import rounding
 from r2b_zoo.evaluation.accuracy import check_numbers
 from r2b_zoo.system.short_repr import short_repr
 
-# Rounding may flip a sign, which changes probabilities a little and sometimes a close decision (rounding.py). An image
-# whose answers differ is undecided if rounding explains the difference. All other images are decided: if too many of
-# them differ, or they differ too much, the file has a defect.
+# Rounding may flip a sign, which changes probabilities and sometimes the predicted class (rounding.py). An image for
+# which model and file give different answers is undecided if rounding explains the difference. All other images are
+# decided. If the answers differ for too many of them, or differ too much, the file has a defect.
 MIN_AGREEMENT = 0.995
 """Minimum share of decided images with the same predicted class."""
 MAX_MEAN_DIFFERENCE = 1e-3
-"""Maximum of the mean absolute difference of the probabilities over decided images and classes."""
+"""Largest allowed mean absolute difference of the probabilities, over decided images and classes."""
 
 MIN_DECIDED = 0.5
-"""Minimum share of decided images among all images; with fewer, equality proves nothing."""
+"""Minimum share of decided images among all images; with a smaller share, equal answers prove nothing."""
 MOST_UNEXPLAINED = 8
-"""After this many differences that rounding does not explain, further differences count without examination."""
+"""After this many images with unexplained differences, ``rounding`` examines no others: all count as decided."""
 
 MAX_LOSS = 0.5
 """Maximum loss of top-1, in percentage points, of an int8 file against its Keras model."""
@@ -42,7 +42,9 @@ BATCH_SIZE = 32
 THREADS = (2, 4)
 """Numbers of threads on which r2b-runtime must give the same bits as on ``num_threads`` threads."""
 IMAGES_ON_THREADS = 32
-"""About how many images run on each number of threads; few are enough, as such an error would show in any image."""
+"""Number of images, rounded up to whole batches, that run on each number of threads.
+
+Few are enough, because a dependence on the number of threads would show in any image."""
 
 
 Batch = Union[np.ndarray, tuple[Any, Any]]
@@ -61,10 +63,10 @@ class Verification:
         largest_difference: the largest of these differences.
         undecided: number of images for which the answers differ, but only as much as the Keras model's own answer
             differs when the last bits of weights and pixels change (rounding.py).
-        threads: number of images for which the file gives other bits on a number of threads in ``THREADS`` than on the
-            number of threads given to ``verify``.
-        told_otherwise: a sentence for each statement of the file about classes and preprocessing that contradicts the
-            labels or the preprocessing given to ``verify``.
+        threads: number of images for which the file's bits on any number of threads in ``THREADS`` differ from those
+            on the number given to ``verify``.
+        told_otherwise: a sentence for each statement of the file's metadata that contradicts the labels or the
+            preprocessing given to ``verify``.
         max_loss: for an int8 file, the maximum loss of top-1, in percentage points; None for others.
         correct: for an int8 file, number of images that the Keras model classifies correctly; None if the true classes
             are unknown.
@@ -99,12 +101,12 @@ class Verification:
 
     @property
     def agreement(self) -> float:
-        """Share of the decided images without a disagreement, 0 to 1."""
+        """Share of the decided images with the same predicted class, 0 to 1; 1 if no image is decided."""
         return 1 - self.disagreements / max(self.images - self.undecided, 1)
 
     @property
     def is_decided(self) -> bool:
-        """Whether enough decided images are left to prove anything."""
+        """Whether the share of decided images is at least ``MIN_DECIDED``."""
         return self.images - self.undecided >= MIN_DECIDED * self.images
 
     @property
@@ -237,7 +239,7 @@ def verify(
             the maximum share of images, in percent, whose predicted class may differ.
 
     Raises:
-        ValueError: the engine refuses the file, there are no images, their shape does not fit the model, the outputs of
+        ValueError: the engine refuses the file, there are no images, images or classes have the wrong shape, outputs of
             model and file have different shapes, the Keras model gives NaN or infinity, ``max_loss`` is not from 0 to
             100, or the file takes images that are not normalised and ``preprocessing`` is missing.
     """
@@ -389,18 +391,18 @@ def _other_names(own: Sequence[str], others: Sequence[str]) -> str:
     first = wrong[0]
     return (
         f"The file gives {len(wrong)} of {len(own)} classes other names than the model: class {first} is "
-        f"{own[first]!r}, and {others[first]!r} in the file."
+        f"{own[first]!r} in the model and {others[first]!r} in the file."
     )
 
 
 def _other_preprocessing(own: Mapping[str, Any], others: Mapping[str, Any]) -> str:
     differing = [name for name in own if own[name] != others.get(name)]
-    words = "; ".join(f"{name} is {own[name]}, and {others.get(name)} in the file" for name in differing)
+    words = "; ".join(f"{name} is {own[name]} in the model and {others.get(name)} in the file" for name in differing)
     return f"The file's preprocessing differs from the model's: {words}."
 
 
 def _different_bits(one: np.ndarray, others: Sequence[np.ndarray]) -> int:
-    """The number of rows of (N, ...) that differ from those of another array in any bit."""
+    """The number of rows of ``one`` (N, ...) that differ in any bit from the same row of any of the others."""
     return sum(any(row.tobytes() != other[i].tobytes() for other in others) for i, row in enumerate(one))
 
 

@@ -28,7 +28,7 @@ BiRealNet18 = topology.network(
     _block,
     # As in the authors' code, no ReLU follows the first convolution: after a ReLU, the first sign would give only +1.
     stem_activation=Parts.no_activation,
-    # approx_sign has the derivative of a piecewise quadratic function as its gradient (section 3.3);
+    # The gradient of approx_sign is the derivative of a piecewise quadratic function (section 3.3);
     # magnitude_aware_sign has the magnitude-aware gradient (section 3.4).
     sign="approx_sign",
     kernel="magnitude_aware_sign",

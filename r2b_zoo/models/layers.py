@@ -1,4 +1,4 @@
-"""The zoo's own layers: convolutions for mixed precision, layers that rescale their output, pooling, and fused layers.
+"""The zoo's own layers: convolutions for mixed precision, rescaling of their outputs, pooling, and fused layers.
 
 All other layers of the networks come from Keras or Larq.
 """
@@ -16,8 +16,8 @@ from r2b_zoo.identity import PACKAGE
 from r2b_zoo.ops import bit_counting, convolution, fused
 from r2b_zoo.ops.switch import Switch
 
-# The gradient of a kernel is a sum over the pixels of a batch. For feature maps of fewer pixels than this, a CPU
-# computes it faster in float32, because reordering the operands for half precision takes longer than it saves.
+# For outputs of fewer pixels than this, a CPU computes a kernel's gradient faster in float32, because reordering the
+# operands for half precision takes longer than it saves.
 FEW_PIXELS = 64
 
 _in_float32 = Switch()
@@ -26,7 +26,7 @@ _resizable = Switch()
 
 
 def resizable_files() -> contextlib.AbstractContextManager[None]:
-    """Networks traced within the ``with`` statement give files whose input can be resized to a batch of images.
+    """Networks traced within the ``with`` statement are converted to files whose input can be resized to a batch.
 
     The values are the same, but training such a network would be slower.
     """
@@ -82,7 +82,7 @@ class _CastsLast:
         def in_half(inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
             return tf.cast(convolve(tf.cast(inputs, compute), tf.cast(kernel, compute)), weights)
 
-        # Read these now, because Larq may change the padding for the duration of a call.
+        # Read these now: Larq may change the padding during this call, and the gradient is computed after it.
         strides, padding = self.strides, self.padding  # type: ignore[attr-defined]
 
         @tf.custom_gradient
@@ -211,8 +211,8 @@ class FusedSteSign(lq.quantizers.SteSign):
 
     The limit 1 is the default of ``clip_value``. Within ``fused_for_training`` value and gradient take one pass over
     memory each instead of three and four, and are bit for bit the same. The class is not called ``SteSign``, because
-    Larq and HDF5 files find quantisers by the name of the class alone. It never casts its input, whatever the policy:
-    in float16, −1e-9 would become −0, whose sign is +1.
+    Larq and HDF5 files find quantisers by the name of the class alone. The input is never cast, whatever the policy: in
+    float16, −1e-9 would become −0, whose sign is +1.
     """
 
     def __init__(self, clip_value: Optional[float] = 1.0, **kwargs: Any) -> None:
@@ -226,7 +226,7 @@ class FusedSteSign(lq.quantizers.SteSign):
 
 @lq.utils.register_keras_custom_object
 class FusedWeightClip(lq.constraints.WeightClip):
-    """Larq's ``WeightClip``: clips weights to ± ``clip_value``, to the same bits, with one operator instead of two."""
+    """Larq's ``WeightClip``, with the same bits: clips weights to ± ``clip_value`` by one operator instead of two."""
 
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
         x = tf.convert_to_tensor(x)
@@ -256,7 +256,7 @@ def _has_fixed_size(shape: Any) -> bool:
 
 @tf.keras.utils.register_keras_serializable(PACKAGE)
 def tanh(x: tf.Tensor) -> tf.Tensor:
-    """tanh that TensorFlow does not fuse with a convolution and a batch norm: it lacks the fused operator."""
+    """tanh that TensorFlow does not fuse with a convolution and a batch norm, for which it has no fused operator."""
     return tf.tanh(tf.ensure_shape(x, x.shape))
 
 
@@ -326,8 +326,8 @@ class ChannelGate(tf.keras.layers.Layer):
         activations, convolved = inputs
         average = global_average(activations, fixed_size=self._fixed_size)
         if _resizable.on:
-            # For one image the product below does not need the reshape of the factors, so LCE's converter drops it, but
-            # larger batches need it. Therefore reshape the average, before the matrix products.
+            # LCE's converter drops the reshape of the factors below, because one image does not need it; larger batches
+            # do. Therefore reshape the average too, before the matrix products.
             average = tf.reshape(average, [-1, 1, 1, average.shape[-1]])
         hidden = tf.nn.relu(tf.matmul(average, self.reduce_kernel))
         factors = tf.sigmoid(tf.matmul(hidden, self.expand_kernel))
@@ -403,7 +403,7 @@ class LearnedScale(tf.keras.layers.Layer):
         _, height, width, channels = inputs.shape
         # LCE's converter folds a multiplication that follows a binary convolution into the convolution. That is right
         # for factors per channel, but for factors per position it gives a file that no engine can run. The reshapes
-        # keep the two apart, and the file stores one H×W plane of constants instead of a full H×W×C tensor.
+        # prevent this. The separate product with the plane makes the file store H×W constants instead of H×W×C.
         plane = tf.reshape(self.height_scale * self.width_scale, [height * width, 1])
         scaled = tf.reshape(inputs * self.channel_scale, [-1, height * width, channels]) * plane
         return tf.reshape(scaled, [-1, height, width, channels])

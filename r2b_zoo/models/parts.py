@@ -5,9 +5,10 @@ the same in every network.
 
 Under a mixed-precision policy of Keras, the convolutions of the blocks compute in half precision, unless their feature
 maps are tiny, and everything else computes in float32. The convolutions have most of the operations, and half precision
-holds their sums of ±1 exactly: up to 256 in bfloat16 and 2,048 in float16, twice that for an even number of addends. If
-the residual stream, the sums that the shortcuts pass from block to block, were in half precision, rounding would flip a
-few signs. Each would flip others in the next block, and after a few blocks the network would compute something else.
+holds their sums of ±1 exactly: up to 256 in bfloat16 and 2,048 in float16, and twice that for an even number of
+addends. The sums that the shortcuts pass from block to block are called the residual stream. If it were in half
+precision, rounding would flip a few signs. Each would flip others in the next block, and after a few blocks the
+activations would be quite different.
 """
 
 import math
@@ -23,14 +24,14 @@ from r2b_zoo.models.layers import Conv2D, FusedSteSign, FusedWeightClip, PReLU, 
 DOWNSAMPLES = ("real", "binary")
 WEIGHT_SCALES = ("none", "mean", "learned")
 KERNEL_INITIALIZER = "glorot_normal"
-# Keras' default, and Larq Zoo's for the Real-to-Binary network; the paper gives none.
+# Keras' default, and Larq Zoo's value for the Real-to-Binary network; the paper gives none.
 BATCH_NORM_MOMENTUM = 0.99
 # He et al., ICCV 2015, section 2.1.
 PRELU_SLOPE = 0.25
 # Martínez et al., section 4.3.
 GATE_REDUCTION = 8
-# For feature maps of fewer pixels, half precision is not worthwhile: a step would convert and reorder more values of
-# kernels than of activations.
+# For outputs of fewer pixels than this, half precision is not worthwhile: a step would convert and reorder more values
+# of kernels than of activations.
 SMALLEST_HALF = 16
 
 
@@ -83,7 +84,8 @@ def weight_scale_option(allowed: Sequence[str] = WEIGHT_SCALES) -> Option:
     """The option for α of equation 3 of Martínez et al., for networks that offer a choice."""
     meanings = {
         "none": "binary kernels are ±1",
-        "mean": "each filter is multiplied by the mean magnitude of its latent weights, a constant for the gradient",
+        "mean": "each filter is multiplied by the mean magnitude of its latent weights, a factor that the gradient "
+        "treats as a constant",
         "learned": 'as "mean", times a learned factor per filter, which starts at 1',
     }
     return Option(
@@ -164,7 +166,7 @@ class Parts:
         )(x)
 
     def _policy_for(self, x: tf.Tensor, strides: int) -> Any:
-        """The dtype policy of a convolution of ``x``; for a tiny output, the variables' type, not half precision."""
+        """The dtype policy of a convolution of ``x``; for a tiny output, the type of its variables."""
         height, width = x.shape[1:3]
         is_tiny = None not in (height, width) and -(-height // strides) * -(-width // strides) < SMALLEST_HALF
         return getattr(self.policy, "variable_dtype", self.policy) if is_tiny else self.policy
@@ -189,13 +191,13 @@ class Parts:
     ) -> tf.Tensor:
         """The identity, or average pool, 1×1 convolution and batch norm if the block changes the shape.
 
-        The pool's window and strides are those of the block: 2×2 for stride 2, no pool for stride 1.
+        The pool's window and strides equal the block's strides: 2×2 for stride 2, no pool for stride 1.
 
         Args:
-            x: input of the block, or of the half of a block that the shortcut goes around.
-            filters: number of channels of its output.
-            strides: its strides.
-            name: its name.
+            x: input of the block, or of the half block, that the shortcut bypasses.
+            filters: number of output channels of this block or half block.
+            strides: strides of its first convolution.
+            name: its name, with which the names of the shortcut's layers start.
             batch_norm_before_sign: whether the paper has a batch norm before each sign. A binary convolution of the
                 shortcut then has one before its sign too, because nothing else centres the sums in the residual stream.
         """
@@ -226,5 +228,5 @@ def plain_conv(x: tf.Tensor, filters: int, kernel_size: int, strides: int, name:
 
 
 def _quantizer(identifier: Any) -> Any:
-    """The quantiser, or the zoo's faster replacement if there is one, which gives the same values."""
+    """The quantiser, or the zoo's faster replacement with the same values if there is one."""
     return FusedSteSign() if identifier == "ste_sign" else identifier

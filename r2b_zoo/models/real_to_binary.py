@@ -45,7 +45,7 @@ def _half_block(
 
 
 def _block(rescale: Rescale) -> topology.Block:
-    """Two half blocks, with one convolution each, which replace a ResNet-18 block of two convolutions."""
+    """Makes a block of two half blocks with one convolution each, in place of a ResNet-18 block of two convolutions."""
 
     def block(parts: Parts, x: tf.Tensor, filters: int, strides: int, name: str) -> tf.Tensor:
         x = _half_block(parts, rescale, x, filters, strides, f"{name}a", output=f"{name}a")

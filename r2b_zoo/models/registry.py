@@ -20,7 +20,7 @@ NETWORKS: dict[str, Network] = {
 
 
 def list_models(pretrained: Optional[bool] = None) -> list[str]:
-    """Names of the networks; ``pretrained`` True: only those with published weights; False: only those without."""
+    """Names of the networks: all, or only those with (``pretrained`` True) or without (False) published weights."""
     return [name for name in NETWORKS if pretrained is None or CARDS[name].pretrained == pretrained]
 
 
@@ -39,7 +39,7 @@ def card(name: str) -> Card:
 
 
 def options(name: str) -> dict[str, Any]:
-    """``downsample``, ``batch_norm_momentum`` and the arguments that only this network has, with their defaults.
+    """Defaults of ``downsample``, ``batch_norm_momentum`` and those arguments that not all networks have.
 
     For example ``{"downsample": "real", "batch_norm_momentum": 0.99, "weight_scale": "none", ...}``.
     """

@@ -47,7 +47,7 @@ ANY_SIZE = (None, None, 3)
 PathLike = Union[str, "os.PathLike[str]"]
 Activation = Callable[[Parts, tf.Tensor, str], tf.Tensor]
 Block = Callable[[Parts, tf.Tensor, int, int, str], tf.Tensor]
-"""``block(parts, x, filters, strides, name)`` returns its output, made by a layer called ``name``."""
+"""``block(parts, x, filters, strides, name)`` returns the output of its last layer, which is called ``name``."""
 
 
 class Network(Protocol):
@@ -55,12 +55,12 @@ class Network(Protocol):
 
     __name__: str
     defaults: Mapping[str, Any]
-    """``downsample``, ``batch_norm_momentum`` and the arguments that only this network has, with their defaults."""
+    """Defaults of ``downsample``, ``batch_norm_momentum`` and those arguments that not all networks have."""
     downsamples: tuple[str, ...]
     """The values of ``downsample`` that it supports."""
     check: Callable[..., dict[str, Any]]
-    """Returns the network's own options, with their defaults, and raises what the constructor would raise for values
-    that are not allowed. It builds nothing and does not look for the weights."""
+    """Raises what the constructor would raise for values that are not allowed, without building anything or looking for
+    the weights. Returns the values of the network's options."""
 
     def __call__(self, **arguments: Any) -> tf.keras.Model: ...
 
@@ -80,8 +80,8 @@ def global_policy(policy: Any) -> Iterator[None]:
 def _depth(*blocks: int) -> Iterator[None]:
     """Networks that are made within the ``with`` statement have ``len(blocks)`` sections of ``blocks[i]`` blocks each.
 
-    This is for tests that do not depend on depth, because the time for tracing, converting and loading grows with the
-    number of blocks. ``_depth(1, 1)`` gives networks with a block that keeps the shape, and one that changes it.
+    Tests that do not depend on depth use it to save time for tracing, converting and loading. ``_depth(1, 1)`` gives
+    networks with a block that keeps the shape, and one that changes it.
     """
     global _blocks_of_sections
     before = _blocks_of_sections
@@ -114,8 +114,8 @@ _ARGUMENTS = """
         input_tensor: a Keras tensor to build on instead. Layers before it keep their weights if a weights file has none
             for them.
         weights: None (random), the path of a weights file, or the name of weights for this network that are published
-            or come with this package ({weights}). Those of this package also set the arguments that only this
-            network has, unless these are given.
+            or come with this package ({weights}). Those of this package also set the arguments that not
+            all networks have, unless these are given.
         include_top: whether global pooling and the classifier are part of the network.
         features_only: whether to return the activations at the end of each of the four sections, for detection or
             segmentation; there is no top then, whatever include_top is.
@@ -166,8 +166,8 @@ def network(
         sign: the paper's quantiser of activations.
         kernel: the paper's quantiser of weights.
         precisions: the supported precisions; the first is the default.
-        fixed_size: whether the network has weights for every row and column, so that their number must be fixed.
-        options: arguments that only this network has.
+        fixed_size: whether the network needs a fixed input size, because it has weights for every row and column.
+        options: arguments of the network that not all networks have.
     """
     own = dict(options or {})
     downsamples = DOWNSAMPLES if "binary" in precisions else DOWNSAMPLES[:1]
@@ -300,7 +300,7 @@ def _signature(constructor: Callable[..., Any], options: Mapping[str, Option]) -
 def intermediates(model: tf.keras.Model) -> dict[str, tf.Tensor]:
     """The symbolic outputs of the eight blocks by name, ``block1`` to ``block8``, and ``logits`` if there is a top.
 
-    Attention matching compares these outputs of teacher and student. Four of them are the features.
+    Attention matching compares these outputs of teacher and student. Those in ``FEATURE_NAMES`` are the features.
 
     Raises:
         ValueError: the model has no layer ``block1``, so it is not a network of the zoo.

@@ -18,8 +18,8 @@ class SynchronisedBatchNormalization(tf.keras.layers.BatchNormalization):
 
     where d is the gradient with respect to the output and the means are over all replicas too. The running variance is
     unbiased, as in the fused operator that Keras uses on one device. Up to rounding, several devices therefore compute
-    the same as one device with the whole batch. All replicas must have the same number of images. There is one
-    all-reduce in each direction.
+    the same as one device with the whole batch. All replicas must have the same number of images. The forward
+    pass and the backward pass have one all-reduce each.
 
     Source: Ioffe & Szegedy, ICML 2015, algorithm 1 and section 3.
     """

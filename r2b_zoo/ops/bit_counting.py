@@ -22,7 +22,7 @@ from r2b_zoo.system.machine import available_cores
 if TYPE_CHECKING:
     from r2b_runtime import Convolver
 
-# Larq's quantisers that give only ±1, and the one that multiplies each filter of a kernel by a factor.
+# Larq's quantiser that multiplies the signs of each filter by a factor, and those that give only ±1.
 _SCALED_SIGN = lq.quantizers.MagnitudeAwareSign
 _SIGNS = (lq.quantizers.SteSign, lq.quantizers.ApproxSign, lq.quantizers.SwishSign)
 # r2b-runtime computes groups of this many channels. It computes remaining channels one by one, which is slower than
@@ -73,7 +73,8 @@ def convolve(layer: lq.layers.QuantConv2D, inputs: tf.Tensor, kernel: tf.Variabl
     """The output of the layer's convolution, (N, H', W', O); None if bits are not to be counted, or cannot be.
 
     If the kernel's quantiser scales the filters, the scale multiplies the exact sums of signs, so the last digits may
-    differ from those of a sum of scaled products. The gradients are those of the scaled kernel.
+    differ from those of a sum of scaled products. The gradients are those of a convolution with the scaled
+    kernel.
 
     Args:
         layer: the binary convolution.

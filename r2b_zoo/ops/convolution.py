@@ -1,4 +1,4 @@
-"""Which convolutions bit counting and half precision support, and the gradients of these convolutions."""
+"""Says which convolutions bit counting and half precision support, and computes the gradients of such convolutions."""
 
 import tensorflow as tf
 
@@ -9,7 +9,7 @@ def is_plain(layer: tf.keras.layers.Conv2D) -> bool:
 
 
 def factors(kernel: tf.Tensor) -> tf.Tensor:
-    """The magnitude (O,) of each filter of a kernel (height, width, C, O); within a filter all magnitudes are equal."""
+    """The magnitude (O,) that all values of a filter share, for a quantised kernel (height, width, C, O)."""
     return tf.reduce_max(tf.abs(kernel), axis=[0, 1, 2])
 
 

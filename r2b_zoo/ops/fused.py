@@ -144,7 +144,7 @@ def _passed_on(x: tf.Tensor, upstream: tf.Tensor, limit: tf.Tensor) -> tf.Tensor
 
 @_one_pass
 def _passed_on_with_average(x: tf.Tensor, upstream: tf.Tensor, of_each_pixel: tf.Tensor, limit: tf.Tensor) -> tf.Tensor:
-    """The gradients of sign and average together."""
+    """The sum of the gradients of sign and average."""
     return _passed_on(x, upstream, limit) + of_each_pixel
 
 

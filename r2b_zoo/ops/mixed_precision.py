@@ -8,8 +8,8 @@ import tensorflow as tf
 from r2b_zoo.system import machine
 
 # CPU flags, as Linux spells them for x86 and ARM. On a CPU with a flag of the first set, bfloat16 is assumed to be
-# faster than float32, which was measured with amx_bf16. On a CPU with only the second, it was measured to be slower
-# (results/training.md).
+# faster than float32; this was measured only with amx_bf16. On a CPU with only a flag of the second set, bfloat16 was
+# measured to be slower (results/training.md).
 _FAST_BFLOAT16 = {"amx_bf16", "bf16"}
 _SLOW_BFLOAT16 = {"avx512_bf16"}
 
@@ -20,7 +20,7 @@ def policy_name(mixed_precision: str) -> str:
 
 
 def why_half_precision_is_slow(mixed_precision: str, cpuinfo: Path = machine.CPUINFO) -> Optional[str]:
-    """A message that says why training in that type is slow on this machine; None if nothing suggests that it is.
+    """A message that says why training in the given type is slow on this machine; None if nothing suggests that it is.
 
     Without a GPU, float16 is always slow. Whether bfloat16 is slow depends on the CPU's instruction sets; if they are
     unknown, there is no message.

@@ -66,7 +66,8 @@ class Cifar100(ProgressiveRecipe):
     binary_activations: Stage = ComponentField(
         PartialComponent(
             BinaryActivationsStudent,
-            # [re-implementation] With "real", the rows with a real student would train the network for longer.
+            # [re-implementation] Weights of stage "real" would give the network more training in rows that have that
+            # stage.
             initial_weights=None,
             **EPOCHS,
             **STEPS,

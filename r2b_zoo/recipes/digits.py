@@ -18,7 +18,7 @@ from r2b_zoo.recipes.recipe import (
 )
 
 MATCHING = {"attention_matching_weight": 1.0, "output_matching_weight": 3.0, "temperature": 2.0}
-LOGIT_MATCHING = {**MATCHING, "attention_matching_weight": 0.0}  # [paper] in the binary stage
+LOGIT_MATCHING = {**MATCHING, "attention_matching_weight": 0.0}  # [paper] the binary stage matches only logits
 
 
 @component

@@ -29,7 +29,7 @@ from r2b_zoo.recipes.recipe import (
 from r2b_zoo.weights.named import NAMES, is_name
 
 MATCHING = {"attention_matching_weight": 1.0, "output_matching_weight": 1.0, "temperature": 2.0}
-LOGIT_MATCHING = {**MATCHING, "attention_matching_weight": 0.0}  # [paper] in the binary stage
+LOGIT_MATCHING = {**MATCHING, "attention_matching_weight": 0.0}  # [paper] the binary stage matches only logits
 PRETRAINED_STAGES = ("classifier", "finetuned")
 # The weights determine these options of the network.
 OF_WEIGHTS = ("weight_scale", "downsample", "gate_reduction")
@@ -71,8 +71,8 @@ class FineTune(ProgressiveRecipe):
             precision="binary",
             initial_weights="classifier",
             epochs=30,
-            # This is the rate of the paper's binary stage. A higher rate would flip more signs than few photographs
-            # justify.
+            # This is the rate of the paper's binary stage. With few photographs, a higher rate would flip too many
+            # signs.
             learning_rate=2e-4,
             warmup_epochs=1.0,
         )
@@ -115,7 +115,7 @@ class FineTune(ProgressiveRecipe):
     def with_dependent_values(cls, overrides: Mapping[str, Any]) -> dict[str, Any]:
         """The overrides, and the fields that the weights determine.
 
-        The weights are only read if one of these fields is missing; the fields of a recorded run have all of them.
+        The weights are only read if one of these fields is missing; a recorded run has all of them.
         """
         weights = overrides.get("weights")
         if weights is None:

@@ -44,9 +44,9 @@ BINARY_LEARNING_RATE = 2e-4  # [paper] for the binary stage
 
 EPOCHS = {"epochs": 75, "decay_epochs": (40.0, 60.0, 70.0)}  # [paper] for each student
 WARMUP_EPOCHS = 5.0  # [paper] linear, from 0, while weights are real; none in the binary stage
-DECAY = 0.3  # [re-implementation] the paper has a step schedule and no factor
+DECAY = 0.3  # [re-implementation] the paper has a step schedule, but does not give the factor
 
-# [paper] An L2 penalty of 1e-5 while weights are real, and of 0 in the binary stage. [ours] The number is λ in
+# [paper] An L2 penalty of 1e-5 while weights are real, and of 0 in the binary stage. [ours] The number is used as λ in
 # λ/2 · Σ w².
 L2_PENALTY = 1e-5
 
@@ -92,9 +92,9 @@ class ImageNet(ProgressiveRecipe):
     teacher: Stage = ComponentField(
         PartialComponent(
             Teacher,
-            # The paper uses a trained ResNet-18 with 69.3 %. The re-implementation's script trains one by SGD without
-            # momentum, with an L2 penalty, and reaches 66 %; its network with 70.32 % had the learning rate and
-            # schedule below.
+            # The paper uses a trained ResNet-18 with 69.3 %. The re-implementation's script trains one with an
+            # L2 penalty by SGD without momentum, and reaches 66 %. Its authors' network with 70.32 % was trained with
+            # the learning rate and schedule below.
             epochs=100,  # [re-implementation]
             learning_rate=LEARNING_RATE,  # [re-implementation]
             schedule="cosine",  # [re-implementation]

@@ -28,7 +28,7 @@ def texts(words: Iterable[str], example: str, aliases: Mapping[str, str]) -> dic
     Args:
         words: words of the command line.
         example: an example of such a word, for messages.
-        aliases: the key that each other spelling stands for.
+        aliases: other spellings of keys, and the keys that they stand for.
 
     Raises:
         ValueError: a word is not of the form key=value, or a key occurs twice.
@@ -50,7 +50,7 @@ def check_keys(recipe: str, overrides: Mapping[str, Any], fields: Sequence[str],
 
     Args:
         recipe: name of the recipe, for the message.
-        overrides: the keys to check.
+        overrides: new values; their keys are checked.
         fields: names of the recipe's own fields.
         stages: names of the fields of each stage, by the stage's name.
     """

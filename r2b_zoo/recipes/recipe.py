@@ -33,7 +33,7 @@ CHOSEN_ON_TEST = (
 
 @component
 class Stage:
-    """One training run of one network, taught by an earlier stage or by the labels alone."""
+    """The training of one network from labels and, with ``taught_by``, from an earlier stage's network."""
 
     network: str = Field(REAL_TO_BINARY_NET)
     """Name in the registry of networks."""
@@ -48,7 +48,7 @@ class Stage:
     weights: a name in ``weights.named``, a weights file, or the folder of a run. Excludes ``initial_weights``."""
     skip: bool = Field(False)
     """True: the stage is not trained. Stages that it would have taught are taught by its teacher instead. Stages that
-    would have started from its weights start from the stage that its own ``initial_weights`` names."""
+    would have started from its weights start from those of the stage that its own ``initial_weights`` names."""
     from_run: Optional[str] = Field(None)
     """Folder of another run, whose finished stage of this name is used instead of training this one."""
     trained: str = Field("all")

@@ -1,6 +1,6 @@
 """Matplotlib figures for notebooks and files; drawing them does not change matplotlib's global state.
 
-``figure.savefig("curves.svg")`` writes a figure. A notebook displays a figure that is the last line of a cell.
+``figure.savefig("curves.svg")`` writes a figure. A notebook displays a figure if it is the value of a cell's last line.
 """
 
 from collections.abc import Mapping, Sequence
@@ -50,7 +50,7 @@ def training(folder: RunFolder, stages: Sequence[str], metric: str = "accuracy")
 
 
 def attention(photographs: np.ndarray, maps: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
-    """Draws where networks look: a row per photograph, with an attention map per network and block.
+    """Draws attention maps: a row per photograph, and a column per network and block.
 
     Args:
         photographs: uint8 (n, H, W, 1 or 3).

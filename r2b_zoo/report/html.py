@@ -1,6 +1,7 @@
 """Renders tables and records as HTML for notebooks. The ``_repr_html_`` methods of the public records use this module.
 
-Colours are the notebook's own, except for a few that are visible on both white and black. The HTML contains no scripts.
+Colours are the notebook's own, except for the two of ``verdict``, which are readable on both white and black. The HTML
+contains no scripts.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,11 +15,11 @@ from r2b_zoo.system.terminal import printable
 _CELL = "padding:.15em .7em;vertical-align:top"
 _NOTE = "max-width:60em;opacity:.75;font-size:90%"
 MOST_ROWS = 200
-"""A table shows at most this many rows; a line below it gives the number of further rows."""
+"""A table shows at most this many rows; a line below it says how many more there are."""
 
 
 def table(stacked: Stacked) -> Markup:
-    """A table that the command line prints, as HTML; its text is escaped."""
+    """Renders a table as HTML, with its text escaped."""
     head = Markup("")
     if stacked.show_header:
         cells = Markup("").join(_cell("th", heading, justify) for heading, justify in stacked.columns)
@@ -41,7 +42,7 @@ def table(stacked: Stacked) -> Markup:
 
 
 def facts(title: str, values: Mapping[str, Union[str, Markup]]) -> Markup:
-    """A title, and a row for each fact whose value is not empty."""
+    """A title, and a row for each fact whose value is not empty; text that is not ``Markup`` is escaped."""
     rows = Markup("").join(
         Markup('<tr><th style="text-align:left;{0}">{1}</th><td style="text-align:left;{0}">{2}</td></tr>').format(
             _CELL, key, value if isinstance(value, Markup) else printable(value)

@@ -1,4 +1,4 @@
-"""Shows training in a notebook, in one output that is redrawn, so that outputs do not accumulate below the cell."""
+"""Shows the progress of training in a notebook. One output is redrawn, so that outputs do not accumulate."""
 
 import time
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from r2b_zoo.runs.folder import RunFolder
 from r2b_zoo.runs.plans import Plan, StagePlan
 
 _SECONDS = 0.5
-"""Least time between two redraws of the bar; a browser that draws every step falls behind."""
+"""Minimum time between two redraws of the bar; a browser could not keep up with a redraw after every step."""
 _ACCURACY = view.METRICS[0]
 _PANEL = Markup('<figure style="display:inline-block;width:270px;margin:.3em"><figcaption>{}</figcaption>{}</figure>')
 # Colours and font of the panels. The report page defines them in its style sheet, which a notebook does not have.
@@ -26,7 +26,7 @@ class LiveFigure:
 
     Args:
         plan: the plan of the run.
-        folder: the folder of the run, for its finished stages.
+        folder: the folder of the run, which has the logs of its finished stages.
     """
 
     def __init__(self, plan: Plan, folder: RunFolder) -> None:
@@ -56,7 +56,7 @@ class LiveFigure:
         self._redraw(at_once=True)
 
     def log(self, line: str) -> None:
-        """Shows a line about the current work below the curves."""
+        """Adds a line about the current work; the last six lines are shown below the curves."""
         self._lines.append(line)
         self._redraw(at_once=True)
 
@@ -71,7 +71,7 @@ class LiveFigure:
         return self._lines[-1] if self._lines else f"Training recipe {self._plan.recipe}"
 
     def step(self, stage: StagePlan, done: float, words: str) -> None:
-        """Moves the bar of a stage to ``done``, the share of its steps that are done, 0–1."""
+        """Moves the bar of a stage to ``done``, the share of its steps that are done, 0–1; shows ``words`` there."""
         self._bar = Markup(
             '<div style="font-size:90%">{} <progress value="{:.4f}" max="1" style="width:16em"></progress> {}</div>'
         ).format(stage.name, done, words)
@@ -82,9 +82,9 @@ class LiveFigure:
 
         Args:
             stage: the stage in training.
-            train: accuracy on training images after each epoch in this process, 0–1.
-            test: the same on test or validation images.
-            first: number of the epoch of the first value, from 1.
+            train: accuracy on training images in each epoch that this process has trained, 0–1.
+            test: accuracy on test or validation images after each of these epochs, 0–1.
+            first: number of the first of these epochs, counted from 1.
         """
         if len(test):
             self._curves[stage.name] = [

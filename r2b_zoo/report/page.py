@@ -78,14 +78,14 @@ def _context(folder: RunFolder) -> dict[str, Any]:
         "kinds": results["cost"],
         "cost_bars": view.cost_bars(results["cost"]),
         "confusion": view.confusion(results["tflite"]["confusion"], class_names),
-        "is_decided": Verification.recorded(results["verification"]).is_decided,
+        "verdict": Verification.recorded(results["verification"]).verdict,
         "limits": {"agreement": MIN_AGREEMENT, "mean_difference": MAX_MEAN_DIFFERENCE, "decided": MIN_DECIDED},
         "precision_words": PRECISION_WORDS,
     }
 
 
 def _teacher(stages: list[dict[str, Any]]) -> Optional[dict[str, Any]]:
-    """The results of the real-valued stage to compare the last stage with; None if the run has no such stage."""
+    """Results of the first stage, for comparison with the last; None if it is the only one or not real-valued."""
     return stages[0] if len(stages) > 1 and stages[0]["precision"] == "real" else None
 
 

@@ -1,7 +1,7 @@
 """Pictures of the report: curves as inline SVG, maps and photographs as PNG data URLs.
 
-Figures use matplotlib's object interface and no global state. An SVG takes its colours and its font from the page
-(``COLOURS`` maps each colour to a CSS variable), so that one picture suits the light, the dark and the printed page.
+Figures use matplotlib's object interface, not pyplot. An SVG takes its colours and its font from the page (``COLOURS``
+maps each colour to a CSS variable), so that one picture suits the light, the dark and the printed page.
 """
 
 import base64
@@ -20,7 +20,7 @@ from PIL import Image
 
 
 class ShownFigure(Figure):
-    """A figure that is displayed when it is the last line of a notebook's cell.
+    """A figure that a notebook displays if it is the value of a cell's last line.
 
     IPython displays matplotlib's own figures only once pyplot has been imported; before that it prints their size.
     """
@@ -43,7 +43,7 @@ class Palette:
     def style(self, curve: str) -> dict[str, Any]:
         """Line style of the curve "train", "test" or "value".
 
-        The styles differ in more than colour, so that they can be told apart without it.
+        The styles also differ in line and marker, for readers who cannot distinguish the colours.
         """
         if curve == "train":
             return {
@@ -82,12 +82,12 @@ LARGEST_THUMBNAIL = 128
 
 @dataclass(frozen=True)
 class Curve:
-    """One line of a panel: a value at the end of every epoch.
+    """One line of a panel.
 
     Attributes:
         name: "train", "test" or "value", see ``Palette.style``.
         values: one value per epoch, NaN where there is none.
-        first: the epoch of the first value; 0 is before the first step.
+        first: number of the epoch of the first value; 0 stands for the time before the first step.
     """
 
     name: str
@@ -104,12 +104,12 @@ class Axes:
     """The axes shared by panels that are compared.
 
     Attributes:
-        epochs: the last epoch of the longest curve.
-        first: the first epoch of any curve; 0 if a stage has a value from before its first step.
+        epochs: the last epoch of any curve.
+        first: the first epoch of any curve; 0 if a curve starts before the first step.
         low: smallest value that the vertical axis must show.
         high: largest value that the vertical axis must show.
         log: whether the vertical scale is logarithmic.
-        percent: whether values are shares, 0–1, whose ticks are written in percent.
+        percent: whether the values are shares, 0–1. The ticks are then labelled in percent.
     """
 
     epochs: int
@@ -121,9 +121,13 @@ class Axes:
 
     @classmethod
     def around(cls, curves: Sequence[Curve], *, may_be_log: bool, percent: bool) -> "Axes":
-        """Axes that show these curves completely, except that an axis of shares may cut off the first third of a curve.
+        """Axes that show these curves completely; with ``percent``, they may cut off the first third of a curve.
 
-        ``_first_percent`` says where an axis of shares starts.
+        Args:
+            curves: the curves.
+            may_be_log: whether the vertical scale may be logarithmic. It is if all values are positive, and the largest
+                is more than ``_LOG_RANGE`` times the smallest.
+            percent: whether the values are shares, 0–1. ``_first_percent`` then gives the start of the vertical axis.
         """
         epochs, first = max(curve.last for curve in curves), min(curve.first for curve in curves)
         values = np.array([value for curve in curves for value in curve.values], np.float64)
@@ -136,11 +140,11 @@ class Axes:
 
 
 def _first_percent(curves: Sequence[Curve]) -> float:
-    """The start of an axis of shares: the largest multiple of 10 % that no curve falls below; 0 if that is below 50 %.
+    """Start of the axis for shares, 0–1: the largest multiple of 0.1 that no curve falls below; 0 if that is below 0.5.
 
-    The first third of a curve is ignored, because accuracy starts near chance: an axis that starts there would squeeze
-    the later epochs, which differ by a few percent, into a line. A stage's value before its first step always counts,
-    because it shows how good the weights are that the stage starts from.
+    The first third of each curve is ignored. Accuracy starts near chance, and an axis that started there would squeeze
+    the later epochs, which differ by a few percent, into a line. A value before the first step always counts, because
+    it shows how good the initial weights of the stage are.
     """
     later = [value for curve in curves for value in curve.values[len(curve.values) // 3 :] if np.isfinite(value)]
     later += [curve.values[0] for curve in curves if curve.first == 0 and np.isfinite(curve.values[0])]
@@ -225,7 +229,8 @@ def _number(value: float, percent: bool) -> str:
 
 def _inline_svg(figure: Figure, name: str, description: str) -> Markup:
     buffer = io.StringIO()
-    # Keep text as text: it is smaller, selectable, and in the page's font. A fixed salt makes the page reproducible.
+    # Write text as text, not as paths: it is smaller, selectable, and in the page's font. With a fixed salt, the
+    # identifiers are the same in every run.
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "font.family": "sans-serif"}):
         figure.savefig(
             buffer, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))

@@ -23,7 +23,7 @@ from r2b_zoo.runs.plans import StagePlan
 
 @contextmanager
 def image_progress(title: str, images: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar over images on standard error, if that is a terminal; standard output is left to the result.
+    """A progress bar over images, on standard error if that is a terminal. Standard output is kept for the result.
 
     Yields:
         A function to call with the number of images that were finished since the last call.
@@ -45,7 +45,7 @@ def image_progress(title: str, images: int) -> Iterator[Callable[[int], None]]:
 
 
 class StageProgress(tf.keras.callbacks.Callback):
-    """A progress bar over the steps of one stage, and one line when it is done.
+    """A progress bar over the steps of one stage, and one line when the stage is done.
 
     If the output is not a terminal, only the line is printed.
     """
@@ -84,7 +84,7 @@ class StageProgress(tf.keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: Optional[dict[str, Any]] = None) -> None:
         if logs and "images_per_second" in logs:
             self._rate = f"{rate(logs['images_per_second'])} images/s"
-        # A stage may resume anywhere, so the bar shows the position instead of counting steps.
+        # A stage may resume at any step, so set the bar's position instead of advancing it.
         self._update(completed=self._epoch * (self.params.get("steps") or 0) + batch + 1, rate=self._rate)
 
     def on_epoch_end(self, epoch: int, logs: Optional[dict[str, Any]] = None) -> None:

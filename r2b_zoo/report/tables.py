@@ -116,12 +116,12 @@ class Stacked:
 
 
 def console(stderr: bool = False) -> Console:
-    """A console for tables, as wide as the terminal; without a terminal, wide enough for every table.
+    """A console for tables, as wide as the terminal; 150 characters wide if the output is not a terminal.
 
-    It does not interpret markup, which names of files and classes may contain by accident.
+    It does not interpret markup, because names of files and classes may look like markup.
 
     Args:
-        stderr: whether to print to standard error, because standard output is for something else.
+        stderr: whether to print to standard error instead of standard output.
     """
     terminal = (sys.stderr if stderr else sys.stdout).isatty()
     return Console(
@@ -181,7 +181,7 @@ def results_table(results: Mapping[str, Any]) -> Stacked:
 
 
 def rate(images_per_second: Optional[float]) -> str:
-    """Images per second as text; a dash if a stage was too short to measure them."""
+    """Images per second as text; a dash if they were not measured."""
     if images_per_second is None:
         return "–"
     return f"{images_per_second:,.0f}" if images_per_second >= 10 else f"{images_per_second:.1f}"
@@ -349,7 +349,7 @@ def card_table(card: "Card") -> Stacked:
 def bundled_table(cards: Sequence["WeightsCard"]) -> Stacked:
     """The weights that come with the package."""
     table = Stacked(
-        "Weights that come with r2b_zoo (r2b list NAME says more)",
+        "Weights that come with r2b_zoo (r2b list NAME shows more)",
         [("weights", LEFT), ("network", LEFT), ("top-1", RIGHT), ("data", LEFT), ("bytes", RIGHT), ("licence", LEFT)],
     )
     for card in cards:

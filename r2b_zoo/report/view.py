@@ -1,4 +1,4 @@
-"""Prepares the contents of a run's folder for the template of the report page, which formats the numbers."""
+"""Prepares the contents of a run's folder for the report page, whose template formats the numbers."""
 
 import csv
 import json
@@ -22,7 +22,8 @@ CONFUSED_PAIRS = 8
 CONFUSED_PAIRS_OF_MANY = 25
 EXTREME_CLASSES = 10
 
-# These colours are colour-blind safe (Okabe & Ito, 2008). No network has both a gate and a scale.
+# These colours are colour-blind safe (Okabe & Ito, 2008). Gates and scales share a colour, because only a network with
+# weight_scale="learned" has both.
 KIND_COLOURS = {
     "binary convolutions": "#0072b2",
     "real convolutions": "#56b4e9",
@@ -38,7 +39,7 @@ OTHER_KIND_COLOUR = "#999999"
 
 @dataclass(frozen=True)
 class Metric:
-    """A column of log.csv. The column ``val_<column>`` has the same metric for the images tested after each epoch."""
+    """A column of log.csv. The column ``val_<column>`` has the same metric for test or validation images."""
 
     column: str
     title: str
@@ -52,7 +53,8 @@ METRICS = (
         "accuracy",
         "Accuracy",
         "Share of images whose predicted class is the true class. The number is the accuracy after the last epoch on "
-        "images that were not trained on; epoch 0, of a stage that starts from weights, is before its first step.",
+        "images that were not trained on; in a stage that starts from trained weights, epoch 0 "
+        "shows the accuracy before the first step.",
         may_be_log=False,
         percent=True,
     ),
@@ -151,7 +153,7 @@ def missing(folder: RunFolder, name: str) -> RunFolderError:
 def _curves_of(log: Mapping[str, tuple[float, ...]], column: str, start: Optional[float]) -> Iterator[plots.Curve]:
     test = log.get(f"val_{column}")
     if log.get(column):
-        # The learning rate has no test value: it is a "value", which belongs to neither training nor test images.
+        # The learning rate belongs to neither training nor test images: its curve is called "value".
         yield plots.Curve("train" if test else "value", log[column])
     if test:
         yield plots.Curve("test", test) if start is None else plots.Curve("test", (start, *test), first=0)
@@ -204,7 +206,10 @@ class Attention:
 
 
 def attention(folder: RunFolder, class_names: Sequence[str]) -> Attention:
-    """The maps of attention.npz as pictures, and the distances ‖Q_last − Q_first‖₂ between the last and first stage."""
+    """The maps of attention.npz as pictures, and the distances between those of the last and the first stage.
+
+    The distance of two maps is ‖Q_last − Q_first‖₂.
+    """
     arrays = _arrays(folder, folder.attention_path)
     keys = [key.split("/") for key in arrays if "/" in key]
     stages = tuple(dict.fromkeys(stage for stage, _ in keys))
@@ -416,7 +421,7 @@ def command(fields: Mapping[str, Any]) -> str:
 
 
 def _changed(name: str, own: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields that must be set for the recipe to have the values ``own``; all fields if this cannot be found out."""
+    """The fields of ``own`` that the command must set; all of them if the run's weights can no longer be read."""
     from r2b_zoo import recipes
 
     defaults = recipes.plan(name).config

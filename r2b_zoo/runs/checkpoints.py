@@ -1,9 +1,9 @@
-"""Checkpoints of a stage in training, in files that are never partially written.
+"""Checkpoints of a stage in training, in files that are never partially written. Their names are
 
     <epochs done>-<steps done in the next epoch>.<sha256 of the content>.npz
 
-The name contains the hash, so that a damaged file is recognised. A file is written under a temporary name, flushed to
-disk, and then renamed. The last two checkpoints are kept; if the newest is damaged, training resumes from the other.
+The hash in the name shows whether a file is damaged. A file is written under a temporary name, flushed to disk, and
+then renamed. The last two checkpoints are kept; if the newest is damaged, training resumes from the other.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ _DIGEST_LENGTH = 64
 
 @dataclass
 class Progress:
-    """The progress of a stage. With the variables and the random state, it is all that training needs to resume.
+    """The progress of a stage. Training resumes from it, and from the arrays and the random state of a ``Checkpoint``.
 
     Attributes:
         epoch: number of complete epochs; a complete epoch is tested and has its row in the log.
@@ -39,7 +39,7 @@ class Progress:
             before the end of the first epoch.
         waited: number of epochs since ``best`` was reached.
         start: metrics of the test before the first step; None if there was no such test.
-        seconds: time spent on the stage so far, in all processes.
+        seconds: time spent on the stage so far, including earlier processes.
         timed_steps, timed_seconds: the steps and seconds from which images per second are calculated.
     """
 
@@ -56,7 +56,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The contents of a file: progress, arrays by name (variables, and the best weights so far), random state."""
+    """A checkpoint in a file: progress, arrays by name (variables, and the best weights so far), random state."""
 
     path: Path
     progress: Progress
@@ -126,8 +126,8 @@ def _read(path: Path) -> Checkpoint:
 def random_state() -> dict[str, Any]:
     """The states of Python's and NumPy's random generators, as plain data.
 
-    TensorFlow's generator has no state to keep: no network of the zoo draws random numbers while it trains, and
-    augmentation draws from the seed and the position.
+    The state of TensorFlow's generator is not needed: no network of the zoo draws random numbers while it trains, and
+    those of augmentation depend only on the seed and the position.
     """
     version, internal, gauss = random.getstate()
     numpy_state = np.random.get_state(legacy=False)

@@ -1,4 +1,4 @@
-"""Records a run's data in ``data.json`` in its folder, so that the run never silently resumes on other data.
+"""Describes a run's data in ``data.json`` in its folder, so that the run never silently resumes on other data.
 
 The labels of a network are numbers. For photographs, the sorted names of the folders give them their meaning: if a
 folder is renamed, the order may change, and the network would call an apple a pear.
@@ -20,7 +20,7 @@ from r2b_zoo.system import files
 
 FORMAT = 1
 MOST_NAMED = 3
-"""A sentence names at most this many classes or files."""
+"""A message names at most this many classes or files of a kind."""
 
 
 def split_rule(folder: RunFolder) -> str:
@@ -33,7 +33,7 @@ def split_rule(folder: RunFolder) -> str:
     """
     path = folder.data_path
     if path.is_file():
-        # Search the text, since the record may be damaged.
+        # Search the text instead of parsing it, since the record may be damaged.
         return BY_RANK if f'"{BY_RANK}"' in path.read_text(encoding="utf-8", errors="replace") else BY_NAME
     return BY_RANK if folder.config_path.is_file() and folder.stages_path.is_dir() else BY_NAME
 
@@ -54,7 +54,8 @@ def keep(folder: RunFolder, dataset: Dataset, log: Callable[[str], None]) -> Non
         log: takes a line if the record is damaged.
 
     Raises:
-        RunFolderError: the run was started with other data; the message says what differs.
+        RunFolderError: the run was started with other data (the message says what differs), or by a version of r2b_zoo
+            whose record has another format.
     """
     now = dataset.record()
     before, damage = _recorded(folder)
@@ -79,7 +80,7 @@ def digest(dataset: Dataset) -> str:
 
 
 def _recorded(folder: RunFolder) -> tuple[Optional[dict[str, Any]], str]:
-    """The record, and a sentence about it if it is damaged.
+    """Reads the record.
 
     Returns:
         The record, None if it is missing or damaged; and the sentence, "" if the record is not damaged.
@@ -121,7 +122,7 @@ def _from_results(folder: RunFolder) -> dict[str, Any]:
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """The differences in words, ignoring keys that only one record has; numbers only if nothing else differs."""
+    """The differences in words, ignoring keys that only one record has; numbers of images only if all else is equal."""
     found = []
     for key, words in (("name", "the data set"), ("version", "its version")):
         if key in before and before[key] != now[key]:
@@ -152,7 +153,7 @@ def _class_differences(before: Sequence[str], now: Sequence[str]) -> list[str]:
 
 
 def _file_differences(before: Mapping[str, Sequence[str]], now: Mapping[str, Sequence[str]]) -> list[str]:
-    """The differences in words between two records of files, which give (side of the split, digest) by file name."""
+    """The differences in words; each record has, by file name, the photograph's side of the split and its digest."""
     both = [name for name in now if name in before]
     kinds = (
         ("gone", [name for name in before if name not in now]),

@@ -11,14 +11,14 @@
     examples.npz                 a test image of each class, or of some classes if there are many
     results.json                 the results of all stages, and of conversion, verification and timing
     report.html                  a page that shows all results
-    model.html                   a page that runs the network, if r2b-runtime has its engine for browsers
+    model.html                   a page that runs the network, if r2b-runtime is installed with its engine for browsers
 
 A stage is trained in ``stages/.<stage>.partial``, which is renamed when the stage is complete. Until then it holds:
 
     checkpoints/                 the checkpoints of its training (r2b_zoo/runs/checkpoints.py)
-    log.csv, tensorboard/        as above, so far
+    log.csv, tensorboard/        as above, for the epochs so far
 
-``.lock`` belongs to the process that trains here.
+The process that trains in the folder holds a lock on the file ``.lock``.
 """
 
 import contextlib
@@ -46,7 +46,7 @@ LOCK_NAME = ".lock"
 MAY_CHANGE = ("strategy", "cpu_devices", "checkpoint_minutes")
 """Fields that may differ when a run resumes, because they change the trained weights at most by rounding."""
 SHARED_SECONDS = 60
-"""Seconds that a file which one machine wrote may take to appear on others, in a network file system with caches."""
+"""Seconds to wait for a file that another machine has written; a network file system may show it late."""
 _VERSIONED = ("r2b-zoo", "tensorflow", "tf_keras", "larq", "larq-compute-engine", "numpy")
 
 
@@ -112,10 +112,10 @@ class RunFolder:
             time.sleep(0.2)
 
     def shared_checkpoint(self, stage: str, name: str) -> Checkpoint:
-        """The checkpoint with that file name, which another machine has written.
+        """The checkpoint of an unfinished stage with the file name ``name``, which another machine has written.
 
         Raises:
-            RunFolderError: it cannot be read here.
+            RunFolderError: it has not appeared here after a minute, or it cannot be read here.
         """
         path = self.checkpoints(stage).folder / name
         self.wait_for(path)
@@ -126,30 +126,31 @@ class RunFolder:
 
     @contextmanager
     def opened(self, plan: Plan, log: Callable[[str], None] = lambda line: None) -> Iterator[None]:
-        """Starts a run here, or resumes one of the same configuration; locks out other processes until the block ends.
+        """Starts or resumes a run in this folder, and keeps other processes out of it until the block ends.
 
-        The fields in ``MAY_CHANGE`` may differ. Damaged records are set aside, and rebuilt from the other records.
+        A run resumes only with the same configuration, except for the fields in ``MAY_CHANGE``. Damaged records are set
+        aside, and rebuilt from the other records.
 
         Args:
             plan: the plan of the run.
             log: takes a line for each damaged record; the line says how the record was rebuilt.
 
         Raises:
-            RunFolderError: the folder holds a run with other fields (the message names the first) or something other
-                than a run, cannot be written, or is in use by another process.
+            RunFolderError: the folder holds a run with other fields (the message names the first), or files but no run;
+                it cannot be written; another process uses it; or a damaged record cannot be rebuilt.
         """
         self.check(plan)
         with self.writing():
             self.path.mkdir(parents=True, exist_ok=True)
         lock = self._lock()
         try:
-            self.check(plan)  # again: another process may have started a run here between the first look and the lock
+            self.check(plan)  # again: another process may have started a run here since the first check
             with self.writing():
                 self._write_config(plan, log)
                 for stage in plan.stages:
                     if self.is_finished(stage.name):
                         self._mend(stage, plan, log)
-                # Remove the checkpoints that a process left if it died right after it had finished the stage.
+                # Remove the checkpoints of a process that died right after it had finished the stage.
                 for stage in plan.stages:
                     shutil.rmtree(self.stage(stage.name) / checkpoints.FOLDER_NAME, ignore_errors=True)
             yield
@@ -226,7 +227,8 @@ class RunFolder:
             results: dict[str, Any] = {}
             with contextlib.suppress(RunFolderError):
                 results = self.results()
-            # The log's accuracy is the stage's only if it was measured on the test images with the final weights.
+            # The accuracy in the log is the stage's test accuracy only if it was measured on the test images, and if
+            # batch-norm statistics did not change after it.
             is_tested = stage.batch_norm_statistics in ("running", "before") and not plan.loop.validation
             of_test = rows if is_tested and stage.from_run is None else []
             result = records.rebuilt_result(stage, plan.loop.patience, results, of_test)
@@ -295,10 +297,10 @@ class RunFolder:
 
     @contextmanager
     def loading(self, stage: str) -> Iterator[Path]:
-        """Yields a finished stage's weights file; turns a ValueError in the block into an error that says what to do.
+        """Yields the path of a stage's weights; turns a ValueError in the block into an error that says what to do.
 
         Raises:
-            RunFolderError: the stage is not finished, or the block found its weights damaged (a ValueError).
+            RunFolderError: the stage is not finished, its result.json is damaged, or the block raised ValueError.
         """
         self.stage_result(stage)  # raises if the stage is not finished
         try:
@@ -311,7 +313,7 @@ class RunFolder:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Turns errors of a full or read-only disk into a RunFolderError that says what to do."""
+        """Turns an OSError in the block, for example of a full disk, into a RunFolderError that says what to do."""
         try:
             yield
         except OSError as error:
@@ -326,8 +328,8 @@ class RunFolder:
     def new_stage(self, name: str) -> Iterator[Path]:
         """Yields the folder of a stage in training, and renames it to ``stage(name)`` if the block succeeds.
 
-        The block must write checkpoints into it, or at least make their folder. If the block fails, the folder is kept
-        for a process that resumes, or deleted if it holds no checkpoint.
+        The block must write checkpoints into it, or at least make their folder. If the block fails, the folder is
+        deleted, unless it holds a checkpoint from which a later process can resume.
 
         Raises:
             RunFolderError: the folder cannot be made or renamed.

@@ -1,4 +1,4 @@
-"""Adds fields to runs of earlier versions, with the values that those versions used implicitly."""
+"""Completes the configurations that earlier versions recorded, with the values that those versions used implicitly."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,7 +22,7 @@ BEFORE_OF_STAGE = {
 
 
 def with_later_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Completes the recorded fields of a run: a field that was added later gets the value that makes the same run."""
+    """The recorded fields of a run, and those that did not exist yet, with the values that were used implicitly."""
     stages = dict.fromkeys(key.partition(".")[0] for key in fields if "." in key)
     before: dict[str, Any] = dict(BEFORE)
     for stage in stages:

@@ -16,7 +16,7 @@ from r2b_zoo.system.short_repr import LONGEST
 
 
 class Networks:
-    """The trained networks of a run by stage; each is built and loaded once.
+    """The trained networks of a run by stage; each is built and loaded when it is first used.
 
     Args:
         plan: the run's plan.
@@ -122,7 +122,7 @@ def dataset_of(plan: Plan, split_rule: Optional[str] = None) -> Dataset:
 
 
 def copy_weights(source: tf.keras.Model, target: tf.keras.Model) -> list[str]:
-    """Copies the weights of every layer whose name and shapes are the same in both networks.
+    """Copies the weights of every layer whose name and weight shapes are the same in both networks.
 
     Returns:
         Names of the target's layers that keep their own weights.

@@ -1,4 +1,4 @@
-"""Plans: plain records of what a run trains, which ``recipes`` makes from a recipe.
+"""Plans: plain records of what a run trains. ``recipes.plan`` makes them from recipes.
 
 ``StagePlan`` and ``LoopPlan`` raise ValueError for values out of range. ``training.train`` checks the values that
 depend on networks, data or devices.
@@ -99,30 +99,31 @@ class StagePlan:
 
 @dataclass(frozen=True)
 class LoopPlan:
-    """How the loop trains, the same for all stages of a recipe.
+    """Settings of the training loop, which are the same for all stages of a recipe.
 
     Attributes:
-        mixed_precision: the type in which the convolutions of the blocks compute, except real convolutions of shortcuts
-            and convolutions with tiny outputs: "float32", "bfloat16", or "float16" with dynamic loss scaling.
-            All other layers, all weights, evaluation and the saved network are float32.
+        mixed_precision: the type in which the convolutions of the blocks compute: "float32", "bfloat16", or "float16"
+            with dynamic loss scaling. Real convolutions of shortcuts, convolutions with fewer than
+            ``models.parts.SMALLEST_HALF`` output pixels, all other layers, all weights, evaluation and the saved
+            network are float32.
         xla: whether the training step is compiled with XLA.
         accumulation_steps: number of parts of a batch that are computed one after the other, for devices with too
             little memory for the whole batch. Up to rounding, the result is that of the whole batch, with one
             exception: batch norm normalises each part with the statistics of that part. The running statistics are
             updated once a step, with the mean of the parts' statistics.
-        ema_decay: decay of an exponential moving average of the weights, which is evaluated and saved instead of them;
-            0 for none.
+        ema_decay: decay of an exponential moving average of the weights, which is evaluated and saved instead of the
+            weights; 0 for none.
         validation: share of every class's training images that is held out. Above 0, the accuracy after each epoch,
             which ``patience`` uses, is measured on the held-out images; the training loop reads the test split only
             once, at the end of each stage. With 0, stages are trained on all training images, and the accuracy after
             each epoch is measured on the test split.
-        patience: number of epochs without a better accuracy after which a stage ends, with its best weights. With 0
-            every stage trains all its epochs.
-        checkpoint_minutes: time between two checkpoints within an epoch; every epoch ends with one as well.
+        patience: a stage ends after this many epochs without a better accuracy. Its best weights are kept, even if it
+            does not end early. With 0, every stage is trained for all its epochs, and its last weights are kept.
+        checkpoint_minutes: time between two checkpoints within an epoch; every epoch also ends with a checkpoint.
         strategy: how devices share the work: "none", one device; "mirrored", all GPUs of the machine; "multi_worker",
             all GPUs of all machines in TF_CONFIG.
-        cpu_devices: with "mirrored", the number of virtual devices into which the CPU is split, to try on one machine
-            what several devices would train. With 1 it is not split.
+        cpu_devices: with "mirrored", the number of virtual devices into which the CPU is split, so that training on
+            several devices can be tried without them. With 1, the CPU is not split.
     """
 
     mixed_precision: str
@@ -183,7 +184,7 @@ class Plan:
     stages: tuple[StagePlan, ...]
     loop: LoopPlan
     switched_off: tuple[str, ...]
-    """The paper's ideas that are switched off, in words."""
+    """The ideas of Martínez et al. that are switched off, in words."""
     notes: tuple[str, ...]
     """Sentences that the user should read before training."""
     config: dict[str, Any]

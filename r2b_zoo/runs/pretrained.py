@@ -28,7 +28,7 @@ class Pretrained:
         preprocessing: fields of the ``Preprocessing`` it was trained with; None if they are not known.
         image_size: height and width of its square input, in pixels; None if ``preprocessing`` has them, or they are not
             known.
-        options: further arguments of its constructor that the weights reveal: "downsample", "weight_scale", ...
+        options: further arguments of its constructor that are known: "downsample", "weight_scale", ...
     """
 
     network: str
@@ -79,7 +79,7 @@ def describe(reference: str) -> Pretrained:
 
 
 def load(model: "tf.keras.Model", reference: str, *, width: int, stem: str, precision: str) -> None:
-    """Sets every variable of a network except its classifier's; downloads the published weights if necessary.
+    """Loads the weights of all layers of a network except its classifier; downloads published weights if necessary.
 
     Args:
         model: the network, with random weights.

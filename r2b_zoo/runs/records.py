@@ -1,8 +1,9 @@
 """Reads the records of a run, and rebuilds damaged ones from the others.
 
-A full disk or an interrupted copy may cut off a file, but this must not cost a trained stage. The results of a stage
-are in its result.json, in the run's results.json and, except for timings, in its log.csv. A damaged configuration is
-replaced by the configuration of the command, if nothing else in the folder contradicts that one.
+A full disk or an interrupted copy may cut off a file, but then no finished stage must be lost. The results of a stage
+are in its result.json and in the run's results.json; most of them also follow from its plan and its log.csv. A damaged
+config.json is replaced by the configuration of the command that resumes the run, if nothing else in the folder
+contradicts that configuration.
 """
 
 import csv
@@ -62,7 +63,7 @@ def read(path: Path, way_out: str, required: Sequence[str] = ()) -> dict[str, An
 
 
 def fields_left(path: Path) -> dict[str, Any]:
-    """Fields that can still be read in a damaged record, which has one field per line."""
+    """Fields that can still be read in a damaged config.json, which has one field per line."""
     found: dict[str, Any] = {}
     for line in path.read_bytes().decode(errors="replace").splitlines():
         # A value that was cut off may still look complete; only a comma after it shows that nothing is missing.
@@ -104,7 +105,7 @@ def disagreement(plan: Plan, left: Mapping[str, Any], stages: Mapping[str, Mappi
 
 
 def whole_lines(path: Path) -> tuple[bytes, list[dict[str, float]]]:
-    """The undamaged lines of a log, including its header, and the values in each row; both empty if there is no log."""
+    """The undamaged lines of a log, with its header, and the values in each row; both empty if the header is lost."""
     lines: list[bytes] = []
     rows: list[dict[str, float]] = []
     columns: list[str] = []

@@ -17,7 +17,7 @@ _one_at_a_time = threading.RLock()
 
 @contextlib.contextmanager
 def captured_output() -> Iterator[None]:
-    """Redirects file descriptors 1 and 2 to a temporary file while the block runs.
+    """Discards everything that is written to file descriptors 1 and 2 while the block runs.
 
     ``contextlib.redirect_stdout`` does not affect the output of TensorFlow's libraries. The descriptors are restored
     even after an error. Output of other threads is lost too, so use this where no other thread prints.

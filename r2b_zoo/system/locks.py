@@ -27,9 +27,9 @@ class LockedError(RuntimeError):
 class Lock:
     """Holds the lock until ``release``, or until the process ends.
 
-    The file contains the owner's process ID. It is never deleted: a process that has opened it could then lock the
-    deleted file while another process locks a new one. If the system or the file system has no such locks, there is a
-    warning, and nothing is locked.
+    The file contains the owner's process ID and host name. It is never deleted: otherwise, a process that has opened it
+    could lock the deleted file while another process locks a new one. If the system or the file system has no such
+    locks, there is a warning, and nothing is locked.
 
     Args:
         path: path of the file; its folder must exist.

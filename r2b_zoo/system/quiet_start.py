@@ -40,8 +40,8 @@ def load_tensorflow() -> None:
 def without_messages_in_a_notebook() -> Iterator[None]:
     """``without_messages`` in a notebook, whose cells would show all messages in red; does nothing elsewhere.
 
-    In a notebook, ``TF_CPP_MIN_LOG_LEVEL`` becomes 3 unless it is set already. Set to 0 before the first import, it
-    shows all messages.
+    In a notebook, ``TF_CPP_MIN_LOG_LEVEL`` becomes 3 unless it is set already. A user who wants to see all messages
+    sets it to 0 before the first import.
     """
     if in_notebook() and os.environ.setdefault(LOG_LEVEL, NO_MESSAGES) != "0":
         with without_messages():

@@ -1,8 +1,8 @@
-"""Registers this package's layers with Keras after a mere ``import r2b_zoo``.
+"""Registers this package's layers with Keras, so that ``import r2b_zoo`` alone is enough for ``load_model``.
 
-``load_model`` needs the layers before any network is built, but importing them also imports Larq and TensorFlow, which
-is slow. The layers are therefore imported right after Keras: at once if Keras is imported already, else when the
-program imports it. In a notebook, TensorFlow's messages are hidden while it is imported.
+Importing the layers also imports Larq and TensorFlow, which is slow. The layers are therefore imported right after
+Keras: at once if Keras is imported already, else when the program imports it. In a notebook, TensorFlow's messages are
+hidden while it is imported.
 """
 
 import contextlib

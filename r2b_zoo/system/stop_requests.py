@@ -53,7 +53,7 @@ def stop_requests() -> Iterator[StopRequest]:
         yield request
     finally:
         for number, handler in before.items():
-            # After a SIGHUP ignore others: the second may come while the process still reports what it saved.
+            # After a SIGHUP, ignore further ones: they may come while the process still reports what it saved.
             signal.signal(number, signal.SIG_IGN if number == _HANGUP == request.received else handler)
 
 

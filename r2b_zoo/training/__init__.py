@@ -1,4 +1,4 @@
-"""Trains the stages of a plan: training step, loss functions, loop, and distribution over devices."""
+"""Trains the stages of a plan. The submodules have the step, the losses, the loop and the distribution over devices."""
 
 from r2b_zoo.training.stages import CallbackFactory, Log, train
 

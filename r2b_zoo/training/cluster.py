@@ -1,4 +1,4 @@
-"""The machines of a cluster, which TF_CONFIG lists, and what happens when one of them dies."""
+"""The workers of a cluster, as TF_CONFIG lists them. If one of them dies, all others end with an error."""
 
 import contextlib
 import itertools
@@ -12,8 +12,8 @@ from typing import Any, Optional
 
 import tensorflow as tf
 
-# These modules are private, but nothing else gives access to the timeouts, to messages between workers and to their
-# errors. An update is unlikely to change them, because TensorFlow's minor version is pinned.
+# These modules are private, but only they can set timeouts, and send messages and errors between workers. An update is
+# unlikely to change them, because TensorFlow's minor version is pinned.
 from tensorflow.compiler.xla.tsl.protobuf import coordination_config_pb2
 from tensorflow.python.eager import context as eager_context
 
@@ -25,23 +25,23 @@ EXAMPLE = (
 HEARTBEAT_SECONDS = 20
 """A worker that has sent no heartbeat for this long counts as dead."""
 FAREWELL_SECONDS = 2
-"""How long the chief waits before it ends with an error: it runs the service that informs the other workers."""
+"""The chief waits this long before it ends with an error, since it runs the service that informs the other workers."""
 START_SECONDS = 600
 """How long the workers wait for each other at the start."""
 
 
-class WorkerLost(RuntimeError):  # noqa: N818 - reads as what happened
+class WorkerLost(RuntimeError):  # noqa: N818 - the name says what happened
     """Another worker died, ended with an error, or cannot be reached."""
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """The workers of a cluster; the first is the chief, the only one that writes to the run's folder.
+    """The workers of a cluster. The first is the chief; only the chief writes to the run's folder.
 
     Attributes:
-        names: names of the tasks, for example ``worker 0``.
-        addresses: host:port of each task.
-        index: index of this process's task.
+        names: names of the workers, for example ``worker 0``.
+        addresses: host:port of each worker.
+        index: position of this process's worker in ``names``.
     """
 
     names: tuple[str, ...]
@@ -110,7 +110,8 @@ class Cluster:
     def watched(self) -> Iterator[None]:
         """Stops all workers when one of them dies, or fails with an error in the block.
 
-        ``TrainingStopped`` is not such an error, because it stops all workers after the same step (``loop.StageLoop``).
+        Other workers are not told of a ``TrainingStopped``, because ``loop.StageLoop`` raises it on all workers after
+        the same step.
 
         Raises:
             WorkerLost: another worker died or failed.
@@ -131,9 +132,9 @@ class Cluster:
             raise
 
     def _tell(self, error: Exception) -> None:
-        """Stops the other workers at once. Otherwise they would notice late, or never while this process lives."""
+        """Sends the error to the other workers. Otherwise they would notice late, or never while this process lives."""
         with contextlib.suppress(Exception), _quiet():
-            if self.is_chief:  # reaches workers that wait in from_chief; the error below reaches those that compute
+            if self.is_chief:  # for workers that wait in from_chief; the error below is for those that compute
                 eager_context.context().set_config_key_value(f"r2b_zoo/{next(self._messages)}", f"{_SAID}{error}")
             eager_context.context().report_error_to_cluster(tf.errors.ABORTED, f"{_SAID}{error}")
             if self.is_chief:
@@ -157,7 +158,7 @@ class Cluster:
         who = "another worker" if other is None else f"{self.names[other]} ({self.addresses[other]})"
         what = "died, or cannot be reached any more" if said is None else f"ended ({said})"
         return WorkerLost(
-            f"Training stopped, since {who} {what}. Fix the cause, then start the same command on every worker: "
+            f"Training stopped because {who} {what}. Fix the cause, then start the same command on every worker: "
             "it resumes from the last checkpoint."
         )
 

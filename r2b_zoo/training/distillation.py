@@ -1,4 +1,4 @@
-"""Attention matching and output matching, the losses that match a student to its teacher; and the losses' weights."""
+"""The losses that match a student to its teacher, by attention and by output; and the weights of all losses."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,18 +8,18 @@ import tensorflow as tf
 from r2b_zoo import losses
 from r2b_zoo.system.suggestions import did_you_mean
 
-# The square of this is added under the square root of a norm, so that a map of zeros stays zero, not NaN.
+# The square of this is added under the square root of a norm, so that a map of zeros is not divided by zero.
 _SMALLEST_NORM = 1e-12
 
 
 def attention_map(activations: tf.Tensor) -> tf.Tensor:
-    """Where a layer looks: Q = Σ_c A_c², flattened and divided by its L2 norm.
+    """The attention map Q of a layer: Σ_c A_c² over the channels c, flattened and divided by its L2 norm.
 
     Args:
         activations: (N, H, W, C).
 
     Returns:
-        (N, H · W), each row without negative values and with L2 norm 1 (or all zeros, where all activations are zero).
+        (N, H · W), each value at least 0. Each row has L2 norm 1, or is all zeros if the image's activations are.
 
     Source: Zagoruyko & Komodakis, ICLR 2017, section 3.1; Martínez et al., ICLR 2020, section 4.2.
     """
@@ -37,16 +37,18 @@ def attention_matching_loss(student: Mapping[str, tf.Tensor], teacher: Mapping[s
 def attention_distances(student: Mapping[str, tf.Tensor], teacher: Mapping[str, tf.Tensor]) -> tf.Tensor:
     """Σ_j ‖Q_S^j − Q_T^j‖₂ over the blocks j, for each image (Martínez et al., section 4.2).
 
+    Q_S^j and Q_T^j are the attention maps of student and teacher.
+
     Args:
-        student: the activations of each block by name, (N, H, W, C).
-        teacher: the same for the teacher; its channels may differ, its height and width may not.
+        student: the student's activations (N, H, W, C) by name of the block.
+        teacher: the teacher's activations; C may differ from the student's, H and W may not.
 
     Returns:
-        (N,), each in [0, √2 · number of blocks], since maps are unit vectors without negative entries. The gradient at
-        equal maps is defined as 0.
+        (N,), each in [0, √2 · number of blocks], since maps are unit vectors without negative entries. The gradient is
+        0 where the maps are equal.
 
     Raises:
-        ValueError: the blocks or their heights and widths differ.
+        ValueError: student and teacher have different blocks, or the height or width of a block differs.
     """
     if set(student) != set(teacher):
         raise ValueError(f"Attention matching needs the same blocks; received {sorted(student)} and {sorted(teacher)}.")
@@ -69,9 +71,9 @@ def output_matching_loss(student_logits: tf.Tensor, teacher_logits: tf.Tensor, t
 
 
 def output_divergences(student_logits: tf.Tensor, teacher_logits: tf.Tensor, temperature: float) -> tf.Tensor:
-    """T² · KL(softmax(t / T) ‖ softmax(s / T)) for each image.
+    """T² · KL(softmax(t / T) ‖ softmax(s / T)) for each image, with the logits s of the student and t of the teacher.
 
-    The factor T² keeps the size of the gradient when the temperature changes (Hinton et al., 2015, section 2).
+    Due to T², gradients have about the same size at every temperature T (Hinton et al., 2015, section 2).
 
     Args:
         student_logits: (N, classes), before the softmax.
@@ -91,8 +93,9 @@ class LossWeights:
     """Weight of each loss; 0 switches it off.
 
     Attributes:
-        weights: weight by name of the loss, see ``losses.LOSSES``; by default, ``Loss.weight``.
-        temperature: temperature of output matching.
+        weights: weight of each loss in ``losses.LOSSES``, by name. The constructor takes weights by keyword; the
+            default is ``Loss.weight``.
+        temperature: temperature of output matching, above 0.
 
     Raises:
         ValueError: there is no such loss, a weight is negative, the temperature is not positive, or every weight is 0.

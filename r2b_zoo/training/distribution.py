@@ -1,8 +1,8 @@
 """How devices share the work of a step: one device, all GPUs of a machine, or all GPUs of several machines.
 
-A batch is split into equal shards, one per replica. Gradients, losses and batch-norm statistics are all-reduced, so
-they are those of the whole batch. Any number of devices trains the same network, except for rounding: sums have another
-order. Only the chief writes to the run's folder.
+Every device has a replica of the network, and processes an equal shard of each batch. Gradients, losses and batch-norm
+statistics are all-reduced, so they are those of the whole batch. Up to rounding, any number of devices therefore trains
+the same network. Only the chief, the first of several machines, writes to the run's folder.
 """
 
 import contextlib
@@ -69,7 +69,7 @@ class Distribution:
         return replicated
 
     def collect(self, replicated: tf.keras.Model, network: tf.keras.Model) -> None:
-        """Copies the weights of ``replicate``'s result back into the network that it was made from."""
+        """Copies the weights of ``replicated``, which ``replicate`` made from ``network``, back into ``network``."""
         if replicated is not network:
             with self.scope():
                 values = [local_value(weight) for weight in replicated.weights]
@@ -77,14 +77,17 @@ class Distribution:
                 weight.assign(value)
 
     def batches(self, of_shard: Callable[[Shard], tf.data.Dataset], groups: int = 1) -> Any:
-        """Batches for every replica, from a function that gives one shard of each batch.
+        """Distributes batches over the replicas.
 
-        Under a strategy the batches are repeated without end, because asking all workers before each batch whether it
-        is the last takes time.
+        Under a strategy the batches repeat without end. If they ended, TensorFlow would ask all workers before each
+        batch whether there is another, which takes time.
 
         Args:
-            of_shard: returns the batches of a shard; all shards must be parts of the same batches, in the same order.
+            of_shard: returns a shard's part of every batch; batches and their order must be the same for all shards.
             groups: see ``Shard``.
+
+        Returns:
+            A ``tf.data.Dataset``, or a distributed dataset under a strategy.
         """
         if self.strategy is None:
             return of_shard(Shard())
@@ -150,13 +153,14 @@ def _cut_cpu(number: int) -> list[str]:
 
 
 def start(plan: Plan, log: Log = lambda line: None) -> Distribution:
-    """The devices that a plan's ``strategy`` asks for.
+    """Sets up the devices that a plan's ``strategy`` asks for.
 
     Raises:
         ValueError: a stage's batch cannot be split equally among the devices; workers have different numbers of
             devices; TF_CONFIG is invalid.
-        WorkerLost: not all workers started.
-        RuntimeError: the cluster or the CPU's devices cannot be set up in this process any more.
+        WorkerLost: not all workers started, or one of them ended during the start.
+        RuntimeError: this process cannot listen on its address; or it has used TensorFlow already, so that a cluster or
+            virtual CPU devices cannot be set up any more.
     """
     strategy = plan.loop.strategy
     if strategy == "none":
@@ -203,6 +207,6 @@ def check_shares(plan: Plan, replicas: int) -> None:
                 of += f" × {plan.loop.accumulation_steps} accumulation_steps"
             nearest = max(1, round(stage.batch_size / parts)) * parts
             raise ValueError(
-                f"{stage.name}.batch_size must be a multiple of {parts} ({of}), so that all devices get equally "
-                f"many images; received {stage.batch_size}. For example: {stage.name}.batch_size={nearest}."
+                f"{stage.name}.batch_size must be a multiple of {parts} ({of}), so that every device gets the "
+                f"same number of images; received {stage.batch_size}. For example: {stage.name}.batch_size={nearest}."
             )

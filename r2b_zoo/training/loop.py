@@ -1,4 +1,4 @@
-"""The training loop of every stage of every recipe, which starts or resumes a stage and trains it to its end."""
+"""The training loop of all recipes. It starts or resumes a stage, and trains it to its end."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,14 +18,14 @@ BEST = "best"
 Batches = Callable[[int, int], Any]
 """``batches(epoch, skip)``: the training batches of ``epoch``, except the first ``skip``, and of all later epochs."""
 Save = Callable[[Progress, dict[str, np.ndarray]], None]
-"""Writes a checkpoint."""
+"""Writes a checkpoint with this progress and these arrays by name."""
 
 
-class TrainingDiverged(RuntimeError):  # noqa: N818 - reads as what happened
+class TrainingDiverged(RuntimeError):  # noqa: N818 - the name says what happened
     """The loss became NaN or infinite, or gradients overflow float16 at any loss scale."""
 
 
-class TrainingStopped(Exception):  # noqa: N818 - reads as what happened
+class TrainingStopped(Exception):  # noqa: N818 - the name says what happened
     """Training stopped because of a signal; a checkpoint is saved."""
 
     def __init__(self, message: str, signal_number: int) -> None:
@@ -48,14 +48,14 @@ class Tests:
 
 @dataclass(frozen=True)
 class Statistics:
-    """The data from which batch-norm statistics are estimated anew, and when this is done.
+    """When batch-norm statistics are estimated anew, and from which data.
 
     Attributes:
         batches: ``batches(i)`` gives the training batches for an estimate: ``i`` is 0 before the first step and 1 after
             the last one.
         steps: number of batches for one estimate.
-        when: "before" the first step, "after" the last one, "both", or "running": never, so that the network keeps the
-            running averages of training.
+        when: "before" the first step, "after" the last one, "both", or "running", which means never: the network then
+            keeps the running averages of training.
     """
 
     batches: Callable[[int], Any]
@@ -77,15 +77,15 @@ class StageLoop:
         final_tests: the data on which the final weights are tested once; None for ``tests``.
         starts_from_weights: whether the student has trained weights at the start; if so, it is tested before the first
             step.
-        statistics: how batch-norm statistics are estimated.
+        statistics: how batch-norm statistics are estimated anew; None if they are not.
         steps_per_epoch: optimizer steps per epoch.
         epochs: epochs of the whole stage.
         save: called after every epoch, every ``checkpoint_minutes``, and when the process is asked to stop.
         checkpoint_minutes: time between two checkpoints within an epoch.
-        patience: epochs without a better accuracy on ``tests`` after which to end with the best weights; 0 to train all
-            epochs.
-        largest: called after every step with the number of this worker's stop signal, or 0; returns the largest such
-            number of all workers, so that all stop together.
+        patience: if above 0, the weights with the best accuracy on ``tests`` are kept, and training ends after this
+            many epochs without a better accuracy. If 0, all epochs are trained.
+        largest: called after every step and epoch with the number of the stop signal that this worker received, or 0.
+            Returns the largest number of all workers, so that all stop together.
     """
 
     def __init__(
@@ -174,7 +174,7 @@ class StageLoop:
         return self.progress
 
     def _prepare_start(self) -> None:
-        """Prepares the first step. A process that starts again without a checkpoint repeats this."""
+        """Does what comes before the first step. It is repeated if the process restarts before the first checkpoint."""
         self._estimate_statistics("before", 0)
         self.model.restart_averages()
         if self.starts_from_weights:
@@ -183,7 +183,7 @@ class StageLoop:
     def _finish(self) -> None:
         """Leaves the final weights in the student, and their accuracy in ``final``.
 
-        A process that resumes from the last checkpoint repeats this.
+        This is repeated if the process ends before the stage is saved, and then resumes.
         """
         self.final = dict(self._final_row())
         self._keep_final_weights()
@@ -297,14 +297,14 @@ class StageLoop:
 class StopOnNaN(tf.keras.callbacks.Callback):
     """Ends training with an error that names the step at which the loss became NaN or infinite.
 
-    In float16 an overflowing gradient alone does not end training: its step is skipped and the loss scale halved.
+    In float16 a single overflowing gradient does not end training: the step is skipped and the loss scale halved.
     Training ends once overflows have halved the loss scale to 1.
 
     Args:
         stage: name of the stage, for the message.
 
     Raises:
-        TrainingDiverged: training diverged; raised at the end of the step, before a checkpoint is written.
+        TrainingDiverged: in both cases, at the end of the step and before a checkpoint is written.
     """
 
     def __init__(self, stage: str) -> None:

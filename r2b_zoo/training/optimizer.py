@@ -7,11 +7,11 @@ from r2b_zoo.identity import PACKAGE
 
 @tf.keras.utils.register_keras_serializable(PACKAGE)
 class Adam(tf.keras.optimizers.Adam):
-    """Adam (Kingma & Ba, 2015) with decoupled weight decay (Loshchilov & Hutter, 2019), the same as Keras' ``Adam``.
+    """Computes the same as Keras' Adam (Kingma & Ba, 2015; weight decay: Loshchilov & Hutter, 2019), but faster.
 
         m ← β₁ m + (1 − β₁) g,   v ← β₂ v + (1 − β₂) g²,   w ← w − rate · √(1 − β₂ᵗ) / (1 − β₁ᵗ) · m / (√v + ε)
 
-    Here g is the gradient of a weight w, and t counts steps from 1. Keras applies the weight decay before this update.
+    Here g is the gradient of a weight w, and t counts steps from 1. Weight decay is applied before this update.
     This class updates a variable with a single operator. Keras uses thirty, and each passes over the variable's memory.
     """
 

@@ -54,15 +54,15 @@ def learning_rate_schedule(
     """The schedule of a stage.
 
     Args:
-        name: what follows the warm-up: ``"constant"``; ``"cosine"``, which falls along half a cosine and would be 0 one
-            step after the last; or ``"steps"``, which multiplies the rate by ``decay`` at each of ``decay_epochs``.
-        learning_rate: the highest rate, reached after the warm-up.
+        name: name of the schedule after the warm-up. ``"constant"`` keeps the rate. ``"cosine"`` falls along half a
+            cosine, and would reach 0 one step after the last. ``"steps"`` multiplies the rate by ``decay`` at each of
+            ``decay_epochs``.
+        learning_rate: the rate at the end of the warm-up.
         steps_per_epoch: optimizer steps per epoch.
         epochs: epochs of the whole stage, including the warm-up.
         warmup_epochs: length of the linear rise from 0; may be a fraction.
-        decay: factor by which ``"steps"`` multiplies the rate at each of ``decay_epochs``.
-        decay_epochs: epochs at which ``"steps"`` changes the rate, counted from the start of the stage; may be
-            fractions.
+        decay: factor of ``"steps"``.
+        decay_epochs: epochs of ``"steps"``, counted from the start of the stage; may be fractions.
 
     Raises:
         ValueError: the name is unknown, the warm-up is not shorter than the stage, or ``decay_epochs`` do not ascend.

@@ -36,7 +36,7 @@ from r2b_zoo.training.throughput import EpochSummaries, Throughput
 __all__ = ["CallbackFactory", "Log", "Networks", "copy_weights", "dataset_of", "network_of", "train"]
 
 EVALUATION_BATCH = 500
-# Images larger than 64×64 come in smaller batches, so that the activations of a batch take about the same memory.
+# Batches of images larger than 64×64 are smaller, so that a batch's activations take about the same memory.
 EVALUATION_PIXELS = EVALUATION_BATCH * 64 * 64
 STATISTICS_BATCHES = 50
 """Batch-norm statistics are estimated anew from this many batches, or from one epoch if that is less."""
@@ -59,18 +59,18 @@ def train(
 ) -> Optional[Networks]:
     """Trains every unfinished stage, from its last checkpoint if it has one.
 
-    The same plan gives the same weights on the same CPU, however often the process was interrupted: the seeds of
-    Python, NumPy and TensorFlow are set before each stage, and TensorFlow uses deterministic algorithms (in the whole
-    process).
+    The same plan and data give the same weights on the same CPU, even if training was interrupted. For this, the seeds
+    of Python, NumPy and TensorFlow are set before each stage. TensorFlow is also switched to deterministic algorithms,
+    for the whole process.
 
     Args:
         plan: what to train.
-        folder: the run's folder. A folder of another run raises an error at once. The folder is opened only after the
-            plan is checked, so that an error in any stage is found before anything is written to the folder.
+        folder: the run's folder. Nothing is written to it before all stages are checked.
         callbacks: further Keras callbacks for each stage.
         log: takes lines about skipped files, stages that resume or are taken from another run, damaged checkpoints, and
             whatever makes training slow on this machine.
-        rehearse: called before any training, to try what will be done with the networks and the data after training.
+        rehearse: called on the chief before any training, to try what its caller does with the networks afterwards. An
+            error in it ends the run before time is spent on training.
 
     Returns:
         The networks of the stages; None on workers other than the chief, which do nothing after training.
@@ -80,7 +80,8 @@ def train(
         TrainingDiverged: a loss became NaN or infinite, or gradients overflow float16 at any loss scale.
         TrainingStopped: SIGINT, SIGTERM or SIGHUP was received; a checkpoint is saved.
         ValueError: the plan does not fit the data or the devices.
-        WorkerLost: another machine of the cluster died.
+        WorkerLost: another worker of the cluster died, failed, or did not start.
+        RuntimeError: the devices cannot be set up, see ``distribution.start``.
     """
     folder.check(plan)  # before anything that takes time
     # Start the devices before all else, since a cluster must start before TensorFlow does anything.
@@ -91,7 +92,7 @@ def train(
             networks.split = networks.dataset.held_out(plan.loop.validation)
         if skipped := left_out(networks.dataset, "the report"):
             log(skipped)
-        _train(networks, devices, _small_enough(plan, networks.split), callbacks, log, rehearse)
+        _train(networks, devices, _small_enough(plan, networks.split, devices.replicas), callbacks, log, rehearse)
     return networks if devices.is_chief else None
 
 
@@ -127,13 +128,13 @@ def _train(
 
 
 def _shown(folder: str) -> Path:
-    """The path of a folder, relative to the working directory if the folder is inside."""
+    """The path of a folder, relative to the working directory if the folder is inside it."""
     path = Path(folder)
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _check_workers(networks: Networks, devices: Distribution, plan: Plan, log: Log) -> None:
-    """Raises ValueError if a worker's plan or data differ from the chief's, which the run records."""
+    """Records the chief's data in the run; raises ValueError if this worker's plan or data differ from the chief's."""
     if devices.from_chief(plan.config) != plan.config:
         raise ValueError("This worker's configuration differs from the chief's: start the same command on both.")
     if devices.is_chief:
@@ -152,25 +153,26 @@ def _log_what_is_slow(plan: Plan, unfinished: Sequence[StagePlan], log: Log) -> 
 
 
 def _start_compiler() -> None:
-    """Starts XLA, which fuses layers if there is no GPU, and hides the message that it then prints.
+    """Starts XLA with its output hidden, since it prints a message at its start that no log level hides.
 
-    No log level hides that message.
+    Training needs XLA if there is no GPU, to fuse layers.
     """
     if not tf.config.get_visible_devices("GPU"):
         with captured_output():
             tf.function(tf.abs, jit_compile=True)(tf.zeros(1))
 
 
-def _small_enough(plan: Plan, dataset: Dataset) -> Plan:
-    """Limits batch sizes of a smoke run to the number of training images, which may be few; changes no other plan."""
+def _small_enough(plan: Plan, dataset: Dataset, replicas: int) -> Plan:
+    """Limits batch sizes of a smoke run to the number of training images; returns other plans unchanged."""
     if not plan.config["smoke"]:
         return plan
-    most = max(1, dataset.train_size - dataset.train_size % plan.loop.accumulation_steps)
+    parts = replicas * plan.loop.accumulation_steps
+    most = max(parts, dataset.train_size - dataset.train_size % parts)
     return replace(plan, stages=tuple(replace(stage, batch_size=min(stage.batch_size, most)) for stage in plan.stages))
 
 
 def _check(stage: StagePlan, networks: Networks, devices: Distribution) -> None:
-    """Raises ValueError, with the name of the stage, if it cannot be trained."""
+    """Raises ValueError, with the name of the stage, if the stage cannot be trained."""
     try:
         models.card(stage.network)
         if stage.precision not in PRECISIONS:
@@ -255,7 +257,7 @@ def _train_stage(
                 "images_per_second": throughput.images_per_second,
                 "test_accuracy": loop.final["test_accuracy"],
                 "validation_accuracy": loop.final["val_accuracy"] if networks.plan.loop.validation else None,
-                # The metrics before the first step, if the stage starts from weights.
+                # The metrics before the first step; None if the stage starts from random weights.
                 "start": progress.start,
             }
             files.write_text(partial / "result.json", json.dumps(result, indent=2))
@@ -322,7 +324,7 @@ def _loop(stage: StagePlan, networks: Networks, devices: Distribution, student: 
         return devices.batches(of_shard, loop.accumulation_steps)
 
     def batches_for_statistics(pass_number: int) -> Any:
-        """Training batches in the order of an epoch after the last one, augmented as in training, but not mixed."""
+        """The batches of an epoch after the last one, augmented as in training, but without mix-up."""
         return devices.batches(lambda shard: batches(shard, stage.epochs + pass_number, mixup=0.0))
 
     def tests(split: Dataset) -> Tests:

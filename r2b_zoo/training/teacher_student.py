@@ -21,10 +21,10 @@ class TeacherStudent(tf.keras.Model):
     """A student and its frozen teacher, for ``compile`` and ``fit``, or for a custom training loop.
 
     Batches are (images, labels), and all training batches have the same size. Labels are integers (N,), or
-    probabilities of the classes (N, classes), as mix-up makes them. Every loss is a metric of the same name.
-    ``accuracy`` is top-1: the share of images whose predicted class is the label or, if labels are probabilities, the
-    mean probability that the labels give the predicted class. Stages without a teacher use this class too, with the
-    classification loss alone. Under a distribution strategy, gradients are those of the
+    probabilities of the classes (N, classes), as mix-up makes them. Every loss is a metric of the same name, and
+    ``loss`` is their weighted sum. ``accuracy`` is top-1: the share of images whose predicted class is the label. If
+    labels are probabilities, it is the mean probability that they give the predicted class. Stages without a teacher
+    use this class too, with the classification loss alone. Under a distribution strategy, gradients are those of the
     whole batch, and metrics those of all replicas.
 
     Args:
@@ -32,17 +32,17 @@ class TeacherStudent(tf.keras.Model):
         loss_weights: weight of each loss.
         teacher: a network of the zoo with its top and as many classes as the student. Its layers are frozen
             (``trainable`` becomes and stays False), and it runs in inference mode: batch norms use their running
-            statistics.
-        accumulation_steps: number of parts of a batch whose gradients are computed one after the other and summed.
-            Batch norms normalise each part with the statistics of that part; their running statistics are updated once,
-            with the mean of the parts' statistics.
-        ema_decay: decay of an exponential moving average of the student's weights and running statistics, which
-            ``averaged`` puts in their place; 0 for none. The decay of step t is at most (1 + t) / (10 + t), so that the
-            average soon forgets the initial weights.
-        l2_penalty: λ of the penalty λ/2 · Σ w² over the kernels; its gradient is added, but no metric includes it.
+            statistics. It is ignored if no loss needs a teacher.
+        accumulation_steps: number of equal parts of a batch whose gradients are computed one after the other and
+            summed. Batch norms normalise each part with the statistics of that part; their running statistics are
+            updated once, with the mean of the parts' statistics.
+        ema_decay: decay of an exponential moving average of the student's weights and running statistics; 0 for none.
+            ``averaged`` puts the averages in place of the weights. The decay of step t is at most (1 + t) / (10 + t),
+            so that the average soon forgets the initial weights.
+        l2_penalty: λ of the penalty λ/2 · Σ w² over the kernels. It changes the gradients, but no metric includes it.
 
     Raises:
-        ValueError: a loss needs a teacher and there is none, or teacher and student have different numbers of classes.
+        ValueError: a loss needs a teacher, and there is none or it has another number of classes than the student.
     """
 
     def __init__(
@@ -181,14 +181,16 @@ class TeacherStudent(tf.keras.Model):
         return gradients, sums
 
     def _part_by_part(self, add_part: Callable[..., Any], state: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Calls ``add_part`` for one part at a time, to save memory. The state begins with the part's number and the
-        gradients."""
+        """Calls ``add_part`` for one part at a time, to save memory.
+
+        The state begins with the part's number and the gradients.
+        """
         parts = self.accumulation_steps
         if self.distribute_strategy.num_replicas_in_sync == 1:
             return tf.while_loop(
                 lambda i, *_: i < parts, add_part, state, parallel_iterations=1, maximum_iterations=parts
             )
-        # Unroll the loop: batch norm needs an all-reduce, which cannot run inside TensorFlow's while_loop.
+        # Unroll the loop, because batch norm's all-reduce cannot run inside TensorFlow's while_loop.
         for _ in range(parts):
             with tf.control_dependencies(state[1]):
                 state = add_part(*state)
@@ -215,9 +217,9 @@ class TeacherStudent(tf.keras.Model):
             average.assign(local_value(weight))
 
     def estimate_batch_norms(self, batches: Iterator[Any], steps: int) -> None:
-        """Replaces the running statistics of batch norms by the means of the statistics of ``steps`` batches.
+        """Replaces the running statistics of trainable batch norms by means of their statistics over ``steps`` batches.
 
-        Each batch norm's input is computed with batch statistics, as in training, and in float32, as in evaluation.
+        The student runs with batch statistics, as in training, and in float32, as in evaluation.
         """
         norms = [
             layer
@@ -266,7 +268,7 @@ class TeacherStudent(tf.keras.Model):
 
 
 def is_kernel(variable: tf.Variable) -> bool:
-    """Whether L2 penalty and weight decay apply to a variable: only if it is a kernel of a layer or a gate."""
+    """Whether L2 penalty and weight decay apply to a variable; they apply only to kernels, including those of gates."""
     return "kernel" in variable.name
 
 

@@ -9,7 +9,7 @@ from r2b_zoo.runs.checkpoints import Progress
 
 
 class EpochSummaries(tf.keras.callbacks.TensorBoard):
-    """Writes curves of the epochs for TensorBoard.
+    """Writes the metrics of each epoch for TensorBoard.
 
     After every step, Keras' own callback also makes a summary of each metric, but does not write it. This takes half a
     millisecond, and almost a second the first time, so this callback does nothing after a step.
@@ -20,14 +20,14 @@ class EpochSummaries(tf.keras.callbacks.TensorBoard):
 
 
 class Throughput(tf.keras.callbacks.Callback):
-    """Measures how many images per second a stage trains on, over all processes that train it.
+    """Measures how many images per second a stage trains on, from its first start and across interruptions.
 
     It leaves out evaluation, and the first step of each process, in which TensorFlow traces. It adds
     ``images_per_second`` to the logs of a batch, for the callbacks that come after it.
 
     Args:
-        batch_size: images per step.
-        progress: stores the number of steps that are counted, and their seconds.
+        batch_size: images per step, on all devices together.
+        progress: stores the number of counted steps and the seconds that they took.
     """
 
     def __init__(self, batch_size: int, progress: Progress) -> None:

@@ -34,7 +34,7 @@ def cards() -> list[WeightsCard]:
 
 
 def arguments_of(found: Mapping[str, Any]) -> dict[str, Any]:
-    """The constructor's arguments for the network of weights, from what ``weights.architecture`` returns for them."""
+    """The constructor's arguments for a network that weights fit; ``found`` is what ``architecture`` returns."""
     return {
         "width": found["width"],
         "stem": found["stem"],
@@ -46,14 +46,17 @@ def arguments_of(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def options_of(network: str, reference: Any, own: Sequence[str]) -> dict[str, Any]:
-    """The values of a network's own options that weights of the package require; {} for other weights.
+    """The values that weights of the package require for a network's own options, which not every network has.
 
     The constructor uses these values for options that its caller does not give.
 
     Args:
         network: name of the constructor.
         reference: the constructor's ``weights`` argument.
-        own: names of the network's options that not every network has, for example ``gate_reduction``.
+        own: names of the network's own options, for example ``gate_reduction``.
+
+    Returns:
+        Values by name of the option; {} if the weights do not come with the package, or are of another network.
     """
     if not isinstance(reference, str) or reference not in BUNDLED:
         return {}

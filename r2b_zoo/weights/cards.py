@@ -1,4 +1,4 @@
-"""Cards with the facts to know before building a network or using its weights; plain data, without TensorFlow."""
+"""Cards with the facts to know before building a network or using its weights. They do not need TensorFlow."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,12 +14,12 @@ class Card:
 
     Attributes:
         name: name of the constructor.
-        paper: authors, title, place and year.
+        paper: authors, title, venue and year.
         url: address of the paper.
         top1: top-1 accuracy as Martínez et al. report it (ICLR 2020, table 2).
         top5: top-5 accuracy from the same table.
         parameters: number of parameters for images of 224×224×3 and 1,000 classes.
-        bytes: size of these parameters in bytes when deployed, with 1 bit per binary weight.
+        bytes: their size in bytes when deployed, with 1 bit per binary weight and 32 bits per other parameter.
         pretrained_top1: top-1 accuracy of the published weights, as their publisher measured it; None if there are no
             such weights.
         pretrained_top5: their top-5 accuracy.
@@ -53,7 +53,7 @@ class Card:
     @property
     def bundled(self) -> "list[WeightsCard]":
         """Cards of the network's weights that come with the package."""
-        from r2b_zoo.weights import bundled  # imports this module
+        from r2b_zoo.weights import bundled  # here, because bundled imports this module
 
         return [card for card in bundled.cards() if card.network == self.name]
 
@@ -80,7 +80,7 @@ class WeightsCard:
         training_images: number of images that the weights were trained on.
         test_images: number of images on which the accuracy was measured.
         bytes: size of the weights' file, in bytes.
-        arguments: arguments with which the constructor builds the network of these weights.
+        arguments: arguments with which the constructor builds a network that these weights fit.
         class_names: names of the classes, in the order of the outputs.
         preprocessing: fields of the ``Preprocessing`` that turns an image into the network's input.
         trained_top1: ``top1`` at the end of training, before the weights were rounded to bits and 16-bit numbers.
@@ -126,7 +126,7 @@ class WeightsCard:
 
     @property
     def call(self) -> str:
-        """The Python code that builds the network with these weights, with the arguments that it needs."""
+        """The Python code that builds the network with these weights."""
         given = ("width", "stem", "input_shape", "num_classes")
         words = ", ".join(f"{key}={self.arguments[key]!r}" for key in given)
         return f"{self.network}(weights={self.name!r}, {words})"

@@ -5,7 +5,7 @@ Three layouts are supported: Keras' HDF5 with names of layers (``save_weights("x
 and ``save("x.keras")``, an archive with a file of the newer layout and the network's configuration.
 
 HDF5 can keep an array in another file, by a link or as external storage, and can declare arrays of any size. We open
-nothing outside the file, and check shapes before reading anything.
+nothing outside the file, and check declared sizes before reading arrays.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ WANTED = (
     "a weights file must be an HDF5 file as model.save_weights('name.h5') writes it, or a .keras file as "
     "model.save('name.keras') does"
 )
-# Weights hardly compress, so a file is damaged if its arrays declare more than this many times the bytes of the file.
+# Weights hardly compress. A file whose arrays declare more than this many times its own size is therefore damaged.
 MOST_BYTES_PER_BYTE = 16
 # Keras splits lists of names at 64 KiB. A damaged attribute may declare far more, and take minutes to read.
 _MOST_BYTES_OF_ATTRIBUTE = 1 << 20
@@ -56,7 +56,7 @@ class Record:
     Attributes:
         network: name of the constructor.
         precision: the precision it was built with.
-        size: height and width of its input.
+        size: height and width of its input, in pixels.
         options: further arguments of its constructor; empty for a .keras file without a record, because Keras'
             configuration does not show them.
     """
@@ -72,13 +72,14 @@ class WeightsFile(contextlib.AbstractContextManager["WeightsFile"]):
 
     Attributes:
         path: path of the file.
-        shapes: declared shapes of the arrays of each layer that has any, by the layer's name in the file.
+        shapes: declared shapes of each layer's arrays, by the layer's name in the file; layers without arrays are left
+            out.
         numbered: whether these names number the layers of each class, as ``numbered_names`` does.
         record: the facts that the file records about its network.
         card: None; only packed files have one.
 
     Raises:
-        ValueError: the file is truncated, altered, not a weights file, or refers to another file.
+        ValueError: the file is missing, truncated, altered, not a weights file, or refers to another file.
     """
 
     card: Optional[dict[str, Any]] = None
@@ -106,7 +107,7 @@ class WeightsFile(contextlib.AbstractContextManager["WeightsFile"]):
             self._open = stack.pop_all()
 
     def _check_declared(self, size: int) -> None:
-        """Checks sizes before anything is read: a small file can declare arrays larger than any memory."""
+        """Checks types and sizes before arrays are read: a small file can declare arrays larger than any memory."""
         declared = 0
         for name, datasets in self._datasets.items():
             for dataset in datasets:
@@ -184,8 +185,8 @@ def content(layers: Iterable["tf.keras.layers.Layer"], record: Record) -> bytes:
     """The bytes of a weights file as ``save_weights("name.h5")`` writes it, with a record and a checksum."""
     layers = list(layers)
     arrays = {layer.name: [weight.numpy() for weight in layer.weights] for layer in layers}
-    # Use strings of fixed length. HDF5 keeps strings of variable length in a heap, and never finishes reading a damaged
-    # heap. Write to memory, because on a full disk HDF5 keeps failing until the process crashes.
+    # Use strings of fixed length. HDF5 keeps strings of variable length in a heap, and may never finish reading a
+    # damaged heap. Write to memory, because on a full disk HDF5 keeps failing until the process crashes.
     with h5py.File("weights", "w", driver="core", backing_store=False) as file:
         file.attrs["layer_names"] = np.array([layer.name.encode() for layer in layers], "S")
         for layer in layers:
@@ -207,9 +208,9 @@ def content(layers: Iterable["tf.keras.layers.Layer"], record: Record) -> bytes:
 
 
 def digest(arrays: Arrays, record: Record) -> str:
-    """SHA-256 of a record and of the arrays of layers: their names, types, shapes and values, in their order.
+    """SHA-256 of a record and of layers: their names, and the types, shapes and values of their arrays, in order.
 
-    HDF5's own checksums do not cover our arrays, because they are stored contiguously instead of in chunks.
+    HDF5 has checksums only for arrays that are stored in chunks, and ours are stored contiguously.
     """
     arrays = {name: values for name, values in arrays.items() if values}
     told = [
@@ -223,7 +224,10 @@ def digest(arrays: Arrays, record: Record) -> str:
 
 
 def numbered_names(layers: Iterable["tf.keras.layers.Layer"]) -> dict[str, str]:
-    """Names of layers, by their names in Keras' newer layout, which numbers each class: conv2d, conv2d_1, …"""
+    """Maps the names that Keras' newer layout gives layers to the layers' own names.
+
+    The newer layout numbers the layers of each class: conv2d, conv2d_1, …
+    """
     counts: dict[str, int] = {}
     names = {}
     for layer in layers:
@@ -320,7 +324,7 @@ def _record(file: "h5py.File", config: Any) -> Record:
 
 
 def _precision(convolution: Mapping[str, Any]) -> Optional[str]:
-    """A network's precision, from the configuration of its first quantised convolution."""
+    """A network's precision, from the configuration of its first quantised convolution; None if it has no quantiser."""
     if convolution.get("kernel_quantizer"):
         return "binary"
     quantizer = convolution.get("input_quantizer")
@@ -339,7 +343,7 @@ def _text(value: Any) -> str:
 
 
 def _attribute(group: Any, name: str) -> Any:
-    """The value of an attribute; None if there is none. Its declared size is checked before it is read."""
+    """The value of an attribute, or None if there is no such attribute. Its declared size is checked before reading."""
     if name not in group.attrs:
         return None
     declared = group.attrs.get_id(name)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Optional
 
-# Matches layers of the Real-to-Binary network with or without a prefix. Larq Zoo counts the stem as block 1.
+# Matches names of the Real-to-Binary network's layers, with or without a prefix. Larq Zoo counts the stem as block 1.
 _NAMED_LAYER = re.compile(r"(?:.*_)?block_(?P<block>\d+)(?P<half>[ab]?)_(?P<layer>\w+)$")
 _STEM = {"conv2d": "stem_conv", "batch_norm": "stem_batch_norm", "prelu": "stem_activation"}
 _HALF_BLOCK = {
@@ -29,11 +29,11 @@ def our_names(names: Sequence[str]) -> tuple[Optional[str], dict[str, str]]:
     """Recognises the network of a Larq Zoo file, and gives our names of its layers.
 
     Args:
-        names: the file's names of its layers with weights, in the file's order.
+        names: the names of the layers with weights, in the file's order.
 
     Returns:
-        The name of the network, None if the file is not one of Larq Zoo's; and a mapping from the file's names to ours,
-        without the names that stay the same.
+        The name of the network, or None if the file is not one of Larq Zoo's; and a mapping from the file's names to
+        ours, without the names that stay the same.
     """
     numbered = dict(_bi_real_net(with_top=_DENSE in map(_type, names)))
     if [_type(name) for name in names] == list(numbered.values()):
@@ -48,7 +48,7 @@ def _type(name: str) -> Optional[str]:
 
 
 def _bi_real_net(with_top: bool) -> Iterator[tuple[str, str]]:
-    """Our names and Keras' types of the layers with weights, in the file's order: by distance from the output."""
+    """Our names and Keras' types of the layers with weights, in the file's order: farthest from the output first."""
     yield from (("stem_conv", _CONVOLUTION), ("stem_batch_norm", _BATCH_NORM))
     for block in range(1, _BLOCKS + 1):
         for half in (f"block{block}a", f"block{block}b"):

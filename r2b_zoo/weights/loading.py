@@ -110,7 +110,7 @@ def locate(network: str, weights: Optional[PathLike], **arguments: Any) -> Optio
 
     Raises:
         ValueError: there are no weights of that name for this network, they need other arguments, or the local file of
-            that name is damaged.
+            these weights is damaged.
         FileNotFoundError: there is no file at the path, or weights that come with the package are missing.
         WeightsDownloadError: the file could not be downloaded.
     """
@@ -194,7 +194,7 @@ def fetch(published: PublishedWeights) -> Path:
     try:
         os.replace(files.fetch(published.file_name, downloader=downloader), target)
     except (RequestException, OSError, ValueError) as error:
-        # Check the error's number, since the errors of requests are OSErrors too.
+        # Check the error's number, since the errors of the library requests are OSErrors too.
         if isinstance(error, OSError) and error.errno in _FULL:
             raise WeightsDownloadError(
                 f"There is no room for {published.file_name} in {folder} ({error.strerror}): free some space there, or "
@@ -224,8 +224,8 @@ def read(path: PathLike) -> dict[str, list["np.ndarray"]]:
 
     The file may come from ``model.save_weights("name.h5")``, ``model.save("name.h5")`` or this module's ``save``, for a
     network of this zoo or Larq Zoo's ``RealToBinaryNet`` or ``BiRealNet``. It may also be packed, see
-    ``weights.packed``. Keras' newer files, ``name.weights.h5`` and ``name.keras``, number the layers of each class; in
-    these, only the first convolution and the classifier get this zoo's names, and other layers keep theirs.
+    ``weights.packed``. Keras' newer files, ``name.weights.h5`` and ``name.keras``, number the layers of each class. In
+    these files, only the first convolution and the classifier get this zoo's names; other layers keep the file's names.
 
     Raises:
         ValueError: the file is missing, truncated, altered, not a weights file, or refers to another file; or weights
@@ -244,7 +244,7 @@ _Values = TypeVar("_Values")
 
 
 def _renamed(file: "WeightsFile | PackedWeights") -> tuple[Optional[str], Mapping[str, str]]:
-    """The network's name if it is Larq Zoo's, else None; and our layer names by the file's, where they differ."""
+    """The network's name if the file is Larq Zoo's, else None; and the file's layer names mapped to ours."""
     return (None, _OF_ANY_NETWORK) if file.numbered else larq_zoo_files.our_names(list(file.shapes))
 
 
@@ -320,7 +320,7 @@ def save(model: "tf.keras.Model", path: PathLike) -> None:
     """Writes a network's weights as ``model.save_weights("name.h5")`` does, without leaving a partial file on failure.
 
     The file also records what the shapes of the weights do not show: the network, its precision, its options and the
-    size of its input. By a checksum of everything, ``load`` detects altered values.
+    size of its input. It contains a checksum, by which ``load`` detects altered values.
 
     Raises:
         OSError: the folder cannot be written or the disk is full.
@@ -343,11 +343,15 @@ def architecture(path: PathLike) -> dict[str, Any]:
     """Describes the network of a weights file.
 
     Returns:
-        ``num_classes`` (1000 without top), ``width``, ``stem``, ``include_top`` and ``precision`` ("binary" if it is
-        not recorded) as its constructor takes them; the ``channels`` of its input; ``network``, its name, None if
-        neither a record nor the layers show it; ``size``, height and width of its input, None if they are not recorded;
-        ``options``, further arguments of its constructor that change the meaning of its weights, as far as they are
-        known; and ``card``, a packed file's fields of ``cards.WeightsCard``, None for other files.
+        A dictionary with these keys:
+
+        - ``network``: name of the constructor; None if neither a record nor the layers show it.
+        - ``num_classes``, ``width``, ``stem``, ``include_top`` and ``precision``, as the constructor takes them.
+          ``num_classes`` is 1000 without top, and ``precision`` is "binary" if it is not recorded.
+        - ``channels``: number of channels of the input.
+        - ``size``: height and width of the input in pixels; None if they are not recorded.
+        - ``options``: further arguments of the constructor that change the meaning of the weights, as far as known.
+        - ``card``: the fields of ``cards.WeightsCard`` that a packed file stores; None for other files.
 
     Raises:
         ValueError: the file cannot be read, or is not of a network of the zoo.
@@ -382,7 +386,7 @@ def architecture(path: PathLike) -> dict[str, Any]:
     }
 
 
-# All networks had these values before the options existed, and Larq Zoo's networks have them.
+# All networks had these values before the options existed. Larq Zoo's networks have them too.
 _WITHOUT_OPTIONS = {"downsample": "real", "weight_scale": "none", "gate_reduction": 8}
 # The networks that have an option, if not all networks have it.
 _NETWORKS_WITH = {"weight_scale": ("RealToBinaryNet", "StrongBaselineNet"), "gate_reduction": ("RealToBinaryNet",)}

@@ -7,8 +7,8 @@ A packed file is a ZIP archive with uncompressed members:
     scales         float32, the mean magnitude of each filter of these kernels
     values         float16, every other array
 
-Numbers are little-endian, and each kernel starts at a byte boundary. The SHA-256 covers everything else in record.json
-and the other members. A filter W is read as sign(W) · mean|W|, which has the signs and the mean magnitude of W. A
+Numbers are little-endian, and each kernel starts at a byte boundary. The SHA-256 covers the rest of record.json and
+the other members. A filter W is read as sign(W) · mean|W|, which has the signs and the mean magnitude of W. A
 network therefore computes the same from this filter as from W, whether its quantiser keeps the scale of a filter
 (Martínez et al., ICLR 2020, equation 3) or not.
 """
@@ -44,11 +44,11 @@ def content(layers: Iterable["tf.keras.layers.Layer"], record: Record, card: Map
     Args:
         layers: the layers of a network with binary kernels.
         record: the network's record.
-        card: plain data that is stored with the weights: "class_names", "preprocessing" as a dictionary, and the other
-            fields of ``WeightsCard``.
+        card: the fields of ``WeightsCard`` except ``name``, ``network``, ``arguments`` and ``bytes``, as data that JSON
+            can store; ``preprocessing`` is a dictionary.
 
     Raises:
-        ValueError: the layers have no binary kernels, or a value is not a finite float16 number.
+        ValueError: the layers have no binary kernels, or a value of their other arrays is not finite in float16.
     """
     told, bits, scales, values = [], [], [], []
     for layer in layers:
@@ -212,8 +212,8 @@ def _members(path: Path) -> tuple[dict[str, Any], list[bytes]]:
     size = path.stat().st_size
     with zipfile.ZipFile(path) as archive:
         members = [archive.getinfo(name) for name in _MEMBERS]
-        # Members of a packed file are not compressed, so together they are smaller than the file. Refuse a file that
-        # declares more, which may be made to exhaust memory.
+        # Members of a packed file are not compressed, so together they are smaller than the file. Refuse a file whose
+        # members declare more: reading them could exhaust memory.
         if sum(member.file_size for member in members) > size:
             raise ValueError(size)
         text, *parts = (archive.read(member) for member in members)

@@ -7,18 +7,20 @@
  * on 32-bit processors in parentheses):
  *
  * - pthread_mutex_t, pthread_cond_t: musl has 40 and 48 bytes (24 and 48), bionic 40 and 48 (4 and 4), which is never
- *   more; in both, zeros are an unlocked mutex and a condition variable without waiters.
+ *   more. In both, a mutex of zeros is unlocked, and a condition variable of zeros has no waiters.
  * - pthread_key_t, pthread_once_t: as long as an int in both; a pthread_once_t starts as zero in both.
  * - pthread_t: as long as a pointer in both.
- * - pthread_rwlock_t: musl has 56 bytes (32), bionic 56 (40), which is more on 32-bit processors, so the functions
- *   below use its memory for a mutex.
+ * - pthread_rwlock_t: musl has 56 bytes (32), bionic 56 (40). On 32-bit processors musl's is too small for bionic's
+ *   functions, so the functions below use its memory for a mutex.
  * - pthread_mutexattr_t, pthread_condattr_t: musl has 4 bytes, bionic a long; no function that takes one is listed.
+ * - pthread_attr_t: of the listed functions only pthread_create takes one, and std::thread passes NULL.
+ * - cpu_set_t: callers pass its size, and both libraries have the kernel's layout.
  * - FILE: only pointers are passed on.
  * - struct lconv: only decimal_point is read, and it is the first member in both.
  * - struct timespec: the same on 64-bit processors; on 32-bit ones bionic's seconds have 32 bits (bionic_timespec).
  * - float, double: the same on 64-bit processors. On 32-bit ARM the library passes them in floating-point registers and
- *   bionic in general ones, except to variadic functions such as printf. So for 32-bit ARM bionic.py lists no functions
- *   with a float or double but variadic ones and strtold (see strtod below).
+ *   bionic in general ones. Only for variadic functions such as printf do both use general registers. So for 32-bit
+ *   ARM, bionic.py lists only variadic functions and strtold (see strtod below) among those with a float or double.
  * - off_t, struct stat, struct dirent: different on 32-bit processors; no function that takes one is listed.
  * - struct dl_phdr_info: the same first fields; libunwind is compiled to read no later ones.
  * - errno's values and the constants of system calls are the kernel's, so both libraries have the same.
@@ -39,8 +41,8 @@ int* __errno_location(void) { return __errno(); }
 
 int bcmp(const void* one, const void* other, size_t size) { return memcmp(one, other, size); }
 
-/* bionic has aligned_alloc only since Android 9. This one leaves errno alone on success: an exception is allocated
- * before its message is made, which may need errno. */
+/* bionic has aligned_alloc only since Android 9. This function does not change errno on success: an exception's memory
+ * is allocated before its message is made, and the message may be that of errno. */
 void* aligned_alloc(size_t alignment, size_t size) {
   void* memory = NULL;
   const int failed = posix_memalign(&memory, alignment < sizeof(void*) ? sizeof(void*) : alignment, size);
@@ -49,8 +51,8 @@ void* aligned_alloc(size_t alignment, size_t size) {
   return NULL;
 }
 
-/* bionic's constants for `name` differ. This knows only the one that std::thread::hardware_concurrency() passes, which
- * is the only caller. */
+/* bionic has other constants for `name`. The only caller is std::thread::hardware_concurrency(), so this function
+ * supports only the constant that it passes. */
 long sysconf(int name) {
   cpu_set_t set;
   if (name == _SC_NPROCESSORS_ONLN && sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
@@ -64,7 +66,7 @@ int pthread_rwlock_wrlock(pthread_rwlock_t* lock) { return pthread_mutex_lock((p
 int pthread_rwlock_unlock(pthread_rwlock_t* lock) { return pthread_mutex_unlock((pthread_mutex_t*)lock); }
 
 #if __SIZEOF_POINTER__ == 4
-/* With musl's headers, a call of clock_gettime() is one of __clock_gettime64(), whose seconds have 64 bits. bionic has
+/* musl's headers turn a call of clock_gettime() into one of __clock_gettime64(), whose seconds have 64 bits. bionic has
  * only clock_gettime(), whose seconds have 32 bits. */
 struct bionic_timespec {
   int32_t seconds, nanoseconds;

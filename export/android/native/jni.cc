@@ -1,4 +1,4 @@
-// Implements the native methods of zoo.r2b.Native by calling the functions of r2b.h and of the delegate.
+// Implements the native methods of zoo.r2b.Native by calls to r2b.h and to the delegate.
 //
 // The Java code keeps the addresses of native objects and makes sure that no object is used while it is freed or
 // afterwards (Handle.java). It also checks the sizes of images and passes only ranges that lie within its buffers. An
@@ -64,8 +64,8 @@ jlong AddressOf(T* object) {
   return jlong(reinterpret_cast<intptr_t>(object));
 }
 
-// Pins an array during the object's lifetime, in which no JNI function may be called. values() is null if pinning
-// failed.
+// Pins an array during the object's lifetime. No JNI function may be called during this time. values() is null if
+// pinning failed.
 class Pinned {
  public:
   Pinned(JNIEnv* env, jarray array, jint release) : env_(env), array_(array), release_(release) {
@@ -88,7 +88,7 @@ class Pinned {
   void* values_ = nullptr;
 };
 
-constexpr jint kKeep = 0, kDiscard = JNI_ABORT;  // whether to keep what was written into a pinned array
+constexpr jint kKeep = 0, kDiscard = JNI_ABORT;  // whether Java gets what was written into a pinned array
 
 // Pins the array and calls `body(values, count, error)`, which returns 0 and sets the error if it fails, like the
 // functions of r2b.h. If pinning or `body` fails, the Java method throws an EngineException.
@@ -103,7 +103,7 @@ void WithArray(JNIEnv* env, jarray array, jint release, const Body& body) {
   if (!done) Throw(env, *error.text ? error.text : "out of memory");
 }
 
-// The address of byte `from` of a direct buffer. Null, with an exception pending, if Java gives no address.
+// The address of byte `from` of a direct buffer. If Java gives no address, returns null with an exception pending.
 uint8_t* BufferAt(JNIEnv* env, jobject buffer, jlong from) {
   auto* first = static_cast<uint8_t*>(env->GetDirectBufferAddress(buffer));
   if (!first) Throw(env, "this Java virtual machine gives no addresses of direct buffers; pass an array");

@@ -1,4 +1,4 @@
-"""Shared by the tests: the import path with the runtime and its tests, and Java classes compiled for a JVM."""
+"""Fixtures and helpers for these tests. The runtime and its tests are added to the import path."""
 
 import os
 import pathlib
@@ -39,7 +39,7 @@ def java(tmp_path_factory):
         pytest.skip("no C++ compiler: apt-get install g++")
     folder = tmp_path_factory.mktemp("java")
     build_aar.compile_java(folder, [*ROOT.glob("tests/java/*.java")])
-    # The engine itself was compiled when the runtime was installed, from the same sources.
+    # Only the JNI functions are compiled here. The installed runtime has the engine, compiled from the same sources.
     runtime = pathlib.Path(r2b_runtime.__file__).parent
     command = [*build_native.machine_compiler(), *build_native.FLAGS]
     command += [f"-I{headers}" for headers in build_library.jni_headers()]

@@ -1,6 +1,7 @@
 """Unpacks Debian's packages of the C library musl for Android's processors.
 
-test_library.py runs the native libraries with musl, because it is neither Android's C library nor this machine's.
+Android's C library does not run here. test_library.py runs the native libraries with musl instead, to show that they do
+not depend on this machine's C library.
 
     python tests/musl.py       # unpacks them into build/musl, which tests/test_library.py then uses (seconds, once)
 

@@ -33,7 +33,7 @@ def photographs():
 
 @pytest.mark.slow
 def test_java_gives_pythons_answers_for_photographs(java, photographs, tmp_path):
-    """The network that comes with r2b_zoo gives the photographs the same labels and probabilities as in Python."""
+    """In Java, `cifar10` of r2b_zoo gives the photographs the same labels and probabilities as in Python."""
     zoo = pytest.importorskip("r2b_zoo", reason="the zoo is not installed beside the runtime: pip install ../..")
     loaded = zoo.load("cifar10")
     model = zoo.convert(loaded.model, labels=loaded.labels, preprocessing=loaded.preprocessing).tflite

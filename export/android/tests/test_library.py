@@ -43,7 +43,7 @@ def test_library_keeps_the_rules_for_android_and_is_small(library):
 
 @pytest.fixture
 def host(library, tmp_path):
-    """A function that runs tests/native/host.c with the library, in musl, and returns the lines that it prints."""
+    """A function that runs tests/native/host.c with the library, under musl, and returns the lines that it prints."""
     abi, path = library
     loader = musl.loader(abi)
     if loader is None:
@@ -65,7 +65,7 @@ def host(library, tmp_path):
 
 
 def python_s(model, x, kernels):
-    """The outputs that host.c prints for the input `x` and for its image, from Python's engine, in hexadecimal."""
+    """The outputs of Python's engine for the input `x` and for host.c's image, in hexadecimal as host.c prints them."""
     interpreter = r2b_runtime.Interpreter(model, engine="r2b", kernels=kernels)
     interpreter.allocate_tensors()
     interpreter.set_tensor(interpreter.get_input_details()[0]["index"], x)
@@ -88,11 +88,12 @@ def test_library_gives_pythons_outputs_under_another_c_library(library, host, tm
     assert "portable" in ran
     assert "neon" in ran or library[0] == "x86_64"
     for kernels in ran:
-        # These kernels use a fused multiply-add, which rounds once instead of twice.
+        # These kernels use a fused multiply-add, which rounds once instead of twice. Their outputs are compared with
+        # those of this machine's best kernels, which use it too.
         fused = kernels in ("avx2", "avx512") or (kernels == "neon" and library[0] == "arm64-v8a")
         same = r2b_runtime.available_kernels()[0] if fused else "portable"
         if fused and same == "portable":
-            continue  # this machine has no such kernels
+            continue  # this machine has no kernels with a fused multiply-add
         for threads in (1, 2):
             _, *rows, label, damaged, missing, freed = host(*arguments, kernels, threads)
             assert rows == python_s(model, x, same), (kernels, threads)
@@ -104,7 +105,7 @@ def test_library_gives_pythons_outputs_under_another_c_library(library, host, tm
 
 def test_arm_without_fused_multiply_add_gives_the_portable_outputs(library, host, tmp_path):
     if library[0] != "armeabi-v7a":
-        pytest.skip("only 32-bit ARM has processors without fused multiply-add")
+        pytest.skip("this test is for 32-bit ARM, some of whose processors have no fused multiply-add")
     model = small_classifier.with_files(small_classifier.model())
     (tmp_path / "model.tflite").write_bytes(model)
     x = np.ones((1, 8, 8, 1), np.float32)

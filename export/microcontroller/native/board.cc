@@ -140,7 +140,8 @@ void r2b_reset() {
   board::Exit(main());
 }
 
-// Grows the heap, which may reach up to the memory reserved for the stack, or shrinks it if `bytes` is negative.
+// Grows the heap by `bytes`, or shrinks it if `bytes` is negative. Returns the heap's old end, or -1 if the heap would
+// reach into the memory reserved for the stack.
 void* _sbrk(ptrdiff_t bytes) {
   if (bytes > r2b_heap_end - heap_top) {
     errno = ENOMEM;

@@ -1,6 +1,6 @@
 // Classifies images with a model; both are in the flash (embedded.S). Prints a line for each image: its label, the
-// label's probability, and the bits of all probabilities. Fails if memory is allocated during an inference, or if
-// memory that is allocated to prepare an image is not freed again.
+// label's probability, and the bits of all probabilities. Fails if memory is allocated or freed during an inference, or
+// if memory that is allocated to prepare an image is not freed again.
 #include "board.h"
 #include "heap.h"
 #include "r2b.h"

@@ -1,4 +1,4 @@
-"""Shared by the tests: the import path with the runtime and its tests, the library, and the emulated board."""
+"""Fixtures and helpers for these tests. The runtime and its tests are added to the import path."""
 
 import os
 import pathlib

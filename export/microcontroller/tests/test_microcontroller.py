@@ -58,7 +58,7 @@ def answers(lines):
 
 
 def graphs_of_all(operators):
-    """Draws graphs in which all of `operators` occur; returns [(number, graph)], where each graph adds an operator."""
+    """Draws graphs until all `operators` occur; returns [(number, graph)] of those that add an operator."""
     left, drawn = set(operators), []
     for number in range(MOST_GRAPHS):
         graph = drawn_graphs.draw([11, number])
@@ -107,7 +107,7 @@ def test_emulated_board_classifies_fifty_digits_as_the_pc_does(build, digits):
 
 @slow
 def test_memory_taken_is_close_to_what_the_pc_computes(build, digits):
-    """The heap takes 0.9 to 1.05 times the memory that the PC computes, which includes no copy of the file."""
+    """The heap is 0.9 to 1.05 times as large as the PC computes, so the model's file is not copied into it."""
     model, images = digits
     needs = microcontroller.memory(model_file.read(model))
     program = build(model, images[:2])

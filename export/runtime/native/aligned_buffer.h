@@ -13,8 +13,8 @@ constexpr size_t kSlack = 256;  // bytes after the end
 
 inline size_t RoundUp(size_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
 
-// Bytes from pixel to pixel, for pixels of `bytes` bytes. Pixels that are longer than a cache line start at the
-// beginning of one, since a load or store that spans two lines is slower.
+// Returns the distance in bytes between the starts of neighbouring pixels of `bytes` bytes. Pixels that are longer than
+// a cache line are aligned to cache lines, so that fewer loads and stores span two lines.
 inline ptrdiff_t PixelStride(ptrdiff_t bytes) {
   return bytes > ptrdiff_t(kAlign) ? ptrdiff_t(RoundUp(size_t(bytes))) : bytes;
 }
@@ -27,7 +27,7 @@ class AlignedBuffer {
 
   static constexpr size_t kOverhead = kAlign + kSlack;
 
-  // Makes it hold `bytes` zeros.
+  // Resizes the buffer to `bytes` bytes, all 0.
   void Assign(size_t bytes) { buffer_.assign(bytes + kOverhead, 0); }
   uint8_t* data() { return buffer_.data() + (kAlign - reinterpret_cast<uintptr_t>(buffer_.data()) % kAlign) % kAlign; }
 

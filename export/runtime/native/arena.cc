@@ -38,7 +38,7 @@ class Arena {
     return storage_[t].written && !storage_[t].external && !graph_.tensors[t].constant && !storage_[t].border.any();
   }
 
-  // ---- aliases: y = f(x) + shortcut may overwrite the shortcut, pixel by pixel, if no later step reads it ----
+  // ---- aliases: in y = f(x) + shortcut, y may overwrite a shortcut that no later step reads, pixel by pixel ----
 
   void OverwriteShortcuts(int s) {
     for (const StagePlan& store : steps_[s].stages) {
@@ -65,7 +65,7 @@ class Arena {
     return o.bytes == s.bytes && o.gap == s.gap && s.alias < 0;
   }
 
-  // True if the step also reads the tensor in a way that `store` would disturb: at other pixels, or afterwards.
+  // True if the step also reads the tensor in a way that `store` would disturb: at other pixels, or after `store`.
   bool ReadOtherwise(const Step& step, int tensor, const StagePlan* store) const {
     if (tensor == step.input && step.rows->reads() != RowRoot::Reads::kPixel) return true;
     if (Contains(step.rows->more_inputs(), tensor)) return true;
@@ -79,11 +79,11 @@ class Arena {
     while (storage_[root].alias >= 0) root = storage_[root].alias;
     storage_[stored].alias = root;
     last_[root] = std::max(last_[root], last_[stored]);
-    // The operand itself also lives longer now, so that no second tensor of this step overwrites it.
+    // Extend the lifetime of the operand itself too: no second store of this step may overwrite it.
     last_[operand] = std::max(last_[operand], last_[stored]);
   }
 
-  // ---- greedy placement of lifetimes, largest tensor first ----
+  // ---- greedy placement of tensors, the largest first ----
 
   size_t Place() {
     std::vector<int> order;
@@ -101,7 +101,8 @@ class Arena {
 
   size_t Size(int t) const { return RoundUp(storage_[t].bytes + kSlack); }
 
-  // Finds the lowest offset at which the tensor overlaps none of those in `placed` that exist in the same steps.
+  // Returns the lowest offset at which the tensor fits. It may share memory with a tensor of `placed` only if their
+  // lifetimes are disjoint.
   size_t FirstGap(int t, const std::vector<int>& placed) const {
     std::vector<std::pair<size_t, size_t>> taken;
     for (int p : placed)

@@ -4,11 +4,12 @@
 
 namespace r2b {
 namespace {
-constexpr int64_t kPiece = 4096;  // most values of an item
+constexpr int64_t kPiece = 4096;  // the most values in one work item
 }
 
-// Merges axes into one run, from the innermost outwards, as long as both operands keep the stride of the run from the
-// end of one index of the next axis to the beginning of the following. The other axes become outer loops.
+// Merges axes into one run, from the innermost outwards. The next axis joins the run if, for both operands, its stride
+// equals the run's stride times the run's extent. The first axis that does not join, and all further ones, become outer
+// loops.
 Broadcast::Broadcast(const Shape& out, const Shape& x, const Shape& y) {
   const int extents[] = {out.c, out.w, out.h, out.n}, of_x[] = {x.c, x.w, x.h, x.n}, of_y[] = {y.c, y.w, y.h, y.n};
   int64_t x_stride = 1, y_stride = 1;

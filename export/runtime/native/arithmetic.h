@@ -1,4 +1,5 @@
-// Element-wise operators with two operands that broadcast in any way, for steps in which no stage can apply them.
+// Element-wise operators that no stage can apply. Their two operands may broadcast in any way; an operator with one
+// operand passes it twice.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +14,7 @@ namespace r2b {
 class Broadcast {
  public:
   Broadcast(const Shape& out, const Shape& x, const Shape& y);
-  // The number of work items: runs, cut into pieces so that threads can share even a single long run.
+  // The number of work items. Long runs are cut into several items, so that threads can share even a single run.
   int64_t items() const { return items_; }
   // Computes items [begin, end). `run` has the operator, and points to the first values of x, y and the output.
   void Run(const Kernels* kernels, const ArithmeticRun& run, int64_t begin, int64_t end) const;

@@ -3,8 +3,8 @@
 namespace r2b {
 namespace {
 
-// The tensors between steps that are read and written only in whole blocks of channels, and whose pixels are addressed
-// by strides. They are float images without a border.
+// Finds the tensors between steps that every step reads and writes in whole blocks of channels, with any stride between
+// pixels. Only float images without a border qualify.
 class Blocked {
  public:
   Blocked(const Graph& graph, const Program& program, const std::vector<Storage>& storage) : graph_(graph) {
@@ -22,7 +22,7 @@ class Blocked {
   bool operator[](size_t tensor) const { return blocks_[tensor]; }
 
  private:
-  // Excludes the tensors that a step does not read or write in whole blocks.
+  // Excludes the tensors that the step reads or writes in another way.
   void Exclude(const Step& step) {
     if (step.flat)
       for (int t : step.Reads(graph_)) blocks_[t] = false;
@@ -51,8 +51,8 @@ class Blocked {
   std::vector<bool> blocks_;
 };
 
-// True if the tensor can be stored in rows of blocks, and they differ from NHWC: it has several blocks of channels, all
-// full, and several columns.
+// True if the tensor can be stored in rows of blocks, and that layout differs from NHWC: the tensor has several blocks
+// of channels, all full, and several columns.
 bool FillsBlocks(const Tensor& tensor) {
   return tensor.dims[3] > kBlock && tensor.dims[3] % kBlock == 0 && tensor.dims[2] > 1;
 }

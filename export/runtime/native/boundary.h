@@ -14,8 +14,8 @@
 
 namespace r2b {
 
-// Runs `body`. False, with a message in `*error`, if it throws: the callers, C and Python, cannot catch C++ exceptions,
-// and one that reached them would end the process.
+// Runs `body`. Returns false, with a message in `*error`, if it throws. The library's callers, C and Python, cannot
+// catch C++ exceptions: an exception that reached them would end the process.
 template <class Body>
 bool Contained(std::string* error, const Body& body) noexcept {
   const auto failed = [&](const char* what) {
@@ -38,7 +38,8 @@ bool Contained(std::string* error, const Body& body) noexcept {
   }
 }
 
-// One thread's turn with an object that only one thread at a time may use. It does not wait for its turn.
+// One thread's turn with an object that only one thread may use at a time. The constructor does not wait: mine() says
+// whether the thread got its turn.
 class Turn {
  public:
   explicit Turn(std::atomic_flag* taken) : taken_(taken), mine_(!taken->test_and_set(std::memory_order_acquire)) {}
@@ -47,7 +48,7 @@ class Turn {
   }
   Turn(const Turn&) = delete;
   Turn& operator=(const Turn&) = delete;
-  // False if another thread had its turn when this one was requested.
+  // False if another thread was using the object when this turn was requested.
   bool mine() const { return mine_; }
 
  private:
@@ -55,7 +56,8 @@ class Turn {
   const bool mine_;
 };
 
-// The objects that C callers hold. Finding one keeps it alive until the caller of Find() is done with it.
+// The objects behind the handles that C callers hold. The pointer that Find() returns keeps its object alive, even if
+// another thread removes the object.
 template <class T>
 class Handles {
  public:

@@ -40,13 +40,13 @@ struct r2b_engine {
   bool profile = false;
   std::unique_ptr<r2b::ThreadPool> pool;
   std::unique_ptr<r2b::Plan> plan;
-  std::vector<std::vector<uint8_t>> inputs, outputs;  // values, in the order of the model's lists
+  std::vector<std::vector<uint8_t>> inputs, outputs;  // values of Model::inputs() and Model::outputs()
   std::atomic_flag running = ATOMIC_FLAG_INIT;        // set while a thread is using the engine
 };
 
 namespace r2b {
 
-// Throws Refused if a caller's pointer is null. `what` it is for is a std::string or a literal, which costs nothing.
+// Throws Refused if a caller's pointer is null. `what`, a std::string or a literal, says what the pointer is for.
 template <class Text>
 void CheckPointer(const void* pointer, const Text& what) {
   if (!pointer) throw Refused(std::string("the pointer for ") + what + " must not be NULL");
@@ -55,8 +55,8 @@ void CheckPointer(const void* pointer, const Text& what) {
 using Models = Handles<r2b_model>;
 using Engines = Handles<r2b_engine>;
 
-// Copies a text and a terminating zero byte. A text for which `room` bytes are too few is cut, but never within a UTF-8
-// character.
+// Copies a text and a terminating zero byte to `out`. If `room` bytes are too few, the text is cut, but never within a
+// UTF-8 character.
 void Copy(const std::string& text, char* out, size_t room);
 // Writes the sentence into `*error`, unless `error` is null.
 void Tell(r2b_error* error, const std::string& sentence);

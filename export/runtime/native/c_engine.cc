@@ -1,5 +1,5 @@
 // The functions of r2b.h that concern engines. They let one thread at a time use an engine, and copy inputs and outputs
-// to and from its memory; a Plan does the work.
+// to and from its memory; a Plan runs the model.
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
@@ -157,7 +157,8 @@ void GetValues(const r2b_engine& engine, int32_t index, float* values, size_t co
   }
 }
 
-// Throws Refused unless the model has one input, which takes images, and one output, which has a number for each label.
+// Throws Refused unless the model has one input, which takes images, and one output, whose last dimension is the
+// number of labels.
 void CheckClassifier(const r2b_engine& engine) {
   const r2b_model& source = *engine.source;
   const std::vector<int>&inputs = source.model.inputs(), &outputs = source.model.outputs();
@@ -181,7 +182,7 @@ const Kernels* ChosenKernels(const char* named) {
 
 void Set(r2b_engine* engine, const r2b_options& options) {
   if (options.num_threads < 0 || options.num_threads > kMostThreads)
-    throw Refused("num_threads must be 1 to " + std::to_string(kMostThreads) + "; received " +
+    throw Refused("num_threads must be 1 to " + std::to_string(kMostThreads) + ", or 0 for the default; received " +
                   std::to_string(options.num_threads));
   if (options.max_memory < 0 || options.max_work < 0)
     throw Refused("max_memory and max_work must be positive, or 0 for the default");

@@ -122,6 +122,7 @@ const char* r2b_model_label(const r2b_model* model, int32_t index, r2b_error* er
   const char* label = nullptr;
   r2b::Tried(error, [&] {
     const auto found = r2b::Found(model);
+    if (!found->labels_error.empty()) throw r2b::Refused(found->labels_error);
     if (index < 0 || size_t(index) >= found->labels.size())
       throw r2b::Refused("the model has " + std::to_string(found->labels.size()) +
                          " labels, numbered from 0; received " + std::to_string(index));

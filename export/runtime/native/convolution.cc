@@ -14,7 +14,7 @@ namespace r2b {
 void Convolver::PackSigns(const ConvolutionShape& s, const float* kernel) {
   const int words = (s.channels + 31) / 32, depth = s.kernel_h * s.kernel_w * words;
   filter_.resize(size_t(s.outputs) * depth);
-  packing_.resize(size_t(pool_.size()) * s.outputs);  // here, since an exception in a worker would end the process
+  packing_.resize(size_t(pool_.size()) * s.outputs);  // not in a worker, where an exception would end the process
   pool_.Run([&](int thread) {
     uint32_t* const of_outputs = packing_.data() + size_t(thread) * s.outputs;
     for (int d = thread; d < depth; d += pool_.size()) {
@@ -72,7 +72,7 @@ bool Convolver::Run(const ConvolutionShape& s, const float* images, const float*
   graph.outputs = {kOutput};
 
   Plan plan(std::move(graph), kernels_, false);
-  plan.SetLimits({std::numeric_limits<ptrdiff_t>::max(), Count::kMost});  // no limits: the caller has arrays as large
+  plan.SetLimits({std::numeric_limits<ptrdiff_t>::max(), Count::kMost});  // no limits: the caller chose the sizes
   if (!plan.Prepare(pool_.size(), error)) return false;
   plan.Bind(kImages, const_cast<float*>(images));  // inputs are only read
   plan.Bind(kOutput, output);
@@ -86,8 +86,8 @@ namespace {
 using Convolvers = r2b::Handles<r2b::Convolver>;
 }
 
-// `kernels` is the name of a set of kernels, or "auto" for the best. Returns null if there is no such set or it does
-// not run here, and if memory runs out.
+// `kernels` is the name of a set of kernels, or "auto" for the best. Returns null if there is no such set, if it does
+// not run on this CPU, or if memory runs out.
 R2B_EXPORT r2b::Convolver* r2b_runtime_create_convolver(const char* kernels, int threads) {
   r2b::Convolver* made = nullptr;
   std::string error;
@@ -98,10 +98,10 @@ R2B_EXPORT r2b::Convolver* r2b_runtime_create_convolver(const char* kernels, int
   return made;
 }
 
-// A call in another thread keeps the convolver alive until it returns.
+// If another thread is using the convolver, it stays alive until that thread's call returns.
 R2B_EXPORT void r2b_runtime_destroy_convolver(r2b::Convolver* convolver) { Convolvers::Instance().Remove(convolver); }
 
-// Returns null on success, else the reason, which lives until the thread's next call.
+// Returns null on success, else an error message, which lives until the thread's next call.
 R2B_EXPORT const char* r2b_runtime_convolve(r2b::Convolver* convolver, const r2b::ConvolutionShape* shape,
                                             const float* images, const float* kernel, float* output) {
   thread_local std::string error;

@@ -1,6 +1,6 @@
 // A binary convolution outside any model, for training: the signs of float images are convolved with the signs of a
-// float kernel, which may change from call to call. Both have TensorFlow's layout. The output is exactly that of a
-// float convolution of ±1, since its values are whole numbers.
+// float kernel. The kernel may change from call to call. Images and kernel have TensorFlow's layout. The output equals
+// that of a float convolution of ±1 exactly, since all sums are whole numbers.
 #pragma once
 
 #include <string>
@@ -36,7 +36,7 @@ class Convolver {
   ThreadPool pool_;
   ForkSafeMutex mutex_;
   std::vector<uint32_t> filter_;   // [output][kernel_h][kernel_w][word], as in a model file
-  std::vector<uint32_t> packing_;  // [thread][output]
+  std::vector<uint32_t> packing_;  // [thread][output], used by PackSigns()
 };
 
 }  // namespace r2b

@@ -33,7 +33,8 @@ std::string FileText(const std::string& path) {
   return text;
 }
 
-// The cores, rounded up, that a quota of microseconds per period allows; 0 if it is "max" or -1, which limit nothing.
+// The number of cores, rounded up, that a CPU quota allows. Quota and period are in microseconds. The quotas "max" and
+// "-1" limit nothing; the number is then 0.
 int WholeCores(const char* quota, const char* period) {
   const double most = std::strtod(quota, nullptr), of = std::strtod(period, nullptr);
   return most > 0 && of > 0 ? int(std::min(std::ceil(most / of), 1e6)) : 0;
@@ -44,7 +45,7 @@ int Fewer(int a, int b) { return a && b ? std::min(a, b) : std::max(a, b); }
 
 #if defined(__linux__)
 int AffinityCores() {
-  // The set has to be as large as the kernel's, which is not known beforehand.
+  // The set must be at least as large as the operating system's, whose size is not known in advance.
   for (int most = 1024; most <= 1 << 20; most *= 4) {
     cpu_set_t* set = CPU_ALLOC(size_t(most));
     if (!set) return 0;
@@ -68,10 +69,10 @@ int GroupCores() { return 0; }
 }  // namespace
 
 int QuotaCores(const std::string& membership, const std::string& root) {
-  // Version 1 of control groups, as a container sees it.
+  // Version 1 of control groups: a container's own group is mounted at the root.
   int cores =
       WholeCores(FileText(root + "/cpu/cpu.cfs_quota_us").c_str(), FileText(root + "/cpu/cpu.cfs_period_us").c_str());
-  // In version 2 `membership` has one line, "0::/group", and the group and each of its ancestors may have a quota.
+  // Version 2: `membership` has the line "0::/group". The group and each of its ancestors may have a quota.
   const size_t at = membership.find("0::/");
   if (at != 0 && (at == std::string::npos || membership[at - 1] != '\n')) return cores;
   std::string group = membership.substr(at + 3, membership.find('\n', at) - at - 3);

@@ -11,9 +11,9 @@ constexpr int kMostThreads = 256;  // the largest team
 int UsableCores();
 
 // The size of a team for which `wanted` threads were requested: 1 to kMostThreads, and no more than there are usable
-// cores. With more threads than cores, those that run would wait at every step for those without a core, which takes
-// hundreds of times as long as one thread. R2B_RUNTIME_OVERSUBSCRIBE=1 in the environment allows more threads than
-// usable cores, so that tests can look for races on small machines.
+// cores. With more threads than cores, the running threads would wait at every step for threads without a core. An
+// inference would then take hundreds of times as long as with one thread. R2B_RUNTIME_OVERSUBSCRIBE=1 in the
+// environment allows more threads than usable cores, so that tests can look for races on small machines.
 int TeamSize(int wanted);
 
 // The number of cores, rounded up, that the quotas of a control group and of its ancestors allow; 0 if there is no

@@ -1,9 +1,9 @@
 // The shared object's interface for TensorFlow Lite: an external delegate.
 //
-// The interpreter calls tflite_plugin_create_delegate with the options of load_delegate(), then Delegate::Prepare for
-// the graph, where we name the nodes that we want. For each connected part of these nodes the interpreter creates one
-// of our kernels (KernelInit) and runs it in their place. All errors reach the interpreter through this file, each with
-// a message; no other file calls the interpreter.
+// load_delegate() passes its options to tflite_plugin_create_delegate. The interpreter then calls Delegate::Prepare,
+// where we name the nodes of its graph that we want to replace. For each connected part of these nodes the interpreter
+// creates one of our kernels (KernelInit) and runs it in their place. All errors reach the interpreter through this
+// file; no other file calls the interpreter.
 #include <algorithm>
 #include <atomic>
 #include <cstdio>
@@ -33,7 +33,7 @@ struct KernelState;
 struct DelegateState {
   tfl::Delegate delegate{};
   Options options;      // the limits hold for all kernels together
-  ForkSafeMutex mutex;  // guards `live`, and what its members have taken
+  ForkSafeMutex mutex;  // guards `live` and KernelState::taken
   std::set<KernelState*> live;
 };
 
@@ -43,7 +43,7 @@ struct KernelState {
   std::unique_ptr<Plan> plan;
   std::unique_ptr<ThreadPool> pool;
   std::vector<int> tensors;                     // interpreter's index of each plan tensor
-  Limits taken{0, 0};                           // memory and work that the plan takes of the delegate's limits
+  Limits taken{0, 0};                           // how much of the delegate's limits the plan takes
   bool ready = false;                           // whether the last preparation succeeded
   std::atomic_flag running = ATOMIC_FLAG_INIT;  // set while a thread is using the kernel
 };
@@ -53,7 +53,7 @@ constexpr char kTaken[] =
 
 using Delegates = Handles<DelegateState>;
 
-// Translates the nodes that a kernel replaces into its graph.
+// Translates the nodes that a kernel replaces into the kernel's graph.
 class PartitionReader {
  public:
   PartitionReader(tfl::Context* context, const tfl::DelegateParams* params, KernelState* state)
@@ -87,7 +87,7 @@ class PartitionReader {
     }
   }
 
-  // The graph's index of an interpreter's tensor, which is imported when it is first needed.
+  // Returns the graph's index of an interpreter's tensor. Imports the tensor when it is first needed.
   int Local(int tensor) {
     if (tensor < 0) return -1;
     if (local_[tensor] < 0) {
@@ -225,7 +225,7 @@ tfl::Status InTurn(tfl::Context* context, tfl::Node* node, Body body) {
   const bool done = Contained(&error, [&] {
     auto* state = static_cast<KernelState*>(node->user_data);
     if (!state) {
-      Report(context, "out of memory, or the delegate was destroyed before its interpreter was made");
+      Report(context, "the delegate was destroyed before the interpreter was made, or memory ran out; make both again");
       return;
     }
     const Turn turn(&state->running);
@@ -253,7 +253,7 @@ tfl::Status ClaimNodes(tfl::Context* context, tfl::Delegate* delegate) {
     std::vector<Op> ops;
     std::string error;
     const Import import = ImportNode(context, index, *node, *registration, &ops, &error);
-    // Operators that are not Larq Compute Engine's are left to the interpreter, which runs or refuses them.
+    // Any other operator that cannot be imported is left to the interpreter, which runs or refuses it.
     if (import == Import::kFailed && IsLceOp(*registration)) return Report(context, error);
     any |= IsLceOp(*registration);
     if (import == Import::kClaimed && (owner->options.claim_float || IsLceOp(*registration))) claimed.push_back(index);
@@ -304,9 +304,10 @@ R2B_EXPORT void tflite_plugin_destroy_delegate(tfl::Delegate* delegate) {
   r2b::Delegates::Instance().Remove(reinterpret_cast<r2b::DelegateState*>(delegate));
 }
 
-// The profile of a delegate that was created with profile=1: the line "kernels<TAB>name", then a line for each step,
-// "seconds<TAB>runs<TAB>description". Empty while its interpreter runs in another thread; null if this is not a
-// delegate of ours, or it has been destroyed. The text lives until the thread's next call.
+// Returns a delegate's profile: the line "kernels<TAB>name", then a line for each step,
+// "seconds<TAB>runs<TAB>description". The numbers are 0 unless the delegate was created with profile=1. The text is
+// empty while another thread is using the interpreter. Null if this is not a delegate of ours, if it has been
+// destroyed, or if memory runs out. The text lives until the thread's next call.
 R2B_EXPORT const char* r2b_runtime_profile(tfl::Delegate* delegate) {
   thread_local std::string report, error;
   const bool known = r2b::Contained(&error, [&] {

@@ -8,7 +8,7 @@
 
 namespace r2b {
 namespace {
-constexpr int64_t kSmallWork = 16384;  // in float products; one thread does them before another could help
+constexpr int64_t kSmallWork = 16384;  // in float products; see IsAlone()
 constexpr double kUneven = 1.04;       // accepted time, relative to perfectly shared work
 
 // True if one thread does the step alone. In a small step, threads would spend more time waiting for each other than
@@ -24,8 +24,8 @@ int ChannelSplits(const Step& step, int threads) {
   if (step.rows->splits() == RowRoot::Splits::kNever) return 1;
   if (step.sums >= 0 && blocks % threads == 0) return threads;  // one thread should add all rows of a channel
   if (step.rows->splits() != RowRoot::Splits::kFreely) return 1;
-  // A few rows may not divide evenly among the threads. Find the fewest shares of a row with which the work takes at
-  // most kUneven times as long as if it were shared perfectly.
+  // If there are few rows, they may not divide evenly among the threads. Find the smallest number of shares per row
+  // with which the work takes at most kUneven times as long as if it were shared perfectly.
   for (int s = 1; s < blocks; ++s)
     if (double((rows * s + threads - 1) / threads) * threads / (double(rows) * s) <= kUneven) return s;
   return std::max(blocks, 1);
@@ -77,10 +77,13 @@ void Executor::PrepareRows(Task* task, Budget* budget, int threads, WorkspaceSiz
   const WorkspaceSize size = step.rows->Lay(step, *memory_);
   const size_t more = size.scratch - std::min(size.scratch, most->scratch);
   budget->TakeMemory(step.op(), Count(int64_t(more)) * threads, "scratch memory for each thread");
-  budget->TakeMemory(step.op(), size.ring * threads, "the rows of its window, for each thread,");
   most->scratch += more;
   most->lines = std::max(most->lines, size.lines);
-  if (size.ring > most->ring) most->ring = size.ring;
+  if (size.ring > most->ring) {
+    const Count added = size.ring.value() - most->ring.value();
+    budget->TakeMemory(step.op(), added * threads, "the rows of its window, for each thread,");
+    most->ring = size.ring;
+  }
   if (step.sums < 0) return;
   task->sum_stage = step.FindStage(Stage::kSum);
   sums_[size_t(step.sums)].Prepare(step, task->splits, threads, budget);
@@ -91,8 +94,8 @@ bool Executor::Meets(size_t index) const {
   const Task& task = tasks_[index];
   if (index + 1 == tasks_.size()) return false;  // the pool has a barrier at the end
   if (!task.planes.used()) return !(task.alone && tasks_[index + 1].alone);
-  // A step that finishes a sum need not wait until the planes are merged, and neither need the one-thread steps after
-  // it, unless one of them reads the merged bits.
+  // The barrier ensures that the planes are merged. If the next step finishes a sum, the barrier is needed only if that
+  // step, or one of the one-thread steps directly after it, reads the merged bits.
   if (!tasks_[index + 1].step->finishes_sum()) return true;
   const int bits = task.planes.target(*task.step);
   for (size_t next = index + 1; next < tasks_.size() && tasks_[next].alone; ++next)

@@ -4,8 +4,9 @@
 // threads meet at a barrier after each step, except between steps so small that one thread does them alone. A thread
 // that has finished its share steals rows that another has not begun (work_sharing.h). Results equal those of one
 // thread to the last bit, whichever thread computes which rows: sums.h explains how. If a step sums its values and its
-// blocks of channels divide evenly among the threads, each thread begins with all rows of its own channels, so that few
-// values have to be kept apart from the sums. planes.h explains how threads that share a row's channels pack bits.
+// blocks of channels divide evenly among the threads, each thread begins with all rows of its own channels. It can then
+// add most rows to the sums at once, and few have to be stored until later. planes.h explains how threads that share a
+// row's channels pack bits.
 #pragma once
 
 #include <string>
@@ -33,8 +34,8 @@ class Executor {
   // budget does not suffice.
   void Prepare(const Graph* graph, Program* program, const Memory* memory, const Kernels* kernels, Budget* budget,
                int threads);
-  // Runs the program once; `profile` adds the time of each step to its profile. The pool must not have more threads
-  // than were given to Prepare().
+  // Runs the program once. With `profile`, adds each step's time to its StepProfile. The pool must not have more
+  // threads than were given to Prepare().
   void Run(ThreadPool* pool, bool profile);
   std::vector<StepProfile> Profile() const;
 
@@ -68,7 +69,7 @@ class Executor {
   std::vector<int> turns_;  // indices of the tasks that compute rows
   std::vector<Sums> sums_;
   std::vector<Workspace> workspaces_;  // per thread
-  WorkSharing sharing_[2];             // of the current turn and of the next, alternating
+  WorkSharing sharing_[2];             // turn t uses sharing_[t % 2]
 };
 
 }  // namespace r2b

@@ -12,8 +12,8 @@
 
 namespace r2b {
 
-// Splits a positive normal number into a fraction in [1/2, 1), which it returns, and the exponent of a power of two, as
-// std::frexp does, which some Android versions lack in their math library.
+// Splits a positive normal number into a fraction in [1/2, 1), which is returned, and the exponent of a power of two.
+// std::frexp does the same, but the math library of some Android versions lacks it.
 inline double Fraction(double value, int* exponent) {
   constexpr int kMantissa = 52, kBias = 1022;
   uint64_t bits;
@@ -28,7 +28,8 @@ inline double Fraction(double value, int* exponent) {
 struct FixedPoint {
   int32_t multiplier = 0, left = 0, right = 0;
 
-  // `scale` must be positive. It is capped at kMostScale, with which every sum but 0 already saturates.
+  // `scale` must be positive. It is capped at kMostScale, so that `left` is at most 30; even sums of 1 and -1 saturate
+  // with that scale.
   explicit FixedPoint(double scale) {
     constexpr int kMostRight = 31;
     constexpr double kMostScale = 1 << 29;

@@ -1,8 +1,8 @@
 // Reads FlatBuffers from untrusted files. Every offset is checked against the file's size before it is followed, so a
-// damaged file makes the reader throw `Refused` with a message, never read out of bounds.
+// damaged file makes the reader throw `Refused` with a message instead of reading out of bounds.
 //
-// The format: https://flatbuffers.dev/internals. A table begins with a signed distance back to its vtable, which has,
-// for each field, the distance from the table's start to the field, or 0 if the field is absent.
+// The format: https://flatbuffers.dev/internals. A table begins with a signed distance back to its vtable. The vtable
+// has, for each field, the distance from the table's start to the field, or 0 if the field is absent.
 #pragma once
 
 #include <cstddef>
@@ -27,7 +27,7 @@ struct Bytes {
     std::memcpy(&value, data + place, sizeof(T));
     return value;
   }
-  // The position to which the unsigned distance stored at `place` leads.
+  // Returns `place` plus the unsigned 32-bit distance that is stored there.
   size_t Follow(size_t place) const {
     const uint64_t target = uint64_t(place) + At<uint32_t>(place);
     if (target >= size) throw Outside(target);
@@ -91,7 +91,7 @@ class FlatTable {
   }
 
  private:
-  // The field's position; 0 if it is absent, since no field can lie at byte 0, where the root's distance is stored.
+  // The field's position, or 0 if the field is absent. No field lies at byte 0, where the distance to the root is.
   size_t Place(int field) const {
     const size_t entry = 4 + 2 * size_t(field);
     if (entry + 2 > fields_size_) return 0;

@@ -4,7 +4,8 @@
 
 namespace r2b {
 namespace {
-// Type numbers of the FlexBuffers format; the low two bits of a packed type byte are log2 of the child width.
+// Type numbers of the FlexBuffers format. A packed type byte holds one of them in its upper six bits. If an offset
+// leads to the value, the lower two bits are log2 of the width in bytes of the numbers stored there.
 enum : unsigned {
   kNull = 0,
   kInt = 1,
@@ -57,8 +58,8 @@ bool OptionsMap::ReadHeader() {
   key_width_ = unsigned(key_width);
   if (!Follow(values_ - 3 * value_width_, value_width_, &keys_) || keys_ < key_width_) return false;
   if (!ReadUnsigned(keys_ - key_width_, key_width_, &key_count) || key_count != count) return false;
-  // A value, a type byte and a key's offset must fit for each entry. `count` is checked first so that the products
-  // cannot overflow.
+  // A value, a type byte and a key's offset must fit for each entry. `count` is compared with the size first so that
+  // the products cannot overflow.
   if (count > size_ || size_ - values_ < count * (value_width_ + 1) || size_ - keys_ < count * key_width_) return false;
   count_ = size_t(count);
   return true;

@@ -1,7 +1,7 @@
-// Reads the options map of a custom operator: a FlexBuffer whose root is a map from strings to scalars.
+// Reads the options of a custom operator: a FlexBuffer whose root is a map from names to numbers and strings.
 //
 // The bytes come from a model file and are not trusted. Every offset and width is checked against the buffer before it
-// is used, so a malformed map yields false, never a read out of bounds.
+// is used. If the map is malformed, the methods return false and do not read out of bounds.
 #pragma once
 
 #include <cstddef>
@@ -18,9 +18,9 @@ class OptionsMap {
   // False if the root is not a well-formed map.
   bool ok() const { return ok_; }
 
-  // Reads the integer at `key`. False if the key is missing or holds something else.
+  // Reads the integer or Boolean at `key`. False if the key is missing or has a value of another type.
   bool GetInt(const char* key, int64_t* value) const;
-  // The same for a string value.
+  // Reads the string at `key`. False if the key is missing or has a value of another type.
   bool GetString(const char* key, std::string* value) const;
 
  private:

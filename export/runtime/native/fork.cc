@@ -11,8 +11,8 @@ namespace {
 std::atomic<unsigned> forks{0};
 }  // namespace
 
-// In the child, the C library's fork() runs the handler, which counts. Process IDs would not do: in a new PID namespace
-// a child may have the same ID as its parent.
+// In a child, the C library's fork() calls the handler, which increments `forks`. Comparing process IDs would not be
+// enough: in a new PID namespace a child may have the same ID as its parent.
 unsigned ForksSoFar() {
 #if !defined(_WIN32)
   static const int registered = pthread_atfork(nullptr, nullptr, [] { ++forks; });

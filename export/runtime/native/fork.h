@@ -1,8 +1,8 @@
-// Protection for processes made by fork(): a child has none of its parent's other threads, and locks that these held
-// stay locked in the child for ever.
+// Protection for processes made by fork(). A child has only the thread that called fork(). Locks that other threads of
+// the parent held stay locked in the child for ever.
 //
-// R2B_SINGLE_THREAD builds for systems without threads and processes. Nothing needs locks or barriers there, so the
-// classes here and in thread_pool.h are stubs, and cores.h reports one core.
+// R2B_SINGLE_THREAD is defined in builds for systems without threads and processes. Nothing needs locks or barriers
+// there, so the classes here and in thread_pool.h are stubs, and cores.h reports one core.
 #pragma once
 
 #if !defined(R2B_SINGLE_THREAD)
@@ -23,11 +23,11 @@ struct ForkSafeMutex {
 
 #else
 
-// The number of fork()s between the process that first called this function and the current one. An object that was
-// made at another count belongs to an ancestor of this process.
+// The number of fork()s between the process that first called this function and the current one. If the number was
+// different when an object was made, an ancestor of this process made the object.
 unsigned ForksSoFar();
 
-// A mutex that is unlocked in a forked process, even if a thread of the parent held it.
+// A mutex that starts out unlocked in a forked process, even if a thread of the parent held it.
 class ForkSafeMutex {
  public:
   ForkSafeMutex() : state_(new State{ForksSoFar(), {}}) {}
@@ -49,8 +49,8 @@ class ForkSafeMutex {
     State* state = state_.load();
     if (state->forks == ForksSoFar()) return state;
     State* own = new State{ForksSoFar(), {}};
-    if (state_.compare_exchange_strong(state, own)) return own;  // the parent's is left alone
-    delete own;                                                  // another thread was first; `state` is what it made
+    if (state_.compare_exchange_strong(state, own)) return own;  // the parent's is not deleted: it may be locked
+    delete own;                                                  // another thread was first: `state` is its State
     return state;
   }
 

@@ -51,7 +51,7 @@ class Fuser {
       if (group_[op] == target) return true;
       if (group_[op] < 0) {
         for (int in : graph_.ops[op].in) todo.push_back(in);
-      } else {  // a step runs as a whole, once the inputs of all its operators are there
+      } else {  // a step can run only when the inputs of all its operators are there
         for (int other : steps_[group_[op]].ops)
           for (int in : graph_.ops[other].in)
             if (in >= 0 && (producer_[in] < 0 || group_[producer_[in]] != group_[op])) todo.push_back(in);
@@ -60,9 +60,9 @@ class Fuser {
     return false;
   }
 
-  // Continues tensor `t`, which is in the registers of step `index`: adds the stages that apply operator `op_index` to
-  // it, and absorbs the operator. Returns the operator whose result is then in registers: `op_index`, or a MUL that was
-  // absorbed with it (see Swish()). Returns -1 and changes nothing if no stages can apply the operator.
+  // Absorbs operator `op_index` into step `index`, which has tensor `t` in registers: adds the stages that apply the
+  // operator to `t`. Returns the operator whose result is then in registers: `op_index`, or a MUL that was absorbed
+  // with it (see Swish()). Returns -1 and changes nothing if no stages can apply the operator.
   //
   // A RESHAPE that keeps the number of channels needs no stage. The registers still hold the pixels of step->out, in
   // the same order, but later operands have the shapes of the graph, which may differ from step->out.
@@ -78,7 +78,7 @@ class Fuser {
     return last;
   }
 
-  // Adds the stages of Continue(), except the clamp. `product`: the result of a LOGISTIC is multiplied by its input.
+  // Adds the stages of Continue(), except the clamp. `product`: whether a LOGISTIC's result is multiplied by its input.
   bool AddStages(Step* step, int index, const Op& op, int t, bool product) {
     StagePlan stage{};
     switch (op.kind) {
@@ -102,8 +102,8 @@ class Fuser {
     group_[op_index] = index;
   }
 
-  // True if the operator's result has one float for each value of `t`, in the same place. False for an operator whose
-  // only operand is a constant.
+  // True if the operator's result has one float for each value of `t`, in the same order. False if the operator's only
+  // operand is a constant.
   bool KeepsValues(const Op& op, int t) const {
     const Shape shape = AsImage(T(t).dims), result = AsImage(T(op.out).dims);
     if (T(op.out).type != DType::kFloat || result.c != shape.c) return false;
@@ -127,8 +127,8 @@ class Fuser {
     return true;
   }
 
-  // Makes the stage that applies a MUL, ADD or PRELU to `t`, whose values in registers have shape `pixels`, and another
-  // operand. False if no stage can apply the operator.
+  // Makes the stage that applies a MUL, ADD or PRELU to `t` and the other operand. `pixels` is the shape of the values
+  // in registers. False if no stage can apply the operator.
   bool Arithmetic(const Op& op, int index, int t, const Shape& pixels, StagePlan* stage) const {
     const bool first = op.in[0] == t;
     const int other = op.in[first ? 1 : 0];
@@ -152,7 +152,7 @@ class Fuser {
     return constant && std::all_of(constant->begin(), constant->end(), [](float slope) { return slope <= 1; });
   }
 
-  // The MUL of a LOGISTIC's input and result, if nothing else reads the result and no step has the MUL; else -1.
+  // Returns the MUL of a LOGISTIC's result and input if it alone reads the result and no step has absorbed it; else -1.
   int Swish(int logistic) const {
     const int t = graph_.ops[logistic].in[0], sigma = graph_.ops[logistic].out;
     if (output_[sigma] || consumers_[sigma].size() != 1) return -1;
@@ -168,15 +168,15 @@ class Fuser {
            !op.same_padding;
   }
 
-  // Absorbs operators that apply to tensor `t`, which is in the registers of step `index`, and then to their results.
+  // Absorbs a chain of operators, as far as possible. The first reads tensor `t`, in the registers of step `index`.
   void Extend(int index, int t) {
     while (t >= 0) {
       std::vector<StagePlan> side = SideStages(index, t);
       Step* step = &steps_[index];
-      // One consumer continues the value. The others, except those in `side`, read it from memory.
+      // One consumer is applied in registers. The others, except those in `side`, read the value from memory.
       const size_t mark = step->stages.size();
       const int next = InRegisters(*step, t) ? ContinueAny(step, index, t) : -1;
-      // The store and the side stages need the value that the consumer's stages change, so they go before those.
+      // The store and the side stages run before the consumer's stages, which change the value.
       if (Needed(index, t)) side.insert(side.begin(), Store(StoreKind(t), t));
       step->stages.insert(step->stages.begin() + mark, side.begin(), side.end());
       t = next < 0 ? -1 : graph_.ops[next].out;
@@ -189,8 +189,8 @@ class Fuser {
     return T(t).type == DType::kFloat || (T(t).type == DType::kInt8 && graph_.ops[step.op()].kind != OpKind::kBconv);
   }
 
-  // Absorbs the operators that pack the value's signs or quantise it to int8, and sums it for those that average it.
-  // Returns the stages for this, which leave the value unchanged.
+  // Absorbs the operators that pack the signs of `t` or quantise it to int8, and sums `t` for operators that average
+  // it. Returns the stages for this. They leave the values in registers unchanged.
   std::vector<StagePlan> SideStages(int index, int t) {
     std::vector<StagePlan> side;
     for (int c : consumers_[t]) {
@@ -212,8 +212,8 @@ class Fuser {
     return side;
   }
 
-  // Adds the stage that sums the value, and makes the step that divides the sum. A step sums at most one value, so the
-  // average of a second value gets a step with a root.
+  // Adds the stage that sums `t`, and makes the step that divides the sum. A step sums at most one tensor. The average
+  // of another one becomes a pooling step.
   void AddSum(int index, int average, int t, std::vector<StagePlan>* side) {
     Step& step = steps_[index];
     if (step.sums >= 0 && sum_tensor_ != t) return;
@@ -231,7 +231,7 @@ class Fuser {
     steps_.push_back(std::move(finish));
   }
 
-  // True if another step or the caller reads the value from memory.
+  // True if another step or the caller reads `t` from memory.
   bool Needed(int index, int t) const {
     const auto reads = [&](int c) {
       const bool sums_up =
@@ -241,7 +241,7 @@ class Fuser {
     return output_[t] || std::any_of(consumers_[t].begin(), consumers_[t].end(), reads);
   }
 
-  // Continues `t` with one of its consumers, if possible. A LOGISTIC without a MUL (see Swish()) is the last choice.
+  // Calls Continue() for each consumer of `t` until one is absorbed. A LOGISTIC without a MUL (see Swish()) comes last.
   int ContinueAny(Step* step, int index, int t) {
     for (bool plain : {false, true})
       for (int c : consumers_[t]) {
@@ -302,7 +302,7 @@ class Fuser {
     }
   }
 
-  // The same for further kinds of operators.
+  // Continues Root() for further kinds of operators.
   void Plain(int op_index) {
     const Op& op = graph_.ops[op_index];
     switch (op.kind) {
@@ -323,7 +323,7 @@ class Fuser {
     }
   }
 
-  // The same for the remaining kinds of operators.
+  // Continues Root() for the remaining kinds of operators.
   void Layout(int op_index) {
     const Op& op = graph_.ops[op_index];
     switch (op.kind) {
@@ -361,14 +361,14 @@ class Fuser {
 
   bool OfBytes(const Op& op) const { return T(op.in[0]).type == DType::kInt8; }
 
-  // Makes a step of a QUANTIZE or DEQUANTIZE, unless convolutions absorb it.
+  // Makes the step of a QUANTIZE or DEQUANTIZE, except for a QUANTIZE that convolutions absorb (Flips()).
   void Bytes(int op_index) {
     const Op& op = graph_.ops[op_index];
     if (op.kind == OpKind::kFromBytes) Flat(op_index, MakeFromBytes(graph_, op));
     else if (!Flips(op)) Flat(op_index, MakeToBytes(graph_, op));
   }
 
-  // Makes a step of an int8 convolution or dense layer and, if Flips() is true for a QUANTIZE before it, of that too.
+  // Makes the step of an int8 convolution or dense layer. It also does the work of a QUANTIZE before it (Flips()).
   void Qconv(int op_index) {
     const Op& op = graph_.ops[op_index];
     Step step = NewStep(op_index);
@@ -380,15 +380,15 @@ class Fuser {
     step.rows = MakeQconv(graph_, op, step.input);
     const int index = int(steps_.size());
     AddAndExtend(std::move(step), op.out);
-    // Only a DEQUANTIZE continues int8 numbers in registers. If its stage that subtracts the zero point comes first,
-    // the root need not add the zero point, and the stage is dropped.
+    // Only a DEQUANTIZE is applied to int8 numbers in registers. If its stage that subtracts the zero point comes
+    // first, the stage is dropped, and the root does not add the zero point.
     std::vector<StagePlan>& stages = steps_[index].stages;
     if (!stages.empty() && stages[0].kind == Stage::kAdd && steps_[index].rows->OmitZeroPoint())
       stages.erase(stages.begin());
   }
 
-  // True for a QUANTIZE from uint8 to int8 with the same scale, which lowers all numbers by 128, if only convolutions
-  // and dense layers read its result.
+  // True for a QUANTIZE that only subtracts 128 from all numbers (from uint8 to int8, with the same scale), if only
+  // convolutions and dense layers read its result.
   bool Flips(const Op& op) const {
     const Tensor &in = T(op.in[0]), &out = T(op.out);
     const auto convolves = [&](int c) {
@@ -415,7 +415,7 @@ class Fuser {
     step.rows = MakePool(graph_, op);
     Clamp(op, &step);
     if (op.keep_dims) return AddAndExtend(std::move(step), op.out);
-    // [N, C] is not an image, so element-wise operators cannot continue it.
+    // The output, [N, C], is not an image, so the step cannot absorb element-wise operators.
     step.out = Shape{AsImage(T(op.in[0]).dims).n, 1, 1, step.out.c};
     step.stages.push_back(Store(Stage::kStoreFloat, op.out));
     steps_.push_back(std::move(step));
@@ -451,7 +451,7 @@ class Fuser {
     }
   }
 
-  // Makes a step that loads tensor `t` from memory and extends it; operator op_index is absorbed first.
+  // Makes a step that loads tensor `t` from memory. It absorbs operator op_index first, and then others (Extend()).
   void LoadRoot(int op_index, int t) {
     const int index = int(steps_.size());
     group_[op_index] = -1;
@@ -463,7 +463,7 @@ class Fuser {
     if (op.kind == OpKind::kQuantize) {
       step->stages.push_back(Store(Stage::kStoreBits, op.out));
       Absorb(step, index, op_index);
-      next = ContinueAny(step, index, t);  // what else can be done while the value is in registers
+      next = ContinueAny(step, index, t);
     } else {
       next = Continue(step, index, op_index, t);
     }
@@ -477,8 +477,8 @@ class Fuser {
     return step;
   }
 
-  // Makes a step that loads one of the operator's operands and applies the operator to it. False if no stages can do
-  // that.
+  // Makes a step that loads one of the operator's operands and applies the operator to it. False if no stages can apply
+  // the operator.
   bool LoadElementwise(int op_index) {
     const Op& op = graph_.ops[op_index];
     const Shape shape = AsImage(T(op.out).dims);
@@ -491,7 +491,7 @@ class Fuser {
     return false;
   }
 
-  // Tries, with a temporary step, whether stages can apply the operator to tensor `t`.
+  // Finds out, with a temporary step, whether stages can apply the operator to tensor `t`.
   bool Continues(int op_index, int t, const Shape& shape) {
     steps_.push_back(LoadStep(shape));
     const bool works = Continue(&steps_.back(), int(steps_.size()) - 1, op_index, t) >= 0;
@@ -502,7 +502,7 @@ class Fuser {
 
   // ---- order ----
 
-  // Sorts the steps topologically; where there is a choice, by their last operators' order in the graph.
+  // Sorts the steps topologically. Steps whose order is free are sorted by the indices of their last operators.
   void Order() {
     std::vector<Step> ordered;
     std::vector<bool> done(steps_.size(), false);

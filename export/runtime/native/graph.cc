@@ -82,7 +82,7 @@ struct Checker {
     return true;
   }
 
-  // Checks that the filter divides the input's channels into whole groups, and that accumulators hold its sums.
+  // Checks that the input's words and the output channels divide into groups, and that accumulators can hold the sums.
   bool BconvChannels(const Op& op) {
     const std::vector<int>&input = In(op, 0).dims, &f = In(op, 1).dims;
     if (input.size() != 4 || f.size() != 4)
@@ -112,9 +112,9 @@ struct Checker {
                         " constant int32 thresholds as input 4; convert the model again");
   }
 
-  // Checks input `i`, the multiplier or the bias, of a convolution whose output is not bit-packed. It must be a
-  // constant vector over the output channels. For float outputs it may also be another tensor with these channels,
-  // since LCE's converter folds such tensors into the operator.
+  // Checks the multiplier (input 2) or the bias (input 3) of a convolution whose output is not bit-packed. It must be a
+  // constant vector over the output channels. For a float output it may also be any other tensor with these channels,
+  // constant or not, since LCE's converter folds such tensors into the operator.
   bool BconvScale(const Op& op, int i, int outputs) {
     const std::string name = i == 2 ? "multiplier" : "bias";
     if (int(op.in.size()) <= i || op.in[i] < 0 || In(op, i).type != DType::kFloat)
@@ -128,9 +128,10 @@ struct Checker {
 
   bool BconvScaleFits(const Op& op, int i, const std::vector<int>& out) {
     const Shape s = AsImage(In(op, i).dims);
-    const bool fits =
-        s.n == 1 && (s.h == 1 || s.h == out[1]) && (s.w == 1 || s.w == out[2]) && (s.h == 1) == (s.w == 1);
-    return fits || Fail(op, "multiplier or bias " + Dims(In(op, i).dims) + " does not fit the output " + Dims(out));
+    const bool per_channel = s.h == 1 && s.w == 1, whole = s.h == out[1] && s.w == out[2];
+    return (s.n == 1 && (per_channel || whole)) ||
+           Fail(op, (i == 2 ? "multiplier " : "bias ") + Dims(In(op, i).dims) + " does not fit the output " +
+                        Dims(out) + "; convert the model again");
   }
 
   bool Bconv(const Op& op, std::vector<int>* out) {
@@ -179,7 +180,7 @@ struct Checker {
     const int64_t depth = (Elements(f).value() + f[0] - 1) / f[0];
     return depth <= kMostByteProducts ||
            Fail(op, "a filter of " + Dims(f) + " adds up " + std::to_string(depth) +
-                        " int8 products; 32-bit sums hold " + std::to_string(kMostByteProducts));
+                        " int8 products; a 32-bit sum holds at most " + std::to_string(kMostByteProducts));
   }
 
   bool Conv(const Op& op, std::vector<int>* out) {

@@ -11,7 +11,8 @@ namespace r2b {
 enum class DType : uint8_t { kFloat, kInt32, kInt8, kUInt8, kBool, kOther };
 int ByteSize(DType type);
 
-// A shape as an NHWC image. Tensors of lower rank are aligned right: their leading extents are 1.
+// A tensor's shape, read as NHWC. If the tensor has fewer than four dimensions, they are the last ones here, and the
+// first ones are 1.
 struct Shape {
   int n = 1, h = 1, w = 1, c = 1;
   int64_t count() const { return int64_t(n) * h * w * c; }
@@ -22,7 +23,7 @@ Shape AsImage(const std::vector<int>& dims);
 struct Tensor {
   DType type = DType::kOther;
   std::vector<int> dims;
-  const void* constant = nullptr;  // values known before the graph runs, owned by the model
+  const void* constant = nullptr;  // the values, owned by the model; null if they are not known before the graph runs
   float scale = 0;                 // of an 8-bit tensor: value = scale * (number - zero_point)
   int zero_point = 0;
   std::vector<float> scales;  // of 8-bit weights: one for each output channel, or one for all
@@ -67,29 +68,29 @@ const char* OpName(OpKind kind);
 
 struct Op {
   OpKind kind = OpKind::kReshape;
-  std::vector<int> in;  // -1: an optional input that is absent
+  std::vector<int> in;  // indices of tensors; -1: an optional input that is absent
   int out = -1;
   int node = -1;  // the node's index in the interpreter or the file, for messages
 
-  // Windows. `kernel_*` comes from the filter's shape for convolutions.
+  // The window. For convolutions, kernel_h and kernel_w are those of the filter.
   int kernel_h = 1, kernel_w = 1, stride_h = 1, stride_w = 1, dilation_h = 1, dilation_w = 1;
   bool same_padding = false;
   bool pad_one = false;   // bconv: padding counts as +1 instead of 0
   int channels_in = 0;    // bconv: input channels, before bit packing
   bool subtract = false;  // kAdd: the second operand is subtracted
 
-  bool clamp = false;  // a fused activation, or the operator itself (kClamp)
+  bool clamp = false;  // the result is clamped to [lo, hi], by a fused activation or by kClamp itself
   float lo = 0, hi = 0;
   float beta = 1;         // softmax
   bool keep_dims = true;  // kMean, kDense: the output has as many dimensions as the input
 
   int axis = 0;              // kConcat, kSplit
-  int part = 0, parts = 1;   // kSplit: which of `parts` equal parts; each part has an Op of its own
-  std::vector<int> numbers;  // values of constant inputs: the output's shape (kTransposeConv), its height and width
+  int part = 0, parts = 1;   // kSplit: this Op yields the part with this index, of `parts` equal parts
+  std::vector<int> numbers;  // values of constant inputs: the output's shape (kTransposeConv) or height and width
                              // (kResizeBilinear), padding before and after each axis (kPad), begin, end and stride
                              // for each axis (kStridedSlice)
-  // kStridedSlice: bit i is set if axis i has no begin (begin_mask), no end (end_mask) or no place in the result
-  // (shrink_mask).
+  // kStridedSlice: if bit i is set, the begin (begin_mask) or the end (end_mask) of axis i is ignored, or the result
+  // does not have axis i (shrink_mask).
   int begin_mask = 0, end_mask = 0, shrink_mask = 0;
   bool align_corners = false, half_pixel_centers = false;
   float fill = 0;  // kPad: the value of the padding
@@ -101,9 +102,10 @@ struct Graph {
   std::vector<int> inputs, outputs;
 };
 
-constexpr int kMostByteProducts = 1 << 16;  // a 32-bit sum of so many int8 products cannot overflow
+constexpr int kMostByteProducts = 1 << 16;  // a 32-bit sum of this many int8 products cannot overflow
 
-// Output extent and leading padding of a window along one axis, by TensorFlow's rules. `out` is 0 if no window fits.
+// Along one axis, the number of outputs of a window and the padding before the input, by TensorFlow's rules. `out` is 0
+// if the window does not fit the input.
 struct Extent {
   int out, before;
 };
@@ -114,7 +116,7 @@ struct Slice {
   int begin, stride, extent;
   bool shrunk;  // the result does not have this axis
 };
-// One slice for each axis of an input with these dimensions. Empty if the operator's options do not fit them.
+// One slice for each axis of an input with these dimensions. Empty if the operator's options do not fit the dimensions.
 std::vector<Slice> SlicesOf(const Op& op, const std::vector<int>& dims);
 
 // Checks every operator's operands and computes the shapes of all non-constant tensors from those of the inputs. On

@@ -37,7 +37,7 @@ struct Builtin {
   int32_t code;
   OpKind kind;
   bool (Reader::*read)();
-  size_t inputs;  // the most inputs that stay in Op::in; `read` has read the others
+  size_t inputs;  // the most inputs that remain in Op::in; `read` has already read the others
 };
 constexpr Builtin kBuiltins[] = {
     {tfl::kConv2d, OpKind::kConv, &Reader::Conv, 3},
@@ -87,8 +87,8 @@ Import ImportBuiltin(Reader* reader, int32_t code, Op* op, const std::string& er
     if (code != known.code) continue;
     op->kind = known.kind;
     if (!(reader->*known.read)()) return error.empty() ? Import::kLeft : Import::kFailed;
-    // Drops the inputs that `read` has read, and inputs beyond the operator's own, which a file may list as absent
-    // (-1).
+    // Drops the inputs that `read` has already read. Also drops inputs that the operator does not have: a file may list
+    // them as absent (-1).
     op->in.resize(std::min(op->in.size(), known.inputs));
     return Import::kClaimed;
   }

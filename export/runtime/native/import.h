@@ -11,13 +11,13 @@ namespace r2b {
 
 enum class Import { kClaimed, kLeft, kFailed };
 
-// Whether it is an operator of Larq Compute Engine: a custom operator whose name begins with "Lce".
+// Whether the operator belongs to Larq Compute Engine: it is a custom operator, and its name begins with "Lce".
 bool IsLceOp(const tfl::Registration& registration);
 
-// Translates a node into `*ops`: one operator for each of its outputs, whose operands are the indices of the node's
-// tensors. Returns kClaimed if that succeeds, and kLeft if plans do not run such an operator. Returns kFailed, with the
-// reason in `*error`, if an operator of Larq Compute Engine cannot be read or an operator's 8-bit tensors have an
-// invalid quantisation.
+// Translates a node into `*ops`, one Op for each of the node's outputs. Op::in and Op::out are the tensors' indices in
+// `context`. Returns kClaimed if that succeeds, and kLeft if plans do not run such an operator. Returns kFailed, with
+// the reason in `*error`, if an operator of Larq Compute Engine cannot be read or an operator's 8-bit operands are
+// invalid.
 Import ImportNode(const tfl::Context* context, int index, const tfl::Node& node, const tfl::Registration& registration,
                   std::vector<Op>* ops, std::string* error);
 

@@ -66,12 +66,13 @@ class Parser {
     return value;
   }
 
-  // Only \", \\ and \/ are read: the strings that r2b_zoo writes have no other escapes.
+  // Refuses all escapes but \", \\ and \/: the strings that r2b_zoo writes have no others.
   std::string Text() {
     Expect('"');
     std::string text;
     for (; at_ < text_.size() && text_[at_] != '"'; ++at_) {
-      if (text_[at_] == '\\' && (++at_ >= text_.size() || !std::strchr("\"\\/", text_[at_]))) throw Unreadable();
+      if (text_[at_] == '\\' && (++at_ >= text_.size() || text_[at_] == 0 || !std::strchr("\"\\/", text_[at_])))
+        throw Unreadable();
       text += text_[at_];
     }
     Expect('"');

@@ -1,4 +1,4 @@
-// Reads the subset of JSON that r2b_zoo attaches to models: one object whose values are numbers, strings and lists of
+// Reads the subset of JSON that r2b_zoo attaches to models: one object whose values are numbers, strings or lists of
 // numbers.
 #pragma once
 
@@ -9,14 +9,14 @@
 namespace r2b {
 
 struct JsonValue {
-  // kWhole: a number that is written without decimal point or exponent. kNumbers: a list.
+  // kWhole: a number without decimal point or exponent. kNumber: any other number. kNumbers: a list of numbers.
   enum Kind : char { kText, kWhole, kNumber, kNumbers };
   Kind kind = kText;
   std::string text;
-  std::vector<double> numbers;  // a single number, or those of a list
+  std::vector<double> numbers;  // the number, or all numbers of the list; empty for kText
 };
 
-// The object's fields by name. Throws Refused if the text is not such an object.
+// Returns the object's fields by name. Throws Refused if the text is not an object of this subset.
 std::map<std::string, JsonValue> ParseJsonObject(const std::string& text);
 
 }  // namespace r2b

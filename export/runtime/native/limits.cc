@@ -11,13 +11,13 @@ namespace {
 
 constexpr int64_t kList = 32;  // bytes on the heap for a short std::vector, after the allocator's rounding
 
-// Work in float products: for each element, and for each pair of operators (kPlanning).
+// Work in float products: kPlanning for each pair of operators, the others for each element.
 constexpr int64_t kPooled = 4, kBits = 16, kElementwise = 8, kTranscendental = 32, kPlanning = 1000;
 
 int64_t MiB(int64_t bytes) { return bytes / (1 << 20) + (bytes % (1 << 20) != 0); }
 int64_t Billions(int64_t work) { return work / 1000000000 + (work % 1000000000 != 0); }
 
-// The number of output channels that are packed and computed: each group's channels are padded to whole blocks.
+// The number of output channels that are packed and computed, after padding each group to whole blocks.
 Count Padded(int64_t outputs, int64_t groups) {
   return Count((outputs / groups + kBlock - 1) / kBlock * kBlock) * groups;
 }
@@ -44,8 +44,8 @@ struct Operators {
     const int64_t groups = binary ? std::max((op.channels_in + 31) / 32 / f[3], 1) : 1;
     const Count taps = Count(f[1]) * f[2], padded = Padded(f[0], groups), depth = taps * f[3];
     const std::string filter = "a filter of " + DimsText(f);
-    // If the accumulators of these kernels cannot hold the sums, the portable kernels run instead. They pack a word
-    // into the fewest bytes, so this is an upper bound.
+    // An upper bound, even if the portable kernels run because these kernels' accumulators cannot hold the sums: the
+    // portable kernels pack a word into the fewest bytes.
     const int64_t bytes = binary ? PackedWordBytes(kernels.chunk_bits) : int64_t(sizeof(float));
     const bool whole = graph.tensors[op.in[0]].type == DType::kInt8;
     budget->TakeMemory(index, padded * (whole ? ByteWeights(op, f) : depth * bytes) + padded * (whole ? 16 : 8),
@@ -58,8 +58,8 @@ struct Operators {
         " for " + std::to_string(out.n) + "x" + std::to_string(out.h) + "x" + std::to_string(out.w) + " outputs";
     budget->TakeWork(index, Count(out.n) * out.h * out.w * padded * depth + padded * depth * 32, filter + output);
     if (!binary || !op.same_padding || op.pad_one) return;
-    // Zero padding needs a table of corrections for each combination of the filter's rows and columns that can lie
-    // outside the image.
+    // Zero padding needs a table of corrections for each set of filter rows and columns that can lie outside the image
+    // together.
     const auto classes = [](int size, int kernel) { return Count(std::min<int64_t>(size, 2 * int64_t(kernel))) + 1; };
     const Count tables = classes(out.h, f[1]) * classes(out.w, f[2]);
     budget->TakeMemory(index, tables * padded * 4 + taps * f[0] * 4 + classes(out.h, f[1]) * out.w * sizeof(void*),
@@ -119,7 +119,7 @@ struct Operators {
 
   void Elementwise(int index, const Op& op) const {
     const bool arithmetic = op.kind == OpKind::kAdd || op.kind == OpKind::kMul || op.kind == OpKind::kPrelu;
-    for (int t : op.in)  // a constant is spread over the channels
+    for (int t : op.in)  // a constant gets one value for each channel
       if (arithmetic && t >= 0 && graph.tensors[t].constant)
         budget->TakeMemory(index, Count(AsImage(graph.tensors[op.out].dims).c) * sizeof(float), "its constant");
     const bool transcendental = op.kind == OpKind::kLogistic || op.kind == OpKind::kSoftmax;
@@ -188,7 +188,7 @@ void TakeOperators(const Graph& graph, const Kernels& kernels, Budget* budget) {
   const Count operators(int64_t(graph.ops.size()));
   const std::string planning = "planning " + std::to_string(graph.ops.size()) + " operators in one part of the graph";
   budget->TakeWork(-1, operators * operators * kPlanning, planning);
-  // The model and the plan have a graph each; every operator and tensor has a list on the heap.
+  // The model and the plan each have a graph. Every operator and tensor has a list on the heap.
   const Count items =
       operators * (sizeof(Op) + kList) + Count(int64_t(graph.tensors.size())) * (sizeof(Tensor) + kList);
   budget->TakeMemory(-1, items * 2, planning);

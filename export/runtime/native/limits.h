@@ -1,9 +1,10 @@
 // Limits on a plan's memory and work, and a type whose arithmetic cannot overflow.
 //
-// A model file of a few hundred bytes can ask for terabytes of memory or hours of work: with a huge dilation, a window
-// over the whole image, or a batch of thousands. Sizes are therefore computed as `Count`, which saturates instead of
-// overflowing, and a `Budget` refuses what exceeds the limits before it is allocated or run. Everything is checked
-// once, when the shapes are known; running a plan checks nothing.
+// A model file of a few hundred bytes can ask for terabytes of memory or hours of work, for example with a huge
+// dilation, a window over the whole image, or a batch of thousands. Sizes are therefore computed as `Count`, which
+// saturates instead of overflowing. A `Budget` counts memory before it is allocated, and work before it is done. It
+// refuses a plan whose count exceeds a limit. Limits are checked once, when the shapes are known; running a plan does
+// not check them.
 #pragma once
 
 #include <cstdint>
@@ -40,7 +41,7 @@ Count Elements(const std::vector<int>& dims);
 // Dimensions as messages show them: [1, 5, 5, 2].
 std::string DimsText(const std::vector<int>& dims);
 
-// The most elements of a tensor. The limit ensures that positions fit the `int` with which kernels count.
+// The most elements that a tensor may have. The limit ensures that the indices of elements fit an `int`.
 constexpr int64_t kMostElements = int64_t(1) << 29;
 
 struct Limits {
@@ -70,8 +71,8 @@ class Budget {
     memory_ = work_ = 0;
   }
 
-  // Add what the operator with index `op` in the graph takes (-1: the graph as a whole). `what` says in messages what
-  // takes it. Throw Refused if the total exceeds the limit.
+  // Add the memory or work of something that belongs to the operator with index `op`, or to the whole graph if `op` is
+  // -1. `what` names this in messages. Throw Refused if the total exceeds the limit.
   void TakeMemory(int op, Count bytes, const std::string& what);
   void TakeWork(int op, Count work, const std::string& what);
 

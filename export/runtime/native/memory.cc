@@ -78,7 +78,7 @@ void Memory::Resolve(const Step& step, const StagePlan& plan, int image, int y, 
     stage->in = reinterpret_cast<const uint8_t*>(plan.constant->data());
   } else if (plan.tensor >= 0) {
     const Storage& s = storage_[plan.tensor];
-    // Without a border, rows and images follow each other directly. So the step's shape gives their strides, even if a
+    // Without a border there are no gaps between rows or images. So the step's shape gives their strides, even if a
     // RESHAPE has given the tensor another shape.
     const bool fixed = s.border.any() || !plan.per_pixel;
     const ptrdiff_t row = fixed || s.gap ? s.row : step.out.w * s.pixel;

@@ -1,21 +1,21 @@
 // The memory of a program's tensors.
 //
-// Tensors inside a step are never stored. Most others share one arena, in which tensors with disjoint lifetimes may
-// have the same memory, and the sum of a value and a shortcut may overwrite the shortcut (arena.cc). The inputs of
-// padded convolutions get a border ("halo") of zeros, or of zero bits, around each image, so that convolutions need not
-// test for edges (padding.cc). Nothing may overwrite the border, so each of these tensors has memory of its own.
+// Tensors inside a step are never stored. Most others share one arena (arena.cc). Tensors with disjoint lifetimes may
+// use the same part of it, and the sum of a value and a shortcut may overwrite the shortcut. The inputs of padded float
+// and binary convolutions get a border ("halo") of zeros, or of zero bits, around each image, so that convolutions need
+// not test for edges (padding.cc). Nothing may overwrite the border, so each of these tensors has its own buffer.
 //
-// Two layouts apply only to float images without a border that are neither inputs nor outputs. If all steps that use
-// such an image can handle the stride, each pixel that is longer than a cache line starts at the beginning of one
-// (PixelStride()).
+// Two special layouts are for float images that have no border, are neither inputs nor outputs, and are read and
+// written only in whole blocks of 32 channels (blocks.cc). In the first, each pixel starts at the beginning of a cache
+// line. It is used for pixels that are longer than a cache line (PixelStride()).
 //
-// With several threads, such an image is stored in rows of blocks (see kernels.h) if it has several blocks of channels,
-// all of them whole, and all steps that use it can handle whole blocks. Threads that share a row's channels then work
-// in separate runs of memory, and their cores do not prefetch each other's cache lines. (One thread is a little faster
-// with the channels of a pixel side by side.)
+// In the second, an image is stored in rows of blocks (see kernels.h). It is used with several threads, if the image
+// has several blocks of channels, all of them full. Threads that share a row's channels then work in separate runs of
+// memory, and their cores do not prefetch each other's cache lines. (One thread is a little faster with the channels of
+// a pixel side by side.)
 //
-// Memory owns the buffers of all stored tensors except inputs, outputs and constants: an interpreter allocates nothing
-// for tensors inside a delegated partition.
+// Memory owns the buffers of all stored tensors except inputs, outputs and constants. (TensorFlow Lite's interpreter
+// allocates nothing for tensors inside a delegated partition.)
 #pragma once
 
 #include <vector>
@@ -34,7 +34,7 @@ struct Storage {
   bool external = false;  // bound by the caller for each run
   bool written = false;   // by a step
   Border border;
-  int padded_for = -1;  // an operator that needs the border, for messages
+  int padded_for = -1;  // index of an operator that needs the border, for messages
   int alias = -1;       // the tensor whose memory it shares; -1: it has its own
   size_t offset = 0, bytes = 0;
 };
@@ -52,7 +52,7 @@ class Memory {
   T* At(int tensor) const {
     return reinterpret_cast<T*>(storage_[tensor].base);
   }
-  // Fills in a stage for one row of outputs, except pointers to sums, which the executor sets.
+  // Fills in a stage for row `y` of an image of outputs. Sums sets the pointers to sums.
   void Resolve(const Step& step, const StagePlan& plan, int image, int y, Stage* stage) const;
   // The same for all stages of the step; `stages` must have at least as many elements as step.stages.
   void Resolve(const Step& step, int image, int y, std::vector<Stage>* stages) const;
@@ -78,7 +78,7 @@ void PadInputs(Graph* graph, Program* program, std::vector<Storage>* storage);
 // that start at the beginning of a cache line.
 void LayOutPixels(const Graph& graph, const Program& program, int threads, std::vector<Storage>* storage);
 
-// Gives tensors that exist between steps their offsets in one arena; returns its size in bytes.
+// Gives tensors that exist between steps their offsets in the arena. Returns the arena's size in bytes.
 size_t LayOutArena(const Graph& graph, const Program& program, std::vector<Storage>* storage, Budget* budget);
 
 }  // namespace r2b

@@ -52,8 +52,8 @@ class Archive {
   }
 
  private:
-  // Finds the record at the archive's end. A comment of up to kMostComment bytes may follow it, so the search runs
-  // backwards from the file's end.
+  // Finds the archive's last record, which says where the list of files is. A comment of up to kMostComment bytes may
+  // follow the record, so the search runs backwards from the file's end.
   void Find() {
     if (file_.size < end::kSize) return;
     const size_t last = file_.size - end::kSize, first = last - std::min(last, end::kMostComment);
@@ -111,7 +111,8 @@ size_t CharacterBytes(uint8_t lead) {
 
 // Whether the text is UTF-8 by RFC 3629: no overlong forms, no surrogates, nothing beyond U+10FFFF.
 bool IsUtf8(const std::string& text) {
-  constexpr uint32_t kLeast[] = {0, 0, 0x80, 0x800, 0x10000};  // by number of bytes: smallest code point that needs it
+  // The smallest code point that needs as many bytes as the index says.
+  constexpr uint32_t kLeast[] = {0, 0, 0x80, 0x800, 0x10000};
   const auto* bytes = reinterpret_cast<const uint8_t*>(text.data());
   for (size_t i = 0; i < text.size();) {
     const size_t count = CharacterBytes(bytes[i]);
@@ -144,7 +145,7 @@ std::vector<std::string> ReadLabels(Bytes file) {
   if (!AttachedUtf8(file, "labels.txt", &text)) return labels;
   for (size_t at = 0; at <= text.size();) {
     const size_t newline = std::min(text.find('\n', at), text.size());
-    if (newline == text.size() && at == newline && !labels.empty()) break;  // a line end after the last line
+    if (newline == text.size() && at == newline && !labels.empty()) break;  // a final line end adds no label
     std::string label = text.substr(at, newline - at);
     if (newline < text.size() && !label.empty() && label.back() == '\r') label.pop_back();
     labels.push_back(std::move(label));

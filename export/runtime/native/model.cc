@@ -96,7 +96,7 @@ class Quantization {
  public:
   Quantization(const FlatVector<float>& scales, const FlatVector<int64_t>& zero_points, int dimension) {
     for (size_t i = 0; i < scales.size(); ++i) {
-      // Zero points are clamped to fit 32 bits. Those that are invalid for every type stay invalid.
+      // Zero points are clamped to fit 32 bits. kMostZeroPoint is invalid for every type, so invalid ones stay invalid.
       const int64_t zero_point = i < zero_points.size() ? zero_points[i] : 0;
       Append(scales[i], &scales_);
       Append(int32_t(std::clamp<int64_t>(zero_point, -kMostZeroPoint, kMostZeroPoint)), &zero_points_);
@@ -207,7 +207,8 @@ class Layout {
     const auto subgraphs = root_.Vector<uint32_t>(field::kSubgraphs);
     if (subgraphs.size() != 1)
       throw Refused("the model has " + std::to_string(subgraphs.size()) +
-                    " subgraphs and the engine runs one; a TensorFlow Lite interpreter with this delegate runs it");
+                    " subgraphs, and the engine runs only models with one; run it in a TensorFlow Lite interpreter "
+                    "with this delegate");
     subgraph_ = subgraphs.table(0);
     LayTensors();
     context_.tensors = tensors_.data();
@@ -268,13 +269,13 @@ class Layout {
     for (size_t t = 0; t < tensors_.size(); ++t) tensors_[t].dims = shapes_[t].get();
   }
 
-  // Reads the tensor's quantisation: one scale and zero point for the whole tensor, or one for each index of a
-  // dimension. Absent zero points are 0.
+  // Reads the tensor's quantisation: a scale and a zero point for the whole tensor, or for each index of one dimension.
+  // Absent zero points are 0.
   void LayQuantization(const FlatTable& table, tfl::Tensor* tensor) {
     const auto scales = table.Vector<float>(field::kScale);
     const auto zero_points = table.Vector<int64_t>(field::kZeroPoint);
     if (scales.size() == 0) return;
-    scales_ += scales.size();  // limited: many tensors may share a list, but each gets a copy of it
+    scales_ += scales.size();  // limited: each tensor gets a copy of its list, which many may share
     if (scales_ > kMostScales)
       throw Refused("the tensors have more than " + std::to_string(kMostScales) + " scales; the file is damaged");
     quantizations_.emplace_back(scales, zero_points, table.Scalar<int32_t>(field::kQuantizedDimension, 0));

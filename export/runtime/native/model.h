@@ -13,14 +13,14 @@
 
 namespace r2b {
 
-constexpr size_t kFileAlign = 16;  // converters align constants to it within the file
+constexpr size_t kFileAlign = 16;  // bytes; converters align constants to this within the file
 
 class Model {
  public:
   // Throws Refused for a file that is damaged, or that holds something that the engine cannot run.
   explicit Model(std::vector<uint8_t> file);
-  // The same without a copy: the file must outlive the model, which reads the constants in place. It must begin at a
-  // multiple of kFileAlign bytes; if it does not, throws Refused.
+  // The same without a copy: the file must outlive the model, which reads the constants in place. Also throws Refused
+  // if the file's address is not a multiple of kFileAlign.
   explicit Model(Bytes file);
   Model(const Model&) = delete;
   Model& operator=(const Model&) = delete;

@@ -3,7 +3,7 @@
 namespace r2b {
 namespace {
 
-// Returns a vector over the channels: the constant's values, or its only value for all channels, times `sign`.
+// Returns a number for each channel: `sign` times the constant's value for the channel, or times its only value.
 std::shared_ptr<std::vector<float>> Spread(const Tensor& constant, float sign, int channels) {
   const float* values = static_cast<const float*>(constant.constant);
   const bool one = AsImage(constant.dims).c == 1;
@@ -17,8 +17,8 @@ bool FitsImages(const Shape& operand, const Shape& shape, const Shape& pixels) {
   return operand.n == 1 || (operand.n == pixels.n && shape == pixels);
 }
 
-// True if an operand that has a value for every pixel can be applied. If a RESHAPE has rearranged the pixels in the
-// graph, the operand must be one image with all its pixels in one row.
+// True if an operand that has a value for every pixel can be applied. If a RESHAPE has changed the value's shape, the
+// operand must be a single row with as many pixels as an image in registers.
 bool FitsPixels(const Shape& operand, const Shape& shape, const Shape& pixels) {
   if (!(shape == pixels))
     return operand.n == 1 && operand.h == 1 && operand.w == shape.w && shape.w == pixels.h * pixels.w;

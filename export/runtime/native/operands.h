@@ -6,8 +6,8 @@
 namespace r2b {
 
 // Completes the stage with which `op` applies tensor `t` to a value; stage->kind must be kMul, kAdd or kPrelu. `shape`
-// is the value's shape in the graph. `pixels` has the images, rows and columns that it has in registers, which differ
-// after a RESHAPE. False if no stage can apply the tensor.
+// is the value's shape in the graph, `pixels` its shape in registers; they differ after a RESHAPE. False if no stage
+// can apply the tensor.
 bool AddOperand(const Graph& graph, const Op& op, int t, const Shape& shape, const Shape& pixels, StagePlan* stage);
 
 }  // namespace r2b

@@ -21,7 +21,7 @@ bool ParseCount(const std::string& text, int64_t least, int64_t most, int64_t* v
 }
 
 constexpr int64_t kMostMemory = std::numeric_limits<ptrdiff_t>::max();  // bytes
-constexpr int64_t kMostWork = 1000000000;                               // billions
+constexpr int64_t kMostWork = 1000000000;                               // billions of float products
 
 struct Option {
   const char* name;

@@ -1,4 +1,4 @@
-// The options of load_delegate().
+// The delegate's options, which load_delegate() of r2b_runtime passes on.
 #pragma once
 
 #include <string>
@@ -22,8 +22,8 @@ struct Options {
 const Kernels* FindKernels(const std::string& name, std::string* error);
 
 // Reads `count` names and values; a null pointer stands for an empty text. R2B_RUNTIME_KERNELS in the environment is
-// the default of the option `kernels`. False, with the reason in `*error`, if an option is unknown or its value is
-// invalid or not available.
+// the default of the option `kernels`. False, with the reason in `*error`, if an option is unknown, a value is invalid,
+// or the kernels do not run here.
 bool ParseOptions(Options* options, char** names, char** values, size_t count, std::string* error);
 
 }  // namespace r2b

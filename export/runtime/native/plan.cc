@@ -22,7 +22,7 @@ bool Plan::Prepare(int threads, std::string* error) {
 }
 
 bool Plan::PrepareAll(int threads, std::string* error) {
-  executor_ = Executor();  // the old one refers to the old steps
+  executor_ = Executor();  // the old executor refers to steps that Fuse() deletes
   graph_.tensors.resize(tensors_);
   if (!InferShapes(&graph_, error)) return false;
   TakeOperators(graph_, *kernels_, &budget_);

@@ -1,9 +1,9 @@
-// A graph that has been made ready to run. It has three parts, each of which can be read on its own.
+// A plan is a graph that has been made ready to run. It has three parts:
 //
 // Program (program.h): the graph as a short list of steps. A step applies as many operators as it can to a value while
-// the value is in registers. Each kind of step is a class in steps/.
+// the value is in registers. The classes in steps/ compute the values with which steps begin.
 // Memory (memory.h): the place of every tensor that must exist between steps.
-// Executor (executor.h): runs the steps in several threads, with the same results as one thread to the last bit.
+// Executor (executor.h): runs the steps in several threads. Results equal those of one thread to the last bit.
 #pragma once
 
 #include <memory>
@@ -23,7 +23,7 @@ namespace r2b {
 
 class Plan {
  public:
-  // Plans of one graph may share packed weights.
+  // With `profile`, runs measure the time of each step. Plans of one graph may share `weights`, the packed weights.
   Plan(Graph graph, const Kernels* kernels, bool profile,
        std::shared_ptr<WeightCache> weights = std::make_shared<WeightCache>());
   Plan(const Plan&) = delete;
@@ -44,7 +44,7 @@ class Plan {
   void Run(ThreadPool* pool) { executor_.Run(pool, profile_); }
 
   const Graph& graph() const { return graph_; }
-  // The time that each step has taken since the last Prepare().
+  // The time that each step has taken since the last Prepare(); 0 unless the plan was made with `profile`.
   std::vector<StepProfile> Profile() const { return executor_.Profile(); }
 
  private:

@@ -9,7 +9,7 @@ void Planes::Prepare(const Step& step, int splits, Budget* budget) {
   stage_ = splits > 1 ? step.FindStage(Stage::kStoreBits) : -1;
   if (!used()) return;
   const Count words = Count(step.out.n) * step.out.h * step.out.w * Blocks(step.out.c);
-  budget->TakeMemory(step.op(), words * sizeof(uint32_t), "bits of its output, apart for each thread,");
+  budget->TakeMemory(step.op(), words * sizeof(uint32_t), "a separate copy of its output's bits for each thread");
   words_.assign(size_t(words.value()), 0);
 }
 

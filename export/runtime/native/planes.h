@@ -1,8 +1,8 @@
 // Threads that share a pixel's channels pack its bits into separate planes, which are merged afterwards.
 //
-// Otherwise the threads would also share the cache lines of the pixel's bits, and fetching a line from another core for
-// one word takes as long as computing the products behind that word. So each share of the channels has a plane for its
-// words. Once all threads are done, they merge the planes, and each thread merges some of the rows.
+// Without planes, the threads would write to the same cache lines. Fetching a line from another core takes as long as
+// computing the products for one word of bits. So each share of the channels has a plane for its words. Once all
+// threads are done, they merge the planes, and each thread merges some of the rows.
 #pragma once
 
 #include <vector>
@@ -15,8 +15,8 @@ namespace r2b {
 
 class Planes {
  public:
-  // `splits` is the number of shares of the channels. Takes memory only if there are several and the step packs bits.
-  // Throws Refused if the budget does not suffice.
+  // `splits` is the number of shares of a row's channels. Allocates memory only if there are several shares and the
+  // step packs bits. Throws Refused if the budget does not suffice.
   void Prepare(const Step& step, int splits, Budget* budget);
 #if defined(R2B_SINGLE_THREAD)
   static constexpr bool used() { return false; }

@@ -53,7 +53,7 @@ class Fields {
   std::map<std::string, JsonValue> values_;
 };
 
-// Whether std, and (value - mean) / std for every value that a resized image can have, are finite.
+// Whether std is finite, and (value - mean) / std is finite for every value that a resized image can have.
 bool Normalises(const std::vector<float>& mean, const std::vector<float>& std) {
   for (size_t c = 0; c < mean.size(); ++c)
     for (float value : kRangeOfBicubic)

@@ -25,8 +25,8 @@ Preprocessing ParsePreprocessing(const std::string& json);
 struct Image {
   const uint8_t* pixels;
   int height, width;
-  int channels;      // 1: grey, 3: red, green and blue, 4: these and an alpha that is not read
-  ptrdiff_t stride;  // bytes from row to row
+  int channels;      // 1: grey; 3: red, green, blue; 4: red, green, blue and alpha, which is not read
+  ptrdiff_t stride;  // bytes from the start of one row to the next
 };
 
 // Writes the result, [height][width][channels]. Throws Refused if a field of the image is invalid.

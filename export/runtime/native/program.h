@@ -2,17 +2,17 @@
 //
 // A step starts where values must come from memory (a convolution, a window, or an existing tensor) and absorbs the
 // element-wise operators that follow: its result stays in registers while scales, gates, PReLU, shortcuts, batch norms
-// and logistic functions are applied. On the way it can store the value (where others read it), pack its signs (for the
-// next binary convolution) and sum it over the image (for the next gate). So a Real-to-Binary half block becomes one
-// bconv step: popcounts -> x gate -> PReLU -> + shortcut -> store -> batch norm -> sum and sign bits. An operator is
-// absorbed only if its other operand does not depend, directly or through other steps, on the step that would absorb
-// it.
+// and logistic functions are applied. Between these, the step can store the value for other steps, pack the value's
+// signs for the next binary convolution, and sum the value over the image for the next gate. So a Real-to-Binary half
+// block becomes one bconv step: popcounts -> x gate -> PReLU -> + shortcut -> store -> batch norm -> sum and sign bits.
+// An operator is absorbed only if its other operand does not depend, directly or through other steps, on the step that
+// would absorb it.
 //
 // If a pooling window is the only reader of a convolution, the window's step absorbs the convolution as its feeder: the
 // convolution's rows are computed when the window needs them. They go to a ring buffer of a few rows, which stays in
 // the cache where the whole tensor would not. In max pooling a non-decreasing PReLU is applied to the maximum instead
-// of to each value. If such a window has width 3 and stride 2, the ring buffer holds maxima over the window's columns,
-// which are taken while the row is in registers.
+// of to each value. If a max pooling window has width 3 and stride 2, the feeder also takes the maxima over the
+// window's columns, while the row is in registers. The ring buffer then holds only these maxima.
 #pragma once
 
 #include <string>

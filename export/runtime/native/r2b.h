@@ -2,6 +2,7 @@
  *
  *     r2b_error error;
  *     r2b_model* model = r2b_model_open("digits.tflite", &error);
+ *     if (model == NULL) return fail(error.text);
  *     r2b_engine* engine = r2b_engine_create(model, NULL, &error);
  *     if (engine == NULL) return fail(error.text);
  *     r2b_engine_set_input(engine, 0, image, sizeof image, &error);
@@ -69,21 +70,21 @@ typedef struct r2b_tensor {
   int32_t rank;
   int32_t dims[R2B_MOST_DIMENSIONS];
   size_t bytes; /* of all its values */
-  /* For an int8 or uint8 tensor, a stored q means the value scale * (q - zero_point); a scale of 0 means that the file
-   * gives none. For other types both are 0. */
+  /* For an int8 or uint8 tensor, a stored number q means the value scale * (q - zero_point); a scale of 0 means that
+   * the file gives none. For other types both are 0. */
   float scale;
   int32_t zero_point;
   /* The name as the file has it; its encoding is not checked. The text lives as long as the engine. */
   const char* name;
 } r2b_tensor;
 
-/* A field that is 0 means its default; NULL instead of the struct means all defaults. */
+/* A field that is 0 takes its default. A null pointer instead of the struct means all defaults. */
 typedef struct r2b_options {
   size_t size;         /* sizeof(r2b_options), so that later headers can add fields */
-  int32_t num_threads; /* 1 to 256; default: 1. At most one per usable core is used. */
+  int32_t num_threads; /* 1 to 256; default: 1. At most one thread per usable core runs. */
   const char* kernels; /* one name of r2b_kernels(); default: the environment's R2B_RUNTIME_KERNELS, else the best */
   int64_t max_memory;  /* bytes that the engine may take besides the file; default: 2 GiB */
-  int64_t max_work;    /* of one inference, in float products; 32 binary products count as one; default: 200 * 10^9 */
+  int64_t max_work;    /* of an inference, in float products; 32 binary products count as one; default: 200 * 10^9 */
   int32_t profile;     /* 1: measure the time of every step, see r2b_engine_step */
 } r2b_options;
 
@@ -98,15 +99,15 @@ typedef struct r2b_preprocessing {
 typedef struct r2b_image {
   const uint8_t* pixels;
   int32_t height, width;
-  int32_t channels; /* 1: grey; 3: red, green, blue; 4: these and an alpha that is not read */
-  int64_t stride;   /* bytes from one row to the next; 0: the rows follow each other */
+  int32_t channels; /* 1: grey; 3: red, green, blue; 4: red, green, blue and alpha, which is not read */
+  int64_t stride;   /* bytes from the start of one row to the next; 0: there is no gap between rows */
 } r2b_image;
 
 /* A step: operators that the engine runs as one. */
 typedef struct r2b_step {
   char description[R2B_MOST_TEXT]; /* its kind, the shape of its result, and the operators */
-  double seconds;                  /* of all its runs together; 0 without r2b_options.profile */
-  int64_t runs;                    /* how many there were; 0 without r2b_options.profile */
+  double seconds;                  /* of all measured runs together; 0 without r2b_options.profile */
+  int64_t runs;                    /* how many runs were measured; 0 without r2b_options.profile */
 } r2b_step;
 
 /* The library's version, such as "0.1.0", and the R2B_ABI_VERSION that it was compiled with. */
@@ -116,21 +117,22 @@ R2B_API int32_t r2b_abi_version(void);
  * this function again or ends. */
 R2B_API const char* r2b_kernels(void);
 
-/* Loads a model from `size` bytes, which it copies. It checks the whole file before it returns. */
+/* Loads a model from `size` bytes, which it copies. Fails if the file is damaged, or has an operator that the engine
+ * does not run. Damaged metadata makes only the functions that use it fail. */
 R2B_API r2b_model* r2b_model_load(const void* bytes, size_t size, r2b_error* error);
 /* The same without a copy, for a file that is in memory anyway, such as in a microcontroller's flash. The bytes must
  * begin at an address that is a multiple of 16, and must not change until the model and all its engines have been
  * freed. */
 R2B_API r2b_model* r2b_model_borrow(const void* bytes, size_t size, r2b_error* error);
-/* The same from a file, which is read once. */
+/* Loads a model from the file at `path`. Fails like r2b_model_load, or if the file cannot be read. */
 R2B_API r2b_model* r2b_model_open(const char* path, r2b_error* error);
 R2B_API void r2b_model_free(r2b_model* model);
 
 /* How many class names the file's metadata has; 0 if there are none, -1 if they cannot be read. */
 R2B_API int32_t r2b_model_labels(const r2b_model* model, r2b_error* error);
-/* The name of class `index`, counted from 0, in UTF-8. It lives until the model and all its engines have been freed. */
+/* The name of class `index`, counted from 0, in UTF-8. The text lives until the model and all its engines are freed. */
 R2B_API const char* r2b_model_label(const r2b_model* model, int32_t index, r2b_error* error);
-/* Reads from the metadata how images are preprocessed. Fails if the metadata does not say. */
+/* Reads from the metadata how images are preprocessed. Fails if the metadata does not specify this or is damaged. */
 R2B_API int r2b_model_preprocessing(const r2b_model* model, r2b_preprocessing* preprocessing, r2b_error* error);
 
 /* Creates an engine, which runs the model with the shapes that the file has. `options` may be NULL. */
@@ -144,19 +146,19 @@ R2B_API int32_t r2b_engine_outputs(const r2b_engine* engine);
 R2B_API int r2b_engine_input(const r2b_engine* engine, int32_t index, r2b_tensor* tensor, r2b_error* error);
 R2B_API int r2b_engine_output(const r2b_engine* engine, int32_t index, r2b_tensor* tensor, r2b_error* error);
 
-/* Gives an input another shape, from which the outputs' shapes follow. All values of inputs and outputs become 0. If it
- * fails, the engine is unchanged. */
+/* Gives an input another shape, from which the outputs' shapes follow. All values of inputs and outputs become 0. If
+ * the call fails, the engine is unchanged. */
 R2B_API int r2b_engine_resize(r2b_engine* engine, int32_t input, const int32_t* dims, int32_t rank, r2b_error* error);
-/* Copy values into an input, or out of an output. They lie row by row, channels last. `bytes` must be the size of the
- * tensor. */
+/* Copy values into an input, or out of an output. The values lie row by row, channels last. `bytes` must be the size of
+ * the tensor. */
 R2B_API int r2b_engine_set_input(r2b_engine* engine, int32_t index, const void* values, size_t bytes, r2b_error* error);
 R2B_API int r2b_engine_get_output(r2b_engine* engine, int32_t index, void* values, size_t bytes, r2b_error* error);
-/* Preprocesses an image as the metadata says and sets it in input 0; `place` is its index in the batch, from 0. */
+/* Preprocesses an image as the metadata says and stores it in input 0, at index `place` of the batch, from 0. */
 R2B_API int r2b_engine_set_image(r2b_engine* engine, int32_t place, const r2b_image* image, r2b_error* error);
 /* Copies values out of an output as floats, whatever its type; `count` must be the number of its elements. If the
  * output has a scale, its 8-bit numbers are dequantised. */
 R2B_API int r2b_engine_get_values(r2b_engine* engine, int32_t index, float* values, size_t count, r2b_error* error);
-/* Fails unless the model has one input, which takes images, and one output, which has a number for each label. */
+/* Fails unless the model has one input, which takes images, and one output with a number for each label. */
 R2B_API int r2b_engine_check_classifier(const r2b_engine* engine, r2b_error* error);
 /* Runs one inference. Inputs that were never set are zeros. */
 R2B_API int r2b_engine_run(r2b_engine* engine, r2b_error* error);
@@ -165,7 +167,8 @@ R2B_API int r2b_engine_run(r2b_engine* engine, r2b_error* error);
 R2B_API int64_t r2b_engine_memory(const r2b_engine* engine, r2b_error* error);
 /* Bytes of the packed weights, which all engines of a model share; -1 on failure. */
 R2B_API int64_t r2b_engine_weights(const r2b_engine* engine, r2b_error* error);
-/* How many steps an inference has (-1 on failure), and a description of one. A resize makes new steps. */
+/* How many steps an inference has (-1 on failure), and a description of one. r2b_engine_resize makes new steps, whose
+ * times begin at 0. */
 R2B_API int32_t r2b_engine_steps(const r2b_engine* engine, r2b_error* error);
 R2B_API int r2b_engine_step(const r2b_engine* engine, int32_t index, r2b_step* step, r2b_error* error);
 

@@ -5,8 +5,8 @@
 namespace r2b {
 namespace {
 
-// Says what is wrong with a scale that is not finite or not above 0. Its digits would explain no more, and the code
-// that prints them would add 13 KB to the WebAssembly file.
+// Says what is wrong with a scale that is not finite or not above 0. The number itself would explain no more, and code
+// that prints floats would add 13 KB to the WebAssembly file.
 const char* Kind(float scale) {
   if (std::isnan(scale)) return "not a number";
   if (std::isinf(scale)) return "infinite";

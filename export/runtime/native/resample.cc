@@ -12,8 +12,8 @@
 namespace r2b {
 namespace {
 
-// For each result along one axis, the input positions from which it is interpolated, [sample][result], and the weights
-// of these samples, laid out as in Resample.
+// How the results along one axis are interpolated. `samples`: the input positions from which each result is
+// interpolated, [sample][result]. `weights`: the weights of the samples, laid out like Resample::row_weights.
 struct Axis {
   std::vector<int> samples;
   std::vector<float> weights;
@@ -34,7 +34,8 @@ Axis Linear(int size, int out) {
 
 constexpr int kTableSize = 1024;  // TensorFlow rounds a sample's position between two pixels to 1/1024
 
-// The cubic convolution kernel with a = -0.75 at distances i/1024 and 1 + i/1024; computed in double, kept in float.
+// near[i] and far[i] are the values of the cubic convolution kernel with a = -0.75 at the distances i/1024 and
+// 1 + i/1024, computed in double and rounded to float.
 struct CubicTable {
   float near[kTableSize + 1], far[kTableSize + 1];
   CubicTable() {
@@ -48,7 +49,7 @@ struct CubicTable {
   }
 };
 
-// Result i lies at s + r in the input: s is the whole part of i * size / out, and r the remainder, rounded to 1/1024.
+// Result i lies at s + r in the input: s is the whole part of i * size / out, and r its fraction, rounded to 1/1024.
 // The result is interpolated from the pixels s-1, s, s+1 and s+2; those outside the image are replaced by the nearest
 // pixel inside.
 Axis Cubic(int size, int out) {
@@ -68,7 +69,7 @@ Axis Cubic(int size, int out) {
   return axis;
 }
 
-// Fills in Resample::picked, lanes and lane_weights from the columns. `vector` is Kernels::picks.
+// Computes and owns Resample::picked, lanes and lane_weights, from the columns. `vector` is Kernels::picks.
 class Picks {
  public:
   void Fill(int vector, Resample* r) {
@@ -83,7 +84,7 @@ class Picks {
       const int* columns = r->columns + k * r->width;
       for (int v = 0; v < vectors; ++v) {
         const int begin = v * vector, end = std::min(begin + vector, values);
-        // Columns ascend, or descend if the image is mirrored, so the first or the last is the least.
+        // Columns ascend, or descend if the image is mirrored. So the smallest one of a vector is its first or last.
         const int first = std::min(columns[begin / r->channels], columns[(end - 1) / r->channels]);
         first_[k * vectors + v] = first;
         for (int i = begin, x = begin / r->channels, c = begin % r->channels; i < end; ++i) {
@@ -160,8 +161,8 @@ void Resize(const Kernels* kernels, const Resizing& s, const ResizedImage* image
 
 }  // namespace r2b
 
-// `kernels` is a name, or "auto" for the best. Returns null on success, else the reason, which lives until the thread's
-// next call.
+// `kernels`: the name of kernels, or "auto" for the best ones. Returns null on success, else an error message, which
+// stays valid until the same thread calls this function again.
 R2B_EXPORT const char* r2b_runtime_resize(const char* kernels, const r2b::Resizing* resizing,
                                           const r2b::ResizedImage* images, int count, float* out) {
   thread_local std::string error;

@@ -8,16 +8,16 @@
 
 namespace r2b {
 
-constexpr int kMostPixels = 1 << 24;  // along an axis, so that the positions of samples fit an int
+constexpr int kMostPixels = 1 << 24;  // the largest height and width; the positions of samples then fit an int
 
-// r2b_runtime/resampling.py mirrors the next two structs, so types and order must stay the same.
+// r2b_runtime/resampling.py mirrors the next two structs, so the fields' types and order must agree.
 struct Resizing {
   int channels;       // of the images: 1 or 3, interleaved
   int bytes;          // 1: images of uint8; 0: of float
   int height, width;  // of the results
-  int bilinear;       // 1: linear between pixel centres; 0: cubic, a = -0.75, result i at i * size / out (TensorFlow 1)
+  int bilinear;       // 1: bilinear between pixel centres; 0: bicubic, a = -0.75, result i lies at i * size / out
   int streamed;       // 1: the results bypass the caches when they are written
-  const float* mean;  // per channel: the result is (value - mean) / std; null: it is not normalised
+  const float* mean;  // per channel: the result is (value - mean) / std; null: no normalisation
   const float* std;
 };
 
@@ -27,8 +27,8 @@ struct ResizedImage {
   int64_t mirrored;  // 1: the image is flipped horizontally first
 };
 
-// Writes the results, [count][height][width][channels]. Throws std::invalid_argument if a height or width is not within
-// 1 to kMostPixels.
+// Writes the results to `out`, [count][height][width][channels]. Throws std::invalid_argument if a height or width, of
+// an image or of the results, is not within 1 to kMostPixels.
 void Resize(const Kernels* kernels, const Resizing& resizing, const ResizedImage* images, int count, float* out);
 
 }  // namespace r2b

@@ -6,8 +6,9 @@ namespace r2b {
 namespace {
 
 // The slice that STRIDED_SLICE takes of an axis of `size` values. Negative positions count from the end of the axis,
-// and positions outside it are clamped. If `begins` is false, the slice begins at the first value instead (if the
-// stride is negative, at the last one). If `ends` is false, it runs up to the opposite end of the axis.
+// and positions outside it are clamped. If `begins` is false, `begin` is ignored: the slice begins at the first value,
+// or at the last one if the stride is negative. If `ends` is false, `end` is ignored: the slice runs to the other end
+// of the axis.
 Slice TakeOf(int64_t size, int64_t begin, int64_t end, int stride, bool begins, bool ends) {
   const int64_t lowest = stride > 0 ? 0 : -1, highest = stride > 0 ? size : size - 1;
   const auto within = [&](int64_t at) { return std::min(std::max(at < 0 ? at + size : at, lowest), highest); };

@@ -1,4 +1,4 @@
-"""Sets up an emulated arm64 machine: Debian 12's Python and the stock interpreters' wheels, run by qemu-aarch64-static.
+"""Sets up an emulated arm64 machine, on which qemu-aarch64-static runs Debian 12's Python and the stock interpreters.
 
     python tests/arm64.py       # sets up the system and the interpreters for tests/test_arm64.py (minutes, once)
 
@@ -16,8 +16,8 @@ import debian
 FOLDER = debian.ROOT / "build" / "arm64"
 SYSTEM = debian.SYSTEMS["bookworm-arm64"]
 
-# tflite-runtime's extension was built for NumPy 1. (The arm64 wheel of ai-edge-litert 2.3.0 crashes under qemu 7.2 on
-# any model, with or without a delegate.)
+# ai-edge-litert 2.3.0 is not here, since its arm64 wheel crashes under qemu 7.2 on any model, with or without a
+# delegate. tflite-runtime's extension was built for NumPy 1.
 INTERPRETERS = {
     "ai-edge-litert 1.4.0": ["ai-edge-litert==1.4.0"],
     "tflite-runtime 2.14.0": ["tflite-runtime==2.14.0", "numpy<2"],
@@ -33,7 +33,7 @@ def install(site, packages):
 
 
 def site(name):
-    """The folder of an interpreter's packages in `FOLDER`."""
+    """Returns the folder for an interpreter's packages."""
     return FOLDER / name.replace(" ", "-")
 
 

@@ -1,4 +1,4 @@
-"""Lets tests control a headless Chromium through a pipe, by the Chrome DevTools Protocol."""
+"""Lets tests control a headless Chromium through a pipe, with the Chrome DevTools Protocol."""
 
 import itertools
 import json
@@ -26,7 +26,7 @@ class Browser:
 
     Args:
         profile: folder of the browser's profile.
-        seconds: time limit for each command and each `wait_for`, after which they fail.
+        seconds: time limit for each command and each `wait_for`, which then raise `AssertionError`.
 
     Attributes:
         events: the events that the browser has reported so far, as (method, parameters).

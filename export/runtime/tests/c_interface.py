@@ -1,4 +1,4 @@
-"""Calls the C interface, r2b.h, for tests, including the functions that Python's engine does not use."""
+"""Calls the C interface, r2b.h, for tests, including the functions that r2b_runtime/engine.py does not use."""
 
 import contextlib
 import ctypes
@@ -12,7 +12,7 @@ import pytest
 import r2b_runtime
 from r2b_runtime.engine import _Error, _Options, _Step
 
-_LIBRARY = ctypes.CDLL(str(r2b_runtime.library_path()))  # a separate handle, because engine.py sets types on its own
+_LIBRARY = ctypes.CDLL(str(r2b_runtime.library_path()))  # separate, because engine.py sets types on its handle
 
 
 def host_program(source, folder, *flags):
@@ -51,7 +51,7 @@ class Image(ctypes.Structure):
 
 
 class CError(Exception):
-    """The message that a function wrote into its r2b_error."""
+    """Carries the message that a function wrote into its r2b_error."""
 
 
 Step = _Step
@@ -121,9 +121,9 @@ def set_image(handle, image, place=0, **changes):
 
     Args:
         handle: the engine.
-        image: uint8 (height, width, channels); its rows need not be contiguous.
+        image: uint8 (height, width, channels); there may be gaps between its rows.
         place: index of the image in the batch.
-        changes: values for fields of `Image`, in place of those of `image`.
+        changes: fields of `Image` whose values replace those of `image`.
     """
     height, width, channels = image.shape
     given = Image(image.ctypes.data, height, width, channels, image.strides[0])

@@ -1,13 +1,14 @@
-"""Installs a built wheel in fresh environments, with each tested interpreter and with none; runs the README's lines.
+"""Installs a built wheel in fresh environments, with each tested interpreter and none; runs the README's first example.
 
     make wheels && python tests/check_wheels.py            # this machine's wheel; downloads the interpreters (slow)
-    python tests/check_wheels.py --arm64                   # and the arm64 wheel, under qemu-aarch64-static
+    python tests/check_wheels.py --arm64                   # also the arm64 wheel, under qemu-aarch64-static
     python tests/check_wheels.py --network FILE.tflite     # also a whole network, beside the example's small one
 
-FILE.tflite is any model with 1-bit layers, such as ../../runs/benchmark_networks/RealToBinaryNet.tflite, which
-../../benchmarks/inference.py writes; its outputs for a random input must agree in all environments. With --arm64, the
-system of arm64.py is made if it is missing. The environments use the Python that R2B_CHECK_PYTHON names, or else the
-Python that runs this file. check_systems.py tests other systems, without a TensorFlow Lite interpreter.
+FILE.tflite is any model with 1-bit layers. Its outputs for a random input must agree in all environments.
+(../../benchmarks/inference.py writes such files, for example ../../runs/benchmark_networks/RealToBinaryNet.tflite.)
+With --arm64, the system of arm64.py is made if it is missing. The environments use the Python that R2B_CHECK_PYTHON
+names, or else the Python that runs this file. check_systems.py tests other systems, without a TensorFlow Lite
+interpreter.
 """
 
 import argparse
@@ -40,8 +41,8 @@ X86_KERNELS = {
     "avx2": {"avx2", "fma"},
 }
 
-# Runs in every environment, in a folder with model.tflite and photo.jpg. The last line that it prints is JSON with the
-# values to compare.
+# Runs in every environment, in a folder with model.tflite and photo.jpg, after the definitions of EXPECTED, NETWORK and
+# README() that `program` adds. The last line that it prints is JSON with the values to compare.
 CHECK = """
 import importlib.util, json, sys
 if EXPECTED and EXPECTED.startswith("tensorflow"):
@@ -181,7 +182,7 @@ def check_here(folder, network):
 
 
 def check_arm64(folder, network):
-    """Yields (name, result) for every interpreter on arm64 under qemu; `folder` has model.tflite and photo.jpg."""
+    """Yields (name, result) for every arm64 interpreter, under qemu. `folder` must have model.tflite and photo.jpg."""
     arm64.SYSTEM.make()
     built = wheel("linux-aarch64")
     for name, packages in arm64.INTERPRETERS.items():
@@ -193,7 +194,7 @@ def check_arm64(folder, network):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--arm64", action="store_true", help="also on Debian 12 for arm64, made where it is missing")
+    parser.add_argument("--arm64", action="store_true", help="also on Debian 12 for arm64, set up if it is missing")
     parser.add_argument("--network", type=pathlib.Path, metavar="FILE", help="a .tflite that every environment runs")
     arguments = parser.parse_args()
     network = arguments.network and arguments.network.resolve(strict=True)

@@ -6,7 +6,7 @@ import sys
 
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# Starts as many threads as asked for, so that races also show on machines with few cores.
+# Allows more threads than cores, so that races also show on machines with few cores.
 os.environ.setdefault("R2B_RUNTIME_OVERSUBSCRIBE", "1")
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
@@ -18,15 +18,15 @@ import r2b_runtime
 
 
 def delegated(model, num_threads=None, **options):
-    """A stock interpreter with the delegate."""
+    """Returns a stock TensorFlow Lite interpreter with the delegate."""
     return r2b_runtime.Interpreter(model, num_threads, engine="litert", **options)
 
 
 def run(model, inputs, **options):
     """Returns the outputs of `model` (bytes) in the stock interpreter with the delegate; resizes inputs as needed.
 
-    If the model has an operator of LCE, and the engine can run it with these options, asserts that the engine's outputs
-    have the same bits.
+    If the model has an operator of LCE, and the engine supports the model and these options, asserts that the engine's
+    outputs have the same bits.
     """
     outputs = _run(model, inputs, engine="litert", **options)
     if set(options) <= {"kernels", "num_threads", "max_memory", "max_work"} and b"Lce" in model:

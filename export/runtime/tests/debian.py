@@ -60,7 +60,7 @@ class System:
         return (self.folder / "made").exists()
 
     def make(self) -> None:
-        """Unpacks the system into its folder, unless it is complete; starts afresh after an interrupted call."""
+        """Unpacks the system into its folder, unless that is complete; discards what an interrupted call has left."""
         if self.exists:
             return
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,7 +1,7 @@
 """Builds a random graph of operators with random settings and constants, and writes it as a model file.
 
 In most graphs, constants are small multiples of powers of two. Sums are then exact in any order, so that signs do not
-depend on rounding. In the other, "rough" graphs constants are normally distributed.
+depend on rounding. In the other graphs, called rough, constants are normally distributed.
 """
 
 import dataclasses
@@ -15,14 +15,14 @@ from tensorflow.lite.python import schema_py_generated as schema
 CHANNELS = (1, 3, 8, 31, 32, 33, 48, 64, 64, 96, 128)
 SIZES = (1, 2, 3, 5, 7, 8, 9, 12, 14, 17, 32)
 BATCHES = (1, 1, 1, 2, 3)
-MOST_VALUES = 1 << 16  # in a tensor
-MOST_PRODUCTS = 1 << 22  # in a convolution
+MOST_VALUES = 1 << 16  # in the input, or in an operator's outputs together
+MOST_PRODUCTS = 1 << 22  # in a convolution or dense layer; 16 times as many in a binary convolution
 ACTIVATIONS = (lce_model.NONE, lce_model.NONE, lce_model.RELU, lce_model.RELU_N1_TO_1, lce_model.RELU6)
 
 
 @dataclasses.dataclass(eq=False)
 class Value:
-    """A tensor. `shape` counts channels even if `dtype` is "bits", for which the file counts words of 32 channels."""
+    """A tensor. If `dtype` is "bits", the file's shape counts words of 32 channels, but `shape` counts channels."""
 
     shape: tuple
     dtype: str = "float32"
@@ -49,11 +49,11 @@ class Operator:
     name: str
     inputs: list
     outputs: list
-    write: typing.Callable  # (model, indices of the inputs, index of each output)
+    write: typing.Callable  # (model, indices of the inputs, *indices of the outputs)
 
 
 def options(kind, **fields):
-    """Creates an operator's options table; `kind`, such as "Conv2DOptions", and `fields` have the schema's names."""
+    """Creates an operator's options table; `kind`, such as "Conv2DOptions", and `fields` use the schema's names."""
     table = getattr(schema, f"{kind}T")()
     for name, value in fields.items():
         assert hasattr(table, name), name
@@ -92,7 +92,7 @@ class Drawing:
         return self.rng.random() < probability
 
     def numbers(self, shape, most=4, unit=0.25):
-        """Draws constants: multiples of `unit` up to ±`most` times `unit`, or normally distributed in a rough graph."""
+        """Draws constants: multiples of `unit`, at most ±`most` * `unit`, or normally distributed in a rough graph."""
         if self.rough:
             return self.rng.normal(0, most * unit / 2, shape)
         return self.rng.integers(-most, most + 1, shape) * unit
@@ -119,12 +119,12 @@ class Drawing:
     # ---- operators ----
 
     def add(self, name, inputs, shape, write, dtype="float32"):
-        """Adds an operator and returns its output; if that is too large for a test, adds nothing and returns None."""
+        """Adds an operator and returns its output. If the output would be too large, adds nothing and returns None."""
         outputs = self.add_several(name, inputs, [shape], write, dtype)
         return outputs and outputs[0]
 
     def add_several(self, name, inputs, shapes, write, dtype="float32"):
-        """Adds an operator and returns its outputs; if they are too large in total, adds nothing and returns None."""
+        """Adds an operator and returns its outputs. If they would be too large, adds nothing and returns None."""
         if sum(map(math.prod, shapes)) > MOST_VALUES:
             return None
         outputs = [Value(tuple(int(d) for d in shape), dtype) for shape in shapes]
@@ -167,10 +167,11 @@ class Drawing:
         return kernel, stride, dilation, self.one((lce_model.SAME, lce_model.SAME, lce_model.VALID))
 
     def bconv(self, bits, dtype=None, like=None, stride=None):
-        """Adds a binary convolution, with random settings unless `like` is given.
+        """Adds a binary convolution; returns None if it would be too large.
 
-        With `like`, the convolution has `like` output channels, SAME padding, `stride` (default: 1), one group, and a
-        kernel of 3x3, or smaller on a smaller map.
+        `like` is the number of output channels. If it is given, the convolution also has SAME padding, `stride`
+        (default: 1), one group, no dilation, no activation, and a kernel of 3x3, or smaller on a smaller map. Otherwise
+        all settings are random.
         """
         n, h, w, channels = bits.shape
         dtype = dtype or self.one(("float32", "float32", "float32", "int8", "bits"))
@@ -280,7 +281,7 @@ class Drawing:
     def average(self, x, keep_dims=None):
         """Adds the average of each channel over the map, as AVERAGE_POOL_2D or MEAN.
 
-        MEAN may drop the axes of height and width, but only if `keep_dims` is None.
+        If `keep_dims` is None, MEAN may drop the axes of height and width; else it keeps them.
         """
         form = self.one(("pool", "keep", "flat")) if keep_dims is None else self.one(("pool", "keep"))
         if form == "pool":
@@ -293,7 +294,7 @@ class Drawing:
     def arithmetic(self, x, other=None, name=None):
         """Adds ADD, SUB or MUL of `x` and `other`, or of `x` and a constant if `other` is None.
 
-        The two are in random order, but a constant is never the first input of SUB.
+        The two operands are in random order, but a constant is never the first input of SUB.
         """
         name = name or self.one(("ADD", "ADD", "MUL", "MUL", "SUB"))
         table = options(f"{name.title()}Options", fusedActivationFunction=self.one(ACTIVATIONS))
@@ -360,7 +361,7 @@ class Drawing:
     # ---- the file ----
 
     def written(self, operators, outputs):
-        """The `.tflite` file with these operators, in this order, and these outputs."""
+        """Returns the bytes of a `.tflite` file with these operators, in this order, and these outputs."""
         model = lce_model.Model()
         indices = {id(self.input): model.input(self.input.shape)}
         for value in (output for operator in operators for output in operator.outputs):

@@ -1,8 +1,8 @@
 """Draws random graphs of the binary and float32 operators that the runtime supports.
 
-A graph grows from its input by motifs (a gated half block, a shortcut that halves the map, a chain of element-wise
-operators, ...) and by single operators, each on a randomly chosen existing value. Its operators are then put into
-another valid order, since some faults show only if certain operators run between two others.
+A graph starts with its input. Motifs (a gated half block, a shortcut that halves the map, a chain of element-wise
+operators, ...) and single operators are added to it, each on a randomly chosen existing value. The operators are then
+put into a random valid order, since some faults show only if certain operators run between two others.
 """
 
 import dataclasses
@@ -64,7 +64,7 @@ class Motifs(Layouts):
         self.arithmetic(x, x, self.one(("MUL", "ADD", "SUB")))
 
     def one_channel(self):
-        """An attention map of one channel, which is multiplied by or added to all channels of its input."""
+        """Multiplies each channel of a map by a one-channel attention map, or adds the attention map to it."""
         x = self.value(is_map=True)
         attention = self.conv(x, 1, 1)
         if attention is None:
@@ -151,7 +151,10 @@ class Motifs(Layouts):
         return self.add_several("SPLIT", [x], [half, half], write)
 
     def blurred_pool(self):
-        """A max pool, a depthwise convolution of stride 2 and sometimes a 1x1 convolution, as in QuickNets."""
+        """A max pool, a depthwise convolution of stride 2 and sometimes a 1x1 convolution, as in QuickNets.
+
+        Maps smaller than 3x3 have no depthwise convolution.
+        """
         x = self.value(is_map=True)
         y = self.pool(x, "MAX_POOL_2D", (min(3, x.shape[1]), min(3, x.shape[2])), 1, lce_model.SAME)
         if min(y.shape[1:3]) >= 3:
@@ -202,7 +205,7 @@ class Motifs(Layouts):
     def grow(self):
         for _ in range(self.one((1, 2, 3, 4, 6))):
             getattr(self, self.one(self.MOTIFS))()
-        if not any(o.name.startswith("Lce") for o in self.operators):  # else the delegate does not claim the graph
+        if not any(o.name.startswith("Lce") for o in self.operators):  # the delegate claims no graph without one
             self.dequantize(self.quantize(self.value()))
 
     # ---- the file ----
@@ -227,8 +230,8 @@ class Graph:
 
     Attributes:
         model: bytes of the `.tflite` file.
-        probe: bytes of a file of the same graph that outputs, after the outputs of `model`, the float32 results of all
-            other operators as well.
+        probe: bytes of a file of the same graph, whose outputs are those of `model` and then all other float32
+            results.
         outputs: number of outputs of `model`.
         signs: indices of those outputs of `probe` whose signs LceQuantize takes.
         operators: names of the operators, in the order of the file.

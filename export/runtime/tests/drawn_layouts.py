@@ -54,7 +54,7 @@ class Layouts(Drawing):
         return self.add("TRANSPOSE_CONV", [x], (n, *size, outputs), write)
 
     def extreme(self, x):
-        """The element-wise minimum or maximum of `x` and a constant number or vector, or a value of its shape."""
+        """Adds the minimum or maximum of `x` and a constant (number or vector), or of `x` and a value of its shape."""
         name = self.one(("MINIMUM", "MAXIMUM"))
         table = options("MaximumMinimumOptions")
         others = [v for v in self.values if v.shape == x.shape and v.dtype == x.dtype]
@@ -99,7 +99,7 @@ class Layouts(Drawing):
         return self.add_several("SPLIT", [x], [shape] * parts, write)
 
     def taken(self, size):
-        """Draws the positions that a slice takes from an axis of `size`: at least one, sometimes descending."""
+        """Draws the positions that a slice takes from an axis of length `size`: at least one, sometimes descending."""
         first, last = sorted(int(v) for v in self.rng.integers(0, size, 2))
         step = self.one((1, 1, 1, 2, 3))
         if self.chance(0.3):
@@ -107,10 +107,12 @@ class Layouts(Drawing):
         return range(last, first - 1, -step) if self.chance(0.15) else range(first, last + 1, step)
 
     def slice_limits(self, size):
-        """Draws a slice of an axis with `size` positions.
+        """Draws a slice of an axis of length `size`.
 
-        Returns its positions, as a range; (begin, end, stride), where a negative begin or end counts from the end of
-        the axis; and (no_begin, no_end): whether the operator's masks tell it to ignore begin or end.
+        Returns:
+            A tuple (positions, limits, masks). `positions` is a range. `limits` is (begin, end, stride); a negative
+            begin or end counts from the end of the axis. `masks` is (no_begin, no_end): whether the operator ignores
+            begin or end.
         """
         taken = self.taken(size)
         begin, end = taken.start, taken.stop if taken.stop >= 0 else -size - 1

@@ -3,9 +3,11 @@
     python tests/endurance.py FILE.tflite                       # 10,000 cycles and 1,000 forks
     python tests/endurance.py FILE.tflite --cycles 500 --forks 50 --threads 1
 
-Every answer must be bit-identical to the first. Exits with status 1 if an answer is not, if a child process fails or
-does not end within a minute, or if, after a warm-up, the process's memory grows by more than 2 MiB or its number of
-threads or of open files grows.
+Exits with status 1 in any of these cases:
+
+- An answer is not bit-identical to the first.
+- A child process fails, or does not end within a minute.
+- After a warm-up, the process's memory grows by more than 2 MiB, or its number of threads or of open files grows.
 """
 
 import argparse
@@ -21,7 +23,7 @@ import numpy as np
 import r2b_runtime
 
 MOST_GROWTH = 2048  # KiB of memory; the allocator keeps a varying number of freed pages
-PATIENCE = 60  # seconds until a child process is ended
+PATIENCE = 60  # seconds until a child process is killed
 
 
 def resources():
@@ -66,13 +68,13 @@ class Runs:
         self.check(self._made())
 
     def fork(self):
-        """Runs `engine` and a new one in a child process, which frees both; then runs `engine` in this process.
+        """Runs `engine` and a new engine in a child process, which frees both; then runs `engine` in this process.
 
         Raises `RuntimeError` if the child fails or hangs, or if an answer differs from the first.
         """
         child = os.fork()
         if child == 0:
-            signal.alarm(PATIENCE)  # ends a child that hangs
+            signal.alarm(PATIENCE)  # kills a child that hangs
             try:
                 self.check(self.engine)
                 self.cycle()

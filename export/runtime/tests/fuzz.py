@@ -106,8 +106,9 @@ def seeds():
     for t in (pooled, probabilities, most):
         model.output(t)
     yield model.bytes()
-    # A binary convolution with two blocks of 32 output channels, which two threads can share, and an average and bits.
-    # fuzz_model.cc uses two threads if a file has an odd number of tensors, so only one file has a spare tensor.
+    # A binary convolution with two blocks of 32 output channels, which two threads can share. Its results are averaged
+    # and packed. fuzz_model.cc uses two threads if a file has an odd number of tensors, else one. Only one of these two
+    # files has a spare tensor, so both numbers of threads are used.
     for spare in (False, True):
         model = lce_model.Model()
         x = model.input((2, 6, 6, 64))
@@ -141,7 +142,10 @@ def seeds():
 
 
 def layouts(graphs=30, largest=1 << 14):
-    """Yields models with one operator of drawn_layouts.py each, then drawn graphs of at most `largest` bytes."""
+    """Yields models with one operator of drawn_layouts.py each, then drawn graphs.
+
+    `graphs` graphs are drawn; those of more than `largest` bytes are left out.
+    """
     import drawn_graphs
 
     for method in ("depthwise", "transpose_conv", "concat", "split", "strided_slice", "pad", "resize_bilinear"):
@@ -199,7 +203,7 @@ FOUND = ["UExBTiEUteRSldQWoeufvKoWhPgrQnPINT0DzyvLbel7gTKsywqNJFr+j8lLKJgV4g=="]
 
 
 def draws(count):
-    """Yields `FOUND` and `count` random inputs from which native/drawn_model.h draws graphs; the same in every run."""
+    """Yields `FOUND` and `count` random inputs from which native/drawn_model.h draws graphs; they never change."""
     yield from map(base64.b64decode, FOUND)
     rng = np.random.default_rng(1)
     for _ in range(count):

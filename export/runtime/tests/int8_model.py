@@ -10,7 +10,7 @@ EXTREMES = {"int8": (-128, 127), "uint8": (0, 255)}
 
 
 def scale(rng):
-    """A random scale: one like a converter's, or a power of two, with which ties in rounding are frequent."""
+    """A random scale: one like a converter's, or a power of two, which makes ties in rounding frequent."""
     return float(np.float32(rng.uniform(0.001, 0.1) if rng.random() < 0.6 else 2.0 ** -rng.integers(4, 9)))
 
 
@@ -20,7 +20,7 @@ def numbers(rng, shape, dtype="int8"):
 
 
 def values(rng, shape, unit):
-    """Random floats to quantise with scale `unit`: some lie halfway between two numbers, some outside the range."""
+    """Random floats to quantise with scale `unit`; some lie halfway between int8 numbers, some outside their range."""
     x = rng.normal(0, 80, shape)
     return (np.where(rng.random(shape) < 0.3, np.round(2 * x) / 2, x) * unit).astype(np.float32)
 
@@ -42,7 +42,7 @@ def quantised_input(rng, model, kind, shape):
 
 
 def weighted(rng, model, name, x, unit, filter_shape, out_shape, per_channel, table):
-    """Adds operator `name` with random int8 weights, and a DEQUANTIZE.
+    """Adds operator `name` with random int8 weights, and a DEQUANTIZE of its output.
 
     `x` is the index of the operator's int8 input, `unit` the scale of that input, and `table` the operator's options.
     With `per_channel`, each output channel has its own scale of weights. Returns the indices of the int8 and of the
@@ -107,7 +107,7 @@ def drawn_convolution(rng, kind):
 
 
 def stem(rng, kind="uint8", size=(21, 30), outputs=40):
-    """Returns the bytes of a model and random values for its input, an image of `size`, (height, width).
+    """Returns the bytes of a model and random values for its input, an image of `size` (height, width).
 
     The model is a 7x7 int8 convolution of stride 2 with `outputs` channels, a max pool and an average pool on floats,
     and a 1x1 int8 convolution.

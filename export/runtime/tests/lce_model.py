@@ -1,4 +1,4 @@
-"""Writes small `.tflite` files with Larq Compute Engine's operators, as its converter does, from Python values.
+"""Writes small `.tflite` files with Larq Compute Engine's operators, in the form that its converter gives them.
 
 Needs TensorFlow, for the schema of the format.
 """
@@ -33,7 +33,7 @@ def pack(signs):
 
 
 class Model:
-    """A model of one subgraph, which is built operator by operator; `bytes` returns the file."""
+    """A model with one subgraph, to which tensors and operators are added; `bytes` returns the file."""
 
     def __init__(self):
         self._model = schema.ModelT()
@@ -116,7 +116,7 @@ class Model:
     def bconv(self, x, out, filter_signs, multiplier=None, bias=None, thresholds=None, **options):
         """Adds an LceBconv2d; `filter_signs` holds +1/-1, (outputs, height, width, channels of a group).
 
-        `options` replace the settings below. With several groups, they must include `channels_in`.
+        `options` replace default settings. With several groups, they must include `channels_in`.
         """
         settings = {
             "channels_in": filter_signs.shape[-1],

@@ -5,14 +5,14 @@
     python random_graphs.py --seed 7 --first 1234 --count 1 --keep found    # repeats one graph and writes its file
 
 Every graph (drawn_graphs.py) runs with each kernel path of this machine in 1, 2, 3 and 4 threads, several times, on two
-inputs in turn, so that what a run left behind is not by chance what the next one needs.
+inputs in turn. A run therefore cannot give right answers by chance, from values that the previous run left in memory.
 
 - One thread's answers differ from LCE's, computed by its exact kernels, by at most 1e-5 of the largest float value in
-  the graph; whole numbers and bits do not differ. Where LceQuantize takes the sign of a value so close to zero that
-  rounding may turn it, graphs are compared with LCE only if that value is exactly zero.
-- Any number of threads gives one thread's bits, in every run.
+  the graph; whole numbers and bits do not differ. If LceQuantize takes the sign of a value other than zero
+  that rounding could flip, the outputs for that input are not compared with LCE's.
+- Every number of threads gives the same bits as one thread, in every run.
 
-Graphs run in processes of their own. One that crashes or does not answer within five minutes is a finding as well.
+Graphs run in a child process. A graph that crashes or does not answer within five minutes is a finding as well.
 
 What is not drawn: files that are refused (fuzz.py, test_errors.py); inputs of int8 or bool, and LceDequantize to them
 (test_operators.py); an odd number of channels padded with zeros, which LCE's exact kernels refuse (test_operators.py);
@@ -40,7 +40,7 @@ import numpy as np
 import r2b_runtime
 from larq_compute_engine.tflite.python.interpreter import Interpreter as LceInterpreter
 
-ROUNDING = 1e-5  # of the largest float value in the graph
+ROUNDING = 1e-5  # tolerance, relative to the largest absolute float value in the graph
 LONGEST = 300.0  # seconds for one graph: a thousand times the usual time, as the machine may be busy
 THREADS = (1, 2, 3, 4)
 
@@ -158,7 +158,7 @@ def repeated(run, inputs, expected, runs):
 
 
 def _work(numbers, arguments, results):
-    """The work of a child process: sends each graph's number before checking it, then its `Checked`."""
+    """Runs in a child process: sends each graph's number through `results`, checks the graph, sends its `Checked`."""
     if arguments.pinned:
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     for number in numbers:
@@ -169,7 +169,7 @@ def _work(numbers, arguments, results):
 def in_a_process(numbers, arguments):
     """Checks graphs in a child process and yields a `Checked` for each.
 
-    If a graph crashes the process or hangs, a new process checks the remaining graphs.
+    If a graph crashes the process or hangs, its `Checked` says so, and a new process checks the remaining graphs.
     """
     context = multiprocessing.get_context("fork")
     numbers = list(numbers)
@@ -237,7 +237,7 @@ def parse(words=None):
 
 
 def main(words=None):
-    """Checks graphs and prints what is wrong; returns the process's exit status, 1 if anything is."""
+    """Checks graphs and prints what is wrong. Returns the exit status: 1 if anything is wrong, otherwise 0."""
     arguments = parse(words)
     print(
         f"seed {arguments.seed}: kernels {' '.join(arguments.kernels)}, threads "

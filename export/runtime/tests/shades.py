@@ -1,4 +1,4 @@
-"""A classifier of dark, grey and bright images, whose answers are known, and helpers for tests of `watch`."""
+"""A classifier whose answers for dark, grey and bright images are known, and helpers for tests of `watch`."""
 
 import io
 import json
@@ -18,7 +18,10 @@ SHADES = {"dark": 10, "grey": 128, "bright": 245}
 
 
 def model(labels=LABELS):
-    """The bytes of a model that returns the softmax of -8 m, 6 and 8 m; m is (mean of 8x8 grey pixels - 128) / 64."""
+    """The bytes of a model that returns the softmax of the logits -8 m, 6 and 8 m.
+
+    m is the mean of (pixel - 128) / 64 over the image, which the preprocessing resizes to 8x8 grey pixels.
+    """
     made = lce_model.Model()
     schema = lce_model.schema
     image = made.input([1, 8, 8, 1])

@@ -1,4 +1,4 @@
-"""Tests that an inference neither allocates nor frees memory: a C program counts its calls of malloc, free, etc."""
+"""Tests that an inference neither allocates nor frees memory: a C program counts all calls of malloc, free, etc."""
 
 import platform
 import subprocess

@@ -1,6 +1,6 @@
 """Tests a model's web page in headless Chromium: drawings, pictures and the webcam.
 
-For drawings and pictures, the page must show the same labels and percentages as Python's classifier predicts.
+For drawings and pictures, the page must show the labels and percentages that Python's classifier predicts.
 """
 
 import base64

@@ -1,6 +1,6 @@
-"""Tests the C interface, r2b.h: above all labels, preprocessing and images, which Python implements separately.
+"""Tests the C interface, r2b.h: mainly how it reads labels and preprocesses images.
 
-Their results must equal those of Python's classifier.
+Python's classifier has its own implementation of both, which must give the same results.
 """
 
 import ctypes

@@ -39,7 +39,7 @@ def test_top(model):
     classifier = Classifier(model, num_threads=2)
     assert len(classifier.predict(IMAGE, top=2)) == 2
     assert len(classifier.predict(IMAGE, top=9)) == 3
-    with pytest.raises(ValueError, match=r"top must be a whole number from 1; received 0"):
+    with pytest.raises(ValueError, match=r"top must be a whole number, at least 1; received 0"):
         classifier.predict(IMAGE, top=0)
 
 

@@ -95,7 +95,7 @@ def test_memory_of_a_microcontroller(capsys, model):
     assert needs["file"] == os.path.getsize(model)
     # The convolution has 9 words for each of 32 outputs, the dense layer 32 floats for each class, padded to 8 classes.
     assert needs["weights"] == 9 * 32 * 4 + 8 * 32 * 4
-    values = 8 * 8 * 4 + 8 * 8 * 32 * 4  # the packed bits and the convolution's outputs, in floats
+    values = 8 * 8 * 4 + 8 * 8 * 32 * 4  # bytes of the packed bits and of the convolution's float outputs
     assert values < needs["rest"] < 3 * values
     text = output(capsys, "info", model, "--memory")
     assert f"flash          {needs['file']:,} bytes of the file, and about " in text
@@ -261,8 +261,8 @@ def test_info_wraps_lines_to_the_width_of_the_terminal(capsys, monkeypatch, mode
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["bench", "x", "--threads", "0"], "must be a whole number from 1; received '0'"),
-        (["predict", "x", "y", "--top", "many"], "must be a whole number from 1; received 'many'"),
+        (["bench", "x", "--threads", "0"], "must be a whole number, at least 1; received '0'"),
+        (["predict", "x", "y", "--top", "many"], "must be a whole number, at least 1; received 'many'"),
         ([], "the following arguments are required: COMMAND"),
         (["frobnicate"], "invalid choice: 'frobnicate'"),
     ],

@@ -23,7 +23,7 @@ def expected(images, kernel, strides, padding):
 
 
 def floats(rng, *shape):
-    """Random positive and negative numbers, among them 0.0 and -0.0."""
+    """Draws positive numbers, negative numbers, 0.0 and -0.0."""
     return rng.choice([-1.5, -1e-38, -0.0, 0.0, 1e-38, 2.0], shape).astype(np.float32)
 
 
@@ -72,9 +72,24 @@ def test_arrays_may_have_any_layout_and_no_images(rng):
         ((2, 5, 5, 4), (3, 3, 5, 8), {}, r"with the same C, received \(2, 5, 5, 4\) and \(3, 3, 5, 8\)"),
         ((2, 5, 5, 4), (3, 3, 4, 0), {}, r"received \(2, 5, 5, 4\) and \(3, 3, 4, 0\)"),
         ((2, 5, 5, 4), (3, 3, 4, 8), {"padding": "full"}, r"padding must be 'same' or 'valid', received 'full'"),
-        ((2, 5, 5, 4), (3, 3, 4, 8), {"strides": (1, 0)}, r"strides must be two, 1 to 32768, received \(1, 0\)"),
-        ((2, 5, 5, 4), (3, 3, 4, 8), {"strides": (1,)}, r"strides must be two, 1 to 32768, received \(1,\)"),
-        ((2, 5, 5, 4), (3, 3, 4, 8), {"strides": (1, 1, 1)}, r"strides must be two, 1 to 32768, received \(1, 1, 1\)"),
+        (
+            (2, 5, 5, 4),
+            (3, 3, 4, 8),
+            {"strides": (1, 0)},
+            r"strides must be two numbers .* received \(1, 0\)",
+        ),
+        (
+            (2, 5, 5, 4),
+            (3, 3, 4, 8),
+            {"strides": (1,)},
+            r"strides must be two numbers .* received \(1,\)",
+        ),
+        (
+            (2, 5, 5, 4),
+            (3, 3, 4, 8),
+            {"strides": (1, 1, 1)},
+            r"strides must be two numbers .* received \(1, 1, 1\)",
+        ),
         ((2, 5, 2, 4), (3, 3, 4, 8), {"padding": "valid"}, r"3x3 does not fit images of 5x2; .* padding='same'"),
         ((1, 1, 1, 1 << 19), (3, 3, 1 << 19, 1), {}, r"more products than an accumulator holds \(at most 4194303\)"),
     ],

@@ -68,7 +68,7 @@ def altered(request, model):
     if request.param == "classifier":
         return model
     graph = drawn_graphs.Motifs(np.random.default_rng(1))
-    graph.begin((1, 4, 5, 2))  # few channels, so few weights: a damaged weight is not an error
+    graph.begin((1, 4, 5, 2))  # few channels, so few weights, because damage to weights causes no error
     value = graph.input
     for method in ("depthwise", "concat", "pad", "resize_bilinear", "strided_slice"):
         value = getattr(graph, method)(value) or value

@@ -210,7 +210,7 @@ FORMS = {
     "PAD": [pad("PAD")],
     "PADV2": [pad("PADV2", 0.5)],
 }
-# Operators that the delegate runs as another operator, under whose name they appear in the descriptions of its steps.
+# The delegate runs these operators as other ones, whose names appear in the descriptions of its steps.
 STEP_NAMES = {"PADV2": "PAD", "SUB": "ADD", "RELU6": "RELU", "RELU_N1_TO_1": "RELU"}
 
 

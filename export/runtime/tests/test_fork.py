@@ -58,17 +58,23 @@ def run(tmp_path, team, then):
 @TEAMS
 @pytest.mark.parametrize("used", [True, False], ids=["used before", "not used before"])
 def test_children_and_grandchildren_compute_equal_outputs(tmp_path, team, used):
-    run(tmp_path, team, f"before = answer() if {used} else None\n" + """
+    run(tmp_path, team, f"before = answer() if {used} else None\nshared = sys.argv[1] + '.answer'\n" + """
 def work():
     ours = answer(), answer()
+    with open(shared, "wb") as file:
+        file.write(ours[0])
     child = os.fork()  # a grandchild
     if child == 0:
         os._exit(answer() != ours[0])
-    return ours[0] == ours[1] == (before or ours[0]) and os.waitpid(child, 0)[1] == 0
+    return ours[0] == ours[1] and os.waitpid(child, 0)[1] == 0
 
-in_a_child(work)
-in_a_child(work)
-assert answer() == (before or answer())  # the parent's threads still work
+def of_child():
+    in_a_child(work)
+    with open(shared, "rb") as file:
+        return file.read()
+
+first, second = of_child(), of_child()
+assert first == second == answer() == (before or first)  # the parent's threads still work
 """)  # fmt: skip
 
 

@@ -137,8 +137,8 @@ def test_quantize_and_dequantize_are_fused_with_their_neighbours(kernels, rng, t
     ]
 
 
-# The engine takes the maxima of the convolution's int32 sums, before requantisation, if that gives the same result. It
-# may not if sums are shifted to the left, which can overflow 32 bits (`unit` 1e-9), or if a slope is negative.
+# The engine takes the maxima of the convolution's int32 sums, before requantisation, if that cannot change the result.
+# It could change if sums are shifted to the left, which can overflow 32 bits (`unit` 1e-9), or if a slope is negative.
 @pytest.mark.parametrize("padding", [lce_model.SAME, lce_model.VALID])
 @pytest.mark.parametrize(("unit", "slope"), [(1.0, 0.25), (1e-9, 0.25), (1.0, -0.5), (1.0, None)])
 def test_int8_convolution_fused_with_max_pool_equals_the_reference(kernels, rng, padding, unit, slope):
@@ -248,7 +248,7 @@ def flawed(input_scale=0.1, zero_point=0, scales=None, bias="int32", weights_zer
         ({"dimension": 3}, "the scales of int8 weights must be those of dimension 0, .*; they are of dimension 3"),
         ({"weights_zero": 1}, "int8 weights must have the zero point 0; number 0 is 1"),
         ({"bias": "float32"}, "the bias of an int8 operator must be a constant vector of 5 int32 numbers"),
-        ({"size": 200, "outputs": 1}, "adds up 80000 int8 products; 32-bit sums hold 65536"),
+        ({"size": 200, "outputs": 1}, "adds up 80000 int8 products; a 32-bit sum holds at most 65536"),
     ],
 )
 def test_flawed_quantisation_is_refused(flaw, message):

@@ -22,9 +22,9 @@ def photographs():
 
 @pytest.fixture(scope="module", params=["float32", "uint8"])
 def file(request, photographs):
-    """The bytes of a small Real-to-Binary network's file. Its batch normalisation is random.
+    """The bytes of a small Real-to-Binary network's file.
 
-    Its first layers, shortcuts and classifier are int8.
+    Its first layers, shortcuts and classifier are int8. The weights of its batch normalisation are random.
     """
     zoo = pytest.importorskip("r2b_zoo", reason="r2b_zoo is not installed")
     prepare = zoo.IMAGENET.with_size(*SIZE[:2])
@@ -76,7 +76,7 @@ def test_a_uint8_input_receives_the_pixels_unchanged(file, photographs):
         pytest.skip("this file takes floats")
     image = photographs[0][:12, :12]
     classifier = r2b_runtime.Classifier(file)
-    # The preprocessing crops `framed` to 0.875 of 14 pixels, about 12: this is `image`, which needs no resizing.
+    # The preprocessing crops `framed` to 0.875 of 14 pixels, about 12. The crop is `image`, which needs no resizing.
     assert classifier.preprocessing.crop_fraction == 0.875
     framed = np.zeros((14, 14, 3), np.uint8)
     framed[1:13, 1:13] = image

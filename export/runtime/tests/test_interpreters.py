@@ -20,7 +20,10 @@ class Old:
 
 @pytest.fixture
 def installed(monkeypatch):
-    """A function that makes the packages in `{package: module or exception}` the only stock interpreters found."""
+    """A function that takes `{package: module or exception}`.
+
+    It makes these packages the only stock interpreters that are found. Importing one raises its exception, if any.
+    """
 
     def install(packages):
         monkeypatch.delitem(delegate.sys.modules, "tensorflow", raising=False)

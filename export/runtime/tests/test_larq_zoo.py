@@ -16,9 +16,9 @@ networks = pytest.importorskip("benchmarks.networks", reason="the project's benc
 
 CLASSES, IMAGES = 100, 2
 SIDE = 64
-# XNORNet is left out: its layer of 4096 6x6 filters is too large for the converter to compute its weights once. The
-# file computes them in every inference, with operators that the engine lacks (ABS, TRANSPOSE, a CONV_2D with a computed
-# filter).
+# XNORNet is left out: its layer of 4096 6x6 filters is too large for the converter's constant folding. So the file
+# computes this layer's weights in every inference, with operators that the engine lacks (ABS, TRANSPOSE, a CONV_2D with
+# a computed filter).
 WHOLE = [
     *("BinaryAlexNet", "BinaryDenseNet28", "BinaryDenseNet37", "BinaryDenseNet37Dilated", "BinaryDenseNet45"),
     *("BinaryResNetE18", "BiRealNet", "DoReFaNet", "MeliusNet22", "QuickNet", "QuickNetLarge", "QuickNetSmall"),
@@ -27,9 +27,9 @@ WHOLE = [
 
 
 def one_block_each():
-    """Factories by family. With one block in each section, their networks have the operators of the whole networks.
+    """Factories by family. A network with one block in each section has all operators of the whole network.
 
-    The DenseNet has one block in each section already; for QuickNet, the caller must pass `section_blocks`.
+    The DenseNet factory builds such a network by default. To QuickNet's, the caller must pass `section_blocks`.
     """
     from larq_zoo.literature import densenet
     from larq_zoo.sota import quicknet
@@ -45,7 +45,7 @@ def one_block_each():
 def agrees(build):
     """Asserts that the engine's logits and predicted classes agree with LCE's, for a network that `build` makes.
 
-    The network gets random statistics; its logits are the logarithms of its probabilities.
+    The weights of its batch normalisation are random. The logarithms of its probabilities stand for the logits.
     """
     import tensorflow as tf
 

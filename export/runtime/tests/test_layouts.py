@@ -12,10 +12,10 @@ import drawing
 import tested
 from drawn_graphs import Motifs
 
-# The method of `Motifs` that draws each operator, and the tolerance, a share of the largest absolute value of the
-# output of LCE's interpreter. It is 0 where values are only moved, and for DEPTHWISE_CONV_2D, whose sums have the same
-# order in both. In TRANSPOSE_CONV the orders differ: LCE's interpreter first sums each pixel's products over the
-# channels, then adds these sums to the bias.
+# For each operator: the method of `Motifs` that draws it, and the tolerance, relative to the largest absolute value of
+# LCE's output. The tolerance is 0 where values are only moved, and for DEPTHWISE_CONV_2D, which adds in the same order
+# as LCE. In TRANSPOSE_CONV the orders differ: LCE first sums each pixel's products over the channels, then adds these
+# sums to the bias.
 OPERATORS = {
     "DEPTHWISE_CONV_2D": ("depthwise", 0),
     "TRANSPOSE_CONV": ("transpose_conv", 3e-6),
@@ -29,7 +29,9 @@ SINGLE = 40  # graphs for each operator
 
 
 def single(method, seed):
-    """Draws a graph of one operator and two binary ones, without which the delegate would leave it to the interpreter.
+    """Draws a graph of one operator, LceQuantize and LceDequantize.
+
+    Without the two binary operators, the delegate would leave the drawn one to the interpreter.
 
     Returns the graph and the operator's outputs, or None if the drawn operator would be too large.
     """
@@ -83,7 +85,7 @@ def test_numbers_are_rounded_half_to_even(kernels):
 @pytest.mark.parametrize("channels", tested.DEPTHWISE_CHANNELS)
 @pytest.mark.parametrize("multiplier", tested.MULTIPLIERS)
 def test_depthwise_convolution_equals_that_of_lces_interpreter(channels, multiplier, rng, kernels):
-    """Operators that can run in the convolution's step follow it: a clamp, additions, and LceQuantize."""
+    """RELU6, ADD, SUB and LceQuantize follow the convolution and can run in its step."""
     graph = Motifs(rng)
     graph.begin((1, 7, 9, channels))
     table = drawing.options(

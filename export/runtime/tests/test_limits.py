@@ -1,6 +1,6 @@
 """Tests that small files which need too much memory or work are refused.
 
-The error message names the option that sets the limit and, in most cases, the operator.
+Most error messages name the operator and the option that sets the limit.
 """
 
 import numpy as np
@@ -72,7 +72,7 @@ def outer_sum(rows, columns):
 
 
 def chain(length, channels):
-    """A model of `length` additions of the constant 1. Each addition stores the constant once for every channel."""
+    """A model of `length` additions of the constant 1. For each, the delegate stores the constant once per channel."""
     model = lce_model.Model()
     x = value = model.input((1, 1, 1, channels))
     one = model.constant([1.0])
@@ -149,7 +149,7 @@ def test_max_memory_runs_a_small_model_and_refuses_a_larger_one():
 
 
 def test_max_memory_covers_all_parts_of_a_graph_together():
-    """The interpreter runs TANH, between two parts of the delegate's. Each part alone is within 1 MiB, but not both."""
+    """The interpreter runs TANH, which splits the delegate's graph in two. Each part alone fits 1 MiB, but not both."""
     assert len(run(quantizes("TANH"), [np.zeros((1, 1, 1, 1 << 17), np.float32)], max_memory=2)) == 2
     with pytest.raises(RuntimeError, match=r"max_memory leaves \(1 MiB\)"):
         delegated(quantizes("TANH"), max_memory=1).allocate_tensors()

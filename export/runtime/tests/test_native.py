@@ -1,4 +1,7 @@
-"""Compiles and runs the C++ tests: on this machine, under sanitizers, and on emulated ARM processors."""
+"""Compiles and runs the C++ tests: on this machine, under sanitizers, and on emulated ARM processors.
+
+Further tests check the NEON kernel's inner loop, the seeds of the fuzzers and the symbols of the library.
+"""
 
 import re
 import shutil
@@ -40,7 +43,7 @@ def run(command):
 def test_kernels(tmp_path):
     build(None, build_native.host(), tmp_path / "test")
     # On x86-64 Linux, the installed library must offer the kernels that this CPU's flags allow. The C++ program fails
-    # unless it has all of them.
+    # if it lacks one of the kernels in its arguments.
     expected = check_wheels.expected_kernels() if build_native.host() == "linux-x86_64" else None
     assert expected in (None, r2b_runtime.available_kernels())
     out = run([tmp_path / "test", *r2b_runtime.available_kernels()])
@@ -101,7 +104,7 @@ def test_fuzz_seeds(tmp_path):
     drawn = [path for path in paths if path.read_bytes().startswith(b"PLAN")]
     files, ran = re.search(r"(\d+) files, (\d+) ran", run([tmp_path / "engine", *paths])).groups()
     assert int(files) == len(paths)
-    assert int(ran) == len(paths) - len(drawn)  # the others hold numbers from which fuzz_model.cc makes a graph
+    assert int(ran) == len(paths) - len(drawn)  # drawn files are no models, but numbers for fuzz_model.cc
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads an ELF file, which only Linux has")

@@ -15,7 +15,10 @@ from conftest import delegated, run, run_lce
 
 
 def half_blocks(rng, size=14, channels=64, blocks=3, batch=1):
-    """A small Real-to-Binary network as bytes: stem, pooling, gated half blocks (the second has stride 2), logits."""
+    """A small Real-to-Binary network as bytes: stem, pooling, gated half blocks (the second has stride 2), logits.
+
+    `size` is the height and width of the first half block's input; the network's input is four times as high and wide.
+    """
     from tensorflow.lite.python import schema_py_generated as schema
 
     def conv(stride):
@@ -135,7 +138,8 @@ def test_network_agrees_with_lce_up_to_rounding(kernels, rng, batch, channels, t
 
 @pytest.mark.parametrize("channels", [40, 64])
 def test_one_two_and_five_threads_give_the_same_bits(kernels, rng, channels):
-    # 5 threads share two blocks of channels, so most sums over an image add rows that several threads have computed.
+    # Two threads take one of the two blocks of channels each. Five threads divide the rows instead, so a mean over an
+    # image adds rows that several threads have computed.
     model = half_blocks(rng, channels=channels)
     x = rng.uniform(-1, 1, (1, 56, 56, 3)).astype(np.float32)
     one, *others = [run(model, [x], kernels=kernels, num_threads=n)[0] for n in (1, 2, 5)]
@@ -163,7 +167,7 @@ def test_threads_that_take_over_rows_give_the_same_bits(kernels, rng, batch, cha
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("threads", [1, 2])
 def test_same_bits_as_lce(rng, batch, threads):
-    # On CPUs with AVX-512, LCE's x86 build sums in the same order as the runtime, which kernels.h describes.
+    # On CPUs with AVX-512, LCE's x86 build sums in the runtime's order, which kernels.h describes.
     pytest.importorskip("larq_compute_engine")
     if r2b_runtime.available_kernels()[0] != "avx512":
         pytest.skip("LCE sums in the same order only on CPUs with AVX-512")
@@ -233,7 +237,7 @@ def test_freeing_interpreter_and_delegate_does_not_crash(rng):
     for keep in (True, False):
         interpreter = delegated(model, num_threads=2)
         interpreter.allocate_tensors()
-        if keep:  # in a reference cycle, the garbage collector chooses the order
+        if keep:  # the garbage collector chooses the order in which it frees objects of a cycle
             interpreter.cycle = [interpreter, interpreter.delegate]
         del interpreter
         gc.collect()
@@ -273,7 +277,7 @@ def agreement():
     return pytest.importorskip("agreement", reason="the project's benchmarks/ are not beside the runtime")
 
 
-# The zoo's six networks by name, so that this file can be imported without the zoo.
+# The networks are given by name, because this file must be importable without the zoo.
 @pytest.mark.parametrize(
     "name", ["RealToBinaryNet", "StrongBaselineNet", "BiRealNet18", "XNORNet18", "BNN18", "ResNet18"]
 )

@@ -25,7 +25,7 @@ def signs(rng, *shape):
 
 
 def close(ours, theirs):
-    """Asserts that differences are at most 1e-5 times (1 + absolute value + largest absolute value)."""
+    """Asserts that each element differs by at most 1e-5 * (1 + |theirs| + max |theirs|)."""
     np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5 * (1 + np.abs(theirs).max()))
 
 
@@ -44,7 +44,7 @@ def bconv_model(rng, shape, outputs, kernel, groups=1, output="float32", **optio
     scale = {"scale": 0.31, "zero_point": -5} if output == "int8" else {}
     out = model.tensor((n, 1, 1, lce_model.words(outputs) if output == "int32" else outputs), output, **scale)
     depth = kernel[0] * kernel[1] * channels // groups
-    # LCE reads the multiplier of a zero-padded convolution even where it does not use it.
+    # LCE reads the multiplier of a zero-padded convolution even where none is used.
     constants = {"multiplier": rng.normal(0, 1 / np.sqrt(depth), outputs), "bias": rng.normal(0, 1, outputs)}
     if output == "int32":
         constants["thresholds"] = rng.integers(depth // 2 - 3, depth // 2 + 4, outputs)
@@ -103,8 +103,8 @@ def _input_shape(model):
 
 
 def test_float_bconv_has_the_bits_of_lces_reference_kernel(kernels, rng):
-    # The runtime evaluates the formula of LCE's exact kernel in the same order, also for zero padding. So the signs
-    # that a later LceQuantize takes agree, too.
+    # The convolution pads with zeros. The runtime evaluates the formula of LCE's reference kernel in the same order, so
+    # a later LceQuantize finds the same signs.
     model = bconv_model(rng, (2, 9, 9, 64), 64, (3, 3))
     x = rng.normal(0, 1, (2, 9, 9, 64)).astype(np.float32)
     theirs = run_lce(model, [x], use_reference_bconv=True)[0]
@@ -113,8 +113,8 @@ def test_float_bconv_has_the_bits_of_lces_reference_kernel(kernels, rng):
 
 @pytest.mark.parametrize("channels", [1, 40, 64])
 def test_products_that_cancel_at_the_border_give_zero(kernels, rng, channels):
-    # On an image of ones, the second and third column of each filter cancel each other. At the left border, the first
-    # column lies outside the image, so the result is 0.
+    # On an image of ones, the second and third columns of each filter cancel each other. At the left border, the first
+    # column lies on zero padding, so the result is 0.
     filters = np.ones((channels, 3, 3, 2), np.float32)
     filters[:, :, 2] = -1
     model = lce_model.Model()

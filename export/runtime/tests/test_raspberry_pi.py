@@ -1,4 +1,4 @@
-"""Tests that export/raspberry_pi/README.md fits the code. check_page.py runs the page's `sh` blocks, under qemu."""
+"""Tests that export/raspberry_pi/README.md agrees with the code. check_page.py runs its `sh` blocks under qemu."""
 
 import dataclasses
 import json

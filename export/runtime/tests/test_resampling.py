@@ -46,9 +46,13 @@ def test_the_same_size_changes_nothing():
 
 
 def test_bicubic_slope_equals_a_calculation_by_hand():
-    """Compares with cubic convolution (a = -0.75), calculated by hand; every second result lies 1/2 after a pixel."""
+    """Compares with cubic convolution (a = -0.75), calculated by hand.
+
+    The width is doubled, so every second result lies half a pixel to the right of a pixel.
+    """
     row = np.array([0, 10, 20, 30], np.uint8).reshape(1, 4, 1)
-    # The kernel is 0.59375 at the distance 1/2, and -0.09375 at 3/2. Beyond the image, its border pixels are repeated.
+    # The kernel is 0.59375 at a distance of half a pixel, and -0.09375 at 1.5 pixels. Beyond the image, its border
+    # pixels are repeated.
     inside = 0.59375 * (10 + 20) - 0.09375 * (0 + 30)
     first = 0.59375 * (0 + 10) - 0.09375 * (0 + 20)
     last = 0.59375 * (30 + 30) - 0.09375 * (20 + 30)

@@ -11,7 +11,7 @@ from conftest import delegated, run
 from drawn_graphs import Motifs
 from lce_model import NONE, SAME
 
-SMALL = 16384  # kSmallWork of executor.cc, a number of products; the tests compare a step's number of values with it
+SMALL = 16384  # kSmallWork of executor.cc, in products; these tests compare a step's number of values with it
 
 
 def steps_of(graph, outputs, threads=2):
@@ -50,7 +50,7 @@ def test_large_steps_are_shared_among_threads(rng, build):
     for step in steps:
         kind, shape = step.split(":")[0].split()
         values = np.prod([int(size) for size in shape.split("x")])
-        # A mean is described by the shape of its input map, but only finishes the sums of an earlier step.
+        # A mean is listed with the shape of its input, but it only finishes sums that an earlier step has begun.
         assert "(one thread)" not in step or kind == "mean" or values <= SMALL, steps
 
 

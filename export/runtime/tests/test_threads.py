@@ -38,7 +38,7 @@ PINNED = pytest.mark.parametrize("pinned", [False, True], ids=["free", "on one c
 def assert_bits_of_one_thread(model, inputs, repetitions, kernels=None):
     """Asserts that 1 to 4 threads give one thread's bits; returns one thread's outputs for each input.
 
-    The inputs alternate, so that a value left over from the previous inference is wrong in the next.
+    The inputs alternate, so that a value left over from the previous inference would be wrong.
     """
     one_thread = Runs(model, kernels, 1)
     ones = [one_thread(x) for x in inputs]
@@ -53,7 +53,7 @@ def assert_bits_of_one_thread(model, inputs, repetitions, kernels=None):
 
 
 def average_computed_later(graph):
-    """A gate's average is computed after the two steps of the shortcut, whose rows the threads share as well."""
+    """A gate's average is computed after the shortcut's two steps. Threads share the rows of those steps as well."""
     graph.begin((1, 32, 32, 64))
     x = graph.bconv(graph.quantize(graph.input), "float32", like=64)
     y = graph.bconv(graph.quantize(x), "float32", like=64, stride=2)
@@ -152,7 +152,7 @@ def test_networks_on_photographs(photographs, name):
     import r2b_zoo
 
     pytest.importorskip("larq_zoo", reason="larq-zoo is not installed: pip install larq-zoo")
-    # With some random weights, QuickNet gives every photograph the same class with a probability of 1.
+    # The seed is fixed, because with some random weights, QuickNet gives all photographs one class at probability 1.
     tensorflow.keras.utils.set_random_seed(0)
     constructor = larq_zoo_networks().get(name) or getattr(r2b_zoo, name)
     network = networks.randomise(constructor(weights=None, input_shape=(SIZE, SIZE, 3)))

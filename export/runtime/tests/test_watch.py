@@ -36,7 +36,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture
 def recording(tmp_path):
-    """Writes a recording with one frame for each word."""
+    """Returns a function that writes a recording, with one frame per shade in a text, and returns its path."""
 
     def write(words):
         path = tmp_path / "recording.mjpeg"
@@ -270,7 +270,7 @@ def test_jpeg_without_pillow(monkeypatch, capsys, model):
 
 
 def test_arrays_are_frames(model):
-    """An array, such as picamera2 gives, is used as it is; JPEG is decoded."""
+    """An array, such as a frame of picamera2, is used unchanged; JPEG data are decoded."""
     image = np.zeros((4, 6, 3), np.uint8)
     assert frames.decoded(image) is image
     stream = io.BytesIO(shades.jpeg("dark"))

@@ -218,7 +218,7 @@ def test_picamera2_is_opened_again_after_failure_and_silence(monkeypatch, model)
     assert "cannot be opened (Camera __init__ sequence did not complete.)" in said[0]
     assert any("it sent nothing for 0.2 s" in sentence for sentence in said)
     assert PiCamera2.opened[:4] == ["refused", 1, {"FrameRate": 5.0}, "started"]
-    assert PiCamera2.opened[-1] == "closed"  # by stop(), before the process ends
+    assert PiCamera2.opened[-1] == "closed"  # stop() has closed the camera
 
 
 class Camera(frames.Source):
@@ -281,7 +281,7 @@ def test_the_delay_grows_and_starts_again(monkeypatch):
 
 
 def test_a_camera_that_hangs(monkeypatch, model, tmp_path):
-    """The camera's pipe stays open but sends nothing: outputs are told, and are told again when frames arrive."""
+    """The pipe stays open while no frames arrive. Outputs are told when frames stop, and when they arrive again."""
     monkeypatch.setattr(frames, "SILENCE", 0.3)
     pipe, heard = tmp_path / "camera", queue.Queue()
     os.mkfifo(pipe)

@@ -5,8 +5,9 @@ import itertools
 import pytest
 from r2b_runtime.watch.hysteresis import Hysteresis, Rules
 
-# Frames: the probabilities of class A and class B. With the thresholds 0.6 and 0.4, frames A and B have their class
-# above both, frames a and b have it between them, and - has both classes below both.
+# For each kind of frame, the probabilities of class A and class B. The thresholds are usually 0.6 and 0.4. In frames A
+# and B, the class of that letter is above both thresholds. In frames a and b, it is between them. In frame -, both
+# classes are below both thresholds.
 FRAMES = {"A": (0.9, 0.05), "B": (0.05, 0.9), "a": (0.5, 0.2), "b": (0.2, 0.5), "-": (0.1, 0.15)}
 A, B = 0, 1
 
@@ -23,7 +24,7 @@ def labels(frames, rules, interval=0.1):
 
 
 def specified(frames, count):
-    """What `labels` must return for the thresholds 0.6 and 0.4, decided anew from all frames since the last change."""
+    """What `labels` must return for the thresholds 0.6 and 0.4, computed anew from all frames since the last change."""
     label, since, result = None, 0, []
     for number in range(len(frames)):
         spoken = []
@@ -53,7 +54,7 @@ def test_with_equal_thresholds_and_one_frame_the_label_follows_each_frame():
 
 def test_a_weak_label_stays_until_another_is_strong():
     rules = Rules(threshold=0.4, leave=0.1, frames=1)
-    # Class B is the more probable one in the third frame, but below the threshold; A is not below `leave`.
+    # In the third frame, class B is more probable, but below the threshold, and class A is not below `leave`.
     assert labels("Aa-B", rules) == [A, A, A, B]
 
 
@@ -80,9 +81,9 @@ def test_a_gap_restarts_the_count_of_frames():
         ({"threshold": 0.0}, "threshold must be a probability above 0, at most 1; received 0.0"),
         ({"threshold": float("nan")}, "threshold must be a probability above 0, at most 1; received nan"),
         ({"threshold": 0.5, "leave": 0.6}, "leave must be from 0 to the threshold, 0.5; received 0.6"),
-        ({"frames": 0}, "frames must be from 1; received 0"),
-        ({"seconds": -1.0}, "seconds must be finite, from 0; received -1.0"),
-        ({"seconds": float("inf")}, "seconds must be finite, from 0; received inf"),
+        ({"frames": 0}, "frames must be at least 1; received 0"),
+        ({"seconds": -1.0}, "seconds must be finite and at least 0; received -1.0"),
+        ({"seconds": float("inf")}, "seconds must be finite and at least 0; received inf"),
     ],
 )
 def test_rules_that_mean_nothing(fields, message):

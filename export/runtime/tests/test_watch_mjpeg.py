@@ -1,4 +1,4 @@
-"""Tests streams of JPEG images that are cut anywhere, damaged, or of another kind."""
+"""Tests splitting streams into JPEG images: streams in pieces of any size, damaged ones, and other formats."""
 
 import io
 import random
@@ -112,7 +112,6 @@ def test_random_bytes_take_no_more_memory_than_the_limit():
 
 
 def test_all_images_of_a_long_stream_are_found():
-    """All of a hundred images are found when they arrive in small pieces."""
     image = jpeg(5, (160, 120))
     found, damaged = split(image * 100, 512, largest=1 << 20)
     assert (len(found), damaged) == (100, 0)

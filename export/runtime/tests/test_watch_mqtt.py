@@ -108,7 +108,7 @@ class Camera:
 
 @needs_mosquitto
 def test_subscribers_see_a_cameras_labels_and_availability(tmp_path):
-    """The camera is killed and started again; subscribers come later; finally the command is killed."""
+    """The camera is killed and started again, new subscribers connect, and finally the command is killed."""
     model, pipe, port = tmp_path / "shades.tflite", tmp_path / "camera", free_port()
     model.write_bytes(shades.model())
     os.mkfifo(pipe)
@@ -290,6 +290,7 @@ def test_home_assistant_shows_labels_and_percentages():
     ("arguments", "message"),
     [
         ({"name": "ü"}, "a name needs an ASCII letter or digit; received 'ü': give --mqtt-name"),
+        ({"name": "ü-"}, "a name needs an ASCII letter or digit; received 'ü-': give --mqtt-name"),
         ({"name": "x", "discovery": "a/#"}, r"a topic has no \+, # or NUL and is not empty; received 'a/#'"),
         ({"name": "x", "password": "secret"}, "a password needs a user: give --mqtt-user"),
     ],

@@ -134,7 +134,7 @@ def test_command_writes_a_unit_with_the_given_options(capsys, monkeypatch, tmp_p
     expected += ["--mqtt-password-file=%d/mqtt-password"]
     assert set(expected) <= set(line.split())
     assert f"LoadCredential=mqtt-password:{tmp_path}/secret\n" in made
-    # The command accepts the arguments in the unit.
+    # Given the unit's arguments without the password file, the command writes the same unit without a credential.
     rerun = [word for word in line.split()[3:] if "password" not in word]
     assert main([*rerun, "--systemd"]) == 0
     again = capsys.readouterr().out
@@ -171,7 +171,7 @@ def test_what_a_service_cannot_read(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"'/home/pi/m.tflite' is in /home, which a service cannot see: put the"):
         unit.check_readable("/home/pi/m.tflite")
     monkeypatch.setattr(unit, "_HIDDEN", ())
-    with tempfile.TemporaryDirectory(dir="/tmp") as name:  # because only their owner can read pytest's folders
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:  # not tmp_path, which only its owner can read
         _check_permissions(pathlib.Path(name))
 
 

@@ -1,6 +1,6 @@
 """Tests reading frames from a video device, without a device.
 
-The kernel's header defines the structures, and a preloaded library answers in place of the kernel and a camera.
+The structures are compared with the kernel's header. A preloaded library answers in place of the kernel and a camera.
 """
 
 import json
@@ -103,7 +103,7 @@ def device(tmp_path_factory):
 
 
 def watch(device, tmp_path, frame, *arguments, **settings):
-    """Starts the command with a device that has these settings (see video_device.c), and logs its requests in `log`."""
+    """Starts the command with a simulated device of these settings (see video_device.c), which logs into `log`."""
     (tmp_path / "frame").write_bytes(frame)
     environment = {
         **os.environ,
@@ -179,12 +179,12 @@ def test_a_missing_device_counts_as_a_lost_camera(tmp_path):
 
 
 def test_yuyv_conversion_agrees_with_pillows():
-    """Compares with Pillow's conversion of full-range values, up to 4, because every conversion rounds."""
+    """Pillow converts the same colours, in full range. Values may differ by 4, because each conversion rounds."""
     from PIL import Image
 
     rng = np.random.default_rng(0)
     full = rng.integers(0, 256, (6, 10, 3), dtype=np.uint8)
-    full[:, 1::2, 1:] = full[:, 0::2, 1:]  # two pixels share their colour
+    full[:, 1::2, 1:] = full[:, 0::2, 1:]  # each pair of neighbours shares Cb and Cr
     expected = np.asarray(Image.fromarray(full, "YCbCr").convert("RGB")).astype(int)
     limited = np.empty_like(full)
     limited[..., 0] = np.rint(16 + full[..., 0] * (219 / 255))

@@ -1,4 +1,4 @@
-"""Tests the engine as WebAssembly, in node: the native engine's bits and labels, and a message for every mistake."""
+"""Tests that the WebAssembly engine, in node, gives the native engine's bits and labels, and a message per mistake."""
 
 import base64
 import gzip
@@ -22,6 +22,7 @@ from tensorflow.lite.python import schema_py_generated as schema
 from test_networks import half_blocks
 
 JOBS = pathlib.Path(__file__).parent / "web" / "jobs.mjs"
+TYPES = pathlib.Path(__file__).resolve().parents[2] / "web" / "index.d.ts"
 GRAPHS = 40
 CHANNELS = (1, 8, 31, 48, 64)
 pytestmark = pytest.mark.skipif(
@@ -71,7 +72,7 @@ def text(array):
 def expected(model, x):
     """Returns the native engine's outputs in base64.
 
-    Its portable kernels add in the same order as WebAssembly's and, like those, use no fused multiply-add.
+    Its portable kernels and the WebAssembly kernels add in the same order, without fused multiply-add.
     """
     interpreter = Interpreter(model, engine="r2b", kernels="portable")
     interpreter.allocate_tensors()
@@ -91,7 +92,7 @@ def test_graphs_and_networks_have_the_bits_of_the_native_engine(run_jobs):
 
 
 def convolutions(rng, channels):
-    """A float convolution, the logistic function of its result, and a second convolution, which pads with zeros."""
+    """Returns the bytes of a model: a float convolution, LOGISTIC, and a second convolution; both pad with zeros."""
     model = lce_model.Model()
 
     def conv(x, inputs, outputs):
@@ -110,7 +111,7 @@ def convolutions(rng, channels):
 
 
 def test_convolutions_of_1_to_33_channels_have_the_native_engines_bits(run_jobs):
-    """WebAssembly's kernels treat a block three quarters full as a whole one, but must not store its unused lanes."""
+    """WebAssembly's kernels compute three quarters of a block as a whole block, but must not store the unused lanes."""
     models = [convolutions(np.random.default_rng(channels), channels) for channels in range(1, 34)]
     x = np.random.default_rng(0).normal(0, 1, (1, 7, 9, 3)).astype(np.float32)
     answers = run_jobs([{"kind": "run", "model": model, "input": text(x)} for model in models])
@@ -283,3 +284,13 @@ def test_a_page_holds_all_that_it_needs(tmp_path):
     shown = page._repr_html_()
     assert shown.startswith("<iframe srcdoc=")
     assert "<script" not in shown
+
+
+def test_typescript_accepts_the_types_and_refuses_what_they_exclude(tmp_path):
+    if shutil.which("tsc") is None:
+        pytest.skip("tsc is missing: apt-get install node-typescript")
+    for path in (TYPES, JOBS.with_name("use.ts")):
+        shutil.copy(path, tmp_path)
+    command = "tsc --noEmit --strict --target es2022 --module es2022 --moduleResolution node use.ts"
+    checked = subprocess.run(command.split(), cwd=tmp_path, capture_output=True, text=True)
+    assert (checked.stdout, checked.returncode) == ("", 0)

@@ -1,4 +1,4 @@
-"""Tests the rules for wheels with wheels that break them; `make wheels` applies the rules to those that it builds."""
+"""Tests the rules for wheels on imitated wheels; `make wheels` applies the rules to the wheels that it builds."""
 
 import ast
 import importlib.resources
@@ -119,7 +119,7 @@ def test_the_installed_package_says_that_it_has_types():
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
 def test_the_sources_have_no_syntax_newer_than_python_3_9(path):
-    """No syntax newer than Python 3.9, and no `strict` of zip(), which came with 3.10 and which no linter reports."""
+    """zip() must not have `strict` either: Python 3.9 parses this argument, but zip() refuses it there."""
     tree = ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 9))
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
     assert [node.lineno for node in calls if getattr(node.func, "id", "") == "zip" and node.keywords] == []

@@ -8,7 +8,7 @@ The table is made from the values, so that it shows what is tested.
 import lce_model
 
 CHANNELS = (1, 31, 32, 33, 64, 100, 256)
-# The lowest and the highest value of each; of GROUPS, all values.
+# Each is (lowest value, highest value), but GROUPS lists all values.
 BATCHES, STRIDES, DILATIONS, KERNELS, WINDOWS, GROUPS = (1, 3), (1, 3), (1, 2), (1, 5), (1, 3), (1, 2, 4)
 OUTPUTS = {"float32": "float32", "int8": "int8", "int32": "bit-packed with thresholds"}
 PADDINGS = {
@@ -61,7 +61,7 @@ def table():
         f"fused {', '.join(name for name in ACTIVATIONS if name != 'none')}; {', '.join(map(str, CHANNELS))} channels; "
         f"batches {span(BATCHES)}, resized inputs; scales per channel and per pixel",
         "`LceQuantize`, `LceDequantize`": ", ".join(TYPES),
-        "`LceBMaxPool2d`": f"VALID, SAME; windows and strides {span(WINDOWS)}; the same channels",
+        "`LceBMaxPool2d`": f"VALID, SAME; windows and strides {span(WINDOWS)}; channels as for LceBconv2d",
         f"float32 {', '.join(FUSING)}": "where weights and shapes are constant; fused into the binary "
         "convolutions where that saves passes over memory",
         "float32 DEPTHWISE_CONV_2D": f"{', '.join(map(str, DEPTHWISE_CHANNELS))} channels; depth multipliers "
@@ -75,11 +75,12 @@ def table():
         f"{', '.join(map(str, BYTE_CHANNELS))} channels; VALID, SAME; strides {span(STRIDES)}, dilations "
         f"{span(DILATIONS)}, kernels {span(BYTE_KERNELS)} in both directions; fused "
         f"{', '.join(name for name in BYTE_ACTIVATIONS if name != 'none')}; batches {span(BATCHES)}",
-        "int8 FULLY_CONNECTED": "integers of LiteRT's reference kernel; the same scales, channels and activations",
+        "int8 FULLY_CONNECTED": "integers of LiteRT's reference kernel; scales, channels and activations as for int8 "
+        "CONV_2D",
         "QUANTIZE, DEQUANTIZE": "float32, uint8 and int8 to int8 and uint8; uint8 and int8 to float32; from uint8 to "
         "int8 of the same scale, and from the int8 of a convolution to float32, without a tensor in between",
         "int8 MAX_POOL_2D, PAD, RESHAPE": "VALID, SAME; windows of 2 and 3; no activation; where shapes are constant",
-        "everything else": "refused, with its name; in an interpreter it stays there (XNNPACK)",
+        "everything else": "refused by name; in an interpreter, the interpreter itself (XNNPACK) runs it",
     }
     lines = ["| operator | tested with |", "|---|---|", *(f"| {name} | {form} |" for name, form in rows.items())]
     return "\n".join(lines) + "\n"

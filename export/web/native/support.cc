@@ -19,11 +19,11 @@ std::chrono::steady_clock::time_point std::chrono::steady_clock::now() noexcept 
 
 extern "C" {
 
-// JavaScript parses decimal numbers, because the C library's parser would add 16 KB. Returns NaN if the text is not a
-// number.
+// JavaScript parses decimal numbers, because the C library's parser would add 16 KB. The result is NaN if the text is
+// not a number.
 __attribute__((import_module("r2b"), import_name("number"))) double r2b_parsed_number(const char* text, size_t length);
 
-// build_web.py makes the engine call this instead of strtod(). It always parses the whole text.
+// build_web.py makes the engine call this instead of strtod(). It always consumes the whole text.
 __attribute__((visibility("hidden"))) double r2b_strtod(const char* text, char** end) {
   const size_t length = std::strlen(text);
   *end = const_cast<char*>(text) + length;

@@ -138,7 +138,7 @@ public final class Checks {
       System.arraycopy(image(2), 0, two, 64, 64);
       engine.setInput(0, two);
       engine.run();
-      // The dense layer adds its products in another order for several images than for one.
+      // The last bits may differ: the dense layer adds its products in another order for several images than for one.
       same(true, Math.abs(answer(file, 2)[1] / engine.getOutput(0)[4] - 1) < 1e-5);
     }
   }
@@ -257,7 +257,7 @@ public final class Checks {
     same(200, right.get());
   }
 
-  /** If several threads call one engine, each call succeeds or throws with the reason. */
+  /** If several threads call one engine at the same time, each call succeeds or throws an exception with the reason. */
   private static void oneCallAtATime() throws Exception {
     AtomicReference<Throwable> wrong = new AtomicReference<>();
     AtomicInteger done = new AtomicInteger();

@@ -10,7 +10,8 @@ import zoo.r2b.Pixels;
 import zoo.r2b.Prediction;
 
 /**
- * Classifies images and prints a line for each: its label, a tab, and the bits of the probabilities in hexadecimal.
+ * Classifies images and prints a line for each: the predicted label, a tab, and the bits of all probabilities in
+ * hexadecimal.
  * Fails if the probabilities depend on the form in which {@link Pixels} takes the image.
  *
  * <pre>java Predict MODEL IMAGES THREADS</pre>
@@ -48,10 +49,11 @@ public final class Predict {
         new Pixels[] {
           Pixels.of(bitmap), Pixels.bytes(rgb, width, height, 3), Pixels.buffer(rgba, width, height, 4, stride)
         })
-      if (!Arrays.equals(row, classifier.probabilities(same))) throw new AssertionError("another answer");
+      if (!Arrays.equals(row, classifier.probabilities(same)))
+        throw new AssertionError("the probabilities depend on the form of the image");
     Prediction best = classifier.predict(Pixels.of(bitmap));
     if (classifier.predict(Pixels.of(bitmap), 2).get(0).probability != best.probability)
-      throw new AssertionError("another best class");
+      throw new AssertionError("predict() and predict(…, 2) disagree about the best class");
     StringBuilder line = new StringBuilder(best.label + "\t");
     for (float value : row) line.append(String.format("%08x", Float.floatToIntBits(value)));
     return line.toString();

@@ -3,9 +3,9 @@
  *
  *     host LIBRARY MODEL INPUT KERNELS THREADS
  *
- * INPUT holds the values of the model's only input. Prints, a line each: the kernels that run here; the output's bytes
- * in hexadecimal; its bytes for an image; the first label; the errors for a damaged file, a missing file and a freed
- * engine.
+ * The file INPUT holds the values of the model's only input. Prints, a line each: the kernels that run here; the
+ * output's bytes for INPUT, in hexadecimal; the output's bytes for an image; the first label; the errors for a damaged
+ * file, a missing file and a freed engine.
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -16,8 +16,9 @@
 
 #include "r2b.h"
 
-/* Functions that bionic has and musl lacks. */
+/* Android's C library has this function, and musl lacks it. */
 int* __errno(void) { return &errno; }
+/* The library has its own function of this name, and must not call that of the system. */
 void* __emutls_get_address(void* variable) {
   fprintf(stderr, "the library asks the system for a thread-local variable: %p\n", variable);
   abort();
@@ -56,8 +57,8 @@ static void fail(const r2b_error* error) {
   exit(1);
 }
 
-/* r2b_kernels() returns a text of the calling thread. The result is not NULL if this thread's text has another address
- * than `other`, the first thread's, and the same words. */
+/* r2b_kernels() returns a text that belongs to the calling thread. `other` is the first thread's text. Returns a
+ * non-NULL pointer if this thread's text has another address and the same words. */
 static void* kernels_of_a_thread(void* other) {
   const char* text = FUNCTION(r2b_kernels)();
   return text != other && !strcmp(text, other) ? "another text of the same words" : NULL;

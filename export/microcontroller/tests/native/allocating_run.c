@@ -1,4 +1,4 @@
-/* Replaces r2b_engine_run() (linker option --wrap) by a function that also allocates memory, as no inference may. */
+/* Wraps r2b_engine_run() (linker option --wrap) in a function that allocates memory. The program must then fail. */
 #include <stdlib.h>
 
 #include "r2b.h"

@@ -1,5 +1,5 @@
-// Runs a model with one input twice on values from the flash (embedded.S), and prints each output as a line of
-// hexadecimal words of four bytes.
+// Runs a model twice on the same values, which are in the flash (embedded.S). Prints each output as a line of
+// hexadecimal words of four bytes. The model must have one input.
 #include "board.h"
 #include "heap.h"
 #include "r2b.h"

@@ -1,12 +1,13 @@
-// x86-64 with AVX2 and FMA. There is no vector popcount: counting the bits of input ^ weights with shuffles would take
-// about nine instructions per 256 products. Looking the counts up takes two per 128 products. The signs of four input
-// channels have 16 states, and each state has a 16-byte table of popcount(input ^ weights) for the 16 states of four
-// weights. One shuffle looks up the counts of 32 output channels in that table, and one add accumulates them in bytes.
+// Kernels for x86-64 with AVX2 and FMA. There is no vector popcount: counting the bits of input ^ weights would take
+// about nine instructions for 256 products. Looking the counts up takes four. The signs of four input channels have 16
+// states, and each state has a 16-byte table of popcount(input ^ weights) for the 16 states of four weights. For 128
+// products, one shuffle looks up the counts of 32 output channels in that table, and one add accumulates them in bytes.
 // All 16 tables take 256 bytes.
 //
-// Each byte of packed weights holds four bits, [chunk of 4 inputs][32 output channels]. Input rows are expanded, once
-// per row of outputs, to one byte per chunk: 16 times the state, which is the offset of its table. A chunk adds up to 4
-// to a byte, so byte sums could overflow after 63 chunks. They are added to 16-bit sums in memory every kFlush chunks.
+// Binary weights are packed as [chunk of 4 inputs][32 output channels], where each byte holds the four bits of a chunk.
+// Input rows are expanded, once per row of outputs, to one byte per chunk: 16 times the state, which is the offset of
+// its table. A chunk adds up to 4 to a byte, so byte sums could overflow after 63 chunks. They are added to 16-bit sums
+// in memory after at most kFlush chunks.
 #include "kernels.h"
 
 #if defined(R2B_BUILD_AVX2)
@@ -19,7 +20,7 @@ namespace {
 struct V {
   using F = __m256;
   static constexpr int kWidth = 8;
-  // Registers: 12 accumulators (3 pixels of a whole block), weights, and values.
+  // 12 of the 16 registers are accumulators (3 pixels of a whole block). The others hold weights and an input value.
   static constexpr int FconvPixels(int registers) { return 12 / registers; }
   static constexpr int kPlainPixels = 2;
   static constexpr int PartPixels(int registers) { return registers < 3 ? 5 - registers : 2; }
@@ -37,7 +38,7 @@ struct V {
     return {_mm256_cmpgt_epi32(_mm256_set1_epi32(count), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)), count};
   }
   static R2B_INLINE F Load(const float* p, Lanes lanes) { return _mm256_maskload_ps(p, lanes.mask); }
-  // A remainder is stored in pieces, since a masked store takes a dozen cycles on AMD's cores.
+  // A partial vector is stored in pieces, since a masked store takes a dozen cycles on AMD's cores.
   static R2B_INLINE void Store(float* p, F v, Lanes lanes) {
     if (lanes.count == 8) return Store(p, v);
     __m128 rest = _mm256_castps256_ps128(v);
@@ -73,7 +74,7 @@ struct V {
     const __m256i zero = _mm256_sub_epi32(_mm256_castps_si256(base), _mm256_set1_epi32(32 * 127));
     const __m256i steps = _mm256_sub_epi32(_mm256_castps_si256(rounded), zero);
     // Selects one of 32 values by the last five bits of `steps`. A permutation selects one of eight by bits 0 to 2. A
-    // blend selects one of two by the sign bit, so bits 3 and 4 are shifted there.
+    // blend selects one of two by the sign bit, so bits 3 and 4 are shifted to the sign bit.
     const auto eight = [&](int k) R2B_LAMBDA { return _mm256_permutevar8x32_ps(_mm256_loadu_ps(table + k), steps); };
     const F bit3 = _mm256_castsi256_ps(_mm256_slli_epi32(steps, 28)),
             bit4 = _mm256_castsi256_ps(_mm256_slli_epi32(steps, 27));
@@ -129,7 +130,7 @@ struct Q {
     const __m256i joined = _mm256_blend_epi32(_mm256_srli_epi64(even, 31), _mm256_slli_epi64(odd, 1), 0xaa);
     const __m256i one = _mm256_set1_epi32(1), mask = _mm256_sub_epi32(_mm256_sllv_epi32(one, right), one);
     const __m256i most = _mm256_sub_epi32(_mm256_srli_epi32(mask, 1), _mm256_srai_epi32(joined, 31));
-    const __m256i up = _mm256_cmpgt_epi32(_mm256_and_si256(joined, mask), most);  // -1 where to round up
+    const __m256i up = _mm256_cmpgt_epi32(_mm256_and_si256(joined, mask), most);  // -1 in lanes that round up
     const __m256i down = _mm256_add_epi32(_mm256_srav_epi32(joined, right), _mm256_set1_epi32(output.zero_point));
     const __m256i number = _mm256_sub_epi32(down, up);
     return _mm256_cvtepi32_ps(
@@ -151,11 +152,11 @@ struct Tables {
 };
 const Tables kTables;
 
-constexpr int kFlush = 48;  // <= 63; 3 taps x 64 channels are 48 chunks
+constexpr int kFlush = 48;  // at most 63; 48 chunks are 3 taps x 64 channels
 constexpr int kChunksPerWord = 8;
 constexpr int kBconvPixels = 4;
 
-// Bytes of input that all pixels of a row read in one of their runs.
+// The length in bytes of the input that all pixels of a row read for one segment.
 ptrdiff_t Span(int width, const RunList& input) { return (width - 1) * input.pixel + 4 * ptrdiff_t(input.length); }
 
 size_t BconvScratch(int width, const RunList& input) {

@@ -1,6 +1,6 @@
-// x86-64 with AVX-512 F/BW/VL/DQ, VPOPCNTDQ and VNNI: xor, popcount and add on 512 bits are three instructions, and the
-// load of an input value also broadcasts it. Each output channel has a 32-bit lane from the first xor to the stored
-// float, so nothing is summed across lanes.
+// Kernels for x86-64 with AVX-512 F/BW/VL/DQ, VPOPCNTDQ and VNNI. Xor, popcount and add on 512 bits take one
+// instruction each, and the load of an input value also broadcasts it. Each output channel has a 32-bit lane from the
+// first xor to the stored float, so nothing is summed across lanes.
 #include "kernels.h"
 
 #if defined(R2B_BUILD_AVX512)
@@ -13,8 +13,8 @@ namespace {
 struct V {
   using F = __m512;
   static constexpr int kWidth = 16;
-  // 28 accumulators (14 pixels of a whole block), 2 weights, 1 value: 31 of 32 registers. A partial block with one
-  // register per pixel has 14 accumulators, which still hide a product's latency.
+  // 28 accumulators (14 pixels of a whole block), 2 weights and an input value take 31 of the 32 registers. A partial
+  // block with one register per pixel has 14 accumulators, which are still enough to hide the latency of multiply-adds.
   static constexpr int FconvPixels(int) { return 14; }
   static constexpr int kPlainPixels = 14;
   static constexpr int PartPixels(int) { return 7; }
@@ -72,7 +72,7 @@ using T = Tile<V>;
 #include "resample.inl"
 #include "table.inl"
 
-// Adds four products of unsigned activations and signed weights at a time, without saturation.
+// Adds four products of unsigned activations and signed weights to each sum at a time, without saturation.
 struct Q {
   static constexpr BytePacking kPacking = BytePacking::kUnsigned;
   using Sums = __m512i;
@@ -109,9 +109,9 @@ struct Q {
         _mm512_max_epi32(_mm512_min_epi32(number, _mm512_set1_epi32(output.hi)), _mm512_set1_epi32(output.lo)));
   }
 
-  // `even` and `odd` hold, for lanes of either kind, the sum of all that is added to the products: the bias times the
-  // multiplier, the halves for both roundings, and the zero point. After the first shift, a result of 0 has become
-  // `origin`. The second rounding takes halves away from 0, so 1 is subtracted before it from what is below `origin`.
+  // `even` and `odd` hold what is added to the products of even and odd lanes: the bias times the multiplier, the
+  // halves for both roundings, and the zero point. After the first shift, 0 is represented by `origin`. The second
+  // rounding takes halves away from 0, so 1 is subtracted from values below `origin` before the second shift.
   struct Small {
     __m512i multiplier, odd_multiplier, even, odd, origin, right, lo, hi;
 
@@ -149,26 +149,27 @@ __attribute__((noinline)) void V::Numbers(F* __restrict v, int pixels, int regis
   Quantized<V, Q>::Numbers(v, pixels, registers, output, c);
 }
 
-// Makes the register hold the value at this point, so that the compiler neither keeps an older value beside it nor
-// computes the products of several pixels before their sums. There are no registers for that: 28 of the 32 hold sums.
+// Makes the compiler complete the value of this register here. Otherwise it may keep an older value in another
+// register, or compute the products of several pixels before their sums. There are no registers for that: 28 of the 32
+// hold sums.
 #define R2B_IN_PLACE(register) __asm__ volatile("" : "+v"(register))
 
 constexpr int kBconvPixels = 7;
 
-// A full adder adds two words of products, x and y (input xor weight), to the bits that are `left` over from earlier
-// words. The new left-over bits are left ^ x ^ y. The carry is the majority of left, x and y; only its bits are
-// counted, so two words need one popcount.
+// A full adder adds two words of products, x and y (input xor weight), to `left`, the bits left over from earlier
+// words. The new left-over bits are left ^ x ^ y. The carry is the majority of left, x and y. Each of its bits counts
+// as 2. Only the carry's bits are counted for each pair of words, so two words need one popcount.
 constexpr int kXor3 = 0x96;         // x ^ y ^ z
 constexpr int kMajorityNot = 0xd4;  // of x, y and ~z
 constexpr int kIfElse = 0x3a;       // x ? ~y : z
 
 enum class Adder {
-  // Three instructions of ternary logic, which include the xor with the weights: with t = left ^ x, the left-over bits
-  // are t ^ y, and the carry is y where t is set, else left. With the popcount and its addition, two words take five
-  // instructions; without an adder they would take six.
+  // Three instructions of ternary logic, which include the xor with the weights. Let t = left ^ x. Then the left-over
+  // bits are t ^ y, and the carry is y where t is set, else left. With the popcount and its addition, two words take
+  // five instructions; without an adder they would take six.
   kTernary,
-  // Two instructions of ternary logic and two xors: faster where four instructions of logic can start in a cycle, but
-  // only two of them ternary, as on Zen 5.
+  // Two instructions of ternary logic and two xors. This is faster on processors that can start four logic instructions
+  // per cycle, but only two ternary ones, such as Zen 5.
   kXor,
 };
 
@@ -223,8 +224,9 @@ struct BitSums {
         } else {
           __m512i x = _mm512_xor_si512(a, first);
           const __m512i y = _mm512_xor_si512(b, second);
-          // In assembly, here and below, since the compiler would compute into other registers and move the results
-          // back. The first instruction overwrites `left`, so the majority is computed from the new left-over bits.
+          // This and the addition below are in assembly, since the compiler would compute into other registers and move
+          // the results back. The first instruction overwrites `left`, so the second computes the majority from the new
+          // left-over bits.
           __asm__("vpternlogd %3, %1, %2, %0" : "+v"(left[p][r]) : "v"(x), "v"(y), "i"(kXor3));
           __asm__("vpternlogd %3, %1, %2, %0" : "+v"(x) : "v"(left[p][r]), "v"(y), "i"(kMajorityNot));
           carry = x;
@@ -271,9 +273,9 @@ R2B_INLINE void Double(__m512 (&v)[P][R]) {
   }
 }
 
-// Computes tiles of P pixels from `x` on, and returns the first pixel that is left over. kOdd (runs have an odd number
-// of words) is a template parameter because, with a branch at run time, the compiler would move all sums to other
-// registers where the two paths join.
+// Computes tiles of P pixels from `x` on, and returns the first pixel that is left over. kOdd says whether runs have an
+// odd number of words. It is a template parameter, since with a branch at run time the compiler would move all sums to
+// other registers where the two paths join.
 template <Adder kAdder, bool kWhole, bool kOdd, int P, int R>
 __attribute__((noinline)) int BconvTiles(const BconvRow& row, const Epilogue& epilogue, int x, int block) {
   const uint8_t* weights = static_cast<const uint8_t*>(row.weights) + block * row.block_bytes;

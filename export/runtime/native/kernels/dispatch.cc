@@ -1,5 +1,5 @@
-// Finds the kernels that run here: they are built into this library, and both processor and operating system support
-// their instructions.
+// Finds the kernels that run here: those that are built into this library and whose instructions both the processor and
+// the operating system support.
 #include <cstring>
 #include <initializer_list>
 
@@ -19,11 +19,11 @@ namespace {
 
 #if defined(__x86_64__) || defined(__i386__)
 // The instruction sets that both the processor and the operating system support. XCR0 tells which wide registers the
-// operating system saves. __builtin_cpu_supports is not used, because zig's runtime library answers it with 0 for every
+// operating system saves. __builtin_cpu_supports is not used, because with zig's runtime library it returns 0 for every
 // instruction set.
 struct X86 {
   bool avx2 = false, avx512 = false;
-  bool starts_much_logic = false;  // can start four instructions of logic in a cycle; see Adder::kXor (avx512.cc)
+  bool starts_much_logic = false;  // can start four logic instructions per cycle; see Adder::kXor (avx512.cc)
   X86() {
     unsigned a, b, c, d;
     if (!__get_cpuid(1, &a, &b, &c, &d)) return;
@@ -34,7 +34,7 @@ struct X86 {
     unsigned xcr0, high;
     __asm__("xgetbv" : "=a"(xcr0), "=d"(high) : "c"(0));
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return;
-    constexpr unsigned kYmm = 0x06, kZmm = 0xe6;  // SSE and AVX state; those and the three AVX-512 states
+    constexpr unsigned kYmm = 0x06, kZmm = 0xe6;  // SSE and AVX state; the same and three AVX-512 states
     constexpr unsigned kAvx2 = 1u << 5, kF = 1u << 16, kDq = 1u << 17, kBw = 1u << 30, kVl = 1u << 31;
     constexpr unsigned kVnni = 1u << 11, kVpopcntdq = 1u << 14;
     avx2 = (xcr0 & kYmm) == kYmm && (b & kAvx2) && fma;
@@ -72,7 +72,7 @@ bool CpuHas(const Kernels* kernels) {
   return true;
 }
 
-// Of the two tables of kernels with the name "avx512": whether the second (Adder::kXor) is faster on this processor.
+// Two tables of kernels have the name "avx512". Returns whether the second (Adder::kXor) is faster on this processor.
 bool TakesSecond() {
 #if defined(__x86_64__) || defined(__i386__)
   return X86().starts_much_logic;
@@ -82,8 +82,8 @@ bool TakesSecond() {
 }
 const Kernels* BestAvx512Kernels() { return TakesSecond() ? Avx512XorKernels() : Avx512Kernels(); }
 
-// In WebAssembly there is a single set of kernels, so that the file to download is small. A machine that loads the file
-// supports the instructions for which it was compiled.
+// A WebAssembly build has a single set of kernels, so that the file to download is small. A machine that does not
+// support their instructions cannot load the file.
 #if defined(R2B_BUILD_WASM)
 const std::initializer_list<const Kernels* (*)()> kBuilt = {WasmKernels};
 #else

@@ -13,10 +13,10 @@ template <class V>
 struct Exponential {
   using F = typename V::F;
 
-  // exp(z) for z <= 0. With m = round(32 * z / ln 2): exp(z) = 2^(m >> 5) * 2^((m & 31) / 32) * exp(t), where the
-  // remainder t = z - m * ln 2 / 32 is so small that a quadratic polynomial approximates exp(t). Adding and subtracting
-  // 1.5 * 2^18, whose last bit is worth 1/32, rounds z / ln 2 to m / 32. (These are XNNPACK's method and constants for
-  // AVX-512.) Results below 2^-126 become 0.
+  // exp(z) for z <= 0. Let m = round(32 * z / ln 2), and let t = z - m * ln 2 / 32 be the remainder. Then
+  // exp(z) = 2^(m >> 5) * 2^((m & 31) / 32) * exp(t). A quadratic polynomial approximates exp(t), since t is small.
+  // Adding and subtracting 1.5 * 2^18, whose last bit is worth 1/32, rounds z / ln 2 to m / 32, which is `n` below.
+  // Results below 2^-126 become 0. (The method and the constants are XNNPACK's for AVX-512.)
   static R2B_INLINE F OfNegative(F z) {
     const F round = V::Set1(393216.0f);
     z = V::Max(V::Set1(-100), z);  // NaN stays NaN
@@ -38,9 +38,9 @@ struct Exponential {
   }
 };
 
-// PowerOfTwo() of one lane, for instruction sets without a faster way: 2^(rounded - base) = fraction * whole, where
-// `fraction` is one of the 32 values of `table`, and `whole` is a power of two, or 0 if that would be below 2^-126. The
-// last bit of both floats is worth 1/32, so the difference of their bit patterns is `rounded` - `base` in 32nds.
+// V::PowerOfTwo() for one lane: makes 2^(rounded - base) = fraction * whole. `fraction` becomes one of the 32 values of
+// `table`. `whole` becomes a power of two, or 0 if that would be below 2^-126. The last bit of `rounded` and of `base`
+// is worth 1/32, so the difference of their bit patterns is `rounded` - `base` in 32nds.
 R2B_INLINE void PowerOfTwoLane(const float* table, float rounded, float base, float* fraction, float* whole) {
   int32_t bits, zero;
   __builtin_memcpy(&bits, &rounded, 4);

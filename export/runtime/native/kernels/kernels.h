@@ -3,24 +3,25 @@
 //
 // Layout. Activations are NHWC. Inside a plan there may be a gap after each pixel, or a row of an image may consist of
 // blocks: the first 32 channels of all its pixels, then the next 32 channels of all its pixels, and so on (Stage::gap).
-// A bit-packed activation holds 32 channels in each 32-bit word, least significant bit first, where 1 means negative,
-// as the converter of Larq Compute Engine (LCE) defines it. All row kernels work on tiles of P pixels x 32 output
-// channels (kBlock): 32 channels are one word of packed output, two AVX-512 registers, four AVX2 ones, or eight NEON
-// ones.
+// A bit-packed activation holds 32 channels in each 32-bit word, least significant bit first. A bit of 1 means
+// negative, as in Larq Compute Engine (LCE). Kernels with an epilogue (row kernels) work on tiles of P pixels x 32
+// output channels (kBlock): 32 channels are one word of packed output, two AVX-512 registers, four AVX2 ones, or eight
+// NEON ones.
 //
 // A row kernel computes tile after tile: it accumulates values in registers (convolution, pooling) or loads them, and
-// runs the epilogue on them. If the last block has fewer than 32 channels, only the registers that hold some of them
-// are computed. The epilogue is a short list of stages (multiply, add, PReLU, store, pack signs, ...), chosen when the
-// graph is planned. One dispatch of a stage serves a whole tile, so the list costs little more than code written for
-// one network. Intermediate results stay in registers.
+// runs the epilogue on them. If the last block has fewer than 32 channels, its tiles have fewer registers. The epilogue
+// is a short list of stages (multiply, add, PReLU, store, pack signs, ...), chosen when the graph is planned. A stage
+// is dispatched once for a whole tile, so the list costs little more than code written for one network. Intermediate
+// results stay in registers.
 //
-// Every multiplication and addition of the epilogue is rounded separately (no fused multiply-add), as in TensorFlow
-// Lite's kernels, because the sign of a result may become a bit of the next layer's input. Float convolutions start
-// from the bias and add one product after the other, in the order in which the filter is stored, with fused
-// multiply-adds where the instruction set has them. Averages add pixel after pixel. A dense layer adds in four lanes if
-// there is one input vector, and like a float convolution if there are several. The logistic function is a fixed
-// approximation (exponential.inl). The kernels of LCE's interpreter on x86 do all of this in the same way, so whole
-// networks agree with it to the last bit; sums in another order would flip a few signs in every image.
+// Rounding. The sign of a result may become a bit of the next layer's input, so results must be rounded as in
+// TensorFlow Lite's kernels. Every multiplication and addition of the epilogue is therefore rounded separately (no
+// fused multiply-add). Float convolutions start from the bias and add one product after the other, in the order in
+// which the filter is stored, with fused multiply-adds where the instruction set has them. Averages add pixel after
+// pixel. A dense layer with one input vector adds in four lanes; with several, it adds like a float convolution. The
+// logistic function is a fixed approximation (exponential.inl). The kernels of LCE's interpreter on x86 do all of this
+// in the same way, so the results of whole networks agree to the last bit. Sums in another order would flip a few signs
+// in every image.
 #pragma once
 
 #include <cstddef>
@@ -54,9 +55,9 @@ struct Stage {
     kStoreBits,  // sign bits, one word for 32 channels
     kStoreInt8,  // v / scale rounded half away from zero, + zero_point, saturated
     kSum,        // out[c] += v, one pixel after the other
-    kNumbers,    // v, a 32-bit sum, is requantised to an int8 number as `output` says; floats hold both
-    // out[j] = max(v[2j - before], v[2j + 1 - before], v[2j + 2 - before]) for 0 <= j < windows, without pixels outside
-    // the row
+    kNumbers,    // requantises v, a 32-bit sum, to an int8 number (`output`); both are held as floats
+    // out[j] = max(v[2j - before], v[2j + 1 - before], v[2j + 2 - before]) for 0 <= j < windows; pixels outside the row
+    // are left out
     kMaxColumns,
   };
   Kind kind;
@@ -73,15 +74,15 @@ struct Stage {
   const Requantisation* output = nullptr;  // kNumbers
   float scale = 1;                         // kStoreInt8
   int32_t zero_point = 0;
-  int before = 0, windows = 0;  // kMaxColumns; `before` is 0 or 1, and `pixel` is the bytes between windows
+  int before = 0, windows = 0;  // kMaxColumns; `before` is 0 or 1, and `pixel` is the step from out[j] to out[j + 1]
 };
 
-// The stages that follow a binary convolution in this project's networks; with `vector`, the operand must be one vector
-// over the channels. Kernels have code for exactly this list, which needs no dispatch per stage.
 struct GatedStage {
   Stage::Kind kind;
-  bool vector;
+  bool vector;  // the operand must be one vector over the channels
 };
+// The stages that follow a binary convolution in this project's networks. Most sets of kernels have code for exactly
+// this list, without a dispatch for each stage.
 constexpr GatedStage kGated[] = {{Stage::kMul, true},         {Stage::kPreluMax, true}, {Stage::kAdd, false},
                                  {Stage::kStoreFloat, false}, {Stage::kMul, true},      {Stage::kAdd, true},
                                  {Stage::kStoreBits, false},  {Stage::kSum, false}};
@@ -111,9 +112,9 @@ struct RunList {
   int length;  // of a run: 32-bit words, or floats
 };
 
-// A row of a binary convolution: v = clamp(2 * popcount + corrections[x]) * multiplier + bias; steps/bconv.cc derives
-// these values. Everything before the multiplication is a whole number, so equal dot products give equal results,
-// whether or not a window reaches into the padding.
+// A row of a binary convolution: v = clamp(2 * popcount(input ^ weights) + corrections[x]) * multiplier + bias.
+// steps/bconv.cc explains the formula. Everything before the multiplication is a whole number, so equal dot products
+// give equal results, whether or not a window reaches into the padding.
 struct BconvRow {
   RunList input;
   const void* weights;            // packed by PackBits, from channel0 on
@@ -124,7 +125,7 @@ struct BconvRow {
   bool unscaled;  // all multipliers are -1 and nothing is clamped
   bool clamp;
   float lo, hi;
-  const float* const* corrections;  // per pixel of the row: null, or a vector like `bias`; the whole array may be null
+  const float* const* corrections;  // for each pixel a vector over the channels, or null; the array may be null, too
   int correction0;                  // index of channel0 in those vectors
   void* scratch;                    // Kernels::bconv_scratch() bytes, private to the thread
 };
@@ -149,13 +150,15 @@ enum class BytePacking : uint8_t {
 inline int ProductsOf(BytePacking packing) { return packing == BytePacking::kPairs ? 2 : 4; }
 inline int ActivationBytes(BytePacking packing) { return packing == BytePacking::kPairs ? 2 : 1; }
 
-// How an output's 8-bit weights are divided into columns of `products` weights, which a kernel multiplies at a time.
-// The weights come in segments of `length`. If `joined` is 0, each segment is filled up with zeros to whole columns. If
-// not, the last weights of a segment, which do not fill a column, are joined with those of other segments. The whole
-// columns of all segments come first; then come columns of `joined` such weights each, filled up with zeros.
+// How the 8-bit weights of an output channel are divided into columns. A kernel multiplies the `products` weights of a
+// column at a time. The weights come in segments of `length` weights. If `joined` is 0, each segment is filled up with
+// zeros to whole columns. Otherwise, whole columns are taken from each segment, and fewer than `products` weights
+// remain at its end. The whole columns of all segments come first. They are followed by the remaining weights of all
+// segments, in columns of `joined` weights that are filled up with zeros.
 struct ByteColumns {
   int length, products, joined;
 
+  // The number of remaining weights of a segment; the columns of a segment; the columns of all remaining weights.
   int rest() const { return joined ? length % products : 0; }
   int of_segment() const { return joined ? length / products : (length + products - 1) / products; }
   int of_rests(int segments) const { return joined ? (segments * rest() + joined - 1) / joined : 0; }
@@ -168,34 +171,36 @@ struct Requantisation {
   // 2^-31 * multiplier * 2^(left - right).
   const int32_t *bias, *multiplier, *left, *right;
   // The zero point of the output, or 0 if the results are numbers minus the zero point; and the limits to which the
-  // activation clamps the results.
+  // results are clamped.
   int32_t zero_point, lo, hi;
-  // Whether Q::Small (avx512.cc), which takes fewer instructions, gives the same results: floats hold all sums exactly,
+  // Whether Q::Small (avx512.cc) gives the same results in fewer instructions. If true, floats hold all sums exactly,
   // and for every output channel 0 < right <= kMostRight, left is 0, and the bias is between -kMostBias and kMostBias.
   bool small;
   static constexpr int kMostRight = 22, kMostBias = 1 << 29;
 };
 
-// A row of an 8-bit convolution. The epilogue receives int8 numbers as floats or, if `unfinished`, the sums from which
-// kNumbers makes them; floats must be able to hold these sums exactly.
+// A row of an 8-bit convolution. The epilogue receives int8 numbers as floats. If `unfinished` is true, it receives the
+// sums instead, which the stage kNumbers requantises; floats must be able to hold them exactly.
 struct QconvRow {
   // Pixel 0 of the input row under each kernel row; null: that row lies outside the image. The kernel copies these rows
   // to scratch memory and puts the zero point where the filter reads outside the image.
   const uint8_t* const* lines;
   int rows, before, values, after;  // kernel rows; how many of a row's values lie before, in and after the image
-  // Scratch memory is a ring: kernel row i is in its row (first + i) % rows. Only the last `fresh` rows are copied,
-  // since those before them are still there from the row of outputs above.
+  // Scratch memory has a ring of `rows` rows: kernel row i is in row (first + i) % rows. Only the last `fresh` kernel
+  // rows are copied; the others are still there from the row of outputs above.
   int first, fresh;
   uint8_t flip;          // 0x80: the input is uint8, and flipping this bit makes it int8; 0: it is int8
   int32_t zero_point;    // of the input as int8 numbers
   uint8_t* scratch;      // (rows + planes) * line_bytes + kScratchMargin bytes, private to the thread
   ptrdiff_t line_bytes;  // from a row in scratch memory to the next
   RunList input;         // in scratch memory; `length` counts columns of weights
-  // If a kernel row's values do not fill whole columns, the last `rest` values of several rows may be joined
-  // (ByteColumns) in planes, which follow the rows in scratch memory. A plane has the rows' pixel stride, and `joined`
-  // values for each pixel. The last segments of `input` are the planes, with one column each.
+  // If the values that an output pixel reads from a kernel row do not fill whole columns, the last `rest` of them may
+  // be joined with those of other kernel rows (ByteColumns). The joined values lie in planes, which follow the rows in
+  // scratch memory. A plane has the rows' pixel stride, and `joined` values for each output pixel. The last segments of
+  // `input` are the planes, with one column each.
   int planes, joined, rest;
-  // Masks for the bytes of a plane: 0xff where a pixel begins, else 0, from four bytes before pixel 0 on; and zeros.
+  // Masks for the bytes of a plane. `pixel_starts` begins four bytes before pixel 0; it is 0xff where an output pixel
+  // begins, else 0. `no_bytes` is all zeros.
   const uint8_t *pixel_starts, *no_bytes;
   const uint8_t* weights;  // packed by PackBytes, from channel0 on
   ptrdiff_t block_bytes;
@@ -204,7 +209,7 @@ struct QconvRow {
   int width, channel0, channels;
 };
 constexpr int kScratchMargin = 64;  // bytes after a row in scratch memory, since vectors are read and written whole
-// QconvRow::line_bytes for rows of `values` values.
+// QconvRow::line_bytes for rows of `values` values, padding included.
 inline ptrdiff_t QconvLine(BytePacking packing, int64_t values) {
   return ptrdiff_t((values * ActivationBytes(packing) + 2 * kScratchMargin - 1) / kScratchMargin * kScratchMargin);
 }
@@ -215,9 +220,9 @@ struct DepthwiseRow {
   const uint8_t* origin;  // of output pixel 0 and channel 0
   ptrdiff_t pixel;        // bytes between the origins of neighbouring output pixels
   ptrdiff_t gap;          // as in a stage
-  const ptrdiff_t* tap;   // offset in bytes from a pixel's origin
+  const ptrdiff_t* tap;   // offset of each tap from a pixel's origin, in bytes
   int taps;
-  bool threes;           // kernel width 3: its taps read adjacent pixels, and adjacent outputs have adjacent origins
+  bool threes;           // the kernel has width 3, and its horizontal stride and dilation are 1
   const float* weights;  // [block of channels][tap][32], from channel 0
   const float* bias;     // from channel 0, padded to whole blocks
   int width;
@@ -228,17 +233,16 @@ struct DepthwiseRow {
 struct PoolRow {
   const uint8_t* const* lines;  // input pixel 0 of each input row in the window
   int rows;                     // how many
-  ptrdiff_t pixel, gap;         // bytes between input pixels, and, as in a stage, between blocks of channels
-  const int* begin;             // per output pixel: first input pixel, and one past the last
+  ptrdiff_t pixel, gap;         // bytes from one input pixel to the next; `gap` is as in a stage
+  const int* begin;             // for each output pixel: its first input pixel, and (`end`) one past its last
   const int* end;
   int width;
   int begin_channel, end_channel;  // begin_channel is a multiple of kBlock
   bool maximum;                    // else average
 };
 
-// An element-wise operator on two operands, or on x alone (kRound: halves to even; kFirst: x unchanged); with `clamp`,
-// its results are clamped.
-// An operand's step is 1, or 0 if the operand is a single number.
+// An element-wise operator on x and y, or on x alone: kRound (halves to even) and kFirst (x unchanged). If `clamp` is
+// true, the results are clamped to [lo, hi]. An operand's step is 1, or 0 if the operand is a single number.
 struct ArithmeticRun {
   enum Kind : uint8_t { kMul, kAdd, kSub, kPrelu, kMinimum, kMaximum, kRound, kFirst };
   Kind kind;
@@ -250,7 +254,7 @@ struct ArithmeticRun {
   float* out;
 };
 
-// A row of a tensor that already exists.
+// A row of a tensor in memory, on which only the epilogue runs.
 struct LoadRow {
   const uint8_t* origin;
   ptrdiff_t pixel, gap;  // as in PoolRow
@@ -279,23 +283,25 @@ struct Resample {
   int channels;       // 1 or 3
   int height, width;  // of the result
   bool cubic;
-  const int* rows;              // [sample][height]
+  const int* rows;              // [sample][height], rows of the image
   const float* row_weights;     // [sample][height]; linear: [height]
   const int* columns;           // [sample][width], in values from the start of a row
   const float* column_weights;  // [sample][width]; linear: [width]
-  // The columns for kernels that pick each vector of samples out of two successive vectors of a row (Kernels::picks).
-  // `picked` is where those two begin, in values; null: samples lie too far apart, or the kernel does not pick. `lanes`
-  // is which of the two vectors' values each lane takes, and `lane_weights` has the weight of each lane.
+  // The same as `columns` and `column_weights`, for kernels that pick each vector of samples out of two successive
+  // vectors of a row (Kernels::picks). `picked`: where the first of the two begins, in values from the start of the
+  // row; null if the samples lie too far apart or the kernel does not pick. `lanes`: the index, in the two vectors, of
+  // the value that each lane takes. `lane_weights`: the weight of each lane.
   const int* picked;          // [sample][vector]
   const int* lanes;           // [sample][vector][lane]
   const float* lane_weights;  // [sample][vector][lane]; linear: [vector][lane]
-  const float* mean;          // [width * channels]: the result is (value - mean) / std; null: the value
+  const float* mean;          // [width * channels]: the result is (value - mean) / std; null: not normalised
   const float* std;
   float* scratch;  // ResampleScratch() values, private to the thread
   float* out;      // [height][width][channels]
-  bool streamed;   // the result bypasses the caches, since nobody reads it soon
+  bool streamed;   // the result bypasses the caches, since it will not be read soon
 };
-constexpr int kResampleMargin = 32;  // values after a line in scratch memory: two vectors may begin at its last value
+// Values after a line in scratch memory, since a kernel may read two vectors that begin at the line's last value.
+constexpr int kResampleMargin = 32;
 inline size_t ResampleScratch(const Resample& r) {
   return size_t(r.row) + 2 * size_t(r.width) * size_t(r.channels) + 3 * size_t(kResampleMargin);
 }
@@ -318,7 +324,7 @@ struct Kernels {
   void (*softmax)(const float* x, int64_t rows, int channels, float beta, float* y);
   void (*arithmetic)(const ArithmeticRun&);
   void (*bilinear)(const BilinearRow&);
-  // Unpack the bits of pixels, each of which begins with a new word: 0 and 1 become 1 and -1, or `plus` and `minus`.
+  // Unpack the bits of pixels. Each pixel begins with a new word. Bits 0 and 1 become 1 and -1, or `plus` and `minus`.
   void (*unpack)(const uint32_t* words, int64_t pixels, int channels, float* out);
   void (*unpack_bytes)(const uint32_t* words, int64_t pixels, int channels, int8_t plus, int8_t minus, int8_t* out);
   // Quantises floats to int8 as kStoreInt8 does.
@@ -327,7 +333,7 @@ struct Kernels {
   // channel i and output o is negative.
   void (*pack_signs)(const float* weights, int channels, int outputs, uint32_t* words);
   void (*resample)(const Resample&);  // in WebAssembly only cubic
-  int picks;                          // lanes of the vectors of Resample::picked; 0: `resample` does not use it
+  int picks;                          // the number of lanes of the vectors for Resample::picked; 0: not used
 };
 
 // Null for kernels that are not built for this target. dispatch.cc finds out which of the others the CPU can run.
@@ -337,9 +343,9 @@ const Kernels* Avx512Kernels();
 const Kernels* Avx512XorKernels();  // the same with other instructions for binary products (avx512.cc)
 const Kernels* NeonKernels();
 const Kernels* NeonDotKernels();  // NEON with instructions for dot products of 8-bit numbers
-const Kernels* WasmKernels();     // in WebAssembly, which has no others
+const Kernels* WasmKernels();     // only in WebAssembly builds, which have no others
 
-// The kernels of that name, or the best ones for "auto", "" and null. Returns null if they are not built or do not run
+// The kernels with this name, or the best ones for "auto", "" and null. Returns null if no kernels with this name run
 // here.
 const Kernels* SelectKernels(const char* name);
 // The names of all kernels that run here, best first; null-terminated.

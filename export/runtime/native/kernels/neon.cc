@@ -1,11 +1,12 @@
-// NEON for AArch64 (ARMv8.0 baseline: nothing that a Cortex-A53 lacks) and for ARMv7, which has half as many registers.
+// Kernels for NEON, on AArch64 (with instructions of ARMv8.0 only, which a Cortex-A53 has) and on ARMv7.
 //
-// The popcount instruction counts the bits of each byte, and a widening pairwise add sums neighbouring bytes into
-// 16-bit lanes. So weights are packed in chunks of 16 input channels, [chunk][32 outputs] of 16 bits: after exclusive
-// or, popcount and pairwise add, each output channel has a 16-bit lane of its own. That takes three instructions per
-// 128 products, plus loads; there are no sums across lanes, and no overflow up to 65535 products. 4 pixels x 32 outputs
-// take 16 accumulators, 4 weights, an input and a temporary: 22 of AArch64's 32 registers. ARMv7's 16 registers hold 2
-// pixels.
+// Binary weights are packed in chunks of 16 input channels, [chunk][32 outputs] of 16 bits, so that each output channel
+// has its own 16-bit lane. NEON counts the set bits of each byte. A pairwise add then adds the two counts of a lane to
+// its 16-bit sum. So 128 products take three instructions (exclusive or, popcount, pairwise add), plus loads. Sums of
+// up to 65535 products do not overflow.
+//
+// 4 pixels x 32 outputs take 16 accumulators, 4 weights, an input and a temporary: 22 of AArch64's 32 registers. ARMv7
+// has 16 registers, enough for 2 pixels.
 #include "kernels.h"
 
 #if defined(R2B_BUILD_NEON)
@@ -19,13 +20,13 @@ using T = Tile<V>;
 #include "resample.inl"
 #include "table.inl"
 
-// vmull makes 16-bit products, and vpadal adds neighbouring ones to a 32-bit sum. So the four products of an output
-// channel go to two sums, which are added at the end.
+// vmull makes 16-bit products, and vpadal adds each pair of neighbouring products to a 32-bit sum. An output channel
+// has four products at a time, and therefore two sums, which Whole() adds.
 struct Q {
   using Small = void;
   static constexpr BytePacking kPacking = BytePacking::kSigned;
   struct Sums {
-    int32x4_t low, high;  // of two output channels each
+    int32x4_t low, high;  // each has the sums of two output channels
   };
   using Value = int8x8_t;
   using Weights = int8x16_t;
@@ -98,7 +99,7 @@ __attribute__((noinline)) void BconvTile(const BconvRow& row, const Epilogue& ep
       }
     }
   }
-  // The epilogue works on at most eight registers of floats, as many as one pixel's 32 channels take.
+  // The epilogue runs on at most eight registers of floats at a time. One pixel's 32 channels take eight.
   constexpr int kTogether = 4 / E < P ? 4 / E : P;
   static_assert(P % kTogether == 0, "the epilogue takes equal parts of a tile");
   R2B_UNROLL

@@ -1,11 +1,11 @@
-// NEON's vector type, for all files that are compiled for NEON.
+// The vector type V (see tile.inl) for NEON, which neon.cc and neon_dot.cc share.
 #include "tile.inl"
 
 struct V {
   using F = float32x4_t;
   static constexpr int kWidth = 4;
 #if defined(__aarch64__)
-  // Registers: 16 accumulators (2 pixels of a whole block), 8 weights, a value.
+  // A tile of 2 pixels of a whole block takes 25 of the 32 registers: 16 accumulators, 8 weights and an input value.
   static constexpr int FconvPixels(int registers) { return registers == 6 ? 3 : 16 / registers; }
   static constexpr int kPlainPixels = 2;
   static constexpr int kDenseGroups = 2;
@@ -17,8 +17,9 @@ struct V {
   static constexpr int PartPixels(int registers) { return 8 / registers; }
   static R2B_INLINE F Load(const float* p) { return vld1q_f32(p); }
   static R2B_INLINE void Store(float* p, F v) { vst1q_f32(p, v); }
-  // The number of lanes, and the indices of the values that lanes 1 to 3 load. Lanes beyond `count` load the last
-  // value. If that lies before this register, `count` is 0 or negative.
+  // `count` is the number of lanes in use; `second`, `third` and `fourth` are the indices of the values that lanes 1 to
+  // 3 load. Lanes that are not in use load the last valid value, p[count - 1]. If no lane is in use, `count` is 0 or
+  // negative, and this value belongs to an earlier register.
   struct Lanes {
     int count, second, third, fourth;
   };
@@ -94,7 +95,8 @@ struct V {
 R2B_INLINE V::F NumbersOfSums(int32x4_t sums, const Requantisation& output, int channel) {
   const int32x4_t x = vshlq_s32(vaddq_s32(sums, vld1q_s32(output.bias + channel)), vld1q_s32(output.left + channel));
   const int32x4_t high = vqrdmulhq_s32(x, vld1q_s32(output.multiplier + channel));
-  // The right shift rounds halves up. Subtracting 1 from negative numbers first makes it round their halves down.
+  // The right shift rounds halves up. Subtracting 1 from negative numbers first makes it round their halves down, away
+  // from zero.
   const int32x4_t right = vnegq_s32(vld1q_s32(output.right + channel));
   const int32x4_t away = vqaddq_s32(high, vshrq_n_s32(vandq_s32(high, right), 31));
   const int32x4_t number = vaddq_s32(vrshlq_s32(away, right), vdupq_n_s32(output.zero_point));

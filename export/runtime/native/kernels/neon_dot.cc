@@ -1,10 +1,11 @@
-// AArch64 with instructions that add a dot product of four pairs of 8-bit numbers to each lane (Cortex-A55 and A76, and
-// later cores). Only 8-bit convolutions use them; all other kernels are those of neon.cc.
+// Kernels for AArch64 processors with dot-product instructions (Cortex-A55, Cortex-A76 and later). These instructions
+// add the products of four pairs of 8-bit numbers to each lane. Only 8-bit convolutions use them; all other kernels are
+// those of neon.cc.
 #include "kernels.h"
 
 #if defined(R2B_BUILD_NEON_DOT)
 #if !defined(__clang__)
-#pragma GCC target("arch=armv8.2-a+dotprod")  // GCC and Clang know the target by different names
+#pragma GCC target("arch=armv8.2-a+dotprod")  // Clang gets the target as an option
 #endif
 #include <arm_neon.h>
 

@@ -21,7 +21,7 @@ std::vector<uint8_t> PackBits(const uint32_t* filter, int outputs, int groups, i
       std::memcpy(&word, filter + size_t(o) * words + i, sizeof word);
       for (int part = 0; part < per_word; ++part, out += kBlock * bytes) {
         const uint32_t chunk = (word >> (part * chunk_bits)) & mask;
-        std::memcpy(out, &chunk, bytes);  // little-endian, like the model file
+        std::memcpy(out, &chunk, bytes);  // the low bytes come first (little-endian)
       }
     }
   }
@@ -42,7 +42,7 @@ std::vector<uint8_t> PackFloats(const float* filter, int outputs, int inputs, pt
 
 std::vector<uint8_t> PackBytes(const int8_t* filter, int outputs, int inputs, const ByteColumns& columns,
                                ptrdiff_t* block_bytes) {
-  constexpr ptrdiff_t kColumn = kBlock * 4;  // bytes
+  constexpr ptrdiff_t kColumn = kBlock * 4;  // bytes of one column of a block
   const int products = columns.products, segments = inputs / columns.length, of_segment = columns.of_segment();
   const int blocks = (outputs + kBlock - 1) / kBlock;
   *block_bytes = (ptrdiff_t(segments) * of_segment + columns.of_rests(segments)) * kColumn;

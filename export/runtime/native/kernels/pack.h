@@ -2,8 +2,8 @@
 //
 // Filters come as [output channel][kernel row][kernel column][input channel]. Kernels read the weights of 32 output
 // channels side by side: [block of 32 outputs][input chunk][32]. A chunk is the input channels that a kernel multiplies
-// at a time: 32, 16, 8 or 4 bits, or one float. Each group of a grouped convolution starts a new block; channels that
-// fill up a last block have weights of zero. `*block_bytes` receives the number of bytes from one block to the next.
+// at a time: 32, 16, 8 or 4 bits, or one float. Each group of a grouped convolution starts a new block. The last block
+// of a group is filled up with weights of zero. `*block_bytes` receives the number of bytes from one block to the next.
 #pragma once
 
 #include <cstddef>
@@ -14,7 +14,7 @@ namespace r2b {
 
 struct ByteColumns;
 
-// The bytes of a 32-bit word once it is packed in chunks of `chunk_bits`: a chunk of 4 bits takes a whole byte.
+// How many bytes a 32-bit word takes once it is packed in chunks of `chunk_bits` bits. A chunk takes at least a byte.
 constexpr int PackedWordBytes(int chunk_bits) { return 32 / chunk_bits * (chunk_bits <= 8 ? 1 : chunk_bits / 8); }
 
 // `words`: 32-bit words per output channel (kernel_h * kernel_w * input words of one group).
@@ -28,8 +28,8 @@ std::vector<uint8_t> PackChannels(const float* filter, int taps, int channels);
 // then [input][output] for the up to three remaining inputs.
 std::vector<uint8_t> PackDense(const float* weights, int outputs, int inputs);
 
-// Packs 8-bit weights, [output][value], as [block][column][32 outputs][product]: bytes if columns.products is 4, 16-bit
-// numbers if it is 2.
+// Packs 8-bit weights, [output][value], as [block][column][32 outputs][product]. The packed weights are bytes if
+// columns.products is 4, and 16-bit numbers if it is 2.
 std::vector<uint8_t> PackBytes(const int8_t* filter, int outputs, int inputs, const ByteColumns& columns,
                                ptrdiff_t* block_bytes);
 

@@ -1,5 +1,5 @@
-// Plain C++ for processors on which no other kernels run, and for binary convolutions that are too deep for other
-// kernels. Inner loops run over channels so that compilers vectorise them.
+// Kernels in plain C++, for processors on which no other kernels run, and for binary convolutions whose depth exceeds
+// the other kernels' max_depth (kernels.h). Inner loops run over channels so that compilers vectorise them.
 #include "kernels.h"
 
 namespace r2b {

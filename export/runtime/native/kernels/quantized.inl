@@ -1,21 +1,21 @@
 // Convolutions of 8-bit numbers, written once as templates over a vector type V (tile.inl) and a type Q, which has an
-// instruction set's arithmetic for them:
+// instruction set's arithmetic on 8-bit numbers. Q has these members:
 //
 // kPacking                         the BytePacking of its operands
 // Pixels(R)                        how many pixels a tile may have, with R registers for each pixel
-// Sums, Zero()                     as many 32-bit sums as a V::F has lanes
+// Sums, Zero()                     the type of as many 32-bit sums as V::F has lanes, and sums of zero
 // Value, At(p)                     32 bits of activations, repeated for all lanes
 // Weights, Load(p)                 weights, 32 bits for each lane
 // Add(sums, value, weights)        adds products to the sums
 // Numbers(sums, output, channel)   requantises the sums to int8 numbers, as floats
-// Small                            void, or a class: Small(output, channel).Numbers(sums) does the same as Numbers() if
-//                                  Requantisation::small is true
+// Small                            void, or a class: if Requantisation::small is true, Small(output,
+//                                  channel).Numbers(sums) does the same as Numbers() in fewer instructions
 // ToFloats(sums), FromFloats(v)    converts sums to floats, and back
 //
-// Sums are exact. Where an activation in scratch memory is not number - zero point but differs from it by a constant,
-// the bias corrects for the difference exactly.
+// Sums are exact. Unless kPacking is kPairs, an activation in scratch memory differs from number - zero point by a
+// constant. Requantisation::bias cancels its effect on the sums.
 
-// Requantises N sums in memory, the first of which is that of output channel `channel`, to int8 numbers as floats.
+// Requantises the sums of N output channels, from `channel` on, to int8 numbers, which it stores as floats.
 template <int N>
 R2B_INLINE void NumbersOf(const int32_t* sums, const Requantisation& output, int channel, float* numbers) {
   for (int i = 0; i < N; ++i) {
@@ -33,11 +33,11 @@ struct Quantized {
   using T = Tile<V>;
   using F = typename V::F;
   static constexpr bool kHasSmall = !std::is_void_v<typename Q::Small>;
-  static constexpr bool kJoins = Q::kPacking != BytePacking::kPairs;  // whether rows may have planes
+  static constexpr bool kJoins = Q::kPacking != BytePacking::kPairs;  // whether QconvRow::planes may be above 0
 
-  // Copies a row of the input, with padding, to scratch memory. The fields of `row` that the loops read are copied
-  // first: a byte that is written may alias anything, so compilers would read the fields again after each byte, and not
-  // vectorise.
+  // Copies an input row, with padding, to scratch memory. If `line` is null, the row lies outside the image. The loops
+  // read copies of row's fields. A written byte may alias any field, so compilers would otherwise read the fields again
+  // after each byte, and could not vectorise the loops.
   static void Expand(const QconvRow& row, const uint8_t* line, uint8_t* out) {
     const int before = row.before, values = row.values, after = row.after;
     if constexpr (Q::kPacking == BytePacking::kPairs) {
@@ -63,8 +63,9 @@ struct Quantized {
     }
   }
 
-  // Fills the planes from the rows in scratch memory. Both have the same pixel stride, so a whole row that is moved by
-  // a few bytes has its last values where the plane needs them. A mask clears the row's other bytes.
+  // Fills the planes (QconvRow::planes) from the rows in scratch memory. Planes and rows have the same pixel stride. So
+  // byte k of all pixels of a plane comes from one row, at a fixed distance in bytes. A mask clears the row's other
+  // bytes.
   static void JoinRests(const QconvRow& row) {
     const int bytes = (row.width - 1) * int(row.input.pixel) + 4, rests = row.rows * row.rest;
     const uint8_t* after = row.scratch + row.input.length * ProductsOf(Q::kPacking);
@@ -92,7 +93,7 @@ struct Quantized {
 
   template <bool kWhole, int P, int R>
   static __attribute__((noinline)) void Convolve(const QconvRow& row, const Epilogue& epilogue, int x, int block) {
-    constexpr int kColumn = kBlock * 4;  // bytes of weights that 32 bits of activations are multiplied by
+    constexpr int kColumn = kBlock * 4;  // bytes of one column of a block's weights
     typename Q::Sums sums[P][R];
     R2B_TILE(sums[p][r] = Q::Zero());
     const uint8_t* origin = row.input.origin + x * row.input.pixel;
@@ -131,7 +132,7 @@ struct Quantized {
         for (int p = 0; p < P; ++p) v[p][r] = small.Numbers(sums[p][r]);
       }
     } else {
-      // Copies are passed, since compilers do not hold an array in registers if its address is passed.
+      // AnyNumbers() gets copies: compilers do not keep an array in registers if its address is passed to a function.
       typename Q::Sums all[P][R];
       F numbers[P][R];
       R2B_TILE(all[p][r] = sums[p][r]);
@@ -174,7 +175,7 @@ struct Quantized {
   }
 };
 
-// Q for instruction sets without suitable instructions: pairs of products, one lane at a time.
+// Q for instruction sets without suitable instructions. It adds pairs of products, one lane at a time.
 template <class V>
 struct PlainBytes {
   using Small = void;

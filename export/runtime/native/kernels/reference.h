@@ -1,9 +1,9 @@
-// Scalar functions, one product at a time, with which tests compare kernels: binary, int8 and depthwise convolutions,
-// and the resizing of images and of feature maps.
+// Scalar functions whose results tests compare with those of the kernels. They compute binary, int8 and depthwise
+// convolutions, and resize images and feature maps.
 //
-// Inputs and weights of a binary convolution are +1 or -1; bit 1 stands for -1. Its result `dot` is the sum of input *
-// weight over the taps and the channels of the output's group. A tap outside the image counts as an input of +1 with
-// pad_one, else as nothing.
+// Inputs and weights of a binary convolution are +1 or -1; bit 1 stands for -1. Its result is the sum of input * weight
+// over the taps and the channels of the output's group. Outside the image, inputs are +1 if pad_one is true; otherwise
+// they add nothing to the sum.
 #pragma once
 
 #include <cstdint>
@@ -53,8 +53,8 @@ inline std::vector<int32_t> ReferenceBconv(const ReferenceConv& s, const uint32_
   return result;
 }
 
-// Returns the sums plus bias, [n][out_h][out_w][outputs], of a convolution of int8 or uint8 numbers minus their zero
-// point. input: [n][h][w][channels], filter: [outputs][kernel_h][kernel_w][channels].
+// Convolves int8 or uint8 numbers minus their zero point; there is one group. input: [n][h][w][channels], filter:
+// [outputs][kernel_h][kernel_w][channels]; returns the sums plus bias, [n][out_h][out_w][outputs].
 inline std::vector<int32_t> ReferenceQconv(const ReferenceConv& s, const uint8_t* input, int zero_point,
                                            bool signed_input, const int8_t* filter, const int32_t* bias) {
   std::vector<int32_t> result;
@@ -103,7 +103,7 @@ inline float ReferenceBilinear(const BilinearRow& row, int x, int channel) {
   return ((a + b) + c) + d;
 }
 
-// One value of a resized image: interpolated along both axes, in TensorFlow's order.
+// One value of a resized image, normalised if r.mean is given. Axes and samples are processed in TensorFlow's order.
 inline float ReferenceResample(const Resample& r, int y, int x, int channel) {
   const auto sample = [&](int k, int l) {
     const ptrdiff_t at = r.rows[k * r.height + y] * r.stride + r.columns[l * r.width + x] + channel;

@@ -1,16 +1,16 @@
-// Resampling, written once as templates; each instruction set's file includes this file after tile.inl and its vector
-// type V, inside its unnamed namespace. Of V (see tile.inl) it uses
+// The resizing of images, written once as templates. An instruction set's file includes this file inside its unnamed
+// namespace, after tile.inl and its vector type V. This file uses these members of V (see tile.inl):
 //
-// Load(p), Store(p, v)  with AVX2 also Load() of kWidth bytes as floats
+// Load(p), Store(p, v)  with AVX2 and AVX-512, Load(p) also converts kWidth bytes to floats
 // kPicks                Kernels::picks: kWidth if V has Pick, else 0
 // Pick(p, lanes)        the kWidth values p[lanes[0]], p[lanes[1]], ..., where lanes[i] < 2 * kWidth
 //
-// Every product and sum is rounded separately and in the order of TensorFlow's operators, so that results have the same
-// bits: ResizeBilinear interpolates along the rows first, ResizeBicubic along the columns.
+// The results have the same bits as those of TensorFlow's operators: products and sums are computed in the same order,
+// and each is rounded separately. ResizeBilinear interpolates along the rows first, ResizeBicubic along the columns.
 
 template <class V, class T, int C>
 struct Resampling {
-  // A pixel of three channels, and one more value, which belongs to the next pixel or lies in the margin.
+  // A pixel of three channels, and one more value, from the next pixel or from the margin (kResampleMargin).
   typedef float Pixel __attribute__((vector_size(16), aligned(4), may_alias));
 
   static R2B_INLINE const T* Row(const Resample& r, int row) { return static_cast<const T*>(r.image) + row * r.stride; }
@@ -26,8 +26,8 @@ struct Resampling {
     for (; i < r.row; ++i) out[i] = result([&](const T* row) R2B_LAMBDA { return float(row[i]); });
   }
 
-  // out = result(load, weight) for each column of the result, where load(sample) is the value of `line` at one of the
-  // column's samples, and weight(sample) is that sample's weight.
+  // Writes result(load, weight) to `out` for each column of the result. load(sample) returns the values of `line` at
+  // this sample of the column, and weight(sample) returns the sample's weight.
   template <class Result>
   static R2B_INLINE void Columns(const Resample& r, const float* line, float* out, Result result) {
     if constexpr (V::kPicks > 0) {
@@ -60,8 +60,7 @@ struct Resampling {
     }
   }
 
-  // Writes row y of the result: value(load), normalised if r.mean is given, where load(line) is the line's value at the
-  // same place.
+  // Writes row y of the result. Its value i is value(load), normalised if r.mean is given, where load(line) is line[i].
   template <class Value>
   static R2B_INLINE void Finish(const Resample& r, int y, Value value) {
     const int values = r.width * C;
@@ -69,7 +68,7 @@ struct Resampling {
     int i = 0;
     const auto one = [&](const float* line) R2B_LAMBDA { return line[i]; };
 #if defined(__AVX2__)
-    // Dividing two vectors of eight takes less time than dividing one of sixteen.
+    // Eight values at a time even with AVX-512: two divisions of eight floats take less time than one of sixteen.
     const auto eight = [&](const float* line) R2B_LAMBDA { return _mm256_loadu_ps(line + i); };
     const bool streamed = r.streamed && values % 8 == 0 && uintptr_t(out) % sizeof(__m256) == 0;
     for (; i + 8 <= values; i += 8) {

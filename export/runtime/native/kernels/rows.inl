@@ -1,5 +1,5 @@
 // Row kernels for float convolutions, depthwise convolutions, pooling, and epilogues on tensors that already exist.
-// They are written once, for any vector type V (tile.inl).
+// They are written once, as templates over a vector type V (tile.inl).
 
 template <class V>
 struct Rows {
@@ -17,8 +17,8 @@ struct Rows {
     const float* w =
         reinterpret_cast<const float*>(reinterpret_cast<const uint8_t*>(row.weights) + block * row.block_bytes);
     for (int s = 0; s < row.input.segments; ++s) {
-      // Three pixels share a base register: P pointers would not fit the integer registers, and x86 addresses base,
-      // base + pixel and base + 2 * pixel without extra instructions.
+      // Three pixels share a base register, since P pointers would not fit the integer registers. x86 reaches base +
+      // pixel and base + 2 * pixel without extra instructions.
       const uint8_t* base[(P + 2) / 3];
       R2B_UNROLL
       for (int b = 0; b < (P + 2) / 3; ++b) base[b] = origin + row.input.segment[s] + 3 * b * pixel;
@@ -70,7 +70,8 @@ struct Rows {
       }
     }
   }
-  // Does the same as DepthwiseTaps(), if row.threes. Each value is loaded once for the up to three taps that read it.
+  // Does the same as DepthwiseTaps() for kernels of width 3 (row.threes), but loads each value only once, although up
+  // to three taps read it.
   template <class Memory, int P, int R>
   static R2B_INLINE void DepthwiseThrees(const DepthwiseRow& row, const Memory& memory, const uint8_t* origin,
                                          const float* w, F (&v)[P][R]) {
@@ -129,7 +130,7 @@ struct Rows {
     for (int r = 0; r < R; ++r)
       value[r] = kMaximum ? V::Max(value[r], memory.Load(at, r)) : V::Add(value[r], memory.Load(at, r));
   }
-  // Common window sizes are compiled in as kRows x kColumns. If these are 0, the size is row.rows x `columns`.
+  // Computes a window's maximum or sum. Common window sizes are template arguments; otherwise kRows and kColumns are 0.
   template <bool kMaximum, int kRows, int kColumns, class Memory, int R>
   static R2B_INLINE void Window(const PoolRow& row, const Memory& memory, ptrdiff_t first, int columns, F (&value)[R]) {
     R2B_UNROLL
@@ -171,7 +172,8 @@ struct Rows {
       R2B_UNROLL
       for (int p = 0; p < P; ++p) PoolPixel<kWhole>(row, memory, x + p, c, v[p]);
     } else {
-      for (int p = 0; p < P; ++p) PoolPixel<kWhole>(row, memory, x + p, c, v[p]);  // not unrolled: v is stored anyway
+      // This loop is not unrolled, since RunEpilogue() stores a partial block's values in memory anyway.
+      for (int p = 0; p < P; ++p) PoolPixel<kWhole>(row, memory, x + p, c, v[p]);
     }
     T::template RunEpilogue<kWhole>(v, epilogue, x, c, valid);
   }

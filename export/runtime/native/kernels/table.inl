@@ -1,10 +1,10 @@
 // Makes the table of an instruction set's kernels. The instruction set's file includes this file inside its unnamed
-// namespace, after the other .inl files. Kernels that are written once for all vector types are named only here.
+// namespace, after the other .inl files. Only this file lists the kernels that are written once for all vector types.
 
 // Kernels::bconv_scratch for a `bconv` that needs no scratch memory.
 inline size_t NoScratch(int, const RunList&) { return 0; }
 
-// V and Q are described in tile.inl and quantized.inl, the other arguments in Kernels.
+// V is described in tile.inl, and Q in quantized.inl. The other arguments are fields of Kernels.
 template <class V, class Q>
 constexpr Kernels KernelsOf(const char* name, int chunk_bits, int max_depth,
                             void (*bconv)(const BconvRow&, const Epilogue&),

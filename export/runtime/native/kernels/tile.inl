@@ -1,30 +1,31 @@
 // Row kernels, written once as templates over a vector type V. Each instruction set's file defines its own V and
-// includes this file inside an unnamed namespace. Otherwise the linker could merge functions of the same name that were
-// compiled for different instruction sets. This file has what all kernels do with a tile. It includes rows.inl,
-// quantized.inl and vectors.inl, which have all kernels but the binary convolutions.
+// includes this file inside an unnamed namespace. Without the namespace the linker could merge functions of the same
+// name that were compiled for different instruction sets. This file has the code that all row kernels share, such as
+// the stages of the epilogue. It includes rows.inl, quantized.inl and vectors.inl, which have all kernels but those for
+// binary convolutions and for the resizing of images (resample.inl).
 //
 // V has these static members, where p is a pointer to memory of any alignment:
 //
 // kWidth                    the number of lanes: 4, 8 or 16
 // F                         a register of kWidth floats
-// Load(p), Store(p, v)      all lanes
-// Lanes, First(n)           the type of a set of lanes, and the first n lanes, n <= kWidth; if kWidth is 4, n may be 0
-//                           or negative, which gives no lanes
-// Load(p, lanes)            loads only these lanes and touches no memory after them; other lanes are unspecified
+// Load(p), Store(p, v)      load and store all lanes
+// Lanes, First(n)           the type of a set of lanes, and the set of the first n lanes, n <= kWidth; if kWidth is 4,
+//                           n may be 0 or negative, which gives the empty set
+// Load(p, lanes)            loads these lanes and reads no memory after them; other lanes are unspecified
 // Store(p, v, lanes)        stores only these lanes and touches no other memory
 // Set1(x), Zero()           the same float in all lanes
 // Repeat4(p)                the four floats at p, repeated until all lanes are filled
 // Add, Mul, Div, Max, Min   lane by lane; Max(x, NaN) is NaN
-// Fma(a, b, c)              a * b + c, rounded once if the instruction set has fused products
+// Fma(a, b, c)              a * b + c, rounded once if the instruction set has fused multiply-adds
 // Prelu(v, a)               v < 0 ? v * a : v
 // MinusAbs(v)               -|v|
-// IfNegative(x, a, b)       x < 0 ? a : b; either a or b if x is +0 or -0
-// NegativeMask(v)           for each lane, the bit v < 0; lane 0 has the least significant bit
+// IfNegative(x, a, b)       x < 0 ? a : b; if x is +0 or -0, the result may be a or b
+// NegativeMask(v)           one bit for each lane, set if v < 0 there; lane 0 has the least significant bit
 // NegativeMasks(low, high)  only if kWidth is 16: NegativeMask(low) | NegativeMask(high) << 16
-// Keep(v)                   makes the compiler keep v in a register instead of loading it from memory again
+// Keep(v)                   keeps the compiler from loading v from memory again; may do nothing
 // PowerOfTwo                see PowerOfTwoLane() in exponential.inl
-// StoreBytes(p, v, zero)    stores kWidth int8 numbers: v, truncated to a whole number, plus `zero`; callers make sure
-//                           that the sums fit. If Min(NaN, x) is not x in this V, StoreBytes stores 127 for NaN
+// StoreBytes(p, v, zero)    stores kWidth int8 numbers: v, truncated to a whole number, plus `zero`. Callers ensure
+//                           that the sums fit. If Min(NaN, x) is NaN in this V, StoreBytes must store 127 for NaN
 // Numbers(v, pixels, registers, output, c)
 //                           calls Quantized::Numbers() on v, [pixel][register], for Stage::kNumbers; not inlined
 // kPicks, Pick              see resample.inl
@@ -32,14 +33,14 @@
 // V also says how many pixels or outputs a tile may have so that its values fit the registers:
 //
 // FconvPixels(R)            pixels of a float convolution, with R registers for each pixel
-// kPlainPixels              pixels of other kernels, in whole blocks
+// kPlainPixels              pixels of the other kernels of rows.inl, in whole blocks
 // PartPixels(R)             the same in partial blocks, with R registers for each pixel
 // kDenseGroups              groups of kDenseGroup outputs of a dense layer
 //
-// The last block of a row's channels may be partial. Its tiles have only the registers that hold channels, R of them
-// for each pixel, and may have more pixels instead. Lanes beyond the channels are computed like the others, since
-// weights and vectors are padded. Their activations are neither loaded nor stored, since the memory there may belong to
-// the next pixel.
+// The last block of a row's channels may be partial, that is, have fewer than kBlock channels. For each pixel its tiles
+// have only the R registers that hold channels, and may have more pixels instead. Lanes beyond the channels are
+// computed like the others; weights are padded for them. But their activations are neither loaded nor stored, since the
+// memory there may belong to the next pixel.
 
 #define R2B_INLINE inline __attribute__((always_inline))
 #define R2B_LAMBDA __attribute__((always_inline))
@@ -58,9 +59,9 @@
 
 #include "exponential.inl"
 
-// Quantises floats to int8: value / scale is rounded to the nearest whole number, halves away from zero; then
-// zero_point is added, and the sum is saturated. Before StoreBytes truncates, Store() adds the largest float below 0.5,
-// with the sign of the value: only fractions of one half or more then reach the next whole number. NaN becomes 127.
+// Quantises floats to int8: value / scale is rounded to the nearest whole number, halves away from zero. Then
+// zero_point is added, and the sum is saturated. NaN becomes 127. Since StoreBytes() truncates, Store() first adds the
+// largest float below 0.5, with the sign of the value. (If it added 0.5, the sum for 0.49999997 would be rounded to 1.)
 template <class V>
 struct ByteNumbers {
   typename V::F scale, most, least;
@@ -89,20 +90,22 @@ struct Tile {
     return c * ptrdiff_t(sizeof(float)) + ptrdiff_t(unsigned(c) / kBlock) * gap;
   }
 
-  // Registers in a unit. A partial block takes whole units: eight channels each, or one register if that holds more.
+  // The number of registers in a unit. A partial block takes whole units. A unit has eight channels, or those of one
+  // register if a register has more.
   static constexpr int kUnit = V::kWidth < 8 ? 8 / V::kWidth : 1;
   template <int N>
   struct Registers {
     static constexpr int kCount = N;
   };
-  // Calls run(Registers<R>()), where R registers, in whole units, hold the first `valid` channels of a block.
+  // Calls run(Registers<R>()), where R is the number of registers, in whole units, for the first `valid` channels of a
+  // block.
   template <class Run>
   static R2B_INLINE void ForRegisters(int valid, Run run) {
     constexpr int kLanes = kUnit * V::kWidth;
     if (valid <= kLanes) return run(Registers<kUnit>());
     if constexpr (4 * kUnit <= kRegs) {
       if (valid <= 2 * kLanes) return run(Registers<2 * kUnit>());
-#if !defined(R2B_STAGES_APART)  // else three quarters of a block are treated as a whole one, which saves code
+#if !defined(R2B_STAGES_APART)  // otherwise three units take the registers of a whole block, which saves code
       if (valid <= 3 * kLanes) return run(Registers<3 * kUnit>());
 #endif
     }
@@ -144,7 +147,7 @@ struct Tile {
 
   // Stores the bits of a block whose first channel is `channel` into a pixel's words. In a grouped convolution the
   // channels of a group need not fill whole words, so a block's bits may begin in the middle of a word. Blocks are
-  // stored in ascending order: the first block in a word assigns the word, later ones add their bits to it.
+  // stored in ascending order: the first block in a word assigns the word, and later blocks add their bits to it.
   static void StoreWord(uint32_t* words, int channel, uint32_t bits, int valid) {
     const int word = channel / 32, shift = channel % 32;
     if (valid < 32) bits &= (uint32_t(1) << valid) - 1;
@@ -156,7 +159,7 @@ struct Tile {
     }
   }
 
-  // v = apply(v, operand). An operand that is one vector over the channels is loaded once for all pixels.
+  // v = apply(v, operand). If `pixel` is 0, the operand is one vector over the channels, loaded once for all pixels.
   template <bool kWhole, int P, int R, class Apply>
   static R2B_INLINE void WithOperand(F (&v)[P][R], const Pixel<kWhole, R>& memory, const uint8_t* in, ptrdiff_t pixel,
                                      Apply apply) {
@@ -237,7 +240,7 @@ struct Tile {
     int8_t numbers[P][kLanes];
     R2B_TILE(bytes.Store(&numbers[p][r * V::kWidth], v[p][r]));
     const auto count = size_t(valid < kLanes ? valid : kLanes);
-    // With a size that the compiler knows, memcpy becomes stores of vectors; with any other it is a call.
+    // If the compiler knows the size, it turns memcpy into vector stores; otherwise into a call.
     for (int p = 0; p < P; ++p) {
       uint8_t* to = out + p * stage.pixel + c;
       if (count == kLanes) __builtin_memcpy(to, numbers[p], kLanes);
@@ -255,8 +258,8 @@ struct Tile {
     for (int r = 0; r < R; ++r) memory.Store(out, r, sum[r]);
   }
 
-  // Runs a stage on P pixels from `x` on, and on the block's channels from `c` on: all of them (kWhole) or the first
-  // `valid`. If kVector, the operand is known to be one vector over the channels.
+  // Runs a stage on P pixels from `x` on, and on the block that begins at channel `c`: on all its channels (kWhole) or
+  // the first `valid`. If kVector is true, the operand is one vector over the channels.
   template <Stage::Kind kKind, bool kWhole, int P, int R, bool kVector = false>
   static R2B_INLINE void Run(F (&v)[P][R], const Pixel<kWhole, R>& memory, const Stage& stage, int x, int c,
                              int valid) {
@@ -363,8 +366,8 @@ struct Tile {
   }
 
 #if defined(R2B_STAGES_APART)
-  // Runs the stages on one pixel of a whole block. Not inlined, so that all kernels share one function. A file that
-  // defines R2B_STAGES_APART needs small code more than the last bit of speed.
+  // Runs the stages on one pixel of a whole block. Not inlined, so that all kernels share one function. wasm.cc defines
+  // R2B_STAGES_APART, since small code matters more than speed there.
   template <int R>
   static __attribute__((noinline)) void WholeStages(const F (&values)[R], const Epilogue& epilogue, int x, int c) {
     F v[1][R];
@@ -395,7 +398,7 @@ struct Tile {
   template <int P, int R>
   static R2B_INLINE void Correct(F (&v)[P][R], const BconvRow& row, int x, int c, float unit) {
     if (!row.corrections) return;
-    uintptr_t any = 0;  // most tiles have no correction and take only one branch
+    uintptr_t any = 0;  // stays 0 for most tiles, which then need only one branch
     R2B_UNROLL
     for (int p = 0; p < P; ++p) any |= reinterpret_cast<uintptr_t>(row.corrections[x + p]);
     if (!any) return;
@@ -427,8 +430,8 @@ struct Tile {
     }
   }
 
-  // Does the same as Affine() if row.unscaled, for popcounts that are not doubled. The results have the same bits:
-  // either way bias - 2 * popcount is rounded once.
+  // Does the same as Affine() for popcounts that are not doubled, if row.unscaled is true. The results have the same
+  // bits: either way bias - 2 * popcount is rounded once.
   template <int P, int R>
   static R2B_INLINE void Unscaled(F (&v)[P][R], const BconvRow& row, int x, int c) {
     Correct(v, row, x, c, 0.5f);

@@ -1,14 +1,14 @@
 // Kernels without an epilogue: dense layers, element-wise operators, bilinear resizing, and conversions between values
-// and bits or bytes. They are written once, for any vector type V (tile.inl).
+// and bits or bytes. They are written once, as templates over a vector type V (tile.inl).
 
 template <class V>
 struct Vectors {
   using F = typename V::F;
 
   // ---- dense ----
-  // Sums in TensorFlow Lite's order: each output is summed in four lanes, the lanes are added in pairs, and the last
-  // inputs % 4 products are added one by one. Every product and sum is rounded separately. Weights are packed by
-  // PackDense. Computing groups of eight outputs together hides the latency of their additions.
+  // Computes `count` outputs, with weights packed by PackDense. Sums are in TensorFlow Lite's order: each output is
+  // summed in four lanes, the lanes are added in pairs, and the last inputs % 4 products are added one by one. Every
+  // product and sum is rounded separately. Computing kGroups groups together hides the latency of their additions.
   template <int kGroups>
   static R2B_INLINE void DenseGroups(const float* x, const float* packed, int inputs, int count, float* y) {
     constexpr int kGroupRegs = 4 * kDenseGroup / V::kWidth;
@@ -60,8 +60,8 @@ struct Vectors {
   }
 
   // ---- element-wise ----
-  // Calls whole(i) for each whole vector of values, which begins at value i. Then calls part(i, lanes) for the last
-  // values, if any remain.
+  // Calls whole(i) for each whole vector, where i is the index of its first value. If values remain, calls part(i,
+  // lanes) for them.
   template <class Whole, class Part>
   static R2B_INLINE void ForVectors(int64_t count, Whole whole, Part part) {
     int64_t i = 0;
@@ -99,9 +99,9 @@ struct Vectors {
   }
 
   // Softmax over each row of `channels` values. The row's maximum (its minimum if beta is negative) is subtracted
-  // first, so that no exponent is above 0. Sums are added in the order of the channels.
+  // first, so that no exponent is above 0. Exponentials are summed in the order of the channels.
   static void Softmax(const float* x, int64_t rows, int channels, float beta, float* y) {
-    const int64_t together = channels < 512 ? 512 / channels : 1;  // rows per Map(): short rows do not fill vectors
+    const int64_t together = channels < 512 ? 512 / channels : 1;  // rows per call of Map(), to fill vectors
     for (int64_t begin = 0; begin < rows; begin += together) {
       const int64_t end = begin + together < rows ? begin + together : rows, at = begin * channels;
       for (int64_t row = begin; row < end; ++row) {
@@ -120,8 +120,8 @@ struct Vectors {
     }
   }
 
-  // Rounds to whole numbers, halves to even. Floats of magnitude 2^23 and more are whole already. For a smaller
-  // magnitude, adding 2^23 and subtracting it again rounds off the fraction.
+  // Rounds to whole numbers, halves to even. Floats of magnitude 2^23 or more are already whole. For smaller
+  // magnitudes, subtracting 2^23 from -|v| and adding it again rounds to a whole number.
   static R2B_INLINE F Rounded(F v) {
     const F whole = V::Set1(8388608), minus = V::MinusAbs(v);
     const F rounded = V::Add(V::Add(minus, V::Set1(-8388608)), whole);

@@ -1,11 +1,11 @@
-// WebAssembly with SIMD128. It has vectors of four floats and a popcount of bytes but, like ARMv7, no fused
+// Kernels for WebAssembly with SIMD128, which has vectors of four floats and a popcount of bytes, but no fused
 // multiply-add.
 //
 // Binary weights are packed as bytes, [chunk][32 outputs], where a chunk is 8 input channels. Each output channel has a
-// sum of one byte. Exclusive or, popcount and add compute 128 products and add them to the sums: three instructions, if
-// the processor has all of them. A byte can hold the sum of only 31 chunks, so the byte sums are added to 32-bit sums
-// after every kFlush chunks. The byte sums of 2 pixels x 32 outputs take 4 registers. Of x86's 16 registers, the other
-// 12 are enough for weights, inputs and the popcount, which takes several registers on x86.
+// sum of one byte. Exclusive or, popcount and add compute 128 products and add them to the sums; these are three
+// instructions if the processor has all of them. A byte can hold the sum of only 31 chunks. So the byte sums are added
+// to 32-bit sums after at most kFlush chunks. The byte sums of 2 pixels x 32 outputs take 4 of x86's 16 registers. The
+// other 12 are enough for weights, inputs and the popcount, which takes several registers on x86.
 #include <wasm_simd128.h>
 
 #include "kernels.h"
@@ -18,7 +18,7 @@ namespace {
 struct V {
   using F = v128_t;
   static constexpr int kWidth = 4;
-  // Accumulators take up to 8 of the 16 registers that x86 has.
+  // A tile has up to 8 accumulators, half of x86's 16 registers.
   static constexpr int FconvPixels(int registers) { return registers == 6 ? 1 : 8 / registers; }
   static constexpr int kPlainPixels = 1;
   static constexpr int PartPixels(int) { return 1; }
@@ -77,7 +77,7 @@ using T = Tile<V>;
 #include "resample.inl"
 #include "table.inl"
 
-// Adds two products of 16-bit numbers at a time.
+// Adds two products of 16-bit numbers to each sum at a time.
 struct Q : PlainBytes<V> {
   using Sums = v128_t;
   using Value = v128_t;
@@ -91,7 +91,7 @@ struct Q : PlainBytes<V> {
   }
   static R2B_INLINE V::F ToFloats(Sums sums) { return wasm_f32x4_convert_i32x4(sums); }
   static R2B_INLINE Sums FromFloats(V::F v) { return wasm_i32x4_trunc_sat_f32x4(v); }
-  // Not inlined, since every tile would then contain a copy of the code for each of its registers.
+  // Not inlined, since otherwise every tile would contain a copy of the code for each of its registers.
   static __attribute__((noinline)) V::F Numbers(Sums sums, const Requantisation& output, int channel) {
     int32_t lanes[4];
     wasm_v128_store(lanes, sums);
@@ -107,7 +107,7 @@ __attribute__((noinline)) void V::Numbers(F* __restrict v, int pixels, int regis
 }
 
 constexpr int kPixels = 2;
-constexpr int kFlush = 24;  // <= 31; 3 taps x 64 channels are 24 chunks
+constexpr int kFlush = 24;  // at most 31; 24 chunks are 3 taps x 64 channels
 
 // Adds 16 bytes to 16 sums of 32 bits.
 R2B_INLINE void AddBytes(v128_t bytes, v128_t* sums) {
@@ -132,7 +132,7 @@ void FinishPartial(const V::F (&values)[N], const Epilogue& epilogue, int x, int
   });
 }
 
-// Adds up the popcounts of P pixels for H halves of a block, each of 16 output channels. count[p] receives the sums of
+// Adds up the popcounts of P pixels for H halves of a block (16 output channels each). count[p] receives the sums of
 // pixel p, one for each channel.
 template <int P, int H>
 R2B_INLINE void Count(const BconvRow& row, int x, int block, v128_t (&count)[P][4 * H]) {
@@ -203,7 +203,7 @@ void Bconv(const BconvRow& row, const Epilogue& epilogue) {
   else if (left) BconvTiles<false, 2 * kPixels, 1>(row, epilogue, 0, whole);
 }
 
-// Only bicubic, since preprocessing needs no other interpolation.
+// Resizes only by bicubic interpolation, since preprocessing needs no other.
 template <class T>
 void ResampleOfType(const Resample& r) {
   r.channels == 3 ? Resampling<V, T, 3>::Cubic(r) : Resampling<V, T, 1>::Cubic(r);
@@ -217,7 +217,7 @@ const Kernels* WasmKernels() {
   return &kernels;
 }
 
-// For convolutions so deep that other kernels' sums would overflow; the sums here hold as much as portable.cc's.
+// WebAssembly needs no portable kernels: the kernels above have the same max_depth.
 const Kernels* PortableKernels() { return WasmKernels(); }
 
 }  // namespace r2b

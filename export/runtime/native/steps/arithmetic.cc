@@ -1,4 +1,4 @@
-// The step of an element-wise operator that no stage can apply, because of its kind or of how its operands broadcast.
+// The step of an element-wise operator that no stage can apply, because of its kind or its operands.
 #include "arithmetic.h"
 
 #include "memory.h"

@@ -1,13 +1,15 @@
 // The root of a step that convolves signs.
 //
 // Let `depth` be the number of products of one output, over all taps. Let x = 2 * popcount(input ^ weights), where
-// padded taps count as inputs of +1 (bit 0). Let s be the sum of the weights of the padded taps. Then the dot product
-// over the other taps is depth - (x + s).
+// inputs in the padding count as +1 (bit 0). Let s be the sum of the weights of the taps in the padding. Then the dot
+// product over the other taps is depth - (x + s). If padding counts as +1 (Op::pad_one), s is replaced by 0.
 //
-// As in LCE's reference kernel, s is added to x before anything is clamped or rounded, so x remains a whole number.
-// (LCE's optimised kernel adds -multiplier * s to the result instead. Rounding may then make the result differ from 0
-// where the dot product is 0.) If padding counts as +1 (Op::pad_one), s is left out. With this sum as x, float outputs
-// are float(x) * -multiplier + (bias + depth * multiplier): LCE's order of operations, so the bits are the same.
+// As in LCE's reference kernel, s is added to x before anything is clamped or rounded, so x + s is a whole number.
+// (LCE's optimised kernel adds -multiplier * s to the result instead. With a bias of 0, rounding may then make the
+// result differ from 0 where the dot product is 0.)
+//
+// Float outputs are float(x + s) * -multiplier + (bias + depth * multiplier). This is LCE's order of operations, so the
+// outputs have the same bits.
 #include <algorithm>
 
 #include "memory.h"
@@ -90,7 +92,7 @@ class Bconv : public ConvolutionRoot {
     row.scratch = run.workspace->scratch.data();
     for (int g = 0; g < groups_; ++g) {
       const bool alone = groups_ == 1;
-      const int slot = alone ? run.begin_channel : g * padded_;  // where the channels begin in padded vectors
+      const int slot = alone ? run.begin_channel : g * padded_;  // of the first channel, see slot()
       row.input = Runs(input, run.image, run.y);
       row.input.origin += g * (input.pixel / groups_);
       row.weights = weights_.bytes->data() + slot / kBlock * weights_.block_bytes;
@@ -108,8 +110,8 @@ class Bconv : public ConvolutionRoot {
   int taps() const { return filter_[1] * filter_[2]; }
   int channels() const { return op_.channels_in / groups_; }  // of one group
   double depth() const { return double(taps()) * channels(); }
-  // The length of a vector over the output channels, in which each group is padded to whole blocks, and the index of
-  // channel o in it.
+  // In vectors over the output channels, each group is padded to whole blocks. vector() is the length of these vectors,
+  // and slot(o) is the index of channel o.
   size_t vector() const { return size_t(groups_) * padded_; }
   size_t slot(int o) const { return size_t(o / in_group_) * padded_ + o % in_group_; }
 
@@ -119,14 +121,14 @@ class Bconv : public ConvolutionRoot {
     const DType type = graph.tensors[op_.out].type;
     if (type == DType::kInt32) return Threshold(static_cast<const int32_t*>(graph.tensors[op_.in[4]].constant));
     const Tensor &multiplier = graph.tensors[op_.in[2]], &bias = graph.tensors[op_.in[3]];
-    // Unless multiplier and bias are both constant vectors, stages apply them.
+    // If the multiplier and the bias are not both constant vectors, stages apply them.
     const bool vectors = multiplier.dims.size() == 1 && bias.dims.size() == 1 && multiplier.constant && bias.constant;
     if (!vectors) return LeavePlain();
     Scale(static_cast<const float*>(multiplier.constant), static_cast<const float*>(bias.constant),
           graph.tensors[op_.out]);
   }
 
-  // The output bit is set if x > 2 * threshold, that is, if 2 * threshold - x < 0.
+  // The output bit is set if x + s > 2 * threshold, that is, if 2 * threshold - (x + s) < 0.
   void Threshold(const int32_t* thresholds) {
     for (int o = 0; o < outputs(); ++o) {
       multiplier_[slot(o)] = -1;
@@ -160,8 +162,8 @@ class Bconv : public ConvolutionRoot {
     for (int o = 0; o < outputs(); ++o) unscaled_ &= multiplier_[slot(o)] == -1;
   }
 
-  // For each class of rows and each class of columns, makes a table of s (see above) for all output channels. Outputs
-  // with all taps inside use none.
+  // For each class of rows and each class of columns, makes a table of s for all output channels. (The comment at the
+  // top of the file defines s.) Outputs whose taps all lie inside the image use none.
   void PrepareCorrections(const uint32_t* filter, const Shape& out) {
     const TapClasses rows = ClassifyTaps(out.h, in_.h, op_.kernel_h, op_.stride_h, op_.dilation_h, extent_h_.before),
                      columns = ClassifyTaps(out.w, in_.w, op_.kernel_w, op_.stride_w, op_.dilation_w, extent_w_.before);

@@ -1,4 +1,4 @@
-// The root of a step that begins with a resized feature map: RESIZE_BILINEAR.
+// The root of a step that resizes a feature map: RESIZE_BILINEAR.
 #include <algorithm>
 #include <cmath>
 
@@ -9,9 +9,9 @@
 namespace r2b {
 namespace {
 
-// For each output position, the two input positions between which it lies, and its distance from the first, by
-// TensorFlow Lite's formulas. (For a position before the first pixel, both are that pixel and the distance is
-// negative.)
+// For each output position along an axis: `first` and `second` are the two input positions between which it lies, and
+// `part` is its distance from `first`. The formulas are TensorFlow Lite's. (Before the first pixel, `first` and
+// `second` are both 0, and `part` is negative.)
 struct Positions {
   std::vector<int> first, second;
   std::vector<float> part;

@@ -1,4 +1,5 @@
-// The steps that convert floats to 8-bit numbers, 8-bit numbers to floats, and 8-bit numbers to another scale or type.
+// The steps of QUANTIZE (from floats to 8-bit numbers, or from 8-bit numbers to another scale or type) and DEQUANTIZE
+// (from 8-bit numbers to floats).
 #include <algorithm>
 #include <array>
 
@@ -31,7 +32,7 @@ class ToBytes : public ValuesRoot {
   const int items_;
 };
 
-// Looks up the answer for each number in a table of 256.
+// Looks up the result for each 8-bit number in a table of 256 entries.
 template <class Answer>
 class FromBytes : public ValuesRoot {
  public:
@@ -50,8 +51,8 @@ class FromBytes : public ValuesRoot {
   const int items_;
 };
 
-// Returns of(number - zero point) for each of the 256 bytes. The number is the byte, read as uint8 or int8, the type of
-// `in`.
+// Returns of(number - in.zero_point) for each of the 256 bytes, which are read as numbers of the type of `in` (uint8 or
+// int8).
 template <class Answer, class Of>
 std::array<Answer, 256> Table(const Tensor& in, Of of) {
   std::array<Answer, 256> answers{};

@@ -1,4 +1,4 @@
-// The root of a step that begins with concatenated tensors.
+// The root of a step that concatenates tensors.
 #include "memory.h"
 #include "steps/line.h"
 #include "steps/roots.h"

@@ -1,4 +1,4 @@
-// The base of all convolutions but transposed ones: it knows where the inputs of an output pixel lie.
+// The base class of all convolutions except transposed ones: it knows where the inputs of an output pixel lie.
 #pragma once
 
 #include "steps/step.h"
@@ -13,11 +13,12 @@ class ConvolutionRoot : public RowRoot {
  protected:
   // `groups`: the number of groups into which the input's channels are divided.
   ConvolutionRoot(const Graph& graph, const Op& op, int groups);
-  // Finds the runs of inputs: one for each kernel row if its taps are contiguous in memory, else one for each tap.
+  // Computes where the runs of an output pixel's inputs lie (see RunList).
   void LayRuns(const Storage& input);
   // The runs that row `y` of outputs reads.
   RunList Runs(const Storage& input, int image, int y) const;
-  // The same for a row whose first output has this origin. It may be null if nothing is read through the runs.
+  // The same for a row whose output pixel 0 has this origin (RunList::origin). The origin may be null if nothing is
+  // read through the runs.
   RunList RunsFrom(const uint8_t* origin, const Storage& input) const;
 
   const Op& op_;

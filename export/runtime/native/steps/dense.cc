@@ -1,5 +1,5 @@
-// The step of a dense layer. Products are added up in the order of TensorFlow Lite, which has one order for a single
-// input vector and another for several (see kernels.h).
+// The step of a dense layer on floats. Products are added in the order of TensorFlow Lite, which has one order for a
+// single input vector and another for several (see kernels.h).
 #include <algorithm>
 
 #include "memory.h"
@@ -45,7 +45,7 @@ class Dense : public FlatRoot {
     for (int o = begin; o < end; ++o) y[o] += bias_[o];
   }
 
-  // Treats the vectors as the pixels of an image, to which a 1x1 convolution is applied.
+  // Treats the input vectors as the pixels of an image, to which a 1x1 convolution is applied.
   void RunSeveral(const Kernels* kernels, const float* x, int begin, int end, float* y) const {
     const ptrdiff_t segment = 0;
     const RunList runs{reinterpret_cast<const uint8_t*>(x), inputs_ * ptrdiff_t(sizeof(float)), &segment, 1, inputs_};

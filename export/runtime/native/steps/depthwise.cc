@@ -75,7 +75,7 @@ class Depthwise : public ConvolutionRoot {
 
   const int outputs_, multiplier_, taps_;
   const bool threes_;  // see DepthwiseRow
-  const int span_;     // the width, in input pixels, of what a row of outputs reads
+  const int span_;     // how many input columns a row of outputs spans
   PackedWeights weights_;
   std::vector<float> bias_;
   std::vector<ptrdiff_t> offsets_;  // of the taps, in bytes from an output pixel's origin

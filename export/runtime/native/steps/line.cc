@@ -42,7 +42,7 @@ void CopyPixels(uint8_t* to, ptrdiff_t to_pixel, const uint8_t* from, ptrdiff_t 
     for (int x = 0; x < pixels; ++x) std::memcpy(to + x * to_pixel, from + x * from_pixel, size_t(bytes));
     return;
   }
-  constexpr ptrdiff_t kStep = 32;  // bytes; compilers copy so few in registers
+  constexpr ptrdiff_t kStep = 32;  // bytes; compilers copy this few in registers, without calling memcpy
   for (int x = 0; x < pixels; ++x, to += to_pixel, from += from_pixel) {
     ptrdiff_t at = 0;
     for (; at + kStep <= bytes; at += kStep) std::memcpy(to + at, from + at, size_t(kStep));

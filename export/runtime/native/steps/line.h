@@ -1,5 +1,5 @@
-// The base of roots that first write a whole row to memory. Unless the row is only stored, it is then loaded again and
-// passes through the stages.
+// The base class of roots that write a whole row to memory. If the only stage stores the row, it is written directly to
+// its destination. Otherwise it is written to a buffer, loaded again and passed through the stages.
 #pragma once
 
 #include "steps/step.h"

@@ -1,4 +1,4 @@
-// The root of a step that begins with values that are in memory already.
+// The root of a step that only loads a tensor from memory and applies stages to it.
 #include "memory.h"
 #include "steps/roots.h"
 

@@ -1,4 +1,4 @@
-// The root of a step that copies a tensor to memory that has a border around each image (see memory.h).
+// The root of a step that copies a tensor into memory with a border around each image (see memory.h).
 #include <cstring>
 
 #include "memory.h"

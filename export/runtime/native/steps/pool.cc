@@ -14,8 +14,8 @@ class Pool : public RowRoot {
   Pool(const Graph& graph, const Op& op) : op_(op), window_(graph, op) {}
   const char* name() const override { return "pool"; }
   Reads reads() const override { return Reads::kWindow; }
-  // At the start of a share, a thread cannot reuse the feeder's rows of the window above, so there should be few shares
-  // (not kFreely).
+  // Not kFreely: a thread can reuse the feeder's rows of the window above only if it has just computed that window, for
+  // the same channels.
   Splits splits() const override { return Splits::kForSums; }
 
   bool takes_feeder() const { return op_.kind != OpKind::kMean; }
@@ -53,15 +53,16 @@ bool NeverFalls(const StagePlan& stage) {
   return (stage.kind == Stage::kPrelu || stage.kind == Stage::kPreluMax) && NoneNegative(stage);
 }
 
-// True for a product or sum that is non-decreasing on int8 numbers. (On other floats its result may be -0, and the
-// maximum of -0 and 0 may be either.)
+// True for a product or sum that is non-decreasing on int8 numbers. (On other floats, its result may be -0. The maximum
+// of -0 and 0 may be either of them.)
 bool MakesValues(const StagePlan& stage) {
   return stage.kind == Stage::kMul ? NoneNegative(stage) : stage.kind == Stage::kAdd && stage.constant;
 }
 
-// Moves the feeder's last stages after the maximum, as far as they are non-decreasing: the result is the same, and they
-// run on fewer values. If all stages of an int8 convolution can move, its requantisation moves as well. If possible,
-// the feeder also takes the maxima over columns, so that the ring is narrower.
+// Moves the PReLUs directly before the feeder's store behind the maximum if they are non-decreasing. The result is the
+// same, and they run on fewer values. If the feeder is an int8 convolution and all its other stages are non-decreasing,
+// these stages and the requantisation move as well. If possible, the feeder also takes the maxima over columns, so that
+// the ring is narrower.
 void Pool::Narrow(Step* pool) {
   std::vector<StagePlan>& stages = pool->feeder->stages;
   auto first = stages.end() - 1;
@@ -113,7 +114,7 @@ void Pool::Run(const RowRun& run, const Epilogue& epilogue) const {
                     epilogue);
 }
 
-// Computes into the ring those of the feeder's rows [begin, end) that the thread has not computed yet.
+// Makes sure that the ring holds the feeder's rows [begin, end): computes those that the thread has not computed yet.
 void Pool::FillRing(const RowRun& run, int begin, int end) const {
   Workspace& workspace = *run.workspace;
   const Step& feeder = *run.step.feeder;

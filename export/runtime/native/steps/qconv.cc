@@ -12,8 +12,8 @@ namespace {
 
 class Qconv : public ConvolutionRoot {
  public:
-  // `source` is the tensor that the root reads: the operator's input, or that of a QUANTIZE from uint8 that the step
-  // absorbs.
+  // `source` is the tensor that the root reads: the operator's input, or the input of a QUANTIZE from uint8 before it,
+  // whose work the root does.
   Qconv(const Graph& graph, const Op& op, int source)
       : ConvolutionRoot(graph, op, 1),
         dense_(op.kind == OpKind::kDense),
@@ -106,7 +106,7 @@ class Qconv : public ConvolutionRoot {
  private:
   int64_t stride() const { return int64_t(op_.stride_w) * pixel_; }  // in values
   int planes() const { return columns_.of_rests(op_.kernel_h); }
-  // Whether rows in scratch memory are used again for the next row of outputs.
+  // Whether the next row of outputs reuses rows in scratch memory.
   bool keeps_lines() const { return !dense_ && op_.dilation_h == 1 && op_.kernel_h > op_.stride_h; }
   // The bytes of QconvRow::scratch. The pointers of QconvRow::lines follow in the same buffer.
   size_t lines_bytes() const { return size_t(op_.kernel_h + planes()) * size_t(line_) + kScratchMargin; }
@@ -120,7 +120,7 @@ class Qconv : public ConvolutionRoot {
     if (joined.rest() && joined.of_rests(op_.kernel_h) < op_.kernel_h) columns_ = joined;
   }
 
-  // The input is contiguous: tensors of 8-bit numbers have neither borders nor rows of blocks.
+  // The input is contiguous: tensors of 8-bit numbers have no borders and no special layouts (see memory.h).
   void FindLines(const RowRun& run, const uint8_t** lines) const {
     const Storage& in = run.memory[run.step.input];
     const ptrdiff_t line = ptrdiff_t(width_) * pixel_;
@@ -171,8 +171,8 @@ class Qconv : public ConvolutionRoot {
                small_};
   }
 
-  // Returns Requantisation::small. If it is true, a larger sum never becomes a smaller number: sum + bias fits 32 bits,
-  // and it is not shifted to the left.
+  // Returns the value of Requantisation::small. If it is true, requantisation is non-decreasing, as LeaveUnfinished()
+  // requires: sum + bias fits 32 bits, and nothing is shifted to the left.
   bool IsSmall(const Graph& graph) const {
     const Tensor &in = graph.tensors[op_.in[0]], &filter = graph.tensors[op_.in[1]], &out = graph.tensors[op_.out];
     constexpr int64_t kExact = 1 << 24, kMostProduct = 255 * 128;
@@ -187,8 +187,8 @@ class Qconv : public ConvolutionRoot {
     return true;
   }
 
-  // Returns the factor from sums of products to output numbers: input scale * weight scale / output scale. If a dense
-  // layer has a single scale for all weights, TensorFlow Lite rounds the product of the first two to a float.
+  // Returns the scale that turns sums of products into output numbers: input scale * weight scale / output scale. If a
+  // dense layer has a single scale for all weights, TensorFlow Lite rounds the product of the first two to a float.
   double Scale(const Tensor& in, const Tensor& filter, const Tensor& out, int o) const {
     const float scale = filter.scales[filter.scales.size() == 1 ? 0 : size_t(o)];
     if (dense_ && filter.scales.size() == 1) return double(in.scale * scale) / double(out.scale);

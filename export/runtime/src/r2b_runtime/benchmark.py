@@ -56,7 +56,7 @@ class Profile:
 
     @property
     def rest(self) -> float:
-        """Seconds outside the steps: calling the library, or the interpreter and the operators that are left to it."""
+        """Seconds outside the steps: in the library's call, or in the interpreter and the operators that it runs."""
         return self.seconds - sum(step.seconds for step in self.steps)
 
     @property
@@ -68,13 +68,21 @@ class Profile:
 
 @dataclasses.dataclass(frozen=True)
 class Timing:
-    """Seconds per inference: median and minimum of `runs` inferences, and the first one."""
+    """The times of a model's inferences.
+
+    Attributes:
+        threads: number of threads.
+        runs: number of timed inferences.
+        median: their median time, in seconds.
+        minimum: their shortest time, in seconds.
+        first: seconds from opening the file to the end of the first inference, which `runs` does not count.
+    """
 
     threads: int
     runs: int
     median: float
     minimum: float
-    first: float  # from opening the file to the end of the first inference
+    first: float
 
 
 def time_model(model: ModelSource, threads: int = 1, runs: int = 50, **options: "Unpack[Options]") -> Timing:
@@ -111,7 +119,7 @@ def profile_model(model: ModelSource, threads: int = 1, runs: int = 50, **option
 
 def _prepared(model: ModelSource, threads: int, **options: Any) -> Interpreter:
     if not isinstance(threads, int) or threads < 1:
-        raise ValueError(f"threads must be a whole number from 1; received {threads!r}")
+        raise ValueError(f"threads must be a whole number, at least 1; received {threads!r}")
     interpreter = Interpreter(model, num_threads=threads, **options)
     interpreter.allocate_tensors()
     rng = np.random.default_rng(0)
@@ -181,7 +189,10 @@ def _windows_peak_memory() -> Optional[int]:
 
 
 def cpu_name() -> str:
-    """The processor's name, after the board's if the system reports it; the architecture if neither is known."""
+    """The processor's name, or the architecture if that is unknown.
+
+    If the system reports the board's name too, as on a Raspberry Pi, the result is "BOARD, PROCESSOR".
+    """
     try:
         with open("/proc/cpuinfo") as file:
             fields = dict(line.split(":", 1) for line in file if ":" in line)

@@ -115,13 +115,13 @@ class Classifier:
             FileNotFoundError: there is no such image file.
             ImportError: `image` is a path, and Pillow is missing.
             ValueError: `image` is not an image, is damaged or has too many pixels; the model's output contains NaN; or
-                `top` is not a whole number from 1.
+                `top` is not a whole number, at least 1.
 
         If one of several images causes an error, its message begins with the image's index, as in "images[2]: …", and
         no results are returned.
         """
         if not isinstance(top, int) or top < 1:
-            raise ValueError(f"top must be a whole number from 1; received {top!r}")
+            raise ValueError(f"top must be a whole number, at least 1; received {top!r}")
         answers = self.probabilities(image, max_pixels)
         return self._best(answers, top) if answers.ndim == 1 else [self._best(row, top) for row in answers]
 

@@ -135,7 +135,7 @@ def _limits(parsed: argparse.Namespace) -> Options:
 
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 1; received {text!r}")
+        raise argparse.ArgumentTypeError(f"must be a whole number, at least 1; received {text!r}")
     return int(text)
 
 

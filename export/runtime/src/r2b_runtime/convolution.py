@@ -1,4 +1,4 @@
-"""The binary convolution alone, for training."""
+"""A binary convolution outside any model, for training."""
 
 import ctypes
 from collections.abc import Sequence
@@ -33,12 +33,13 @@ class Convolver:
     """Convolves the signs of images with the signs of a kernel by counting bits.
 
     The output equals a float convolution of ±1 exactly, because its values are whole numbers. The sign of 0 is +1.
-    Every call packs its kernel again, because in training the kernel changes between calls. Calls from several threads
-    take turns; a call releases Python's GIL.
+    Every call packs its kernel into bits again, because training changes the kernel between calls. Calls from several
+    threads take turns; a call releases Python's GIL.
 
     Args:
         num_threads: number of threads, 1 to 256; at most one per core is used.
-        kernels: a name of `available_kernels()`; None: what R2B_RUNTIME_KERNELS says, else the best.
+        kernels: a name of `available_kernels()`; None: the kernels that the environment's R2B_RUNTIME_KERNELS names, or
+            the best ones if it is not set.
 
     Raises:
         ValueError: the number of threads is invalid, or the kernels do not run here.
@@ -101,7 +102,7 @@ def _output_size(images: np.ndarray, kernel: np.ndarray, strides: Sequence[int],
     if padding not in ("same", "valid"):
         raise ValueError(f"padding must be 'same' or 'valid', received {padding!r}")
     if len(strides) != 2 or not all(1 <= stride <= _MOST_STRIDE for stride in strides):
-        raise ValueError(f"strides must be two, 1 to {_MOST_STRIDE}, received {tuple(strides)}")
+        raise ValueError(f"strides must be two numbers from 1 to {_MOST_STRIDE}; received {tuple(strides)}")
     sizes = [
         -(-size // stride) if padding == "same" else (size - window) // stride + 1
         for size, window, stride in zip(images.shape[1:3], kernel.shape[:2], strides)

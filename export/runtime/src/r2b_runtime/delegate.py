@@ -87,7 +87,8 @@ def load_delegate(**options: Union[str, int]) -> Delegate:
             R2B_RUNTIME_KERNELS, else the best.
         num_threads: threads of the delegate, 1 to 256; default: the interpreter's. The delegate uses at most one per
             core.
-        claim: "all" (default) or "binary", which leaves every float operator to the interpreter.
+        claim: which operators the delegate runs: "all" that it knows (default), or "binary", only those of Larq Compute
+            Engine. In a model without any of the latter, the interpreter runs all operators.
         profile: True records the time of every step, see `profile()`; default: False.
         max_memory: MiB that the delegate may use for one interpreter, including its inputs and outputs; default: 2048.
         max_work: limit on one inference, in billions of operations; default: 200. An operation is a float product, or
@@ -139,7 +140,7 @@ def _is_stock(option: str) -> bool:
 
 def _experimental(stock: Stock, options: Mapping[str, Any]) -> dict[str, Any]:
     """Those of `options` that belong to the stock interpreter. Raises `ValueError` for one that it does not have."""
-    own = ("experimental_delegates", "experimental_preserve_all_tensors")  # `Interpreter` refuses them unless false
+    own = ("experimental_delegates", "experimental_preserve_all_tensors")  # `Interpreter` refuses true values
     found = {key: value for key, value in options.items() if _is_stock(key) and key not in own}
     known = inspect.signature(stock.Interpreter.__init__).parameters
     for name in found:
@@ -150,7 +151,10 @@ def _experimental(stock: Stock, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def explained(kind: type[Exception], text: str) -> Exception:
-    """Makes an exception, with one sentence that says what to do, from a stock interpreter's error."""
+    """Makes an exception with a message of one line from a stock interpreter's error.
+
+    For the delegate's own errors, the message is the delegate's. For other known errors, it says what to do.
+    """
     said, text = _said(text), _one_line(text)
     if said:
         return RuntimeError(said)
@@ -170,7 +174,7 @@ def explained(kind: type[Exception], text: str) -> Exception:
 
 
 def _said(error: Union[Exception, str]) -> str:
-    """The delegate's own message in an interpreter's error, or ""; the last message if there are several."""
+    """The delegate's own message in an interpreter's error, or ""; the last one if there are several."""
     _, mark, rest = str(error).rpartition(_MARK)
     return rest.splitlines()[0] if mark and rest else ""
 

@@ -91,8 +91,9 @@ class Engine:
 
     Args:
         model: the `.tflite` file, as `model_file.read` returns it.
-        num_threads: threads for one inference, 1 to 256.
-        kernels: a name of `available_kernels()`; None: what R2B_RUNTIME_KERNELS says, else the best.
+        num_threads: threads for one inference, 1 to 256; at most one per core is used.
+        kernels: a name of `available_kernels()`; None: the kernels that the environment's R2B_RUNTIME_KERNELS names, or
+            the best ones if it is not set.
         max_memory: MiB that the engine may take besides the file; None: 2048.
         max_work: limit on one inference, in billions of operations; None: 200. An operation is a float product, or 32
             binary products.
@@ -100,8 +101,8 @@ class Engine:
 
     Raises:
         ValueError: the kernels do not run here, or a limit is not a whole number in its range.
-        RuntimeError: the file is damaged, or holds something that the engine does not run, or needs more than the
-            limits allow.
+        RuntimeError: the file is damaged, holds something that the engine does not support, or exceeds a limit; or
+            `num_threads` is outside its range.
     """
 
     def __init__(
@@ -137,14 +138,13 @@ class Engine:
         self._shapes_in_file = {t.number: model.tensors[t.number].signature for t in [*self._inputs, *self._outputs]}
 
     def _describe(self) -> None:
-        """Asks the library for the current shapes, and drops all values, because they may have earlier shapes."""
+        """Asks the library for the current inputs and outputs, and drops all arrays, whose shapes may be old."""
         library = _functions()
         self._inputs = [self._tensor(i, library.r2b_engine_input) for i in range(self._count("inputs"))]
         self._outputs = [self._tensor(i, library.r2b_engine_output) for i in range(self._count("outputs"))]
         # The numbers below are positions in these two lists. The next inference copies the inputs in `_set` into the
-        # library. Every inference copies those in `_shared_inputs`, because functions from `tensor()` have returned
-        # their arrays, and the caller may write to an array at any time. Every inference also writes its outputs to
-        # the arrays in `_shared_outputs`.
+        # library. Every inference also copies the inputs in `_shared_inputs`: the caller got their arrays through
+        # `tensor()`, and may have written to them. After every inference, the arrays in `_shared_outputs` are updated.
         self._values: dict[int, np.ndarray] = {}
         self._set: set[int] = set()
         self._shared_inputs: set[int] = set()
@@ -159,7 +159,7 @@ class Engine:
         return [self._detail(tensor) for tensor in self._outputs]
 
     def resize_tensor_input(self, input_index: int, tensor_size: Sequence[int], strict: bool = False) -> None:
-        """Gives an input another shape; the outputs follow, and inputs lose their values.
+        """Gives an input another shape. The outputs' shapes follow from it, and all inputs become zeros.
 
         Args:
             input_index: number of the input, see `get_input_details`.
@@ -190,7 +190,7 @@ class Engine:
         """Sets an input.
 
         Raises:
-            ValueError: there is no such input, or the value is not of its shape and type.
+            ValueError: there is no such input, or `value` does not have the input's shape and type.
         """
         place = self._place(self._inputs, tensor_index, "input")
         tensor, value = self._inputs[place], np.asarray(value)
@@ -225,8 +225,8 @@ class Engine:
     def tensor(self, tensor_index: int) -> Callable[[], np.ndarray]:
         """A function that returns the array of an input, which `invoke` reads, or of an output, which it writes.
 
-        After `resize_tensor_input` the function returns another array. Raises `ValueError` where there is no such
-        tensor.
+        After `resize_tensor_input` the function returns another array. Raises `ValueError` if the tensor is neither an
+        input nor an output.
         """
         self._place([*self._inputs, *self._outputs], tensor_index, "input or output")
         return functools.partial(self._array_of, tensor_index)
@@ -251,7 +251,7 @@ class Engine:
         return self._read(place, _array(self._outputs[place], np.empty))
 
     def get_tensor_details(self, subgraph_index: int = 0) -> NoReturn:
-        """Always raises `RuntimeError`: the engine has only some of the file's inner tensors, and in other layouts."""
+        """Always raises `RuntimeError`: the engine keeps only some inner tensors of the file, in other layouts."""
         raise RuntimeError(
             "the engine has no tensors but inputs and outputs (get_input_details, get_output_details): 'r2b-run info' "
             "lists a file's operators, engine='litert' its tensors"
@@ -275,15 +275,15 @@ class Engine:
         return found
 
     def memory_bytes(self) -> int:
-        """Bytes that the engine takes besides the file, its weights included."""
+        """Bytes that the engine takes, including its packed weights, but not the file."""
         return _functions().r2b_engine_memory(self._engine, None)
 
     def weight_bytes(self) -> int:
-        """How many of `memory_bytes` are weights, in the order in which the kernels read them."""
+        """Bytes of the packed weights, which are a part of `memory_bytes`."""
         return _functions().r2b_engine_weights(self._engine, None)
 
     def get_signature_list(self) -> dict[str, dict[str, list[str]]]:
-        """Names of inputs and outputs by signature."""
+        """The names of the inputs and outputs of each signature."""
         return {
             name: {"inputs": list(signature.inputs), "outputs": list(signature.outputs)}
             for name, signature in self._signatures.items()
@@ -358,7 +358,7 @@ class Engine:
 
 
 def _limit(name: str, value: Optional[int], most: int) -> int:
-    """The value of a limit; 0, which stands for the default, if it is None. Raises `ValueError` outside 1 to `most`."""
+    """A limit as an int; None becomes 0, which means the default. Raises `ValueError` if it is not in 1 to `most`."""
     if value is None:
         return 0
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not 1 <= value <= most:

@@ -11,8 +11,8 @@ class DamagedError(ValueError):
 class Table:
     """A FlatBuffers table, whose fields are read by number.
 
-    An absent scalar has the default, an absent table is None, and an absent vector or text is empty. `code` is a type
-    as a format character of `struct`.
+    An absent scalar has the default, an absent table is None, and an absent vector or text is empty. The argument
+    `code` is the type of a number, as a format character of the module `struct`.
     """
 
     def __init__(self, data: bytes, at: int) -> None:
@@ -68,7 +68,7 @@ class Table:
 
 
 def flexbuffer_integers(data: bytes) -> dict[str, int]:
-    """Integers and booleans among the first 256 entries of a FlexBuffers map, by name; {} if `data` is no such map."""
+    """The integers and booleans among the first 256 entries of a FlexBuffers map; {} if it is damaged or not a map."""
     try:
         width, kind = data[-1], data[-2]
         at = len(data) - 2 - width

@@ -18,9 +18,9 @@ EngineName = Literal["r2b", "litert"]
 _Result = TypeVar("_Result")
 
 _ENGINE_OPTIONS = ("kernels", "max_memory", "max_work", "profile")
-# Options of the delegate alone, each with the value that describes what the engine does anyway.
+# Options that only the delegate has. The engine accepts only the value here, which describes what it always does.
 _DELEGATE_OPTIONS = {"claim": "all"}
-# Options of the stock interpreters, which the engine ignores as long as their value is false.
+# Options of the stock interpreters. The engine ignores false values, and refuses others.
 _STOCK_OPTIONS = (
     "experimental_delegates",
     "experimental_op_resolver_type",
@@ -51,18 +51,18 @@ class Interpreter:
         num_threads: threads for one inference, 1 to 256; default: one. At most one per core is used.
         model_path, model_content: the stock interpreter's names for a path and for bytes, in place of `model`.
         engine: what runs the model: "r2b", the compiled library alone; or "litert", a stock interpreter with the
-            delegate. The interpreter runs the operators that the engine lacks, and comes with ai-edge-litert,
-            tflite-runtime or TensorFlow.
+            delegate. A stock interpreter, of ai-edge-litert, tflite-runtime or TensorFlow, also runs operators that
+            "r2b" lacks.
         options: `kernels`, `max_memory`, `max_work` and `profile`, see `load_delegate`. With engine="litert" also
-            `claim`, and the stock interpreter's `experimental_` arguments except two: `experimental_delegates`, because
-            this class has its own delegate, and `experimental_preserve_all_tensors`, because the values between
-            operators that run as one never exist.
+            `claim`, and the stock interpreter's `experimental_` arguments except two. `experimental_delegates` is not
+            supported, because this class has its own delegate. `experimental_preserve_all_tensors` is not supported,
+            because the delegate runs some operators as one and never stores the values between them.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is not a model or is damaged, or the value of an option is invalid.
+        ValueError: the file is not a model or is damaged, or an option does not exist or has an invalid value.
         RuntimeError: the model cannot be run, has an operator that the engine lacks, exceeds the limits, or needs a
-            newer interpreter. With engine="litert" `allocate_tensors()` raises errors that depend on the shapes.
+            newer stock interpreter. With engine="litert" `allocate_tensors()` raises errors that depend on the shapes.
         ImportError: there is no stock interpreter, and engine="litert" needs one.
     """
 
@@ -102,7 +102,10 @@ class Interpreter:
         self._interpreter = self._call(make)
 
     def _call(self, method: Callable[..., _Result], *args: object, **kwargs: object) -> _Result:
-        """Calls the engine's or the stock interpreter's method, and turns the latter's errors into one sentence."""
+        """Calls a method of the engine or of the stock interpreter, and makes a stock interpreter's error one line.
+
+        Raises `RuntimeError` if another thread's call is running.
+        """
         if not self._lock.acquire(blocking=False):
             raise RuntimeError(
                 "another thread is using this interpreter; give each thread an interpreter of its own, or hold one "
@@ -198,7 +201,7 @@ def _remade(
 
 
 class _Runner:
-    """A signature runner of either engine. A call while another thread uses its interpreter raises `RuntimeError`."""
+    """Runs a signature with either engine. A call raises `RuntimeError` while another thread uses the interpreter."""
 
     def __init__(self, owner: Interpreter, runner: SignatureRunner) -> None:
         self._owner, self._runner = owner, runner
@@ -215,7 +218,7 @@ class _Runner:
 def _described(
     model: Union[ModelSource, ModelFile, None], model_path: Optional[ModelPath], model_content: Optional[ModelBytes]
 ) -> ModelFile:
-    """The model, read and checked here, because not every interpreter checks what it reads.
+    """Reads the model and checks it, because not every stock interpreter checks what it reads.
 
     A file is read into memory: if an interpreter mapped the file, overwriting the file could crash the program.
     """

@@ -1,4 +1,4 @@
-"""Finds and loads the compiled library, which is the engine and the delegate, and calls some of its functions."""
+"""Finds and loads the compiled library, which contains the engine and the delegate, and calls some of its functions."""
 
 import ctypes
 import functools
@@ -28,7 +28,7 @@ def library_path() -> pathlib.Path:
 
 @functools.cache
 def load_library() -> ctypes.CDLL:
-    """The compiled library. Sets the types of its functions, except of those that engine.py calls."""
+    """Loads the compiled library, and sets the types of its functions except those that engine.py calls."""
     library = ctypes.CDLL(str(library_path()))
     for name in ("r2b_version", "r2b_kernels"):
         getattr(library, name).restype = ctypes.c_char_p

@@ -6,7 +6,7 @@ from r2b_runtime.engine import Engine
 from r2b_runtime.model_file import ModelFile
 
 # The code size of the example in export/microcontroller, including the C and C++ libraries, on a Cortex-M7 (GCC 12,
-# -Os). A test there checks this number.
+# -Os). A test there checks that it is within 10% of the real size.
 CODE_BYTES = 305_000
 
 
@@ -18,8 +18,8 @@ class Memory:
         file: flash for the model's file, which stays there.
         code: flash for the engine's code on a Cortex-M7, approximately.
         weights: RAM for copies of the weights, in the order in which the kernels read them.
-        rest: RAM for values between operators, inputs, outputs, tables and the graph. It is counted on this machine; a
-            microcontroller with shorter pointers needs less.
+        rest: RAM for everything else: values between operators, inputs, outputs, tables and the graph. It is counted on
+            this machine; a microcontroller with shorter pointers needs less.
     """
 
     file: int
@@ -29,7 +29,7 @@ class Memory:
 
 
 def memory(model: ModelFile) -> Memory:
-    """Counts the memory of a model with portable kernels and one thread, as on a microcontroller.
+    """Counts the memory of a model with the portable kernels and one thread, as on a microcontroller.
 
     Raises:
         RuntimeError: the engine does not run the model.

@@ -17,7 +17,7 @@ ModelPath = Union[str, "os.PathLike[str]"]
 ModelBytes = Union[bytes, bytearray, memoryview]
 ModelSource = Union[ModelPath, ModelBytes]  # the path of a `.tflite` file, or its contents
 
-# Names of the format's BuiltinOperator values, in their order.
+# Names of the `.tflite` format's BuiltinOperator values, by number from 0.
 _BUILTIN = [
     "ADD",
     "AVERAGE_POOL_2D",
@@ -219,7 +219,7 @@ class Operator:
     name: str
     inputs: tuple[Optional[Tensor], ...]  # None for an optional input that is absent
     outputs: tuple[Optional[Tensor], ...]
-    options: dict[str, int]  # integer options of a custom operator
+    options: dict[str, int]  # integer and boolean options of a custom operator
 
     @property
     def binary(self) -> bool:
@@ -228,7 +228,7 @@ class Operator:
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates of one inference, by the shapes in the file; 0 for operators that `_MACS` lacks."""
+        """Multiply-accumulates of one inference, by the shapes in the file; 0 for operators not in `_MACS`."""
         counted = _MACS.get(self.name)
         if counted is None or not self.outputs or len(self.inputs) < 2:
             return 0
@@ -274,7 +274,7 @@ class ModelFile:
 
     Attributes:
         operators, inputs, outputs, tensors: those of the first graph, which is the main one.
-        description: the converter's description of the model.
+        description: the text with which the converter describes the model.
 
     Raises `ValueError` if the bytes are not a complete model.
     """

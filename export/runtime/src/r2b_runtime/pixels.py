@@ -49,7 +49,7 @@ def opened(path: Union[str, "os.PathLike[str]"], max_pixels: int = MAX_PIXELS) -
     """Opens an image file of any format that Pillow recognises by its content, without decoding it.
 
     Args:
-        path: path of a regular file; a pipe or a device might never end.
+        path: path of a regular file; reading a pipe or a device might never end.
         max_pixels: refuse an image with more pixels; even a small file could exhaust memory.
 
     Raises:

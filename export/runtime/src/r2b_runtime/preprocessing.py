@@ -1,8 +1,8 @@
 """Turns an image into a network's input, without TensorFlow.
 
-The steps are those of the files that r2b_zoo writes: cut out the centre square, resize it by bicubic interpolation as
-in TensorFlow 1, subtract the mean, and divide by the standard deviation. Every step is in float32 and in TensorFlow's
-order, so that the result equals that of `r2b_zoo.preprocess_input`.
+The steps are those that r2b_zoo describes in model files: cut out the centre square, resize it by bicubic interpolation
+as in TensorFlow 1, subtract the mean, and divide by the standard deviation. Every step is in float32 and in the order
+of TensorFlow, so that the result equals that of `r2b_zoo.preprocess_input`.
 """
 
 import dataclasses
@@ -30,8 +30,8 @@ class Preprocessing:
         width: columns of the result, 1 to 32,768.
         channels: 3 (RGB) or 1 (grey).
         crop_fraction: side of the centre square that is kept, as a share of the image's shorter side, in (0, 1].
-        mean: per channel, for pixels in 0–255.
-        std: per channel, not 0; the result is (image - mean) / std.
+        mean: one number per channel, for pixel values in 0–255.
+        std: one number per channel, not 0; the result is (image - mean) / std.
 
     Raises `ValueError` if a number is outside its range, or a result might not be finite.
     """

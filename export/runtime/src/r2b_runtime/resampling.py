@@ -48,8 +48,8 @@ def resize(
         height: rows of the result.
         width: columns of the result.
         bilinear: True: bilinear between the centres of pixels, as `ResizeBilinear(half_pixel_centers=True)`. False:
-            bicubic with a = -0.75, as `ResizeBicubic()`; sample i of the result is at i * input size / output size of
-            the image. Model files use this bicubic rule.
+            bicubic with a = -0.75, as `ResizeBicubic()`; sample i of the result is taken at position
+            i * input size / output size of the image. Model files use this bicubic rule.
         mirrored: flip the image horizontally first.
         mean: one number per channel, in the unit of the pixels; the result is (value - mean) / std.
         std: one number per channel, in the same unit.
@@ -79,8 +79,8 @@ def resize_batch(
 ) -> np.ndarray:
     """Resizes many images of one dtype and any sizes, for training.
 
-    The AVX kernels write the batch with non-temporal stores, which bypass the processor's caches, because a training
-    batch would not fit into them.
+    The AVX kernels write the batch with non-temporal stores. These bypass the processor's caches, into which a training
+    batch would not fit.
 
     Args:
         images: N images, all uint8 or all float32, with the same number of channels.
@@ -133,7 +133,7 @@ def _resized(
 
 
 def _kind(images: Sequence[np.ndarray], mirrored: Union[Sequence[bool], np.ndarray]) -> tuple[np.dtype, int]:
-    """The dtype and the number of channels of all images of a batch; raises `ValueError` if they differ."""
+    """The dtype and number of channels of a batch; raises `ValueError` if they or the lengths differ."""
     kinds = {(image.dtype, image.shape[2]) for image in images}
     if len(kinds) != 1 or len(images) != len(mirrored):
         raise ValueError(

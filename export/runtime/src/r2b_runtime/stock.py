@@ -65,7 +65,7 @@ class StockInterpreter(Protocol):
 
 
 class Stock(Protocol):
-    """The interpreter's class and the function that loads a delegate: a module, or a wrapper of `tensorflow.lite`."""
+    """A module, or a wrapper of `tensorflow.lite`, that has an interpreter class and a function to load a delegate."""
 
     @property
     def Interpreter(self) -> type[StockInterpreter]: ...  # noqa: N802  (the stock interpreters' name)

@@ -39,7 +39,7 @@ def check(name: str, dtype: DTypeLike, scale: float, is_input: bool) -> None:
 
 
 def check_normalisation(name: str, dtype: DTypeLike, scale: float, mean: Sequence[float], std: Sequence[float]) -> None:
-    """Raises ValueError if images are normalised, but the input is an integer without a scale, which cannot hold them.
+    """Raises ValueError if mean or std change the pixel values although the input is an integer without a scale.
 
     A model with such an input takes the image unchanged, in 0–255, and normalises it itself.
     """
@@ -51,7 +51,11 @@ def check_normalisation(name: str, dtype: DTypeLike, scale: float, mean: Sequenc
 
 
 def stored(values: np.ndarray, dtype: DTypeLike, scale: float = 0, zero_point: int = 0) -> np.ndarray:
-    """Real numbers as the input stores them: floats unchanged; integers quantised if it has a scale, else in 0–255."""
+    """Real numbers as an input of type `dtype` stores them.
+
+    A float input stores them unchanged. An integer input quantises them if it has a scale; else it rounds them, and
+    clips them to 0–255.
+    """
     kind = np.dtype(dtype)
     if kind.kind == "f":
         return values.astype(kind, copy=False)

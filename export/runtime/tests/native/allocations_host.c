@@ -1,6 +1,6 @@
-/* Counts the calls that allocate or free memory, in this program and in the library. Its arguments are MODEL KERNELS
- * THREADS. Prints how many such calls it takes to open the model and create an engine, and how many the RUNS inferences
- * after that make in total. The functions below replace those of the C library in all threads. */
+/* Counts the calls in this program and in the library that allocate or free memory. Its arguments are MODEL KERNELS
+ * THREADS. Prints two numbers of calls: those while the model is opened and an engine is created, and those during the
+ * next RUNS inferences together. The functions below replace those of the C library in all threads. */
 #include <errno.h>
 #include <stdatomic.h>
 #include <stdio.h>

@@ -1,5 +1,5 @@
 // Compares plans that contain binary convolutions with the scalar specification (kernels/reference.h). Results must be
-// exactly equal, except those of TestHalfBlock, which takes means: they must be nearly equal.
+// exactly equal. Only those of TestHalfBlock, which contain means, may differ slightly.
 #include <cmath>
 #include <cstdio>
 
@@ -216,7 +216,7 @@ void TestHalfBlock(const Kernels* kernels, int n, int size, int channels, int th
   Check(equal, what);
 }
 
-// Tests a longer chain of element-wise operators than any network has, all in one step.
+// Tests a binary convolution that is followed by more element-wise operators than in any network.
 void TestChain(const Kernels* kernels, int operators, int threads) {
   const std::string what =
       std::string(kernels->name) + " chain of " + std::to_string(operators) + ", threads " + std::to_string(threads);

@@ -1,5 +1,5 @@
-// Tests plans with int8 convolutions and the conversions before and after them: int8 outputs must equal the reference
-// exactly, and so must the floats to which they are converted.
+// Tests plans with int8 convolutions and the conversions before and after them. Outputs, int8 or converted to floats,
+// must equal the reference exactly.
 #include <cmath>
 
 #include "fixed_point.h"
@@ -20,7 +20,7 @@ int ZeroPoint() {
   return points[Random(0, 4)];
 }
 
-// Scales like a converter's, and powers of two, with which ties in rounding are frequent.
+// A scale like a converter's, or a power of two, which makes ties in rounding frequent.
 float Scale() { return Random(0, 2) ? 0.001f + float(rng() % 1000) / 20000.0f : std::ldexp(1.0f, -Random(4, 8)); }
 
 int Quantised(Builder* b, DType type, const std::vector<int>& dims, float scale, int zero_point) {
@@ -168,8 +168,8 @@ void TestBytes(const Kernels* kernels) {
     c.n = Random(1, 2), c.h = Random(1, 9), c.w = Random(1, 40);
     TestConvolution(kernels, c, Random(1, 4));
   }
-  // Kernels whose rows' last values are joined with those of other rows (ByteColumns): stems' kernels, and one that is
-  // narrower than the stride.
+  // Kernels whose rows do not fill whole columns, so that the last values of several rows may be joined (ByteColumns).
+  // The last kernel is narrower than its stride.
   const int stems[][4] = {{3, 7, 7, 2}, {3, 3, 3, 1}, {1, 4, 5, 4}, {5, 4, 1, 3}};  // channels, height, width, stride
   for (const auto& [channels, kernel_h, kernel_w, stride] : stems)
     for (int outputs : {8, 31, 48, 64}) {

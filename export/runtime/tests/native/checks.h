@@ -23,7 +23,8 @@ inline void Check(bool good, const std::string& what) {
   if (++failures <= 20) std::printf("FAILED %s\n", what.c_str());
 }
 
-// Memory between guard bytes, by default at a random multiple of 4 bytes; intact() is false if a guard has changed.
+// Memory between guard bytes; intact() is false if one of these has changed. By default the memory begins at a random
+// multiple of 4 bytes.
 class Guarded {
  public:
   explicit Guarded(size_t bytes, int misalign = 4 * Random(0, 15))
@@ -51,7 +52,7 @@ inline std::vector<float> Floats(size_t count) {
   return v;
 }
 
-// Each test is in a file of its own.
+// Each is defined in its own *_test.cc.
 void TestBinaryPlans(const Kernels* kernels);
 void TestLanes(const Kernels* kernels);
 void TestFloatPlans(const Kernels* kernels);

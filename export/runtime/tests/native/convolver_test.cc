@@ -9,7 +9,8 @@
 namespace r2b {
 namespace {
 
-// Appends the packed signs of `count` floats, which lie `stride` apart, as ReferenceBconv reads them.
+// Packs the signs of `count` floats, which are `stride` floats apart, as ReferenceBconv reads them. Appends them to
+// `bits`.
 void AppendBits(const float* values, int count, int stride, std::vector<uint32_t>* bits) {
   for (int i = 0; i < count; ++i) {
     if (i % 32 == 0) bits->push_back(0);

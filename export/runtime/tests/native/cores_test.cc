@@ -1,4 +1,4 @@
-// Tests how many cores a process may use, according to its control groups and the environment.
+// Tests QuotaCores, UsableCores and TeamSize.
 #include "cores.h"
 
 #include <sys/stat.h>

@@ -1,6 +1,7 @@
-// Graphs drawn from bytes, for the fuzzer: chains of operators longer than any network's, strides and dilations up to
-// the largest that the runtime accepts (kMostWindow), large windows, batches and maps. Many graphs are refused because
-// they are too large. Few are refused because shapes do not match: each operator's shapes follow from its input's.
+// Draws graphs from bytes, for the fuzzer. They have longer chains of operators than any network, strides and dilations
+// up to the largest that the runtime accepts (kMostWindow), and large windows, batches and maps. Many graphs are
+// refused because they are too large. Few are refused because shapes do not match, since each operator's shapes follow
+// from its input's.
 #pragma once
 
 #include <algorithm>
@@ -14,7 +15,7 @@
 #include "mini_interpreter.h"
 
 struct DrawnModel : MiniInterpreter {
-  // The bytes that are left to read as numbers. After the last byte, all numbers are 0.
+  // The bytes that Byte() has not read yet. After the last of them, it returns 0.
   const uint8_t* next = nullptr;
   size_t left = 0;
   int Byte() { return left ? (--left, *next++) : 0; }
@@ -36,7 +37,7 @@ struct DrawnModel : MiniInterpreter {
     memory.emplace_back();
     return int(t);
   }
-  // Returns the new tensor, or -1 if it would have more than 2^20 elements.
+  // Returns the new tensor's index, or -1 if it would have more than 2^20 elements.
   int Constant(tfl::Type type, const std::vector<int>& shape) {
     if (r2b::Elements(shape) > 1 << 20) return -1;
     const int t = NewTensor(type, shape);

@@ -1,5 +1,5 @@
-// Memory that ends at an inaccessible page: an access past its end stops the process. After a write shortly before its
-// beginning, intact() is false.
+// Memory that ends at an inaccessible page, so that an access past its end stops the process. intact() is false after a
+// write to the kBefore bytes before it.
 #pragma once
 
 #include <sys/mman.h>

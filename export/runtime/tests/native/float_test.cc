@@ -1,4 +1,4 @@
-// Tests plans with float convolutions and dense layers. Where a test computes sums in the specified order, they must be
+// Tests plans with float convolutions and dense layers. Where a test adds in the specified order, results must be
 // exactly equal. Elsewhere errors may be up to 1e-5 times the number of products (convolutions), or 1e-5 times the sum
 // of the products' absolute values (dense layers).
 #include <cmath>
@@ -82,7 +82,7 @@ std::string Named(const Window& window) {
          (window.same ? " same" : " valid");
 }
 
-// Tests a convolution, a PReLU whose slopes are at least `least`, and a max pool, which can absorb the other two.
+// Tests a convolution, a PReLU whose slopes are at least `least`, and a max pool, whose step may absorb the other two.
 void TestFloatConv(const Kernels* kernels, Images x, int outputs, const Window& convolution, const Window& window,
                    float least, int threads) {
   const Extent eh = convolution.Along(x.h), ew = convolution.Along(x.w);
@@ -211,8 +211,8 @@ void TestFloatPlans(const Kernels* k) {
   for (int threads : {1, 2, 3})
     for (int batch : {1, 4}) TestDense(k, batch, 515, 203, threads);
   TestSharedConstant(k);
-  // Kernels reduce max-pooling windows of size 3 and stride 2 in registers, so most windows here are of that kind, in
-  // many positions relative to tiles and image edges.
+  // Kernels reduce max-pooling windows of size 3 and stride 2 in registers, so most windows here are of that kind. They
+  // lie in many positions relative to tiles and image edges.
   for (int i = 0; i < 80; ++i)
     TestFloatConv(k, {Random(1, 2), Random(1, 12), Random(1, 70), Random(1, 9), {}}, Random(0, 1) ? Random(1, 70) : 64,
                   {Random(1, 7), Random(1, 2), Random(0, 1) == 1},

@@ -1,6 +1,6 @@
-// Feeds files to the engine's C interface: whatever they contain, it must run them or return an error message.
+// Feeds files to the engine's C interface, which must run them or return an error message, whatever they contain.
 //
-// Built with -fsanitize=fuzzer this is a libFuzzer target; with -DR2B_FUZZ_REPLAY it runs the files named as arguments.
+// With -fsanitize=fuzzer this is a libFuzzer target; with -DR2B_FUZZ_REPLAY it runs the files named as arguments.
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>

@@ -2,12 +2,12 @@
 // random graphs.
 //
 // The input is read as a `.tflite` FlatBuffer (every offset is checked) or, if it begins with "PLAN", as random numbers
-// from which drawn_model.h draws a graph. Such graphs have long chains, large windows and large tensors, which changes
-// to a file's bytes do not produce. mini_interpreter.h replaces the interpreter. The delegate is created, prepared,
-// invoked and destroyed. Whatever the input says, the delegate may refuse it but must not crash, hang, or touch memory
-// that is not its own. Seeds are files written by lce_model.py and random numbers after "PLAN" (fuzz.py).
+// from which drawn_model.h draws a graph. Such graphs have long chains, large windows and large tensors, which
+// mutations of a file rarely produce. mini_interpreter.h replaces the interpreter. The delegate is created, prepared,
+// invoked and destroyed. It may refuse any input, but must not crash, hang, or access memory that it does not own.
+// Seeds are files written by lce_model.py and random numbers after "PLAN" (fuzz.py).
 //
-// Built with -fsanitize=fuzzer this is a libFuzzer target; with -DR2B_FUZZ_REPLAY it runs the files named as arguments.
+// With -fsanitize=fuzzer this is a libFuzzer target; with -DR2B_FUZZ_REPLAY it runs the files named as arguments.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -22,7 +22,7 @@ extern "C" void tflite_plugin_destroy_delegate(tfl::Delegate*);
 
 namespace {
 
-// A checked view of a FlatBuffer. Reads outside the buffer give 0 and mark it bad.
+// A checked view of a FlatBuffer. Reads outside the buffer return 0 and set `bad`.
 struct Buffer {
   const uint8_t* data;
   size_t size;
@@ -35,7 +35,7 @@ struct Buffer {
     return value;
   }
   size_t Follow(size_t at) { return at + Read<uint32_t>(at); }
-  // Position of a table's field, 0 where absent.
+  // Returns the position of a table's field, or 0 if it is absent.
   size_t Field(size_t table, int index) {
     const size_t vtable = table - size_t(ptrdiff_t(Read<int32_t>(table)));
     if (vtable > size || Read<uint16_t>(vtable) < 6 + 2 * index) return 0;
@@ -47,7 +47,7 @@ struct Buffer {
     const size_t at = Field(table, index);
     return at ? Read<T>(at) : absent;
   }
-  // Returns (position of the first element, count). A vector that exceeds the buffer marks it bad and counts as empty.
+  // Returns (position of the first element, count). If the vector exceeds the buffer, sets `bad` and returns (0, 0).
   std::pair<size_t, size_t> Vector(size_t table, int index, size_t element) {
     const size_t field = Field(table, index);
     if (!field) return {0, 0};
@@ -73,7 +73,7 @@ struct LoadedModel : MiniInterpreter {
     const auto ts = b.Vector(graph, 0, 4), ops = b.Vector(graph, 3, 4);
     if (b.bad || ts.second > 64 || ops.second > 32) return false;
     if (!LoadTensors(ts) || !LoadNodes(ops)) return false;
-    Finish(1 + int(tensors.size() % 2));  // depends on the input alone, so that runs can be repeated
+    Finish(1 + int(tensors.size() % 2));  // threads: depends on the input alone, so that runs can be repeated
     return true;
   }
 
@@ -167,7 +167,7 @@ struct LoadedModel : MiniInterpreter {
     return true;
   }
 
-  // Refuses graphs in which a node writes a constant, or a tensor that has been read or written before.
+  // Returns false if the node writes a constant, or a tensor that an earlier node or the node itself reads or writes.
   bool LoadOutputs(size_t i, size_t op) {
     std::vector<int> list;
     if (!LoadList(op, 2, 0, &list)) return false;
@@ -219,7 +219,7 @@ int Run(MiniInterpreter* model, const char* kernels) {
   return ran;
 }
 
-// Returns how many of the delegate's kernels ran, or -1 if the bytes are not a model.
+// Returns how many of the delegate's kernels ran, or -1 if the bytes cannot be loaded as a model.
 int Test(const uint8_t* data, size_t size) {
   if (size < 8 || size > 1 << 16) return -1;
   static const bool oversubscribed = !setenv("R2B_RUNTIME_OVERSUBSCRIBE", "1", 1);  // more threads than cores

@@ -1,5 +1,5 @@
-// Runs the tests of this folder with the kernels of every instruction set of this machine. Prints which kernels ran;
-// kernels named as arguments must be among them.
+// Runs the tests of checks.h with all kernels that this machine can run, and prints the kernels' names. Kernels named
+// as arguments must be among them.
 #include <cstdio>
 #include <string>
 

@@ -1,6 +1,6 @@
-// Compares kernels with scalar code on rows whose channels need not fill a block and whose memory ends at an
-// inaccessible page. Results must be equal bit for bit; softmax and the logistic function must be close to the exact
-// functions.
+// Compares kernels with scalar code. Rows mostly have a number of channels that is no multiple of 32, and their memory
+// ends at an inaccessible page. Results must be equal bit for bit; softmax and the logistic function must be close to
+// the exact functions.
 #include <cmath>
 #include <cstdio>
 #include <memory>

@@ -9,7 +9,7 @@ namespace {
 
 std::string Named(const Kernels* kernels, const std::string& what) { return std::string(kernels->name) + " " + what; }
 
-// A row that the depthwise kernel computes and stores must equal what kernels/reference.h specifies.
+// The row that the depthwise kernel stores must equal that of ReferenceDepthwise() exactly.
 void TestDepthwiseRow(const Kernels* kernels, int width, int channels, int taps) {
   const int blocks = (channels + kBlock - 1) / kBlock;
   const auto values = Floats(size_t(width + taps) * channels), bias = Floats(size_t(blocks) * kBlock),
@@ -62,7 +62,7 @@ void TestBilinearRow(const Kernels* kernels, int in_width, int width, int channe
   Check(equal, Named(kernels, "bilinear row of " + std::to_string(width) + "x" + std::to_string(channels)));
 }
 
-// Compares with the transpose of a convolution: each input pixel adds its products to a window of outputs.
+// Compares with scalar code, in which each input pixel adds its products to a window of outputs.
 void TestTransposeConv(const Kernels* kernels, int h, int w, int inputs, int outputs, int kernel, int stride, bool same,
                        int threads) {
   const int oh = same ? h * stride : (h - 1) * stride + std::max(kernel, stride),
@@ -105,7 +105,7 @@ void TestTransposeConv(const Kernels* kernels, int h, int w, int inputs, int out
   Check(equal, what);
 }
 
-// Swaps the two halves of the channels and pads the result with a constant.
+// Tests a split and a concatenation that swap the two halves of the channels, and a pad with a constant.
 void TestMoves(const Kernels* kernels, int h, int w, int half, int threads) {
   const auto x = Floats(size_t(h) * w * 2 * half);
   Builder b;

@@ -1,6 +1,6 @@
-// A miniature interpreter for fuzzing: tensors and nodes as TensorFlow Lite lays them out, and the functions that the
-// delegate calls. Once the delegate's kernel has been prepared, its inputs and outputs get exactly the bytes that their
-// shapes need.
+// A miniature interpreter for fuzzing the delegate. It has tensors and nodes in TensorFlow Lite's layout, and the
+// functions that the delegate calls. After preparing a kernel of the delegate, it allocates exactly the bytes that the
+// shapes of the kernel's inputs and outputs need. A sanitizer therefore finds any access beyond them.
 #pragma once
 
 #include <algorithm>
@@ -15,7 +15,7 @@
 #include "limits.h"
 #include "tflite_abi.h"
 
-constexpr int kMemory = 64;  // MiB: the delegate's max_memory; small enough for runs with sanitizers
+constexpr int kMemory = 64;  // the delegate's max_memory in MiB; small enough for runs with sanitizers
 
 struct Array {
   std::vector<int> storage{0};
@@ -43,7 +43,7 @@ struct MiniInterpreter {
   static size_t Bytes(tfl::Type type) {
     return type == tfl::kInt64 ? 8 : type == tfl::kInt8 || type == tfl::kBool || type == tfl::kUInt8 ? 1 : 4;
   }
-  // Bytes of a tensor; -1 for a negative dimension or for more than kMemory MiB.
+  // Returns the bytes of a tensor, or -1 if a dimension is negative or the tensor takes more than kMemory MiB.
   static int64_t Size(const tfl::Tensor& tensor) {
     r2b::Count size = Bytes(tensor.type);
     for (int i = 0; i < tensor.dims->size; ++i) {
@@ -62,7 +62,7 @@ struct MiniInterpreter {
     return true;
   }
 
-  // Fills the context; to be called once tensors, nodes and lists are complete.
+  // Links shapes to tensors and lists to nodes, and fills the context. Call it once all of these are complete.
   void Finish(int threads) {
     for (size_t i = 0; i < tensors.size(); ++i) tensors[i].dims = shapes[i].get();
     for (size_t i = 0; i < nodes.size(); ++i)
@@ -90,14 +90,14 @@ struct MiniInterpreter {
     return tfl::kOk;
   }
 
-  // The first run of consecutive nodes among the claimed ones, which stands for an interpreter's first partition.
+  // Returns the longest run of consecutive node indices at the start of `claimed`, as a partition for one kernel.
   static Array FirstRun(const tfl::IntArray* claimed) {
     Array run;
     for (int i = 0; i < claimed->size && claimed->data[i] == claimed->data[0] + i; ++i) run.Push(claimed->data[i]);
     return run;
   }
 
-  // The tensors that a node reads, without the -1 of absent inputs, and those that it writes.
+  // Leaves out the -1 that stands for an absent input.
   std::vector<int> Inputs(int node) const {
     const tfl::IntArray* list = nodes[size_t(node)].inputs;
     std::vector<int> there;
@@ -109,7 +109,7 @@ struct MiniInterpreter {
     return std::vector<int>(list->data, list->data + list->size);
   }
 
-  // Adds the kernel that replaces the first run of claimed nodes.
+  // Adds the kernel that replaces the nodes of FirstRun().
   tfl::Status Replace(tfl::Registration r, const tfl::IntArray* claimed, tfl::Delegate* delegate) {
     auto params = std::make_unique<tfl::DelegateParams>();
     for (int k = 0; k < 3; ++k) arrays.push_back(std::make_unique<Array>());
@@ -123,7 +123,8 @@ struct MiniInterpreter {
       }
       for (int t : Outputs(all.storage[i])) made[size_t(t)] = true;
     }
-    // The partition's outputs are the results that none of its nodes reads, and some of the others.
+    // The partition's outputs are the results that none of its nodes reads. A result that they read is an output too if
+    // its index is divisible by 3, as if a node outside the partition read it.
     for (size_t t = 0; t < made.size(); ++t)
       if (made[t] && (!used[t] || t % 3 == 0)) out.Push(int(t));
     *params = {delegate, all.get(), in.get(), out.get()};
@@ -131,8 +132,8 @@ struct MiniInterpreter {
     return tfl::kOk;
   }
 
-  // Prepares each kernel, allocates its inputs and outputs and runs it, twice, as an interpreter does. Returns how many
-  // kernels ran both times.
+  // Twice for each kernel: prepares it, allocates its inputs and outputs, and runs it. Returns how many kernels ran
+  // both times.
   int RunAll() {
     int ran = 0;
     for (auto& [r, params] : kernels) {

@@ -1,5 +1,5 @@
-/* The program of host.c, except that it opens the library with dlopen(), as Python does. Its arguments are LIBRARY and
- * those of host.c. */
+/* The program of host.c, except that it opens the library with dlopen(), as Python does. Its arguments are LIBRARY
+ * MODEL. */
 #include <dlfcn.h>
 #include <stdio.h>
 

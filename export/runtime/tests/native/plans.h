@@ -41,8 +41,8 @@ struct Builder {
   }
 };
 
-// Runs a plan twice with `inputs`, pairs (index of a tensor, memory), and returns the `count` values of its first
-// output. Checks that the plan leaves the guard bytes around these tensors alone.
+// Plans the builder's graph and runs the plan twice. `inputs` are pairs (index of a tensor, memory). Returns the
+// `count` values of the first output. Checks that the guard bytes around the inputs and this output stay unchanged.
 template <class T>
 std::vector<T> RunPlan(const Builder& b, const Kernels* kernels, int threads,
                        const std::vector<std::pair<int, Guarded*>>& inputs, size_t count, const std::string& what) {

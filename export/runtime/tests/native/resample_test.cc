@@ -1,5 +1,5 @@
-// Compares resized images bit for bit. With random samples, the scalar specification is the reference; with the samples
-// of a real resizing, the portable kernels are.
+// Compares resized images bit for bit with a reference. For random sample positions, the reference is the scalar
+// function of kernels/reference.h. For those of a real resizing, it is the portable kernels.
 #include "resample.h"
 
 #include <cstring>
@@ -11,7 +11,6 @@
 namespace r2b {
 namespace {
 
-// Fills memory with random bytes or floats.
 void Fill(Guarded* memory, bool bytes) {
   const size_t count = memory->size() / (bytes ? 1 : sizeof(float));
   for (size_t i = 0; i < count; ++i)
@@ -36,7 +35,7 @@ bool AsSpecified(const Resample& r, const float* out) {
   return equal;
 }
 
-// Samples and weights are random, unlike those of a real resizing: the kernel must read each one as given.
+// Sample positions and weights are random. Unlike in a real resizing, samples need not be ordered or near each other.
 void TestResample(const Kernels* k, int height, int width, int channels, int out_height, int out_width, bool cubic,
                   bool bytes, bool normalised) {
   const std::string what = std::string(k->name) + (cubic ? " cubic " : " linear ") + (bytes ? "bytes " : "floats ") +
@@ -78,8 +77,8 @@ void TestResample(const Kernels* k, int height, int width, int channels, int out
   Check(AsSpecified(r, out.data<float>()), what + ": values");
 }
 
-// Samples are those of bilinear or bicubic resizing: near each other, and in order or mirrored. Some kernels have
-// faster code for such samples.
+// Sample positions are those of bilinear or bicubic resizing: near each other, and ascending or, if the image is
+// mirrored, descending. Some kernels have faster code for such positions.
 void TestResize(const Kernels* k, int channels, bool bilinear, bool bytes) {
   const int height = Random(1, 80), width = Random(1, 80), count = Random(1, 3), size = bytes ? 1 : int(sizeof(float));
   const int image_height = Random(1, 3 * height), image_width = Random(1, 3 * width),

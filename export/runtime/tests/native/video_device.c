@@ -1,11 +1,11 @@
-/* Simulates a video device for programs that are started with this library in LD_PRELOAD. If such a program opens
- * VIDEO_DEVICE, it gets a file in memory, whose ioctls are answered here, with the structures and numbers of the
- * kernel's own header.
+/* Simulates a video device for programs that are started with this library in LD_PRELOAD. A program that opens
+ * VIDEO_DEVICE gets a file in memory. This library answers the file's ioctls, with the structures and numbers of the
+ * kernel's own header. These environment variables configure it:
  *
  *   VIDEO_DEVICE   path of the device
- *   VIDEO_FORMAT   the four letters of the only format that it has
+ *   VIDEO_FORMAT   the four letters of the device's only format
  *   VIDEO_FRAME    file with the bytes of a frame; read again for each frame
- *   VIDEO_COUNT    frames after which it is unplugged, until it is opened again
+ *   VIDEO_COUNT    number of frames after which the device is unplugged, until it is opened again
  *   VIDEO_LOG      file that gets a line whenever the device is opened or unplugged, is asked for a format or a frame
  *                  rate, or receives an ioctl that it does not know
  *   VIDEO_META     if set, the device captures only metadata, no frames */
@@ -24,7 +24,7 @@
 enum { kBuffers = 3, kLength = 1 << 18, kWidth = 320, kHeight = 240 };
 
 static int device = -1, frames, streaming;
-static int owned[kBuffers]; /* whether each buffer is with the device, to be filled */
+static int owned[kBuffers]; /* whether the device may fill each buffer */
 
 static void log_line(const char* format, ...) {
   FILE* file = fopen(getenv("VIDEO_LOG"), "a");

@@ -1,5 +1,5 @@
-/* Prints what the kernel's own header says about the structures that r2b_runtime/watch/v4l2.py describes: the numbers
- * of ioctls and flags, and one structure of each kind, with example values, as hexadecimal bytes. */
+/* Prints, from the kernel's own header, what r2b_runtime/watch/v4l2.py defines: the numbers of ioctls and flags, and
+ * the bytes of each structure with example values, in hexadecimal. */
 #include <linux/videodev2.h>
 #include <stdio.h>
 #include <string.h>

@@ -17,7 +17,7 @@ void TestWorkSharing() {
   std::vector<int> order;
   const auto take = [&](int thread) { order.push_back(sharing.Take(thread)); };
   take(0);
-  for (int i = 0; i < 8; ++i) take(1);  // its own two, then the upper half of 1 to 9, then that of 1 to 4
+  for (int i = 0; i < 8; ++i) take(1);  // its own 10 and 11, 5 to 9 (upper half of 1 to 9), 3 (first of 3 to 4)
   take(0), take(0), take(0);
   Check(order == std::vector<int>{0, 10, 11, 5, 6, 7, 8, 9, 3, 1, 2, 4},
         "a thread without items takes the upper half of another's");

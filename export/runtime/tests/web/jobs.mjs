@@ -10,7 +10,7 @@ const base64 = (values) => Buffer.from(values.buffer, values.byteOffset, values.
 const sentence = (error) => `${error.name}: ${error.message}`;
 
 const kinds = {
-  /** Outputs for one float32 input, in base64. A second run must give the same. */
+  /** Outputs for one float32 input, in base64. A later run with the same input must give the same outputs. */
   async run({ model, input }) {
     const engine = await Engine.load(model);
     const values = new Float32Array(bytes(input).buffer);
@@ -99,7 +99,7 @@ const kinds = {
     return { early: sizes[9], late: sizes.at(-1) };
   },
 
-  /** The same with 20 engines per cycle, which are left to the garbage collector instead of being freed. */
+  /** Like `cycles`, but with 20 engines per cycle, which are left to the garbage collector instead of being freed. */
   async abandoned({ model, count }) {
     const file = await readFile(model);
     const sizes = [];

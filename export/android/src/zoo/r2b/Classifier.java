@@ -91,7 +91,7 @@ public final class Classifier implements AutoCloseable {
   public synchronized float[] probabilities(Pixels image) {
     engine.setImage(0, image);
     engine.run();
-    // The output of a model that takes several images at once has a row for each.
+    // The image is the first of the batch, so its row of the output is the first.
     float[] row = Arrays.copyOf(engine.getOutput(0), labels.size());
     int wrong = 0;
     for (float value : row) if (Float.isNaN(value)) ++wrong;

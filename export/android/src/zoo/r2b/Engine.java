@@ -22,9 +22,10 @@ import java.util.List;
  * neither changes. They must be direct and, if their numbers are larger than a byte, have the machine's byte order
  * ({@link ByteOrder#nativeOrder}). Inputs and outputs are numbered from 0.
  *
- * <p>Methods throw {@link IllegalArgumentException} for null where a value is needed, for a buffer that breaks these
- * rules, and for floats that do not fit the input's type or size or, in a buffer, the output's. They throw {@link
- * EngineException} for an index that does not exist and for a wrong number of bytes.
+ * <p>Methods throw {@link IllegalArgumentException} for null where a value is needed and for a buffer that breaks these
+ * rules. They also throw it if the floats for an input, or a {@link FloatBuffer} for an output, do not fit the tensor's
+ * type or size. They throw {@link EngineException} for an index that does not exist, and for bytes or an output's float
+ * array of a wrong length.
  */
 public final class Engine implements AutoCloseable {
   private final Handle handle;
@@ -80,7 +81,7 @@ public final class Engine implements AutoCloseable {
     return new String(Native.version(), StandardCharsets.UTF_8);
   }
 
-  /** The names of the kernels, code for one instruction set each, that run on this processor, best first. */
+  /** The names of the kernels that run on this processor, best first. Kernels are the code for one instruction set. */
   public static List<String> kernels() {
     return Collections.unmodifiableList(Arrays.asList(new String(Native.kernels(), StandardCharsets.UTF_8).split(",")));
   }
@@ -140,7 +141,7 @@ public final class Engine implements AutoCloseable {
         });
   }
 
-  /** Sets an input of any type by its bytes in the machine's order; int8, uint8 and bool have one for each value. */
+  /** Sets an input of any type by its bytes, in the machine's order. An int8, uint8 or bool value takes one byte. */
   public void setInput(int input, byte[] values) {
     Model.given(values, "the values of an input");
     handle.run(it -> Native.setBytes(it, input, values));
@@ -190,7 +191,7 @@ public final class Engine implements AutoCloseable {
         });
   }
 
-  /** Copies the values that {@link #getOutput(int)} returns into an array of that length. */
+  /** Copies the values that {@link #getOutput(int)} returns into an array with exactly that many elements. */
   public void getOutput(int output, float[] values) {
     Model.given(values, "an array for the output");
     handle.run(it -> Native.getValues(it, output, values));

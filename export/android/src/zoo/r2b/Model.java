@@ -30,7 +30,10 @@ public final class Model implements AutoCloseable {
     return new Model(Native.loadModel(given(file, "the bytes of a model")));
   }
 
-  /** The same from a buffer, such as a mapped file. It is read from its position to its limit, and neither changes. */
+  /**
+   * Loads a model from a buffer, such as a mapped file. Copies the bytes from its position to its limit; neither
+   * changes.
+   */
   public static Model load(ByteBuffer file) {
     given(file, "the buffer of a model");
     if (file.isDirect()) return new Model(Native.loadModelBuffer(file, file.position(), file.remaining()));
@@ -39,7 +42,7 @@ public final class Model implements AutoCloseable {
     return load(bytes);
   }
 
-  /** The same from a stream, such as an app's asset. Reads the stream to its end and does not close it. */
+  /** Loads a model from a stream, such as an app's asset. Reads the stream to its end and does not close it. */
   public static Model load(InputStream file) throws IOException {
     given(file, "the stream of a model");
     ByteArrayOutputStream bytes = new ByteArrayOutputStream();
@@ -48,7 +51,11 @@ public final class Model implements AutoCloseable {
     return load(bytes.toByteArray());
   }
 
-  /** The same from a file. Also throws {@link EngineException} if the file cannot be read. */
+  /**
+   * Loads a model from a file.
+   *
+   * @throws EngineException the file cannot be read, is damaged, or holds something that the engine does not run
+   */
   public static Model open(File file) {
     given(file, "the file of a model");
     return new Model(Native.openModel(Native.text(file.getPath())));

@@ -5,7 +5,7 @@ import java.nio.charset.StandardCharsets;
 
 /**
  * The functions of native/jni.cc. Texts are UTF-8. Models, engines and delegates are the addresses of native objects.
- * {@code from} and {@code bytes} are the first byte of a buffer to use and the number of bytes.
+ * {@code from} is the index of a buffer's first byte to use, {@code bytes} the number of bytes to use.
  */
 final class Native {
   static {
@@ -42,7 +42,7 @@ final class Native {
 
   static native int count(long engine, boolean outputs);
 
-  /** The tensor's index in the file, its type, bytes, zero point, the bits of its scale as a float, its dimensions. */
+  /** The tensor's index in the file, type, size in bytes, zero point, the bits of its float scale, its dimensions. */
   static native long[] describe(long engine, boolean output, int index);
 
   static native byte[] name(long engine, boolean output, int index);

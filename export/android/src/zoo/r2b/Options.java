@@ -27,7 +27,7 @@ public final class Options {
     return this;
   }
 
-  /** The most work of one inference, in float products; 32 binary products count as one. Default 200 * 10^9. */
+  /** The most work of one inference, in float products; 32 binary products count as one; default 200 * 10^9. */
   public Options maxWork(long operations) {
     if (operations < 1) throw new IllegalArgumentException("maxWork must be at least 1 operation; received " + operations);
     maxWork = operations;

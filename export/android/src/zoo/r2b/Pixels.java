@@ -4,10 +4,9 @@ import android.graphics.Bitmap;
 import java.nio.ByteBuffer;
 
 /**
- * An image of any size. Except for a bitmap, which is copied, it keeps a reference to the caller's array or buffer and
- * reads it whenever the image is used. Values are 0 to 255; alpha is ignored. Turn photographs upright first: EXIF data
- * is not read. Methods throw {@link IllegalArgumentException} if there are too few values for the sizes, if a size is
- * invalid, or if an argument is null.
+ * An image of any size. A bitmap is copied. An array or a buffer is not copied: it is read whenever the image is used.
+ * Values are 0 to 255; alpha is ignored. Turn photographs upright first: EXIF data is not read. Methods throw {@link
+ * IllegalArgumentException} if there are too few values for the sizes, if a size is invalid, or if an argument is null.
  */
 public final class Pixels {
   private final int[] argb;

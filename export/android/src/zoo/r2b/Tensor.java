@@ -21,7 +21,7 @@ public final class Tensor {
 
     private final long number;
 
-    /** Bytes of one value; 1 for {@link #OTHER}, whatever its values take. */
+    /** Size of one value in bytes; 1 for {@link #OTHER}, whose values have an unknown size. */
     public final int bytes;
 
     Type(long number, int bytes) {
@@ -33,7 +33,7 @@ public final class Tensor {
   /** The name in the file. */
   public final String name;
 
-  /** The tensor's index in the file, by which other programs know it. */
+  /** The tensor's index in the file, which TensorFlow Lite's interpreter uses too. */
   public final int number;
 
   /** The type of its values. */
@@ -68,7 +68,7 @@ public final class Tensor {
     return shape.clone();
   }
 
-  /** The number of values. */
+  /** The number of values; for {@link Type#OTHER}, the number of bytes. */
   public long size() {
     return bytes / type.bytes;
   }

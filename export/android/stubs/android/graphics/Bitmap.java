@@ -1,8 +1,8 @@
 package android.graphics;
 
 /**
- * Stands for Android's class. It has the methods that the library and its tests call, which Android has had since API
- * level 1. They work, because the tests run them on a JVM. The AAR does not contain this class.
+ * A stand-in for Android's class, so that the library can be compiled and tested on a JVM. It has only the methods that
+ * the library and its tests call; Android has had all of them since API level 1. The AAR does not contain this class.
  */
 public final class Bitmap {
   private final int[] colors;

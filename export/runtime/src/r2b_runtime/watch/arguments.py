@@ -8,7 +8,7 @@ import sys
 from typing import Any, Optional
 
 MOST = (1 << 20) - 1
-"""The largest value of an argument that counts something."""
+"""The largest value that `count` accepts."""
 
 
 def probability(text: str) -> float:
@@ -38,7 +38,7 @@ def port(text: str) -> int:
 
 
 def hold(text: str) -> tuple[int, float]:
-    """Parses --hold into (frames, seconds), which a change must last: "3" gives (3, 0.0), "1.5s" gives (1, 1.5)."""
+    """Parses --hold into the (frames, seconds) that a change must last: "3" gives (3, 0.0), "1.5s" gives (1, 1.5)."""
     found = re.fullmatch(r"(\d{1,9})|(\d{1,9}(?:\.\d{1,9})?)s", text, re.ASCII)
     if found is None or (found[1] is not None and int(found[1]) == 0):
         raise argparse.ArgumentTypeError(f"must be frames from 1, as in 3, or seconds, as in 1.5s; received {text!r}")

@@ -145,7 +145,8 @@ def run(parsed: argparse.Namespace, **limits: Any) -> int:
     """Watches as the arguments say, or prints a unit for --systemd; returns the exit status.
 
     `limits` are options of `Classifier`. Raises `RuntimeError` on Windows, `ValueError` for arguments that contradict
-    each other, and the errors of `Classifier`, `open_source`, `Account`, `Broker`, `check_readable` and `Watch.run`.
+    each other, and the errors of `Classifier`, `open_source`, `Account`, `read_password`, `Broker`, `check_readable`
+    and `Watch.run`.
     """
     if os.name != "posix":
         raise RuntimeError("r2b-run watch runs on Linux and macOS; use r2b-run predict here")
@@ -189,7 +190,7 @@ def _account(parsed: argparse.Namespace) -> Optional[mqtt.Account]:
         parsed.mqtt_port or (_TLS_PORT if tls else _PORT),
         parsed.mqtt_name or socket.gethostname(),
         parsed.mqtt_user or os.environ.get("R2B_MQTT_USER"),
-        # Do not read the password for --systemd: only root may read a service's password file, which systemd passes on.
+        # For --systemd the password is not read here: the file may be readable only by root, and systemd reads it.
         None if parsed.systemd else mqtt.read_password(parsed.mqtt_password_file, report),
         tls,
         parsed.mqtt_ca,

@@ -49,8 +49,8 @@ class Source(abc.ABC):
         returns: whether the source can be opened again after it has ended.
         hold: default number of frames in a row that must agree before a change counts.
         damaged: number of frames that were left out so far, because they were damaged or cut off.
-        farewell: the most seconds to wait, before the process ends, until the reading thread has closed the source; 0
-            if the system closes it.
+        farewell: before the process ends, it waits at most this many seconds for the reading thread to close the
+            source; 0 if the operating system closes it.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Source(abc.ABC):
     def frames(self) -> Generator[Picture, None, None]:
         """Opens the source and yields its frames to the end.
 
-        Raises `CameraLostError` if the source is gone but may come back; call this again then.
+        Raises `CameraLostError` if the source is gone but may come back. The caller may then call this again.
         """
 
     def close(self) -> None:  # noqa: B027  most have nothing to do
@@ -120,12 +120,12 @@ class Stream(Source):
 
 
 class NamedStream(Stream):
-    """MJPEG from a path: a named pipe, which is opened again when its writer has gone, or a recording.
+    """MJPEG from a path: a named pipe, which can be opened again after its writer has closed it, or a recording.
 
     Args:
         path: path of the pipe or the file.
         largest: the most bytes that a frame may have.
-        opened: an open descriptor of the pipe, which has a writer; None: open the path.
+        opened: a descriptor of the pipe, if it is already open and has a writer; None: open the path.
     """
 
     def __init__(self, path: str, largest: int = LARGEST_FRAME, opened: Optional[int] = None) -> None:
@@ -165,7 +165,7 @@ def _has_data(pipe: int) -> bool:
 
 
 class Program(Stream):
-    """MJPEG from the standard output of a program, which is started again when it ends or is silent."""
+    """MJPEG from the standard output of a program, which each call of `frames` starts."""
 
     def __init__(self, arguments: list[str], largest: int = LARGEST_FRAME) -> None:
         self.name, self._arguments, self._largest = arguments[0], arguments, largest
@@ -204,7 +204,7 @@ class Program(Stream):
 
 
 class Files(Source):
-    """An image file, or the files of a folder in the order of their names, each once, without hidden files."""
+    """An image file, or all files of a folder except hidden ones, in the order of their names, each once."""
 
     live = False
     returns = False
@@ -271,11 +271,11 @@ def open_source(
 
     Args:
         text: "-", a path, "picamera2" or "rpicam-vid"; the last two may end with ":N" for camera N, counted from 0.
-            None takes picamera2 if it is installed, else rpicam-vid if it is, else /dev/video0.
+            None takes picamera2 if it is installed, else rpicam-vid if that is installed, else /dev/video0.
         size: width and height that a camera is asked for.
         rate: frames per second that a camera is asked for; None: its own choice.
         largest: the most bytes that a frame of a stream may have.
-        wait: whether the source is to be opened again when it ends; None: if it is a camera or a named pipe.
+        wait: whether the source is to be opened again when it ends; None: only if it is a camera or a named pipe.
 
     Raises:
         FileNotFoundError: there is no such file, or rpicam-vid is not installed.

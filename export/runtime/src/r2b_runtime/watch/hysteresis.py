@@ -32,9 +32,9 @@ class Rules:
         if not 0 <= self.leave <= self.threshold:
             raise ValueError(f"leave must be from 0 to the threshold, {self.threshold}; received {self.leave}")
         if self.frames < 1:
-            raise ValueError(f"frames must be from 1; received {self.frames}")
+            raise ValueError(f"frames must be at least 1; received {self.frames}")
         if not 0 <= self.seconds < float("inf"):
-            raise ValueError(f"seconds must be finite, from 0; received {self.seconds}")
+            raise ValueError(f"seconds must be finite and at least 0; received {self.seconds}")
 
 
 class Hysteresis:
@@ -71,7 +71,7 @@ class Hysteresis:
         return True
 
     def interrupt(self) -> None:
-        """Forgets the frames that vote for a change, because the next frame comes after a gap."""
+        """Forgets the frames that have voted for a change, because the next frame comes after a gap."""
         self._frames = 0
 
     def _speaks_for(self, probabilities: Sequence[float]) -> Optional[int]:

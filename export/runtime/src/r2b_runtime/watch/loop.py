@@ -1,4 +1,4 @@
-"""Classifies the newest frame again and again, and tells outputs what changed."""
+"""Classifies frames as they arrive, and passes events to the outputs."""
 
 import dataclasses
 import datetime
@@ -36,7 +36,7 @@ class Settings:
 
     Attributes:
         rules: when the label changes.
-        every: seconds between signs of life; None: none.
+        every: seconds between events of the kind "alive"; None: there are none.
         top: how many of the most probable classes an event lists; 0: none.
         wait: whether to open the source again after it has ended or broken off.
     """
@@ -48,7 +48,7 @@ class Settings:
 
 
 class Watch:
-    """The state of one run. `run` returns when the source has ended or a signal came.
+    """The state of one run. `run` returns when the source has ended or a signal has come.
 
     Args:
         classifier: classifies each frame.
@@ -112,7 +112,7 @@ class Watch:
         alive_at = None if self._settings.every is None else time.monotonic() + self._settings.every
         while self._signal is None:
             self._notifier.watchdog()
-            # Read these before taking a frame: the reader sets them only after it has put its last frame.
+            # Read these before taking a frame; otherwise the reader might put a last frame and set them in between.
             ended, lost = self._reader.ended, self._reader.lost
             frame = self._reader.take()
             if frame is not None:
@@ -235,7 +235,7 @@ class Watch:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """Handles the signals that stop the run; does nothing outside the main thread, which alone may set handlers."""
+        """Handles the signals that stop the run. Only the main thread may set handlers; in others this does nothing."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return

@@ -1,8 +1,8 @@
-"""Cuts a stream of JPEG images into images, without decoding them.
+"""Splits a stream into its JPEG images, without decoding them.
 
 The images may follow each other directly, as `rpicam-vid --codec mjpeg` and `ffmpeg -f mjpeg` write them, or have other
 bytes between them, such as the headers of `multipart/x-mixed-replace` that network cameras send. Images are read marker
-by marker (ITU-T T.81, annex B), because a thumbnail in an image's EXIF data also has markers of a start and an end.
+by marker (ITU-T T.81, annex B), because a thumbnail in an image's EXIF data has a start and an end marker too.
 """
 
 import re
@@ -13,7 +13,7 @@ LARGEST_FRAME = 16 << 20
 """Default limit on the bytes of one image, far above the frames of usual cameras."""
 
 _START = b"\xff\xd8\xff"  # start of image, and the first byte of the next marker
-_MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")  # the end of entropy-coded data: no stuffed byte, no restart marker
+_MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")  # ends entropy-coded data; FF 00 and restart markers do not
 _SCAN, _END, _AGAIN = 0xDA, 0xD9, 0xD8  # markers: start of scan, end of image, start of image
 _FREE = {*range(0xE0, 0xF0), 0xFE}  # segments of applications and comments, which may hold a thumbnail
 _WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD8)}
@@ -70,7 +70,7 @@ class Splitter:
         self._position, self._inside, self._in_scan = 0, False, False
 
     def _next(self) -> Optional[bytes]:
-        """The next whole image, or None until there is more data."""
+        """The next whole image, or None if more data is needed."""
         while True:
             if not self._inside:
                 if not self._find_start():
@@ -104,7 +104,7 @@ class Splitter:
     def _segment(self) -> Optional[int]:
         """Steps over one marker and its segment.
 
-        Returns None if more data is needed, and the index after the end of the image if that is reached; otherwise 0.
+        Returns None if more data is needed, the index after the image if the marker ends the image, otherwise 0.
         """
         data, at = self._data, self._position
         while data[at : at + 2] == b"\xff\xff":  # fill bytes
@@ -133,12 +133,12 @@ class Splitter:
             return 0
         self._in_scan = marker == _SCAN
         # The search for the end of a scan begins with the last byte of its header. This byte is 0xFF only if the image
-        # was cut off before it; it may then be the first byte of the next image.
+        # was cut off, and may then be the first byte of the next image.
         self._position = at + 2 + length - self._in_scan
         return 0
 
     def _next_start(self, marker: int, begin: int, end: int) -> int:
-        """The index in a segment's data at which the next image begins, if this one was cut off there; otherwise 0."""
+        """The index at which the next image begins inside a segment, because this one was cut off; 0 if none does."""
         if marker not in _FREE and (found := self._data.find(_START, begin, end)) >= 0:
             return found
         for start in (_START[:2], _START):  # a segment that holds a thumbnail does not end with these
@@ -161,7 +161,7 @@ class Splitter:
         return 0
 
     def _give_up(self, after: int) -> None:
-        """Leaves out a damaged image; the search for the next one begins at its byte `after`."""
+        """Discards a damaged image up to index `after`, where the search for the next image begins."""
         self.damaged += 1
         self._useless += after
         self._cut(after)

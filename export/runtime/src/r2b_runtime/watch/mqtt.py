@@ -37,7 +37,7 @@ _LABEL = f"{{{{ (value_json.label if value_json.label is string else '{NOTHING}'
 _PERCENT = "{{ (value_json.probability * 100) | round(1) if value_json.probability is number else none }}"
 
 _KEEP_ALIVE = 30  # seconds; a broker publishes the last will after 1.5 times as long without a message
-_LAST_WORDS = 2.0  # seconds that saying "offline" may take at the end
+_LAST_WORDS = 2.0  # seconds to wait at the end for the broker to receive "offline"
 _DELAYS = (1, 60)  # seconds between tries to connect: the first delay and the longest
 
 
@@ -50,8 +50,8 @@ class Account:
         name: name of this watch in its topics, and of the device in Home Assistant.
         user, password: for logging in; None: the broker needs none.
         tls: whether to encrypt the connection and check the broker's certificate.
-        authority: path of the certificate, in PEM, of the authority that signed the broker's; None: trust the
-            authorities that the system trusts.
+        authority: path of a PEM file with the certificate of the authority that signed the broker's certificate; None:
+            trust the authorities that the system trusts.
         discovery: first part of the topics on which Home Assistant looks for sensors.
 
     Raises `ValueError` for a name or a topic that cannot be used, and for a password without a user.
@@ -67,16 +67,22 @@ class Account:
     discovery: str = "homeassistant"
 
     def __post_init__(self) -> None:
-        if not self.topic:
+        if not re.search("[A-Za-z0-9]", self.topic):
             raise ValueError(f"a name needs an ASCII letter or digit; received {self.name!r}: give --mqtt-name")
         if re.search(r"[+#\0]", self.discovery) or not self.discovery.strip("/"):
-            raise ValueError(f"a topic has no +, # or NUL and is not empty; received {self.discovery!r}")
+            raise ValueError(
+                f"a topic has no +, # or NUL and is not empty; received {self.discovery!r}: "
+                "give another --mqtt-discovery"
+            )
         if self.password is not None and self.user is None:
             raise ValueError("a password needs a user: give --mqtt-user")
 
     @property
     def topic(self) -> str:
-        """The name for topics and identifiers: only ASCII letters, digits and "-", and "_" in place of all others."""
+        """The name in topics and identifiers.
+
+        "_" replaces each run of characters other than ASCII letters, digits, "_" and "-". It is removed from both ends.
+        """
         return re.sub(r"[^A-Za-z0-9_-]+", "_", self.name).strip("_")
 
 
@@ -230,7 +236,7 @@ def sensors(account: Account, model: str, labels: Sequence[str]) -> dict[str, di
 
 
 def read_password(path: Optional[str], report: Callable[[str], None]) -> Optional[str]:
-    """The password in a file, without the end of the line.
+    """The password in a file, without line breaks at its end.
 
     If `path` is None, the password is R2B_MQTT_PASSWORD of the environment, or None if that is not set. Calls `report`
     with a warning if every user can read the file. Raises `OSError` if the file cannot be read, and `ValueError` if it

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, Optional, Protocol, TextIO
 
 MOST_WAITING = 100
-"""The most changes that wait while a command runs; further ones are left out with a message."""
+"""The most changes that wait while a command runs; further ones are dropped, with a message."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,12 +21,12 @@ class Event:
     Attributes:
         event: "change" if the label has changed; "alive" for a sign of life.
         time: ISO 8601 with milliseconds, in UTC.
-        label: the current class, or None where none is probable enough.
+        label: the current class, or None if no class is probable enough.
         probability: of the label, or of the most probable class if there is no label; None before the first frame.
-        previous: the label before this change; in a sign of life the current one.
+        previous: the label before this change; in a sign of life, the current label.
         frame: number of the last frame that was classified, from 1; 0 before the first.
-        dropped: frames that were never classified, because newer ones had come.
-        damaged: frames that the source left out as damaged, or that could not be decoded.
+        dropped: number of frames that were not classified, because newer ones had come.
+        damaged: number of frames that the source left out as damaged, or that could not be decoded.
         more: further fields by name: "top", "file" or "seconds_since_frame".
     """
 
@@ -86,8 +86,8 @@ class Lines:
 class Command:
     """Runs a shell command for each change of the label, one at a time.
 
-    The shell parses only the user's text. Label and numbers are in environment variables, whose values a shell
-    does not execute.
+    The label and the numbers are not in the command's text but in environment variables, whose values a shell does not
+    execute.
     """
 
     def __init__(self, command: str, report: Callable[[str], None]) -> None:

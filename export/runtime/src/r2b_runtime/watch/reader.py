@@ -1,4 +1,4 @@
-"""Reads a source in a separate thread and keeps the newest frame, so that even a slow network gets current frames."""
+"""Reads a source in a separate thread and keeps the newest frame, so that even a slow model gets current frames."""
 
 import contextlib
 import dataclasses
@@ -20,7 +20,7 @@ class Frame:
     Attributes:
         number: number of the frame, counted from 1 over the whole run.
         arrived: `time.monotonic()` when it arrived.
-        damaged: number of frames that the source has left out so far.
+        damaged: number of frames that the source has left out as damaged so far.
         picture: the image, not decoded yet.
     """
 
@@ -69,7 +69,7 @@ class Reader:
         return frame
 
     def stop(self) -> None:
-        """Ends reading. Waits for a read that blocks only if the source has a `farewell`, and at most that long."""
+        """Ends reading. If the source has a `farewell`, waits at most that long for the thread to end."""
         self._stopped.set()
         with self._changed:
             self._changed.notify()
@@ -100,7 +100,7 @@ class Reader:
                 self._report(f"{self._source.name}: {reason}; trying again in {delay:g} s")
                 self._stopped.wait(delay)
                 delay = min(2 * delay, LONGEST_DELAY)
-        except Exception as error:  # reported by the thread that takes frames
+        except Exception as error:  # raised by the thread that takes frames
             self.error = error
         finally:
             self._notify()

@@ -11,7 +11,7 @@ class Notifier:
     """Sends messages to systemd, as sd_notify(3) does; does nothing unless systemd has set NOTIFY_SOCKET.
 
     Attributes:
-        next_watchdog: `time.monotonic()` at which the next sign of life is due; None: systemd wants none.
+        next_watchdog: value of `time.monotonic()` at which the next sign of life is due; None: systemd wants none.
     """
 
     def __init__(self) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 NAME = "r2b-watch"
 
-# Directories that the service does not see, because of ProtectHome and of PrivateTmp, which DynamicUser implies.
+# The service does not see these directories. ProtectHome and PrivateTmp hide them; DynamicUser implies PrivateTmp.
 _HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")
 
 _UNIT = """\
@@ -58,7 +58,7 @@ SystemCallFilter=@system-service
 WantedBy=multi-user.target
 """
 
-# Kinds of devices instead of paths, because a path has an effect only if it exists when the service starts.
+# These are kinds of devices, not paths, because a path has an effect only if it exists when the service starts.
 _VIDEO = ("char-video4linux",)
 _LIBCAMERA = (*_VIDEO, "char-media", "char-dma_heap")  # for libcamera, which picamera2 and rpicam-vid use
 PASSWORD_FILE = "--mqtt-password-file="

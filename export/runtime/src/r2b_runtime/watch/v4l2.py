@@ -1,6 +1,7 @@
 """Reads frames of a video device through Video4Linux2 (`linux/videodev2.h`), with nothing but system calls.
 
-A camera is asked for JPEG if Pillow is installed, since most USB cameras give it in every size, and otherwise for YUYV.
+If Pillow is installed, a camera is asked for JPEG first, because most USB cameras give JPEG in every size. If it has no
+JPEG, or Pillow is missing, it is asked for YUYV.
 System calls need only the few structures below; OpenCV or the program ffmpeg would need many packages on the board.
 """
 
@@ -31,7 +32,7 @@ _YUYV = b"YUYV"
 CAPABILITY = struct.Struct("16s32s32sIII12x")
 FORMAT_DESCRIPTION = struct.Struct("III32s4s16x")
 _UNION = struct.calcsize("P")  # where the union of struct v4l2_format begins
-FORMAT = struct.Struct(f"I{_UNION - 4}xII4sIII{200 - 24}x")  # from the union, the first fields of v4l2_pix_format
+FORMAT = struct.Struct(f"I{_UNION - 4}xII4sIII{200 - 24}x")  # type, then the first fields of v4l2_pix_format
 STREAM_PARAMETERS = struct.Struct("IIIII184x")
 REQUEST_BUFFERS = struct.Struct("III8x")
 BUFFER = struct.Struct("5I2l16s2IL3I0L")
@@ -97,7 +98,7 @@ class VideoDevice(Source):
             )
 
     def _configure(self, device: int) -> Optional[tuple[int, int, int]]:
-        """Chooses a format. Returns None for JPEG, and height, width and bytes of a row for YUYV."""
+        """Chooses a format. Returns None for JPEG, and (height, width, bytes per row) for YUYV."""
         has_pillow = importlib.util.find_spec("PIL") is not None
         for wanted in (*(_JPEG if has_pillow else ()), _YUYV):
             given = FORMAT.pack(_CAPTURE, *self._size, wanted, _ANY_FIELD, 0, 0)
@@ -123,14 +124,14 @@ class VideoDevice(Source):
         )
 
     def _set_rate(self, device: int) -> None:
-        """Asks for a frame rate; a camera that has only one rate refuses, and keeps it."""
+        """Asks for a frame rate; a camera that has only one rate refuses and keeps its own."""
         if self._rate is not None:
             with contextlib.suppress(OSError):
                 given = STREAM_PARAMETERS.pack(_CAPTURE, 0, 0, 1000, max(1, round(self._rate * 1000)))
                 fcntl.ioctl(device, SET_PARAMETERS, given)
 
     def _next(self, device: int, buffers: list[mmap.mmap], shape: Optional[tuple[int, int, int]]) -> Iterator[Picture]:
-        """Waits for a frame and yields it, or nothing if the frame is damaged."""
+        """Waits for a frame and yields it; yields nothing if it is damaged."""
         if not select.select([device], [], [], SILENCE)[0]:
             raise CameraLostError(f"it sent nothing for {SILENCE:g} s")
         try:
@@ -185,7 +186,7 @@ def rgb(data: bytes, height: int, width: int, stride: int) -> np.ndarray:
 def _formats(device: int) -> list[bytes]:
     """The four letters of every format that a device offers."""
     found: list[bytes] = []
-    with contextlib.suppress(OSError):  # the list ends with an error
+    with contextlib.suppress(OSError):  # the index after the last format gives an error
         while len(found) < 100:
             answer = fcntl.ioctl(device, LIST_FORMATS, FORMAT_DESCRIPTION.pack(len(found), _CAPTURE, 0, b"", b""))
             found.append(FORMAT_DESCRIPTION.unpack(answer)[4])

@@ -1,7 +1,7 @@
-"""Makes a page that runs a model in a browser; the folder also has the module and the engine for other pages.
+"""Makes a page that runs a model in a browser.
 
-In an installation, the folder of this file contains the npm package of export/web, which is `index.js`, `index.d.ts`,
-`package.json` and `r2b.wasm`, and the templates `page.html` and `page.js`.
+In an installation, this folder contains the templates `page.html` and `page.js`. It also contains the npm package of
+export/web (`index.js`, `index.d.ts`, `package.json` and `r2b.wasm`), which other pages can use.
 """
 
 import base64
@@ -32,7 +32,7 @@ class Page(str):
 def page(model: ModelSource, title: Optional[str] = None) -> Page:
     """Makes a page that classifies drawings, pictures and webcam frames with a model, without a server or a connection.
 
-    The page contains the model, in four thirds of its size, and about 180 kB of engine and scripts.
+    The page contains the model in base64, a third larger than the file, and about 180 kB of engine and scripts.
 
     Args:
         model: path of a `.tflite` file with labels and preprocessing, or its bytes.
@@ -42,6 +42,7 @@ def page(model: ModelSource, title: Optional[str] = None) -> Page:
         The text of an HTML file. If it is the last value of a notebook's cell, the notebook shows the page.
 
     Raises:
+        FileNotFoundError: there is no such file.
         ValueError: the file lacks labels or preprocessing, or is damaged.
         RuntimeError: this installation has no engine for browsers.
     """
@@ -56,7 +57,7 @@ def page(model: ModelSource, title: Optional[str] = None) -> Page:
     if title is None:
         is_path = not isinstance(model, (bytes, bytearray, memoryview, model_file.ModelFile))
         title = pathlib.Path(os.fspath(model)).stem if is_path else "A 1-bit network"  # type: ignore[arg-type]
-    compiled = wasm()  # first, because its error says what to do if the files for browsers are not installed
+    compiled = wasm()  # first, because its error says what to do if these files are missing
     # The page contains the module's text instead of importing it, so the keywords `export` are removed.
     module = re.sub(r"^export ", "", _text("index.js"), flags=re.MULTILINE)
     fields = {

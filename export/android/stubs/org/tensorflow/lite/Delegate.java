@@ -2,7 +2,7 @@ package org.tensorflow.lite;
 
 import java.io.Closeable;
 
-/** Stands for TensorFlow Lite's interface, so that R2bDelegate can be compiled. The AAR does not contain it. */
+/** A stand-in for TensorFlow Lite's interface, so that R2bDelegate can be compiled. The AAR does not contain it. */
 public interface Delegate extends Closeable {
   long getNativeHandle();
 
