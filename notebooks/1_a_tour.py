@@ -64,9 +64,9 @@ r2b_zoo.card("RealToBinaryNet")
 # ## What the bits save
 #
 # The chart shows how much each kind of layer contributes to the network's multiplications, work and
-# memory. More than nine tenths of the multiplications are binary. In the chart's work, 64 binary
-# multiplications count as one, because a processor does 64 of them at once. Most of the work is
-# therefore in the layers that stay real, above all in the first convolution, the stem.
+# memory. More than nine tenths of the multiplications are binary. Where the chart counts work, 64
+# binary multiplications count as one, because a processor does 64 of them at once. Most of the work
+# is therefore in the layers that stay real, above all in the first convolution, the stem.
 
 # %%
 network_cost = cost(create("RealToBinaryNet", weights=None))

@@ -44,7 +44,8 @@ CXXABI = ["cxa_aux_runtime", "cxa_default_handlers", "cxa_exception", "cxa_excep
 CXXABI += ["cxa_handlers", "cxa_personality", "cxa_virtual", "fallback_malloc", "private_typeinfo"]
 CXXABI += ["stdlib_exception", "stdlib_new_delete", "stdlib_stdexcept", "stdlib_typeinfo"]
 CXX = ["exception", "functional", "hash", "memory", "new_handler", "new_helpers", "stdexcept", "string"]
-# Macros of the C++ libraries: one thread, no message before the program aborts, no symbols for dynamic linkers.
+# Options for the sources of the C++ libraries: what they need to be compiled, and one thread, no message before the
+# program aborts, no symbols for dynamic linkers.
 LIBRARY = ["-std=c++23", "-D_LIBCPP_BUILDING_LIBRARY", "-D_LIBCXXABI_BUILDING_LIBRARY", "-D_LIBCXXABI_HAS_NO_THREADS"]
 LIBRARY += ["-DLIBCXX_BUILDING_LIBCXXABI", "-DLIBCXXABI_SILENT_TERMINATE"]
 UNWIND = ["-std=c23", "-D_LIBUNWIND_HAS_NO_THREADS", "-D_LIBUNWIND_HIDE_SYMBOLS"]
@@ -65,9 +66,11 @@ def commands(folder):
     library = build_native.zig_package("compiling the engine to WebAssembly needs ziglang") / "lib"
     flags = engine_flags()
     for name in engine_sources():
-        if name == "json":  # -Dstrtod also renames strtod() in headers, so they cannot be precompiled
+        if name == "json":
+            # It calls r2b_strtod() of support.cc. -Dstrtod also renames strtod() in headers, so this file cannot use
+            # the precompiled ones.
             yield name, "c++", [*COMPILE, *SIZE, *flags, "-Dstrtod=r2b_strtod", str(native / f"{name}.cc")]
-        elif name.startswith("kernels/"):  # optimised for speed, unlike the precompiled headers
+        elif name.startswith("kernels/"):  # with other options than the precompiled headers
             yield name, "c++", [*COMPILE, *SPEED, *flags, str(native / f"{name}.cc")]
         else:
             headers = ["-include-pch", str(folder / "headers.pch")]

@@ -18,9 +18,10 @@ Rescale = Callable[[Parts, tf.Tensor, tf.Tensor, str], tf.Tensor]
 
 
 def _gate(parts: Parts, x: tf.Tensor, y: tf.Tensor, name: str) -> tf.Tensor:
-    """(y ⊙ α) ⊙ G(x), data-driven channel rescaling (section 4.3, equation 3).
+    """Data-driven channel rescaling: multiplies y by the gate G(x) (section 4.3, equation 3).
 
-    The weights' scale α, if any, is part of the convolution's kernel; only a learned factor of α is applied here.
+    With ``weight_scale="mean"``, α is already in the convolution's kernel, and so in y. With ``"learned"``, α also has
+    a learned factor per filter, which is applied here.
     """
     if parts.options["weight_scale"] == "learned":
         y = ChannelScale(name=f"{name}_weight_scale")(y)
@@ -69,7 +70,7 @@ RealToBinaryNet = topology.network(
 
     Half a block is batch norm → sign → 3×3 binary convolution → gate → PReLU → + shortcut. The gate multiplies every
     channel by a factor it computes from the real activations before the sign (section 4.3). The paper's network also
-    has the scale α of the weights (equation 3): pass ``weight_scale="mean"`` or ``"learned"`` to train it.
+    has the scale α of the weights (equation 3), which this one has with ``weight_scale="mean"`` or ``"learned"``.
 
     ``weights="imagenet"`` loads the weights that Larq Zoo publishes: 65.01 % top-1, 85.72 % top-5, Apache-2.0. They
     belong to a network without α. ``weights="cifar10"`` loads small weights that come with this package, for CIFAR-10's
@@ -93,6 +94,7 @@ StrongBaselineNet = topology.network(
 
     It is RealToBinaryNet with a learned static scale instead of the gate; the scale needs a fixed input size. With
     ``weight_scale="mean"``, each binary filter is also multiplied by the mean magnitude of its latent weights. The
-    scales that a network with real weights has learned then still fit when its weights become binary.
+    binary filters then have about the magnitude of the real ones, so the scales that were learned with real weights
+    still fit.
     """,
 )

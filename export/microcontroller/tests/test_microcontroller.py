@@ -107,7 +107,10 @@ def test_emulated_board_classifies_fifty_digits_as_the_pc_does(build, digits):
 
 @slow
 def test_memory_taken_is_close_to_what_the_pc_computes(build, digits):
-    """The heap is 0.9 to 1.05 times as large as the PC computes, so the model's file is not copied into it."""
+    """The loaded model takes 0.9 to 1 times the heap that the PC computes, and at most 1.05 times at its peak.
+
+    That leaves no room for a copy of the model's file. Stack, leftovers and code stay within their limits too.
+    """
     model, images = digits
     needs = microcontroller.memory(model_file.read(model))
     program = build(model, images[:2])

@@ -4,9 +4,9 @@
 // element-wise operators that follow: its result stays in registers while scales, gates, PReLU, shortcuts, batch norms
 // and logistic functions are applied. Between these, the step can store the value for other steps, pack the value's
 // signs for the next binary convolution, and sum the value over the image for the next gate. So a Real-to-Binary half
-// block becomes one bconv step: popcounts -> x gate -> PReLU -> + shortcut -> store -> batch norm -> sum and sign bits.
-// An operator is absorbed only if its other operand does not depend, directly or through other steps, on the step that
-// would absorb it.
+// block becomes one bconv step: popcounts -> times gate -> PReLU -> plus shortcut -> store -> batch norm -> sum and
+// sign bits. An operator is absorbed only if its other operand does not depend, directly or through other steps, on the
+// step that would absorb it.
 //
 // If a pooling window is the only reader of a convolution, the window's step absorbs the convolution as its feeder: the
 // convolution's rows are computed when the window needs them. They go to a ring buffer of a few rows, which stays in

@@ -1,9 +1,9 @@
-// The sums of a step's values over each image, one for each channel.
+// The sums of a step's values: one sum for each image and channel, over the image's pixels.
 //
-// A sum has the same bits as with one thread, whichever thread computes which rows. The thread that computes the first
-// row adds pixel after pixel for as long as it also computes the rows that follow. The values of all other rows are
-// stored separately ("kept apart"), and added in order once all rows have been computed. The sums record which rows
-// have been added, since other steps may run before the remaining rows are added.
+// The pixels are always added in their order, so the sums have the same bits whichever thread computes which rows. The
+// thread that computes an image's first row adds this row and the rows directly after it, until it computes some other
+// row. The values of all other rows are stored separately ("kept apart"). They are added once all rows have been
+// computed. Other steps may run before that, so the number of rows added so far is recorded.
 #pragma once
 
 #include <memory>
@@ -18,9 +18,10 @@ class Sums {
  public:
   void Prepare(const Step& step, int splits, int threads, Budget* budget);
 
-  // Makes the step's stage add one share of a row's channels. The thread must have added all rows above it.
+  // Makes the step's stage add row `y`, for share `split` of its channels. The thread must have added all rows above,
+  // for the same share.
   void Add(int image, int y, int split, Stage* stage);
-  // Makes the stage keep the row's values apart.
+  // Makes the stage keep the row's values apart instead.
   void KeepApart(int image, int y, Stage* stage);
 
   // Adds the rows that were kept apart, and writes the means, [image][channel]. A second call finds nothing left to
@@ -40,11 +41,11 @@ class Sums {
 
   Shape out_;  // of the step's values
   int splits_ = 1;
-  float* values_ = nullptr;  // in `buffer_`, aligned: threads' shares of full blocks have separate cache lines
+  float* values_ = nullptr;  // in `buffer_`, which is aligned: shares of full blocks have separate cache lines
   AlignedBuffer buffer_;
   std::vector<Added> added_;  // [image][split]
-  // The values that are kept apart, [image][row][pixel][channel]; null for one thread. Not initialised, because most of
-  // its pages are never used and then need no memory.
+  // The values that are kept apart, [image][row][pixel][channel]; null for one thread. Not initialised: most of its
+  // pages are never touched, and such pages take no memory.
   std::unique_ptr<float[]> apart_;
 };
 

@@ -1,14 +1,15 @@
-// The part of TensorFlow Lite's C ABI that the delegate uses, declared here so that the build needs no TensorFlow
-// headers and the shared object has no undefined TFLite symbol.
+// The part of TensorFlow Lite's C ABI that the delegate uses. With these declarations the build needs no TensorFlow
+// headers, and the shared object has no undefined symbols of TensorFlow Lite.
 //
 // These declarations fit all versions from tflite-runtime 2.14 to ai-edge-litert 2.x, because:
 //  * TensorFlow Lite only appends members to these structures. We read the interpreter's objects through its pointers,
 //    so unknown members at the end do no harm.
-//  * We create two objects that the interpreter reads: `Delegate` and `Registration`, which is passed BY VALUE to
-//    ReplaceNodeSubsetsWithDelegateKernels. We declare the newest layout (up to `opaque_delegate_builder` and
-//    `inplace_operator`) and zero the members that we do not set; an older interpreter reads a prefix.
-//  * `IntArray` is `int size` followed by the values. We only read the interpreter's arrays and pass ours as `const`.
-//  * An IntArray handed to ResizeTensor is malloc()ed here and freed by the interpreter: both use the C library's heap.
+//  * We create two structures that the interpreter reads: a `Delegate` and a `Registration`. The Registration is passed
+//    BY VALUE to ReplaceNodeSubsetsWithDelegateKernels. We declare the newest layouts (up to `opaque_delegate_builder`
+//    and `inplace_operator`) and zero the members that we do not set. An older interpreter reads a prefix.
+//  * An `IntArray` is `int size` followed by the values. We only read the interpreter's arrays. We pass ours as
+//    `const`, except to ResizeTensor: that array is malloc()ed here and freed by the interpreter, on the C library's
+//    heap.
 #pragma once
 
 #include <cstddef>
@@ -178,7 +179,7 @@ struct Delegate {
   void* opaque_delegate_builder;
 };
 
-// Null for a tensor without affine quantisation.
+// Returns null for a tensor without affine quantisation.
 inline const AffineQuantization* Affine(const Tensor& tensor) {
   return tensor.quantization.type == kAffineQuantization
              ? static_cast<const AffineQuantization*>(tensor.quantization.params)
@@ -203,7 +204,7 @@ struct DepthwiseConvParams {
 struct TransposeConvParams {
   Padding padding;
   int stride_width, stride_height;
-  Activation activation;  // from version 4 of the operator on
+  Activation activation;  // only in version 4 of the operator and later
 };
 struct PoolParams {
   Padding padding;
@@ -231,7 +232,7 @@ struct ConcatenationParams {
 };
 struct StridedSliceParams {
   int begin_mask, end_mask, ellipsis_mask, new_axis_mask, shrink_axis_mask;
-  bool offset;  // from version 8 of the operator on: whether `end` counts from `begin`
+  bool offset;  // only in version 8 of the operator and later: whether `end` counts from `begin`
 };
 struct ResizeBilinearParams {
   bool align_corners, half_pixel_centers;

@@ -17,17 +17,17 @@ inline void Pause() {
 #endif
 }
 using Clock = std::chrono::steady_clock;
-// Waits are limited by time, not by a number of pauses: a pause is a few cycles on some processors and more than a
+// Waits are limited by time, not by a number of pauses: a pause takes a few cycles on some processors and more than a
 // hundred on others.
-constexpr auto kSpin = std::chrono::microseconds(20);  // threads normally arrive at a barrier within this time
-// After kSpin, a waiting thread yields its core for this time. It gets the core back sooner than it would wake from
-// sleep.
+constexpr auto kSpin = std::chrono::microseconds(20);  // threads normally arrive within this time of each other
+// After kSpin, a waiting thread calls yield() repeatedly for this time before it sleeps. A thread resumes sooner after
+// a yield than after sleep.
 constexpr auto kYield = std::chrono::microseconds(500);
-// How long a worker looks out for the next inference before it sleeps (Between::kLookOut).
+// How long a worker spins between inferences before it sleeps (Between::kLookOut).
 constexpr auto kLookOut = std::chrono::microseconds(300);
 
-// Calls `passed()`, with `relax()` in between, until it returns true or the time `most` is over. Returns whether it
-// returned true.
+// Calls `passed()` and `relax()` alternately until `passed()` returns true or the time `most` is over. Returns the last
+// result of `passed()`.
 template <class Passed, class Relax>
 bool WaitFor(Clock::duration most, Passed passed, Relax relax) {
   for (const auto until = Clock::now() + most; Clock::now() < until;)
@@ -40,7 +40,7 @@ bool WaitFor(Clock::duration most, Passed passed, Relax relax) {
 }  // namespace
 
 ThreadPool::Team::Team(int threads, Between between) : forks(ForksSoFar()), between(between) {
-  // Threads are started one by one: if the system refuses another one, those that exist do the work.
+  // If the system refuses to start a thread, the threads that exist do the work.
   for (int i = 1; i < threads; ++i) {
     try {
       workers.emplace_back(&Team::Work, this, i);
@@ -61,8 +61,7 @@ ThreadPool::Team::~Team() {
   for (std::thread& worker : workers) worker.join();
 }
 
-// In a child process, joining the parent's threads, or destroying a condition variable on which they wait, would never
-// return.
+// A child process must not delete its parent's team: it would wait for ever for threads that exist only in the parent.
 void ThreadPool::Release(Team* team) {
   if (team->forks == ForksSoFar()) delete team;
 }
@@ -84,7 +83,7 @@ void ThreadPool::Run(const std::function<void(int)>& body) {
   team.Barrier();
 }
 
-// The last thread to arrive stores the phase, then reads `sleepers`. A thread that wants to sleep increments
+// The last thread to arrive stores the new phase, then reads `sleepers`. A thread that wants to sleep increments
 // `sleepers`, then reads the phase. These operations are sequentially consistent, so at least one of the two threads
 // sees what the other has written, and no wake-up is lost.
 void ThreadPool::Team::Barrier() {

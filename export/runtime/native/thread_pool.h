@@ -1,20 +1,19 @@
 // A team of threads that executes the steps of one inference together.
 //
 // Steps are short (tens of microseconds), so handing each of them to a queue would cost more than it saves. Instead
-// Run() wakes the workers once per inference; every thread executes the same list of steps, computes its share of each,
+// Run() wakes the workers once per inference. Every thread executes the same list of steps, computes its share of each,
 // and meets the others at Barrier(). A thread that waits there first spins briefly, since the slowest thread is
-// normally only microseconds behind. A longer wait means that the operating system has taken a thread off its core;
-// then the waiting thread yields its own core, and finally sleeps.
+// normally only microseconds behind. A longer wait usually means that the operating system has taken a thread off its
+// core. The waiting thread then yields its own core, and finally sleeps.
 //
-// Between inferences the workers spin for a moment before they sleep (kLookOut), since most programs call again at
-// once, and waking a sleeping thread takes longer than several steps. With kSleep they sleep at once, for programs that
-// need the cores between two calls.
+// Between inferences the workers spin for a moment before they sleep (kLookOut): most programs soon start the next
+// inference, and waking a sleeping thread takes longer than several steps. With kSleep the workers sleep at once, so
+// that the program can use the cores between inferences.
 //
 // A pool runs one inference at a time: its owner must not let two threads call Run() at once.
 //
 // A process made by fork() has a copy of the team's memory but none of its threads, and locks that they held stay
-// locked. So everything that threads share is in one object (Team), which a child does not use: its first Run() makes a
-// new team.
+// locked. So everything that threads share is in one object (Team), which the first Run() in a child replaces.
 #pragma once
 
 #include <cstdint>
@@ -55,10 +54,10 @@ class ThreadPool {
   ThreadPool& operator=(const ThreadPool&) = delete;
 
   int size() const { return team_->size; }
-  // Calls body(index) on every thread of the team, index 0 being the caller, and returns when all have finished. In a
-  // process made by fork(), the first call may reduce size(), if the system refuses threads.
+  // Calls body(index) in every thread of the team; the calling thread has index 0. Returns when all have finished. The
+  // first call in a process made by fork() reduces size() if the system refuses to start threads.
   void Run(const std::function<void(int)>& body);
-  // Every thread of the team has to call this from within `body`.
+  // Waits until all threads of the team have called this. Each of them must do so, from within `body`.
   void Barrier() { team_->Barrier(); }
 
  private:

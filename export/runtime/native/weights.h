@@ -1,5 +1,5 @@
 // A cache of weights that are packed in the order in which kernels read them (kernels/pack.h). Plans of one graph can
-// share a cache, in different threads too, so that the weights are packed only once.
+// share a cache, even in different threads, so that the weights are packed only once.
 #pragma once
 
 #include <algorithm>
@@ -28,12 +28,13 @@ class WeightCache {
   PackedWeights Bytes(const Graph& graph, int tensor, const ByteColumns& columns);
   // Weights of a depthwise convolution.
   PackedWeights Channels(const Graph& graph, int tensor);
-  // Weights of a transposed convolution: every stride_h-th and stride_w-th tap from (row, column) on.
+  // Weights of one phase of a transposed convolution (steps/transpose_conv.cc): every stride_h-th row of taps from
+  // `row` on, and of these rows every stride_w-th tap from `column` on.
   PackedWeights Phase(const Graph& graph, int tensor, int row, int column, int stride_h, int stride_w);
   // Weights of a dense layer for a single input vector.
   PackedWeights Dense(const Graph& graph, int tensor);
 
-  // Bytes of all packed weights.
+  // The size of all packed weights, in bytes.
   size_t bytes();
 
  private:

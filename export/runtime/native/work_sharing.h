@@ -1,9 +1,9 @@
-// Work stealing: which thread does which items of a step.
+// Divides the items of a step among threads, by work stealing.
 //
-// Each thread begins with its own run of items and does them in ascending order. A thread that has none left steals the
-// upper half of the longest run of items that another thread has not begun. Cores rarely run at the same speed (another
-// program or virtual machine may use one of them), and with fixed shares all threads would wait for the slowest at the
-// end of each step.
+// Each thread begins with its own run of successive items, and does them in ascending order. When its run is empty, it
+// steals the upper half of the longest run of another thread. Cores rarely run at the same speed: another program or
+// virtual machine may use one of them. With fixed shares, all threads would wait for the slowest one at the end of each
+// step.
 #pragma once
 
 #include <cstddef>
@@ -18,7 +18,7 @@ namespace r2b {
 
 #if defined(R2B_SINGLE_THREAD)
 
-// The only thread has all items. It needs no 64-bit atomics, which small processors do not have.
+// The only thread has all items. This class uses no 64-bit atomics, since small processors do not have them.
 class WorkSharing {
  public:
   void Resize(int) {}
@@ -36,7 +36,7 @@ class WorkSharing {
   // Makes empty runs for `threads` threads. No thread may be taking items meanwhile.
   void Resize(int threads) { runs_ = std::vector<Run>(size_t(threads)); }
 
-  // Gives a thread its own items. No thread may be taking items meanwhile.
+  // Gives a thread the run [begin, end). No thread may be taking items meanwhile.
   void Assign(int thread, int begin, int end) {
     runs_[thread].items.store(Pack(begin, end), std::memory_order_relaxed);
   }
@@ -60,7 +60,7 @@ class WorkSharing {
   }
 
  private:
-  struct alignas(64) Run {  // on a cache line of its own
+  struct alignas(64) Run {  // each in a separate cache line
     std::atomic<uint64_t> items{0};
   };
   static uint64_t Pack(int begin, int end) { return uint64_t(uint32_t(begin)) << 32 | uint32_t(end); }
@@ -68,8 +68,8 @@ class WorkSharing {
   static int End(uint64_t items) { return int(uint32_t(items)); }
 
   // Moves the upper half of the longest run to `thread`, whose own run is empty. Returns false if all runs are empty. A
-  // run's whole state is one word, so an exchange succeeds only if the run is still as it was read. A plain store is
-  // enough to refill the thread's own run, since other threads do not change empty runs.
+  // run's whole state is one word, so the compare-and-exchange fails if the run has changed since it was read. The
+  // thread's own run needs no exchange, since other threads do not change empty runs.
   bool TakeHalf(int thread) {
     for (;;) {
       Run* most = nullptr;

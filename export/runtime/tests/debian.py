@@ -3,8 +3,8 @@
     python tests/debian.py                  # makes all of them in build/debian (a minute or two each, once)
     python tests/debian.py trixie-armhf     # makes one
 
-Each system has Debian's Python, pip, NumPy and Pillow, and Debian's musl beside the C library. Nothing is installed on
-this machine itself, and no program of another architecture runs while the systems are made.
+Each system has Debian's Python, pip, NumPy and Pillow, and musl beside Debian's usual C library, glibc. Nothing is
+installed on this machine itself, and no program of another architecture runs while the systems are made.
 Needs `apt-get install qemu-user-static debootstrap`.
 """
 
@@ -85,7 +85,8 @@ class System:
             **os.environ,
             "PYTHONPATH": os.pathsep.join(map(str, paths)),
             "PYTHONHOME": str(self.folder / "usr"),
-            "OPENBLAS_CORETYPE": "ARMV8",  # OpenBLAS does not recognise the emulated processor
+            # The OpenBLAS of NumPy's wheels for arm64 does not recognise the emulated processor.
+            "OPENBLAS_CORETYPE": "ARMV8",
         }
         program = self.folder / f"usr/bin/python{self.python}"
         return run([*self.emulator(), program, *arguments], cwd=cwd, env=environment)

@@ -114,8 +114,8 @@ def check(seed, number, runs, kernels, threads=THREADS):
             unequal, furthest = repeated(Runs(graph.model, name, count), inputs, ones, runs)
             if unequal:
                 found.append(
-                    f"{name}, {count} thread{'s' * (count > 1)}: {unequal} of {2 * runs} runs differ from the first in "
-                    f"one thread, by up to {furthest:.2g}"
+                    f"{name}, {count} thread{'s' * (count > 1)}: {unequal} of {2 * runs} runs give other results than "
+                    f"the first run in one thread, by up to {furthest:.2g}"
                 )
     compared = any(expected is not None for expected in references)
     return Checked(number, compared, graph.operators, found)

@@ -81,6 +81,27 @@ def test_quantize_and_dequantize_equal_the_reference(kernels, rng, kind, to):
         equal(ours(model.bytes(), [given], kernels=kernels, num_threads=2)[0], reference(model.bytes(), [given]))
 
 
+def test_quantize_beside_convolutions_whose_inputs_are_padded_copies(kernels, rng):
+    """Each copy is a further tensor of the graph. The steps that exist already must not refer to moved tensors."""
+    model, shape = lce_model.Model(), (1, 6, 5, 3)
+    quantised = [(model.input(shape), model.tensor(shape, "uint8", scale=0.03, zero_point=99)) for _ in range(5)]
+    for x, result in quantised:
+        model.builtin("QUANTIZE", [x], [result], drawing.options("QuantizeOptions"))
+    for x, _ in quantised:
+        convolved = model.tensor((1, 6, 5, 8))
+        options = drawing.options("Conv2DOptions", padding=lce_model.SAME, strideH=1, strideW=1)
+        weights = model.constant(rng.normal(size=(8, 3, 3, 3)))
+        model.builtin("CONV_2D", [x, weights, model.constant(np.zeros(8))], [convolved], options)
+        model.output(convolved)
+    for _, result in quantised:
+        model.output(result)
+    given = [values(rng, shape, 0.03) for _ in quantised]
+    mine, theirs = ours(model.bytes(), given, kernels=kernels)[0], reference(model.bytes(), given)
+    for one, other in zip(mine[:5], theirs[:5], strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+    equal(mine[5:], theirs[5:])
+
+
 def test_quantize_rounds_to_nearest_and_halves_away_from_zero(kernels):
     halves = np.arange(-140, 140, dtype=np.float32) + np.float32(0.5)
     given = np.concatenate([halves, np.nextafter(halves, np.float32(0)), np.nextafter(halves, np.float32(np.inf))])

@@ -80,7 +80,7 @@ def test_a_wrong_answer_is_found(monkeypatch, capsys):
     assert random_graphs.main(["--first", str(number), "--count", "1", "--runs", "1"]) == 1
     (_, _, found), text = summary(capsys)
     assert found == 1
-    assert re.search(r"3 threads: 2 of 2 runs differ from the first in one thread, by up to \d", text)
+    assert re.search(r"3 threads: 2 of 2 runs give other results than the first run in one thread, by up to \d", text)
     assert f"--seed 0 --first {number} --count 1" in text
 
 

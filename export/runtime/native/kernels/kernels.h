@@ -1,12 +1,12 @@
 // The interface between a graph plan and an instruction set: a table of functions (Kernels), most of which compute one
 // row of outputs.
 //
-// Layout. Activations are NHWC. Inside a plan there may be a gap after each pixel, or a row of an image may consist of
-// blocks: the first 32 channels of all its pixels, then the next 32 channels of all its pixels, and so on (Stage::gap).
-// A bit-packed activation holds 32 channels in each 32-bit word, least significant bit first. A bit of 1 means
-// negative, as in Larq Compute Engine (LCE). Kernels with an epilogue (row kernels) work on tiles of P pixels x 32
-// output channels (kBlock): 32 channels are one word of packed output, two AVX-512 registers, four AVX2 ones, or eight
-// NEON ones.
+// Layout. Activations are NHWC. Inside a plan, pixels may lie further apart than their channels need (Stage::pixel), or
+// a row of an image may consist of blocks: the first 32 channels of all its pixels, then the next 32 channels of all
+// its pixels, and so on (Stage::gap). A bit-packed activation holds 32 channels in each 32-bit word, least significant
+// bit first. A bit of 1 means negative, as in Larq Compute Engine (LCE). Kernels with an epilogue (row kernels) work on
+// tiles of P pixels x 32 output channels (kBlock): 32 channels are one word of packed output, two AVX-512 registers,
+// four AVX2 ones, or eight NEON ones.
 //
 // A row kernel computes tile after tile: it accumulates values in registers (convolution, pooling) or loads them, and
 // runs the epilogue on them. If the last block has fewer than 32 channels, its tiles have fewer registers. The epilogue
@@ -81,8 +81,9 @@ struct GatedStage {
   Stage::Kind kind;
   bool vector;  // the operand must be one vector over the channels
 };
-// The stages that follow a binary convolution in this project's networks. Most sets of kernels have code for exactly
-// this list, without a dispatch for each stage.
+// The stages that follow a binary convolution in a Real-to-Binary half block whose output feeds another half block:
+// gate, PReLU, shortcut, store, batch norm, sign bits, and the sum for the next gate. Most sets of kernels have code
+// for exactly this list, without a dispatch for each stage.
 constexpr GatedStage kGated[] = {{Stage::kMul, true},         {Stage::kPreluMax, true}, {Stage::kAdd, false},
                                  {Stage::kStoreFloat, false}, {Stage::kMul, true},      {Stage::kAdd, true},
                                  {Stage::kStoreBits, false},  {Stage::kSum, false}};
@@ -122,7 +123,7 @@ struct BconvRow {
   int width, channel0, channels;  // output pixels; the first output channel, and how many
   const float* multiplier;        // from channel0, padded to whole blocks
   const float* bias;
-  bool unscaled;  // all multipliers are -1 and nothing is clamped
+  bool unscaled;  // the convolution has no scale, so all multipliers are -1 (steps/bconv.cc), and nothing is clamped
   bool clamp;
   float lo, hi;
   const float* const* corrections;  // for each pixel a vector over the channels, or null; the array may be null, too
@@ -139,8 +140,9 @@ struct FconvRow {
   int width, channel0, channels;
 };
 
-// How the operands of 8-bit convolutions are packed. A kernel adds four or two products to each 32-bit sum at a time,
-// so activations (in scratch memory) and weights (in columns, see ByteColumns) lie in groups of four or two.
+// How the operands of 8-bit convolutions are packed. An activation's number is its quantised int8 value. A kernel adds
+// four or two products to each 32-bit sum at a time, so activations (in scratch memory) and weights (in columns, see
+// ByteColumns) lie in groups of four or two.
 enum class BytePacking : uint8_t {
   kUnsigned,  // four products of an unsigned byte (the activation's number + 128) and a signed byte (the weight)
   kSigned,    // four products of signed bytes
@@ -153,8 +155,8 @@ inline int ActivationBytes(BytePacking packing) { return packing == BytePacking:
 // How the 8-bit weights of an output channel are divided into columns. A kernel multiplies the `products` weights of a
 // column at a time. The weights come in segments of `length` weights. If `joined` is 0, each segment is filled up with
 // zeros to whole columns. Otherwise, whole columns are taken from each segment, and fewer than `products` weights
-// remain at its end. The whole columns of all segments come first. They are followed by the remaining weights of all
-// segments, in columns of `joined` weights that are filled up with zeros.
+// remain at its end. The whole columns of all segments come first. Then come the remaining weights of all
+// segments: each column takes `joined` of them, and is filled up with zeros to `products`.
 struct ByteColumns {
   int length, products, joined;
 
@@ -167,7 +169,8 @@ struct ByteColumns {
 // How 32-bit sums become int8 numbers, or int8 numbers minus their zero point: TensorFlow Lite's fixed-point arithmetic
 // with both of its roundings (FixedProduct).
 struct Requantisation {
-  // One number for each output channel: the bias, in units of a product, and the parts of the scale
+  // One number for each output channel: the bias, divided by the scales of input and weights so that it can be added to
+  // the sums; and the parts of the scale
   // 2^-31 * multiplier * 2^(left - right).
   const int32_t *bias, *multiplier, *left, *right;
   // The zero point of the output, or 0 if the results are numbers minus the zero point; and the limits to which the

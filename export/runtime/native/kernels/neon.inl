@@ -19,7 +19,7 @@ struct V {
   static R2B_INLINE void Store(float* p, F v) { vst1q_f32(p, v); }
   // `count` is the number of lanes in use; `second`, `third` and `fourth` are the indices of the values that lanes 1 to
   // 3 load. Lanes that are not in use load the last valid value, p[count - 1]. If no lane is in use, `count` is 0 or
-  // negative, and this value belongs to an earlier register.
+  // negative; p[count - 1] then lies before p, where an earlier register loads it, so it may be read.
   struct Lanes {
     int count, second, third, fourth;
   };

@@ -26,8 +26,8 @@ struct Resampling {
     for (; i < r.row; ++i) out[i] = result([&](const T* row) R2B_LAMBDA { return float(row[i]); });
   }
 
-  // Writes result(load, weight) to `out` for each column of the result. load(sample) returns the values of `line` at
-  // this sample of the column, and weight(sample) returns the sample's weight.
+  // For each column of the resized image, writes result(load, weight) to `out`. A column is interpolated from several
+  // samples: load(k) returns the values of its k-th sample in `line`, and weight(k) the weight of this sample.
   template <class Result>
   static R2B_INLINE void Columns(const Resample& r, const float* line, float* out, Result result) {
     if constexpr (V::kPicks > 0) {

@@ -14,21 +14,25 @@ class ToBytes : public ValuesRoot {
  public:
   ToBytes(const Graph& graph, const Op& op)
       : ValuesRoot(graph, op, "to-int8"),
-        out_(graph.tensors[op.out]),
+        unsigned_(graph.tensors[op.out].type == DType::kUInt8),
+        scale_(graph.tensors[op.out].scale),
+        zero_point_(graph.tensors[op.out].zero_point),
         items_(int(AsImage(graph.tensors[op.out].dims).count())) {}
   int items() const override { return items_; }
 
   void Run(const FlatRun& run) const override {
-    const bool unsigned_out = out_.type == DType::kUInt8;
     int8_t* to = run.memory.At<int8_t>(run.step.output) + run.begin;
-    run.kernels->to_bytes(run.memory.At<float>(run.step.input) + run.begin, run.end - run.begin, out_.scale,
-                          out_.zero_point - (unsigned_out ? 128 : 0), to);
-    if (unsigned_out)
+    run.kernels->to_bytes(run.memory.At<float>(run.step.input) + run.begin, run.end - run.begin, scale_,
+                          zero_point_ - (unsigned_ ? 128 : 0), to);
+    if (unsigned_)
       for (int i = 0; i < run.end - run.begin; ++i) to[i] = int8_t(to[i] ^ -128);
   }
 
  private:
-  const Tensor& out_;
+  // Copies of the output's fields, since memory planning adds tensors to the graph, which moves those that are there.
+  const bool unsigned_;
+  const float scale_;
+  const int32_t zero_point_;
   const int items_;
 };
 

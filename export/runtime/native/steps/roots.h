@@ -1,5 +1,6 @@
-// Makes the roots of all kinds. Most roots are in the file of the same name; MaxBytes and PadBytes are in
-// move_bytes.cc, ToBytes and FromBytes in bytes.cc. An operator must outlive the root made for it.
+// Makes the roots of all kinds. Most functions are defined in the file that has the root's name, such as MakeBmaxPool()
+// in bmax_pool.cc. MaxBytes and PadBytes are in move_bytes.cc; ToBytes and FromBytes are in bytes.cc. An operator must
+// outlive the root made for it.
 #pragma once
 
 #include "steps/step.h"
@@ -8,7 +9,8 @@ namespace r2b {
 
 std::unique_ptr<RowRoot> MakeBconv(const Graph& graph, const Op& op);
 std::unique_ptr<RowRoot> MakeFconv(const Graph& graph, const Op& op);
-// `source`: the tensor that the root reads, which is the operator's input or that of a QUANTIZE that the step absorbs.
+// `source`: the tensor that the root reads. It is the operator's input or, if the root also does the work of a QUANTIZE
+// before the operator, the input of the QUANTIZE.
 std::unique_ptr<RowRoot> MakeQconv(const Graph& graph, const Op& op, int source);
 std::unique_ptr<RowRoot> MakeMaxBytes(const Graph& graph, const Op& op);
 std::unique_ptr<RowRoot> MakePadBytes(const Graph& graph, const Op& op);
@@ -33,8 +35,8 @@ std::unique_ptr<FlatRoot> MakeToBytes(const Graph& graph, const Op& op);
 std::unique_ptr<FlatRoot> MakeFromBytes(const Graph& graph, const Op& op);
 std::unique_ptr<FlatRoot> MakePackBytes(const Graph& graph, const Op& op);
 
-// Finds the convolutions whose result only one pooling window reads, and makes them the feeders of these windows
-// (pool.cc).
+// If a pooling step is the only reader of a convolution, moves the convolution into the pooling step as its feeder (see
+// program.h), provided that RowRoot::may_feed() allows it. Defined in pool.cc.
 void FeedWindows(const Graph& graph, std::vector<Step>* steps);
 
 }  // namespace r2b

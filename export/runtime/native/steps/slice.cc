@@ -1,4 +1,4 @@
-// The root of a step that begins with part of a tensor: a range of each axis, with a stride.
+// The root of a step that takes part of a tensor, by a range and a stride for each axis: STRIDED_SLICE and SPLIT.
 #include "memory.h"
 #include "steps/line.h"
 #include "steps/roots.h"
@@ -35,9 +35,9 @@ class SliceRoot : public LineRoot {
   }
 
   struct Axis {
-    int of = 0, stride = 0;  // the input axis along which this output axis runs, and the stride there
+    int of = 0, stride = 0;  // the input axis that becomes this output axis, and the slice's stride along it
   };
-  Axis axes_[4];  // of the output, as NHWC; axes that the output does not have keep stride 0
+  Axis axes_[4];  // of the output, as NHWC; an axis that the output lacks has stride 0
   int begin_[4] = {};
 };
 

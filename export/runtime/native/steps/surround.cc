@@ -1,4 +1,4 @@
-// The root of a step that begins with a tensor surrounded by a constant: PAD.
+// The root of a step that surrounds a tensor with a constant value: PAD and PADV2.
 #include <algorithm>
 
 #include "memory.h"
@@ -41,7 +41,7 @@ class Surround : public LineRoot {
 
   const float fill_;
   const Shape in_;
-  int before_[4] = {};
+  int before_[4] = {};  // the padding before each axis, as NHWC
 };
 
 }  // namespace

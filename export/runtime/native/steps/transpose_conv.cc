@@ -1,8 +1,8 @@
 // The root of a step that spreads each input pixel over a window of outputs: TRANSPOSE_CONV.
 //
-// A phase consists of the output pixels whose row and column have the same remainders modulo the strides. Neighbouring
-// pixels of a phase use the same taps and read adjacent input pixels. So each phase is a plain convolution with some of
-// the filter's taps.
+// A phase consists of the output pixels whose row and column have the same remainders modulo the strides. All pixels of
+// a phase use the same taps of the filter, and neighbouring ones read adjacent input pixels. So each phase is an
+// ordinary convolution with these taps.
 #include <algorithm>
 
 #include "memory.h"
@@ -12,7 +12,7 @@
 namespace r2b {
 namespace {
 
-// One axis: through tap k, output `at` reads input (at + before - k) / stride if that is a whole number.
+// One axis. Tap k of output `at` reads input (at + before - k) / stride, if this is a whole number.
 struct Spread {
   int in, out, kernel, stride, before;
 
@@ -80,7 +80,7 @@ class TransposeConv : public LineRoot {
     store.out = to + first * pixel;
     store.in = store.out;
     store.pixel = columns_.stride * pixel;
-    const bool taps = row < rows_.phases() && column < columns_.phases();  // else outputs are the bias alone
+    const bool taps = row < rows_.phases() && column < columns_.phases();  // if not, outputs equal the bias
     const size_t at = taps ? size_t(row) * size_t(columns_.phases()) + size_t(column) : 0;
     const RunList runs{origin, run.memory[run.step.input].pixel, offsets_[at].data(),
                        taps ? int(offsets_[at].size()) : 0, inputs_};
@@ -94,7 +94,7 @@ class TransposeConv : public LineRoot {
   const int outputs_, inputs_;
   const Spread rows_, columns_;
   std::vector<PackedWeights> weights_;           // of each phase that has taps: [row phase][column phase]
-  std::vector<std::vector<ptrdiff_t>> offsets_;  // likewise, the taps' offsets in the input
+  std::vector<std::vector<ptrdiff_t>> offsets_;  // likewise: offset of each tap's input from the first tap's, in bytes
   std::vector<float> bias_;
 };
 

@@ -28,7 +28,7 @@ class Unpack : public ValuesRoot {
   }
 
  private:
-  // Sets the numbers that represent +1 and -1, as nearly as the output's scale allows.
+  // Sets the int8 numbers that represent +1 and -1, as nearly as the output's scale and zero point allow.
   void SetBytes(const Tensor& output) {
     const int step = output.scale > 0 ? int(std::min(255.0f, std::round(1.0f / output.scale))) : 0;
     plus_ = int8_t(std::min(127, output.zero_point + step));
@@ -37,7 +37,7 @@ class Unpack : public ValuesRoot {
 
   const DType type_;
   const Pixels pixels_;
-  int8_t plus_ = 1, minus_ = 0;  // for bools: true stands for +1
+  int8_t plus_ = 1, minus_ = 0;  // these values are for bools: true stands for +1
 };
 
 }  // namespace

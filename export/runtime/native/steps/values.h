@@ -1,4 +1,4 @@
-// The base of the steps that do a little work on each value of a contiguous tensor: it estimates how long they take.
+// The base class of roots that do a little work on each value of a contiguous tensor. It estimates the time of a step.
 #pragma once
 
 #include "steps/roots.h"

@@ -1,4 +1,4 @@
-// The windows of a pool, clipped to the image.
+// The windows of a pooling operator, clipped to the image.
 #pragma once
 
 #include <vector>
