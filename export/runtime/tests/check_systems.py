@@ -80,6 +80,12 @@ class Result:
     worst: float
 
 
+def _answer(interpreter, x):
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], x)
+    interpreter.invoke()
+    return interpreter.get_tensor(interpreter.get_output_details()[0]["index"]).ravel()
+
+
 class Cases:
     """Networks in a folder, inputs for them, and this machine's answers, from its best and from its portable kernels.
 
@@ -98,18 +104,14 @@ class Cases:
         self.folder, self.expected = folder, {}
         for name, path in models.items():
             shutil.copy(path, folder / f"{name}.tflite")
-            self.expected[name] = []
-            for kernels in (r2b_runtime.available_kernels()[0], "portable"):
-                interpreter = r2b_runtime.Interpreter(folder / f"{name}.tflite", kernels=kernels, engine="r2b")
-                detail, answer = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
-                noise = np.random.default_rng(0).normal(0, 1, (inputs, *detail["shape"])).astype(detail["dtype"])
-                rows = []
-                for x in noise:
-                    interpreter.set_tensor(detail["index"], x)
-                    interpreter.invoke()
-                    rows.append(interpreter.get_tensor(answer["index"]).ravel())
-                self.expected[name].append(np.array(rows))
+            interpreters = [
+                r2b_runtime.Interpreter(folder / f"{name}.tflite", kernels=kernels, engine="r2b")
+                for kernels in (r2b_runtime.available_kernels()[0], "portable")
+            ]
+            detail = interpreters[0].get_input_details()[0]
+            noise = np.random.default_rng(0).normal(0, 1, (inputs, *detail["shape"])).astype(detail["dtype"])
             np.save(folder / f"{name}.npy", noise)
+            self.expected[name] = [np.array([_answer(one, x) for x in noise]) for one in interpreters]
 
     def compare(self, about, answers):
         """Compares each of a system's answers with the nearer of this machine's two answers.
